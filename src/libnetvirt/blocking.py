@@ -1,0 +1,177 @@
+"""The blocking face of the generic interface, composed over the coroutines.
+
+Each connection has an event loop in a thread of its own, so that a controller inside it goes on
+working while the caller does something else. The methods are derived from the coroutine ones: one
+line each, the same signature and docstring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+
+from libnetvirt import connection as aio
+from libnetvirt.model import Event
+
+try:
+    import uvloop
+except ImportError:  # an optional extra
+    uvloop = None  # type: ignore[assignment]
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop() if uvloop is None else uvloop.new_event_loop()
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class Loop:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._loop = _new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="libnetvirt", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return what it returns. An interrupt cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop the loop and wait for its thread."""
+        if self._loop.is_closed():
+            return
+        self.run(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _Face(Protocol[A]):
+    """A blocking object over a coroutine one."""
+
+    _loop: Loop
+    _aio: A
+
+
+def _blocking(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Face[A], P], T]:
+    @functools.wraps(method)
+    def call(self: _Face[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._aio, *args, **kwargs))
+
+    return call
+
+
+def _to_network(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, aio.Network]],
+) -> Callable[Concatenate[_Face[A], P], Network]:
+    @functools.wraps(method)
+    def call(self: _Face[A], /, *args: P.args, **kwargs: P.kwargs) -> Network:
+        return Network(self._loop, self._loop.run(method(self._aio, *args, **kwargs)))
+
+    return call
+
+
+class Network:
+    """A virtual network of a connection. All changes are atomic and return when confirmed."""
+
+    def __init__(self, loop: Loop, network: aio.Network) -> None:
+        self._loop = loop
+        self._aio = network
+
+    @property
+    def uuid(self) -> str:
+        """The network's uuid."""
+        return self._aio.uuid
+
+    def __repr__(self) -> str:
+        return repr(self._aio)
+
+    description = property(_blocking(aio.Network.description))
+    state = property(_blocking(aio.Network.state))
+    statistics = _blocking(aio.Network.statistics)
+    paths = _blocking(aio.Network.paths)
+    remove = _blocking(aio.Network.remove)
+    add_endpoint = _blocking(aio.Network.add_endpoint)
+    modify_endpoint = _blocking(aio.Network.modify_endpoint)
+    remove_endpoint = _blocking(aio.Network.remove_endpoint)
+    add_constraint = _blocking(aio.Network.add_constraint)
+    modify_constraint = _blocking(aio.Network.modify_constraint)
+    remove_constraint = _blocking(aio.Network.remove_constraint)
+
+
+class Connection:
+    """An open session with one driver."""
+
+    def __init__(self, loop: Loop, connection: aio.Connection) -> None:
+        self._loop = loop
+        self._aio = connection
+
+    @property
+    def uri(self) -> str:
+        """The URI it was opened with."""
+        return self._aio.uri
+
+    create = _to_network(aio.Connection.create)
+    lookup = _to_network(aio.Connection.lookup)
+    apply = _blocking(aio.Connection.apply)
+    descriptions = _blocking(aio.Connection.descriptions)
+    substrate = _blocking(aio.Connection.substrate)
+    capabilities = _blocking(aio.Connection.capabilities)
+    rules = _blocking(aio.Connection.rules)
+
+    def networks(self) -> list[Network]:
+        """All networks, ordered by creation."""
+        return [Network(self._loop, n) for n in self._loop.run(self._aio.networks())]
+
+    def events(self) -> Iterator[Event]:
+        """Events from now on; blocks for the next one, ends when the connection is closed."""
+        source = self._aio.events()
+
+        async def following() -> Event | None:
+            return await anext(source, None)
+
+        while (event := self._loop.run(following())) is not None:
+            yield event
+
+    def close(self) -> None:
+        """Close the connection. Networks of a durable driver go on forwarding. May be called twice."""
+        try:
+            self._loop.run(self._aio.close())
+        finally:
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open(uri: str | None = None) -> Connection:
+    """Open a connection to the driver that the URI (default: ``$LIBNETVIRT_URI``) names.
+
+    Raises InvalidURI, DriverNotFound, ConnectionFailed.
+    """
+    loop = Loop()
+    try:
+        return Connection(loop, loop.run(aio.open(uri)))
+    except BaseException:
+        loop.close()
+        raise

@@ -1,0 +1,58 @@
+"""The model: what a virtual network is, and what is said about a running one."""
+
+from libnetvirt.model.description import (
+    Constraint,
+    Encapsulation,
+    Endpoint,
+    Forwarding,
+    Insertion,
+    Limits,
+    Route,
+    Rules,
+    Timeout,
+    VirtualNetwork,
+)
+from libnetvirt.model.quantity import Bandwidth, Latency
+from libnetvirt.model.report import (
+    Counters,
+    EndpointState,
+    Event,
+    Hop,
+    Host,
+    Link,
+    NetworkState,
+    Path,
+    Port,
+    RuleLine,
+    State,
+    Substrate,
+    Switch,
+)
+
+__all__ = [
+    "Bandwidth",
+    "Constraint",
+    "Counters",
+    "Encapsulation",
+    "Endpoint",
+    "EndpointState",
+    "Event",
+    "Forwarding",
+    "Hop",
+    "Host",
+    "Insertion",
+    "Latency",
+    "Limits",
+    "Link",
+    "NetworkState",
+    "Path",
+    "Port",
+    "Route",
+    "RuleLine",
+    "Rules",
+    "State",
+    "Substrate",
+    "Switch",
+    "Timeout",
+    "VirtualNetwork",
+]

@@ -1,0 +1,176 @@
+"""Checks between the elements of a network: uniqueness, references, addresses that overlap.
+
+They read the raw input rather than validated elements, so that one error can list faults inside
+elements and faults between them. What is wrong inside an element is passed over here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from libnetvirt.model.scalars import (
+    AnyInterface,
+    AnyNetwork,
+    host_address,
+    interface,
+    mac_address,
+    network_prefix,
+    several,
+    uuid_text,
+    whole_number,
+)
+from libnetvirt.model.wording import Location
+
+#: The most endpoints, and the most constraints, of one network.
+MAX_ENDPOINTS = 100_000
+
+Claim = tuple[str, str, str]
+Found = Iterator[tuple[Location, str]]
+_T = TypeVar("_T")
+
+
+def get(element: Any, name: str) -> Any:
+    """A field of a raw or validated element; None if it has none."""
+    if isinstance(element, Mapping):
+        return element.get(name)
+    return getattr(element, name, None)
+
+
+def _valid(reader: Callable[[Any], _T], value: Any) -> _T | None:
+    try:
+        return reader(value)
+    except ValueError:
+        return None
+
+
+def _word(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value.strip() or None
+    number = whole_number(value, 40)
+    return None if number is None else str(number)
+
+
+def claim_of(endpoint: Any) -> Claim | None:
+    """What an endpoint claims of the substrate: (switch, port, tag); None if it does not say."""
+    switch, port = _word(get(endpoint, "switch")), _word(get(endpoint, "port"))
+    if switch is None or port is None:
+        return None
+    vlan, mpls = get(endpoint, "vlan"), get(endpoint, "mpls")
+    if vlan is None and mpls is None:
+        return switch, port, "untagged"
+    what, number = ("vlan", whole_number(vlan, 12)) if mpls is None else ("mpls", whole_number(mpls, 12))
+    return None if number is None else (switch, port, f"{what} {number}")
+
+
+def cross_faults(raw: Mapping[str, Any]) -> Found:
+    """Faults between elements of a network that may have faults inside them too."""
+    endpoints, constraints = several(raw.get("endpoints")), several(raw.get("constraints"))
+    if len(endpoints) > MAX_ENDPOINTS or len(constraints) > MAX_ENDPOINTS:
+        return
+    l3 = str(get(raw, "forwarding") or "")[:40].strip().upper() == "L3"
+    uuids = [_valid(uuid_text, get(e, "uuid")) for e in endpoints]
+    yield from _endpoint_faults(endpoints, uuids)
+    for i, e in enumerate(endpoints):
+        if l3 and not several(get(e, "address")):
+            text = "is missing: every endpoint of an L3 network has the address its hosts use as gateway"
+            yield ("endpoints", i, "address"), text
+        if not l3 and several(get(e, "route")):
+            text = "is for L3 networks only: remove it or set forwarding to L3"
+            yield ("endpoints", i, "route"), text
+    if l3:
+        yield from _address_faults(endpoints)
+        yield from _route_faults(endpoints)
+    yield from _constraint_faults(constraints, set(uuids))
+
+
+def _endpoint_faults(endpoints: Sequence[Any], uuids: Sequence[str | None]) -> Found:
+    known: dict[str, int] = {}
+    claims: dict[Claim, str] = {}
+    macs: dict[str, tuple[int, str]] = {}
+    for i, e in enumerate(endpoints):
+        uuid, where = uuids[i], ("endpoints", i)
+        label = uuid or f"number {i + 1}"
+        if uuid is not None and (first := known.setdefault(uuid, i)) != i:
+            text = f"{uuid} is also the uuid of endpoint number {first + 1}: it must be unique in the network"
+            yield (*where, "uuid"), text
+        claim = claim_of(e)
+        if claim is not None:
+            if claim in claims:
+                text = f"has the same switch, port and tag as endpoint {claims[claim]}: each may be used once"
+                yield where, text
+            claims.setdefault(claim, label)
+        for mac in several(get(e, "mac")):
+            host = _valid(mac_address, mac)
+            if host is None:
+                continue
+            holder, name = macs.setdefault(host, (i, label))
+            if holder != i:
+                yield (*where, "mac"), f"{host} is also declared at endpoint {name}: a host is at one endpoint"
+
+
+def _constraint_faults(constraints: Sequence[Any], uuids: set[str | None]) -> Found:
+    pairs: set[tuple[str, str]] = set()
+    for i, c in enumerate(constraints):
+        ends = [_valid(uuid_text, get(c, role)) for role in ("source", "destination")]
+        for role, uuid in zip(("source", "destination"), ends, strict=True):
+            if uuid is not None and uuid not in uuids:
+                yield ("constraints", i, role), f"{uuid} is not the uuid of an endpoint of this network"
+        source, destination = ends
+        if source is None or destination is None:
+            continue
+        if (source, destination) in pairs:
+            text = f"is the second one from {source} to {destination}: one per pair and direction"
+            yield ("constraints", i), text
+        pairs.add((source, destination))
+
+
+def _interfaces(endpoint: Any) -> list[AnyInterface]:
+    found = (_valid(interface, a) for a in several(get(endpoint, "address")))
+    return [a for a in found if a is not None]
+
+
+def _address_faults(endpoints: Sequence[Any]) -> Found:
+    """L3: prefixes of different endpoints must not overlap.
+
+    Two prefixes are disjoint or one holds the other, so in the order of their first addresses a stack of
+    the prefixes still open finds every overlap in O(n log n).
+    """
+    spans = sorted(
+        (a.version, int(a.network.network_address), a.network.prefixlen, i, a.network)
+        for i, e in enumerate(endpoints)
+        for a in _interfaces(e)
+    )
+    stack: list[tuple[AnyNetwork, int]] = []
+    for version, start, _, i, net in spans:
+        while stack and (
+            stack[-1][0].version != version or int(stack[-1][0].broadcast_address) < start
+        ):
+            stack.pop()
+        outer = next(((other, j) for other, j in reversed(stack) if j != i), None)
+        if outer:
+            other, j = outer
+            late, early = ((i, net), (j, other)) if i > j else ((j, other), (i, net))
+            text = f"{late[1]} overlaps {early[1]} of endpoint number {early[0] + 1}"
+            yield ("endpoints", late[0], "address"), text
+        stack.append((net, i))
+
+
+def _route_faults(endpoints: Sequence[Any]) -> Found:
+    """L3: a route's next hop is a host on the endpoint's prefix, and a prefix is behind one host."""
+    prefixes: dict[AnyNetwork, int] = {}
+    for i, e in enumerate(endpoints):
+        own = _interfaces(e)
+        for k, r in enumerate(several(get(e, "route"))):
+            where = ("endpoints", i, "route", k)
+            prefix, via = _valid(network_prefix, get(r, "prefix")), _valid(host_address, get(r, "via"))
+            if prefix is not None:
+                if prefix in prefixes:
+                    text = f"{prefix} is routed already at endpoint number {prefixes[prefix] + 1}"
+                    yield (*where, "prefix"), text
+                prefixes.setdefault(prefix, i)
+            if via is not None and own:
+                if not any(via in a.network for a in own):
+                    yield (*where, "via"), f"{via} is on no prefix of the endpoint"
+                elif any(via == a.ip for a in own):
+                    yield (*where, "via"), f"{via} is the network's own address: name the host to send to"

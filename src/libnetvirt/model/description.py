@@ -1,0 +1,261 @@
+"""What a virtual network is: the description that a user writes. Frozen, validated, no I/O.
+
+All fields are named as in documents, with ``_`` for ``-``. Since 0.1 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import uuid as rfc4122
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from libnetvirt.model.crossing import MAX_ENDPOINTS, cross_faults
+from libnetvirt.model.element import Element, faults_of
+from libnetvirt.model.quantity import Bandwidth, Latency
+from libnetvirt.model.scalars import (
+    Address,
+    Interface,
+    Mac,
+    Name,
+    Prefix,
+    Uuid,
+    Word,
+    mac_address,
+    several,
+    whole,
+)
+from libnetvirt.model.wording import Location
+
+__all__ = [
+    "MAX_ENDPOINTS",
+    "Constraint",
+    "Encapsulation",
+    "Endpoint",
+    "Forwarding",
+    "Insertion",
+    "Limits",
+    "Route",
+    "Rules",
+    "Timeout",
+    "VirtualNetwork",
+    "mac_address",
+]
+
+
+class Forwarding(StrEnum):
+    """How the single node that a network looks like forwards."""
+
+    L2 = "L2"
+    L3 = "L3"
+
+
+class Encapsulation(StrEnum):
+    """How frames of a network travel between switches."""
+
+    NATIVE = "native"
+    VLAN = "vlan"
+    MPLS = "mpls"
+
+
+class Insertion(StrEnum):
+    """When rules are put into switches."""
+
+    ON_DEMAND = "on-demand"
+    OFFLINE = "offline"
+
+
+class Timeout(StrEnum):
+    """How long rules stay."""
+
+    PERMANENT = "permanent"
+    FIXED = "fixed"
+    IDLE = "idle"
+
+
+class Route(Element):
+    """A network behind an endpoint: ``prefix`` is reached through the host ``via``. L3 only."""
+
+    prefix: Prefix
+    via: Address
+
+    @model_validator(mode="after")
+    def _one_family(self) -> Self:
+        if self.prefix.version != self.via.version:
+            raise ValueError(f"route {self.prefix} via {self.via} mixes IPv4 and IPv6")
+        return self
+
+
+class Limits(Element):
+    """Limits of an endpoint: ``inbound`` into the network, ``outbound`` out of it to the host."""
+
+    inbound: Bandwidth | None = None
+    outbound: Bandwidth | None = None
+
+
+class Endpoint(Element):
+    """Where a network ends: a switch's port, optionally one tag of it."""
+
+    uuid: Uuid
+    switch: Word
+    port: Word
+    vlan: Annotated[int, whole(1, 4094, "vlan")] | None = None
+    mpls: Annotated[int, whole(16, 2**20 - 1, "mpls label")] | None = None
+    address: Annotated[tuple[Interface, ...], BeforeValidator(several)] = ()
+    route: Annotated[tuple[Route, ...], BeforeValidator(several)] = ()
+    mac: Annotated[tuple[Mac, ...], BeforeValidator(several)] = ()
+    bandwidth: Limits | None = None
+
+    @model_validator(mode="after")
+    def _one_tag(self) -> Self:
+        if self.vlan is not None and self.mpls is not None:
+            raise ValueError("has a vlan and an mpls label: at most one of them is allowed")
+        for what, values in (("address", self.address), ("mac", self.mac)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"has the same {what} twice")
+        return self
+
+    @property
+    def tag(self) -> str:
+        """``"vlan 20"``, ``"mpls 100"`` or ``"untagged"``."""
+        if self.vlan is not None:
+            return f"vlan {self.vlan}"
+        return "untagged" if self.mpls is None else f"mpls {self.mpls}"
+
+    @property
+    def place(self) -> str:
+        """``"switch 1 port 2 vlan 20"``, for messages."""
+        return f"switch {self.switch} port {self.port} {self.tag}"
+
+
+class Constraint(Element):
+    """A unidirectional requirement on the path from endpoint ``source`` to endpoint ``destination``."""
+
+    source: Uuid
+    destination: Uuid
+    min_bandwidth: Bandwidth | None = None
+    max_bandwidth: Bandwidth | None = None
+    max_latency: Latency | None = None
+    max_hops: Annotated[int, whole(1, 255, "number of hops")] | None = None
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.source == self.destination:
+            raise ValueError(f"goes from endpoint {self.source} to itself")
+        if self.min_bandwidth and self.max_bandwidth and self.max_bandwidth < self.min_bandwidth:
+            raise ValueError(
+                f"max-bandwidth {self.max_bandwidth} is below min-bandwidth {self.min_bandwidth}"
+            )
+        if not self.asked:
+            raise ValueError("asks for nothing: give min-bandwidth, max-bandwidth, max-latency or max-hops")
+        return self
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies a constraint in its network."""
+        return (self.source, self.destination)
+
+    @property
+    def asked(self) -> dict[str, int]:
+        """The requirements that are set, by document name."""
+        names = ("min_bandwidth", "max_bandwidth", "max_latency", "max_hops")
+        return {n.replace("_", "-"): getattr(self, n) for n in names if getattr(self, n) is not None}
+
+
+class Rules(Element):
+    """The operator's choice how rules are made. What is left out is the connection's default.
+
+    ``duration`` is the length of a fixed or idle timeout, whole seconds from 1 to 65535.
+    """
+
+    encapsulation: Encapsulation | None = None
+    insertion: Insertion | None = None
+    timeout: Timeout | None = None
+    duration: Latency | None = None
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.duration is not None and (self.duration % 10**6 or self.duration > 65535 * 10**6):
+            raise ValueError(f"duration {self.duration} is not a whole number of seconds from 1 to 65535")
+        if self.duration is not None and self.timeout is Timeout.PERMANENT:
+            raise ValueError("a permanent timeout has no duration")
+        if self.timeout is Timeout.IDLE and self.insertion is Insertion.OFFLINE:
+            raise ValueError(
+                "an idle timeout with offline insertion could remove rules before their flow comes: "
+                "use permanent, or on-demand"
+            )
+        return self
+
+
+class VirtualNetwork(Element):
+    """A virtual network: endpoints, one forwarding type, path constraints."""
+
+    ELEMENT: ClassVar[str] = "network"
+
+    uuid: Uuid = Field(default_factory=lambda: str(rfc4122.uuid4()))
+    name: Name = ""
+    forwarding: Forwarding = Forwarding.L2
+    endpoints: Annotated[
+        tuple[Endpoint, ...], BeforeValidator(several), Field(max_length=MAX_ENDPOINTS)
+    ] = ()
+    constraints: Annotated[
+        tuple[Constraint, ...], BeforeValidator(several), Field(max_length=MAX_ENDPOINTS)
+    ] = ()
+    rules: Rules | None = None
+
+    @field_validator("forwarding", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.strip().upper() if isinstance(value, str) else value
+
+    @classmethod
+    def _validated(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # The checks across elements read the raw input, so that they are reported together with the
+        # faults of single fields.
+        if isinstance(value, cls):
+            return handler(value)
+        found: list[tuple[Location, str]] = []
+        network: Self | None = None
+        try:
+            network = handler(value)
+        except ValidationError as error:
+            found = faults_of(error, cls)
+        if isinstance(value, Mapping):
+            found.extend(cross_faults(value))
+        if found or network is None:
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError("fault", "{text}", {"text": text}), loc=location, input=None
+                )
+                for location, text in found
+            ]
+            raise ValidationError.from_exception_data("network", details)
+        return network
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.name:
+            object.__setattr__(self, "name", f"net-{self.uuid}")
+            self.__pydantic_fields_set__.add("name")
+        self.__pydantic_fields_set__.add("uuid")
+        return self
+
+    def endpoint(self, uuid: str | int) -> Endpoint | None:
+        """The endpoint with this uuid, or None."""
+        wanted = str(uuid).lower()
+        return next((e for e in self.endpoints if e.uuid == wanted), None)
+
+    def constraint(self, source: str | int, destination: str | int) -> Constraint | None:
+        """The constraint between these endpoints, or None."""
+        wanted = (str(source).lower(), str(destination).lower())
+        return next((c for c in self.constraints if c.key == wanted), None)

@@ -1,0 +1,54 @@
+"""Durable state: what was asked for, and the numbers that were given to it.
+
+A driver loads a :class:`Snapshot` when it opens and commits one :class:`Batch` per operation. A batch
+is one transaction: after a crash it is there wholly or not at all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from libnetvirt.model import VirtualNetwork
+
+#: kind and key of a fact, for example ("label", "switch 1")
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All that a store holds: networks by creation, and facts."""
+
+    networks: list[VirtualNetwork] = field(default_factory=list)
+    facts: dict[Key, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Writes that belong together. A fact of None is deleted."""
+
+    put: list[VirtualNetwork] = field(default_factory=list)
+    drop: list[str] = field(default_factory=list)
+    facts: dict[Key, str | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.drop or self.facts)
+
+
+class Store(ABC):
+    """Where a driver keeps its state."""
+
+    @abstractmethod
+    def load(self) -> Snapshot:
+        """Everything in the store. Blocks."""
+
+    @abstractmethod
+    def commit(self, batch: Batch) -> None:
+        """Write a batch in one transaction. Blocks until it is durable. Raises StateUnusable.
+
+        May be called from another thread than the one that opened the store, one call at a time.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the store. May be called twice."""

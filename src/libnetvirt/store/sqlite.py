@@ -1,0 +1,103 @@
+"""The store in a SQLite file (or in memory, ``:memory:``)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from libnetvirt.errors import InvalidDescription, StateUnusable
+from libnetvirt.model import VirtualNetwork
+from libnetvirt.store import Batch, Snapshot, Store
+
+MEMORY = ":memory:"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE network
+(position INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT UNIQUE NOT NULL, document TEXT NOT NULL);
+CREATE TABLE fact (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key));
+"""
+
+
+def default_path(driver: str) -> Path:
+    """``/var/lib/libnetvirt/DRIVER.db`` for root, else below ``$XDG_STATE_HOME``."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/libnetvirt") / f"{driver}.db"
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "libnetvirt" / f"{driver}.db"
+
+
+class SqliteStore(Store):
+    """One process at a time holds the file; the operating system releases it when the process ends."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = str(path)
+        try:
+            if self._path != MEMORY:
+                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=0)
+            self._prepare()
+        except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from error
+
+    def _prepare(self) -> None:
+        db = self._db
+        # EXCLUSIVE before WAL: the lock is held from the first read on, and no shared memory is needed.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN EXCLUSIVE")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.execute("COMMIT")
+        if version > _VERSION:
+            db.close()
+            raise StateUnusable(
+                f"{self._path} was written by a newer version of libnetvirt (state version {version}, "
+                f"this one reads {_VERSION}): use that version, or another file with state=PATH"
+            )
+
+    def _unusable(self, error: Exception) -> StateUnusable:
+        if "locked" in str(error):
+            reason = "another process holds it: stop that one, or use another file with state=PATH"
+        else:
+            reason = f"{error}: use another file with state=PATH, or state=:memory: to keep nothing"
+        return StateUnusable(f"the state in {self._path} cannot be used: {reason}")
+
+    def load(self) -> Snapshot:
+        try:
+            rows = self._db.execute("SELECT document FROM network ORDER BY position").fetchall()
+            networks = [VirtualNetwork.model_validate_json(document) for (document,) in rows]
+            facts = self._db.execute("SELECT kind, key, value FROM fact").fetchall()
+        except (sqlite3.Error, InvalidDescription) as error:
+            raise self._unusable(error) from error
+        return Snapshot(networks, {(kind, key): value for kind, key, value in facts})
+
+    def commit(self, batch: Batch) -> None:
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.executemany("DELETE FROM network WHERE uuid = ?", [(uuid,) for uuid in batch.drop])
+                db.executemany(
+                    "INSERT INTO network (uuid, document) VALUES (?, ?) "
+                    "ON CONFLICT (uuid) DO UPDATE SET document = excluded.document",
+                    [(n.uuid, n.model_dump_json(by_alias=True, exclude_none=True)) for n in batch.put],
+                )
+                for (kind, key), value in batch.facts.items():
+                    if value is None:
+                        db.execute("DELETE FROM fact WHERE kind = ? AND key = ?", (kind, key))
+                    else:
+                        db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", (kind, key, value))
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,79 @@
+"""Connection URIs: ``driver[+transport]://[host][:port]/[path][?options]``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from libnetvirt.errors import InvalidURI
+
+_SCHEME = re.compile(r"([a-z][a-z0-9-]*)(?:\+([a-z][a-z0-9-]*))?")
+EXAMPLES = "test:///default, openflow:///?listen=0.0.0.0:6653 or openflow+unix:///run/netvirt.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class URI:
+    """A parsed connection URI."""
+
+    driver: str
+    transport: str = ""
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Split a URI. Raises InvalidURI."""
+        scheme, separator, rest = text.partition("://")
+        found = _SCHEME.fullmatch(scheme)
+        if not separator or not found:
+            raise InvalidURI(f"{text[:80]!r} is not a connection URI: write for example {EXAMPLES}")
+        try:
+            parts = urlsplit("//" + rest)
+            port = parts.port
+            pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        except ValueError as error:
+            raise InvalidURI(
+                f"{text[:80]!r} is not a connection URI ({error}): write for example {EXAMPLES}"
+            ) from None
+        if parts.fragment or parts.username or parts.password:
+            raise InvalidURI(f"{text[:80]!r}: a connection URI has no user, password or '#' part")
+        options = dict(pairs)
+        if len(options) != len(pairs):
+            raise InvalidURI(f"{text[:80]!r}: an option is given twice")
+        driver, transport = found.groups()
+        return cls(driver, transport or "", parts.hostname or "", port, unquote(parts.path), options, text)
+
+    def expect(self, options: Mapping[str, str]) -> None:
+        """Refuse options that are not in ``options`` (name -> what it means). Raises InvalidURI."""
+        unknown = sorted(set(self.options) - set(options))
+        if unknown:
+            known = "; ".join(f"{name}: {meaning}" for name, meaning in sorted(options.items())) or "none"
+            raise InvalidURI(f"unknown option {', '.join(unknown)} in {self.text!r}. Known: {known}")
+
+    def choice(self, name: str, allowed: Mapping[str, object] | tuple[str, ...], default: str) -> str:
+        """An option that takes one of a few values. Raises InvalidURI."""
+        value = self.options.get(name, default)
+        if value not in allowed:
+            raise InvalidURI(f"option {name}={value!r} in {self.text!r}: use one of {', '.join(allowed)}")
+        return value
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A numeric option within bounds. Raises InvalidURI."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise InvalidURI(
+                f"option {name}={text!r} in {self.text!r}: use a number from {low:g} to {high:g}"
+            )
+        return value
