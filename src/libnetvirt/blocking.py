@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from libnetvirt import connection as aio
+from libnetvirt.driver import Driver
+from libnetvirt.errors import ConnectionClosed
 from libnetvirt.model import Event
 
 try:
@@ -37,26 +40,55 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = _new_event_loop()
+        # Nothing may be handed to the loop once it was told to stop: it would wait for ever.
+        self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="libnetvirt", daemon=True)
         self._thread.start()
 
+    @property
+    def closed(self) -> bool:
+        """Was it closed, or is it about to be?"""
+        return self._closed
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return what it returns. An interrupt cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run a coroutine to its end and return what it returns. An interrupt cancels it.
+
+        Raises ConnectionClosed if the loop is closed, before or meanwhile.
+        """
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise ConnectionClosed("the connection is closed: open a new one")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            if not self._closed:
+                raise
+            raise ConnectionClosed("the connection was closed meanwhile: open a new one") from None
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
-        """Stop the loop and wait for its thread."""
-        if self._loop.is_closed():
-            return
-        self.run(self._loop.shutdown_asyncgens())
+        """Stop the loop and wait for its thread. What still runs in it is cancelled. May be called twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(_wind_up(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _wind_up() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class _Face(Protocol[A]):
@@ -126,6 +158,11 @@ class Connection:
         """The URI it was opened with."""
         return self._aio.uri
 
+    @property
+    def driver(self) -> Driver:
+        """The driver behind this connection; its coroutines run in its own loop. Raises ConnectionClosed."""
+        return self._aio.driver
+
     create = _to_network(aio.Connection.create)
     lookup = _to_network(aio.Connection.lookup)
     apply = _blocking(aio.Connection.apply)
@@ -140,16 +177,26 @@ class Connection:
 
     def events(self) -> Iterator[Event]:
         """Events from now on; blocks for the next one, ends when the connection is closed."""
-        source = self._aio.events()
 
+        async def subscribe() -> AsyncIterator[Event]:
+            return self._aio.events()
+
+        return self._follow(self._loop.run(subscribe()))
+
+    def _follow(self, source: AsyncIterator[Event]) -> Iterator[Event]:
         async def following() -> Event | None:
             return await anext(source, None)
 
-        while (event := self._loop.run(following())) is not None:
-            yield event
+        try:
+            while (event := self._loop.run(following())) is not None:
+                yield event
+        except ConnectionClosed:
+            return
 
     def close(self) -> None:
         """Close the connection. Networks of a durable driver go on forwarding. May be called twice."""
+        if self._loop.closed:
+            return
         try:
             self._loop.run(self._aio.close())
         finally:

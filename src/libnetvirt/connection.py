@@ -96,7 +96,7 @@ class Connection:
                     f"a network with {what} {key} exists already (uuid {other.uuid}, name {other.name}): "
                     "remove it first, or use apply to change it"
                 )
-        await self._carry_out(Change(None, network, pending))
+        await self.carry_out(Change(None, network, pending))
         return Network(self, network.uuid)
 
     async def apply(self, description: Description, *, pending: bool = False) -> Applied:
@@ -107,8 +107,14 @@ class Connection:
         wanted = one(description)
         found = await self.driver.lookup(wanted.uuid) or await self.driver.lookup(wanted.name)
         if found is None:
-            await self.create(wanted, pending=pending)
-            return Applied(uuid=wanted.uuid, name=wanted.name, outcome="created")
+            try:
+                await self.create(wanted, pending=pending)
+                return Applied(uuid=wanted.uuid, name=wanted.name, outcome="created")
+            except AlreadyExists:
+                # Somebody else created it since we looked.
+                found = await self.driver.lookup(wanted.uuid) or await self.driver.lookup(wanted.name)
+                if found is None:
+                    raise
         after = wanted.changed(uuid=found.uuid)
         before: list[VirtualNetwork] = []
 
@@ -151,6 +157,19 @@ class Connection:
         """Events from now on, until the connection is closed."""
         return self.driver.events()
 
+    async def carry_out(self, change: Change) -> None:
+        """Check one operation against what the driver offers, let the driver veto it, and carry it out.
+
+        For those who have a whole :class:`~libnetvirt.driver.Change` at hand, such as the daemon.
+        Raises Unsupported, Conflict, SubstrateError; then nothing is left behind.
+        """
+        if change.after is not None:
+            self.driver.capabilities.check(change.after)
+        if change.pending:
+            self.driver.capabilities.require("pending", "pending=True")
+        self.driver.validate(change)
+        await self.driver.apply(change)
+
     async def close(self) -> None:
         """Close the connection. Networks of a durable driver go on forwarding. May be called twice."""
         driver, self._driver = self._driver, None
@@ -178,19 +197,11 @@ class Connection:
             if before == after:
                 return
             try:
-                await self._carry_out(Change(before, after, pending))
+                await self.carry_out(Change(before, after, pending))
                 return
             except StaleChange:
                 if attempt == _ATTEMPTS - 1:
                     raise
-
-    async def _carry_out(self, change: Change) -> None:
-        if change.after is not None:
-            self.driver.capabilities.check(change.after)
-        if change.pending:
-            self.driver.capabilities.require("pending", "pending=True")
-        self.driver.validate(change)
-        await self.driver.apply(change)
 
 
 class Network:

@@ -115,7 +115,9 @@ class Capabilities(Report):
     def check(self, network: VirtualNetwork) -> None:
         """Raise Unsupported if the network needs anything that is not offered."""
         for feature, for_what in needs(network):
-            self.require(feature, for_what)
+            # A driver without any choice of rules ignores what a network asks there.
+            if self.combinations or not feature.startswith("encapsulation."):
+                self.require(feature, for_what)
         if not self.combinations or network.rules is None:
             return
         asked = self.resolve(network.rules)
@@ -180,6 +182,11 @@ class Driver(ABC):
     @abstractmethod
     async def open(cls, uri: URI) -> Self:
         """Open a session. Returns when it can be used; raises InvalidURI or ConnectionFailed."""
+
+    @classmethod
+    @abstractmethod
+    def offers(cls) -> Capabilities:
+        """What a session with the default options offers; for overviews, opens nothing."""
 
     @property
     @abstractmethod
@@ -253,7 +260,7 @@ def load(uri: URI) -> type[Driver]:
         raise DriverNotFound(f"no {what} {name!r} is installed. Installed: {', '.join(known) or 'none'}.")
     try:
         cls = known[name].load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise DriverNotFound(f"the driver {name!r} is installed but cannot be loaded: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Driver)):
         raise DriverNotFound(f"the entry point {known[name].value} is not a libnetvirt driver")

@@ -68,7 +68,8 @@ def cross_faults(raw: Mapping[str, Any]) -> Found:
     endpoints, constraints = several(raw.get("endpoints")), several(raw.get("constraints"))
     if len(endpoints) > MAX_ENDPOINTS or len(constraints) > MAX_ENDPOINTS:
         return
-    l3 = str(get(raw, "forwarding") or "")[:40].strip().upper() == "L3"
+    forwarding = get(raw, "forwarding")
+    l3 = isinstance(forwarding, str) and forwarding[:40].strip().upper() == "L3"
     uuids = [_valid(uuid_text, get(e, "uuid")) for e in endpoints]
     yield from _endpoint_faults(endpoints, uuids)
     for i, e in enumerate(endpoints):
@@ -106,7 +107,8 @@ def _endpoint_faults(endpoints: Sequence[Any], uuids: Sequence[str | None]) -> F
                 continue
             holder, name = macs.setdefault(host, (i, label))
             if holder != i:
-                yield (*where, "mac"), f"{host} is also declared at endpoint {name}: a host is at one endpoint"
+                text = f"{host} is also declared at endpoint {name}: a host is at one endpoint"
+                yield (*where, "mac"), text
 
 
 def _constraint_faults(constraints: Sequence[Any], uuids: set[str | None]) -> Found:
@@ -143,9 +145,7 @@ def _address_faults(endpoints: Sequence[Any]) -> Found:
     )
     stack: list[tuple[AnyNetwork, int]] = []
     for version, start, _, i, net in spans:
-        while stack and (
-            stack[-1][0].version != version or int(stack[-1][0].broadcast_address) < start
-        ):
+        while stack and (stack[-1][0].version != version or int(stack[-1][0].broadcast_address) < start):
             stack.pop()
         outer = next(((other, j) for other, j in reversed(stack) if j != i), None)
         if outer:

@@ -205,9 +205,7 @@ class VirtualNetwork(Element):
     uuid: Uuid = Field(default_factory=lambda: str(rfc4122.uuid4()))
     name: Name = ""
     forwarding: Forwarding = Forwarding.L2
-    endpoints: Annotated[
-        tuple[Endpoint, ...], BeforeValidator(several), Field(max_length=MAX_ENDPOINTS)
-    ] = ()
+    endpoints: Annotated[tuple[Endpoint, ...], BeforeValidator(several), Field(max_length=MAX_ENDPOINTS)] = ()
     constraints: Annotated[
         tuple[Constraint, ...], BeforeValidator(several), Field(max_length=MAX_ENDPOINTS)
     ] = ()

@@ -31,6 +31,8 @@ def text_of(error: Mapping[str, Any], root: type[Element]) -> str:
         return "is missing"
     if kind == "extra_forbidden":
         cls = root.element_at(error["loc"][:-1])
+        if cls.document_name(str(error["loc"][-1])):
+            return "is given twice, once with '-' and once with '_'"
         return f"is not known here: allowed are {', '.join(cls.document_names())}"
     if kind == "invalid_key":
         return "is not a name: the names of fields are texts"
@@ -74,8 +76,8 @@ def path_text(root: type[Element], location: Sequence[int | str], raw: Any = Non
             try:
                 path += f"[{uuid_text(_member(value, 'uuid'))}]"
             except ValueError:
-                alone = i > 0 and location[i - 1] not in _SINGULAR
-                if not (alone and isinstance(outer, (list, tuple)) and len(outer) == 1):
+                alone = not isinstance(outer, (list, tuple)) or len(outer) == 1
+                if not alone or i == 0 or location[i - 1] in _SINGULAR:
                     path += f"[{step + 1}]"
             continue
         listed = i + 1 < len(location) and isinstance(location[i + 1], int)

@@ -138,6 +138,7 @@ class Substrate(Report):
 
     switches: tuple[Switch, ...] = ()
     links: tuple[Link, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class RuleLine(Report):

@@ -36,8 +36,12 @@ class SqliteStore(Store):
             if self._path != MEMORY:
                 Path(self._path).parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=0)
-            self._prepare()
         except (sqlite3.Error, OSError) as error:
+            raise self._unusable(error) from error
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._db.close()
             raise self._unusable(error) from error
 
     def _prepare(self) -> None:
@@ -72,7 +76,7 @@ class SqliteStore(Store):
             rows = self._db.execute("SELECT document FROM network ORDER BY position").fetchall()
             networks = [VirtualNetwork.model_validate_json(document) for (document,) in rows]
             facts = self._db.execute("SELECT kind, key, value FROM fact").fetchall()
-        except (sqlite3.Error, InvalidDescription) as error:
+        except (sqlite3.Error, InvalidDescription, ValueError) as error:
             raise self._unusable(error) from error
         return Snapshot(networks, {(kind, key): value for kind, key, value in facts})
 
@@ -92,10 +96,12 @@ class SqliteStore(Store):
                         db.execute("DELETE FROM fact WHERE kind = ? AND key = ?", (kind, key))
                     else:
                         db.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?)", (kind, key, value))
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                # A full disk, for one, has rolled back already.
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 

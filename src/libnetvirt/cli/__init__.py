@@ -1,0 +1,1 @@
+"""``netvirt``, the command line. It uses the library's public interface only."""

@@ -1,0 +1,70 @@
+"""``drivers``: what each installed driver offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from libnetvirt.cli.options import Format, Output, chosen
+from libnetvirt.cli.output import document, line, table
+from libnetvirt.driver import DRIVERS, FEATURES, TRANSPORTS, Capabilities, installed, load
+from libnetvirt.errors import DriverNotFound
+from libnetvirt.uri import URI
+
+
+def drivers(ctx: typer.Context, output: Output = None) -> None:
+    """Show what each installed driver offers.
+
+    Needs no running network. A session may offer less: options of its URI can restrict it.
+
+    \b
+    Examples:
+      netvirt drivers
+      netvirt drivers --format json
+    """
+    wanted = chosen(ctx, output)
+    offered: dict[str, Capabilities] = {}
+    broken: dict[str, str] = {}
+    for name in installed(DRIVERS):
+        try:
+            offered[name] = load(URI(name)).offers()
+        except DriverNotFound as error:
+            broken[name] = str(error)
+    transports = {name: point.value for name, point in installed(TRANSPORTS).items()}
+    if wanted is not Format.TABLE:
+        document(_plain(offered, broken, transports), wanted)
+        return
+    table(
+        ["FEATURE", *(name.upper() for name in offered), "MEANING"],
+        [
+            (feature, *("yes" if feature in c.features else "no" for c in offered.values()), meaning)
+            for feature, meaning in FEATURES.items()
+        ],
+    )
+    line("")
+    table(
+        ["DRIVER", "DESCRIPTION", "RULES (ENCAPSULATION/INSERTION/TIMEOUT)"],
+        [
+            (name, c.description or "-", ", ".join(map(str, c.combinations)) or "no choice")
+            for name, c in offered.items()
+        ],
+    )
+    reasons = [(name, f, why) for name, c in offered.items() for f, why in sorted(c.reasons.items())]
+    if reasons:
+        line("")
+        table(["DRIVER", "FEATURE", "WHY NOT"], reasons)
+    line("")
+    table(["TRANSPORT", "URI"], [(name, f"DRIVER+{name}://PATH") for name in transports])
+    for name, why in broken.items():
+        line(f"\n{name}: {why}")
+
+
+def _plain(
+    offered: dict[str, Capabilities], broken: dict[str, str], transports: dict[str, str]
+) -> dict[str, Any]:
+    described = {
+        name: {**c.model_dump(mode="json", by_alias=True, exclude_none=True), "features": sorted(c.features)}
+        for name, c in offered.items()
+    }
+    return {"drivers": described, "unusable": broken, "transports": sorted(transports)}

@@ -1,0 +1,48 @@
+"""Descriptions from files and standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from libnetvirt import Fault, InvalidDescription, VirtualNetwork, formats
+from libnetvirt.formats.limits import MAX_OCTETS
+
+STDIN = "-"
+_STDIN_NAME = "<stdin>"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A network and the name of the file that describes it."""
+
+    file: str
+    network: VirtualNetwork
+
+
+def read(files: Iterable[str]) -> tuple[list[Described], list[Fault]]:
+    """The networks of all files in order, and every fault of all of them."""
+    found: list[Described] = []
+    faults: list[Fault] = []
+    for file in files:
+        try:
+            found += [Described(file, network) for network in _read_one(file)]
+        except InvalidDescription as error:
+            faults += error.faults
+    return found, faults
+
+
+def read_valid(files: Iterable[str]) -> list[Described]:
+    """The networks of all files in order. Raises InvalidDescription that lists every fault of all files."""
+    found, faults = read(files)
+    if faults:
+        raise InvalidDescription(faults)
+    return found
+
+
+def _read_one(file: str) -> list[VirtualNetwork]:
+    if file != STDIN:
+        return formats.read_file(file)
+    text = sys.stdin.buffer.read(MAX_OCTETS + 1)
+    return formats.read(text, file=_STDIN_NAME)

@@ -1,0 +1,236 @@
+"""Commands for whole networks: validate, create, apply, remove, list, dump."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+import libnetvirt
+from libnetvirt import Fault, NetvirtError, VirtualNetwork, formats
+from libnetvirt.aio import Applied
+from libnetvirt.cli import files
+from libnetvirt.cli.options import (
+    DOCUMENTS,
+    Connect,
+    Format,
+    NetworkName,
+    Output,
+    Pending,
+    chosen,
+    connected,
+)
+from libnetvirt.cli.output import document, line, table
+from libnetvirt.errors import InvalidDescription
+
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="XML, YAML or JSON; '-' is standard input.")
+]
+
+
+def validate(ctx: typer.Context, paths: Files, output: Output = None) -> None:
+    """Check descriptions without touching any network.
+
+    Prints every fault of every file, with its file and line. Needs no connection.
+
+    \b
+    Examples:
+      netvirt validate blue.xml red.yaml
+      generate-networks | netvirt validate -
+    """
+    wanted = chosen(ctx, output)
+    found, faults = files.read(paths)
+    if wanted is Format.TABLE:
+        for d in found:
+            line(f"{d.file}: network {d.network.name} ({_size(d.network)}) is valid")
+    else:
+        rows = [
+            {"file": d.file, "uuid": d.network.uuid, "name": d.network.name, "valid": True} for d in found
+        ]
+        document(rows + [_fault_row(fault) for fault in faults], wanted)
+    if faults:
+        raise InvalidDescription(faults)
+
+
+def create(
+    ctx: typer.Context,
+    paths: Files,
+    pending: Pending = False,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Create the networks that files describe.
+
+    Returns when traffic flows. All files are checked before the first network is created; then each
+    network is created wholly or not at all, in the order given.
+
+    \b
+    Examples:
+      netvirt create blue.xml red.yaml
+      netvirt create --pending blue.xml
+      netvirt -c openflow+unix:///run/netvirt.sock create - < blue.json
+    """
+    wanted = chosen(ctx, output)
+    described = files.read_valid(paths)
+
+    def one(connection: libnetvirt.Connection, network: VirtualNetwork) -> Applied:
+        connection.create(network, pending=pending)
+        return Applied(uuid=network.uuid, name=network.name, outcome="created")
+
+    with connected(ctx, connect) as connection:
+        _in_order(described, lambda network: one(connection, network), wanted)
+
+
+def apply(
+    ctx: typer.Context,
+    paths: Files,
+    pending: Pending = False,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Make networks be as files describe them.
+
+    Creates a network, or changes what differs in one step, and says what changed. Traffic that is not
+    concerned goes on. Running it again changes nothing.
+
+    \b
+    Examples:
+      netvirt apply blue.xml
+      netvirt apply --format json networks/*.yaml
+    """
+    wanted = chosen(ctx, output)
+    described = files.read_valid(paths)
+    with connected(ctx, connect) as connection:
+        _in_order(described, lambda network: connection.apply(network, pending=pending), wanted)
+
+
+def remove(
+    ctx: typer.Context,
+    networks: Annotated[list[str], typer.Argument(metavar="VN...", help="Uuids or names.")],
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Remove networks.
+
+    Returns when nothing of them is left in any switch.
+
+    \b
+    Examples:
+      netvirt remove blue
+      netvirt remove 7 8 9
+    """
+    wanted = chosen(ctx, output)
+    with connected(ctx, connect) as connection:
+
+        def one(key: str) -> Applied:
+            network = connection.lookup(key)
+            name = network.description.name
+            network.remove()
+            return Applied(uuid=network.uuid, name=name, outcome="removed")
+
+        _each(networks, one, wanted)
+
+
+def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = None) -> None:
+    """List the networks, oldest first.
+
+    \b
+    Examples:
+      netvirt list
+      netvirt list --format json | jq -r '.[].name'
+    """
+    wanted = chosen(ctx, output)
+    with connected(ctx, connect) as connection:
+        rows = []
+        handles = {handle.uuid: handle for handle in connection.networks()}
+        for network in connection.descriptions():
+            if network.uuid not in handles:
+                # Created by somebody else in between.
+                continue
+            try:
+                state = str(handles[network.uuid].state.state)
+            except libnetvirt.NotFound:
+                # Removed by somebody else since the list was read.
+                continue
+            rows.append(
+                {
+                    "uuid": network.uuid,
+                    "name": network.name,
+                    "forwarding": str(network.forwarding),
+                    "endpoints": len(network.endpoints),
+                    "state": state,
+                }
+            )
+    if wanted is not Format.TABLE:
+        document(rows, wanted)
+        return
+    table(["UUID", "NAME", "FORWARDING", "ENDPOINTS", "STATE"], [list(row.values()) for row in rows])
+
+
+def dump(ctx: typer.Context, network: NetworkName, connect: Connect = None, output: Output = None) -> None:
+    """Write the description of a network.
+
+    As 'create' and 'apply' read it: XML by default, or YAML or JSON.
+
+    \b
+    Examples:
+      netvirt dump blue > blue.xml
+      netvirt dump blue --format yaml
+    """
+    wanted = chosen(ctx, output, DOCUMENTS)
+    with connected(ctx, connect) as connection:
+        description = connection.lookup(network).description
+    sys.stdout.write(formats.write([description], str(wanted)).rstrip("\n") + "\n")
+
+
+def _size(network: VirtualNetwork) -> str:
+    count = len(network.endpoints)
+    return f"{network.forwarding}, {count} endpoint{'' if count == 1 else 's'}"
+
+
+def _fault_row(fault: Fault) -> dict[str, object]:
+    return {
+        "file": fault.file,
+        "line": fault.line,
+        "path": fault.path,
+        "text": fault.text,
+        "valid": False,
+    }
+
+
+def _in_order(
+    described: Sequence[files.Described], operation: Callable[[VirtualNetwork], Applied], output: Format
+) -> None:
+    networks = {f"{d.network.name} ({d.file})": d.network for d in described}
+    if len(networks) == len(described):
+        _each(list(networks), lambda label: operation(networks[label]), output)
+        return
+    by_place = {f"{d.network.name} ({d.file}, number {i})": d.network for i, d in enumerate(described, 1)}
+    _each(list(by_place), lambda label: operation(by_place[label]), output)
+
+
+def _each(labels: Sequence[str], operation: Callable[[str], Applied], output: Format) -> None:
+    """One operation after the other; a failure says which were done, and ends it."""
+    done: list[Applied] = []
+    try:
+        for label in labels:
+            done.append(operation(label))
+            if output is Format.TABLE:
+                _tell(done[-1])
+                sys.stdout.flush()
+    except (NetvirtError, KeyboardInterrupt) as error:
+        if len(labels) > 1:
+            error.add_note(f"Done before: {', '.join(labels[: len(done)]) or 'nothing'}.")
+            error.add_note(f"Not done: {', '.join(labels[len(done) :])}.")
+        raise
+    finally:
+        if output is not Format.TABLE:
+            document([applied.to_json() for applied in done], output)
+
+
+def _tell(applied: Applied) -> None:
+    line(f"network {applied.name} ({applied.uuid}) {applied.outcome}")
+    for change in applied.changes:
+        line(f"  {change}")

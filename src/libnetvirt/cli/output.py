@@ -1,0 +1,81 @@
+"""Results on stdout: tables for people, plain columns for pipes, JSON and YAML for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from ruamel.yaml import YAML
+
+from libnetvirt.cli.options import Format
+
+_STYLES: Mapping[str, str] = {
+    "active": "green",
+    "up": "green",
+    "yes": "green",
+    "connected": "green",
+    "pending": "yellow",
+    "degraded": "yellow",
+    "down": "red",
+    "no": "dim",
+}
+
+
+def line(text: str) -> None:
+    """One line, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def document(value: Any, output: Format) -> None:
+    """Plain values as JSON or YAML."""
+    if output is Format.JSON:
+        line(json.dumps(value, indent=2, ensure_ascii=False))
+        return
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.allow_unicode = True
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    buffer = io.StringIO()
+    writer.dump(value, buffer)
+    sys.stdout.write(buffer.getvalue().removesuffix("...\n"))
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """Columns. On a terminal with colours and folded to its width; elsewhere plain and never cut."""
+    cells = [[_clean(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        _plain(headings, cells, title)
+        return
+    drawn = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
+    for heading in headings:
+        drawn.add_column(heading, overflow="fold")
+    for row in cells:
+        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    Console(file=sys.stdout).print(drawn)
+
+
+def pairs(rows: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line."""
+    found = [(name, _clean(value)) for name, value in rows]
+    width = max(len(name) for name, _ in found)
+    for name, value in found:
+        line(f"{name:<{width}}  {value}".rstrip())
+
+
+def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    if title:
+        line(title)
+    for row in (headings, *rows):
+        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _clean(value: object) -> str:
+    # Descriptions of switches come from outside and must not steer the terminal.
+    return "".join(c if c.isprintable() else "?" for c in str(value))

@@ -1,0 +1,171 @@
+"""Commands for what lies below the networks: substrate and rules."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+import libnetvirt
+from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
+from libnetvirt.cli.output import document, line, table
+from libnetvirt.errors import SubstrateError
+from libnetvirt.model import Bandwidth, Link, Substrate
+
+# Discovery reports links one after the other: they are complete when none came for this many seconds.
+_SETTLED = 0.5
+_POLL = 0.1
+
+
+def substrate(
+    ctx: typer.Context,
+    wait: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Wait until N switches are connected and links join all of them."
+        ),
+    ] = None,
+    links: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="M", help="With --wait: until M links (both directions up) are found."),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0, metavar="S", help="Longest wait in seconds.")] = 60.0,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Show switches, ports and links.
+
+    \b
+    Examples:
+      netvirt substrate
+      netvirt substrate --wait 4 --timeout 30
+      netvirt substrate --format json | jq '.links'
+    """
+    wanted = chosen(ctx, output)
+    if links is not None and wait is None:
+        raise typer.BadParameter("--links needs --wait N.", ctx=ctx)
+    with connected(ctx, connect) as connection:
+        seen = connection.substrate() if wait is None else _wait(connection, wait, links, timeout)
+    if wanted is not Format.TABLE:
+        document(seen.to_json(), wanted)
+        return
+    table(
+        ["SWITCH", "STATE", "PORTS", "ADDRESS", "DESCRIPTION", "NOTES"],
+        [
+            (
+                s.id,
+                "connected" if s.connected else "down",
+                len(s.ports),
+                s.address or "-",
+                s.description or "-",
+                "; ".join(s.notes) or "-",
+            )
+            for s in seen.switches
+        ],
+        title="Switches",
+    )
+    line("")
+    table(
+        ["SWITCH", "PORT", "NAME", "STATE", "SPEED", "USE"],
+        [
+            (s.id, p.number, p.name, "up" if p.up else "down", _speed(p.speed), p.use or "-")
+            for s in seen.switches
+            for p in s.ports
+        ],
+        title="Ports",
+    )
+    line("")
+    table(
+        ["FROM", "PORT", "TO", "PORT", "STATE", "COST"],
+        [
+            (
+                k.source,
+                k.source_port,
+                k.destination,
+                k.destination_port,
+                "up" if k.up else "down",
+                f"{k.cost:g}",
+            )
+            for k in seen.links
+        ],
+        title="Links",
+    )
+
+
+def rules(
+    ctx: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(metavar="[VN]", help="Only the rules of this network.")
+    ] = None,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Show the rules in the switches.
+
+    Asks the switches: these are the rules that they have now.
+
+    \b
+    Examples:
+      netvirt rules
+      netvirt rules blue
+    """
+    wanted = chosen(ctx, output)
+    with connected(ctx, connect) as connection:
+        found = connection.rules(network)
+    if wanted is not Format.TABLE:
+        document([rule.to_json() for rule in found], wanted)
+        return
+    table(
+        ["SWITCH", "TABLE", "NETWORK", "RULE"],
+        [(r.switch, r.table, r.network or "-", r.text) for r in found],
+    )
+
+
+def _wait(connection: libnetvirt.Connection, switches: int, links: int | None, timeout: float) -> Substrate:
+    """The substrate once it is complete. Raises SubstrateError after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    before: frozenset[tuple[str, ...]] | None = None
+    since = time.monotonic()
+    while True:
+        seen = connection.substrate()
+        now = time.monotonic()
+        both = two_way(seen.links)
+        if both != before:
+            before, since = both, now
+        up = [s.id for s in seen.switches if s.connected]
+        complete = len(up) >= switches and (
+            len(both) // 2 >= links if links is not None else joined(up, both) and now - since >= _SETTLED
+        )
+        if complete:
+            return seen
+        if now >= end:
+            asked = "" if links is None else f" and {links} links"
+            raise SubstrateError(
+                f"after {timeout:g} s {len(up)} switches are connected ({', '.join(up[:20]) or 'none'}) with "
+                f"{len(both) // 2} links between them; waited for "
+                f"{switches} switches{asked or ', all joined'}: 'netvirt substrate' shows what is there"
+            )
+        time.sleep(min(_POLL, max(0.0, end - now)))
+
+
+def two_way(links: tuple[Link, ...]) -> frozenset[tuple[str, ...]]:
+    """The links that are up and whose other direction is too, as (source, port, destination, port)."""
+    up = {(k.source, k.source_port, k.destination, k.destination_port) for k in links if k.up}
+    return frozenset(k for k in up if (k[2], k[3], k[0], k[1]) in up)
+
+
+def joined(switches: list[str], links: frozenset[tuple[str, ...]]) -> bool:
+    """Whether links lead from each of the switches to every other."""
+    reached, edge = set(switches[:1]), list(switches[:1])
+    while edge:
+        here = edge.pop()
+        for source, _, destination, _ in links:
+            if source == here and destination not in reached:
+                reached.add(destination)
+                edge.append(destination)
+    return reached.issuperset(switches)
+
+
+def _speed(speed: int) -> str:
+    return str(Bandwidth(speed)) if speed else "-"

@@ -1,0 +1,22 @@
+"""The shipped test suite that every driver runs against its own substrate.
+
+A driver's test module derives a :class:`Harness`, provides it as the fixture ``harness`` and imports the
+tests: ``from libnetvirt.conformance.suite import *``. See :mod:`libnetvirt.conformance.harness`.
+Needs the extra ``libnetvirt[conformance]``.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"libnetvirt.conformance.{module}"
+        for module in (
+            "bench", "stream", "forwarding", "isolation", "operations", "observation", "faults", "hostile",
+            "routing", "differential", "suite",
+        )
+    )
+)  # fmt: skip
+
+from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place  # noqa: E402
+
+__all__ = ["Ability", "Arrival", "Harness", "Place"]

@@ -1,0 +1,336 @@
+"""What a test works with: networks of one rules option, guests on endpoints, and the oracle beside them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
+from libnetvirt.conformance import frames
+from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
+from libnetvirt.errors import NetworkNotFound
+from libnetvirt.semantics import Knowledge, Outcome, forward
+
+# Below what a switch's receive queue holds.
+BURST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A host at an endpoint."""
+
+    network: str
+    endpoint: str
+    place: Place
+    vlan: int | None
+    mac: str
+
+    def wrapped(self, frame: bytes) -> bytes:
+        """The frame as it is on the wire at this endpoint."""
+        return frame if self.vlan is None else frames.tagged(frame, frames.tag(self.vlan))
+
+    def arrival(self, frame: bytes) -> Arrival:
+        """An untagged frame of the network, arriving here."""
+        return Arrival(self.place, self.wrapped(frame))
+
+
+def endpoint_at(place: Place, uuid: int, vlan: int | None = None, **fields: Any) -> Endpoint:
+    """An endpoint at a place."""
+    document = {"uuid": uuid, "switch": place.switch, "port": place.port, "vlan": vlan, **fields}
+    return Endpoint.model_validate(document)
+
+
+class Bench:
+    """One test's view of the harness. Everything it created is removed when the test ends."""
+
+    def __init__(self, harness: Harness, rules: Rules | None) -> None:
+        self.harness = harness
+        self.rules = rules
+        self.knowledge = Knowledge()
+        self._networks: dict[str, VirtualNetwork] = {}
+        self._numbers = itertools.count(1)
+        self._fences = itertools.count(1)
+        self._hosts = itertools.count(1)
+
+    # Building
+
+    @property
+    def native(self) -> bool:
+        """Whether the networks match their hosts' own fields, which must then be unique."""
+        defaults = self.harness.connection.capabilities().resolve(self.rules)
+        return defaults.encapsulation == "native"
+
+    def need(self, *abilities: Ability) -> None:
+        """Skip the test unless the harness has all of these."""
+        for ability in abilities:
+            if ability not in self.harness.abilities:
+                pytest.skip(f"the harness has not the ability {ability.name}: {ability}")
+
+    def offers(self, feature: str) -> bool:
+        """Whether the driver offers a feature."""
+        return feature in self.harness.connection.capabilities().features
+
+    def places(self, count: int) -> list[Place]:
+        """Host ports, each of another switch as long as there are some."""
+        by_switch: dict[str, list[Place]] = {}
+        for place in self.harness.host_ports():
+            by_switch.setdefault(place.switch, []).append(place)
+        spread = [p for row in itertools.zip_longest(*by_switch.values()) for p in row if p is not None]
+        if len(spread) < count:
+            pytest.skip(f"the substrate has {len(spread)} host ports where {count} are needed")
+        return spread[:count]
+
+    def neighbours(self) -> tuple[Place, Place]:
+        """Two host ports of one switch."""
+        first: dict[str, Place] = {}
+        for place in self.harness.host_ports():
+            if place.switch in first:
+                return first[place.switch], place
+            first[place.switch] = place
+        pytest.skip("no switch of the substrate has two host ports")
+
+    def description(self, *where: Place | tuple[Place, int | None], **fields: Any) -> VirtualNetwork:
+        """A network with untagged endpoints at places, or tagged ones at (place, vlan)."""
+        number = next(self._numbers)
+        endpoints = []
+        for uuid, spot in enumerate(where, 1):
+            place, vlan = (spot, None) if isinstance(spot, Place) else spot
+            endpoints.append(endpoint_at(place, uuid, vlan))
+        document = {"name": f"conformance-{number}", "endpoints": endpoints, "rules": self.rules}
+        return VirtualNetwork.model_validate({**document, **fields})
+
+    def create(self, *where: Place | tuple[Place, int | None], **fields: Any) -> Network:
+        """Create such a network."""
+        return self.harness.connection.create(self.description(*where, **fields))
+
+    def guests(self, network: Network) -> list[Guest]:
+        """One new guest on each endpoint of a network."""
+        return [self.guest(network, e) for e in network.description.endpoints]
+
+    def guest(self, network: Network, endpoint: Endpoint, mac: str = "") -> Guest:
+        """A guest on an endpoint."""
+        place = Place(endpoint.switch, endpoint.port)
+        address = mac or frames.mac(next(self._hosts))
+        return Guest(network.uuid, endpoint.uuid, place, endpoint.vlan, address)
+
+    # Exchanging
+
+    def exchange(self, guest: Guest, *sent: bytes) -> list[Arrival]:
+        """Send untagged frames as a guest and check that exactly what the oracle says comes out."""
+        return self.inject(guest.place, *(guest.wrapped(frame) for frame in sent))
+
+    def meet(self, *guests: Guest) -> None:
+        """Let each guest say something to all, so that the networks know where they are."""
+        for guest in guests:
+            self.exchange(guest, frames.marked(guest.mac, frames.BROADCAST, b"here I am"))
+
+    def meet_again(self, *guests: Guest) -> None:
+        """After a failure that changes took part in: wait for traffic, then let all say where they are."""
+        self.await_traffic(*guests)
+        self.meet(*guests)
+
+    def inject(self, place: Place, *sent: bytes) -> list[Arrival]:
+        """Send frames into a port and check that exactly what the oracle says comes out, once.
+
+        Returns what came out. Waits after each frame that teaches the network something until the
+        network knows it, because switches learn later than the oracle does.
+        """
+        self.drain()
+        networks = self.current()
+        expected: Counter[Arrival] = Counter()
+        arrived: list[Arrival] = []
+        batch: list[bytes] = []
+
+        def flush() -> None:
+            while batch:
+                self.harness.send(place, batch[:BURST])
+                del batch[:BURST]
+                arrived.extend(self._collect(sum(expected.values()) - len(arrived)))
+
+        for frame in sent:
+            outcome = forward(networks, self.knowledge, place.switch, place.port, frame)
+            expected.update(_arrivals(outcome))
+            batch.append(frame)
+            if outcome.knowledge != self.knowledge:
+                self.knowledge = outcome.knowledge
+                flush()
+                self.await_known(networks)
+        flush()
+        fence = self._fence(networks, place, sent[-1])
+        arrived += self._settle(fence, place)
+        _compare(expected, Counter(arrived), place, sent)
+        return arrived
+
+    def current(self) -> list[VirtualNetwork]:
+        """All networks as they are described now; what the oracle knows follows their changes."""
+        networks = self.harness.connection.descriptions()
+        now = {network.uuid: network for network in networks}
+        for uuid in {**self._networks, **now}:
+            self.knowledge = self.knowledge.changed(self._networks.get(uuid), now.get(uuid))
+        self._networks = now
+        return networks
+
+    def drain(self) -> None:
+        """Forget what arrived until now."""
+        while self.harness.receive(0):
+            pass
+
+    def await_known(self, networks: Iterable[VirtualNetwork]) -> None:
+        """Wait until the networks know every host that the oracle knows, and where."""
+        for network in networks:
+            wanted = self._hosts_of(network.uuid)
+            if wanted:
+                unknown = partial(self._unknown, network.uuid, wanted)
+                self.eventually(unknown, f"network {network.name} knows its hosts")
+
+    def await_arrivals(self, guest: Guest, frame: bytes, wanted: Iterable[Arrival]) -> None:
+        """Send a frame once and wait until all these have arrived, whatever else does."""
+        self.drain()
+        self.harness.send(guest.place, [guest.wrapped(frame)])
+        missing = set(wanted)
+
+        def left() -> set[Arrival]:
+            missing.difference_update(self.harness.receive(0.01))
+            return missing
+
+        self.eventually(left, "a frame arrives")
+
+    def await_links(self) -> None:
+        """Wait until the driver knows that all links are up."""
+        wanted = {end for a, b in self.harness.links() for end in ((a, b), (b, a))}
+
+        def missing() -> set[tuple[str, str]]:
+            links = self.harness.connection.substrate().links
+            return wanted - {(link.source, link.destination) for link in links if link.up}
+
+        self.eventually(missing, "all links are up")
+
+    def await_traffic(self, *guests: Guest) -> None:
+        """Wait until each guest reaches each other one, however often it has to try."""
+
+        def unreached() -> list[tuple[str, str]]:
+            probes = {}
+            self.drain()
+            for a in guests:
+                for b in guests:
+                    if a is not b:
+                        text = b"probe %d" % next(self._fences)
+                        frame = frames.marked(a.mac, b.mac, text)
+                        self.harness.send(a.place, [a.wrapped(frame)])
+                        probes[b.arrival(frame)] = (a.endpoint, b.endpoint)
+            deadline = time.monotonic() + 0.2
+            while probes and time.monotonic() < deadline:
+                for arrival in self.harness.receive(0.02):
+                    probes.pop(arrival, None)
+            return list(probes.values())
+
+        self.eventually(unreached, "every guest reaches every other one")
+        while self.harness.receive(self.harness.quiet):
+            pass
+
+    def eventually(self, missing: Callable[[], object], what: str) -> None:
+        """Wait until ``missing()`` is falsy; fail with its last value after the harness's patience."""
+        deadline = time.monotonic() + self.harness.patience
+        while found := missing():
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {self.harness.patience:g} s: {what}: {found!r}"[:2000])
+            time.sleep(0.005)
+
+    def _unknown(self, uuid: str, wanted: dict[str, str]) -> dict[str, str]:
+        """The hosts that a network does not know to be where they are."""
+        try:
+            state = self.harness.connection.lookup(uuid).state
+        except NetworkNotFound:
+            return wanted
+        known = {host.mac: host.endpoint for host in state.hosts}
+        return {mac: endpoint for mac, endpoint in wanted.items() if known.get(mac) != endpoint}
+
+    def _hosts_of(self, uuid: str) -> dict[str, str]:
+        learned = self.knowledge.of(uuid).hosts
+        return {frames.octets_text(mac): endpoint for mac, endpoint in learned.items()}
+
+    def _collect(self, wanted: int) -> list[Arrival]:
+        """Wait for a number of frames, no longer than the harness's patience."""
+        found: list[Arrival] = []
+        deadline = time.monotonic() + self.harness.patience
+        while len(found) < wanted and (left := deadline - time.monotonic()) > 0:
+            found += self.harness.receive(left)
+        return found
+
+    def _fence(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Counter[Arrival]:
+        """A broadcast after everything else, from a host that is known at this place, if there is one."""
+        source, vlan = frames.octets_text(frame[6:12]), _vlan(frame)
+        for network in networks:
+            for e in network.endpoints:
+                known = self._hosts_of(network.uuid).get(source)
+                if (e.switch, e.port, e.vlan) == (*place, vlan) and known == e.uuid:
+                    guest = Guest(network.uuid, e.uuid, place, vlan, source)
+                    text = b"fence %d" % next(self._fences)
+                    marker = guest.wrapped(frames.marked(source, frames.BROADCAST, text))
+                    outcome = forward(networks, self.knowledge, place.switch, place.port, marker)
+                    self.harness.send(place, [marker])
+                    return Counter(_arrivals(outcome))
+        return Counter()
+
+    def _settle(self, fence: Counter[Arrival], place: Place) -> list[Arrival]:
+        """Wait for the fence and then for silence; what else came."""
+        others: list[Arrival] = []
+        awaited = +fence
+        deadline = time.monotonic() + self.harness.patience
+        while awaited and time.monotonic() < deadline:
+            for arrival in self.harness.receive(0.05):
+                if awaited[arrival] > 0:
+                    awaited -= Counter((arrival,))
+                else:
+                    others.append(arrival)
+        if awaited:
+            pytest.fail(f"a broadcast into {place} did not arrive at: {_listed(awaited)}")
+        while late := self.harness.receive(self.harness.quiet if fence else 2 * self.harness.quiet):
+            others += late
+        return others
+
+
+def _arrivals(outcome: Outcome) -> Iterator[Arrival]:
+    return (Arrival(Place(switch, port), frame) for switch, port, frame in outcome.outputs)
+
+
+def _vlan(frame: bytes) -> int | None:
+    if frame[12:14] != b"\x81\x00" or len(frame) < 16:
+        return None
+    return int.from_bytes(frame[14:16], "big") & 0xFFF
+
+
+def _listed(arrivals: Counter[Arrival]) -> str:
+    lines = [
+        f"  {count} x at switch {place.switch} port {place.port}: {frames.described(frame)}"
+        for (place, frame), count in sorted(arrivals.items())[:40]
+    ]
+    return "\n".join(lines) or "  nothing"
+
+
+def _compare(
+    expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
+) -> None:
+    if expected == arrived:
+        return
+    what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
+    pytest.fail(
+        f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
+        f"which did not arrive:\n{_listed(expected - arrived)}\n"
+        f"and which arrived though nothing said so:\n{_listed(arrived - expected)}"
+    )
+
+
+def clean(bench: Bench) -> Iterator[str]:
+    """Remove all networks, and say what is left then."""
+    for network in bench.harness.connection.networks():
+        network.remove()
+    if Ability.LEFTOVERS in bench.harness.abilities:
+        yield from bench.harness.leftovers()

@@ -1,0 +1,116 @@
+"""Things that go on while a test changes the network: a numbered stream of frames, a reader of events."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from libnetvirt import Connection, Event, NetvirtError
+from libnetvirt.conformance import frames
+from libnetvirt.conformance.bench import Bench, Guest
+from libnetvirt.conformance.harness import Place
+
+RATE = 250
+
+
+class Stream:
+    """Unicast frames with consecutive numbers from one guest to another, who know each other.
+
+    Between ``__enter__`` and ``__exit__`` a thread sends ``rate`` frames a second. Afterwards ``sent`` is
+    how many, ``lost`` the numbers that did not arrive, ``repeated`` those that did more than once, and
+    ``strays`` the places where they arrived but should not have. The test must not receive meanwhile.
+    """
+
+    def __init__(self, bench: Bench, source: Guest, destination: Guest, *, rate: int = RATE) -> None:
+        self._bench = bench
+        self._source, self._destination = source, destination
+        self._interval = 1 / rate
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._send, name="stream", daemon=True)
+        self._text = b"stream %d " % id(self)
+        self.sent = 0
+        self.lost: list[int] = []
+        self.repeated: list[int] = []
+        self.strays: list[Place] = []
+
+    def __enter__(self) -> Self:
+        self._bench.drain()
+        self._thread.start()
+        time.sleep(10 * self._interval)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        time.sleep(10 * self._interval)
+        self._over.set()
+        self._thread.join()
+        if error is None:
+            self._evaluate()
+
+    @property
+    def gap(self) -> float:
+        """The longest run of lost frames, in seconds of the stream."""
+        longest = run = 0
+        previous = -2
+        for number in self.lost:
+            run = run + 1 if number == previous + 1 else 1
+            longest, previous = max(longest, run), number
+        return longest * self._interval
+
+    def _frame(self, number: int) -> bytes:
+        source, destination = self._source, self._destination
+        return frames.marked(source.mac, destination.mac, self._text + b"%d" % number)
+
+    def _send(self) -> None:
+        due = time.monotonic()
+        while not self._over.is_set():
+            self._bench.harness.send(self._source.place, [self._source.wrapped(self._frame(self.sent))])
+            self.sent += 1
+            due += self._interval
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def _evaluate(self) -> None:
+        numbers = {self._destination.wrapped(self._frame(n)): n for n in range(self.sent)}
+        arrived: Counter[int] = Counter()
+        deadline = time.monotonic() + self._bench.harness.patience
+        while time.monotonic() < deadline:
+            found = self._bench.harness.receive(2 * self._bench.harness.quiet)
+            if not found:
+                break
+            for place, frame in found:
+                if place == self._destination.place and frame in numbers:
+                    arrived[numbers[frame]] += 1
+                elif self._text in frame:
+                    self.strays.append(place)
+        self.lost = [n for n in range(self.sent) if not arrived[n]]
+        self.repeated = [n for n, count in arrived.items() if count > 1]
+
+    def check_unharmed(self) -> None:
+        """Every frame arrived once, and nowhere else."""
+        assert self.sent >= 10
+        assert (self.lost, self.repeated, self.strays) == ([], [], [])
+
+
+class Listener:
+    """Reads a connection's events in a thread until the connection is closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.events: list[Event] = []
+        self._connection = connection
+        threading.Thread(target=self._read, name="listener", daemon=True).start()
+        time.sleep(0.05)
+
+    def _read(self) -> None:
+        try:
+            for event in self._connection.events():
+                self.events.append(event)
+        except (NetvirtError, RuntimeError):  # the connection is closed
+            return
+
+    def kinds(self) -> set[str]:
+        """The kinds of the events so far."""
+        return {event.kind for event in self.events}

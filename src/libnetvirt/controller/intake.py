@@ -1,0 +1,258 @@
+"""What comes up from the switches: packets and expired rules. The hot path.
+
+A frame of an endpoint comes up in two cases: its source is unknown (table source, its head only; the
+switch forwards the frame itself), or its network is on-demand and has no rule for it (table host). The
+metadata names the network and the tag: one dictionary look-up finds the endpoint. Endpoints that send up
+too much are cut off in the controller and, for learning, in the switch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.compiler import is_native
+from libnetvirt.controller.core import Controller
+from libnetvirt.controller.discovery import Forged
+from libnetvirt.controller.entries import adding
+from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.locator import Host, Verdict, mac_text
+from libnetvirt.controller.reactive import is_on_demand
+from libnetvirt.controller.rulesdb import Bound, switch_text
+
+#: seconds that an endpoint with too many hosts sends no more unknown ones up
+QUIET_TIME = 10
+#: seconds between two reports of the same trouble
+REPORT_INTERVAL = 10.0
+#: packets kept while an operation on their network runs
+DEFER_LIMIT = 10_000
+#: seconds between two looks for hosts of native networks that have gone silent
+SWEEP_INTERVAL = 10.0
+_ARP = b"\x08\x06"
+
+
+@dataclass(slots=True)
+class Tokens:
+    """A token bucket: what an endpoint may still send up."""
+
+    left: float
+    at: float
+
+
+class Intake:
+    """Handles PACKET_IN and FLOW_REMOVED."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._core = controller
+        #: networks whose frames wait for an operation (None: all)
+        self.busy: frozenset[str] | None = frozenset()
+        self._deferred: deque[tuple[int, of.PacketIn | of.FlowRemoved]] = deque()
+        self._tokens: dict[tuple[str, str], Tokens] = {}
+        self._reported: dict[tuple[str, ...], float] = {}
+        self._heard: dict[tuple[str, int], float] = {}
+        self._swept = 0.0
+        #: frames that were not served because their endpoint sent too many
+        self.dropped = 0
+
+    def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Take a frame that a switch sent up."""
+        table = message.table_id
+        if table == Table.CLASSIFY:
+            self._lldp(dpid, message, now)
+            return
+        metadata = message.metadata
+        entry = self._core.rulesdb.by_index.get(metadata >> 32)
+        if entry is None:
+            return
+        bound = self._core.rulesdb.at(dpid, message.in_port, metadata & layout.METADATA_TAG)
+        if bound is None or bound.network is not entry:
+            return
+        if self.busy is None or entry.uuid in self.busy:
+            self._defer(dpid, message)
+            return
+        if not self._take_token((entry.uuid, bound.endpoint.uuid), now):
+            self.dropped += 1
+            if table == Table.SOURCE:
+                self._quiet(bound, now)
+            return
+        frame = message.frame
+        if len(frame) < 14:
+            return
+        verdict = self._learn(bound, frame, now)
+        if table == Table.HOST and is_on_demand(entry) and verdict in _SERVED:
+            self._core.reactive.packet(bound, frame, verdict)
+
+    def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
+        """Take note of a rule that has gone."""
+        if not layout.is_ours(message.cookie):
+            return
+        kind = message.cookie & 0xFFFF
+        entry = self._core.rulesdb.by_index.get(layout.cookie_network(message.cookie))
+        metadata = message.match.get("metadata")
+        if entry is None or kind not in (Kind.HOST, Kind.PATH) or not isinstance(metadata, int):
+            return
+        if self.busy is None or entry.uuid in self.busy:
+            self._defer(dpid, message)
+            return
+        port = message.match.value("in_port")
+        bound = self._core.rulesdb.at(dpid, port, metadata & layout.METADATA_TAG)
+        if bound is None or bound.network is not entry:
+            return
+        if kind == Kind.PATH:
+            self._core.reactive.expired(dpid, bound, message.match)
+            return
+        mac = message.match.value("eth_src")
+        host = self._core.locator.find(entry.uuid, mac)
+        if host is not None and host.endpoint == bound.endpoint.uuid:
+            self._forget(bound, host)
+        self._heard.pop((entry.uuid, mac), None)
+
+    def resume(self, now: float) -> None:
+        """The operation is over: take what has waited for it."""
+        self.busy = frozenset()
+        waiting, self._deferred = self._deferred, deque()
+        for dpid, message in waiting:
+            if isinstance(message, of.PacketIn):
+                self.packet_in(dpid, message, now)
+            else:
+                self.flow_removed(dpid, message)
+
+    def tick(self, now: float) -> None:
+        """Once per LLDP interval: forget the silent hosts of native networks, for which no rule expires."""
+        if now - self._swept < SWEEP_INTERVAL:
+            return
+        self._swept = now
+        limit = now - self._core.options.host_age
+        busy = {(r.key[0], mac) for r in self._core.reactive.routes.values() for mac in r.key[2:]}
+        for (network, mac), heard in list(self._heard.items()):
+            if heard > limit or (network, mac) in busy:
+                continue
+            del self._heard[network, mac]
+            entry = self._core.rulesdb.networks.get(network)
+            host = self._core.locator.find(network, mac)
+            if entry is not None and host is not None and is_native(entry):
+                self._forget(entry.endpoints[host.endpoint], host)
+
+    def _defer(self, dpid: int, message: of.PacketIn | of.FlowRemoved) -> None:
+        if len(self._deferred) < DEFER_LIMIT:
+            self._deferred.append((dpid, message))
+        else:
+            self.dropped += 1
+
+    def _take_token(self, key: tuple[str, str], now: float) -> bool:
+        rate = self._core.options.packet_rate
+        tokens = self._tokens.get(key)
+        if tokens is None:
+            tokens = self._tokens[key] = Tokens(rate, now)
+        left = min(rate, tokens.left + (now - tokens.at) * rate)
+        tokens.at = now
+        tokens.left = left - 1 if left >= 1 else left
+        return left >= 1
+
+    def _learn(self, bound: Bound, frame: bytes, now: float) -> Verdict:
+        """Take note of the frame's source."""
+        core, entry = self._core, bound.network
+        mac = int.from_bytes(frame[6:12])
+        moved_from = core.locator.find(entry.uuid, mac)
+        verdict = core.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+        if is_native(entry) and verdict in (Verdict.KNOWN, Verdict.LEARNED, Verdict.MOVED):
+            self._heard[entry.uuid, mac] = now
+        if verdict is Verdict.KNOWN:
+            return verdict
+        if verdict in (Verdict.LEARNED, Verdict.MOVED):
+            host = core.locator.find(entry.uuid, mac)
+            assert host is not None
+            host.addresses = _addresses(frame) or host.addresses
+            if verdict is Verdict.MOVED and moved_from is not None:
+                self._publish(
+                    "host.moved", bound, mac, f"moved from endpoint {moved_from.endpoint} to {host.endpoint}"
+                )
+            else:
+                self._publish("host.learned", bound, mac, f"was learned at endpoint {host.endpoint}")
+            core.host_changed(entry, host)
+        elif verdict is Verdict.FULL:
+            self._quiet(bound, now)
+        elif verdict is Verdict.ELSEWHERE:
+            self._refuse(bound, mac, now, "is declared at another endpoint of the network")
+        elif verdict is Verdict.FOREIGN:
+            holder = core.rulesdb.networks[core.locator.native_holder(mac) or ""].description
+            self._refuse(
+                bound,
+                mac,
+                now,
+                f"is already in use in network {holder.name}: networks with native encapsulation need "
+                "addresses that are unique among them, or use encapsulation vlan",
+            )
+        return verdict
+
+    def _forget(self, bound: Bound, host: Host) -> None:
+        if self._core.locator.forget(bound.network.uuid, host.mac) is not None:
+            self._core.host_changed(bound.network, host)
+
+    def _quiet(self, bound: Bound, now: float) -> None:
+        """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
+        if self._may_report(now, QUIET_TIME, "quiet", bound.network.uuid, bound.endpoint.uuid):
+            if bound.port is not None and not is_native(bound.network):
+                self._core.wire.send(bound.dpid, adding(self._core.compiler.quiet(bound, QUIET_TIME)))
+            name = bound.network.description.name
+            self._core.publish(
+                "host.refused",
+                f"endpoint {bound.endpoint.uuid} of network {name} has more hosts, or "
+                f"sends more of unknown ones, than are served: none are learned for {QUIET_TIME} s",
+                network=bound.network.uuid,
+                endpoint=bound.endpoint.uuid,
+            )
+
+    def _refuse(self, bound: Bound, mac: int, now: float, reason: str) -> None:
+        if self._may_report(now, REPORT_INTERVAL, "refused", bound.network.uuid, bound.endpoint.uuid):
+            self._publish("host.refused", bound, mac, reason)
+
+    def _publish(self, kind: str, bound: Bound, mac: int, what: str) -> None:
+        name = bound.network.description.name
+        self._core.publish(
+            kind,
+            f"host {mac_text(mac)} of network {name} {what}",
+            network=bound.network.uuid,
+            endpoint=bound.endpoint.uuid,
+            mac=mac_text(mac),
+        )
+
+    def _may_report(self, now: float, interval: float, *key: str) -> bool:
+        if now - self._reported.get(key, -interval) < interval:
+            return False
+        if len(self._reported) > DEFER_LIMIT:
+            self._reported.clear()
+        self._reported[key] = now
+        return True
+
+    def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        core, port = self._core, message.in_port
+        try:
+            if core.rulesdb.holds_port(dpid, port):
+                return
+            if core.discovery.receive(dpid, port, message.frame, now):
+                core.topology_changed = True
+                # The far end may not have been there when we sent last.
+                core.send_lldp(dpid, [port], now)
+        except Forged as error:
+            name = switch_text(dpid)
+            if self._may_report(now, REPORT_INTERVAL, "forged", name, str(port)):
+                core.publish(
+                    "discovery.forged",
+                    f"an LLDP frame at port {port} of switch {name} is ignored: {error}",
+                    switch=name,
+                    port=str(port),
+                )
+
+
+_SERVED = (Verdict.KNOWN, Verdict.LEARNED, Verdict.MOVED, Verdict.FULL)
+
+
+def _addresses(frame: bytes) -> tuple[str, ...]:
+    """The sender's IPv4 address, if the frame is an ARP packet (RFC 826)."""
+    if frame[12:14] != _ARP or len(frame) < 32:
+        return ()
+    sender = frame[28:32]
+    return () if not any(sender) else (".".join(map(str, sender)),)

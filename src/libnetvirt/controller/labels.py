@@ -1,0 +1,135 @@
+"""Numbers given to networks and tunnels, kept durable so that a restart finds its rules unchanged.
+
+The outer label (and a group number) names the tunnel to an egress switch; the inner one names the
+network at that switch. Both are vlan ids, 1 to 4094.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from libnetvirt.errors import LabelsExhausted
+
+Fact = tuple[str, str]
+LABELS = range(1, 4095)
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """The tunnel to an egress switch: number of its group, outer label."""
+
+    number: int
+    label: int
+
+
+class Labels:
+    """All labels in use. ``changes`` collects what the store has to be told (None: deleted)."""
+
+    def __init__(self) -> None:
+        self.changes: dict[Fact, str | None] = {}
+        self._indexes: dict[str, int] = {}
+        self._tunnels: dict[int, Tunnel] = {}
+        self._numbers: set[int] = set()
+        self._outer: set[int] = set()
+        self._services: dict[int, dict[str, int]] = {}
+        self._inner: dict[int, set[int]] = {}
+
+    def load(self, facts: Mapping[Fact, str]) -> None:
+        """Take what the store has."""
+        for (kind, key), value in facts.items():
+            if kind == "network":
+                self._indexes[key] = int(value)
+            elif kind == "tunnel":
+                number, label = value.split()
+                self._set_tunnel(int(key), Tunnel(int(number), int(label)))
+            elif kind == "service":
+                dpid, network = key.split("/")
+                self._services.setdefault(int(dpid), {})[network] = int(value)
+                self._inner.setdefault(int(dpid), set()).add(int(value))
+        self.changes.clear()
+
+    def index(self, network: str) -> int | None:
+        """The index that a network was given."""
+        return self._indexes.get(network)
+
+    def give_index(self, network: str, index: int) -> None:
+        """Note a network's index."""
+        self._indexes[network] = index
+        self.changes["network", network] = str(index)
+
+    def drop_network(self, network: str) -> None:
+        """Free the index and all inner labels of a network."""
+        if self._indexes.pop(network, None) is not None:
+            self.changes["network", network] = None
+        for dpid in [d for d, labels in self._services.items() if network in labels]:
+            self.drop_service(dpid, network)
+
+    def service(self, dpid: int, network: str) -> int:
+        """The inner label of a network at an egress switch; given on first use. Raises LabelsExhausted."""
+        labels = self._services.setdefault(dpid, {})
+        label = labels.get(network)
+        if label is None:
+            used = self._inner.setdefault(dpid, set())
+            label = next((n for n in LABELS if n not in used), None)
+            if label is None:
+                raise LabelsExhausted(
+                    f"switch {dpid} serves {len(used)} networks: no inner label is left for one more there"
+                )
+            labels[network] = label
+            used.add(label)
+            self.changes["service", f"{dpid}/{network}"] = str(label)
+        return label
+
+    def drop_service(self, dpid: int, network: str) -> None:
+        """Free an inner label."""
+        label = self._services.get(dpid, {}).pop(network, None)
+        if label is not None:
+            self._inner[dpid].discard(label)
+            self.changes["service", f"{dpid}/{network}"] = None
+
+    def tunnel(self, dpid: int) -> Tunnel:
+        """The tunnel to an egress switch; given on first use. Raises LabelsExhausted."""
+        tunnel = self._tunnels.get(dpid)
+        if tunnel is None:
+            number = next(n for n in range(1, len(self._numbers) + 2) if n not in self._numbers)
+            tunnel = Tunnel(number, self._free_outer())
+            self._set_tunnel(dpid, tunnel)
+        return tunnel
+
+    def relabel(self, dpid: int) -> Tunnel:
+        """Give a tunnel a new outer label, so that the old path and the new one can exist side by side.
+
+        The old label stays in use until :meth:`free_outer`. Raises LabelsExhausted.
+        """
+        tunnel = Tunnel(self._tunnels[dpid].number, self._free_outer())
+        self._set_tunnel(dpid, tunnel)
+        return tunnel
+
+    def free_outer(self, label: int) -> None:
+        """Free an outer label that :meth:`relabel` replaced."""
+        self._outer.discard(label)
+
+    def drop_tunnel(self, dpid: int) -> None:
+        """Free a tunnel's number and label."""
+        tunnel = self._tunnels.pop(dpid, None)
+        if tunnel is not None:
+            self._numbers.discard(tunnel.number)
+            self._outer.discard(tunnel.label)
+            self.changes["tunnel", str(dpid)] = None
+
+    def tunnels(self) -> list[int]:
+        """The egress switches that have a tunnel."""
+        return list(self._tunnels)
+
+    def _set_tunnel(self, dpid: int, tunnel: Tunnel) -> None:
+        self._tunnels[dpid] = tunnel
+        self._numbers.add(tunnel.number)
+        self._outer.add(tunnel.label)
+        self.changes["tunnel", str(dpid)] = f"{tunnel.number} {tunnel.label}"
+
+    def _free_outer(self) -> int:
+        label = next((n for n in LABELS if n not in self._outer), None)
+        if label is None:
+            raise LabelsExhausted(f"{len(self._outer)} tunnels exist: no outer label is left for one more")
+        return label

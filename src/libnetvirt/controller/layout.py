@@ -1,0 +1,130 @@
+"""How rules are laid out in a switch: tables, cookies, metadata, group and meter numbers.
+
+A frame's way through the tables::
+
+    classify ─ endpoint ─▶ source ─▶ host ─▶ endpoint, or group tunnel(egress switch)
+        │                 (learns)     ▲
+        │                              │ metadata says: came from a tunnel
+        ├─ link, tagged ─▶ tunnel ─▶ service
+        │                   └▶ next switch
+        └─ link, untagged ─▶ path ─▶ next switch or endpoint       (native networks)
+
+classify
+    port and tag -> network in the metadata; everything else is dropped.
+tunnel
+    outer label -> next switch, or at the egress switch on to service.
+service
+    inner label -> network in the metadata.
+source
+    known hosts pass; an unknown one passes too, and the head of its frame goes to the controller.
+host
+    destination -> endpoint, tunnel, or flood. Of on-demand networks: miss -> controller.
+path
+    native networks: source and destination -> next switch or endpoint.
+
+The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31) and
+the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the network's index (47..16)
+and the kind of rule (15..0), so that one masked delete per switch removes a network.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+COOKIE_MARK = 0x4E56 << 48
+COOKIE_MARK_MASK = 0xFFFF << 48
+COOKIE_NETWORK_MASK = 0xFFFF_FFFF_FFFF_0000
+# Group ids carry the network's index in 20 bits.
+MAX_NETWORKS = (1 << 20) - 1
+
+METADATA_ALL = (1 << 64) - 1
+METADATA_NETWORK = 0xFFFF_FFFF << 32
+METADATA_TUNNEL = 1 << 31
+METADATA_SIDE = METADATA_NETWORK | METADATA_TUNNEL
+METADATA_TAG = (1 << 23) - 1
+
+VLAN_PRESENT = 0x1000
+TPID_CUSTOMER = 0x8100
+TPID_SERVICE = 0x88A8
+LLDP_TYPE = 0x88CC
+LLDP_ADDRESS = 0x0180C200000E
+GROUP_BIT = 0x0100_0000_0000
+
+LLDP_METER = 1
+#: frames per second and switch that ports which are no links may send to Discovery
+LLDP_RATE = 200
+#: octets of a frame with an unknown source that the controller sees: enough for tags and an ARP packet
+LEARN_LENGTH = 128
+#: endpoints per flood group, so that its message stays far below OpenFlow's 64 KiB
+FLOOD_CHUNK = 256
+
+
+class Table(IntEnum):
+    """The tables by name."""
+
+    CLASSIFY = 0
+    TUNNEL = 1
+    SERVICE = 2
+    SOURCE = 3
+    HOST = 4
+    PATH = 5
+
+
+class Kind(IntEnum):
+    """What a rule is for; the low bits of its cookie."""
+
+    BASE = 0
+    LINK = 1
+    TUNNEL = 2
+    ENDPOINT = 3
+    FLOOD = 4
+    SERVICE = 5
+    HOST = 6  # learned
+    DECLARED = 7
+    PATH = 8
+    QUIET = 9
+
+
+def cookie(index: int, kind: Kind) -> int:
+    """The cookie of a rule of the network with this index (0: of the substrate)."""
+    return COOKIE_MARK | index << 16 | kind
+
+
+def cookie_network(value: int) -> int:
+    """The network's index in a cookie of ours."""
+    return value >> 16 & 0xFFFF_FFFF
+
+
+def is_ours(value: int) -> bool:
+    """Whether a cookie is one of ours."""
+    return value & COOKIE_MARK_MASK == COOKIE_MARK
+
+
+def tag_code(vlan: int | None) -> int:
+    """The tag in metadata: kind in bits 22..21 (0 none, 1 vlan), value below."""
+    return 0 if vlan is None else 1 << 21 | vlan
+
+
+def entered(index: int, vlan: int | None) -> int:
+    """The metadata of a frame that entered the network at an endpoint with this tag."""
+    return index << 32 | tag_code(vlan)
+
+
+def tunnelled(index: int) -> int:
+    """The metadata of a frame of the network that came out of a tunnel."""
+    return index << 32 | METADATA_TUNNEL
+
+
+def tunnel_group(number: int) -> int:
+    """The group that sends into the tunnel to the egress switch with this number."""
+    return 0x0100_0000 | number
+
+
+def flood_group(index: int, chunk: int) -> int:
+    """One of the groups that send to all local endpoints of a network."""
+    return 0x2000_0000 | chunk << 20 | index
+
+
+def flood_group_network(group: int) -> int:
+    """The network's index in a flood group's number, 0 for other groups."""
+    return group & 0xF_FFFF if group >> 28 == 2 else 0

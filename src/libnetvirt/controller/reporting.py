@@ -1,0 +1,211 @@
+"""What the controller says about networks and the substrate. Reads, never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.compiler import is_native
+from libnetvirt.controller.core import Controller
+from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.locator import mac_number, mac_text
+from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
+from libnetvirt.model import (
+    Counters,
+    EndpointState,
+    Hop,
+    Host,
+    Link,
+    NetworkState,
+    Path,
+    Port,
+    RuleLine,
+    State,
+    Substrate,
+    Switch,
+)
+from libnetvirt.model.report import overall
+
+#: octets that the two labels of a tunnel cost
+TUNNEL_COST = 8
+
+
+def endpoint_state(core: Controller, bound: Bound, now: float) -> EndpointState:
+    """The state of one endpoint, and why it is not active."""
+    state, reason = _why(core, bound, now)
+    return EndpointState(uuid=bound.endpoint.uuid, state=state, reason=reason)
+
+
+def _why(core: Controller, bound: Bound, now: float) -> tuple[State, str]:
+    switch = core.switches.get(bound.dpid)
+    name = switch_text(bound.dpid)
+    if switch is None:
+        return State.PENDING, f"switch {name} has not connected yet"
+    if not switch.connected and now - switch.lost_at > core.options.hold:
+        return State.DOWN, f"switch {name} is not connected"
+    if bound.port is None:
+        return State.PENDING, f"switch {name} has no port {bound.endpoint.port}"
+    port = switch.ports.get(bound.port)
+    if port is None or not port.up:
+        return State.DOWN, f"port {bound.endpoint.port} of switch {name} is down"
+    others = [d for d in bound.network.by_switch if d != bound.dpid]
+    if others and len(bound.network.on(bound.dpid)) == 1:
+        reach = [d for d in others if core.paths.path(bound.dpid, d) and core.paths.path(d, bound.dpid)]
+        if not reach:
+            return State.DOWN, f"no path leads from switch {name} to the network's other switches"
+    return State.ACTIVE, ""
+
+
+def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
+    """The state of a network, its endpoints and its hosts."""
+    states = tuple(endpoint_state(core, b, now) for b in entry.endpoints.values())
+    spread = len(entry.by_switch) > 1 and not is_native(entry)
+    hosts = sorted(core.locator.hosts(entry.uuid), key=lambda h: h.mac)
+    return NetworkState(
+        uuid=entry.uuid,
+        name=entry.description.name,
+        state=overall([s.state for s in states]),
+        mtu=core.options.link_mtu - (TUNNEL_COST if spread else 0),
+        endpoints=states,
+        hosts=tuple(
+            Host(
+                mac=mac_text(h.mac),
+                endpoint=h.endpoint,
+                addresses=h.addresses,
+                source="declared" if h.declared else "learned",
+            )
+            for h in hosts
+        ),
+    )
+
+
+def paths(core: Controller, entry: Entry) -> Iterator[Path]:
+    """The way from each endpoint to each other one."""
+    for source in entry.endpoints.values():
+        for destination in entry.endpoints.values():
+            if source is not destination:
+                yield Path(
+                    source=source.endpoint.uuid,
+                    destination=destination.endpoint.uuid,
+                    hops=tuple(_hops(core, source, destination)),
+                )
+
+
+def _hops(core: Controller, source: Bound, destination: Bound) -> Iterator[Hop]:
+    edges = core.paths.path(source.dpid, destination.dpid)
+    if edges is None:
+        return
+    in_port = source.endpoint.port
+    for edge in edges:
+        yield Hop(switch=switch_text(edge.source), in_port=in_port, out_port=str(edge.source_port))
+        in_port = str(edge.destination_port)
+    yield Hop(switch=switch_text(destination.dpid), in_port=in_port, out_port=destination.endpoint.port)
+
+
+def substrate(core: Controller) -> Substrate:
+    """The switches, ports and links."""
+    switches = []
+    for dpid in sorted(core.switches):
+        view = core.switches[dpid]
+        notes = []
+        if view.foreign:
+            notes.append(f"{view.foreign} rules are not ours and were left alone")
+        if view.connected and not view.bundles:
+            notes.append("no bundles: changes in this switch are confirmed, but not atomic")
+        ports = tuple(
+            Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(core, dpid, p.number))
+            for p in sorted(view.ports.values(), key=lambda p: p.number)
+        )
+        switches.append(
+            Switch(
+                id=switch_text(dpid),
+                connected=view.connected,
+                description=view.description,
+                address=view.address,
+                ports=ports,
+                notes=tuple(notes),
+            )
+        )
+    links = tuple(
+        Link(
+            source=switch_text(e.source),
+            source_port=str(e.source_port),
+            destination=switch_text(e.destination),
+            destination_port=str(e.destination_port),
+            cost=e.cost,
+        )
+        for e in sorted(core.paths.edges)
+    )
+    return Substrate(switches=tuple(switches), links=links)
+
+
+def _use(core: Controller, dpid: int, port: int) -> str:
+    if core.rulesdb.holds_port(dpid, port):
+        return "endpoint"
+    return "link" if core.discovery.is_link(dpid, port) else ""
+
+
+def counters(
+    core: Controller, entry: Entry, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+) -> list[Counters]:
+    """Traffic per endpoint, from the counters of (switch, rule)."""
+    received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    for dpid, flow in flows:
+        count = None
+        if flow.table_id == Table.CLASSIFY:
+            tag = flow.match.value("vlan_vid")
+            vlan = tag & ~layout.VLAN_PRESENT if tag else None
+            bound = core.rulesdb.at(dpid, flow.match.value("in_port"), layout.tag_code(vlan))
+            if bound is not None and bound.network is entry:
+                count = received[bound.endpoint.uuid]
+        elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
+            host = core.locator.find(entry.uuid, flow.match.value("eth_dst"))
+            place = entry.endpoints.get(host.endpoint) if host else None
+            if host is not None and place is not None and place.dpid == dpid:
+                count = delivered[host.endpoint]
+        if count is not None:
+            count[0] += flow.packet_count
+            count[1] += flow.byte_count
+    return [
+        Counters(
+            endpoint=u,
+            received_packets=received[u][0],
+            received_bytes=received[u][1],
+            delivered_packets=delivered[u][0],
+            delivered_bytes=delivered[u][1],
+        )
+        for u in entry.endpoints
+    ]
+
+
+def rule_line(core: Controller, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
+    """A rule as text."""
+    entry = core.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
+    table = Table(flow.table_id).name.lower() if flow.table_id in list(Table) else str(flow.table_id)
+    kind = flow.cookie & 0xFFFF
+    name = entry.description.name if entry else Kind(kind).name.lower() if kind in list(Kind) else "?"
+    return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
+
+
+def group_line(core: Controller, dpid: int, group: of.GroupDesc) -> RuleLine:
+    """A group as text."""
+    entry = core.rulesdb.by_index.get(layout.flood_group_network(group.group_id))
+    buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
+    kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
+    return RuleLine(
+        switch=switch_text(dpid),
+        table="group",
+        text=f"group_id={group.group_id:#x},type={kind} {buckets}",
+        network=entry.description.name if entry else "tunnel",
+    )
+
+
+def declared_elsewhere(core: Controller, entry_uuid: str, macs: Iterable[str]) -> str | None:
+    """A MAC address that another native network has, if any."""
+    for mac in macs:
+        holder = core.locator.native_holder(mac_number(mac))
+        if holder is not None and holder != entry_uuid:
+            return mac
+    return None

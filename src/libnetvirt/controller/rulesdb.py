@@ -1,0 +1,255 @@
+"""RulesDB: what was asked for, and which (switch, port, tag) belongs to which endpoint.
+
+Pure and in memory; the store keeps it durable. Switches are datapath ids (int), ports OpenFlow port
+numbers where they are known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
+from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
+from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+
+_COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
+MAX_PORT = 0xFFFF_FF00
+
+
+def parse_switch(text: str) -> int:
+    """A datapath id from ``"1"``, ``"0x1"``, ``"0000000000000001"`` or ``"00:00:00:00:00:00:00:01"``.
+
+    Raises InvalidDescription.
+    """
+    lower = text.lower()
+    value = 0
+    if _COLONS.fullmatch(lower):
+        value = int("".join(part.zfill(2) for part in lower.split(":")), 16)
+    elif re.fullmatch(r"0x[0-9a-f]{1,16}|[0-9a-f]{16}", lower):
+        value = int(lower, 16)
+    elif lower.isascii() and lower.isdigit() and len(lower) < 21:
+        value = int(lower)
+    if not 0 < value < 1 << 64:
+        raise InvalidDescription(
+            f"switch {text!r} is not a datapath id: write it as a number (1), as 16 hexadecimal digits "
+            "(0000000000000001) or with colons (00:00:00:00:00:00:00:01)"
+        )
+    return value
+
+
+def switch_text(dpid: int) -> str:
+    """A datapath id for people: small ones as numbers, others with colons."""
+    if dpid < 1_000_000:
+        return str(dpid)
+    return ":".join(f"{byte:02x}" for byte in dpid.to_bytes(8))
+
+
+@dataclass(slots=True)
+class PortView:
+    """A port as its switch describes it. ``speed`` in bit/s."""
+
+    number: int
+    name: str
+    up: bool
+    speed: int = 0
+    hw_addr: int = 0
+
+
+@dataclass(slots=True)
+class SwitchView:
+    """A switch as far as it is known."""
+
+    dpid: int
+    connected: bool = False
+    # Known since the switch connected first; names of ports mean nothing before.
+    known: bool = False
+    ports: dict[int, PortView] = field(default_factory=dict)
+    description: str = ""
+    address: str = ""
+    bundles: bool = False
+    meters: bool = False
+    foreign: int = 0
+    # When the control connection was lost; a switch goes on forwarding without it.
+    lost_at: float = 0.0
+
+    def number_of(self, port: str) -> int | None:
+        """The number of a port given by number or name; None if the switch has no such port."""
+        if port.isascii() and port.isdigit():
+            number = int(port)
+            return number if number in self.ports or not self.known else None
+        return next((p.number for p in self.ports.values() if p.name == port), None)
+
+
+@dataclass(slots=True)
+class Bound:
+    """An endpoint bound to a place. ``port`` is None while the switch's ports are not known."""
+
+    endpoint: Endpoint
+    dpid: int
+    port: int | None
+    network: Entry
+
+    @property
+    def place(self) -> tuple[int, int | str, int]:
+        """What only one endpoint can hold."""
+        port = self.endpoint.port if self.port is None else self.port
+        return (self.dpid, port, tag_code(self.endpoint.vlan))
+
+
+@dataclass(slots=True)
+class Entry:
+    """A network in the RulesDB. ``index`` stands for it in cookies, metadata and group numbers."""
+
+    description: VirtualNetwork
+    index: int
+    rules: Rules
+    endpoints: dict[str, Bound] = field(default_factory=dict)
+    by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
+
+    @property
+    def uuid(self) -> str:
+        """The network's uuid."""
+        return self.description.uuid
+
+    def on(self, dpid: int) -> Collection[Bound]:
+        """The endpoints on a switch."""
+        return self.by_switch.get(dpid, {}).values()
+
+    def siblings(self, bound: Bound) -> list[Bound]:
+        """The other endpoints of the network on the same port, with other tags."""
+        return [b for b in self.on(bound.dpid) if b is not bound and b.port == bound.port is not None]
+
+
+class RulesDB:
+    """The networks, and one dictionary look-up from (datapath, port, tag) to endpoint and network."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, Entry] = {}
+        self.by_index: dict[int, Entry] = {}
+        self.places: dict[tuple[int, int | str, int], Bound] = {}
+        self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
+        self._names: dict[str, str] = {}
+        self._next = 1
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.networks.values())
+
+    def find(self, key: str) -> Entry | None:
+        """The network with this uuid, or else this name."""
+        return self.networks.get(key.lower()) or self.networks.get(self._names.get(key, ""))
+
+    def at(self, dpid: int, port: int, tag: int) -> Bound | None:
+        """The endpoint that holds this place (``tag`` as :func:`layout.tag_code` makes it)."""
+        return self.places.get((dpid, port, tag))
+
+    def holds_port(self, dpid: int, port: int) -> bool:
+        """Whether any endpoint is on this port."""
+        return (dpid, port) in self.ports
+
+    def free_index(self) -> int:
+        """An index that no network has. Raises LabelsExhausted."""
+        for index in range(self._next, self._next + MAX_NETWORKS):
+            index = (index - 1) % MAX_NETWORKS + 1
+            if index not in self.by_index:
+                return index
+        raise LabelsExhausted(f"{MAX_NETWORKS} networks exist: no number is left for one more")
+
+    def check(self, network: VirtualNetwork, switches: Mapping[int, SwitchView]) -> None:
+        """Raise EndpointClaimed if an endpoint's place belongs to another network's endpoint, or twice."""
+        seen: dict[tuple[int, int | str, int], str] = {}
+        for bound in self._bind(network, Entry(network, 0, Rules()), switches):
+            holder = self.places.get(bound.place)
+            if holder is not None and holder.network.uuid != network.uuid:
+                raise _claimed(bound, holder.network.description, holder.endpoint)
+            if bound.place in seen:
+                other = network.endpoint(seen[bound.place])
+                assert other is not None
+                raise _claimed(bound, network, other)
+            seen[bound.place] = bound.endpoint.uuid
+
+    def put(
+        self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
+    ) -> Entry:
+        """Insert a network, or replace the one with its uuid (which keeps its position)."""
+        old = self.networks.get(network.uuid)
+        if old is not None:
+            self._release(old)
+        entry = Entry(network, index, rules)
+        for bound in self._bind(network, entry, switches):
+            entry.endpoints[bound.endpoint.uuid] = bound
+            entry.by_switch.setdefault(bound.dpid, {})[bound.endpoint.uuid] = bound
+            self._claim(bound)
+        self.networks[network.uuid] = entry
+        self.by_index[index] = entry
+        self._names[network.name] = network.uuid
+        self._next = index + 1
+        return entry
+
+    def drop(self, uuid: str) -> Entry:
+        """Remove a network."""
+        entry = self.networks.pop(uuid)
+        self._release(entry)
+        return entry
+
+    def ports_known(self, switch: SwitchView) -> list[Entry]:
+        """Bind the endpoints of a switch whose ports have become known or changed.
+
+        Returns the networks with endpoints there. Of two endpoints that turn out to be at one place (one by
+        port name, one by number), the later network's stays unbound.
+        """
+        affected = []
+        for entry in self:
+            bounds = list(entry.on(switch.dpid))
+            for bound in bounds:
+                self._unclaim(bound)
+                bound.port = switch.number_of(bound.endpoint.port)
+                if bound.port is not None and bound.place in self.places:
+                    bound.port = None
+                self._claim(bound)
+            if bounds:
+                affected.append(entry)
+        return affected
+
+    def _bind(
+        self, network: VirtualNetwork, entry: Entry, switches: Mapping[int, SwitchView]
+    ) -> Iterator[Bound]:
+        for endpoint in network.endpoints:
+            dpid = parse_switch(endpoint.switch)
+            switch = switches.get(dpid)
+            port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
+            if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
+                # A number is a number, whether or not the switch has shown the port yet.
+                yield Bound(endpoint.changed(port=str(int(endpoint.port))), dpid, None, entry)
+                continue
+            yield Bound(endpoint, dpid, port, entry)
+
+    def _claim(self, bound: Bound) -> None:
+        self.places.setdefault(bound.place, bound)
+        if bound.port is not None:
+            key = (bound.dpid, bound.port)
+            self.ports[key] = self.ports.get(key, 0) + 1
+
+    def _unclaim(self, bound: Bound) -> None:
+        if self.places.get(bound.place) is bound:
+            del self.places[bound.place]
+        if bound.port is not None:
+            key = (bound.dpid, bound.port)
+            self.ports[key] -= 1
+            if not self.ports[key]:
+                del self.ports[key]
+
+    def _release(self, entry: Entry) -> None:
+        for bound in entry.endpoints.values():
+            self._unclaim(bound)
+        self.by_index.pop(entry.index, None)
+        self._names.pop(entry.description.name, None)
+
+
+def _claimed(bound: Bound, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:
+    return EndpointClaimed(
+        f"endpoint {bound.endpoint.uuid}: {bound.endpoint.place} belongs to endpoint {endpoint.uuid} of "
+        f"network {holder.name} (uuid {holder.uuid}) already: use another port or tag, "
+        "or remove that endpoint first"
+    )

@@ -1,0 +1,229 @@
+"""The application: resources under ``/v1`` over one open connection.
+
+Replies are written by the model itself and not checked again by the framework: a network of 10,000
+endpoints is one call into pydantic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid as rfc4122
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libnetvirt import __version__, aio
+from libnetvirt.daemon.operations import Operations
+from libnetvirt.daemon.stream import lines
+from libnetvirt.daemon.wire import (
+    INTERFACE,
+    MAX_BODY,
+    ChangeRequest,
+    Outcome,
+    Problem,
+    Version,
+    dump,
+    parse_change,
+)
+from libnetvirt.driver import Capabilities
+from libnetvirt.errors import InvalidDescription, NetvirtError
+from libnetvirt.model import Counters, NetworkState, Path, RuleLine, Substrate, VirtualNetwork
+
+log = logging.getLogger("libnetvirt.daemon")
+
+OPERATION_HEADER = "netvirt-operation"
+# Reading a body above this many octets would hold up the driver's event loop: do it in a thread.
+_LARGE = 64 * 2**10
+
+
+@dataclass
+class Service:
+    """What the resources share: the connection, the running changes, and whether to stop."""
+
+    connection: aio.Connection
+    operations: Operations = field(default_factory=Operations)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def build_app(connection: aio.Connection) -> FastAPI:
+    """The application over an open connection; it does not close it. ``app.state.service`` is its Service."""
+    service = Service(connection)
+    app = FastAPI(
+        title="netvirtd",
+        version=__version__,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": Problem}},
+    )
+    app.state.service = service
+    app.include_router(_reading(service), prefix="/v1")
+    app.include_router(_changing(service), prefix="/v1")
+    app.add_exception_handler(NetvirtError, _refused)
+    app.add_exception_handler(HTTPException, _no_such_resource)
+    app.add_middleware(Guard)
+    return app
+
+
+def _reading(service: Service) -> APIRouter:
+    router = APIRouter()
+    connection = service.connection
+
+    @router.get("/version", response_model=Version)
+    async def version() -> Response:
+        """The versions of the library and of this interface, and the driver's name."""
+        offered = await connection.capabilities()
+        return _reply(Version(version=__version__, interface=INTERFACE, driver=offered.driver))
+
+    @router.get("/capabilities", response_model=Capabilities)
+    async def capabilities() -> Response:
+        """What the driver offers."""
+        return _reply(await connection.capabilities())
+
+    @router.get("/networks", response_model=list[VirtualNetwork])
+    async def networks() -> Response:
+        """The descriptions of all networks, ordered by creation."""
+        return _reply(await connection.descriptions())
+
+    @router.get("/networks/{key}", response_model=VirtualNetwork)
+    async def network(key: str) -> Response:
+        """The description of the network with this uuid, or else this name."""
+        return _reply(await (await connection.lookup(key)).description())
+
+    @router.get("/networks/{key}/state", response_model=NetworkState)
+    async def state(key: str) -> Response:
+        """State of a network and its endpoints, and the hosts it knows."""
+        return _reply(await (await connection.lookup(key)).state())
+
+    @router.get("/networks/{key}/paths", response_model=list[Path])
+    async def paths(key: str) -> Response:
+        """The ways between the endpoints, now."""
+        return _reply(await (await connection.lookup(key)).paths())
+
+    @router.get("/networks/{key}/statistics", response_model=list[Counters])
+    async def statistics(key: str) -> Response:
+        """Counters per endpoint; asks the switches."""
+        return _reply(await (await connection.lookup(key)).statistics())
+
+    @router.get("/networks/{key}/rules", response_model=list[RuleLine])
+    async def rules_of(key: str) -> Response:
+        """The rules of one network; asks the switches."""
+        return _reply(await connection.rules(key))
+
+    @router.get("/rules", response_model=list[RuleLine])
+    async def rules() -> Response:
+        """The rules of all networks; asks the switches."""
+        return _reply(await connection.rules())
+
+    @router.get("/substrate", response_model=Substrate)
+    async def substrate() -> Response:
+        """The switches, ports and links."""
+        return _reply(await connection.substrate())
+
+    @router.get("/events", response_class=StreamingResponse)
+    async def events() -> StreamingResponse:
+        """Events from now on, one JSON object a line; empty lines keep the stream alive."""
+        stream = lines(connection.events(), service.stopping)
+        return StreamingResponse(stream, media_type="application/x-ndjson")
+
+    return router
+
+
+def _changing(service: Service) -> APIRouter:
+    router = APIRouter()
+    body = {"required": True, "content": {"application/json": {"schema": ChangeRequest.model_json_schema()}}}
+
+    @router.post("/changes", status_code=204, openapi_extra={"requestBody": body})
+    async def change(request: Request) -> Response:
+        """Carry one atomic operation out; replies when the network confirmed it.
+
+        A client that goes away does not stop it. One that gave it a name in the header
+        ``Netvirt-Operation`` can withdraw it.
+        """
+        content = await _body(request)
+        asked = (
+            await asyncio.to_thread(parse_change, content) if len(content) > _LARGE else parse_change(content)
+        )
+        name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
+        await service.operations.run(name, service.connection.carry_out(asked))
+        return Response(status_code=204)
+
+    @router.delete("/changes/{operation}", response_model=Outcome)
+    async def withdraw(operation: str) -> Response:
+        """Undo an operation that is running; replies when that is decided."""
+        return _reply(Outcome(outcome=await service.operations.withdraw(operation)))
+
+    return router
+
+
+def _reply(value: Any, status: int = 200) -> Response:
+    return Response(dump(value), status, media_type="application/json")
+
+
+async def _body(request: Request) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY:
+            raise InvalidDescription(f"the request is larger than {MAX_BODY >> 20} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NetvirtError)
+    return _problem(error.http_status, error.to_json())
+
+
+async def _no_such_resource(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = "not-found" if error.status_code == 404 else "error"
+    message = f"{request.method} {request.url.path}: {error.detail}. /v1/openapi.json lists what there is."
+    return _problem(error.status_code, {"code": code, "message": message})
+
+
+def _problem(status: int, document: dict[str, Any]) -> Response:
+    return Response(json.dumps(document), status, media_type="application/json")
+
+
+class Guard:
+    """Turns what nobody expected into a plain error for the client and a traceback for the server's log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application."""
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            if len(found := _reasons(error)) == 1 and isinstance(found[0], ConnectionError):
+                return
+            log.exception("%s %s failed", scope.get("method"), scope.get("path"))
+            if not started:
+                text = "the server met an internal error; its log says which"
+                await _problem(500, {"code": "error", "message": text})(scope, receive, send)
+
+
+def _reasons(error: BaseException) -> Sequence[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [reason for part in error.exceptions for reason in _reasons(part)]
+    return [error]

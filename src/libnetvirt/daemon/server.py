@@ -1,0 +1,128 @@
+"""Running the application in the foreground on a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from libnetvirt import aio
+from libnetvirt.daemon.app import Service, build_app
+from libnetvirt.daemon.listener import listening
+from libnetvirt.errors import InvalidURI
+from libnetvirt.model import Event
+from libnetvirt.uri import URI
+
+log = logging.getLogger("libnetvirt.daemon")
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None:
+            self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are handled by serve(), which has the streams and the running changes to end first;
+        # uvicorn would also raise them again when it is done.
+        yield
+
+
+def run(
+    uri: str,
+    socket_path: str | Path,
+    *,
+    ready: Callable[[], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> None:
+    """:func:`serve` in an event loop of its own. Blocks until a signal ends it."""
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        runner.run(serve(uri, socket_path, ready=ready, on_event=on_event))
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        # An optional extra, and not needed by those who only mount the application.
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def serve(
+    uri: str,
+    socket_path: str | Path,
+    *,
+    ready: Callable[[], None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> None:
+    """Open ``uri`` and serve it on a unix socket until SIGTERM or SIGINT.
+
+    ``ready`` is called once clients are served, ``on_event`` for each of the driver's events. At the
+    end running changes are completed (a second signal lets the driver undo them), the connection is
+    closed and the socket removed. Must run in the main thread. Raises InvalidURI, ConnectionFailed.
+    """
+    if (parsed := URI.parse(uri)).transport:
+        raise InvalidURI(f"{uri!r} names a server already: serve a driver, such as {parsed.driver}:///")
+    with listening(Path(socket_path)) as listener:
+        async with await aio.open(uri) as connection:
+            app = build_app(connection)
+            config = uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+            )
+            server = _Server(config, ready)
+            service: Service = app.state.service
+            with _signals(server, service):
+                watching = None if on_event is None else asyncio.create_task(_watch(connection, on_event))
+                try:
+                    await server.serve(sockets=[listener])
+                    await service.operations.finish()
+                finally:
+                    if watching is not None:
+                        watching.cancel()
+                        await asyncio.wait({watching})
+
+
+@contextmanager
+def _signals(server: uvicorn.Server, service: Service) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if server.should_exit:
+            service.operations.cancel()
+        server.should_exit = True
+        service.stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _watch(connection: aio.Connection, on_event: Callable[[Event], None]) -> None:
+    try:
+        async for event in connection.events():
+            on_event(event)
+    except Exception:
+        log.exception("following the events failed")

@@ -1,0 +1,295 @@
+"""The driver contract over the controller's shell."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Self
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout, reporting
+from libnetvirt.controller.core import Options
+from libnetvirt.controller.locator import HOST_LIMIT
+from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
+from libnetvirt.driver import Capabilities, Change, Combination, Driver
+from libnetvirt.drivers.openflow.session import Session
+from libnetvirt.drivers.openflow.shell import Listen, Shell
+from libnetvirt.errors import (
+    AddressConflict,
+    AlreadyExists,
+    InvalidURI,
+    NetworkNotFound,
+    NoPath,
+    PortNotFound,
+    SwitchNotFound,
+)
+from libnetvirt.model import (
+    Counters,
+    Encapsulation,
+    Endpoint,
+    Event,
+    Insertion,
+    NetworkState,
+    Path,
+    RuleLine,
+    Rules,
+    Substrate,
+    Timeout,
+    VirtualNetwork,
+)
+from libnetvirt.model.quantity import Latency
+from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
+from libnetvirt.uri import URI
+
+NAME = "openflow"
+DEFAULT_LISTEN = "127.0.0.1:6653"
+DEFAULT_DURATION = Latency.parse("60 s")
+PRESETS: Mapping[str, Rules] = {
+    "proactive": Rules(
+        encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT
+    ),
+    "reactive": Rules(
+        encapsulation=Encapsulation.NATIVE,
+        insertion=Insertion.ON_DEMAND,
+        timeout=Timeout.IDLE,
+        duration=DEFAULT_DURATION,
+    ),
+}
+OPTIONS: Mapping[str, str] = {
+    "listen": f"ADDRESS:PORT or unix:PATH to wait for switches at, or several (default {DEFAULT_LISTEN})",
+    "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
+    "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
+    "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
+    "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
+    "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
+    "hold": "seconds that a switch counts as forwarding without its connection, 1 to 600 (default 15)",
+    "packet-rate": "frames per second that an endpoint may send up, 10 to 1000000 (default 5000)",
+    "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
+    "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
+}
+COMBINATIONS = tuple(
+    Combination(encapsulation=r.encapsulation, insertion=r.insertion, timeout=r.timeout)
+    for r in PRESETS.values()
+    if r.encapsulation and r.insertion and r.timeout
+)
+FEATURES = frozenset(
+    (
+        "forwarding.L2", "tag.vlan", "endpoint.mac", "encapsulation.native", "encapsulation.vlan", "pending",
+        "durable", "paths", "statistics", "rules",
+    )
+)  # fmt: skip
+_LATER = "this version of the driver does not have it yet"
+REASONS = {
+    "forwarding.L3": _LATER,
+    "tag.mpls": _LATER,
+    "encapsulation.mpls": _LATER,
+    "endpoint.limits": _LATER,
+    "constraint.min-bandwidth": _LATER,
+    "constraint.max-bandwidth": _LATER,
+    "constraint.max-latency": _LATER,
+    "constraint.max-hops": _LATER,
+}
+
+
+def _capabilities(defaults: Rules) -> Capabilities:
+    return Capabilities(
+        driver=NAME,
+        description="switches that speak OpenFlow 1.3, such as Open vSwitch",
+        features=FEATURES,
+        combinations=COMBINATIONS,
+        defaults=defaults,
+        reasons=REASONS,
+    )
+
+
+class OpenFlowDriver(Driver):
+    """Virtual networks on OpenFlow 1.3 switches."""
+
+    def __init__(self, shell: Shell, capabilities: Capabilities) -> None:
+        self.shell = shell
+        self._core = shell.core
+        self._capabilities = capabilities
+
+    @classmethod
+    def offers(cls) -> Capabilities:
+        return _capabilities(PRESETS["proactive"])
+
+    @classmethod
+    async def open(cls, uri: URI) -> Self:
+        uri.expect(OPTIONS)
+        if uri.host or uri.path not in ("", "/"):
+            raise InvalidURI(
+                f"{uri.text!r}: the openflow driver waits for switches and takes no host or path: "
+                "write openflow:///?listen=ADDRESS:PORT"
+            )
+        preset = PRESETS[uri.choice("preset", tuple(PRESETS), "proactive")]
+        options = Options(
+            rules=preset,
+            lldp_interval=uri.number("lldp-interval", 2.0, 0.1, 60),
+            host_age=int(uri.number("host-age", 300, 5, 65535)),
+            host_limit=int(uri.number("host-limit", HOST_LIMIT, 1, 65535)),
+            hold=uri.number("hold", 15.0, 1, 600),
+            packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
+            link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
+        )
+        confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
+        listens = [_listen(part, uri) for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")]
+        store = SqliteStore(uri.options.get("state") or default_path(NAME))
+        shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout)
+        try:
+            await shell.start(listens)
+        except BaseException:
+            store.close()
+            raise
+        return cls(shell, _capabilities(preset))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def networks(self) -> Sequence[VirtualNetwork]:
+        return [entry.description for entry in self._core.rulesdb]
+
+    async def lookup(self, key: str) -> VirtualNetwork | None:
+        entry = self._core.rulesdb.find(key)
+        return entry.description if entry else None
+
+    def validate(self, change: Change) -> None:
+        after = change.after
+        if after is None:
+            return
+        other = self._core.rulesdb.find(after.name)
+        if other is not None and other.uuid != after.uuid:
+            raise AlreadyExists(f"network {other.uuid} has the name {after.name} already: choose another")
+        before = {e.uuid: e for e in change.before.endpoints} if change.before else {}
+        new = [e for e in after.endpoints if before.get(e.uuid) != e]
+        for endpoint in new:
+            parse_switch(endpoint.switch)
+        self._core.rulesdb.check(after, self._core.switches)
+        if self._capabilities.resolve(after.rules).encapsulation is Encapsulation.NATIVE:
+            mac = reporting.declared_elsewhere(self._core, after.uuid, (m for e in new for m in e.mac))
+            if mac is not None:
+                raise AddressConflict(
+                    f"host {mac} is in use in another network with native encapsulation, which needs "
+                    "addresses that are unique: use encapsulation vlan, or another address"
+                )
+        if change.pending:
+            return
+        for endpoint in new:
+            self._check_place(endpoint)
+        self._check_paths(after, new, all_of_them=change.before is None)
+
+    def _check_place(self, endpoint: Endpoint) -> None:
+        dpid = parse_switch(endpoint.switch)
+        switch = self._core.switches.get(dpid)
+        if switch is None or not switch.connected:
+            known = ", ".join(switch_text(d) for d, s in self._core.switches.items() if s.connected)
+            raise SwitchNotFound(
+                f"endpoint {endpoint.uuid}: switch {endpoint.switch} is not connected. Connected: "
+                f"{known or 'none'}. Connect it first, or allow pending endpoints"
+            )
+        port = switch.number_of(endpoint.port)
+        if port is None:
+            names = ", ".join(f"{p.number} ({p.name})" for p in list(switch.ports.values())[:20])
+            raise PortNotFound(
+                f"endpoint {endpoint.uuid}: switch {endpoint.switch} has no port {endpoint.port}. "
+                f"It has: {names or 'none'}"
+            )
+        if self._core.discovery.is_link(dpid, port):
+            raise PortNotFound(
+                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is a link to "
+                "another switch and cannot be an endpoint: 'netvirt substrate' shows the ports in use"
+            )
+
+    def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
+        switches = {parse_switch(e.switch) for e in network.endpoints}
+        for endpoint in new:
+            dpid = parse_switch(endpoint.switch)
+            others = switches - {dpid}
+            cut = [
+                d for d in others if not (self._core.paths.path(dpid, d) and self._core.paths.path(d, dpid))
+            ]
+            if cut and (all_of_them or len(cut) == len(others)):
+                raise NoPath(
+                    f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
+                    f"{switch_text(min(cut))}: 'netvirt substrate' shows the links that are known"
+                )
+
+    async def apply(self, change: Change) -> None:
+        await self.shell.apply(change, self.validate)
+
+    def _entry(self, uuid: str) -> Entry:
+        entry = self._core.rulesdb.networks.get(uuid)
+        if entry is None:
+            raise NetworkNotFound(f"there is no network {uuid!r}")
+        return entry
+
+    async def state(self, uuid: str) -> NetworkState:
+        return reporting.network_state(self._core, self._entry(uuid), self.shell.now())
+
+    async def substrate(self) -> Substrate:
+        found = reporting.substrate(self._core)
+        notes = tuple(f"the switch at {a} is refused: {r}" for a, r in self.shell.refusals.items())
+        return found.model_copy(update={"notes": notes})
+
+    async def paths(self, uuid: str) -> Sequence[Path]:
+        return list(reporting.paths(self._core, self._entry(uuid)))
+
+    async def _flows(self, uuid: str | None) -> list[tuple[int, of.FlowStatsEntry]]:
+        if uuid is None:
+            cookie, mask = layout.COOKIE_MARK, layout.COOKIE_MARK_MASK
+        else:
+            cookie = layout.cookie(self._entry(uuid).index, layout.Kind.BASE)
+            mask = layout.COOKIE_NETWORK_MASK
+
+        async def ask(session: Session) -> of.FlowStatsReply:
+            return await session.request(
+                of.FlowStatsRequest(cookie=cookie, cookie_mask=mask), of.FlowStatsReply
+            )
+
+        answers = await self.shell.each_switch(ask)
+        return [(dpid, flow) for dpid, reply in answers for flow in reply.entries]
+
+    async def statistics(self, uuid: str) -> Sequence[Counters]:
+        flows = await self._flows(uuid)
+        return reporting.counters(self._core, self._entry(uuid), flows)
+
+    async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
+        lines = [reporting.rule_line(self._core, dpid, flow) for dpid, flow in await self._flows(uuid)]
+
+        async def ask(session: Session) -> of.GroupDescReply:
+            return await session.request(of.GroupDescRequest(), of.GroupDescReply)
+
+        index = None if uuid is None else self._entry(uuid).index
+        for dpid, reply in await self.shell.each_switch(ask):
+            lines += [
+                reporting.group_line(self._core, dpid, group)
+                for group in reply.entries
+                if index is None or layout.flood_group_network(group.group_id) == index
+            ]
+        return sorted(lines, key=lambda line: (len(line.switch), line.switch))
+
+    def events(self) -> AsyncIterator[Event]:
+        return self.shell.events.subscribe()
+
+    async def close(self) -> None:
+        await self.shell.close()
+
+
+def _listen(text: str, uri: URI) -> Listen:
+    if text.startswith("unix:"):
+        return Listen(path=text.removeprefix("unix:"))
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        address = str(ipaddress.ip_address(host))
+        number = int(port)
+    except ValueError:
+        address, number = "", -1
+    if not 0 <= number < 65536:
+        raise InvalidURI(
+            f"listen={text!r} in {uri.text!r} is not an address and port: write for example "
+            "listen=0.0.0.0:6653 or listen=[::]:6653"
+        )
+    return Listen(address, number)

@@ -1,0 +1,312 @@
+"""One switch's connection: bytes to and from the codec, requests matched with replies, changes confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.installed import Dump
+from libnetvirt.errors import RuleRefused, SwitchTimeout
+
+#: bytes that a switch may leave unread before its connection is given up
+WRITE_LIMIT = 64 << 20
+
+R = TypeVar("R", bound=of.MultipartReply)
+
+
+class Owner(Protocol):
+    """Who a session reports to."""
+
+    def now(self) -> float:
+        """Steady seconds."""
+
+    def opened(self, session: Session) -> None:
+        """A connection was accepted."""
+
+    def handshake(self, session: Session, features: of.FeaturesReply) -> None:
+        """The switch is known."""
+
+    def message(self, session: Session, message: object) -> None:
+        """A message that is no reply."""
+
+    def refused(self, session: Session, reason: str) -> None:
+        """The switch cannot be used."""
+
+    def closed(self, session: Session) -> None:
+        """The connection has ended."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A change that waits for its barrier: the xids of its messages, and the errors that came."""
+
+    first: int
+    last: int
+    future: asyncio.Future[None]
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Marked:
+    """Messages sent one by one, and who wants to know whether they were taken."""
+
+    last: int
+    done: Callable[[bool], None]
+    ok: bool = True
+
+
+class Session(asyncio.Protocol):
+    """A connection. Writes are collected and go out once per turn of the event loop."""
+
+    def __init__(self, owner: Owner, confirm_timeout: float) -> None:
+        self._owner = owner
+        self._timeout = confirm_timeout
+        self._loop = asyncio.get_running_loop()
+        self._channel = of.Channel()
+        self._parts = of.MultipartAssembler()
+        self._out: list[bytes] = []
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._changes: dict[int, Pending] = {}  # by the barrier's xid
+        self._marks: dict[int, Marked] = {}
+        self._marked_to = 0
+        self._bundle_id = 0
+        self._transport: asyncio.Transport | None = None
+        self.dpid = 0
+        self.address = ""
+        self.ready = False
+        self.bundles = False
+        #: what came before the switch was taken up
+        self.early: list[of.PortStatus] = []
+        self.reason = ""
+
+    # ---- asyncio.Protocol ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
+        self._transport.write(self._channel.start())
+        self._owner.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._channel.receive(data):
+            self._event(event)
+        self._drain()
+
+    def eof_received(self) -> None:
+        self._channel.receive_eof()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        lost = SwitchTimeout(
+            f"the connection of switch {self.dpid} from {self.address} was lost"
+            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
+        )
+        for change in self._changes.values():
+            if not change.future.done():
+                change.future.set_exception(lost)
+        for reply in self._replies.values():
+            if not reply.done():
+                reply.set_exception(lost)
+        marks, self._marks = self._marks, {}
+        for mark in marks.values():
+            mark.done(False)
+        self._owner.closed(self)
+
+    # ---- what goes out -------------------------------------------------------------------------
+
+    def send(self, message: of.Message) -> int:
+        """Send a message in this turn of the loop; returns its xid."""
+        xid = message.xid = self._channel.next_xid()
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(message.encode())
+        return xid
+
+    def mark(self, done: Callable[[bool], None]) -> None:
+        """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
+        xid = self.send(of.BarrierRequest())
+        self._marks[xid] = Marked(xid, done)
+
+    async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
+        """Ask, and return the whole reply. Raises RuleRefused on an error, SwitchTimeout."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(message)
+        self._replies[xid] = future
+        try:
+            reply = await self._within(future)
+        finally:
+            self._replies.pop(xid, None)
+            self._parts.forget(xid)
+        if not isinstance(reply, kind):
+            raise RuleRefused(f"switch {self.dpid} answered {type(message).__name__} with {reply}")
+        return reply
+
+    async def confirm(self, messages: Sequence[of.Message]) -> None:
+        """Have the switch do all of a change or, where it has bundles, nothing; returns when it is done.
+
+        Raises RuleRefused, SwitchTimeout.
+        """
+        # Open vSwitch takes no meters in bundles.
+        plain = [m for m in messages if not self.bundles or isinstance(m, of.MeterMod)]
+        bundled = [m for m in messages if self.bundles and not isinstance(m, of.MeterMod)]
+        xids = [self.send(m) for m in plain]
+        if bundled:
+            self._bundle_id += 1
+            number = self._bundle_id
+            xids.append(self.send(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST)))
+            flags = of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
+            for message in bundled:
+                self.send(of.BundleAdd(number, flags, message))
+            xids.append(self.send(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST)))
+        if not xids:
+            return
+        barrier = self.send(of.BarrierRequest())
+        change = Pending(xids[0], barrier, self._loop.create_future())
+        self._changes[barrier] = change
+        try:
+            await self._within(change.future)
+        finally:
+            self._changes.pop(barrier, None)
+        if change.errors:
+            kinds = ", ".join(dict.fromkeys(change.errors))
+            raise RuleRefused(
+                f"switch {self.dpid} refused the change ({kinds}); it was undone. "
+                "'netvirt rules' shows what the switch holds; its log says more."
+            )
+
+    async def dump(self) -> Dump:
+        """What the switch holds: flows with our cookie, groups and meters."""
+        ask = of.FlowStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK)
+        flows = await self.request(ask, of.FlowStatsReply)
+        groups = await self.request(of.GroupDescRequest(), of.GroupDescReply)
+        try:
+            meters = list((await self.request(of.MeterConfigRequest(), of.MeterConfigReply)).entries)
+        except RuleRefused:
+            meters = []
+        return Dump(list(flows.entries), list(groups.entries), meters)
+
+    async def probe_bundles(self) -> None:
+        """Find out whether the switch has bundles (ONF extension 230)."""
+        change: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(of.BundleControl(0xFFFF, of.BundleCtrlType.OPEN_REQUEST))
+        self._replies[xid] = change
+        try:
+            reply = await self._within(change)
+        finally:
+            self._replies.pop(xid, None)
+        self.bundles = isinstance(reply, of.BundleControl)
+        if self.bundles:
+            self.send(of.BundleControl(0xFFFF, of.BundleCtrlType.DISCARD_REQUEST))
+
+    def poll(self, now: float) -> None:
+        """Once a second: keep-alive."""
+        for event in self._channel.poll(now):
+            self._event(event)
+        self._drain()
+
+    def abort(self, reason: str) -> None:
+        """End the connection now; the switch will connect again."""
+        self.reason = self.reason or reason
+        if self._transport is not None:
+            self._flush()
+            if self._transport is not None:
+                self._transport.close() if self._channel.closed else self._transport.abort()
+
+    # ---- what comes in -------------------------------------------------------------------------
+
+    def _event(self, event: object) -> None:
+        if isinstance(event, of.PacketIn):
+            self._owner.message(self, event)
+        elif isinstance(event, of.BarrierReply):
+            self._barrier(event.xid)
+        elif isinstance(event, of.MultipartReply):
+            whole = self._assemble(event)
+            if whole is not None:
+                self._answer(whole.xid, whole)
+        elif isinstance(event, (of.Error, of.ExperimenterError)):
+            self._error(event)
+        elif isinstance(event, of.BundleControl):
+            self._answer(event.xid, event)
+        elif isinstance(event, of.HandshakeDone):
+            self.dpid = event.features.datapath_id
+            self._owner.handshake(self, event.features)
+        elif isinstance(event, of.Refused):
+            self._owner.refused(self, event.reason)
+            self.abort(event.reason)
+        elif isinstance(event, (of.Malformed, of.PeerDead)):
+            self.abort(str(event))
+        elif not isinstance(event, of.PeerClosed):
+            self._owner.message(self, event)
+
+    def _assemble(self, part: of.MultipartReply) -> of.MultipartReply | None:
+        try:
+            return self._parts.add(part)
+        except of.ProtocolError as error:
+            self._answer(part.xid, error)
+            return None
+
+    def _answer(self, xid: int, reply: object) -> None:
+        future = self._replies.get(xid)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    def _barrier(self, xid: int) -> None:
+        mark = self._marks.pop(xid, None)
+        if mark is not None:
+            self._marked_to = xid
+            mark.done(mark.ok)
+        change = self._changes.get(xid)
+        if change is not None and not change.future.done():
+            change.future.set_result(None)
+
+    def _error(self, error: of.Error | of.ExperimenterError) -> None:
+        if error.xid in self._replies:
+            self._answer(error.xid, error)
+            return
+        text = error_text(error)
+        for change in self._changes.values():
+            if change.first <= error.xid <= change.last:
+                change.errors.append(text)
+                return
+        for mark in self._marks.values():
+            if self._marked_to < error.xid <= mark.last:
+                mark.ok = False
+                break
+        self._owner.message(self, error)
+
+    async def _within(self, future: asyncio.Future[Any]) -> Any:
+        try:
+            return await asyncio.wait_for(future, self._timeout)
+        except TimeoutError:
+            reason = f"switch {self.dpid} from {self.address} did not answer within {self._timeout:g} s"
+            # It may still do what it was asked: it is compared and mended when it connects again.
+            self.abort(reason)
+            raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        transport = self._transport
+        if transport is None or not out:
+            return
+        transport.write(b"".join(out))
+        if transport.get_write_buffer_size() > WRITE_LIMIT:
+            self.abort("the switch does not read what it is sent")
+
+    def _drain(self) -> None:
+        data = self._channel.outgoing()
+        if data and self._transport is not None:
+            self._flush()
+            if self._transport is not None:
+                self._transport.write(data)
+
+
+def error_text(error: of.Error | of.ExperimenterError) -> str:
+    """An error's names, such as ``FLOW_MOD_FAILED/TABLE_FULL``."""
+    if isinstance(error, of.Error):
+        return error.text
+    return f"experimenter {error.experimenter:#x} error {error.exp_type}"

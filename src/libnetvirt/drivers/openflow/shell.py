@@ -1,0 +1,419 @@
+"""The asyncio shell around the controller: sockets, timers, the store, and one piece of work at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.core import Controller, Options, Work, port_view
+from libnetvirt.controller.intake import Intake
+from libnetvirt.controller.layout import Table
+from libnetvirt.controller.reporting import endpoint_state
+from libnetvirt.controller.rulesdb import SwitchView, switch_text
+from libnetvirt.driver import Change
+from libnetvirt.drivers.openflow.session import Session, error_text
+from libnetvirt.errors import (
+    AddressInUse,
+    ConnectionClosed,
+    ConnectionFailed,
+    RuleRefused,
+    StaleChange,
+    SubstrateError,
+)
+from libnetvirt.events import EventStream
+from libnetvirt.model import Event, State
+from libnetvirt.store import Batch, Store
+
+#: how many addresses of refused switches are remembered
+REFUSED_LIMIT = 64
+POLL_INTERVAL = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to wait for switches: an address and port, or a local socket's path."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Shell:
+    """Runs a controller. Everything happens in one event loop."""
+
+    def __init__(self, options: Options, store: Store, secret: bytes, confirm_timeout: float) -> None:
+        self.events = EventStream()
+        self.core = Controller(options, secret, self, self.publish)
+        self.intake = Intake(self.core)
+        self.refusals: dict[str, str] = {}
+        self._store = store
+        self._confirm_timeout = confirm_timeout
+        self._servers: list[asyncio.Server] = []
+        self._all: set[Session] = set()
+        self._sessions: dict[int, Session] = {}
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._settling = False
+        self._states: dict[tuple[str, str], State] = {}
+        self._reported_errors: dict[int, float] = {}
+        self._closed = False
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    async def start(self, listens: list[Listen]) -> None:
+        """Load the state and wait for switches. Raises AddressInUse, ConnectionFailed, StateUnusable."""
+        snapshot = self._store.load()
+        self.core.load(snapshot.networks, snapshot.facts, self.now())
+        self._note_states(report=False)
+        for listen in listens:
+            try:
+                self._servers.append(await self._listen(listen))
+            except OSError as error:
+                await self.close()
+                if error.errno == errno.EADDRINUSE:
+                    raise AddressInUse(
+                        f"cannot listen on {listen}: the address is in use. Stop the other controller "
+                        "('ss -ltnp' shows who it is), or choose another address with listen=ADDRESS:PORT"
+                    ) from None
+                raise ConnectionFailed(f"cannot listen on {listen}: {error.strerror or error}") from None
+        self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
+        self._spawn(self._timer(POLL_INTERVAL, self._poll))
+
+    async def close(self) -> None:
+        """Stop listening and let all switches go; they go on forwarding."""
+        self._closed = True
+        for server in self._servers:
+            server.close()
+        for session in list(self._all):
+            session.abort("the controller is closing")
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.events.close()
+        self._store.close()
+
+    @property
+    def ports(self) -> list[int]:
+        """The TCP ports that are listened on."""
+        return [s.getsockname()[1] for server in self._servers for s in server.sockets if s.family != 1]
+
+    async def _listen(self, listen: Listen) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+
+        def factory() -> Session:
+            return Session(self, self._confirm_timeout)
+
+        if listen.path:
+            await asyncio.to_thread(Path(listen.path).unlink, missing_ok=True)
+            return await loop.create_unix_server(factory, listen.path)
+        return await loop.create_server(factory, listen.host, listen.port, backlog=1024)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _timer(self, interval: float, action: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            action()
+
+    def _tick(self) -> None:
+        now = self.now()
+        self.core.tick(now)
+        self.intake.tick(now)
+        self._settle()
+        self._note_states()
+
+    def _poll(self) -> None:
+        now = self.now()
+        for session in list(self._all):
+            session.poll(now)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def publish(self, kind: str, message: str, **fields: str) -> None:
+        """Report an event. Fields that an event has no place for go into ``fields``."""
+        known = {k: fields.pop(k) for k in ("network", "endpoint", "switch", "port") if k in fields}
+        self.events.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **known))
+
+    # ---- the controller's wire -----------------------------------------------------------------
+
+    def send(self, dpid: int, message: of.Message) -> None:
+        session = self._sessions.get(dpid)
+        if session is not None:
+            session.send(message)
+
+    def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
+        session = self._sessions.get(dpid)
+        if session is None:
+            asyncio.get_running_loop().call_soon(done, False)
+        else:
+            session.mark(done)
+
+    # ---- sessions ------------------------------------------------------------------------------
+
+    def opened(self, session: Session) -> None:
+        self._all.add(session)
+
+    def handshake(self, session: Session, features: of.FeaturesReply) -> None:
+        if features.auxiliary_id:
+            session.abort("auxiliary connections are not used")
+        elif features.n_tables < len(Table):
+            reason = f"it has {features.n_tables} tables, {len(Table)} are needed"
+            self.refused(session, reason)
+            session.abort(reason)
+        else:
+            self._spawn(self._take_up(session))
+
+    def message(self, session: Session, message: object) -> None:
+        if not session.ready:
+            if isinstance(message, of.PortStatus):
+                session.early.append(message)
+            return
+        if isinstance(message, of.PacketIn):
+            self.intake.packet_in(session.dpid, message, self.now())
+        elif isinstance(message, of.FlowRemoved):
+            self.intake.flow_removed(session.dpid, message)
+        elif isinstance(message, of.PortStatus):
+            self.core.port_status(session.dpid, message, self.now())
+            self._note_states()
+        elif isinstance(message, (of.Error, of.ExperimenterError)):
+            self._report_error(session.dpid, error_text(message))
+        self._settle()
+
+    def refused(self, session: Session, reason: str) -> None:
+        host = session.address.rpartition(":")[0] or session.address
+        if self.refusals.get(host) != reason:
+            if len(self.refusals) >= REFUSED_LIMIT:
+                self.refusals.clear()
+            self.refusals[host] = reason
+            self.publish("switch.refused", f"the switch at {session.address} is refused: {reason}")
+
+    def closed(self, session: Session) -> None:
+        self._all.discard(session)
+        if self._sessions.get(session.dpid) is session:
+            del self._sessions[session.dpid]
+            self.core.switch_down(session.dpid, self.now())
+            if not self._closed:
+                self._note_states()
+
+    async def _take_up(self, session: Session) -> None:
+        """Learn what a switch is and holds, and mend what differs from what it should hold."""
+        try:
+            session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
+            await session.probe_bundles()
+            desc = await session.request(of.DescRequest(), of.DescReply)
+            ports = await session.request(of.PortDescRequest(), of.PortDescReply)
+            view = SwitchView(session.dpid, connected=True, known=True, address=session.address)
+            view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
+            view.description = " ".join(t for t in (desc.mfr_desc, desc.hw_desc, desc.sw_desc) if t)
+            view.bundles = session.bundles
+            with contextlib.suppress(RuleRefused):
+                meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
+                view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
+            async with self._lock:
+                old = self._sessions.get(session.dpid)
+                if old is not None and old is not session:
+                    old.abort("the switch connected anew")
+                    self.core.switch_down(session.dpid, self.now())
+                self._sessions[session.dpid] = session
+                self.core.switch_up(view)
+                await self._mend(session)
+                total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)
+                ours = await session.request(
+                    of.AggregateStatsRequest(cookie=0x4E56 << 48, cookie_mask=0xFFFF << 48),
+                    of.AggregateStatsReply,
+                )
+                view.foreign = total.flow_count - ours.flow_count
+                session.ready = True
+                self.core.send_lldp(session.dpid, view.ports, self.now())
+            for early in session.early:
+                self.core.port_status(session.dpid, early, self.now())
+            session.early.clear()
+        except SubstrateError as error:
+            session.abort(str(error))
+            return
+        self._settle()
+        self._note_states()
+
+    async def _mend(self, session: Session) -> None:
+        dump = await session.dump()
+        work = self.core.mend(session.dpid, dump)
+        await self._execute(work, tolerant=True)
+
+    # ---- work ----------------------------------------------------------------------------------
+
+    async def apply(self, change: Change, validate: Callable[[Change], None]) -> None:
+        """Carry out an operation, wholly or not at all. If the caller is cancelled, it still ends whole."""
+        if self._closed:
+            raise ConnectionClosed("the connection is closed: open a new one")
+        task = asyncio.get_running_loop().create_task(self._apply(change, validate))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _apply(self, change: Change, validate: Callable[[Change], None]) -> None:
+        async with self._lock:
+            entry = self.core.rulesdb.networks.get(change.uuid)
+            if (entry.description if entry else None) != change.before:
+                raise StaleChange(
+                    f"network {change.uuid} was changed by somebody else meanwhile: read it again"
+                )
+            validate(change)
+            work = self.core.begin(change.before, change.after)
+            try:
+                await self._execute(work)
+                await self._commit(change)
+            except BaseException:
+                await self._undo(change, work)
+                raise
+            work.done()
+            await self._store_facts()
+            after = change.after or change.before
+            assert after is not None
+            kind = "created" if change.before is None else "removed" if change.after is None else "changed"
+            self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
+            self._note_states()
+        self._settle()
+
+    async def _commit(self, change: Change) -> None:
+        batch = Batch(facts=self._take_facts())
+        if change.after is not None:
+            batch.put.append(change.after)
+        else:
+            batch.drop.append(change.uuid)
+        try:
+            await asyncio.to_thread(self._store.commit, batch)
+        except BaseException:
+            self.core.labels.changes = batch.facts | self.core.labels.changes
+            raise
+
+    async def _store_facts(self) -> None:
+        facts = self._take_facts()
+        if facts:
+            await asyncio.to_thread(self._store.commit, Batch(facts=facts))
+
+    def _take_facts(self) -> dict[tuple[str, str], str | None]:
+        facts = self.core.labels.changes
+        self.core.labels.changes = {}
+        return facts | self.core.link_facts()
+
+    async def _undo(self, change: Change, work: Work) -> None:
+        """Take a change back in the controller's mind, then make the switches agree."""
+        self.core.begin(change.after, change.before).done()
+        for dpid in work.plan.switches:
+            session = self._sessions.get(dpid)
+            if session is None:
+                continue  # compared and mended when it connects again
+            try:
+                await self._mend(session)
+            except SubstrateError as error:
+                session.abort(str(error))
+
+    async def _execute(self, work: Work, tolerant: bool = False) -> None:
+        """Send a plan's rounds. ``tolerant``: a switch that fails is let go, to be mended when it connects
+        again, and the others go on; else the first failure is raised when all of its round have answered."""
+        self.intake.busy = work.networks
+        try:
+            for one in work.plan.rounds:
+                sessions = [(self._sessions[d], m) for d, m in one.items() if d in self._sessions]
+                results = await asyncio.gather(
+                    *(session.confirm(messages) for session, messages in sessions), return_exceptions=True
+                )
+                for (session, _), result in zip(sessions, results, strict=True):
+                    if result is None:
+                        continue
+                    if not tolerant or not isinstance(result, SubstrateError):
+                        raise result
+                    self._report_error(session.dpid, str(result))
+                    session.abort(str(result))
+        finally:
+            self.intake.resume(self.now())
+
+    def _settle(self) -> None:
+        """Start the work that events have called for, unless it is on its way."""
+        if (self.core.topology_changed or self.core.rebind) and not self._settling and not self._closed:
+            self._settling = True
+            self._spawn(self._follow_substrate())
+
+    async def _follow_substrate(self) -> None:
+        try:
+            while self.core.topology_changed or self.core.rebind:
+                async with self._lock:
+                    before = self.core.paths.edges
+                    while self.core.rebind:
+                        await self._execute(self.core.rebound(self.core.rebind.pop()), tolerant=True)
+                    work = self.core.reroute()
+                    if work is None:
+                        continue
+                    await self._store_facts()
+                    await self._execute(work, tolerant=True)
+                    work.done()
+                self._report_links(before)
+        finally:
+            self._settling = False
+        self._note_states()
+
+    # ---- reports -------------------------------------------------------------------------------
+
+    def _report_links(self, before: frozenset[Any]) -> None:
+        now = self.core.paths.edges
+        for what, edges in (("down", before - now), ("up", now - before)):
+            for edge in sorted(edges):
+                source, destination = switch_text(edge.source), switch_text(edge.destination)
+                self.publish(
+                    f"link.{what}",
+                    f"the link from switch {source} port {edge.source_port} to switch {destination} port "
+                    f"{edge.destination_port} is {what}",
+                    switch=source,
+                    port=str(edge.source_port),
+                )
+
+    def _report_error(self, dpid: int, text: str) -> None:
+        now = self.now()
+        if now - self._reported_errors.get(dpid, -10.0) >= 1.0:
+            self._reported_errors[dpid] = now
+            name = switch_text(dpid)
+            self.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)
+
+    def _note_states(self, report: bool = True) -> None:
+        """Report the endpoints whose state has changed."""
+        now = self.now()
+        states: dict[tuple[str, str], State] = {}
+        for entry in self.core.rulesdb:
+            for uuid, bound in entry.endpoints.items():
+                state = endpoint_state(self.core, bound, now)
+                key = (entry.uuid, uuid)
+                states[key] = state.state
+                if report and self._states.get(key, state.state) is not state.state:
+                    self.publish(
+                        "endpoint.state",
+                        f"endpoint {uuid} of network {entry.description.name} is {state.state}"
+                        f"{': ' + state.reason if state.reason else ''}",
+                        network=entry.uuid,
+                        endpoint=uuid,
+                        state=state.state,
+                    )
+        self._states = states
+
+    async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
+        """Ask all connected switches at once; those that fail are left out."""
+        sessions = [s for s in self._sessions.values() if s.ready]
+        answers = await asyncio.gather(*(ask(s) for s in sessions), return_exceptions=True)
+        return [
+            (s.dpid, a) for s, a in zip(sessions, answers, strict=True) if not isinstance(a, BaseException)
+        ]

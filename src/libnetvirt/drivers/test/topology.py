@@ -1,0 +1,256 @@
+"""The substrate in memory: switches, ports, links, which of them are up, and the paths between switches.
+
+Switches are named ``"1"``, ``"2"``, …; each has ports ``"1"`` to ``"N"`` for hosts, and after them one
+for each of its links, in the order in which the links are made.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+
+from libnetvirt.errors import PortNotFound, SwitchNotFound
+from libnetvirt.model import Hop, Link, Port, Substrate, Switch
+
+#: bit/s of every port
+SPEED = 10**10
+MTU = 1500
+
+Pairs = Iterator[tuple[int, int]]
+
+
+def _line(size: int) -> Pairs:
+    return ((n, n + 1) for n in range(1, size))
+
+
+def _ring(size: int) -> Pairs:
+    yield from _line(size)
+    if size > 2:
+        yield size, 1
+
+
+def _star(size: int) -> Pairs:
+    return ((1, n) for n in range(2, size + 1))
+
+
+def _mesh(size: int) -> Pairs:
+    return combinations(range(1, size + 1), 2)
+
+
+#: name -> the links between so many switches
+SHAPES: Mapping[str, Callable[[int], Pairs]] = {
+    "ring": _ring,
+    "line": _line,
+    "star": _star,
+    "mesh": _mesh,
+}
+
+
+@dataclass(slots=True)
+class _Port:
+    """A port: to the host side (``peer`` is None) or to another switch's port."""
+
+    up: bool = True
+    peer: tuple[str, str] | None = None
+
+
+@dataclass(slots=True)
+class _Switch:
+    connected: bool = True
+    ports: dict[str, _Port] = field(default_factory=dict)
+
+
+class Topology:
+    """Switches, ports and links that can go down and come up again."""
+
+    def __init__(self, shape: str, switches: int, ports: int) -> None:
+        self._switches = {
+            str(n): _Switch(ports={str(p): _Port() for p in range(1, ports + 1)})
+            for n in range(1, switches + 1)
+        }
+        self._links: dict[tuple[str, str], tuple[str, str]] = {}
+        self._trees: dict[str, dict[str, str]] = {}
+        for a, b in SHAPES[shape](switches):
+            self._connect(str(a), str(b))
+
+    def _connect(self, a: str, b: str) -> None:
+        port_a, port_b = (str(len(self._switches[s].ports) + 1) for s in (a, b))
+        self._switches[a].ports[port_a] = _Port(peer=(b, port_b))
+        self._switches[b].ports[port_b] = _Port(peer=(a, port_a))
+        self._links[a, b], self._links[b, a] = (port_a, port_b), (port_b, port_a)
+
+    # -- what there is ------------------------------------------------------------------------------
+
+    def switch(self, switch: str) -> _Switch:
+        """The switch, connected or not. Raises SwitchNotFound."""
+        try:
+            return self._switches[switch]
+        except KeyError:
+            raise SwitchNotFound(
+                f"there is no switch {switch}: the switches are {', '.join(self._switches)}"
+            ) from None
+
+    def port(self, switch: str, port: str) -> _Port:
+        """The port, up or not. Raises SwitchNotFound, PortNotFound."""
+        found = self.switch(switch).ports.get(port)
+        if found is None:
+            hosts = ", ".join(self.host_ports()[switch])
+            raise PortNotFound(f"switch {switch} has no port {port}: its ports for hosts are {hosts}")
+        return found
+
+    def host_ports(self) -> dict[str, list[str]]:
+        """Switch -> its ports that are no link's."""
+        return {
+            name: [number for number, port in s.ports.items() if port.peer is None]
+            for name, s in self._switches.items()
+        }
+
+    def require(self, switch: str, port: str) -> None:
+        """Can an endpoint be there now? Raises SwitchNotFound, PortNotFound."""
+        if not self.switch(switch).connected:
+            raise SwitchNotFound(f"switch {switch} is not connected")
+        self.port(switch, port)
+
+    def forbid_link(self, switch: str, port: str) -> None:
+        """Raises PortNotFound if the port is used by a link."""
+        found = self._switches[switch].ports.get(port) if switch in self._switches else None
+        if found is not None and found.peer is not None:
+            hosts = ", ".join(self.host_ports()[switch])
+            raise PortNotFound(
+                f"port {port} of switch {switch} is used by the link to switch {found.peer[0]}: "
+                f"use one of its ports for hosts, {hosts}"
+            )
+
+    def absence(self, switch: str, port: str) -> str:
+        """Why nothing passes this host port now; empty if it does."""
+        found = self._switches.get(switch)
+        if found is None or not found.connected:
+            return f"switch {switch} is not connected"
+        if port not in found.ports:
+            return f"switch {switch} has no port {port}"
+        return "" if found.ports[port].up else f"port {port} of switch {switch} is down"
+
+    def exists(self, switch: str, port: str) -> bool:
+        """Is the switch connected, and does it have the port, up or down?"""
+        found = self._switches.get(switch)
+        return found is not None and found.connected and port in found.ports
+
+    def report(self, used: set[tuple[str, str]]) -> Substrate:
+        """The substrate; ``used``: ports that hold endpoints."""
+        switches = tuple(
+            Switch(
+                id=name,
+                connected=s.connected,
+                description="simulated switch",
+                ports=tuple(
+                    Port(
+                        number=int(number),
+                        name=f"s{name}-eth{number}",
+                        up=port.up,
+                        speed=SPEED,
+                        use="link" if port.peer else "endpoint" if (name, number) in used else "",
+                    )
+                    for number, port in s.ports.items()
+                ),
+            )
+            for name, s in self._switches.items()
+        )
+        links = tuple(
+            Link(source=a, source_port=p, destination=b, destination_port=q, up=self._usable(a, p))
+            for (a, b), (p, q) in self._links.items()
+        )
+        return Substrate(switches=switches, links=links)
+
+    # -- what can be changed ------------------------------------------------------------------------
+
+    def set_switch(self, switch: str, up: bool) -> bool:
+        """Connect or disconnect a switch; did that change anything? Raises SwitchNotFound."""
+        found = self.switch(switch)
+        changed, found.connected = found.connected != up, up
+        self._trees.clear()
+        return changed
+
+    def set_port(self, switch: str, port: str, up: bool) -> bool:
+        """Take a port up or down; did that change anything? Raises SwitchNotFound, PortNotFound."""
+        found = self.port(switch, port)
+        changed, found.up = found.up != up, up
+        self._trees.clear()
+        return changed
+
+    def set_link(self, a: str, b: str, up: bool) -> bool:
+        """Take both ends of a link up or down; did that change anything?
+
+        Raises SwitchNotFound, PortNotFound if there is no such link.
+        """
+        self.switch(a), self.switch(b)
+        if (a, b) not in self._links:
+            raise PortNotFound(f"there is no link between switches {a} and {b}")
+        port_a, port_b = self._links[a, b]
+        first, second = self.set_port(a, port_a, up), self.set_port(b, port_b, up)
+        return first or second
+
+    def add_port(self, switch: str, port: str) -> None:
+        """Give a switch one more port for hosts. Raises SwitchNotFound; ValueError if it has it already."""
+        ports = self.switch(switch).ports
+        if not port.isdigit() or str(int(port)) != port or port in ports:
+            raise ValueError(f"{port!r} is not the number of a new port of switch {switch}")
+        ports[port] = _Port()
+
+    # -- paths --------------------------------------------------------------------------------------
+
+    def _usable(self, switch: str, port: str) -> bool:
+        """Does a link carry traffic: both its ports up, both its switches connected?"""
+        end = self._switches[switch]
+        mine = end.ports[port]
+        if mine.peer is None:
+            return False
+        other = self._switches[mine.peer[0]]
+        return end.connected and mine.up and other.connected and other.ports[mine.peer[1]].up
+
+    def reaches(self, a: str, b: str) -> bool:
+        """Is there a path between two connected switches now?"""
+        return b in self._tree(a)
+
+    def _tree(self, root: str) -> dict[str, str]:
+        """Switch -> the one before it on the shortest path from ``root``; ties go to the lower number."""
+        tree = self._trees.get(root)
+        if tree is not None:
+            return tree
+        tree = self._trees[root] = {}
+        if root not in self._switches or not self._switches[root].connected:
+            return tree
+        tree[root] = root
+        queue = deque([root])
+        while queue:
+            switch = queue.popleft()
+            peers = [
+                p.peer[0]
+                for n, p in self._switches[switch].ports.items()
+                if p.peer and self._usable(switch, n)
+            ]
+            for peer in sorted(peers, key=int):
+                if peer not in tree:
+                    tree[peer] = switch
+                    queue.append(peer)
+        return tree
+
+    def hops(self, source: tuple[str, str], destination: tuple[str, str]) -> tuple[Hop, ...]:
+        """The way from one (switch, port) to another; empty if there is none."""
+        (first, in_port), (last, out_port) = source, destination
+        tree = self._tree(first)
+        if last not in tree:
+            return ()
+        way = [last]
+        while way[-1] != first:
+            way.append(tree[way[-1]])
+        way.reverse()
+        ports = [in_port]
+        for a, b in pairwise(way):
+            ports.extend(self._links[a, b])
+        ports.append(out_port)
+        return tuple(
+            Hop(switch=switch, in_port=ports[2 * i], out_port=ports[2 * i + 1])
+            for i, switch in enumerate(way)
+        )

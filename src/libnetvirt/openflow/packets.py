@@ -1,0 +1,190 @@
+"""What a switch reports by itself, and packets sent out: §7.4 and §7.3.7 of OpenFlow 1.3.5; ports, §7.2.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct, error
+from typing import ClassVar, Final
+
+from libnetvirt.openflow.actions import ACTIONS, Action
+from libnetvirt.openflow.constants import MAX_MESSAGE_LENGTH, NO_BUFFER, OFP_VERSION, MsgType, Port
+from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.layout import MAC, TEXT16, Layout, Record, Wired
+from libnetvirt.openflow.match import MATCH, Match
+from libnetvirt.openflow.message import Message
+
+_EMPTY: Final = Match()
+_PACKET_IN: Final = Struct("!IHBBQ")
+_PACKET_IN_MINIMUM: Final = 34
+_PACKET_IN_MATCH: Final = 24
+_PACKET_OUT: Final = Struct("!BBHIIIH6x")
+_PACKET_OUT_BODY: Final = Struct("!IIH")
+
+
+@dataclass(slots=True)
+class PacketIn(Message):
+    """A packet that came up (§7.4.1).
+
+    `total_len` is the packet's length on the wire, `frame` what was sent of it, from the Ethernet header on.
+    `match` says where it was: `in_port` and, when it is not zero, `metadata`.
+    """
+
+    TYPE: ClassVar = MsgType.PACKET_IN
+
+    buffer_id: int
+    total_len: int
+    reason: int
+    table_id: int
+    cookie: int
+    match: Match
+    frame: bytes = b""
+
+    @property
+    def in_port(self) -> int:
+        """The port by which the packet came in; 0 when the switch did not say."""
+        return self.match.value("in_port")
+
+    @property
+    def metadata(self) -> int:
+        """The metadata that the pipeline had written; 0 when the switch did not say."""
+        return self.match.value("metadata")
+
+    def encode(self) -> bytes:
+        """The whole message. Raises ValueError when a field does not fit."""
+        match = self.match.encode()
+        length = 26 + len(match) + len(self.frame)
+        try:
+            return b"".join(
+                (
+                    _PACKET_IN_WHOLE.pack(
+                        OFP_VERSION,
+                        10,
+                        length,
+                        self.xid,
+                        self.buffer_id,
+                        self.total_len,
+                        self.reason,
+                        self.table_id,
+                        self.cookie,
+                    ),
+                    match,
+                    b"\0\0",
+                    self.frame,
+                )
+            )
+        except error as fault:
+            raise ValueError(f"PacketIn of {length} bytes does not fit the wire: {fault}") from fault
+
+    @classmethod
+    def parse_body(cls, frame: bytes, xid: int) -> PacketIn:
+        """Written out because a controller's load is packet-ins. Raises ProtocolError."""
+        end = len(frame)
+        if end < _PACKET_IN_MINIMUM:
+            raise ProtocolError(f"a packet-in of {end} bytes; at least {_PACKET_IN_MINIMUM} are needed")
+        buffer_id, total_len, reason, table_id, cookie = _PACKET_IN.unpack_from(frame, 8)
+        match, pos = MATCH.parse(frame, _PACKET_IN_MATCH, end)
+        pos += 2
+        if pos > end:
+            raise ProtocolError("a packet-in that ends before its packet")
+        return cls(buffer_id, total_len, reason, table_id, cookie, match, frame[pos:], xid=xid)
+
+
+_PACKET_IN_WHOLE: Final = Struct("!BBHIIHBBQ")
+
+
+@dataclass(slots=True)
+class PacketOut(Message):
+    """Send a packet (§7.3.7): `frame`, or what the switch holds as `buffer_id`, treated with `actions`."""
+
+    TYPE: ClassVar = MsgType.PACKET_OUT
+
+    buffer_id: int = NO_BUFFER
+    in_port: int = Port.CONTROLLER
+    actions: tuple[Action, ...] = ()
+    frame: bytes = b""
+
+    def encode(self) -> bytes:
+        """The whole message. Raises ValueError when a field does not fit."""
+        actions = b"".join([action.encode() for action in self.actions])
+        frame = self.frame
+        size = len(actions)
+        length = 24 + size + len(frame)
+        if length > MAX_MESSAGE_LENGTH:
+            raise ValueError(f"a packet-out of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+        try:
+            head = _PACKET_OUT.pack(OFP_VERSION, 13, length, self.xid, self.buffer_id, self.in_port, size)
+        except error as fault:
+            raise ValueError(f"PacketOut does not fit the wire: {fault}") from fault
+        return head + actions + frame
+
+    @classmethod
+    def parse_body(cls, frame: bytes, xid: int) -> PacketOut:
+        """The message from a whole frame. Raises ProtocolError."""
+        end = len(frame)
+        if end < 24:
+            raise ProtocolError(f"a packet-out of {end} bytes; at least 24 are needed")
+        buffer_id, in_port, size = _PACKET_OUT_BODY.unpack_from(frame, 8)
+        if size > end - 24:
+            raise ProtocolError(f"actions of {size} bytes, {end - 24} being left")
+        actions, _ = ACTIONS.parse(frame, 24, 24 + size)
+        return cls(buffer_id, in_port, actions, frame[24 + size :], xid=xid)
+
+
+@dataclass(slots=True)
+class FlowRemoved(Message):
+    """A rule went (§7.4.2). Durations are in seconds and nanoseconds, timeouts in seconds."""
+
+    TYPE: ClassVar = MsgType.FLOW_REMOVED
+    WIRE: ClassVar = Layout(
+        "!QHBBIIHHQQ",
+        "cookie priority reason table_id duration_sec duration_nsec idle_timeout hard_timeout"
+        " packet_count byte_count",
+        match=MATCH,
+    )
+
+    cookie: int
+    priority: int
+    reason: int
+    table_id: int
+    duration_sec: int = 0
+    duration_nsec: int = 0
+    idle_timeout: int = 0
+    hard_timeout: int = 0
+    packet_count: int = 0
+    byte_count: int = 0
+    match: Match = _EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class PortDesc(Wired):
+    """A port (§7.2.1). `hw_addr` is a 48-bit int; speeds are in kbit/s; the rest are bits of `PortConfig`,
+    `PortState` and `PortFeatures`."""
+
+    WIRE: ClassVar = Layout(
+        "!I4x6s2x16sIIIIIIII",
+        "port_no hw_addr name config state curr advertised supported peer curr_speed max_speed",
+        convert={"hw_addr": MAC, "name": TEXT16},
+    )
+
+    port_no: int
+    hw_addr: int = 0
+    name: str = ""
+    config: int = 0
+    state: int = 0
+    curr: int = 0
+    advertised: int = 0
+    supported: int = 0
+    peer: int = 0
+    curr_speed: int = 0
+    max_speed: int = 0
+
+
+@dataclass(slots=True)
+class PortStatus(Message):
+    """A port came, went or changed (§7.4.3); `reason` is a `PortStatusReason`."""
+
+    TYPE: ClassVar = MsgType.PORT_STATUS
+    WIRE: ClassVar = Layout("!B7x", "reason", desc=Record(PortDesc))
+
+    reason: int
+    desc: PortDesc

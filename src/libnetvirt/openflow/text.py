@@ -1,0 +1,253 @@
+"""Rules for people to read, in the syntax of ``ovs-ofctl``, which reads them back.
+
+Fields of foreign extensions have no such syntax; they are shown as ``oxm_…=…`` and ``unknown(…)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+from typing import Any, Final
+
+from libnetvirt.openflow import actions as act
+from libnetvirt.openflow import instructions as ins
+from libnetvirt.openflow.constants import CONTROLLER_NO_BUFFER, VLAN_PRESENT, FlowModFlags, Port
+from libnetvirt.openflow.match import Match
+from libnetvirt.openflow.modify import FlowMod
+from libnetvirt.openflow.multipart import FlowStatsEntry
+from libnetvirt.openflow.oxm import FIELDS
+
+_FULL64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def mac_text(value: int) -> str:
+    """A 48-bit int as ``00:11:22:33:44:55``."""
+    return value.to_bytes(6, "big").hex(":")
+
+
+def _prefixed(address: Callable[[int], Any], bits: int) -> Callable[[int, int | None], str]:
+    full = (1 << bits) - 1
+
+    def text(value: int, mask: int | None) -> str:
+        if mask is None:
+            return str(address(value))
+        length = mask.bit_count()
+        if mask == full ^ (full >> length):
+            return f"{address(value)}/{length}"
+        return f"{address(value)}/{address(mask)}"
+
+    return text
+
+
+def _mac(value: int, mask: int | None) -> str:
+    return mac_text(value) if mask is None else f"{mac_text(value)}/{mac_text(mask)}"
+
+
+def _hex(value: int, mask: int | None) -> str:
+    return f"{value:#x}" if mask is None else f"{value:#x}/{mask:#x}"
+
+
+def _hex16(value: int, mask: int | None) -> str:
+    return f"0x{value:04x}" if mask is None else f"0x{value:04x}/0x{mask:04x}"
+
+
+def _plain(value: int, mask: int | None) -> str:
+    return str(value) if mask is None else f"{value:#x}/{mask:#x}"
+
+
+_IPV4: Final = _prefixed(IPv4Address, 32)
+_IPV6: Final = _prefixed(IPv6Address, 128)
+
+_Writer = Callable[[int, int | None], str]
+
+# The field's name in ovs-ofctl, and how its value is written.
+_SHOWN: Final[Mapping[str, tuple[str, _Writer]]] = MappingProxyType(
+    {
+        "in_phy_port": ("in_phy_port", _plain),
+        "metadata": ("metadata", _hex),
+        "eth_dst": ("dl_dst", _mac),
+        "eth_src": ("dl_src", _mac),
+        "eth_type": ("dl_type", _hex16),
+        "vlan_pcp": ("dl_vlan_pcp", _plain),
+        "ip_dscp": ("ip_dscp", _plain),
+        "ip_ecn": ("nw_ecn", _plain),
+        "ip_proto": ("nw_proto", _plain),
+        "ipv4_src": ("nw_src", _IPV4),
+        "ipv4_dst": ("nw_dst", _IPV4),
+        "icmpv4_type": ("icmp_type", _plain),
+        "icmpv4_code": ("icmp_code", _plain),
+        "arp_spa": ("arp_spa", _IPV4),
+        "arp_tpa": ("arp_tpa", _IPV4),
+        "arp_sha": ("arp_sha", _mac),
+        "arp_tha": ("arp_tha", _mac),
+        "ipv6_src": ("ipv6_src", _IPV6),
+        "ipv6_dst": ("ipv6_dst", _IPV6),
+        "ipv6_flabel": ("ipv6_label", _hex),
+        "ipv6_nd_target": ("nd_target", _IPV6),
+        "ipv6_nd_sll": ("nd_sll", _mac),
+        "ipv6_nd_tll": ("nd_tll", _mac),
+        "tunnel_id": ("tun_id", _hex),
+    }
+)
+
+# What ovs-ofctl calls these in set_field, where it wants the names of the specification.
+_SET_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "eth_dst": "eth_dst",
+        "eth_src": "eth_src",
+        "eth_type": "eth_type",
+        "vlan_pcp": "vlan_pcp",
+        "ipv4_src": "ip_src",
+        "ipv4_dst": "ip_dst",
+    }
+)
+
+
+def port_text(port: int) -> str:
+    """A port's number, or the name of a reserved one."""
+    if port <= Port.MAX:
+        return str(port)
+    try:
+        return Port(port).name
+    except ValueError:
+        return str(port)
+
+
+def _field_text(name: str, value: int, mask: int | None) -> str:
+    if name == "in_port":
+        return f"in_port={port_text(value)}"
+    if name == "vlan_vid":
+        if mask is None and value & VLAN_PRESENT:
+            return f"dl_vlan={value & 0xFFF}"
+        return f"vlan_tci={_hex16(value, 0x1FFF if mask is None else mask)}"
+    shown, writer = _SHOWN.get(name, (name, _plain if name in FIELDS else _hex))
+    return f"{shown}={writer(value, mask)}"
+
+
+def match_text(match: Match) -> str:
+    """The match's fields, separated by commas; empty when it matches everything."""
+    return ",".join([_field_text(*field) for field in match.fields])
+
+
+def _set_field_text(action: act.SetField) -> str:
+    name, value = action.name, action.value
+    if name == "vlan_vid":
+        return f"set_field:{value}->vlan_vid"
+    shown, writer = _SHOWN.get(name, (name, _plain if name in FIELDS else _hex))
+    return f"set_field:{writer(value, None)}->{_SET_NAMES.get(name, shown)}"
+
+
+def _output_text(action: act.Output) -> str:
+    if action.port == Port.CONTROLLER:
+        return (
+            f"CONTROLLER:{action.max_len}" if action.max_len != CONTROLLER_NO_BUFFER else "CONTROLLER:65535"
+        )
+    if action.port in (Port.IN_PORT, Port.LOCAL) or action.port > Port.MAX:
+        return port_text(action.port)
+    return f"output:{action.port}"
+
+
+_ACTION_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(
+    {
+        act.Output: _output_text,
+        act.CopyTtlOut: lambda _: "copy_ttl_out",
+        act.CopyTtlIn: lambda _: "copy_ttl_in",
+        act.SetMplsTtl: lambda action: f"set_mpls_ttl({action.ttl})",
+        act.DecMplsTtl: lambda _: "dec_mpls_ttl",
+        act.PushVlan: lambda action: f"push_vlan:0x{action.ethertype:04x}",
+        act.PopVlan: lambda _: "pop_vlan",
+        act.PushMpls: lambda action: f"push_mpls:0x{action.ethertype:04x}",
+        act.PopMpls: lambda action: f"pop_mpls:0x{action.ethertype:04x}",
+        act.SetQueue: lambda action: f"set_queue:{action.queue_id}",
+        act.Group: lambda action: f"group:{action.group_id}",
+        act.SetNwTtl: lambda action: f"mod_nw_ttl:{action.ttl}",
+        act.DecNwTtl: lambda _: "dec_ttl",
+        act.PushPbb: lambda action: f"push_pbb:0x{action.ethertype:04x}",
+        act.PopPbb: lambda _: "pop_pbb",
+        act.SetField: _set_field_text,
+        act.Experimenter: lambda action: f"experimenter({action.experimenter:#x},{action.payload.hex()})",
+        act.UnknownAction: lambda action: f"unknown({action.type},{action.body.hex()})",
+    }
+)
+
+
+def actions_text(actions: Sequence[act.Action]) -> str:
+    """The actions, separated by commas; ``drop`` when there is none."""
+    return ",".join([_ACTION_WRITERS[type(action)](action) for action in actions]) or "drop"
+
+
+def _instruction_text(instruction: ins.Instruction) -> str:
+    match instruction:
+        case ins.ApplyActions(actions):
+            return actions_text(actions) if actions else ""
+        case ins.WriteActions(actions):
+            return f"write_actions({actions_text(actions) if actions else ''})"
+        case ins.GotoTable(table_id):
+            return f"goto_table:{table_id}"
+        case ins.WriteMetadata(metadata, mask):
+            return f"write_metadata:{_hex(metadata, None if mask == _FULL64 else mask)}"
+        case ins.ClearActions():
+            return "clear_actions"
+        case ins.Meter(meter_id):
+            return f"meter:{meter_id}"
+        case ins.ExperimenterInstruction(experimenter, payload):
+            return f"experimenter({experimenter:#x},{payload.hex()})"
+        case ins.UnknownInstruction(kind, body):
+            return f"unknown({kind},{body.hex()})"
+
+
+def _order(instruction: ins.Instruction) -> int:
+    """A switch meters first, then applies, clears, writes, and goes on (§5.9); ovs-ofctl insists on it."""
+    ranks = (
+        ins.Meter,
+        ins.ApplyActions,
+        ins.ClearActions,
+        ins.WriteActions,
+        ins.WriteMetadata,
+        ins.GotoTable,
+    )
+    for rank, kind in enumerate(ranks):
+        if isinstance(instruction, kind):
+            return rank
+    return len(ranks)
+
+
+def instructions_text(instructions: Sequence[ins.Instruction]) -> str:
+    """The instructions in the order a switch executes them; ``drop`` when there is nothing to do."""
+    texts = [_instruction_text(each) for each in sorted(instructions, key=_order)]
+    return ",".join([text for text in texts if text]) or "drop"
+
+
+_FLAG_NAMES: Final = (
+    (FlowModFlags.SEND_FLOW_REM, "send_flow_rem"),
+    (FlowModFlags.CHECK_OVERLAP, "check_overlap"),
+    (FlowModFlags.RESET_COUNTS, "reset_counts"),
+    (FlowModFlags.NO_PKT_COUNTS, "no_packet_counts"),
+    (FlowModFlags.NO_BYT_COUNTS, "no_byte_counts"),
+)
+
+
+def format_flow(rule: FlowMod | FlowStatsEntry) -> str:
+    """One rule on one line, as ``cookie=0x7, table=0, priority=100,in_port=3 actions=output:4``.
+
+    A `FlowStatsEntry` also shows its age in seconds and its counters, and is then no input for ovs-ofctl.
+    """
+    head = [f"cookie={rule.cookie:#x}"]
+    if isinstance(rule, FlowMod):
+        if rule.cookie_mask:
+            head[0] += f"/{rule.cookie_mask:#x}"
+    else:
+        head.append(f"duration={rule.duration_sec + rule.duration_nsec / 1e9:.3f}s")
+    head.append(f"table={rule.table_id}")
+    if isinstance(rule, FlowStatsEntry):
+        head.append(f"n_packets={rule.packet_count}")
+        head.append(f"n_bytes={rule.byte_count}")
+    if rule.idle_timeout:
+        head.append(f"idle_timeout={rule.idle_timeout}")
+    if rule.hard_timeout:
+        head.append(f"hard_timeout={rule.hard_timeout}")
+    head.extend(name for flag, name in _FLAG_NAMES if rule.flags & flag)
+    fields = match_text(rule.match)
+    head.append(f"priority={rule.priority}" + (f",{fields}" if fields else ""))
+    return f"{', '.join(head)} actions={instructions_text(rule.instructions)}"

@@ -1,0 +1,133 @@
+"""IPv4 (RFC 791) and IPv6 (RFC 8200) as one kind of packet."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from libnetvirt.packet.checksum import checksum, replace_word
+from libnetvirt.packet.ethernet import PacketError
+
+PROTO_ICMP = 1
+PROTO_TCP = 6
+PROTO_UDP = 17
+PROTO_ICMPV6 = 58
+
+_V4 = Struct("!BBHHHBBH4s4s")
+_V6 = Struct("!IHBB16s16s")
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
+# RFC 8200 section 4.1 lists six headers, one of them twice; a longer chain is nobody's honest packet.
+_MAX_EXTENSIONS = 8
+_DONT_FRAGMENT = 0x4000
+
+
+class IP(NamedTuple):
+    """A packet of either version.
+
+    ``ttl`` is IPv6's hop limit, ``protocol`` the one behind IPv6's extension headers and ``payload``
+    what it reads (without padding). ``offset`` is the fragment's place in octets, ``fragment`` says
+    whether it is one at all. ``length`` is the packet's own length in octets, header included;
+    ``extensions`` whether IPv6 extension headers are there.
+    """
+
+    version: int
+    source: bytes
+    destination: bytes
+    protocol: int
+    ttl: int
+    payload: bytes
+    offset: int
+    fragment: bool
+    length: int
+    extensions: bool
+
+
+def parse_ip(packet: bytes) -> IP:
+    """Read an IPv4 or IPv6 packet, padding behind it allowed. Raises PacketError.
+
+    IPv4: version, lengths and header checksum are checked (RFC 1812 section 5.2.2).
+    """
+    version = packet[0] >> 4 if packet else 0
+    if version == 4:
+        return _parse_v4(packet)
+    if version == 6:
+        return _parse_v6(packet)
+    raise PacketError(f"IP version {version}")
+
+
+def _parse_v4(packet: bytes) -> IP:
+    if len(packet) < _V4.size:
+        raise PacketError(f"IPv4 packet of {len(packet)} octets: at least {_V4.size} are needed")
+    first, _, length, _, position, ttl, protocol, _, source, destination = _V4.unpack_from(packet)
+    header = (first & 15) * 4
+    if header < _V4.size or not header <= length <= len(packet):
+        raise PacketError(f"IPv4 header of {header} in packet of {length} octets, {len(packet)} there")
+    if checksum(packet[:header]):
+        raise PacketError("IPv4 header checksum is wrong")
+    offset = (position & 0x1FFF) * 8
+    return IP(
+        4,
+        source,
+        destination,
+        protocol,
+        ttl,
+        packet[header:length],
+        offset,
+        bool(position & 0x3FFF),
+        length,
+        False,
+    )
+
+
+def _parse_v6(packet: bytes) -> IP:
+    if len(packet) < _V6.size:
+        raise PacketError(f"IPv6 packet of {len(packet)} octets: at least {_V6.size} are needed")
+    _, size, protocol, ttl, source, destination = _V6.unpack_from(packet)
+    length = _V6.size + size
+    if length > len(packet):
+        raise PacketError(f"IPv6 packet says {length} octets, {len(packet)} there")
+    at, offset, fragment, extensions = _V6.size, 0, False, False
+    for _ in range(_MAX_EXTENSIONS):
+        # What follows the header of a fragment that is not the first is no header (RFC 8200 section 4.5).
+        if protocol not in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION) or offset:
+            break
+        if at + 8 > length:
+            raise PacketError("IPv6 extension header is cut off")
+        extensions = True
+        step = 8 if protocol == _FRAGMENT else (packet[at + 1] + 1) * 8
+        if protocol == _FRAGMENT:
+            position = int.from_bytes(packet[at + 2 : at + 4], "big")
+            # An "atomic" fragment is a whole packet (RFC 6946).
+            offset, fragment = position & 0xFFF8, bool(position & 0xFFF9)
+        if at + step > length:
+            raise PacketError("IPv6 extension header is cut off")
+        protocol, at = packet[at], at + step
+    else:
+        raise PacketError(f"more than {_MAX_EXTENSIONS} IPv6 extension headers")
+    payload = packet[at:length]
+    return IP(6, source, destination, protocol, ttl, payload, offset, fragment, length, extensions)
+
+
+def build_ip(source: bytes, destination: bytes, protocol: int, payload: bytes, ttl: int = 64) -> bytes:
+    """Build a packet without options; the version is the addresses'. Raises PacketError if too long."""
+    room = 0xFFFF if len(source) == 16 else 0xFFFF - _V4.size
+    if len(payload) > room:
+        raise PacketError(f"a payload of {len(payload)} octets: {room} fit into a packet")
+    if len(source) == 16:
+        return _V6.pack(6 << 28, len(payload), protocol, ttl, source, destination) + payload
+    # Identification 0 with "don't fragment": an atomic datagram (RFC 6864 section 4.1).
+    length = _V4.size + len(payload)
+    header = _V4.pack(0x45, 0, length, 0, _DONT_FRAGMENT, ttl, protocol, 0, source, destination)
+    return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + payload
+
+
+def decrement_ttl(packet: bytes) -> bytes:
+    """The packet with TTL or hop limit less by one, IPv4's checksum kept right (RFC 1624).
+
+    For packets that :func:`parse_ip` read, with a TTL of at least 1.
+    """
+    if packet[0] >> 4 == 6:
+        return packet[:7] + bytes([packet[7] - 1]) + packet[8:]
+    old = packet[8] << 8 | packet[9]
+    new = replace_word(int.from_bytes(packet[10:12], "big"), old, old - 0x100)
+    return packet[:8] + bytes([packet[8] - 1, packet[9]]) + new.to_bytes(2, "big") + packet[12:]
