@@ -59,6 +59,8 @@ class Intake:
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
         """Take a frame that a switch sent up."""
         table = message.table_id
+        if not layout.is_ours(message.cookie):
+            return
         if table == Table.CLASSIFY:
             self._lldp(dpid, message, now)
             return

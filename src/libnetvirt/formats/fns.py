@@ -65,6 +65,15 @@ _FNS = Shape(
 _DESCRIPTION = Shape((), {"fns": Child("networks", _FNS, many=True)})
 
 
+class _Document(Document):
+    """Constraints are merged, so the number of one in its network is not that of its element."""
+
+    def fault(self, location: Location, text: str, index: int, inner: Location) -> Fault:
+        found = super().fault(location, text, index, inner)
+        path = re.sub(r"/constraint\[[0-9]+\]", "/constraint", found.path)
+        return Fault(found.text, path, line=found.line)
+
+
 def read(root: etree._Element) -> Document:
     """The document that a ``<description>`` is, in the model's terms."""
     faults: list[Fault] = []
@@ -76,7 +85,7 @@ def read(root: etree._Element) -> Document:
         uuid = network.value["uuid"].value.strip() if "uuid" in network.value else ""
         _modernise(network, f"{ROOT}/fns[{key_text(uuid) or i + 1}]", faults)
     locations: list[Location] = [("networks", i) for i in range(len(members))]
-    return Document(top.plain(), lambda: top, locations, faults, _NAMES, f"{ROOT}/fns")
+    return _Document(top.plain(), lambda: top, locations, faults, _NAMES, f"{ROOT}/fns")
 
 
 def _modernise(network: Node, path: str, faults: list[Fault]) -> None:

@@ -53,6 +53,14 @@ __all__ = [
 ]
 
 
+def _not_too_many(value: Any) -> Any:
+    # Checked before the members are: a hostile document must not cost the validation of millions.
+    members = several(value)
+    if len(members) > MAX_ENDPOINTS:
+        raise ValueError(f"are {len(members)}: at most {MAX_ENDPOINTS} fit into a network")
+    return members
+
+
 class Forwarding(StrEnum):
     """How the single node that a network looks like forwards."""
 
@@ -205,10 +213,8 @@ class VirtualNetwork(Element):
     uuid: Uuid = Field(default_factory=lambda: str(rfc4122.uuid4()))
     name: Name = ""
     forwarding: Forwarding = Forwarding.L2
-    endpoints: Annotated[tuple[Endpoint, ...], BeforeValidator(several), Field(max_length=MAX_ENDPOINTS)] = ()
-    constraints: Annotated[
-        tuple[Constraint, ...], BeforeValidator(several), Field(max_length=MAX_ENDPOINTS)
-    ] = ()
+    endpoints: Annotated[tuple[Endpoint, ...], BeforeValidator(_not_too_many)] = ()
+    constraints: Annotated[tuple[Constraint, ...], BeforeValidator(_not_too_many)] = ()
     rules: Rules | None = None
 
     @field_validator("forwarding", mode="before")

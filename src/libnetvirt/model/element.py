@@ -39,8 +39,6 @@ def text_of(error: Mapping[str, Any], root: type[Element]) -> str:
     if kind == "enum":
         allowed = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ")
         return f"{shown(found)} is not known: allowed are {allowed}"
-    if kind == "too_long":
-        return f"are {context.get('actual_length') or 'too'} many: at most {context.get('max_length')} fit"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         cls = root.element_at(error["loc"])
         return f"{shown(found)} stands where fields are expected: {', '.join(cls.document_names())}"

@@ -43,7 +43,7 @@ _ECHO_REPLY = {4: 0, 6: 129}
 
 
 class Fault(NamedTuple):
-    """Type and code of an ICMP error, IPv4 and IPv6."""
+    """Type and code of an ICMP error, IPv4 and IPv6, and where an ICMPv6 one points."""
 
     v4: tuple[int, int]
     v6: tuple[int, int]
@@ -93,10 +93,10 @@ class _Arrival:
         ip = self.ip
         if ip.offset or is_icmp_error(ip):
             return ()
-        kind, code = fault.v4 if ip.version == 4 else fault.v6
+        kind, code, pointer = (*fault.v4, 0) if ip.version == 4 else (*fault.v6, fault.pointer)
         head = 28 if ip.version == 4 else 48
         cause = self.frame.payload[: min(ip.length, _ERROR_SIZE[ip.version] - head)]
-        message = ICMP(kind, code, fault.pointer.to_bytes(4, "big"), cause)
+        message = ICMP(kind, code, pointer.to_bytes(4, "big"), cause)
         return (self.back(source or self.own_address(), message),)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from libnetvirt import openflow as of
+from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.layout import Table
@@ -23,6 +25,7 @@ from libnetvirt.errors import (
     AddressInUse,
     ConnectionClosed,
     ConnectionFailed,
+    NetvirtError,
     RuleRefused,
     StaleChange,
     SubstrateError,
@@ -34,6 +37,7 @@ from libnetvirt.store import Batch, Store
 #: how many addresses of refused switches are remembered
 REFUSED_LIMIT = 64
 POLL_INTERVAL = 1.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +124,19 @@ class Shell:
             return await loop.create_unix_server(factory, listen.path)
         return await loop.create_server(factory, listen.host, listen.port, backlog=1024)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        # An operation's own errors go to its caller.
+        if error is not None and not isinstance(error, NetvirtError):
+            log.error("internal error in the controller", exc_info=error)
+            self.publish("controller.error", f"internal error, please report it: {error!r}")
 
     async def _timer(self, interval: float, action: Callable[[], None]) -> None:
         while True:
@@ -235,7 +248,7 @@ class Shell:
                 await self._mend(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)
                 ours = await session.request(
-                    of.AggregateStatsRequest(cookie=0x4E56 << 48, cookie_mask=0xFFFF << 48),
+                    of.AggregateStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK),
                     of.AggregateStatsReply,
                 )
                 view.foreign = total.flow_count - ours.flow_count
@@ -253,6 +266,11 @@ class Shell:
     async def _mend(self, session: Session) -> None:
         dump = await session.dump()
         work = self.core.mend(session.dpid, dump)
+        count = sum(len(one.get(session.dpid, ())) for one in work.plan.rounds)
+        if count:
+            name = switch_text(session.dpid)
+            what = f"{count} changes make switch {name} hold what it should"
+            self.publish("switch.mended", what, switch=name)
         await self._execute(work, tolerant=True)
 
     # ---- work ----------------------------------------------------------------------------------
@@ -261,10 +279,7 @@ class Shell:
         """Carry out an operation, wholly or not at all. If the caller is cancelled, it still ends whole."""
         if self._closed:
             raise ConnectionClosed("the connection is closed: open a new one")
-        task = asyncio.get_running_loop().create_task(self._apply(change, validate))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        await asyncio.shield(self._spawn(self._apply(change, validate)))
 
     async def _apply(self, change: Change, validate: Callable[[Change], None]) -> None:
         async with self._lock:

@@ -1,0 +1,139 @@
+"""What the controller knows, and how it becomes entries in switches. The base of its other parts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from libnetvirt.controller.compiler import Compiler, is_native
+from libnetvirt.controller.discovery import Discovery
+from libnetvirt.controller.installed import Differences, Installed, Plan
+from libnetvirt.controller.labels import Labels
+from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
+from libnetvirt.controller.pathfinder import PathFinder
+from libnetvirt.controller.reactive import Reactive, Wire
+from libnetvirt.controller.rulesdb import Entry, RulesDB, SwitchView
+from libnetvirt.model import Rules
+
+
+class Publish(Protocol):
+    """Reports an event."""
+
+    def __call__(self, kind: str, message: str, **fields: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the controller behaves. Times in seconds."""
+
+    rules: Rules
+    lldp_interval: float = 2.0
+    host_age: int = 300
+    host_limit: int = HOST_LIMIT
+    # How long a switch is taken to go on forwarding after its control connection is lost.
+    hold: float = 15.0
+    # Frames per second that one endpoint may send up, and as many at once.
+    packet_rate: float = 5000.0
+    link_mtu: int = 1500
+
+
+@dataclass(slots=True)
+class Work:
+    """A plan, the networks whose frames wait for it (None: all), and what to do when it is done."""
+
+    plan: Plan
+    networks: frozenset[str] | None
+    done: Callable[[], None] = lambda: None
+
+
+@dataclass(slots=True)
+class Needs:
+    """Which switches send into the tunnel to which egress, and for how many networks."""
+
+    by_egress: dict[int, Counter[int]] = field(default_factory=dict)
+
+    def change(self, old: set[int], new: set[int]) -> set[int]:
+        """A network's switches change. Returns the egress switches whose tunnels are affected."""
+        affected: set[int] = set()
+        for switches, step in ((old, -1), (new, 1)):
+            for egress in switches:
+                counter = self.by_egress.setdefault(egress, Counter())
+                for ingress in switches - {egress}:
+                    counter[ingress] += step
+                    if counter[ingress] in (0, 1):
+                        affected.add(egress)
+                    if not counter[ingress]:
+                        del counter[ingress]
+        return affected
+
+    def ingresses(self, egress: int) -> list[int]:
+        """The switches that send into the tunnel to a switch."""
+        return sorted(self.by_egress.get(egress, ()))
+
+
+class State:
+    """The controller's five parts, and the switches as they are seen."""
+
+    def __init__(self, options: Options, secret: bytes, wire: Wire, publish: Publish) -> None:
+        self.options = options
+        self.wire = wire
+        self.publish = publish
+        self.switches: dict[int, SwitchView] = {}
+        self.rulesdb = RulesDB()
+        self.locator = Locator(options.host_limit)
+        self.paths = PathFinder()
+        self.labels = Labels()
+        self.installed = Installed()
+        self.discovery = Discovery(secret, options.lldp_interval)
+        self.compiler = Compiler(self.labels, self.paths, options.host_age)
+        self.reactive = Reactive(wire, self.locator, self.paths)
+        self.needs = Needs()
+        #: set when the topology has to be looked at again
+        self.topology_changed = False
+        #: switches whose ports came, went or were renamed
+        self.rebind: set[int] = set()
+
+    def change_needs(self, old: set[int], new: set[int], into: Differences) -> None:
+        for egress in self.needs.change(old, new):
+            self.compile_tunnel(egress, into)
+
+    def compile_tunnel(self, egress: int, into: Differences) -> None:
+        ingresses = self.needs.ingresses(egress)
+        compiled = self.compiler.tunnel(egress, ingresses) if ingresses else ()
+        self.installed.replace(("tunnel", egress), compiled, into)
+
+    def compile_network(self, entry: Entry, into: Differences) -> None:
+        for dpid in entry.by_switch:
+            self.installed.replace(("flood", entry.uuid, dpid), self.compiler.flood(entry, dpid), into)
+        for bound in entry.endpoints.values():
+            unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
+            self.installed.replace(unit, self.compiler.endpoint(bound), into)
+        for host in self.locator.hosts(entry.uuid):
+            self.compile_host(entry, host.mac, into)
+
+    def compile_host(self, entry: Entry, mac: int, into: Differences) -> None:
+        host = self.locator.find(entry.uuid, mac)
+        compiled = self.compiler.host(entry, host) if host is not None else ()
+        self.installed.replace(("host", entry.uuid, mac), compiled, into)
+
+    def host_changed(self, entry: Entry, host: Host) -> None:
+        """A host was learned, moved or forgotten: tell the switches at once."""
+        if is_native(entry):
+            self.reactive.drop_host(entry.uuid, host.mac)
+            return
+        into = Differences()
+        self.compile_host(entry, host.mac, into)
+        for one in into.plan().rounds:
+            for dpid, messages in one.items():
+                for message in messages:
+                    self.wire.send(dpid, message)
+
+    def compile_links(self, into: Differences) -> None:
+        wanted = {(e.destination, e.destination_port) for e in self.paths.edges}
+        units = {("link", *place) for place in wanted}
+        for unit in [u for u in self.installed.units("link") if u not in units]:
+            self.installed.replace(unit, (), into)
+        for dpid, port in wanted:
+            self.installed.replace(("link", dpid, port), self.compiler.link(dpid, port), into)

@@ -1,0 +1,258 @@
+"""Upkeep: what the controller does when switches, ports and links come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.compiler import is_native
+from libnetvirt.controller.entries import Flow
+from libnetvirt.controller.installed import Differences, Dump, delete_network
+from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.reactive import is_on_demand
+from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
+from libnetvirt.controller.state import State, Work
+
+
+class Upkeep(State):
+    """Keeps what was asked for true while the substrate changes."""
+
+    def reroute(self) -> Work | None:
+        """Look at the topology again; None if paths stay as they are.
+
+        Tunnels whose paths change in a switch get a new outer label, so that the new path is whole before
+        the first frame takes it and the old one until the last has left it.
+        """
+        self.topology_changed = False
+        if not self.paths.update(self._usable_edges()):
+            return None
+        into = Differences()
+        self.compile_links(into)
+        freed: list[int] = []
+        moved: list[int] = []
+        for egress in sorted(self.needs.by_egress):
+            ingresses = self.needs.ingresses(egress)
+            if not ingresses:
+                continue
+            old = {(p.dpid, p.entry.key): p.entry for p in self.installed.unit(("tunnel", egress))}
+            new = list(self.compiler.tunnel(egress, ingresses))
+            turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
+            if any(isinstance(p.entry, Flow) for p in turned):
+                freed.append(self.labels.tunnel(egress).label)
+                self.labels.relabel(egress)
+                new = list(self.compiler.tunnel(egress, ingresses))
+            if turned:
+                moved.append(egress)
+            self.installed.replace(("tunnel", egress), new, into)
+        for route in self.reactive.reroute():
+            moved.append(route.first[0])
+        for egress in moved:
+            self.publish(
+                "path.moved", f"paths to switch {switch_text(egress)} changed", switch=switch_text(egress)
+            )
+        self.installed.settle(into)
+
+        def done() -> None:
+            for label in freed:
+                self.labels.free_outer(label)
+
+        return Work(into.plan(), None, done)
+
+    def _usable_edges(self) -> list[Edge]:
+        def usable(dpid: int, port: int) -> bool:
+            switch = self.switches.get(dpid)
+            if self.rulesdb.holds_port(dpid, port):
+                return False
+            if switch is None or not switch.known:
+                return True  # from the store: taken as it was until the switch connects
+            view = switch.ports.get(port)
+            return view is not None and view.up
+
+        return [
+            e
+            for e in self.discovery.edges()
+            if usable(e.source, e.source_port) and usable(e.destination, e.destination_port)
+        ]
+
+    def switch_up(self, view: SwitchView) -> None:
+        """A switch has connected and told its ports."""
+        old = self.switches.get(view.dpid)
+        self.switches[view.dpid] = view
+        if old is not None and old.known:
+            for port in old.ports.keys() | view.ports.keys():
+                if port not in view.ports or not view.ports[port].up:
+                    self.discovery.lose_port(view.dpid, port)
+        else:
+            for port in [p for d, p in self.discovery.places() if d == view.dpid]:
+                if port not in view.ports or not view.ports[port].up:
+                    self.discovery.lose_port(view.dpid, port)
+        self.topology_changed = True
+        self.publish(
+            "switch.connected",
+            f"switch {switch_text(view.dpid)} connected from {view.address} with {len(view.ports)} ports",
+            switch=switch_text(view.dpid),
+        )
+
+    def mend(self, dpid: int, dump: Dump) -> Work:
+        """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
+        switch = self.switches[dpid]
+        into = Differences()
+        self.installed.replace(("base", dpid), self.compiler.base(switch), into)
+        affected = self.rulesdb.ports_known(switch)
+        self._adopt(dpid, dump)
+        for entry in affected:
+            self.installed.replace(("flood", entry.uuid, dpid), self.compiler.flood(entry, dpid), into)
+            for bound in entry.on(dpid):
+                unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
+                self.installed.replace(unit, self.compiler.endpoint(bound), into)
+            for host in self.locator.hosts(entry.uuid):
+                self.compile_host(entry, host.mac, into)
+        self.installed.settle(into)
+        # For this switch the comparison says more than the difference of intentions.
+        for part in (into.put, into.change):
+            for key in [key for key in part if key[1] == dpid]:
+                del part[key]
+        into.remove.pop(dpid, None)
+        mended = self.installed.mend(dpid, dump)
+        into.put.update(mended.put)
+        into.change.update(mended.change)
+        into.remove.update(mended.remove)
+        plan = into.plan()
+        stale = self._stale_paths(dump)
+        if stale:
+            plan.rounds.append({dpid: stale})
+        self._check_paths(dpid, dump)
+        return Work(plan, None)
+
+    def rebound(self, dpid: int) -> Work:
+        """A switch's ports came, went or were renamed: bind its endpoints anew."""
+        into = Differences()
+        switch = self.switches[dpid]
+        for entry in self.rulesdb.ports_known(switch):
+            self.installed.replace(("flood", entry.uuid, dpid), self.compiler.flood(entry, dpid), into)
+            for bound in entry.on(dpid):
+                unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
+                self.installed.replace(unit, self.compiler.endpoint(bound), into)
+            for host in self.locator.hosts(entry.uuid):
+                self.compile_host(entry, host.mac, into)
+            self.reactive.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
+        self.installed.settle(into)
+        return Work(into.plan(), None)
+
+    def switch_down(self, dpid: int, now: float) -> None:
+        """A switch's control connection is lost. It goes on forwarding, as far as we know."""
+        switch = self.switches[dpid]
+        switch.connected = False
+        switch.lost_at = now
+        self.reactive.lose_switch(dpid)
+        name = switch_text(dpid)
+        self.publish("switch.disconnected", f"the connection of switch {name} is lost", switch=name)
+
+    def port_status(self, dpid: int, status: of.PortStatus, now: float) -> None:
+        """A port came, went or changed."""
+        switch = self.switches[dpid]
+        number = status.desc.port_no
+        old = switch.ports.get(number)
+        if status.reason == of.PortStatusReason.DELETE:
+            switch.ports.pop(number, None)
+            new = None
+        else:
+            new = port_view(status.desc)
+            if new is None:
+                return
+            switch.ports[number] = new
+        if (old and old.name) != (new and new.name):
+            self.rebind.add(dpid)
+        if new is not None and new.up:
+            if old is None or not old.up:
+                self.send_lldp(dpid, [number], now)
+                self.publish_port(dpid, number, "up")
+            return
+        if old is not None and old.up:
+            self.publish_port(dpid, number, "down")
+        if self.discovery.lose_port(dpid, number):
+            self.topology_changed = True
+        self._forget_port(dpid, number)
+
+    def publish_port(self, dpid: int, port: int, what: str) -> None:
+        """Report a port that went up or down."""
+        name = switch_text(dpid)
+        self.publish(f"port.{what}", f"port {port} of switch {name} is {what}", switch=name, port=str(port))
+
+    def send_lldp(self, dpid: int, ports: Iterable[int], now: float) -> None:
+        """Send Discovery's frames out at ports that are up and hold no endpoint."""
+        switch = self.switches[dpid]
+        for number in ports:
+            port = switch.ports.get(number)
+            if port is not None and port.up and not self.rulesdb.holds_port(dpid, number):
+                frame = self.discovery.frame(dpid, number, port.hw_addr, now)
+                self.wire.send(dpid, of.PacketOut(actions=(of.Output(number),), frame=frame))
+
+    def tick(self, now: float) -> None:
+        """Once per LLDP interval."""
+        for dpid, switch in self.switches.items():
+            if switch.connected:
+                self.send_lldp(dpid, switch.ports, now)
+        if self.discovery.expire(now, lambda dpid: self._held(dpid, now)):
+            self.topology_changed = True
+
+    def _held(self, dpid: int, now: float) -> bool:
+        switch = self.switches.get(dpid)
+        return switch is not None and not switch.connected and now - switch.lost_at < self.options.hold
+
+    def _adopt(self, dpid: int, dump: Dump) -> None:
+        """Learn from a switch's rules what another run of this controller had learned."""
+        for flow in dump.flows:
+            entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
+            kind = flow.cookie & 0xFFFF
+            if entry is None or kind not in (Kind.HOST, Kind.PATH) or not flow.match.get("metadata"):
+                continue
+            metadata = flow.match.get("metadata")
+            port, mac = flow.match.value("in_port"), flow.match.value("eth_src")
+            if not isinstance(metadata, int) or not mac or not port:
+                continue
+            bound = self.rulesdb.at(dpid, port, metadata & layout.METADATA_TAG)
+            if bound is None or bound.network is not entry:
+                continue
+            if kind == Kind.HOST and not is_native(entry):
+                # A host that is known elsewhere has moved while this rule was out of sight.
+                if self.locator.find(entry.uuid, mac) is None:
+                    self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+            elif kind == Kind.PATH and is_on_demand(entry):
+                self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                first = Flow(
+                    flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
+                )
+                self.reactive.adopt(dpid, bound, first)
+
+    def _stale_paths(self, dump: Dump) -> list[of.Message]:
+        """Removal of reactive rules of networks that are gone."""
+        stale: set[int] = set()
+        for flow in dump.flows:
+            if layout.is_ours(flow.cookie) and flow.cookie & 0xFFFF in (Kind.PATH, Kind.QUIET):
+                index = layout.cookie_network(flow.cookie)
+                if index not in self.rulesdb.by_index:
+                    stale.add(flow.cookie)
+        return [delete_network(cookie) for cookie in stale]
+
+    def _check_paths(self, dpid: int, dump: Dump) -> None:
+        held = {(f.table_id, f.priority, f.match) for f in dump.flows}
+        broken = {r.key for r, flow in self.reactive.expected(dpid) if flow.key not in held}
+        self.reactive.drop_where(lambda route: route.key in broken)
+
+    def _forget_port(self, dpid: int, port: int) -> None:
+        for entry in self.rulesdb:
+            for bound in entry.on(dpid):
+                if bound.port == port:
+                    for host in self.locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
+                        self.host_changed(entry, host)
+
+
+def port_view(desc: of.PortDesc) -> PortView | None:
+    """What matters of a port's description; None for the ports that are not for endpoints."""
+    if desc.port_no >= of.Port.MAX:
+        return None
+    down = desc.config & of.PortConfig.PORT_DOWN or desc.state & of.PortState.LINK_DOWN
+    return PortView(desc.port_no, desc.name, not down, desc.curr_speed * 1000, desc.hw_addr)

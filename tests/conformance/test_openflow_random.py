@@ -1,0 +1,42 @@
+"""Real switches in random topologies against the oracle."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from lab.openflow import OpenFlow
+from libnetvirt import Encapsulation, Insertion, Rules, Timeout
+from libnetvirt.conformance.bench import Bench, clean
+from libnetvirt.conformance.differential import Trial
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+NATIVE = Rules(encapsulation=Encapsulation.NATIVE, insertion=Insertion.ON_DEMAND, timeout=Timeout.IDLE)
+
+
+def topology(seed: int) -> tuple[int, list[tuple[int, int]]]:
+    """A connected graph of 2 to 10 switches: a random tree and some links more."""
+    chance = random.Random(seed)
+    size = chance.randint(2, 10)
+    tree = [(chance.randint(1, new - 1), new) for new in range(2, size + 1)]
+    missing = [(a, b) for a in range(1, size + 1) for b in range(a + 1, size + 1) if (a, b) not in tree]
+    return size, tree + chance.sample(missing, min(len(missing), chance.randint(0, size)))
+
+
+@pytest.fixture(scope="module", params=(1, 2, 3, 4))
+def world(request: pytest.FixtureRequest, private_namespace: None) -> Iterator[tuple[int, OpenFlow]]:  # noqa: ARG001
+    size, links = topology(request.param)
+    print(f"seed {request.param}: {size} switches, links {links}")
+    with OpenFlow(size, links, hosts=2) as harness:
+        yield request.param, harness
+
+
+@pytest.mark.parametrize("rules", [None, NATIVE], ids=["default", "native"])
+def test_random_networks_on_a_random_topology(world: tuple[int, OpenFlow], rules: Rules | None) -> None:
+    seed, harness = world
+    bench = Bench(harness, rules)
+    Trial(bench, 1000 + seed).run(networks=5, steps=30)
+    assert list(clean(bench)) == []

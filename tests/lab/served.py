@@ -1,0 +1,81 @@
+"""``netvirt serve`` as a process of its own, as a user runs it."""
+
+from __future__ import annotations
+
+import itertools
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+#: the command, of the environment that runs the tests
+NETVIRT = str(Path(sys.executable).with_name("netvirt"))
+
+_ports = itertools.count(6653)
+
+
+class Served:
+    """The openflow driver behind a unix socket, with durable state in a directory of its own."""
+
+    def __init__(self, options: str = "") -> None:
+        self._home = tempfile.TemporaryDirectory(prefix="netvirt-served-")
+        self.directory = Path(self._home.name)
+        self.port = next(_ports)
+        self.state = self.directory / "state.db"
+        self.socket = self.directory / "netvirt.sock"
+        self.uri = f"openflow:///?listen=127.0.0.1:{self.port}&state={self.state}{options}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def target(self) -> str:
+        """Where switches connect to."""
+        return f"tcp:127.0.0.1:{self.port}"
+
+    @property
+    def client_uri(self) -> str:
+        """What clients open."""
+        return f"openflow+unix://{self.socket}"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "serve.log"
+
+    def start(self, timeout: float = 20.0) -> None:
+        """Returns when it is ready."""
+        serve = [NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *serve],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], timeout)
+        line = self._process.stdout.readline() if readable else b""
+        if not line:
+            self.kill()
+            raise RuntimeError(f"netvirt serve did not start: {self.log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._reap()
+
+    def terminate(self) -> int:
+        """Ask it to end; returns its exit status."""
+        if self._process is None:
+            return 0
+        self._process.terminate()
+        return self._reap()
+
+    def stop(self) -> None:
+        self.kill()
+        self._home.cleanup()
+
+    def _reap(self) -> int:
+        process, self._process = self._process, None
+        assert process is not None
+        if process.stdout is not None:
+            process.stdout.close()
+        return process.wait(10)

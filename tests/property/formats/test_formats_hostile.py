@@ -1,0 +1,77 @@
+"""Whatever a reader is given, it returns networks or raises InvalidDescription."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from formats_strategies import networks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libnetvirt import formats
+from libnetvirt.errors import InvalidDescription
+from libnetvirt.model import VirtualNetwork
+
+NOTATIONS = [None, "xml", "yaml", "json", "fns"]
+
+
+def _only_one_kind_of_error(text: str | bytes, notation: str | None = None) -> None:
+    try:
+        formats.read(text, file="f", format=notation)
+    except InvalidDescription as error:
+        assert error.faults
+        assert all(f.file == "f" and f.text for f in error.faults)
+        assert str(error).isprintable() or "\n" in str(error)
+        str(error).encode()
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+@given(text=st.binary(max_size=200))
+@settings(deadline=None, max_examples=150)
+def test_random_octets(notation: str | None, text: bytes) -> None:
+    _only_one_kind_of_error(text, notation)
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+@given(text=st.text(alphabet=st.sampled_from("<>{}[]:,-&*!'\"|>%@#? \n\tax1~\\/=;\ud800é"), max_size=60))
+@settings(deadline=None, max_examples=250)
+def test_random_texts_of_the_notations_own_characters(notation: str | None, text: str) -> None:
+    _only_one_kind_of_error(text, notation)
+
+
+@pytest.mark.parametrize("notation", ["xml", "yaml", "json"])
+@given(network=networks(), content=st.data())
+@settings(deadline=None, max_examples=80)
+def test_mutated_documents(notation: str, network: VirtualNetwork, content: st.DataObject) -> None:
+    octets = bytearray(formats.write(network, notation).encode())
+    for _ in range(content.draw(st.integers(1, 4))):
+        at = content.draw(st.integers(0, len(octets)))
+        cut = content.draw(st.integers(0, 12))
+        octets[at : at + cut] = content.draw(st.binary(max_size=6))
+    _only_one_kind_of_error(bytes(octets))
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(
+            ["uuid", "endpoints", "constraints", "rules", "networks", "switch", "port", "address", "route", "mac", "x",
+             "bandwidth", "min_bandwidth", "min-bandwidth", "source", "destination", "forwarding", "via", "prefix"]
+        ),
+        inner,
+        max_size=5,
+    ),
+    max_leaves=15,
+)  # fmt: skip
+
+
+@given(value=_VALUES)
+@settings(deadline=None, max_examples=300)
+def test_values_of_the_wrong_kind_anywhere(value: object) -> None:
+    _only_one_kind_of_error(json.dumps(value))
+    try:
+        VirtualNetwork.model_validate(value)
+    except InvalidDescription as error:
+        assert error.faults

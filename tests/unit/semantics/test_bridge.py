@@ -1,0 +1,185 @@
+"""The oracle, L2: each row of the contract's tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from libnetvirt.errors import EndpointNotFound
+from libnetvirt.model import Endpoint, VirtualNetwork
+from libnetvirt.semantics import Drop, Knowledge, Outcome, forward, forward_at
+
+A, B, C = (bytes([2, 0, 0, 0, 0, n]) for n in (1, 2, 3))
+ALL = b"\xff" * 6
+BLUE = VirtualNetwork(
+    uuid=7,
+    name="blue",
+    endpoints=(
+        Endpoint(uuid=11, switch=1, port=1),
+        Endpoint(uuid=12, switch=2, port=1, vlan=20),
+        Endpoint(uuid=13, switch=2, port=1, vlan=30),
+    ),
+)
+RED = VirtualNetwork(
+    uuid=8,
+    name="red",
+    endpoints=(Endpoint(uuid=11, switch=1, port=1, vlan=20), Endpoint(uuid=12, switch=2, port=1)),
+)
+BOTH = (BLUE, RED)
+
+
+def frame(
+    destination: bytes, source: bytes, *vlans: int, tpid: int = 0x8100, rest: bytes = b"\x08\0x"
+) -> bytes:
+    tags = b"".join(tpid.to_bytes(2, "big") + v.to_bytes(2, "big") for v in vlans)
+    return destination + source + tags + rest
+
+
+def go(switch: str, port: str, octets: bytes, knowledge: Knowledge | None = None) -> Outcome:
+    return forward(BOTH, knowledge or Knowledge(), switch, port, octets)
+
+
+def test_broadcast_leaves_once_at_every_other_endpoint_with_its_tag() -> None:
+    outcome = go("1", "1", frame(ALL, A))
+    assert outcome.outputs == (("2", "1", frame(ALL, A, 20)), ("2", "1", frame(ALL, A, 30)))
+    assert outcome.network == "7"
+
+
+def test_a_tag_is_translated_and_equal_macs_do_not_mix() -> None:
+    outcome = go("1", "1", frame(ALL, A, 20))
+    assert outcome.outputs == (("2", "1", frame(ALL, A)),)
+    assert outcome.network == "8"
+    assert outcome.knowledge.of("7").hosts == {}
+
+
+def test_two_endpoints_on_one_port_reach_each_other() -> None:
+    outcome = go("2", "1", frame(ALL, A, 20))
+    assert outcome.outputs == (("1", "1", frame(ALL, A)), ("2", "1", frame(ALL, A, 30)))
+
+
+def test_a_service_tag_counts_as_a_tag_and_leaves_as_a_customer_tag_without_priority() -> None:
+    outcome = go("2", "1", frame(ALL, A, 20 | 0xF000, tpid=0x88A8))
+    assert outcome.outputs[1] == ("2", "1", frame(ALL, A, 30))
+
+
+def test_known_unicast_leaves_at_exactly_its_endpoint() -> None:
+    knowledge = go("2", "1", frame(ALL, B, 30)).knowledge
+    outcome = go("1", "1", frame(B, A), knowledge)
+    assert outcome.outputs == (("2", "1", frame(B, A, 30)),)
+
+
+def test_nothing_is_reflected() -> None:
+    knowledge = go("2", "1", frame(ALL, B, 30)).knowledge
+    outcome = go("2", "1", frame(B, A, 30), knowledge)
+    assert (outcome.outputs, outcome.drop) == ((), Drop.LOCAL)
+    assert outcome.knowledge.of("7").hosts == {B: "13", A: "13"}
+
+
+def test_a_move_is_followed() -> None:
+    knowledge = go("2", "1", frame(ALL, B, 30)).knowledge
+    knowledge = go("1", "1", frame(ALL, B), knowledge).knowledge
+    assert go("2", "1", frame(B, A, 20), knowledge).outputs == (("1", "1", frame(B, A)),)
+
+
+@pytest.mark.parametrize("group", ["0180c200000e", "01005e000001", "333300000001", "ffffffffffff"])
+def test_every_group_address_floods_whatever_is_known(group: str) -> None:
+    assert len(go("1", "1", frame(bytes.fromhex(group), A)).outputs) == 2
+
+
+@pytest.mark.parametrize(
+    ("octets", "drop"),
+    [
+        (frame(ALL, A, 99), Drop.UNCLAIMED),
+        (frame(ALL, A, 0), Drop.PRIORITY_TAG),
+        (frame(ALL, A, 20, 30), Drop.NESTED_TAG),
+        (frame(ALL, A, 20, 30, tpid=0x88A8), Drop.NESTED_TAG),
+        (frame(ALL, ALL), Drop.SOURCE),
+        (frame(ALL, bytes([1, 0, 0, 0, 0, 1])), Drop.SOURCE),
+        (frame(ALL, bytes(6)), Drop.SOURCE),
+        (frame(ALL, A)[:13], Drop.SHORT),
+        (frame(ALL, A, 20)[:17], Drop.SHORT),
+        (b"", Drop.SHORT),
+    ],
+)
+def test_what_is_dropped_teaches_nothing(octets: bytes, drop: Drop) -> None:
+    outcome = go("1", "1", octets)
+    assert (outcome.outputs, outcome.drop) == ((), drop)
+    assert outcome.knowledge == Knowledge()
+
+
+@pytest.mark.parametrize(("switch", "port"), [("1", "2"), ("3", "1"), ("01", "1")])
+def test_what_enters_elsewhere_goes_nowhere(switch: str, port: str) -> None:
+    outcome = go(switch, port, frame(ALL, A))
+    assert (outcome.outputs, outcome.network, outcome.drop) == ((), None, Drop.UNCLAIMED)
+
+
+def test_a_declared_host_lives_at_its_endpoint() -> None:
+    ends = list(BLUE.endpoints)
+    ends[2] = ends[2].changed(mac="02:00:00:00:00:02")
+    green = BLUE.changed(endpoints=tuple(ends))
+    known = forward_at(green, Knowledge(), "11", frame(B, A))
+    assert known.outputs == (("13", frame(B, A)),)
+    spoofed = forward_at(green, Knowledge(), "11", frame(ALL, B))
+    assert (spoofed.outputs, spoofed.drop, spoofed.knowledge) == ((), Drop.ELSEWHERE, Knowledge())
+    assert len(forward_at(green, Knowledge(), "13", frame(ALL, B)).outputs) == 2
+
+
+def test_hosts_beyond_the_limit_are_flooded_and_not_learned() -> None:
+    knowledge = Knowledge(limit=2)
+    for n in range(4):
+        delivery = forward_at(BLUE, knowledge, "11", frame(ALL, bytes([2, 0, 0, 0, 1, n])))
+        assert len(delivery.outputs) == 2
+        knowledge = delivery.knowledge
+    assert len(knowledge.of("7").hosts) == 2
+    assert len(forward_at(BLUE, knowledge, "12", frame(bytes([2, 0, 0, 0, 1, 3]), A)).outputs) == 2
+    # The other endpoints are unharmed.
+    assert forward_at(BLUE, knowledge, "12", frame(ALL, A)).knowledge.of("7").hosts[A] == "12"
+
+
+def test_a_host_that_moves_to_a_full_endpoint_is_forgotten_not_black_holed() -> None:
+    knowledge = Knowledge(limit=1)
+    for endpoint, host in (("11", A), ("12", B), ("11", B)):
+        knowledge = forward_at(BLUE, knowledge, endpoint, frame(ALL, host)).knowledge
+    assert knowledge.of("7").hosts == {A: "11"}
+
+
+def test_ten_thousand_hosts_are_bounded() -> None:
+    knowledge = Knowledge()
+    for n in range(1500):
+        source = b"\2\0" + n.to_bytes(4, "big")
+        knowledge = forward_at(BLUE, knowledge, "11", frame(ALL, source)).knowledge
+    assert len(knowledge.of("7").hosts) == 1024
+
+
+def test_knowledge_is_not_changed_in_place() -> None:
+    before = Knowledge()
+    after = go("1", "1", frame(ALL, A), before).knowledge
+    assert before == Knowledge()
+    assert after.of("7").hosts == {A: "11"}
+
+
+def test_mpls_endpoints_take_part_in_nothing() -> None:
+    ends = (*BLUE.endpoints, Endpoint(uuid=14, switch=3, port=1, mpls=100))
+    network = BLUE.changed(endpoints=ends)
+    assert [u for u, _ in forward_at(network, Knowledge(), "11", frame(ALL, A)).outputs] == ["12", "13"]
+    assert forward([network], Knowledge(), "3", "1", frame(ALL, A)).drop is Drop.UNCLAIMED
+
+
+def test_an_unknown_endpoint_is_an_error() -> None:
+    with pytest.raises(EndpointNotFound):
+        forward_at(BLUE, Knowledge(), "99", frame(ALL, A))
+
+
+def test_a_change_forgets_what_no_longer_holds() -> None:
+    knowledge = Knowledge()
+    for endpoint, host in (("11", A), ("12", B), ("13", C)):
+        knowledge = forward_at(BLUE, knowledge, endpoint, frame(ALL, host)).knowledge
+    moved = BLUE.changed(
+        endpoints=(BLUE.endpoints[0], BLUE.endpoints[1].changed(port="9"), *BLUE.endpoints[3:])
+    )
+    assert knowledge.changed(BLUE, moved).of("7").hosts == {A: "11"}
+    declared = BLUE.changed(
+        endpoints=(BLUE.endpoints[0].changed(mac="02:00:00:00:00:02"), *BLUE.endpoints[1:])
+    )
+    assert knowledge.changed(BLUE, declared).of("7").hosts == {A: "11", C: "13"}
+    assert knowledge.changed(BLUE, None) == Knowledge()
+    assert knowledge.changed(None, RED) == knowledge
