@@ -102,17 +102,17 @@ class Connection:
     async def apply(self, description: Description, *, pending: bool = False) -> Applied:
         """Make a network be as described: create it, or change what differs, in one atomic step.
 
-        The network is found by the description's uuid if the text gives one, else by its name.
+        The network is found by the description's uuid if it gives one, else by its name.
         """
         wanted = one(description)
-        found = await self.driver.lookup(wanted.uuid) or await self.driver.lookup(wanted.name)
+        found = await self._counterpart(wanted)
         if found is None:
             try:
                 await self.create(wanted, pending=pending)
                 return Applied(uuid=wanted.uuid, name=wanted.name, outcome="created")
             except AlreadyExists:
                 # Somebody else created it since we looked.
-                found = await self.driver.lookup(wanted.uuid) or await self.driver.lookup(wanted.name)
+                found = await self._counterpart(wanted)
                 if found is None:
                     raise
         after = wanted.changed(uuid=found.uuid)
@@ -126,6 +126,19 @@ class Connection:
         changes = tuple(differences(before[0], after))
         outcome = "changed" if changes else "unchanged"
         return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
+
+    async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
+        """The network that a description is meant for."""
+        found = await self.driver.lookup(wanted.uuid)
+        if found is not None and found.uuid == wanted.uuid:
+            return found
+        found = await self.driver.lookup(wanted.name)
+        if found is not None and "uuid" in wanted.model_fields_set:
+            raise AlreadyExists(
+                f"the name {wanted.name} belongs to network {found.uuid}, but the description has uuid "
+                f"{wanted.uuid}: leave the uuid out to change that network, or choose another name"
+            )
+        return found
 
     async def networks(self) -> list[Network]:
         """All networks, ordered by creation."""

@@ -41,7 +41,7 @@ def add(
       netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' --max-latency '5 ms'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
+    constraint = _constraint(ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
         _require(connection, constraint)
@@ -68,7 +68,7 @@ def modify(
       netvirt constraint modify blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
+    constraint = _constraint(ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
         _require(connection, constraint)
@@ -102,6 +102,7 @@ def remove(
 
 
 def _constraint(
+    ctx: typer.Context,
     source: str,
     destination: str,
     min_bandwidth: str | None,
@@ -109,6 +110,10 @@ def _constraint(
     max_latency: str | None,
     max_hops: str | None,
 ) -> Constraint:
+    if not any((min_bandwidth, max_bandwidth, max_latency, max_hops)):
+        raise typer.BadParameter(
+            "nothing is required: give at least one option, such as --max-hops.", ctx=ctx
+        )
     return Constraint.model_validate(
         {
             "source": source,

@@ -69,6 +69,7 @@ def add(
       netvirt endpoint add green --uuid 1 --switch 4 --port 1 --address 10.0.1.254/24
     """
     wanted = chosen(ctx, output)
+    _one_tag(ctx, vlan, mpls)
     fields = _fields(None, None, vlan, mpls, address, route, mac)
     limits = _limits(inbound, outbound)
     if limits:
@@ -108,6 +109,7 @@ def modify(
       netvirt endpoint modify blue 12 --outbound '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
+    _one_tag(ctx, vlan, mpls)
     fields = _cleared(clear or []) | _fields(switch, port, vlan, mpls, address, route, mac)
     limits = _limits(inbound, outbound)
     if not fields and not limits:
@@ -144,6 +146,11 @@ def remove(
         document({"network": network, "uuid": uuid, "outcome": "removed"}, wanted)
 
 
+def _one_tag(ctx: typer.Context, vlan: str | None, mpls: str | None) -> None:
+    if vlan is not None and mpls is not None:
+        raise typer.BadParameter("--vlan and --mpls exclude each other: an endpoint has one tag.", ctx=ctx)
+
+
 def _fields(
     switch: str | None,
     port: str | None,
@@ -156,7 +163,7 @@ def _fields(
     given: dict[str, Any] = {"switch": switch, "port": port, "address": address, "mac": mac}
     given["route"] = _routes(route) if route else None
     fields = {name: value for name, value in given.items() if value}
-    # One tag takes the other's place; both given are for the model to refuse.
+    # One tag takes the other's place.
     if vlan is not None or mpls is not None:
         fields |= {"vlan": vlan, "mpls": mpls}
     return fields

@@ -56,7 +56,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: s
     for heading in headings:
         drawn.add_column(heading, overflow="fold")
     for row in cells:
-        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        # The first column names the row: a name is not a state, even where it reads like one.
+        name, *rest = row
+        drawn.add_row(Text(name), *(Text(cell, style=_STYLES.get(cell, "")) for cell in rest))
     Console(file=sys.stdout).print(drawn)
 
 

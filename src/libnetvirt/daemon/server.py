@@ -22,6 +22,11 @@ from libnetvirt.uri import URI
 log = logging.getLogger("libnetvirt.daemon")
 
 
+# Seconds that requests have to end after a signal: longer than any change takes, but a client that
+# does not read its events must not keep the server alive.
+_PATIENCE = 30
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None) -> None:
         super().__init__(config)
@@ -87,15 +92,22 @@ async def serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                timeout_graceful_shutdown=_PATIENCE,
             )
             server = _Server(config, ready)
             service: Service = app.state.service
             with _signals(server, service):
                 watching = None if on_event is None else asyncio.create_task(_watch(connection, on_event))
+                serving = asyncio.create_task(server.serve(sockets=[listener]))
                 try:
-                    await server.serve(sockets=[listener])
-                    await service.operations.finish()
+                    await asyncio.shield(serving)
+                except asyncio.CancelledError:
+                    # As orderly as after a signal: a client's connection must not outlive the server.
+                    _stop(server, service)
+                    await serving
+                    raise
                 finally:
+                    await service.operations.finish()
                     if watching is not None:
                         watching.cancel()
                         await asyncio.wait({watching})
@@ -104,20 +116,20 @@ async def serve(
 @contextmanager
 def _signals(server: uvicorn.Server, service: Service) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if server.should_exit:
-            service.operations.cancel()
-        server.should_exit = True
-        service.stopping.set()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, _stop, server, service)
     try:
         yield
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _stop(server: uvicorn.Server, service: Service) -> None:
+    if server.should_exit:
+        service.operations.cancel()
+    server.should_exit = True
+    service.stopping.set()
 
 
 async def _watch(connection: aio.Connection, on_event: Callable[[Event], None]) -> None:

@@ -80,8 +80,9 @@ def cross_faults(raw: Mapping[str, Any]) -> Found:
             text = "is for L3 networks only: remove it or set forwarding to L3"
             yield ("endpoints", i, "route"), text
     if l3:
-        yield from _address_faults(endpoints)
-        yield from _route_faults(endpoints)
+        own = [_interfaces(e) for e in endpoints]
+        yield from _address_faults(own)
+        yield from _route_faults(endpoints, own)
     yield from _constraint_faults(constraints, set(uuids))
 
 
@@ -132,7 +133,7 @@ def _interfaces(endpoint: Any) -> list[AnyInterface]:
     return [a for a in found if a is not None]
 
 
-def _address_faults(endpoints: Sequence[Any]) -> Found:
+def _address_faults(own: Sequence[list[AnyInterface]]) -> Found:
     """L3: prefixes of different endpoints must not overlap.
 
     Two prefixes are disjoint or one holds the other, so in the order of their first addresses a stack of
@@ -140,8 +141,8 @@ def _address_faults(endpoints: Sequence[Any]) -> Found:
     """
     spans = sorted(
         (a.version, int(a.network.network_address), a.network.prefixlen, i, a.network)
-        for i, e in enumerate(endpoints)
-        for a in _interfaces(e)
+        for i, interfaces in enumerate(own)
+        for a in interfaces
     )
     stack: list[tuple[AnyNetwork, int]] = []
     for version, start, _, i, net in spans:
@@ -156,11 +157,10 @@ def _address_faults(endpoints: Sequence[Any]) -> Found:
         stack.append((net, i))
 
 
-def _route_faults(endpoints: Sequence[Any]) -> Found:
+def _route_faults(endpoints: Sequence[Any], own: Sequence[list[AnyInterface]]) -> Found:
     """L3: a route's next hop is a host on the endpoint's prefix, and a prefix is behind one host."""
     prefixes: dict[AnyNetwork, int] = {}
     for i, e in enumerate(endpoints):
-        own = _interfaces(e)
         for k, r in enumerate(several(get(e, "route"))):
             where = ("endpoints", i, "route", k)
             prefix, via = _valid(network_prefix, get(r, "prefix")), _valid(host_address, get(r, "via"))
@@ -169,8 +169,8 @@ def _route_faults(endpoints: Sequence[Any]) -> Found:
                     text = f"{prefix} is routed already at endpoint number {prefixes[prefix] + 1}"
                     yield (*where, "prefix"), text
                 prefixes.setdefault(prefix, i)
-            if via is not None and own:
-                if not any(via in a.network for a in own):
+            if via is not None and own[i]:
+                if not any(via in a.network for a in own[i]):
                     yield (*where, "via"), f"{via} is on no prefix of the endpoint"
-                elif any(via == a.ip for a in own):
+                elif any(via == a.ip for a in own[i]):
                     yield (*where, "via"), f"{via} is the network's own address: name the host to send to"

@@ -251,8 +251,11 @@ class VirtualNetwork(Element):
         if not self.name:
             object.__setattr__(self, "name", f"net-{self.uuid}")
             self.__pydantic_fields_set__.add("name")
-        self.__pydantic_fields_set__.add("uuid")
         return self
+
+    def changed(self, **fields: Any) -> Self:
+        """A copy with some fields replaced, validated like a new one; the uuid stays."""
+        return super().changed(**{"uuid": self.uuid, **fields})
 
     def endpoint(self, uuid: str | int) -> Endpoint | None:
         """The endpoint with this uuid, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from libnetvirt.model.wording import shown
 
-_NUMBER = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(\S*)", re.ASCII)
+_NUMBER = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,18})?)\s*(\S*)", re.ASCII)
 
 
 class Quantity(int):
@@ -36,8 +36,8 @@ class Quantity(int):
         if unit not in cls.UNITS:
             what = f"unknown unit {shown(unit, 20)}" if unit else f"{number} has no unit"
             raise ValueError(f"{what}: a {cls.WHAT} is a number and one of {units}")
-        value = Decimal(number) * cls.UNITS[unit]
-        if value != int(value) or not 0 < value < 2**63:
+        value = Fraction(number) * cls.UNITS[unit]
+        if value.denominator != 1 or not 0 < value < 2**63:
             smallest = units.split(",")[0]
             raise ValueError(
                 f"{shown(text)} is out of range: a {cls.WHAT} is a whole number of {smallest} from 1"

@@ -12,11 +12,15 @@ numbers = st.integers(1, 2**64 - 1).map(str)
 uuids = st.one_of(st.integers(1, 50).map(str), numbers, st.uuids().map(str))
 words = st.one_of(
     st.integers(0, 2**64 - 1).map(str),
-    st.sampled_from(["007", "00:00:00:00:00:00:00:01", "eth0", "no", "null", "~", "1e3", "0x10", "-", "a:b", "#1", "&"]),
+    st.sampled_from(
+        ["007", "00:00:00:00:00:00:00:01", "eth0", "no", "null", "~", "1e3", "0x10", "-", "a:b", "#1", "&"]
+    ),
     st.text(min_size=1, max_size=20).filter(lambda t: t.isprintable() and not any(c.isspace() for c in t)),
 )
 names = st.one_of(
-    st.sampled_from(["blue", "two  words", "7", "no", "null", "a: b", "[x]", "- x", "'", '"', "<&>", "é😀", "\\"]),
+    st.sampled_from(
+        ["blue", "two  words", "7", "no", "null", "a: b", "[x]", "- x", "'", '"', "<&>", "é😀", "\\"]
+    ),
     st.text(min_size=1, max_size=63)
     .map(str.strip)
     .filter(lambda t: bool(t) and len(t) <= 63 and t.isprintable() and "/" not in t),
@@ -24,7 +28,9 @@ names = st.one_of(
 bandwidths = st.one_of(
     st.integers(1, 2**63 - 1).map(lambda n: f"{n} bit/s"), st.integers(1, 9000).map(lambda n: f"{n} Mbit/s")
 )
-macs = st.integers(1, 2**40 - 1).map(lambda n: "02:" + ":".join(f"{n >> s & 255:02x}" for s in (32, 24, 16, 8, 0)))
+macs = st.integers(1, 2**40 - 1).map(
+    lambda n: "02:" + ":".join(f"{n >> s & 255:02x}" for s in (32, 24, 16, 8, 0))
+)
 limits = st.fixed_dictionaries({}, optional={"inbound": bandwidths, "outbound": bandwidths})
 
 
@@ -71,7 +77,9 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
     found: dict[str, Any] = {}
     _optional(draw, found, "encapsulation", st.sampled_from(["native", "vlan", "mpls"]))
     _optional(draw, found, "insertion", st.sampled_from(["on-demand", "offline"]))
-    allowed = ["permanent", "fixed"] if found.get("insertion") == "offline" else ["permanent", "fixed", "idle"]
+    allowed = (
+        ["permanent", "fixed"] if found.get("insertion") == "offline" else ["permanent", "fixed", "idle"]
+    )
     _optional(draw, found, "timeout", st.sampled_from(allowed))
     if found.get("timeout") != "permanent":
         _optional(draw, found, "duration", st.integers(1, 65535).map(lambda n: f"{n} s"))
@@ -122,6 +130,11 @@ def old_networks(draw: st.DrawFn) -> VirtualNetwork:
         kept = draw(st.sets(st.sampled_from(sorted(both)), min_size=1))
         asked.append({"source": a, "destination": b, **{k: both[k] for k in kept}})
     return VirtualNetwork.model_validate(
-        {"uuid": draw(numbers), "name": draw(names), "forwarding": "L3" if l3 else "L2",
-         "endpoints": ends, "constraints": asked}
-    )  # fmt: skip
+        {
+            "uuid": draw(numbers),
+            "name": draw(names),
+            "forwarding": "L3" if l3 else "L2",
+            "endpoints": ends,
+            "constraints": asked,
+        }
+    )

@@ -173,7 +173,8 @@ def test_what_cannot_be_stored_does_not_happen(
 # -- claims, switches, ports ------------------------------------------------------------------------
 
 
-def test_a_claimed_place_is_refused_naming_the_holder(connection: Connection, blue: Network) -> None:
+@pytest.mark.usefixtures("blue")
+def test_a_claimed_place_is_refused_naming_the_holder(connection: Connection) -> None:
     with pytest.raises(
         EndpointClaimed, match=r"switch 2 port 1 vlan 20 .*endpoint 12 of network blue \(uuid 7\)"
     ):
@@ -247,7 +248,8 @@ def test_an_endpoint_that_nothing_reaches_is_refused(connection: Connection, dri
     }  # fmt: skip
 
 
-def test_names_are_unique_also_when_changed(connection: Connection, blue: Network) -> None:
+@pytest.mark.usefixtures("blue")
+def test_names_are_unique_also_when_changed(connection: Connection) -> None:
     red = connection.create(VirtualNetwork(uuid=8, name="red"))
     with pytest.raises(AlreadyExists, match="blue"):
         connection.apply(red.description.changed(name="blue", uuid=8))
@@ -263,7 +265,8 @@ def test_a_stale_change_is_refused(connection: Connection, blue: Network) -> Non
     assert len(blue.description.endpoints) == 4
 
 
-def test_creating_twice_at_the_driver_is_refused(connection: Connection, blue: Network) -> None:
+@pytest.mark.usefixtures("blue")
+def test_creating_twice_at_the_driver_is_refused(connection: Connection) -> None:
     with pytest.raises(AlreadyExists):
         connection._loop.run(connection.driver.apply(Change(None, BLUE.changed(name="other"))))
 

@@ -72,6 +72,8 @@ class Topology:
         }
         self._links: dict[tuple[str, str], tuple[str, str]] = {}
         self._trees: dict[str, dict[str, str]] = {}
+        # A network's paths run over few distinct hops, however many endpoints it has.
+        self._hops: dict[tuple[str, str, str], Hop] = {}
         for a, b in SHAPES[shape](switches):
             self._connect(str(a), str(b))
 
@@ -250,7 +252,10 @@ class Topology:
         for a, b in pairwise(way):
             ports.extend(self._links[a, b])
         ports.append(out_port)
-        return tuple(
-            Hop(switch=switch, in_port=ports[2 * i], out_port=ports[2 * i + 1])
-            for i, switch in enumerate(way)
-        )
+        return tuple(self._hop(switch, ports[2 * i], ports[2 * i + 1]) for i, switch in enumerate(way))
+
+    def _hop(self, switch: str, in_port: str, out_port: str) -> Hop:
+        key = (switch, in_port, out_port)
+        if key not in self._hops:
+            self._hops[key] = Hop(switch=switch, in_port=in_port, out_port=out_port)
+        return self._hops[key]

@@ -1,0 +1,81 @@
+"""``python -m demo`` (as root) and ``python -m demo --simulated``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from types import FrameType
+
+from demo.screen import Screen
+from demo.simulated import SimulatedStage
+from demo.stage import Stage
+from demo.story import Story
+
+_NEEDED = {
+    "ovs-vswitchd": "openvswitch-switch",
+    "ovsdb-server": "openvswitch-switch",
+    "mnexec": "mininet",
+    "ifconfig": "net-tools",
+    "ip": "iproute2",
+    "ping": "iputils-ping",
+    "ethtool": "ethtool",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+}
+
+
+def main() -> int:
+    """The exit status: 0 if every promise was kept, 1 if not, 2 if the demonstration cannot run here."""
+    parser = argparse.ArgumentParser(
+        prog="demo", description="Shows what libnetvirt does, and checks every promise it makes on the way."
+    )
+    parser.add_argument("--simulated", action="store_true", help="in memory; needs neither root nor switches")
+    parser.add_argument("--slow", action="store_true", help="wait for the Enter key after each step")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.simulated and not options.inside:
+        return _enter_namespace()
+    signal.signal(signal.SIGTERM, _interrupt)
+    stage = SimulatedStage() if options.simulated else _real_stage()
+    try:
+        return 0 if Story(stage, Screen(slow=options.slow)).tell() else 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    finally:
+        # A second Ctrl-C must not leave switches behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stage.close()
+
+
+def _real_stage() -> Stage:
+    from demo.real import RealStage  # Mininet is needed for this stage only
+
+    return RealStage()
+
+
+def _enter_namespace() -> int:
+    """Go on in a network namespace of its own, so that nothing of the machine's network is touched."""
+    if os.geteuid() != 0:
+        sys.stderr.write("The demonstration on real switches needs root: 'sudo make demo'.\n")
+        sys.stderr.write("Without root: 'make demo-simulated'.\n")
+        return 2
+    missing = sorted({package for program, package in _NEEDED.items() if shutil.which(program) is None})
+    if missing:
+        sys.stderr.write(f"Not installed: {', '.join(missing)}. 'make deps-root' installs them.\n")
+        return 2
+    sys.stdout.flush()
+    again = [sys.executable, "-m", "demo", "--inside", *sys.argv[1:]]
+    os.execvp("unshare", ["unshare", "--net", "--mount", *again])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,351 @@
+"""The stage of real switches: Open vSwitch and Mininet, in a network namespace of their own.
+
+A ring of four OpenFlow switches, s1 to s4, which are given to ``netvirt serve``. Behind port 1 of s2
+and of s4 is a site: an ordinary switch, which is not ours, with a host in its vlan 10, whose frames
+leave the site untagged, and one in its vlan 20, whose frames leave it tagged.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from mininet.log import setLogLevel
+from mininet.net import Mininet
+from mininet.node import Node, OVSSwitch
+
+import libnetvirt
+from demo.stage import ADDRESSES, HOSTS, RING, SWITCHES, Pings, Reach, Stage
+from demo.switches import OpenVSwitch
+
+_INTERVAL = 0.01
+_LISTEN = "127.0.0.1:6653"
+#: two labels of four octets each, and room to spare
+_LINK_MTU = 2000
+_FIRST_LINK_PORT = 4
+_SITES = {"2": "site2", "4": "site4"}
+_PATIENCE = 20.0
+_ANSWER = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .* icmp_seq=(\d+) ", re.MULTILINE)
+_SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
+#: what the driver writes into its rules: a mark, the network's index, the kind of rule
+_COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
+_TUNNEL = 2
+
+
+@dataclass
+class _Ping:
+    """A ``ping`` that runs, and what it writes."""
+
+    pings: Pings
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+
+    def finish(self) -> None:
+        """Stop it and count."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(5)
+        ended = time.time()
+        self.output.seek(0)
+        text = self.output.read().decode(errors="replace")
+        self.output.close()
+        answers = [(float(at), int(number)) for at, number in _ANSWER.findall(text)]
+        sent = _SENT.search(text)
+        if sent is None:
+            raise RuntimeError(f"ping said: {text[-500:]}")
+        # The last two may have been on their way when it was stopped.
+        self.pings.sent = int(sent[1])
+        in_flight = {n for n in (self.pings.sent, self.pings.sent - 1) if n > 0}
+        numbers = {number for _, number in answers}
+        self.pings.lost = len(set(range(1, self.pings.sent + 1)) - in_flight - numbers)
+        times = [at for at, _ in answers]
+        self.pings.silence = max(
+            (b - a for a, b in zip(times, [*times[1:], ended], strict=True)), default=float("inf")
+        )
+
+
+class _Server:
+    """``netvirt serve`` as a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._socket = directory / "netvirt.sock"
+        self._log = directory / "serve.log"
+        self._uri = f"openflow:///?listen={_LISTEN}&state={directory / 'state.db'}&lldp-interval=0.5"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"openflow+unix://{self._socket}"
+
+    def start(self) -> None:
+        """Returns when it is ready."""
+        netvirt = Path(sys.executable).with_name("netvirt")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", netvirt, "serve", "-c", self._uri, "--socket", self._socket],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], _PATIENCE)
+        if not readable or not self._process.stdout.readline():
+            self.kill()
+            raise RuntimeError(f"netvirt serve did not start: {self._log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """kill -9."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+class RealStage(Stage):
+    """Needs root, and to be alone in its network namespace."""
+
+    title = "four Open vSwitch switches and eight hosts in Mininet"
+    restart_note = "netvirt serve is killed with SIGKILL; the switches try to connect again meanwhile."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._switches = OpenVSwitch()
+        self._server = _Server(self._switches.directory)
+        self._connection: libnetvirt.Connection | None = None
+        self._net: Mininet | None = None
+
+    def open(self) -> Sequence[str]:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        self._switches.start()
+        self._build()
+        self.start_controller(wait=False)
+        for switch in SWITCHES:
+            self._switches.vsctl("set-controller", f"s{switch}", f"tcp:{_LISTEN}",
+                                 "--", "set", "Controller", f"s{switch}", "max_backoff=1000")  # fmt: skip
+        self._await_substrate()
+        return [
+            f"netvirt serve -c 'openflow:///?listen={_LISTEN}' --socket …/netvirt.sock",
+            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}     # and s2, s3, s4",
+            "conn = libnetvirt.open('openflow+unix://…/netvirt.sock')",
+        ]
+
+    def close(self) -> None:
+        # Whatever failed before, the next is still to be stopped.
+        try:
+            self._disconnect()
+            self._server.kill()
+        finally:
+            try:
+                if self._net is not None:
+                    self._net.stop()
+            finally:
+                self._switches.stop()
+
+    @property
+    def connection(self) -> libnetvirt.Connection:
+        assert self._connection is not None
+        return self._connection
+
+    def reach(self, source: str) -> Reach:
+        # A host waits up to a second before it asks again for an address that was not there before.
+        subprocess.run([*self._inside(source), "ip", "neigh", "flush", "all"], check=True)
+        before = {name: _echo_requests(self._node(name)) for name in self.hosts}
+        pings = {
+            address: subprocess.Popen(
+                [*self._inside(source), "ping", "-n", "-c1", "-w1", address],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for address in ADDRESSES
+            if address != self.hosts[source].address
+        }
+        answered = frozenset(address for address, ping in pings.items() if ping.wait() == 0)
+        arrived = {name: _echo_requests(self._node(name)) - before[name] for name in self.hosts}
+        return Reach({name: count for name, count in arrived.items() if count}, answered)
+
+    @contextmanager
+    def pinging(self, *pairs: tuple[str, str]) -> Iterator[list[Pings]]:
+        running = []
+        try:
+            for source, destination in pairs:
+                output = TemporaryFile()  # noqa: SIM115 - closed by finish()
+                address = self.hosts[destination].address
+                command = [*self._inside(source), "ping", "-n", "-D", "-w60", f"-i{_INTERVAL}", address]
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+                running.append(_Ping(Pings(source, destination), process, output))
+            time.sleep(0.3)
+            yield [ping.pings for ping in running]
+            time.sleep(0.3)
+        finally:
+            for ping in running:
+                ping.finish()
+
+    def replug(self, host: str, switch: str, port: str) -> None:
+        net, node, new = self._mininet, self._node(host), self._node(f"s{switch}")
+        old = node.defaultIntf().link
+        ends = {end.node.name: end for end in (old.intf1, old.intf2)}
+        before = next(end for name, end in ends.items() if name != host)
+        before.node.detach(before)
+        net.delLink(old)
+        moved = self.hosts[host].at(switch, port)
+        link = net.addLink(node, new, port1=0, port2=int(port))
+        self._plug(new.name, link.intf2.name, int(port))
+        node.setMAC(moved.mac)
+        node.setIP(f"{moved.address}/24")
+        _no_offload(node)
+        self.hosts[host] = moved
+
+    def cut(self, a: str, b: str) -> None:
+        self._set_link(a, b, "down")
+
+    def mend(self, a: str, b: str) -> None:
+        self._set_link(a, b, "up")
+
+    def kill_controller(self) -> None:
+        self._server.kill()
+        self._disconnect()
+
+    def start_controller(self, *, wait: bool = True) -> None:
+        self._server.start()
+        self._connection = libnetvirt.open(self._server.uri)
+        if wait:
+            self._await_substrate()
+
+    def rules(self) -> Sequence[str]:
+        found = []
+        for switch in SWITCHES:
+            name = f"s{switch}"
+            found += [f"rule in {name}: {line}" for line in self._switches.dump("flows", name) if _ours(line)]
+            found += [f"group in {name}: {line}" for line in self._switches.dump("groups", name)]
+            found += [f"meter in {name}: {line}" for line in self._switches.dump("meters", name)]
+        return found
+
+    # -- the network --------------------------------------------------------------------------------
+
+    @property
+    def _mininet(self) -> Mininet:
+        assert self._net is not None
+        return self._net
+
+    def _node(self, name: str) -> Node:
+        return self._mininet[name]
+
+    def _inside(self, host: str) -> list[str]:
+        """What to put before a command that is to run in a host."""
+        return ["mnexec", "-a", str(self._node(host).pid)]
+
+    def _build(self) -> None:
+        setLogLevel("error")
+        # Mininet would set limits of the whole machine, which a network of this size does not need.
+        Mininet.inited = True
+        OVSSwitch.setup()
+        self._net = net = Mininet(controller=None, build=False)
+        for switch in SWITCHES:
+            net.addSwitch(f"s{switch}", cls=OVSSwitch, dpid=f"{int(switch):016x}", datapath="user",
+                          protocols="OpenFlow13", failMode="secure")  # fmt: skip
+        for switch, name in _SITES.items():
+            net.addSwitch(name, cls=OVSSwitch, dpid=f"{0xA0 + int(switch):016x}", datapath="user",
+                          failMode="standalone")  # fmt: skip
+            net.addLink(name, f"s{switch}", port1=1, port2=1)
+        for host in HOSTS:
+            net.addHost(host.name, ip=f"{host.address}/24", mac=host.mac)
+            if host.port == "1" and host.switch in _SITES:
+                net.addLink(host.name, _SITES[host.switch], port1=0, port2=3 if host.vlan else 2)
+            else:
+                net.addLink(host.name, f"s{host.switch}", port1=0, port2=int(host.port))
+        used = dict.fromkeys(SWITCHES, _FIRST_LINK_PORT)
+        for a, b in RING:
+            net.addLink(f"s{a}", f"s{b}", port1=used[a], port2=used[b], params1={}, params2={})
+            used[a] += 1
+            used[b] += 1
+        net.start()
+        for host in HOSTS:
+            _no_offload(self._node(host.name))
+        self._widen_links()
+        self._configure_sites()
+
+    def _widen_links(self) -> None:
+        """Links carry a tunnel's labels beside the hosts' 1500 octets."""
+        for a, b in RING:
+            for end in self._ends(a, b):
+                self._node(end.node.name).cmd(f"ip link set {end.name} mtu {_LINK_MTU}")
+                self._switches.vsctl("set", "Interface", end.name, f"mtu_request={_LINK_MTU}")
+
+    def _configure_sites(self) -> None:
+        for name in _SITES.values():
+            for end in self._node(name).intfList():
+                number = self._node(name).ports.get(end)
+                settings = {
+                    1: ("vlan_mode=native-untagged", "tag=10", "trunks=10,20"),
+                    2: ("vlan_mode=access", "tag=10"),
+                    3: ("vlan_mode=access", "tag=20"),
+                }.get(number)
+                if settings and end.name != "lo":
+                    self._switches.vsctl("set", "Port", end.name, *settings)
+
+    def _plug(self, bridge: str, interface: str, port: int) -> None:
+        self._switches.vsctl("add-port", bridge, interface,
+                             "--", "set", "Interface", interface, f"ofport_request={port}")  # fmt: skip
+        subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+
+    def _ends(self, a: str, b: str) -> Sequence[object]:
+        (link,) = self._mininet.linksBetween(self._node(f"s{a}"), self._node(f"s{b}"))
+        return link.intf1, link.intf2
+
+    def _set_link(self, a: str, b: str, state: str) -> None:
+        subprocess.run(["ip", "link", "set", self._ends(a, b)[0].name, state], check=True)
+
+    def _await_substrate(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        wanted = {*RING, *((b, a) for a, b in RING)}
+        while time.monotonic() < deadline:
+            seen = self.connection.substrate()
+            switches = {s.id for s in seen.switches if s.connected}
+            links = {(link.source, link.destination) for link in seen.links if link.up}
+            if switches == set(SWITCHES) and links == wanted:
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"after {_PATIENCE:g} s: switches {sorted(switches)}, links {sorted(links)}")
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(libnetvirt.NetvirtError):
+                connection.close()
+
+
+def _no_offload(node: Node) -> None:
+    """A switch in user space gets the frames as the host makes them: complete, please."""
+    node.cmd(f"ethtool -K {node.defaultIntf().name} tx off")
+
+
+def _echo_requests(node: Node) -> int:
+    """How many echo requests a host got so far."""
+    lines = Path(f"/proc/{node.pid}/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Icmp:"))
+    return int(values[names.index("InEchos")])
+
+
+def _ours(flow: str) -> bool:
+    """Is a flow there because of a virtual network, and not for the switch as such?"""
+    found = _COOKIE.search(flow)
+    return found is not None and (int(found[1], 16) != 0 or int(found[2], 16) == _TUNNEL)

@@ -1,0 +1,223 @@
+"""The stage in memory: the ``test`` driver, and hosts that answer ARP and ping."""
+
+from __future__ import annotations
+
+import ipaddress
+import tempfile
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import libnetvirt
+from demo.stage import ADDRESSES, HOST_PORTS, SWITCHES, Pings, Reach, Stage
+from libnetvirt.drivers.test import TestDriver
+from libnetvirt.packet import (
+    ARP,
+    BROADCAST,
+    ETH_ARP,
+    ETH_IPV4,
+    ICMP,
+    IP,
+    PROTO_ICMP,
+    add_tag,
+    arp_frame,
+    build_icmp,
+    build_ip,
+    ethernet,
+    mac_bytes,
+    parse_arp,
+    parse_ethernet,
+    parse_icmp,
+    parse_ip,
+    split_tag,
+)
+
+_INTERVAL = 0.01
+_REQUEST, _REPLY = 8, 0
+
+
+@dataclass
+class _Station:
+    """A host's network stack, as small as a ping needs it."""
+
+    mac: bytes
+    address: bytes
+    neighbours: dict[bytes, bytes] = field(default_factory=dict)
+    requests: int = 0
+    answers: set[bytes] = field(default_factory=set)
+
+    def ask(self, address: bytes) -> bytes:
+        """An ARP request."""
+        return arp_frame(BROADCAST, ARP(1, self.mac, self.address, bytes(6), address))
+
+    def ping(self, address: bytes, number: int) -> bytes:
+        """An echo request to a neighbour that is known."""
+        message = ICMP(_REQUEST, 0, number.to_bytes(4, "big"), b"netvirt demonstration")
+        return self._icmp(self.neighbours[address], address, message)
+
+    def receive(self, frame: bytes) -> Iterator[bytes]:
+        """Take a frame; what the host sends then."""
+        head = parse_ethernet(frame)
+        if head.destination not in (self.mac, BROADCAST):
+            return
+        if head.ethertype == ETH_ARP:
+            packet = parse_arp(head.payload)
+            if packet.target == self.address:
+                self.neighbours[packet.sender] = packet.sender_mac
+                if packet.is_request:
+                    reply = ARP(2, self.mac, self.address, packet.sender_mac, packet.sender)
+                    yield arp_frame(packet.sender_mac, reply)
+        elif head.ethertype == ETH_IPV4:
+            ip = parse_ip(head.payload)
+            if ip.destination == self.address:
+                yield from self._take(head.source, ip, parse_icmp(ip))
+
+    def _take(self, source: bytes, ip: IP, message: ICMP) -> Iterator[bytes]:
+        if message.type == _REQUEST:
+            self.requests += 1
+            yield self._icmp(source, ip.source, message._replace(type=_REPLY))
+        elif message.type == _REPLY:
+            self.answers.add(ip.source)
+
+    def _icmp(self, mac: bytes, address: bytes, message: ICMP) -> bytes:
+        octets = build_icmp(self.address, address, message)
+        return ethernet(mac, self.mac, ETH_IPV4, build_ip(self.address, address, PROTO_ICMP, octets))
+
+
+@dataclass
+class SimulatedStage(Stage):
+    """Needs nothing but the library."""
+
+    title = "a simulated ring of four switches (the test driver, in memory)"
+    restart_note = "In memory the switches of the old session forward on until the new session takes over."
+
+    def __post_init__(self) -> None:
+        self._home = tempfile.TemporaryDirectory(prefix="netvirt-demo-")
+        self._uri = f"test:///default?ports={HOST_PORTS}&state={Path(self._home.name) / 'state.db'}"
+        self._connection: libnetvirt.Connection | None = None
+        self._fabric: TestDriver | None = None
+        self._lock = threading.Lock()
+        self._stations = {
+            host.name: _Station(mac_bytes(host.mac), _octets(host.address)) for host in self.hosts.values()
+        }
+
+    def open(self) -> Sequence[str]:
+        self.start_controller()
+        return [f"conn = libnetvirt.open('test:///default?switches={len(SWITCHES)}&ports={HOST_PORTS}&…')"]
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._home.cleanup()
+
+    @property
+    def connection(self) -> libnetvirt.Connection:
+        assert self._connection is not None
+        return self._connection
+
+    def reach(self, source: str) -> Reach:
+        with self._lock:
+            sender = self._stations[source]
+            sender.neighbours.clear()
+            sender.answers.clear()
+            before = {name: station.requests for name, station in self._stations.items()}
+            for address in ADDRESSES:
+                if address != self.hosts[source].address:
+                    self._ping(source, address, 0)
+            arrived = Counter(
+                {name: station.requests - before[name] for name, station in self._stations.items()}
+            )
+            answered = frozenset(str(ipaddress.ip_address(a)) for a in sender.answers)
+            return Reach(dict(+arrived), answered)
+
+    @contextmanager
+    def pinging(self, *pairs: tuple[str, str]) -> Iterator[list[Pings]]:
+        found = [Pings(*pair) for pair in pairs]
+        stop = threading.Event()
+        thread = threading.Thread(target=self._keep_pinging, args=(found, stop))
+        thread.start()
+        try:
+            time.sleep(0.1)
+            yield found
+            time.sleep(0.1)
+        finally:
+            stop.set()
+            thread.join()
+
+    def replug(self, host: str, switch: str, port: str) -> None:
+        self.hosts[host] = self.hosts[host].at(switch, port)
+
+    def cut(self, a: str, b: str) -> None:
+        self._switches.link_down(a, b)
+
+    def mend(self, a: str, b: str) -> None:
+        self._switches.link_up(a, b)
+
+    def kill_controller(self) -> None:
+        self.connection.close()
+
+    def start_controller(self) -> None:
+        self._connection = libnetvirt.open(self._uri)
+        driver = self._connection.driver
+        assert isinstance(driver, TestDriver)
+        self._fabric = driver
+
+    def rules(self) -> Sequence[str]:
+        return [f"network {network.name}" for network in self.connection.descriptions()]
+
+    @property
+    def _switches(self) -> TestDriver:
+        assert self._fabric is not None
+        return self._fabric
+
+    def _keep_pinging(self, found: list[Pings], stop: threading.Event) -> None:
+        last = dict.fromkeys(range(len(found)), time.monotonic())
+        number = 0
+        while not stop.is_set():
+            number += 1
+            for i, pings in enumerate(found):
+                with self._lock:
+                    pings.sent += 1
+                    answered = self._ping(pings.source, self.hosts[pings.destination].address, number)
+                now = time.monotonic()
+                if answered:
+                    pings.silence = max(pings.silence, now - last[i])
+                    last[i] = now
+                else:
+                    pings.lost += 1
+            stop.wait(_INTERVAL)
+        for i, pings in enumerate(found):
+            pings.silence = max(pings.silence, time.monotonic() - last[i])
+
+    def _ping(self, source: str, address: str, number: int) -> bool:
+        """ARP if need be, then one echo request; was there an answer?"""
+        sender, target = self._stations[source], _octets(address)
+        if target not in sender.neighbours:
+            self._carry(source, sender.ask(target))
+        if target not in sender.neighbours:
+            return False
+        sender.answers.discard(target)
+        self._carry(source, sender.ping(target, number))
+        return target in sender.answers
+
+    def _carry(self, source: str, frame: bytes) -> None:
+        """A host sends a frame; carry it, and what the others send then, to where it goes."""
+        waiting = deque([(source, frame)])
+        while waiting:
+            name, octets = waiting.popleft()
+            host = self.hosts[name]
+            for switch, port, output in self._switches.inject(
+                host.switch, host.port, add_tag(host.vlan, octets)
+            ):
+                vlan, bare = split_tag(output)
+                for other in self.hosts.values():
+                    if (other.switch, other.port, other.vlan) == (switch, port, vlan):
+                        waiting.extend((other.name, reply) for reply in self._stations[other.name].receive(bare))
+
+
+def _octets(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed
