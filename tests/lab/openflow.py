@@ -24,7 +24,7 @@ class OpenFlow(Harness):
     """``netvirt serve`` and a lab of Open vSwitch bridges, a ring of four unless said otherwise."""
 
     abilities = frozenset(Ability)
-    patience = 10.0
+    patience = 4.0
     quiet = 0.03
 
     def __init__(
@@ -33,6 +33,7 @@ class OpenFlow(Harness):
         self.lab = Lab(switches, links, hosts)
         self.served = Served(options)
         self._connection: libnetvirt.Connection | None = None
+        self._down: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         try:
@@ -71,9 +72,11 @@ class OpenFlow(Harness):
         return [(str(a), str(b)) for a, b in self.lab.links]
 
     def cut(self, a: str, b: str) -> None:
+        self._down |= {(a, b), (b, a)}
         self.lab.cut(int(a), int(b))
 
     def mend(self, a: str, b: str) -> None:
+        self._down -= {(a, b), (b, a)}
         self.lab.mend(int(a), int(b))
 
     def unplug(self, place: Place) -> None:
@@ -92,7 +95,7 @@ class OpenFlow(Harness):
         self._close()
         self.served.start()
         self._connection = libnetvirt.open(self.served.client_uri)
-        wanted = {(str(a), str(b)) for a, b in self.lab.links} | {(str(b), str(a)) for a, b in self.lab.links}
+        wanted = {end for a, b in self.links() for end in ((a, b), (b, a))} - self._down
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             substrate = self._connection.substrate()

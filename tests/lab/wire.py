@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import socket
 import struct
@@ -39,15 +40,21 @@ class Wire:
 
     def send(self, frame: bytes) -> None:
         """Put a frame on the wire. OSError (EMSGSIZE) if it is larger than the interface takes."""
-        self._socket.send(frame)
+        try:
+            self._socket.send(frame)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # the other end takes no frame of this size
+                raise
 
     def receive(self) -> bytes | None:
         """The next frame that arrived, or None."""
         while True:
             try:
                 frame, ancillary, _, address = self._socket.recvmsg(65536, _ANCILLARY, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return None
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.ENETDOWN):
+                    return None
+                raise
             if address[2] != socket.PACKET_OUTGOING:  # type: ignore[attr-defined]
                 return _with_tag(frame, ancillary)
 

@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt.connection import ENVIRONMENT
 from libnetvirt.errors import InvalidURI
 from libnetvirt.uri import EXAMPLES
+
+#: Holds the URI if none is given.
+ENVIRONMENT = "LIBNETVIRT_URI"
 
 
 class Format(StrEnum):

@@ -149,7 +149,7 @@ def test_frames_of_all_sizes_arrive_unchanged(bench: Bench) -> None:
     p, q, r = bench.places(3)
     a, b, c = bench.guests(bench.create(p, (q, 20), r))
     bench.meet(a, b, c)
-    for size in (0, 1, 28, 46, 47, 576, 1400, 1500):
+    for size in (2, 28, 46, 47, 576, 1400, 1500):
         payload = bytes(i * 7 % 251 for i in range(size))
         for x, y in ((a, b), (b, c), (c, a)):
             frame = frames.ethernet(x.mac, y.mac, frames.EXPERIMENT, payload, pad=False)

@@ -25,7 +25,7 @@ def _head(kind: int, destination: str = BROADCAST) -> bytes:
 
 
 def _cut_short(frame: bytes) -> list[bytes]:
-    return [frame[:length] for length in (14, 15, 18, 22, 28, 34, 41, 42, 54, 60) if length < len(frame)]
+    return [frame[:length] for length in (16, 18, 22, 28, 34, 41, 42, 54, 60) if length < len(frame)]
 
 
 def _damaged(frame: bytes, seed: int) -> list[bytes]:
@@ -39,9 +39,10 @@ def _damaged(frame: bytes, seed: int) -> list[bytes]:
     return found
 
 
-#: malformed frames by what is wrong with them; all are at least 14 octets long
+#: malformed frames by what is wrong with them; all have at least two octets below the ethertype,
+#: because few substrates carry shorter ones
 MALFORMED: dict[str, list[bytes]] = {
-    "headers only": [_head(kind) for kind in (ARP, IPV4, IPV6, LLDP, MPLS, 0, 1500, 0xFFFF)],
+    "next to nothing": [_head(kind) + b"\0\1" for kind in (ARP, IPV4, IPV6, LLDP, MPLS, 0, 1500, 0xFFFF)],
     "cut arp": _cut_short(_ARP),
     "cut neighbour discovery": _cut_short(_ND),
     "cut lldp": _cut_short(_LLDP),
@@ -58,9 +59,9 @@ MALFORMED: dict[str, list[bytes]] = {
     "towers of tags": [frames.tagged(_ARP, tag(1) * n) for n in (2, 3, 8)]
     + [frames.tagged(_ARP, tag(1, tpid=AD) * n) for n in (2, 3, 8)],
     "mpls without an end": [
-        frames.mpls(frames.mac(0xBAD), BROADCAST, payload=bytes(4 * n)) for n in (0, 1, 12)
+        frames.mpls(frames.mac(0xBAD), BROADCAST, payload=bytes(4 * n)) for n in (1, 2, 12)
     ],
-    "mpls cut": [_head(MPLS) + b"\0" * n for n in (1, 3, 5)],
+    "mpls cut": [_head(MPLS) + b"\0" * n for n in (2, 3, 5)],
     "ip lengths that lie": [
         _head(IPV4) + bytes((0x40 | words, 0)) + total.to_bytes(2, "big") + bytes(42)
         for words in (0, 4, 5, 15)

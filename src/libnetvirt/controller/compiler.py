@@ -72,7 +72,8 @@ class Compiler:
             cookie = layout.cookie(0, Kind.BASE)
             return Placed(switch.dpid, Order.RECEIVE, Flow(table, priority, match, then, cookie))
 
-        lldp = of.Match(eth_type=layout.LLDP_TYPE, eth_dst=layout.LLDP_ADDRESS)
+        # Untagged: the type is the one behind all tags, and what is tagged may be a guest's frame.
+        lldp = of.Match(vlan_vid=0, eth_type=layout.LLDP_TYPE, eth_dst=layout.LLDP_ADDRESS)
         limit: tuple[of.Instruction, ...] = ()
         if switch.meters:
             band = of.DropBand(layout.LLDP_RATE, layout.LLDP_RATE)
@@ -92,7 +93,9 @@ class Compiler:
     def link(self, dpid: int, port: int) -> Iterator[Placed]:
         """What lets frames in from another switch."""
         cookie = layout.cookie(0, Kind.LINK)
-        lldp = of.Match(in_port=port, eth_type=layout.LLDP_TYPE, eth_dst=layout.LLDP_ADDRESS)
+        lldp = of.Match(
+            in_port=port, vlan_vid=0, eth_type=layout.LLDP_TYPE, eth_dst=layout.LLDP_ADDRESS
+        )
         for priority, match, then in (
             (300, lldp, apply(_TO_CONTROLLER)),
             (290, of.Match(in_port=port, vlan_vid=ANY_VLAN), of.GotoTable(Table.TUNNEL)),

@@ -50,6 +50,7 @@ class Discovery:
         self.interval = interval
         self.forged = 0
         self._seen: dict[Place, Seen] = {}
+        self._looked: float | None = None  # when silence was looked for last
 
     def frame(self, dpid: int, port: int, hw_addr: int, now: float) -> bytes:
         """The frame to send out at a port."""
@@ -101,6 +102,12 @@ class Discovery:
         ``trusted(dpid)``: whether silence may have another reason, such as a switch whose control connection
         is away for a moment.
         """
+        # Time in which the controller itself was stopped is nobody's silence.
+        late = 0.0 if self._looked is None else now - self._looked - 2 * self.interval
+        self._looked = now
+        if late > 0:
+            for seen in self._seen.values():
+                seen.at = min(now, seen.at + late)
         limit = now - MISSED * self.interval
         gone = []
         for source, seen in self._seen.items():

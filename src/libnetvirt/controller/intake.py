@@ -126,6 +126,8 @@ class Intake:
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
+        # A bucket that was left alone for so long is full, as a new one is.
+        self._tokens = {k: t for k, t in self._tokens.items() if now - t.at < SWEEP_INTERVAL}
         limit = now - self._core.options.host_age
         busy = {(r.key[0], mac) for r in self._core.reactive.routes.values() for mac in r.key[2:]}
         for (network, mac), heard in list(self._heard.items()):
@@ -175,6 +177,8 @@ class Intake:
                 self._publish("host.learned", bound, mac, f"was learned at endpoint {host.endpoint}")
             core.host_changed(entry, host)
         elif verdict is Verdict.FULL:
+            if moved_from is not None:
+                core.host_changed(entry, moved_from)
             self._quiet(bound, now)
         elif verdict is Verdict.ELSEWHERE:
             self._refuse(bound, mac, now, "is declared at another endpoint of the network")

@@ -112,9 +112,9 @@ class Locator:
             return Verdict.KNOWN
         if host.declared:
             return Verdict.ELSEWHERE
-        if hosts.learned.get(endpoint, 0) >= self.limit:
-            return Verdict.FULL
         self._remove(network, hosts, host)
+        if hosts.learned.get(endpoint, 0) >= self.limit:
+            return Verdict.FULL  # and no longer where it was
         self._insert(network, hosts, Host(mac, endpoint, addresses=host.addresses))
         return Verdict.MOVED
 

@@ -104,8 +104,9 @@ class Operations(State):
         entry = self.rulesdb.put(after, old.index, old.rules, self.switches)
         switches = set(entry.by_switch)
         hosts = {h.mac: h for h in self.locator.hosts(uuid)}
-        for gone in was.keys() - now.keys():
-            self.locator.forget_endpoint(uuid, gone)
+        for name, endpoint in was.items():
+            if name not in now or now[name].place != endpoint.place:
+                self.locator.forget_endpoint(uuid, name)
         self.locator.put(uuid, is_native(entry), declared_hosts(entry))
         touched = [b for u in changed for b in (old_bounds.get(u), entry.endpoints.get(u)) if b is not None]
         ports = {(b.dpid, b.port) for b in touched}

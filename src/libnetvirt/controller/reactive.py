@@ -116,9 +116,13 @@ class Reactive:
         self.drop_where(lambda r: r.key[0] == network and mac in r.key[2:])
 
     def drop_endpoints(self, network: str, endpoints: Iterable[str]) -> None:
-        """Remove the rules from and to endpoints."""
+        """Remove the rules from and to endpoints, and those that may lead there."""
         names = set(endpoints)
-        self.drop_where(lambda r: r.key[0] == network and (r.key[1] in names or r.destination in names))
+        if names:
+            self.drop_where(
+                lambda r: r.key[0] == network
+                and (r.further is None or r.key[1] in names or r.destination in names)
+            )
 
     def forget(self, network: str) -> None:
         """The network is gone, and its rules with it."""

@@ -199,17 +199,16 @@ class RulesDB:
         Returns the networks with endpoints there. Of two endpoints that turn out to be at one place (one by
         port name, one by number), the later network's stays unbound.
         """
-        affected = []
-        for entry in self:
-            bounds = list(entry.on(switch.dpid))
-            for bound in bounds:
-                self._unclaim(bound)
-                bound.port = switch.number_of(bound.endpoint.port)
-                if bound.port is not None and bound.place in self.places:
-                    bound.port = None
-                self._claim(bound)
-            if bounds:
-                affected.append(entry)
+        affected = [entry for entry in self if entry.on(switch.dpid)]
+        bounds = [bound for entry in affected for bound in entry.on(switch.dpid)]
+        # All let go first: ports may have changed numbers with one another.
+        for bound in bounds:
+            self._unclaim(bound)
+        for bound in bounds:
+            bound.port = switch.number_of(bound.endpoint.port)
+            if bound.port is not None and bound.place in self.places:
+                bound.port = None
+            self._claim(bound)
         return affected
 
     def _bind(

@@ -6,14 +6,13 @@ All fields are named as in documents, with ``_`` for ``-``. Since 0.1 unless sai
 from __future__ import annotations
 
 import uuid as rfc4122
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
-    ModelWrapValidatorHandler,
     ValidationError,
     field_validator,
     model_validator,
@@ -223,7 +222,7 @@ class VirtualNetwork(Element):
         return value.strip().upper() if isinstance(value, str) else value
 
     @classmethod
-    def _validated(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _validated(cls, value: Any, handler: Callable[[Any], Self]) -> Self:
         # The checks across elements read the raw input, so that they are reported together with the
         # faults of single fields.
         if isinstance(value, cls):

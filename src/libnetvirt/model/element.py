@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.model.scalars import uuid_text
@@ -139,13 +140,17 @@ class Element(BaseModel):
             _inside.reset(token)
 
     @classmethod
-    def _validated(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _validated(cls, value: Any, handler: Callable[[Any], Self]) -> Self:
         """The validation itself; a place for checks that read the raw input."""
         return handler(value)
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _one_kind_of_error(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # Around everything, also around the validators of subclasses that run after the fields.
+        return core_schema.no_info_wrap_validator_function(cls._one_kind_of_error, handler(source))
+
+    @classmethod
+    def _one_kind_of_error(cls, value: Any, handler: Callable[[Any], Self]) -> Self:
         if _inside.get():
             return cls._validated(value, handler)
         token = _inside.set(True)

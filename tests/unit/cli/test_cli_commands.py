@@ -241,12 +241,14 @@ def test_a_document_of_several_networks_creates_all(netvirt: Commands, directory
 def test_bad_input_gets_one_paragraph_and_a_status_by_class_and_changes_nothing(
     netvirt: Commands, words: list[str], status: int, part: str
 ) -> None:
-    netvirt.ok("create", "blue.xml")
-    before = netvirt.ok("dump", "blue"), netvirt.ok("list")
+    with libnetvirt.open(netvirt.uri) as connection:
+        connection.create(BLUE)
+        before = connection.descriptions()
     said = netvirt.fails(status, *words)
     assert part in said
     assert "\n\n" not in said.removesuffix("\n") or status == 2
-    assert (netvirt.ok("dump", "blue"), netvirt.ok("list")) == before
+    with libnetvirt.open(netvirt.uri) as connection:
+        assert connection.descriptions() == before
 
 
 def test_no_uri_at_all_is_said(netvirt: Commands) -> None:

@@ -1,0 +1,320 @@
+"""A network of switches in memory: OpenFlow's pipeline for what the controller's rules use.
+
+``Fabric.inject`` answers "where does this frame come out?"; what goes up to the controller is collected in
+``Fabric.up``. Nothing else than OpenFlow 1.3's own rules is known here: a group bucket works on a copy,
+an output to the port that the frame came in at is suppressed, ``eth_type`` is the one behind all tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.entries import Flow, Group, Meter
+from libnetvirt.controller.installed import Dump
+
+Place = tuple[int, int]
+#: what came out: switch, port, frame
+Out = tuple[int, int, bytes]
+
+TPIDS = (b"\x81\x00", b"\x88\xa8")
+HOP_LIMIT = 500
+
+
+class Refused(Exception):
+    """The switch answers a message with an error."""
+
+
+def tags(frame: bytes) -> int:
+    """How many vlan tags a frame has."""
+    count = 0
+    while frame[12 + 4 * count : 14 + 4 * count] in TPIDS:
+        count += 1
+    return count
+
+
+def _vlan(frame: bytes) -> int:
+    if frame[12:14] not in TPIDS:
+        return 0
+    return layout.VLAN_PRESENT | int.from_bytes(frame[14:16]) & 0xFFF
+
+
+def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
+    behind = 12 + 4 * tags(frame)
+    return {
+        "in_port": in_port,
+        "metadata": metadata,
+        "vlan_vid": _vlan(frame),
+        "eth_dst": int.from_bytes(frame[:6]),
+        "eth_src": int.from_bytes(frame[6:12]),
+        "eth_type": int.from_bytes(frame[behind : behind + 2]),
+    }
+
+
+def matches(match: of.Match, seen: dict[str, int]) -> bool:
+    """Whether a match takes a frame with these fields."""
+    for name, value, mask in match.fields:
+        found = seen[name]
+        if (found if mask is None else found & mask) != value:
+            return False
+    return True
+
+
+@dataclass(slots=True)
+class Switch:
+    """One switch's tables, groups and meters."""
+
+    dpid: int
+    flows: dict[object, Flow] = field(default_factory=dict)
+    groups: dict[int, Group] = field(default_factory=dict)
+    meters: dict[int, Meter] = field(default_factory=dict)
+    down: set[int] = field(default_factory=set)
+    removed: list[of.FlowRemoved] = field(default_factory=list)
+    limit: int = 1 << 30
+
+    def dump(self) -> Dump:
+        """What the switch says that it holds."""
+        return Dump(
+            [
+                of.FlowStatsEntry(
+                    table_id=f.table,
+                    priority=f.priority,
+                    cookie=f.cookie,
+                    idle_timeout=f.idle,
+                    hard_timeout=f.hard,
+                    flags=int(of.FlowModFlags.SEND_FLOW_REM) if f.notify else 0,
+                    match=f.match,
+                    instructions=f.instructions,
+                )
+                for f in self.flows.values()
+            ],
+            [of.GroupDesc(int(g.type), g.group_id, g.buckets) for g in self.groups.values()],
+            [of.MeterConfig(int(m.flags), m.meter_id, m.bands) for m in self.meters.values()],
+        )
+
+    def wipe(self) -> None:
+        """Start anew."""
+        self.flows.clear()
+        self.groups.clear()
+        self.meters.clear()
+
+    def take(self, message: of.Message) -> None:
+        """Change the tables. Raises Refused."""
+        message.encode()  # it fits the wire
+        if isinstance(message, of.FlowMod):
+            self._flow_mod(message)
+        elif isinstance(message, of.GroupMod):
+            self._group_mod(message)
+        elif isinstance(message, of.MeterMod):
+            if message.command == of.MeterModCommand.DELETE:
+                self.meters.pop(message.meter_id, None)
+            else:
+                meter = Meter(message.meter_id, of.MeterFlags(message.flags), message.bands)
+                self.meters[message.meter_id] = meter
+        else:
+            raise AssertionError(f"not a change: {message}")
+
+    def expire(self, flow: Flow, reason: of.FlowRemovedReason = of.FlowRemovedReason.IDLE_TIMEOUT) -> None:
+        """Remove a flow entry, and say so if it asks for that."""
+        del self.flows[flow.key]
+        if flow.notify:
+            self.removed.append(
+                of.FlowRemoved(flow.cookie, flow.priority, reason, flow.table, match=flow.match)
+            )
+
+    def _flow_mod(self, m: of.FlowMod) -> None:
+        key = (m.table_id, m.priority, m.match)
+        if m.command == of.FlowModCommand.DELETE:
+            assert m.table_id == of.ALL_TABLES
+            assert not m.match
+            for flow in [f for f in self.flows.values() if f.cookie & m.cookie_mask == m.cookie]:
+                self.expire(flow, of.FlowRemovedReason.DELETE)
+            return
+        if m.command == of.FlowModCommand.DELETE_STRICT:
+            if key in self.flows:
+                self.expire(self.flows[key], of.FlowRemovedReason.DELETE)
+            return
+        for action in _actions(m.instructions):
+            if isinstance(action, of.Group) and action.group_id not in self.groups:
+                raise Refused(f"switch {self.dpid} has no group {action.group_id:#x}")
+        if m.command == of.FlowModCommand.MODIFY_STRICT:
+            old = self.flows.get(key)
+            if old is None:
+                return
+            cookie, idle, hard, notify = old.cookie, old.idle, old.hard, old.notify
+        else:
+            if key not in self.flows and len(self.flows) >= self.limit:
+                raise Refused("TABLE_FULL")
+            cookie, idle, hard = m.cookie, m.idle_timeout, m.hard_timeout
+            notify = bool(m.flags & of.FlowModFlags.SEND_FLOW_REM)
+        self.flows[key] = Flow(
+            m.table_id, m.priority, m.match, m.instructions, cookie, idle, hard, notify
+        )
+
+    def _group_mod(self, m: of.GroupMod) -> None:
+        if m.command == of.GroupModCommand.DELETE:
+            self.groups.pop(m.group_id, None)
+            for flow in [f for f in self.flows.values() if _uses(f, m.group_id)]:
+                self.expire(flow, of.FlowRemovedReason.GROUP_DELETE)
+            return
+        if (m.command == of.GroupModCommand.ADD) == (m.group_id in self.groups):
+            raise Refused(f"switch {self.dpid}: group {m.group_id:#x} exists, or not")
+        self.groups[m.group_id] = Group(m.group_id, of.GroupType(m.type), m.buckets)
+
+    def best(self, table: int, seen: dict[str, int]) -> Flow | None:
+        """The entry that takes a frame. Two of one priority that do different things are a mistake."""
+        found: list[Flow] = []
+        for flow in self.flows.values():
+            if flow.table == table and matches(flow.match, seen):
+                if found and flow.priority > found[0].priority:
+                    found = []
+                if not found or flow.priority == found[0].priority:
+                    found.append(flow)
+        if len({f.instructions for f in found}) > 1:
+            self.ambiguous(found)
+        return found[0] if found else None
+
+    def ambiguous(self, found: list[Flow]) -> None:
+        """Called for a frame that two entries could take."""
+        raise AssertionError(f"switch {self.dpid}: which of {found}?")
+
+
+def _actions(instructions: tuple[of.Instruction, ...]) -> Iterator[of.Action]:
+    for instruction in instructions:
+        if isinstance(instruction, of.ApplyActions):
+            yield from instruction.actions
+
+
+def _uses(flow: Flow, group: int) -> bool:
+    return any(isinstance(a, of.Group) and a.group_id == group for a in _actions(flow.instructions))
+
+
+class Fabric:
+    """Switches, the links between their ports, and frames on their way."""
+
+    def __init__(self) -> None:
+        self.switches: dict[int, Switch] = {}
+        self.links: dict[Place, Place] = {}
+        #: packet-ins, with their switch
+        self.up: list[tuple[int, of.PacketIn]] = []
+        self._hops = 0
+
+    def link(self, one: Place, other: Place) -> None:
+        """Connect two ports."""
+        self.links[one] = other
+        self.links[other] = one
+
+    def inject(self, dpid: int, port: int, frame: bytes) -> list[Out]:
+        """A frame enters at a port. Returns what comes out at ports that are no links, sorted."""
+        self._hops = 0
+        out: list[Out] = []
+        self._enter(dpid, port, frame, out)
+        return sorted(out)
+
+    def probe(self, dpid: int, port: int, frame: bytes) -> list[Out]:
+        """As :meth:`inject`, but the controller sees nothing of it."""
+        before = list(self.up)
+        out = self.inject(dpid, port, frame)
+        self.up = before
+        return out
+
+    def packet_out(self, dpid: int, message: of.PacketOut) -> list[Out]:
+        """The controller sends a frame."""
+        message.encode()
+        self._hops = 0
+        out: list[Out] = []
+        self._act(_Frame(self.switches[dpid], message.in_port, message.frame, 0, 0, 0), message.actions, out)
+        return sorted(out)
+
+    def _enter(self, dpid: int, port: int, frame: bytes, out: list[Out]) -> None:
+        self._hops += 1
+        assert self._hops < HOP_LIMIT, "the frame goes round for ever"
+        switch = self.switches[dpid]
+        if port in switch.down or len(frame) < 14:
+            return
+        now = _Frame(switch, port, frame, 0, 0, 0)
+        table: int | None = 0
+        while table is not None:
+            flow = switch.best(table, _fields(now.frame, port, now.metadata))
+            if flow is None:
+                return
+            now.table, now.cookie = table, flow.cookie
+            after: int | None = None
+            for instruction in flow.instructions:
+                if isinstance(instruction, of.ApplyActions):
+                    self._act(now, instruction.actions, out)
+                elif isinstance(instruction, of.WriteMetadata):
+                    keep = now.metadata & ~instruction.mask
+                    now.metadata = keep | instruction.metadata & instruction.mask
+                elif isinstance(instruction, of.GotoTable):
+                    assert instruction.table_id > table
+                    after = instruction.table_id
+                else:
+                    assert isinstance(instruction, of.Meter)
+                    assert instruction.meter_id in switch.meters
+            table = after
+
+    def _act(self, now: _Frame, actions: tuple[of.Action, ...], out: list[Out]) -> None:
+        for action in actions:
+            if isinstance(action, of.Output):
+                self._output(now, action, out)
+            elif isinstance(action, of.Group):
+                group = now.switch.groups[action.group_id]
+                assert group.type == of.GroupType.ALL or len(group.buckets) == 1
+                for bucket in group.buckets:
+                    self._act(now.copy(), bucket.actions, out)
+            elif isinstance(action, of.PushVlan):
+                code = now.frame[14:16] if tags(now.frame) else b"\0\0"
+                now.frame = now.frame[:12] + action.ethertype.to_bytes(2) + code + now.frame[12:]
+            elif isinstance(action, of.PopVlan):
+                if tags(now.frame):
+                    now.frame = now.frame[:12] + now.frame[16:]
+            else:
+                assert isinstance(action, of.SetField), action
+                assert action.name == "vlan_vid"
+                assert tags(now.frame)
+                code = int.from_bytes(now.frame[14:16]) & 0xF000 | action.value & 0xFFF
+                now.frame = now.frame[:14] + code.to_bytes(2) + now.frame[16:]
+
+    def _output(self, now: _Frame, action: of.Output, out: list[Out]) -> None:
+        port = action.port
+        if port == of.Port.CONTROLLER:
+            seen: dict[str, int] = {"in_port": now.in_port}
+            if now.metadata:
+                seen["metadata"] = now.metadata
+            head = now.frame[: action.max_len] if action.max_len < 0xFFE6 else now.frame
+            message = of.PacketIn(
+                of.NO_BUFFER, len(now.frame), of.PacketInReason.ACTION, now.table, now.cookie,
+                of.Match(**seen), head,
+            )  # fmt: skip
+            self.up.append((now.switch.dpid, message))
+            return
+        if port == now.in_port:
+            return
+        if port == of.Port.IN_PORT:
+            port = now.in_port
+        assert 0 < port < of.Port.MAX
+        if port in now.switch.down:
+            return
+        far = self.links.get((now.switch.dpid, port))
+        if far is None:
+            out.append((now.switch.dpid, port, now.frame))
+        else:
+            self._enter(*far, now.frame, out)
+
+
+@dataclass(slots=True)
+class _Frame:
+    switch: Switch
+    in_port: int
+    frame: bytes
+    metadata: int
+    table: int
+    cookie: int
+
+    def copy(self) -> _Frame:
+        return _Frame(self.switch, self.in_port, self.frame, self.metadata, self.table, self.cookie)
+
+
