@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from types import FrameType
+from typing import NoReturn
 
 from demo.screen import Screen
 from demo.simulated import SimulatedStage
@@ -37,7 +37,10 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.simulated and not options.inside:
-        return _enter_namespace()
+        if reason := _why_not():
+            sys.stderr.write(f"{reason}\n")
+            return 2
+        _enter_namespace()
     signal.signal(signal.SIGTERM, _interrupt)
     stage = SimulatedStage() if options.simulated else _real_stage()
     try:
@@ -58,22 +61,25 @@ def _real_stage() -> Stage:
     return RealStage()
 
 
-def _enter_namespace() -> int:
-    """Go on in a network namespace of its own, so that nothing of the machine's network is touched."""
+def _why_not() -> str:
+    """Why there can be no real switches here; empty if there can."""
     if os.geteuid() != 0:
-        sys.stderr.write("The demonstration on real switches needs root: 'sudo make demo'.\n")
-        sys.stderr.write("Without root: 'make demo-simulated'.\n")
-        return 2
+        return (
+            "The demonstration on real switches needs root: 'sudo make demo'.\n"
+            "Without root: 'make demo-simulated'."
+        )
     missing = sorted({package for program, package in _NEEDED.items() if shutil.which(program) is None})
-    if missing:
-        sys.stderr.write(f"Not installed: {', '.join(missing)}. 'make deps-root' installs them.\n")
-        return 2
+    return f"Not installed: {', '.join(missing)}. 'make deps-root' installs them." if missing else ""
+
+
+def _enter_namespace() -> NoReturn:
+    """Go on in a network namespace of its own, so that nothing of the machine's network is touched."""
     sys.stdout.flush()
     again = [sys.executable, "-m", "demo", "--inside", *sys.argv[1:]]
     os.execvp("unshare", ["unshare", "--net", "--mount", *again])
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -90,8 +90,9 @@ class _Server:
         """Returns when it is ready."""
         netvirt = Path(sys.executable).with_name("netvirt")
         with self._log.open("ab") as log:
+            serve = [netvirt, "serve", "-c", self._uri, "--socket", self._socket]
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", netvirt, "serve", "-c", self._uri, "--socket", self._socket],
+                ["setpriv", "--pdeathsig", "KILL", *serve],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -274,7 +275,7 @@ class RealStage(Stage):
                 net.addLink(host.name, f"s{host.switch}", port1=0, port2=int(host.port))
         used = dict.fromkeys(SWITCHES, _FIRST_LINK_PORT)
         for a, b in RING:
-            net.addLink(f"s{a}", f"s{b}", port1=used[a], port2=used[b], params1={}, params2={})
+            net.addLink(f"s{a}", f"s{b}", port1=used[a], port2=used[b])
             used[a] += 1
             used[b] += 1
         net.start()

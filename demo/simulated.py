@@ -210,13 +210,13 @@ class SimulatedStage(Stage):
         while waiting:
             name, octets = waiting.popleft()
             host = self.hosts[name]
-            for switch, port, output in self._switches.inject(
-                host.switch, host.port, add_tag(host.vlan, octets)
-            ):
+            sent = add_tag(host.vlan, octets)
+            for switch, port, output in self._switches.inject(host.switch, host.port, sent):
                 vlan, bare = split_tag(output)
                 for other in self.hosts.values():
                     if (other.switch, other.port, other.vlan) == (switch, port, vlan):
-                        waiting.extend((other.name, reply) for reply in self._stations[other.name].receive(bare))
+                        replies = self._stations[other.name].receive(bare)
+                        waiting.extend((other.name, reply) for reply in replies)
 
 
 def _octets(address: str) -> bytes:

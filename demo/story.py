@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,8 @@ from libnetvirt.model import Path as Way
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 #: a reroute is to be over within so many seconds
 REROUTE = 1.0
-_PATIENCE = 10.0
+PATIENCE = 10.0
+_LEGEND = "● arrives and is answered   · does not arrive   ✗ not as promised"
 _COLOURS = {"blue": "blue", "red": "red"}
 
 
@@ -56,7 +58,7 @@ class Story:
             ("A host moves", "its endpoint follows it; nobody else loses a packet", self.move),
             (
                 "A link is cut",
-                f"traffic takes another way within {REROUTE:g} s; mending it loses nothing",
+                f"traffic takes another way within {REROUTE:g} s, and comes to no harm when it is mended",
                 self.cut,
             ),
             (
@@ -167,21 +169,16 @@ class Story:
             self.stage.cut(a, b)
             self._until(lambda: not _uses(self._way("1", "3"), a, b), "the path moves off the link")
             time.sleep(REROUTE)
-        (pings,) = running
         after = self._way("1", "3")
         yield Check(bool(after) and not _uses(after, a, b), f"the new path is {_arrows(after)}")
-        yield Check(
-            pings.silence < REROUTE and pings.lost < pings.sent,
-            f"{pings.lost} of {pings.sent} packets were lost, at 100 packets/s; "
-            f"longest silence {pings.silence * 1000:.0f} ms",
-        )
+        yield from self._rerouted(running)
         yield Check(blue.state.state is State.ACTIVE, f"blue is {blue.state.state}")
         self.screen.say(f"The link {a}-{b} is mended.")
         with self.stage.pinging(("b1", "b3"), ("r1", "r4")) as running:
             self.stage.mend(a, b)
             self._until(lambda: self._whole(), "the link is found again")
             time.sleep(0.5)
-        yield from self._unharmed(running)
+        yield from self._rerouted(running)
 
     def restart(self) -> Iterator[Check]:
         before = self._connection.descriptions()
@@ -237,7 +234,7 @@ class Story:
                     if fault:
                         faults.append(fault)
         if not brief:
-            self.screen.matrix(names, cells, "● arrives and is answered   · does not arrive   ✗ not as promised")
+            self.screen.matrix(names, cells, _LEGEND)
         across = len(names) * (len(names) - 1) - inside
         missing = [f for f in faults if f.startswith("no ")]
         if inside:
@@ -269,6 +266,14 @@ class Story:
                 f"{pings.source} → {pings.destination}: {pings.lost} of {pings.sent} packets lost meanwhile",
             )
 
+    def _rerouted(self, running: list[Pings]) -> Iterator[Check]:
+        for pings in running:
+            yield Check(
+                pings.silence < REROUTE and pings.lost < pings.sent,
+                f"{pings.source} → {pings.destination}: {pings.lost} of {pings.sent} packets lost, "
+                f"at 100 packets/s; longest silence {pings.silence * 1000:.0f} ms",
+            )
+
     def _way(self, source: str, destination: str) -> list[str]:
         """The switches on the way between two endpoints of blue."""
         found: list[Way] = [
@@ -289,10 +294,10 @@ class Story:
         return all((a, b) in up and (b, a) in up for a, b in RING)
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                raise BrokenPromise(f"not within {_PATIENCE:g} s: {what}")
+                raise BrokenPromise(f"not within {PATIENCE:g} s: {what}")
             time.sleep(0.02)
 
 
@@ -311,7 +316,7 @@ def _uses(switches: list[str], a: str, b: str) -> bool:
     return (a, b) in pairwise(switches) or (b, a) in pairwise(switches)
 
 
-def _counted(lines: list[str] | tuple[str, ...]) -> str:
-    """``12 rules, 3 groups`` for lines that begin with what they are."""
-    kinds = sorted({line.split()[0] for line in lines})
-    return ", ".join(f"{sum(line.split()[0] == kind for line in lines)} {kind}s" for kind in kinds) or "0 rules"
+def _counted(lines: Sequence[str]) -> str:
+    """``3 groups, 12 rules`` for lines that begin with what they are."""
+    kinds = Counter(line.split()[0] for line in lines)
+    return ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())) or "0 rules"

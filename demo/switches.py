@@ -68,8 +68,8 @@ class OpenVSwitch:
         )
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            answer = subprocess.run(["ovs-appctl", "-t", control, "version"], capture_output=True, check=False)
-            if answer.returncode == 0:
+            ask = ["ovs-appctl", "-t", control, "version"]
+            if subprocess.run(ask, capture_output=True, check=False).returncode == 0:
                 return
             time.sleep(0.02)
         raise RuntimeError(f"{program} did not start within {_PATIENCE:g} s: see {log}")

@@ -44,6 +44,11 @@ class Shop:
         assert "Traceback" not in done.stderr
         return done.stdout if status == 0 else done.stderr
 
+    def connected(self) -> int:
+        """How many switches are connected."""
+        switches = json.loads(self.netvirt("substrate", "--format", "json"))["switches"]
+        return sum(switch["connected"] for switch in switches)
+
     def crosses(
         self, source: tuple[int, int], vlan: int | None, target: tuple[int, int], out: int | None
     ) -> bool:
@@ -143,9 +148,24 @@ def test_networks_outlive_the_server(shop: Shop, tmp_path: Path) -> None:
     assert shop.crosses((1, 1), None, (3, 1), 20)
     shop.served.start()
     deadline = time.monotonic() + 10
-    while any(
-        not s["connected"] for s in json.loads(shop.netvirt("substrate", "--format", "json"))["switches"]
-    ):
+    while shop.connected() < 3:
         assert time.monotonic() < deadline
     shop.netvirt("remove", "blue")
     assert [line for s in shop.lab.switches for line in shop.lab.dump(s) if of_a_network(line)] == []
+
+
+def test_what_was_removed_while_switches_were_away_goes_when_they_are_back(
+    shop: Shop, tmp_path: Path
+) -> None:
+    blue = tmp_path / "blue.xml"
+    blue.write_text(BLUE)
+    shop.netvirt("create", str(blue))
+    shop.lab.release()
+    deadline = time.monotonic() + 10
+    while shop.connected():
+        assert time.monotonic() < deadline
+    shop.netvirt("remove", "blue")
+    shop.lab.control(shop.served.target)
+    while [line for s in shop.lab.switches for line in shop.lab.dump(s) if of_a_network(line)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

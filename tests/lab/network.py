@@ -19,6 +19,7 @@ LINK_MTU = 2000  # room for tunnel tags
 HOST_MTU = 1500
 FAR_MTU = 9000  # a host may send more than the switch's port takes
 FIRST_LINK_PORT = 101
+NOBODY = "tcp:127.0.0.1:1"
 
 _numbers = itertools.count(1)
 
@@ -32,7 +33,7 @@ class Arrival(NamedTuple):
 
 
 class Lab:
-    """Open vSwitch bridges ``s1``…``sN`` whose datapath ids are 1…N.
+    """Open vSwitch bridges whose datapath ids are 1…N.
 
     ``links``: pairs of switches; their ports are 101, 102, … in each switch. ``hosts``: how many host
     ports each switch has (a number for all, or by switch); these are ports 1, 2, …, and the test holds
@@ -68,11 +69,11 @@ class Lab:
                 count[switch] = port + 1
             self.link_ports[ends[0]], self.link_ports[ends[1]] = ends[1], ends[0]
 
-    # Names: s3-101.1 is port 101 of switch 3 in lab 1; h3-1.1 the host's end behind port 1 of switch 3.
+    # Names in lab 1: s3.1 is switch 3, s3-101.1 its port 101, h3-1.1 the host's end behind its port 1.
 
     def bridge(self, switch: int) -> str:
         """The bridge's name in Open vSwitch."""
-        return f"s{switch}"
+        return f"s{switch}.{self._mark}"
 
     def interface(self, switch: int, port: int) -> str:
         """The name of a switch's port, which is also its OpenFlow name."""
@@ -124,11 +125,13 @@ class Lab:
             self._set_controller(switch)
 
     def release(self, switches: Iterable[int] | None = None) -> None:
-        """Take switches (all) away from their controller; rules stay."""
-        words: list[str] = []
+        """Break the connection of switches (all) to their controller until ``control``; rules stay.
+
+        They are given an address where nobody listens, because Open vSwitch flushes all rules when the
+        last controller is taken from a bridge.
+        """
         for switch in self.switches if switches is None else switches:
-            words += ["--", "del-controller", self.bridge(switch)]
-        self.ovs.vsctl(*words)
+            self._set_controller(switch, NOBODY)
 
     def connected(self) -> set[int]:
         """The switches that have a connection to their controller."""
@@ -278,14 +281,17 @@ class Lab:
                       f"ofport_request={port}",
                       f"mtu_request={LINK_MTU if port >= FIRST_LINK_PORT else HOST_MTU}"]  # fmt: skip
         self.ovs.vsctl(*words)
+        started = set(self.ovs.appctl("ofproto/list").split())
+        if len(started) != len(self.switches):
+            raise RuntimeError("Open vSwitch did not start all bridges: one lab at a time in a namespace")
         failed = self.ovs.vsctl("--bare", "--columns=name,error", "find", "Interface", "error!=[]").strip()
         if failed:
             raise RuntimeError(f"Open vSwitch cannot use interfaces: {failed}")
 
-    def _set_controller(self, switch: int) -> None:
-        name = self.bridge(switch)
+    def _set_controller(self, switch: int, target: str = "") -> None:
+        name, target = self.bridge(switch), target or self._controller
         self.ovs.vsctl(
-            "--", "--id=@c", "create", "Controller", f'target="{self._controller}"', "max_backoff=1000",
+            "--", "--id=@c", "create", "Controller", f'target="{target}"', "max_backoff=1000",
             "inactivity_probe=5000", "--", "set", "Bridge", name, "controller=@c",
         )  # fmt: skip
 

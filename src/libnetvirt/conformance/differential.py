@@ -109,7 +109,10 @@ class Trial:
 
     def _frame(self, vlan: int | None, macs: list[str]) -> bytes:
         source = self.chance.choice(macs)
-        destination = self.chance.choice((*macs, *macs, BROADCAST, "33:33:00:00:00:fb", frames.mac(0xFFFF)))
+        # A network that learns late does not know yet that a frame to its own sender goes nowhere.
+        others = [address for address in macs if address != source]
+        groups = BROADCAST, "33:33:00:00:00:fb"
+        destination = self.chance.choice((*others, *others, *groups, frames.mac(0xFFFF)))
         text = b"%d" % self.chance.getrandbits(40)
         frame = frames.marked(source, destination, text)
         if self.chance.random() < 0.1:

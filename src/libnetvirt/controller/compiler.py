@@ -93,9 +93,7 @@ class Compiler:
     def link(self, dpid: int, port: int) -> Iterator[Placed]:
         """What lets frames in from another switch."""
         cookie = layout.cookie(0, Kind.LINK)
-        lldp = of.Match(
-            in_port=port, vlan_vid=0, eth_type=layout.LLDP_TYPE, eth_dst=layout.LLDP_ADDRESS
-        )
+        lldp = of.Match(in_port=port, vlan_vid=0, eth_type=layout.LLDP_TYPE, eth_dst=layout.LLDP_ADDRESS)
         for priority, match, then in (
             (300, lldp, apply(_TO_CONTROLLER)),
             (290, of.Match(in_port=port, vlan_vid=ANY_VLAN), of.GotoTable(Table.TUNNEL)),

@@ -42,7 +42,7 @@ class Controller(Operations, Upkeep):
         self.paths.update(self.discovery.edges())
         into = Differences()
         for network in networks:
-            self.install(network, self.resolve(network), into)
+            self.install(network, into)
         for egress in self.needs.by_egress:
             self.compile_tunnel(egress, into)
         self.compile_links(into)

@@ -103,16 +103,17 @@ class Discovery:
         is away for a moment.
         """
         # Time in which the controller itself was stopped is nobody's silence.
-        late = 0.0 if self._looked is None else now - self._looked - 2 * self.interval
+        late = 0.0 if self._looked is None else now - self._looked - self.interval
         self._looked = now
-        if late > 0:
+        if late > self.interval:
             for seen in self._seen.values():
                 seen.at = min(now, seen.at + late)
         limit = now - MISSED * self.interval
         gone = []
         for source, seen in self._seen.items():
             if trusted(source[0]) or trusted(seen.to[0]):
-                seen.at = max(seen.at, limit)
+                # When the connection is back, there is time for a frame in each direction.
+                seen.at = max(seen.at, now - self.interval)
             elif seen.at < limit:
                 gone.append(source)
         for source in gone:

@@ -102,6 +102,16 @@ def delete_network(cookie: int) -> of.FlowMod:
     )
 
 
+def delete_paths(index: int) -> of.FlowMod:
+    """The message that removes a network's reactive rules from a switch."""
+    return of.FlowMod(
+        table_id=of.ALL_TABLES,
+        command=of.FlowModCommand.DELETE,
+        cookie=layout.cookie(index, Kind.PATH),
+        cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
+    )
+
+
 @dataclass(slots=True)
 class Dump:
     """What a switch says it holds: flows with our cookie, all groups and meters."""

@@ -9,6 +9,7 @@ too much are cut off in the controller and, for learning, in the switch.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from libnetvirt import openflow as of
@@ -20,14 +21,16 @@ from libnetvirt.controller.entries import adding
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, Verdict, mac_text
 from libnetvirt.controller.reactive import is_on_demand
-from libnetvirt.controller.rulesdb import Bound, switch_text
+from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
 
 #: seconds that an endpoint with too many hosts sends no more unknown ones up
 QUIET_TIME = 10
 #: seconds between two reports of the same trouble
 REPORT_INTERVAL = 10.0
-#: packets kept while an operation on their network runs
-DEFER_LIMIT = 10_000
+#: packets of one endpoint kept while an operation on their network runs
+DEFER_LIMIT = 500
+#: reports remembered, so as not to repeat them
+REPORT_LIMIT = 10_000
 #: seconds between two looks for hosts of native networks that have gone silent
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
@@ -48,7 +51,8 @@ class Intake:
         self._core = controller
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
-        self._deferred: deque[tuple[int, of.PacketIn | of.FlowRemoved]] = deque()
+        self._deferred: deque[Callable[[float], None]] = deque()
+        self._waiting: dict[tuple[str, str], int] = {}
         self._tokens: dict[tuple[str, str], Tokens] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._heard: dict[tuple[str, int], float] = {}
@@ -71,32 +75,34 @@ class Intake:
         bound = self._core.rulesdb.at(dpid, message.in_port, metadata & layout.METADATA_TAG)
         if bound is None or bound.network is not entry:
             return
-        if self.busy is None or entry.uuid in self.busy:
-            self._defer(dpid, message)
-            return
         if not self._take_token((entry.uuid, bound.endpoint.uuid), now):
             self.dropped += 1
             if table == Table.SOURCE:
                 self._quiet(bound, now)
             return
+        if self._waits(entry):
+            self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
+            return
         frame = message.frame
         if len(frame) < 14:
             return
         verdict = self._learn(bound, frame, now)
+        if verdict is Verdict.KNOWN and table == Table.SOURCE:
+            self._tell_again(bound, frame, now)
         if table == Table.HOST and is_on_demand(entry) and verdict in _SERVED:
             self._core.reactive.packet(bound, frame, verdict)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
-        if not layout.is_ours(message.cookie):
+        if not layout.is_ours(message.cookie) or message.reason not in _EXPIRED:
             return
         kind = message.cookie & 0xFFFF
         entry = self._core.rulesdb.by_index.get(layout.cookie_network(message.cookie))
         metadata = message.match.get("metadata")
         if entry is None or kind not in (Kind.HOST, Kind.PATH) or not isinstance(metadata, int):
             return
-        if self.busy is None or entry.uuid in self.busy:
-            self._defer(dpid, message)
+        if self._waits(entry):
+            self._defer(("", entry.uuid), lambda _: self.flow_removed(dpid, message))
             return
         port = message.match.value("in_port")
         bound = self._core.rulesdb.at(dpid, port, metadata & layout.METADATA_TAG)
@@ -111,15 +117,23 @@ class Intake:
             self._forget(bound, host)
         self._heard.pop((entry.uuid, mac), None)
 
+    def port_down(self, dpid: int, port: int) -> None:
+        """A port went down or away: forget the hosts behind it."""
+        for entry in self._core.rulesdb:
+            for bound in [b for b in entry.on(dpid) if b.port == port]:
+                if self._waits(entry):
+                    self._defer(("", entry.uuid), lambda _: self.port_down(dpid, port))
+                    return
+                for host in self._core.locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
+                    self._core.host_changed(entry, host)
+
     def resume(self, now: float) -> None:
         """The operation is over: take what has waited for it."""
         self.busy = frozenset()
         waiting, self._deferred = self._deferred, deque()
-        for dpid, message in waiting:
-            if isinstance(message, of.PacketIn):
-                self.packet_in(dpid, message, now)
-            else:
-                self.flow_removed(dpid, message)
+        self._waiting.clear()
+        for action in waiting:
+            action(now)
 
     def tick(self, now: float) -> None:
         """Once per LLDP interval: forget the silent hosts of native networks, for which no rule expires."""
@@ -128,6 +142,9 @@ class Intake:
         self._swept = now
         # A bucket that was left alone for so long is full, as a new one is.
         self._tokens = {k: t for k, t in self._tokens.items() if now - t.at < SWEEP_INTERVAL}
+        for native in filter(is_native, self._core.rulesdb):
+            for known in self._core.locator.hosts(native.uuid):
+                self._heard.setdefault((native.uuid, known.mac), now)
         limit = now - self._core.options.host_age
         busy = {(r.key[0], mac) for r in self._core.reactive.routes.values() for mac in r.key[2:]}
         for (network, mac), heard in list(self._heard.items()):
@@ -139,11 +156,24 @@ class Intake:
             if entry is not None and host is not None and is_native(entry):
                 self._forget(entry.endpoints[host.endpoint], host)
 
-    def _defer(self, dpid: int, message: of.PacketIn | of.FlowRemoved) -> None:
-        if len(self._deferred) < DEFER_LIMIT:
-            self._deferred.append((dpid, message))
+    def _waits(self, entry: Entry) -> bool:
+        return self.busy is None or entry.uuid in self.busy
+
+    def _defer(self, source: tuple[str, str], action: Callable[[float], None]) -> None:
+        """Keep something for when the operation is over; each source has its own share."""
+        count = self._waiting.get(source, 0)
+        if count < DEFER_LIMIT:
+            self._waiting[source] = count + 1
+            self._deferred.append(action)
         else:
             self.dropped += 1
+
+    def _tell_again(self, bound: Bound, frame: bytes, now: float) -> None:
+        """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""
+        network, mac = bound.network.uuid, int.from_bytes(frame[6:12])
+        if self._may_report(now, 1.0, "told", network, mac_text(mac)):
+            for placed in self._core.installed.unit(("host", network, mac)):
+                self._core.wire.send(placed.dpid, adding(placed.entry))
 
     def _take_token(self, key: tuple[str, str], now: float) -> bool:
         rate = self._core.options.packet_rate
@@ -228,7 +258,7 @@ class Intake:
     def _may_report(self, now: float, interval: float, *key: str) -> bool:
         if now - self._reported.get(key, -interval) < interval:
             return False
-        if len(self._reported) > DEFER_LIMIT:
+        if len(self._reported) > REPORT_LIMIT:
             self._reported.clear()
         self._reported[key] = now
         return True
@@ -253,6 +283,7 @@ class Intake:
                 )
 
 
+_EXPIRED = (of.FlowRemovedReason.IDLE_TIMEOUT, of.FlowRemovedReason.HARD_TIMEOUT)
 _SERVED = (Verdict.KNOWN, Verdict.LEARNED, Verdict.MOVED, Verdict.FULL)
 
 

@@ -6,10 +6,11 @@ network at that switch. Both are vlan ids, 1 to 4094.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from libnetvirt.errors import LabelsExhausted
+from libnetvirt.model import Rules
 
 Fact = tuple[str, str]
 LABELS = range(1, 4095)
@@ -29,17 +30,22 @@ class Labels:
     def __init__(self) -> None:
         self.changes: dict[Fact, str | None] = {}
         self._indexes: dict[str, int] = {}
+        self._rules: dict[str, Rules] = {}
         self._tunnels: dict[int, Tunnel] = {}
         self._numbers: set[int] = set()
         self._outer: set[int] = set()
         self._services: dict[int, dict[str, int]] = {}
         self._inner: dict[int, set[int]] = {}
+        self._last_inner: dict[int, int] = {}
+        self._last_outer = 0
 
     def load(self, facts: Mapping[Fact, str]) -> None:
         """Take what the store has."""
         for (kind, key), value in facts.items():
             if kind == "network":
                 self._indexes[key] = int(value)
+            elif kind == "rules":
+                self._rules[key] = Rules.model_validate_json(value)
             elif kind == "tunnel":
                 number, label = value.split()
                 self._set_tunnel(int(key), Tunnel(int(number), int(label)))
@@ -48,6 +54,8 @@ class Labels:
                 self._services.setdefault(int(dpid), {})[network] = int(value)
                 self._inner.setdefault(int(dpid), set()).add(int(value))
         self.changes.clear()
+        self._last_outer = max(self._outer, default=0)
+        self._last_inner = {dpid: max(used) for dpid, used in self._inner.items() if used}
 
     def index(self, network: str) -> int | None:
         """The index that a network was given."""
@@ -62,8 +70,22 @@ class Labels:
         """Free the index and all inner labels of a network."""
         if self._indexes.pop(network, None) is not None:
             self.changes["network", network] = None
-        for dpid in [d for d, labels in self._services.items() if network in labels]:
-            self.drop_service(dpid, network)
+        self.drop_rules(network)
+        self.keep_services(network, ())
+
+    def rules(self, network: str) -> Rules | None:
+        """The rules options that a network was made with."""
+        return self._rules.get(network)
+
+    def give_rules(self, network: str, rules: Rules) -> None:
+        """Note a network's rules options."""
+        self._rules[network] = rules
+        self.changes["rules", network] = rules.model_dump_json(by_alias=True, exclude_none=True)
+
+    def drop_rules(self, network: str) -> None:
+        """Forget a network's rules options."""
+        if self._rules.pop(network, None) is not None:
+            self.changes["rules", network] = None
 
     def service(self, dpid: int, network: str) -> int:
         """The inner label of a network at an egress switch; given on first use. Raises LabelsExhausted."""
@@ -71,15 +93,21 @@ class Labels:
         label = labels.get(network)
         if label is None:
             used = self._inner.setdefault(dpid, set())
-            label = next((n for n in LABELS if n not in used), None)
+            label = _next(used, self._last_inner.get(dpid, 0))
             if label is None:
                 raise LabelsExhausted(
                     f"switch {dpid} serves {len(used)} networks: no inner label is left for one more there"
                 )
             labels[network] = label
             used.add(label)
+            self._last_inner[dpid] = label
             self.changes["service", f"{dpid}/{network}"] = str(label)
         return label
+
+    def keep_services(self, network: str, dpids: Collection[int]) -> None:
+        """Free a network's inner labels at all but these switches."""
+        for dpid in [d for d, labels in self._services.items() if network in labels and d not in dpids]:
+            self.drop_service(dpid, network)
 
     def drop_service(self, dpid: int, network: str) -> None:
         """Free an inner label."""
@@ -129,7 +157,21 @@ class Labels:
         self.changes["tunnel", str(dpid)] = f"{tunnel.number} {tunnel.label}"
 
     def _free_outer(self) -> int:
-        label = next((n for n in LABELS if n not in self._outer), None)
+        label = _next(self._outer, self._last_outer)
         if label is None:
             raise LabelsExhausted(f"{len(self._outer)} tunnels exist: no outer label is left for one more")
+        self._last_outer = label
         return label
+
+
+def _next(used: Collection[int], last: int) -> int | None:
+    """The next free label after the last one given.
+
+    Round and round, because a switch whose connection is lost may hold the rules of a label that was
+    freed: the longer it is not given again, the better.
+    """
+    for step in range(len(LABELS)):
+        label = (last + step) % len(LABELS) + 1
+        if label not in used:
+            return label
+    return None

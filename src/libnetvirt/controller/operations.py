@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import declared_hosts, is_native
-from libnetvirt.controller.installed import Differences, Plan, delete_network
+from libnetvirt.controller.installed import Differences, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.locator import Host
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import State, Work
-from libnetvirt.model import Rules, VirtualNetwork
+from libnetvirt.model import Latency, Rules, Timeout, VirtualNetwork
+
+#: how long fixed and idle rules last where neither network nor connection says
+DEFAULT_DURATION = Latency.parse("60 s")
 
 
 class Operations(State):
@@ -21,11 +25,14 @@ class Operations(State):
     def begin(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Work:
         """Make a network be ``after`` in the controller's mind; returns what the switches have to be told.
 
-        The inverse call takes it back. Raises LabelsExhausted, with nothing changed.
+        Numbers are freed only when the work is done, so :meth:`undo` finds them as they were. Raises
+        LabelsExhausted, with nothing changed.
         """
         network = after or before
         assert network is not None
         old = self.rulesdb.networks.get(network.uuid)
+        was_native = old is not None and is_native(old)
+        hosts = tuple(self.locator.hosts(network.uuid))
         into = Differences()
         gone: list[int] = []
         try:
@@ -33,51 +40,94 @@ class Operations(State):
                 assert old is not None
                 gone.append(old.index)
                 self._uninstall(old, into)
-            elif old is None or self.resolve(after) != old.rules:
-                if old is not None:
-                    self._uninstall(old, into)
-                self.install(after, self.resolve(after), into)
+            elif old is None or before is None:
+                self.install(after, into)
+            elif before.rules != after.rules and self.resolve(after) != old.rules:
+                self._uninstall(old, into)
+                self.labels.drop_rules(after.uuid)
+                self.install(after, into)
             else:
                 self._alter(old, after, into)
         except BaseException:
-            if before is None and network.uuid in self.rulesdb.networks:
-                self._uninstall(self.rulesdb.networks[network.uuid], Differences())
-            elif before is not None:
-                self.begin(after, before)
+            self._take_back(network.uuid, before, after, hosts)
             raise
         self.installed.settle(into)
         plan = into.plan(gone)
-        if after is None and old is not None and is_native(old):
+        if was_native and (after is None or not is_native(self.rulesdb.networks[after.uuid])):
             # Its rules are wherever its paths went.
-            message = delete_network(layout.cookie(old.index, Kind.BASE))
-            plan = Plan([{dpid: [message] for dpid, s in self.switches.items() if s.connected}])
+            assert old is not None
+            message = (
+                delete_paths(old.index) if after else delete_network(layout.cookie(old.index, Kind.BASE))
+            )
+            plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
         if before is None or after is None:
             plan = plan.merged()
-        return Work(plan, frozenset((network.uuid,)), self._free_tunnels)
+        return Work(plan, frozenset((network.uuid,)), lambda: self._free_numbers(network.uuid), hosts=hosts)
+
+    def undo(self, work: Work, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
+        """Take back what :meth:`begin` did, before its work was done."""
+        network = after or before
+        assert network is not None
+        self._take_back(network.uuid, before, after, work.hosts)
+
+    def _take_back(
+        self,
+        uuid: str,
+        before: VirtualNetwork | None,
+        after: VirtualNetwork | None,
+        hosts: tuple[Host, ...],
+    ) -> None:
+        into = Differences()
+        entry = self.rulesdb.networks.get(uuid)
+        if before is None:
+            if entry is not None:
+                self._uninstall(entry, into)
+        elif entry is None:
+            self.install(before, into)
+        elif after is not None and after.rules != before.rules:
+            self._uninstall(entry, into)
+            self.labels.drop_rules(uuid)
+            self.install(before, into)
+        else:
+            self._alter(entry, before, into)
+        if before is not None:
+            entry = self.rulesdb.networks[uuid]
+            for host in hosts:
+                if not host.declared and self.locator.find(uuid, host.mac) is None:
+                    self.locator.learn(uuid, host.endpoint, host.mac)
+                    self.compile_host(entry, host.mac, into)
+        self._free_numbers(uuid)
+
+    def install(self, network: VirtualNetwork, into: Differences) -> None:
+        """Make a network known, and compile all of it. One that had numbers before keeps them."""
+        index = self.labels.index(network.uuid)
+        if index is None:
+            index = self.rulesdb.free_index()
+            self.labels.give_index(network.uuid, index)
+        rules = self.labels.rules(network.uuid)
+        if rules is None:
+            rules = self.resolve(network)
+            # What the defaults were when it was made stays, whatever the next connection's are.
+            self.labels.give_rules(network.uuid, rules)
+        entry = self.rulesdb.put(network, index, rules, self.switches)
+        self.locator.put(network.uuid, is_native(entry), declared_hosts(entry))
+        if not is_native(entry):
+            self.change_needs(set(), set(entry.by_switch), into)
+        self.compile_network(entry, into)
 
     def resolve(self, network: VirtualNetwork) -> Rules:
+        """The network's rules options, with the connection's defaults for what it leaves out."""
         asked, defaults = network.rules or Rules(), self.options.rules
         timeout = asked.timeout or defaults.timeout
         duration = asked.duration
-        if duration is None and timeout == defaults.timeout:
-            duration = defaults.duration
+        if duration is None and timeout is not Timeout.PERMANENT:
+            duration = defaults.duration or DEFAULT_DURATION
         return Rules(
             encapsulation=asked.encapsulation or defaults.encapsulation,
             insertion=asked.insertion or defaults.insertion,
             timeout=timeout,
             duration=duration,
         )
-
-    def install(self, network: VirtualNetwork, rules: Rules, into: Differences) -> None:
-        index = self.labels.index(network.uuid)
-        if index is None:
-            index = self.rulesdb.free_index()
-            self.labels.give_index(network.uuid, index)
-        entry = self.rulesdb.put(network, index, rules, self.switches)
-        self.locator.put(network.uuid, is_native(entry), declared_hosts(entry))
-        if not is_native(entry):
-            self.change_needs(set(), set(entry.by_switch), into)
-        self.compile_network(entry, into)
 
     def _uninstall(self, entry: Entry, into: Differences) -> None:
         hosts = list(self.locator.hosts(entry.uuid))
@@ -92,7 +142,6 @@ class Operations(State):
             self.installed.replace(("host", entry.uuid, host.mac), (), into)
         if not is_native(entry):
             self.change_needs(set(entry.by_switch), set(), into)
-        self.labels.drop_network(entry.uuid)
 
     def _alter(self, old: Entry, after: VirtualNetwork, into: Differences) -> None:
         """Change endpoints: recompile what that touches and nothing else."""
@@ -104,8 +153,8 @@ class Operations(State):
         entry = self.rulesdb.put(after, old.index, old.rules, self.switches)
         switches = set(entry.by_switch)
         hosts = {h.mac: h for h in self.locator.hosts(uuid)}
-        for name, endpoint in was.items():
-            if name not in now or now[name].place != endpoint.place:
+        for name in changed:
+            if name in was and (name not in now or now[name].place != was[name].place):
                 self.locator.forget_endpoint(uuid, name)
         self.locator.put(uuid, is_native(entry), declared_hosts(entry))
         touched = [b for u in changed for b in (old_bounds.get(u), entry.endpoints.get(u)) if b is not None]
@@ -114,31 +163,31 @@ class Operations(State):
             self.reactive.drop_endpoints(uuid, changed)
         else:
             self.change_needs(old_switches, switches, into)
-            if switches != old_switches:
-                for left in old_switches - switches:
-                    self.labels.drop_service(left, uuid)
-                floods = old_switches | switches
-            else:
-                floods = {b.dpid for b in touched}
-            for dpid in floods:
-                compiled = self.compiler.flood(entry, dpid) if dpid in switches else ()
-                self.installed.replace(("flood", uuid, dpid), compiled, into)
-        if is_native(entry):
-            for dpid in old_switches | switches:
-                compiled = self.compiler.flood(entry, dpid) if dpid in switches else ()
-                self.installed.replace(("flood", uuid, dpid), compiled, into)
+        same = switches == old_switches
+        for dpid in {b.dpid for b in touched} if same else old_switches | switches:
+            compiled = self.compiler.flood(entry, dpid) if dpid in switches else ()
+            self.installed.replace(("flood", uuid, dpid), compiled, into)
         for name in changed:
             bound = entry.endpoints.get(name)
-            self.installed.replace(
-                ("endpoint", uuid, name), self.compiler.endpoint(bound) if bound else (), into
-            )
+            entering = self.compiler.endpoint(bound) if bound else ()
+            self.installed.replace(("endpoint", uuid, name), entering, into)
         hosts |= {h.mac: h for h in self.locator.hosts(uuid)}
         for mac in hosts:
             host = self.locator.find(uuid, mac)
             places = [hosts[mac].endpoint, host.endpoint if host else ""]
             bounds = [b for p in places for b in (old_bounds.get(p), entry.endpoints.get(p)) if b]
-            if switches != old_switches or any((b.dpid, b.port) in ports for b in bounds) or not bounds:
+            if not same or any((b.dpid, b.port) in ports for b in bounds) or not bounds:
                 self.compile_host(entry, mac, into)
+
+    def _free_numbers(self, uuid: str) -> None:
+        """Free the numbers that nothing needs any more."""
+        entry = self.rulesdb.networks.get(uuid)
+        if entry is None:
+            self.labels.drop_network(uuid)
+            self.rulesdb.forget(uuid)
+        else:
+            self.labels.keep_services(uuid, () if is_native(entry) else entry.by_switch)
+        self._free_tunnels()
 
     def _free_tunnels(self) -> None:
         for egress in self.labels.tunnels():

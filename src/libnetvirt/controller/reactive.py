@@ -120,8 +120,9 @@ class Reactive:
         names = set(endpoints)
         if names:
             self.drop_where(
-                lambda r: r.key[0] == network
-                and (r.further is None or r.key[1] in names or r.destination in names)
+                lambda r: (
+                    r.key[0] == network and (r.further is None or r.key[1] in names or r.destination in names)
+                )
             )
 
     def forget(self, network: str) -> None:

@@ -31,13 +31,32 @@ from libnetvirt.model.report import overall
 TUNNEL_COST = 8
 
 
-def endpoint_state(core: Controller, bound: Bound, now: float) -> EndpointState:
-    """The state of one endpoint, and why it is not active."""
-    state, reason = _why(core, bound, now)
-    return EndpointState(uuid=bound.endpoint.uuid, state=state, reason=reason)
+def endpoint_states(core: Controller, entry: Entry, now: float) -> Iterator[tuple[Bound, State, str]]:
+    """The state of each endpoint of a network, and why it is not active."""
+    cut = _cut_off(core, entry)
+    for bound in entry.endpoints.values():
+        yield (bound, *_why(core, bound, cut, now))
 
 
-def _why(core: Controller, bound: Bound, now: float) -> tuple[State, str]:
+def _cut_off(core: Controller, entry: Entry) -> set[int]:
+    """The switches of a network from which no path leads to any of its others."""
+    switches = list(entry.by_switch)
+    if len(switches) < 2:
+        return set()
+    first = switches[0]
+    joined = {d for d in switches[1:] if _both_ways(core, first, d)}
+    if joined:
+        joined.add(first)
+    return {
+        d for d in switches if d not in joined and not any(_both_ways(core, d, e) for e in switches if e != d)
+    }
+
+
+def _both_ways(core: Controller, a: int, b: int) -> bool:
+    return b in core.paths.tree(a) and a in core.paths.tree(b)
+
+
+def _why(core: Controller, bound: Bound, cut: set[int], now: float) -> tuple[State, str]:
     switch = core.switches.get(bound.dpid)
     name = switch_text(bound.dpid)
     if switch is None:
@@ -49,17 +68,17 @@ def _why(core: Controller, bound: Bound, now: float) -> tuple[State, str]:
     port = switch.ports.get(bound.port)
     if port is None or not port.up:
         return State.DOWN, f"port {bound.endpoint.port} of switch {name} is down"
-    others = [d for d in bound.network.by_switch if d != bound.dpid]
-    if others and len(bound.network.on(bound.dpid)) == 1:
-        reach = [d for d in others if core.paths.path(bound.dpid, d) and core.paths.path(d, bound.dpid)]
-        if not reach:
-            return State.DOWN, f"no path leads from switch {name} to the network's other switches"
+    if bound.dpid in cut and len(bound.network.on(bound.dpid)) == 1:
+        return State.DOWN, f"no path leads from switch {name} to the network's other switches"
     return State.ACTIVE, ""
 
 
 def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
     """The state of a network, its endpoints and its hosts."""
-    states = tuple(endpoint_state(core, b, now) for b in entry.endpoints.values())
+    states = tuple(
+        EndpointState(uuid=bound.endpoint.uuid, state=state, reason=reason)
+        for bound, state, reason in endpoint_states(core, entry, now)
+    )
     spread = len(entry.by_switch) > 1 and not is_native(entry)
     hosts = sorted(core.locator.hosts(entry.uuid), key=lambda h: h.mac)
     return NetworkState(

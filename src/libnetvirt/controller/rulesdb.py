@@ -131,6 +131,8 @@ class RulesDB:
         self.places: dict[tuple[int, int | str, int], Bound] = {}
         self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
         self._names: dict[str, str] = {}
+        self._positions: dict[str, int] = {}
+        self._count = 0
         self._next = 1
 
     def __iter__(self) -> Iterator[Entry]:
@@ -182,6 +184,9 @@ class RulesDB:
             entry.by_switch.setdefault(bound.dpid, {})[bound.endpoint.uuid] = bound
             self._claim(bound)
         self.networks[network.uuid] = entry
+        if network.uuid not in self._positions:
+            self._count += 1
+            self._positions[network.uuid] = self._count
         self.by_index[index] = entry
         self._names[network.name] = network.uuid
         self._next = index + 1
@@ -192,6 +197,14 @@ class RulesDB:
         entry = self.networks.pop(uuid)
         self._release(entry)
         return entry
+
+    def forget(self, uuid: str) -> None:
+        """The network's removal is final: its place in the order of creation is lost."""
+        self._positions.pop(uuid, None)
+
+    def ordered(self) -> list[Entry]:
+        """The networks by creation."""
+        return sorted(self, key=lambda entry: self._positions[entry.uuid])
 
     def ports_known(self, switch: SwitchView) -> list[Entry]:
         """Bind the endpoints of a switch whose ports have become known or changed.

@@ -46,6 +46,8 @@ class Work:
     plan: Plan
     networks: frozenset[str] | None
     done: Callable[[], None] = lambda: None
+    # What an undone operation has to know again.
+    hosts: tuple[Host, ...] = ()
 
 
 @dataclass(slots=True)
@@ -94,6 +96,8 @@ class State:
         self.topology_changed = False
         #: switches whose ports came, went or were renamed
         self.rebind: set[int] = set()
+        #: ports that went down, for Intake to forget the hosts behind them
+        self.ports_down: list[tuple[int, int]] = []
 
     def change_needs(self, old: set[int], new: set[int], into: Differences) -> None:
         for egress in self.needs.change(old, new):

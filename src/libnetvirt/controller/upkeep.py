@@ -14,6 +14,7 @@ from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
+from libnetvirt.errors import LabelsExhausted
 
 
 class Upkeep(State):
@@ -40,8 +41,7 @@ class Upkeep(State):
             new = list(self.compiler.tunnel(egress, ingresses))
             turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
             if any(isinstance(p.entry, Flow) for p in turned):
-                freed.append(self.labels.tunnel(egress).label)
-                self.labels.relabel(egress)
+                freed += self._relabel(egress, ingresses)
                 new = list(self.compiler.tunnel(egress, ingresses))
             if turned:
                 moved.append(egress)
@@ -59,6 +59,21 @@ class Upkeep(State):
                 self.labels.free_outer(label)
 
         return Work(into.plan(), None, done)
+
+    def _relabel(self, egress: int, ingresses: list[int]) -> list[int]:
+        """Give a tunnel a new outer label if that helps; returns the old one, to be freed.
+
+        An ingress that cannot be told goes on sending with the old label; and without a free label the
+        change is made in place, at the risk of frames in flight.
+        """
+        if not all(self.switches[i].connected for i in ingresses if i in self.switches):
+            return []
+        old = self.labels.tunnel(egress).label
+        try:
+            self.labels.relabel(egress)
+        except LabelsExhausted:
+            return []
+        return [old]
 
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:
@@ -174,7 +189,7 @@ class Upkeep(State):
             self.publish_port(dpid, number, "down")
         if self.discovery.lose_port(dpid, number):
             self.topology_changed = True
-        self._forget_port(dpid, number)
+        self.ports_down.append((dpid, number))
 
     def publish_port(self, dpid: int, port: int, what: str) -> None:
         """Report a port that went up or down."""
@@ -241,13 +256,6 @@ class Upkeep(State):
         held = {(f.table_id, f.priority, f.match) for f in dump.flows}
         broken = {r.key for r, flow in self.reactive.expected(dpid) if flow.key not in held}
         self.reactive.drop_where(lambda route: route.key in broken)
-
-    def _forget_port(self, dpid: int, port: int) -> None:
-        for entry in self.rulesdb:
-            for bound in entry.on(dpid):
-                if bound.port == port:
-                    for host in self.locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
-                        self.host_changed(entry, host)
 
 
 def port_view(desc: of.PortDesc) -> PortView | None:

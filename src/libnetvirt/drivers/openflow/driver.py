@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self
@@ -11,10 +10,12 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout, reporting
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.locator import HOST_LIMIT
+from libnetvirt.controller.operations import DEFAULT_DURATION
 from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
 from libnetvirt.driver import Capabilities, Change, Combination, Driver
+from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.session import Session
-from libnetvirt.drivers.openflow.shell import Listen, Shell
+from libnetvirt.drivers.openflow.shell import Shell
 from libnetvirt.errors import (
     AddressConflict,
     AlreadyExists,
@@ -38,13 +39,11 @@ from libnetvirt.model import (
     Timeout,
     VirtualNetwork,
 )
-from libnetvirt.model.quantity import Latency
 from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
 from libnetvirt.uri import URI
 
 NAME = "openflow"
 DEFAULT_LISTEN = "127.0.0.1:6653"
-DEFAULT_DURATION = Latency.parse("60 s")
 PRESETS: Mapping[str, Rules] = {
     "proactive": Rules(
         encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT
@@ -134,13 +133,13 @@ class OpenFlowDriver(Driver):
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
-        listens = [_listen(part, uri) for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")]
+        listens = [Listen.parse(part) for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")]
         store = SqliteStore(uri.options.get("state") or default_path(NAME))
         shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout)
         try:
             await shell.start(listens)
         except BaseException:
-            store.close()
+            await shell.close()
             raise
         return cls(shell, _capabilities(preset))
 
@@ -149,7 +148,7 @@ class OpenFlowDriver(Driver):
         return self._capabilities
 
     async def networks(self) -> Sequence[VirtualNetwork]:
-        return [entry.description for entry in self._core.rulesdb]
+        return [entry.description for entry in self._core.rulesdb.ordered()]
 
     async def lookup(self, key: str) -> VirtualNetwork | None:
         entry = self._core.rulesdb.find(key)
@@ -168,22 +167,25 @@ class OpenFlowDriver(Driver):
             parse_switch(endpoint.switch)
         self._core.rulesdb.check(after, self._core.switches)
         if self._capabilities.resolve(after.rules).encapsulation is Encapsulation.NATIVE:
-            mac = reporting.declared_elsewhere(self._core, after.uuid, (m for e in new for m in e.mac))
+            declared = (m for e in after.endpoints for m in e.mac)
+            mac = reporting.declared_elsewhere(self._core, after.uuid, declared)
             if mac is not None:
                 raise AddressConflict(
                     f"host {mac} is in use in another network with native encapsulation, which needs "
                     "addresses that are unique: use encapsulation vlan, or another address"
                 )
+        for endpoint in new:
+            self._check_place(endpoint, change.pending)
         if change.pending:
             return
-        for endpoint in new:
-            self._check_place(endpoint)
         self._check_paths(after, new, all_of_them=change.before is None)
 
-    def _check_place(self, endpoint: Endpoint) -> None:
+    def _check_place(self, endpoint: Endpoint, pending: bool) -> None:
         dpid = parse_switch(endpoint.switch)
         switch = self._core.switches.get(dpid)
-        if switch is None or not switch.connected:
+        if pending and (switch is None or switch.number_of(endpoint.port) is None):
+            return
+        if switch is None or not (switch.connected or pending):
             known = ", ".join(switch_text(d) for d, s in self._core.switches.items() if s.connected)
             raise SwitchNotFound(
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} is not connected. Connected: "
@@ -275,21 +277,3 @@ class OpenFlowDriver(Driver):
 
     async def close(self) -> None:
         await self.shell.close()
-
-
-def _listen(text: str, uri: URI) -> Listen:
-    if text.startswith("unix:"):
-        return Listen(path=text.removeprefix("unix:"))
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        address = str(ipaddress.ip_address(host))
-        number = int(port)
-    except ValueError:
-        address, number = "", -1
-    if not 0 <= number < 65536:
-        raise InvalidURI(
-            f"listen={text!r} in {uri.text!r} is not an address and port: write for example "
-            "listen=0.0.0.0:6653 or listen=[::]:6653"
-        )
-    return Listen(address, number)

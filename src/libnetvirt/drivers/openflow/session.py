@@ -80,7 +80,7 @@ class Session(asyncio.Protocol):
         self.ready = False
         self.bundles = False
         #: what came before the switch was taken up
-        self.early: list[of.PortStatus] = []
+        self.early: list[object] = []
         self.reason = ""
 
     # ---- asyncio.Protocol ----------------------------------------------------------------------
@@ -127,6 +127,23 @@ class Session(asyncio.Protocol):
         self._out.append(message.encode())
         return xid
 
+    def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
+        """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
+        frames = []
+        for message in messages:
+            message.xid = self._channel.next_xid()
+            try:
+                frames.append(message.encode())
+            except ValueError as error:
+                raise RuleRefused(
+                    f"a rule for switch {self.dpid} does not fit into an OpenFlow message ({error}): "
+                    "the network spans too many switches"
+                ) from error
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += frames
+        return [message.xid for message in messages]
+
     def mark(self, done: Callable[[bool], None]) -> None:
         """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
         xid = self.send(of.BarrierRequest())
@@ -154,17 +171,16 @@ class Session(asyncio.Protocol):
         # Open vSwitch takes no meters in bundles.
         plain = [m for m in messages if not self.bundles or isinstance(m, of.MeterMod)]
         bundled = [m for m in messages if self.bundles and not isinstance(m, of.MeterMod)]
-        xids = [self.send(m) for m in plain]
+        batch: list[of.Message] = list(plain)
         if bundled:
             self._bundle_id += 1
-            number = self._bundle_id
-            xids.append(self.send(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST)))
-            flags = of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
-            for message in bundled:
-                self.send(of.BundleAdd(number, flags, message))
-            xids.append(self.send(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST)))
-        if not xids:
+            number, flags = self._bundle_id, of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
+            batch.append(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST))
+            batch += [of.BundleAdd(number, flags, message) for message in bundled]
+            batch.append(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST))
+        if not batch:
             return
+        xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
         change = Pending(xids[0], barrier, self._loop.create_future())
         self._changes[barrier] = change
@@ -202,6 +218,11 @@ class Session(asyncio.Protocol):
         self.bundles = isinstance(reply, of.BundleControl)
         if self.bundles:
             self.send(of.BundleControl(0xFFFF, of.BundleCtrlType.DISCARD_REQUEST))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self._transport is None
 
     def poll(self, now: float) -> None:
         """Once a second: keep-alive."""

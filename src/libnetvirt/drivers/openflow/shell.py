@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from libnetvirt import openflow as of
@@ -17,17 +14,17 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.layout import Table
-from libnetvirt.controller.reporting import endpoint_state
+from libnetvirt.controller.reporting import endpoint_states
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.driver import Change
+from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.session import Session, error_text
 from libnetvirt.errors import (
-    AddressInUse,
     ConnectionClosed,
-    ConnectionFailed,
     NetvirtError,
     RuleRefused,
     StaleChange,
+    StateUnusable,
     SubstrateError,
 )
 from libnetvirt.events import EventStream
@@ -36,22 +33,10 @@ from libnetvirt.store import Batch, Store
 
 #: how many addresses of refused switches are remembered
 REFUSED_LIMIT = 64
+#: messages kept of a switch that is being taken up
+EARLY_LIMIT = 1000
 POLL_INTERVAL = 1.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Where to wait for switches: an address and port, or a local socket's path."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Shell:
@@ -70,7 +55,7 @@ class Shell:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
-        self._states: dict[tuple[str, str], State] = {}
+        self._states: dict[str, dict[str, State]] = {}
         self._reported_errors: dict[int, float] = {}
         self._closed = False
 
@@ -82,16 +67,7 @@ class Shell:
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self._note_states(report=False)
         for listen in listens:
-            try:
-                self._servers.append(await self._listen(listen))
-            except OSError as error:
-                await self.close()
-                if error.errno == errno.EADDRINUSE:
-                    raise AddressInUse(
-                        f"cannot listen on {listen}: the address is in use. Stop the other controller "
-                        "('ss -ltnp' shows who it is), or choose another address with listen=ADDRESS:PORT"
-                    ) from None
-                raise ConnectionFailed(f"cannot listen on {listen}: {error.strerror or error}") from None
+            self._servers.append(await listen.open(lambda: Session(self, self._confirm_timeout)))
         self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
         self._spawn(self._timer(POLL_INTERVAL, self._poll))
 
@@ -113,17 +89,6 @@ class Shell:
         """The TCP ports that are listened on."""
         return [s.getsockname()[1] for server in self._servers for s in server.sockets if s.family != 1]
 
-    async def _listen(self, listen: Listen) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-
-        def factory() -> Session:
-            return Session(self, self._confirm_timeout)
-
-        if listen.path:
-            await asyncio.to_thread(Path(listen.path).unlink, missing_ok=True)
-            return await loop.create_unix_server(factory, listen.path)
-        return await loop.create_server(factory, listen.host, listen.port, backlog=1024)
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -135,20 +100,27 @@ class Shell:
         error = None if task.cancelled() else task.exception()
         # An operation's own errors go to its caller.
         if error is not None and not isinstance(error, NetvirtError):
-            log.error("internal error in the controller", exc_info=error)
-            self.publish("controller.error", f"internal error, please report it: {error!r}")
+            self._report_internal(error)
+
+    def _report_internal(self, error: BaseException) -> None:
+        log.error("internal error in the controller", exc_info=error)
+        self.publish("controller.error", f"internal error, please report it: {error!r}")
 
     async def _timer(self, interval: float, action: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(interval)
-            action()
+            try:
+                action()
+            except Exception as error:  # the next turn may go better, and without turns switches are lost
+                self._report_internal(error)
 
     def _tick(self) -> None:
         now = self.now()
         self.core.tick(now)
         self.intake.tick(now)
         self._settle()
-        self._note_states()
+        if not all(switch.connected for switch in self.core.switches.values()):
+            self._note_states()
 
     def _poll(self) -> None:
         now = self.now()
@@ -194,7 +166,7 @@ class Shell:
 
     def message(self, session: Session, message: object) -> None:
         if not session.ready:
-            if isinstance(message, of.PortStatus):
+            if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
             return
         if isinstance(message, of.PacketIn):
@@ -203,6 +175,8 @@ class Shell:
             self.intake.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
             self.core.port_status(session.dpid, message, self.now())
+            while self.core.ports_down:
+                self.intake.port_down(*self.core.ports_down.pop())
             self._note_states()
         elif isinstance(message, (of.Error, of.ExperimenterError)):
             self._report_error(session.dpid, error_text(message))
@@ -239,6 +213,8 @@ class Shell:
                 meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
             async with self._lock:
+                if session.closed:
+                    return
                 old = self._sessions.get(session.dpid)
                 if old is not None and old is not session:
                     old.abort("the switch connected anew")
@@ -254,9 +230,9 @@ class Shell:
                 view.foreign = total.flow_count - ours.flow_count
                 session.ready = True
                 self.core.send_lldp(session.dpid, view.ports, self.now())
-            for early in session.early:
-                self.core.port_status(session.dpid, early, self.now())
-            session.early.clear()
+            early, session.early = session.early, []
+            for message in early:
+                self.message(session, message)
         except SubstrateError as error:
             session.abort(str(error))
             return
@@ -302,7 +278,7 @@ class Shell:
             assert after is not None
             kind = "created" if change.before is None else "removed" if change.after is None else "changed"
             self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
-            self._note_states()
+            self._note_states(after.uuid)
         self._settle()
 
     async def _commit(self, change: Change) -> None:
@@ -318,9 +294,15 @@ class Shell:
             raise
 
     async def _store_facts(self) -> None:
+        """Store what is not part of an operation. A failure is reported, and made good with the next."""
         facts = self._take_facts()
-        if facts:
+        if not facts:
+            return
+        try:
             await asyncio.to_thread(self._store.commit, Batch(facts=facts))
+        except StateUnusable as error:
+            self.core.labels.changes = facts | self.core.labels.changes
+            self.publish("store.error", str(error))
 
     def _take_facts(self) -> dict[tuple[str, str], str | None]:
         facts = self.core.labels.changes
@@ -329,7 +311,7 @@ class Shell:
 
     async def _undo(self, change: Change, work: Work) -> None:
         """Take a change back in the controller's mind, then make the switches agree."""
-        self.core.begin(change.after, change.before).done()
+        self.core.undo(work, change.before, change.after)
         for dpid in work.plan.switches:
             session = self._sessions.get(dpid)
             if session is None:
@@ -405,25 +387,28 @@ class Shell:
             name = switch_text(dpid)
             self.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)
 
-    def _note_states(self, report: bool = True) -> None:
-        """Report the endpoints whose state has changed."""
+    def _note_states(self, network: str | None = None, report: bool = True) -> None:
+        """Report the endpoints, of one network or of all, whose state has changed."""
         now = self.now()
-        states: dict[tuple[str, str], State] = {}
-        for entry in self.core.rulesdb:
-            for uuid, bound in entry.endpoints.items():
-                state = endpoint_state(self.core, bound, now)
-                key = (entry.uuid, uuid)
-                states[key] = state.state
-                if report and self._states.get(key, state.state) is not state.state:
+        entries = self.core.rulesdb.networks
+        for uuid in list(self._states) if network is None else [network]:
+            if uuid not in entries:
+                self._states.pop(uuid, None)
+        for entry in entries.values() if network is None else [e for e in [entries.get(network)] if e]:
+            old, new = self._states.get(entry.uuid, {}), {}
+            for bound, state, reason in endpoint_states(self.core, entry, now):
+                uuid = bound.endpoint.uuid
+                new[uuid] = state
+                if report and old.get(uuid, state) is not state:
                     self.publish(
                         "endpoint.state",
-                        f"endpoint {uuid} of network {entry.description.name} is {state.state}"
-                        f"{': ' + state.reason if state.reason else ''}",
+                        f"endpoint {uuid} of network {entry.description.name} is {state}"
+                        f"{': ' + reason if reason else ''}",
                         network=entry.uuid,
                         endpoint=uuid,
-                        state=state.state,
+                        state=state,
                     )
-        self._states = states
+            self._states[entry.uuid] = new
 
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
         """Ask all connected switches at once; those that fail are left out."""

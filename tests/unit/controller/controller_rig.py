@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-from fabric import Fabric, Out, Refused, Switch
+from controller_fabric import Fabric, Out, Refused, Switch
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.core import Controller, Options, Work

@@ -1,0 +1,93 @@
+# 'make' lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# For the demonstration: --slow waits after each step. For the tests: any options of pytest.
+ARGS ?=
+
+# program:package of Debian
+PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
+	mnexec:mininet ifconfig:net-tools ip:iproute2 ping:iputils-ping \
+	ethtool:ethtool setpriv:util-linux unshare:util-linux
+
+.DEFAULT_GOAL := help
+.PHONY: help setup deps-root demo demo-simulated test lint bench docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv with the package installed: then .venv/bin/netvirt runs
+
+deps-root: ## install the Debian packages that the demonstration and the tests need, if missing
+	@$(call install,$(PROGRAMS))
+
+demo: deps-root $(VENV)/.installed-demo ## show it on real switches, as root; ARGS=--slow pauses
+	@$(BIN)/python -m demo $(ARGS)
+
+demo-simulated: $(VENV)/.installed-demo ## tell the same story in memory, without root
+	@$(BIN)/python -m demo --simulated $(ARGS)
+
+test: deps-root $(VENV)/.installed-dev ## run all tests; those that need root are skipped without it
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev ## measure the codec, beside another one in the same run
+	@$(BIN)/python benchmarks/codec.py $(ARGS)
+
+docs: $(VENV)/.installed ## write the generated pages anew and check all links
+	@$(BIN)/python docs/check.py --write
+
+clean: ## remove what can be made again
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# The stamps say which extras are installed; pyproject.toml says what these are.
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11: set PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install,:python3-venv); }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-demo
+
+# Installs the packages of those programs that are not there (an empty program never is). Packages that
+# bring a daemon would start it: a policy of refusal is in force meanwhile, and RUNLEVEL=1 for those
+# that look there. Says what to do if it cannot: not root, or not Debian.
+define install
+	missing=; \
+	for pair in $(1); do \
+		program=$${pair%%:*}; package=$${pair#*:}; \
+		[ -n "$$program" ] && command -v "$$program" >/dev/null && continue; \
+		case " $$missing " in *" $$package "*) ;; *) missing="$$missing $$package";; esac; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Not installed, and this is not Debian:$$missing. Install what your system calls these."; exit 0; \
+	elif [ "$$(id -u)" != 0 ]; then \
+		echo "Not installed:$$missing. As root: apt-get install$$missing"; exit 0; \
+	fi; \
+	policy=/usr/sbin/policy-rc.d; mine=; \
+	if [ ! -e $$policy ]; then mine=1; printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; fi; \
+	trap '[ -z "$$mine" ] || rm -f '$$policy EXIT; \
+	trap 'exit 130' INT TERM; \
+	echo "Installing:$$missing"; \
+	export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive; \
+	apt-get -qq update && apt-get -qq install --yes --no-install-recommends $$missing >/dev/null
+endef

@@ -1,0 +1,371 @@
+"""Random substrates and random operations: what comes out is what the oracle says, at every point of rest;
+and while a change is under way, what it does not concern is delivered as before."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from controller_fabric import Out
+from controller_rig import BROADCAST, NATIVE, VLAN, Rig, frame, mac
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.core import Options
+from libnetvirt.controller.entries import Flow
+from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.locator import mac_text
+from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+
+TAGS = (None, None, 1, 20, 4094)
+HOST_PORTS = 3
+
+laws = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+seeds = st.integers(0, 2**32)
+
+
+class World:
+    """A random substrate and what is done to it."""
+
+    def __init__(self, seed: int, rules: Rules) -> None:
+        self.chance = chance = Random(seed)
+        self.native = rules is NATIVE
+        self.rig = Rig(Options(rules, host_limit=100), chance)
+        count = chance.randint(1, 6)
+        pairs = {(chance.randint(1, d - 1), d) for d in range(2, count + 1)}
+        for _ in range(chance.randint(0, count)):
+            one, other = chance.randint(1, count), chance.randint(1, count)
+            if one < other:
+                pairs.add((one, other))
+        used = dict.fromkeys(range(1, count + 1), 0)
+        links = []
+        for one, other in sorted(pairs):
+            used[one] += 1
+            used[other] += 1
+            links.append(((one, used[one]), (other, used[other])))
+        self.ports = {dpid: n + HOST_PORTS for dpid, n in used.items()}
+        self.places = [(d, n + i) for d, n in used.items() for i in range(1, HOST_PORTS + 1)]
+        for dpid in self.ports:
+            self.rig.switch(dpid, self.ports[dpid])
+        for one, other in links:
+            self.rig.link(one, other)
+        self.links = [one for one, _ in links]
+        self.lost: set[tuple[int, int]] = set()
+        self.uuids = 0
+        self.text = 0
+        self.disturbed: list[str] = []
+
+    # ---- what is done --------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One random thing."""
+        ways = [self.create, self.add, self.modify, self.modify, self.drop, self.remove, self.send, self.send]
+        ways += [self.send, self.cut, self.restore, self.reconnect, self.expire]
+        self.chance.choice(ways)()
+
+    def endpoint(self, pool: int) -> Endpoint | None:
+        """An endpoint at a place that is free."""
+        taken = {(e.switch, e.port, e.vlan) for n in self.rig.networks for e in n.endpoints}
+        (dpid, port), vlan = self.chance.choice(self.places), self.chance.choice(TAGS)
+        if (str(dpid), str(port), vlan) in taken:
+            return None
+        self.uuids += 1
+        return Endpoint(uuid=str(self.uuids), switch=str(dpid), port=str(port), vlan=vlan, mac=self.macs(pool))
+
+    def macs(self, pool: int, besides: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """Declared hosts of a new endpoint: mostly none."""
+        if self.chance.random() < 0.8:
+            return ()
+        one = mac_text(self.host(pool))
+        network = next((n for n in self.rig.networks if n.uuid == str(pool)), None)
+        used = {m for e in network.endpoints for m in e.mac} if network else set()
+        return () if one in used | besides else (one,)
+
+    def host(self, pool: int) -> int:
+        """A host that may be in a network. Native networks need different ones."""
+        return mac(self.chance.randint(1, 6) + (pool * 16 if self.native else 0))
+
+    def create(self) -> None:
+        if len(self.rig.networks) >= 5:
+            return
+        self.uuids += 1
+        uuid = self.uuids
+        endpoints: dict[tuple[str, str, int | None], Endpoint] = {}
+        hosts: set[str] = set()
+        for _ in range(self.chance.randint(0, 5)):
+            new = self.endpoint(uuid)
+            if new is not None and not hosts & set(new.mac):
+                endpoints.setdefault((new.switch, new.port, new.vlan), new)
+                hosts |= set(new.mac)
+        self.change(None, VirtualNetwork(uuid=str(uuid), endpoints=tuple(endpoints.values())))
+
+    def pick(self) -> VirtualNetwork | None:
+        networks = self.rig.networks
+        return self.chance.choice(networks) if networks else None
+
+    def add(self) -> None:
+        network = self.pick()
+        new = network and self.endpoint(int(network.uuid))
+        if network and new:
+            self.change(network, network.changed(endpoints=(*network.endpoints, new)))
+
+    def modify(self) -> None:
+        network = self.pick()
+        if network is None or not network.endpoints:
+            return
+        old = self.chance.choice(network.endpoints)
+        new = self.endpoint(int(network.uuid))
+        if new is None:
+            return
+        if self.chance.random() < 0.4:
+            new = old.changed(mac=new.mac)
+        else:
+            new = new.changed(uuid=old.uuid, mac=old.mac)
+        self.change(
+            network, network.changed(endpoints=tuple(new if e is old else e for e in network.endpoints))
+        )
+
+    def drop(self) -> None:
+        network = self.pick()
+        if network and network.endpoints:
+            old = self.chance.choice(network.endpoints)
+            rest = tuple(e for e in network.endpoints if e is not old)
+            self.change(network, network.changed(endpoints=rest))
+
+    def remove(self) -> None:
+        network = self.pick()
+        if network and self.chance.random() < 0.5:
+            self.change(network, None)
+
+    def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
+        with_probes = not self.native
+        if with_probes:
+            self.watch()
+        self.rig.change(before, after)
+        if with_probes:
+            self.compare(f"changing {before} to {after}")
+
+    def send(self) -> None:
+        network = self.pick()
+        if network is None or not network.endpoints or self.chance.random() < 0.1:
+            dpid, port = self.chance.choice(self.places)
+            pool = 0xF000
+            vlan = self.chance.choice((*TAGS, 7, 0, 4095))
+        else:
+            end = self.chance.choice(network.endpoints)
+            dpid, port, vlan, pool = int(end.switch), int(end.port), end.vlan, int(network.uuid)
+        targets = [self.host(pool), self.host(pool), self.host(pool), BROADCAST, 0x3333_0000_0001, mac(0xFFFF)]
+        self.text += 1
+        source = self.chance.choice((self.host(pool),) * 12 + (0, BROADCAST))
+        # A first frame that a host sends to itself is forwarded before the controller knows the host.
+        target = self.chance.choice([t for t in targets if t != source])
+        sent = frame(target, source, b"%d" % self.text, vlan)
+        if self.chance.random() < 0.1:
+            sent = sent[: 16 if vlan else 12] + b"\x81\x00\x00\x05" + sent[16 if vlan else 12 :]
+        self.check(dpid, port, sent)
+
+    def check(self, dpid: int, port: int, sent: bytes) -> None:
+        """What comes out is what the oracle says, as far as there is a way."""
+        want = self.rig.expected(dpid, port, sent)
+        if not self.native:  # native floods do not take the links
+            reach = self.reach(dpid)
+            want = [out for out in want if out[0] in reach]
+        got = self.rig.inject(dpid, port, sent)
+        assert got == want, f"{sent[:20].hex()} at {dpid}/{port}: got {got}, wanted {want}"
+        assert not self.rig.errors
+
+    def reach(self, dpid: int) -> set[int]:
+        """The switches that there is a way to."""
+        found, todo = {dpid}, [dpid]
+        while todo:
+            here = todo.pop()
+            for (a, p), (b, q) in self.rig.fabric.links.items():
+                if a == here and b not in found and not {(a, p), (b, q)} & self.lost:
+                    found.add(b)
+                    todo.append(b)
+        return found
+
+    def cut(self) -> None:
+        up = [one for one in self.links if one not in self.lost]
+        if not up:
+            return
+        one = self.chance.choice(up)
+        self.lost.add(one)
+        if self.native and len(self.reach(1)) < len(self.ports):
+            self.lost.discard(one)
+            return
+        self.rig.cut(one)
+
+    def restore(self) -> None:
+        if self.lost:
+            one = self.chance.choice(sorted(self.lost))
+            self.lost.discard(one)
+            if not self.native:
+                self.watch()
+            self.rig.cut(one, up=True)
+            if not self.native:
+                self.compare(f"link {one} up")
+
+    def reconnect(self) -> None:
+        dpid = self.chance.choice(list(self.ports))
+        switch = self.rig.fabric.switches[dpid]
+        self.rig.disconnect(dpid)
+        roll = self.chance.random()
+        if roll < 0.3:
+            switch.wipe()
+        elif roll < 0.6:
+            self.damage(dpid)
+        elif not self.native:
+            self.watch()
+        self.rig.connect(dpid, self.ports[dpid])
+        if self.rig.between is not None and roll >= 0.6 and not self.native:
+            self.compare(f"switch {dpid} connects anew")
+        if not self.native:
+            self.rig.holds_what_it_should()
+
+    def damage(self, dpid: int) -> None:
+        """A switch lost some of what it held, and holds something else."""
+        switch = self.rig.fabric.switches[dpid]
+        for flow in list(switch.flows.values()):
+            roll = self.chance.random()
+            if roll < 0.2:
+                del switch.flows[flow.key]
+            elif roll < 0.3 and flow.cookie & 0xFFFF not in (Kind.PATH, Kind.QUIET):
+                switch.flows[flow.key] = Flow(flow.table, flow.priority, flow.match, (), flow.cookie)
+        for group in list(switch.groups):
+            if self.chance.random() < 0.3:
+                del switch.groups[group]
+        match = of.Match(in_port=self.ports[dpid], vlan_vid=0x1FFF)
+        surplus = Flow(0, 200, match, (), layout.cookie(77, Kind.ENDPOINT))
+        switch.flows[surplus.key] = surplus
+        switch.removed.clear()
+
+    def expire(self) -> None:
+        """A host was silent for long."""
+        flows = [
+            (s, f)
+            for s in self.rig.fabric.switches.values()
+            for f in s.flows.values()
+            if f.notify and f.cookie & 0xFFFF in (Kind.HOST, Kind.PATH)
+        ]
+        if not flows:
+            return
+        switch, flow = self.chance.choice(flows)
+        switch.expire(flow)
+        self.rig.settle()
+        if flow.cookie & 0xFFFF == Kind.HOST:
+            entry = self.rig.core.rulesdb.by_index[layout.cookie_network(flow.cookie)]
+            source = flow.match.value("eth_src").to_bytes(6)
+            learned = self.rig.known.of(entry.uuid).without_host(source)
+            self.rig.known = self.rig.known.with_learned(entry.uuid, learned)
+
+    # ---- nothing else is disturbed -------------------------------------------------------------
+
+    def watch(self) -> None:
+        """From now on, look at probes after every message."""
+        self.probes: list[tuple[int, int, bytes]] = []
+        for network in self.rig.networks:
+            ends = list(network.endpoints)
+            hosts = [h.mac for h in self.rig.core.locator.hosts(network.uuid)]
+            for end in self.chance.sample(ends, min(3, len(ends))):
+                for target in (BROADCAST, *self.chance.sample(hosts, min(2, len(hosts)))):
+                    sent = frame(target, mac(0xABCD), b"probe", end.vlan)
+                    self.probes.append((int(end.switch), int(end.port), sent))
+        self.before = [self.look(p) for p in self.probes]
+        self.during: list[list[list[Out]]] = [[] for _ in self.probes]
+
+        def between() -> None:
+            for probe, seen in zip(self.probes, self.during, strict=True):
+                seen.append(self.look(probe))
+
+        self.rig.between = between
+
+    def look(self, probe: tuple[int, int, bytes]) -> list[Out]:
+        return self.rig.fabric.probe(*probe)
+
+    def compare(self, what: str) -> None:
+        """Each output that a probe had before and has after it had all the time, once."""
+        self.rig.between = lambda: None
+        for probe, before, during in zip(self.probes, self.before, self.during, strict=True):
+            kept = [out for out in before if out in self.look(probe)]
+            for seen in during:
+                for out in kept:
+                    assert seen.count(out) == 1, (
+                        f"{what}: {probe[2][:18].hex()} at {probe[:2]} came out {seen.count(out)} times at {out}"
+                    )
+
+    def end(self) -> None:
+        """All networks go, and with them all but base and link rules, and all numbers."""
+        for network in self.rig.networks:
+            self.change(network, None)
+        core = self.rig.core
+        for dpid, switch in self.rig.fabric.switches.items():
+            assert not switch.groups, dpid
+            kinds = {f.cookie & 0xFFFF for f in switch.flows.values()}
+            assert kinds <= {Kind.BASE, Kind.LINK}, kinds
+        assert not core.installed.units("flood") + core.installed.units("host")
+        assert not core.installed.units("endpoint") + core.installed.units("tunnel")
+        assert not any(core.needs.by_egress.values())
+        assert not core.labels.tunnels()
+        labels = vars(core.labels)
+        assert not labels["_indexes"]
+        assert not labels["_outer"]
+        assert not labels["_numbers"]
+        assert not any(labels["_services"].values())
+        assert not any(labels["_inner"].values())
+        assert not core.reactive.routes
+        assert not core.rulesdb.places
+        assert not core.rulesdb.ports
+        assert not core.rulesdb.by_index
+        self.rig.holds_what_it_should()
+
+
+def live(seed: int, rules: Rules, steps: int) -> None:
+    world = World(seed, rules)
+    world.create()
+    for _ in range(steps):
+        world.step()
+    world.end()
+
+
+@laws
+@given(seeds)
+def test_tunnels_forward_as_the_oracle_says(seed: int) -> None:
+    live(seed, VLAN, 40)
+
+
+@laws
+@example(552)
+@given(seeds)
+def test_native_networks_forward_as_the_oracle_says(seed: int) -> None:
+    live(seed, NATIVE, 40)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bursts_of_native_frames_arrive_once_each(seed: int) -> None:
+    world = World(seed, NATIVE)
+    while not (world.rig.networks and len(world.rig.networks[0].endpoints) > 1):
+        world.create()
+        for network in world.rig.networks[:-1]:
+            world.change(network, None)
+    one, other = world.rig.networks[0].endpoints[:2]
+    source, target = mac(0x100), mac(0x101)
+    rig = world.rig
+    rig.check(int(other.switch), int(other.port), frame(BROADCAST, target, b"", other.vlan))
+    want: list[Out] = []
+    for n in range(10):
+        sent = frame(target, source, b"%d" % n, one.vlan)
+        want += rig.expected(int(one.switch), int(one.port), sent)
+        rig.out += rig.fabric.inject(int(one.switch), int(one.port), sent)
+        if n % 3 == 0:
+            rig.hear()
+        rig.pump(world.chance.randint(0, 3))
+    rig.settle()
+    assert sorted(rig.out) == sorted(want)

@@ -1,0 +1,105 @@
+"""What README.md shows works: the tutorial's commands, the Python example, the links."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+_BLOCK = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_MARK = "--- command"
+
+# A machine that is not touched: own interfaces, processes and directories that Open vSwitch writes into.
+_BEFORE = """
+set -e
+mount -t tmpfs none /run
+for directory in /etc/openvswitch /var/log/openvswitch /tmp; do
+    mkdir -p $directory
+    mount -t tmpfs none $directory
+done
+ip link set lo up
+/usr/share/openvswitch/scripts/ovs-ctl --system-id=random start > /tmp/ovs.log 2>&1 || { cat /tmp/ovs.log; exit 1; }
+set +e
+"""
+
+
+class Command(NamedTuple):
+    """A command of the tutorial and the output shown below it, where … stands for anything."""
+
+    text: str
+    output: str
+
+
+def _commands(markdown: str) -> Iterator[Command]:
+    for skipped, block in _BLOCK.findall(markdown):
+        if skipped:
+            continue
+        for chunk in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            lines = chunk.splitlines()
+            end = next((i for i, line in enumerate(lines[1:], 1) if not line.startswith("> ")), len(lines))
+            command = [lines[0], *(line.removeprefix("> ") for line in lines[1:end])]
+            yield Command("\n".join(command), "\n".join(lines[end:]))
+
+
+def _matches(shown: str, output: str) -> bool:
+    parts = [re.sub(r"\\?\s+", r"\\s+", re.escape(part.strip())) for part in shown.split("…")]
+    return re.fullmatch(r"\s*" + r".*?".join(parts) + r"\s*", output, re.DOTALL) is not None
+
+
+@pytest.mark.root
+def test_the_tutorial_works_as_it_is_written(tmp_path: Path) -> None:
+    commands = list(_commands(README))
+    script = _BEFORE + "".join(f"{c.text}\necho '{_MARK}' $?\n" for c in commands)
+    file = tmp_path / "tutorial.sh"
+    file.write_text(script)
+    isolated = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OVS_", "LIBNETVIRT_"))}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        [*isolated, "bash"], stdin=file.open(), env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    *outputs, rest = re.split(rf"^{_MARK} (\d+)\n", done.stdout, flags=re.MULTILINE)
+    assert len(outputs) == 2 * len(commands), done.stdout
+    assert not rest
+    for command, output, status in zip(commands, outputs[::2], outputs[1::2], strict=True):
+        if command.output:
+            assert _matches(command.output, output), (
+                f"$ {command.text}\n{output}\ninstead of\n{command.output}"
+            )
+        else:
+            assert status == "0", f"$ {command.text}\n{output}\nexit status {status}"
+
+
+def test_the_python_example_works(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "active"
+    assert "1 to 2 by ['1', '2', '3']" in printed
+
+
+def test_the_documentation_has_no_dead_links_and_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "check.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("shown, output, matches", [
+    ("a\n…", "a\nb\n", True),
+    ("…1 received…", "x\ny, 1 received, z\n", True),
+    ("…1 received…", "x\ny, 0 received, z\n", False),
+    ("a  b", "a b\n", True),
+    ("a", "a b\n", False),
+])  # fmt: skip
+def test_output_is_compared_except_for_dots(shown: str, output: str, matches: bool) -> None:
+    assert _matches(shown, output) is matches
