@@ -30,8 +30,8 @@ def capabilities() -> str:
     lines = [
         "# What each driver offers",
         "",
-        "Written by `make docs` from the drivers themselves; `netvirt drivers` shows the same for the drivers",
-        "installed on your machine.",
+        "Written by `make docs` from the drivers themselves; `netvirt drivers` shows the same for those",
+        "that are installed on your machine.",
         "",
         f"| feature | meaning | {' | '.join(offers)} |",
         f"|---|---|{'---|' * len(offers)}",

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from demo.screen import Screen
 from demo.simulated import SimulatedStage
 from demo.stage import Reach
 from demo.story import Story
-from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -156,9 +156,12 @@ class Bench:
 
         for frame in sent:
             outcome = forward(networks, self.knowledge, place.switch, place.port, frame)
+            teaches = outcome.knowledge != self.knowledge
+            if teaches:  # what was sent before must be through before, or it may profit
+                flush()
             expected.update(_arrivals(outcome))
             batch.append(frame)
-            if outcome.knowledge != self.knowledge:
+            if teaches:
                 self.knowledge = outcome.knowledge
                 flush()
                 self.await_known(networks)

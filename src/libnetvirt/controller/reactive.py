@@ -96,13 +96,29 @@ class Reactive:
                 self.drop(route)
 
     def drop(self, route: Route) -> None:
-        """Remove a pair's rules, the first switch's first."""
+        """Remove a pair's rules: the first switch's, and when that is confirmed the others."""
         self.routes.pop(route.key, None)
         route.failed = True
-        dpid, flow = route.first
-        self._wire.send(dpid, deleting(flow))
-        for dpid, flow in reversed(route.further or ()):
-            self._wire.send(dpid, deleting(flow))
+        first, flow = route.first
+        self._wire.send(first, deleting(flow))
+        further = route.further
+        if not further:
+            return
+
+        def gone(_: bool) -> None:
+            kept = self._in_use(route.key)
+            for dpid, flow in reversed(further):
+                if (dpid, flow.key) not in kept:
+                    self._wire.send(dpid, deleting(flow))
+
+        self._wire.confirm(first, gone)
+
+    def _in_use(self, key: Key) -> set[tuple[int, object]]:
+        """The rules behind the first switch of the route that a pair has now, if any."""
+        network, _, source, mac = key
+        host = self._locator.find(network, source)
+        route = self.routes.get((network, host.endpoint, source, mac)) if host is not None else None
+        return {(dpid, flow.key) for dpid, flow in (route.further or ())} if route is not None else set()
 
     def drop_where(self, unwanted: Callable[[Route], bool]) -> list[Route]:
         """Remove the rules of all pairs for which ``unwanted`` is true."""

@@ -197,6 +197,8 @@ class Fabric:
         self.links: dict[Place, Place] = {}
         #: packet-ins, with their switch
         self.up: list[tuple[int, of.PacketIn]] = []
+        #: packet-ins that the last probe would have made
+        self.raised = 0
         self._hops = 0
 
     def link(self, one: Place, other: Place) -> None:
@@ -219,6 +221,7 @@ class Fabric:
         out = self.inject(dpid, port, frame)
         for switch in self.switches.values():
             switch.strict = True
+        self.raised = len(self.up) - len(before)
         self.up = before
         return out
 

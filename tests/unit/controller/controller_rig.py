@@ -126,6 +126,8 @@ class Rig:
         state = 0 if up else of.PortState.LINK_DOWN
         desc = of.PortDesc(port, name=f"s{dpid}-eth{port}", state=state)
         self.core.port_status(dpid, of.PortStatus(of.PortStatusReason.MODIFY, desc), self.now)
+        while self.core.ports_down:
+            self.intake.port_down(*self.core.ports_down.pop())
 
     def cut(self, one: tuple[int, int], up: bool = False) -> None:
         """A link goes down, or up."""
@@ -140,16 +142,20 @@ class Rig:
         self.intake.tick(self.now)
         self.settle()
 
+    def _connected(self, dpid: int) -> bool:
+        view = self.core.switches.get(dpid)
+        return view is not None and view.connected
+
     # ---- the wire ------------------------------------------------------------------------------
 
     def send(self, dpid: int, message: of.Message) -> None:
-        if self.core.switches[dpid].connected:
+        if self._connected(dpid):
             self.queues.setdefault(dpid, deque()).append(message)
         if self.chance is None:
             self.pump()
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
-        if self.core.switches[dpid].connected:
+        if self._connected(dpid):
             self.queues.setdefault(dpid, deque()).append(done)
         else:
             self.queues.setdefault(0, deque()).append(lambda _: done(False))
@@ -178,11 +184,11 @@ class Rig:
         """The controller takes what the switches sent it."""
         up, self.fabric.up = self.fabric.up, []
         for dpid, message in up:
-            if self.core.switches[dpid].connected:
+            if self._connected(dpid):
                 self.intake.packet_in(dpid, message, self.now)
         for dpid, switch in self.fabric.switches.items():
             gone, switch.removed = switch.removed, []
-            if self.core.switches[dpid].connected:
+            if self._connected(dpid):
                 for one in gone:
                     self.intake.flow_removed(dpid, one)
 
@@ -217,7 +223,7 @@ class Rig:
             if self.chance:
                 self.chance.shuffle(switches)
             for dpid in switches:
-                if not self.core.switches.get(dpid, SwitchView(dpid)).connected:
+                if not self._connected(dpid):
                     continue
                 for message in one[dpid]:
                     self.fabric.switches[dpid].take(message)

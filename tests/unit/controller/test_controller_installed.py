@@ -1,0 +1,152 @@
+"""Installed rules: differences, plans, and the comparison with what a switch holds."""
+
+from __future__ import annotations
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.entries import Flow, Group, Order, Placed, adding, deleting, modifying
+from libnetvirt.controller.installed import Differences, Dump, Installed, Plan
+from libnetvirt.controller.layout import Kind
+
+RECEIVE, SEND, ADMIT = Order
+
+
+def _flow(number: int, *then: of.Instruction, index: int = 1, kind: Kind = Kind.HOST) -> Flow:
+    return Flow(4, 20, of.Match(in_port=number), then, layout.cookie(index, kind))
+
+
+def _group(number: int, port: int = 1) -> Group:
+    bucket = of.Bucket(actions=(of.Output(port),))
+    return Group(layout.tunnel_group(number), of.GroupType.INDIRECT, (bucket,))
+
+
+def _stats(flow: Flow) -> of.FlowStatsEntry:
+    return of.FlowStatsEntry(
+        flow.table, priority=flow.priority, cookie=flow.cookie, match=flow.match, instructions=flow.instructions
+    )
+
+
+def _told(plan: Plan) -> list[dict[int, list[of.Message]]]:
+    return plan.rounds
+
+
+OUT = of.ApplyActions((of.Output(1),))
+ELSEWHERE = of.ApplyActions((of.Output(2),))
+
+
+def test_replacing_a_unit_notes_what_comes_changes_and_goes() -> None:
+    installed = Installed()
+    installed.replace("u", [Placed(1, SEND, _flow(1)), Placed(2, SEND, _flow(2))], Differences())
+    into = Differences()
+    installed.replace("u", [Placed(1, SEND, _flow(1, OUT)), Placed(3, ADMIT, _flow(3))], into)
+    assert into.change == {(SEND, 1): [(_flow(1), _flow(1, OUT))]}
+    assert into.put == {(ADMIT, 3): [_flow(3)]}
+    assert into.remove == {2: [_flow(2)]}
+    assert installed.count() == 2
+    assert not installed.on(2)
+    again = Differences()
+    installed.replace("u", [Placed(1, SEND, _flow(1, OUT)), Placed(3, ADMIT, _flow(3))], again)
+    assert again.plan().rounds == []
+
+
+def test_rounds_come_in_order_and_each_switch_gets_groups_before_the_flows_that_use_them() -> None:
+    into, installed = Differences(), Installed()
+    entries = [
+        Placed(1, ADMIT, _flow(1)),
+        Placed(1, SEND, _flow(2)),
+        Placed(1, SEND, _group(1)),
+        Placed(2, RECEIVE, _flow(3)),
+    ]
+    installed.replace("u", entries, into)
+    plan = into.plan()
+    assert [list(r) for r in _told(plan)] == [[2], [1], [1]]
+    assert plan.rounds[1][1] == [adding(_group(1)), adding(_flow(2))]
+    assert plan.switches == {1, 2}
+    gone = Differences()
+    installed.replace("u", (), gone)
+    assert gone.plan().rounds == [{1: [deleting(_flow(1)), deleting(_flow(2)), deleting(_group(1))], 2: [deleting(_flow(3))]}]
+    assert gone.plan().merged() == gone.plan()
+    whole = into.plan().merged()
+    assert whole.rounds[0][1] == [adding(_group(1)), adding(_flow(2)), adding(_flow(1))]
+    assert Plan([]).merged().rounds == []
+
+
+def test_what_another_unit_takes_over_is_not_removed() -> None:
+    for first, second in (("old", "new"), ("new", "old")):
+        installed = Installed()
+        installed.replace("old", [Placed(1, SEND, _flow(1))], Differences())
+        into = Differences()
+        for unit in (first, second):
+            installed.replace(unit, [Placed(1, SEND, _flow(1, OUT))] if unit == "new" else (), into)
+        installed.settle(into)
+        assert into.remove == {}
+        assert installed.on(1)[_flow(1).key].entry == _flow(1, OUT)
+
+
+def test_a_changed_flow_keeps_its_counters_where_it_can() -> None:
+    same = modifying(_flow(1), _flow(1, OUT))
+    assert isinstance(same, of.FlowMod)
+    assert same.command == of.FlowModCommand.MODIFY_STRICT
+    other = modifying(_flow(1), _flow(1, OUT, index=2))
+    assert isinstance(other, of.FlowMod)
+    assert other.command == of.FlowModCommand.ADD
+
+
+def test_a_network_that_goes_is_one_masked_delete_a_switch() -> None:
+    installed = Installed()
+    entries = [Placed(d, SEND, _flow(n, index=7)) for d in (1, 2) for n in range(50)]
+    entries += [Placed(1, SEND, _flow(99, index=8)), Placed(1, SEND, _group(3))]
+    installed.replace("u", entries, Differences())
+    into = Differences()
+    installed.replace("u", (), into)
+    (only,) = into.plan([7]).rounds
+    (masked,) = only[2]
+    assert isinstance(masked, of.FlowMod)
+    assert masked.cookie_mask == layout.COOKIE_NETWORK_MASK
+    assert masked.cookie == layout.cookie(7, Kind.BASE) & layout.COOKIE_NETWORK_MASK
+    assert only[1] == [masked, deleting(_flow(99, index=8)), deleting(_group(3))]
+
+
+def test_mending_puts_what_is_missing_changes_what_is_wrong_and_removes_what_is_too_much() -> None:
+    installed = Installed()
+    right, missing, wrong = _flow(1), _flow(2), _flow(3, OUT)
+    entries = [Placed(1, RECEIVE, right), Placed(1, ADMIT, missing), Placed(1, SEND, wrong), Placed(1, SEND, _group(1))]
+    installed.replace("u", entries, Differences())
+    surplus = _flow(4)
+    foreign = Flow(0, 1, of.Match(), (), 0x1234)
+    dump = Dump(
+        [_stats(right), _stats(_flow(3, ELSEWHERE)), _stats(surplus), _stats(foreign)],
+        [
+            of.GroupDesc(of.GroupType.INDIRECT, _group(1, 9).group_id, _group(1, 9).buckets),
+            of.GroupDesc(of.GroupType.ALL, 5, ()),
+        ],
+        [of.MeterConfig(1, 77)],
+    )
+    into = installed.mend(1, dump)
+    assert into.put == {(ADMIT, 1): [missing]}
+    assert into.change == {(SEND, 1): [(_flow(3, ELSEWHERE), wrong), (_group(1, 9), _group(1))]}
+    assert into.remove == {1: [surplus]}
+
+
+def test_a_switch_that_holds_what_it_should_is_left_alone() -> None:
+    installed = Installed()
+    installed.replace("u", [Placed(1, SEND, _flow(1, OUT)), Placed(1, SEND, _group(1))], Differences())
+    groups = [of.GroupDesc(of.GroupType.INDIRECT, _group(1).group_id, _group(1).buckets)]
+    assert installed.mend(1, Dump([_stats(_flow(1, OUT))], groups)).plan().rounds == []
+    assert installed.mend(2, Dump()).plan().rounds == []
+
+
+def test_rules_that_go_by_themselves_are_not_compared() -> None:
+    dump = Dump([_stats(_flow(1, kind=Kind.QUIET)), _stats(_flow(2, kind=Kind.PATH))])
+    assert Installed().mend(1, dump).plan().rounds == []
+
+
+def test_numbers_of_groups_and_cookies_are_read_back() -> None:
+    assert layout.flood_group_network(layout.flood_group(layout.MAX_NETWORKS, 255)) == layout.MAX_NETWORKS
+    assert layout.flood_group_network(layout.tunnel_group(1)) == 0
+    value = layout.cookie(layout.MAX_NETWORKS, Kind.QUIET)
+    assert layout.cookie_network(value) == layout.MAX_NETWORKS
+    assert layout.is_ours(value)
+    assert not layout.is_ours(0)
+    assert layout.entered(5, 4094) & layout.METADATA_TAG == layout.tag_code(4094)
+    assert layout.tunnelled(5) & layout.METADATA_SIDE != layout.entered(5, None) & layout.METADATA_SIDE
