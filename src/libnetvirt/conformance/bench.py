@@ -153,6 +153,8 @@ class Bench:
                 self.harness.send(place, batch[:BURST])
                 del batch[:BURST]
                 arrived.extend(self._collect(sum(expected.values()) - len(arrived)))
+            if len(arrived) < sum(expected.values()):
+                _compare(expected, Counter(arrived), place, sent)
 
         for frame in sent:
             outcome = forward(networks, self.knowledge, place.switch, place.port, frame)

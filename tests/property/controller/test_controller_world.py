@@ -77,7 +77,9 @@ class World:
         if (str(dpid), str(port), vlan) in taken:
             return None
         self.uuids += 1
-        return Endpoint(uuid=str(self.uuids), switch=str(dpid), port=str(port), vlan=vlan, mac=self.macs(pool))
+        return Endpoint(
+            uuid=str(self.uuids), switch=str(dpid), port=str(port), vlan=vlan, mac=self.macs(pool)
+        )
 
     def macs(self, pool: int, besides: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """Declared hosts of a new endpoint: mostly none."""
@@ -158,7 +160,14 @@ class World:
         else:
             end = self.chance.choice(network.endpoints)
             dpid, port, vlan, pool = int(end.switch), int(end.port), end.vlan, int(network.uuid)
-        targets = [self.host(pool), self.host(pool), self.host(pool), BROADCAST, 0x3333_0000_0001, mac(0xFFFF)]
+        targets = [
+            self.host(pool),
+            self.host(pool),
+            self.host(pool),
+            BROADCAST,
+            0x3333_0000_0001,
+            mac(0xFFFF),
+        ]
         self.text += 1
         source = self.chance.choice((self.host(pool),) * 12 + (0, BROADCAST))
         # A first frame that a host sends to itself is forwarded before the controller knows the host.
@@ -297,8 +306,9 @@ class World:
             kept = [out for out in before if out in self.look(probe)]
             for seen, up in during:
                 for out in kept:
-                    assert (up and not seen) or seen.count(out) == 1, (
-                        f"{what}: {probe[2][:18].hex()} at {probe[:2]} came out {seen.count(out)} times at {out}"
+                    times = seen.count(out)
+                    assert times == 1 or (up and not seen), (
+                        f"{what}: {probe[2][:18].hex()} at {probe[:2]} came out {times} times at {out}"
                     )
 
     def end(self) -> None:

@@ -151,9 +151,7 @@ class Switch:
                 raise Refused("TABLE_FULL")
             cookie, idle, hard = m.cookie, m.idle_timeout, m.hard_timeout
             notify = bool(m.flags & of.FlowModFlags.SEND_FLOW_REM)
-        self.flows[key] = Flow(
-            m.table_id, m.priority, m.match, m.instructions, cookie, idle, hard, notify
-        )
+        self.flows[key] = Flow(m.table_id, m.priority, m.match, m.instructions, cookie, idle, hard, notify)
 
     def _group_mod(self, m: of.GroupMod) -> None:
         if m.command == of.GroupModCommand.DELETE:
@@ -236,8 +234,8 @@ class Fabric:
     def _enter(self, dpid: int, port: int, frame: bytes, out: list[Out]) -> None:
         self._hops += 1
         assert self._hops < HOP_LIMIT, "the frame goes round for ever"
-        switch = self.switches[dpid]
-        if port in switch.down or len(frame) < 14:
+        switch = self.switches.get(dpid)
+        if switch is None or port in switch.down or len(frame) < 14:
             return
         now = _Frame(switch, port, frame, 0, 0, 0)
         table: int | None = 0
@@ -323,5 +321,3 @@ class _Frame:
 
     def copy(self) -> _Frame:
         return _Frame(self.switch, self.in_port, self.frame, self.metadata, self.table, self.cookie)
-
-

@@ -50,8 +50,8 @@ def test_frames_from_two_ends_that_do_not_see_each_other_are_no_link() -> None:
         lambda f: f[:40],
         lambda f: f[:-3],
         lambda f: f[:14],
-        lambda f: b"",
-        lambda f: Discovery(b"another", 2.0).frame(*A, 0, 100.0),
+        lambda f: f[:0],
+        lambda f: Discovery(b"another", 2.0).frame(*A, 0, 100.0) + f[:0],
     ],
     ids=["signature", "cut short", "cut in the signature", "empty", "nothing", "another controller"],
 )

@@ -22,7 +22,11 @@ def _group(number: int, port: int = 1) -> Group:
 
 def _stats(flow: Flow) -> of.FlowStatsEntry:
     return of.FlowStatsEntry(
-        flow.table, priority=flow.priority, cookie=flow.cookie, match=flow.match, instructions=flow.instructions
+        flow.table,
+        priority=flow.priority,
+        cookie=flow.cookie,
+        match=flow.match,
+        instructions=flow.instructions,
     )
 
 
@@ -64,7 +68,9 @@ def test_rounds_come_in_order_and_each_switch_gets_groups_before_the_flows_that_
     assert plan.switches == {1, 2}
     gone = Differences()
     installed.replace("u", (), gone)
-    assert gone.plan().rounds == [{1: [deleting(_flow(1)), deleting(_flow(2)), deleting(_group(1))], 2: [deleting(_flow(3))]}]
+    assert gone.plan().rounds == [
+        {1: [deleting(_flow(1)), deleting(_flow(2)), deleting(_group(1))], 2: [deleting(_flow(3))]}
+    ]
     assert gone.plan().merged() == gone.plan()
     whole = into.plan().merged()
     assert whole.rounds[0][1] == [adding(_group(1)), adding(_flow(2)), adding(_flow(1))]
@@ -110,7 +116,12 @@ def test_a_network_that_goes_is_one_masked_delete_a_switch() -> None:
 def test_mending_puts_what_is_missing_changes_what_is_wrong_and_removes_what_is_too_much() -> None:
     installed = Installed()
     right, missing, wrong = _flow(1), _flow(2), _flow(3, OUT)
-    entries = [Placed(1, RECEIVE, right), Placed(1, ADMIT, missing), Placed(1, SEND, wrong), Placed(1, SEND, _group(1))]
+    entries = [
+        Placed(1, RECEIVE, right),
+        Placed(1, ADMIT, missing),
+        Placed(1, SEND, wrong),
+        Placed(1, SEND, _group(1)),
+    ]
     installed.replace("u", entries, Differences())
     surplus = _flow(4)
     foreign = Flow(0, 1, of.Match(), (), 0x1234)

@@ -89,7 +89,9 @@ def test_the_removal_of_a_rule_that_a_host_has_moved_away_from_does_not_forget_i
     rig.check(2, 3, frame(BROADCAST, mac(1)))
     index = rig.core.rulesdb.networks["1"].index
     match = of.Match(in_port=3, metadata=layout.entered(index, None), eth_src=mac(1))
-    rig.intake.flow_removed(1, of.FlowRemoved(layout.cookie(index, Kind.HOST), 100, 0, Table.SOURCE, match=match))
+    rig.intake.flow_removed(
+        1, of.FlowRemoved(layout.cookie(index, Kind.HOST), 100, 0, Table.SOURCE, match=match)
+    )
     assert rig.core.locator.find("1", mac(1)) is not None
 
 

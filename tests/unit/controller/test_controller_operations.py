@@ -6,7 +6,20 @@ import copy
 from typing import Any
 
 import pytest
-from controller_rig import BROADCAST, NATIVE, VLAN, Rig, counted, endpoint, frame, line, mac, network, places, ring
+from controller_rig import (
+    BROADCAST,
+    NATIVE,
+    VLAN,
+    Rig,
+    counted,
+    endpoint,
+    frame,
+    line,
+    mac,
+    network,
+    places,
+    ring,
+)
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -228,7 +241,9 @@ def test_a_plan_receives_then_sends_then_admits_then_removes() -> None:
 # ---- and back --------------------------------------------------------------------------------------
 
 SMALL = network(1, endpoint(11, 1, 3), endpoint(12, 1, 4))
-LARGE = network(1, endpoint(11, 1, 3, None, 7), endpoint(12, 2, 4), endpoint(13, 3, 3, 20), endpoint(14, 3, 3))
+LARGE = network(
+    1, endpoint(11, 1, 3, None, 7), endpoint(12, 2, 4), endpoint(13, 3, 3, 20), endpoint(14, 3, 3)
+)
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, LARGE), (SMALL, LARGE)])
@@ -286,7 +301,9 @@ def test_without_labels_an_operation_fails_and_leaves_no_trace(what: str, before
         rig.core.begin(before, LARGE)
     assert _state(rig.core) == was
     facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
-    assert not {k for k in facts if k[0] == "tunnel"} - {("tunnel", str(d)) for d in rig.core.labels.tunnels()}
+    assert not {k for k in facts if k[0] == "tunnel"} - {
+        ("tunnel", str(d)) for d in rig.core.labels.tunnels()
+    }
 
 
 def test_tunnels_are_there_as_long_as_a_network_needs_them() -> None:
@@ -311,7 +328,9 @@ def test_tunnels_are_shared_and_go_with_their_last_network() -> None:
     for one in networks:
         rig.change(None, one)
     assert sorted(rig.core.labels.tunnels()) == [1, 2]
-    tunnel = {(u, p.dpid, p.entry) for u in rig.core.installed.units("tunnel") for p in rig.core.installed.unit(u)}
+    tunnel = {
+        (u, p.dpid, p.entry) for u in rig.core.installed.units("tunnel") for p in rig.core.installed.unit(u)
+    }
     rig.change(networks[0], None)
     assert tunnel == {
         (u, p.dpid, p.entry) for u in rig.core.installed.units("tunnel") for p in rig.core.installed.unit(u)
@@ -337,5 +356,7 @@ def test_another_encapsulation_is_put_in_place_of_the_old_one() -> None:
     rig.known = rig.known.changed(new, None)
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(mac(1), mac(2)))
-    assert not [f for s in rig.fabric.switches.values() for f in s.flows.values() if f.cookie & 0xFFFF == Kind.PATH]
+    assert not [
+        f for s in rig.fabric.switches.values() for f in s.flows.values() if f.cookie & 0xFFFF == Kind.PATH
+    ]
     rig.holds_what_it_should()

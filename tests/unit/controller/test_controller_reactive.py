@@ -55,7 +55,10 @@ class Watched(Rig):
 
 def _paths(rig: Rig) -> list[tuple[int, int]]:
     return sorted(
-        (d, f.table) for d, s in rig.fabric.switches.items() for f in s.flows.values() if f.cookie & 0xFFFF == Kind.PATH
+        (d, f.table)
+        for d, s in rig.fabric.switches.items()
+        for f in s.flows.values()
+        if f.cookie & 0xFFFF == Kind.PATH
     )
 
 
@@ -113,7 +116,12 @@ def test_the_first_rule_expires_first_and_takes_the_others_along() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()
-    flows = {d: f for d, s in rig.fabric.switches.items() for f in s.flows.values() if f.cookie & 0xFFFF == Kind.PATH}
+    flows = {
+        d: f
+        for d, s in rig.fabric.switches.items()
+        for f in s.flows.values()
+        if f.cookie & 0xFFFF == Kind.PATH
+    }
     assert (flows[1].idle, flows[1].hard, flows[1].notify) == (60, 0, True)
     assert {(flows[d].idle, flows[d].notify) for d in (2, 3)} == {(60 + GRACE, False)}
     rig.fabric.switches[1].expire(flows[1])

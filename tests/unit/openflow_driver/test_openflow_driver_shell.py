@@ -1,0 +1,277 @@
+"""The shell over switches in memory: operations that fail in the middle leave no trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from controller_fabric import Fabric
+from controller_rig import VLAN, endpoint, network
+from openflow_driver_switch import WIRES, Wire
+
+from libnetvirt.controller.core import Options
+from libnetvirt.driver import Change
+from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
+from libnetvirt.model import VirtualNetwork
+from libnetvirt.store import Batch
+from libnetvirt.store.sqlite import MEMORY, SqliteStore
+
+ONE = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3))
+MORE = ONE.changed(endpoints=(*ONE.endpoints, endpoint(13, 2, 4, 20)))
+
+
+class FullDisk(SqliteStore):
+    """A store that fails when it is told to."""
+
+    fails = False
+
+    def commit(self, batch: Batch) -> None:
+        if self.fails:
+            raise StateUnusable("the disk is full")
+        super().commit(batch)
+
+
+class Lab:
+    """A shell and two linked switches."""
+
+    def __init__(self) -> None:
+        self.store = FullDisk(MEMORY)
+        self.shell = Shell(Options(VLAN), self.store, b"s" * 32, 0.2)
+        self.fabric = Fabric()
+        self.fabric.link((1, 2), (2, 1))
+        self.wires: dict[int, Wire] = {}
+        WIRES.clear()
+
+    async def start(self) -> None:
+        await self.shell.start([])
+        for dpid in (1, 2):
+            await self.connect(dpid)
+
+    async def connect(self, dpid: int) -> None:
+        self.wires[dpid] = wire = Wire(self.shell, self.fabric, dpid)
+        WIRES.setdefault(id(self.fabric), {})[dpid] = [wire]
+        await self.rest()
+        await self.idle()
+
+    async def idle(self) -> None:
+        """Until no work is under way."""
+        while self.shell._settling or self.shell._lock.locked():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    async def rest(self) -> None:
+        for _ in range(300):
+            await asyncio.sleep(0)
+
+    async def apply(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
+        await self.shell.apply(Change(before, after), lambda _: None)
+
+    def held(self) -> Any:
+        return {d: (dict(s.flows), dict(s.groups)) for d, s in self.fabric.switches.items()}
+
+    def descriptions(self) -> list[VirtualNetwork]:
+        return [e.description for e in self.shell.core.rulesdb.ordered()]
+
+    def agrees(self) -> None:
+        """Switches, controller and store say the same."""
+        for dpid, switch in self.fabric.switches.items():
+            want = {k: p.entry for k, p in self.shell.core.installed.on(dpid).items()}
+            assert {e.key: e for e in switch.dump().entries()} == want, dpid
+        assert self.store.load().networks == self.descriptions()
+        assert not self.shell._lock.locked()
+        assert self.shell.intake.busy == frozenset()
+
+
+def _run(story: Callable[[Lab], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        lab = Lab()
+        await lab.start()
+        try:
+            await story(lab)
+        finally:
+            await lab.shell.close()
+            await lab.rest()
+
+    asyncio.run(whole())
+
+
+def test_switches_are_taken_up_and_links_are_found() -> None:
+    async def story(lab: Lab) -> None:
+        assert {d for d, s in lab.shell.core.switches.items() if s.connected} == {1, 2}
+        assert len(lab.shell.core.paths.edges) == 2
+        lab.agrees()
+
+    _run(story)
+
+
+def test_an_operation_is_one_change_in_each_switch() -> None:
+    async def story(lab: Lab) -> None:
+        before = {d: w.changes for d, w in lab.wires.items()}
+        await lab.apply(None, ONE)
+        assert {d: w.changes - before[d] for d, w in lab.wires.items()} == {1: 1, 2: 1}
+        lab.agrees()
+        await lab.apply(ONE, MORE)
+        lab.agrees()
+        await lab.apply(MORE, None)
+        lab.agrees()
+        assert not any(s.groups for s in lab.fabric.switches.values())
+
+    _run(story)
+
+
+CHANGES = pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, ONE), (ONE, MORE), (MORE, ONE), (ONE, None)],
+    ids=["create", "add", "drop", "remove"],
+)
+
+
+@CHANGES
+def test_an_operation_that_a_switch_refuses_leaves_no_trace(before: Any, after: Any) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        lab.wires[2].refuses = True
+        with pytest.raises(RuleRefused):
+            await lab.apply(before, after)
+        lab.wires[2].refuses = False
+        await lab.connect(2)  # it was let go if it refused to be mended, too
+        assert lab.descriptions() == networks
+        assert lab.held() == held
+        lab.agrees()
+        await lab.apply(before, after)
+        lab.agrees()
+
+    _run(story)
+
+
+@CHANGES
+def test_an_operation_that_cannot_be_stored_leaves_no_trace(before: Any, after: Any) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        lab.store.fails = True
+        with pytest.raises(StateUnusable):
+            await lab.apply(before, after)
+        lab.store.fails = False
+        assert lab.descriptions() == networks
+        assert lab.held() == held
+        lab.agrees()
+        await lab.apply(before, after)
+        lab.agrees()
+
+    _run(story)
+
+
+@CHANGES
+@pytest.mark.parametrize("way", ["silent", "breaks"])
+def test_a_switch_that_fails_in_the_middle_is_mended_when_it_is_back(
+    before: Any, after: Any, way: str
+) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        setattr(lab.wires[2], way, True)
+        with pytest.raises(SwitchTimeout):
+            await lab.apply(before, after)
+        await lab.rest()
+        assert not lab.shell.core.switches[2].connected
+        assert lab.descriptions() == networks
+        await lab.connect(2)
+        assert lab.held() == held
+        lab.agrees()
+
+    _run(story)
+
+
+def test_of_two_changes_from_one_state_the_second_is_stale() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, ONE)
+        done = await asyncio.gather(lab.apply(ONE, MORE), lab.apply(ONE, None), return_exceptions=True)
+        assert done[0] is None
+        assert isinstance(done[1], StaleChange)
+        lab.agrees()
+
+    _run(story)
+
+
+def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
+    async def story(lab: Lab) -> None:
+        for turns in range(0, 40, 4):
+            task = asyncio.create_task(lab.apply(None, ONE))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            async with lab.shell._lock:
+                pass
+            await lab.rest()
+            await lab.idle()
+            lab.agrees()
+            if lab.descriptions():
+                await lab.apply(ONE, None)
+
+    _run(story)
+
+
+def test_a_connection_that_ends_while_it_waits_its_turn_is_not_taken_up() -> None:
+    async def story(lab: Lab) -> None:
+        async with lab.shell._lock:
+            wire = Wire(lab.shell, lab.fabric, 9)
+            await lab.rest()
+            wire.abort()
+            await lab.rest()
+        await lab.rest()
+        assert 9 not in lab.shell.core.switches
+        await lab.apply(None, ONE)
+        lab.agrees()
+
+    _run(story)
+
+
+def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, ONE)
+        held = lab.held()
+        old = lab.wires[1]
+        await lab.connect(1)
+        assert old.session.closed
+        assert lab.shell.core.switches[1].connected
+        assert lab.held() == held
+        await lab.apply(ONE, MORE)
+        lab.agrees()
+
+    _run(story)
+
+
+def test_paths_move_although_nothing_can_be_stored() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, ONE)
+        lab.store.fails = True
+        lab.shell.core.discovery.lose_port(1, 2)
+        lab.shell.core.topology_changed = True
+        lab.shell._settle()
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        lab.store.fails = False
+        assert not lab.shell.core.paths.edges
+        lab.agrees()
+
+    _run(story)
+
+
+def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
+    async def story(lab: Lab) -> None:
+        def veto(_: Change) -> None:
+            raise StaleChange("no")
+
+        with pytest.raises(NetvirtError):
+            await lab.shell.apply(Change(None, ONE), veto)
+        lab.agrees()
+
+    _run(story)
