@@ -177,7 +177,7 @@ class Connection:
         Raises Unsupported, Conflict, SubstrateError; then nothing is left behind.
         """
         if change.after is not None:
-            self.driver.capabilities.check(change.after)
+            self.driver.capabilities.check(change.after, change.touched)
         if change.pending:
             self.driver.capabilities.require("pending", "pending=True")
         self.driver.validate(change)
@@ -262,7 +262,7 @@ class Network:
                 raise AlreadyExists(
                     f"network {now.name} has an endpoint {added.uuid} already: modify it instead"
                 )
-            return now.changed(endpoints=(*now.endpoints, added))
+            return now.with_endpoint(added)
 
         await self.connection._edit(self.uuid, edit, pending=pending)
         return added
@@ -277,8 +277,13 @@ class Network:
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             old = _endpoint(now, uuid)
             new = (endpoint if isinstance(endpoint, Endpoint) else old).changed(**fields)
+            if new.uuid != old.uuid:
+                raise InvalidDescription(
+                    f"the uuid of endpoint {old.uuid} cannot be changed to {new.uuid}: remove the one and "
+                    "add the other"
+                )
             result[:] = [new]
-            return now.changed(endpoints=tuple(new if e is old else e for e in now.endpoints))
+            return now.with_endpoint(new)
 
         await self.connection._edit(self.uuid, edit, pending=pending)
         return result[0]
@@ -287,11 +292,7 @@ class Network:
         """Remove an endpoint, and the constraints from and to it."""
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
-            old = _endpoint(now, str(uuid))
-            return now.changed(
-                endpoints=tuple(e for e in now.endpoints if e is not old),
-                constraints=tuple(c for c in now.constraints if old.uuid not in c.key),
-            )
+            return now.without_endpoint(_endpoint(now, str(uuid)).uuid)
 
         await self.connection._edit(self.uuid, edit)
 

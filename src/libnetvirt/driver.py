@@ -14,8 +14,9 @@ Transports to a driver in another process are entry points in ``libnetvirt.trans
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Self
 
@@ -112,9 +113,12 @@ class Capabilities(Report):
             "'netvirt drivers' shows what each driver offers."
         )
 
-    def check(self, network: VirtualNetwork) -> None:
-        """Raise Unsupported if the network needs anything that is not offered."""
-        for feature, for_what in needs(network):
+    def check(self, network: VirtualNetwork, touched: Collection[str] | None = None) -> None:
+        """Raise Unsupported if the network needs anything that is not offered.
+
+        ``touched``: the endpoints to look at, if the others were looked at before.
+        """
+        for feature, for_what in needs(network, touched):
             # A driver without any choice of rules ignores what a network asks there.
             if self.combinations or not feature.startswith("encapsulation."):
                 self.require(feature, for_what)
@@ -132,10 +136,10 @@ class Capabilities(Report):
             )
 
 
-def needs(network: VirtualNetwork) -> Iterator[tuple[str, str]]:
-    """(feature, who needs it) for everything that the network asks for."""
+def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> Iterator[tuple[str, str]]:
+    """(feature, who needs it) for everything that the network, or ``touched`` endpoints of it, ask for."""
     yield f"forwarding.{network.forwarding}", f"network {network.name}"
-    for e in network.endpoints:
+    for e in network.endpoints if touched is None else network.select(touched):
         who = f"endpoint {e.uuid}"
         if e.vlan is not None:
             yield "tag.vlan", who
@@ -152,7 +156,7 @@ def needs(network: VirtualNetwork) -> Iterator[tuple[str, str]]:
         yield f"encapsulation.{network.rules.encapsulation}", f"network {network.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """One atomic operation: the network before it (None: create) and after it (None: remove).
 
@@ -169,6 +173,15 @@ class Change:
         network = self.after or self.before
         assert network is not None
         return network.uuid
+
+    @cached_property
+    def touched(self) -> Collection[str]:
+        """The uuids of the endpoints that are added, changed or removed."""
+        if self.before is None or self.after is None:
+            network = self.after or self.before
+            assert network is not None
+            return network.by_uuid.keys()
+        return self.before.touched(self.after)
 
 
 class Driver(ABC):

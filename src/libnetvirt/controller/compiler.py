@@ -16,7 +16,7 @@ from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, mac_number
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry, SwitchView
-from libnetvirt.model import Encapsulation
+from libnetvirt.model import Encapsulation, Endpoint
 
 ANY_VLAN = (layout.VLAN_PRESENT, layout.VLAN_PRESENT)
 _TO_CONTROLLER = of.Output(of.Port.CONTROLLER, of.CONTROLLER_NO_BUFFER)
@@ -144,18 +144,12 @@ class Compiler:
     def flood(self, entry: Entry, dpid: int) -> Iterator[Placed]:
         """What a network does on a switch with frames for everybody or for unknown hosts."""
         index, cookie = entry.index, layout.cookie(entry.index, Kind.FLOOD)
-        local = [b for b in entry.on(dpid) if b.port is not None]
         entering = of.Match(metadata=(index << 32, layout.METADATA_SIDE))
         if is_native(entry):
             miss = Flow(Table.HOST, 1, entering, (apply(_TO_CONTROLLER),), cookie)
             yield Placed(dpid, Order.SEND, miss)
             return
-        groups: list[of.Action] = []
-        for chunk, first in enumerate(range(0, len(local), layout.FLOOD_CHUNK)):
-            buckets = tuple(of.Bucket(actions=deliver(b)) for b in local[first : first + layout.FLOOD_CHUNK])
-            number = layout.flood_group(index, chunk)
-            yield Placed(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
-            groups.append(of.Group(number))
+        groups = [of.Group(layout.flood_group(index, chunk)) for chunk in range(chunks(entry, dpid))]
         others = sorted(other for other in entry.by_switch if other != dpid)
         remote: list[of.Action] = []
         for other in others:
@@ -165,11 +159,10 @@ class Compiler:
             remote.insert(0, of.PushVlan(layout.TPID_SERVICE))
         yield Placed(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*groups, *remote), cookie))
         # A group skips the port that a frame came in at, and with it other tags of that port.
-        for bound in local:
+        for bound in entry.on(dpid):
             siblings = entry.siblings(bound)
-            if not siblings:
+            if not siblings or bound.port is None:
                 continue
-            assert bound.port is not None
             match = of.Match(in_port=bound.port, metadata=layout.entered(index, bound.endpoint.vlan))
             back: list[of.Action] = []
             for sibling in siblings:
@@ -186,6 +179,16 @@ class Compiler:
             yield Placed(dpid, Order.RECEIVE, service)
             match = of.Match(metadata=(layout.tunnelled(index), layout.METADATA_SIDE))
             yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, only(*groups), cookie))
+
+    def local_flood(self, entry: Entry, dpid: int, chunk: int, count: int) -> Iterator[Placed]:
+        """One of the ``count`` groups that send to a network's local endpoints."""
+        if is_native(entry):
+            return
+        local = [(b.port, b.endpoint.vlan or 0, b) for b in entry.on(dpid) if b.port is not None]
+        chosen = [place for place in local if chunk_of(place[0], place[1], count) == chunk]
+        buckets = tuple(of.Bucket(actions=deliver(b)) for _, _, b in sorted(chosen, key=_place))
+        number = layout.flood_group(entry.index, chunk)
+        yield Placed(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
     def host(self, entry: Entry, host: Host) -> Iterator[Placed]:
         """What leads to a known host, and lets it send without being learned again."""
@@ -239,8 +242,26 @@ class Compiler:
         return Flow(Table.SOURCE, 5, match, (of.GotoTable(Table.HOST),), cookie, hard=seconds)
 
 
-def declared_hosts(entry: Entry) -> Iterator[tuple[int, str]]:
-    """(MAC, endpoint) of the hosts in a network's description."""
-    for endpoint in entry.description.endpoints:
+def _place(local: tuple[int, int, Bound]) -> tuple[int, int]:
+    return local[:2]
+
+
+def chunks(entry: Entry, dpid: int) -> int:
+    """The number of flood groups of a network on a switch: a power of two, so that endpoints seldom change
+    groups."""
+    number = 1
+    while number < layout.FLOOD_CHUNKS and len(entry.on(dpid)) > number * layout.FLOOD_CHUNK:
+        number *= 2
+    return number
+
+
+def chunk_of(port: int, vlan: int, count: int) -> int:
+    """The flood group that an endpoint is in."""
+    return (port * 0x9E3779B1 + vlan * 0x85EBCA6B >> 7) % count
+
+
+def declared_hosts(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, str]]:
+    """(MAC, endpoint) of the hosts that endpoints declare."""
+    for endpoint in endpoints:
         for mac in endpoint.mac:
             yield mac_number(mac), endpoint.uuid

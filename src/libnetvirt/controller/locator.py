@@ -50,6 +50,7 @@ class Verdict(Enum):
 @dataclass(slots=True)
 class _Hosts:
     by_mac: dict[int, Host] = field(default_factory=dict)
+    by_endpoint: dict[str, dict[int, Host]] = field(default_factory=dict)
     learned: dict[str, int] = field(default_factory=dict)  # endpoint -> number of learned hosts
     native: bool = False
 
@@ -66,13 +67,24 @@ class Locator:
         """Begin or change a network; ``declared``: (MAC, endpoint) from its description."""
         hosts = self._networks.setdefault(network, _Hosts())
         hosts.native = native
-        for host in [h for h in hosts.by_mac.values() if h.declared]:
-            self._remove(network, hosts, host)
+        self.declare(network, declared)
+
+    def declare(self, network: str, declared: Iterable[tuple[int, str]], gone: Iterable[str] = ()) -> None:
+        """Declare hosts; those declared so far at the endpoints ``gone`` are declared no more."""
+        hosts = self._networks[network]
+        for endpoint in gone:
+            for host in [h for h in hosts.by_endpoint.get(endpoint, {}).values() if h.declared]:
+                self._remove(network, hosts, host)
         for mac, endpoint in declared:
             old = hosts.by_mac.get(mac)
             if old is not None:
                 self._remove(network, hosts, old)
             self._insert(network, hosts, Host(mac, endpoint, declared=True))
+
+    def at(self, network: str, endpoint: str) -> list[Host]:
+        """The hosts at an endpoint."""
+        hosts = self._networks.get(network)
+        return list(hosts.by_endpoint.get(endpoint, {}).values()) if hosts else []
 
     def drop(self, network: str) -> None:
         """Forget a network."""
@@ -129,13 +141,14 @@ class Locator:
 
     def forget_endpoint(self, network: str, endpoint: str) -> list[Host]:
         """Forget the learned hosts of an endpoint."""
-        gone = [h for h in self.hosts(network) if h.endpoint == endpoint and not h.declared]
+        gone = [h for h in self.at(network, endpoint) if not h.declared]
         for host in gone:
             self.forget(network, host.mac)
         return gone
 
     def _insert(self, network: str, hosts: _Hosts, host: Host) -> None:
         hosts.by_mac[host.mac] = host
+        hosts.by_endpoint.setdefault(host.endpoint, {})[host.mac] = host
         if hosts.native:
             self._native[host.mac] = network
         if not host.declared:
@@ -143,7 +156,13 @@ class Locator:
 
     def _remove(self, network: str, hosts: _Hosts, host: Host) -> None:
         del hosts.by_mac[host.mac]
+        there = hosts.by_endpoint[host.endpoint]
+        del there[host.mac]
+        if not there:
+            del hosts.by_endpoint[host.endpoint]
         if self._native.get(host.mac) == network:
             del self._native[host.mac]
         if not host.declared:
             hosts.learned[host.endpoint] -= 1
+            if not hosts.learned[host.endpoint]:
+                del hosts.learned[host.endpoint]

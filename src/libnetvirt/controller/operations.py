@@ -6,6 +6,8 @@ small network and in a large one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import declared_hosts, is_native
 from libnetvirt.controller.installed import Differences, delete_network, delete_paths
@@ -22,17 +24,27 @@ DEFAULT_DURATION = Latency.parse("60 s")
 class Operations(State):
     """Carries operations out in the controller's mind."""
 
-    def begin(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Work:
+    def begin(
+        self,
+        before: VirtualNetwork | None,
+        after: VirtualNetwork | None,
+        touched: Collection[str] | None = None,
+    ) -> Work:
         """Make a network be ``after`` in the controller's mind; returns what the switches have to be told.
 
-        Numbers are freed only when the work is done, so :meth:`undo` finds them as they were. Raises
-        LabelsExhausted, with nothing changed.
+        ``touched``: the endpoints that differ, if the caller knows. Numbers are freed only when the work is
+        done, so :meth:`undo` finds them as they were. Raises LabelsExhausted, with nothing changed.
         """
         network = after or before
         assert network is not None
         old = self.rulesdb.networks.get(network.uuid)
         was_native = old is not None and is_native(old)
-        hosts = tuple(self.locator.hosts(network.uuid))
+        if touched is None:
+            touched = after.touched(before) if before and after else network.by_uuid
+        anew = before is not None and after is not None and self._made_anew(before, after)
+        # What an operation may forget, and undoing it has to know again.
+        names = network.by_uuid if anew else touched
+        hosts = tuple(h for name in names for h in self.locator.at(network.uuid, name))
         into = Differences()
         gone: list[int] = []
         try:
@@ -42,12 +54,12 @@ class Operations(State):
                 self._uninstall(old, into)
             elif old is None or before is None:
                 self.install(after, into)
-            elif before.rules != after.rules and self.resolve(after) != old.rules:
+            elif anew:
                 self._uninstall(old, into)
                 self.labels.drop_rules(after.uuid)
                 self.install(after, into)
             else:
-                self._alter(old, after, into)
+                self._alter(old, after, touched, into)
         except BaseException:
             self._take_back(network.uuid, before, after, hosts)
             raise
@@ -84,12 +96,12 @@ class Operations(State):
                 self._uninstall(entry, into)
         elif entry is None:
             self.install(before, into)
-        elif after is not None and after.rules != before.rules:
+        elif after is not None and self._made_anew(before, after):
             self._uninstall(entry, into)
             self.labels.drop_rules(uuid)
             self.install(before, into)
         else:
-            self._alter(entry, before, into)
+            self._alter(entry, before, (after or before).touched(before), into)
         if before is not None:
             entry = self.rulesdb.networks[uuid]
             for host in hosts:
@@ -97,6 +109,11 @@ class Operations(State):
                     self.locator.learn(uuid, host.endpoint, host.mac)
                     self.compile_host(entry, host.mac, into)
         self._free_numbers(uuid)
+
+    @staticmethod
+    def _made_anew(before: VirtualNetwork, after: VirtualNetwork) -> bool:
+        """Whether a change is of everything."""
+        return (before.rules, before.forwarding) != (after.rules, after.forwarding)
 
     def install(self, network: VirtualNetwork, into: Differences) -> None:
         """Make a network known, and compile all of it. One that had numbers before keeps them."""
@@ -110,7 +127,7 @@ class Operations(State):
             # What the defaults were when it was made stays, whatever the next connection's are.
             self.labels.give_rules(network.uuid, rules)
         entry = self.rulesdb.put(network, index, rules, self.switches)
-        self.locator.put(network.uuid, is_native(entry), declared_hosts(entry))
+        self.locator.put(network.uuid, is_native(entry), declared_hosts(network.endpoints))
         if not is_native(entry):
             self.change_needs(set(), set(entry.by_switch), into)
         self.compile_network(entry, into)
@@ -135,7 +152,7 @@ class Operations(State):
         self.locator.drop(entry.uuid)
         self.reactive.forget(entry.uuid)
         for dpid in entry.by_switch:
-            self.installed.replace(("flood", entry.uuid, dpid), (), into)
+            self.drop_flood(entry.uuid, dpid, into)
         for uuid in entry.endpoints:
             self.installed.replace(("endpoint", entry.uuid, uuid), (), into)
         for host in hosts:
@@ -143,41 +160,42 @@ class Operations(State):
         if not is_native(entry):
             self.change_needs(set(entry.by_switch), set(), into)
 
-    def _alter(self, old: Entry, after: VirtualNetwork, into: Differences) -> None:
+    def _alter(
+        self, entry: Entry, after: VirtualNetwork, touched: Collection[str], into: Differences
+    ) -> None:
         """Change endpoints: recompile what that touches and nothing else."""
         uuid = after.uuid
-        was = {e.uuid: e for e in old.description.endpoints}
-        now = {e.uuid: e for e in after.endpoints}
-        changed = {u for u in was.keys() | now.keys() if was.get(u) != now.get(u)}
-        old_switches, old_bounds = set(old.by_switch), old.endpoints
-        entry = self.rulesdb.put(after, old.index, old.rules, self.switches)
+        was, old_switches = entry.description, set(entry.by_switch)
+        hosts = {h.mac for name in touched for h in self.locator.at(uuid, name)}
+        before = self.rulesdb.alter(entry, after, touched, self.switches)
+        for old in was.select(touched):
+            new = after.by_uuid.get(old.uuid)
+            if new is None or new.place != old.place:
+                self.locator.forget_endpoint(uuid, old.uuid)
+        self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
+        now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
-        hosts = {h.mac: h for h in self.locator.hosts(uuid)}
-        for name in changed:
-            if name in was and (name not in now or now[name].place != was[name].place):
-                self.locator.forget_endpoint(uuid, name)
-        self.locator.put(uuid, is_native(entry), declared_hosts(entry))
-        touched = [b for u in changed for b in (old_bounds.get(u), entry.endpoints.get(u)) if b is not None]
-        ports = {(b.dpid, b.port) for b in touched}
         if is_native(entry):
-            self.reactive.drop_endpoints(uuid, changed)
+            self.reactive.drop_endpoints(uuid, touched)
         else:
             self.change_needs(old_switches, switches, into)
-        same = switches == old_switches
-        for dpid in {b.dpid for b in touched} if same else old_switches | switches:
-            compiled = self.compiler.flood(entry, dpid) if dpid in switches else ()
-            self.installed.replace(("flood", uuid, dpid), compiled, into)
-        for name in changed:
+        for dpid in old_switches - switches:
+            self.drop_flood(uuid, dpid, into)
+        for dpid in {b.dpid for b in (*before, *now)} if switches == old_switches else switches:
+            self.compile_flood(entry, dpid, [b for b in (*before, *now) if b.dpid == dpid], into)
+        for name in touched:
             bound = entry.endpoints.get(name)
-            entering = self.compiler.endpoint(bound) if bound else ()
-            self.installed.replace(("endpoint", uuid, name), entering, into)
-        hosts |= {h.mac: h for h in self.locator.hosts(uuid)}
+            self.installed.replace(
+                ("endpoint", uuid, name), self.compiler.endpoint(bound) if bound else (), into
+            )
+        if switches != old_switches:
+            hosts |= {h.mac for h in self.locator.hosts(uuid)}
+        else:
+            ports = {(b.dpid, b.port) for b in (*before, *now) if b.port is not None}
+            names = {*touched, *(name for port in ports for name in entry.by_port.get(port, ()))}
+            hosts |= {h.mac for name in names for h in self.locator.at(uuid, name)}
         for mac in hosts:
-            host = self.locator.find(uuid, mac)
-            places = [hosts[mac].endpoint, host.endpoint if host else ""]
-            bounds = [b for p in places for b in (old_bounds.get(p), entry.endpoints.get(p)) if b]
-            if not same or any((b.dpid, b.port) in ports for b in bounds) or not bounds:
-                self.compile_host(entry, mac, into)
+            self.compile_host(entry, mac, into)
 
     def _free_numbers(self, uuid: str) -> None:
         """Free the numbers that nothing needs any more."""

@@ -7,8 +7,9 @@ numbers where they are known.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
@@ -107,6 +108,7 @@ class Entry:
     rules: Rules
     endpoints: dict[str, Bound] = field(default_factory=dict)
     by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
+    by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
 
     @property
     def uuid(self) -> str:
@@ -119,7 +121,37 @@ class Entry:
 
     def siblings(self, bound: Bound) -> list[Bound]:
         """The other endpoints of the network on the same port, with other tags."""
-        return [b for b in self.on(bound.dpid) if b is not bound and b.port == bound.port is not None]
+        if bound.port is None:
+            return []
+        found = self.by_port.get((bound.dpid, bound.port), {})
+        return [b for b in found.values() if b is not bound]
+
+    def insert(self, bound: Bound) -> None:
+        """Add an endpoint."""
+        uuid = bound.endpoint.uuid
+        self.endpoints[uuid] = bound
+        self.by_switch.setdefault(bound.dpid, {})[uuid] = bound
+        if bound.port is not None:
+            self.by_port.setdefault((bound.dpid, bound.port), {})[uuid] = bound
+
+    def take_out(self, uuid: str) -> Bound | None:
+        """Remove an endpoint."""
+        bound = self.endpoints.pop(uuid, None)
+        if bound is not None:
+            _discard(self.by_switch, bound.dpid, uuid)
+            if bound.port is not None:
+                _discard(self.by_port, (bound.dpid, bound.port), uuid)
+        return bound
+
+
+K = TypeVar("K")
+
+
+def _discard(index: dict[K, dict[str, Bound]], key: K, uuid: str) -> None:
+    held = index[key]
+    del held[uuid]
+    if not held:
+        del index[key]
 
 
 class RulesDB:
@@ -158,31 +190,28 @@ class RulesDB:
                 return index
         raise LabelsExhausted(f"{MAX_NETWORKS} networks exist: no number is left for one more")
 
-    def check(self, network: VirtualNetwork, switches: Mapping[int, SwitchView]) -> None:
-        """Raise EndpointClaimed if an endpoint's place belongs to another network's endpoint, or twice."""
-        seen: dict[tuple[int, int | str, int], str] = {}
-        for bound in self._bind(network, Entry(network, 0, Rules()), switches):
-            holder = self.places.get(bound.place)
-            if holder is not None and holder.network.uuid != network.uuid:
-                raise _claimed(bound, holder.network.description, holder.endpoint)
-            if bound.place in seen:
-                other = network.endpoint(seen[bound.place])
-                assert other is not None
-                raise _claimed(bound, network, other)
-            seen[bound.place] = bound.endpoint.uuid
+    def check(
+        self, network: VirtualNetwork, touched: Collection[str], switches: Mapping[int, SwitchView]
+    ) -> None:
+        """Raise EndpointClaimed if the place of a touched endpoint belongs to another endpoint."""
+        entry = self.networks.get(network.uuid) or Entry(network, 0, Rules())
+        seen: dict[tuple[int, int | str, int], Bound] = {}
+        for endpoint in network.select(touched):
+            bound = _bind(endpoint, entry, switches)
+            holder = seen.get(bound.place) or self.places.get(bound.place)
+            if holder is not None:
+                ours = holder.network.uuid == network.uuid
+                if not ours or holder.endpoint.uuid not in touched or bound.place in seen:
+                    raise _claimed(bound, network if ours else holder.network.description, holder.endpoint)
+            seen[bound.place] = bound
 
     def put(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
     ) -> Entry:
-        """Insert a network, or replace the one with its uuid (which keeps its position)."""
-        old = self.networks.get(network.uuid)
-        if old is not None:
-            self._release(old)
+        """Insert a network."""
         entry = Entry(network, index, rules)
-        for bound in self._bind(network, entry, switches):
-            entry.endpoints[bound.endpoint.uuid] = bound
-            entry.by_switch.setdefault(bound.dpid, {})[bound.endpoint.uuid] = bound
-            self._claim(bound)
+        for endpoint in network.endpoints:
+            self._insert(_bind(endpoint, entry, switches))
         self.networks[network.uuid] = entry
         if network.uuid not in self._positions:
             self._count += 1
@@ -191,6 +220,27 @@ class RulesDB:
         self._names[network.name] = network.uuid
         self._next = index + 1
         return entry
+
+    def alter(
+        self,
+        entry: Entry,
+        network: VirtualNetwork,
+        touched: Iterable[str],
+        switches: Mapping[int, SwitchView],
+    ) -> list[Bound]:
+        """Make a network be as described; only ``touched`` endpoints differ. Returns what they were."""
+        before = []
+        for uuid in touched:
+            old = entry.take_out(uuid)
+            if old is not None:
+                self._unclaim(old)
+                before.append(old)
+        for endpoint in network.select(touched):
+            self._insert(_bind(endpoint, entry, switches))
+        self._names.pop(entry.description.name, None)
+        self._names[network.name] = network.uuid
+        entry.description = network
+        return before
 
     def drop(self, uuid: str) -> Entry:
         """Remove a network."""
@@ -216,26 +266,18 @@ class RulesDB:
         bounds = [bound for entry in affected for bound in entry.on(switch.dpid)]
         # All let go first: ports may have changed numbers with one another.
         for bound in bounds:
+            bound.network.take_out(bound.endpoint.uuid)
             self._unclaim(bound)
         for bound in bounds:
             bound.port = switch.number_of(bound.endpoint.port)
             if bound.port is not None and bound.place in self.places:
                 bound.port = None
-            self._claim(bound)
+            self._insert(bound)
         return affected
 
-    def _bind(
-        self, network: VirtualNetwork, entry: Entry, switches: Mapping[int, SwitchView]
-    ) -> Iterator[Bound]:
-        for endpoint in network.endpoints:
-            dpid = parse_switch(endpoint.switch)
-            switch = switches.get(dpid)
-            port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
-            if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
-                # A number is a number, whether or not the switch has shown the port yet.
-                yield Bound(endpoint.changed(port=str(int(endpoint.port))), dpid, None, entry)
-                continue
-            yield Bound(endpoint, dpid, port, entry)
+    def _insert(self, bound: Bound) -> None:
+        bound.network.insert(bound)
+        self._claim(bound)
 
     def _claim(self, bound: Bound) -> None:
         self.places.setdefault(bound.place, bound)
@@ -257,6 +299,16 @@ class RulesDB:
             self._unclaim(bound)
         self.by_index.pop(entry.index, None)
         self._names.pop(entry.description.name, None)
+
+
+def _bind(endpoint: Endpoint, entry: Entry, switches: Mapping[int, SwitchView]) -> Bound:
+    dpid = parse_switch(endpoint.switch)
+    switch = switches.get(dpid)
+    port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
+    if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
+        # A number is a number, whether or not the switch has shown the port yet.
+        endpoint = endpoint.changed(port=str(int(endpoint.port)))
+    return Bound(endpoint, dpid, port, entry)
 
 
 def _claimed(bound: Bound, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:

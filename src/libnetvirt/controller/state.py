@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Protocol
 
-from libnetvirt.controller.compiler import Compiler, is_native
+from libnetvirt.controller.compiler import Compiler, chunk_of, chunks, is_native
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.reactive import Reactive, Wire
-from libnetvirt.controller.rulesdb import Entry, RulesDB, SwitchView
+from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
 from libnetvirt.model import Rules
 
 
@@ -58,16 +59,18 @@ class Needs:
 
     def change(self, old: set[int], new: set[int]) -> set[int]:
         """A network's switches change. Returns the egress switches whose tunnels are affected."""
+        if old == new:
+            return set()
+        was, now = set(permutations(old, 2)), set(permutations(new, 2))
         affected: set[int] = set()
-        for switches, step in ((old, -1), (new, 1)):
-            for egress in switches:
+        for pairs, step in ((was - now, -1), (now - was, 1)):
+            for ingress, egress in pairs:
                 counter = self.by_egress.setdefault(egress, Counter())
-                for ingress in switches - {egress}:
-                    counter[ingress] += step
-                    if counter[ingress] in (0, 1):
-                        affected.add(egress)
-                    if not counter[ingress]:
-                        del counter[ingress]
+                counter[ingress] += step
+                if counter[ingress] in (0, 1):
+                    affected.add(egress)
+                if not counter[ingress]:
+                    del counter[ingress]
         return affected
 
     def ingresses(self, egress: int) -> list[int]:
@@ -92,6 +95,7 @@ class State:
         self.compiler = Compiler(self.labels, self.paths, options.host_age)
         self.reactive = Reactive(wire, self.locator, self.paths)
         self.needs = Needs()
+        self._chunks: dict[tuple[str, int], int] = {}
         #: set when the topology has to be looked at again
         self.topology_changed = False
         #: switches whose ports came, went or were renamed
@@ -110,12 +114,39 @@ class State:
 
     def compile_network(self, entry: Entry, into: Differences) -> None:
         for dpid in entry.by_switch:
-            self.installed.replace(("flood", entry.uuid, dpid), self.compiler.flood(entry, dpid), into)
+            self.compile_flood(entry, dpid, None, into)
         for bound in entry.endpoints.values():
             unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
             self.installed.replace(unit, self.compiler.endpoint(bound), into)
         for host in self.locator.hosts(entry.uuid):
             self.compile_host(entry, host.mac, into)
+
+    def compile_flood(
+        self, entry: Entry, dpid: int, touched: Collection[Bound] | None, into: Differences
+    ) -> None:
+        """A network's flood rules and groups on a switch. ``touched``: the endpoints that changed there, if
+        the others did not."""
+        here = dpid in entry.by_switch
+        compiled = self.compiler.flood(entry, dpid) if here else ()
+        self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
+        count = chunks(entry, dpid) if here else 0
+        known = self._chunks.get((entry.uuid, dpid), 0)
+        wanted: Iterable[int] = range(max(count, known))
+        if touched is not None and count == known:
+            wanted = {chunk_of(b.port, b.endpoint.vlan or 0, count) for b in touched if b.port is not None}
+        for chunk in wanted:
+            group = self.compiler.local_flood(entry, dpid, chunk, count) if chunk < count else ()
+            self.installed.replace(("group", entry.uuid, dpid, chunk), group, into)
+        if count:
+            self._chunks[entry.uuid, dpid] = count
+        else:
+            self._chunks.pop((entry.uuid, dpid), None)
+
+    def drop_flood(self, uuid: str, dpid: int, into: Differences) -> None:
+        """Remove a network's flood rules and groups from a switch."""
+        self.installed.replace(("flood", uuid, dpid), (), into)
+        for chunk in range(self._chunks.pop((uuid, dpid), 0)):
+            self.installed.replace(("group", uuid, dpid, chunk), (), into)
 
     def compile_host(self, entry: Entry, mac: int, into: Differences) -> None:
         host = self.locator.find(entry.uuid, mac)

@@ -118,7 +118,7 @@ class Upkeep(State):
         affected = self.rulesdb.ports_known(switch)
         self._adopt(dpid, dump)
         for entry in affected:
-            self.installed.replace(("flood", entry.uuid, dpid), self.compiler.flood(entry, dpid), into)
+            self.compile_flood(entry, dpid, None, into)
             for bound in entry.on(dpid):
                 unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
                 self.installed.replace(unit, self.compiler.endpoint(bound), into)
@@ -146,7 +146,7 @@ class Upkeep(State):
         into = Differences()
         switch = self.switches[dpid]
         for entry in self.rulesdb.ports_known(switch):
-            self.installed.replace(("flood", entry.uuid, dpid), self.compiler.flood(entry, dpid), into)
+            self.compile_flood(entry, dpid, None, into)
             for bound in entry.on(dpid):
                 unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
                 self.installed.replace(unit, self.compiler.endpoint(bound), into)

@@ -25,14 +25,19 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Batch:
-    """Writes that belong together. A fact of None is deleted."""
+    """Writes that belong together. A fact of None is deleted.
+
+    ``alter`` has networks as they are stored and as they shall be: what they have in common need not be
+    written again.
+    """
 
     put: list[VirtualNetwork] = field(default_factory=list)
+    alter: list[tuple[VirtualNetwork, VirtualNetwork]] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
     facts: dict[Key, str | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.put or self.drop or self.facts)
+        return bool(self.put or self.alter or self.drop or self.facts)
 
 
 class Store(ABC):

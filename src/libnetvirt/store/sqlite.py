@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from libnetvirt.errors import InvalidDescription, StateUnusable
-from libnetvirt.model import VirtualNetwork
+from libnetvirt.model import Endpoint, VirtualNetwork
 from libnetvirt.store import Batch, Snapshot, Store
 
 MEMORY = ":memory:"
@@ -15,6 +18,9 @@ _VERSION = 1
 _SCHEMA = """
 CREATE TABLE network
 (position INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT UNIQUE NOT NULL, document TEXT NOT NULL);
+CREATE TABLE endpoint
+(position INTEGER PRIMARY KEY AUTOINCREMENT, network TEXT NOT NULL, uuid TEXT NOT NULL,
+ document TEXT NOT NULL, UNIQUE (network, uuid));
 CREATE TABLE fact (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key));
 """
 
@@ -73,10 +79,17 @@ class SqliteStore(Store):
 
     def load(self) -> Snapshot:
         try:
-            rows = self._db.execute("SELECT document FROM network ORDER BY position").fetchall()
-            networks = [VirtualNetwork.model_validate_json(document) for (document,) in rows]
+            rows = self._db.execute("SELECT uuid, document FROM network ORDER BY position").fetchall()
+            members = self._db.execute("SELECT network, document FROM endpoint ORDER BY position").fetchall()
+            endpoints: dict[str, list[Any]] = {uuid: [] for uuid, _ in rows}
+            for uuid, document in members:
+                endpoints[uuid].append(json.loads(document))
+            networks = [
+                VirtualNetwork.model_validate({**json.loads(document), "endpoints": endpoints[uuid]})
+                for uuid, document in rows
+            ]
             facts = self._db.execute("SELECT kind, key, value FROM fact").fetchall()
-        except (sqlite3.Error, InvalidDescription, ValueError) as error:
+        except (sqlite3.Error, InvalidDescription, ValueError, KeyError) as error:
             raise self._unusable(error) from error
         return Snapshot(networks, {(kind, key): value for kind, key, value in facts})
 
@@ -85,12 +98,13 @@ class SqliteStore(Store):
         try:
             db.execute("BEGIN IMMEDIATE")
             try:
-                db.executemany("DELETE FROM network WHERE uuid = ?", [(uuid,) for uuid in batch.drop])
-                db.executemany(
-                    "INSERT INTO network (uuid, document) VALUES (?, ?) "
-                    "ON CONFLICT (uuid) DO UPDATE SET document = excluded.document",
-                    [(n.uuid, n.model_dump_json(by_alias=True, exclude_none=True)) for n in batch.put],
-                )
+                for uuid in batch.drop:
+                    db.execute("DELETE FROM network WHERE uuid = ?", (uuid,))
+                    db.execute("DELETE FROM endpoint WHERE network = ?", (uuid,))
+                for network in batch.put:
+                    self._put(network)
+                for before, after in batch.alter:
+                    self._alter(before, after)
                 for (kind, key), value in batch.facts.items():
                     if value is None:
                         db.execute("DELETE FROM fact WHERE kind = ? AND key = ?", (kind, key))
@@ -105,5 +119,41 @@ class SqliteStore(Store):
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
+    def _put(self, network: VirtualNetwork) -> None:
+        self._db.execute(
+            "INSERT INTO network (uuid, document) VALUES (?, ?) "
+            "ON CONFLICT (uuid) DO UPDATE SET document = excluded.document",
+            (network.uuid, _head(network)),
+        )
+        self._db.execute("DELETE FROM endpoint WHERE network = ?", (network.uuid,))
+        self._put_endpoints(network.uuid, network.endpoints)
+
+    def _alter(self, before: VirtualNetwork, after: VirtualNetwork) -> None:
+        kept = [uuid for uuid in before.by_uuid if uuid in after.by_uuid]
+        new = [uuid for uuid in after.by_uuid if uuid not in before.by_uuid]
+        if before.uuid != after.uuid or list(after.by_uuid) != kept + new:
+            self._put(after)
+            return
+        if _head(before) != _head(after):
+            self._db.execute("UPDATE network SET document = ? WHERE uuid = ?", (_head(after), after.uuid))
+        touched = before.touched(after)
+        gone = [(after.uuid, uuid) for uuid in touched if uuid not in after.by_uuid]
+        self._db.executemany("DELETE FROM endpoint WHERE network = ? AND uuid = ?", gone)
+        self._put_endpoints(
+            after.uuid, [e for u in (*kept, *new) if u in touched and (e := after.by_uuid[u])]
+        )
+
+    def _put_endpoints(self, network: str, endpoints: Iterable[Endpoint]) -> None:
+        self._db.executemany(
+            "INSERT INTO endpoint (network, uuid, document) VALUES (?, ?, ?) "
+            "ON CONFLICT (network, uuid) DO UPDATE SET document = excluded.document",
+            [(network, e.uuid, e.model_dump_json(by_alias=True, exclude_none=True)) for e in endpoints],
+        )
+
     def close(self) -> None:
         self._db.close()
+
+
+def _head(network: VirtualNetwork) -> str:
+    """A network's document without its endpoints, which have rows of their own."""
+    return network.model_dump_json(by_alias=True, exclude_none=True, exclude={"endpoints"})

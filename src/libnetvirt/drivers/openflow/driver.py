@@ -161,11 +161,10 @@ class OpenFlowDriver(Driver):
         other = self._core.rulesdb.find(after.name)
         if other is not None and other.uuid != after.uuid:
             raise AlreadyExists(f"network {other.uuid} has the name {after.name} already: choose another")
-        before = {e.uuid: e for e in change.before.endpoints} if change.before else {}
-        new = [e for e in after.endpoints if before.get(e.uuid) != e]
+        new = after.select(change.touched)
         for endpoint in new:
             parse_switch(endpoint.switch)
-        self._core.rulesdb.check(after, self._core.switches)
+        self._core.rulesdb.check(after, change.touched, self._core.switches)
         if self._capabilities.resolve(after.rules).encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = reporting.declared_elsewhere(self._core, after.uuid, declared)
@@ -205,7 +204,8 @@ class OpenFlowDriver(Driver):
             )
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
-        switches = {parse_switch(e.switch) for e in network.endpoints}
+        entry = self._core.rulesdb.networks.get(network.uuid)
+        switches = {parse_switch(e.switch) for e in new} | (set(entry.by_switch) if entry else set())
         for endpoint in new:
             dpid = parse_switch(endpoint.switch)
             others = switches - {dpid}

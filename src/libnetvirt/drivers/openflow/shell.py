@@ -260,12 +260,13 @@ class Shell:
     async def _apply(self, change: Change, validate: Callable[[Change], None]) -> None:
         async with self._lock:
             entry = self.core.rulesdb.networks.get(change.uuid)
-            if (entry.description if entry else None) != change.before:
+            known = entry.description if entry else None
+            if known is not change.before and known != change.before:
                 raise StaleChange(
                     f"network {change.uuid} was changed by somebody else meanwhile: read it again"
                 )
             validate(change)
-            work = self.core.begin(change.before, change.after)
+            work = self.core.begin(change.before, change.after, change.touched)
             try:
                 await self._execute(work)
                 await self._commit(change)
@@ -283,10 +284,12 @@ class Shell:
 
     async def _commit(self, change: Change) -> None:
         batch = Batch(facts=self._take_facts())
-        if change.after is not None:
+        if change.after is None:
+            batch.drop.append(change.uuid)
+        elif change.before is None:
             batch.put.append(change.after)
         else:
-            batch.drop.append(change.uuid)
+            batch.alter.append((change.before, change.after))
         try:
             await asyncio.to_thread(self._store.commit, batch)
         except BaseException:
