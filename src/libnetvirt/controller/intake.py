@@ -267,6 +267,7 @@ class Intake:
         core, port = self._core, message.in_port
         try:
             if core.rulesdb.holds_port(dpid, port):
+                core.discovery.forged += 1
                 return
             if core.discovery.receive(dpid, port, message.frame, now):
                 core.topology_changed = True

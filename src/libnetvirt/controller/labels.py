@@ -30,6 +30,7 @@ class Labels:
     def __init__(self) -> None:
         self.changes: dict[Fact, str | None] = {}
         self._indexes: dict[str, int] = {}
+        self.last_index = 0
         self._rules: dict[str, Rules] = {}
         self._tunnels: dict[int, Tunnel] = {}
         self._numbers: set[int] = set()
@@ -44,6 +45,8 @@ class Labels:
         for (kind, key), value in facts.items():
             if kind == "network":
                 self._indexes[key] = int(value)
+            elif kind == "last":
+                self.last_index = int(value)
             elif kind == "rules":
                 self._rules[key] = Rules.model_validate_json(value)
             elif kind == "tunnel":
@@ -63,8 +66,10 @@ class Labels:
 
     def give_index(self, network: str, index: int) -> None:
         """Note a network's index."""
-        self._indexes[network] = index
+        self._indexes[network] = self.last_index = index
         self.changes["network", network] = str(index)
+        # A switch that is away may hold rules of a network that is gone: its index is not given again soon.
+        self.changes["last", "index"] = str(index)
 
     def drop_network(self, network: str) -> None:
         """Free the index and all inner labels of a network."""

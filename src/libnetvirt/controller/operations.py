@@ -6,7 +6,7 @@ small network and in a large one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import declared_hosts, is_native
@@ -119,7 +119,7 @@ class Operations(State):
         """Make a network known, and compile all of it. One that had numbers before keeps them."""
         index = self.labels.index(network.uuid)
         if index is None:
-            index = self.rulesdb.free_index()
+            index = self.rulesdb.free_index(self.labels.last_index)
             self.labels.give_index(network.uuid, index)
         rules = self.labels.rules(network.uuid)
         if rules is None:
@@ -149,6 +149,7 @@ class Operations(State):
     def _uninstall(self, entry: Entry, into: Differences) -> None:
         hosts = list(self.locator.hosts(entry.uuid))
         self.rulesdb.drop(entry.uuid)
+        self._offer_places(entry.by_switch)
         self.locator.drop(entry.uuid)
         self.reactive.forget(entry.uuid)
         for dpid in entry.by_switch:
@@ -168,6 +169,7 @@ class Operations(State):
         was, old_switches = entry.description, set(entry.by_switch)
         hosts = {h.mac for name in touched for h in self.locator.at(uuid, name)}
         before = self.rulesdb.alter(entry, after, touched, self.switches)
+        self._offer_places(b.dpid for b in before)
         for old in was.select(touched):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
@@ -196,6 +198,10 @@ class Operations(State):
             hosts |= {h.mac for name in names for h in self.locator.at(uuid, name)}
         for mac in hosts:
             self.compile_host(entry, mac, into)
+
+    def _offer_places(self, dpids: Iterable[int]) -> None:
+        """Places came free on these switches: they may be what another endpoint has waited for."""
+        self.rebind |= {d for d in dpids if self.rulesdb.unbound[d] and d in self.switches}
 
     def _free_numbers(self, uuid: str) -> None:
         """Free the numbers that nothing needs any more."""

@@ -7,6 +7,7 @@ numbers where they are known.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -162,10 +163,10 @@ class RulesDB:
         self.by_index: dict[int, Entry] = {}
         self.places: dict[tuple[int, int | str, int], Bound] = {}
         self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
+        self.unbound: Counter[int] = Counter()  # datapath -> endpoints that wait for their port
         self._names: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._count = 0
-        self._next = 1
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.networks.values())
@@ -182,10 +183,10 @@ class RulesDB:
         """Whether any endpoint is on this port."""
         return (dpid, port) in self.ports
 
-    def free_index(self) -> int:
-        """An index that no network has. Raises LabelsExhausted."""
-        for index in range(self._next, self._next + MAX_NETWORKS):
-            index = (index - 1) % MAX_NETWORKS + 1
+    def free_index(self, last: int) -> int:
+        """The next index after the last one given that no network has. Raises LabelsExhausted."""
+        for step in range(MAX_NETWORKS):
+            index = (last + step) % MAX_NETWORKS + 1
             if index not in self.by_index:
                 return index
         raise LabelsExhausted(f"{MAX_NETWORKS} networks exist: no number is left for one more")
@@ -198,12 +199,21 @@ class RulesDB:
         seen: dict[tuple[int, int | str, int], Bound] = {}
         for endpoint in network.select(touched):
             bound = _bind(endpoint, entry, switches)
-            holder = seen.get(bound.place) or self.places.get(bound.place)
+            holder = seen.get(bound.place) or self._holder(bound)
             if holder is not None:
                 ours = holder.network.uuid == network.uuid
                 if not ours or holder.endpoint.uuid not in touched or bound.place in seen:
                     raise _claimed(bound, network if ours else holder.network.description, holder.endpoint)
             seen[bound.place] = bound
+
+    def _holder(self, bound: Bound) -> Bound | None:
+        """Who holds an endpoint's place, by number or by the text of a port that was not there yet."""
+        dpid, port, tag = bound.place
+        if isinstance(port, int):
+            return self.places.get(bound.place) or self.places.get((dpid, str(port), tag))
+        number = int(port) if port.isascii() and port.isdigit() else None
+        by_number = self.places.get((dpid, number, tag)) if number is not None else None
+        return self.places.get(bound.place) or by_number
 
     def put(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
@@ -218,7 +228,6 @@ class RulesDB:
             self._positions[network.uuid] = self._count
         self.by_index[index] = entry
         self._names[network.name] = network.uuid
-        self._next = index + 1
         return entry
 
     def alter(
@@ -281,14 +290,18 @@ class RulesDB:
 
     def _claim(self, bound: Bound) -> None:
         self.places.setdefault(bound.place, bound)
-        if bound.port is not None:
+        if bound.port is None:
+            self.unbound[bound.dpid] += 1
+        else:
             key = (bound.dpid, bound.port)
             self.ports[key] = self.ports.get(key, 0) + 1
 
     def _unclaim(self, bound: Bound) -> None:
         if self.places.get(bound.place) is bound:
             del self.places[bound.place]
-        if bound.port is not None:
+        if bound.port is None:
+            self.unbound[bound.dpid] -= 1
+        else:
             key = (bound.dpid, bound.port)
             self.ports[key] -= 1
             if not self.ports[key]:

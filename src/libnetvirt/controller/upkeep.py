@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -15,6 +16,9 @@ from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
+
+#: cost of a link that leaves a switch without its control connection: any other way is better
+COST_AWAY = 1000.0
 
 
 class Upkeep(State):
@@ -85,8 +89,13 @@ class Upkeep(State):
             view = switch.ports.get(port)
             return view is not None and view.up
 
+        def cost(dpid: int) -> float:
+            # A switch whose connection is away cannot be told of new paths.
+            switch = self.switches.get(dpid)
+            return COST_AWAY if switch is not None and not switch.connected else 1.0
+
         return [
-            e
+            replace(e, cost=cost(e.source))
             for e in self.discovery.edges()
             if usable(e.source, e.source_port) and usable(e.destination, e.destination_port)
         ]

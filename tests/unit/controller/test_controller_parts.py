@@ -12,7 +12,7 @@ from libnetvirt.controller.locator import Locator, Verdict
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import PortView, RulesDB, SwitchView, parse_switch, switch_text
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
-from libnetvirt.model import Rules
+from libnetvirt.model import Rules, VirtualNetwork
 
 SQUARE = edges((1, 1, 2, 1), (1, 2, 3, 1), (2, 2, 4, 1), (3, 2, 4, 2))
 
@@ -132,9 +132,9 @@ def test_a_learned_host_becomes_declared_and_is_forgotten_with_its_declaration()
     locator = Locator(limit=1)
     locator.put("a", False, ())
     locator.learn("a", "1", mac(1))
-    locator.put("a", False, [(mac(1), "2")])
+    locator.declare("a", [(mac(1), "2")])
     assert locator.learn("a", "1", mac(2)) is Verdict.LEARNED
-    locator.put("a", False, ())
+    locator.declare("a", (), gone=["2"])
     assert [h.mac for h in locator.hosts("a")] == [mac(2)]
 
 
@@ -216,28 +216,33 @@ def test_what_is_no_datapath_id_is_refused(text: str) -> None:
         parse_switch(text)
 
 
+def _check(rulesdb: RulesDB, described: VirtualNetwork, switches: dict[int, SwitchView]) -> None:
+    rulesdb.check(described, described.by_uuid, switches)
+
+
 def test_a_port_belongs_to_one_endpoint_however_it_is_written() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
     rulesdb.put(network(1, endpoint(11, 1, "eth1")), 1, Rules(), switches)
     for switch, port in ((1, 1), ("0x1", "01"), ("00:00:00:00:00:00:00:01", "eth1")):
         with pytest.raises(EndpointClaimed, match="endpoint 11 of network n1"):
-            rulesdb.check(network(2, endpoint(21, switch, port)), switches)  # type: ignore[arg-type]
-    rulesdb.check(network(2, endpoint(21, 1, 1, 20), endpoint(22, 1, 2)), switches)
+            _check(rulesdb, network(2, endpoint(21, switch, port)), switches)  # type: ignore[arg-type]
+    _check(rulesdb, network(2, endpoint(21, 1, 1, 20), endpoint(22, 1, 2)), switches)
     with pytest.raises(EndpointClaimed, match="endpoint 21 of network n2"):
-        rulesdb.check(network(2, endpoint(21, 1, 2), endpoint(22, 1, "eth2")), switches)
+        _check(rulesdb, network(2, endpoint(21, 1, 2), endpoint(22, 1, "eth2")), switches)
 
 
 def test_a_number_is_claimed_before_its_switch_is_known() -> None:
     rulesdb = RulesDB()
     rulesdb.put(network(1, endpoint(11, 1, 3)), 1, Rules(), {})
     with pytest.raises(EndpointClaimed):
-        rulesdb.check(network(2, endpoint(21, 1, "03")), {})
+        _check(rulesdb, network(2, endpoint(21, 1, "03")), {})
 
 
 def test_a_network_may_keep_its_own_places() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
     rulesdb.put(network(1, endpoint(11, 1, 1)), 1, Rules(), switches)
-    rulesdb.check(network(1, endpoint(12, 1, 1)), switches)
+    after = network(1, endpoint(12, 1, 1))
+    rulesdb.check(after, {"11", "12"}, switches)
 
 
 def test_ports_that_swap_their_numbers_take_their_endpoints_along() -> None:
@@ -277,15 +282,15 @@ def test_all_claims_go_with_their_network() -> None:
 def test_an_index_is_not_used_again_soon() -> None:
     rulesdb = RulesDB()
     for uuid in (1, 2):
-        rulesdb.put(network(uuid), rulesdb.free_index(), Rules(), {})
+        rulesdb.put(network(uuid), rulesdb.free_index(uuid - 1), Rules(), {})
     rulesdb.drop("2")
-    assert rulesdb.free_index() == 3
+    assert rulesdb.free_index(2) == 3
 
 
 def test_renaming_frees_the_old_name() -> None:
     rulesdb = RulesDB()
-    rulesdb.put(network(1), 1, Rules(), {})
-    rulesdb.put(network(1).changed(name="red"), 1, Rules(), {})
+    entry = rulesdb.put(network(1), 1, Rules(), {})
+    rulesdb.alter(entry, network(1).changed(name="red"), (), {})
     assert rulesdb.find("n1") is None
     assert rulesdb.find("red") is not None
 
@@ -319,7 +324,7 @@ def test_a_network_takes_its_labels_along() -> None:
     labels.drop_network("a")
     assert labels.index("a") is None
     facts = {key for key, value in labels.changes.items() if value is not None}
-    assert not facts
+    assert facts == {("last", "index")}
 
 
 def test_what_is_stored_gives_the_same_labels() -> None:

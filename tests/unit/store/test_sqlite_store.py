@@ -124,7 +124,7 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
         SqliteStore(path / "below")
 
 
-@pytest.mark.parametrize("document", ["not json", '{"uuid": "7", "name": "x", "endpoints": 5}'])
+@pytest.mark.parametrize("document", ["not json", '{"uuid": "7", "name": "x", "forwarding": 5}'])
 def test_a_spoilt_document_is_reported_as_unusable_state(tmp_path: Path, document: str) -> None:
     path = tmp_path / "state.db"
     store = SqliteStore(path)

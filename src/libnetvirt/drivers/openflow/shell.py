@@ -7,6 +7,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from libnetvirt import openflow as of
@@ -14,6 +16,7 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.layout import Table
+from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.reporting import endpoint_states
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.driver import Change
@@ -48,6 +51,8 @@ class Shell:
         self.intake = Intake(self.core)
         self.refusals: dict[str, str] = {}
         self._store = store
+        # One thread, so that commits follow one another, also when the caller of one is cancelled.
+        self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
         self._confirm_timeout = confirm_timeout
         self._servers: list[asyncio.Server] = []
         self._all: set[Session] = set()
@@ -82,6 +87,7 @@ class Shell:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.events.close()
+        await asyncio.to_thread(self._writer.shutdown)
         self._store.close()
 
     @property
@@ -291,10 +297,13 @@ class Shell:
         else:
             batch.alter.append((change.before, change.after))
         try:
-            await asyncio.to_thread(self._store.commit, batch)
+            await self._write(batch)
         except BaseException:
             self.core.labels.changes = batch.facts | self.core.labels.changes
             raise
+
+    async def _write(self, batch: Batch) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._store.commit, batch)
 
     async def _store_facts(self) -> None:
         """Store what is not part of an operation. A failure is reported, and made good with the next."""
@@ -302,7 +311,7 @@ class Shell:
         if not facts:
             return
         try:
-            await asyncio.to_thread(self._store.commit, Batch(facts=facts))
+            await self._write(Batch(facts=facts))
         except StateUnusable as error:
             self.core.labels.changes = facts | self.core.labels.changes
             self.publish("store.error", str(error))
@@ -370,9 +379,9 @@ class Shell:
 
     # ---- reports -------------------------------------------------------------------------------
 
-    def _report_links(self, before: frozenset[Any]) -> None:
-        now = self.core.paths.edges
-        for what, edges in (("down", before - now), ("up", now - before)):
+    def _report_links(self, before: frozenset[Edge]) -> None:
+        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self.core.paths.edges))
+        for what, edges in (("down", was - now), ("up", now - was)):
             for edge in sorted(edges):
                 source, destination = switch_text(edge.source), switch_text(edge.destination)
                 self.publish(
