@@ -41,6 +41,8 @@ def main() -> int:
             sys.stderr.write(f"{reason}\n")
             return 2
         _enter_namespace()
+    # A shell may have started this with interrupts ignored.
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     stage = SimulatedStage() if options.simulated else _real_stage()
     try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from mininet.link import Intf
 from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import Node, OVSSwitch
@@ -90,7 +91,7 @@ class _Server:
         """Returns when it is ready."""
         netvirt = Path(sys.executable).with_name("netvirt")
         with self._log.open("ab") as log:
-            serve = [netvirt, "serve", "-c", self._uri, "--socket", self._socket]
+            serve: list[str | Path] = [netvirt, "serve", "-c", self._uri, "--socket", self._socket]
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *serve],
                 stdin=subprocess.DEVNULL,
@@ -252,7 +253,7 @@ class RealStage(Stage):
 
     def _inside(self, host: str) -> list[str]:
         """What to put before a command that is to run in a host."""
-        return ["mnexec", "-a", str(self._node(host).pid)]
+        return ["setpriv", "--pdeathsig", "KILL", "mnexec", "-a", str(self._node(host).pid)]
 
     def _build(self) -> None:
         setLogLevel("error")
@@ -308,7 +309,7 @@ class RealStage(Stage):
                              "--", "set", "Interface", interface, f"ofport_request={port}")  # fmt: skip
         subprocess.run(["ip", "link", "set", interface, "up"], check=True)
 
-    def _ends(self, a: str, b: str) -> Sequence[object]:
+    def _ends(self, a: str, b: str) -> Sequence[Intf]:
         (link,) = self._mininet.linksBetween(self._node(f"s{a}"), self._node(f"s{b}"))
         return link.intf1, link.intf2
 
