@@ -63,6 +63,16 @@ class Differences:
     change: dict[tuple[Order, int], list[tuple[Entry, Entry]]] = field(default_factory=dict)
     remove: dict[int, list[Entry]] = field(default_factory=dict)
 
+    def split_off(self, table: int) -> Differences:
+        """Take the removals from one table out, for later."""
+        later = Differences()
+        for dpid, entries in self.remove.items():
+            chosen: list[Entry] = [e for e in entries if isinstance(e, Flow) and e.table == table]
+            if chosen:
+                later.remove[dpid] = chosen
+                self.remove[dpid] = [e for e in entries if e not in chosen]
+        return later
+
     def plan(self, gone: Iterable[int] = ()) -> Plan:
         """The rounds. ``gone``: indexes of networks of which nothing stays; one message each removes
         their rules from a switch."""
@@ -87,7 +97,8 @@ class Differences:
                     masked.setdefault(network, delete_network(network))
                 else:
                     single.append(deleting(entry))
-            last[dpid] = [*masked.values(), *single]
+            if entries:
+                last[dpid] = [*masked.values(), *single]
         rounds.append(last)
         return Plan([one for one in rounds if one])
 

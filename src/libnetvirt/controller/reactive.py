@@ -39,6 +39,9 @@ class Wire(Protocol):
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
         """Call ``done`` when the switch has done all it was sent so far; with False if it did not."""
 
+    def linger(self, action: Callable[[], None]) -> None:
+        """Call ``action`` when old paths have outlived their replacement long enough."""
+
 
 @dataclass(slots=True)
 class Route:
@@ -105,13 +108,13 @@ class Reactive:
         if not further:
             return
 
-        def gone(_: bool) -> None:
+        def gone() -> None:
             kept = self._in_use(route.key)
             for dpid, flow in reversed(further):
                 if (dpid, flow.key) not in kept:
                     self._wire.send(dpid, deleting(flow))
 
-        self._wire.confirm(first, gone)
+        self._wire.confirm(first, lambda _: self._wire.linger(gone))
 
     def _in_use(self, key: Key) -> set[tuple[int, object]]:
         """The rules behind the first switch of the route that a pair has now, if any."""

@@ -40,6 +40,10 @@ class Options:
     link_mtu: int = 1500
 
 
+#: seconds that old paths outlive their replacement (Open vSwitch revalidates its cache within one)
+LINGER = 1.5
+
+
 @dataclass(slots=True)
 class Work:
     """A plan, the networks whose frames wait for it (None: all), and what to do when it is done."""
@@ -47,6 +51,9 @@ class Work:
     plan: Plan
     networks: frozenset[str] | None
     done: Callable[[], None] = lambda: None
+    # Removals that wait LINGER seconds more: a switch may use what it has cached of its rules for a moment
+    # after it has confirmed a change, and frames are under way.
+    later: Differences = field(default_factory=Differences)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
 

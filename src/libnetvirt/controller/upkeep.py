@@ -9,8 +9,8 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import is_native
 from libnetvirt.controller.entries import Flow
-from libnetvirt.controller.installed import Differences, Dump, delete_network
-from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network
+from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
@@ -62,7 +62,13 @@ class Upkeep(State):
             for label in freed:
                 self.labels.free_outer(label)
 
-        return Work(into.plan(), None, done)
+        later = into.split_off(Table.TUNNEL)
+        return Work(into.plan(), None, done, later)
+
+    def linger_over(self, work: Work) -> Plan:
+        """The removals that a work has put off, less what is wanted again."""
+        self.installed.settle(work.later)
+        return work.later.plan()
 
     def _relabel(self, egress: int, ingresses: list[int]) -> list[int]:
         """Give a tunnel a new outer label if that helps; returns the old one, to be freed.

@@ -66,6 +66,7 @@ class Rig:
         self.intake = Intake(self.core)
         self.known = Knowledge(limit=self.core.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
+        self.lingering: list[Work] = []
         self.queues: dict[int, deque[of.Message | Callable[[bool], None]]] = {}
         self.out: list[Out] = []
         self.errors: list[str] = []
@@ -160,6 +161,9 @@ class Rig:
         else:
             self.queues.setdefault(0, deque()).append(lambda _: done(False))
 
+    def linger(self, action: Callable[[], None]) -> None:
+        self.queues.setdefault(0, deque()).append(lambda _: action())
+
     def pump(self, count: int = 1 << 30) -> None:
         """Let ``count`` messages reach their switches, which are chosen at random."""
         while count and (waiting := sorted(d for d, q in self.queues.items() if q)):
@@ -199,6 +203,8 @@ class Rig:
             self.hear()
             if self.core.topology_changed or self.core.rebind:
                 self.follow()
+            elif self.lingering:
+                self.linger_over()
             elif not any(self.queues.values()) and not self.fabric.up:
                 return
         raise AssertionError("it never comes to rest")
@@ -211,7 +217,14 @@ class Rig:
             work = self.core.reroute()
             if work is not None:
                 self.execute(work)
-                work.done()
+                self.lingering.append(work)
+
+    def linger_over(self) -> None:
+        """The time that old paths stay is over."""
+        works, self.lingering = self.lingering, []
+        for work in works:
+            self.execute(Work(self.core.linger_over(work), frozenset()))
+            work.done()
 
     # ---- operations ----------------------------------------------------------------------------
 

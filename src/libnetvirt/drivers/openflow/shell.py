@@ -19,6 +19,7 @@ from libnetvirt.controller.layout import Table
 from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.reporting import endpoint_states
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
+from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.session import Session, error_text
@@ -154,6 +155,9 @@ class Shell:
             asyncio.get_running_loop().call_soon(done, False)
         else:
             session.mark(done)
+
+    def linger(self, action: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(LINGER, action)
 
     # ---- sessions ------------------------------------------------------------------------------
 
@@ -371,11 +375,20 @@ class Shell:
                         continue
                     await self._store_facts()
                     await self._execute(work, tolerant=True)
-                    work.done()
+                    if work.later.remove:
+                        self._spawn(self._finish_later(work))
+                    else:
+                        work.done()
                 self._report_links(before)
         finally:
             self._settling = False
         self._note_states()
+
+    async def _finish_later(self, work: Work) -> None:
+        await asyncio.sleep(LINGER)
+        async with self._lock:
+            await self._execute(Work(self.core.linger_over(work), frozenset()), tolerant=True)
+            work.done()
 
     # ---- reports -------------------------------------------------------------------------------
 
