@@ -178,7 +178,7 @@ class Story:
             self.stage.mend(a, b)
             self._until(lambda: self._whole(), "the link is found again")
             time.sleep(0.5)
-        yield from self._rerouted(running)
+        yield from self._unharmed(running)
 
     def restart(self) -> Iterator[Check]:
         before = self._connection.descriptions()
