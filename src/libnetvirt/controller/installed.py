@@ -8,7 +8,7 @@ no longer wanted. So at no time does a frame meet half a path.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
@@ -63,11 +63,13 @@ class Differences:
     change: dict[tuple[Order, int], list[tuple[Entry, Entry]]] = field(default_factory=dict)
     remove: dict[int, list[Entry]] = field(default_factory=dict)
 
-    def split_off(self, table: int) -> Differences:
-        """Take the removals from one table out, for later."""
+    def split_off(self, table: int, chosen_if: Callable[[Flow], bool] = lambda _: True) -> Differences:
+        """Take removals from one table out, to be done at another time."""
         later = Differences()
         for dpid, entries in self.remove.items():
-            chosen: list[Entry] = [e for e in entries if isinstance(e, Flow) and e.table == table]
+            chosen: list[Entry] = [
+                e for e in entries if isinstance(e, Flow) and e.table == table and chosen_if(e)
+            ]
             if chosen:
                 later.remove[dpid] = chosen
                 self.remove[dpid] = [e for e in entries if e not in chosen]

@@ -54,6 +54,8 @@ class Work:
     # Removals that wait LINGER seconds more: a switch may use what it has cached of its rules for a moment
     # after it has confirmed a change, and frames are under way.
     later: Differences = field(default_factory=Differences)
+    # Outer labels that were replaced, and the egress switches of their tunnels.
+    replaced: dict[int, int] = field(default_factory=dict)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
 

@@ -35,7 +35,7 @@ class Upkeep(State):
             return None
         into = Differences()
         self.compile_links(into)
-        freed: list[int] = []
+        replaced: dict[int, int] = {}
         moved: list[int] = []
         for egress in sorted(self.needs.by_egress):
             ingresses = self.needs.ingresses(egress)
@@ -45,7 +45,7 @@ class Upkeep(State):
             new = list(self.compiler.tunnel(egress, ingresses))
             turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
             if any(isinstance(p.entry, Flow) for p in turned):
-                freed += self._relabel(egress, ingresses)
+                replaced |= self._relabel(egress, ingresses)
                 new = list(self.compiler.tunnel(egress, ingresses))
             if turned:
                 moved.append(egress)
@@ -59,31 +59,38 @@ class Upkeep(State):
         self.installed.settle(into)
 
         def done() -> None:
-            for label in freed:
+            for label in replaced:
                 self.labels.free_outer(label)
 
         later = into.split_off(Table.TUNNEL)
-        return Work(into.plan(), None, done, later)
+        return Work(into.plan(), None, done, later, replaced)
 
     def linger_over(self, work: Work) -> Plan:
         """The removals that a work has put off, less what is wanted again."""
         self.installed.settle(work.later)
         return work.later.plan()
 
-    def _relabel(self, egress: int, ingresses: list[int]) -> list[int]:
-        """Give a tunnel a new outer label if that helps; returns the old one, to be freed.
+    def unneeded(self, work: Work) -> Plan:
+        """Of the removals that a work has put off, those for tunnels that no network uses any more."""
+        gone = {label for label, egress in work.replaced.items() if not self.needs.ingresses(egress)}
+        now = work.later.split_off(Table.TUNNEL, lambda f: f.match.value("vlan_vid") & 0xFFF in gone)
+        self.installed.settle(now)
+        return now.plan()
+
+    def _relabel(self, egress: int, ingresses: list[int]) -> dict[int, int]:
+        """Give a tunnel a new outer label if that helps; returns the old one, to be freed, and the egress.
 
         An ingress that cannot be told goes on sending with the old label; and without a free label the
         change is made in place, at the risk of frames in flight.
         """
         if not all(self.switches[i].connected for i in ingresses if i in self.switches):
-            return []
+            return {}
         old = self.labels.tunnel(egress).label
         try:
             self.labels.relabel(egress)
         except LabelsExhausted:
-            return []
-        return [old]
+            return {}
+        return {old: egress}
 
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:

@@ -61,6 +61,7 @@ class Shell:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
+        self._lingering: list[Work] = []
         self._states: dict[str, dict[str, State]] = {}
         self._reported_errors: dict[int, float] = {}
         self._closed = False
@@ -283,6 +284,8 @@ class Shell:
             except BaseException:
                 await self._undo(change, work)
                 raise
+            for lingering in self._lingering:
+                await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
             work.done()
             await self._store_facts()
             after = change.after or change.before
@@ -385,8 +388,10 @@ class Shell:
         self._note_states()
 
     async def _finish_later(self, work: Work) -> None:
+        self._lingering.append(work)
         await asyncio.sleep(LINGER)
         async with self._lock:
+            self._lingering.remove(work)
             await self._execute(Work(self.core.linger_over(work), frozenset()), tolerant=True)
             work.done()
 
