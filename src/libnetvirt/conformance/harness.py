@@ -110,6 +110,12 @@ class Harness(ABC):
         the wire, tags included. Frames that the host itself sent do not count.
         """
 
+    def settle(self) -> None:  # noqa: B027 (to do nothing is right for most)
+        """Called before each test: forget what switches cache about traffic of the test before.
+
+        For switches whose data path notices changes of rules late after much traffic.
+        """
+
     def links(self) -> Sequence[tuple[str, str]]:
         """The pairs of switches that are linked."""
         return ()

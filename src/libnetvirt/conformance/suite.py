@@ -41,6 +41,7 @@ def _on(harness: Harness, rules: Rules | None) -> Iterator[Bench]:
     bench = Bench(harness, rules)
     for network in harness.connection.networks():  # of a test that was broken off
         network.remove()
+    harness.settle()
     bench.drain()
     yield bench
     left = list(clean(bench))
