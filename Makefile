@@ -11,6 +11,9 @@ PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-
 	mnexec:mininet ifconfig:net-tools ip:iproute2 ping:iputils-ping \
 	ethtool:ethtool setpriv:util-linux unshare:util-linux
 
+# What the benchmark compares with, besides.
+PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux
+
 .DEFAULT_GOAL := help
 .PHONY: help setup deps-root demo demo-simulated test lint bench docs clean
 
@@ -37,8 +40,15 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-dev ## measure the codec, beside another one in the same run
-	@$(BIN)/python benchmarks/codec.py $(ARGS)
+bench: bench-programs $(VENV)/.installed-dev ## measure all beside others, as root, in tens of minutes; writes docs/performance.md
+	@$(BIN)/python -m benchmarks --report $(ARGS)
+
+bench-quick: bench-programs $(VENV)/.installed-dev ## the same on a small scale, in two minutes; ARGS=setup for one part
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+.PHONY: bench-quick bench-programs
+bench-programs:
+	@$(call install,$(PROGRAMS) $(PEERS))
 
 docs: $(VENV)/.installed ## write the generated pages anew and check all links
 	@$(BIN)/python docs/check.py --write

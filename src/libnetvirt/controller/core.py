@@ -31,6 +31,7 @@ class Controller(Operations, Upkeep):
 
     def load(self, networks: Iterable[VirtualNetwork], facts: dict[Fact, str], now: float) -> None:
         """Take up what the store has: called once, before any switch connects."""
+        self.started = now
         self.labels.load(facts)
         for kind, key in facts:
             if kind == "link":

@@ -109,6 +109,15 @@ class State:
         self.topology_changed = False
         #: switches whose ports came, went or were renamed
         self.rebind: set[int] = set()
+        #: switches that are to be compared with what they should hold
+        self.compare: set[int] = set()
+        #: switches that hold rules which only switches that have not come yet can explain
+        self.unsure: set[int] = set()
+        #: when the controller was started, and whether that is so long ago that its switches have come
+        self.started = 0.0
+        self.waited = False
+        #: whether the substrate is another than when the controller was started
+        self.stale = False
         #: ports that went down, for Intake to forget the hosts behind them
         self.ports_down: list[tuple[int, int]] = []
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import is_native
-from libnetvirt.controller.entries import Flow
-from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network
+from libnetvirt.controller.entries import Entry, Flow, deleting
+from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.reactive import is_on_demand
@@ -31,8 +31,13 @@ class Upkeep(State):
         the first frame takes it and the old one until the last has left it.
         """
         self.topology_changed = False
+        before = self.paths.edges
         if not self.paths.update(self._usable_edges()):
             return None
+        if {(e.source, e.source_port) for e in before} - {
+            (e.source, e.source_port) for e in self.paths.edges
+        }:
+            self._distrust()
         into = Differences()
         self.compile_links(into)
         replaced: dict[int, int] = {}
@@ -72,8 +77,11 @@ class Upkeep(State):
 
     def unneeded(self, work: Work) -> Plan:
         """Of the removals that a work has put off, those for tunnels that no network uses any more."""
-        gone = {label for label, egress in work.replaced.items() if not self.needs.ingresses(egress)}
-        now = work.later.split_off(Table.TUNNEL, lambda f: f.match.value("vlan_vid") & 0xFFF in gone)
+        owners = {
+            self.labels.tunnel(egress).label: egress for egress in self.labels.tunnels()
+        } | work.replaced
+        needed = {label for label, egress in owners.items() if self.needs.ingresses(egress)}
+        now = work.later.split_off(Table.TUNNEL, lambda f: f.match.value("vlan_vid") & 0xFFF not in needed)
         self.installed.settle(now)
         return now.plan()
 
@@ -91,6 +99,12 @@ class Upkeep(State):
         except LabelsExhausted:
             return {}
         return {old: egress}
+
+    def _distrust(self) -> None:
+        """A link is gone or a switch lost its rules: paths that another run of the controller made may lead
+        nowhere, and only their beginning is known."""
+        self.stale = True
+        self.reactive.drop_where(lambda route: route.further is None)
 
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:
@@ -138,6 +152,8 @@ class Upkeep(State):
         into = Differences()
         self.installed.replace(("base", dpid), self.compiler.base(switch), into)
         affected = self.rulesdb.ports_known(switch)
+        if not any(layout.is_ours(f.cookie) for f in dump.flows):
+            self._distrust()
         self._adopt(dpid, dump)
         for entry in affected:
             self.compile_flood(entry, dpid, None, into)
@@ -153,15 +169,43 @@ class Upkeep(State):
                 del part[key]
         into.remove.pop(dpid, None)
         mended = self.installed.mend(dpid, dump)
+        if self._spare_unknown_hosts(mended.remove.get(dpid, [])):
+            self.unsure.add(dpid)
+        elif self.unsure:
+            self._look_again()
         into.put.update(mended.put)
         into.change.update(mended.change)
         into.remove.update(mended.remove)
         plan = into.plan()
-        stale = self._stale_paths(dump)
+        stale = self._stale_paths(dpid, dump)
         if stale:
             plan.rounds.append({dpid: stale})
         self._check_paths(dpid, dump)
         return Work(plan, None)
+
+    def _spare_unknown_hosts(self, surplus: list[Entry]) -> bool:
+        """Of what a switch holds too much, keep what leads to hosts that another switch may still tell us of.
+
+        After a restart, hosts are learned from the switches they are at, one switch after the other. Returns
+        whether anything was kept.
+        """
+        spared = [e for e in surplus if isinstance(e, Flow) and self._may_be_told(e)]
+        for entry in spared:
+            surplus.remove(entry)
+        return bool(spared)
+
+    def _may_be_told(self, flow: Flow) -> bool:
+        network = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
+        if network is None or flow.cookie & 0xFFFF != Kind.HOST or flow.table != Table.HOST:
+            return False
+        return not self.waited and not all(dpid in self.switches for dpid in network.by_switch)
+
+    def _look_again(self) -> None:
+        """Compare those switches once more whose surplus was spared, if all have come who may explain it."""
+        awaited = {d for entry in self.rulesdb for d in entry.by_switch} - self.switches.keys()
+        if not awaited:
+            self.compare |= self.unsure
+            self.unsure.clear()
 
     def rebound(self, dpid: int) -> Work:
         """A switch's ports came, went or were renamed: bind its endpoints anew."""
@@ -232,6 +276,11 @@ class Upkeep(State):
         for dpid, switch in self.switches.items():
             if switch.connected:
                 self.send_lldp(dpid, switch.ports, now)
+        if not self.waited and now - self.started > self.options.hold:
+            # Who has not come by now does not come.
+            self.waited = True
+            self.compare |= self.unsure
+            self.unsure.clear()
         if self.discovery.expire(now, lambda dpid: self._held(dpid, now)):
             self.topology_changed = True
 
@@ -259,20 +308,33 @@ class Upkeep(State):
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
             elif kind == Kind.PATH and is_on_demand(entry):
                 self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                if self.stale:
+                    # Whoever made it knew another substrate than there is now.
+                    continue
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
                 self.reactive.adopt(dpid, bound, first)
 
-    def _stale_paths(self, dump: Dump) -> list[of.Message]:
-        """Removal of reactive rules of networks that are gone."""
-        stale: set[int] = set()
+    def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
+        """Removal of reactive rules that nobody looks after: of networks that are gone, or from another run
+        of the controller while the substrate was another."""
+        stale: dict[int, of.Message] = {}
+        single: list[of.Message] = []
+        expected = {flow.key for _, flow in self.reactive.expected(dpid)}
         for flow in dump.flows:
             if layout.is_ours(flow.cookie) and flow.cookie & 0xFFFF in (Kind.PATH, Kind.QUIET):
                 index = layout.cookie_network(flow.cookie)
-                if index not in self.rulesdb.by_index:
-                    stale.add(flow.cookie)
-        return [delete_network(cookie) for cookie in stale]
+                entry = self.rulesdb.by_index.get(index)
+                if entry is None:
+                    stale[index] = delete_network(flow.cookie)
+                elif not is_native(entry) and flow.cookie & 0xFFFF == Kind.PATH:
+                    stale[index] = delete_paths(index)
+                elif self.stale and flow.cookie & 0xFFFF == Kind.PATH:
+                    held = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
+                    if held.key not in expected:
+                        single.append(deleting(held))
+        return [*stale.values(), *single]
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
         held = {(f.table_id, f.priority, f.match) for f in dump.flows}

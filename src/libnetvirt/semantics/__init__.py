@@ -15,7 +15,8 @@ with a tag of vlan 0 (priority tag)                      dropped
 with a vlan tag, of type 0x8100 or 0x88a8                of the endpoint with that vlan; the tag comes off,
                                                          and with it its priority
 without a vlan tag                                       of the endpoint without a tag
-with a further vlan tag under the endpoint's own         dropped
+with a further vlan tag under the endpoint's own         dropped; L2: a switch that cannot see that tag may
+                                                         forward the frame within the network
 with a group address or zero as source                   dropped
 with a source that is declared at another endpoint       dropped, never learned
 ======================================================== =====================================================

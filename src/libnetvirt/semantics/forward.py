@@ -10,7 +10,7 @@ from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
 from libnetvirt.packet import PacketError, add_tag, is_host_mac, is_tagged, split_tag
 from libnetvirt.semantics.bridge import bridge
 from libnetvirt.semantics.knowledge import Knowledge, declared_hosts
-from libnetvirt.semantics.outcome import Delivery, Drop, Dropped, Outcome, WireOutput
+from libnetvirt.semantics.outcome import Delivery, Drop, Dropped, Outcome, Output, WireOutput
 from libnetvirt.semantics.router import route
 
 
@@ -87,6 +87,13 @@ def forward(
         return Outcome((), knowledge, None, found)
     network = found.network
     delivery = forward_at(network, knowledge, found.endpoint.uuid, found.frame)
-    endpoints = {e.uuid: e for e in network.endpoints}
-    outputs = tuple(on_wire(endpoints[uuid], frame) for uuid, frame in delivery.outputs)
-    return Outcome(outputs, delivery.knowledge, network.uuid, delivery.drop)
+    outputs = _wired(network, delivery.outputs)
+    tolerated: tuple[WireOutput, ...] = ()
+    if delivery.drop is Drop.NESTED_TAG and network.forwarding is Forwarding.L2:
+        carried, _, _ = bridge(network, found.endpoint, knowledge.of(network.uuid), 0, found.frame)
+        tolerated = _wired(network, carried)
+    return Outcome(outputs, delivery.knowledge, network.uuid, delivery.drop, tolerated)
+
+
+def _wired(network: VirtualNetwork, outputs: Iterable[Output]) -> tuple[WireOutput, ...]:
+    return tuple(on_wire(network.by_uuid[uuid], frame) for uuid, frame in outputs)

@@ -56,10 +56,12 @@ class Outcome:
     """What must come out of the substrate, and what is known afterwards.
 
     ``network``: uuid of the network that took the frame, None if no endpoint claims it. ``drop``: why
-    ``outputs`` is empty, if it is so at once.
+    ``outputs`` is empty, if it is so at once. ``tolerated``: what may come out all the same, each once at
+    most, because not every switch can tell such a frame from one without further tag.
     """
 
     outputs: tuple[WireOutput, ...]
     knowledge: Knowledge
     network: str | None = None
     drop: Drop | None = None
+    tolerated: tuple[WireOutput, ...] = ()

@@ -332,13 +332,8 @@ class Shell:
         """Take a change back in the controller's mind, then make the switches agree."""
         self.core.undo(work, change.before, change.after)
         for dpid in work.plan.switches:
-            session = self._sessions.get(dpid)
-            if session is None:
-                continue  # compared and mended when it connects again
-            try:
-                await self._mend(session)
-            except SubstrateError as error:
-                session.abort(str(error))
+            # One that is away is compared and mended when it connects again.
+            await self._compare(dpid)
 
     async def _execute(self, work: Work, tolerant: bool = False) -> None:
         """Send a plan's rounds. ``tolerant``: a switch that fails is let go, to be mended when it connects
@@ -362,17 +357,19 @@ class Shell:
 
     def _settle(self) -> None:
         """Start the work that events have called for, unless it is on its way."""
-        if (self.core.topology_changed or self.core.rebind) and not self._settling and not self._closed:
+        if self._called_for() and not self._settling and not self._closed:
             self._settling = True
             self._spawn(self._follow_substrate())
 
     async def _follow_substrate(self) -> None:
         try:
-            while self.core.topology_changed or self.core.rebind:
+            while self._called_for():
                 async with self._lock:
                     before = self.core.paths.edges
                     while self.core.rebind:
                         await self._execute(self.core.rebound(self.core.rebind.pop()), tolerant=True)
+                    while self.core.compare:
+                        await self._compare(self.core.compare.pop())
                     work = self.core.reroute()
                     if work is None:
                         continue
@@ -386,6 +383,17 @@ class Shell:
         finally:
             self._settling = False
         self._note_states()
+
+    def _called_for(self) -> bool:
+        return bool(self.core.topology_changed or self.core.rebind or self.core.compare)
+
+    async def _compare(self, dpid: int) -> None:
+        session = self._sessions.get(dpid)
+        if session is not None:
+            try:
+                await self._mend(session)
+            except SubstrateError as error:
+                session.abort(str(error))
 
     async def _finish_later(self, work: Work) -> None:
         self._lingering.append(work)

@@ -1,0 +1,1 @@
+"""How fast libnetvirt is, beside its peers in the same run: ``make bench``."""

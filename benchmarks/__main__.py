@@ -1,0 +1,92 @@
+"""``python -m benchmarks [SCENARIO...] [--quick] [--json FILE]``; without scenarios, all of them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shlex
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import growth, machine, pages, report
+from benchmarks.rows import Plan, Row
+
+SCENARIOS = {
+    "setup": "flow set-ups a second and their latency, beside ovs-testcontroller and os-ken",
+    "networks": "networks created, changed and removed, beside ovs-ofctl --bundle",
+    "upkeep": "reroute, restart, memory",
+    "prototype": "the three tests of the prototype",
+    "descriptions": "documents read and written; calls through netvirt serve",
+    "codec": "the OpenFlow codec, beside os-ken's",
+}
+
+
+def main() -> int:
+    """Measure, print, save."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    chosen = _options()
+    if chosen.redo:
+        rows, rest = report.load(chosen.redo)
+        report.show(rows, console)
+        pages.write(rows, rest)
+        return 0
+    plan = Plan(chosen.quick, lambda text: console.print(text, style="dim", highlight=False))
+    facts = machine.facts()
+    rows = []
+    began = time.monotonic()
+    for name in chosen.scenarios or SCENARIOS:
+        start = time.monotonic()
+        some = _run(name, plan)
+        plan.say(f"{name}: took {time.monotonic() - start:.0f} s")
+        report.show(some, console)
+        rows += some
+    fits = growth.rows_of(rows)
+    report.show(fits, console)
+    rows += fits
+    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    default = "quick" if chosen.quick else "-".join(chosen.scenarios) or "full"
+    path = chosen.json or report.RESULTS / f"{default}.json"
+    rest = report.save(path, rows, facts, command)
+    broken = sum(1 for row in rows if row.holds is False)
+    plan.say(f"{time.monotonic() - began:.0f} s in all; {broken} bars do not hold; saved as {path.name}")
+    if chosen.report:
+        pages.write(rows, rest)
+    return 0
+
+
+def _run(name: str, plan: Plan) -> list[Row]:
+    """The rows of one scenario; none, and a word about it, if it fails: the others are worth having."""
+    try:
+        return list(importlib.import_module(f"benchmarks.scenarios.{name}").rows(plan))
+    except Exception:
+        plan.say(f"{name} failed:\n{traceback.format_exc()}")
+        return []
+
+
+def _options() -> argparse.Namespace:
+    options = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__,
+        epilog="scenarios: " + "; ".join(f"{name}: {what}" for name, what in SCENARIOS.items()),
+    )  # fmt: skip
+    options.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="which to run (default: all)")
+    options.add_argument("--quick", action="store_true", help="less of everything: a look, no result")
+    options.add_argument("--json", type=Path, metavar="FILE", help="where to save (default: in results/)")
+    options.add_argument("--report", action="store_true", help="write docs/performance.md too")
+    options.add_argument(
+        "--redo", type=Path, metavar="FILE", help="measure nothing: write the page from this"
+    )
+    chosen = options.parse_args()
+    unknown = set(chosen.scenarios) - SCENARIOS.keys()
+    if unknown:
+        options.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    return chosen
+
+
+if __name__ == "__main__":
+    sys.exit(main())

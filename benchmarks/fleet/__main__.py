@@ -1,0 +1,72 @@
+"""The fleet's process: answers requests on its standard input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.fleet.fleet import Fleet, build
+from benchmarks.fleet.traffic import Load
+from benchmarks.workers import serve
+
+
+class Commands:
+    """What can be asked of the process: the methods, by name."""
+
+    def __init__(self) -> None:
+        self._fleet: Fleet | None = None
+
+    @property
+    def fleet(self) -> Fleet:
+        assert self._fleet is not None, "build it first"
+        return self._fleet
+
+    async def build(self, kind: str, switches: int, hosts: int, on: list[int] | None = None) -> list[Any]:
+        """Make the fleet; returns its hosts."""
+        self._fleet = build(kind, switches, hosts, on)
+        return self._fleet.hosts
+
+    async def connect(self, host: str, port: int) -> None:
+        await self.fleet.connect(host, port)
+
+    async def disconnect(self) -> None:
+        await self.fleet.disconnect()
+
+    async def introduce(self, networks: int, reach: int) -> int:
+        return await self.fleet.introduce(networks, reach)
+
+    async def trial(
+        self, count: int, seconds: float, window: int, networks: int, reach: int, skip: int = 0
+    ) -> dict[str, Any]:
+        return await self.fleet.trial(Load(count, seconds, window), networks, reach, skip)
+
+    async def cut(self, a: int, b: int, quiet: float = 0.3) -> dict[str, Any]:
+        return await self.fleet.cut(a, b, quiet)
+
+    async def restore(self, a: int, b: int) -> None:
+        self.fleet.restore(a, b)
+
+    async def settled(self, quiet: float = 0.5) -> float:
+        return await self.fleet.settled(quiet)
+
+    async def crossing(self, a: int, b: int) -> int:
+        return self.fleet.graph.crossing(a, b)
+
+    async def under_flood(
+        self,
+        count: int,
+        seconds: float,
+        rate: float,
+        sources: list[int],
+        networks: int,
+        victim: int,
+        skip: int,
+    ) -> dict[str, Any]:
+        load = Load(count, seconds, 1)
+        return await self.fleet.under_flood(load, rate, sources, networks, victim, skip)
+
+    async def counts(self) -> dict[str, int]:
+        return self.fleet.counts()
+
+
+if __name__ == "__main__":
+    serve(Commands())

@@ -1,0 +1,308 @@
+"""The fleet: connections of all switches, links between them, and trials."""
+
+# What is waited for here is silence, which has no event.
+# ruff: noqa: ASYNC110
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import random
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+from benchmarks.fleet.graphs import FIRST_LINK_PORT, Graph, Place, named
+from benchmarks.fleet.switch import Switch
+from benchmarks.fleet.traffic import Host, Load, Traffic, frame, introductions, pairs, percentile
+from benchmarks.fleet.wire import FRAME_LENGTH
+
+#: seconds without a completed set-up after which the outstanding ones count as lost
+PATIENCE = 1.0
+#: octets that wait for a connection, beyond which a switch sends no further frames up: about 100 frames
+BACKLOG = 12_000
+_ABREAST = 50  # connections made at a time
+
+
+class Link(asyncio.Protocol):
+    """A switch's connection."""
+
+    def __init__(self, fleet: Fleet, switch: Switch) -> None:
+        self._fleet = fleet
+        self._switch = switch
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._fleet.transports[self._switch.dpid] = cast(asyncio.Transport, transport)
+        self._switch.connected()
+        self._fleet.flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._switch.receive(data)
+        self._fleet.flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
+        self._fleet.transports.pop(self._switch.dpid, None)
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+class Fleet:
+    """Switches wired into a graph. Their rules survive their connections."""
+
+    def __init__(self, graph: Graph, on: list[int], hosts: int) -> None:
+        self.graph = graph
+        self._peers = graph.peers
+        self._dirty: list[Switch] = []
+        self.transports: dict[int, asyncio.Transport] = {}
+        self._links: list[Link] = []
+        self.barriers = 0
+        self.last_asked = self.last_barrier = 0.0
+        self._down: set[Place] = set()
+        self.switches = {}
+        for dpid in range(1, graph.switches + 1):
+            ports = list(range(1, hosts + 1)) if dpid in on else []
+            self.switches[dpid] = Switch(dpid, ports + graph.link_ports(dpid), self)
+        # Numbered across the switches, so that all of them have hosts of every network.
+        places = [(dpid, port) for port in range(1, hosts + 1) for dpid in on]
+        self.hosts = [Host(n, dpid, port) for n, (dpid, port) in enumerate(sorted(places))]
+        self.traffic = Traffic(self.hosts, self.switches)
+        self.came_out = self.traffic.came_out
+
+    # ---- around the switches -------------------------------------------------------------------
+
+    def writable(self, switch: Switch) -> None:
+        self._dirty.append(switch)
+
+    def asked(self) -> None:
+        self.last_asked = time.perf_counter()
+
+    def barrier(self) -> None:
+        self.barriers += 1
+        self.last_asked = self.last_barrier = time.perf_counter()
+
+    def sent(self, switch: Switch, port: int, data: bytes) -> None:
+        if port < FIRST_LINK_PORT:
+            if len(data) == FRAME_LENGTH:
+                self.came_out(switch.dpid << 32 | port, int.from_bytes(data[-4:]))
+            return
+        peer = self._peers.get((switch.dpid, port))
+        if peer is not None and switch.ports[port]:
+            self.switches[peer[0]].arrived(peer[1], data)
+
+    def flush(self) -> None:
+        """Write what the switches have to say."""
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for switch in dirty:
+                out, switch.out = switch.out, []
+                transport = self.transports.get(switch.dpid)
+                if transport is not None and out:
+                    transport.write(b"".join(out))
+
+    # ---- what can be asked of it ---------------------------------------------------------------
+
+    async def connect(self, host: str, port: int, patience: float = 20.0) -> None:
+        """Connect all switches; returns when they were asked what they are. Raises OSError."""
+        loop, deadline = asyncio.get_running_loop(), time.monotonic() + patience
+        self._links = []
+
+        async def one(switch: Switch) -> None:
+            while True:
+                try:
+                    _, link = await loop.create_connection(lambda: Link(self, switch), host, port)
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(0.05)
+                else:
+                    self._links.append(link)
+                    return
+
+        every = list(self.switches.values())
+        for first in range(0, len(every), _ABREAST):
+            await asyncio.gather(*(one(switch) for switch in every[first : first + _ABREAST]))
+        while not all(switch.greeted for switch in every) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # time to read what the last has answered
+
+    async def disconnect(self) -> None:
+        """Close all connections; rules stay."""
+        for transport in list(self.transports.values()):
+            transport.abort()
+        await asyncio.gather(*(link.lost for link in self._links))
+
+    async def introduce(self, networks: int, reach: int) -> int:
+        """Make all hosts known; returns how many could not be."""
+        for switch in self.switches.values():
+            switch.interpret()
+        everybody, single = introductions(self.hosts, networks, reach)
+        missing = 0
+        for broadcast, work in ((True, everybody), (False, single)):
+            for window in (4 if broadcast else 32, 8, 1):
+                await self._run(Load(len(work), 120.0, window), work, broadcast)
+                # Who was not heard is tried again, all of them.
+                missing = self.traffic.outstanding
+                if not missing:
+                    break
+        return missing
+
+    async def trial(self, load: Load, networks: int, reach: int, skip: int) -> dict[str, Any]:
+        """Have set-ups made and return what was seen; ``skip``: pairs used in earlier trials."""
+        for switch in self.switches.values():
+            switch.interpret()
+            switch.keeping = False
+            switch.flow_mods = 0
+        work = itertools.islice(pairs(self.hosts, networks, reach), skip, None)
+        gc.collect()
+        gc.disable()
+        try:
+            lost = await self._run(load, work)
+            await asyncio.sleep(0.1)
+        finally:
+            gc.enable()
+            for switch in self.switches.values():
+                switch.keeping = True
+        traffic = self.traffic
+        ordered = sorted(traffic.latencies)
+        done, took = len(ordered), traffic.last - traffic.first
+        flow_mods = sum(s.flow_mods for s in self.switches.values())
+        return {
+            "completed": done, "asked": done + traffic.outstanding, "seconds": took,
+            "rate": done / took if took else 0.0, "lost": lost, "strays": traffic.strays,
+            "twice": traffic.twice, "flow_mods": flow_mods,
+            "sound": flow_mods >= done * (reach + 1) and not traffic.strays and not traffic.twice,
+            "p50": percentile(ordered, 0.5), "p90": percentile(ordered, 0.9),
+            "p99": percentile(ordered, 0.99),
+        }  # fmt: skip
+
+    async def _run(self, load: Load, work: Iterable[tuple[int, int]], broadcast: bool = False) -> int:
+        traffic = self.traffic
+        over = asyncio.get_running_loop().create_future()
+        traffic.finished = lambda: over.done() or over.set_result(None)
+        traffic.begin(work, load.count, broadcast)
+        now = time.perf_counter()
+        for _ in range(load.window):
+            if not traffic.ask(now):
+                break
+        if not traffic.outstanding:
+            return 0
+        self.flush()
+        end, seen, lost = now + load.seconds, 0, 0
+        while not over.done() and time.perf_counter() < end:
+            await asyncio.wait([over], timeout=min(PATIENCE, max(0.01, end - time.perf_counter())))
+            if over.done() or len(traffic.latencies) != seen:
+                seen = len(traffic.latencies)
+                continue
+            if time.perf_counter() - traffic.last >= PATIENCE:
+                break  # nothing has come for so long: what is outstanding is lost
+        traffic.end()
+        if traffic.outstanding:
+            seen = len(traffic.latencies)
+            await asyncio.wait([over], timeout=PATIENCE)
+            lost = traffic.outstanding
+        traffic.finished = lambda: None
+        return lost
+
+    async def cut(self, a: int, b: int, quiet: float) -> dict[str, Any]:
+        """Take a link down; returns when the last barrier came that the controller sent because of that."""
+        ends = self.graph.link(a, b)
+        self.barriers, before = 0, self._totals()
+        began = self.last_barrier = time.perf_counter()
+        for dpid, port in ends:
+            self.switches[dpid].set_port(port, False)
+        self.flush()
+        while time.perf_counter() - max(self.last_barrier, began) < quiet:
+            await asyncio.sleep(quiet / 4)
+        after = self._totals()
+        return {
+            "seconds": self.last_barrier - began, "barriers": self.barriers,
+            **{name: after[name] - before.get(name, 0) for name in after},
+        }  # fmt: skip
+
+    def restore(self, a: int, b: int) -> None:
+        """Undo `cut`."""
+        for dpid, port in self.graph.link(a, b):
+            self.switches[dpid].set_port(port, True)
+        self.flush()
+
+    async def settled(self, quiet: float) -> float:
+        """Wait until the controller has left all switches alone so long; returns when it last asked.
+
+        The clock is `time.perf_counter`, which processes share.
+        """
+        while time.perf_counter() - self.last_asked < quiet or len(self.transports) < len(self.switches):
+            await asyncio.sleep(quiet / 10)
+        return self.last_asked
+
+    async def flood(self, rate: float, sources: list[int], seconds: float) -> int:
+        """Have hosts send frames to unknown addresses, whatever becomes of them; returns how many."""
+        chance = random.Random(1)
+        senders = [self.hosts[n] for n in sources]
+        nowhere = 0xFFFFFFFF
+        ready = []
+        for turn in range(4096):
+            host = senders[turn % len(senders)]
+            target = b"\x06" + chance.randbytes(5)
+            head = self.switches[host.dpid].head(host.port)
+            ready.append((self.switches[host.dpid], head + frame(target, host, host, nowhere)))
+        began, sent = time.perf_counter(), 0
+        while (now := time.perf_counter()) - began < seconds:
+            due = min(int((now - began) * rate) - sent, 1000)
+            for _ in range(due):
+                switch, message = ready[sent & 4095]
+                sent += 1
+                # As Open vSwitch does, a switch lets go what its connection does not take.
+                if self._backlog(switch) < BACKLOG:
+                    switch.say(message)
+            self.flush()
+            await asyncio.sleep(0.001)
+        return sent
+
+    def _backlog(self, switch: Switch) -> int:
+        transport = self.transports.get(switch.dpid)
+        return transport.get_write_buffer_size() if transport is not None else BACKLOG
+
+    async def under_flood(self, load: Load, rate: float, sources: list[int], networks: int, victim: int,
+                          skip: int) -> dict[str, Any]:  # fmt: skip
+        """A trial of one network's hosts while others flood, if the rate is not 0."""
+        for switch in self.switches.values():
+            switch.interpret()
+        every = (p for p in pairs(self.hosts, networks, 0) if self.hosts[p[0]].number % networks == victim)
+        work = itertools.islice(every, skip, None)
+        flood = asyncio.ensure_future(self.flood(rate, sources, load.seconds + 1.0 if rate else 0.0))
+        await asyncio.sleep(0.3 if rate else 0.0)
+        lost = await self._run(load, work)
+        flood.cancel()
+        ordered = sorted(self.traffic.latencies)
+        return {
+            "completed": len(ordered), "lost": lost, "p50": percentile(ordered, 0.5),
+            "p90": percentile(ordered, 0.9), "p99": percentile(ordered, 0.99),
+            "mean": sum(ordered) / len(ordered) if ordered else 0.0,
+        }  # fmt: skip
+
+    def _totals(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for switch in self.switches.values():
+            for name, count in switch.received.items():
+                found[name] = found.get(name, 0) + count
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """What the switches hold and have received."""
+        every = list(self.switches.values())
+        return {
+            "connected": len(self.transports),
+            "flows": sum(len(s.tables.flows) for s in every),
+            "groups": sum(len(s.tables.groups) for s in every),
+            "meters": sum(len(s.tables.meters) for s in every),
+            **self._totals(),
+        }
+
+
+def build(kind: str, switches: int, hosts: int, on: list[int] | None = None) -> Fleet:
+    """A fleet by the name of its graph; ``on``: the switches with hosts (all that the graph offers)."""
+    graph = named(kind, switches)
+    return Fleet(graph, on or list(graph.edge), hosts)

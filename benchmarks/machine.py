@@ -1,0 +1,46 @@
+"""What the numbers were measured on: a machine's kind and the versions, nothing that names it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def facts() -> dict[str, str]:
+    """Processor, cores, memory, kernel, Python, and the versions of what is compared."""
+    found = {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "load before": f"{os.getloadavg()[0]:.1f}",
+    }
+    for name in ("libnetvirt", "uvloop", "os-ken", "pydantic", "rustworkx"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    found["Open vSwitch"] = _program("ovs-vswitchd", "--version")
+    found["ovs-testcontroller"] = _program("ovs-testcontroller", "--version")
+    return found
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _program(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return "not installed"
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    match = re.search(r"\d+\.\d+(\.\d+)?", text)
+    return match.group() if match else "?"

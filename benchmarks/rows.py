@@ -1,0 +1,78 @@
+"""What scenarios return: rows of a table, with the bar that each should hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+
+@dataclass(slots=True)
+class Row:
+    """One comparison. ``ratio`` says how many times better we are than the peer, or, where there is no
+    peer, is None. ``bar``: what should hold, as text; ``holds``: whether it does, None if there is no bar.
+    ``sizes``: what was varied, by name; ``measured``: further numbers for the record."""
+
+    scenario: str
+    name: str
+    sizes: dict[str, float] = field(default_factory=dict)
+    unit: str = ""
+    ours: float | None = None
+    peer: float | None = None
+    peer_name: str = ""
+    ratio: float | None = None
+    bar: str = ""
+    holds: bool | None = None
+    note: str = ""
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """The row from a file."""
+        return cls(**fields)
+
+    @property
+    def size(self) -> str:
+        """The sizes as text."""
+        return ", ".join(f"{number(v)} {k}" for k, v in self.sizes.items())
+
+
+#: where scenarios say what they are doing
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    quick: bool
+    say: Say
+
+
+def number(value: float | None) -> str:
+    """A number with about three significant digits."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 100 or float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+_SMALL = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"))
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A number with its unit; seconds in the unit that suits them."""
+    if value is None:
+        return "–"
+    if unit == "s":
+        for below, factor, name in _SMALL:
+            if abs(value) < below:
+                return f"{number(value * factor)} {name}"
+    return f"{number(value)} {unit}".strip()

@@ -1,0 +1,1 @@
+"""What is measured: one module a scenario, with a function ``rows(plan)``."""

@@ -1,0 +1,157 @@
+"""The three tests of the 2012 prototype's own evaluation.
+
+Set-up time by hop count; a victim's set-up time while another network floods the controller; and what is
+lost when a fast UDP flow starts, on real switches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks import peers
+from benchmarks.rows import Plan, Row
+from benchmarks.scenarios import bridges
+from benchmarks.scenarios.setup import REACTIVE, Case, described, running
+from benchmarks.workers import LOADER, Failed, Worker
+
+#: frames that may wait for a path's rules
+QUEUE = 64
+_HOPS = 10
+_ETHER = bytes.fromhex("0800")
+
+
+def rows(plan: Plan) -> list[Row]:
+    """All three."""
+    found: list[Row] = []
+    for part in (_by_hops, _flooded, _started):
+        try:
+            found += part(plan)
+        except (Failed, RuntimeError) as error:
+            plan.say(f"prototype: {part.__name__}: {error}")
+    return found
+
+
+def _by_hops(plan: Plan) -> Iterator[Row]:
+    """The median set-up time on paths of 1 to 10 switches, one at a time."""
+    case = Case(_HOPS, 20, 1, 0, 300)
+    wanted = (1, 5, 10) if plan.quick else range(1, _HOPS + 1)
+    seen: dict[str, dict[int, dict[str, float]]] = {}
+    with Worker("benchmarks.fleet", LOADER) as fleet:
+        for peer in (peers.OVS_NAME, peers.OURS):
+            if peers.missing(peer):
+                continue
+            plan.say(f"prototype: set-up time by hops, {peer}")
+            with running(peer, case, fleet):
+                for hops in wanted:
+                    where = {"networks": 1, "reach": hops - 1}
+                    fleet.ask("introduce", **where)
+                    trial = fleet.ask("trial", count=case.count, seconds=3.0, window=1, **where)
+                    seen.setdefault(peer, {})[hops] = trial
+    for hops, trial in seen.get(peers.OURS, {}).items():
+        theirs = seen.get(peers.OVS_NAME, {}).get(hops)
+        row = Row("prototype", "set-up time by hops (median)", {"hops": hops}, "s", trial["p50"])
+        if theirs is not None and trial["p50"]:
+            row.peer, row.peer_name = theirs["p50"], peers.OVS_NAME
+            row.ratio = theirs["p50"] / trial["p50"]
+        yield row
+
+
+def _flooded(plan: Plan) -> Iterator[Row]:
+    """The victim's median set-up time, one at a time, while hosts of another network send to nobody."""
+    attacks = [("1 endpoint floods, same switch", 1, 0), ("1 endpoint floods, other switch", 1, 1)]
+    attacks += [] if plan.quick else [("10 endpoints flood, same switch", 10, 0)]
+    networks, each, rate = 8, 160, 20_000.0
+    # The victim is network 1, with 20 hosts on each of two switches; network 0 floods.
+    count = 100 if plan.quick else 150
+    case = Case(2, each, networks, 0, count)
+    trial = {"count": count, "networks": networks, "victim": 1, "seconds": 4.0}
+    with Worker("benchmarks.fleet", LOADER) as fleet, running(peers.OURS, case, fleet):
+        fleet.ask("introduce", networks=networks, reach=0)
+        quiet = fleet.ask("under_flood", rate=0.0, sources=[0], skip=0, **trial)
+        for turn, (what, number, switch) in enumerate(attacks, 1):
+            plan.say(f"prototype: {what}")
+            sources = [switch * each + networks * n for n in range(number)]
+            seen = fleet.ask("under_flood", rate=rate, sources=sources, skip=turn * count, **trial)
+            ratio = seen["p50"] / quiet["p50"] if quiet["p50"] else 0.0
+            yield Row(
+                "prototype", f"victim's set-up time, {what}", {"frames/s": rate}, "s", seen["p50"],
+                quiet["p50"], "quiet", 1 / ratio if ratio else None, "flooded ÷ quiet ≤ 2",
+                0 < ratio <= 2 and not seen["lost"], measured={"flooded": seen, "quiet": quiet},
+            )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Stream:
+    """What became of a stream of numbered frames. ``early``: sent before the first arrived."""
+
+    sent: int
+    arrived: list[int]
+    early: int
+
+    @property
+    def lost(self) -> int:
+        """Numbers that never arrived."""
+        return self.sent - len(set(self.arrived))
+
+    @property
+    def reordered(self) -> int:
+        """Frames that arrived behind one sent later."""
+        highest, count = -1, 0
+        for number in self.arrived:
+            count += number < highest
+            highest = max(highest, number)
+        return count
+
+
+def _started(plan: Plan) -> Iterator[Row]:
+    """A UDP flow of 10,000 frames a second begins, over three real switches."""
+    why = bridges.why_not()
+    if why:
+        plan.say(f"prototype: no bridges: {why}")
+        return
+    ends = [(1, 1), (3, 1)]
+    with bridges.bridges(3, [(1, 2), (2, 3)], 1) as lab, peers.ours(core=None) as (worker, port):
+        lab.control(f"tcp:127.0.0.1:{port}")
+        worker.ask("wait", switches=3, links=4)
+        for name, rules in (("offline", {}), ("on demand", REACTIVE)):
+            plan.say(f"prototype: a UDP flow starts, {name}")
+            hosts = [[n, s, p] for n, (s, p) in enumerate(ends)]
+            worker.ask("create", network=described("measured", hosts, rules))
+            tag = 1 if rules else 2
+            macs = [bytes((2, 0, 0, tag, 0, n)) for n in range(2)]
+            # The destination is known, the source is not: the first frames of both meet on the way.
+            lab.send(*ends[1], b"\xff" * 6 + macs[1] + _ETHER + bytes(46))
+            lab.receive_for(0.5)
+            stream = _stream(lab, ends[0], macs, 2_000 if plan.quick else 10_000)
+            worker.ask("remove", name="measured")
+            allowed = 0 if not rules else max(0, stream.early - QUEUE)
+            bar = "0 lost, in order" if not rules else "lost only beyond the queue"
+            holds = stream.lost <= allowed and (bool(rules) or not stream.reordered)
+            yield Row(
+                "prototype", f"frames lost as a UDP flow starts, {name}", {"frames": stream.sent}, "frames",
+                stream.lost, bar=bar, holds=holds,
+                measured={"reordered": stream.reordered, "early": stream.early},
+                note=f"{name}: {stream.reordered} of {stream.sent} frames came out of order; "
+                f"{stream.early} were sent before the first arrived. ",
+            )  # fmt: skip
+
+
+def _stream(lab: bridges.Lab, source: tuple[int, int], macs: Sequence[bytes], count: int) -> Stream:
+    rate, arrived, early = 10_000.0, [], 0
+    head = macs[1] + macs[0] + _ETHER
+    began, sent = time.perf_counter(), 0
+    last = began
+    while sent < count or time.perf_counter() - last < 1.0:
+        due = min(count, int((time.perf_counter() - began) * rate)) - sent
+        for number in range(sent, sent + max(0, due)):
+            lab.send(*source, head + number.to_bytes(4) + bytes(42))
+            last = time.perf_counter()
+        sent += max(0, due)
+        for arrival in lab.receive():
+            if arrival.frame[:14] == head and (arrival.switch, arrival.port) != source:
+                early = early or sent
+                arrived.append(int.from_bytes(arrival.frame[14:18]))
+                last = time.perf_counter()
+    return Stream(sent, arrived, early)

@@ -1,0 +1,154 @@
+"""Flow set-ups: how many a second, and how long one takes, beside two learning switches.
+
+Ours are native, on-demand networks with all their checks: the endpoint by port, tag and network; the source
+learned; the destination of the same network; rules on the whole path, confirmed behind the first switch
+before the first gets its own. The peers are asked at each switch of the path and know no networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.rows import Plan, Row
+from benchmarks.workers import LOADER, Failed, Worker
+
+REACTIVE = {"encapsulation": "native", "insertion": "on-demand", "timeout": "idle", "duration": "60 s"}
+WINDOW = 128
+#: the peers would reach any number of set-ups, some after a very long time
+SECONDS = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A fleet (a line), its hosts and the paths: 1 + ``reach`` switches long."""
+
+    switches: int
+    hosts: int
+    networks: int
+    reach: int
+    count: int
+
+    @property
+    def hops(self) -> int:
+        """Switches on a path."""
+        return self.reach + 1
+
+
+QUICK = (Case(1, 300, 2, 0, 30_000), Case(5, 120, 2, 4, 5_000))
+FULL = (
+    Case(1, 500, 2, 0, 100_000),
+    Case(16, 60, 2, 0, 20_000),
+    Case(100, 20, 1, 0, 20_000),
+    Case(5, 200, 2, 4, 15_000),
+    Case(16, 60, 2, 4, 15_000),
+    Case(100, 20, 1, 4, 15_000),
+)
+
+
+@contextmanager
+def running(peer: str, case: Case, fleet: Worker) -> Iterator[Worker | None]:
+    """A controller with the fleet connected and, if ours, with the networks made."""
+    with ExitStack() as stack:
+        worker = None
+        if peer == peers.OURS:
+            worker, port = stack.enter_context(peers.ours())
+        elif peer == peers.LEAST:
+            port = stack.enter_context(peers.least(case.hosts))
+        else:
+            started = peers.ovs_testcontroller if peer == peers.OVS_NAME else peers.os_ken
+            port = stack.enter_context(started())
+        hosts = fleet.ask("build", kind="line", switches=case.switches, hosts=case.hosts)
+        fleet.ask("connect", host="127.0.0.1", port=port)
+        if worker is not None:
+            worker.ask("wait", switches=case.switches, links=2 * (case.switches - 1))
+            for network in range(case.networks):
+                members = [h for h in hosts if h[0] % case.networks == network]
+                worker.ask("create", network=described(f"vn{network}", members))
+        yield worker
+        fleet.ask("disconnect")
+
+
+def described(name: str, hosts: list[list[int]], rules: dict[str, str] | None = None) -> dict[str, Any]:
+    """A network of the fleet's hosts (number, switch, port)."""
+    endpoints = [{"uuid": n + 1, "switch": str(dpid), "port": str(port)} for n, dpid, port in hosts]
+    rules = REACTIVE if rules is None else rules
+    return {"name": name, "forwarding": "L2", "endpoints": endpoints, **({"rules": rules} if rules else {})}
+
+
+def measure(peer: str, case: Case, fleet: Worker, windows: tuple[int, ...]) -> dict[int, dict[str, Any]]:
+    """Trials with each window, one after the other in one life of the controller."""
+    found, used = {}, 0
+    with running(peer, case, fleet):
+        if peer != peers.LEAST:
+            left = fleet.ask("introduce", networks=case.networks, reach=case.reach)
+            if left:
+                raise Failed(f"{left} hosts did not become known")
+        for window in windows:
+            count = case.count if window > 1 else min(2_000, case.count // 5)
+            found[window] = fleet.ask(
+                "trial", count=count, seconds=SECONDS if window > 1 else 1.0, window=window,
+                networks=case.networks, reach=case.reach, skip=used,
+            )  # fmt: skip
+            used += count
+    return found
+
+
+def rows(plan: Plan) -> list[Row]:
+    """Set-ups a second and their latency, by number of switches and length of path."""
+    found: list[Row] = []
+    with Worker("benchmarks.fleet", LOADER) as fleet:
+        for case in QUICK if plan.quick else FULL:
+            seen: dict[str, dict[int, dict[str, Any]]] = {}
+            for peer in (peers.LEAST, peers.OVS_NAME, peers.OSKEN_NAME, peers.OURS):
+                why = peers.missing(peer)
+                if why:
+                    plan.say(f"setup: {peer} {why}")
+                    continue
+                plan.say(f"setup: {peer}, {case.switches} switches, paths of {case.hops}")
+                try:
+                    seen[peer] = measure(peer, case, fleet, (1, WINDOW))
+                except Failed as error:
+                    plan.say(f"setup: {peer} failed: {error}")
+            found += list(_compared(case, seen))
+    return found
+
+
+def _compared(case: Case, seen: dict[str, dict[int, dict[str, Any]]]) -> Iterator[Row]:
+    ours = seen.get(peers.OURS)
+    if ours is None:
+        return
+    one_switch = case.switches == 1
+    for peer, bar in ((peers.OVS_NAME, 2.0), (peers.OSKEN_NAME, 50.0), (peers.LEAST, 0.0)):
+        theirs = seen.get(peer)
+        if theirs is None:
+            continue
+        sizes = {"switches": case.switches, "hops": case.hops}
+        a, b = ours[WINDOW], theirs[WINDOW]
+        ratio = a["rate"] / b["rate"] if b["rate"] else None
+        many = Row(
+            "setup", f"set-ups, {WINDOW} outstanding", sizes, "/s", a["rate"], b["rate"], peer, ratio,
+            note=_note(a, "ours") + _note(b, peer), measured={"ours": a, "peer": b},
+        )  # fmt: skip
+        if one_switch and bar:
+            many.bar, many.holds = f"≥ {bar:g}×", (ratio or 0) >= bar and a["sound"]
+        yield many
+        a, b = ours[1], theirs[1]
+        ratio = b["p50"] / a["p50"] if a["p50"] else None
+        one = Row(
+            "setup", "latency, 1 outstanding (median)", sizes, "s", a["p50"], b["p50"], peer, ratio,
+            note=_note(a, "ours") + _note(b, peer), measured={"ours": a, "peer": b},
+        )  # fmt: skip
+        if one_switch and peer == peers.OVS_NAME:
+            one.bar, one.holds = "≤ 1× the peer's", (ratio or 0) >= 1 and a["sound"]
+        yield one
+
+
+def _note(trial: dict[str, Any], who: str) -> str:
+    if trial["sound"] and not trial["lost"]:
+        return ""
+    seen = {k: trial[k] for k in ("completed", "flow_mods", "lost", "strays", "twice") if trial[k]}
+    return f"{who} not sound: {seen}. " if not trial["sound"] else f"{who}: {trial['lost']} lost. "

@@ -1,0 +1,127 @@
+"""Processes of their own, pinned to a core, that are asked by lines of JSON and answer so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+#: the first core is for what loads, the last for what is measured
+CORES = sorted(os.sched_getaffinity(0))
+LOADER, MEASURED = CORES[0], CORES[-1]
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Failed(RuntimeError):
+    """A worker could not do what it was asked for."""
+
+
+class Worker:
+    """A process that runs ``python -m module`` and answers requests."""
+
+    def __init__(self, module: str, core: int | None = None, **environment: str) -> None:
+        command = [sys.executable, "-m", module]
+        if core is not None:
+            command = ["taskset", "-c", str(core), *command]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **environment}, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent,
+        )  # fmt: skip
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """Have it do something; returns what it answers. Raises Failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([command, arguments]) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise Failed(f"{command}: the process ended with status {self._process.wait(5)}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(f"{command}: {answer['error']}")
+        return answer["result"]
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it."""
+        stop(self._process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def stop(process: subprocess.Popen[Any]) -> None:
+    """End a process and close what leads to it."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def memory(pid: int) -> int:
+    """Resident memory of a process, in octets."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def wait_for_port(port: int, process: subprocess.Popen[Any], patience: float = 20.0) -> None:
+    """Return when somebody listens on a TCP port of this machine. Raises Failed."""
+    wanted, deadline = f":{port:04X} ", time.monotonic() + patience
+    while time.monotonic() < deadline:
+        tables = [Path(f"/proc/self/net/tcp{v}").read_text() for v in ("", "6")]
+        if any(wanted in row[6:] and row.split()[3] == "0A" for t in tables for row in t.splitlines()[1:]):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise Failed(f"nobody listens on port {port}: {process.args!r}")
+
+
+def serve(commands: object) -> None:
+    """The worker's side: call the coroutine methods of ``commands`` by name, one after the other."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_serve(commands))
+    else:
+        uvloop.run(_serve(commands))
+
+
+async def _serve(commands: object) -> None:
+    reader = asyncio.StreamReader(limit=1 << 28)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        name, arguments = json.loads(line)
+        try:
+            answer = {"result": await getattr(commands, name)(**arguments)}
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
