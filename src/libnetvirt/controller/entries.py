@@ -99,9 +99,11 @@ def modifying(old: Entry, new: Entry) -> of.Message:
 
 
 def deleting(entry: Entry) -> of.Message:
-    """The message that removes an entry."""
+    """The message that removes an entry; not another's that has come in its place meanwhile."""
     if isinstance(entry, Flow):
         return of.FlowMod(
+            cookie=entry.cookie,
+            cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
             table_id=entry.table,
             command=of.FlowModCommand.DELETE_STRICT,
             priority=entry.priority,
