@@ -55,7 +55,6 @@ class Intake:
         self._waiting: dict[tuple[str, str], int] = {}
         self._tokens: dict[tuple[str, str], Tokens] = {}
         self._reported: dict[tuple[str, ...], float] = {}
-        self._heard: dict[tuple[str, int], float] = {}
         self._swept = 0.0
         #: frames that were not served because their endpoint sent too many
         self.dropped = 0
@@ -86,11 +85,19 @@ class Intake:
         frame = message.frame
         if len(frame) < 14:
             return
-        verdict = self._learn(bound, frame, now)
-        if verdict is Verdict.KNOWN and table == Table.SOURCE:
+        host = self._core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
+        if host is None or host.endpoint != bound.endpoint.uuid:
+            verdict = self._learn(bound, frame, now)
+            if verdict not in _SERVED:
+                return
+            host = self._core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
+        elif table == Table.SOURCE:
             self._tell_again(bound, frame, now)
-        if table == Table.HOST and is_on_demand(entry) and verdict in _SERVED:
-            self._core.reactive.packet(bound, frame, verdict)
+            return
+        if table == Table.HOST and is_on_demand(entry):
+            if host is not None:
+                host.heard = now
+            self._core.reactive.packet(bound, frame, host)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
@@ -115,7 +122,6 @@ class Intake:
         host = self._core.locator.find(entry.uuid, mac)
         if host is not None and host.endpoint == bound.endpoint.uuid:
             self._forget(bound, host)
-        self._heard.pop((entry.uuid, mac), None)
 
     def port_down(self, dpid: int, port: int) -> None:
         """A port went down or away: forget the hosts behind it."""
@@ -142,19 +148,13 @@ class Intake:
         self._swept = now
         # A bucket that was left alone for so long is full, as a new one is.
         self._tokens = {k: t for k, t in self._tokens.items() if now - t.at < SWEEP_INTERVAL}
-        for native in filter(is_native, self._core.rulesdb):
-            for known in self._core.locator.hosts(native.uuid):
-                self._heard.setdefault((native.uuid, known.mac), now)
         limit = now - self._core.options.host_age
-        busy = {(r.key[0], mac) for r in self._core.reactive.routes.values() for mac in r.key[2:]}
-        for (network, mac), heard in list(self._heard.items()):
-            if heard > limit or (network, mac) in busy:
-                continue
-            del self._heard[network, mac]
-            entry = self._core.rulesdb.networks.get(network)
-            host = self._core.locator.find(network, mac)
-            if entry is not None and host is not None and is_native(entry):
-                self._forget(entry.endpoints[host.endpoint], host)
+        for native in filter(is_native, self._core.rulesdb):
+            for host in self._core.locator.hosts(native.uuid):
+                if host.routes or not host.heard:
+                    host.heard = now
+                elif host.heard < limit and not host.declared:
+                    self._forget(native.endpoints[host.endpoint], host)
 
     def _waits(self, entry: Entry) -> bool:
         return self.busy is None or entry.uuid in self.busy
@@ -191,10 +191,6 @@ class Intake:
         mac = int.from_bytes(frame[6:12])
         moved_from = core.locator.find(entry.uuid, mac)
         verdict = core.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
-        if is_native(entry) and verdict in (Verdict.KNOWN, Verdict.LEARNED, Verdict.MOVED):
-            self._heard[entry.uuid, mac] = now
-        if verdict is Verdict.KNOWN:
-            return verdict
         if verdict in (Verdict.LEARNED, Verdict.MOVED):
             host = core.locator.find(entry.uuid, mac)
             assert host is not None
@@ -285,7 +281,7 @@ class Intake:
 
 
 _EXPIRED = (of.FlowRemovedReason.IDLE_TIMEOUT, of.FlowRemovedReason.HARD_TIMEOUT)
-_SERVED = (Verdict.KNOWN, Verdict.LEARNED, Verdict.MOVED, Verdict.FULL)
+_SERVED = (Verdict.LEARNED, Verdict.MOVED, Verdict.FULL)
 
 
 def _addresses(frame: bytes) -> tuple[str, ...]:

@@ -33,6 +33,10 @@ class Host:
     endpoint: str
     declared: bool = False
     addresses: tuple[str, ...] = ()
+    #: when a native network's host was heard last
+    heard: float = 0.0
+    #: what the reactive part has made for it
+    routes: dict[object, None] = field(default_factory=dict)
 
 
 class Verdict(Enum):
@@ -127,7 +131,7 @@ class Locator:
         self._remove(network, hosts, host)
         if hosts.learned.get(endpoint, 0) >= self.limit:
             return Verdict.FULL  # and no longer where it was
-        self._insert(network, hosts, Host(mac, endpoint, addresses=host.addresses))
+        self._insert(network, hosts, Host(mac, endpoint, addresses=host.addresses, routes=host.routes))
         return Verdict.MOVED
 
     def forget(self, network: str, mac: int) -> Host | None:

@@ -8,32 +8,39 @@ first switch live longer than the first's, so that the first always expires firs
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import apply, deliver
-from libnetvirt.controller.entries import Flow, adding, deleting
-from libnetvirt.controller.layout import Kind, Table
-from libnetvirt.controller.locator import Locator, Verdict
-from libnetvirt.controller.pathfinder import Edge, PathFinder
+from libnetvirt.controller.entries import Flow, deleting
+from libnetvirt.controller.lanes import Lane, Sending, Stamped, sendings
+from libnetvirt.controller.locator import Host, Locator
+from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
-from libnetvirt.model import Timeout
+from libnetvirt.model import Insertion
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
-#: seconds that rules behind the first switch outlive it
-GRACE = 30
+#: pairs that one endpoint may have rules for; more are served without
+ROUTE_LIMIT = 16_384
 
 Key = tuple[str, str, int, int]  # network, source endpoint, source MAC, destination MAC
+
+
+class Sendable(Protocol):
+    """A message, or what becomes one when it is sent."""
+
+    xid: int
+
+    def encode(self) -> bytes:
+        """The whole message."""
 
 
 class Wire(Protocol):
     """How messages get to switches."""
 
-    def send(self, dpid: int, message: of.Message) -> None:
+    def send(self, dpid: int, message: Sendable) -> None:
         """Send a message; lost if the switch is away."""
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
@@ -43,19 +50,33 @@ class Wire(Protocol):
         """Call ``action`` when old paths have outlived their replacement long enough."""
 
 
-@dataclass(slots=True)
 class Route:
-    """The rules of one (source, destination) pair. ``further`` is None if another run of the controller
-    made them: then only the first is known."""
+    """The rules of one (source, destination) pair. Without ``lane``, another run of the controller made
+    them, and only the first is known."""
 
-    key: Key
-    destination: str
-    first: tuple[int, Flow]
-    further: list[tuple[int, Flow]] | None
-    edges: tuple[Edge, ...] = ()
-    missing: int = 0
-    failed: bool = False
-    waiting: list[bytes] = field(default_factory=list)
+    __slots__ = ("failed", "hosts", "key", "known", "lane", "missing", "waiting")
+
+    def __init__(self, key: Key, lane: Lane | None, hosts: tuple[Host, ...]) -> None:
+        self.key = key
+        self.lane = lane
+        self.known: tuple[int, Flow] | None = None
+        self.hosts = hosts
+        self.missing = 0
+        self.failed = False
+        self.waiting: list[bytes] | None = None
+
+    @property
+    def first(self) -> tuple[int, Flow]:
+        """The first switch and its rule."""
+        if self.lane is None:
+            assert self.known is not None
+            return self.known
+        return self.lane.flows(*self.key[2:])[0]
+
+    @property
+    def further(self) -> list[tuple[int, Flow]] | None:
+        """The other switches and their rules; None if they are not known."""
+        return None if self.lane is None else self.lane.flows(*self.key[2:])[1:]
 
 
 class Reactive:
@@ -66,9 +87,15 @@ class Reactive:
         self._locator = locator
         self._paths = paths
         self.routes: dict[Key, Route] = {}
+        self._lanes: dict[tuple[str, str, str], Lane] = {}
+        self._floods: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
 
-    def packet(self, bound: Bound, frame: bytes, verdict: Verdict) -> None:
-        """Forward a frame that came in at an endpoint and that no rule took."""
+    def packet(self, bound: Bound, frame: bytes, source: Host | None) -> None:
+        """Forward a frame that came in at an endpoint and that no rule took.
+
+        ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
+        """
         if len(frame) < 14:
             return
         entry = bound.network
@@ -77,31 +104,37 @@ class Reactive:
         if target is None:
             self._flood(bound, frame)
             return
-        there = entry.endpoints.get(target.endpoint)
-        if there is None or there is bound or there.port is None:
+        name = bound.endpoint.uuid
+        if target.endpoint == name:
             return
-        if verdict is Verdict.FULL:
-            # The source is one of too many: it is served, but gets no rules.
-            self._send_out([there], frame)
+        lane = self._lanes.get((entry.uuid, name, target.endpoint)) or self._lane(bound, target.endpoint)
+        if lane is None:
             return
-        key = (entry.uuid, bound.endpoint.uuid, int.from_bytes(frame[6:12]), mac)
+        if source is None:
+            self._release(lane, frame)
+            return
+        key = (entry.uuid, name, source.mac, mac)
         route = self.routes.get(key)
         if route is None:
-            self._make(key, bound, there, frame)
+            self._make(key, lane, source, target, frame)
         elif route.missing:
-            if len(route.waiting) < QUEUE_LIMIT:
+            if route.waiting is not None and len(route.waiting) < QUEUE_LIMIT:
                 route.waiting.append(frame)
         else:
             # The rules are there; the frame was on its way up before them.
-            self._send_out([there], frame)
-            if route.further is None:
+            self._release(lane, frame)
+            if route.lane is None:
                 # Of an earlier run, and the switch does not have it any more.
                 self.drop(route)
 
+    def changed(self) -> None:
+        """Endpoints or paths have changed: what was made ready for them is made anew."""
+        self._lanes.clear()
+        self._floods.clear()
+
     def drop(self, route: Route) -> None:
         """Remove a pair's rules: the first switch's, and when that is confirmed the others."""
-        self.routes.pop(route.key, None)
-        route.failed = True
+        self._take_out(route)
         first, flow = route.first
         self._wire.send(first, deleting(flow))
         further = route.further
@@ -130,27 +163,33 @@ class Reactive:
             self.drop(route)
         return dropped
 
-    def drop_host(self, network: str, mac: int) -> None:
+    def drop_host(self, host: Host) -> None:
         """Remove the rules from and to a host."""
-        self.drop_where(lambda r: r.key[0] == network and mac in r.key[2:])
+        for route in list(host.routes):
+            if isinstance(route, Route):
+                self.drop(route)
 
     def drop_endpoints(self, network: str, endpoints: Iterable[str]) -> None:
         """Remove the rules from and to endpoints, and those that may lead there."""
+        self.changed()
         names = set(endpoints)
         if names:
             self.drop_where(
                 lambda r: (
-                    r.key[0] == network and (r.further is None or r.key[1] in names or r.destination in names)
+                    r.key[0] == network
+                    and (r.lane is None or r.key[1] in names or r.lane.destination in names)
                 )
             )
 
     def forget(self, network: str) -> None:
         """The network is gone, and its rules with it."""
-        for key in [key for key in self.routes if key[0] == network]:
-            self.routes.pop(key).failed = True
+        self.changed()
+        for route in [route for key, route in self.routes.items() if key[0] == network]:
+            self._take_out(route)
 
     def reroute(self) -> list[Route]:
         """The topology has changed: remove the rules that no longer follow the best path."""
+        self.changed()
         return self.drop_where(self._stale)
 
     def expired(self, dpid: int, bound: Bound, flow: of.Match) -> None:
@@ -165,7 +204,10 @@ class Reactive:
         source, mac = flow.match.value("eth_src"), flow.match.value("eth_dst")
         key = (bound.network.uuid, bound.endpoint.uuid, source, mac)
         if key not in self.routes:
-            self.routes[key] = Route(key, "", (dpid, flow), None)
+            found = (self._locator.find(key[0], address) for address in (source, mac))
+            route = Route(key, None, tuple(host for host in found if host is not None))
+            route.known = (dpid, flow)
+            self._put_in(route)
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""
@@ -177,26 +219,41 @@ class Reactive:
     def lose_switch(self, dpid: int) -> None:
         """A switch's connection is lost: what waits for its confirmation is given up."""
         for route in [r for r in self.routes.values() if r.missing]:
-            if dpid in (where for where, _ in route.further or ()):
+            if route.lane is not None and dpid in (where for where, _ in route.lane.further):
                 self.drop(route)
 
     def _stale(self, route: Route) -> bool:
-        if route.further is None:
+        lane = route.lane
+        if lane is None:
             return True
-        if not route.edges:
+        if not lane.edges:
             return False
-        return self._paths.path(route.edges[0].source, route.edges[-1].destination) != list(route.edges)
+        return self._paths.path(lane.edges[0].source, lane.edges[-1].destination) != list(lane.edges)
 
-    def _make(self, key: Key, bound: Bound, there: Bound, frame: bytes) -> None:
+    def _lane(self, bound: Bound, endpoint: str) -> Lane | None:
+        there = bound.network.endpoints.get(endpoint)
+        if there is None or there.port is None or bound.port is None:
+            return None
         path = self._paths.path(bound.dpid, there.dpid)
-        if path is None or bound.port is None:
+        if path is None:
+            return None
+        lane = Lane(bound, there, tuple(path))
+        self._lanes[bound.network.uuid, bound.endpoint.uuid, endpoint] = lane
+        return lane
+
+    def _make(self, key: Key, lane: Lane, source: Host, target: Host, frame: bytes) -> None:
+        if self._counts[key[:2]] >= ROUTE_LIMIT:
+            self._release(lane, frame)
             return
-        first, further = self._rules(key, bound, there, path)
-        route = Route(key, there.endpoint.uuid, first, further, tuple(path), len(further), False, [frame])
-        self.routes[key] = route
-        if not further:
-            self._finish(route, there)
+        route = Route(key, lane, (source, target))
+        self._put_in(route)
+        if not lane.further:
+            dpid, stamp = lane.first
+            self._wire.send(dpid, Stamped(stamp, frame[:12]))
+            self._release(lane, frame)
             return
+        route.missing = len(lane.further)
+        route.waiting = [frame]
 
         def confirmed(ok: bool) -> None:
             route.missing -= 1
@@ -205,67 +262,53 @@ class Reactive:
             if not ok:
                 self.drop(route)
             elif not route.missing:
-                self._finish(route, there)
+                self._finish(route, lane)
 
-        for dpid, flow in reversed(further):
-            self._wire.send(dpid, adding(flow))
+        for dpid, stamp in lane.further:
+            self._wire.send(dpid, Stamped(stamp, frame[:12]))
             self._wire.confirm(dpid, confirmed)
 
-    def _finish(self, route: Route, there: Bound) -> None:
-        dpid, flow = route.first
-        self._wire.send(dpid, adding(flow))
-        for frame in route.waiting:
-            self._send_out([there], frame)
-        route.waiting = []
+    def _finish(self, route: Route, lane: Lane) -> None:
+        frames, route.waiting = route.waiting, None
+        if not frames:
+            return
+        dpid, stamp = lane.first
+        self._wire.send(dpid, Stamped(stamp, frames[0][:12]))
+        for frame in frames:
+            self._release(lane, frame)
 
-    def _rules(
-        self, key: Key, bound: Bound, there: Bound, path: list[Edge]
-    ) -> tuple[tuple[int, Flow], list[tuple[int, Flow]]]:
-        entry = bound.network
-        source, mac = key[2:]
-        cookie = layout.cookie(entry.index, Kind.PATH)
-        seconds = int(entry.rules.duration or 0) // 10**6
-        idle = seconds if entry.rules.timeout is Timeout.IDLE else 0
-        hard = seconds if entry.rules.timeout is Timeout.FIXED else 0
-        if path:
-            out: tuple[of.Action, ...] = (of.Output(path[0].source_port),)
-        else:
-            out = deliver(there, bound.port)
-        assert bound.port is not None
-        match = of.Match(
-            in_port=bound.port,
-            metadata=layout.entered(entry.index, bound.endpoint.vlan),
-            eth_src=source,
-            eth_dst=mac,
-        )
-        first = (bound.dpid, Flow(Table.HOST, 20, match, (apply(*out),), cookie, idle, hard, notify=True))
-        further = []
-        for i, edge in enumerate(path):
-            last = i == len(path) - 1
-            out = deliver(there) if last else (of.Output(path[i + 1].source_port),)
-            match = of.Match(in_port=edge.destination_port, eth_src=source, eth_dst=mac)
-            longer = [min(65535, t + GRACE) if t else 0 for t in (idle, hard)]
-            further.append(
-                (edge.destination, Flow(Table.PATH, 20, match, (apply(*out),), cookie, longer[0], longer[1]))
-            )
-        return first, further
+    def _put_in(self, route: Route) -> None:
+        self.routes[route.key] = route
+        self._counts[route.key[:2]] += 1
+        for host in route.hosts:
+            host.routes[route] = None
+
+    def _take_out(self, route: Route) -> None:
+        route.failed = True
+        if self.routes.get(route.key) is route:
+            del self.routes[route.key]
+            self._counts[route.key[:2]] -= 1
+            if not self._counts[route.key[:2]]:
+                del self._counts[route.key[:2]]
+        for host in route.hosts:
+            host.routes.pop(route, None)
+
+    def _release(self, lane: Lane, frame: bytes) -> None:
+        for dpid, rest in lane.release:
+            self._wire.send(dpid, Sending(rest, frame))
 
     def _flood(self, bound: Bound, frame: bytes) -> None:
-        self._send_out([b for b in bound.network.endpoints.values() if b is not bound], frame)
-
-    def _send_out(self, targets: Iterable[Bound], frame: bytes) -> None:
-        """Send a frame straight out at endpoints: one message per switch, never through the substrate."""
-        by_switch: dict[int, list[of.Action]] = {}
-        for bound in targets:
-            if bound.port is None:
-                continue
-            actions = by_switch.setdefault(bound.dpid, [])
-            sent = deliver(bound)
-            actions += sent if len(sent) == 1 else (*sent, of.PopVlan())
-        for dpid, actions in by_switch.items():
-            self._wire.send(dpid, of.PacketOut(actions=tuple(actions), frame=frame))
+        """Send a frame straight out at all other endpoints: one message per switch."""
+        key = (bound.network.uuid, bound.endpoint.uuid)
+        ready = self._floods.get(key)
+        if ready is None:
+            ready = self._floods[key] = sendings(
+                b for b in bound.network.endpoints.values() if b is not bound
+            )
+        for dpid, rest in ready:
+            self._wire.send(dpid, Sending(rest, frame))
 
 
 def is_on_demand(entry: Entry) -> bool:
     """Whether the reactive part looks after a network."""
-    return entry.rules.insertion == "on-demand"
+    return entry.rules.insertion is Insertion.ON_DEMAND

@@ -110,11 +110,10 @@ class Entry:
     endpoints: dict[str, Bound] = field(default_factory=dict)
     by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
+    uuid: str = ""
 
-    @property
-    def uuid(self) -> str:
-        """The network's uuid."""
-        return self.description.uuid
+    def __post_init__(self) -> None:
+        self.uuid = self.description.uuid
 
     def on(self, dpid: int) -> Collection[Bound]:
         """The endpoints on a switch."""

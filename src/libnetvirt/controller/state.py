@@ -174,7 +174,7 @@ class State:
     def host_changed(self, entry: Entry, host: Host) -> None:
         """A host was learned, moved or forgotten: tell the switches at once."""
         if is_native(entry):
-            self.reactive.drop_host(entry.uuid, host.mac)
+            self.reactive.drop_host(host)
             return
         into = Differences()
         self.compile_host(entry, host.mac, into)

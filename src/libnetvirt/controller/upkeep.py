@@ -152,6 +152,7 @@ class Upkeep(State):
         into = Differences()
         self.installed.replace(("base", dpid), self.compiler.base(switch), into)
         affected = self.rulesdb.ports_known(switch)
+        self.reactive.changed()
         if not any(layout.is_ours(f.cookie) for f in dump.flows):
             self._distrust()
         self._adopt(dpid, dump)
@@ -211,6 +212,7 @@ class Upkeep(State):
         """A switch's ports came, went or were renamed: bind its endpoints anew."""
         into = Differences()
         switch = self.switches[dpid]
+        self.reactive.changed()
         for entry in self.rulesdb.ports_known(switch):
             self.compile_flood(entry, dpid, None, into)
             for bound in entry.on(dpid):

@@ -12,6 +12,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.core import Controller, Options, Work
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.intake import Intake
+from libnetvirt.controller.reactive import Sendable
 from libnetvirt.controller.rulesdb import PortView, SwitchView
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Latency
@@ -149,8 +150,10 @@ class Rig:
 
     # ---- the wire ------------------------------------------------------------------------------
 
-    def send(self, dpid: int, message: of.Message) -> None:
+    def send(self, dpid: int, message: Sendable) -> None:
         if self._connected(dpid):
+            # As it arrives: some are filled into bytes that were made ready.
+            message = of.decode(message.encode())
             self.queues.setdefault(dpid, deque()).append(message)
         if self.chance is None:
             self.pump()

@@ -8,10 +8,11 @@ from random import Random
 from controller_rig import BROADCAST, NATIVE, Rig, endpoint, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
 from libnetvirt.controller.core import Options
+from libnetvirt.controller.lanes import GRACE
 from libnetvirt.controller.layout import Kind, Table
-from libnetvirt.controller.reactive import GRACE, QUEUE_LIMIT, Reactive
+from libnetvirt.controller.locator import Host
+from libnetvirt.controller.reactive import QUEUE_LIMIT, Reactive, Sendable
 
 ONE = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3, 20), endpoint(13, 3, 4))
 THERE, HERE = mac(2), mac(1)
@@ -32,9 +33,9 @@ class Watched(Rig):
         self.sent.clear()
         self.hold = True
 
-    def send(self, dpid: int, message: of.Message) -> None:
+    def send(self, dpid: int, message: Sendable) -> None:
         if getattr(self, "hold", False):
-            self.sent.append((dpid, message))
+            self.sent.append((dpid, of.decode(message.encode())))
         super().send(dpid, message)
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
@@ -51,6 +52,12 @@ class Watched(Rig):
         for _, done in asked:
             done(True)
         self.settle()
+
+
+def _host(rig: Rig, address: int) -> Host:
+    host = rig.core.locator.find("1", address)
+    assert host is not None
+    return host
 
 
 def _paths(rig: Rig) -> list[tuple[int, int]]:
@@ -264,7 +271,7 @@ def test_a_pair_that_is_dropped_goes_from_its_first_switch_first() -> None:
             del rig.fabric.up[up:]
 
         rig.between = between
-        rig.core.reactive.drop_host("1", THERE)
+        rig.core.reactive.drop_host(_host(rig, THERE))
         rig.pump()
         rig.between = lambda: None
         assert not lost, seed
@@ -274,7 +281,7 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()
-    rig.core.reactive.drop_host("1", THERE)
+    rig.core.reactive.drop_host(_host(rig, THERE))
     (late,) = rig.asked
     rig.asked.clear()
     rig.inject(1, 3, frame(THERE, HERE))
@@ -289,5 +296,5 @@ def test_frames_too_short_to_have_a_type_are_ignored() -> None:
     rig = Watched()
     assert isinstance(rig.core.reactive, Reactive)
     bound = rig.core.rulesdb.networks["1"].endpoints["11"]
-    rig.core.reactive.packet(bound, b"short", next(iter(layout.Kind)))  # type: ignore[arg-type]
+    rig.core.reactive.packet(bound, b"short", None)
     assert not rig.sent

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.installed import Dump
+from libnetvirt.controller.reactive import Sendable
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: bytes that a switch may leave unread before its connection is given up
@@ -30,8 +31,14 @@ class Owner(Protocol):
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
         """The switch is known."""
 
+    def packet(self, dpid: int, message: of.PacketIn, now: float, /) -> None:
+        """A frame came up from a switch that is ready."""
+
     def message(self, session: Session, message: object) -> None:
-        """A message that is no reply."""
+        """Another message that is no reply."""
+
+    def turned(self) -> None:
+        """All that came in this turn was handed over."""
 
     def refused(self, session: Session, reason: str) -> None:
         """The switch cannot be used."""
@@ -51,8 +58,8 @@ class Pending:
 
 
 @dataclass(slots=True)
-class Marked:
-    """Messages sent one by one, and who wants to know whether they were taken."""
+class Mark:
+    """Messages sent one by one up to ``last``, and who wants to know whether they were taken."""
 
     last: int
     done: Callable[[bool], None]
@@ -71,8 +78,9 @@ class Session(asyncio.Protocol):
         self._out: list[bytes] = []
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
-        self._marks: dict[int, Marked] = {}
-        self._marked_to = 0
+        self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
+        self._asking: list[Mark] = []
+        self._last = 0
         self._bundle_id = 0
         self._transport: asyncio.Transport | None = None
         self.dpid = 0
@@ -93,9 +101,15 @@ class Session(asyncio.Protocol):
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        now = self._owner.now()
+        packet = self._owner.packet
         for event in self._channel.receive(data):
-            self._event(event)
+            if type(event) is of.PacketIn and self.ready:
+                packet(self.dpid, event, now)
+            else:
+                self._event(event)
         self._drain()
+        self._owner.turned()
 
     def eof_received(self) -> None:
         self._channel.receive_eof()
@@ -113,15 +127,16 @@ class Session(asyncio.Protocol):
             if not reply.done():
                 reply.set_exception(lost)
         marks, self._marks = self._marks, {}
-        for mark in marks.values():
+        asking, self._asking = self._asking, []
+        for mark in (*(mark for one in marks.values() for mark in one), *asking):
             mark.done(False)
         self._owner.closed(self)
 
     # ---- what goes out -------------------------------------------------------------------------
 
-    def send(self, message: of.Message) -> int:
+    def send(self, message: Sendable) -> int:
         """Send a message in this turn of the loop; returns its xid."""
-        xid = message.xid = self._channel.next_xid()
+        xid = message.xid = self._last = self._channel.next_xid()
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(message.encode())
@@ -146,8 +161,9 @@ class Session(asyncio.Protocol):
 
     def mark(self, done: Callable[[bool], None]) -> None:
         """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
-        xid = self.send(of.BarrierRequest())
-        self._marks[xid] = Marked(xid, done)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._asking.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
         """Ask, and return the whole reply. Raises RuleRefused on an error, SwitchTimeout."""
@@ -241,9 +257,7 @@ class Session(asyncio.Protocol):
     # ---- what comes in -------------------------------------------------------------------------
 
     def _event(self, event: object) -> None:
-        if isinstance(event, of.PacketIn):
-            self._owner.message(self, event)
-        elif isinstance(event, of.BarrierReply):
+        if isinstance(event, of.BarrierReply):
             self._barrier(event.xid)
         elif isinstance(event, of.MultipartReply):
             whole = self._assemble(event)
@@ -277,9 +291,7 @@ class Session(asyncio.Protocol):
             future.set_result(reply)
 
     def _barrier(self, xid: int) -> None:
-        mark = self._marks.pop(xid, None)
-        if mark is not None:
-            self._marked_to = xid
+        for mark in self._marks.pop(xid, ()):
             mark.done(mark.ok)
         change = self._changes.get(xid)
         if change is not None and not change.future.done():
@@ -294,10 +306,10 @@ class Session(asyncio.Protocol):
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
                 return
-        for mark in self._marks.values():
-            if self._marked_to < error.xid <= mark.last:
-                mark.ok = False
-                break
+        # The first that was asked about behind the message is the one it belongs to.
+        found = next((m for one in self._marks.values() for m in one if error.xid <= m.last), None)
+        if found is not None:
+            found.ok = False
         self._owner.message(self, error)
 
     async def _within(self, future: asyncio.Future[Any]) -> Any:
@@ -310,6 +322,10 @@ class Session(asyncio.Protocol):
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
 
     def _flush(self) -> None:
+        if self._asking:
+            # One barrier for all that was asked about in this turn.
+            xid = self.send(of.BarrierRequest())
+            self._marks[xid], self._asking = self._asking, []
         out, self._out = self._out, []
         transport = self._transport
         if transport is None or not out:

@@ -17,6 +17,7 @@ from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.layout import Table
 from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.reactive import Sendable
 from libnetvirt.controller.reporting import endpoint_states
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
@@ -50,6 +51,7 @@ class Shell:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.intake = Intake(self.core)
+        self.packet = self.intake.packet_in
         self.refusals: dict[str, str] = {}
         self._store = store
         # One thread, so that commits follow one another, also when the caller of one is cancelled.
@@ -145,7 +147,7 @@ class Shell:
 
     # ---- the controller's wire -----------------------------------------------------------------
 
-    def send(self, dpid: int, message: of.Message) -> None:
+    def send(self, dpid: int, message: Sendable) -> None:
         session = self._sessions.get(dpid)
         if session is not None:
             session.send(message)
@@ -181,7 +183,7 @@ class Shell:
                 session.early.append(message)
             return
         if isinstance(message, of.PacketIn):
-            self.intake.packet_in(session.dpid, message, self.now())
+            self.packet(session.dpid, message, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.intake.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
@@ -191,6 +193,9 @@ class Shell:
             self._note_states()
         elif isinstance(message, (of.Error, of.ExperimenterError)):
             self._report_error(session.dpid, error_text(message))
+        self._settle()
+
+    def turned(self) -> None:
         self._settle()
 
     def refused(self, session: Session, reason: str) -> None:
