@@ -23,6 +23,8 @@ from libnetvirt.controller.locator import Host, Verdict, mac_text
 from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
 
+#: how many endpoints of a network may send as much as one may at the same time
+NETWORK_SHARE = 4
 #: seconds that an endpoint with too many hosts sends no more unknown ones up
 QUIET_TIME = 10
 #: seconds between two reports of the same trouble
@@ -74,7 +76,9 @@ class Intake:
         bound = self._core.rulesdb.at(dpid, message.in_port, metadata & layout.METADATA_TAG)
         if bound is None or bound.network is not entry:
             return
-        if not self._take_token((entry.uuid, bound.endpoint.uuid), now):
+        rate = self._core.options.packet_rate
+        tokens = self._take_token((entry.uuid, bound.endpoint.uuid), rate, now)
+        if tokens is None or self._take_token((entry.uuid, ""), rate * NETWORK_SHARE, now) is None:
             self.dropped += 1
             if table == Table.SOURCE:
                 self._quiet(bound, now)
@@ -97,7 +101,8 @@ class Intake:
         if table == Table.HOST and is_on_demand(entry):
             if host is not None:
                 host.heard = now
-            self._core.reactive.packet(bound, frame, host)
+            # What is sent out at many switches costs its endpoint as much.
+            tokens.left -= self._core.reactive.packet(bound, frame, host)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
@@ -175,15 +180,14 @@ class Intake:
             for placed in self._core.installed.unit(("host", network, mac)):
                 self._core.wire.send(placed.dpid, adding(placed.entry))
 
-    def _take_token(self, key: tuple[str, str], now: float) -> bool:
-        rate = self._core.options.packet_rate
+    def _take_token(self, key: tuple[str, str], rate: float, now: float) -> Tokens | None:
         tokens = self._tokens.get(key)
         if tokens is None:
             tokens = self._tokens[key] = Tokens(rate, now)
         left = min(rate, tokens.left + (now - tokens.at) * rate)
         tokens.at = now
         tokens.left = left - 1 if left >= 1 else left
-        return left >= 1
+        return tokens if left >= 1 else None
 
     def _learn(self, bound: Bound, frame: bytes, now: float) -> Verdict:
         """Take note of the frame's source."""

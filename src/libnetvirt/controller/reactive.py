@@ -91,28 +91,28 @@ class Reactive:
         self._floods: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def packet(self, bound: Bound, frame: bytes, source: Host | None) -> None:
+    def packet(self, bound: Bound, frame: bytes, source: Host | None) -> int:
         """Forward a frame that came in at an endpoint and that no rule took.
 
         ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
+        Returns how many messages that took beyond what one frame to one host takes.
         """
         if len(frame) < 14:
-            return
+            return 0
         entry = bound.network
         mac = int.from_bytes(frame[:6])
         target = None if mac >> 40 & 1 else self._locator.find(entry.uuid, mac)
         if target is None:
-            self._flood(bound, frame)
-            return
+            return self._flood(bound, frame)
         name = bound.endpoint.uuid
         if target.endpoint == name:
-            return
+            return 0
         lane = self._lanes.get((entry.uuid, name, target.endpoint)) or self._lane(bound, target.endpoint)
         if lane is None:
-            return
+            return 0
         if source is None:
             self._release(lane, frame)
-            return
+            return 0
         key = (entry.uuid, name, source.mac, mac)
         route = self.routes.get(key)
         if route is None:
@@ -126,6 +126,7 @@ class Reactive:
             if route.lane is None:
                 # Of an earlier run, and the switch does not have it any more.
                 self.drop(route)
+        return 0
 
     def changed(self) -> None:
         """Endpoints or paths have changed: what was made ready for them is made anew."""
@@ -297,7 +298,7 @@ class Reactive:
         for dpid, rest in lane.release:
             self._wire.send(dpid, Sending(rest, frame))
 
-    def _flood(self, bound: Bound, frame: bytes) -> None:
+    def _flood(self, bound: Bound, frame: bytes) -> int:
         """Send a frame straight out at all other endpoints: one message per switch."""
         key = (bound.network.uuid, bound.endpoint.uuid)
         ready = self._floods.get(key)
@@ -307,6 +308,7 @@ class Reactive:
             )
         for dpid, rest in ready:
             self._wire.send(dpid, Sending(rest, frame))
+        return len(ready)
 
 
 def is_on_demand(entry: Entry) -> bool:

@@ -31,10 +31,13 @@ from libnetvirt.model.report import overall
 TUNNEL_COST = 8
 
 
-def endpoint_states(core: Controller, entry: Entry, now: float) -> Iterator[tuple[Bound, State, str]]:
-    """The state of each endpoint of a network, and why it is not active."""
+def endpoint_states(
+    core: Controller, entry: Entry, now: float, names: Iterable[str] | None = None
+) -> Iterator[tuple[Bound, State, str]]:
+    """The state of each endpoint of a network (or of those named), and why it is not active."""
     cut = _cut_off(core, entry)
-    for bound in entry.endpoints.values():
+    known = entry.endpoints
+    for bound in known.values() if names is None else [known[n] for n in names if n in known]:
         yield (bound, *_why(core, bound, cut, now))
 
 

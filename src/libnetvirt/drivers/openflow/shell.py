@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from libnetvirt.controller.layout import Table
 from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.reactive import Sendable
 from libnetvirt.controller.reporting import endpoint_states
-from libnetvirt.controller.rulesdb import SwitchView, switch_text
+from libnetvirt.controller.rulesdb import Entry, SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
@@ -297,7 +297,7 @@ class Shell:
             assert after is not None
             kind = "created" if change.before is None else "removed" if change.after is None else "changed"
             self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
-            self._note_states(after.uuid)
+            self._note_change(change)
         self._settle()
 
     async def _commit(self, change: Change) -> None:
@@ -430,28 +430,39 @@ class Shell:
             name = switch_text(dpid)
             self.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)
 
-    def _note_states(self, network: str | None = None, report: bool = True) -> None:
-        """Report the endpoints, of one network or of all, whose state has changed."""
-        now = self.now()
-        entries = self.core.rulesdb.networks
-        for uuid in list(self._states) if network is None else [network]:
-            if uuid not in entries:
-                self._states.pop(uuid, None)
-        for entry in entries.values() if network is None else [e for e in [entries.get(network)] if e]:
-            old, new = self._states.get(entry.uuid, {}), {}
-            for bound, state, reason in endpoint_states(self.core, entry, now):
-                uuid = bound.endpoint.uuid
-                new[uuid] = state
-                if report and old.get(uuid, state) is not state:
-                    self.publish(
-                        "endpoint.state",
-                        f"endpoint {uuid} of network {entry.description.name} is {state}"
-                        f"{': ' + reason if reason else ''}",
-                        network=entry.uuid,
-                        endpoint=uuid,
-                        state=state,
-                    )
-            self._states[entry.uuid] = new
+    def _note_states(self, report: bool = True) -> None:
+        """Report the endpoints whose state has changed."""
+        networks = self.core.rulesdb.networks
+        self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
+        for entry in networks.values():
+            self._note(entry, None, report)
+
+    def _note_change(self, change: Change) -> None:
+        """The same after an operation; where only endpoints changed, only these are looked at."""
+        entry = self.core.rulesdb.networks.get(change.uuid)
+        if entry is None:
+            self._states.pop(change.uuid, None)
+            return
+        known = self._states.get(entry.uuid)
+        for gone in [u for u in change.touched if u not in entry.endpoints]:
+            if known is not None:
+                known.pop(gone, None)
+        self._note(entry, None if known is None else change.touched, True)
+
+    def _note(self, entry: Entry, names: Collection[str] | None, report: bool) -> None:
+        known = self._states.setdefault(entry.uuid, {})
+        for bound, state, reason in endpoint_states(self.core, entry, self.now(), names):
+            uuid = bound.endpoint.uuid
+            if report and known.get(uuid, state) is not state:
+                self.publish(
+                    "endpoint.state",
+                    f"endpoint {uuid} of network {entry.description.name} is {state}"
+                    f"{': ' + reason if reason else ''}",
+                    network=entry.uuid,
+                    endpoint=uuid,
+                    state=state,
+                )
+            known[uuid] = state
 
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
         """Ask all connected switches at once; those that fail are left out."""
