@@ -40,7 +40,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-programs $(VENV)/.installed-dev ## measure all beside others, as root, in tens of minutes; writes docs/performance.md
+bench: bench-programs $(VENV)/.installed-dev ## measure all beside others, as root, in ten minutes; writes docs/performance.md
 	@$(BIN)/python -m benchmarks --report $(ARGS)
 
 bench-quick: bench-programs $(VENV)/.installed-dev ## the same on a small scale, in two minutes; ARGS=setup for one part

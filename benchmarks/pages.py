@@ -109,13 +109,14 @@ def _plots(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
                 group[row.peer_name] = row.peer
         yield name, plots.bars(title, groups, unit)
     found = growth.series(rows)
-    for scenario, axis, title in (
-        ("networks", "endpoints", "Networks and endpoints"),
-        ("upkeep", "tunnels", "Reroute"),
-        ("upkeep", "endpoints", "Restart"),
-        ("prototype", "hops", "Set-up time by hops"),
-        ("descriptions", "endpoints", "Descriptions"),
+    for name, words, axis, title in (
+        ("networks-bridges", "(Open vSwitch)", "endpoints", "Networks on Open vSwitch"),
+        ("networks-emulated", "(emulated)", "endpoints", "Networks on emulated switches"),
+        ("upkeep-reroute", "reroute", "tunnels", "A link is cut: until the last barrier"),
+        ("upkeep-restart", "restart", "endpoints", "The controller starts again"),
+        ("prototype-hops", "by hops", "hops", "Set-up time by hops"),
+        ("descriptions-read", "parse", "endpoints", "Descriptions read"),
+        ("descriptions-write", "write", "endpoints", "Descriptions written"),
     ):
-        names = {row.name for row in rows if row.scenario == scenario}
-        some = {k: p for (k, a), p in found.items() if a == axis and any(k.startswith(n) for n in names)}
-        yield f"{scenario}-{axis}", plots.lines(title, some, axis, "s")
+        some = {key: points for (key, grows), points in found.items() if grows == axis and words in key}
+        yield name, plots.lines(title, some, axis, "s")

@@ -126,6 +126,9 @@ class Fleet:
             await asyncio.gather(*(one(switch) for switch in every[first : first + _ABREAST]))
         while not all(switch.greeted for switch in every) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
+        silent = sum(1 for switch in every if not switch.greeted)
+        if silent:
+            raise TimeoutError(f"the controller leaves {silent} of {len(every)} switches alone")
         await asyncio.sleep(0.05)  # time to read what the last has answered
 
     async def disconnect(self) -> None:
