@@ -47,15 +47,16 @@ def _cut_off(core: Controller, entry: Entry) -> set[int]:
     if len(switches) < 2:
         return set()
     first = switches[0]
-    joined = {d for d in switches[1:] if _both_ways(core, first, d)}
+    joined = {d for d in switches[1:] if both_ways(core, first, d)}
     if joined:
         joined.add(first)
     return {
-        d for d in switches if d not in joined and not any(_both_ways(core, d, e) for e in switches if e != d)
+        d for d in switches if d not in joined and not any(both_ways(core, d, e) for e in switches if e != d)
     }
 
 
-def _both_ways(core: Controller, a: int, b: int) -> bool:
+def both_ways(core: Controller, a: int, b: int) -> bool:
+    """Whether there are paths between two switches."""
     return b in core.paths.tree(a) and a in core.paths.tree(b)
 
 

@@ -205,13 +205,11 @@ class OpenFlowDriver(Driver):
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
         entry = self._core.rulesdb.networks.get(network.uuid)
-        switches = {parse_switch(e.switch) for e in new} | (set(entry.by_switch) if entry else set())
-        for endpoint in new:
-            dpid = parse_switch(endpoint.switch)
+        touched = {parse_switch(e.switch): e for e in new}
+        switches = touched.keys() | (set(entry.by_switch) if entry else set())
+        for dpid, endpoint in touched.items():
             others = switches - {dpid}
-            cut = [
-                d for d in others if not (self._core.paths.path(dpid, d) and self._core.paths.path(d, dpid))
-            ]
+            cut = [d for d in others if not reporting.both_ways(self._core, dpid, d)]
             if cut and (all_of_them or len(cut) == len(others)):
                 raise NoPath(
                     f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
