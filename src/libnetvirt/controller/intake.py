@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -36,14 +35,7 @@ REPORT_LIMIT = 10_000
 #: seconds between two looks for hosts of native networks that have gone silent
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
-
-
-@dataclass(slots=True)
-class Tokens:
-    """A token bucket: what an endpoint may still send up."""
-
-    left: float
-    at: float
+_OURS = layout.COOKIE_MARK >> 48
 
 
 class Intake:
@@ -55,7 +47,6 @@ class Intake:
         self.busy: frozenset[str] | None = frozenset()
         self._deferred: deque[Callable[[float], None]] = deque()
         self._waiting: dict[tuple[str, str], int] = {}
-        self._tokens: dict[tuple[str, str], Tokens] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
         #: frames that were not served because their endpoint sent too many
@@ -63,22 +54,21 @@ class Intake:
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
         """Take a frame that a switch sent up."""
-        table = message.table_id
-        if not layout.is_ours(message.cookie):
+        table, core = message.table_id, self._core
+        if message.cookie >> 48 != _OURS:
             return
         if table == Table.CLASSIFY:
             self._lldp(dpid, message, now)
             return
         metadata = message.metadata
-        entry = self._core.rulesdb.by_index.get(metadata >> 32)
-        if entry is None:
+        bound = core.rulesdb.places.get((dpid, message.in_port, metadata & layout.METADATA_TAG))
+        if bound is None:
             return
-        bound = self._core.rulesdb.at(dpid, message.in_port, metadata & layout.METADATA_TAG)
-        if bound is None or bound.network is not entry:
+        entry = bound.network
+        if entry.index != metadata >> 32:
             return
-        rate = self._core.options.packet_rate
-        tokens = self._take_token((entry.uuid, bound.endpoint.uuid), rate, now)
-        if tokens is None or self._take_token((entry.uuid, ""), rate * NETWORK_SHARE, now) is None:
+        rate = core.options.packet_rate
+        if not bound.tokens.take(rate, now) or not entry.tokens.take(rate * NETWORK_SHARE, now):
             self.dropped += 1
             if table == Table.SOURCE:
                 self._quiet(bound, now)
@@ -89,12 +79,12 @@ class Intake:
         frame = message.frame
         if len(frame) < 14:
             return
-        host = self._core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
+        host = core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
         if host is None or host.endpoint != bound.endpoint.uuid:
             verdict = self._learn(bound, frame, now)
             if verdict not in _SERVED:
                 return
-            host = self._core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
+            host = core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
         elif table == Table.SOURCE:
             self._tell_again(bound, frame, now)
             return
@@ -102,7 +92,7 @@ class Intake:
             if host is not None:
                 host.heard = now
             # What is sent out at many switches costs its endpoint as much.
-            tokens.left -= self._core.reactive.packet(bound, frame, host)
+            bound.tokens.left -= core.reactive.packet(bound, frame, host)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
@@ -151,8 +141,6 @@ class Intake:
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
-        # A bucket that was left alone for so long is full, as a new one is.
-        self._tokens = {k: t for k, t in self._tokens.items() if now - t.at < SWEEP_INTERVAL}
         limit = now - self._core.options.host_age
         for native in filter(is_native, self._core.rulesdb):
             for host in self._core.locator.hosts(native.uuid):
@@ -179,15 +167,6 @@ class Intake:
         if self._may_report(now, 1.0, "told", network, mac_text(mac)):
             for placed in self._core.installed.unit(("host", network, mac)):
                 self._core.wire.send(placed.dpid, adding(placed.entry))
-
-    def _take_token(self, key: tuple[str, str], rate: float, now: float) -> Tokens | None:
-        tokens = self._tokens.get(key)
-        if tokens is None:
-            tokens = self._tokens[key] = Tokens(rate, now)
-        left = min(rate, tokens.left + (now - tokens.at) * rate)
-        tokens.at = now
-        tokens.left = left - 1 if left >= 1 else left
-        return tokens if left >= 1 else None
 
     def _learn(self, bound: Bound, frame: bytes, now: float) -> Verdict:
         """Take note of the frame's source."""

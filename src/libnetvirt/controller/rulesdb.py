@@ -85,6 +85,26 @@ class SwitchView:
 
 
 @dataclass(slots=True)
+class Tokens:
+    """A token bucket: what an endpoint, or a network, may still send up. Full when new."""
+
+    left: float = float("inf")
+    at: float = 0.0
+
+    def take(self, rate: float, now: float) -> bool:
+        """Take one of what comes back at ``rate`` a second; at most a second's worth is kept."""
+        left = self.left + (now - self.at) * rate
+        if left > rate:
+            left = rate
+        self.at = now
+        if left < 1.0:
+            self.left = left
+            return False
+        self.left = left - 1.0
+        return True
+
+
+@dataclass(slots=True)
 class Bound:
     """An endpoint bound to a place. ``port`` is None while the switch's ports are not known."""
 
@@ -92,6 +112,7 @@ class Bound:
     dpid: int
     port: int | None
     network: Entry
+    tokens: Tokens = field(default_factory=Tokens)
 
     @property
     def place(self) -> tuple[int, int | str, int]:
@@ -111,6 +132,7 @@ class Entry:
     by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
+    tokens: Tokens = field(default_factory=Tokens)
 
     def __post_init__(self) -> None:
         self.uuid = self.description.uuid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -34,6 +35,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What exists by now stays, and what a controller learns lives long: looking through all of it for
+        # garbage time and again would hold up the frames of a whole second.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         if self._ready is not None:
             self._ready()
 

@@ -236,15 +236,6 @@ def test_silent_hosts_of_native_networks_are_forgotten_by_the_clock() -> None:
     assert rig.core.locator.find("1", mac(1)) is None
 
 
-def test_nothing_is_kept_of_endpoints_that_are_gone() -> None:
-    rig = _rig()
-    rig.check(1, 3, frame(BROADCAST, mac(1)))
-    rig.change(PAIR, None)
-    for _ in range(6):
-        rig.tick()
-    assert not vars(rig.intake)["_tokens"]
-
-
 octets = st.binary(max_size=120)
 numbers = st.integers(0, 2**64 - 1)
 
