@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from libnetvirt import openflow as of
@@ -16,13 +15,12 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.layout import Table
-from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.reactive import Sendable
-from libnetvirt.controller.reporting import endpoint_states
-from libnetvirt.controller.rulesdb import Entry, SwitchView, switch_text
+from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
+from libnetvirt.drivers.openflow.notices import Notices
 from libnetvirt.drivers.openflow.session import Session, error_text
 from libnetvirt.errors import (
     ConnectionClosed,
@@ -33,7 +31,7 @@ from libnetvirt.errors import (
     SubstrateError,
 )
 from libnetvirt.events import EventStream
-from libnetvirt.model import Event, State
+from libnetvirt.model import Event
 from libnetvirt.store import Batch, Store
 
 #: how many addresses of refused switches are remembered
@@ -51,6 +49,7 @@ class Shell:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.intake = Intake(self.core)
+        self.notices = Notices(self.core)
         self.packet = self.intake.packet_in
         self.refusals: dict[str, str] = {}
         self._store = store
@@ -64,8 +63,6 @@ class Shell:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
         self._lingering: list[Work] = []
-        self._states: dict[str, dict[str, State]] = {}
-        self._reported_errors: dict[int, float] = {}
         self._closed = False
 
     # ---- life ----------------------------------------------------------------------------------
@@ -74,7 +71,7 @@ class Shell:
         """Load the state and wait for switches. Raises AddressInUse, ConnectionFailed, StateUnusable."""
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
-        self._note_states(report=False)
+        self.notices.states(self.now(), report=False)
         for listen in listens:
             self._servers.append(await listen.open(lambda: Session(self, self._confirm_timeout)))
         self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
@@ -130,7 +127,7 @@ class Shell:
         self.intake.tick(now)
         self._settle()
         if not all(switch.connected for switch in self.core.switches.values()):
-            self._note_states()
+            self.notices.states(self.now())
 
     def _poll(self) -> None:
         now = self.now()
@@ -190,9 +187,9 @@ class Shell:
             self.core.port_status(session.dpid, message, self.now())
             while self.core.ports_down:
                 self.intake.port_down(*self.core.ports_down.pop())
-            self._note_states()
+            self.notices.states(self.now())
         elif isinstance(message, (of.Error, of.ExperimenterError)):
-            self._report_error(session.dpid, error_text(message))
+            self.notices.error(self.now(), session.dpid, error_text(message))
         self._settle()
 
     def turned(self) -> None:
@@ -212,7 +209,7 @@ class Shell:
             del self._sessions[session.dpid]
             self.core.switch_down(session.dpid, self.now())
             if not self._closed:
-                self._note_states()
+                self.notices.states(self.now())
 
     async def _take_up(self, session: Session) -> None:
         """Learn what a switch is and holds, and mend what differs from what it should hold."""
@@ -253,7 +250,7 @@ class Shell:
             session.abort(str(error))
             return
         self._settle()
-        self._note_states()
+        self.notices.states(self.now())
 
     async def _mend(self, session: Session) -> None:
         dump = await session.dump()
@@ -297,7 +294,7 @@ class Shell:
             assert after is not None
             kind = "created" if change.before is None else "removed" if change.after is None else "changed"
             self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
-            self._note_change(change)
+            self.notices.change(change, self.now())
         self._settle()
 
     async def _commit(self, change: Change) -> None:
@@ -355,7 +352,7 @@ class Shell:
                         continue
                     if not tolerant or not isinstance(result, SubstrateError):
                         raise result
-                    self._report_error(session.dpid, str(result))
+                    self.notices.error(self.now(), session.dpid, str(result))
                     session.abort(str(result))
         finally:
             self.intake.resume(self.now())
@@ -384,10 +381,10 @@ class Shell:
                         self._spawn(self._finish_later(work))
                     else:
                         work.done()
-                self._report_links(before)
+                self.notices.links(before)
         finally:
             self._settling = False
-        self._note_states()
+        self.notices.states(self.now())
 
     def _called_for(self) -> bool:
         return bool(self.core.topology_changed or self.core.rebind or self.core.compare)
@@ -409,60 +406,6 @@ class Shell:
             work.done()
 
     # ---- reports -------------------------------------------------------------------------------
-
-    def _report_links(self, before: frozenset[Edge]) -> None:
-        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self.core.paths.edges))
-        for what, edges in (("down", was - now), ("up", now - was)):
-            for edge in sorted(edges):
-                source, destination = switch_text(edge.source), switch_text(edge.destination)
-                self.publish(
-                    f"link.{what}",
-                    f"the link from switch {source} port {edge.source_port} to switch {destination} port "
-                    f"{edge.destination_port} is {what}",
-                    switch=source,
-                    port=str(edge.source_port),
-                )
-
-    def _report_error(self, dpid: int, text: str) -> None:
-        now = self.now()
-        if now - self._reported_errors.get(dpid, -10.0) >= 1.0:
-            self._reported_errors[dpid] = now
-            name = switch_text(dpid)
-            self.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)
-
-    def _note_states(self, report: bool = True) -> None:
-        """Report the endpoints whose state has changed."""
-        networks = self.core.rulesdb.networks
-        self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
-        for entry in networks.values():
-            self._note(entry, None, report)
-
-    def _note_change(self, change: Change) -> None:
-        """The same after an operation; where only endpoints changed, only these are looked at."""
-        entry = self.core.rulesdb.networks.get(change.uuid)
-        if entry is None:
-            self._states.pop(change.uuid, None)
-            return
-        known = self._states.get(entry.uuid)
-        for gone in [u for u in change.touched if u not in entry.endpoints]:
-            if known is not None:
-                known.pop(gone, None)
-        self._note(entry, None if known is None else change.touched, True)
-
-    def _note(self, entry: Entry, names: Collection[str] | None, report: bool) -> None:
-        known = self._states.setdefault(entry.uuid, {})
-        for bound, state, reason in endpoint_states(self.core, entry, self.now(), names):
-            uuid = bound.endpoint.uuid
-            if report and known.get(uuid, state) is not state:
-                self.publish(
-                    "endpoint.state",
-                    f"endpoint {uuid} of network {entry.description.name} is {state}"
-                    f"{': ' + reason if reason else ''}",
-                    network=entry.uuid,
-                    endpoint=uuid,
-                    state=state,
-                )
-            known[uuid] = state
 
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
         """Ask all connected switches at once; those that fail are left out."""
