@@ -116,7 +116,7 @@ def test_two_clients_add_endpoints_at_the_same_time_and_none_is_lost(serve: Serv
 def test_a_killed_client_leaves_no_half_network_and_the_server_alive(serve: Serve, netvirt: Commands) -> None:
     server = serve("test:///default?ports=1000&switches=20")
     netvirt.uri = server.uri
-    endpoints = [{"uuid": i, "switch": i % 20 + 1, "port": i // 20 + 1} for i in range(1, 5001)]
+    endpoints = [{"uuid": i, "switch": i % 20 + 1, "port": i // 20 + 100} for i in range(1, 5001)]
     Path("large.json").write_text(json.dumps({"uuid": 9, "name": "large", "endpoints": endpoints}))
     client = subprocess.Popen([NETVIRT, "-c", server.uri, "create", "large.json"], stderr=subprocess.PIPE)
     # Wait until it is connected: its file descriptors tell, so that it dies in the middle of its request.
