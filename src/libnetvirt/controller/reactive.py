@@ -22,6 +22,8 @@ from libnetvirt.model import Insertion
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
+#: pairs of endpoints for which messages are kept ready
+LANE_LIMIT = 10_000
 #: pairs that one endpoint may have rules for; more are served without
 ROUTE_LIMIT = 16_384
 
@@ -238,6 +240,8 @@ class Reactive:
         path = self._paths.path(bound.dpid, there.dpid)
         if path is None:
             return None
+        if len(self._lanes) >= LANE_LIMIT:
+            self._lanes.clear()
         lane = Lane(bound, there, tuple(path))
         self._lanes[bound.network.uuid, bound.endpoint.uuid, endpoint] = lane
         return lane
