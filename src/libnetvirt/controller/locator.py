@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-GROUP_OR_ZERO = "a group address or zero"
 #: hosts learned per endpoint
 HOST_LIMIT = 1024
 

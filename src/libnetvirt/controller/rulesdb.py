@@ -17,7 +17,6 @@ from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhaust
 from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
-MAX_PORT = 0xFFFF_FF00
 
 
 def parse_switch(text: str) -> int:

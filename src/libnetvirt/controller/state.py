@@ -131,9 +131,16 @@ class State:
         self.installed.replace(("tunnel", egress), compiled, into)
 
     def compile_network(self, entry: Entry, into: Differences) -> None:
-        for dpid in entry.by_switch:
+        """All units of a network."""
+        self.compile_places(entry, entry.by_switch, entry.endpoints.values(), into)
+
+    def compile_places(
+        self, entry: Entry, dpids: Iterable[int], bounds: Iterable[Bound], into: Differences
+    ) -> None:
+        """A network's units on some switches: floods, these endpoints, and the ways to all its hosts."""
+        for dpid in dpids:
             self.compile_flood(entry, dpid, None, into)
-        for bound in entry.endpoints.values():
+        for bound in bounds:
             unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
             self.installed.replace(unit, self.compiler.endpoint(bound), into)
         for host in self.locator.hosts(entry.uuid):

@@ -157,12 +157,7 @@ class Upkeep(State):
             self._distrust()
         self._adopt(dpid, dump)
         for entry in affected:
-            self.compile_flood(entry, dpid, None, into)
-            for bound in entry.on(dpid):
-                unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
-                self.installed.replace(unit, self.compiler.endpoint(bound), into)
-            for host in self.locator.hosts(entry.uuid):
-                self.compile_host(entry, host.mac, into)
+            self.compile_places(entry, (dpid,), entry.on(dpid), into)
         self.installed.settle(into)
         # For this switch the comparison says more than the difference of intentions.
         for part in (into.put, into.change):
@@ -214,12 +209,7 @@ class Upkeep(State):
         switch = self.switches[dpid]
         self.reactive.changed()
         for entry in self.rulesdb.ports_known(switch):
-            self.compile_flood(entry, dpid, None, into)
-            for bound in entry.on(dpid):
-                unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
-                self.installed.replace(unit, self.compiler.endpoint(bound), into)
-            for host in self.locator.hosts(entry.uuid):
-                self.compile_host(entry, host.mac, into)
+            self.compile_places(entry, (dpid,), entry.on(dpid), into)
             self.reactive.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
         self.installed.settle(into)
         return Work(into.plan(), None)
