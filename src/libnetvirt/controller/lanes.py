@@ -11,11 +11,12 @@ from struct import Struct
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import apply, deliver
+from libnetvirt.controller.compiler import apply
 from libnetvirt.controller.entries import Flow, adding
 from libnetvirt.controller.layout import Kind, Table
-from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.rulesdb import Bound
+from libnetvirt.controller.ways import Way
+from libnetvirt.controller.wrapping import Fields, deliver, deliver_all
 from libnetvirt.model import Timeout
 
 #: seconds that rules behind the first switch outlive it
@@ -77,14 +78,13 @@ class Sending:
 
 def sendings(targets: Iterable[Bound]) -> list[tuple[int, bytes]]:
     """Per switch, a packet-out less its header and frame that sends straight out at endpoints."""
-    by_switch: dict[int, list[of.Action]] = {}
+    by_switch: dict[int, list[Bound]] = {}
     for bound in targets:
-        if bound.port is None:
-            continue
-        actions = by_switch.setdefault(bound.dpid, [])
-        sent = deliver(bound)
-        actions += sent if len(sent) == 1 else (*sent, of.PopVlan())
-    return [(dpid, of.PacketOut(actions=tuple(a)).encode()[8:]) for dpid, a in by_switch.items()]
+        if bound.port is not None:
+            by_switch.setdefault(bound.dpid, []).append(bound)
+    return [
+        (dpid, of.PacketOut(actions=deliver_all(bounds)).encode()[8:]) for dpid, bounds in by_switch.items()
+    ]
 
 
 class Lane:
@@ -92,10 +92,11 @@ class Lane:
 
     __slots__ = ("_flows", "destination", "edges", "first", "further", "release")
 
-    def __init__(self, bound: Bound, there: Bound, edges: tuple[Edge, ...]) -> None:
+    def __init__(self, bound: Bound, there: Bound, way: Way | None) -> None:
+        """``way``: None within one switch."""
         self.destination = there.endpoint.uuid
-        self.edges = edges
-        self._flows = _flows(bound, there, edges)
+        self.edges = way.edges if way else ()
+        self._flows = _flows(bound, there, way)
         (dpid, flow), *behind = self.flows(1, 2)
         self.first = (dpid, Stamp(adding(flow)))
         # The last hop comes first.
@@ -104,18 +105,18 @@ class Lane:
 
     def flows(self, source: int, destination: int) -> list[tuple[int, Flow]]:
         """The rules of a pair of hosts, the first switch's first."""
-        found = []
+        found: list[tuple[int, Flow]] = []
         for dpid, table, fields, actions, cookie, idle, hard in self._flows:
             match = of.Match(**fields, eth_src=source, eth_dst=destination)
-            first = table is Table.HOST
+            first = not found
             found.append((dpid, Flow(table, 20, match, (apply(*actions),), cookie, idle, hard, notify=first)))
         return found
 
 
-_Part = tuple[int, Table, dict[str, int], tuple[of.Action, ...], int, int, int]
+_Part = tuple[int, Table, Fields, tuple[of.Action, ...], int, int, int]
 
 
-def _flows(bound: Bound, there: Bound, edges: tuple[Edge, ...]) -> list[_Part]:
+def _flows(bound: Bound, there: Bound, way: Way | None) -> list[_Part]:
     """What the rules of all pairs have in common: switch, table, match fields, actions, cookie, timeouts."""
     entry = bound.network
     assert bound.port is not None
@@ -123,13 +124,10 @@ def _flows(bound: Bound, there: Bound, edges: tuple[Edge, ...]) -> list[_Part]:
     seconds = int(entry.rules.duration or 0) // 10**6
     idle = seconds if entry.rules.timeout is Timeout.IDLE else 0
     hard = seconds if entry.rules.timeout is Timeout.FIXED else 0
-    out = (of.Output(edges[0].source_port),) if edges else deliver(there, bound.port)
-    enters = {"in_port": bound.port, "metadata": layout.entered(entry.index, bound.endpoint.vlan)}
+    out = way.leave if way else deliver(there, bound.port)
+    enters: Fields = {"in_port": bound.port, "metadata": bound.entered}
     parts: list[_Part] = [(bound.dpid, Table.HOST, enters, out, cookie, idle, hard)]
     longer = [min(65535, t + GRACE) if t else 0 for t in (idle, hard)]
-    for i, edge in enumerate(edges):
-        last = i == len(edges) - 1
-        out = deliver(there) if last else (of.Output(edges[i + 1].source_port),)
-        enters = {"in_port": edge.destination_port}
-        parts.append((edge.destination, Table.PATH, enters, out, cookie, longer[0], longer[1]))
+    for hop in way.hops if way else ():
+        parts.append((hop.dpid, hop.table, hop.fields, hop.actions, cookie, longer[0], longer[1]))
     return parts

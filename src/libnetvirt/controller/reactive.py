@@ -1,9 +1,10 @@
 """The paper's first approach: rules are made when a packet asks for them.
 
-For networks with native encapsulation and on-demand insertion. The first frame of a (source, destination)
+For networks with on-demand insertion. The first frame of a (source, destination)
 pair comes up from the edge; its path's rules are confirmed by every switch behind the first before the
 first gets its own, and only then is the frame released: no frame outruns its rules. Rules behind the
-first switch live longer than the first's, so that the first always expires first and asks again.
+first switch live longer than the first's, so that the first always expires first and asks again. Frames for
+everybody, and for hosts that nobody knows yet, are sent straight out at the network's endpoints.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from libnetvirt.controller.entries import Flow, deleting
 from libnetvirt.controller.lanes import Lane, Sending, Stamped, sendings
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import PathFinder
-from libnetvirt.controller.rulesdb import Bound, Entry
-from libnetvirt.model import Insertion
+from libnetvirt.controller.rulesdb import Bound
+from libnetvirt.controller.ways import Ways
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
@@ -82,12 +83,13 @@ class Route:
 
 
 class Reactive:
-    """Makes and removes the rules of native networks."""
+    """Makes and removes the rules of pairs of hosts."""
 
-    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder) -> None:
+    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder, ways: Ways) -> None:
         self._wire = wire
         self._locator = locator
         self._paths = paths
+        self._ways = ways
         self.routes: dict[Key, Route] = {}
         self._lanes: dict[tuple[str, str, str], Lane] = {}
         self._floods: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
@@ -96,7 +98,8 @@ class Reactive:
     def packet(self, bound: Bound, frame: bytes, source: Host | None) -> int:
         """Forward a frame that came in at an endpoint and that no rule took.
 
-        ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
+        ``source``: the host that sent it; None if its frames are served but get no rules: one of too many, or
+        of a network whose rules are there beforehand.
         Returns how many messages that took beyond what one frame to one host takes.
         """
         if len(frame) < 14:
@@ -237,12 +240,12 @@ class Reactive:
         there = bound.network.endpoints.get(endpoint)
         if there is None or there.port is None or bound.port is None:
             return None
-        path = self._paths.path(bound.dpid, there.dpid)
-        if path is None:
+        way = self._ways.find(bound.dpid, there) if bound.dpid != there.dpid else None
+        if way is None and bound.dpid != there.dpid:
             return None
         if len(self._lanes) >= LANE_LIMIT:
             self._lanes.clear()
-        lane = Lane(bound, there, tuple(path))
+        lane = Lane(bound, there, way)
         self._lanes[bound.network.uuid, bound.endpoint.uuid, endpoint] = lane
         return lane
 
@@ -313,8 +316,3 @@ class Reactive:
         for dpid, rest in ready:
             self._wire.send(dpid, Sending(rest, frame))
         return len(ready)
-
-
-def is_on_demand(entry: Entry) -> bool:
-    """Whether the reactive part looks after a network."""
-    return entry.rules.insertion is Insertion.ON_DEMAND

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
+from libnetvirt.controller.layout import MAX_NETWORKS, entered, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
-from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
 
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
 
@@ -117,7 +117,12 @@ class Bound:
     def place(self) -> tuple[int, int | str, int]:
         """What only one endpoint can hold."""
         port = self.endpoint.port if self.port is None else self.port
-        return (self.dpid, port, tag_code(self.endpoint.vlan))
+        return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
+
+    @property
+    def entered(self) -> int:
+        """The metadata of a frame that entered here."""
+        return entered(self.network.index, self.endpoint.vlan, self.endpoint.mpls)
 
 
 @dataclass(slots=True)
@@ -135,6 +140,22 @@ class Entry:
 
     def __post_init__(self) -> None:
         self.uuid = self.description.uuid
+
+    @property
+    def tunnel(self) -> Encapsulation | None:
+        """The kind of tunnel that frames take between switches; None if they travel as they are."""
+        encapsulation = self.rules.encapsulation
+        return None if encapsulation is Encapsulation.NATIVE else encapsulation
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether rules come pair by pair, when a packet asks for them."""
+        return self.rules.insertion is Insertion.ON_DEMAND
+
+    @property
+    def floods(self) -> bool:
+        """Whether switches replicate frames for everybody; else the controller does."""
+        return self.tunnel is not None and not self.on_demand
 
     def on(self, dpid: int) -> Collection[Bound]:
         """The endpoints on a switch."""
