@@ -158,7 +158,7 @@ class Operations(State):
         self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
-        if entry.on_demand:
+        if not entry.floods:
             self.reactive.drop_endpoints(uuid, touched)
         self.change_needs(entry, old_switches, switches, into)
         for dpid in old_switches - switches:

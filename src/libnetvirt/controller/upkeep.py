@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.entries import Entry, Flow, deleting
+from libnetvirt.controller.entries import Entry, Flow, Order, deleting
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
@@ -46,7 +46,8 @@ class Upkeep(State):
                 moved += self._turn(kind, egress, replaced, into)
         for route in self.reactive.reroute():
             moved.append(route.first[0])
-        moved += self._turn_hosts(into)
+        aside = Differences()
+        moved += self._turn_hosts(aside, into)
         for egress in sorted(set(moved)):
             self.publish(
                 "path.moved", f"paths to switch {switch_text(egress)} changed", switch=switch_text(egress)
@@ -58,7 +59,7 @@ class Upkeep(State):
                 self.labels.spaces[kind].free_outer(label)
 
         later = into.split_off((Table.TUNNEL, Table.PATH))
-        return Work(into.plan(), None, done, later, replaced)
+        return Work(Plan(aside.plan().rounds + into.plan().rounds), None, done, later, replaced)
 
     def _turn(
         self,
@@ -79,17 +80,25 @@ class Upkeep(State):
         self.installed.replace(unit, new, into)
         return [egress] if turned else []
 
-    def _turn_hosts(self, into: Differences) -> list[int]:
-        """The ways to the hosts of native networks whose rules are there beforehand follow the topology."""
+    def _turn_hosts(self, aside: Differences, into: Differences) -> list[int]:
+        """The ways to the hosts of native networks whose rules are there beforehand follow the topology.
+
+        Without labels, an old way and a new one cannot stand side by side. Where one crosses the other,
+        what leads into it is taken ``aside`` first, and the controller forwards meanwhile.
+        """
         moved = []
-        for entry in self.rulesdb:
-            if entry.tunnel is None and not entry.on_demand:
-                for host in self.locator.hosts(entry.uuid):
-                    unit = ("host", entry.uuid, host.mac)
-                    before = {(p.dpid, p.entry) for p in self.installed.unit(unit)}
-                    self.compile_host(entry, host.mac, into)
-                    if before != {(p.dpid, p.entry) for p in self.installed.unit(unit)}:
-                        moved.append(entry.endpoints[host.endpoint].dpid)
+        for entry in [e for e in self.rulesdb if e.tunnel is None and not e.on_demand]:
+            for host in self.locator.hosts(entry.uuid):
+                unit = ("host", entry.uuid, host.mac)
+                old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+                new = {(p.dpid, p.entry.key): p for p in self.compiler.host(entry, host)}
+                if old == new:
+                    continue
+                moved.append(entry.endpoints[host.endpoint].dpid)
+                if any(p.order is Order.RECEIVE and new.get(at, p) != p for at, p in old.items()):
+                    stays = (p for p in old.values() if p.order is not Order.SEND)
+                    self.installed.replace(unit, stays, aside)
+                self.installed.replace(unit, new.values(), into)
         return moved
 
     def linger_over(self, work: Work) -> Plan:

@@ -14,8 +14,8 @@ shorter than 14 octets (18 with a tag)                   dropped
 with a tag of vlan 0 (priority tag)                      dropped
 with a vlan tag, of type 0x8100 or 0x88a8                of the endpoint with that vlan; the tag comes off,
                                                          and with it its priority
-with one mpls label (0x8847, the last of its stack)      of the endpoint with that label, if there is one: what
-and no vlan tag                                          is below the label is taken as a whole Ethernet frame
+with one mpls label (0x8847, the last of its stack)      of the endpoint with that label, if there is one:
+and no vlan tag                                          what is below is taken as a whole Ethernet frame
 without a vlan tag otherwise                             of the endpoint without a tag
 with a further vlan tag under the endpoint's own         dropped; L2: a switch that cannot see that tag may
                                                          forward the frame within the network

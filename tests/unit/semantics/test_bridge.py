@@ -168,7 +168,7 @@ def test_mpls_endpoints_speak_ethernet_in_a_label() -> None:
     # Addresses, traffic class and TTL outside are anybody's.
     sent = bytes.fromhex("ffffffffffff 020000000009 8847 00064f01") + frame(ALL, C)
     outcome = forward([network], Knowledge(), "3", "1", sent)
-    assert [f for _, _, f in outcome.outputs][0] == frame(ALL, C)
+    assert outcome.outputs[0][2] == frame(ALL, C)
     assert outcome.knowledge.of("7").hosts == {C: "14"}
     for entry in ("00065140", "00064040"):  # another label, and not the last one
         sent = bytes.fromhex("ffffffffffff 020000000009 8847" + entry) + frame(ALL, C)
