@@ -126,7 +126,7 @@ class Compiler:
         then = (
             *only(*untag),
             of.WriteMetadata(bound.entered, layout.METADATA_ALL),
-            of.GotoTable(Table.HOST if bound.network.on_demand else Table.SOURCE),
+            of.GotoTable(_first(bound.network)),
         )
         match = of.Match(in_port=bound.port, **fields)
         cookie = layout.cookie(bound.network.index, Kind.ENDPOINT)
@@ -140,6 +140,11 @@ class Compiler:
         others = sorted(other for other in entry.by_switch if other != dpid)
         if others and entry.tunnel is not None:
             yield self._service(entry, entry.tunnel, dpid)
+        if entry.uses_labels:
+            # Open vSwitch would mark the label above a host's own as not the last.
+            for kind in layout.TYPES_MPLS:
+                own = of.Match(metadata=(index << 32, layout.METADATA_SIDE), eth_type=kind)
+                yield Placed(dpid, Order.RECEIVE, Flow(_first(entry), 60000, own, (), cookie))
         if not entry.floods:
             miss = Flow(Table.HOST, 1, entering, (apply(_TO_CONTROLLER),), cookie)
             yield Placed(dpid, Order.SEND, miss)
@@ -257,6 +262,11 @@ class Compiler:
         match = of.Match(in_port=bound.port, metadata=bound.entered)
         cookie = layout.cookie(bound.network.index, Kind.QUIET)
         return Flow(Table.SOURCE, 5, match, (of.GotoTable(Table.HOST),), cookie, hard=seconds)
+
+
+def _first(entry: Entry) -> Table:
+    """The table that the network's frames go to when they have entered."""
+    return Table.HOST if entry.on_demand else Table.SOURCE
 
 
 def _place(local: tuple[int, int, Bound]) -> tuple[int, int]:

@@ -147,7 +147,7 @@ class Operations(State):
     ) -> None:
         """Change endpoints: recompile what that touches and nothing else."""
         uuid = after.uuid
-        was, old_switches = entry.description, set(entry.by_switch)
+        was, old_switches, used_labels = entry.description, set(entry.by_switch), entry.uses_labels
         hosts = {h.mac for name in touched for h in self.locator.at(uuid, name)}
         before = self.rulesdb.alter(entry, after, touched, self.switches)
         self._offer_places(b.dpid for b in before)
@@ -163,7 +163,8 @@ class Operations(State):
         self.change_needs(entry, old_switches, switches, into)
         for dpid in old_switches - switches:
             self.drop_flood(uuid, dpid, into)
-        for dpid in {b.dpid for b in (*before, *now)} if switches == old_switches else switches:
+        everywhere = switches != old_switches or used_labels != entry.uses_labels
+        for dpid in switches if everywhere else {b.dpid for b in (*before, *now)}:
             self.compile_flood(entry, dpid, [b for b in (*before, *now) if b.dpid == dpid], into)
         for name in touched:
             bound = entry.endpoints.get(name)

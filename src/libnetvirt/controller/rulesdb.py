@@ -136,6 +136,8 @@ class Entry:
     by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
+    #: endpoints with an mpls label
+    labelled: int = 0
     tokens: Tokens = field(default_factory=Tokens)
 
     def __post_init__(self) -> None:
@@ -151,6 +153,11 @@ class Entry:
     def on_demand(self) -> bool:
         """Whether rules come pair by pair, when a packet asks for them."""
         return self.rules.insertion is Insertion.ON_DEMAND
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether frames are put into mpls labels, in tunnels or at endpoints."""
+        return self.tunnel is Encapsulation.MPLS or self.labelled > 0
 
     @property
     def floods(self) -> bool:
@@ -172,6 +179,7 @@ class Entry:
         """Add an endpoint."""
         uuid = bound.endpoint.uuid
         self.endpoints[uuid] = bound
+        self.labelled += bound.endpoint.mpls is not None
         self.by_switch.setdefault(bound.dpid, {})[uuid] = bound
         if bound.port is not None:
             self.by_port.setdefault((bound.dpid, bound.port), {})[uuid] = bound
@@ -180,6 +188,7 @@ class Entry:
         """Remove an endpoint."""
         bound = self.endpoints.pop(uuid, None)
         if bound is not None:
+            self.labelled -= bound.endpoint.mpls is not None
             _discard(self.by_switch, bound.dpid, uuid)
             if bound.port is not None:
                 _discard(self.by_port, (bound.dpid, bound.port), uuid)
