@@ -119,8 +119,8 @@ class Harness(ABC):
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:  # noqa: ARG002
         """Whether the network takes such a frame (without its endpoint's tag) at all.
 
-        For substrates that cannot carry every type of frame with every encapsulation, and whose driver says so
-        in its documentation. A frame that is not carried must have no effect.
+        For substrates that cannot carry every type of frame with every encapsulation, and whose driver
+        says so in its documentation. A frame that is not carried must have no effect.
         """
         return True
 
