@@ -127,7 +127,7 @@ class LabelSpace:
             if label is None:
                 raise LabelsExhausted(
                     f"switch {dpid} serves {len(used)} networks with {self.kind} tunnels: "
-                    "no inner label is left for one more there"
+                    "no inner label is left for one more there. Use another encapsulation, or remove networks"
                 )
             labels[network] = label
             used.add(label)
@@ -191,7 +191,8 @@ class LabelSpace:
         label = _next(self._range, self._outer, self._last_outer)
         if label is None:
             raise LabelsExhausted(
-                f"{len(self._outer)} {self.kind} tunnels exist: no outer label is left for one more"
+                f"{len(self._outer)} {self.kind} tunnels exist: no outer label is left for one more. "
+                "Use another encapsulation, or remove networks"
             )
         self._last_outer = label
         return label

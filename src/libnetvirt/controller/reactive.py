@@ -269,6 +269,9 @@ class Reactive:
                 return
             if not ok:
                 self.drop(route)
+                # A switch that takes no more rules does not stop the frames.
+                for waiting in route.waiting or ():
+                    self._release(lane, waiting)
             elif not route.missing:
                 self._finish(route, lane)
 

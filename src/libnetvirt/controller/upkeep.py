@@ -107,12 +107,19 @@ class Upkeep(State):
         return work.later.plan()
 
     def unneeded(self, work: Work) -> Plan:
-        """Of the removals that a work has put off, those for tunnels that no network uses any more."""
+        """Of the removals that a work has put off, those for networks that are gone, and for tunnels that no
+        network uses any more."""
         owners = dict(work.replaced)
         for kind, space in self.labels.spaces.items():
             owners |= {(kind, space.tunnel(egress).label): egress for egress in space.tunnels()}
         needed = {end for end, egress in owners.items() if self.needs[end[0]].ingresses(egress)}
-        now = work.later.split_off((Table.TUNNEL,), lambda f: _label(f) not in needed)
+
+        def is_needed(flow: Flow) -> bool:
+            if flow.table == Table.TUNNEL:
+                return _label(flow) in needed
+            return layout.cookie_network(flow.cookie) in self.rulesdb.by_index
+
+        now = work.later.split_off((Table.TUNNEL, Table.PATH), lambda f: not is_needed(f))
         self.installed.settle(now)
         return now.plan()
 
