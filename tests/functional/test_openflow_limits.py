@@ -54,7 +54,7 @@ def rules_in(harness: OpenFlow, switch: int, table: Table) -> int:
 
 @contextmanager
 def limited(harness: OpenFlow, switch: int, table: Table, room: int) -> Iterator[int]:
-    """The table, of which the number of rules is returned, takes ``room`` rules more than it has, and refuses others."""
+    """The table takes ``room`` rules more than it has (which is returned), and refuses others."""
     bridge = harness.lab.bridge(switch)
     held = rules_in(harness, switch, table)
     harness.lab.ovs.vsctl(
