@@ -161,6 +161,7 @@ from libnetvirt.openflow.match import (
     Match,
 )
 from libnetvirt.openflow.message import (
+    HEADER,
     Message,
     Multipart,
 )
@@ -247,9 +248,9 @@ from libnetvirt.openflow.text import (
 # fmt: off
 __all__ = [
     "ALL_QUEUES", "ALL_TABLES", "BUNDLE_ADD", "BUNDLE_CONTROL", "CONTROLLER_MAX_LENGTH",
-    "CONTROLLER_NO_BUFFER", "DEFAULT_PRIORITY", "ERROR_CODES", "FIELDS", "MAX_MESSAGE_LENGTH", "MESSAGES",
-    "NICIRA_EXPERIMENTER", "NO_BUFFER", "OFP_VERSION", "ONF_EXPERIMENTER", "VLAN_NONE", "VLAN_PRESENT",
-    "Action", "ActionType", "AggregateStatsReply", "AggregateStatsRequest", "ApplyActions", "BadAction",
+    "CONTROLLER_NO_BUFFER", "DEFAULT_PRIORITY", "ERROR_CODES", "FIELDS", "HEADER", "MAX_MESSAGE_LENGTH",
+    "MESSAGES", "NICIRA_EXPERIMENTER", "NO_BUFFER", "OFP_VERSION", "ONF_EXPERIMENTER", "VLAN_NONE",
+    "VLAN_PRESENT", "Action", "ActionType", "AggregateStatsReply", "AggregateStatsRequest", "ApplyActions", "BadAction",
     "BadInstruction", "BadMatch", "BadRequest", "Band", "BandStats", "BandType", "BarrierReply",
     "BarrierRequest", "Bucket", "BucketStats", "BundleAdd", "BundleControl", "BundleCtrlType",
     "BundleFailed", "BundleFlags", "Capabilities", "Channel", "ChannelState", "ClearActions",

@@ -12,7 +12,6 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.core import Controller, Options, Work
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.intake import Intake
-from libnetvirt.controller.reactive import Sendable
 from libnetvirt.controller.rulesdb import PortView, SwitchView
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Latency
@@ -150,10 +149,12 @@ class Rig:
 
     # ---- the wire ------------------------------------------------------------------------------
 
-    def send(self, dpid: int, message: Sendable) -> None:
+    def post(self, dpid: int, kind: int, *parts: bytes) -> None:
+        body = b"".join(parts)
+        self.send(dpid, of.decode(of.HEADER.pack(of.OFP_VERSION, kind, 8 + len(body), 0) + body))
+
+    def send(self, dpid: int, message: of.Message) -> None:
         if self._connected(dpid):
-            # As it arrives: some are filled into bytes that were made ready.
-            message = of.decode(message.encode())
             self.queues.setdefault(dpid, deque()).append(message)
         if self.chance is None:
             self.pump()

@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar, cast
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.installed import Dump
-from libnetvirt.controller.reactive import Sendable
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: bytes that a switch may leave unread before its connection is given up
@@ -134,13 +133,24 @@ class Session(asyncio.Protocol):
 
     # ---- what goes out -------------------------------------------------------------------------
 
-    def send(self, message: Sendable) -> int:
+    def send(self, message: of.Message) -> int:
         """Send a message in this turn of the loop; returns its xid."""
         xid = message.xid = self._last = self._channel.next_xid()
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(message.encode())
         return xid
+
+    def post(self, kind: int, parts: Sequence[bytes]) -> None:
+        """Send a message of which all but the header is ready. One that is too long is not sent: a frame as
+        long as can be, for very many ports."""
+        length = of.HEADER.size + sum(map(len, parts))
+        if length > of.MAX_MESSAGE_LENGTH:
+            return
+        xid = self._last = self._channel.next_xid()
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += (of.HEADER.pack(of.OFP_VERSION, kind, length, xid), *parts)
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
         """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
