@@ -23,6 +23,9 @@ from libnetvirt.model import Timeout
 #: seconds that rules behind the first switch outlive it
 GRACE = 30
 PRIORITY = 20
+#: actions in one packet-out, of 16 octets at most, and octets of a frame: both together fit into a message
+ACTION_LIMIT = 1000
+FRAME_LIMIT = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
 _DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5 §7.2.3.7), six octets follow
 SOURCE = bytes.fromhex("80000806")
 
@@ -59,11 +62,25 @@ def _halves(flow: Flow) -> tuple[bytes, bytes]:
     return wire[8:destination], wire[source + 6 :]
 
 
-def tail(table: Table, actions: Actions) -> bytes:
-    """A flow-mod from behind the source's address to its end. It begins with the match's padding, which all
-    entrances of a table have in common."""
-    fields = {"in_port": 0} | ({"metadata": 0} if table is Table.HOST else {})
-    return _halves(Entrance(0, table, fields, 0, 0, 0).flow(0, 0, actions))[1]
+class End:
+    """What frames do at a switch: the half of a rule behind the addresses.
+
+    ``header`` is the whole flow-mod's, ``tail`` begins with the match's padding; both are the same for all
+    entrances of a table.
+    """
+
+    __slots__ = ("header", "tail")
+
+    def __init__(self, table: Table, actions: Actions) -> None:
+        fields = {"in_port": 0} | ({"metadata": 0} if table is Table.HOST else {})
+        flow = Entrance(0, table, fields, 0, 0, 0).flow(0, 0, actions)
+        self.tail = _halves(flow)[1]
+        self.header = adding(flow).encode()[:8]
+
+
+def headed(kind: of.MsgType, body: bytes, more: int) -> bytes:
+    """A message's header and body, if ``more`` octets will follow. It has no xid: nobody asks for it."""
+    return of.HEADER.pack(of.OFP_VERSION, kind, 8 + len(body) + more, 0) + body
 
 
 class Origin:
@@ -85,7 +102,9 @@ class Origin:
 class Exit:
     """An endpoint as a destination."""
 
-    __slots__ = ("actions", "back", "back_tail", "dpid", "endpoint", "far_tail", "port", "release", "tail")
+    __slots__ = (
+        "_body", "_out", "_size", "actions", "back", "back_end", "dpid", "end", "endpoint", "far_end", "port",
+    )  # fmt: skip
 
     def __init__(self, bound: Bound) -> None:
         assert bound.port is not None
@@ -94,35 +113,42 @@ class Exit:
         self.actions = deliver(bound)
         #: out at the port that the frame came in at
         self.back = deliver(bound, bound.port)
-        self.tail = tail(Table.HOST, self.actions)
-        self.back_tail = tail(Table.HOST, self.back)
+        self.end = End(Table.HOST, self.actions)
+        self.back_end = End(Table.HOST, self.back)
         #: at the end of a path
-        self.far_tail = tail(Table.PATH, self.actions)
-        #: a packet-out from behind its header up to the frame
-        ((_, self.release),) = sendings([bound])
+        self.far_end = End(Table.PATH, self.actions)
+        ((_, self._body),) = sendings([bound])
+        self._size, self._out = 0, b""
+
+    def release(self, size: int) -> bytes:
+        """A packet-out up to the frame, which has that many octets."""
+        if size != self._size:
+            self._size, self._out = size, headed(of.MsgType.PACKET_OUT, self._body, size)
+        return self._out
 
 
 class Hop:
-    """A switch behind the first of a path. ``actions`` and ``tail`` are None at the last: the exit's are."""
+    """A switch behind the first of a path. ``actions`` and ``end`` are None at the last: the exit's are."""
 
-    __slots__ = ("actions", "entrance", "head", "tail")
+    __slots__ = ("actions", "dpid", "end", "entrance", "head")
 
     def __init__(self, entrance: Entrance, actions: Actions | None) -> None:
+        self.dpid = entrance.dpid
         self.entrance = entrance
         self.head = entrance.head()
         self.actions = actions
-        self.tail = tail(entrance.table, actions) if actions else None
+        self.end = End(entrance.table, actions) if actions else None
 
 
 class Track:
     """A path of at least one link, for one network."""
 
-    __slots__ = ("actions", "edges", "hops", "tail")
+    __slots__ = ("actions", "edges", "end", "hops")
 
     def __init__(self, entry: Entry, edges: tuple[Edge, ...]) -> None:
         self.edges = edges
         self.actions: Actions = (of.Output(edges[0].source_port),)
-        self.tail = tail(Table.HOST, self.actions)
+        self.end = End(Table.HOST, self.actions)
         cookie = layout.cookie(entry.index, Kind.PATH)
         idle, hard = (min(65535, t + GRACE) if t else 0 for t in _timeouts(entry))
         nexts: list[Actions | None] = [(of.Output(edge.source_port),) for edge in edges[1:]]
@@ -139,15 +165,22 @@ class Track:
 
 
 def sendings(targets: Iterable[Bound]) -> list[tuple[int, bytes]]:
-    """Per switch, a packet-out less its header and frame that sends straight out at endpoints."""
-    by_switch: dict[int, list[of.Action]] = {}
+    """Per switch, a packet-out less its header and frame that sends straight out at endpoints; several where
+    one would be too long."""
+    by_switch: dict[int, list[list[of.Action]]] = {}
     for bound in targets:
         if bound.port is None:
             continue
-        actions = by_switch.setdefault(bound.dpid, [])
+        lists = by_switch.setdefault(bound.dpid, [[]])
+        if len(lists[-1]) >= ACTION_LIMIT:
+            lists.append([])
         sent = deliver(bound)
-        actions += sent if len(sent) == 1 else (*sent, of.PopVlan())
-    return [(dpid, of.PacketOut(actions=tuple(a)).encode()[8:]) for dpid, a in by_switch.items()]
+        lists[-1] += sent if len(sent) == 1 else (*sent, of.PopVlan())
+    return [
+        (dpid, of.PacketOut(actions=tuple(actions)).encode()[8:])
+        for dpid, lists in by_switch.items()
+        for actions in lists
+    ]
 
 
 def _timeouts(entry: Entry) -> tuple[int, int]:

@@ -8,13 +8,13 @@ first switch live longer than the first's, so that the first always expires firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.entries import Flow, deleting
-from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, sendings
+from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, headed, sendings
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
@@ -22,12 +22,10 @@ from libnetvirt.model import Insertion
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
-#: pairs of switches, of all networks, for which a path is kept ready
+#: pairs of switches of a network for which a path is kept ready
 TRACK_LIMIT = 10_000
 #: pairs that one endpoint may have rules for; more are served without
 ROUTE_LIMIT = 16_384
-_FLOW_MOD = of.MsgType.FLOW_MOD.value
-_PACKET_OUT = of.MsgType.PACKET_OUT.value
 
 Place = tuple[str, str]  # network, endpoint
 
@@ -38,8 +36,11 @@ class Wire(Protocol):
     def send(self, dpid: int, message: of.Message) -> None:
         """Send a message; lost if the switch is away."""
 
-    def post(self, dpid: int, kind: int, *parts: bytes) -> None:
-        """The same for a message of which all but the header is ready, in parts."""
+    def post(self, dpid: int, *parts: bytes) -> None:
+        """The same for messages made ready, in parts, that nobody asks about: their xid is 0."""
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        """Send one message made ready, and `confirm` it. The xid in its header is filled in."""
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
         """Call ``done`` when the switch has done all it was sent so far; with False if it did not."""
@@ -123,10 +124,22 @@ class Adopted(Route):
 class Ready:
     """What is kept ready for a network's frames."""
 
-    origins: dict[str, Origin] = field(default_factory=dict)  # by endpoint
     exits: dict[str, Exit] = field(default_factory=dict)  # by endpoint
-    tracks: dict[tuple[int, int], Track | None] = field(default_factory=dict)  # by first and last switch
-    floods: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)  # by endpoint
+    tracks: dict[tuple[int, int], Track] = field(default_factory=dict)  # by first and last switch
+
+
+@dataclass(slots=True)
+class Sender:
+    """What is kept ready for frames that enter at an endpoint; kept in its `Bound`."""
+
+    epoch: int
+    place: Place
+    origin: Origin
+    network: Ready
+    hosts: Mapping[int, Host]
+    routes: dict[bytes, Route]
+    #: to send straight out at all other endpoints: per switch, a packet-out up to its frame, less its header
+    floods: list[tuple[int, bytes]] | None = None
 
 
 class Reactive:
@@ -138,6 +151,7 @@ class Reactive:
         self._paths = paths
         self._routes: dict[Place, dict[bytes, Route]] = {}
         self._ready: dict[str, Ready] = {}
+        self._epoch = 0
 
     def __iter__(self) -> Iterator[Route]:
         """All routes."""
@@ -149,61 +163,52 @@ class Reactive:
         ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
         Returns how many messages that took beyond what one frame to one host takes.
         """
-        entry, macs = bound.network, frame[:12]
-        target = None if macs[0] & 1 else self._locator.find(entry.uuid, int.from_bytes(macs[:6]))
+        sender = bound.ready
+        if not isinstance(sender, Sender) or sender.epoch != self._epoch:
+            sender = bound.ready = self._sender(bound)
+        macs = frame[:12]
+        target = None if macs[0] & 1 else sender.hosts.get(int.from_bytes(macs[:6]))
         if target is None:
-            return self._flood(bound, frame)
-        name = bound.endpoint.uuid
-        if target.endpoint == name:
+            return self._flood(bound, sender, frame)
+        if target.endpoint == sender.place[1]:
             return 0
-        place = (entry.uuid, name)
-        own = self._routes.get(place)
-        route = own.get(macs) if own is not None else None
+        route = sender.routes.get(macs)
         if route is not None and route.pending is not None:
             if len(route.pending) < QUEUE_LIMIT:
                 route.pending.append(frame)
             return 0
-        ready = self._ready.get(entry.uuid)
-        if ready is None:
-            ready = self._ready[entry.uuid] = Ready()
-        exit = ready.exits.get(target.endpoint) or self._exit(ready, entry, target.endpoint)
-        if exit is None or bound.port is None:
+        exit = sender.network.exits.get(target.endpoint) or self._exit(sender, bound.network, target)
+        if exit is None:
             return 0
-        track = None
-        if exit.dpid != bound.dpid:
-            track = ready.tracks.get((bound.dpid, exit.dpid)) or self._track(
-                ready, entry, bound.dpid, exit.dpid
-            )
+        origin, track = sender.origin, None
+        if exit.dpid != origin.dpid:
+            track = self._track(sender, bound.network, exit.dpid)
             if track is None:
                 return 0
-        if route is not None:
-            # The rules are there; the frame was on its way up before them.
-            self._release(exit, frame)
+        if route is not None or source is None or len(sender.routes) >= ROUTE_LIMIT:
+            # Served without rules, or before them on its way up.
+            self._wire.post(exit.dpid, exit.release(len(frame)), frame)
             if isinstance(route, Adopted):
                 # Of an earlier run, and the switch does not have it any more.
                 self.drop(route)
             return 0
-        if source is None or (own is not None and len(own) >= ROUTE_LIMIT):
-            self._release(exit, frame)
-            return 0
-        origin = ready.origins.get(name)
-        if origin is None:
-            origin = ready.origins[name] = Origin(bound)
-        if own is None:
-            own = self._routes[place] = {}
-        route = own[macs] = Route(place, macs, source, target, origin, exit, track)
+        route = sender.routes[macs] = Route(sender.place, macs, source, target, origin, exit, track)
         source.routes[route] = target.routes[route] = None
-        if track is None:
-            end = exit.back_tail if bound.port == exit.port else exit.tail
-            self._wire.post(origin.dpid, _FLOW_MOD, origin.head, macs[:6], SOURCE, macs[6:], end)
-            self._wire.post(exit.dpid, _PACKET_OUT, exit.release, frame)
-        else:
+        if track is not None:
             self._make_further(route, track, frame)
+            return 0
+        end = exit.end if exit.port != origin.port else exit.back_end
+        self._wire.post(
+            origin.dpid, end.header, origin.head, macs[:6], SOURCE, macs[6:], end.tail,
+            exit.release(len(frame)), frame,
+        )  # fmt: skip
         return 0
 
     def changed(self) -> None:
         """Endpoints or paths have changed: what was made ready for them is made anew."""
+        self._epoch += 1
         self._ready.clear()
+        self._routes = {place: own for place, own in self._routes.items() if own}
 
     def drop(self, route: Route) -> None:
         """Remove a pair's rules: the first switch's, and when that is confirmed the others."""
@@ -310,20 +315,30 @@ class Reactive:
             )
         )
 
-    def _exit(self, ready: Ready, entry: Entry, endpoint: str) -> Exit | None:
-        there = entry.endpoints.get(endpoint)
+    def _sender(self, bound: Bound) -> Sender:
+        network = bound.network.uuid
+        place = (network, bound.endpoint.uuid)
+        ready = self._ready.setdefault(network, Ready())
+        routes = self._routes.setdefault(place, {})
+        return Sender(self._epoch, place, Origin(bound), ready, self._locator.known(network), routes)
+
+    def _exit(self, sender: Sender, entry: Entry, target: Host) -> Exit | None:
+        there = entry.endpoints.get(target.endpoint)
         if there is None or there.port is None:
             return None
-        exit = ready.exits[endpoint] = Exit(there)
+        exit = sender.network.exits[target.endpoint] = Exit(there)
         return exit
 
-    def _track(self, ready: Ready, entry: Entry, source: int, destination: int) -> Track | None:
-        path = self._paths.path(source, destination)
-        if path is None:
-            return None
-        if len(ready.tracks) >= TRACK_LIMIT:
-            ready.tracks.clear()
-        track = ready.tracks[source, destination] = Track(entry, tuple(path))
+    def _track(self, sender: Sender, entry: Entry, destination: int) -> Track | None:
+        tracks, ends = sender.network.tracks, (sender.origin.dpid, destination)
+        track = tracks.get(ends)
+        if track is None:
+            path = self._paths.path(*ends)
+            if path is None:
+                return None
+            if len(tracks) >= TRACK_LIMIT:
+                tracks.clear()
+            track = tracks[ends] = Track(entry, tuple(path))
         return track
 
     def _make_further(self, route: Route, track: Track, frame: bytes) -> None:
@@ -341,40 +356,33 @@ class Reactive:
             if not ok:
                 self.drop(route)
             elif not missing:
-                origin = route.origin
+                origin, end = route.origin, track.end
                 frames, route.pending = route.pending or (), None
-                wire.post(origin.dpid, _FLOW_MOD, origin.head, destination, SOURCE, source, track.tail)
+                wire.post(origin.dpid, end.header, origin.head, destination, SOURCE, source, end.tail)
                 for waiting in frames:
-                    self._release(exit, waiting)
+                    wire.post(exit.dpid, exit.release(len(waiting)), waiting)
 
         for hop in track.hops:
-            end = hop.tail or exit.far_tail
-            wire.post(hop.entrance.dpid, _FLOW_MOD, hop.head, destination, SOURCE, source, end)
-            wire.confirm(hop.entrance.dpid, confirmed)
+            end = hop.end or exit.far_end
+            wire.track(hop.dpid, confirmed, end.header, hop.head, destination, SOURCE, source, end.tail)
 
     def _take_out(self, route: Route) -> None:
         route.gone = True
         own = self._routes.get(route.place)
         if own is not None and own.get(route.macs) is route:
             del own[route.macs]
-            if not own:
-                del self._routes[route.place]
         for host in (route.source, route.target):
             if host is not None:
                 host.routes.pop(route, None)
 
-    def _release(self, exit: Exit, frame: bytes) -> None:
-        self._wire.post(exit.dpid, _PACKET_OUT, exit.release, frame)
-
-    def _flood(self, bound: Bound, frame: bytes) -> int:
+    def _flood(self, bound: Bound, sender: Sender, frame: bytes) -> int:
         """Send a frame straight out at all other endpoints: one message per switch."""
-        entry, name = bound.network, bound.endpoint.uuid
-        ready = self._ready.setdefault(entry.uuid, Ready())
-        floods = ready.floods.get(name)
+        floods = sender.floods
         if floods is None:
-            floods = ready.floods[name] = sendings(b for b in entry.endpoints.values() if b is not bound)
+            others = (b for b in bound.network.endpoints.values() if b is not bound)
+            floods = sender.floods = sendings(others)
         for dpid, rest in floods:
-            self._wire.post(dpid, _PACKET_OUT, rest, frame)
+            self._wire.post(dpid, headed(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
         return len(floods)
 
 

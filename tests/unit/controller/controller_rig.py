@@ -149,9 +149,13 @@ class Rig:
 
     # ---- the wire ------------------------------------------------------------------------------
 
-    def post(self, dpid: int, kind: int, *parts: bytes) -> None:
-        body = b"".join(parts)
-        self.send(dpid, of.decode(of.HEADER.pack(of.OFP_VERSION, kind, 8 + len(body), 0) + body))
+    def post(self, dpid: int, *parts: bytes) -> None:
+        for message in of.Framer().feed(b"".join(parts)):
+            self.send(dpid, of.decode(message))
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        self.post(dpid, header, *parts)
+        self.confirm(dpid, done)
 
     def send(self, dpid: int, message: of.Message) -> None:
         if self._connected(dpid):

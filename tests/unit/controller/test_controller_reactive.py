@@ -299,5 +299,6 @@ def test_frames_too_short_to_have_a_type_are_ignored() -> None:
     metadata = layout.entered(bound.network.index, None)
     match = of.Match(in_port=3, metadata=metadata)
     cookie = layout.cookie(bound.network.index, Kind.FLOOD)
-    rig.intake.packet_in(1, of.PacketIn(of.NO_BUFFER, 5, 0, Table.HOST, cookie, match, b"short"), 0.0)
+    head = of.PacketInHead(of.NO_BUFFER, 5, 0, Table.HOST, cookie, match)
+    rig.intake.packet_in(1, of.PacketIn(head, b"short"), 0.0)
     assert not rig.sent

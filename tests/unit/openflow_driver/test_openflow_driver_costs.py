@@ -97,7 +97,8 @@ class Stand:
         index = next(iter(self.core.rulesdb.by_index))
         match = of.Match(in_port=port, metadata=layout.entered(index, None))
         cookie = layout.cookie(index, layout.Kind.FLOOD)
-        return of.PacketIn(of.NO_BUFFER, len(frame), 0, layout.Table.HOST, cookie, match, frame).encode()
+        head = of.PacketInHead(of.NO_BUFFER, len(frame), 0, layout.Table.HOST, cookie, match)
+        return of.PacketIn(head, frame).encode()
 
 
 def _network(size: int, switches: int) -> VirtualNetwork:

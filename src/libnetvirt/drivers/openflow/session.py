@@ -141,16 +141,19 @@ class Session(asyncio.Protocol):
         self._out.append(message.encode())
         return xid
 
-    def post(self, kind: int, parts: Sequence[bytes]) -> None:
-        """Send a message of which all but the header is ready. One that is too long is not sent: a frame as
-        long as can be, for very many ports."""
-        length = of.HEADER.size + sum(map(len, parts))
-        if length > of.MAX_MESSAGE_LENGTH:
-            return
+    def post(self, parts: Sequence[bytes]) -> None:
+        """Send messages made ready, in parts; errors in answer to them belong to nobody."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += parts
+
+    def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
+        """Send one message made ready, with an xid filled in, and `mark` it."""
         xid = self._last = self._channel.next_xid()
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out += (of.HEADER.pack(of.OFP_VERSION, kind, length, xid), *parts)
+        self._out += (header[:4], xid.to_bytes(4), *parts)
+        self._asking.append(Mark(xid, done))
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
         """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
@@ -316,8 +319,8 @@ class Session(asyncio.Protocol):
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
                 return
-        # The first that was asked about behind the message is the one it belongs to.
-        found = next((m for one in self._marks.values() for m in one if error.xid <= m.last), None)
+        # The first that was asked about behind the message is the one it belongs to; 0 is nobody's.
+        found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
         self._owner.message(self, error)

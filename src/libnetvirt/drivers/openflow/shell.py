@@ -148,10 +148,17 @@ class Shell:
         if session is not None:
             session.send(message)
 
-    def post(self, dpid: int, kind: int, *parts: bytes) -> None:
+    def post(self, dpid: int, *parts: bytes) -> None:
         session = self._sessions.get(dpid)
         if session is not None:
-            session.post(kind, parts)
+            session.post(parts)
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        session = self._sessions.get(dpid)
+        if session is None:
+            asyncio.get_running_loop().call_soon(done, False)
+        else:
+            session.track(done, header, parts)
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
         session = self._sessions.get(dpid)
