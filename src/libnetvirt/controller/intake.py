@@ -20,7 +20,6 @@ from libnetvirt.controller.entries import adding
 from libnetvirt.controller.lanes import FRAME_LIMIT
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, Verdict, mac_text
-from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import Bound, Entry, Tokens, switch_text
 
 #: how many endpoints of a network may send as much as one may at the same time
@@ -95,7 +94,7 @@ class Intake:
         elif table == _SOURCE:
             self._tell_again(bound, frame, now)
             return
-        if table == _HOST and is_on_demand(entry):
+        if table == _HOST and entry.on_demand:
             if host is not None:
                 host.heard = now
             # What is sent out at many switches costs its endpoint as much.

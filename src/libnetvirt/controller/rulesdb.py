@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
-from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+from libnetvirt.model import Endpoint, Insertion, Rules, VirtualNetwork
 
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
 
@@ -136,9 +136,12 @@ class Entry:
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
     tokens: Tokens = field(default_factory=Tokens)
+    #: whether the reactive part looks after it
+    on_demand: bool = False
 
     def __post_init__(self) -> None:
         self.uuid = self.description.uuid
+        self.on_demand = self.rules.insertion is Insertion.ON_DEMAND
 
     def on(self, dpid: int) -> Collection[Bound]:
         """The endpoints on a switch."""
