@@ -147,6 +147,9 @@ class Entry:
     by_slot: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
     tokens: Tokens = field(default_factory=Tokens)
+    #: the turn in which it was served last, and what it may still have of it
+    turn: int = -1
+    share: int = 0
     #: whether the reactive part looks after it
     on_demand: bool = False
 

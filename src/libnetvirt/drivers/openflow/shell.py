@@ -61,6 +61,7 @@ class Shell:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
+        self._serving = False
         self._lingering: list[Work] = []
         self._closed = False
 
@@ -204,7 +205,15 @@ class Shell:
         self._settle()
 
     def turned(self) -> None:
+        if self.intake.next_turn(self.now()) and not self._serving:
+            self._serving = True
+            asyncio.get_running_loop().call_soon(self._serve)
         self._settle()
+
+    def _serve(self) -> None:
+        """Go on with what waits for its turn, after what has come in meanwhile."""
+        self._serving = False
+        self.turned()
 
     def refused(self, session: Session, reason: str) -> None:
         host = session.address.rpartition(":")[0] or session.address
