@@ -205,15 +205,18 @@ class Shell:
         self._settle()
 
     def turned(self) -> None:
-        if self.intake.next_turn(self.now()) and not self._serving:
-            self._serving = True
-            asyncio.get_running_loop().call_soon(self._serve)
+        self._next_turn()
         self._settle()
 
-    def _serve(self) -> None:
-        """Go on with what waits for its turn, after what has come in meanwhile."""
+    def _next_turn(self) -> None:
+        """Serve some of what waits for its turn, and the rest after what has come in meanwhile."""
+        if self.intake.next_turn(self.now()) and not self._serving:
+            self._serving = True
+            asyncio.get_running_loop().call_soon(self._served)
+
+    def _served(self) -> None:
         self._serving = False
-        self.turned()
+        self._next_turn()
 
     def refused(self, session: Session, reason: str) -> None:
         host = session.address.rpartition(":")[0] or session.address
@@ -376,6 +379,7 @@ class Shell:
                     session.abort(str(result))
         finally:
             self.intake.resume(self.now())
+            self._next_turn()
 
     def _settle(self) -> None:
         """Start the work that events have called for, unless it is on its way."""
