@@ -16,7 +16,6 @@ from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
 from libnetvirt.errors import NetworkNotFound
-from libnetvirt.packet import add_label
 from libnetvirt.semantics import Knowledge, Outcome, forward
 from libnetvirt.semantics.forward import Classified, classify
 
@@ -38,7 +37,7 @@ class Guest:
     def wrapped(self, frame: bytes) -> bytes:
         """The frame as it is on the wire at this endpoint."""
         if self.mpls is not None:
-            return add_label(self.mpls, frame)
+            return frames.in_label(self.mpls, frame)
         return frame if self.vlan is None else frames.tagged(frame, frames.tag(self.vlan))
 
     def arrival(self, frame: bytes) -> Arrival:

@@ -12,7 +12,6 @@ from libnetvirt.conformance.bench import Bench, Tag, endpoint_at
 from libnetvirt.conformance.frames import AD, BROADCAST, tag
 from libnetvirt.conformance.harness import Place
 from libnetvirt.errors import EndpointClaimed, InvalidDescription
-from libnetvirt.packet import add_label
 
 SEEDS = (1, 2, 3)
 TAGS: tuple[Tag, ...] = (None, None, 1, 2, 20, 4094)
@@ -113,7 +112,7 @@ class Trial:
             inner = self.chance.choice((tag(2), tag(0), tag(1, tpid=AD), tag(4000)))
             frame = frames.tagged(frame, inner)
         if mpls is not None:
-            return add_label(mpls, frame)
+            return frames.in_label(mpls, frame)
         return (
             frame if vlan is None else frames.tagged(frame, tag(vlan, priority=self.chance.choice((0, 0, 3))))
         )

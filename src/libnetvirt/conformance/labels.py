@@ -8,7 +8,6 @@ from libnetvirt import Network
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.bench import Bench, Guest
 from libnetvirt.conformance.frames import AD, BROADCAST, MPLS, tag
-from libnetvirt.packet import add_label
 
 LABEL, OTHER, NOBODYS = 100, 1048575, 101
 
@@ -67,12 +66,12 @@ def test_labels_that_nobody_claims_lead_nowhere(labelled: tuple[Network, list[Gu
     for destination in (BROADCAST, b.mac):
         frame = frames.marked(frames.mac(0xBAD), destination, b"another label")
         for wire in (
-            add_label(NOBODYS, frame),
+            frames.in_label(NOBODYS, frame),
             frames.mpls(a.mac, destination, LABEL, 17, payload=frame),
-            frames.tagged(add_label(LABEL, frame), tag(20)),
-            frames.tagged(add_label(LABEL, frame), tag(LABEL, tpid=AD)),
+            frames.tagged(frames.in_label(LABEL, frame), tag(20)),
+            frames.tagged(frames.in_label(LABEL, frame), tag(LABEL, tpid=AD)),
             frames.ethernet(a.mac, destination, MPLS, b"\x00\x06"),
-            add_label(LABEL, frame[:13])[:31],
+            frames.in_label(LABEL, frame[:13])[:31],
         ):
             assert bench.inject(a.place, wire) == []
     assert frames.mac(0xBAD) not in {host.mac for host in network.state.hosts}

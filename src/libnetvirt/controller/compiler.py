@@ -16,7 +16,7 @@ from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, mac_number
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry, SwitchView
-from libnetvirt.controller.ways import Ways
+from libnetvirt.controller.ways import Way, Ways
 from libnetvirt.controller.wrapping import (
     ANY_VLAN,
     MPLS,
@@ -152,9 +152,9 @@ class Compiler:
         copies = self._copies(entry, dpid, others)
         yield Placed(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*copies), cookie))
         # A group skips the port that a frame came in at, and with it other tags of that port.
-        for bound in entry.on(dpid):
-            if bound.port is not None and entry.siblings(bound):
-                match = of.Match(in_port=bound.port, metadata=bound.entered)
+        for port in sorted(entry.crowded.get(dpid, ())):
+            for bound in entry.by_port[dpid, port].values():
+                match = of.Match(in_port=port, metadata=bound.entered)
                 copies = self._copies(entry, dpid, others, bound)
                 yield Placed(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
         if others:
@@ -181,7 +181,7 @@ class Compiler:
         back = deliver_plain((b for b in siblings if b.endpoint.mpls is None), port)
         groups = [of.Group(layout.flood_group(entry.index, chunk)) for chunk in range(chunks(entry, dpid))]
         # Buckets take standard actions only, so endpoints with mpls labels get theirs from the rule.
-        near = labelled((b for b in entry.on(dpid) if b is not sender), port)
+        near = labelled((b for b in entry.labelled.get(dpid, {}).values() if b is not sender), port)
         far = [
             (space.service(other, entry.uuid), tunnelling.group(space.tunnel(other).number))
             for other in others
@@ -196,13 +196,9 @@ class Compiler:
         """One of the ``count`` groups that send to a network's local endpoints."""
         if not entry.floods:
             return
-        local = [(b.port, b.endpoint.vlan or 0, b) for b in entry.on(dpid) if b.port is not None]
-        chosen = [
-            place
-            for place in local
-            if place[2].endpoint.mpls is None and chunk_of(place[0], place[1], count) == chunk
-        ]
-        buckets = tuple(of.Bucket(actions=deliver(b)) for _, _, b in sorted(chosen, key=_place))
+        slots = range(chunk, layout.FLOOD_CHUNKS, count)
+        chosen = [b for slot in slots for b in entry.by_slot.get((dpid, slot), {}).values()]
+        buckets = tuple(of.Bucket(actions=deliver(b)) for b in sorted(chosen, key=_place))
         number = layout.flood_group(entry.index, chunk)
         yield Placed(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
@@ -215,26 +211,37 @@ class Compiler:
         cookie = layout.cookie(index, Kind.DECLARED if host.declared else Kind.HOST)
         if bound.port is not None:
             yield from self._host_here(entry, bound, host, cookie)
-        for dpid in entry.by_switch:
-            if dpid != bound.dpid:
-                yield from self._host_there(dpid, bound, host, cookie)
-            if host.declared:
-                match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
-                yield Placed(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
+        yield from self._host_elsewhere(entry, bound, host, cookie)
+        if host.declared:
+            match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
+            other = Flow(Table.SOURCE, 10, match, (), cookie)
+            yield from (Placed(dpid, Order.ADMIT, other) for dpid in entry.by_switch)
 
-    def _host_there(self, dpid: int, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
-        """The way to a host from another switch."""
-        way = self._ways.find(dpid, bound)
-        if way is None:
+    def _host_elsewhere(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
+        """The ways to a host from the other switches."""
+        if bound.port is None:
             return
-        match = of.Match(metadata=(bound.network.index << 32, layout.METADATA_SIDE), eth_dst=host.mac)
-        yield Placed(dpid, Order.SEND, Flow(Table.HOST, 20, match, (apply(*way.leave),), cookie))
+        match = of.Match(metadata=(entry.index << 32, layout.METADATA_SIDE), eth_dst=host.mac)
+        away: Flow | None = None
+        for dpid in entry.by_switch:
+            if dpid == bound.dpid:
+                continue
+            # Into a tunnel the same rule leads from everywhere: one object.
+            if away is None or entry.tunnel is None:
+                way = self._ways.find(entry, dpid, bound.dpid)
+                if way is None:
+                    continue
+                away = Flow(Table.HOST, 20, match, (apply(*way.leave),), cookie)
+                yield from self._hops(way, bound, host, cookie)
+            yield Placed(dpid, Order.SEND, away)
+
+    def _hops(self, way: Way, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
         for hop in way.hops:
             # At its own switch one rule takes frames from endpoints and from tunnels.
             if hop.table is Table.PATH:
                 match = of.Match(**hop.fields, eth_dst=host.mac)
-                flow = Flow(hop.table, 20, match, (apply(*hop.actions),), cookie)
-                yield Placed(hop.dpid, Order.RECEIVE, flow)
+                then = (apply(*(hop.actions or deliver(bound))),)
+                yield Placed(hop.dpid, Order.RECEIVE, Flow(hop.table, 20, match, then, cookie))
 
     def _host_here(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
         assert bound.port is not None
@@ -269,8 +276,8 @@ def _first(entry: Entry) -> Table:
     return Table.HOST if entry.on_demand else Table.SOURCE
 
 
-def _place(local: tuple[int, int, Bound]) -> tuple[int, int]:
-    return local[:2]
+def _place(bound: Bound) -> tuple[int, int]:
+    return (bound.port or 0, bound.endpoint.vlan or 0)
 
 
 def chunks(entry: Entry, dpid: int) -> int:
@@ -280,11 +287,6 @@ def chunks(entry: Entry, dpid: int) -> int:
     while number < layout.FLOOD_CHUNKS and len(entry.on(dpid)) > number * layout.FLOOD_CHUNK:
         number *= 2
     return number
-
-
-def chunk_of(port: int, vlan: int, count: int) -> int:
-    """The flood group that an endpoint is in."""
-    return (port * 0x9E3779B1 + vlan * 0x85EBCA6B >> 7) % count
 
 
 def declared_hosts(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, str]]:

@@ -69,23 +69,34 @@ class Differences:
         """Take removals from some tables out, to be done at another time."""
         later = Differences()
         for dpid, entries in self.remove.items():
-            chosen: list[Entry] = [
-                e for e in entries if isinstance(e, Flow) and e.table in tables and chosen_if(e)
-            ]
+            chosen: list[Entry] = []
+            kept: list[Entry] = []
+            for entry in entries:
+                fits = isinstance(entry, Flow) and entry.table in tables and chosen_if(entry)
+                (chosen if fits else kept).append(entry)
             if chosen:
                 later.remove[dpid] = chosen
-                self.remove[dpid] = [e for e in entries if e not in chosen]
+                self.remove[dpid] = kept
         return later
 
     def plan(self, gone: Iterable[int] = ()) -> Plan:
         """The rounds. ``gone``: indexes of networks of which nothing stays; one message each removes
         their rules from a switch."""
         rounds: list[Round] = []
+        # Many switches may get the same entry: one message for all.
+        messages: dict[int, of.Message] = {}
+
+        def put(entry: Entry) -> of.Message:
+            found = messages.get(id(entry))
+            if found is None:
+                found = messages[id(entry)] = adding(entry)
+            return found
+
         for order in Order:
             one: Round = {}
             for (when, dpid), entries in self.put.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(adding(e) for e in put_order(entries))
+                    one.setdefault(dpid, []).extend(map(put, put_order(entries)))
             for (when, dpid), pairs in self.change.items():
                 if when is order:
                     one.setdefault(dpid, []).extend(modifying(old, new) for old, new in pairs)

@@ -165,7 +165,8 @@ class Operations(State):
             self.drop_flood(uuid, dpid, into)
         everywhere = switches != old_switches or used_labels != entry.uses_labels
         for dpid in switches if everywhere else {b.dpid for b in (*before, *now)}:
-            self.compile_flood(entry, dpid, [b for b in (*before, *now) if b.dpid == dpid], into)
+            here = [b for b in (*before, *now) if b.dpid == dpid]
+            self.compile_flood(entry, dpid, here, into, spread=everywhere)
         for name in touched:
             bound = entry.endpoints.get(name)
             self.installed.replace(

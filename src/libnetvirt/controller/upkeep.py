@@ -48,7 +48,7 @@ class Upkeep(State):
             moved.append(route.first[0])
         aside = Differences()
         moved += self._turn_hosts(aside, into)
-        for egress in sorted(set(moved)):
+        for egress in dict.fromkeys(moved):
             self.publish(
                 "path.moved", f"paths to switch {switch_text(egress)} changed", switch=switch_text(egress)
             )
@@ -371,8 +371,8 @@ class Upkeep(State):
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
         held = {(f.table_id, f.priority, f.match) for f in dump.flows}
-        broken = {r.key for r, flow in self.reactive.expected(dpid) if flow.key not in held}
-        self.reactive.drop_where(lambda route: route.key in broken)
+        broken = {route for route, flow in self.reactive.expected(dpid) if flow.key not in held}
+        self.reactive.drop_where(broken.__contains__)
 
 
 def _label(flow: Flow) -> tuple[Encapsulation, int]:

@@ -171,13 +171,6 @@ def deliver(bound: Bound, in_port: int | None = None) -> Actions:
     return (out,) if vlan is None else (*push(layout.TPID_CUSTOMER, vlan), out)
 
 
-def deliver_all(bounds: Iterable[Bound], in_port: int | None = None) -> Actions:
-    """Send an untagged frame out at several endpoints; afterwards it is not as it was."""
-    wanted = sorted(bounds, key=lambda b: b.endpoint.mpls is not None)
-    plain = [b for b in wanted if b.endpoint.mpls is None]
-    return (*deliver_plain(plain, in_port), *wrapped(MPLS, labelled(wanted, in_port)))
-
-
 def deliver_plain(bounds: Iterable[Bound], in_port: int | None = None) -> Actions:
     """Send an untagged frame out at endpoints without mpls label; afterwards it is as before."""
     sent: list[of.Action] = []
