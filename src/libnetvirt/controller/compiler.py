@@ -15,6 +15,7 @@ from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, mac_number
 from libnetvirt.controller.pathfinder import PathFinder
+from libnetvirt.controller.policing import Policing
 from libnetvirt.controller.rulesdb import Bound, Entry, SwitchView
 from libnetvirt.controller.ways import Way, Ways
 from libnetvirt.controller.wrapping import (
@@ -47,10 +48,13 @@ def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
 class Compiler:
     """Compiles units from the state that it is given, which it never changes except for giving labels."""
 
-    def __init__(self, labels: Labels, paths: PathFinder, ways: Ways, host_age: int) -> None:
+    def __init__(
+        self, labels: Labels, paths: PathFinder, ways: Ways, policing: Policing, host_age: int
+    ) -> None:
         self._labels = labels
         self._paths = paths
         self._ways = ways
+        self._policing = policing
         self._host_age = host_age
 
     def base(self, switch: SwitchView) -> Iterator[Placed]:
@@ -124,6 +128,7 @@ class Compiler:
             return
         priority, fields, untag = claim(bound)
         then = (
+            *self._policing.inbound(bound),
             *only(*untag),
             of.WriteMetadata(bound.entered, layout.METADATA_ALL),
             of.GotoTable(_first(bound.network)),
@@ -131,6 +136,7 @@ class Compiler:
         match = of.Match(in_port=bound.port, **fields)
         cookie = layout.cookie(bound.network.index, Kind.ENDPOINT)
         yield Placed(bound.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
+        yield from self._policing.endpoint(bound)
 
     def flood(self, entry: Entry, dpid: int) -> Iterator[Placed]:
         """What a network does on a switch with frames for everybody or for unknown hosts, and with those

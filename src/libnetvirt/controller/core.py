@@ -33,6 +33,7 @@ class Controller(Operations, Upkeep):
         """Take up what the store has: called once, before any switch connects."""
         self.started = now
         self.labels.load(facts)
+        self.meters.load(facts)
         for kind, key in facts:
             if kind == "link":
                 source, destination = (

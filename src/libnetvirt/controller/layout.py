@@ -25,6 +25,11 @@ path
 
 Networks with on-demand insertion skip source: the first frame of each pair comes up anyway.
 
+exit, police
+    what leaves by a port that has a limit: port and tag -> meter -> out.
+turn, police-turn
+    the same for what leaves by the port that it came in at.
+
 The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31) and
 the kind and value of the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the
 network's index (47..16) and the kind of rule (15..0), so that one masked delete per switch removes a network.
@@ -59,6 +64,8 @@ POINT_TO_POINT = 0x01005E90_0000
 GROUP_BIT = 0x0100_0000_0000
 
 LLDP_METER = 1
+#: the numbers of limits' and constraints' meters; others are not ours
+METERS = range(1 << 12, 1 << 16)
 #: frames per second and switch that ports which are no links may send to Discovery
 LLDP_RATE = 200
 #: octets of a frame with an unknown source that the controller sees: enough for tags and an ARP packet
@@ -78,6 +85,10 @@ class Table(IntEnum):
     SOURCE = 3
     HOST = 4
     PATH = 5
+    EXIT = 10
+    TURN = 11
+    POLICE = 12
+    POLICE_TURN = 13
 
 
 class Kind(IntEnum):

@@ -195,6 +195,8 @@ class Operations(State):
             spread = entry.by_switch if len(entry.by_switch) > 1 else ()
             for kind, space in self.labels.spaces.items():
                 space.keep_services(uuid, spread if kind is entry.tunnel else ())
+        wanted = set(self.policing.wanted(entry)) if entry is not None else set()
+        self.meters.keep(lambda name: name.split("/")[1] == uuid, wanted)
         self._free_tunnels()
 
     def _free_tunnels(self) -> None:

@@ -71,6 +71,8 @@ class SwitchView:
     address: str = ""
     bundles: bool = False
     meters: bool = False
+    #: the highest number of a meter, if that is known
+    meter_limit: int = 0
     foreign: int = 0
     # When the control connection was lost; a switch goes on forwarding without it.
     lost_at: float = 0.0

@@ -13,7 +13,9 @@ from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import LABELS, Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
+from libnetvirt.controller.meters import Meters
 from libnetvirt.controller.pathfinder import PathFinder
+from libnetvirt.controller.policing import Policing
 from libnetvirt.controller.reactive import Reactive, Wire
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
 from libnetvirt.controller.ways import Ways
@@ -103,7 +105,9 @@ class State:
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         ways = Ways(self.labels, self.paths)
-        self.compiler = Compiler(self.labels, self.paths, ways, options.host_age)
+        self.meters = Meters(self.labels, self.switches)
+        self.policing = Policing(self.meters)
+        self.compiler = Compiler(self.labels, self.paths, ways, self.policing, options.host_age)
         self.reactive = Reactive(wire, self.locator, self.paths, ways)
         #: by kind of tunnel
         self.needs = {kind: Needs() for kind in LABELS}

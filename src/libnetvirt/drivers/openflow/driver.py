@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout, reporting
+from libnetvirt.controller import layout, policing, reporting
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.locator import HOST_LIMIT
 from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
@@ -135,6 +135,7 @@ class OpenFlowDriver(Driver):
     def _check_place(self, endpoint: Endpoint, pending: bool) -> None:
         dpid = parse_switch(endpoint.switch)
         switch = self._core.switches.get(dpid)
+        policing.check(endpoint, switch)
         if pending and (switch is None or switch.number_of(endpoint.port) is None):
             return
         if switch is None or not (switch.connected or pending):

@@ -202,14 +202,17 @@ class Session(asyncio.Protocol):
         """
         # Open vSwitch takes no meters in bundles.
         plain = [m for m in messages if not self.bundles or isinstance(m, of.MeterMod)]
+        # With a meter go the rules that use it: it waits until they do so no more.
+        last = [m for m in plain if self.bundles and _removes_meter(m)]
         bundled = [m for m in messages if self.bundles and not isinstance(m, of.MeterMod)]
-        batch: list[of.Message] = list(plain)
+        batch: list[of.Message] = [m for m in plain if m not in last]
         if bundled:
             self._bundle_id += 1
             number, flags = self._bundle_id, of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
             batch.append(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST))
             batch += [of.BundleAdd(number, flags, message) for message in bundled]
             batch.append(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST))
+        batch += last
         if not batch:
             return
         xids = self._send_all(batch)
@@ -367,12 +370,18 @@ class Session(asyncio.Protocol):
                 self._transport.write(data)
 
 
+def _removes_meter(message: of.Message) -> bool:
+    return isinstance(message, of.MeterMod) and message.command == of.MeterModCommand.DELETE
+
+
 _SHOWN = "'netvirt rules' shows what the switch holds; its log says more."
 _FULL = "It has no room for more: remove networks or hosts, or raise the limit of its tables."
 _REMEDIES = {
     "TABLE_FULL": _FULL,
     "OUT_OF_GROUPS": _FULL,
-    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels need Open vSwitch 2.17.",
+    "OUT_OF_METERS": "It has no meter left: remove bandwidth limits or constraints there.",
+    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels, and limits of what "
+    "leaves, need Open vSwitch 2.17.",
 }
 
 

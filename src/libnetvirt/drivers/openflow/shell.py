@@ -247,6 +247,7 @@ class Shell:
             view.bundles = session.bundles
             with contextlib.suppress(RuleRefused):
                 meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
+                view.meter_limit = meters.max_meter
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
             async with self._lock:
                 if session.closed:
