@@ -17,7 +17,8 @@ from libnetvirt.controller.locator import Host, mac_number
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.policing import Policing
 from libnetvirt.controller.rulesdb import Bound, Entry, SwitchView
-from libnetvirt.controller.ways import Way, Ways
+from libnetvirt.controller.steering import Steering
+from libnetvirt.controller.ways import Exits, Way, Ways
 from libnetvirt.controller.wrapping import (
     ANY_VLAN,
     MPLS,
@@ -49,12 +50,21 @@ class Compiler:
     """Compiles units from the state that it is given, which it never changes except for giving labels."""
 
     def __init__(
-        self, labels: Labels, paths: PathFinder, ways: Ways, policing: Policing, host_age: int
+        self,
+        labels: Labels,
+        paths: PathFinder,
+        ways: Ways,
+        policing: Policing,
+        exits: Exits,
+        steering: Steering,
+        host_age: int,
     ) -> None:
         self._labels = labels
         self._paths = paths
         self._ways = ways
         self._policing = policing
+        self._exits = exits
+        self._steering = steering
         self._host_age = host_age
 
     def base(self, switch: SwitchView) -> Iterator[Placed]:
@@ -106,7 +116,7 @@ class Compiler:
             edge = tree.get(ingress)
             actions: Actions = ()
             if edge is not None:
-                actions = (*tunnelling.enter(tunnel.label), of.Output(edge.source_port))
+                actions = (*tunnelling.enter(tunnel.label), self._exits.out(ingress, edge.source_port))
             group = Group(
                 layout.tunnel_group(tunnel.number, tunnelling.space),
                 of.GroupType.INDIRECT,
@@ -117,7 +127,9 @@ class Compiler:
                 transits.add(edge.destination)
                 edge = tree.get(edge.destination)
         for dpid in sorted(transits):
-            flow = Flow(Table.TUNNEL, 10, match, (apply(of.Output(tree[dpid].source_port)),), cookie)
+            flow = Flow(
+                Table.TUNNEL, 10, match, (apply(self._exits.out(dpid, tree[dpid].source_port)),), cookie
+            )
             yield Placed(dpid, Order.RECEIVE, flow)
         then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
         yield Placed(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
@@ -218,6 +230,7 @@ class Compiler:
         if bound.port is not None:
             yield from self._host_here(entry, bound, host, cookie)
         yield from self._host_elsewhere(entry, bound, host, cookie)
+        yield from self._steering.host(entry, bound, host, cookie)
         if host.declared:
             match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
             other = Flow(Table.SOURCE, 10, match, (), cookie)

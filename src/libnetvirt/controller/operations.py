@@ -10,15 +10,19 @@ from collections.abc import Collection, Iterable
 
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import declared_hosts
+from libnetvirt.controller.courses import Course, Key, labels_of
+from libnetvirt.controller.guarantees import Guarantees
 from libnetvirt.controller.installed import Differences, delete_network, delete_paths
-from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host
 from libnetvirt.controller.rulesdb import Entry
-from libnetvirt.controller.state import State, Work
+from libnetvirt.controller.state import Work
 from libnetvirt.model import Rules, VirtualNetwork
 
+_EMPTY = VirtualNetwork(uuid="1")
 
-class Operations(State):
+
+class Operations(Guarantees):
     """Carries operations out in the controller's mind."""
 
     def begin(
@@ -44,6 +48,9 @@ class Operations(State):
         hosts = tuple(h for name in names for h in self.locator.at(network.uuid, name))
         into = Differences()
         gone: list[int] = []
+        # What cannot be admitted was refused before, or is waited for.
+        plan_of = {} if after is None else self.plan_courses(after, strict=False)
+        courses = self.courses.commit(network.uuid, plan_of)
         try:
             if after is None:
                 assert old is not None
@@ -57,10 +64,15 @@ class Operations(State):
                 self.install(after, into)
             else:
                 self._alter(old, after, touched, into)
+            self._follow_courses(network.uuid, courses, touched, into)
         except BaseException:
-            self._take_back(network.uuid, before, after, hosts)
+            self._take_back(network.uuid, before, after, hosts, courses)
             raise
         self.installed.settle(into)
+        later = Differences()
+        if before is not None and after is not None and not anew:
+            # An old path stays until the last frame has left it.
+            later = into.split_off((Table.TUNNEL,), lambda f: bool(layout.cookie_network(f.cookie)))
         plan = into.plan(gone)
         if was_on_demand and (after is None or not self.rulesdb.networks[after.uuid].on_demand):
             # The rules of its pairs are wherever their ways went.
@@ -71,13 +83,30 @@ class Operations(State):
             plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
         if before is None or after is None:
             plan = plan.merged()
-        return Work(plan, frozenset((network.uuid,)), lambda: self._free_numbers(network.uuid), hosts=hosts)
+        labels = labels_of(courses.values())
+
+        def done() -> None:
+            self.courses.free(labels)
+            self._free_numbers(network.uuid)
+            self.look_again()
+
+        return Work(plan, frozenset((network.uuid,)), done, later, hosts=hosts, courses=courses)
+
+    def _follow_courses(
+        self, uuid: str, before: dict[Key, Course], touched: Collection[str], into: Differences
+    ) -> None:
+        entry = self.rulesdb.networks.get(uuid)
+        if entry is None:
+            self.drop_courses(before, into)
+        elif before or self.courses.of(uuid):
+            self.recompile_courses(entry, touched, into)
+            self.compile_courses(entry, before, into)
 
     def undo(self, work: Work, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
         """Take back what :meth:`begin` did, before its work was done."""
         network = after or before
         assert network is not None
-        self._take_back(network.uuid, before, after, work.hosts)
+        self._take_back(network.uuid, before, after, work.hosts, work.courses)
 
     def _take_back(
         self,
@@ -85,8 +114,11 @@ class Operations(State):
         before: VirtualNetwork | None,
         after: VirtualNetwork | None,
         hosts: tuple[Host, ...],
+        courses: dict[Key, Course],
     ) -> None:
         into = Differences()
+        undone = dict(self.courses.of(uuid))
+        self.courses.restore(uuid, courses)
         entry = self.rulesdb.networks.get(uuid)
         if before is None:
             if entry is not None:
@@ -105,6 +137,8 @@ class Operations(State):
                 if not host.declared and self.locator.find(uuid, host.mac) is None:
                     self.locator.learn(uuid, host.endpoint, host.mac)
                     self.compile_host(entry, host.mac, into)
+        self._follow_courses(uuid, undone, (after or before or _EMPTY).by_uuid, into)
+        self.courses.free(labels_of(undone.values()))
         self._free_numbers(uuid)
 
     @staticmethod
@@ -195,8 +229,7 @@ class Operations(State):
             spread = entry.by_switch if len(entry.by_switch) > 1 else ()
             for kind, space in self.labels.spaces.items():
                 space.keep_services(uuid, spread if kind is entry.tunnel else ())
-        wanted = set(self.policing.wanted(entry)) if entry is not None else set()
-        self.meters.keep(lambda name: name.split("/")[1] == uuid, wanted)
+        self.free_meters(uuid, entry)
         self._free_tunnels()
 
     def _free_tunnels(self) -> None:

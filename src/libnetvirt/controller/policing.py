@@ -76,14 +76,16 @@ def exits(
     leaving: tuple[int, Fields],
     metered: tuple[of.Instruction, ...],
     cookie: int,
+    turns: bool = True,
 ) -> Iterator[Placed]:
-    """What sends frames out at a port through a meter. ``leaving``: a priority, and what they look like."""
+    """What sends frames out at a port through a meter. ``leaving``: a priority, and what they look like;
+    ``turns``: whether some leave by the port that they came in at."""
     priority, fields = leaving
     match = of.Match(in_port=port, **fields)
     for here, there, out in (
         (Table.EXIT, Table.POLICE, port),
         (Table.TURN, Table.POLICE_TURN, int(of.Port.IN_PORT)),
-    ):
+    )[: 2 if turns else 1]:
         copy = of.ApplyActions((nicira.clone(nicira.resubmit(port, there), _IRREVERSIBLE),))
         yield Placed(dpid, Order.RECEIVE, Flow(here, priority, match, (copy,), cookie))
         then = (*metered, of.ApplyActions((of.Output(out),)))

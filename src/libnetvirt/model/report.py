@@ -51,8 +51,21 @@ class EndpointState(Report):
     reason: str = ""
 
 
+class ConstraintState(Report):
+    """One constraint: ``active`` if it is kept, else ``degraded``, and ``reason`` says why.
+
+    ``reserved``: bit/s on each link of its path.
+    """
+
+    source: str
+    destination: str
+    state: State
+    reason: str = ""
+    reserved: int = 0
+
+
 class NetworkState(Report):
-    """State of a network, its endpoints and hosts.
+    """State of a network, its endpoints, constraints and hosts.
 
     ``mtu`` is the largest IP packet, in octets, that hosts may send (0: not known): the substrate's
     MTU less the tunnel's labels.
@@ -64,6 +77,7 @@ class NetworkState(Report):
     mtu: int = 0
     endpoints: tuple[EndpointState, ...] = ()
     hosts: tuple[Host, ...] = ()
+    constraints: tuple[ConstraintState, ...] = ()
 
 
 def overall(states: list[State]) -> State:
@@ -123,7 +137,11 @@ class Switch(Report):
 
 
 class Link(Report):
-    """A unidirectional link between two switches."""
+    """A unidirectional link between two switches.
+
+    ``capacity``, of which ``reserved`` is promised and ``free`` may still be, in bit/s; ``latency`` in
+    microseconds. 0 capacity or latency: not known.
+    """
 
     source: str
     source_port: str
@@ -131,6 +149,10 @@ class Link(Report):
     destination_port: str
     up: bool = True
     cost: float = 1.0
+    capacity: int = 0
+    reserved: int = 0
+    free: int = 0
+    latency: int = 0
 
 
 class Substrate(Report):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout, policing, reporting
+from libnetvirt.controller import courses, layout, policing, reporting
+from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.locator import HOST_LIMIT
 from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
@@ -45,6 +47,7 @@ OPTIONS: Mapping[str, str] = {
     "listen": f"ADDRESS:PORT or unix:PATH to wait for switches at, or several (default {DEFAULT_LISTEN})",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
     **offer.OPTIONS,
+    "capacities": "TOML file that says what links carry (default: the speed of their ports)",
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
     "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
     "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
@@ -53,6 +56,20 @@ OPTIONS: Mapping[str, str] = {
     "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
     "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
 }
+
+
+def _capacities(uri: URI) -> dict[str, str]:
+    """The file that the URI names, read. Raises InvalidURI, InvalidDescription."""
+    file = uri.options.get("capacities")
+    if file is None:
+        return {}
+    try:
+        text = FilePath(file).read_text()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        raise InvalidURI(f"option capacities={file!r}: the file cannot be read: {reason}") from None
+    Capacities({}, text, file)
+    return {"capacities": text, "capacities_file": file}
 
 
 class OpenFlowDriver(Driver):
@@ -84,6 +101,7 @@ class OpenFlowDriver(Driver):
             hold=uri.number("hold", 15.0, 1, 600),
             packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
+            **_capacities(uri),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
         listens = [Listen.parse(part) for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")]
@@ -128,6 +146,7 @@ class OpenFlowDriver(Driver):
                 )
         for endpoint in new:
             self._check_place(endpoint, change.pending)
+        self._check_constraints(after, change.pending)
         if change.pending:
             return
         self._check_paths(after, new, all_of_them=change.before is None)
@@ -157,6 +176,11 @@ class OpenFlowDriver(Driver):
                 "another switch and cannot be an endpoint: 'netvirt substrate' shows the ports in use"
             )
 
+    def _check_constraints(self, network: VirtualNetwork, pending: bool) -> None:
+        if network.constraints:
+            courses.check(network, self._capabilities.resolve(network.rules), self._core.switches)
+            self._core.plan_courses(network, strict=not pending)
+
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
         entry = self._core.rulesdb.networks.get(network.uuid)
         touched = {parse_switch(e.switch): e for e in new}
@@ -185,7 +209,7 @@ class OpenFlowDriver(Driver):
     async def substrate(self) -> Substrate:
         found = reporting.substrate(self._core)
         notes = tuple(f"the switch at {a} is refused: {r}" for a, r in self.shell.refusals.items())
-        return found.model_copy(update={"notes": notes})
+        return found.model_copy(update={"notes": found.notes + notes})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(reporting.paths(self._core, self._entry(uuid)))

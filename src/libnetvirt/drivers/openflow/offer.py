@@ -42,17 +42,15 @@ COMBINATIONS = tuple(
 )
 FEATURES = frozenset(
     (
-        "forwarding.L2", "tag.vlan", "tag.mpls", "endpoint.mac", "endpoint.limits", "encapsulation.native",
-        "encapsulation.vlan", "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
+        "forwarding.L2", "tag.vlan", "tag.mpls", "endpoint.mac", "endpoint.limits",
+        "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
+        "constraint.max-hops", "encapsulation.native", "encapsulation.vlan", "encapsulation.mpls", "pending",
+        "durable", "paths", "statistics", "rules",
     )
 )  # fmt: skip
 _LATER = "this version of the driver does not have it yet"
 REASONS = {
     "forwarding.L3": _LATER,
-    "constraint.min-bandwidth": _LATER,
-    "constraint.max-bandwidth": _LATER,
-    "constraint.max-latency": _LATER,
-    "constraint.max-hops": _LATER,
 }
 
 

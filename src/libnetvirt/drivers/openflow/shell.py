@@ -312,7 +312,10 @@ class Shell:
                 raise
             for lingering in self._lingering:
                 await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
-            work.done()
+            if work.later.remove:
+                self._spawn(self._finish_later(work))
+            else:
+                work.done()
             await self._store_facts()
             after = change.after or change.before
             assert after is not None
@@ -429,6 +432,8 @@ class Shell:
             self._lingering.remove(work)
             await self._execute(Work(self.core.linger_over(work), frozenset()), tolerant=True)
             work.done()
+            await self._store_facts()
+        self._settle()
 
     # ---- reports -------------------------------------------------------------------------------
 
