@@ -1,4 +1,4 @@
-"""Constraints between real hosts on real switches: minimums hold whatever others send, also after a failure."""
+"""Constraints between real hosts on real switches: minimums hold whatever others send, and after failures."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
 
 
 def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: OpenFlow) -> None:
-    a, b, c = guests.networks
+    a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
     b.add_constraint(source=1, destination=2, min_bandwidth="20 Mbit/s", max_hops=3)
     assert _reserved(harness) == {("1", "2"): 50 * MBIT}

@@ -14,6 +14,7 @@ from lab.traffic import Flow, run
 from libnetvirt import Encapsulation, Insertion, Network, Rules, Timeout
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.bench import Bench, clean, endpoint_at
+from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.harness import Place
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
@@ -117,3 +118,21 @@ def test_what_one_host_is_denied_others_still_get(pair: Pair, harness: OpenFlow)
         pair.bench.eventually(missing, f"all {sent} frames reach the endpoint without limits")
     # 400 kbit may pass at once, and 1 Mbit/s after that.
     assert 40 <= arrived[limited] < 150
+
+
+@pytest.mark.parametrize("tag", [{"vlan": 20}, {"mpls": 99}, None], ids=str)
+@pytest.mark.parametrize(
+    "rules", [OFFLINE_VLAN, OFFLINE_MPLS, ON_DEMAND_NATIVE], ids=["vlan", "mpls", "native"]
+)
+def test_limits_of_tagged_endpoints_change_no_frame(
+    pair: Pair, harness: OpenFlow, rules: Rules, tag: dict[str, int] | None
+) -> None:
+    """Whatever the tags: what is within the limits comes out as the oracle says, to one and to all."""
+    limits = {"bandwidth": {"inbound": "100 Mbit/s", "outbound": "100 Mbit/s"}}
+    one, two, *_ = harness.host_ports()
+    far = next(p for p in harness.host_ports() if p.switch == "2")
+    places = [(one, tag), (two, None), (far, tag), (one, {"vlan": 5})]
+    ends = [endpoint_at(place, n, t, **limits) for n, (place, t) in enumerate(places, 1)]
+    guests = pair.bench.guests(harness.connection.create(pair.bench.description(endpoints=ends, rules=rules)))
+    pair.bench.meet(*guests)
+    _check_all(pair.bench, guests)

@@ -29,6 +29,8 @@ exit, police
     what leaves by a port that has a limit: port and tag -> meter -> out.
 turn, police-turn
     the same for what leaves by the port that it came in at.
+strip
+    takes the second tag off a copy that has left.
 
 The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31) and
 the kind and value of the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the
@@ -89,6 +91,7 @@ class Table(IntEnum):
     TURN = 11
     POLICE = 12
     POLICE_TURN = 13
+    STRIP = 14
 
 
 class Kind(IntEnum):

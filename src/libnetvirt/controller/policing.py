@@ -16,13 +16,13 @@ from libnetvirt.controller.entries import Flow, Order, Placed
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.meters import STEP, Meters, meter
 from libnetvirt.controller.rulesdb import Bound, Entry, SwitchView, switch_text
-from libnetvirt.controller.wrapping import Fields, leaving
+from libnetvirt.controller.wrapping import ANY_VLAN, POP, Fields, leaving
 from libnetvirt.errors import Unsupported
 from libnetvirt.model import Endpoint
 from libnetvirt.openflow import nicira
 
-#: what makes Open vSwitch work on a copy: something in it that could not be taken back. It is the last
-#: action and does nothing.
+#: What makes Open vSwitch work on a copy is something in it that could not be taken back. This is the last
+#: thing done with the copy and has no effect, but it must not meet a vlan tag.
 _IRREVERSIBLE = nicira.decap()
 
 
@@ -71,25 +71,37 @@ class Policing:
 
 
 def exits(
-    dpid: int,
-    port: int,
-    leaving: tuple[int, Fields],
-    metered: tuple[of.Instruction, ...],
-    cookie: int,
-    turns: bool = True,
+    dpid: int, port: int, leaving: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
 ) -> Iterator[Placed]:
-    """What sends frames out at a port through a meter. ``leaving``: a priority, and what they look like;
-    ``turns``: whether some leave by the port that they came in at."""
+    """What sends frames out at an endpoint through a meter. ``leaving``: priority, and what they look like."""
     priority, fields = leaving
     match = of.Match(in_port=port, **fields)
+    untag = (POP,) if fields["vlan_vid"] else ()
     for here, there, out in (
         (Table.EXIT, Table.POLICE, port),
         (Table.TURN, Table.POLICE_TURN, int(of.Port.IN_PORT)),
-    )[: 2 if turns else 1]:
-        copy = of.ApplyActions((nicira.clone(nicira.resubmit(port, there), _IRREVERSIBLE),))
-        yield Placed(dpid, Order.RECEIVE, Flow(here, priority, match, (copy,), cookie))
+    ):
+        yield Placed(dpid, Order.RECEIVE, Flow(here, priority, match, _copy(port, there, *untag), cookie))
         then = (*metered, of.ApplyActions((of.Output(out),)))
         yield Placed(dpid, Order.RECEIVE, Flow(there, priority, match, then, cookie))
+
+
+def link_exits(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[Placed]:
+    """What sends frames out at a link through a meter. They have two tags, or none."""
+
+    def rule(table: Table, match: of.Match, *then: of.Instruction) -> Placed:
+        return Placed(dpid, Order.RECEIVE, Flow(table, 100, match, then, cookie))
+
+    tagged = of.Match(in_port=port, vlan_vid=ANY_VLAN)
+    yield rule(Table.STRIP, tagged, of.ApplyActions((POP,)))
+    yield rule(Table.EXIT, tagged, *_copy(port, Table.POLICE, POP, nicira.resubmit(port, Table.STRIP)))
+    yield rule(Table.EXIT, of.Match(in_port=port, vlan_vid=0), *_copy(port, Table.POLICE))
+    yield rule(Table.POLICE, of.Match(in_port=port), metered, of.ApplyActions((of.Output(port),)))
+
+
+def _copy(port: int, table: Table, *untag: of.Action) -> tuple[of.Instruction, ...]:
+    """Let a table treat a copy. ``untag``: takes its tags off afterwards."""
+    return (of.ApplyActions((nicira.clone(nicira.resubmit(port, table), *untag, _IRREVERSIBLE),)),)
 
 
 def check(endpoint: Endpoint, switch: SwitchView | None) -> None:

@@ -19,7 +19,7 @@ from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host
 from libnetvirt.controller.meters import Meters, meter
-from libnetvirt.controller.policing import exits
+from libnetvirt.controller.policing import link_exits
 from libnetvirt.controller.rulesdb import Bound, Entry
 from libnetvirt.controller.ways import Exits, Ways
 from libnetvirt.controller.wrapping import TUNNELLINGS, Actions, deliver
@@ -79,7 +79,7 @@ class Steering:
         number = self._meters.number(dpid, link_meter(port))
         yield Placed(dpid, Order.RECEIVE, meter(number, rest))
         cookie = layout.cookie(0, Kind.LINK)
-        yield from exits(dpid, port, (100, {}), (of.Meter(number),), cookie, turns=False)
+        yield from link_exits(dpid, port, of.Meter(number), cookie)
 
     def wanted(self, entry: Entry) -> Iterator[tuple[int, str]]:
         """The meters that a network's courses use."""

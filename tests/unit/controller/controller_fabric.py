@@ -334,6 +334,8 @@ class Fabric:
         # Without something that cannot be taken back, Open vSwitch works on the frame itself.
         assert actions[-1] == nicira.decap()
         self._act(now, actions[:-1], out)
+        # The frame would be dropped, copies and all.
+        assert now.dropped or not tags(now.frame)
 
     def _meter(self, switch: Switch, number: int) -> bool:
         """Whether a meter lets a frame pass."""
