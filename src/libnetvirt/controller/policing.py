@@ -73,7 +73,7 @@ class Policing:
 def exits(
     dpid: int, port: int, leaving: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
 ) -> Iterator[Placed]:
-    """What sends frames out at an endpoint through a meter. ``leaving``: priority, and what they look like."""
+    """What sends frames out at an endpoint, through a meter. ``leaving``: priority and look of the frames."""
     priority, fields = leaving
     match = of.Match(in_port=port, **fields)
     untag = (POP,) if fields["vlan_vid"] else ()
