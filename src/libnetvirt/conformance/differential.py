@@ -110,8 +110,8 @@ class Trial:
         frame = frames.marked(source, destination, text)
         if self.chance.random() < 0.1:
             # Those of other endpoints bring hosts into their networks; native ones must not share hosts.
-            others = () if self.bench.native else (tag(2), tag(1, tpid=AD))
-            inner = self.chance.choice((tag(0), tag(4000), *others))
+            lead = () if self.bench.native else (tag(2), tag(1, tpid=AD))
+            inner = self.chance.choice((tag(0), tag(4000), *lead))
             frame = frames.tagged(frame, inner)
         if mpls is not None:
             return frames.in_label(mpls, frame)
