@@ -19,7 +19,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.rulesdb import PortView, SwitchView
-from libnetvirt.drivers.openflow.driver import PRESETS
+from libnetvirt.drivers.openflow.offer import PRESETS
 from libnetvirt.drivers.openflow.session import Session
 from libnetvirt.drivers.openflow.shell import Shell
 from libnetvirt.store import Batch
