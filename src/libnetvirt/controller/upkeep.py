@@ -71,9 +71,9 @@ class Upkeep(State):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = {(p.dpid, p.entry.key): p.entry for p in self.installed.unit(unit)}
+        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
         new = list(self.compiler.tunnel(kind, egress, ingresses))
-        turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
+        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
         if any(isinstance(p.entry, Flow) for p in turned):
             replaced |= self._relabel(kind, egress, ingresses)
             new = list(self.compiler.tunnel(kind, egress, ingresses))
