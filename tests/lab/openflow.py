@@ -6,8 +6,10 @@ import contextlib
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import libnetvirt
+from lab.certificates import Certified
 from lab.network import Lab
 from lab.served import Served
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
@@ -34,15 +36,23 @@ class OpenFlow(Harness):
         self.served = Served(options)
         self._connection: libnetvirt.Connection | None = None
         self._down: set[tuple[str, str]] = set()
+        #: what the switches show, and the authority that they believe, if they speak TLS
+        self.certified: tuple[Certified, Path] | None = None
 
     def start(self) -> None:
         try:
             self.lab.start()
+            if self.certified:
+                self.certify(*self.certified)
             self.lab.control(self.served.target)
             self.start_controller()
         except BaseException:
             self.stop()
             raise
+
+    def certify(self, shown: Certified, ca: Path) -> None:
+        """Give the switches a certificate to show and the authority that they believe."""
+        self.lab.ovs.vsctl("set-ssl", str(shown.key), str(shown.certificate), str(ca))
 
     def stop(self) -> None:
         self._close()

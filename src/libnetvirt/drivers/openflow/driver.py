@@ -16,6 +16,7 @@ from libnetvirt.driver import Capabilities, Change, Combination, Driver
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.session import Session
 from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.drivers.openflow.tls import Identity
 from libnetvirt.errors import (
     AddressConflict,
     AlreadyExists,
@@ -56,7 +57,11 @@ PRESETS: Mapping[str, Rules] = {
     ),
 }
 OPTIONS: Mapping[str, str] = {
-    "listen": f"ADDRESS:PORT or unix:PATH to wait for switches at, or several (default {DEFAULT_LISTEN})",
+    "listen": "[ssl:|tcp:]ADDRESS:PORT or unix:PATH to wait for switches at, or several "
+    f"(default {DEFAULT_LISTEN})",
+    "certificate": "file (PEM) with the controller's certificate: switches have to speak TLS then",
+    "key": "file (PEM) with the certificate's private key",
+    "ca": "file (PEM) with the authority that signs the certificates of switches",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
     "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
@@ -133,11 +138,16 @@ class OpenFlowDriver(Driver):
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
-        listens = [Listen.parse(part) for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")]
+        identity = Identity.parse(uri)
+        listens = [
+            Listen.parse(part, tls=identity is not None)
+            for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")
+        ]
+        secured = identity.context() if identity else None
         store = SqliteStore(uri.options.get("state") or default_path(NAME))
         shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout)
         try:
-            await shell.start(listens)
+            await shell.start(listens, secured)
         except BaseException:
             await shell.close()
             raise

@@ -15,6 +15,8 @@ from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: bytes that a switch may leave unread before its connection is given up
 WRITE_LIMIT = 64 << 20
+#: how a record of a TLS handshake begins (RFC 8446 section 5.1)
+_TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
 
@@ -40,8 +42,8 @@ class Owner(Protocol):
     def turned(self) -> None:
         """All that came in this turn was handed over."""
 
-    def refused(self, session: Session, reason: str) -> None:
-        """The switch cannot be used."""
+    def refused(self, address: str, reason: str) -> None:
+        """The switch at this address cannot be used."""
 
     def closed(self, session: Session) -> None:
         """The connection has ended."""
@@ -95,12 +97,16 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self.address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
+        self.address = address_text(transport)
         self._transport.write(self._channel.start())
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self.dpid and data.startswith(_TLS_HANDSHAKE):
+            reason = "it speaks TLS, and this address takes none: point it at tcp:, or give certificates"
+            self._owner.refused(self.address, reason)
+            self.abort(reason)
+            return
         now = self._owner.now()
         packet = self._owner.packet
         for event in self._channel.receive(data):
@@ -271,7 +277,10 @@ class Session(asyncio.Protocol):
             self.dpid = event.features.datapath_id
             self._owner.handshake(self, event.features)
         elif isinstance(event, of.Refused):
-            self._owner.refused(self, event.reason)
+            self._owner.refused(self.address, event.reason)
+            self.abort(event.reason)
+        elif isinstance(event, of.Malformed) and not self.dpid:
+            self._owner.refused(self.address, f"it does not speak OpenFlow: {event.reason}")
             self.abort(event.reason)
         elif isinstance(event, (of.Malformed, of.PeerDead)):
             self.abort(str(event))
@@ -340,6 +349,12 @@ class Session(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.write(data)
+
+
+def address_text(transport: asyncio.BaseTransport) -> str:
+    """Where a connection comes from."""
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
 
 
 def error_text(error: of.Error | of.ExperimenterError) -> str:

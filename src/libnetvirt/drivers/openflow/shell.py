@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from ssl import SSLContext
 from typing import Any
 
 from libnetvirt import openflow as of
@@ -22,6 +23,7 @@ from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.notices import Notices
 from libnetvirt.drivers.openflow.session import Session, error_text
+from libnetvirt.drivers.openflow.tls import SecureServer
 from libnetvirt.errors import (
     ConnectionClosed,
     NetvirtError,
@@ -56,7 +58,7 @@ class Shell:
         # One thread, so that commits follow one another, also when the caller of one is cancelled.
         self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
         self._confirm_timeout = confirm_timeout
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._sessions: dict[int, Session] = {}
         self._lock = asyncio.Lock()
@@ -67,13 +69,16 @@ class Shell:
 
     # ---- life ----------------------------------------------------------------------------------
 
-    async def start(self, listens: list[Listen]) -> None:
-        """Load the state and wait for switches. Raises AddressInUse, ConnectionFailed, StateUnusable."""
+    async def start(self, listens: list[Listen], secured: SSLContext | None = None) -> None:
+        """Load the state and wait for switches, with ``secured`` where they have to speak TLS.
+
+        Raises AddressInUse, ConnectionFailed, StateUnusable.
+        """
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self.notices.states(self.now(), report=False)
         for listen in listens:
-            self._servers.append(await listen.open(lambda: Session(self, self._confirm_timeout)))
+            self._servers.append(await listen.open(self._session, secured, self.refused))
         self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
         self._spawn(self._timer(POLL_INTERVAL, self._poll))
 
@@ -95,6 +100,9 @@ class Shell:
     def ports(self) -> list[int]:
         """The TCP ports that are listened on."""
         return [s.getsockname()[1] for server in self._servers for s in server.sockets if s.family != 1]
+
+    def _session(self) -> Session:
+        return Session(self, self._confirm_timeout)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -169,7 +177,7 @@ class Shell:
             session.abort("auxiliary connections are not used")
         elif features.n_tables < len(Table):
             reason = f"it has {features.n_tables} tables, {len(Table)} are needed"
-            self.refused(session, reason)
+            self.refused(session.address, reason)
             session.abort(reason)
         else:
             self._spawn(self._take_up(session))
@@ -195,13 +203,14 @@ class Shell:
     def turned(self) -> None:
         self._settle()
 
-    def refused(self, session: Session, reason: str) -> None:
-        host = session.address.rpartition(":")[0] or session.address
+    def refused(self, address: str, reason: str) -> None:
+        """Report a switch that cannot be used, once for each reason and host."""
+        host = address.rpartition(":")[0] or address
         if self.refusals.get(host) != reason:
             if len(self.refusals) >= REFUSED_LIMIT:
                 self.refusals.clear()
             self.refusals[host] = reason
-            self.publish("switch.refused", f"the switch at {session.address} is refused: {reason}")
+            self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
         self._all.discard(session)
@@ -233,6 +242,7 @@ class Shell:
                     old.abort("the switch connected anew")
                     self.core.switch_down(session.dpid, self.now())
                 self._sessions[session.dpid] = session
+                self.refusals.pop(session.address.rpartition(":")[0], None)
                 self.core.switch_up(view)
                 await self._mend(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)
