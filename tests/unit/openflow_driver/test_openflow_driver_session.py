@@ -355,7 +355,7 @@ def test_after_the_end_nothing_is_sent() -> None:
     ("sent", "said"),
     [
         (b"\x16\x03\x01\x02\0\x01", "it speaks TLS, and this address takes none"),
-        (b"GET / HTTP/1.1\r\n\r\n".ljust(0x2020, b"x"), "it does not speak OpenFlow"),
+        (b"GET / HTTP/1.1\r\n\r\n".ljust(0x5420, b"x"), "it does not speak OpenFlow"),
     ],
 )
 def test_who_does_not_speak_openflow_is_reported_and_let_go(sent: bytes, said: str) -> None:
