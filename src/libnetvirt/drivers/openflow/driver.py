@@ -9,6 +9,7 @@ from typing import Self
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout, reporting
 from libnetvirt.controller.core import Options
+from libnetvirt.controller.discovery import LinkPorts
 from libnetvirt.controller.locator import HOST_LIMIT
 from libnetvirt.controller.operations import DEFAULT_DURATION
 from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
@@ -20,6 +21,7 @@ from libnetvirt.drivers.openflow.tls import Identity
 from libnetvirt.errors import (
     AddressConflict,
     AlreadyExists,
+    InvalidDescription,
     InvalidURI,
     NetworkNotFound,
     NoPath,
@@ -65,6 +67,7 @@ OPTIONS: Mapping[str, str] = {
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
     "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
+    "link-ports": "[SWITCH/]PORT, or several: ports that may be links, number or name, with * (default: all)",
     "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
     "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
     "hold": "seconds that a switch counts as forwarding without its connection, 1 to 600 (default 15)",
@@ -107,6 +110,16 @@ def _capabilities(defaults: Rules) -> Capabilities:
     )
 
 
+def _link_ports(uri: URI) -> LinkPorts:
+    text = uri.options.get("link-ports", "")
+    try:
+        return LinkPorts.parse(text, parse_switch)
+    except InvalidDescription as error:
+        raise InvalidURI(
+            f"link-ports={text!r}: {error}. Write ports as PORT or SWITCH/PORT, as in link-ports=eth*,1/101"
+        ) from None
+
+
 class OpenFlowDriver(Driver):
     """Virtual networks on OpenFlow 1.3 switches."""
 
@@ -130,6 +143,7 @@ class OpenFlowDriver(Driver):
         preset = PRESETS[uri.choice("preset", tuple(PRESETS), "proactive")]
         options = Options(
             rules=preset,
+            link_ports=_link_ports(uri),
             lldp_interval=uri.number("lldp-interval", 2.0, 0.1, 60),
             host_age=int(uri.number("host-age", 300, 5, 65535)),
             host_limit=int(uri.number("host-limit", HOST_LIMIT, 1, 65535)),
@@ -206,6 +220,11 @@ class OpenFlowDriver(Driver):
             raise PortNotFound(
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} has no port {endpoint.port}. "
                 f"It has: {names or 'none'}"
+            )
+        if self._core.options.link_ports.patterns and self._core.may_link(dpid, port):
+            raise PortNotFound(
+                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is one of "
+                "link-ports, which are kept for links: use another, or change link-ports in the URI"
             )
         if self._core.discovery.is_link(dpid, port):
             raise PortNotFound(
