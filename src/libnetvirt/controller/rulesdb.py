@@ -85,22 +85,24 @@ class SwitchView:
 
 @dataclass(slots=True)
 class Tokens:
-    """A token bucket: what an endpoint, or a network, may still send up. Full when new."""
+    """A token bucket: what an endpoint, or a network, may still send up.
 
-    left: float = float("inf")
-    at: float = 0.0
+    Whoever takes a token subtracts it from ``left``, and looks at the clock only if that leaves less than
+    none.
+    """
 
-    def take(self, rate: float, now: float) -> bool:
-        """Take one of what comes back at ``rate`` a second; at most a second's worth is kept."""
-        left = self.left + (now - self.at) * rate
-        if left > rate:
-            left = rate
+    left: float = 0.0
+    at: float = float("-inf")
+
+    def refill(self, rate: float, now: float) -> bool:
+        """Put in what has come back at ``rate`` a second since the last time, at most a second's worth;
+        returns whether that covers what was taken. If not, one token is given back."""
+        if self.left >= 0.0:
+            return True
+        left = min(rate - 1.0, self.left + (now - self.at) * rate)
         self.at = now
-        if left < 1.0:
-            self.left = left
-            return False
-        self.left = left - 1.0
-        return True
+        self.left = left if left >= 0.0 else left + 1.0
+        return left >= 0.0
 
 
 @dataclass(slots=True)
@@ -112,6 +114,8 @@ class Bound:
     port: int | None
     network: Entry
     tokens: Tokens = field(default_factory=Tokens)
+    #: what the reactive part keeps ready for its frames
+    ready: object = None
 
     @property
     def place(self) -> tuple[int, int | str, int]:

@@ -57,7 +57,7 @@ class Upkeep(State):
             self.installed.replace(("tunnel", egress), new, into)
         for route in self.reactive.reroute():
             moved.append(route.first[0])
-        for egress in moved:
+        for egress in dict.fromkeys(moved):
             self.publish(
                 "path.moved", f"paths to switch {switch_text(egress)} changed", switch=switch_text(egress)
             )
@@ -332,8 +332,8 @@ class Upkeep(State):
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
         held = {(f.table_id, f.priority, f.match) for f in dump.flows}
-        broken = {r.key for r, flow in self.reactive.expected(dpid) if flow.key not in held}
-        self.reactive.drop_where(lambda route: route.key in broken)
+        broken = {route for route, flow in self.reactive.expected(dpid) if flow.key not in held}
+        self.reactive.drop_where(broken.__contains__)
 
 
 def port_view(desc: of.PortDesc) -> PortView | None:

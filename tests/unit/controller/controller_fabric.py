@@ -290,11 +290,15 @@ class Fabric:
             if now.metadata:
                 seen["metadata"] = now.metadata
             head = now.frame[: action.max_len] if action.max_len < 0xFFE6 else now.frame
-            message = of.PacketIn(
-                of.NO_BUFFER, len(now.frame), of.PacketInReason.ACTION, now.table, now.cookie,
-                of.Match(**seen), head,
-            )  # fmt: skip
-            self.up.append((now.switch.dpid, message))
+            said = of.PacketInHead(
+                of.NO_BUFFER,
+                len(now.frame),
+                of.PacketInReason.ACTION,
+                now.table,
+                now.cookie,
+                of.Match(**seen),
+            )
+            self.up.append((now.switch.dpid, of.PacketIn(said, head)))
             return
         if port == now.in_port:
             return

@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar, cast
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.installed import Dump
-from libnetvirt.controller.reactive import Sendable
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: bytes that a switch may leave unread before its connection is given up
@@ -140,13 +139,27 @@ class Session(asyncio.Protocol):
 
     # ---- what goes out -------------------------------------------------------------------------
 
-    def send(self, message: Sendable) -> int:
+    def send(self, message: of.Message) -> int:
         """Send a message in this turn of the loop; returns its xid."""
         xid = message.xid = self._last = self._channel.next_xid()
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(message.encode())
         return xid
+
+    def post(self, parts: Sequence[bytes]) -> None:
+        """Send messages made ready, in parts; errors in answer to them belong to nobody."""
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += parts
+
+    def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
+        """Send one message made ready, with an xid filled in, and `mark` it."""
+        xid = self._last = self._channel.next_xid()
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += (header[:4], xid.to_bytes(4), *parts)
+        self._asking.append(Mark(xid, done))
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
         """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
@@ -315,8 +328,8 @@ class Session(asyncio.Protocol):
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
                 return
-        # The first that was asked about behind the message is the one it belongs to.
-        found = next((m for one in self._marks.values() for m in one if error.xid <= m.last), None)
+        # The first that was asked about behind the message is the one it belongs to; 0 is nobody's.
+        found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
         self._owner.message(self, error)
