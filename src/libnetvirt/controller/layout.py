@@ -50,6 +50,9 @@ LLDP_TYPE = 0x88CC
 LLDP_ADDRESS = 0x0180C200000E
 GROUP_BIT = 0x0100_0000_0000
 
+#: the low bits of a cookie that no rule has
+NOBODY = (1 << 48) - 1
+
 LLDP_METER = 1
 #: frames per second and switch that ports which are no links may send to Discovery
 LLDP_RATE = 200

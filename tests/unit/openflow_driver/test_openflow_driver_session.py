@@ -163,7 +163,8 @@ def test_where_there_are_bundles_a_change_is_one() -> None:
             of.BarrierRequest,
         ]
         assert [type(m) for m in sent] == kinds
-        peer.say(of.BarrierReply(xid=sent[-1].xid))
+        commit = of.BundleControl(1, of.BundleCtrlType.COMMIT_REPLY, xid=sent[-2].xid)
+        peer.say(commit, of.BarrierReply(xid=sent[-1].xid))
         await task
 
     _run(story)

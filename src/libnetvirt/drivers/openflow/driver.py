@@ -209,6 +209,12 @@ class OpenFlowDriver(Driver):
         if pending and (switch is None or switch.number_of(endpoint.port) is None):
             return
         if switch is None or not (switch.connected or pending):
+            failure = self.shell.quarantine.waiting(self.shell.now()).get(dpid)
+            if failure is not None:
+                raise SwitchNotFound(
+                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} is left alone for a while, as it "
+                    f"has failed ({failure.reason}): see after it, or allow pending endpoints"
+                )
             known = ", ".join(switch_text(d) for d, s in self._core.switches.items() if s.connected)
             raise SwitchNotFound(
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} is not connected. Connected: "
@@ -259,8 +265,13 @@ class OpenFlowDriver(Driver):
 
     async def substrate(self) -> Substrate:
         found = reporting.substrate(self._core)
-        notes = tuple(f"the switch at {a} is refused: {r}" for a, r in self.shell.refusals.items())
-        return found.model_copy(update={"notes": notes})
+        now = self.shell.now()
+        notes = [f"the switch at {a} is refused: {r}" for a, r in self.shell.refusals.items()]
+        notes += [
+            f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
+            for dpid, failure in self.shell.quarantine.waiting(now).items()
+        ]
+        return found.model_copy(update={"notes": tuple(notes)})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(reporting.paths(self._core, self._entry(uuid)))

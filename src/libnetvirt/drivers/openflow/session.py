@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.installed import Dump
+from libnetvirt.controller.rulesdb import switch_text
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: bytes that a switch may leave unread before its connection is given up
@@ -50,11 +51,15 @@ class Owner(Protocol):
 
 @dataclass(slots=True)
 class Pending:
-    """A change that waits for its barrier: the xids of its messages, and the errors that came."""
+    """A change that waits for its barrier: the xids of its messages, and the errors that came.
+
+    ``commit``: the xid of the bundle's commit until that is answered, else 0.
+    """
 
     first: int
     last: int
     future: asyncio.Future[None]
+    commit: int = 0
     errors: list[str] = field(default_factory=list)
 
 
@@ -91,6 +96,10 @@ class Session(asyncio.Protocol):
         #: what came before the switch was taken up
         self.early: list[object] = []
         self.reason = ""
+        #: whether the switch is to be left alone for a while before it is taken up again
+        self.failed = False
+        # Since when the oldest barrier of the marks is open, as far as poll() has seen.
+        self._open: tuple[int, float] | None = None
 
     # ---- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -122,7 +131,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         lost = SwitchTimeout(
-            f"the connection of switch {self.dpid} from {self.address} was lost"
+            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
             f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
         )
         for change in self._changes.values():
@@ -170,8 +179,8 @@ class Session(asyncio.Protocol):
                 frames.append(message.encode())
             except ValueError as error:
                 raise RuleRefused(
-                    f"a rule for switch {self.dpid} does not fit into an OpenFlow message ({error}): "
-                    "the network spans too many switches"
+                    f"a rule for switch {switch_text(self.dpid)} does not fit into an OpenFlow message "
+                    f"({error}): the network spans too many switches"
                 ) from error
         if not self._out:
             self._loop.call_soon(self._flush)
@@ -195,7 +204,9 @@ class Session(asyncio.Protocol):
             self._replies.pop(xid, None)
             self._parts.forget(xid)
         if not isinstance(reply, kind):
-            raise RuleRefused(f"switch {self.dpid} answered {type(message).__name__} with {reply}")
+            raise RuleRefused(
+                f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
+            )
         return reply
 
     async def confirm(self, messages: Sequence[of.Message]) -> None:
@@ -206,7 +217,7 @@ class Session(asyncio.Protocol):
         # Open vSwitch takes no meters in bundles.
         plain = [m for m in messages if not self.bundles or isinstance(m, of.MeterMod)]
         bundled = [m for m in messages if self.bundles and not isinstance(m, of.MeterMod)]
-        batch: list[of.Message] = list(plain)
+        batch = list(_in_stages(plain))
         if bundled:
             self._bundle_id += 1
             number, flags = self._bundle_id, of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
@@ -217,16 +228,18 @@ class Session(asyncio.Protocol):
             return
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
-        change = Pending(xids[0], barrier, self._loop.create_future())
+        change = Pending(xids[0], barrier, self._loop.create_future(), xids[-1] if bundled else 0)
         self._changes[barrier] = change
         try:
             await self._within(change.future)
         finally:
             self._changes.pop(barrier, None)
+        if change.commit and not change.errors:
+            change.errors.append("the bundle's commit was not answered")
         if change.errors:
             kinds = ", ".join(dict.fromkeys(change.errors))
             raise RuleRefused(
-                f"switch {self.dpid} refused the change ({kinds}); it was undone. "
+                f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. "
                 "'netvirt rules' shows what the switch holds; its log says more."
             )
 
@@ -240,6 +253,16 @@ class Session(asyncio.Protocol):
         except RuleRefused:
             meters = []
         return Dump(list(flows.entries), list(groups.entries), meters)
+
+    async def try_out(self) -> None:
+        """Have the switch carry out a change that changes nothing. Raises RuleRefused, SwitchTimeout."""
+        nobody = of.FlowMod(
+            table_id=of.ALL_TABLES,
+            command=of.FlowModCommand.DELETE,
+            cookie=layout.COOKIE_MARK | layout.NOBODY,
+            cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
+        )
+        await self.confirm([nobody])
 
     async def probe_bundles(self) -> None:
         """Find out whether the switch has bundles (ONF extension 230)."""
@@ -260,10 +283,20 @@ class Session(asyncio.Protocol):
         return self._transport is None
 
     def poll(self, now: float) -> None:
-        """Once a second: keep-alive."""
+        """Once a second: keep-alive, and whether barriers that nobody waits for by himself are answered."""
         for event in self._channel.poll(now):
             self._event(event)
+        oldest = next(iter(self._marks), 0)
+        if not oldest or self._open is None or self._open[0] != oldest:
+            self._open = (oldest, now) if oldest else None
+        elif now - self._open[1] > self._timeout:
+            self.fail(self._silence())
         self._drain()
+
+    def fail(self, reason: str) -> None:
+        """End the connection: the switch does not do as it should."""
+        self.failed = True
+        self.abort(reason)
 
     def abort(self, reason: str) -> None:
         """End the connection now; the switch will connect again."""
@@ -286,6 +319,9 @@ class Session(asyncio.Protocol):
             self._error(event)
         elif isinstance(event, of.BundleControl):
             self._answer(event.xid, event)
+            for change in self._changes.values():
+                if change.commit == event.xid:
+                    change.commit = 0
         elif isinstance(event, of.HandshakeDone):
             self.dpid = event.features.datapath_id
             self._owner.handshake(self, event.features)
@@ -338,10 +374,15 @@ class Session(asyncio.Protocol):
         try:
             return await asyncio.wait_for(future, self._timeout)
         except TimeoutError:
-            reason = f"switch {self.dpid} from {self.address} did not answer within {self._timeout:g} s"
+            reason = self._silence()
             # It may still do what it was asked: it is compared and mended when it connects again.
-            self.abort(reason)
+            self.fail(reason)
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
+
+    def _silence(self) -> str:
+        return (
+            f"switch {switch_text(self.dpid)} from {self.address} did not answer within {self._timeout:g} s"
+        )
 
     def _flush(self) -> None:
         if self._asking:
@@ -362,6 +403,17 @@ class Session(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.write(data)
+
+
+def _in_stages(messages: Iterable[of.Message]) -> Iterator[of.Message]:
+    """The messages, with barriers where kinds change: a switch may carry out in any order what is between two
+    (OpenFlow 1.3.5 section 6.2), and rules need the groups and meters that they name."""
+    last: type[of.Message] | None = None
+    for message in messages:
+        if last is not None and type(message) is not last:
+            yield of.BarrierRequest()
+        last = type(message)
+        yield message
 
 
 def address_text(transport: asyncio.BaseTransport) -> str:

@@ -21,6 +21,7 @@ from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.notices import Notices
+from libnetvirt.drivers.openflow.quarantine import Quarantine
 from libnetvirt.drivers.openflow.session import Session, error_text
 from libnetvirt.drivers.openflow.tls import SecureServer
 from libnetvirt.errors import (
@@ -53,6 +54,7 @@ class Shell:
         self.notices = Notices(self.core)
         self.packet = self.intake.packet_in
         self.refusals: dict[str, str] = {}
+        self.quarantine = Quarantine()
         self._store = store
         # One thread, so that commits follow one another, also when the caller of one is cancelled.
         self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
@@ -230,10 +232,25 @@ class Shell:
             self.core.switch_down(session.dpid, self.now())
             if not self._closed:
                 self.notices.states(self.now())
+        if session.failed and not self._closed:
+            self._leave_alone(session)
+
+    def _leave_alone(self, session: Session) -> None:
+        """The switch has failed: it is taken up again after a while only."""
+        seconds = self.quarantine.fail(session.dpid, session.reason, self.now())
+        self.publish(
+            "switch.quarantined",
+            f"{session.reason}: switch {switch_text(session.dpid)} is left alone for {seconds:g} s, and then "
+            "mended",
+            switch=switch_text(session.dpid),
+        )
 
     async def _take_up(self, session: Session) -> None:
         """Learn what a switch is and holds, and mend what differs from what it should hold."""
         try:
+            await asyncio.sleep(self.quarantine.left(session.dpid, self.now()))
+            if session.closed:
+                return
             session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
             await session.probe_bundles()
             desc = await session.request(of.DescRequest(), of.DescReply)
@@ -245,6 +262,8 @@ class Shell:
             with contextlib.suppress(RuleRefused):
                 meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
+            # Not while others wait: it may be one that does not answer.
+            await session.try_out()
             async with self._lock:
                 if session.closed:
                     return
@@ -268,7 +287,7 @@ class Shell:
             for message in early:
                 self.message(session, message)
         except SubstrateError as error:
-            session.abort(str(error))
+            session.fail(str(error))
             return
         self._settle()
         self.notices.states(self.now())
@@ -374,7 +393,7 @@ class Shell:
                     if not tolerant or not isinstance(result, SubstrateError):
                         raise result
                     self.notices.error(self.now(), session.dpid, str(result))
-                    session.abort(str(result))
+                    session.fail(str(result))
         finally:
             self.intake.resume(self.now())
 
@@ -416,7 +435,7 @@ class Shell:
             try:
                 await self._mend(session)
             except SubstrateError as error:
-                session.abort(str(error))
+                session.fail(str(error))
 
     async def _finish_later(self, work: Work) -> None:
         self._lingering.append(work)
