@@ -10,6 +10,7 @@ from pathlib import Path
 
 import libnetvirt
 from lab.certificates import Certified
+from lab.fresh import differences
 from lab.network import Lab
 from lab.served import Served
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
@@ -107,8 +108,11 @@ class OpenFlow(Harness):
         self.served.kill()
 
     def start_controller(self) -> None:
+        again = self._connection is not None
         self._close()
         self.served.start()
+        if again:
+            self.lab.reconnect()
         self._connection = libnetvirt.open(self.served.client_uri)
         wanted = {end for a, b in self.links() for end in ((a, b), (b, a))} - self._down
         deadline = time.monotonic() + 20
@@ -120,6 +124,10 @@ class OpenFlow(Harness):
                 return
             time.sleep(0.02)
         raise RuntimeError(f"after 20 s the driver knows switches {known} and links {links}")
+
+    def differences(self) -> list[str]:
+        """What a controller that starts now would change in the switches."""
+        return differences(self.lab, self.served.state)
 
     def leftovers(self) -> list[str]:
         return [

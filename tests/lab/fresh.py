@@ -1,0 +1,105 @@
+"""What a controller that starts now would change in the switches: nothing, if all is as it was asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lab.network import Lab
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.core import Controller, Options, port_view
+from libnetvirt.controller.installed import Dump
+from libnetvirt.controller.rulesdb import SwitchView
+from libnetvirt.drivers.openflow.driver import PRESETS
+from libnetvirt.store.sqlite import SqliteStore
+
+_ASKED = (of.FlowStatsReply, of.GroupDescReply, of.MeterConfigReply, of.PortDescReply)
+
+
+class _NoWire:
+    """What the controller sends by itself goes nowhere."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def differences(lab: Lab, state: Path) -> list[str]:
+    """One line for each message that a new controller with this state would send to mend a switch, and for
+    each rule or group of a network that is not there."""
+    core, switches = _controller(state), {dpid: _ask(lab, dpid) for dpid in lab.switches}
+    dumps = {}
+    for dpid, (flows, groups, meters, ports) in switches.items():
+        dumps[dpid] = Dump(list(flows.entries), list(groups.entries), list(meters.entries))
+        view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
+        view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
+        core.switch_up(view)
+        core.mend(dpid, dumps[dpid])
+    # Now it knows all that was learned.
+    found = []
+    for dpid, dump in dumps.items():
+        for one in core.mend(dpid, dump).plan.rounds:
+            found += [f"switch {to}: {message}" for to, messages in one.items() for message in messages]
+        found += [f"switch {dpid} has {line}" for line in _of_nobody(core, dump)]
+    return found
+
+
+def _of_nobody(core: Controller, dump: Dump) -> Iterator[str]:
+    indexes = {0, *core.rulesdb.by_index}
+    for flow in dump.flows:
+        if layout.cookie_network(flow.cookie) not in indexes:
+            yield of.format_flow(flow)
+    for group in dump.groups:
+        if layout.flood_group_network(group.group_id) not in indexes:
+            yield f"group {group.group_id:#x}"
+
+
+def _controller(state: Path) -> Controller:
+    """A controller with a copy of the state, which its owner holds a lock on."""
+    with tempfile.TemporaryDirectory(prefix="netvirt-fresh-") as directory:
+        copy = Path(directory) / state.name
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(f"{state}{suffix}", f"{copy}{suffix}")
+        store = SqliteStore(copy)
+        try:
+            snapshot = store.load()
+        finally:
+            store.close()
+    core = Controller(Options(PRESETS["proactive"]), bytes(32), _NoWire(), lambda *_, **__: None)
+    core.load(snapshot.networks, snapshot.facts, time.monotonic())
+    core.waited = True
+    return core
+
+
+def _ask(lab: Lab, dpid: int) -> list[Any]:
+    """What a switch holds and has, over a connection of our own."""
+    channel, parts, answers = of.Channel(), of.MultipartAssembler(), {}
+    with socket.socket(socket.AF_UNIX) as wire:
+        wire.settimeout(10)
+        wire.connect(lab.management(dpid))
+        wire.sendall(channel.start())
+        while len(answers) < len(_ASKED):
+            data = wire.recv(1 << 16)
+            if not data:
+                raise RuntimeError(f"switch {dpid} ended the connection")
+            for event in channel.receive(data):
+                if isinstance(event, of.HandshakeDone):
+                    for ask in (
+                        of.FlowStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK),
+                        of.GroupDescRequest(),
+                        of.MeterConfigRequest(),
+                        of.PortDescRequest(),
+                    ):
+                        ask.xid = channel.next_xid()
+                        wire.sendall(ask.encode())
+                elif isinstance(event, of.MultipartReply) and (whole := parts.add(event)) is not None:
+                    answers[type(whole)] = whole
+            wire.sendall(channel.outgoing())
+    return [answers[kind] for kind in _ASKED]
