@@ -17,7 +17,7 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, port_view
 from libnetvirt.controller.installed import Dump
 from libnetvirt.controller.rulesdb import SwitchView
-from libnetvirt.drivers.openflow.driver import PRESETS
+from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.store.sqlite import SqliteStore
 
 _ASKED = (of.FlowStatsReply, of.GroupDescReply, of.MeterConfigReply, of.PortDescReply)
@@ -72,7 +72,7 @@ def _controller(state: Path) -> Controller:
             snapshot = store.load()
         finally:
             store.close()
-    core = Controller(Options(PRESETS["proactive"]), bytes(32), _NoWire(), lambda *_, **__: None)
+    core = Controller(Options(OpenFlowDriver.offers().defaults), bytes(32), _NoWire(), lambda *_, **__: None)
     core.load(snapshot.networks, snapshot.facts, time.monotonic())
     core.waited = True
     return core

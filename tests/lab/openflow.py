@@ -107,17 +107,21 @@ class OpenFlow(Harness):
     def kill_controller(self) -> None:
         self.served.kill()
 
-    def start_controller(self) -> None:
-        again = self._connection is not None
+    def revive_controller(self) -> None:
+        """Start the controller, and wait for no switch."""
         self._close()
         self.served.start()
+        self._connection = libnetvirt.open(self.served.client_uri)
+
+    def start_controller(self) -> None:
+        again = self._connection is not None
+        self.revive_controller()
         if again:
             self.lab.reconnect()
-        self._connection = libnetvirt.open(self.served.client_uri)
         wanted = {end for a, b in self.links() for end in ((a, b), (b, a))} - self._down
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            substrate = self._connection.substrate()
+            substrate = self.connection.substrate()
             known = {s.id for s in substrate.switches if s.connected}
             links = {(link.source, link.destination) for link in substrate.links if link.up}
             if known == {str(s) for s in self.lab.switches} and links == wanted:

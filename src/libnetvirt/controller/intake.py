@@ -20,8 +20,8 @@ from libnetvirt.controller.entries import adding
 from libnetvirt.controller.lanes import FRAME_LIMIT
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, Verdict, mac_text
-from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import Bound, Entry, Tokens, switch_text
+from libnetvirt.controller.turns import SHARE, Turns
 
 #: how many endpoints of a network may send as much as one may at the same time
 NETWORK_SHARE = 4
@@ -52,11 +52,12 @@ class Intake:
         self._waiting: dict[tuple[str, str], int] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
-        #: frames that were not served because their endpoint sent too many
+        self.turns = Turns()
+        #: frames that were not served because their endpoint or network sent too many
         self.dropped = 0
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame that a switch sent up."""
+        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
         head, core = message.head, self._core
         if head.cookie >> 48 != _OURS:
             return
@@ -78,11 +79,41 @@ class Intake:
             if table == _SOURCE:
                 self._quiet(bound, now)
             return
+        turns = self.turns
+        if entry.turn != turns.number:
+            entry.turn, entry.share = turns.number, SHARE
+        entry.share -= 1
+        if entry.share >= 0:
+            self._serve(bound, dpid, message, now)
+        elif (first := turns.put_aside(entry, dpid, message)) is not None:
+            self._serve_waiting(*first, now)
+
+    def next_turn(self, now: float) -> bool:
+        """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
+        turns = self.turns
+        if turns.pending:
+            for dpid, message in turns.share_out():
+                self._serve_waiting(dpid, message, now)
+            return turns.pending
+        turns.number += 1
+        return False
+
+    def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Serve a frame that was put aside, if its endpoint is still there."""
+        head = message.head
+        bound = self._core.rulesdb.at(dpid, head.in_port, head.metadata & layout.METADATA_TAG)
+        if bound is not None and bound.network.index == head.metadata >> 32:
+            # What comes in before the next turn goes behind what still waits.
+            bound.network.turn, bound.network.share = self.turns.number, 0
+            self._serve(bound, dpid, message, now)
+
+    def _serve(self, bound: Bound, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Learn where a frame comes from, and forward it if rules are made on demand."""
+        core, entry, frame, table = self._core, bound.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and entry.uuid in busy):
             self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
             return
-        frame = message.frame
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
         hosts = core.locator.known(entry.uuid)
@@ -95,11 +126,14 @@ class Intake:
         elif table == _SOURCE:
             self._tell_again(bound, frame, now)
             return
-        if table == _HOST and is_on_demand(entry):
+        if table == _HOST and entry.on_demand:
             if host is not None:
                 host.heard = now
-            # What is sent out at many switches costs its endpoint as much.
-            own.left -= core.reactive.packet(bound, frame, host)
+            more = core.reactive.packet(bound, frame, host)
+            if more:
+                # What is sent out at many ports costs its endpoint and its network as much.
+                bound.tokens.left -= more
+                entry.tokens.left -= more
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""

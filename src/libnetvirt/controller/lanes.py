@@ -86,10 +86,11 @@ def headed(kind: of.MsgType, body: bytes, more: int) -> bytes:
 class Origin:
     """An endpoint as a source. Never changes; nor do the other halves."""
 
-    __slots__ = ("dpid", "entrance", "head", "port")
+    __slots__ = ("dpid", "entrance", "head", "place", "port")
 
     def __init__(self, bound: Bound) -> None:
         entry = bound.network
+        self.place = (entry.uuid, bound.endpoint.uuid)
         assert bound.port is not None
         fields = {"in_port": bound.port, "metadata": layout.entered(entry.index, bound.endpoint.vlan)}
         idle, hard = _timeouts(entry)

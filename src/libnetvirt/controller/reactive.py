@@ -18,12 +18,13 @@ from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, headed, sen
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
-from libnetvirt.model import Insertion
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
 #: pairs of switches of a network for which a path is kept ready
 TRACK_LIMIT = 10_000
+#: copies of a flooded frame that cost as much as a message
+COPIES = 16
 #: pairs that one endpoint may have rules for; more are served without
 ROUTE_LIMIT = 16_384
 
@@ -52,22 +53,25 @@ class Wire(Protocol):
 class Route:
     """The rules of one (source, destination) pair. ``macs``: destination and source, as in a frame."""
 
-    __slots__ = ("exit", "gone", "macs", "origin", "pending", "place", "source", "target", "track")
+    __slots__ = ("exit", "macs", "origin", "pending", "source", "target", "track")
 
     def __init__(
-        self, place: Place, macs: bytes, source: Host | None, target: Host | None,
+        self, macs: bytes, source: Host | None, target: Host | None,
         origin: Origin, exit: Exit, track: Track | None,
     ) -> None:  # fmt: skip
-        self.place = place
         self.macs = macs
         self.source = source
         self.target = target
         self.origin = origin
         self.exit = exit
         self.track = track
-        self.gone = False
-        #: the frames that wait for the switches behind the first; None: the rules are there
+        #: the frames that wait for the switches behind the first; None: the rules are there, or gone
         self.pending: list[bytes] | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return self.origin.place
 
     @property
     def addresses(self) -> tuple[int, int]:
@@ -96,15 +100,20 @@ class Route:
 class Adopted(Route):
     """What another run of the controller made: only the first rule is known."""
 
-    __slots__ = ("_first",)
+    __slots__ = ("_first", "_place")
 
     def __init__(
         self, place: Place, macs: bytes, source: Host | None, target: Host | None, first: tuple[int, Flow]
     ) -> None:
-        self.place, self.macs, self.source, self.target = place, macs, source, target
+        self.macs, self.source, self.target = macs, source, target
         self.track = self.pending = None
-        self.gone = False
+        self._place = place
         self._first = first
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return self._place
 
     @property
     def first(self) -> tuple[int, Flow]:
@@ -133,7 +142,7 @@ class Sender:
     """What is kept ready for frames that enter at an endpoint; kept in its `Bound`."""
 
     epoch: int
-    place: Place
+    endpoint: str
     origin: Origin
     network: Ready
     hosts: Mapping[int, Host]
@@ -161,7 +170,7 @@ class Reactive:
         """Forward a frame that came in at an endpoint and that no rule took.
 
         ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
-        Returns how many messages that took beyond what one frame to one host takes.
+        Returns what that cost beyond what one frame to one host does.
         """
         sender = bound.ready
         if not isinstance(sender, Sender) or sender.epoch != self._epoch:
@@ -170,7 +179,7 @@ class Reactive:
         target = None if macs[0] & 1 else sender.hosts.get(int.from_bytes(macs[:6]))
         if target is None:
             return self._flood(bound, sender, frame)
-        if target.endpoint == sender.place[1]:
+        if target.endpoint == sender.endpoint:
             return 0
         route = sender.routes.get(macs)
         if route is not None and route.pending is not None:
@@ -192,7 +201,7 @@ class Reactive:
                 # Of an earlier run, and the switch does not have it any more.
                 self.drop(route)
             return 0
-        route = sender.routes[macs] = Route(sender.place, macs, source, target, origin, exit, track)
+        route = sender.routes[macs] = Route(macs, source, target, origin, exit, track)
         source.routes[route] = target.routes[route] = None
         if track is not None:
             self._make_further(route, track, frame)
@@ -316,11 +325,11 @@ class Reactive:
         )
 
     def _sender(self, bound: Bound) -> Sender:
-        network = bound.network.uuid
-        place = (network, bound.endpoint.uuid)
+        origin = Origin(bound)
+        network, endpoint = origin.place
         ready = self._ready.setdefault(network, Ready())
-        routes = self._routes.setdefault(place, {})
-        return Sender(self._epoch, place, Origin(bound), ready, self._locator.known(network), routes)
+        routes = self._routes.setdefault(origin.place, {})
+        return Sender(self._epoch, endpoint, origin, ready, self._locator.known(network), routes)
 
     def _exit(self, sender: Sender, entry: Entry, target: Host) -> Exit | None:
         there = entry.endpoints.get(target.endpoint)
@@ -351,7 +360,7 @@ class Reactive:
         def confirmed(ok: bool) -> None:
             nonlocal missing
             missing -= 1
-            if route.gone:
+            if route.pending is None:
                 return
             if not ok:
                 self.drop(route)
@@ -367,7 +376,7 @@ class Reactive:
             wire.track(hop.dpid, confirmed, end.header, hop.head, destination, SOURCE, source, end.tail)
 
     def _take_out(self, route: Route) -> None:
-        route.gone = True
+        route.pending = None
         own = self._routes.get(route.place)
         if own is not None and own.get(route.macs) is route:
             del own[route.macs]
@@ -376,21 +385,19 @@ class Reactive:
                 host.routes.pop(route, None)
 
     def _flood(self, bound: Bound, sender: Sender, frame: bytes) -> int:
-        """Send a frame straight out at all other endpoints: one message per switch."""
+        """Send a frame straight out at all other endpoints, with one message per switch.
+
+        Returns what that costs beyond one frame to one host: the messages, and a part for each copy.
+        """
         floods = sender.floods
         if floods is None:
             others = (b for b in bound.network.endpoints.values() if b is not bound)
             floods = sender.floods = sendings(others)
         for dpid, rest in floods:
             self._wire.post(dpid, headed(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
-        return len(floods)
+        return len(floods) + len(bound.network.endpoints) // COPIES
 
 
 def _macs(match: of.Match) -> bytes:
     """Destination and source, as in a frame."""
     return match.value("eth_dst").to_bytes(6) + match.value("eth_src").to_bytes(6)
-
-
-def is_on_demand(entry: Entry) -> bool:
-    """Whether the reactive part looks after a network."""
-    return entry.rules.insertion is Insertion.ON_DEMAND

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Protocol
 
-from libnetvirt.controller.compiler import Compiler, chunk_of, chunks, is_native
+from libnetvirt.controller.compiler import Compiler, chunks, is_native
 from libnetvirt.controller.discovery import Discovery, LinkPorts
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import Labels
@@ -155,18 +155,24 @@ class State:
             self.compile_host(entry, host.mac, into)
 
     def compile_flood(
-        self, entry: Entry, dpid: int, touched: Collection[Bound] | None, into: Differences
+        self,
+        entry: Entry,
+        dpid: int,
+        touched: Collection[Bound] | None,
+        into: Differences,
+        spread: bool = False,
     ) -> None:
         """A network's flood rules and groups on a switch. ``touched``: the endpoints that changed there, if
-        the others did not."""
+        the others did not; ``spread``: whether the network's switches did."""
         here = dpid in entry.by_switch
-        compiled = self.compiler.flood(entry, dpid) if here else ()
-        self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         count = chunks(entry, dpid) if here else 0
         known = self._chunks.get((entry.uuid, dpid), 0)
+        if touched is None or spread or count != known or any(map(entry.siblings, touched)):
+            compiled = self.compiler.flood(entry, dpid) if here else ()
+            self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         wanted: Iterable[int] = range(max(count, known))
         if touched is not None and count == known:
-            wanted = {chunk_of(b.port, b.endpoint.vlan or 0, count) for b in touched if b.port is not None}
+            wanted = {b.slot % count for b in touched if b.port is not None}
         for chunk in wanted:
             group = self.compiler.local_flood(entry, dpid, chunk, count) if chunk < count else ()
             self.installed.replace(("group", entry.uuid, dpid, chunk), group, into)

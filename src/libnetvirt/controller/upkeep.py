@@ -12,7 +12,6 @@ from libnetvirt.controller.entries import Entry, Flow, deleting
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
-from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
@@ -300,7 +299,7 @@ class Upkeep(State):
                 # A host that is known elsewhere has moved while this rule was out of sight.
                 if self.locator.find(entry.uuid, mac) is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
-            elif kind == Kind.PATH and is_on_demand(entry):
+            elif kind == Kind.PATH and entry.on_demand:
                 self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
                 if self.stale:
                     # Whoever made it knew another substrate than there is now.

@@ -13,6 +13,8 @@ from libnetvirt.controller.installed import Dump
 from libnetvirt.controller.rulesdb import switch_text
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
+#: pieces collected, beyond which they are written before the turn is over: the switch begins while we go on
+FLUSH_PARTS = 256
 #: bytes that a switch may leave unread before its connection is given up
 WRITE_LIMIT = 64 << 20
 #: how a record of a TLS handshake begins (RFC 8446 section 5.1)
@@ -82,6 +84,7 @@ class Session(asyncio.Protocol):
         self._channel = of.Channel()
         self._parts = of.MultipartAssembler()
         self._out: list[bytes] = []
+        self._flushing = False  # whether what is collected is about to go out
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
@@ -117,11 +120,16 @@ class Session(asyncio.Protocol):
             return
         now = self._owner.now()
         packet = self._owner.packet
+        self._flushing = True
         for event in self._channel.receive(data):
             if type(event) is of.PacketIn and self.ready:
                 packet(self.dpid, event, now)
+                if len(self._out) > FLUSH_PARTS:
+                    self._write()
             else:
                 self._event(event)
+        # The answers to what came in go out at once, what other switches are sent when the turn is over.
+        self._flush()
         self._drain()
         self._owner.turned()
 
@@ -151,22 +159,19 @@ class Session(asyncio.Protocol):
     def send(self, message: of.Message) -> int:
         """Send a message in this turn of the loop; returns its xid."""
         xid = message.xid = self._last = self._channel.next_xid()
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._out.append(message.encode())
         return xid
 
     def post(self, parts: Sequence[bytes]) -> None:
         """Send messages made ready, in parts; errors in answer to them belong to nobody."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._out += parts
 
     def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
         """Send one message made ready, with an xid filled in, and `mark` it."""
         xid = self._last = self._channel.next_xid()
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._out += (header[:4], xid.to_bytes(4), *parts)
         self._asking.append(Mark(xid, done))
 
@@ -182,15 +187,13 @@ class Session(asyncio.Protocol):
                     f"a rule for switch {switch_text(self.dpid)} does not fit into an OpenFlow message "
                     f"({error}): the network spans too many switches"
                 ) from error
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._out += frames
         return [message.xid for message in messages]
 
     def mark(self, done: Callable[[bool], None]) -> None:
         """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._asking.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
@@ -384,11 +387,22 @@ class Session(asyncio.Protocol):
             f"switch {switch_text(self.dpid)} from {self.address} did not answer within {self._timeout:g} s"
         )
 
+    def _flush_soon(self) -> None:
+        """Have what is collected go out when this turn is over."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         if self._asking:
             # One barrier for all that was asked about in this turn.
             xid = self.send(of.BarrierRequest())
             self._marks[xid], self._asking = self._asking, []
+        self._flushing = False
+        self._write()
+
+    def _write(self) -> None:
+        """Hand over what has been collected."""
         out, self._out = self._out, []
         transport = self._transport
         if transport is None or not out:
