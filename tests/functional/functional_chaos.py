@@ -18,7 +18,7 @@ from libnetvirt.semantics import Knowledge, gateway_mac
 
 NETWORKS = 4
 ENDPOINTS = 4
-VLANS = (None, None, 2, 20, 4094)
+VLANS = (None, None, 2, 20, 100, 1000, 4094)
 LABELS = (16, 1048575)
 #: steps and how often each is taken, compared with the others
 STEPS = {
@@ -41,7 +41,7 @@ class Chaos:
         self.released: set[str] = set()
         self._count = 0
         self._numbers = iter(range(1, 1 << 20))
-        capabilities = harness.connection.capabilities()
+        self._capabilities = capabilities = harness.connection.capabilities()
         self.features = capabilities.features
         self.options: list[Rules | None] = [None]
         for one in capabilities.combinations:
@@ -53,7 +53,9 @@ class Chaos:
     def step(self) -> None:
         """Do one thing."""
         self._count += 1
-        name = self.chance.choices(list(STEPS), list(STEPS.values()))[0]
+        idle = {"mend": not self.cuts, "plug": not self.unplugged, "reconnect": not self.released}
+        steps = {name: often for name, often in STEPS.items() if not idle.get(name)}
+        name = self.chance.choices(list(steps), list(steps.values()))[0]
         print(f"step {self._count}: {name}", end=" ", flush=True)
         getattr(self, name)()
         print(flush=True)
@@ -75,9 +77,9 @@ class Chaos:
     def drop(self) -> None:
         self._operate(self._drop())
 
-    def _creation(self) -> Callable[[], object] | None:
+    def _creation(self) -> Callable[[], object]:
         if len(self.asked) >= NETWORKS:
-            return self._removal()
+            return self._some().remove
         number = next(self._numbers)
         routed = "forwarding.L3" in self.features and self.chance.random() < 0.4
         rules = self.chance.choice(self.options)
@@ -90,7 +92,7 @@ class Chaos:
         )
 
     def _removal(self) -> Callable[[], object] | None:
-        return self._some().remove if self.asked else None
+        return self._some().remove if len(self.asked) > 1 else None
 
     def _addition(self) -> Callable[[], object] | None:
         if not self.asked:
@@ -138,11 +140,11 @@ class Chaos:
     def _operate(self, work: Callable[[], object] | None) -> None:
         """Ask for something, which is done wholly or refused and not done at all."""
         if work is None:
-            return
+            work = self._creation()
         try:
             work()
         except (SubstrateError, Conflict, InvalidDescription) as error:
-            print(f"refused: {error}"[:150], end="")
+            print(f"refused: {error}"[:150], end="", flush=True)
         else:
             self._take(self._described())
         assert self._described() == self.asked
@@ -158,7 +160,7 @@ class Chaos:
     def talk(self) -> None:
         """Hosts say something, and nobody looks at what becomes of it."""
         for guest in self._guests():
-            if self.chance.random() < 0.5:
+            if guest.place not in self.unplugged and self.chance.random() < 0.5:
                 frame = frames.marked(guest.mac, frames.BROADCAST, b"%d" % self.chance.getrandbits(40))
                 self.harness.send(guest.place, [guest.wrapped(frame)])
 
@@ -170,8 +172,8 @@ class Chaos:
         self.harness.cut(*link)
 
     def mend(self) -> None:
-        if self.cuts:
-            self._mend(self.chance.choice(sorted(self.cuts)))
+        for link in self.chance.sample(sorted(self.cuts), min(1, len(self.cuts))):
+            self._mend(link)
 
     def _mend(self, link: tuple[str, str]) -> None:
         self.cuts.discard(link)
@@ -254,7 +256,7 @@ class Chaos:
 
     def _revive(self) -> None:
         self.harness.revive_controller()
-        self.harness.lab.reconnect(s for s in self.harness.lab.switches if str(s) not in self.released)
+        self.harness.lab.reconnect([s for s in self.harness.lab.switches if str(s) not in self.released])
 
     def _switch(self) -> str:
         return str(self.chance.choice(list(self.harness.lab.switches)))
@@ -314,13 +316,11 @@ class Chaos:
     def _guests(self, network: VirtualNetwork | None = None) -> list[Guest]:
         """One host per endpoint, with an address that hosts of other networks have, too, if it may."""
         found = []
-        defaults = self.harness.connection.capabilities()
         for one in [network] if network else self.asked.values():
-            native = defaults.resolve(one.rules).encapsulation == "native"
+            native = self._capabilities.resolve(one.rules).encapsulation == "native"
             for endpoint in one.endpoints:
                 number = int(endpoint.uuid) + (0x10000 * int(one.uuid) if native else 0)
-                handle = self.harness.connection.lookup(one.uuid)
-                found.append(self.bench.guest(handle, endpoint, frames.mac(number)))
+                found.append(self.bench.guest(one, endpoint, frames.mac(number)))
         return found
 
     def _exchange(self) -> None:

@@ -131,7 +131,7 @@ class Lab:
         """
         self._set_controllers(NOBODY, switches)
 
-    def reconnect(self, switches: Iterable[int] | None = None) -> None:
+    def reconnect(self, switches: Sequence[int] | None = None) -> None:
         """Have switches (all) connect now, instead of after the seconds that they wait after a failure."""
         self.release(switches)
         self._set_controllers(self._controller, switches)
