@@ -23,7 +23,7 @@ LABELS = (16, 1048575)
 #: steps and how often each is taken, compared with the others
 STEPS = {
     "create": 8, "remove": 4, "add": 8, "modify": 8, "drop": 5, "talk": 8,
-    "cut": 5, "mend": 4, "unplug": 4, "plug": 3, "release": 3, "reconnect": 3,
+    "cut": 5, "mend": 4, "unplug": 4, "plug": 3, "release": 2, "reconnect": 3, "change_while_away": 5,
     "restart_switch": 3, "restart_all": 1, "freeze": 1, "kill": 2, "kill_in_operation": 3,
 }  # fmt: skip
 
@@ -112,9 +112,12 @@ class Chaos:
         if not described.endpoints:
             return None
         old = self.chance.choice(described.endpoints)
-        new = self._endpoint(1, False)
-        moved = {"switch": new.switch, "port": new.port, "vlan": new.vlan, "mpls": new.mpls}
+        moved = self._elsewhere()
         return lambda: network.modify_endpoint(old.uuid, **moved)
+
+    def _elsewhere(self) -> dict[str, object]:
+        new = self._endpoint(1, False)
+        return {"switch": new.switch, "port": new.port, "vlan": new.vlan, "mpls": new.mpls}
 
     def _drop(self) -> Callable[[], object] | None:
         if not self.asked:
@@ -196,6 +199,26 @@ class Chaos:
         self.released.add(switch)
         self.harness.lab.release([int(switch)])
 
+    def change_while_away(self) -> None:
+        """A switch is away while what it has to do changes."""
+        used = sorted({e.switch for network in self.asked.values() for e in network.endpoints})
+        if not used:
+            return
+        switch = self.chance.choice(used)
+        self.released.add(switch)
+        self.harness.lab.release([int(switch)])
+        self.bench.eventually(lambda: switch in self._connected(), f"switch {switch} is away")
+        there = [(n, e) for n in self.asked.values() for e in n.endpoints if e.switch == switch]
+        network, endpoint = self.chance.choice(there)
+        handle = self.harness.connection.lookup(network.uuid)
+        moved = self._elsewhere()
+        changes = (handle.remove, lambda: handle.remove_endpoint(endpoint.uuid),
+                   lambda: handle.modify_endpoint(endpoint.uuid, **moved))  # fmt: skip
+        self._operate(self.chance.choice(changes))
+
+    def _connected(self) -> set[str]:
+        return {s.id for s in self.harness.connection.substrate().switches if s.connected}
+
     def reconnect(self) -> None:
         released, self.released = self.released, set()
         self.harness.lab.reconnect(sorted(map(int, released)))
@@ -230,7 +253,9 @@ class Chaos:
         assert self._described() == self.asked
 
     def kill_in_operation(self) -> None:
-        make = self.chance.choice((self._creation, self._removal, self._addition, self._modification))
+        make = self.chance.choice(
+            (self._creation, self._removal, self._addition, self._modification, self._drop)
+        )
         work, confirmed = make(), []
         if work is None:
             return

@@ -1,4 +1,4 @@
-"""What a controller that starts now would change in the switches: nothing, if all is as it was asked for."""
+"""What a controller that starts now wants switches to hold, beside what they hold."""
 
 from __future__ import annotations
 
@@ -31,22 +31,25 @@ class _NoWire:
 
 
 def differences(lab: Lab, state: Path) -> list[str]:
-    """One line for each message that a new controller with this state would send to mend a switch, and for
-    each rule or group of a network that is not there."""
-    core, switches = _controller(state), {dpid: _ask(lab, dpid) for dpid in lab.switches}
-    dumps = {}
-    for dpid, (flows, groups, meters, ports) in switches.items():
+    """One line for each entry that a switch should hold with this state and does not, or the reverse."""
+    core, dumps = _controller(state), {}
+    for dpid in lab.switches:
+        flows, groups, meters, ports = _ask(lab, dpid)
         dumps[dpid] = Dump(list(flows.entries), list(groups.entries), list(meters.entries))
         view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
         view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
         core.switch_up(view)
-        core.mend(dpid, dumps[dpid])
-    # Now it knows all that was learned.
+        core.mend(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
     found = []
     for dpid, dump in dumps.items():
-        for one in core.mend(dpid, dump).plan.rounds:
-            found += [f"switch {to}: {message}" for to, messages in one.items() for message in messages]
-        found += [f"switch {dpid} has {line}" for line in _of_nobody(core, dump)]
+        wanted = {key: placed.entry for key, placed in core.installed.on(dpid).items()}
+        held = {entry.key: entry for entry in dump.entries()}
+        for key in wanted.keys() | held.keys():
+            if wanted.get(key) != held.get(key):
+                found.append(f"switch {dpid} holds {held.get(key)} where {wanted.get(key)} should be")
+        found += [
+            f"switch {dpid} has {line} of a network that is not there" for line in _of_nobody(core, dump)
+        ]
     return found
 
 
