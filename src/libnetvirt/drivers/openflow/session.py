@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.installed import Dump
 from libnetvirt.controller.rulesdb import switch_text
+from libnetvirt.drivers.openflow.changes import Mark, Pending, in_bundle, in_stages
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: pieces collected, beyond which they are written before the turn is over: the switch begins while we go on
@@ -49,29 +49,6 @@ class Owner(Protocol):
 
     def closed(self, session: Session) -> None:
         """The connection has ended."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """A change that waits for its barrier: the xids of its messages, and the errors that came.
-
-    ``commit``: the xid of the bundle's commit until that is answered, else 0.
-    """
-
-    first: int
-    last: int
-    future: asyncio.Future[None]
-    commit: int = 0
-    errors: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Mark:
-    """Messages sent one by one up to ``last``, and who wants to know whether they were taken."""
-
-    last: int
-    done: Callable[[bool], None]
-    ok: bool = True
 
 
 class Session(asyncio.Protocol):
@@ -217,18 +194,11 @@ class Session(asyncio.Protocol):
 
         Raises RuleRefused, SwitchTimeout.
         """
-        # Open vSwitch takes no meters in bundles.
-        plain = [m for m in messages if not self.bundles or isinstance(m, of.MeterMod)]
-        bundled = [m for m in messages if self.bundles and not isinstance(m, of.MeterMod)]
-        batch = list(_in_stages(plain))
-        if bundled:
-            self._bundle_id += 1
-            number, flags = self._bundle_id, of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
-            batch.append(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST))
-            batch += [of.BundleAdd(number, flags, message) for message in bundled]
-            batch.append(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST))
-        if not batch:
+        if not messages:
             return
+        self._bundle_id += 1
+        batch = in_bundle(self._bundle_id, messages) if self.bundles else list(in_stages(messages))
+        bundled = isinstance(batch[-1], of.BundleControl)
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
         change = Pending(xids[0], barrier, self._loop.create_future(), xids[-1] if bundled else 0)
@@ -417,17 +387,6 @@ class Session(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.write(data)
-
-
-def _in_stages(messages: Iterable[of.Message]) -> Iterator[of.Message]:
-    """The messages, with barriers where kinds change: a switch may carry out in any order what is between two
-    (OpenFlow 1.3.5 section 6.2), and rules need the groups and meters that they name."""
-    last: type[of.Message] | None = None
-    for message in messages:
-        if last is not None and type(message) is not last:
-            yield of.BarrierRequest()
-        last = type(message)
-        yield message
 
 
 def address_text(transport: asyncio.BaseTransport) -> str:
