@@ -193,6 +193,66 @@ def test_an_old_version_of_tls_is_refused(pki: Pki) -> None:
     assert stand.refused[0][1].startswith("it speaks no TLS newer than 1.1")
 
 
+def test_who_begins_many_handshakes_keeps_nobody_out(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libnetvirt.drivers.openflow.tls.HANDSHAKE_LIMIT", 3)
+
+    async def story(stand: Stand) -> None:
+        silent = [await asyncio.open_connection("127.0.0.1", stand.port) for _ in range(10)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", stand.port, ssl=_client(pki, pki.switch))
+        writer.write(b"who?")
+        assert await reader.readexactly(10) == b"heard who?"
+        # The first of the silent ones had to go.
+        assert await silent[0][0].read() == b""
+        for one in (writer, *(w for _, w in silent)):
+            one.close()
+            with contextlib.suppress(OSError):
+                await one.wait_closed()
+
+    assert len(_run(pki, story).sessions) == 1
+
+
+def _page() -> dict[str, str]:
+    """The commands of docs/switches.md that are marked to be run, by mark."""
+    return dict(re.findall(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", SWITCHES.read_text(), re.DOTALL))
+
+
+@pytest.mark.root
+@pytest.mark.timeout(60)
+def test_certificates_are_made_and_used_as_the_page_says(tmp_path: Path) -> None:
+    blocks = _page()
+    assert list(blocks) == ["authority", "controller", "switch"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Lab(1) as lab, contextlib.ExitStack() as ends:
+        for directory in ("netvirt", "openvswitch"):
+            (tmp_path / directory).mkdir()
+
+        def run(mark: str) -> None:
+            text = blocks[mark].replace("/etc/", f"{tmp_path}/").replace("/run/", f"{tmp_path}/")
+            text = text.replace("br0", lab.bridge(1)).replace("192.0.2.1:6653", f"127.0.0.1:{port}")
+            text = text.replace("0.0.0.0:6653", f"127.0.0.1:{port}&state=:memory:")
+            text = text.replace("netvirt serve", f"exec setpriv --pdeathsig KILL {NETVIRT} serve")
+            process = subprocess.Popen(
+                ["bash", "-ec", text], cwd=tmp_path, env=lab.ovs.environment,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
+            ends.callback(process.communicate)
+            ends.callback(process.kill)
+            if "exec" not in text:
+                assert process.wait(30) == 0, process.communicate()[0]
+                return
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("serving ")
+
+        for mark in blocks:
+            run(mark)
+        with libnetvirt.open(f"openflow+unix://{tmp_path}/netvirt.sock") as connection:
+            deadline = time.monotonic() + 10
+            while not any(s.connected for s in connection.substrate().switches):
+                assert time.monotonic() < deadline, connection.substrate().notes
+                time.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
 def harness(private_namespace: None, pki: Pki) -> Iterator[OpenFlow]:  # noqa: ARG001
     harness = OpenFlow(3, [(1, 2), (2, 3)], options=pki.options)
@@ -270,45 +330,3 @@ def test_a_switch_without_tls_is_refused_and_the_others_go_on(harness: OpenFlow)
         harness.lab.control(harness.served.target)
         bench.await_links()
     assert list(clean(bench)) == []
-
-
-def _page() -> dict[str, str]:
-    """The commands of docs/switches.md that are marked to be run, by mark."""
-    return dict(re.findall(r"<!-- run: (\w+) -->\n```sh\n(.*?)```", SWITCHES.read_text(), re.DOTALL))
-
-
-@pytest.mark.root
-@pytest.mark.timeout(60)
-def test_certificates_are_made_and_used_as_the_page_says(tmp_path: Path) -> None:
-    blocks = _page()
-    assert list(blocks) == ["authority", "controller", "switch"]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with Lab(1) as lab, contextlib.ExitStack() as ends:
-        for directory in ("netvirt", "openvswitch"):
-            (tmp_path / directory).mkdir()
-
-        def run(mark: str) -> None:
-            text = blocks[mark].replace("/etc/", f"{tmp_path}/").replace("/run/", f"{tmp_path}/")
-            text = text.replace("br0", lab.bridge(1)).replace("192.0.2.1:6653", f"127.0.0.1:{port}")
-            text = text.replace("0.0.0.0:6653", f"127.0.0.1:{port}&state=:memory:")
-            text = text.replace("netvirt serve", f"exec setpriv --pdeathsig KILL {NETVIRT} serve")
-            process = subprocess.Popen(
-                ["bash", "-ec", text], cwd=tmp_path, env=lab.ovs.environment,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )  # fmt: skip
-            ends.callback(process.communicate)
-            ends.callback(process.kill)
-            if "exec" not in text:
-                assert process.wait(30) == 0, process.communicate()[0]
-                return
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("serving ")
-
-        for mark in blocks:
-            run(mark)
-        with libnetvirt.open(f"openflow+unix://{tmp_path}/netvirt.sock") as connection:
-            deadline = time.monotonic() + 10
-            while not any(s.connected for s in connection.substrate().switches):
-                assert time.monotonic() < deadline, connection.substrate().notes
-                time.sleep(0.02)

@@ -389,3 +389,25 @@ def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
         lab.agrees()
 
     _run(story)
+
+
+def test_refused_switches_are_reported_once_and_not_too_often() -> None:
+    async def story(lab: Lab) -> None:
+        events = lab.shell.events.subscribe()
+        for _ in range(3):
+            lab.shell.refused("192.0.2.1:4000", "it speaks HTTP")
+        for number in range(100):
+            lab.shell.refused("192.0.2.2:4000", f"another reason {number}")
+        lab.shell.events.close()
+        said = [e.message async for e in events if e.kind == "switch.refused"]
+        assert said[0] == "the switch at 192.0.2.1:4000 is refused: it speaks HTTP"
+        assert sum("192.0.2.1" in text for text in said) == 1
+        assert 2 <= len(said) <= 12
+        assert list(lab.shell.refusals.notes()) == [
+            "the switch at 192.0.2.1 is refused: it speaks HTTP",
+            "the switch at 192.0.2.2 is refused: another reason 99",
+        ]
+        lab.shell.refusals.forget("192.0.2.1:5000")
+        assert len(list(lab.shell.refusals.notes())) == 1
+
+    _run(story)

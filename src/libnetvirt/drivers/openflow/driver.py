@@ -266,7 +266,7 @@ class OpenFlowDriver(Driver):
     async def substrate(self) -> Substrate:
         found = reporting.substrate(self._core)
         now = self.shell.now()
-        notes = [f"the switch at {a} is refused: {r}" for a, r in self.shell.refusals.items()]
+        notes = list(self.shell.refusals.notes())
         notes += [
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.shell.quarantine.waiting(now).items()

@@ -22,6 +22,7 @@ from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.notices import Notices
 from libnetvirt.drivers.openflow.quarantine import Quarantine
+from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
 from libnetvirt.drivers.openflow.tls import SecureServer
 from libnetvirt.errors import (
@@ -36,8 +37,6 @@ from libnetvirt.events import EventStream
 from libnetvirt.model import Event
 from libnetvirt.store import Batch, Store
 
-#: how many addresses of refused switches are remembered
-REFUSED_LIMIT = 64
 #: messages kept of a switch that is being taken up
 EARLY_LIMIT = 1000
 POLL_INTERVAL = 1.0
@@ -53,7 +52,7 @@ class Shell:
         self.intake = Intake(self.core)
         self.notices = Notices(self.core)
         self.packet = self.intake.packet_in
-        self.refusals: dict[str, str] = {}
+        self.refusals = Refusals()
         self.quarantine = Quarantine()
         self._store = store
         # One thread, so that commits follow one another, also when the caller of one is cancelled.
@@ -229,12 +228,8 @@ class Shell:
         self._next_turn()
 
     def refused(self, address: str, reason: str) -> None:
-        """Report a switch that cannot be used, once for each reason and host."""
-        host = address.rpartition(":")[0] or address
-        if self.refusals.get(host) != reason:
-            if len(self.refusals) >= REFUSED_LIMIT:
-                self.refusals.clear()
-            self.refusals[host] = reason
+        """Report a switch that cannot be used."""
+        if self.refusals.note(address, reason, self.now()):
             self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
@@ -284,7 +279,7 @@ class Shell:
                     old.abort("the switch connected anew")
                     self.core.switch_down(session.dpid, self.now())
                 self._sessions[session.dpid] = session
-                self.refusals.pop(session.address.rpartition(":")[0], None)
+                self.refusals.forget(session.address)
                 self.core.switch_up(view)
                 await self._mend(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)

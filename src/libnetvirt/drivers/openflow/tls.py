@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from libnetvirt.errors import InvalidURI
 from libnetvirt.uri import URI
@@ -20,7 +20,7 @@ from libnetvirt.uri import URI
 #: seconds that a peer has for the handshake, and for its part in ending the connection
 HANDSHAKE_TIMEOUT = 10.0
 SHUTDOWN_TIMEOUT = 3.0
-#: handshakes under way at the same time; who comes when there are more is let go at once
+#: handshakes under way at the same time; when there are more, who has taken longest so far is let go
 HANDSHAKE_LIMIT = 256
 #: seconds to wait when the machine cannot accept a connection
 ACCEPT_PAUSE = 0.5
@@ -141,7 +141,8 @@ class SecureServer:
         self._context = context
         self._session = session
         self._refused = refused
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: asyncio.Task[None] | None = None
+        self._shaking: dict[asyncio.Task[None], None] = {}
         self.sockets: tuple[socket.socket, ...] = ()
 
     def start(self, host: str, port: int) -> Self:
@@ -150,21 +151,17 @@ class SecureServer:
         listener = socket.create_server((host, port), family=family, backlog=1024)
         listener.setblocking(False)
         self.sockets = (listener,)
-        self._spawn(self._accept(listener))
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener))
         return self
 
     def close(self) -> None:
         """Stop listening; connections whose handshake is done stay."""
-        for task in self._tasks:
-            task.cancel()
+        for task in (self._accepting, *self._shaking):
+            if task is not None:
+                task.cancel()
         for listener in self.sockets:
             listener.close()
         self.sockets = ()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -175,11 +172,12 @@ class SecureServer:
                 # No file descriptor, or no memory, for one more just now.
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
-            if len(self._tasks) > HANDSHAKE_LIMIT:
-                peer.close()
-                continue
+            if len(self._shaking) >= HANDSHAKE_LIMIT:
+                next(iter(self._shaking)).cancel()
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._spawn(self._shake(peer, f"{host}:{port}"))
+            task = loop.create_task(self._shake(peer, f"{host}:{port}"))
+            self._shaking[task] = None
+            task.add_done_callback(self._shaking.pop)
 
     async def _shake(self, peer: socket.socket, address: str) -> None:
         try:
