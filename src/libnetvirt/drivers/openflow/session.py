@@ -211,9 +211,9 @@ class Session(asyncio.Protocol):
             change.errors.append("the bundle's commit was not answered")
         if change.errors:
             kinds = ", ".join(dict.fromkeys(change.errors))
+            remedy = next((text for kind, text in _REMEDIES.items() if kind in kinds), _SHOWN)
             raise RuleRefused(
-                f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. "
-                "'netvirt rules' shows what the switch holds; its log says more."
+                f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. {remedy}"
             )
 
     async def dump(self) -> Dump:
@@ -393,6 +393,15 @@ def address_text(transport: asyncio.BaseTransport) -> str:
     """Where a connection comes from."""
     peer = transport.get_extra_info("peername")
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
+
+
+_SHOWN = "'netvirt rules' shows what the switch holds; its log says more."
+_FULL = "It has no room for more: remove networks or hosts, or raise the limit of its tables."
+_REMEDIES = {
+    "TABLE_FULL": _FULL,
+    "OUT_OF_GROUPS": _FULL,
+    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels need Open vSwitch 2.17.",
+}
 
 
 def error_text(error: of.Error | of.ExperimenterError) -> str:
