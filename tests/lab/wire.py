@@ -41,11 +41,16 @@ class Wire:
 
     def send(self, frame: bytes) -> None:
         """Put a frame on the wire. OSError (EMSGSIZE) if it is larger than the interface takes."""
-        try:
-            self._socket.send(frame)
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:  # the other end takes no frame of this size
-                raise
+        for again in (True, False):
+            try:
+                self._socket.send(frame)
+                return
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:  # the other end takes no frame of this size
+                    return
+                # That the interface was down is told once, also when it is up again.
+                if error.errno != errno.ENETDOWN or not again:
+                    raise
 
     def receive(self) -> bytes | None:
         """The next frame that arrived, or None."""
