@@ -81,10 +81,10 @@ the same, neighbour not known                  an ARP request or neighbour solic
   errors, forgets neighbours, and gives up asking with "host unreachable".
 """
 
+from libnetvirt.model.gateway import gateway_mac
 from libnetvirt.semantics.forward import Classified, classify, forward, forward_at, on_wire
 from libnetvirt.semantics.knowledge import LIMIT, QUEUE, Knowledge, Learned
 from libnetvirt.semantics.outcome import Delivery, Drop, Outcome
-from libnetvirt.semantics.router import gateway_mac
 
 __all__ = [
     "LIMIT",
