@@ -20,6 +20,8 @@ from libnetvirt.controller.entries import adding
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, Verdict, mac_text
 from libnetvirt.controller.reactive import is_on_demand
+from libnetvirt.controller.router import Router
+from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
 
 #: how many endpoints of a network may send as much as one may at the same time
@@ -43,6 +45,7 @@ class Intake:
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
+        self._router = Router(controller)
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
         self._deferred: deque[Callable[[float], None]] = deque()
@@ -59,6 +62,9 @@ class Intake:
             return
         if table == Table.CLASSIFY:
             self._lldp(dpid, message, now)
+            return
+        if table >= Table.GATEWAY:
+            self._routed(dpid, message, now)
             return
         metadata = message.metadata
         bound = core.rulesdb.places.get((dpid, message.in_port, metadata & layout.METADATA_TAG))
@@ -94,6 +100,29 @@ class Intake:
             # What is sent out at many switches costs its endpoint as much.
             bound.tokens.left -= core.reactive.packet(bound, frame, host)
 
+    def _routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Take a frame of a network that is one router."""
+        core, metadata = self._core, message.metadata
+        entry = core.rulesdb.by_index.get(metadata >> 32)
+        bound = None
+        if not metadata & layout.METADATA_TUNNEL:
+            bound = core.rulesdb.places.get((dpid, message.in_port, metadata & layout.METADATA_TAG))
+            if bound is None or bound.network is not entry:
+                return
+        if entry is None or not is_routed(entry):
+            return
+        rate = core.options.packet_rate
+        if bound is not None and not bound.tokens.take(rate, now):
+            self.dropped += 1
+            self._router.overrun(bound, message.table_id)
+        elif not entry.tokens.take(rate * NETWORK_SHARE, now):
+            self.dropped += 1
+        elif self._waits(entry):
+            source = bound.endpoint.uuid if bound else ""
+            self._defer((entry.uuid, source), lambda now: self._routed(dpid, message, now))
+        else:
+            self._router.packet(entry, bound, message.table_id, message.frame, now)
+
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
         if not layout.is_ours(message.cookie) or message.reason not in _EXPIRED:
@@ -127,6 +156,7 @@ class Intake:
                     return
                 for host in self._core.locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
                     self._core.host_changed(entry, host)
+                self._router.resolver.unplugged(bound)
 
     def resume(self, now: float) -> None:
         """The operation is over: take what has waited for it."""
@@ -135,6 +165,10 @@ class Intake:
         self._waiting.clear()
         for action in waiting:
             action(now)
+
+    def poll(self, now: float) -> None:
+        """Once a second: ask neighbours of routers again, or give them up."""
+        self._router.resolver.tick(now, self._waits)
 
     def tick(self, now: float) -> None:
         """Once per LLDP interval: forget the silent hosts of native networks, for which no rule expires."""

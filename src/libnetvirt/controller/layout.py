@@ -22,6 +22,18 @@ host
 path
     native networks: source and destination -> next switch or endpoint.
 
+Networks that are one router go from *source*, and from *service*, another way::
+
+    source ──▶ gateway ──▶ route ──▶ neighbour, or group tunnel(egress switch)
+    service ────────────────────────▶ neighbour ──▶ endpoint
+
+gateway
+    what is for the router itself -> controller; what no router takes is dropped.
+route
+    longest prefix -> egress switch, TTL less by one. Miss -> controller.
+neighbour
+    destination -> MAC addresses and endpoint. Miss -> controller.
+
 The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31) and
 the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the network's index (47..16)
 and the kind of rule (15..0), so that one masked delete per switch removes a network.
@@ -70,6 +82,9 @@ class Table(IntEnum):
     SOURCE = 3
     HOST = 4
     PATH = 5
+    GATEWAY = 6
+    ROUTE = 7
+    NEIGHBOUR = 8
 
 
 class Kind(IntEnum):
@@ -85,6 +100,8 @@ class Kind(IntEnum):
     DECLARED = 7
     PATH = 8
     QUIET = 9
+    GATEWAY = 10
+    NEIGHBOUR = 11
 
 
 def cookie(index: int, kind: Kind) -> int:

@@ -13,6 +13,8 @@ from libnetvirt.controller.compiler import declared_hosts, is_native
 from libnetvirt.controller.installed import Differences, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind
 from libnetvirt.controller.locator import Host
+from libnetvirt.controller.neighbours import Neighbour
+from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import State, Work
 from libnetvirt.model import Latency, Rules, Timeout, VirtualNetwork
@@ -45,6 +47,7 @@ class Operations(State):
         # What an operation may forget, and undoing it has to know again.
         names = network.by_uuid if anew else touched
         hosts = tuple(h for name in names for h in self.locator.at(network.uuid, name))
+        neighbours = tuple(n for name in names for n in self.neighbours.at(network.uuid, name))
         into = Differences()
         gone: list[int] = []
         try:
@@ -61,7 +64,7 @@ class Operations(State):
             else:
                 self._alter(old, after, touched, into)
         except BaseException:
-            self._take_back(network.uuid, before, after, hosts)
+            self._take_back(network.uuid, before, after, hosts, neighbours)
             raise
         self.installed.settle(into)
         plan = into.plan(gone)
@@ -74,13 +77,19 @@ class Operations(State):
             plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
         if before is None or after is None:
             plan = plan.merged()
-        return Work(plan, frozenset((network.uuid,)), lambda: self._free_numbers(network.uuid), hosts=hosts)
+        return Work(
+            plan,
+            frozenset((network.uuid,)),
+            lambda: self._free_numbers(network.uuid),
+            hosts=hosts,
+            neighbours=neighbours,
+        )
 
     def undo(self, work: Work, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
         """Take back what :meth:`begin` did, before its work was done."""
         network = after or before
         assert network is not None
-        self._take_back(network.uuid, before, after, work.hosts)
+        self._take_back(network.uuid, before, after, work.hosts, work.neighbours)
 
     def _take_back(
         self,
@@ -88,6 +97,7 @@ class Operations(State):
         before: VirtualNetwork | None,
         after: VirtualNetwork | None,
         hosts: tuple[Host, ...],
+        neighbours: tuple[Neighbour, ...],
     ) -> None:
         into = Differences()
         entry = self.rulesdb.networks.get(uuid)
@@ -108,6 +118,12 @@ class Operations(State):
                 if not host.declared and self.locator.find(uuid, host.mac) is None:
                     self.locator.learn(uuid, host.endpoint, host.mac)
                     self.compile_host(entry, host.mac, into)
+            for old in neighbours:
+                place = (uuid, old.endpoint, old.address)
+                if old.mac is not None and self.neighbours.find(*place) is None:
+                    again = self.neighbours.learn(*place, old.mac, old.due)
+                    if again is not None:
+                        self.compile_neighbour(entry, again, into)
         self._free_numbers(uuid)
 
     @staticmethod
@@ -155,7 +171,8 @@ class Operations(State):
         for dpid in entry.by_switch:
             self.drop_flood(entry.uuid, dpid, into)
         for uuid in entry.endpoints:
-            self.installed.replace(("endpoint", entry.uuid, uuid), (), into)
+            self.drop_endpoint(entry.uuid, uuid, into)
+        self.drop_plan(entry.uuid)
         for host in hosts:
             self.installed.replace(("host", entry.uuid, host.mac), (), into)
         if not is_native(entry):
@@ -174,6 +191,10 @@ class Operations(State):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
                 self.locator.forget_endpoint(uuid, old.uuid)
+            if new is None:
+                self.drop_endpoint(uuid, old.uuid, into)
+            elif (new.place, new.address) != (old.place, old.address):
+                self.drop_neighbours(uuid, old.uuid, into)
         self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
@@ -187,9 +208,11 @@ class Operations(State):
             self.compile_flood(entry, dpid, [b for b in (*before, *now) if b.dpid == dpid], into)
         for name in touched:
             bound = entry.endpoints.get(name)
-            self.installed.replace(
-                ("endpoint", uuid, name), self.compiler.endpoint(bound) if bound else (), into
-            )
+            if bound is not None:
+                self.compile_endpoint(bound, into)
+        if is_routed(entry) and switches != old_switches:
+            for bound in entry.endpoints.values():
+                self.compile_endpoint(bound, into)
         if switches != old_switches:
             hosts |= {h.mac for h in self.locator.hosts(uuid)}
         else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import is_native
 from libnetvirt.controller.core import Controller
+from libnetvirt.controller.entries import Flow
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import mac_number, mac_text
 from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
@@ -84,23 +86,27 @@ def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
         for bound, state, reason in endpoint_states(core, entry, now)
     )
     spread = len(entry.by_switch) > 1 and not is_native(entry)
-    hosts = sorted(core.locator.hosts(entry.uuid), key=lambda h: h.mac)
     return NetworkState(
         uuid=entry.uuid,
         name=entry.description.name,
         state=overall([s.state for s in states]),
         mtu=core.options.link_mtu - (TUNNEL_COST if spread else 0),
         endpoints=states,
-        hosts=tuple(
-            Host(
-                mac=mac_text(h.mac),
-                endpoint=h.endpoint,
-                addresses=h.addresses,
-                source="declared" if h.declared else "learned",
-            )
-            for h in hosts
-        ),
+        hosts=tuple(_hosts(core, entry)),
     )
+
+
+def _hosts(core: Controller, entry: Entry) -> Iterator[Host]:
+    """The hosts that a network knows; of a router, its neighbours with their addresses."""
+    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
+    addresses = {place: h.addresses for place, h in hosts.items()}
+    for n in core.neighbours.known(entry.uuid):
+        place = (int.from_bytes(n.mac or b""), n.endpoint)
+        addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
+    for (mac, endpoint), known in sorted(addresses.items()):
+        host = hosts.get((mac, endpoint))
+        source = "declared" if host is not None and host.declared else "learned"
+        yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
 def paths(core: Controller, entry: Entry) -> Iterator[Path]:
@@ -175,6 +181,12 @@ def counters(
     """Traffic per endpoint, from the counters of (switch, rule)."""
     received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
     delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    leading = {
+        (p.dpid, p.entry.table, p.entry.priority, p.entry.match): n.endpoint
+        for n in core.neighbours.known(entry.uuid)
+        for p in core.installed.unit(("neighbour", entry.uuid, n.endpoint, n.address))
+        if isinstance(p.entry, Flow)
+    }
     for dpid, flow in flows:
         count = None
         if flow.table_id == Table.CLASSIFY:
@@ -188,6 +200,9 @@ def counters(
             place = entry.endpoints.get(host.endpoint) if host else None
             if host is not None and place is not None and place.dpid == dpid:
                 count = delivered[host.endpoint]
+        elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
+            endpoint = leading.get((dpid, flow.table_id, flow.priority, flow.match), "")
+            count = delivered.get(endpoint)
         if count is not None:
             count[0] += flow.packet_count
             count[1] += flow.byte_count

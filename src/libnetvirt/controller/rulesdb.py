@@ -112,6 +112,8 @@ class Bound:
     port: int | None
     network: Entry
     tokens: Tokens = field(default_factory=Tokens)
+    #: ICMP errors that it may still get
+    errors: Tokens = field(default_factory=Tokens)
 
     @property
     def place(self) -> tuple[int, int | str, int]:

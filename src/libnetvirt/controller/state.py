@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Protocol
 
+from libnetvirt.controller.addressing import AddressPlan
 from libnetvirt.controller.compiler import Compiler, chunk_of, chunks, is_native
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
+from libnetvirt.controller.neighbours import Neighbour, Neighbours
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.reactive import Reactive, Wire
+from libnetvirt.controller.routing import Routing, is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
 from libnetvirt.model import Rules
 
@@ -38,6 +41,8 @@ class Options:
     # Frames per second that one endpoint may send up, and as many at once.
     packet_rate: float = 5000.0
     link_mtu: int = 1500
+    # ICMP errors per second that a router sends out at one endpoint, and as many at once.
+    error_rate: float = 100.0
 
 
 #: seconds that old paths outlive their replacement (Open vSwitch revalidates its cache within one)
@@ -58,6 +63,7 @@ class Work:
     replaced: dict[int, int] = field(default_factory=dict)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 @dataclass(slots=True)
@@ -97,14 +103,17 @@ class State:
         self.switches: dict[int, SwitchView] = {}
         self.rulesdb = RulesDB()
         self.locator = Locator(options.host_limit)
+        self.neighbours = Neighbours(options.host_limit)
         self.paths = PathFinder()
         self.labels = Labels()
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.compiler = Compiler(self.labels, self.paths, options.host_age)
+        self.routing = Routing(self.labels)
         self.reactive = Reactive(wire, self.locator, self.paths)
         self.needs = Needs()
         self._chunks: dict[tuple[str, int], int] = {}
+        self._plans: dict[str, AddressPlan] = {}
         #: set when the topology has to be looked at again
         self.topology_changed = False
         #: switches whose ports came, went or were renamed
@@ -141,10 +150,56 @@ class State:
         for dpid in dpids:
             self.compile_flood(entry, dpid, None, into)
         for bound in bounds:
-            unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
-            self.installed.replace(unit, self.compiler.endpoint(bound), into)
+            self.compile_endpoint(bound, into)
         for host in self.locator.hosts(entry.uuid):
             self.compile_host(entry, host.mac, into)
+
+    def compile_endpoint(self, bound: Bound, into: Differences) -> None:
+        """What lets frames in at an endpoint; of a router, its prefixes and neighbours, too."""
+        place = (bound.network.uuid, bound.endpoint.uuid)
+        self.installed.replace(("endpoint", *place), self.compiler.endpoint(bound), into)
+        if is_routed(bound.network):
+            self.installed.replace(("family", *place), self.routing.endpoint(bound), into)
+            self.installed.replace(("prefix", *place), self.routing.prefixes(bound), into)
+            for neighbour in self.neighbours.at(*place):
+                self.compile_neighbour(bound.network, neighbour, into)
+
+    def drop_endpoint(self, uuid: str, name: str, into: Differences) -> None:
+        """Remove what :meth:`compile_endpoint` made."""
+        self.drop_neighbours(uuid, name, into)
+        for kind in ("endpoint", "family", "prefix"):
+            self.installed.replace((kind, uuid, name), (), into)
+
+    def drop_neighbours(self, uuid: str, name: str, into: Differences) -> None:
+        """Forget the neighbours at an endpoint."""
+        for neighbour in self.neighbours.at(uuid, name):
+            self.neighbours.forget(neighbour)
+            self.installed.replace(("neighbour", uuid, name, neighbour.address), (), into)
+
+    def compile_neighbour(self, entry: Entry, neighbour: Neighbour, into: Differences) -> None:
+        """What leads to a neighbour, if it is known."""
+        place = (entry.uuid, neighbour.endpoint, neighbour.address)
+        bound = entry.endpoints.get(neighbour.endpoint)
+        known = bound is not None and self.neighbours.find(*place) is neighbour
+        compiled = self.routing.neighbour(bound, neighbour) if bound is not None and known else ()
+        self.installed.replace(("neighbour", *place), compiled, into)
+
+    def plan(self, entry: Entry) -> AddressPlan:
+        """The address plan of a routed network."""
+        plan = self._plans.get(entry.uuid)
+        if plan is None or plan.network is not entry.description:
+            plan = self._plans[entry.uuid] = AddressPlan(entry.description)
+        return plan
+
+    def drop_plan(self, uuid: str) -> None:
+        """A network is gone, and with it its neighbours."""
+        self._plans.pop(uuid, None)
+        self.neighbours.drop(uuid)
+
+    def reaches(self, bound: Bound) -> bool:
+        """Whether an endpoint's switch can be told anything."""
+        switch = self.switches.get(bound.dpid)
+        return switch is not None and switch.connected
 
     def compile_flood(
         self, entry: Entry, dpid: int, touched: Collection[Bound] | None, into: Differences
@@ -152,6 +207,10 @@ class State:
         """A network's flood rules and groups on a switch. ``touched``: the endpoints that changed there, if
         the others did not."""
         here = dpid in entry.by_switch
+        if is_routed(entry):
+            gateway = self.routing.gateway(entry, dpid) if here else ()
+            self.installed.replace(("gateway", entry.uuid, dpid), gateway, into)
+            return
         compiled = self.compiler.flood(entry, dpid) if here else ()
         self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         count = chunks(entry, dpid) if here else 0
@@ -169,13 +228,15 @@ class State:
 
     def drop_flood(self, uuid: str, dpid: int, into: Differences) -> None:
         """Remove a network's flood rules and groups from a switch."""
+        self.installed.replace(("gateway", uuid, dpid), (), into)
         self.installed.replace(("flood", uuid, dpid), (), into)
         for chunk in range(self._chunks.pop((uuid, dpid), 0)):
             self.installed.replace(("group", uuid, dpid, chunk), (), into)
 
     def compile_host(self, entry: Entry, mac: int, into: Differences) -> None:
         host = self.locator.find(entry.uuid, mac)
-        compiled = self.compiler.host(entry, host) if host is not None else ()
+        compile_host = self.routing.host if is_routed(entry) else self.compiler.host
+        compiled = compile_host(entry, host) if host is not None else ()
         self.installed.replace(("host", entry.uuid, mac), compiled, into)
 
     def host_changed(self, entry: Entry, host: Host) -> None:
@@ -185,6 +246,15 @@ class State:
             return
         into = Differences()
         self.compile_host(entry, host.mac, into)
+        self._tell(into)
+
+    def neighbour_changed(self, entry: Entry, neighbour: Neighbour) -> None:
+        """A neighbour was learned, moved or forgotten: tell its switch at once."""
+        into = Differences()
+        self.compile_neighbour(entry, neighbour, into)
+        self._tell(into)
+
+    def _tell(self, into: Differences) -> None:
         for one in into.plan().rounds:
             for dpid, messages in one.items():
                 for message in messages:

@@ -24,12 +24,14 @@ from libnetvirt.errors import (
     NoPath,
     PortNotFound,
     SwitchNotFound,
+    Unsupported,
 )
 from libnetvirt.model import (
     Counters,
     Encapsulation,
     Endpoint,
     Event,
+    Forwarding,
     Insertion,
     NetworkState,
     Path,
@@ -64,6 +66,7 @@ OPTIONS: Mapping[str, str] = {
     "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
     "hold": "seconds that a switch counts as forwarding without its connection, 1 to 600 (default 15)",
     "packet-rate": "frames per second that an endpoint may send up, 10 to 1000000 (default 5000)",
+    "error-rate": "ICMP errors per second that a router sends out at an endpoint, 1 to 100000 (default 100)",
     "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
     "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
 }
@@ -74,13 +77,12 @@ COMBINATIONS = tuple(
 )
 FEATURES = frozenset(
     (
-        "forwarding.L2", "tag.vlan", "endpoint.mac", "encapsulation.native", "encapsulation.vlan", "pending",
-        "durable", "paths", "statistics", "rules",
+        "forwarding.L2", "forwarding.L3", "tag.vlan", "endpoint.mac", "encapsulation.native",
+        "encapsulation.vlan", "pending", "durable", "paths", "statistics", "rules",
     )
 )  # fmt: skip
 _LATER = "this version of the driver does not have it yet"
 REASONS = {
-    "forwarding.L3": _LATER,
     "tag.mpls": _LATER,
     "encapsulation.mpls": _LATER,
     "endpoint.limits": _LATER,
@@ -100,6 +102,16 @@ def _capabilities(defaults: Rules) -> Capabilities:
         defaults=defaults,
         reasons=REASONS,
     )
+
+
+def _check_routed(network: VirtualNetwork, rules: Rules) -> None:
+    if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
+        raise Unsupported(
+            f"network {network.name}: a network with forwarding L3 cannot have rules {rules.encapsulation}/"
+            f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way: it needs "
+            "a tunnel, and its rules are there before its packets: choose encapsulation vlan, insertion "
+            "offline and timeout permanent"
+        )
 
 
 class OpenFlowDriver(Driver):
@@ -130,6 +142,7 @@ class OpenFlowDriver(Driver):
             host_limit=int(uri.number("host-limit", HOST_LIMIT, 1, 65535)),
             hold=uri.number("hold", 15.0, 1, 600),
             packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
+            error_rate=uri.number("error-rate", 100, 1, 100_000),
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
@@ -165,7 +178,10 @@ class OpenFlowDriver(Driver):
         for endpoint in new:
             parse_switch(endpoint.switch)
         self._core.rulesdb.check(after, change.touched, self._core.switches)
-        if self._capabilities.resolve(after.rules).encapsulation is Encapsulation.NATIVE:
+        rules = self._capabilities.resolve(after.rules)
+        if after.forwarding is Forwarding.L3:
+            _check_routed(after, rules)
+        if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = reporting.declared_elsewhere(self._core, after.uuid, declared)
             if mac is not None:

@@ -39,6 +39,8 @@ REFUSED_LIMIT = 64
 #: messages kept of a switch that is being taken up
 EARLY_LIMIT = 1000
 POLL_INTERVAL = 1.0
+#: what switches report by themselves: everything, and unlike by default also packets whose TTL is used up
+REPORTS = of.SetAsync(packet_in=(0b111, 0), port_status=(0b111, 0b111), flow_removed=(0b1111, 0))
 log = logging.getLogger(__name__)
 
 
@@ -133,6 +135,7 @@ class Shell:
         now = self.now()
         for session in list(self._all):
             session.poll(now)
+        self.intake.poll(now)
 
     def now(self) -> float:
         return time.monotonic()
@@ -215,6 +218,7 @@ class Shell:
         """Learn what a switch is and holds, and mend what differs from what it should hold."""
         try:
             session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
+            session.send(REPORTS)
             await session.probe_bundles()
             desc = await session.request(of.DescRequest(), of.DescReply)
             ports = await session.request(of.PortDescRequest(), of.PortDescReply)
