@@ -17,7 +17,7 @@ from libnetvirt.controller.neighbours import Neighbour
 from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import State, Work
-from libnetvirt.model import Latency, Rules, Timeout, VirtualNetwork
+from libnetvirt.model import Endpoint, Latency, Rules, Timeout, VirtualNetwork
 
 #: how long fixed and idle rules last where neither network nor connection says
 DEFAULT_DURATION = Latency.parse("60 s")
@@ -196,6 +196,7 @@ class Operations(State):
             elif (new.place, new.address) != (old.place, old.address):
                 self.drop_neighbours(uuid, old.uuid, into)
         self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
+        self._disown(entry, after.select(touched), into)
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
         if is_native(entry):
@@ -221,6 +222,16 @@ class Operations(State):
             hosts |= {h.mac for name in names for h in self.locator.at(uuid, name)}
         for mac in hosts:
             self.compile_host(entry, mac, into)
+
+    def _disown(self, entry: Entry, ends: Iterable[Endpoint], into: Differences) -> None:
+        """Forget neighbours whose MAC addresses are declared at other endpoints now."""
+        declared = {mac.to_bytes(6): endpoint for mac, endpoint in declared_hosts(ends)}
+        if not declared or not is_routed(entry):
+            return
+        for neighbour in list(self.neighbours.known(entry.uuid)):
+            if declared.get(neighbour.mac or b"", neighbour.endpoint) != neighbour.endpoint:
+                self.neighbours.forget(neighbour)
+                self.compile_neighbour(entry, neighbour, into)
 
     def _offer_places(self, dpids: Iterable[int]) -> None:
         """Places came free on these switches: they may be what another endpoint has waited for."""

@@ -17,7 +17,7 @@ from libnetvirt.controller.core import Options
 from libnetvirt.controller.entries import Flow
 from libnetvirt.controller.layout import Kind
 from libnetvirt.controller.locator import mac_text
-from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+from libnetvirt.model import Endpoint, Forwarding, Rules, VirtualNetwork
 
 TAGS = (None, None, 1, 20, 4094)
 HOST_PORTS = 3
@@ -33,6 +33,8 @@ seeds = st.integers(0, 2**32)
 
 class World:
     """A random substrate and what is done to it."""
+
+    forwarding = Forwarding.L2
 
     def __init__(self, seed: int, rules: Rules) -> None:
         self.chance = chance = Random(seed)
@@ -106,7 +108,8 @@ class World:
             if new is not None and not hosts & set(new.mac):
                 endpoints.setdefault((new.switch, new.port, new.vlan), new)
                 hosts |= set(new.mac)
-        self.change(None, VirtualNetwork(uuid=str(uuid), endpoints=tuple(endpoints.values())))
+        ends = tuple(endpoints.values())
+        self.change(None, VirtualNetwork(uuid=str(uuid), forwarding=self.forwarding, endpoints=ends))
 
     def pick(self) -> VirtualNetwork | None:
         networks = self.rig.networks

@@ -2,7 +2,8 @@
 
 ``Fabric.inject`` answers "where does this frame come out?"; what goes up to the controller is collected in
 ``Fabric.up``. Nothing else than OpenFlow 1.3's own rules is known here: a group bucket works on a copy,
-an output to the port that the frame came in at is suppressed, ``eth_type`` is the one behind all tags.
+an output to the port that the frame came in at is suppressed, ``eth_type`` is the one behind all tags,
+a packet whose TTL is used up goes to the controller.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.entries import Flow, Group, Meter
 from libnetvirt.controller.installed import Dump
+from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
 
 Place = tuple[int, int]
 #: what came out: switch, port, frame
@@ -43,7 +45,7 @@ def _vlan(frame: bytes) -> int:
 
 def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
     behind = 12 + 4 * tags(frame)
-    return {
+    return _ip_fields(frame[behind:]) | {
         "in_port": in_port,
         "metadata": metadata,
         "vlan_vid": _vlan(frame),
@@ -53,11 +55,29 @@ def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
     }
 
 
+def _ip_fields(frame: bytes) -> dict[str, int]:
+    """The fields of an IP packet and its ethertype. Those of a malformed one are zero."""
+    version = {b"\x08\x00": 4, b"\x86\xdd": 6}.get(frame[:2])
+    if version is None:
+        return {}
+    names = f"ipv{version}_src", f"ipv{version}_dst"
+    try:
+        ip = parse_ip(frame[2:])
+    except PacketError:
+        return dict.fromkeys(names, 0) | {"ip_proto": 0}
+    if ip.version != version:
+        return dict.fromkeys(names, 0) | {"ip_proto": 0}
+    fields = {names[0]: int.from_bytes(ip.source), names[1]: int.from_bytes(ip.destination)}
+    if version == 6 and ip.protocol == PROTO_ICMPV6 and ip.payload and not ip.offset:
+        fields["icmpv6_type"] = ip.payload[0]
+    return fields | {"ip_proto": ip.protocol}
+
+
 def matches(match: of.Match, seen: dict[str, int]) -> bool:
     """Whether a match takes a frame with these fields."""
     for name, value, mask in match.fields:
-        found = seen[name]
-        if (found if mask is None else found & mask) != value:
+        found = seen.get(name)
+        if found is None or (found if mask is None else found & mask) != value:
             return False
     return True
 
@@ -183,6 +203,17 @@ def _actions(instructions: tuple[of.Instruction, ...]) -> Iterator[of.Action]:
             yield from instruction.actions
 
 
+def _set(frame: bytes, action: of.SetField) -> bytes:
+    if action.name == "eth_dst":
+        return action.value.to_bytes(6) + frame[6:]
+    if action.name == "eth_src":
+        return frame[:6] + action.value.to_bytes(6) + frame[12:]
+    assert action.name == "vlan_vid"
+    assert tags(frame)
+    code = int.from_bytes(frame[14:16]) & 0xF000 | action.value & 0xFFF
+    return frame[:14] + code.to_bytes(2) + frame[16:]
+
+
 def _uses(flow: Flow, group: int) -> bool:
     return any(isinstance(a, of.Group) and a.group_id == group for a in _actions(flow.instructions))
 
@@ -247,7 +278,8 @@ class Fabric:
             after: int | None = None
             for instruction in flow.instructions:
                 if isinstance(instruction, of.ApplyActions):
-                    self._act(now, instruction.actions, out)
+                    if not self._act(now, instruction.actions, out):
+                        return
                 elif isinstance(instruction, of.WriteMetadata):
                     keep = now.metadata & ~instruction.mask
                     now.metadata = keep | instruction.metadata & instruction.mask
@@ -259,7 +291,8 @@ class Fabric:
                     assert instruction.meter_id in switch.meters
             table = after
 
-    def _act(self, now: _Frame, actions: tuple[of.Action, ...], out: list[Out]) -> None:
+    def _act(self, now: _Frame, actions: tuple[of.Action, ...], out: list[Out]) -> bool:
+        """Do the actions. Returns whether the frame is still there: its TTL may be used up."""
         for action in actions:
             if isinstance(action, of.Output):
                 self._output(now, action, out)
@@ -276,25 +309,31 @@ class Fabric:
             elif isinstance(action, of.PopVlan):
                 if tags(now.frame):
                     now.frame = now.frame[:12] + now.frame[16:]
+            elif isinstance(action, of.DecNwTtl):
+                assert not tags(now.frame)
+                if parse_ip(now.frame[14:]).ttl <= 1:
+                    self._raise(now, of.PacketInReason.INVALID_TTL, now.frame)
+                    return False
+                now.frame = now.frame[:14] + decrement_ttl(now.frame[14:])
             else:
                 assert isinstance(action, of.SetField), action
-                assert action.name == "vlan_vid"
-                assert tags(now.frame)
-                code = int.from_bytes(now.frame[14:16]) & 0xF000 | action.value & 0xFFF
-                now.frame = now.frame[:14] + code.to_bytes(2) + now.frame[16:]
+                now.frame = _set(now.frame, action)
+        return True
+
+    def _raise(self, now: _Frame, reason: of.PacketInReason, head: bytes) -> None:
+        seen: dict[str, int] = {"in_port": now.in_port}
+        if now.metadata:
+            seen["metadata"] = now.metadata
+        message = of.PacketIn(
+            of.NO_BUFFER, len(now.frame), reason, now.table, now.cookie, of.Match(**seen), head
+        )
+        self.up.append((now.switch.dpid, message))
 
     def _output(self, now: _Frame, action: of.Output, out: list[Out]) -> None:
         port = action.port
         if port == of.Port.CONTROLLER:
-            seen: dict[str, int] = {"in_port": now.in_port}
-            if now.metadata:
-                seen["metadata"] = now.metadata
             head = now.frame[: action.max_len] if action.max_len < 0xFFE6 else now.frame
-            message = of.PacketIn(
-                of.NO_BUFFER, len(now.frame), of.PacketInReason.ACTION, now.table, now.cookie,
-                of.Match(**seen), head,
-            )  # fmt: skip
-            self.up.append((now.switch.dpid, message))
+            self._raise(now, of.PacketInReason.ACTION, head)
             return
         if port == now.in_port:
             return

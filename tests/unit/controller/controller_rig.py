@@ -142,6 +142,7 @@ class Rig:
         self.now += seconds
         self.core.tick(self.now)
         self.intake.tick(self.now)
+        self.intake.poll(self.now)
         self.settle()
 
     def _connected(self, dpid: int) -> bool:
