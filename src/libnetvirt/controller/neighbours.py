@@ -6,13 +6,15 @@ Each has a time when something is due; times are in seconds.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-#: packets that wait for one neighbour (RFC 4861 section 7.2.2: at least one); the oldest goes first
-QUEUE = 3
+#: packets that wait for one neighbour (RFC 4861 section 7.2.2: at least one; traceroute sends 16 at once)
+QUEUE = 32
+#: packets that wait in one network
+NETWORK_QUEUE = 1024
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class Neighbour:
     tries: int = 0
     due: float = 0.0
     #: packets that wait, and how many came too many
-    queue: deque[bytes] = field(default_factory=lambda: deque(maxlen=QUEUE))
+    queue: deque[bytes] = field(default_factory=deque)
     surplus: int = 0
 
 
@@ -46,6 +48,7 @@ class Neighbours:
         # One item per neighbour, at a time no later than when it is due; those of forgotten ones stay.
         self._times: list[tuple[float, int, Neighbour]] = []
         self._count = 0
+        self._waiting: Counter[str] = Counter()
 
     def find(self, network: str, endpoint: str, address: bytes) -> Neighbour | None:
         """The neighbour with this address, known or awaited."""
@@ -82,6 +85,26 @@ class Neighbours:
         neighbour.mac, neighbour.due, neighbour.tries, neighbour.surplus = mac, due, 0, 0
         return neighbour
 
+    def wait(self, neighbour: Neighbour, packet: bytes) -> None:
+        """Let a packet wait for a neighbour. Of too many, the oldest goes; none begins to wait in a network
+        where too many do."""
+        if len(neighbour.queue) >= QUEUE:
+            neighbour.queue.popleft()
+            neighbour.surplus += 1
+        elif self._waiting[neighbour.network] >= NETWORK_QUEUE:
+            neighbour.surplus += 1
+            return
+        else:
+            self._waiting[neighbour.network] += 1
+        neighbour.queue.append(packet)
+
+    def release(self, neighbour: Neighbour) -> list[bytes]:
+        """The packets that have waited, in their order; they do so no longer."""
+        packets = list(neighbour.queue)
+        neighbour.queue.clear()
+        self._waiting[neighbour.network] -= len(packets)
+        return packets
+
     def put_off(self, neighbour: Neighbour, due: float) -> None:
         """Something is due later, for one that :meth:`take_due` gave."""
         neighbour.due = due
@@ -109,6 +132,7 @@ class Neighbours:
 
     def forget(self, neighbour: Neighbour) -> None:
         """Forget a neighbour, and what waits for it."""
+        self.release(neighbour)
         sides = self._networks.get(neighbour.network, {})
         side = sides.get(neighbour.endpoint)
         if side is None or side.by_address.get(neighbour.address) is not neighbour:
@@ -123,3 +147,4 @@ class Neighbours:
     def drop(self, network: str) -> None:
         """Forget a network."""
         self._networks.pop(network, None)
+        self._waiting.pop(network, None)

@@ -15,7 +15,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.compiler import deliver
 from libnetvirt.controller.core import Controller
 from libnetvirt.controller.entries import adding
-from libnetvirt.controller.neighbours import QUEUE, Neighbour
+from libnetvirt.controller.neighbours import Neighbour
 from libnetvirt.controller.responder import Heard, Onward, Side, question, unreachable
 from libnetvirt.controller.rulesdb import Bound, Entry
 from libnetvirt.packet import ETH_IPV4, ETH_IPV6, ethernet, mac_text
@@ -52,8 +52,7 @@ class Resolver:
         if neighbour.mac is not None:
             self._send(bound, neighbour.mac, onward.packet)
             return
-        neighbour.surplus += len(neighbour.queue) == QUEUE
-        neighbour.queue.append(onward.packet)
+        self._neighbours.wait(neighbour, onward.packet)
         if neighbour.surplus > SURPLUS:
             neighbour.surplus = 0
             for flow in self._core.routing.unanswered(bound, neighbour, QUIET_TIME):
@@ -70,9 +69,8 @@ class Resolver:
             return
         if neighbour is not None:
             # Before the rule: what comes later must not be sooner.
-            for packet in neighbour.queue:
+            for packet in self._neighbours.release(neighbour):
                 self._send(bound, heard.mac, packet)
-            neighbour.queue.clear()
         due = now + self._age(heard.address)
         learned = self._neighbours.learn(uuid, endpoint, heard.address, heard.mac, due)
         if learned is None:
@@ -97,7 +95,7 @@ class Resolver:
             elif waits(entry) or (neighbour.mac is not None and not self._core.reaches(bound)):
                 self._neighbours.put_off(neighbour, now + INTERVAL)
             elif neighbour.tries >= TRIES - 1 + (neighbour.mac is not None):
-                waiting = list(neighbour.queue)
+                waiting = self._neighbours.release(neighbour)
                 self._forget(entry, neighbour)
                 for packet in waiting:
                     self._refuse(entry, packet, now)

@@ -65,7 +65,7 @@ to a destination without route                 network unreachable (3/0), no rou
 with TTL 1 or 0                                time exceeded (11/0, 3/0) from the endpoint's own address
 to a destination with route, neighbour known   the packet at that endpoint, TTL less by one
 the same, neighbour not known                  an ARP request or neighbour solicitation at that endpoint; the
-                                               packet waits (3 per neighbour, the oldest goes first), and
+                                               packet waits (32 per neighbour, the oldest goes first), and
                                                leaves when the answer comes
 ============================================== ===============================================================
 
