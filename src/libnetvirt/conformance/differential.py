@@ -43,6 +43,9 @@ class Trial:
             else:
                 self._send()
 
+    def _described(self, endpoints: list[Endpoint]) -> Network:
+        return self.bench.create(endpoints=endpoints)
+
     def _endpoint(self) -> Endpoint:
         place, vlan = self.chance.choice(self.places), self.chance.choice(VLANS)
         return endpoint_at(place, next(self._uuids), vlan)
@@ -54,7 +57,7 @@ class Trial:
         }
         taken = {(e.switch, e.port, e.vlan) for n in self.bench.current() for e in n.endpoints}
         endpoints = [e for key, e in free.items() if key not in taken]
-        self.networks.append(self.bench.create(endpoints=endpoints))
+        self.networks.append(self._described(endpoints))
 
     def _add(self) -> None:
         try:

@@ -100,7 +100,7 @@ def _hosts(core: Controller, entry: Entry) -> Iterator[Host]:
     """The hosts that a network knows; of a router, its neighbours with their addresses."""
     hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
     addresses = {place: h.addresses for place, h in hosts.items()}
-    for n in core.neighbours.known(entry.uuid):
+    for n in sorted(core.neighbours.known(entry.uuid), key=lambda n: (len(n.address), n.address)):
         place = (int.from_bytes(n.mac or b""), n.endpoint)
         addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
