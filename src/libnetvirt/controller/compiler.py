@@ -199,16 +199,19 @@ class Compiler:
         cookie = layout.cookie(index, Kind.DECLARED if host.declared else Kind.HOST)
         if bound.port is not None:
             yield from self._host_here(entry, bound, host, cookie)
-        for dpid in entry.by_switch:
-            if dpid != bound.dpid:
-                match = of.Match(metadata=(index << 32, layout.METADATA_SIDE), eth_dst=host.mac)
-                inner = self._labels.service(bound.dpid, entry.uuid)
-                group = of.Group(layout.tunnel_group(self._labels.tunnel(bound.dpid).number))
-                then = (apply(*push(layout.TPID_SERVICE, inner), group),)
-                yield Placed(dpid, Order.SEND, Flow(Table.HOST, 20, match, then, cookie))
-            if host.declared:
-                match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
-                yield Placed(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
+        others = [dpid for dpid in entry.by_switch if dpid != bound.dpid]
+        # The same rule for all: one object.
+        if others:
+            match = of.Match(metadata=(index << 32, layout.METADATA_SIDE), eth_dst=host.mac)
+            inner = self._labels.service(bound.dpid, entry.uuid)
+            group = of.Group(layout.tunnel_group(self._labels.tunnel(bound.dpid).number))
+            then = (apply(*push(layout.TPID_SERVICE, inner), group),)
+            away = Flow(Table.HOST, 20, match, then, cookie)
+            yield from (Placed(dpid, Order.SEND, away) for dpid in others)
+        if host.declared:
+            match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
+            other = Flow(Table.SOURCE, 10, match, (), cookie)
+            yield from (Placed(dpid, Order.ADMIT, other) for dpid in entry.by_switch)
 
     def _host_here(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
         assert bound.port is not None

@@ -79,11 +79,20 @@ class Differences:
         """The rounds. ``gone``: indexes of networks of which nothing stays; one message each removes
         their rules from a switch."""
         rounds: list[Round] = []
+        # Many switches may get the same entry: one message for all.
+        messages: dict[int, of.Message] = {}
+
+        def put(entry: Entry) -> of.Message:
+            found = messages.get(id(entry))
+            if found is None:
+                found = messages[id(entry)] = adding(entry)
+            return found
+
         for order in Order:
             one: Round = {}
             for (when, dpid), entries in self.put.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(adding(e) for e in put_order(entries))
+                    one.setdefault(dpid, []).extend(map(put, put_order(entries)))
             for (when, dpid), pairs in self.change.items():
                 if when is order:
                     one.setdefault(dpid, []).extend(modifying(old, new) for old, new in pairs)

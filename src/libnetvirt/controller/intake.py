@@ -17,12 +17,12 @@ from libnetvirt.controller.compiler import is_native
 from libnetvirt.controller.core import Controller
 from libnetvirt.controller.discovery import Forged
 from libnetvirt.controller.entries import adding
+from libnetvirt.controller.lanes import FRAME_LIMIT
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, Verdict, mac_text
-from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.router import Router
 from libnetvirt.controller.routing import is_routed
-from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
+from libnetvirt.controller.rulesdb import Bound, Entry, Tokens, switch_text
 
 #: how many endpoints of a network may send as much as one may at the same time
 NETWORK_SHARE = 4
@@ -38,6 +38,9 @@ REPORT_LIMIT = 10_000
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
 _OURS = layout.COOKIE_MARK >> 48
+# Numbers, which compare faster than members of an enumeration.
+_CLASSIFY, _SOURCE, _HOST = Table.CLASSIFY.value, Table.SOURCE.value, Table.HOST.value
+_GATEWAY = Table.GATEWAY.value
 
 
 class Intake:
@@ -57,71 +60,76 @@ class Intake:
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
         """Take a frame that a switch sent up."""
-        table, core = message.table_id, self._core
-        if message.cookie >> 48 != _OURS:
+        head, core = message.head, self._core
+        if head.cookie >> 48 != _OURS:
             return
-        if table == Table.CLASSIFY:
+        table, metadata = head.table_id, head.metadata
+        if table == _CLASSIFY:
             self._lldp(dpid, message, now)
             return
-        if table >= Table.GATEWAY:
+        if table >= _GATEWAY:
             self._routed(dpid, message, now)
             return
-        metadata = message.metadata
-        bound = core.rulesdb.places.get((dpid, message.in_port, metadata & layout.METADATA_TAG))
+        bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
         if bound is None:
             return
         entry = bound.network
         if entry.index != metadata >> 32:
             return
-        rate = core.options.packet_rate
-        if not bound.tokens.take(rate, now) or not entry.tokens.take(rate * NETWORK_SHARE, now):
+        own, shared = bound.tokens, entry.tokens
+        own.left -= 1.0
+        shared.left -= 1.0
+        if (own.left < 0.0 or shared.left < 0.0) and not self._refill(own, shared, now):
             self.dropped += 1
-            if table == Table.SOURCE:
+            if table == _SOURCE:
                 self._quiet(bound, now)
             return
-        if self._waits(entry):
+        busy = self.busy
+        if busy is None or (busy and entry.uuid in busy):
             self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
             return
         frame = message.frame
-        if len(frame) < 14:
+        if not 14 <= len(frame) <= FRAME_LIMIT:
             return
-        host = core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
+        hosts = core.locator.known(entry.uuid)
+        host = hosts.get(int.from_bytes(frame[6:12]))
         if host is None or host.endpoint != bound.endpoint.uuid:
             verdict = self._learn(bound, frame, now)
             if verdict not in _SERVED:
                 return
-            host = core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
-        elif table == Table.SOURCE:
+            host = hosts.get(int.from_bytes(frame[6:12]))
+        elif table == _SOURCE:
             self._tell_again(bound, frame, now)
             return
-        if table == Table.HOST and is_on_demand(entry):
+        if table == _HOST and entry.on_demand:
             if host is not None:
                 host.heard = now
             # What is sent out at many switches costs its endpoint as much.
-            bound.tokens.left -= core.reactive.packet(bound, frame, host)
+            own.left -= core.reactive.packet(bound, frame, host)
 
     def _routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
         """Take a frame of a network that is one router."""
-        core, metadata = self._core, message.metadata
+        core, head = self._core, message.head
+        metadata, table = head.metadata, head.table_id
         entry = core.rulesdb.by_index.get(metadata >> 32)
         bound = None
         if not metadata & layout.METADATA_TUNNEL:
-            bound = core.rulesdb.places.get((dpid, message.in_port, metadata & layout.METADATA_TAG))
+            bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
             if bound is None or bound.network is not entry:
                 return
-        if entry is None or not is_routed(entry):
+        if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
             return
         rate = core.options.packet_rate
         if bound is not None and not bound.tokens.take(rate, now):
             self.dropped += 1
-            self._router.overrun(bound, message.table_id)
+            self._router.overrun(bound, table)
         elif not entry.tokens.take(rate * NETWORK_SHARE, now):
             self.dropped += 1
         elif self._waits(entry):
             source = bound.endpoint.uuid if bound else ""
             self._defer((entry.uuid, source), lambda now: self._routed(dpid, message, now))
         else:
-            self._router.packet(entry, bound, message.table_id, message.frame, now)
+            self._router.packet(entry, bound, table, message.frame, now)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
@@ -182,6 +190,18 @@ class Intake:
                     host.heard = now
                 elif host.heard < limit and not host.declared:
                     self._forget(native.endpoints[host.endpoint], host)
+
+    def _refill(self, own: Tokens, shared: Tokens, now: float) -> bool:
+        """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
+        If not, they are given back."""
+        rate = self._core.options.packet_rate
+        if not own.refill(rate, now):
+            shared.left += 1.0
+            return False
+        if not shared.refill(rate * NETWORK_SHARE, now):
+            own.left += 1.0
+            return False
+        return True
 
     def _waits(self, entry: Entry) -> bool:
         return self.busy is None or entry.uuid in self.busy
@@ -277,7 +297,7 @@ class Intake:
         return True
 
     def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        core, port = self._core, message.in_port
+        core, port = self._core, message.head.in_port
         try:
             if core.rulesdb.holds_port(dpid, port):
                 core.discovery.forged += 1

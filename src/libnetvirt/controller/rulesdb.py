@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
-from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+from libnetvirt.model import Endpoint, Insertion, Rules, VirtualNetwork
 
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
 
@@ -85,22 +85,29 @@ class SwitchView:
 
 @dataclass(slots=True)
 class Tokens:
-    """A token bucket: what an endpoint, or a network, may still send up. Full when new."""
+    """A token bucket: what an endpoint, or a network, may still send up.
 
-    left: float = float("inf")
-    at: float = 0.0
+    Whoever takes a token subtracts it from ``left``, and looks at the clock only if that leaves less than
+    none.
+    """
+
+    left: float = 0.0
+    at: float = float("-inf")
 
     def take(self, rate: float, now: float) -> bool:
-        """Take one of what comes back at ``rate`` a second; at most a second's worth is kept."""
-        left = self.left + (now - self.at) * rate
-        if left > rate:
-            left = rate
+        """Take a token, if there is one."""
+        self.left -= 1.0
+        return self.left >= 0.0 or self.refill(rate, now)
+
+    def refill(self, rate: float, now: float) -> bool:
+        """Put in what has come back at ``rate`` a second since the last time, at most a second's worth;
+        returns whether that covers what was taken. If not, one token is given back."""
+        if self.left >= 0.0:
+            return True
+        left = min(rate - 1.0, self.left + (now - self.at) * rate)
         self.at = now
-        if left < 1.0:
-            self.left = left
-            return False
-        self.left = left - 1.0
-        return True
+        self.left = left if left >= 0.0 else left + 1.0
+        return left >= 0.0
 
 
 @dataclass(slots=True)
@@ -114,6 +121,8 @@ class Bound:
     tokens: Tokens = field(default_factory=Tokens)
     #: ICMP errors that it may still get
     errors: Tokens = field(default_factory=Tokens)
+    #: what the reactive part keeps ready for its frames
+    ready: object = None
 
     @property
     def place(self) -> tuple[int, int | str, int]:
@@ -134,9 +143,12 @@ class Entry:
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
     tokens: Tokens = field(default_factory=Tokens)
+    #: whether the reactive part looks after it
+    on_demand: bool = False
 
     def __post_init__(self) -> None:
         self.uuid = self.description.uuid
+        self.on_demand = self.rules.insertion is Insertion.ON_DEMAND
 
     def on(self, dpid: int) -> Collection[Bound]:
         """The endpoints on a switch."""

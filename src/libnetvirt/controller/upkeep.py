@@ -12,7 +12,6 @@ from libnetvirt.controller.entries import Entry, Flow, deleting
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
-from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.routing import adopted, is_routed
 from libnetvirt.controller.rulesdb import Entry as Network
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
@@ -59,7 +58,7 @@ class Upkeep(State):
             self.installed.replace(("tunnel", egress), new, into)
         for route in self.reactive.reroute():
             moved.append(route.first[0])
-        for egress in moved:
+        for egress in dict.fromkeys(moved):
             self.publish(
                 "path.moved", f"paths to switch {switch_text(egress)} changed", switch=switch_text(egress)
             )
@@ -303,7 +302,7 @@ class Upkeep(State):
                 # A host that is known elsewhere has moved while this rule was out of sight.
                 if self.locator.find(entry.uuid, mac) is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
-            elif kind == Kind.PATH and is_on_demand(entry):
+            elif kind == Kind.PATH and entry.on_demand:
                 self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
                 if self.stale:
                     # Whoever made it knew another substrate than there is now.
@@ -345,8 +344,8 @@ class Upkeep(State):
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
         held = {(f.table_id, f.priority, f.match) for f in dump.flows}
-        broken = {r.key for r, flow in self.reactive.expected(dpid) if flow.key not in held}
-        self.reactive.drop_where(lambda route: route.key in broken)
+        broken = {route for route, flow in self.reactive.expected(dpid) if flow.key not in held}
+        self.reactive.drop_where(broken.__contains__)
 
 
 def port_view(desc: of.PortDesc) -> PortView | None:

@@ -333,7 +333,7 @@ class World:
         assert not labels["_numbers"]
         assert not any(labels["_services"].values())
         assert not any(labels["_inner"].values())
-        assert not core.reactive.routes
+        assert not list(core.reactive)
         assert not core.rulesdb.places
         assert not core.rulesdb.ports
         assert not core.rulesdb.by_index

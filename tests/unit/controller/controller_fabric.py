@@ -324,10 +324,8 @@ class Fabric:
         seen: dict[str, int] = {"in_port": now.in_port}
         if now.metadata:
             seen["metadata"] = now.metadata
-        message = of.PacketIn(
-            of.NO_BUFFER, len(now.frame), reason, now.table, now.cookie, of.Match(**seen), head
-        )
-        self.up.append((now.switch.dpid, message))
+        said = of.PacketInHead(of.NO_BUFFER, len(now.frame), reason, now.table, now.cookie, of.Match(**seen))
+        self.up.append((now.switch.dpid, of.PacketIn(said, head)))
 
     def _output(self, now: _Frame, action: of.Output, out: list[Out]) -> None:
         port = action.port

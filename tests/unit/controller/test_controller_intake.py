@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,9 +29,8 @@ def _rig(**options: Any) -> Rig:
 def _up(rig: Rig, source: int, table: Table = Table.SOURCE, port: int = 3) -> of.PacketIn:
     index = rig.core.rulesdb.networks["1"].index
     match = of.Match(in_port=port, metadata=layout.entered(index, None))
-    return of.PacketIn(
-        of.NO_BUFFER, 60, 1, table, layout.cookie(0, Kind.BASE), match, frame(BROADCAST, mac(source))
-    )
+    head = of.PacketInHead(of.NO_BUFFER, 60, 1, table, layout.cookie(0, Kind.BASE), match)
+    return of.PacketIn(head, frame(BROADCAST, mac(source)))
 
 
 def _rules_of(rig: Rig, kind: Kind) -> int:
@@ -220,8 +220,8 @@ def test_a_packet_from_nowhere_is_nobodys() -> None:
         of.Match(in_port=3, metadata=layout.entered(index, 7)),
     ):
         message = _up(rig, 1)
-        message.match = match
-        rig.intake.packet_in(1, message, rig.now)
+        head = replace(message.head, match=match)
+        rig.intake.packet_in(1, of.PacketIn(head, message.frame), rig.now)
     assert not list(rig.core.locator.hosts("1"))
 
 
@@ -264,6 +264,8 @@ def test_whatever_comes_up_nothing_is_raised(rules: Any, sent: list[Any]) -> Non
             gone = of.FlowRemoved(cookie | metadata & 15, 1, metadata & 3, table, match=match)
             rig.intake.flow_removed(dpid, gone)
         else:
-            rig.intake.packet_in(dpid, of.PacketIn(0, 1, 1, table, cookie, match, junk), rig.now)
+            rig.intake.packet_in(
+                dpid, of.PacketIn(of.PacketInHead(0, 1, 1, table, cookie, match), junk), rig.now
+            )
     rig.settle()
     rig.tick()

@@ -15,7 +15,6 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.layout import Table
-from libnetvirt.controller.reactive import Sendable
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
@@ -147,10 +146,22 @@ class Shell:
 
     # ---- the controller's wire -----------------------------------------------------------------
 
-    def send(self, dpid: int, message: Sendable) -> None:
+    def send(self, dpid: int, message: of.Message) -> None:
         session = self._sessions.get(dpid)
         if session is not None:
             session.send(message)
+
+    def post(self, dpid: int, *parts: bytes) -> None:
+        session = self._sessions.get(dpid)
+        if session is not None:
+            session.post(parts)
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        session = self._sessions.get(dpid)
+        if session is None:
+            asyncio.get_running_loop().call_soon(done, False)
+        else:
+            session.track(done, header, parts)
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
         session = self._sessions.get(dpid)
