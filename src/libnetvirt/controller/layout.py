@@ -34,9 +34,10 @@ route
 neighbour
     destination -> MAC addresses and endpoint. Miss -> controller.
 
-The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31) and
-the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the network's index (47..16)
-and the kind of rule (15..0), so that one masked delete per switch removes a network.
+The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in
+*route* whether it is too large for one (bit 30), and the tag it entered with (bits 22..0). The cookie holds
+a constant (63..48), the network's index (47..16) and the kind of rule (15..0), so that one masked delete
+per switch removes a network.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ METADATA_NETWORK = 0xFFFF_FFFF << 32
 METADATA_TUNNEL = 1 << 31
 METADATA_SIDE = METADATA_NETWORK | METADATA_TUNNEL
 METADATA_TAG = (1 << 23) - 1
+METADATA_LARGE = 30  # a bit's number
 
 VLAN_PRESENT = 0x1000
 TPID_CUSTOMER = 0x8100
@@ -61,6 +63,9 @@ TPID_SERVICE = 0x88A8
 LLDP_TYPE = 0x88CC
 LLDP_ADDRESS = 0x0180C200000E
 GROUP_BIT = 0x0100_0000_0000
+
+#: octets that the two labels of a tunnel cost
+TUNNEL_COST = 8
 
 LLDP_METER = 1
 #: frames per second and switch that ports which are no links may send to Discovery

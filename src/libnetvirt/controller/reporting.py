@@ -29,9 +29,6 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.report import overall
 
-#: octets that the two labels of a tunnel cost
-TUNNEL_COST = 8
-
 
 def endpoint_states(
     core: Controller, entry: Entry, now: float, names: Iterable[str] | None = None
@@ -90,7 +87,7 @@ def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
         uuid=entry.uuid,
         name=entry.description.name,
         state=overall([s.state for s in states]),
-        mtu=core.options.link_mtu - (TUNNEL_COST if spread else 0),
+        mtu=core.options.link_mtu - (layout.TUNNEL_COST if spread else 0),
         endpoints=states,
         hosts=tuple(_hosts(core, entry)),
     )

@@ -25,6 +25,7 @@ from libnetvirt.packet import (
     arp_frame,
     decrement_ttl,
     ethernet,
+    fragments,
     is_group,
     parse_arp,
     parse_ethernet,
@@ -38,6 +39,7 @@ from libnetvirt.packet.answer import (
     PORT_UNREACHABLE,
     PROTOCOL_UNREACHABLE,
     TIME_EXCEEDED,
+    TOO_BIG,
     Fault,
     echo_reply,
     icmp_error,
@@ -99,6 +101,16 @@ def respond(side: Side, frame: bytes) -> Reaction:
     except PacketError:
         pass
     return NOTHING
+
+
+def narrow(side: Side, frame: bytes, packet: bytes, mtu: int) -> Reaction | list[bytes]:
+    """What to do with a routed ``packet``, which came in as ``frame``, where only ``mtu`` octets pass: an
+    error to its sender (RFC 1191, RFC 8201), or its fragments."""
+    pieces = fragments(packet, mtu)
+    if pieces is not None:
+        return pieces
+    whole = parse_ethernet(frame)
+    return _error(side, whole, parse_ip(whole.payload), TOO_BIG, mtu=mtu)
 
 
 def question(side: Side, address: bytes) -> bytes:
@@ -216,9 +228,11 @@ def _own(side: Side, frame: Ethernet, ip: IP) -> Reaction:
     return NOTHING if ip.extensions else _error(side, frame, ip, PROTOCOL_UNREACHABLE, ip.destination)
 
 
-def _error(side: Side, frame: Ethernet, ip: IP, fault: Fault, source: bytes | None = None) -> Reaction:
+def _error(
+    side: Side, frame: Ethernet, ip: IP, fault: Fault, source: bytes | None = None, mtu: int = 0
+) -> Reaction:
     source = source or side.plan.facing(side.endpoint, ip.source)
-    error = icmp_error(fault, ip, frame.payload, source)
+    error = icmp_error(fault, ip, frame.payload, source, mtu)
     return NOTHING if error is None else Reaction(_back(side, frame, error), error=True)
 
 

@@ -11,7 +11,7 @@ from libnetvirt.controller.core import Controller
 from libnetvirt.controller.entries import adding
 from libnetvirt.controller.layout import Table
 from libnetvirt.controller.resolver import QUIET_TIME, Resolver
-from libnetvirt.controller.responder import Side, onward, respond
+from libnetvirt.controller.responder import Onward, Reaction, Side, narrow, onward, respond
 from libnetvirt.controller.rulesdb import Bound, Entry
 
 
@@ -32,13 +32,27 @@ class Router:
             return
         if bound is None:
             return
-        reaction = respond(Side(plan, bound.endpoint.uuid), frame)
-        if reaction.answer is not None and (not reaction.error or self.resolver.may_err(bound, now)):
-            self.resolver.emit(bound, reaction.answer)
+        side = Side(plan, bound.endpoint.uuid)
+        reaction = respond(side, frame)
+        self._answer(bound, reaction, now)
         if reaction.heard is not None:
             self.resolver.hear(bound, reaction.heard, now)
-        if reaction.onward is not None:
-            self.resolver.forward(entry, reaction.onward, now)
+        if reaction.onward is None:
+            return
+        hop, packet = reaction.onward
+        egress, mtu = entry.endpoints.get(hop.endpoint), self._core.routing.mtu
+        pieces: Reaction | list[bytes] = [packet]
+        if egress is not None and egress.dpid != bound.dpid and len(packet) > mtu:
+            pieces = narrow(side, frame, packet, mtu)
+        if isinstance(pieces, Reaction):
+            self._answer(bound, pieces, now)
+            return
+        for piece in pieces:
+            self.resolver.forward(entry, Onward(hop, piece), now)
+
+    def _answer(self, bound: Bound, reaction: Reaction, now: float) -> None:
+        if reaction.answer is not None and (not reaction.error or self.resolver.may_err(bound, now)):
+            self.resolver.emit(bound, reaction.answer)
 
     def overrun(self, bound: Bound, table: int) -> None:
         """An endpoint sends up more than is served: of packets without a route, let its switch send no more

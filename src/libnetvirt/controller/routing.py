@@ -33,7 +33,8 @@ from libnetvirt.controller.neighbours import Neighbour
 from libnetvirt.controller.rulesdb import Bound, Entry
 from libnetvirt.model import Endpoint, Forwarding
 from libnetvirt.model.gateway import gateway_mac
-from libnetvirt.packet import BROADCAST, ETH_ARP, ETH_IPV4, ETH_IPV6, PROTO_ICMPV6
+from libnetvirt.openflow.nicira import check_larger
+from libnetvirt.packet import BROADCAST, ETH_ARP, ETH_IPV4, ETH_IPV6, ETHERNET_LENGTH, PROTO_ICMPV6
 
 ETHERTYPES = {4: ETH_IPV4, 6: ETH_IPV6}
 _SOURCES = {4: "ipv4_src", 6: "ipv6_src"}
@@ -45,7 +46,8 @@ _UNTUNNELLED = layout.METADATA_SIDE
 
 
 class Rank(IntEnum):
-    """What goes before what within one prefix. The odd ones: back through the port a packet came in at."""
+    """What goes before what within one prefix. The odd ones: in *neighbour*, back through the port a packet
+    came in at; in *route*, packets too large for the tunnel."""
 
     ROUTE = 0
     ROUTE_KNOWN = 2  # through a neighbour that is known
@@ -96,8 +98,10 @@ def _untaken() -> Iterator[tuple[Table, int, of.Match]]:
 class Routing:
     """Compiles the units of routed networks."""
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, labels: Labels, mtu: int) -> None:
         self._labels = labels
+        #: octets of the largest packet that fits into a tunnel
+        self.mtu = mtu
 
     def base(self, dpid: int) -> Iterator[Placed]:
         """What every switch drops, whether or not it has networks."""
@@ -105,8 +109,9 @@ class Routing:
         for table, priority, match in _untaken():
             yield Placed(dpid, Order.RECEIVE, Flow(table, priority, match, (), cookie))
 
-    def gateway(self, entry: Entry, dpid: int) -> Iterator[Placed]:
-        """What a network has on each of its switches, whatever its addresses are."""
+    def gateway(self, entry: Entry, dpid: int, measures: bool) -> Iterator[Placed]:
+        """What a network has on each of its switches, whatever its addresses are. ``measures``: whether the
+        switch can tell packets that are too large for a tunnel."""
         index, own = entry.index, gateway_of(entry)
         cookie = layout.cookie(index, Kind.GATEWAY)
         entering = (index << 32, _UNTUNNELLED)
@@ -128,8 +133,12 @@ class Routing:
                     everybody, metadata=entering, eth_dst=target, ip_proto=PROTO_ICMPV6, icmpv6_type=kind
                 )
                 yield Placed(dpid, Order.SEND, Flow(Table.GATEWAY, 350, group, (_UP,), cookie))
+        onward: tuple[of.Instruction, ...] = (of.GotoTable(Table.ROUTE),)
+        if measures and len(entry.by_switch) > 1:
+            limit = check_larger(self.mtu + ETHERNET_LENGTH, layout.METADATA_LARGE)
+            onward = (apply(limit), *onward)
         for ethertype in ETHERTYPES.values():
-            yield rule(Table.GATEWAY, 100, of.GotoTable(Table.ROUTE), eth_type=ethertype, eth_dst=own)
+            yield rule(Table.GATEWAY, 100, *onward, eth_type=ethertype, eth_dst=own)
             yield rule(Table.ROUTE, 1, _UP, eth_type=ethertype)
         if len(entry.by_switch) > 1:
             label = of.Match(vlan_vid=layout.VLAN_PRESENT | self._labels.service(dpid, entry.uuid))
@@ -210,6 +219,9 @@ class Routing:
         else:
             inner = self._labels.service(bound.dpid, entry.uuid)
             group = of.Group(layout.tunnel_group(self._labels.tunnel(bound.dpid).number))
+            large = 1 << layout.METADATA_LARGE
+            match = _to(net, metadata=(entry.index << 32 | large, _UNTUNNELLED | large))
+            yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority + 1, match, (_UP,), cookie))
             onward = (apply(of.DecNwTtl(), *push(layout.TPID_SERVICE, inner), group),)
         match = _to(net, metadata=(entry.index << 32, _UNTUNNELLED))
         yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, onward, cookie))

@@ -16,6 +16,7 @@ from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
 from libnetvirt.model import Endpoint, Insertion, Rules, VirtualNetwork
 
+_OPEN_VSWITCH = re.compile(r"Open vSwitch (\d+)\.(\d+)")
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
 
 
@@ -74,6 +75,12 @@ class SwitchView:
     foreign: int = 0
     # When the control connection was lost; a switch goes on forwarding without it.
     lost_at: float = 0.0
+
+    @property
+    def measures(self) -> bool:
+        """Whether its rules can look at the length of a packet: Open vSwitch from 2.12 on."""
+        found = _OPEN_VSWITCH.search(self.description)
+        return found is not None and (int(found[1]), int(found[2])) >= (2, 12)
 
     def number_of(self, port: str) -> int | None:
         """The number of a port given by number or name; None if the switch has no such port."""

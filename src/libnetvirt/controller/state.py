@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Protocol
 
+from libnetvirt.controller import layout
 from libnetvirt.controller.addressing import AddressPlan
 from libnetvirt.controller.compiler import Compiler, chunk_of, chunks, is_native
 from libnetvirt.controller.discovery import Discovery
@@ -109,7 +110,7 @@ class State:
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.compiler = Compiler(self.labels, self.paths, options.host_age)
-        self.routing = Routing(self.labels)
+        self.routing = Routing(self.labels, options.link_mtu - layout.TUNNEL_COST)
         self.reactive = Reactive(wire, self.locator, self.paths)
         self.needs = Needs()
         self._chunks: dict[tuple[str, int], int] = {}
@@ -208,7 +209,9 @@ class State:
         the others did not."""
         here = dpid in entry.by_switch
         if is_routed(entry):
-            gateway = self.routing.gateway(entry, dpid) if here else ()
+            switch = self.switches.get(dpid)
+            measures = switch is not None and switch.measures
+            gateway = self.routing.gateway(entry, dpid, measures) if here else ()
             self.installed.replace(("gateway", entry.uuid, dpid), gateway, into)
             return
         compiled = self.compiler.flood(entry, dpid) if here else ()

@@ -12,6 +12,7 @@ from libnetvirt.packet.ethernet import (
     ETH_ARP,
     ETH_IPV4,
     ETH_IPV6,
+    ETHERNET_LENGTH,
     VLAN_TPIDS,
     Ethernet,
     PacketError,
@@ -35,6 +36,7 @@ from libnetvirt.packet.ip import (
     PROTO_UDP,
     build_ip,
     decrement_ttl,
+    fragments,
     parse_ip,
 )
 from libnetvirt.packet.nd import (
@@ -50,6 +52,7 @@ __all__ = [
     "ALL_NODES",
     "ARP",
     "BROADCAST",
+    "ETHERNET_LENGTH",
     "ETH_ARP",
     "ETH_IPV4",
     "ETH_IPV6",
@@ -71,6 +74,7 @@ __all__ = [
     "checksum",
     "decrement_ttl",
     "ethernet",
+    "fragments",
     "is_group",
     "is_host_mac",
     "is_icmp_error",
