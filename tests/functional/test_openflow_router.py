@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -143,15 +144,112 @@ def test_tcp_and_udp_take_the_switches_and_not_the_controller(routed: Routed, v6
     assert _sent_up(routed.harness) - before < 50
 
 
+@FAMILIES
+def test_packets_too_large_for_the_network_are_said_to_be_so(routed: Routed, v6: bool) -> None:
+    mtu = routed.network.state.mtu
+    assert mtu == 1492
+    target, head = routed.address(2, v6), 48 if v6 else 28
+    assert received(routed.ping(1, target)) == 3
+
+    def ping(size: int, how: str) -> str:
+        options = ("-n", "-c", "2", "-W", "2", "-i", "0.2", "-M", how, "-s", str(size - head))
+        return routed.hosts[0].run("ping", *options, target)
+
+    assert received(ping(mtu, "do")) == 2
+    shown = ping(mtu + 1, "do")
+    assert f"From {routed.gateway(1, v6)}" in shown, shown
+    assert f"mtu={mtu}" in shown.replace(" ", ""), shown
+    # Over IPv4 the router cuts them; over IPv6 the first answer tells its sender.
+    assert received(ping(1500, "dont")) >= (1 if v6 else 2)
+
+
 def _unheard(routed: Routed) -> bool:
     """Whether nobody listens for iperf3 yet."""
     return "LISTEN" not in routed.hosts[1].run("ss", "-ltn", "sport", "=", ":5201")
 
 
 def _sent_up(harness: OpenFlow) -> int:
-    """Packets that rules of routers have sent to the controller."""
+    """Packets that rules of routers have sent to the controller.
+
+    Not those of table *onward*: Open vSwitch counts there also what was not too large.
+    """
     lines = [line for s in harness.lab.switches for line in harness.lab.dump(s, statistics=True)]
     counts = [
-        re.search(r"n_packets=(\d+)", x) for x in lines if "CONTROLLER" in x and re.search(r"table=[678],", x)
+        re.search(r"n_packets=(\d+)", x) for x in lines if "CONTROLLER" in x and re.search(r"table=[679],", x)
     ]
     return sum(int(found[1]) for found in counts if found)
+
+
+def test_a_neighbour_that_falls_silent_is_forgotten_and_found_again(routed: Routed) -> None:
+    """With host-age=5: asked again after at most five seconds, and given up three questions later."""
+    target = routed.address(2, False)
+    assert received(routed.ping(1, target)) == 3
+
+    def known() -> bool:
+        return any(target in host.addresses for host in routed.network.state.hosts)
+
+    assert known()
+    time.sleep(9)
+    assert known(), "who answers stays known"
+    routed.hosts[1].must("ip", "address", "del", f"{target}/24", "dev", "eth0")
+    deadline = time.monotonic() + 12
+    while known() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not known()
+    routed.hosts[1].must("ip", "address", "add", f"{target}/24", "dev", "eth0")
+    routed.hosts[1].must("ip", "route", "replace", "default", "via", routed.gateway(2, False))
+    assert received(routed.ping(1, target)) == 3
+
+
+def test_a_host_that_is_unplugged_is_asked_for_anew(routed: Routed) -> None:
+    target = routed.address(2, True)
+    assert received(routed.ping(1, target)) == 3
+    routed.hosts[1].must("ip", "link", "set", "eth0", "down")
+    routed.bench.eventually(
+        lambda: any(host.endpoint == "2" for host in routed.network.state.hosts),
+        "the neighbours are forgotten",
+    )
+    routed.hosts[1].plug_in()
+    routed.bench.eventually(lambda: not received(routed.ping(1, target, 1)), "the host answers again")
+
+
+def test_pings_go_on_while_the_controller_restarts_and_a_link_is_cut(routed: Routed) -> None:
+    harness, target = routed.harness, routed.address(3, False)
+    assert received(routed.ping(1, target)) == 3
+    stream = routed.hosts[0].start("ping", "-n", "-i", "0.01", "-c", "600", "-W", "1", target)
+    harness.kill_controller()
+    harness.start_controller()
+    link = next(link for link in harness.links() if "1" in link)
+    harness.cut(*link)
+    try:
+        shown = stream.communicate(timeout=60)[0]
+    finally:
+        harness.mend(*link)
+        routed.bench.await_links()
+    routed.network = harness.connection.lookup(routed.network.uuid)
+    # A cut costs what it takes to move the paths; the restart costs nothing.
+    assert received(shown) > 500, shown[-500:]
+    assert "DUP" not in shown
+
+
+def test_errors_are_limited_per_endpoint(routed: Routed) -> None:
+    """At most a hundred at once and a hundred a second: a flood of packets cannot make a flood of errors."""
+    host, target = routed.hosts[0], routed.address(2, False)
+    gateway = routed.gateway(1, False)
+    assert received(routed.ping(1, target)) == 3
+    watch = host.start("tcpdump", "-n", "-l", "-i", "eth0", f"src host {gateway} and icmp[0] == 11")
+    try:
+        routed.bench.eventually(
+            lambda: "tcpdump" not in host.run("pgrep", "-l", "-n", "tcpdump"), "it listens"
+        )
+        time.sleep(0.5)
+        begin = time.monotonic()
+        host.run("ping", "-n", "-f", "-t", "1", "-c", "3000", "-i", "0.001", "-W", "1", target, timeout=60)
+        spent = time.monotonic() - begin
+        # Others are served as before.
+        assert received(routed.ping(2, routed.address(3, False))) == 3
+    finally:
+        watch.terminate()
+        seen = watch.communicate()[0]
+    errors = seen.count("time exceeded")
+    assert 50 <= errors <= 100 + 100 * (spent + 1), (errors, spent)

@@ -68,6 +68,16 @@ class LinuxHost:
             self._holder.wait(10)
             self._holder = None
 
+    def plug_in(self) -> None:
+        """Bring the interface up, with its addresses and routes: Linux forgets some of them when it goes down."""
+        self.must("ip", "link", "set", "eth0", "up")
+        for address in self._addresses:
+            detect = ["nodad"] if ":" in address else []
+            self.must("ip", "address", "replace", address, "dev", "eth0", *detect)
+        for gateway in self._gateways:
+            family = "-6" if ":" in gateway else "-4"
+            self.must("ip", family, "route", "replace", "default", "via", gateway)
+
     def command(self, *words: str) -> list[str]:
         """A command line that runs in the host."""
         assert self._holder is not None
@@ -99,13 +109,8 @@ class LinuxHost:
         subprocess.run([*link, *peer], check=True)
         self.must("sysctl", "-q", "-w", "net.ipv6.conf.eth0.accept_ra=0")
         self.must("ip", "link", "set", "lo", "up")
-        self.must("ip", "link", "set", "eth0", "up")
         self.must("ethtool", "-K", "eth0", "tx", "off")
-        for address in self._addresses:
-            self.must("ip", "address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
-        for gateway in self._gateways:
-            family = "-6" if ":" in gateway else "-4"
-            self.must("ip", family, "route", "add", "default", "via", gateway)
+        self.plug_in()
         self.lab.ovs.vsctl(
             "add-port", self.lab.bridge(self.switch), name, "--", "set", "Interface", name,
             f"ofport_request={self.port}", f"mtu_request={mtu}",

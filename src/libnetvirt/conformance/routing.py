@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import IPv4Address
 
 import pytest
@@ -10,6 +11,7 @@ from libnetvirt import Network
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.bench import Bench, Guest, endpoint_at
 from libnetvirt.conformance.harness import Place
+from libnetvirt.conformance.observation import LATE
 from libnetvirt.conformance.routed import Routed, udp_packet
 from libnetvirt.semantics import gateway_mac
 
@@ -214,3 +216,31 @@ def test_a_neighbour_that_has_another_mac_address_is_followed(routed_bench: Benc
     routed.settle(2, new)
     routed.introduce(routed.v6[2])
     routed.check_all()
+
+
+def test_statistics_count_routed_packets(routed_bench: Bench) -> None:
+    bench = routed_bench
+    if not bench.offers("statistics"):
+        pytest.skip("the driver does not offer statistics")
+    here = bench.neighbours()
+    there = next(p for p in bench.places(2) if p.switch != here[0].switch)
+    routed = Routed(bench, [*here, there])
+    routed.introduce()
+    routed.check_all()
+    a = routed.v4[1]
+
+    def counted() -> tuple[int, ...]:
+        counters = {c.endpoint: c for c in routed.network.statistics()}
+        return (
+            counters["1"].received_packets, counters["2"].delivered_packets, counters["3"].delivered_packets
+        )  # fmt: skip
+
+    time.sleep(LATE)
+    before = counted()
+    packets = [routed.sent(a, routed.v4[n], b"count me") for n in (2, 3) for _ in range(20)]
+    bench.harness.send(a.guest.place, [a.guest.wrapped(packet) for packet in packets])
+    expected = before[0] + 40, before[1] + 20, before[2] + 20
+    bench.eventually(lambda: counted() != expected and (counted(), expected), "40 packets more are counted")
+    time.sleep(LATE)
+    assert counted() == expected
+    bench.drain()

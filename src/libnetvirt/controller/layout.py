@@ -24,18 +24,23 @@ path
 
 Networks that are one router go from *source*, and from *service*, another way::
 
-    source ──▶ gateway ──▶ route ──▶ neighbour, or group tunnel(egress switch)
-    service ────────────────────────▶ neighbour ──▶ endpoint
+    source ──▶ gateway ──▶ route ──▶ neighbour ──▶ endpoint
+                             │            ▲
+                             └▶ onward    │ metadata says: came from a tunnel
+                                  │    service
+                                  └▶ group tunnel(egress switch)
 
 gateway
     what is for the router itself -> controller; what no router takes is dropped.
 route
-    longest prefix -> egress switch, TTL less by one. Miss -> controller.
+    longest prefix -> this switch, TTL less by one, or others. Miss -> controller.
+onward
+    longest prefix -> egress switch, TTL less by one. Too large for a tunnel -> controller.
 neighbour
     destination -> MAC addresses and endpoint. Miss -> controller.
 
 The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in
-*route* whether it is too large for one (bit 30), and the tag it entered with (bits 22..0). The cookie holds
+*onward* whether it is too large for one (bit 30), and the tag it entered with (bits 22..0). The cookie holds
 a constant (63..48), the network's index (47..16) and the kind of rule (15..0), so that one masked delete
 per switch removes a network.
 """
@@ -89,7 +94,8 @@ class Table(IntEnum):
     PATH = 5
     GATEWAY = 6
     ROUTE = 7
-    NEIGHBOUR = 8
+    ONWARD = 8
+    NEIGHBOUR = 9
 
 
 class Kind(IntEnum):

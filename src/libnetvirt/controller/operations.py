@@ -172,6 +172,7 @@ class Operations(State):
             self.drop_flood(entry.uuid, dpid, into)
         for uuid in entry.endpoints:
             self.drop_endpoint(entry.uuid, uuid, into)
+        self.drop_prefixes(entry.uuid, entry.endpoints, entry.by_switch, into)
         self.drop_plan(entry.uuid)
         for host in hosts:
             self.installed.replace(("host", entry.uuid, host.mac), (), into)
@@ -211,9 +212,8 @@ class Operations(State):
             bound = entry.endpoints.get(name)
             if bound is not None:
                 self.compile_endpoint(bound, into)
-        if is_routed(entry) and switches != old_switches:
-            for bound in entry.endpoints.values():
-                self.compile_endpoint(bound, into)
+        if is_routed(entry):
+            self._alter_prefixes(entry, touched, old_switches, into)
         if switches != old_switches:
             hosts |= {h.mac for h in self.locator.hosts(uuid)}
         else:
@@ -222,6 +222,18 @@ class Operations(State):
             hosts |= {h.mac for name in names for h in self.locator.at(uuid, name)}
         for mac in hosts:
             self.compile_host(entry, mac, into)
+
+    def _alter_prefixes(
+        self, entry: Entry, touched: Collection[str], old: set[int], into: Differences
+    ) -> None:
+        """A router's endpoints changed, and perhaps its switches, which were ``old``."""
+        switches = set(entry.by_switch)
+        gone = [name for name in touched if name not in entry.endpoints]
+        self.drop_prefixes(entry.uuid, gone, old | switches, into)
+        self.drop_prefixes(entry.uuid, entry.endpoints, old - switches, into)
+        self.compile_prefixes(entry.endpoints.values(), switches - old, into)
+        changed = [entry.endpoints[name] for name in touched if name in entry.endpoints]
+        self.compile_prefixes(changed, switches & old, into)
 
     def _disown(self, entry: Entry, ends: Iterable[Endpoint], into: Differences) -> None:
         """Forget neighbours whose MAC addresses are declared at other endpoints now."""

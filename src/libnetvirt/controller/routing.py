@@ -24,7 +24,7 @@ from libnetvirt.controller.addressing import (
     families,
     reserved,
 )
-from libnetvirt.controller.compiler import apply, deliver, push
+from libnetvirt.controller.compiler import apply, deliver, only, push
 from libnetvirt.controller.entries import Flow, Order, Placed
 from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.layout import Kind, Table
@@ -43,11 +43,11 @@ _MULTICAST6 = (0x3333 << 32, 0xFFFF << 32)
 _DISCOVERY = (135, 136)
 _UP = apply(of.Output(of.Port.CONTROLLER, of.CONTROLLER_NO_BUFFER))
 _UNTUNNELLED = layout.METADATA_SIDE
+_LARGE = 1 << layout.METADATA_LARGE
 
 
 class Rank(IntEnum):
-    """What goes before what within one prefix. The odd ones: in *neighbour*, back through the port a packet
-    came in at; in *route*, packets too large for the tunnel."""
+    """What goes before what within one prefix. The odd ones: back through the port a packet came in at."""
 
     ROUTE = 0
     ROUTE_KNOWN = 2  # through a neighbour that is known
@@ -109,9 +109,8 @@ class Routing:
         for table, priority, match in _untaken():
             yield Placed(dpid, Order.RECEIVE, Flow(table, priority, match, (), cookie))
 
-    def gateway(self, entry: Entry, dpid: int, measures: bool) -> Iterator[Placed]:
-        """What a network has on each of its switches, whatever its addresses are. ``measures``: whether the
-        switch can tell packets that are too large for a tunnel."""
+    def gateway(self, entry: Entry, dpid: int) -> Iterator[Placed]:
+        """What a network has on each of its switches, whatever its addresses are."""
         index, own = entry.index, gateway_of(entry)
         cookie = layout.cookie(index, Kind.GATEWAY)
         entering = (index << 32, _UNTUNNELLED)
@@ -133,14 +132,13 @@ class Routing:
                     everybody, metadata=entering, eth_dst=target, ip_proto=PROTO_ICMPV6, icmpv6_type=kind
                 )
                 yield Placed(dpid, Order.SEND, Flow(Table.GATEWAY, 350, group, (_UP,), cookie))
-        onward: tuple[of.Instruction, ...] = (of.GotoTable(Table.ROUTE),)
-        if measures and len(entry.by_switch) > 1:
-            limit = check_larger(self.mtu + ETHERNET_LENGTH, layout.METADATA_LARGE)
-            onward = (apply(limit), *onward)
         for ethertype in ETHERTYPES.values():
-            yield rule(Table.GATEWAY, 100, *onward, eth_type=ethertype, eth_dst=own)
+            yield rule(Table.GATEWAY, 100, of.GotoTable(Table.ROUTE), eth_type=ethertype, eth_dst=own)
             yield rule(Table.ROUTE, 1, _UP, eth_type=ethertype)
         if len(entry.by_switch) > 1:
+            large = (index << 32 | _LARGE, _UNTUNNELLED | _LARGE)
+            flow = Flow(Table.ONWARD, 5000, of.Match(metadata=large), (_UP,), cookie)
+            yield Placed(dpid, Order.SEND, flow)
             label = of.Match(vlan_vid=layout.VLAN_PRESENT | self._labels.service(dpid, entry.uuid))
             meta = of.WriteMetadata(layout.tunnelled(index), layout.METADATA_ALL)
             enter = (apply(of.PopVlan()), meta, of.GotoTable(Table.NEIGHBOUR))
@@ -179,19 +177,23 @@ class Routing:
         for dpid in entry.by_switch:
             yield Placed(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
 
-    def prefixes(self, bound: Bound) -> Iterator[Placed]:
-        """What an endpoint's addresses and routes make of packets, on all switches of the network."""
+    def prefixes(self, bound: Bound, dpid: int, measures: bool) -> Iterator[Placed]:
+        """What an endpoint's addresses and routes make of packets, on a switch of the network.
+
+        ``measures``: whether the switch can tell packets that are too large for a tunnel.
+        """
         entry, e = bound.network, bound.endpoint
         cookie = layout.cookie(entry.index, Kind.GATEWAY)
-        for dpid in entry.by_switch:
-            for a in e.address:
-                yield from self._own(entry, dpid, ip_network(a.ip), a.network, cookie)
-            # A prefix that is there goes before a route to it; only one of an endpoint's own addresses on
-            # the same prefix makes the rule.
-            for net in dict.fromkeys(a.network for a in e.address):
-                yield from self._way(bound, dpid, net, Rank.PREFIX, cookie)
-            for route in e.route:
-                yield from self._way(bound, dpid, route.prefix, Rank.ROUTE, cookie)
+        for a in e.address:
+            yield from self._own(entry, dpid, ip_network(a.ip), a.network, cookie)
+        ways = [(net, Rank.PREFIX) for net in dict.fromkeys(a.network for a in e.address)]
+        ways += [(route.prefix, Rank.ROUTE) for route in e.route]
+        for net, rank in ways:
+            priority = _rank(net.prefixlen, rank)
+            if dpid == bound.dpid:
+                yield from self._here(entry, dpid, net, priority, cookie)
+            else:
+                yield from self._elsewhere(bound, dpid, net, priority, measures)
 
     def _own(
         self, entry: Entry, dpid: int, own: AnyNetwork, net: AnyNetwork, cookie: int
@@ -208,23 +210,30 @@ class Routing:
         here = _to(own, metadata=entering, eth_dst=gateway_of(entry))
         yield Placed(dpid, Order.SEND, Flow(Table.GATEWAY, 200, here, (_UP,), cookie))
 
-    def _way(self, bound: Bound, dpid: int, net: AnyNetwork, rank: Rank, cookie: int) -> Iterator[Placed]:
-        entry, priority = bound.network, _rank(net.prefixlen, rank)
-        onward: tuple[of.Instruction, ...]
-        if dpid == bound.dpid:
-            onward = (apply(of.DecNwTtl()), of.GotoTable(Table.NEIGHBOUR))
-            anywhere = _to(net, metadata=(entry.index << 32, layout.METADATA_NETWORK))
-            asking = Flow(Table.NEIGHBOUR, priority, anywhere, (_UP,), cookie)
-            yield Placed(dpid, Order.RECEIVE, asking)
-        else:
-            inner = self._labels.service(bound.dpid, entry.uuid)
-            group = of.Group(layout.tunnel_group(self._labels.tunnel(bound.dpid).number))
-            large = 1 << layout.METADATA_LARGE
-            match = _to(net, metadata=(entry.index << 32 | large, _UNTUNNELLED | large))
-            yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority + 1, match, (_UP,), cookie))
-            onward = (apply(of.DecNwTtl(), *push(layout.TPID_SERVICE, inner), group),)
+    def _here(self, entry: Entry, dpid: int, net: AnyNetwork, priority: int, cookie: int) -> Iterator[Placed]:
+        """The way to a prefix at an endpoint of this switch."""
+        anywhere = _to(net, metadata=(entry.index << 32, layout.METADATA_NETWORK))
+        asking = Flow(Table.NEIGHBOUR, priority, anywhere, (_UP,), cookie)
+        yield Placed(dpid, Order.RECEIVE, asking)
         match = _to(net, metadata=(entry.index << 32, _UNTUNNELLED))
+        onward = (apply(of.DecNwTtl()), of.GotoTable(Table.NEIGHBOUR))
         yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, onward, cookie))
+
+    def _elsewhere(
+        self, bound: Bound, dpid: int, net: AnyNetwork, priority: int, measures: bool
+    ) -> Iterator[Placed]:
+        """The way to a prefix at an endpoint of another switch."""
+        entry = bound.network
+        cookie = layout.cookie(entry.index, Kind.GATEWAY)
+        match = _to(net, metadata=(entry.index << 32, _UNTUNNELLED))
+        # Only what goes into a tunnel is measured: Open vSwitch counts a packet twice after that.
+        limit = (check_larger(self.mtu + ETHERNET_LENGTH, layout.METADATA_LARGE),) if measures else ()
+        then = (*only(*limit), of.GotoTable(Table.ONWARD))
+        yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, then, cookie))
+        inner = self._labels.service(bound.dpid, entry.uuid)
+        group = of.Group(layout.tunnel_group(self._labels.tunnel(bound.dpid).number))
+        enter = (apply(of.DecNwTtl(), *push(layout.TPID_SERVICE, inner), group),)
+        yield Placed(dpid, Order.SEND, Flow(Table.ONWARD, priority, match, enter, cookie))
 
     def neighbour(self, bound: Bound, neighbour: Neighbour) -> Iterator[Placed]:
         """What leads to a known neighbour, and to the networks behind it."""

@@ -150,26 +150,47 @@ class State:
         """A network's units on some switches: floods, these endpoints, and the ways to all its hosts."""
         for dpid in dpids:
             self.compile_flood(entry, dpid, None, into)
+        self.compile_prefixes(entry.endpoints.values(), dpids, into)
         for bound in bounds:
             self.compile_endpoint(bound, into)
         for host in self.locator.hosts(entry.uuid):
             self.compile_host(entry, host.mac, into)
 
     def compile_endpoint(self, bound: Bound, into: Differences) -> None:
-        """What lets frames in at an endpoint; of a router, its prefixes and neighbours, too."""
+        """What lets frames in at an endpoint; of a router, the ways to its neighbours, too."""
         place = (bound.network.uuid, bound.endpoint.uuid)
         self.installed.replace(("endpoint", *place), self.compiler.endpoint(bound), into)
         if is_routed(bound.network):
             self.installed.replace(("family", *place), self.routing.endpoint(bound), into)
-            self.installed.replace(("prefix", *place), self.routing.prefixes(bound), into)
             for neighbour in self.neighbours.at(*place):
                 self.compile_neighbour(bound.network, neighbour, into)
+
+    def compile_prefixes(self, bounds: Iterable[Bound], dpids: Iterable[int], into: Differences) -> None:
+        """What endpoints' addresses and routes make of packets on some switches, if the network is routed."""
+        switches = [(dpid, self._measures(dpid)) for dpid in dpids]
+        for bound in bounds:
+            if is_routed(bound.network):
+                for dpid, measures in switches:
+                    unit = ("prefix", bound.network.uuid, bound.endpoint.uuid, dpid)
+                    self.installed.replace(unit, self.routing.prefixes(bound, dpid, measures), into)
+
+    def drop_prefixes(
+        self, uuid: str, names: Iterable[str], dpids: Collection[int], into: Differences
+    ) -> None:
+        """Remove what :meth:`compile_prefixes` made."""
+        for name in names:
+            for dpid in dpids:
+                self.installed.replace(("prefix", uuid, name, dpid), (), into)
 
     def drop_endpoint(self, uuid: str, name: str, into: Differences) -> None:
         """Remove what :meth:`compile_endpoint` made."""
         self.drop_neighbours(uuid, name, into)
-        for kind in ("endpoint", "family", "prefix"):
+        for kind in ("endpoint", "family"):
             self.installed.replace((kind, uuid, name), (), into)
+
+    def _measures(self, dpid: int) -> bool:
+        switch = self.switches.get(dpid)
+        return switch is not None and switch.measures
 
     def drop_neighbours(self, uuid: str, name: str, into: Differences) -> None:
         """Forget the neighbours at an endpoint."""
@@ -209,9 +230,7 @@ class State:
         the others did not."""
         here = dpid in entry.by_switch
         if is_routed(entry):
-            switch = self.switches.get(dpid)
-            measures = switch is not None and switch.measures
-            gateway = self.routing.gateway(entry, dpid, measures) if here else ()
+            gateway = self.routing.gateway(entry, dpid) if here else ()
             self.installed.replace(("gateway", entry.uuid, dpid), gateway, into)
             return
         compiled = self.compiler.flood(entry, dpid) if here else ()
