@@ -69,7 +69,7 @@ class LinuxHost:
             self._holder = None
 
     def plug_in(self) -> None:
-        """Bring the interface up, with its addresses and routes: Linux forgets some of them when it goes down."""
+        """Bring the interface up, with the addresses and routes that Linux forgot when it went down."""
         self.must("ip", "link", "set", "eth0", "up")
         for address in self._addresses:
             detect = ["nodad"] if ":" in address else []
