@@ -159,13 +159,12 @@ class Compiler:
             remote.insert(0, of.PushVlan(layout.TPID_SERVICE))
         yield Placed(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*groups, *remote), cookie))
         # A group skips the port that a frame came in at, and with it other tags of that port.
-        for bound in entry.on(dpid):
-            siblings = entry.siblings(bound)
-            if not siblings or bound.port is None:
-                continue
+        crowded = sorted(entry.crowded.get(dpid, ()))
+        for bound in [b for port in crowded for b in entry.by_port[dpid, port].values()]:
+            assert bound.port is not None
             match = of.Match(in_port=bound.port, metadata=layout.entered(index, bound.endpoint.vlan))
             back: list[of.Action] = []
-            for sibling in siblings:
+            for sibling in entry.siblings(bound):
                 sent = deliver(sibling, bound.port)
                 back += sent if len(sent) == 1 else (*sent, _POP)
             then = (apply(*back, *groups, *remote),)
@@ -184,9 +183,9 @@ class Compiler:
         """One of the ``count`` groups that send to a network's local endpoints."""
         if is_native(entry):
             return
-        local = [(b.port, b.endpoint.vlan or 0, b) for b in entry.on(dpid) if b.port is not None]
-        chosen = [place for place in local if chunk_of(place[0], place[1], count) == chunk]
-        buckets = tuple(of.Bucket(actions=deliver(b)) for _, _, b in sorted(chosen, key=_place))
+        slots = range(chunk, layout.FLOOD_CHUNKS, count)
+        chosen = [b for slot in slots for b in entry.by_slot.get((dpid, slot), {}).values()]
+        buckets = tuple(of.Bucket(actions=deliver(b)) for b in sorted(chosen, key=_place))
         number = layout.flood_group(entry.index, chunk)
         yield Placed(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
@@ -245,8 +244,8 @@ class Compiler:
         return Flow(Table.SOURCE, 5, match, (of.GotoTable(Table.HOST),), cookie, hard=seconds)
 
 
-def _place(local: tuple[int, int, Bound]) -> tuple[int, int]:
-    return local[:2]
+def _place(bound: Bound) -> tuple[int, int]:
+    return (bound.port or 0, bound.endpoint.vlan or 0)
 
 
 def chunks(entry: Entry, dpid: int) -> int:
@@ -256,11 +255,6 @@ def chunks(entry: Entry, dpid: int) -> int:
     while number < layout.FLOOD_CHUNKS and len(entry.on(dpid)) > number * layout.FLOOD_CHUNK:
         number *= 2
     return number
-
-
-def chunk_of(port: int, vlan: int, count: int) -> int:
-    """The flood group that an endpoint is in."""
-    return (port * 0x9E3779B1 + vlan * 0x85EBCA6B >> 7) % count
 
 
 def declared_hosts(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, str]]:

@@ -67,12 +67,14 @@ class Differences:
         """Take removals from one table out, to be done at another time."""
         later = Differences()
         for dpid, entries in self.remove.items():
-            chosen: list[Entry] = [
-                e for e in entries if isinstance(e, Flow) and e.table == table and chosen_if(e)
-            ]
+            chosen: list[Entry] = []
+            kept: list[Entry] = []
+            for entry in entries:
+                fits = isinstance(entry, Flow) and entry.table == table and chosen_if(entry)
+                (chosen if fits else kept).append(entry)
             if chosen:
                 later.remove[dpid] = chosen
-                self.remove[dpid] = [e for e in entries if e not in chosen]
+                self.remove[dpid] = kept
         return later
 
     def plan(self, gone: Iterable[int] = ()) -> Plan:

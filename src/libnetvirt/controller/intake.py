@@ -23,6 +23,7 @@ from libnetvirt.controller.locator import Host, Verdict, mac_text
 from libnetvirt.controller.router import Router
 from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, Tokens, switch_text
+from libnetvirt.controller.turns import SHARE, Turns
 
 #: how many endpoints of a network may send as much as one may at the same time
 NETWORK_SHARE = 4
@@ -55,11 +56,12 @@ class Intake:
         self._waiting: dict[tuple[str, str], int] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
-        #: frames that were not served because their endpoint sent too many
+        self.turns = Turns()
+        #: frames that were not served because their endpoint or network sent too many
         self.dropped = 0
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame that a switch sent up."""
+        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
         head, core = message.head, self._core
         if head.cookie >> 48 != _OURS:
             return
@@ -84,11 +86,47 @@ class Intake:
             if table == _SOURCE:
                 self._quiet(bound, now)
             return
+        turns = self.turns
+        if entry.turn != turns.number:
+            entry.turn, entry.share = turns.number, SHARE
+        entry.share -= 1
+        if entry.share >= 0:
+            self._serve(bound, dpid, message, now)
+        elif (first := turns.put_aside(entry, dpid, message)) is not None:
+            self._serve_waiting(*first, now)
+
+    def next_turn(self, now: float) -> bool:
+        """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
+        turns = self.turns
+        if turns.pending:
+            for dpid, message in turns.share_out():
+                self._serve_waiting(dpid, message, now)
+            return turns.pending
+        turns.number += 1
+        return False
+
+    def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Serve a frame that was put aside, if its endpoint is still there."""
+        head = message.head
+        entry = self._core.rulesdb.by_index.get(head.metadata >> 32)
+        if entry is None:
+            return
+        # What comes in before the next turn goes behind what still waits.
+        entry.turn, entry.share = self.turns.number, 0
+        if head.table_id >= _GATEWAY:
+            self._serve_routed(dpid, message, now)
+            return
+        bound = self._core.rulesdb.at(dpid, head.in_port, head.metadata & layout.METADATA_TAG)
+        if bound is not None and bound.network is entry:
+            self._serve(bound, dpid, message, now)
+
+    def _serve(self, bound: Bound, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Learn where a frame comes from, and forward it if rules are made on demand."""
+        core, entry, frame, table = self._core, bound.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and entry.uuid in busy):
             self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
             return
-        frame = message.frame
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
         hosts = core.locator.known(entry.uuid)
@@ -104,32 +142,56 @@ class Intake:
         if table == _HOST and entry.on_demand:
             if host is not None:
                 host.heard = now
-            # What is sent out at many switches costs its endpoint as much.
-            own.left -= core.reactive.packet(bound, frame, host)
+            more = core.reactive.packet(bound, frame, host)
+            if more:
+                # What is sent out at many ports costs its endpoint and its network as much.
+                bound.tokens.left -= more
+                entry.tokens.left -= more
 
     def _routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame of a network that is one router."""
-        core, head = self._core, message.head
-        metadata, table = head.metadata, head.table_id
-        entry = core.rulesdb.by_index.get(metadata >> 32)
-        bound = None
-        if not metadata & layout.METADATA_TUNNEL:
-            bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
-            if bound is None or bound.network is not entry:
-                return
-        if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
+        """Take a frame of a network that is one router; serve it as :meth:`packet_in` serves others."""
+        found = self._entered(dpid, message)
+        if found is None:
             return
-        rate = core.options.packet_rate
+        entry, bound = found
+        rate = self._core.options.packet_rate
         if bound is not None and not bound.tokens.take(rate, now):
             self.dropped += 1
-            self._router.overrun(bound, table)
-        elif not entry.tokens.take(rate * NETWORK_SHARE, now):
+            self._router.overrun(bound, message.head.table_id)
+            return
+        if not entry.tokens.take(rate * NETWORK_SHARE, now):
             self.dropped += 1
-        elif self._waits(entry):
+            return
+        if entry.turn != self.turns.number:
+            entry.turn, entry.share = self.turns.number, SHARE
+        entry.share -= 1
+        first = (dpid, message) if entry.share >= 0 else self.turns.put_aside(entry, dpid, message)
+        if first is not None:
+            self._serve_routed(*first, now)
+
+    def _entered(self, dpid: int, message: of.PacketIn) -> tuple[Entry, Bound | None] | None:
+        """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
+        head, rulesdb = message.head, self._core.rulesdb
+        metadata = head.metadata
+        entry, bound = rulesdb.by_index.get(metadata >> 32), None
+        if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
+            return None
+        if not metadata & layout.METADATA_TUNNEL:
+            bound = rulesdb.at(dpid, head.in_port, metadata & layout.METADATA_TAG)
+            if bound is None or bound.network is not entry:
+                return None
+        return entry, bound
+
+    def _serve_routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        found = self._entered(dpid, message)
+        if found is None:
+            return
+        entry, bound = found
+        if self._waits(entry):
             source = bound.endpoint.uuid if bound else ""
             self._defer((entry.uuid, source), lambda now: self._routed(dpid, message, now))
-        else:
-            self._router.packet(entry, bound, table, message.frame, now)
+            return
+        self._router.packet(entry, bound, message.head.table_id, message.frame, now)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""

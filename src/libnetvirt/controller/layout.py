@@ -78,7 +78,7 @@ LLDP_RATE = 200
 #: octets of a frame with an unknown source that the controller sees: enough for tags and an ARP packet
 LEARN_LENGTH = 128
 #: endpoints per flood group, on average: an endpoint more or less rewrites one group
-FLOOD_CHUNK = 64
+FLOOD_CHUNK = 16
 #: flood groups of a network on a switch, at most
 FLOOD_CHUNKS = 128
 

@@ -206,8 +206,10 @@ class Operations(State):
             self.change_needs(old_switches, switches, into)
         for dpid in old_switches - switches:
             self.drop_flood(uuid, dpid, into)
-        for dpid in {b.dpid for b in (*before, *now)} if switches == old_switches else switches:
-            self.compile_flood(entry, dpid, [b for b in (*before, *now) if b.dpid == dpid], into)
+        stay = switches == old_switches
+        for dpid in {b.dpid for b in (*before, *now)} if stay else switches:
+            here = [b for b in (*before, *now) if b.dpid == dpid]
+            self.compile_flood(entry, dpid, here, into, spread=not stay)
         for name in touched:
             bound = entry.endpoints.get(name)
             if bound is not None:

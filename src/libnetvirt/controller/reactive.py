@@ -23,6 +23,8 @@ from libnetvirt.controller.rulesdb import Bound, Entry
 QUEUE_LIMIT = 64
 #: pairs of switches of a network for which a path is kept ready
 TRACK_LIMIT = 10_000
+#: copies of a flooded frame that cost as much as a message
+COPIES = 16
 #: pairs that one endpoint may have rules for; more are served without
 ROUTE_LIMIT = 16_384
 
@@ -168,7 +170,7 @@ class Reactive:
         """Forward a frame that came in at an endpoint and that no rule took.
 
         ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
-        Returns how many messages that took beyond what one frame to one host takes.
+        Returns what that cost beyond what one frame to one host does.
         """
         sender = bound.ready
         if not isinstance(sender, Sender) or sender.epoch != self._epoch:
@@ -383,14 +385,17 @@ class Reactive:
                 host.routes.pop(route, None)
 
     def _flood(self, bound: Bound, sender: Sender, frame: bytes) -> int:
-        """Send a frame straight out at all other endpoints: one message per switch."""
+        """Send a frame straight out at all other endpoints, with one message per switch.
+
+        Returns what that costs beyond one frame to one host: the messages, and a part for each copy.
+        """
         floods = sender.floods
         if floods is None:
             others = (b for b in bound.network.endpoints.values() if b is not bound)
             floods = sender.floods = sendings(others)
         for dpid, rest in floods:
             self._wire.post(dpid, headed(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
-        return len(floods)
+        return len(floods) + len(bound.network.endpoints) // COPIES
 
 
 def _macs(match: of.Match) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
+from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
 from libnetvirt.model import Endpoint, Insertion, Rules, VirtualNetwork
 
@@ -137,6 +137,13 @@ class Bound:
         port = self.endpoint.port if self.port is None else self.port
         return (self.dpid, port, tag_code(self.endpoint.vlan))
 
+    @property
+    def slot(self) -> int:
+        """Which of the `FLOOD_CHUNKS` slots of flood groups it is in: a hash of port and tag."""
+        assert self.port is not None
+        code = self.port * 0x9E3779B1 + (self.endpoint.vlan or 0) * 0x85EBCA6B
+        return (code >> 7) % FLOOD_CHUNKS
+
 
 @dataclass(slots=True)
 class Entry:
@@ -148,8 +155,15 @@ class Entry:
     endpoints: dict[str, Bound] = field(default_factory=dict)
     by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
+    #: per switch, the ports with several endpoints
+    crowded: dict[int, set[int]] = field(default_factory=dict)
+    #: per switch and slot, the endpoints whose port is known: what a flood group is made of
+    by_slot: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
     tokens: Tokens = field(default_factory=Tokens)
+    #: the turn in which it was served last, and what it may still have of it
+    turn: int = -1
+    share: int = 0
     #: whether the reactive part looks after it
     on_demand: bool = False
 
@@ -174,7 +188,11 @@ class Entry:
         self.endpoints[uuid] = bound
         self.by_switch.setdefault(bound.dpid, {})[uuid] = bound
         if bound.port is not None:
-            self.by_port.setdefault((bound.dpid, bound.port), {})[uuid] = bound
+            there = self.by_port.setdefault((bound.dpid, bound.port), {})
+            there[uuid] = bound
+            if len(there) > 1:
+                self.crowded.setdefault(bound.dpid, set()).add(bound.port)
+            self.by_slot.setdefault((bound.dpid, bound.slot), {})[uuid] = bound
 
     def take_out(self, uuid: str) -> Bound | None:
         """Remove an endpoint."""
@@ -182,7 +200,11 @@ class Entry:
         if bound is not None:
             _discard(self.by_switch, bound.dpid, uuid)
             if bound.port is not None:
-                _discard(self.by_port, (bound.dpid, bound.port), uuid)
+                place = (bound.dpid, bound.port)
+                _discard(self.by_port, place, uuid)
+                if len(self.by_port.get(place, ())) < 2:
+                    self.crowded.get(bound.dpid, set()).discard(bound.port)
+                _discard(self.by_slot, (bound.dpid, bound.slot), uuid)
         return bound
 
 

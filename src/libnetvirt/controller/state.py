@@ -10,7 +10,7 @@ from typing import Protocol
 
 from libnetvirt.controller import layout
 from libnetvirt.controller.addressing import AddressPlan
-from libnetvirt.controller.compiler import Compiler, chunk_of, chunks, is_native
+from libnetvirt.controller.compiler import Compiler, chunks, is_native
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import Labels
@@ -224,22 +224,28 @@ class State:
         return switch is not None and switch.connected
 
     def compile_flood(
-        self, entry: Entry, dpid: int, touched: Collection[Bound] | None, into: Differences
+        self,
+        entry: Entry,
+        dpid: int,
+        touched: Collection[Bound] | None,
+        into: Differences,
+        spread: bool = False,
     ) -> None:
         """A network's flood rules and groups on a switch. ``touched``: the endpoints that changed there, if
-        the others did not."""
+        the others did not; ``spread``: whether the network's switches did."""
         here = dpid in entry.by_switch
         if is_routed(entry):
             gateway = self.routing.gateway(entry, dpid) if here else ()
             self.installed.replace(("gateway", entry.uuid, dpid), gateway, into)
             return
-        compiled = self.compiler.flood(entry, dpid) if here else ()
-        self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         count = chunks(entry, dpid) if here else 0
         known = self._chunks.get((entry.uuid, dpid), 0)
+        if touched is None or spread or count != known or any(map(entry.siblings, touched)):
+            compiled = self.compiler.flood(entry, dpid) if here else ()
+            self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         wanted: Iterable[int] = range(max(count, known))
         if touched is not None and count == known:
-            wanted = {chunk_of(b.port, b.endpoint.vlan or 0, count) for b in touched if b.port is not None}
+            wanted = {b.slot % count for b in touched if b.port is not None}
         for chunk in wanted:
             group = self.compiler.local_flood(entry, dpid, chunk, count) if chunk < count else ()
             self.installed.replace(("group", entry.uuid, dpid, chunk), group, into)

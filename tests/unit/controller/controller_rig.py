@@ -199,6 +199,8 @@ class Rig:
         for dpid, message in up:
             if self._connected(dpid):
                 self.intake.packet_in(dpid, message, self.now)
+        while self.intake.next_turn(self.now):
+            pass
         for dpid, switch in self.fabric.switches.items():
             gone, switch.removed = switch.removed, []
             if self._connected(dpid):

@@ -150,7 +150,7 @@ def test_many_endpoints_on_one_switch_are_flooded_by_several_groups() -> None:
     rig = Rig()
     rig.switch(1, 600)
     rig.change(None, network(1, *(endpoint(p, 1, p) for p in range(1, 601))))
-    assert len(rig.fabric.switches[1].groups) == 16
+    assert len(rig.fabric.switches[1].groups) == 64
     assert places(rig.check(1, 300, frame(BROADCAST, mac(1)))) == [(1, p) for p in range(1, 601) if p != 300]
 
 

@@ -120,7 +120,7 @@ def test_a_network_costs_one_rule_per_endpoint_and_a_few_per_switch() -> None:
         assert len(only) == 10
         sent = [message for messages in only.values() for message in messages]
         per_kind = Counter(type(message).__name__ for message in sent)
-        assert per_kind["GroupMod"] == 10 + 10 * 9
+        assert per_kind["GroupMod"] == 10 * 2 + 10 * 9
         assert per_kind["FlowMod"] <= 200 + 10 * (3 + 1 + 9)
         assert sum(len(message.encode()) for message in sent) < 60_000
 

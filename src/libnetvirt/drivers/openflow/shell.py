@@ -63,6 +63,7 @@ class Shell:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
+        self._serving = False
         self._lingering: list[Work] = []
         self._closed = False
 
@@ -207,7 +208,18 @@ class Shell:
         self._settle()
 
     def turned(self) -> None:
+        self._next_turn()
         self._settle()
+
+    def _next_turn(self) -> None:
+        """Serve some of what waits for its turn, and the rest after what has come in meanwhile."""
+        if self.intake.next_turn(self.now()) and not self._serving:
+            self._serving = True
+            asyncio.get_running_loop().call_soon(self._served)
+
+    def _served(self) -> None:
+        self._serving = False
+        self._next_turn()
 
     def refused(self, session: Session, reason: str) -> None:
         host = session.address.rpartition(":")[0] or session.address
@@ -371,6 +383,7 @@ class Shell:
                     session.abort(str(result))
         finally:
             self.intake.resume(self.now())
+            self._next_turn()
 
     def _settle(self) -> None:
         """Start the work that events have called for, unless it is on its way."""
