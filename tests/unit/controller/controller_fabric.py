@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from struct import unpack_from
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -315,6 +316,8 @@ class Fabric:
                     self._raise(now, of.PacketInReason.INVALID_TTL, now.frame)
                     return False
                 now.frame = now.frame[:14] + decrement_ttl(now.frame[14:])
+            elif isinstance(action, of.Experimenter):
+                now.measure(action)
             else:
                 assert isinstance(action, of.SetField), action
                 now.frame = _set(now.frame, action)
@@ -355,6 +358,13 @@ class _Frame:
     metadata: int
     table: int
     cookie: int
+
+    def measure(self, action: of.Experimenter) -> None:
+        """Open vSwitch's check_pkt_larger."""
+        kind, octets, bit = unpack_from("!HHH", action.payload)
+        assert (action.experimenter, kind) == (0x2320, 49)
+        larger = len(self.frame) > octets
+        self.metadata = self.metadata & ~(1 << bit) | larger << bit
 
     def copy(self) -> _Frame:
         return _Frame(self.switch, self.in_port, self.frame, self.metadata, self.table, self.cookie)

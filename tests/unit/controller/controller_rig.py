@@ -57,6 +57,9 @@ class Rig:
     """Everything but asyncio. With ``chance``, rounds reach the switches in a random order, and what the
     controller sends by itself waits until :meth:`pump`."""
 
+    #: what switches say that they are
+    description = "Nicira, Inc. Open vSwitch 3.1.0"
+
     def __init__(self, options: Options | None = None, chance: Random | None = None) -> None:
         self.chance = chance
         self.fabric = Fabric()
@@ -92,6 +95,7 @@ class Rig:
     def view(self, dpid: int, ports: int) -> SwitchView:
         """As the switch describes itself."""
         view = SwitchView(dpid, connected=True, known=True, address="test", bundles=True, meters=True)
+        view.description = self.description
         down = self.fabric.switches[dpid].down
         for number in range(1, ports + 1):
             view.ports[number] = PortView(number, f"s{dpid}-eth{number}", number not in down)
