@@ -98,6 +98,10 @@ class Table(IntEnum):
     NEIGHBOUR = 9
 
 
+#: tables that every switch must have; one with networks that are routers on it must have all
+SWITCHING_TABLES = Table.PATH + 1
+
+
 class Kind(IntEnum):
     """What a rule is for; the low bits of its cookie."""
 

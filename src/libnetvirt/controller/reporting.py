@@ -68,6 +68,8 @@ def _why(core: Controller, bound: Bound, cut: set[int], now: float) -> tuple[Sta
         return State.DOWN, f"switch {name} is not connected"
     if bound.port is None:
         return State.PENDING, f"switch {name} has no port {bound.endpoint.port}"
+    if not core.fits(bound.network, bound.dpid):
+        return State.DOWN, f"switch {name} has too few tables for a network with forwarding L3"
     port = switch.ports.get(bound.port)
     if port is None or not port.up:
         return State.DOWN, f"port {bound.endpoint.port} of switch {name} is down"

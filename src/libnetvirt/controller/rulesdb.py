@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, tag_code
+from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, Table, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
 from libnetvirt.model import Endpoint, Insertion, Rules, VirtualNetwork
 
@@ -72,9 +72,15 @@ class SwitchView:
     address: str = ""
     bundles: bool = False
     meters: bool = False
+    tables: int = 254
     foreign: int = 0
     # When the control connection was lost; a switch goes on forwarding without it.
     lost_at: float = 0.0
+
+    @property
+    def routes(self) -> bool:
+        """Whether networks that are routers can be on it."""
+        return self.tables >= len(Table)
 
     @property
     def measures(self) -> bool:

@@ -12,6 +12,7 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.addressing import AddressPlan
 from libnetvirt.controller.compiler import Compiler, chunks, is_native
 from libnetvirt.controller.discovery import Discovery
+from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
@@ -159,9 +160,10 @@ class State:
     def compile_endpoint(self, bound: Bound, into: Differences) -> None:
         """What lets frames in at an endpoint; of a router, the ways to its neighbours, too."""
         place = (bound.network.uuid, bound.endpoint.uuid)
-        self.installed.replace(("endpoint", *place), self.compiler.endpoint(bound), into)
+        fits = self.fits(bound.network, bound.dpid)
+        self.installed.replace(("endpoint", *place), self.compiler.endpoint(bound) if fits else (), into)
         if is_routed(bound.network):
-            self.installed.replace(("family", *place), self.routing.endpoint(bound), into)
+            self.installed.replace(("family", *place), self.routing.endpoint(bound) if fits else (), into)
             for neighbour in self.neighbours.at(*place):
                 self.compile_neighbour(bound.network, neighbour, into)
 
@@ -172,7 +174,9 @@ class State:
             if is_routed(bound.network):
                 for dpid, measures in switches:
                     unit = ("prefix", bound.network.uuid, bound.endpoint.uuid, dpid)
-                    self.installed.replace(unit, self.routing.prefixes(bound, dpid, measures), into)
+                    fits = self.fits(bound.network, dpid)
+                    compiled = self.routing.prefixes(bound, dpid, measures) if fits else ()
+                    self.installed.replace(unit, compiled, into)
 
     def drop_prefixes(
         self, uuid: str, names: Iterable[str], dpids: Collection[int], into: Differences
@@ -188,6 +192,11 @@ class State:
         for kind in ("endpoint", "family"):
             self.installed.replace((kind, uuid, name), (), into)
 
+    def fits(self, entry: Entry, dpid: int) -> bool:
+        """Whether a switch can have this kind of network. One that has not come yet is taken to be able."""
+        switch = self.switches.get(dpid)
+        return switch is None or switch.routes or not is_routed(entry)
+
     def _measures(self, dpid: int) -> bool:
         switch = self.switches.get(dpid)
         return switch is not None and switch.measures
@@ -202,8 +211,9 @@ class State:
         """What leads to a neighbour, if it is known."""
         place = (entry.uuid, neighbour.endpoint, neighbour.address)
         bound = entry.endpoints.get(neighbour.endpoint)
-        known = bound is not None and self.neighbours.find(*place) is neighbour
-        compiled = self.routing.neighbour(bound, neighbour) if bound is not None and known else ()
+        compiled: Iterable[Placed] = ()
+        if bound is not None and self.neighbours.find(*place) is neighbour and self.fits(entry, bound.dpid):
+            compiled = self.routing.neighbour(bound, neighbour)
         self.installed.replace(("neighbour", *place), compiled, into)
 
     def plan(self, entry: Entry) -> AddressPlan:
@@ -235,7 +245,7 @@ class State:
         the others did not; ``spread``: whether the network's switches did."""
         here = dpid in entry.by_switch
         if is_routed(entry):
-            gateway = self.routing.gateway(entry, dpid) if here else ()
+            gateway = self.routing.gateway(entry, dpid) if here and self.fits(entry, dpid) else ()
             self.installed.replace(("gateway", entry.uuid, dpid), gateway, into)
             return
         count = chunks(entry, dpid) if here else 0
@@ -265,7 +275,8 @@ class State:
         host = self.locator.find(entry.uuid, mac)
         compile_host = self.routing.host if is_routed(entry) else self.compiler.host
         compiled = compile_host(entry, host) if host is not None else ()
-        self.installed.replace(("host", entry.uuid, mac), compiled, into)
+        fitting = (placed for placed in compiled if self.fits(entry, placed.dpid))
+        self.installed.replace(("host", entry.uuid, mac), fitting, into)
 
     def host_changed(self, entry: Entry, host: Host) -> None:
         """A host was learned, moved or forgotten: tell the switches at once."""

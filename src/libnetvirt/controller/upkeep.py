@@ -151,7 +151,8 @@ class Upkeep(State):
         """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
         switch = self.switches[dpid]
         into = Differences()
-        base = (*self.compiler.base(switch), *self.routing.base(dpid))
+        routers = self.routing.base(dpid) if switch.routes else ()
+        base = (*self.compiler.base(switch), *routers)
         self.installed.replace(("base", dpid), base, into)
         affected = self.rulesdb.ports_known(switch)
         self.reactive.changed()

@@ -59,6 +59,7 @@ class Rig:
 
     #: what switches say that they are
     description = "Nicira, Inc. Open vSwitch 3.1.0"
+    tables = 254
 
     def __init__(self, options: Options | None = None, chance: Random | None = None) -> None:
         self.chance = chance
@@ -95,7 +96,7 @@ class Rig:
     def view(self, dpid: int, ports: int) -> SwitchView:
         """As the switch describes itself."""
         view = SwitchView(dpid, connected=True, known=True, address="test", bundles=True, meters=True)
-        view.description = self.description
+        view.description, view.tables = self.description, self.tables
         down = self.fabric.switches[dpid].down
         for number in range(1, ports + 1):
             view.ports[number] = PortView(number, f"s{dpid}-eth{number}", number not in down)

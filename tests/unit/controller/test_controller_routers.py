@@ -6,14 +6,15 @@ from ipaddress import ip_address
 
 import pytest
 from controller_fabric import Out
-from controller_rig import VLAN, Rig, line, mac, network
+from controller_rig import VLAN, Rig, endpoint, line, mac, network
 
 from libnetvirt import packet as p
+from libnetvirt.controller import reporting
 from libnetvirt.controller.core import Options
-from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.layout import SWITCHING_TABLES, Kind, Table
 from libnetvirt.controller.neighbours import NETWORK_QUEUE, QUEUE
 from libnetvirt.controller.resolver import SURPLUS, TRIES
-from libnetvirt.model import Endpoint, VirtualNetwork
+from libnetvirt.model import Endpoint, State, VirtualNetwork
 from libnetvirt.packet.answer import HOST_UNREACHABLE, NO_ROUTE, TIME_EXCEEDED, TOO_BIG
 from libnetvirt.semantics import gateway_mac
 
@@ -249,6 +250,24 @@ def test_a_switch_that_cannot_measure_packets_routes_all_the_same(rig: Rig) -> N
     large = datagram(host(1, False), host(2, False), bytes(2000))
     assert [o[:2] for o in rig.inject(1, 3, large)] == [(2, 3)]
     rig.holds_what_it_should()
+
+
+def test_a_switch_with_few_tables_has_no_routers_and_all_else(rig: Rig) -> None:
+    (before,) = rig.networks
+    rig.change(before, before.with_endpoint(end(4, 3, 3, mac=("02:00:00:00:00:04",))))
+    rig.tables = SWITCHING_TABLES
+    rig.switch(3)
+    rig.link((2, 2), (3, 1))
+    rig.change(None, network(9, endpoint(1, 3, 4), endpoint(2, 1, 4)))
+    assert {f.table for f in rig.fabric.switches[3].flows.values()} <= set(range(SWITCHING_TABLES))
+    rig.holds_what_it_should()
+    assert rig.fabric.inject(3, 3, hello(4, False)) == []
+    assert not rig.fabric.up
+    states = {
+        e.uuid: e for e in reporting.network_state(rig.core, rig.core.rulesdb.networks["1"], 0).endpoints
+    }
+    assert (states["4"].state, states["1"].state) == (State.DOWN, State.ACTIVE)
+    assert "tables" in states["4"].reason
 
 
 def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Rig) -> None:

@@ -191,6 +191,13 @@ class OpenFlowDriver(Driver):
                 )
         for endpoint in new:
             self._check_place(endpoint, change.pending)
+            switch = self._core.switches.get(parse_switch(endpoint.switch))
+            if after.forwarding is Forwarding.L3 and switch is not None and not switch.routes:
+                raise Unsupported(
+                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
+                    f"network with forwarding L3 needs {len(layout.Table)}: choose another switch, or "
+                    "forwarding L2"
+                )
         if change.pending:
             return
         self._check_paths(after, new, all_of_them=change.before is None)

@@ -14,7 +14,6 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
-from libnetvirt.controller.layout import Table
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
@@ -182,8 +181,8 @@ class Shell:
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
         if features.auxiliary_id:
             session.abort("auxiliary connections are not used")
-        elif features.n_tables < len(Table):
-            reason = f"it has {features.n_tables} tables, {len(Table)} are needed"
+        elif features.n_tables < layout.SWITCHING_TABLES:
+            reason = f"it has {features.n_tables} tables, {layout.SWITCHING_TABLES} are needed"
             self.refused(session, reason)
             session.abort(reason)
         else:
@@ -248,7 +247,7 @@ class Shell:
             view = SwitchView(session.dpid, connected=True, known=True, address=session.address)
             view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
             view.description = " ".join(t for t in (desc.mfr_desc, desc.hw_desc, desc.sw_desc) if t)
-            view.bundles = session.bundles
+            view.bundles, view.tables = session.bundles, session.tables
             with contextlib.suppress(RuleRefused):
                 meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
