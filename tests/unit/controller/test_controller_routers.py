@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import pairwise
 
 import pytest
 from controller_fabric import Out
@@ -307,6 +308,34 @@ def test_one_endpoint_more_costs_a_few_messages_a_switch(rig: Rig) -> None:
         costs.append(sum(len(m) for one in work.plan.rounds for m in one.values()))
         before = after
     assert max(costs) == min(costs) <= 20
+
+
+def test_rules_are_as_many_as_the_page_says(rig: Rig) -> None:
+    def count(dpid: int) -> int:
+        return len(rig.core.installed.on(dpid))
+
+    steps = {
+        "address": ("10.0.9.254/24",),
+        "one more": ("10.0.9.254/24", "fd00:9::fe/64"),
+    }
+    (before,) = rig.networks
+    counts = [(count(1), count(2))]
+    for address in steps.values():
+        after = before.with_endpoint(end(9, 2, 2, address=address))
+        rig.change(before, after)
+        counts.append((count(1), count(2)))
+        before = after
+    after = before.with_endpoint(
+        end(9, 2, 2, address=steps["one more"], route=({"prefix": "10.9.0.0/16", "via": "10.0.9.1"},))
+    )
+    rig.change(before, after)
+    counts.append((count(1), count(2)))
+    rig.inject(2, 2, hello(9, False))
+    counts.append((count(1), count(2)))
+    grown = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(counts)]
+    # An IPv4 address, the endpoint itself and that it has no IPv6; an IPv6 address; a route; a host.
+    assert grown == [(8, 8 + 1 + 1), (6, 6 - 1), (2, 2), (0, 2 + 2)]
+    assert len(list(rig.core.installed.unit(("gateway", "1", 1)))) == 14
 
 
 def test_a_host_of_one_network_is_nobody_in_another(rig: Rig) -> None:
