@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 VLAN, AD = 0x8100, 0x88A8
 IPV4, ARP, IPV6, MPLS, MPLS_MULTICAST, LLDP = 0x0800, 0x0806, 0x86DD, 0x8847, 0x8848, 0x88CC
+#: where a frame in labels is sent if the station at the other end of the cable is not known (RFC 7213).
+POINT_TO_POINT = "01:00:5e:90:00:00"
 #: IEEE's ethertype for experiments: carries the suite's numbered and marked frames.
 EXPERIMENT = 0x88B5
 
@@ -150,6 +152,12 @@ def mpls(source: str, destination: str, *labels: int, kind: int = MPLS, payload:
         entries[-1] |= 0x100
     stack = b"".join(struct.pack("!I", entry) for entry in entries)
     return ethernet(source, destination, kind, stack + payload)
+
+
+def in_label(label: int, frame: bytes) -> bytes:
+    """The whole frame in one mpls label, as an endpoint with that label sends and takes it."""
+    entry = struct.pack("!I", label << 12 | 0x100 | 64)
+    return ethernet("00:00:00:00:00:00", POINT_TO_POINT, MPLS, entry + frame, pad=False)
 
 
 def described(frame: bytes) -> str:

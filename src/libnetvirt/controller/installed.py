@@ -8,7 +8,7 @@ no longer wanted. So at no time does a frame meet half a path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
@@ -63,14 +63,16 @@ class Differences:
     change: dict[tuple[Order, int], list[tuple[Entry, Entry]]] = field(default_factory=dict)
     remove: dict[int, list[Entry]] = field(default_factory=dict)
 
-    def split_off(self, table: int, chosen_if: Callable[[Flow], bool] = lambda _: True) -> Differences:
-        """Take removals from one table out, to be done at another time."""
+    def split_off(
+        self, tables: Collection[int], chosen_if: Callable[[Flow], bool] = lambda _: True
+    ) -> Differences:
+        """Take removals from some tables out, to be done at another time."""
         later = Differences()
         for dpid, entries in self.remove.items():
             chosen: list[Entry] = []
             kept: list[Entry] = []
             for entry in entries:
-                fits = isinstance(entry, Flow) and entry.table == table and chosen_if(entry)
+                fits = isinstance(entry, Flow) and entry.table in tables and chosen_if(entry)
                 (chosen if fits else kept).append(entry)
             if chosen:
                 later.remove[dpid] = chosen
@@ -159,7 +161,7 @@ class Dump:
         found += [
             Group(g.group_id, of.GroupType(g.type), g.buckets)
             for g in self.groups
-            if g.group_id >> 24 == 1 or g.group_id >> 28 == 2
+            if layout.is_tunnel_group(g.group_id) or layout.flood_group_network(g.group_id)
         ]
         found += [
             Meter(m.meter_id, of.MeterFlags(m.flags & ~of.MeterFlags.STATS), m.bands)

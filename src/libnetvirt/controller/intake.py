@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import is_native
 from libnetvirt.controller.core import Controller
 from libnetvirt.controller.discovery import Forged
 from libnetvirt.controller.entries import adding
@@ -35,7 +34,7 @@ REPORT_INTERVAL = 10.0
 DEFER_LIMIT = 500
 #: reports remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
-#: seconds between two looks for hosts of native networks that have gone silent
+#: seconds between two looks for hosts of on-demand networks that have gone silent
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
 _OURS = layout.COOKIE_MARK >> 48
@@ -139,10 +138,10 @@ class Intake:
         elif table == _SOURCE:
             self._tell_again(bound, frame, now)
             return
-        if table == _HOST and entry.on_demand:
+        if table == _HOST:
             if host is not None:
                 host.heard = now
-            more = core.reactive.packet(bound, frame, host)
+            more = core.reactive.packet(bound, frame, host if entry.on_demand else None)
             if more:
                 # What is sent out at many ports costs its endpoint and its network as much.
                 bound.tokens.left -= more
@@ -241,17 +240,17 @@ class Intake:
         self._router.resolver.tick(now, self._waits)
 
     def tick(self, now: float) -> None:
-        """Once per LLDP interval: forget the silent hosts of native networks, for which no rule expires."""
+        """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
         limit = now - self._core.options.host_age
-        for native in filter(is_native, self._core.rulesdb):
-            for host in self._core.locator.hosts(native.uuid):
+        for entry in [e for e in self._core.rulesdb if e.on_demand]:
+            for host in self._core.locator.hosts(entry.uuid):
                 if host.routes or not host.heard:
                     host.heard = now
                 elif host.heard < limit and not host.declared:
-                    self._forget(native.endpoints[host.endpoint], host)
+                    self._forget(entry.endpoints[host.endpoint], host)
 
     def _refill(self, own: Tokens, shared: Tokens, now: float) -> bool:
         """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
@@ -325,7 +324,7 @@ class Intake:
     def _quiet(self, bound: Bound, now: float) -> None:
         """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
         if self._may_report(now, QUIET_TIME, "quiet", bound.network.uuid, bound.endpoint.uuid):
-            if bound.port is not None and not is_native(bound.network):
+            if bound.port is not None and not bound.network.on_demand:
                 self._core.wire.send(bound.dpid, adding(self._core.compiler.quiet(bound, QUIET_TIME)))
             name = bound.network.description.name
             self._core.publish(

@@ -8,16 +8,17 @@ between two switches; all as bytes, and the hot path only joins them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import apply, deliver
+from libnetvirt.controller.compiler import apply
 from libnetvirt.controller.entries import Flow, adding
 from libnetvirt.controller.layout import Kind, Table
-from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.rulesdb import Bound, Entry
+from libnetvirt.controller.ways import Way, arrival
+from libnetvirt.controller.wrapping import MPLS, Actions, Fields, deliver, deliver_plain, labelled, wrapped
 from libnetvirt.model import Timeout
 
 #: seconds that rules behind the first switch outlive it
@@ -29,7 +30,7 @@ FRAME_LIMIT = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
 _DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5 §7.2.3.7), six octets follow
 SOURCE = bytes.fromhex("80000806")
 
-Actions = tuple[of.Action, ...]
+_ENTERING: Fields = {"in_port": 0, "metadata": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Entrance:
 
     dpid: int
     table: Table
-    fields: dict[str, int]
+    fields: Fields
     cookie: int
     idle: int
     hard: int
@@ -66,13 +67,12 @@ class End:
     """What frames do at a switch: the half of a rule behind the addresses.
 
     ``header`` is the whole flow-mod's, ``tail`` begins with the match's padding; both are the same for all
-    entrances of a table.
+    entrances of a table that match the same ``fields``, whatever their values.
     """
 
     __slots__ = ("header", "tail")
 
-    def __init__(self, table: Table, actions: Actions) -> None:
-        fields = {"in_port": 0} | ({"metadata": 0} if table is Table.HOST else {})
+    def __init__(self, table: Table, fields: Fields, actions: Actions) -> None:
         flow = Entrance(0, table, fields, 0, 0, 0).flow(0, 0, actions)
         self.tail = _halves(flow)[1]
         self.header = adding(flow).encode()[:8]
@@ -92,7 +92,7 @@ class Origin:
         entry = bound.network
         self.place = (entry.uuid, bound.endpoint.uuid)
         assert bound.port is not None
-        fields = {"in_port": bound.port, "metadata": layout.entered(entry.index, bound.endpoint.vlan)}
+        fields: Fields = {"in_port": bound.port, "metadata": bound.entered}
         idle, hard = _timeouts(entry)
         cookie = layout.cookie(entry.index, Kind.PATH)
         self.dpid, self.port = bound.dpid, bound.port
@@ -114,10 +114,10 @@ class Exit:
         self.actions = deliver(bound)
         #: out at the port that the frame came in at
         self.back = deliver(bound, bound.port)
-        self.end = End(Table.HOST, self.actions)
-        self.back_end = End(Table.HOST, self.back)
-        #: at the end of a path
-        self.far_end = End(Table.PATH, self.actions)
+        self.end = End(Table.HOST, _ENTERING, self.actions)
+        self.back_end = End(Table.HOST, _ENTERING, self.back)
+        #: at the end of a way
+        self.far_end = End(*arrival(bound.network), self.actions)
         ((_, self._body),) = sendings([bound])
         self._size, self._out = 0, b""
 
@@ -129,59 +129,58 @@ class Exit:
 
 
 class Hop:
-    """A switch behind the first of a path. ``actions`` and ``end`` are None at the last: the exit's are."""
+    """A switch behind the first of a way. ``actions`` and ``end`` are None at the last: the exit's are."""
 
     __slots__ = ("actions", "dpid", "end", "entrance", "head")
 
-    def __init__(self, entrance: Entrance, actions: Actions | None) -> None:
+    def __init__(self, entrance: Entrance, actions: Actions) -> None:
         self.dpid = entrance.dpid
         self.entrance = entrance
         self.head = entrance.head()
-        self.actions = actions
-        self.end = End(entrance.table, actions) if actions else None
+        self.actions = actions or None
+        self.end = End(entrance.table, entrance.fields, actions) if actions else None
 
 
 class Track:
-    """A path of at least one link, for one network."""
+    """A way from one switch to another, for one network."""
 
     __slots__ = ("actions", "edges", "end", "hops")
 
-    def __init__(self, entry: Entry, edges: tuple[Edge, ...]) -> None:
-        self.edges = edges
-        self.actions: Actions = (of.Output(edges[0].source_port),)
-        self.end = End(Table.HOST, self.actions)
+    def __init__(self, entry: Entry, way: Way) -> None:
+        self.edges = way.edges
+        self.actions = way.leave
+        self.end = End(Table.HOST, _ENTERING, self.actions)
         cookie = layout.cookie(entry.index, Kind.PATH)
         idle, hard = (min(65535, t + GRACE) if t else 0 for t in _timeouts(entry))
-        nexts: list[Actions | None] = [(of.Output(edge.source_port),) for edge in edges[1:]]
         #: the last comes first
         self.hops = [
-            Hop(
-                Entrance(
-                    edge.destination, Table.PATH, {"in_port": edge.destination_port}, cookie, idle, hard
-                ),
-                out,
-            )
-            for edge, out in zip(edges, [*nexts, None], strict=True)
-        ][::-1]
+            Hop(Entrance(hop.dpid, hop.table, hop.fields, cookie, idle, hard), hop.actions)
+            for hop in reversed(way.hops)
+        ]
 
 
 def sendings(targets: Iterable[Bound]) -> list[tuple[int, bytes]]:
     """Per switch, a packet-out less its header and frame that sends straight out at endpoints; several where
     one would be too long."""
-    by_switch: dict[int, list[list[of.Action]]] = {}
+    by_switch: dict[int, tuple[list[Bound], list[Bound]]] = {}
     for bound in targets:
-        if bound.port is None:
-            continue
-        lists = by_switch.setdefault(bound.dpid, [[]])
-        if len(lists[-1]) >= ACTION_LIMIT:
-            lists.append([])
-        sent = deliver(bound)
-        lists[-1] += sent if len(sent) == 1 else (*sent, of.PopVlan())
+        if bound.port is not None:
+            kinds = by_switch.setdefault(bound.dpid, ([], []))
+            kinds[bound.endpoint.mpls is not None].append(bound)
     return [
-        (dpid, of.PacketOut(actions=tuple(actions)).encode()[8:])
-        for dpid, lists in by_switch.items()
-        for actions in lists
+        (dpid, of.PacketOut(actions=actions).encode()[8:])
+        for dpid, (plain, in_labels) in by_switch.items()
+        for actions in (
+            *(deliver_plain(some) for some in _portions(plain)),
+            *(wrapped(MPLS, labelled(some)) for some in _portions(in_labels)),
+        )
     ]
+
+
+def _portions(bounds: list[Bound]) -> Iterator[list[Bound]]:
+    """So many that the actions for them fit into one packet-out."""
+    most = ACTION_LIMIT // 4
+    return (bounds[i : i + most] for i in range(0, len(bounds), most))
 
 
 def _timeouts(entry: Entry) -> tuple[int, int]:

@@ -1,9 +1,10 @@
 """The paper's first approach: rules are made when a packet asks for them.
 
-For networks with native encapsulation and on-demand insertion. The first frame of a (source, destination)
-pair comes up from the edge; its path's rules are confirmed by every switch behind the first before the
-first gets its own, and only then is the frame released: no frame outruns its rules. Rules behind the
-first switch live longer than the first's, so that the first always expires first and asks again.
+For networks with on-demand insertion. The first frame of a (source, destination) pair comes up from the
+edge; the rules of its way are confirmed by every switch behind the first before the first gets its own, and
+only then is the frame released: no frame outruns its rules. Rules behind the first switch live longer than
+the first's, so that the first always expires first and asks again. Frames for everybody, and for hosts that
+nobody knows yet, are sent straight out at the network's endpoints.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, headed, sen
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
+from libnetvirt.controller.ways import Ways
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
@@ -152,12 +154,13 @@ class Sender:
 
 
 class Reactive:
-    """Makes and removes the rules of native networks."""
+    """Makes and removes the rules of pairs of hosts."""
 
-    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder) -> None:
+    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder, ways: Ways) -> None:
         self._wire = wire
         self._locator = locator
         self._paths = paths
+        self._ways = ways
         self._routes: dict[Place, dict[bytes, Route]] = {}
         self._ready: dict[str, Ready] = {}
         self._epoch = 0
@@ -169,7 +172,8 @@ class Reactive:
     def packet(self, bound: Bound, frame: bytes, source: Host | None) -> int:
         """Forward a frame that came in at an endpoint and that no rule took.
 
-        ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
+        ``source``: the host that sent it; None if its frames are served but get no rules: one of too many,
+        or of a network whose rules are there beforehand.
         Returns what that cost beyond what one frame to one host does.
         """
         sender = bound.ready
@@ -279,6 +283,8 @@ class Reactive:
             if route.track is None:
                 return isinstance(route, Adopted)
             edges = route.track.edges
+            if not edges:
+                return False
             kept = best.get(edges)
             if kept is None:
                 path = self._paths.path(edges[0].source, edges[-1].destination)
@@ -342,12 +348,12 @@ class Reactive:
         tracks, ends = sender.network.tracks, (sender.origin.dpid, destination)
         track = tracks.get(ends)
         if track is None:
-            path = self._paths.path(*ends)
-            if path is None:
+            way = self._ways.find(entry, *ends)
+            if way is None:
                 return None
             if len(tracks) >= TRACK_LIMIT:
                 tracks.clear()
-            track = tracks[ends] = Track(entry, tuple(path))
+            track = tracks[ends] = Track(entry, way)
         return track
 
     def _make_further(self, route: Route, track: Track, frame: bytes) -> None:
@@ -360,16 +366,18 @@ class Reactive:
         def confirmed(ok: bool) -> None:
             nonlocal missing
             missing -= 1
-            if route.pending is None:
+            frames = route.pending
+            if frames is None or (ok and missing):
                 return
-            if not ok:
-                self.drop(route)
-            elif not missing:
+            route.pending = None
+            if ok:
                 origin, end = route.origin, track.end
-                frames, route.pending = route.pending or (), None
                 wire.post(origin.dpid, end.header, origin.head, destination, SOURCE, source, end.tail)
-                for waiting in frames:
-                    wire.post(exit.dpid, exit.release(len(waiting)), waiting)
+            else:
+                # A switch that takes no more rules does not stop the frames.
+                self.drop(route)
+            for waiting in frames:
+                wire.post(exit.dpid, exit.release(len(waiting)), waiting)
 
         for hop in track.hops:
             end = hop.end or exit.far_end

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.compiler import deliver
 from libnetvirt.controller.core import Controller
 from libnetvirt.controller.entries import adding
 from libnetvirt.controller.neighbours import Neighbour
 from libnetvirt.controller.responder import Heard, Onward, Side, question, unreachable
 from libnetvirt.controller.rulesdb import Bound, Entry
+from libnetvirt.controller.wrapping import deliver
 from libnetvirt.packet import ETH_IPV4, ETH_IPV6, ethernet, mac_text
 
 #: questions to a neighbour until it is given up

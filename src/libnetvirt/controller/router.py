@@ -40,7 +40,7 @@ class Router:
         if reaction.onward is None:
             return
         hop, packet = reaction.onward
-        egress, mtu = entry.endpoints.get(hop.endpoint), self._core.routing.mtu
+        egress, mtu = entry.endpoints.get(hop.endpoint), self._core.routing.mtu(entry)
         pieces: Reaction | list[bytes] = [packet]
         if egress is not None and egress.dpid != bound.dpid and len(packet) > mtu:
             pieces = narrow(side, frame, packet, mtu)

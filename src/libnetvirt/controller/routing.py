@@ -24,13 +24,15 @@ from libnetvirt.controller.addressing import (
     families,
     reserved,
 )
-from libnetvirt.controller.compiler import apply, deliver, only, push
+from libnetvirt.controller.compiler import apply, only, service
 from libnetvirt.controller.entries import Flow, Order, Placed
 from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host
 from libnetvirt.controller.neighbours import Neighbour
 from libnetvirt.controller.rulesdb import Bound, Entry
+from libnetvirt.controller.ways import Ways
+from libnetvirt.controller.wrapping import TUNNELLINGS, deliver
 from libnetvirt.model import Endpoint, Forwarding
 from libnetvirt.model.gateway import gateway_mac
 from libnetvirt.openflow.nicira import check_larger
@@ -98,10 +100,14 @@ def _untaken() -> Iterator[tuple[Table, int, of.Match]]:
 class Routing:
     """Compiles the units of routed networks."""
 
-    def __init__(self, labels: Labels, mtu: int) -> None:
+    def __init__(self, labels: Labels, ways: Ways, link_mtu: int) -> None:
         self._labels = labels
-        #: octets of the largest packet that fits into a tunnel
-        self.mtu = mtu
+        self._ways = ways
+        self._link_mtu = link_mtu
+
+    def mtu(self, entry: Entry) -> int:
+        """Octets of the largest packet that fits into the network's tunnels."""
+        return self._link_mtu - (TUNNELLINGS[entry.tunnel].cost if entry.tunnel else 0)
 
     def base(self, dpid: int) -> Iterator[Placed]:
         """What every switch drops, whether or not it has networks."""
@@ -135,22 +141,18 @@ class Routing:
         for ethertype in ETHERTYPES.values():
             yield rule(Table.GATEWAY, 100, of.GotoTable(Table.ROUTE), eth_type=ethertype, eth_dst=own)
             yield rule(Table.ROUTE, 1, _UP, eth_type=ethertype)
-        if len(entry.by_switch) > 1:
+        if len(entry.by_switch) > 1 and entry.tunnel is not None:
             large = (index << 32 | _LARGE, _UNTUNNELLED | _LARGE)
             flow = Flow(Table.ONWARD, 5000, of.Match(metadata=large), (_UP,), cookie)
             yield Placed(dpid, Order.SEND, flow)
-            label = of.Match(vlan_vid=layout.VLAN_PRESENT | self._labels.service(dpid, entry.uuid))
-            meta = of.WriteMetadata(layout.tunnelled(index), layout.METADATA_ALL)
-            enter = (apply(of.PopVlan()), meta, of.GotoTable(Table.NEIGHBOUR))
-            service = Flow(Table.SERVICE, 10, label, enter, layout.cookie(index, Kind.SERVICE))
-            yield Placed(dpid, Order.RECEIVE, service)
+            yield service(self._labels, entry, entry.tunnel, dpid, Table.NEIGHBOUR)
 
     def endpoint(self, bound: Bound) -> Iterator[Placed]:
         """At an endpoint without addresses of an IP version, that version goes nowhere."""
         if bound.port is None:
             return
         index = bound.network.index
-        here = {"in_port": bound.port, "metadata": layout.entered(index, bound.endpoint.vlan)}
+        here = {"in_port": bound.port, "metadata": bound.entered}
         missing = [t for v, t in ETHERTYPES.items() if v not in families(bound.endpoint)]
         for ethertype in (*missing, *((ETH_ARP,) if ETH_IPV4 in missing else ())):
             flow = Flow(
@@ -169,8 +171,7 @@ class Routing:
             return
         cookie = layout.cookie(entry.index, Kind.DECLARED)
         if bound.port is not None:
-            entered = layout.entered(entry.index, bound.endpoint.vlan)
-            match = of.Match(in_port=bound.port, metadata=entered, eth_src=host.mac)
+            match = of.Match(in_port=bound.port, metadata=bound.entered, eth_src=host.mac)
             flow = Flow(Table.SOURCE, 100, match, (of.GotoTable(Table.GATEWAY),), cookie)
             yield Placed(bound.dpid, Order.ADMIT, flow)
         match = of.Match(metadata=(entry.index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
@@ -227,12 +228,12 @@ class Routing:
         cookie = layout.cookie(entry.index, Kind.GATEWAY)
         match = _to(net, metadata=(entry.index << 32, _UNTUNNELLED))
         # Only what goes into a tunnel is measured: Open vSwitch counts a packet twice after that.
-        limit = (check_larger(self.mtu + ETHERNET_LENGTH, layout.METADATA_LARGE),) if measures else ()
+        octets = self.mtu(entry) + ETHERNET_LENGTH
+        limit = (check_larger(octets, layout.METADATA_LARGE),) if measures else ()
         then = (*only(*limit), of.GotoTable(Table.ONWARD))
         yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, then, cookie))
-        inner = self._labels.service(bound.dpid, entry.uuid)
-        group = of.Group(layout.tunnel_group(self._labels.tunnel(bound.dpid).number))
-        enter = (apply(of.DecNwTtl(), *push(layout.TPID_SERVICE, inner), group),)
+        way = self._ways.find(entry, dpid, bound.dpid)
+        enter = (apply(of.DecNwTtl(), *(way.leave if way else ())),)
         yield Placed(dpid, Order.SEND, Flow(Table.ONWARD, priority, match, enter, cookie))
 
     def neighbour(self, bound: Bound, neighbour: Neighbour) -> Iterator[Placed]:
@@ -269,7 +270,7 @@ class Routing:
         """For a while, send nothing of an endpoint to the controller that has no route."""
         assert bound.port is not None
         index = bound.network.index
-        match = of.Match(in_port=bound.port, metadata=layout.entered(index, bound.endpoint.vlan))
+        match = of.Match(in_port=bound.port, metadata=bound.entered)
         return Flow(Table.ROUTE, 2, match, (), layout.cookie(index, Kind.QUIET), hard=seconds)
 
 

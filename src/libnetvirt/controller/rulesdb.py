@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, Table, tag_code
+from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, Table, entered, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
-from libnetvirt.model import Endpoint, Insertion, Rules, VirtualNetwork
+from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
 
 _OPEN_VSWITCH = re.compile(r"Open vSwitch (\d+)\.(\d+)")
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
@@ -141,7 +141,12 @@ class Bound:
     def place(self) -> tuple[int, int | str, int]:
         """What only one endpoint can hold."""
         port = self.endpoint.port if self.port is None else self.port
-        return (self.dpid, port, tag_code(self.endpoint.vlan))
+        return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
+
+    @property
+    def entered(self) -> int:
+        """The metadata of a frame that entered here."""
+        return entered(self.network.index, self.endpoint.vlan, self.endpoint.mpls)
 
     @property
     def slot(self) -> int:
@@ -163,19 +168,37 @@ class Entry:
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     #: per switch, the ports with several endpoints
     crowded: dict[int, set[int]] = field(default_factory=dict)
-    #: per switch and slot, the endpoints whose port is known: what a flood group is made of
+    #: per switch, the endpoints with an mpls label
+    labelled: dict[int, dict[str, Bound]] = field(default_factory=dict)
+    #: per switch and slot, the other endpoints whose port is known: what a flood group is made of
     by_slot: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
     tokens: Tokens = field(default_factory=Tokens)
     #: the turn in which it was served last, and what it may still have of it
     turn: int = -1
     share: int = 0
-    #: whether the reactive part looks after it
+    #: whether rules come pair by pair, when a packet asks for them
     on_demand: bool = False
 
     def __post_init__(self) -> None:
         self.uuid = self.description.uuid
         self.on_demand = self.rules.insertion is Insertion.ON_DEMAND
+
+    @property
+    def tunnel(self) -> Encapsulation | None:
+        """The kind of tunnel that frames take between switches; None if they travel as they are."""
+        encapsulation = self.rules.encapsulation
+        return None if encapsulation is Encapsulation.NATIVE else encapsulation
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether frames are put into mpls labels, in tunnels or at endpoints."""
+        return self.tunnel is Encapsulation.MPLS or bool(self.labelled)
+
+    @property
+    def floods(self) -> bool:
+        """Whether switches replicate frames for everybody; else the controller does."""
+        return self.tunnel is not None and not self.on_demand
 
     def on(self, dpid: int) -> Collection[Bound]:
         """The endpoints on a switch."""
@@ -193,24 +216,30 @@ class Entry:
         uuid = bound.endpoint.uuid
         self.endpoints[uuid] = bound
         self.by_switch.setdefault(bound.dpid, {})[uuid] = bound
+        if bound.endpoint.mpls is not None:
+            self.labelled.setdefault(bound.dpid, {})[uuid] = bound
         if bound.port is not None:
             there = self.by_port.setdefault((bound.dpid, bound.port), {})
             there[uuid] = bound
             if len(there) > 1:
                 self.crowded.setdefault(bound.dpid, set()).add(bound.port)
-            self.by_slot.setdefault((bound.dpid, bound.slot), {})[uuid] = bound
+            if bound.endpoint.mpls is None:
+                self.by_slot.setdefault((bound.dpid, bound.slot), {})[uuid] = bound
 
     def take_out(self, uuid: str) -> Bound | None:
         """Remove an endpoint."""
         bound = self.endpoints.pop(uuid, None)
         if bound is not None:
             _discard(self.by_switch, bound.dpid, uuid)
+            if bound.endpoint.mpls is not None:
+                _discard(self.labelled, bound.dpid, uuid)
             if bound.port is not None:
                 place = (bound.dpid, bound.port)
                 _discard(self.by_port, place, uuid)
                 if len(self.by_port.get(place, ())) < 2:
                     self.crowded.get(bound.dpid, set()).discard(bound.port)
-                _discard(self.by_slot, (bound.dpid, bound.slot), uuid)
+                if bound.endpoint.mpls is None:
+                    _discard(self.by_slot, (bound.dpid, bound.slot), uuid)
         return bound
 
 

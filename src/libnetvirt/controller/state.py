@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Protocol
 
-from libnetvirt.controller import layout
 from libnetvirt.controller.addressing import AddressPlan
-from libnetvirt.controller.compiler import Compiler, chunks, is_native
+from libnetvirt.controller.compiler import Compiler, chunks
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences, Installed, Plan
-from libnetvirt.controller.labels import Labels
+from libnetvirt.controller.labels import LABELS, Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
 from libnetvirt.controller.neighbours import Neighbour, Neighbours
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.reactive import Reactive, Wire
 from libnetvirt.controller.routing import Routing, is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
-from libnetvirt.model import Rules
+from libnetvirt.controller.ways import Ways
+from libnetvirt.model import Encapsulation, Rules
 
 
 class Publish(Protocol):
@@ -62,7 +62,7 @@ class Work:
     # after it has confirmed a change, and frames are under way.
     later: Differences = field(default_factory=Differences)
     # Outer labels that were replaced, and the egress switches of their tunnels.
-    replaced: dict[int, int] = field(default_factory=dict)
+    replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
@@ -110,10 +110,12 @@ class State:
         self.labels = Labels()
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
-        self.compiler = Compiler(self.labels, self.paths, options.host_age)
-        self.routing = Routing(self.labels, options.link_mtu - layout.TUNNEL_COST)
-        self.reactive = Reactive(wire, self.locator, self.paths)
-        self.needs = Needs()
+        ways = Ways(self.labels, self.paths)
+        self.compiler = Compiler(self.labels, self.paths, ways, options.host_age)
+        self.routing = Routing(self.labels, ways, options.link_mtu)
+        self.reactive = Reactive(wire, self.locator, self.paths, ways)
+        #: by kind of tunnel
+        self.needs = {kind: Needs() for kind in LABELS}
         self._chunks: dict[tuple[str, int], int] = {}
         self._plans: dict[str, AddressPlan] = {}
         #: set when the topology has to be looked at again
@@ -132,14 +134,16 @@ class State:
         #: ports that went down, for Intake to forget the hosts behind them
         self.ports_down: list[tuple[int, int]] = []
 
-    def change_needs(self, old: set[int], new: set[int], into: Differences) -> None:
-        for egress in self.needs.change(old, new):
-            self.compile_tunnel(egress, into)
+    def change_needs(self, entry: Entry, old: set[int], new: set[int], into: Differences) -> None:
+        """A network's switches change: so may the tunnels between them."""
+        if entry.tunnel is not None:
+            for egress in self.needs[entry.tunnel].change(old, new):
+                self.compile_tunnel(entry.tunnel, egress, into)
 
-    def compile_tunnel(self, egress: int, into: Differences) -> None:
-        ingresses = self.needs.ingresses(egress)
-        compiled = self.compiler.tunnel(egress, ingresses) if ingresses else ()
-        self.installed.replace(("tunnel", egress), compiled, into)
+    def compile_tunnel(self, kind: Encapsulation, egress: int, into: Differences) -> None:
+        ingresses = self.needs[kind].ingresses(egress)
+        compiled = self.compiler.tunnel(kind, egress, ingresses) if ingresses else ()
+        self.installed.replace(("tunnel", kind, egress), compiled, into)
 
     def compile_network(self, entry: Entry, into: Differences) -> None:
         """All units of a network."""
@@ -250,7 +254,8 @@ class State:
             return
         count = chunks(entry, dpid) if here else 0
         known = self._chunks.get((entry.uuid, dpid), 0)
-        if touched is None or spread or count != known or any(map(entry.siblings, touched)):
+        crowded = touched is None or any(b.endpoint.mpls or entry.siblings(b) for b in touched)
+        if crowded or spread or count != known:
             compiled = self.compiler.flood(entry, dpid) if here else ()
             self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         wanted: Iterable[int] = range(max(count, known))
@@ -280,7 +285,7 @@ class State:
 
     def host_changed(self, entry: Entry, host: Host) -> None:
         """A host was learned, moved or forgotten: tell the switches at once."""
-        if is_native(entry):
+        if entry.on_demand:
             self.reactive.drop_host(host)
             return
         into = Differences()

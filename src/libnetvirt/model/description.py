@@ -185,6 +185,10 @@ class Constraint(Element):
         return {n.replace("_", "-"): getattr(self, n) for n in names if getattr(self, n) is not None}
 
 
+#: how long fixed and idle rules last where nobody says
+DEFAULT_DURATION = Latency.parse("60 s")
+
+
 class Rules(Element):
     """The operator's choice how rules are made. What is left out is the connection's default.
 
@@ -202,12 +206,39 @@ class Rules(Element):
             raise ValueError(f"duration {self.duration} is not a whole number of seconds from 1 to 65535")
         if self.duration is not None and self.timeout is Timeout.PERMANENT:
             raise ValueError("a permanent timeout has no duration")
-        if self.timeout is Timeout.IDLE and self.insertion is Insertion.OFFLINE:
+        reason = _SENSELESS.get((self.insertion, self.timeout))
+        if reason is not None:
             raise ValueError(
-                "an idle timeout with offline insertion could remove rules before their flow comes: "
-                "use permanent, or on-demand"
+                f"{self.timeout} timeout with {self.insertion} insertion {reason}: "
+                "use timeout permanent, or insertion on-demand"
             )
         return self
+
+    def over(self, defaults: Rules) -> Rules:
+        """All options: these, and ``defaults`` for what they leave out.
+
+        Offline insertion without a timeout is permanent, whatever the defaults are. Raises
+        InvalidDescription if the whole makes no sense: ``idle`` here over ``offline`` there.
+        """
+        insertion, timeout = self.insertion or defaults.insertion, self.timeout or defaults.timeout
+        if self.timeout is None and (insertion, timeout) in _SENSELESS:
+            timeout = Timeout.PERMANENT
+        duration = self.duration
+        if duration is None and timeout not in (None, Timeout.PERMANENT):
+            duration = defaults.duration or DEFAULT_DURATION
+        return Rules(
+            encapsulation=self.encapsulation or defaults.encapsulation,
+            insertion=insertion,
+            timeout=timeout,
+            duration=duration,
+        )
+
+
+#: why offline insertion has permanent rules only
+_SENSELESS: Mapping[tuple[Insertion | None, Timeout | None], str] = {
+    (Insertion.OFFLINE, Timeout.IDLE): "could remove rules before their flow comes",
+    (Insertion.OFFLINE, Timeout.FIXED): "would remove rules that no packet brings back",
+}
 
 
 class VirtualNetwork(Element):

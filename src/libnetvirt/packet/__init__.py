@@ -16,6 +16,7 @@ from libnetvirt.packet.ethernet import (
     VLAN_TPIDS,
     Ethernet,
     PacketError,
+    add_label,
     add_tag,
     ethernet,
     is_group,
@@ -25,6 +26,7 @@ from libnetvirt.packet.ethernet import (
     mac_text,
     multicast_mac,
     parse_ethernet,
+    split_label,
     split_tag,
 )
 from libnetvirt.packet.icmp import ICMP, build_icmp, is_icmp_error, parse_icmp
@@ -66,6 +68,7 @@ __all__ = [
     "Ethernet",
     "Neighbour",
     "PacketError",
+    "add_label",
     "add_tag",
     "advertisement",
     "arp_frame",
@@ -90,5 +93,6 @@ __all__ = [
     "replace_word",
     "solicitation",
     "solicited_node",
+    "split_label",
     "split_tag",
 ]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from itertools import permutations
 
+import pytest
 from controller_rig import VLAN, mac
 from hypothesis import given
 from test_controller_world import World, laws, seeds
@@ -14,8 +15,8 @@ from test_controller_world import World, laws, seeds
 from libnetvirt import packet as p
 from libnetvirt.controller.core import Options
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
-from libnetvirt.semantics import gateway_mac
+from libnetvirt.model import Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
+from libnetvirt.semantics import gateway_mac, on_wire
 
 GROUPS = (p.BROADCAST, bytes.fromhex("333300000001"))
 
@@ -31,9 +32,9 @@ class Routers(World):
 
     forwarding = Forwarding.L3
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed, VLAN)
-        self.rig.core.options = Options(VLAN, host_limit=100, error_rate=1e6, packet_rate=1e6)
+    def __init__(self, seed: int, rules: Rules = VLAN) -> None:
+        super().__init__(seed, rules)
+        self.rig.core.options = Options(rules, host_limit=100, error_rate=1e6, packet_rate=1e6)
 
     def step(self) -> None:
         ways = [self.create, self.create, self.add, self.add, self.modify, self.modify, self.drop]
@@ -74,7 +75,7 @@ class Routers(World):
         if new is None:
             return
         if self.chance.random() < 0.5:
-            new = old.changed(switch=new.switch, port=new.port, vlan=new.vlan)
+            new = old.changed(switch=new.switch, port=new.port, vlan=new.vlan, mpls=new.mpls)
         elif self.chance.random() < 0.5:
             new = old.changed(address=new.address, route=new.route)
         else:
@@ -101,7 +102,7 @@ class Routers(World):
         if self.chance.random() < 0.03:
             sent = p.add_tag(5, sent)
         self.rig.now += 0.01
-        self.check(int(end.switch), int(end.port), p.add_tag(end.vlan, sent))
+        self.check(int(end.switch), int(end.port), on_wire(end, sent)[2])
 
     def check(self, dpid: int, port: int, sent: bytes) -> None:
         rig, before = self.rig, self.rig.known
@@ -194,7 +195,7 @@ class Routers(World):
                 ethertype = p.ETH_IPV4 if len(a.address) == 4 else p.ETH_IPV6
                 sent = p.ethernet(gateway_mac(network.uuid), a.mac, ethertype, body)
                 end = ends[a.endpoint]
-                self.probes.append((int(end.switch), int(end.port), p.add_tag(end.vlan, sent)))
+                self.probes.append((int(end.switch), int(end.port), on_wire(end, sent)[2]))
         self.before = [self.look(probe) for probe in self.probes]
         self.during = [[] for _ in self.probes]
 
@@ -213,10 +214,11 @@ class Routers(World):
         assert not vars(core)["_plans"]
 
 
+@pytest.mark.parametrize("encapsulation", [Encapsulation.VLAN, Encapsulation.MPLS])
 @laws
-@given(seeds)
-def test_routers_forward_and_answer_as_the_oracle_says(seed: int) -> None:
-    world = Routers(seed)
+@given(seed=seeds)
+def test_routers_forward_and_answer_as_the_oracle_says(seed: int, encapsulation: Encapsulation) -> None:
+    world = Routers(seed, Rules(encapsulation=encapsulation).over(VLAN))
     for _ in range(200):
         world.step()
     world.end()

@@ -16,6 +16,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.entries import Flow, Group, Meter
 from libnetvirt.controller.installed import Dump
+from libnetvirt.openflow import nicira
 from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
 
 Place = tuple[int, int]
@@ -23,6 +24,8 @@ Place = tuple[int, int]
 Out = tuple[int, int, bytes]
 
 TPIDS = (b"\x81\x00", b"\x88\xa8")
+MPLS = b"\x88\x47"
+BOTTOM = 0x100
 HOP_LIMIT = 500
 
 
@@ -46,6 +49,7 @@ def _vlan(frame: bytes) -> int:
 
 def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
     behind = 12 + 4 * tags(frame)
+    label = _label(frame, behind)
     return _ip_fields(frame[behind:]) | {
         "in_port": in_port,
         "metadata": metadata,
@@ -53,6 +57,7 @@ def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
         "eth_dst": int.from_bytes(frame[:6]),
         "eth_src": int.from_bytes(frame[6:12]),
         "eth_type": int.from_bytes(frame[behind : behind + 2]),
+        **label,
     }
 
 
@@ -72,6 +77,14 @@ def _ip_fields(frame: bytes) -> dict[str, int]:
     if version == 6 and ip.protocol == PROTO_ICMPV6 and ip.payload and not ip.offset:
         fields["icmpv6_type"] = ip.payload[0]
     return fields | {"ip_proto": ip.protocol}
+
+
+def _label(frame: bytes, at: int) -> dict[str, int]:
+    """The outermost mpls label, if there is one."""
+    if frame[at : at + 2] != MPLS or len(frame) < at + 6:
+        return {}
+    entry = int.from_bytes(frame[at + 2 : at + 6])
+    return {"mpls_label": entry >> 12, "mpls_bos": entry >> 8 & 1}
 
 
 def matches(match: of.Match, seen: dict[str, int]) -> bool:
@@ -204,17 +217,6 @@ def _actions(instructions: tuple[of.Instruction, ...]) -> Iterator[of.Action]:
             yield from instruction.actions
 
 
-def _set(frame: bytes, action: of.SetField) -> bytes:
-    if action.name == "eth_dst":
-        return action.value.to_bytes(6) + frame[6:]
-    if action.name == "eth_src":
-        return frame[:6] + action.value.to_bytes(6) + frame[12:]
-    assert action.name == "vlan_vid"
-    assert tags(frame)
-    code = int.from_bytes(frame[14:16]) & 0xF000 | action.value & 0xFFF
-    return frame[:14] + code.to_bytes(2) + frame[16:]
-
-
 def _uses(flow: Flow, group: int) -> bool:
     return any(isinstance(a, of.Group) and a.group_id == group for a in _actions(flow.instructions))
 
@@ -303,6 +305,8 @@ class Fabric:
                     continue
                 assert group.type == of.GroupType.ALL or len(group.buckets) == 1
                 for bucket in group.buckets:
+                    # Buckets are action sets: a switch leaves what no set can hold out, silently.
+                    assert not any(isinstance(a, of.Experimenter) for a in bucket.actions)
                     self._act(now.copy(), bucket.actions, out)
             elif isinstance(action, of.PushVlan):
                 code = now.frame[14:16] if tags(now.frame) else b"\0\0"
@@ -316,11 +320,12 @@ class Fabric:
                     self._raise(now, of.PacketInReason.INVALID_TTL, now.frame)
                     return False
                 now.frame = now.frame[:14] + decrement_ttl(now.frame[14:])
-            elif isinstance(action, of.Experimenter):
+            elif isinstance(action, of.SetField):
+                _set(now, action)
+            elif isinstance(action, of.Experimenter) and len(action.payload) == 16:
                 now.measure(action)
             else:
-                assert isinstance(action, of.SetField), action
-                now.frame = _set(now.frame, action)
+                _label_stack(now, action)
         return True
 
     def _raise(self, now: _Frame, reason: of.PacketInReason, head: bytes) -> None:
@@ -332,6 +337,7 @@ class Fabric:
 
     def _output(self, now: _Frame, action: of.Output, out: list[Out]) -> None:
         port = action.port
+        assert not now.bare
         if port == of.Port.CONTROLLER:
             head = now.frame[: action.max_len] if action.max_len < 0xFFE6 else now.frame
             self._raise(now, of.PacketInReason.ACTION, head)
@@ -350,6 +356,55 @@ class Fabric:
             self._enter(*far, now.frame, out)
 
 
+def _set(now: _Frame, action: of.SetField) -> None:
+    value = action.value
+    if action.name == "vlan_vid":
+        assert tags(now.frame)
+        code = int.from_bytes(now.frame[14:16]) & 0xF000 | value & 0xFFF
+        now.frame = now.frame[:14] + code.to_bytes(2) + now.frame[16:]
+    elif action.name == "eth_dst":
+        assert not now.bare
+        now.frame = value.to_bytes(6) + now.frame[6:]
+    elif action.name == "eth_src":
+        assert not now.bare
+        now.frame = now.frame[:6] + value.to_bytes(6) + now.frame[12:]
+    else:
+        assert action.name == "mpls_label", action
+        at = 0 if now.bare else 14
+        assert now.bare or now.frame[12:14] == MPLS
+        entry = int.from_bytes(now.frame[at : at + 4]) & 0xFFF | value << 12
+        now.frame = now.frame[:at] + entry.to_bytes(4) + now.frame[at + 4 :]
+
+
+def _label_stack(now: _Frame, action: of.Action) -> None:
+    """Labels in front of, and behind, an Ethernet header; ``bare``: there is none in front."""
+    frame = now.frame
+    if isinstance(action, of.PushMpls):
+        assert frame[12:14] == MPLS
+        assert not now.bare
+        entry = int.from_bytes(frame[14:18]) & ~BOTTOM
+        now.frame = frame[:14] + entry.to_bytes(4) + frame[14:]
+    elif isinstance(action, of.PopMpls):
+        assert frame[12:14] == MPLS
+        now.frame = frame[:12] + action.ethertype.to_bytes(2) + frame[18:]
+    elif action == nicira.encap(nicira.MPLS):
+        assert not now.bare
+        # As Open vSwitch does it: what has labels already is not at the bottom.
+        bottom = 0 if frame[12:14] == MPLS else BOTTOM
+        now.frame, now.bare = (bottom | 64).to_bytes(4) + frame, True
+    elif action == nicira.encap(nicira.ETHERNET):
+        assert now.bare
+        now.frame, now.bare = bytes(12) + MPLS + frame, False
+    elif action == nicira.decap():
+        assert not now.bare
+        assert frame[12:14] == MPLS
+        now.frame, now.bare = frame[14:], True
+    else:
+        assert action == nicira.decap(nicira.ETHERNET), action
+        assert now.bare
+        now.frame, now.bare = frame[4:], False
+
+
 @dataclass(slots=True)
 class _Frame:
     switch: Switch
@@ -358,6 +413,7 @@ class _Frame:
     metadata: int
     table: int
     cookie: int
+    bare: bool = False
 
     def measure(self, action: of.Experimenter) -> None:
         """Open vSwitch's check_pkt_larger."""

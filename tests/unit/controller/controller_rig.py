@@ -12,10 +12,12 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.core import Controller, Options, Work
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.intake import Intake
+from libnetvirt.controller.labels import LabelSpace
 from libnetvirt.controller.rulesdb import PortView, SwitchView
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Latency
 from libnetvirt.semantics import Knowledge, forward
+from libnetvirt.semantics.forward import on_wire
 
 SECRET = b"s" * 32
 VLAN = Rules(encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT)
@@ -37,6 +39,11 @@ def frame(destination: int, source: int, text: bytes = b"", vlan: int | None = N
     """A frame with an experimental type."""
     tag = b"" if vlan is None else b"\x81\x00" + vlan.to_bytes(2)
     return destination.to_bytes(6) + source.to_bytes(6) + tag + b"\x88\xb5" + text.ljust(46, b".")
+
+
+def tagged(end: Endpoint, sent: bytes) -> bytes:
+    """A frame without tag as the endpoint's host sends it."""
+    return on_wire(end, sent)[2]
 
 
 def endpoint(uuid: int | str, switch: int, port: int | str, vlan: int | None = None, *hosts: int) -> Endpoint:
@@ -267,6 +274,11 @@ class Rig:
         self.known = self.known.changed(before, after)
         self.settle()
         return work
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels of vlan tunnels."""
+        return self.core.labels.spaces[Encapsulation.VLAN]
 
     @property
     def networks(self) -> list[VirtualNetwork]:

@@ -223,10 +223,8 @@ class Session(asyncio.Protocol):
             self._changes.pop(barrier, None)
         if change.errors:
             kinds = ", ".join(dict.fromkeys(change.errors))
-            raise RuleRefused(
-                f"switch {self.dpid} refused the change ({kinds}); it was undone. "
-                "'netvirt rules' shows what the switch holds; its log says more."
-            )
+            remedy = next((text for kind, text in _REMEDIES.items() if kind in kinds), _SHOWN)
+            raise RuleRefused(f"switch {self.dpid} refused the change ({kinds}); it was undone. {remedy}")
 
     async def dump(self) -> Dump:
         """What the switch holds: flows with our cookie, groups and meters."""
@@ -368,6 +366,15 @@ class Session(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.write(data)
+
+
+_SHOWN = "'netvirt rules' shows what the switch holds; its log says more."
+_FULL = "It has no room for more: remove networks or hosts, or raise the limit of its tables."
+_REMEDIES = {
+    "TABLE_FULL": _FULL,
+    "OUT_OF_GROUPS": _FULL,
+    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels need Open vSwitch 2.17.",
+}
 
 
 def error_text(error: of.Error | of.ExperimenterError) -> str:
