@@ -1,4 +1,4 @@
-"""What README.md shows works: the tutorial's commands, the Python example, the links."""
+"""What README.md and the other pages show works: the tutorials' commands, the Python example, the links."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def _matches(shown: str, output: str) -> bool:
 
 
 @pytest.mark.root
-def test_the_tutorial_works_as_it_is_written() -> None:
-    commands = list(_commands(README))
+@pytest.mark.parametrize("page", ["README.md", "docs/l3.md"])
+def test_the_tutorial_works_as_it_is_written(page: str) -> None:
+    commands = list(_commands((ROOT / page).read_text()))
     script = _BEFORE + "".join(f"{c.text}\necho '{_MARK}' $?\n" for c in commands)
     isolated = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OVS_", "LIBNETVIRT_"))}

@@ -42,13 +42,12 @@ COMBINATIONS = tuple(
 )
 FEATURES = frozenset(
     (
-        "forwarding.L2", "tag.vlan", "tag.mpls", "endpoint.mac", "encapsulation.native",
+        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "endpoint.mac", "encapsulation.native",
         "encapsulation.vlan", "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
     )
 )  # fmt: skip
 _LATER = "this version of the driver does not have it yet"
 REASONS = {
-    "forwarding.L3": _LATER,
     "endpoint.limits": _LATER,
     "constraint.min-bandwidth": _LATER,
     "constraint.max-bandwidth": _LATER,
