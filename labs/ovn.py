@@ -104,8 +104,11 @@ class Cluster:
 class Chassis:
     """A machine: Open vSwitch, ovn-controller, and ports for hosts."""
 
-    def __init__(self, directory: Path, name: str, address: str, southbound: str) -> None:
+    def __init__(
+        self, directory: Path, name: str, address: str, southbound: str, peers: Iterable[str]
+    ) -> None:
         self.name = name
+        self._peers = list(peers)
         self.address = address
         self.directory = directory
         directory.mkdir()
@@ -140,9 +143,8 @@ class Chassis:
     def _join(self, underlay: str) -> None:
         """Plug into the underlay; the tunnels' address has to be on a bridge of Open vSwitch."""
         link = f"{underlay}-{self.name}"
-        mac = f"02:00:0a:4d:00:{int(self.address.rpartition('.')[2]):02x}"
         run("ip", "link", "add", link, "mtu", str(UNDERLAY_MTU), "type", "veth", "peer", "name", "under0",
-            "address", mac, "mtu", str(UNDERLAY_MTU), "netns", str(self.namespace.pid))  # fmt: skip
+            "address", _mac(self.address), "mtu", str(UNDERLAY_MTU), "netns", str(self.namespace.pid))  # fmt: skip
         run("ip", "link", "set", link, "master", underlay, "up")
         self.namespace.run("ip", "link", "set", "under0", "up")
         # The kernel hears what comes in at under0 too, and would answer everything a second time.
@@ -153,11 +155,19 @@ class Chassis:
         self.namespace.run("ethtool", "-K", "under0", "tx", "off")
         run("ethtool", "-K", link, "tx", "off")
         self.vsctl("add-br", "br-phy", "--", "set", "Bridge", "br-phy", "datapath_type=netdev",
-                   "fail-mode=standalone", f'other_config:hwaddr="{mac}"',
+                   "fail-mode=standalone", f'other_config:hwaddr="{_mac(self.address)}"',
                    "--", "add-port", "br-phy", "under0")  # fmt: skip
-        self.namespace.run("ip", "address", "add", f"{self.address}/24", "dev", "br-phy")
+        self._address()
+
+    def _address(self) -> None:
+        """Give the bridge, which is as new as the switch's process, its address."""
+        self.namespace.run("ip", "address", "replace", f"{self.address}/24", "dev", "br-phy")
         self.namespace.run("ip", "link", "set", "br-phy", "mtu", str(UNDERLAY_MTU), "up")
         self.namespace.run("ethtool", "-K", "br-phy", "tx", "off")
+        # Open vSwitch drops what it wants to send to a neighbour whose MAC address it has to ask for first.
+        for address in self._peers:
+            if address != self.address:
+                self.switch.ask("tnl/neigh/set", "br-phy", address, _mac(address))
 
     def vsctl(self, *words: str) -> str:
         return run("ovs-vsctl", f"--db={self.remote}", "--timeout=20", *words)
@@ -173,12 +183,18 @@ class Chassis:
         self.controller.kill()
         self.switch.kill()
         self.switch.start()
+        self._address()
         self.controller.start()
 
     def stop(self) -> None:
         for daemon in (self.controller, self.switch, self.database):
             daemon.kill()
         self.namespace.close()
+
+
+def _mac(address: str) -> str:
+    """The MAC address of a chassis on the underlay."""
+    return f"02:00:0a:4d:00:{int(address.rpartition('.')[2]):02x}"
 
 
 class OVN:
@@ -238,8 +254,11 @@ class OVN:
         run("ip", "link", "add", underlay, "type", "bridge", "stp_state", "0", "forward_delay", "0")
         run("ip", "link", "set", underlay, "mtu", str(UNDERLAY_MTU), "up")
         run("ethtool", "-K", underlay, "tx", "off")
-        for n, name in enumerate(self._names, 11):
-            one = Chassis(self.directory / name, name, f"10.77.0.{n}", self.southbound.remotes)
+        addresses = {name: f"10.77.0.{n}" for n, name in enumerate(self._names, 11)}
+        for name, address in addresses.items():
+            one = Chassis(
+                self.directory / name, name, address, self.southbound.remotes, addresses.values()
+            )
             self.chassis[name] = one
             one.start(underlay)
         for name, port in self.host_ports:

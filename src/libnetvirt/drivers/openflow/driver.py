@@ -80,6 +80,8 @@ FEATURES = frozenset(
 )  # fmt: skip
 _LATER = "this version of the driver does not have it yet"
 REASONS = {
+    "repair": "switches are compared and mended whenever they connect, without being asked",
+    "router.no-route": _LATER,
     "forwarding.L3": _LATER,
     "tag.mpls": _LATER,
     "encapsulation.mpls": _LATER,

@@ -123,14 +123,15 @@ class Database:
         """Is the copy live?"""
         return not self.trouble
 
-    async def open(self, timeout: float) -> None:
-        """Connect. Raises ConnectionFailed if no remote is usable within ``timeout`` seconds."""
+    async def open(self, timeout: float, *, required: bool = True) -> None:
+        """Connect. Raises ConnectionFailed if no remote is usable within ``timeout`` seconds; one that is not
+        required is tried for further."""
         self._task = asyncio.create_task(self._run())
         try:
             await self.ready(timeout)
-        except BaseException:
-            await self.close()
-            raise
+        except ConnectionFailed:
+            if required:
+                raise
 
     async def ready(self, timeout: float) -> None:
         """Return when there is a session. Raises ConnectionFailed."""
@@ -361,7 +362,9 @@ class Database:
 
     def _apply(self, updates: Mapping[str, Any]) -> None:
         differences = [
-            self._change(table, uuid, update) for table, rows in updates.items() for uuid, update in rows.items()
+            self._change(table, uuid, update)
+            for table, rows in updates.items()
+            for uuid, update in rows.items()
         ]
         self._changed(differences)
         self._wake()

@@ -47,15 +47,11 @@ class Remote:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.kind}:{host}:{self.port}"
 
-    async def connect(
-        self, tls: ssl.SSLContext | None
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection. Raises OSError."""
         if self.kind == "unix":
             return await asyncio.open_unix_connection(self.path)
-        return await asyncio.open_connection(
-            self.host, self.port, ssl=tls if self.kind == "ssl" else None
-        )
+        return await asyncio.open_connection(self.host, self.port, ssl=tls if self.kind == "ssl" else None)
 
 
 def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:

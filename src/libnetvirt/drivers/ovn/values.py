@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-#: str, int, bool, frozenset of atoms, dict of text to text, or None (an optional column without a value)
+#: str, int, bool, frozenset of atoms, dict of atoms, or None (an optional column without a value)
 Value = Any
 Columns = Mapping[str, "Kind"]
 
@@ -45,7 +45,7 @@ def default(kind: Kind) -> Value:
 def decode(kind: Kind, wire: Any) -> Value:
     """A column's value from RFC 7047 section 5.1 notation."""
     if kind is Kind.MAP:
-        return {str(k): str(v) for k, v in wire[1]}
+        return dict(wire[1])
     members = wire[1] if isinstance(wire, list) and wire[0] == "set" else [wire]
     atoms = [m[1] if isinstance(m, list) else m for m in members]
     if kind in (Kind.SET, Kind.REFERENCES):
@@ -76,7 +76,7 @@ def references(uuids: Iterable[str]) -> list[Any]:
     return ["set", [reference(u) for u in sorted(uuids)]]
 
 
-def pairs(content: Mapping[str, str]) -> list[Any]:
+def pairs(content: Mapping[str, Any]) -> list[Any]:
     """A map on the wire."""
     return ["map", [[k, v] for k, v in sorted(content.items())]]
 

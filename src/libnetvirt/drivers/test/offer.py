@@ -7,6 +7,7 @@ from libnetvirt.driver import FEATURES, Capabilities
 _NOT_OFFERED = {
     "tag.mpls": "the oracle forwards untagged and vlan frames only",
     "endpoint.limits": "frames take no time in memory",
+    "repair": "nobody else can change anything in it",
     "rules": "there are no rules: frames are forwarded by the oracle",
     **{name: "frames take no time in memory" for name in FEATURES if name.startswith("constraint.")},
     **{
