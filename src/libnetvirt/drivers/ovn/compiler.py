@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from libnetvirt.drivers.ovn.records import NETWORK
+from libnetvirt.drivers.ovn.records import NETWORK, tunnel_key
 from libnetvirt.drivers.ovn.rows import KEY, Key, Row
 from libnetvirt.drivers.ovn.schema import OWNER
 from libnetvirt.drivers.ovn.values import Value
@@ -59,7 +59,7 @@ def main_key(network: VirtualNetwork) -> Key:
 
 def compiled(network: VirtualNetwork, owner: str, records: Mapping[str, str]) -> list[Row]:
     """All rows of a network; ``records`` go into its main row."""
-    return list(_Compiler(network, owner).rows(records))
+    return list(_Compiler(network, owner, records).rows())
 
 
 def trunk(place: Place, owner: str) -> list[Row]:
@@ -87,14 +87,15 @@ def _quoted(name: str) -> str:
 
 
 class _Compiler:
-    def __init__(self, network: VirtualNetwork, owner: str) -> None:
+    def __init__(self, network: VirtualNetwork, owner: str, records: Mapping[str, str]) -> None:
         self._network = network
+        self._records = records
         self._main = main_key(network)
         self._ids = {OWNER: owner, NETWORK: network.uuid}
         self._routed = network.forwarding is Forwarding.L3
 
-    def rows(self, records: Mapping[str, str]) -> Iterator[Row]:
-        main: dict[str, Value] = {"name": self._main[1], "external_ids": {**self._ids, **records}}
+    def rows(self) -> Iterator[Row]:
+        main: dict[str, Value] = {"name": self._main[1], "external_ids": {**self._ids, **self._records}}
         if self._routed:
             main["enabled"] = None
         yield Row(*self._main, main)
@@ -136,13 +137,13 @@ class _Compiler:
             "name": port_name(e), "addresses": frozenset(("unknown", *e.mac)), "external_ids": ids,
             "tag": e.vlan, "tag_request": e.vlan,
         }  # fmt: skip
+        options = {"requested-tnl-key": str(tunnel_key(self._records, e.uuid))}
         if e.port.startswith(PHYSNET):
-            network = e.port.removeprefix(PHYSNET)
-            options = {"network_name": network, "l2gateway-chassis": e.switch}
+            options |= {"network_name": e.port.removeprefix(PHYSNET), "l2gateway-chassis": e.switch}
             return {**columns, "type": "l2gateway", "options": options}
         if e.vlan is not None:
-            return {**columns, "parent_name": place_name((e.switch, e.port))}
-        return {**columns, "options": {"requested-chassis": e.switch}}
+            return {**columns, "parent_name": place_name((e.switch, e.port)), "options": options}
+        return {**columns, "options": {"requested-chassis": e.switch, **options}}
 
     # ---- L3 ------------------------------------------------------------------------------------
 
@@ -161,8 +162,9 @@ class _Compiler:
         columns = {"name": leg, "mac": self._gateway, "networks": frozenset(map(str, e.address)),
                    "enabled": None, "external_ids": ids}  # fmt: skip
         yield Row(ROUTER_PORT, leg, columns, (self._main, "ports"))
+        # Not "router": the switch would answer ARP in its stead, and the router would not learn who asked.
         port = {"name": peer, "type": "router", "options": {"router-port": leg},
-                "addresses": frozenset(("router",)), "external_ids": ids}  # fmt: skip
+                "addresses": frozenset((self._gateway,)), "external_ids": ids}  # fmt: skip
         yield Row(PORT, peer, _port_columns(port), (switch, "ports"))
         for r in e.route:
             key = f"{self._network.uuid} route {r.prefix}"

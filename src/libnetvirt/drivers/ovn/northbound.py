@@ -295,8 +295,7 @@ class Northbound:
             self._reader.forget(uuid)
             self._note(old, None)
             return self.known.pop(uuid, None) is not None
-        keys = {k: v for k, v in row["external_ids"].items() if k in (records.NUMBER, records.DESCRIPTION) or
-                k.startswith(records.ENDPOINT)}  # fmt: skip
+        keys = {k: v for k, v in row["external_ids"].items() if records.is_record(k)}
         if old is not None and old.keys == keys:
             return False
         try:
