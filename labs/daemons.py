@@ -125,9 +125,9 @@ class Daemon:
             process.kill()
             process.wait()
 
-    def terminate(self) -> None:
-        """Let it end as it likes to."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            process.wait(20)
+    def leave(self) -> None:
+        """Let it take its leave of everybody and end."""
+        if self._process is not None:
+            self.ask("exit")
+            self._process.wait(20)
+            self._process = None

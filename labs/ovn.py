@@ -1,7 +1,7 @@
 """A whole OVN in one machine: the two databases, northd, and chassis on the userspace datapath.
 
-``python -m labs.ovn`` (as root) starts one with three chassis and waits; ``with OVN() as lab`` is the same for
-programs. Everything runs in the caller's network namespace, in namespaces that the lab makes, and in a
+``python -m labs.ovn`` (as root) starts one with three chassis and waits; ``with OVN() as lab`` is the same
+for programs. Everything runs in the caller's network namespace, in namespaces that the lab makes, and in a
 temporary directory; all of it vanishes with the process.
 
 ::
@@ -143,8 +143,9 @@ class Chassis:
     def _join(self, underlay: str) -> None:
         """Plug into the underlay; the tunnels' address has to be on a bridge of Open vSwitch."""
         link = f"{underlay}-{self.name}"
-        run("ip", "link", "add", link, "mtu", str(UNDERLAY_MTU), "type", "veth", "peer", "name", "under0",
-            "address", _mac(self.address), "mtu", str(UNDERLAY_MTU), "netns", str(self.namespace.pid))  # fmt: skip
+        mtu = ("mtu", str(UNDERLAY_MTU))
+        run("ip", "link", "add", link, *mtu, "type", "veth", "peer", "name", "under0", *mtu,
+            "address", _mac(self.address), "netns", str(self.namespace.pid))  # fmt: skip
         run("ip", "link", "set", link, "master", underlay, "up")
         self.namespace.run("ip", "link", "set", "under0", "up")
         # The kernel hears what comes in at under0 too, and would answer everything a second time.
@@ -256,9 +257,7 @@ class OVN:
         run("ethtool", "-K", underlay, "tx", "off")
         addresses = {name: f"10.77.0.{n}" for n, name in enumerate(self._names, 11)}
         for name, address in addresses.items():
-            one = Chassis(
-                self.directory / name, name, address, self.southbound.remotes, addresses.values()
-            )
+            one = Chassis(self.directory / name, name, address, self.southbound.remotes, addresses.values())
             self.chassis[name] = one
             one.start(underlay)
         for name, port in self.host_ports:
@@ -320,7 +319,9 @@ def main() -> int:
         os.execvp("unshare", ["unshare", "--net", *again])
     with OVN(options.chassis, options.hosts) as lab:
         print(f"export LIBNETVIRT_URI='{lab.uri}'", flush=True)
-        print("# network namespace: nsenter --net=/proc/%d/ns/net; the end: Ctrl-C" % os.getpid(), flush=True)
+        print(
+            f"# its network namespace: nsenter --net=/proc/{os.getpid()}/ns/net; the end: Ctrl-C", flush=True
+        )
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
     return 0

@@ -8,10 +8,10 @@ L3                      a logical router, and for each endpoint a logical switch
 ======================= ======================================================================================
 
 An endpoint is a logical switch port whose name is the interface's ``iface-id``: ``SWITCH:PORT``. One with a
-vlan is a port named ``SWITCH:PORT#VLAN`` whose parent is the port of that interface (``parent_name``, ``tag``);
-if no untagged endpoint is there to be the parent, a *trunk* is: a port in a logical switch of its own, where
-frames without a tag end. One whose port is ``physnet:NAME`` is a port of type ``l2gateway`` on the bridge that
-the chassis maps to NAME.
+vlan is a port named ``SWITCH:PORT#VLAN`` whose parent is the port of that interface (``parent_name``,
+``tag``); if no untagged endpoint is there to be the parent, a *trunk* is: a port in a logical switch of its
+own, where frames without a tag end. One whose port is ``physnet:NAME`` is a port of type ``l2gateway`` on the
+bridge that the chassis maps to NAME.
 """
 
 from __future__ import annotations
@@ -76,9 +76,11 @@ def trunk(place: Place, owner: str) -> list[Row]:
 
 def _port_columns(columns: Mapping[str, Value]) -> dict[str, Value]:
     """All columns of a logical switch port: what is not given must not be there."""
-    none = {"type": "", "options": {}, "parent_name": None, "tag": None, "tag_request": None,
-            "addresses": frozenset(), "port_security": frozenset(), "enabled": None}  # fmt: skip
-    return {**none, **columns}
+    unset: dict[str, Value] = {
+        "type": "", "options": {}, "parent_name": None, "tag": None, "tag_request": None,
+        "addresses": frozenset(), "port_security": frozenset(), "enabled": None,
+    }  # fmt: skip
+    return {**unset, **columns}
 
 
 def _quoted(name: str) -> str:

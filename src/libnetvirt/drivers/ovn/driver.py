@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from typing import Any, Self
 
 from libnetvirt.driver import Capabilities, Change, Driver
-from libnetvirt.drivers.ovn import compiler
-from libnetvirt.drivers.ovn.compiler import PHYSNET, Place, place_name, port_name
+from libnetvirt.drivers.ovn.compiler import place_name
 from libnetvirt.drivers.ovn.northbound import Known, Northbound, touched_places
 from libnetvirt.drivers.ovn.notices import Notices
 from libnetvirt.drivers.ovn.offer import CAPABILITIES
 from libnetvirt.drivers.ovn.ovsdb import Operation
+from libnetvirt.drivers.ovn.realisation import Realisation
 from libnetvirt.drivers.ovn.reporting import View
 from libnetvirt.drivers.ovn.settings import Settings
 from libnetvirt.drivers.ovn.southbound import Southbound
@@ -28,11 +28,10 @@ from libnetvirt.errors import (
     StaleChange,
     SubstrateError,
     SwitchNotFound,
-    SwitchTimeout,
     Unsupported,
 )
 from libnetvirt.events import EventStream
-from libnetvirt.model import Counters, Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
+from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
 from libnetvirt.uri import URI
 
 #: seconds to wait at open for the chassis' own databases, and for the southbound database
@@ -68,6 +67,7 @@ class OvnDriver(Driver):
         }
         self._view = View(self._nb, self._sb, self._vswitches)
         self._notices = Notices(self._view, self._publish)
+        self._realisation = Realisation(self._view, s.confirm_timeout, s.bind_timeout)
 
     # ---- the session ---------------------------------------------------------------------------
 
@@ -200,8 +200,8 @@ class OvnDriver(Driver):
         foreign = own.foreign(e.port, place_name((e.switch, e.port))) if own else ""
         if foreign:
             raise PortNotFound(
-                f"endpoint {e.uuid}: interface {e.port} of chassis {e.switch} is {foreign!r} to somebody else "
-                "(its external_ids:iface-id): take that away, or use another interface"
+                f"endpoint {e.uuid}: interface {e.port} of chassis {e.switch} is {foreign!r} to somebody "
+                "else (its external_ids:iface-id): take that away, or use another interface"
             )
 
     @staticmethod
@@ -239,11 +239,11 @@ class OvnDriver(Driver):
 
         self._notices.hold(change.uuid)
         try:
-            await self._claim(after, change.touched)
+            await self._realisation.claim(after, change.touched)
             number = await self._nb.commit(build)
             committed = True
-            await self._realised(change, number)
-            await self._release(touched_places(before, after))
+            await self._realisation.realised(change, number)
+            await self._realisation.release(touched_places(before, after))
         except BaseException:
             await asyncio.shield(self._spawn(self._undo(change, committed)))
             raise
@@ -258,117 +258,15 @@ class OvnDriver(Driver):
             if committed or self._nb.known.get(change.uuid) is not None:
                 await self._nb.commit(lambda: self._unplan(change))
         with contextlib.suppress(NetvirtError, TimeoutError):
-            await self._release(touched_places(change.before, change.after))
+            await self._realisation.release(touched_places(change.before, change.after))
             number = await self._nb.touch()
-            await self._caught_up(change.before or change.after, number)
+            await self._realisation.caught_up(change.before or change.after, number)
 
     def _unplan(self, change: Change) -> list[Operation]:
         known = self._nb.known.get(change.uuid)
         if (known.description if known else None) != change.after:
             return []
         return self._nb.plan(change.after, change.before)
-
-    # ---- what chassis do -----------------------------------------------------------------------
-
-    async def _realised(self, change: Change, number: int) -> None:
-        """Return when every chassis of the network has done the change. Raises SubstrateError."""
-        network = change.after or change.before
-        assert network is not None
-        bound_before = self._bound(network.endpoints)
-        if not await self._caught_up(network, number):
-            return
-        if change.after is None:
-            return
-        touched = change.after.select(change.touched)
-        riders = self._riders(touched_places(change.before, change.after))
-        present = [e for e in touched if not self._view.absence(e)]
-        await self._bind(present, riders, change.pending)
-        if self._bound(network.endpoints) != bound_before or riders:
-            # The others hear of a port when its chassis has it: so they are asked once more.
-            await self._caught_up(network, await self._nb.touch())
-
-    def _bound(self, endpoints: Iterable[Endpoint]) -> set[tuple[str, str | None]]:
-        return {(port_name(e), self._sb.chassis_of_port(port_name(e))) for e in endpoints}
-
-    def _riders(self, places: Collection[Place]) -> list[str]:
-        """The logical ports of other endpoints on these ports: a trunk that changes takes them along."""
-        found = []
-        for place in places:
-            for holder, uuid in self._nb.claims(place).values():
-                e = self._nb.known[holder].description.by_uuid[uuid]
-                if not self._view.absence(e):
-                    found.append(port_name(e))
-        return found
-
-    async def _caught_up(self, network: VirtualNetwork | None, number: int) -> bool:
-        """Wait for all that ``nb_cfg`` ``number`` stands for; False if no chassis takes part in it."""
-        names = {self._sb.chassis_of(e.switch) for e in network.endpoints} if network else set()
-        chassis = [c for c in names if c is not None]
-        limit = self._settings.confirm_timeout
-        try:
-            if not chassis:
-                await self._nb.caught_up(number, limit)
-                return False
-            await self._sb.db.until(lambda: not self._sb.behind(number, chassis), limit)
-        except TimeoutError:
-            late = self._sb.behind(number, chassis) if chassis else []
-            who = f"chassis {', '.join(late)}" if late else "ovn-northd"
-            raise SwitchTimeout(
-                f"{who} did not confirm the change within {limit:g} s; it was undone. Does it run, and is it "
-                "connected to the southbound database?"
-            ) from None
-        return True
-
-    async def _bind(self, endpoints: Iterable[Endpoint], riders: Iterable[str], pending: bool) -> None:
-        """Wait until chassis have taken up ports; as long as some come, the others may come too."""
-        names = {port_name(e): e for e in endpoints}
-        missing = {*names, *riders}
-
-        def fewer(than: int) -> Callable[[], bool]:
-            def condition() -> bool:
-                missing.difference_update([p for p in missing if self._sb.is_up(p)])
-                return len(missing) < than
-
-            return condition
-
-        fewer(0)()
-        while missing:
-            try:
-                await self._sb.db.until(fewer(len(missing)), self._settings.bind_timeout)
-            except TimeoutError:
-                break
-        late = [e for p, e in names.items() if p in missing]
-        if late and not pending:
-            e = late[0]
-            raise PortNotFound(
-                f"endpoint {e.uuid}: chassis {e.switch} did not take up interface {e.port} within "
-                f"{self._settings.bind_timeout:g} s; the change was undone. It needs an interface on its "
-                f"integration bridge with external_ids:iface-id={place_name((e.switch, e.port))}"
-            )
-
-    async def _claim(self, network: VirtualNetwork | None, touched: Collection[str]) -> None:
-        """Set the iface-id of the interfaces that endpoints are going to use."""
-        if network is None:
-            return
-        for name, own in self._vswitches.items():
-            wanted = {
-                port: place_name((switch, port))
-                for switch, port in compiler.places(network.select(touched))
-                if (self._sb.chassis_of(switch) or switch) == name
-            }
-            if wanted and own.db.connected:
-                await own.claim(wanted)
-
-    async def _release(self, places: Collection[Place]) -> None:
-        """Take the iface-id from interfaces that hold no endpoint any more."""
-        for name, own in self._vswitches.items():
-            free = {
-                port
-                for switch, port in places
-                if (self._sb.chassis_of(switch) or switch) == name and not self._nb.claims((switch, port))
-            }
-            if free and own.db.connected:
-                await own.release(free)
 
     # ---- putting right -------------------------------------------------------------------------
 
@@ -381,12 +279,7 @@ class OvnDriver(Driver):
             if parts:
                 await self._nb.commit(lambda: self._nb.drop(self._nb.orphans()))
                 done += [f"removed what nothing needs: {part}" for part in parts]
-            for own in self._vswitches.values():
-                wanted = {p for s, p in self._nb.claimed if self._sb.chassis_of(s) == own.name}
-                surplus = own.surplus(wanted)
-                if surplus and own.db.connected:
-                    await own.release(surplus)
-                    done += [f"took the iface-id from interface {p} of chassis {own.name}" for p in surplus]
+            done += await self._realisation.release_surplus()
         return done
 
     async def _mend(self, network: VirtualNetwork) -> list[str]:
@@ -395,9 +288,9 @@ class OvnDriver(Driver):
             if not lines:
                 return []
             number = await self._nb.commit(lambda: self._nb.mend(network.uuid))
-            await self._claim(network, network.by_uuid.keys())
+            await self._realisation.claim(network, network.by_uuid.keys())
             with contextlib.suppress(SubstrateError):
-                await self._realised(Change(None, network, pending=True), number)
+                await self._realisation.realised(Change(None, network, pending=True), number)
             return [f"network {network.name}: put right: {line}" for line in lines]
 
     # ---- what happens elsewhere ----------------------------------------------------------------
@@ -415,11 +308,8 @@ class OvnDriver(Driver):
 
     async def _claim_pending(self, name: str) -> None:
         """An interface has come that an endpoint waits for."""
-        wanted = {p: place_name((s, p)) for s, p in self._nb.claimed if (self._sb.chassis_of(s) or s) == name}
-        own = self._vswitches[name]
-        if own.db.connected:
-            with contextlib.suppress(NetvirtError):
-                await own.claim({p: i for p, i in wanted.items() if not p.startswith(PHYSNET)})
+        with contextlib.suppress(NetvirtError):
+            await self._realisation.claim_waiting(name)
 
     def _session(self, which: str, up: bool) -> None:
         word = "connected" if up else "disconnected"

@@ -19,7 +19,7 @@ from libnetvirt.drivers.ovn.compiler import Place
 from libnetvirt.drivers.ovn.ovsdb import Database, Difference, Interrupted, Operation, Refused
 from libnetvirt.drivers.ovn.ovsdb import Row as Stored
 from libnetvirt.drivers.ovn.remotes import Remote
-from libnetvirt.drivers.ovn.rows import Actual, Key
+from libnetvirt.drivers.ovn.rows import Key
 from libnetvirt.drivers.ovn.values import pairs
 from libnetvirt.errors import ConnectionFailed, EndpointClaimed, NetvirtError, RuleRefused
 from libnetvirt.model import Endpoint, VirtualNetwork
@@ -43,7 +43,10 @@ class Known:
 
 
 class Northbound:
-    """The networks of one owner. ``changed`` hears which parts changed, and which networks were described anew."""
+    """The networks of one owner.
+
+    ``changed`` hears which parts changed, and which networks were described anew.
+    """
 
     def __init__(
         self,
@@ -116,8 +119,9 @@ class Northbound:
                 if holder is not None and (holder[0] != network.uuid or switch != e.switch):
                     other = self.known[holder[0]].description
                     raise EndpointClaimed(
-                        f"endpoint {e.uuid}: {e.place} belongs to endpoint {holder[1]} of network {other.name} "
-                        f"(uuid {other.uuid}): use another port or tag, or remove that endpoint first"
+                        f"endpoint {e.uuid}: {e.place} belongs to endpoint {holder[1]} of network "
+                        f"{other.name} (uuid {other.uuid}): use another port or tag, or remove that "
+                        "endpoint first"
                     )
 
     def orphans(self) -> Iterator[Part]:
@@ -153,12 +157,22 @@ class Northbound:
         """The operations that turn one description into another, and put right what strangers changed."""
         network = after or before
         assert network is not None
+        return self._make(network, after, touched_places(before, after))
+
+    def mend(self, uuid: str) -> list[Operation]:
+        """The operations that put a network's rows right."""
+        network = self.known[uuid].description
+        return self._make(network, network, compiler.places(network.endpoints))
+
+    def _make(
+        self, network: VirtualNetwork, after: VirtualNetwork | None, places: Iterable[Place]
+    ) -> list[Operation]:
         old = self.known.get(network.uuid)
         number = old.number if old else 1 + max((k.number for k in self.known.values()), default=0)
         keys = records.written(after, number, old.keys if old else {}) if after else {}
         wanted = self.wanted(after, keys)
         parts = [network.uuid]
-        for place in sorted(touched_places(before, after)):
+        for place in sorted(places):
             tags = {t for t, (holder, _) in self.claims(place).items() if holder != network.uuid}
             if after is not None:
                 tags |= {e.tag for e in after.endpoints if (e.switch, e.port) == place}
@@ -169,11 +183,6 @@ class Northbound:
         if after is not None:
             self._reader.wrote(after, keys)
         return rows.operations(rows.compare(wanted, actual), actual)
-
-    def mend(self, uuid: str) -> list[Operation]:
-        """The operations that put a network's rows right."""
-        known = self.known[uuid]
-        return self.plan(known.description, known.description)
 
     def drop(self, parts: Iterable[Part]) -> list[Operation]:
         """The operations that remove parts."""
@@ -194,7 +203,7 @@ class Northbound:
                 if left <= 0:
                     raise ConnectionFailed(
                         f"the northbound database took no change within {self._timeout:g} s "
-                        f"({self.db.trouble or 'it is busy'}): nothing was changed as far as is known; look again"
+                        f"({self.db.trouble or 'it is busy'}): as far as is known nothing was changed"
                     )
                 await self.db.ready(left)
                 if token in self._tokens():
@@ -270,7 +279,7 @@ class Northbound:
                 if row is None or (part := part_of(row)) is None:
                     continue
                 parts.add(part)
-                held, key = self._parts.setdefault(part, {}), (table, rows.name_of(table, row))
+                held, key = self._parts.setdefault(part, {}), (table, rows.name_of(row))
                 if row is new:
                     held[key] = uuid
                 elif held.get(key) == uuid:

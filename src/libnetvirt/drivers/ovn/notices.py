@@ -9,7 +9,10 @@ from libnetvirt.model import State
 
 
 class Notices:
-    """Compares what is with what was last reported. Networks that we are changing are looked at afterwards."""
+    """Compares what is with what was last reported.
+
+    Networks that we are changing are looked at afterwards.
+    """
 
     def __init__(self, view: View, publish: Callable[..., None]) -> None:
         self._view = view

@@ -1,11 +1,11 @@
 """A network's description, as its main row in the northbound database carries it: all the state there is.
 
 The row's external_ids hold one key for the network and one for each endpoint, so that a change of one
-endpoint is a small change of the database, and what it says is complete without any file of ours. An endpoint's
-record is its position in the description, its tunnel key, and its document.
+endpoint is a small change of the database, and what it says is complete without any file of ours. An
+endpoint's record is its position in the description, its tunnel key, and its document.
 
-Tunnel keys are chosen here because OVN would give a port the key of one that the same transaction removes, and
-with it the hosts that were learned there.
+Tunnel keys are chosen here because OVN would give a port the key of one that the same transaction removes,
+and with it the hosts that were learned there.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def written(network: VirtualNetwork, number: int, old: Mapping[str, str]) -> dic
     """The keys and values that say what ``network`` is.
 
     ``number``: its place in the order of creation. ``old``: what is written now, or nothing: endpoints keep
-    their positions as long as these say the right order, and their tunnel keys as long as they stay where they
-    are. Raises LabelsExhausted if there are more endpoints than tunnel keys.
+    their positions as long as these say the right order, and their tunnel keys as long as they stay where
+    they are. Raises LabelsExhausted if there are more endpoints than tunnel keys.
     """
     head = network.model_dump(
         mode="json", by_alias=True, exclude_none=True, include={"name", "forwarding", "constraints", "rules"}

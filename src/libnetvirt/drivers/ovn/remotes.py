@@ -1,4 +1,4 @@
-"""Where databases are: ``unix:PATH``, ``tcp:HOST:PORT``, ``ssl:HOST:PORT``, as all of OVN's programs write it."""
+"""Where databases are: ``unix:PATH``, ``tcp:HOST:PORT``, ``ssl:HOST:PORT``, as OVN's programs write it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Comparison:
             yield f"{row.table} {row.name} has {len(parts)} {column} that are not ours"
 
 
-def name_of(table: str, row: Mapping[str, Value]) -> str:
+def name_of(row: Mapping[str, Value]) -> str:
     """What a row of ours is known by: its name, or the key that it carries."""
     return str(row["external_ids"].get(KEY) or row.get("name", ""))
 
@@ -121,16 +121,16 @@ def operations(difference: Comparison, actual: Actual) -> list[Operation]:
     for row, uuid in difference.moved:
         assert row.inside is not None
         within.setdefault(row.inside, []).append(uuid)
-    found = [_insert(row, names, within, actual) for row in difference.missing]
+    found = [_insert(row, names, within) for row in difference.missing]
     found += [_update(row, columns, actual) for row, columns in difference.wrong]
     changes: dict[tuple[Key, str, str], set[str]] = {}
     for (key, column), uuids in within.items():
         if key in actual:
             changes.setdefault((key, column, "insert"), set()).update(uuids)
-    for row, column, uuids in difference.loose:
-        changes.setdefault((row.key, column, "insert"), set()).update(uuids)
-    for row, column, uuids in difference.strange:
-        changes.setdefault((row.key, column, "delete"), set()).update(uuids)
+    for row, column, parts in difference.loose:
+        changes.setdefault((row.key, column, "insert"), set()).update(parts)
+    for row, column, parts in difference.strange:
+        changes.setdefault((row.key, column, "delete"), set()).update(parts)
     removed = set(difference.surplus)
     for key in difference.surplus:
         if key[0] in ROOTS:
@@ -141,10 +141,10 @@ def operations(difference: Comparison, actual: Actual) -> list[Operation]:
             for column in PARTS.get(key[0], ()):
                 if leaving := gone & columns[column]:
                     changes.setdefault((key, column, "delete"), set()).update(leaving)
-    for (key, column, how), uuids in changes.items():
+    for (key, column, how), parts in changes.items():
         found.append(
             {"op": "mutate", "table": key[0], "where": _is(actual[key][0]),
-             "mutations": [[column, how, references(uuids)]]}
+             "mutations": [[column, how, references(parts)]]}
         )  # fmt: skip
     return found
 
@@ -153,7 +153,6 @@ def _insert(
     row: Row,
     names: Mapping[Key, Named],
     within: Mapping[tuple[Key, str], list[str]],
-    actual: Actual,
 ) -> Operation:
     kinds = OURS[row.table]
     columns = {c: encode(kinds[c], v) for c, v in row.columns.items() if v not in (None, "", frozenset(), {})}

@@ -22,7 +22,7 @@ OPTIONS: Mapping[str, str] = {
     "certificate": "file of the certificate for ssl",
     "ca-cert": "file of the authority that certified the servers",
     "owner": "whose rows are ours: networks of other owners are not seen (default libnetvirt)",
-    "confirm-timeout": "seconds that OVN and each chassis have to confirm a change, 0.5 to 600 (default 10)",
+    "confirm-timeout": "seconds that OVN and each chassis have to confirm a change, 0.5 to 600 (default 30)",
     "bind-timeout": "seconds that a chassis has to find an interface, 0.1 to 600 (default 2)",
     "probe": "seconds of silence after which a server is asked whether it lives, 0.5 to 600 (default 5)",
 }
@@ -71,7 +71,7 @@ class Settings:
             vswitches=vswitches,
             tls=tls,
             owner=owner,
-            confirm_timeout=uri.number("confirm-timeout", 10, 0.5, 600),
+            confirm_timeout=uri.number("confirm-timeout", 30, 0.5, 600),
             bind_timeout=uri.number("bind-timeout", 2, 0.1, 600),
             probe=uri.number("probe", 5, 0.5, 600),
         )

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from libnetvirt.drivers.ovn import schema
-from libnetvirt.drivers.ovn.compiler import AT, PHYSNET
+from libnetvirt.drivers.ovn.compiler import AT
 from libnetvirt.drivers.ovn.ovsdb import Database, Difference
 from libnetvirt.drivers.ovn.ovsdb import Row as Stored
 from libnetvirt.drivers.ovn.records import NETWORK
@@ -130,9 +130,8 @@ class Southbound:
                 for row in (old, new):
                     if row is not None and (uuid := row["external_ids"].get(NETWORK)):
                         networks.add(uuid)
-                if old is not None and (new is None or new["logical_port"] != old["logical_port"]):
-                    if self._bindings.get(old["logical_port"]) is old:
-                        del self._bindings[old["logical_port"]]
+                if old is not None and self._bindings.get(old["logical_port"]) is old:
+                    del self._bindings[old["logical_port"]]
                 if new is not None:
                     self._bindings[new["logical_port"]] = new
                 self._numbers = None

@@ -1,4 +1,4 @@
-"""A chassis's own Open vSwitch database, where it is reachable: which interfaces there are, and their iface-id.
+"""A chassis's own Open vSwitch database, where it is reachable: which interfaces there are, and whose.
 
 Without it everything works too, but somebody else has to set ``external_ids:iface-id=SWITCH:PORT``.
 """
@@ -47,7 +47,9 @@ class VSwitch:
         """The interfaces that can be endpoints: name -> uuid and row."""
         if self._found is None:
             tables = self.db.tables
-            options = next((row["external_ids"] for _, row in self.db.rows("Open_vSwitch")), {})
+            options: dict[str, str] = next(
+                (row["external_ids"] for _, row in self.db.rows("Open_vSwitch")), {}
+            )
             bridge = options.get("ovn-bridge", "br-int")
             ports = [p for _, row in self.db.rows("Bridge") if row["name"] == bridge for p in row["ports"]]
             held = [i for p in ports if (row := tables["Port"].get(p)) for i in row["interfaces"]]
@@ -75,7 +77,10 @@ class VSwitch:
         return "" if now == iface_id else str(now)
 
     async def claim(self, wanted: Mapping[str, str]) -> None:
-        """Give interfaces (name -> iface-id) that are there their iface-id. Raises RuleRefused, SwitchTimeout."""
+        """Give interfaces (name -> iface-id) that are there their iface-id.
+
+        Raises RuleRefused, SwitchTimeout.
+        """
         await self._write(
             [
                 _mutate(uuid, ["insert", pairs({IFACE_ID: wanted[port], schema.OWNER: self._owner})])
