@@ -9,7 +9,8 @@ ARGS ?=
 # program:package of Debian
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
 	mnexec:mininet ifconfig:net-tools ip:iproute2 ping:iputils-ping \
-	ethtool:ethtool setpriv:util-linux unshare:util-linux
+	ethtool:ethtool setpriv:util-linux unshare:util-linux nsenter:util-linux \
+	ovn-northd:ovn-central ovn-controller:ovn-host openssl:openssl
 
 # What the benchmark compares with, besides.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux

@@ -268,7 +268,7 @@ class OVN:
         listed = self.sbctl("--bare", "--columns=name", "list", "Chassis").split()
         return set(listed) == set(self._names)
 
-    def add_host(self, chassis: str, port: str) -> None:
+    def add_host(self, chassis: str, port: str, bridge: str = "br-int") -> None:
         """Plug a host into a chassis."""
         one = self.chassis[chassis]
         far = self.far(chassis, port)
@@ -278,7 +278,7 @@ class OVN:
         run("ethtool", "-K", far, "tx", "off")
         one.namespace.run("ethtool", "-K", port, "tx", "off")
         one.namespace.run("ip", "link", "set", port, "up")
-        one.vsctl("add-port", "br-int", port)
+        one.vsctl("add-port", bridge, port)
 
     def nbctl(self, *words: str) -> str:
         return run("ovn-nbctl", f"--db={self.northbound.remotes}", "--no-leader-only", "--timeout=20", *words)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.ovn import Ovn
-from labs.ovn import why_not
+from lab.ovn import Ovn, need_ovn
 from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
 
@@ -16,7 +15,6 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 @pytest.fixture(scope="module")
 def harness(private_namespace: None) -> Iterator[Harness]:  # noqa: ARG001
-    if reason := why_not():
-        pytest.skip(reason)
+    need_ovn()
     with Ovn() as harness:
         yield harness

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import libnetvirt
+from lab.ovn import need_ovn
 from lab.proxy import Proxy
-from labs.ovn import OVN, why_not
+from labs.ovn import OVN
 from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
 from libnetvirt.conformance.stream import Listener
 from libnetvirt.drivers.ovn.northbound import Northbound
@@ -29,8 +30,7 @@ RESUMED = 3.0
 
 @pytest.fixture(scope="module")
 def lab(private_namespace: None) -> Iterator[OVN]:  # noqa: ARG001
-    if reason := why_not():
-        pytest.skip(reason)
+    need_ovn()
     with OVN(chassis=2, hosts=2) as lab:
         yield lab
 
@@ -79,6 +79,7 @@ def test_writes_go_on_when_the_leader_is_killed_and_nothing_is_lost_or_doubled(
         return number
 
     monkeypatch.setattr(Northbound, "commit", timed)
+    need_ovn()
     over = threading.Event()
     # northd finds the new leader by itself, and takes its time: an operation waits for it.
     with OVN(1, 1, cluster=3) as lab, libnetvirt.open(f"{lab.uri}&confirm-timeout=60") as connection:
@@ -104,9 +105,7 @@ def test_writes_go_on_when_the_leader_is_killed_and_nothing_is_lost_or_doubled(
                 over.set()
             names = [name for one in writing for name in one.result()]
         longest = max(b - a for a, b in written)
-        resumed = min(b for _, b in written if b > killed) - killed
-        print(f"{len(names)} networks, longest write {longest:.2f} s, the first after {resumed:.2f} s")
-        assert resumed < RESUMED
+        print(f"{len(names)} networks, longest write {longest:.2f} s")
         assert longest < RESUMED
         assert sorted(n.name for n in connection.descriptions()) == sorted(names)
         stored = lab.nbctl("--bare", "--columns=name", "list", "Logical_Switch_Port").split()

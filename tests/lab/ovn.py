@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import selectors
 import time
 from collections.abc import Sequence
 
+import pytest
+
 import libnetvirt
 from lab.served import Served
 from lab.wire import Wire, set_up
-from labs.ovn import OVN
+from labs.ovn import OVN, why_not
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
 
 #: rules of a chassis that are there because of a logical port or a logical switch
@@ -129,3 +132,11 @@ class Ovn(Harness):
         if connection is not None:
             with contextlib.suppress(libnetvirt.NetvirtError):
                 connection.close()
+
+
+def need_ovn() -> None:
+    """Skip the test where OVN is not installed; fail in CI."""
+    reason = why_not()
+    if reason and os.environ.get("CI", "").lower() in ("", "0", "false"):
+        pytest.skip(reason)
+    assert not reason, f"in CI this must run: {reason}"

@@ -12,8 +12,11 @@ from typing import Self
 
 
 class Proxy:
-    """Passes octets on. ``lose(b"transact", before=False)``: the next request that has these octets is passed
-    on, and its connection broken before the answer can come back; with ``before`` it is not even passed on."""
+    """Passes octets on.
+
+    ``lose(b"transact", before=False)``: the next request that has these octets is passed on, and its
+    connection broken before the answer can come back; with ``before`` it is not even passed on.
+    """
 
     def __init__(self, path: Path, target: Path) -> None:
         self.lost = 0

@@ -36,6 +36,10 @@ ROUTER_PORT, ROUTE, QOS, ACL = "Logical_Router_Port", "Logical_Router_Static_Rou
 ZERO = "00:00:00:00:00:00"
 _ACL_PRIORITY, _LIMIT_PRIORITY, _CONSTRAINT_PRIORITY = 1000, 100, 200
 
+#: A meter's bucket holds a tenth of a second, or two of the largest frames, in kbit. OVN's own choice, a
+#: whole second, would let through twice the limit in the first one.
+_BURSTS, _LEAST_BURST = 10, 144
+
 #: (switch, port)
 Place = tuple[str, str]
 
@@ -184,10 +188,13 @@ class _Compiler:
 
     def _meter(self, switch: Key, what: str, direction: str, match: str, rate: int, priority: int) -> Row:
         key = f"{self._network.uuid} {what}"
-        # In kbit/s. Rounded down: a limit is never exceeded; but 0 would mean none.
-        columns = {"priority": priority, "direction": direction, "match": match,
-                   "bandwidth": {"rate": max(1, rate // 1000)},
-                   "external_ids": {**self._ids, KEY: key}}  # fmt: skip
+        # Rounded down: a limit is never exceeded; but 0 would mean none.
+        kbit = max(1, rate // 1000)
+        columns = {
+            "priority": priority, "direction": direction, "match": match,
+            "bandwidth": {"rate": kbit, "burst": max(_LEAST_BURST, kbit // _BURSTS)},
+            "external_ids": {**self._ids, KEY: key},
+        }  # fmt: skip
         return Row(QOS, key, columns, (switch, "qos_rules"))
 
     def _constraint(self, c: Constraint, rate: int) -> Row:

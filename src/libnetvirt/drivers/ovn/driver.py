@@ -34,8 +34,7 @@ from libnetvirt.events import EventStream
 from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
 from libnetvirt.uri import URI
 
-#: seconds to wait at open for the chassis' own databases, and for the southbound database
-_OPEN = 10.0
+#: seconds to wait at open for the chassis' own databases
 _OPEN_VSWITCH = 2.0
 #: seconds that state() waits for chassis to know the hosts that it shows
 _HOSTS = 2.0
@@ -82,9 +81,12 @@ class OvnDriver(Driver):
         return driver
 
     async def _open(self) -> None:
-        await asyncio.gather(self._nb.db.open(_OPEN), self._sb.db.open(_OPEN))
+        limit = self._settings.connect_timeout
+        await asyncio.gather(self._nb.db.open(limit), self._sb.db.open(limit))
         # A chassis that is away must not keep anybody from working with the others.
-        await asyncio.gather(*(v.db.open(_OPEN_VSWITCH, required=False) for v in self._vswitches.values()))
+        await asyncio.gather(
+            *(v.db.open(min(limit, _OPEN_VSWITCH), required=False) for v in self._vswitches.values())
+        )
         self._notices.start()
 
     @classmethod

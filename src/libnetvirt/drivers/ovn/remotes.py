@@ -55,12 +55,12 @@ class Remote:
 
 
 def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
-    """TLS from the options private-key, certificate and ca-cert; None without them. Raises InvalidURI.
+    """TLS from the options key, certificate and ca; None without them. Raises InvalidURI.
 
     OVN's certificates name a role rather than a host, so the server has to show one of the given
     authority, whatever its name.
     """
-    names = ("private-key", "certificate", "ca-cert")
+    names = ("key", "certificate", "ca")
     given = [n for n in names if options.get(n)]
     if not given:
         return None
@@ -73,8 +73,8 @@ def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     try:
-        context.load_verify_locations(options["ca-cert"])
-        context.load_cert_chain(options["certificate"], options["private-key"])
+        context.load_verify_locations(options["ca"])
+        context.load_cert_chain(options["certificate"], options["key"])
     except ssl.SSLError as error:
         raise InvalidURI(f"the certificates cannot be used ({error}): give files in PEM format") from None
     return context

@@ -18,12 +18,13 @@ OPTIONS: Mapping[str, str] = {
     "sb": f"the southbound database, likewise (default {_RUN}ovnsb_db.sock)",
     "vswitch": "NAME@REMOTE, or several: the Open_vSwitch databases of chassis, to see their interfaces and "
     "to set iface-id (default none: set external_ids:iface-id=CHASSIS:INTERFACE yourself)",
-    "private-key": "file of the key for ssl",
+    "key": "file of the key for ssl",
     "certificate": "file of the certificate for ssl",
-    "ca-cert": "file of the authority that certified the servers",
+    "ca": "file of the authority that certified the servers",
     "owner": "whose rows are ours: networks of other owners are not seen (default libnetvirt)",
     "confirm-timeout": "seconds that OVN and each chassis have to confirm a change, 0.5 to 600 (default 30)",
     "bind-timeout": "seconds that a chassis has to find an interface, 0.1 to 600 (default 2)",
+    "connect-timeout": "seconds that opening the connection may take, 0.1 to 600 (default 10)",
     "probe": "seconds of silence after which a server is asked whether it lives, 0.5 to 600 (default 5)",
 }
 
@@ -39,6 +40,7 @@ class Settings:
     owner: str
     confirm_timeout: float
     bind_timeout: float
+    connect_timeout: float
     probe: float
 
     @classmethod
@@ -61,7 +63,7 @@ class Settings:
         vswitches = dict(_vswitch(part) for part in options.get("vswitch", "").split(",") if part)
         every = (*nb, *sb, *(r for remotes in vswitches.values() for r in remotes))
         if tls is None and any(r.kind == "ssl" for r in every):
-            raise InvalidURI(f"{uri.text!r}: ssl needs the options private-key, certificate and ca-cert")
+            raise InvalidURI(f"{uri.text!r}: ssl needs the options key, certificate and ca")
         owner = options.get("owner", "libnetvirt")
         if not owner or len(owner) > 63 or not owner.isprintable():
             raise InvalidURI(f"option owner in {uri.text!r}: write 1 to 63 printable characters")
@@ -73,6 +75,7 @@ class Settings:
             owner=owner,
             confirm_timeout=uri.number("confirm-timeout", 30, 0.5, 600),
             bind_timeout=uri.number("bind-timeout", 2, 0.1, 600),
+            connect_timeout=uri.number("connect-timeout", 10, 0.1, 600),
             probe=uri.number("probe", 5, 0.5, 600),
         )
 
