@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+_WHITE = re.compile(r"\s*")
 
 
 class Framer:
@@ -24,13 +27,11 @@ class Framer:
             return []
         text = b"".join(self._parts).decode()
         found, at = [], 0
-        while at < len(text):
+        while (at := _WHITE.match(text, at).end()) < len(text):  # type: ignore[union-attr]
             try:
                 document, at = self._decoder.raw_decode(text, at)
             except json.JSONDecodeError:
                 break
             found.append(document)
-            while at < len(text) and text[at].isspace():
-                at += 1
         self._parts = [text[at:].encode()] if at < len(text) else []
         return found
