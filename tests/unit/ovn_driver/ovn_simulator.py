@@ -1,4 +1,4 @@
-"""A northbound database in memory: RFC 7047's operations on the tables that are used, and what a server tells.
+"""A northbound database in memory: RFC 7047's operations on the tables in use, and what a server tells.
 
 Strong references collect garbage, names of ports are unique, transactions happen wholly or not at all.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libnetvirt.drivers.ovn import schema
@@ -178,7 +178,3 @@ def _difference(kind: Kind, old: Any, new: Any) -> Any:
 def drifts(world: World) -> list[str]:
     """How any network's rows differ from what they should be."""
     return [line for uuid in world.client.known for line in world.client.drift(uuid).lines()]
-
-
-def descriptions(networks: Iterable[VirtualNetwork]) -> dict[str, VirtualNetwork]:
-    return {n.uuid: n for n in networks}
