@@ -115,6 +115,11 @@ class Port(Report):
     speed: int = 0
     use: str = ""
 
+    @property
+    def word(self) -> str:
+        """What an endpoint's description calls it: its number, or its name if it has no number."""
+        return str(self.number) if self.number else self.name
+
 
 class Switch(Report):
     """A switch of the substrate."""

@@ -8,7 +8,7 @@ A transaction whose session breaks may or may not have happened: :class:`Interru
 finds out from the copy, as soon as :meth:`Database.ready` returns again.
 
 The ``ovs`` package's IDL would do this too, but it needs a thread of its own, compares every row in Python
-and takes 13 times as long for a transaction of 1,000 ports: see ``benchmarks``.
+and takes about ten times as long for a transaction of 1,000 ports: 1 to 2 s where this takes 0.1 to 0.15 s.
 """
 
 from __future__ import annotations

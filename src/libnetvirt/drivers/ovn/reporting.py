@@ -156,7 +156,7 @@ class View:
             for port, (_, row) in sorted(own.interfaces().items()):
                 ports.append(
                     Port(
-                        number=max(0, row["ofport"] or 0), name=port, up=row["link_state"] == "up",
+                        name=port, up=row["link_state"] == "up",
                         speed=row["link_speed"] or 0, use="endpoint" if port in claimed else "",
                     )
                 )  # fmt: skip
