@@ -202,12 +202,13 @@ class OVN:
     """Chassis ch1, ch2, …, each with host ports p1, p2, … on its integration bridge.
 
     ``hosts``: how many host ports each chassis has, or by chassis. The caller holds the far ends:
-    :meth:`far` names them. ``cluster``: members of the northbound database.
+    :meth:`far` names them. ``cluster``: members of the northbound database. ``names``: of the chassis, if
+    others are wanted.
     """
 
     def __init__(
         self, chassis: int = 3, hosts: Mapping[str, int] | int = 3, *, cluster: int = 1,
-        northbound: Iterable[str] = (), southbound: Iterable[str] = (),
+        northbound: Iterable[str] = (), southbound: Iterable[str] = (), names: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self.directory = Path(tempfile.mkdtemp(prefix="netvirt-ovn-"))
         self._mark = f"{os.getpid() % 36**3:x}.{next(_numbers):x}"
@@ -218,7 +219,7 @@ class OVN:
             self.directory, "ovn-northd", f"--ovnnb-db={self.northbound.remotes}",
             f"--ovnsb-db={self.southbound.remotes}",
         )  # fmt: skip
-        self._names = [f"ch{n}" for n in range(1, chassis + 1)]
+        self._names = list(names) or [f"ch{n}" for n in range(1, chassis + 1)]
         self.chassis: dict[str, Chassis] = {}
 
     @property
