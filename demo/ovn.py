@@ -75,7 +75,6 @@ class OvnStage(Stage):
         return self._connection
 
     def reach(self, source: str) -> Reach:
-        run(*self._inside(source), "ip", "neigh", "flush", "all")
         requests = {name: partial(echo_requests, self._namespaces[name].pid) for name in self.hosts}
         return reached(self._inside(source), self.hosts[source].address, requests)
 

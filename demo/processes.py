@@ -75,6 +75,8 @@ def reached(inside: Sequence[str], own: str, requests: Mapping[str, Callable[[],
 
     ``requests``: how many echo requests a host got so far.
     """
+    # A host waits up to a second before it asks again for an address that was not there before.
+    _forget_neighbours(inside)
     before = {name: count() for name, count in requests.items()}
     pings = {
         address: subprocess.Popen(
@@ -87,8 +89,14 @@ def reached(inside: Sequence[str], own: str, requests: Mapping[str, Callable[[],
         if address != own
     }
     answered = frozenset(address for address, ping in pings.items() if ping.wait() == 0)
+    # What still waits for an address would be sent when somebody has it, and count as what others send.
+    _forget_neighbours(inside)
     arrived = {name: count() - before[name] for name, count in requests.items()}
     return Reach({name: count for name, count in arrived.items() if count}, answered)
+
+
+def _forget_neighbours(inside: Sequence[str]) -> None:
+    subprocess.run([*inside, "ip", "neigh", "flush", "all"], check=True, stderr=subprocess.DEVNULL)
 
 
 def echo_requests(pid: int) -> int:

@@ -82,8 +82,6 @@ class RealStage(Stage):
         return self._connection
 
     def reach(self, source: str) -> Reach:
-        # A host waits up to a second before it asks again for an address that was not there before.
-        subprocess.run([*self._inside(source), "ip", "neigh", "flush", "all"], check=True)
         requests = {name: partial(echo_requests, self._node(name).pid) for name in self.hosts}
         return reached(self._inside(source), self.hosts[source].address, requests)
 
