@@ -13,7 +13,9 @@ from libnetvirt import openflow as of
 
 _FRAME = bytes.fromhex("020000000002020000000001") + b"\x08\x00" + bytes(86)
 _PACKET_IN = of.PacketIn(
-    of.NO_BUFFER, len(_FRAME), of.PacketInReason.ACTION, 1, 7, of.Match(in_port=3), _FRAME, xid=1
+    of.PacketInHead(of.NO_BUFFER, len(_FRAME), of.PacketInReason.ACTION, 1, 7, of.Match(in_port=3)),
+    _FRAME,
+    xid=1,
 ).encode()
 _MAC = 0x020000000002
 

@@ -91,18 +91,8 @@ class Capabilities(Report):
     reasons: dict[str, str] = Field(default_factory=dict)
 
     def resolve(self, rules: Rules | None) -> Rules:
-        """The rules options of a network with the defaults filled in."""
-        asked = rules or Rules()
-        timeout = asked.timeout or self.defaults.timeout
-        duration = asked.duration
-        if duration is None and timeout is not Timeout.PERMANENT and timeout == self.defaults.timeout:
-            duration = self.defaults.duration
-        return Rules(
-            encapsulation=asked.encapsulation or self.defaults.encapsulation,
-            insertion=asked.insertion or self.defaults.insertion,
-            timeout=timeout,
-            duration=duration,
-        )
+        """The rules options of a network with the defaults filled in. Raises InvalidDescription."""
+        return (rules or Rules()).over(self.defaults)
 
     def require(self, feature: str, for_what: str) -> None:
         """Raise Unsupported, in the one wording there is, if ``feature`` is not offered."""

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 from lab.openflow import OpenFlow
-from libnetvirt import Encapsulation, Insertion, Rules, Timeout
+from libnetvirt import Rules
 from libnetvirt.conformance.bench import Bench, clean
 from libnetvirt.conformance.differential import Trial
+from libnetvirt.drivers.openflow.offer import COMBINATIONS
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
-NATIVE = Rules(encapsulation=Encapsulation.NATIVE, insertion=Insertion.ON_DEMAND, timeout=Timeout.IDLE)
+OPTIONS = [
+    Rules(encapsulation=c.encapsulation, insertion=c.insertion, timeout=c.timeout) for c in COMBINATIONS
+]
 
 
 def topology(seed: int) -> tuple[int, list[tuple[int, int]]]:
@@ -34,9 +37,11 @@ def world(request: pytest.FixtureRequest, private_namespace: None) -> Iterator[t
         yield request.param, harness
 
 
-@pytest.mark.parametrize("rules", [None, NATIVE], ids=["default", "native"])
-def test_random_networks_on_a_random_topology(world: tuple[int, OpenFlow], rules: Rules | None) -> None:
+@pytest.mark.parametrize("rules", OPTIONS, ids=lambda r: f"{r.encapsulation}-{r.insertion}-{r.timeout}")
+def test_random_networks_on_a_random_topology(world: tuple[int, OpenFlow], rules: Rules) -> None:
     seed, harness = world
     bench = Bench(harness, rules)
+    list(clean(bench))  # of a trial that was broken off
+    harness.settle()
     Trial(bench, 1000 + seed).run(networks=5, steps=30)
     assert list(clean(bench)) == []

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import libnetvirt
 from lab.network import Lab
 from lab.served import Served
+from libnetvirt import VirtualNetwork
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
 
 #: in the cookies of all our rules: a mark, the network's index, the kind of rule
@@ -72,6 +73,10 @@ class OpenFlow(Harness):
         # Open vSwitch answers a barrier before it has gone through its cache; after ten thousand flows of
         # another test that takes long enough for a new network's first frame to meet an old cached flow.
         self.lab.ovs.appctl("revalidator/purge")
+
+    def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:
+        labelled = encapsulation == "mpls" or any(e.mpls is not None for e in network.endpoints)
+        return not (labelled and frame[12:14] in (b"\x88\x47", b"\x88\x48"))
 
     def links(self) -> Sequence[tuple[str, str]]:
         return [(str(a), str(b)) for a, b in self.lab.links]

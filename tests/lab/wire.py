@@ -17,6 +17,7 @@ TP_STATUS_VLAN_VALID = 1 << 4
 TP_STATUS_VLAN_TPID_VALID = 1 << 6
 SIOCETHTOOL = 0x8946
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+SIOCSIFMTU = 0x8922
 IFF_UP = 1
 ETHTOOL_STXCSUM = 0x00000017
 
@@ -88,3 +89,9 @@ def checksums_in_software(interface: str) -> None:
     address, _ = request.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         fcntl.ioctl(s, SIOCETHTOOL, struct.pack("16sP16x", interface.encode(), address))
+
+
+def set_mtu(interface: str, mtu: int) -> None:
+    """``ip link set INTERFACE mtu MTU``."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, SIOCSIFMTU, struct.pack("16si12x", interface.encode(), mtu))

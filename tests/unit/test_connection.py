@@ -294,7 +294,6 @@ def test_a_refused_change_leaves_no_trace(connection: Connection, blue: Network)
 @pytest.mark.parametrize(
     ("fields", "feature"),
     [
-        ({"endpoints": [{"uuid": 1, "switch": 1, "port": 1, "mpls": 100}]}, "tag.mpls"),
         (
             {"endpoints": [{"uuid": 1, "switch": 1, "port": 1, "bandwidth": {"inbound": "1 Mbit/s"}}]},
             "endpoint.limits",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,7 +17,8 @@ from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
 from libnetvirt.errors import NetworkNotFound
-from libnetvirt.semantics import Knowledge, forward
+from libnetvirt.semantics import Knowledge, Outcome, forward
+from libnetvirt.semantics.forward import Classified, classify
 
 # Below what a switch's receive queue holds.
 BURST = 50
@@ -32,9 +33,12 @@ class Guest:
     place: Place
     vlan: int | None
     mac: str
+    mpls: int | None = None
 
     def wrapped(self, frame: bytes) -> bytes:
         """The frame as it is on the wire at this endpoint."""
+        if self.mpls is not None:
+            return frames.in_label(self.mpls, frame)
         return frame if self.vlan is None else frames.tagged(frame, frames.tag(self.vlan))
 
     def arrival(self, frame: bytes) -> Arrival:
@@ -42,9 +46,14 @@ class Guest:
         return Arrival(self.place, self.wrapped(frame))
 
 
-def endpoint_at(place: Place, uuid: int, vlan: int | None = None, **fields: Any) -> Endpoint:
+#: a vlan, or no tag, or ``{"mpls": label}``
+Tag = int | None | Mapping[str, int]
+
+
+def endpoint_at(place: Place, uuid: int, tag: Tag = None, **fields: Any) -> Endpoint:
     """An endpoint at a place."""
-    document = {"uuid": uuid, "switch": place.switch, "port": place.port, "vlan": vlan, **fields}
+    tagged = tag if isinstance(tag, Mapping) else {"vlan": tag}
+    document = {"uuid": uuid, "switch": place.switch, "port": place.port, **tagged, **fields}
     return Endpoint.model_validate(document)
 
 
@@ -62,11 +71,14 @@ class Bench:
 
     # Building
 
+    @cached_property
+    def _defaults(self) -> Rules:
+        return self.harness.connection.capabilities().defaults
+
     @property
     def native(self) -> bool:
         """Whether the networks match their hosts' own fields, which must then be unique."""
-        defaults = self.harness.connection.capabilities().resolve(self.rules)
-        return defaults.encapsulation == "native"
+        return (self.rules or Rules()).over(self._defaults).encapsulation == "native"
 
     def need(self, *abilities: Ability) -> None:
         """Skip the test unless the harness has all of these."""
@@ -97,17 +109,17 @@ class Bench:
             first[place.switch] = place
         pytest.skip("no switch of the substrate has two host ports")
 
-    def description(self, *where: Place | tuple[Place, int | None], **fields: Any) -> VirtualNetwork:
-        """A network with untagged endpoints at places, or tagged ones at (place, vlan)."""
+    def description(self, *where: Place | tuple[Place, Tag], **fields: Any) -> VirtualNetwork:
+        """A network with untagged endpoints at places, or tagged ones at (place, tag)."""
         number = next(self._numbers)
         endpoints = []
         for uuid, spot in enumerate(where, 1):
-            place, vlan = (spot, None) if isinstance(spot, Place) else spot
-            endpoints.append(endpoint_at(place, uuid, vlan))
+            place, tag = (spot, None) if isinstance(spot, Place) else spot
+            endpoints.append(endpoint_at(place, uuid, tag))
         document = {"name": f"conformance-{number}", "endpoints": endpoints, "rules": self.rules}
         return VirtualNetwork.model_validate({**document, **fields})
 
-    def create(self, *where: Place | tuple[Place, int | None], **fields: Any) -> Network:
+    def create(self, *where: Place | tuple[Place, Tag], **fields: Any) -> Network:
         """Create such a network."""
         return self.harness.connection.create(self.description(*where, **fields))
 
@@ -119,7 +131,7 @@ class Bench:
         """A guest on an endpoint."""
         place = Place(endpoint.switch, endpoint.port)
         address = mac or frames.mac(next(self._hosts))
-        return Guest(network.uuid, endpoint.uuid, place, endpoint.vlan, address)
+        return Guest(network.uuid, endpoint.uuid, place, endpoint.vlan, address, endpoint.mpls)
 
     # Exchanging
 
@@ -166,7 +178,7 @@ class Bench:
                 _compare(expected, Counter(arrived), place, sent)
 
         for frame in sent:
-            outcome = forward(networks, self.knowledge, place.switch, place.port, frame)
+            outcome = self._outcome(networks, place, frame)
             teaches = outcome.knowledge != self.knowledge
             if teaches:  # what was sent before must be through before, or it may profit
                 flush()
@@ -182,6 +194,15 @@ class Bench:
         take(self._settle(fence, place))
         _compare(expected, Counter(arrived), place, sent)
         return arrived
+
+    def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
+        """What the oracle says, less what the harness says that its substrate cannot carry."""
+        found = classify(networks, place.switch, place.port, frame)
+        if isinstance(found, Classified):
+            encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
+            if not self.harness.carries(found.network, encapsulation or "", found.frame):
+                return Outcome((), self.knowledge, found.network.uuid)
+        return forward(networks, self.knowledge, place.switch, place.port, frame)
 
     def current(self) -> list[VirtualNetwork]:
         """All networks as they are described now; what the oracle knows follows their changes."""
@@ -291,18 +312,17 @@ class Bench:
 
     def _fence(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Counter[Arrival]:
         """A broadcast after everything else, from a host that is known at this place, if there is one."""
-        source, vlan = frames.octets_text(frame[6:12]), _vlan(frame)
-        for network in networks:
-            for e in network.endpoints:
-                known = self._hosts_of(network.uuid).get(source)
-                if (e.switch, e.port, e.vlan) == (*place, vlan) and known == e.uuid:
-                    guest = Guest(network.uuid, e.uuid, place, vlan, source)
-                    text = b"fence %d" % next(self._fences)
-                    marker = guest.wrapped(frames.marked(source, frames.BROADCAST, text))
-                    outcome = forward(networks, self.knowledge, place.switch, place.port, marker)
-                    self.harness.send(place, [marker])
-                    return Counter(_arrivals(outcome.outputs))
-        return Counter()
+        found = classify(networks, place.switch, place.port, frame)
+        if not isinstance(found, Classified):
+            return Counter()
+        network, e, source = found.network, found.endpoint, frames.octets_text(found.frame[6:12])
+        if self._hosts_of(network.uuid).get(source) != e.uuid:
+            return Counter()
+        guest = Guest(network.uuid, e.uuid, place, e.vlan, source, e.mpls)
+        marker = guest.wrapped(frames.marked(source, frames.BROADCAST, b"fence %d" % next(self._fences)))
+        outcome = self._outcome(networks, place, marker)
+        self.harness.send(place, [marker])
+        return Counter(_arrivals(outcome.outputs))
 
     def _settle(self, fence: Counter[Arrival], place: Place) -> list[Arrival]:
         """Wait for the fence and then for silence; what else came."""
@@ -332,12 +352,6 @@ def _spoken(arrivals: Counter[Arrival]) -> Counter[Arrival]:
     for (place, frame), count in arrivals.items():
         found[Arrival(place, frames.spoken(frame))] += count
     return found
-
-
-def _vlan(frame: bytes) -> int | None:
-    if frame[12:14] != b"\x81\x00" or len(frame) < 16:
-        return None
-    return int.from_bytes(frame[14:16], "big") & 0xFFF
 
 
 def _listed(arrivals: Counter[Arrival]) -> str:

@@ -8,13 +8,14 @@ import pytest
 
 from libnetvirt import Endpoint, Network
 from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, endpoint_at
+from libnetvirt.conformance.bench import Bench, Tag, endpoint_at
 from libnetvirt.conformance.frames import AD, BROADCAST, tag
 from libnetvirt.conformance.harness import Place
 from libnetvirt.errors import EndpointClaimed, InvalidDescription
 
 SEEDS = (1, 2, 3)
-VLANS = (None, None, 1, 2, 20, 4094)
+TAGS: tuple[Tag, ...] = (None, None, 1, 2, 20, 4094)
+LABELS: tuple[Tag, ...] = ({"mpls": 16}, {"mpls": 1048575})
 
 
 class Trial:
@@ -25,6 +26,7 @@ class Trial:
         self.chance = random.Random(seed)
         self.places = list(bench.harness.host_ports())
         self.networks: list[Network] = []
+        self.tags = TAGS + (LABELS if bench.offers("tag.mpls") else ())
         self._pools: dict[str, list[str]] = {}
         self._uuids = iter(range(1, 10_000))
 
@@ -44,15 +46,11 @@ class Trial:
                 self._send()
 
     def _endpoint(self) -> Endpoint:
-        place, vlan = self.chance.choice(self.places), self.chance.choice(VLANS)
-        return endpoint_at(place, next(self._uuids), vlan)
+        return endpoint_at(self.chance.choice(self.places), next(self._uuids), self.chance.choice(self.tags))
 
     def _create(self) -> None:
-        free = {
-            (e.switch, e.port, e.vlan): e
-            for e in (self._endpoint() for _ in range(self.chance.randint(1, 6)))
-        }
-        taken = {(e.switch, e.port, e.vlan) for n in self.bench.current() for e in n.endpoints}
+        free = {e.place: e for e in (self._endpoint() for _ in range(self.chance.randint(1, 6)))}
+        taken = {e.place for n in self.bench.current() for e in n.endpoints}
         endpoints = [e for key, e in free.items() if key not in taken]
         self.networks.append(self.bench.create(endpoints=endpoints))
 
@@ -67,7 +65,9 @@ class Trial:
         if network.description.endpoints:
             old, new = self.chance.choice(network.description.endpoints), self._endpoint()
             try:
-                network.modify_endpoint(old.uuid, switch=new.switch, port=new.port, vlan=new.vlan)
+                network.modify_endpoint(
+                    old.uuid, switch=new.switch, port=new.port, vlan=new.vlan, mpls=new.mpls
+                )
             except (EndpointClaimed, InvalidDescription):
                 return
 
@@ -93,21 +93,14 @@ class Trial:
         if inside:
             description = self.chance.choice(descriptions)
             endpoint = self.chance.choice(description.endpoints)
-            place, vlan, macs = (
-                Place(endpoint.switch, endpoint.port),
-                endpoint.vlan,
-                self._macs(description.uuid),
-            )
+            place, macs = Place(endpoint.switch, endpoint.port), self._macs(description.uuid)
+            vlan, mpls = endpoint.vlan, endpoint.mpls
         else:
-            outsiders = [frames.mac(0xBAD0 + n) for n in range(3)]
-            place, vlan, macs = (
-                self.chance.choice(self.places),
-                self.chance.choice((7, 8, 0, 4095)),
-                outsiders,
-            )
-        self.bench.inject(place, *(self._frame(vlan, macs) for _ in range(self.chance.randint(1, 4))))
+            place, macs = self.chance.choice(self.places), [frames.mac(0xBAD0 + n) for n in range(3)]
+            vlan, mpls = self.chance.choice((7, 8, 0, 4095)), None
+        self.bench.inject(place, *(self._frame(vlan, mpls, macs) for _ in range(self.chance.randint(1, 4))))
 
-    def _frame(self, vlan: int | None, macs: list[str]) -> bytes:
+    def _frame(self, vlan: int | None, mpls: int | None, macs: list[str]) -> bytes:
         source = self.chance.choice(macs)
         # A network that learns late does not know yet that a frame to its own sender goes nowhere.
         others = [address for address in macs if address != source]
@@ -116,8 +109,12 @@ class Trial:
         text = b"%d" % self.chance.getrandbits(40)
         frame = frames.marked(source, destination, text)
         if self.chance.random() < 0.1:
-            inner = self.chance.choice((tag(2), tag(0), tag(1, tpid=AD), tag(4000)))
+            # Those of other endpoints bring hosts into their networks; native ones must not share hosts.
+            lead = () if self.bench.native else (tag(2), tag(1, tpid=AD))
+            inner = self.chance.choice((tag(0), tag(4000), *lead))
             frame = frames.tagged(frame, inner)
+        if mpls is not None:
+            return frames.in_label(mpls, frame)
         return (
             frame if vlan is None else frames.tagged(frame, tag(vlan, priority=self.chance.choice((0, 0, 3))))
         )

@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 VLAN, AD = 0x8100, 0x88A8
 IPV4, ARP, IPV6, MPLS, MPLS_MULTICAST, LLDP = 0x0800, 0x0806, 0x86DD, 0x8847, 0x8848, 0x88CC
+#: where a frame in labels is sent if the station at the other end of the cable is not known (RFC 7213).
+POINT_TO_POINT = "01:00:5e:90:00:00"
 #: IEEE's ethertype for experiments: carries the suite's numbered and marked frames.
 EXPERIMENT = 0x88B5
 
@@ -170,15 +172,22 @@ def spoken(frame: bytes) -> bytes:
         if checksum(packet[:20]) or checksum(packet[20:]):
             return frame
         # Type of service, length, identity and fragmentation, TTL and checksum.
-        return head + packet[9:10] + packet[12:20] + _quoted(packet[20:], packet[20] in (3, 11, 12))
+        return head + packet[9:10] + packet[12:20] + _quoted(packet[20:])
     if kind == IPV6 and len(packet) >= 40 and packet[6] == 58:
         return head + packet[8:40] + packet[40 : 40 + int.from_bytes(packet[4:6], "big")]
     return frame
 
 
-def _quoted(message: bytes, is_error: bool) -> bytes:
+def _quoted(message: bytes) -> bytes:
     """An ICMP message; of an error's cause what every error has to quote (RFC 792), and no checksum."""
+    is_error = message[:1] in (b"\x03", b"\x0b", b"\x0c")
     return message[:2] + message[4 : 8 + 28] if is_error else message
+
+
+def in_label(label: int, frame: bytes) -> bytes:
+    """The whole frame in one mpls label, as an endpoint with that label sends and takes it."""
+    entry = struct.pack("!I", label << 12 | 0x100 | 64)
+    return ethernet("00:00:00:00:00:00", POINT_TO_POINT, MPLS, entry + frame, pad=False)
 
 
 def described(frame: bytes) -> str:

@@ -32,7 +32,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from libnetvirt import Connection
+from libnetvirt import Connection, VirtualNetwork
 
 
 class Place(NamedTuple):
@@ -115,6 +115,14 @@ class Harness(ABC):
 
         For switches whose data path notices changes of rules late after much traffic.
         """
+
+    def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:  # noqa: ARG002
+        """Whether the network takes such a frame (without its endpoint's tag) at all.
+
+        For substrates that cannot carry every type of frame with every encapsulation, and whose driver
+        says so in its documentation. A frame that is not carried must have no effect.
+        """
+        return True
 
     def links(self) -> Sequence[tuple[str, str]]:
         """The pairs of switches that are linked."""

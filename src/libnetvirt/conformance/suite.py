@@ -19,6 +19,8 @@ from libnetvirt.conformance.forwarding import *
 from libnetvirt.conformance.harness import Harness
 from libnetvirt.conformance.hostile import *
 from libnetvirt.conformance.isolation import *
+from libnetvirt.conformance.labels import *
+from libnetvirt.conformance.mobility import *
 from libnetvirt.conformance.observation import *
 from libnetvirt.conformance.operations import *
 from libnetvirt.conformance.routing import *

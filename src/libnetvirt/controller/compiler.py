@@ -7,6 +7,7 @@ touches and no others, so one more endpoint costs the same in a small network an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -16,35 +17,22 @@ from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, mac_number
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry, SwitchView
+from libnetvirt.controller.ways import Way, Ways
+from libnetvirt.controller.wrapping import (
+    ANY_VLAN,
+    MPLS,
+    TUNNELLINGS,
+    VLAN,
+    Actions,
+    claim,
+    deliver,
+    deliver_plain,
+    labelled,
+    wrapped,
+)
 from libnetvirt.model import Encapsulation, Endpoint
 
-ANY_VLAN = (layout.VLAN_PRESENT, layout.VLAN_PRESENT)
 _TO_CONTROLLER = of.Output(of.Port.CONTROLLER, of.CONTROLLER_NO_BUFFER)
-_POP = of.PopVlan()
-
-
-def is_native(entry: Entry) -> bool:
-    """Whether the network's frames travel between switches as they are."""
-    return entry.rules.encapsulation is Encapsulation.NATIVE
-
-
-def vlan_match(vlan: int | None) -> int:
-    """The vlan_vid that a frame with this tag (None: without) matches."""
-    return 0 if vlan is None else layout.VLAN_PRESENT | vlan
-
-
-def push(tpid: int, vlan: int) -> tuple[of.Action, of.Action]:
-    """Push a tag."""
-    return (of.PushVlan(tpid), of.SetField("vlan_vid", layout.VLAN_PRESENT | vlan))
-
-
-def deliver(bound: Bound, in_port: int | None = None) -> tuple[of.Action, ...]:
-    """Send an untagged frame out at an endpoint. ``in_port``: the port it came in at, if that is known."""
-    assert bound.port is not None
-    port = of.Port.IN_PORT if in_port == bound.port else bound.port
-    if bound.endpoint.vlan is None:
-        return (of.Output(port),)
-    return (*push(layout.TPID_CUSTOMER, bound.endpoint.vlan), of.Output(port))
 
 
 def apply(*actions: of.Action) -> of.Instruction:
@@ -60,9 +48,10 @@ def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
 class Compiler:
     """Compiles units from the state that it is given, which it never changes except for giving labels."""
 
-    def __init__(self, labels: Labels, paths: PathFinder, host_age: int) -> None:
+    def __init__(self, labels: Labels, paths: PathFinder, ways: Ways, host_age: int) -> None:
         self._labels = labels
         self._paths = paths
+        self._ways = ways
         self._host_age = host_age
 
     def base(self, switch: SwitchView) -> Iterator[Placed]:
@@ -96,128 +85,176 @@ class Compiler:
         lldp = of.Match(in_port=port, vlan_vid=0, eth_type=layout.LLDP_TYPE, eth_dst=layout.LLDP_ADDRESS)
         for priority, match, then in (
             (300, lldp, apply(_TO_CONTROLLER)),
-            (290, of.Match(in_port=port, vlan_vid=ANY_VLAN), of.GotoTable(Table.TUNNEL)),
+            (290, of.Match(in_port=port, **VLAN.arriving), of.GotoTable(Table.TUNNEL)),
+            (290, of.Match(in_port=port, **MPLS.arriving), of.GotoTable(Table.TUNNEL)),
             (280, of.Match(in_port=port, vlan_vid=0), of.GotoTable(Table.PATH)),
         ):
             flow = Flow(Table.CLASSIFY, priority, match, (then,), cookie)
             yield Placed(dpid, Order.RECEIVE, flow)
 
-    def tunnel(self, egress: int, ingresses: Iterable[int]) -> Iterator[Placed]:
+    def tunnel(self, kind: Encapsulation, egress: int, ingresses: Iterable[int]) -> Iterator[Placed]:
         """The tunnel to a switch: one group at each ingress, one rule in each switch on the way."""
-        tunnel = self._labels.tunnel(egress)
+        tunnelling, tunnel = TUNNELLINGS[kind], self._labels.spaces[kind].tunnel(egress)
         tree = self._paths.tree(egress)
         cookie = layout.cookie(0, Kind.TUNNEL)
-        match = of.Match(vlan_vid=layout.VLAN_PRESENT | tunnel.label)
+        match = of.Match(**tunnelling.outer(tunnel.label))
+        number = layout.tunnel_group(tunnel.number, tunnelling.space)
+        enter = tunnelling.enter(tunnel.label)
+
+        # Switches that use the same port hold the same entry: one object.
+        @cache
+        def group(port: int | None) -> Group:
+            actions: Actions = () if port is None else (*enter, of.Output(port))
+            return Group(number, of.GroupType.INDIRECT, (of.Bucket(actions=actions),))
+
+        @cache
+        def transit(port: int) -> Flow:
+            return Flow(Table.TUNNEL, 10, match, (apply(of.Output(port)),), cookie)
+
         transits: set[int] = set()
         for ingress in ingresses:
             edge = tree.get(ingress)
-            actions: tuple[of.Action, ...] = ()
-            if edge is not None:
-                actions = (*push(layout.TPID_SERVICE, tunnel.label), of.Output(edge.source_port))
-            bucket = of.Bucket(actions=actions)
-            group = Group(layout.tunnel_group(tunnel.number), of.GroupType.INDIRECT, (bucket,))
-            yield Placed(ingress, Order.SEND, group)
+            yield Placed(ingress, Order.SEND, group(edge and edge.source_port))
             while edge is not None and edge.destination != egress and edge.destination not in transits:
                 transits.add(edge.destination)
                 edge = tree.get(edge.destination)
         for dpid in sorted(transits):
-            flow = Flow(Table.TUNNEL, 10, match, (apply(of.Output(tree[dpid].source_port)),), cookie)
-            yield Placed(dpid, Order.RECEIVE, flow)
-        then = (apply(_POP), of.GotoTable(Table.SERVICE))
+            yield Placed(dpid, Order.RECEIVE, transit(tree[dpid].source_port))
+        then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
         yield Placed(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 
     def endpoint(self, bound: Bound) -> Iterator[Placed]:
         """What lets frames in at an endpoint."""
         if bound.port is None:
             return
-        index, vlan = bound.network.index, bound.endpoint.vlan
-        table = Table.HOST if is_native(bound.network) else Table.SOURCE
+        priority, fields, untag = claim(bound)
         then = (
-            *(() if vlan is None else (apply(_POP),)),
-            of.WriteMetadata(layout.entered(index, vlan), layout.METADATA_ALL),
-            of.GotoTable(table),
+            *only(*untag),
+            of.WriteMetadata(bound.entered, layout.METADATA_ALL),
+            of.GotoTable(_first(bound.network)),
         )
-        match = of.Match(in_port=bound.port, vlan_vid=vlan_match(vlan))
-        flow = Flow(Table.CLASSIFY, 200, match, then, layout.cookie(index, Kind.ENDPOINT))
-        yield Placed(bound.dpid, Order.ADMIT, flow)
+        match = of.Match(in_port=bound.port, **fields)
+        cookie = layout.cookie(bound.network.index, Kind.ENDPOINT)
+        yield Placed(bound.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
 
     def flood(self, entry: Entry, dpid: int) -> Iterator[Placed]:
-        """What a network does on a switch with frames for everybody or for unknown hosts."""
+        """What a network does on a switch with frames for everybody or for unknown hosts, and with those
+        that come out of tunnels."""
         index, cookie = entry.index, layout.cookie(entry.index, Kind.FLOOD)
         entering = of.Match(metadata=(index << 32, layout.METADATA_SIDE))
-        if is_native(entry):
+        others = sorted(other for other in entry.by_switch if other != dpid)
+        if others and entry.tunnel is not None:
+            yield self._service(entry, entry.tunnel, dpid)
+        if entry.uses_labels:
+            # Open vSwitch would mark the label above a host's own as not the last.
+            for kind in layout.TYPES_MPLS:
+                own = of.Match(metadata=(index << 32, layout.METADATA_SIDE), eth_type=kind)
+                yield Placed(dpid, Order.RECEIVE, Flow(_first(entry), 60000, own, (), cookie))
+        if not entry.floods:
             miss = Flow(Table.HOST, 1, entering, (apply(_TO_CONTROLLER),), cookie)
             yield Placed(dpid, Order.SEND, miss)
             return
-        groups = [of.Group(layout.flood_group(index, chunk)) for chunk in range(chunks(entry, dpid))]
-        others = sorted(other for other in entry.by_switch if other != dpid)
-        remote: list[of.Action] = []
-        for other in others:
-            inner = of.SetField("vlan_vid", layout.VLAN_PRESENT | self._labels.service(other, entry.uuid))
-            remote += [inner, of.Group(layout.tunnel_group(self._labels.tunnel(other).number))]
-        if remote:
-            remote.insert(0, of.PushVlan(layout.TPID_SERVICE))
-        yield Placed(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*groups, *remote), cookie))
+        copies = self._copies(entry, dpid, others)
+        yield Placed(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*copies), cookie))
         # A group skips the port that a frame came in at, and with it other tags of that port.
-        for bound in entry.on(dpid):
-            siblings = entry.siblings(bound)
-            if not siblings or bound.port is None:
-                continue
-            match = of.Match(in_port=bound.port, metadata=layout.entered(index, bound.endpoint.vlan))
-            back: list[of.Action] = []
-            for sibling in siblings:
-                sent = deliver(sibling, bound.port)
-                back += sent if len(sent) == 1 else (*sent, _POP)
-            then = (apply(*back, *groups, *remote),)
-            yield Placed(dpid, Order.SEND, Flow(Table.HOST, 2, match, then, cookie))
+        for port in sorted(entry.crowded.get(dpid, ())):
+            for bound in entry.by_port[dpid, port].values():
+                match = of.Match(in_port=port, metadata=bound.entered)
+                copies = self._copies(entry, dpid, others, bound)
+                yield Placed(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
         if others:
-            label = self._labels.service(dpid, entry.uuid)
-            match = of.Match(vlan_vid=layout.VLAN_PRESENT | label)
-            meta = of.WriteMetadata(layout.tunnelled(index), layout.METADATA_ALL)
-            enter = (apply(_POP), meta, of.GotoTable(Table.HOST))
-            service = Flow(Table.SERVICE, 10, match, enter, layout.cookie(index, Kind.SERVICE))
-            yield Placed(dpid, Order.RECEIVE, service)
             match = of.Match(metadata=(layout.tunnelled(index), layout.METADATA_SIDE))
-            yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, only(*groups), cookie))
+            then = only(*self._copies(entry, dpid, ()))
+            yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
+
+    def _service(self, entry: Entry, kind: Encapsulation, dpid: int) -> Placed:
+        """What takes a network's frames out of the tunnel to a switch."""
+        label, tunnelling = self._labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
+        meta = of.WriteMetadata(layout.tunnelled(entry.index), layout.METADATA_ALL)
+        enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(Table.HOST))
+        match = of.Match(**tunnelling.inner(label))
+        flow = Flow(Table.SERVICE, 10, match, enter, layout.cookie(entry.index, Kind.SERVICE))
+        return Placed(dpid, Order.RECEIVE, flow)
+
+    def _copies(self, entry: Entry, dpid: int, others: Iterable[int], sender: Bound | None = None) -> Actions:
+        """One copy for each local endpoint and for each other switch. ``sender``: an endpoint that shares its
+        port with others, which get theirs back through that port."""
+        assert entry.tunnel is not None
+        tunnelling, space = TUNNELLINGS[entry.tunnel], self._labels.spaces[entry.tunnel]
+        port = None if sender is None else sender.port
+        siblings = [] if sender is None else entry.siblings(sender)
+        back = deliver_plain((b for b in siblings if b.endpoint.mpls is None), port)
+        groups = [of.Group(layout.flood_group(entry.index, chunk)) for chunk in range(chunks(entry, dpid))]
+        # Buckets take standard actions only, so endpoints with mpls labels get theirs from the rule.
+        near = labelled((b for b in entry.labelled.get(dpid, {}).values() if b is not sender), port)
+        far = [
+            (space.service(other, entry.uuid), tunnelling.group(space.tunnel(other).number))
+            for other in others
+        ]
+        if tunnelling is MPLS:
+            return (*back, *groups, *wrapped(MPLS, [*near, *far]))
+        sent = wrapped(tunnelling, far)
+        untag = tunnelling.unwrap() if sent and near else ()
+        return (*back, *groups, *sent, *untag, *wrapped(MPLS, near))
 
     def local_flood(self, entry: Entry, dpid: int, chunk: int, count: int) -> Iterator[Placed]:
         """One of the ``count`` groups that send to a network's local endpoints."""
-        if is_native(entry):
+        if not entry.floods:
             return
-        local = [(b.port, b.endpoint.vlan or 0, b) for b in entry.on(dpid) if b.port is not None]
-        chosen = [place for place in local if chunk_of(place[0], place[1], count) == chunk]
-        buckets = tuple(of.Bucket(actions=deliver(b)) for _, _, b in sorted(chosen, key=_place))
+        slots = range(chunk, layout.FLOOD_CHUNKS, count)
+        chosen = [b for slot in slots for b in entry.by_slot.get((dpid, slot), {}).values()]
+        buckets = tuple(of.Bucket(actions=deliver(b)) for b in sorted(chosen, key=_place))
         number = layout.flood_group(entry.index, chunk)
         yield Placed(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
     def host(self, entry: Entry, host: Host) -> Iterator[Placed]:
         """What leads to a known host, and lets it send without being learned again."""
         bound = entry.endpoints.get(host.endpoint)
-        if bound is None or is_native(entry):
+        if bound is None or entry.on_demand:
             return
         index = entry.index
         cookie = layout.cookie(index, Kind.DECLARED if host.declared else Kind.HOST)
         if bound.port is not None:
             yield from self._host_here(entry, bound, host, cookie)
+        yield from self._host_elsewhere(entry, bound, host, cookie)
+        if host.declared:
+            match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
+            other = Flow(Table.SOURCE, 10, match, (), cookie)
+            yield from (Placed(dpid, Order.ADMIT, other) for dpid in entry.by_switch)
+
+    def _host_elsewhere(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
+        """The ways to a host from the other switches."""
+        if bound.port is None:
+            return
+        match = of.Match(metadata=(entry.index << 32, layout.METADATA_SIDE), eth_dst=host.mac)
+        away: Flow | None = None
         for dpid in entry.by_switch:
-            if dpid != bound.dpid:
-                match = of.Match(metadata=(index << 32, layout.METADATA_SIDE), eth_dst=host.mac)
-                inner = self._labels.service(bound.dpid, entry.uuid)
-                group = of.Group(layout.tunnel_group(self._labels.tunnel(bound.dpid).number))
-                then = (apply(*push(layout.TPID_SERVICE, inner), group),)
-                yield Placed(dpid, Order.SEND, Flow(Table.HOST, 20, match, then, cookie))
-            if host.declared:
-                match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
-                yield Placed(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
+            if dpid == bound.dpid:
+                continue
+            # Into a tunnel the same rule leads from everywhere: one object.
+            if away is None or entry.tunnel is None:
+                way = self._ways.find(entry, dpid, bound.dpid)
+                if way is None:
+                    continue
+                away = Flow(Table.HOST, 20, match, (apply(*way.leave),), cookie)
+                yield from self._hops(way, bound, host, cookie)
+            yield Placed(dpid, Order.SEND, away)
+
+    def _hops(self, way: Way, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
+        for hop in way.hops:
+            # At its own switch one rule takes frames from endpoints and from tunnels.
+            if hop.table is Table.PATH:
+                match = of.Match(**hop.fields, eth_dst=host.mac)
+                then = (apply(*(hop.actions or deliver(bound))),)
+                yield Placed(hop.dpid, Order.RECEIVE, Flow(hop.table, 20, match, then, cookie))
 
     def _host_here(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
         assert bound.port is not None
         dpid, index = bound.dpid, entry.index
-        entered = layout.entered(index, bound.endpoint.vlan)
         source = Flow(
             Table.SOURCE,
             100,
-            of.Match(in_port=bound.port, metadata=entered, eth_src=host.mac),
+            of.Match(in_port=bound.port, metadata=bound.entered, eth_src=host.mac),
             (of.GotoTable(Table.HOST),),
             cookie,
             idle=0 if host.declared else self._host_age,
@@ -227,23 +264,25 @@ class Compiler:
         match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_dst=host.mac)
         yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 20, match, (apply(*deliver(bound)),), cookie))
         for sibling in entry.siblings(bound):
-            entered = layout.entered(index, sibling.endpoint.vlan)
-            match = of.Match(in_port=bound.port, metadata=entered, eth_dst=host.mac)
+            match = of.Match(in_port=bound.port, metadata=sibling.entered, eth_dst=host.mac)
             then = (apply(*deliver(bound, bound.port)),)
             yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
 
     def quiet(self, bound: Bound, seconds: int) -> Flow:
         """For a while, send nothing of an endpoint's unknown hosts to the controller."""
         assert bound.port is not None
-        match = of.Match(
-            in_port=bound.port, metadata=layout.entered(bound.network.index, bound.endpoint.vlan)
-        )
+        match = of.Match(in_port=bound.port, metadata=bound.entered)
         cookie = layout.cookie(bound.network.index, Kind.QUIET)
         return Flow(Table.SOURCE, 5, match, (of.GotoTable(Table.HOST),), cookie, hard=seconds)
 
 
-def _place(local: tuple[int, int, Bound]) -> tuple[int, int]:
-    return local[:2]
+def _first(entry: Entry) -> Table:
+    """The table that the network's frames go to when they have entered."""
+    return Table.HOST if entry.on_demand else Table.SOURCE
+
+
+def _place(bound: Bound) -> tuple[int, int]:
+    return (bound.port or 0, bound.endpoint.vlan or 0)
 
 
 def chunks(entry: Entry, dpid: int) -> int:
@@ -253,11 +292,6 @@ def chunks(entry: Entry, dpid: int) -> int:
     while number < layout.FLOOD_CHUNKS and len(entry.on(dpid)) > number * layout.FLOOD_CHUNK:
         number *= 2
     return number
-
-
-def chunk_of(port: int, vlan: int, count: int) -> int:
-    """The flood group that an endpoint is in."""
-    return (port * 0x9E3779B1 + vlan * 0x85EBCA6B >> 7) % count
 
 
 def declared_hosts(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, str]]:

@@ -44,8 +44,9 @@ class Controller(Operations, Upkeep):
         into = Differences()
         for network in networks:
             self.install(network, into)
-        for egress in self.needs.by_egress:
-            self.compile_tunnel(egress, into)
+        for kind, needs in self.needs.items():
+            for egress in needs.by_egress:
+                self.compile_tunnel(kind, egress, into)
         self.compile_links(into)
 
     def link_facts(self) -> dict[Fact, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from libnetvirt import openflow as of
@@ -31,11 +31,11 @@ class Flow:
     idle: int = 0
     hard: int = 0
     notify: bool = False
+    #: what identifies the entry in its switch; made once, as many switches may hold the same entry
+    key: Key = field(init=False, compare=False, repr=False)
 
-    @property
-    def key(self) -> Key:
-        """What identifies the entry in its switch."""
-        return (self.table, self.priority, self.match)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.table, self.priority, self.match))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Group:
     group_id: int
     type: of.GroupType
     buckets: tuple[of.Bucket, ...]
+    #: what identifies the entry in its switch
+    key: Key = field(init=False, compare=False, repr=False)
 
-    @property
-    def key(self) -> Key:
-        """What identifies the entry in its switch."""
-        return ("group", self.group_id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("group", self.group_id))
 
 
 @dataclass(frozen=True, slots=True)

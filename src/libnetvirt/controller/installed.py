@@ -8,7 +8,7 @@ no longer wanted. So at no time does a frame meet half a path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
@@ -63,30 +63,44 @@ class Differences:
     change: dict[tuple[Order, int], list[tuple[Entry, Entry]]] = field(default_factory=dict)
     remove: dict[int, list[Entry]] = field(default_factory=dict)
 
-    def split_off(self, table: int, chosen_if: Callable[[Flow], bool] = lambda _: True) -> Differences:
-        """Take removals from one table out, to be done at another time."""
+    def split_off(
+        self, tables: Collection[int], chosen_if: Callable[[Flow], bool] = lambda _: True
+    ) -> Differences:
+        """Take removals from some tables out, to be done at another time."""
         later = Differences()
         for dpid, entries in self.remove.items():
-            chosen: list[Entry] = [
-                e for e in entries if isinstance(e, Flow) and e.table == table and chosen_if(e)
-            ]
+            chosen: list[Entry] = []
+            kept: list[Entry] = []
+            for entry in entries:
+                fits = isinstance(entry, Flow) and entry.table in tables and chosen_if(entry)
+                (chosen if fits else kept).append(entry)
             if chosen:
                 later.remove[dpid] = chosen
-                self.remove[dpid] = [e for e in entries if e not in chosen]
+                self.remove[dpid] = kept
         return later
 
     def plan(self, gone: Iterable[int] = ()) -> Plan:
         """The rounds. ``gone``: indexes of networks of which nothing stays; one message each removes
         their rules from a switch."""
         rounds: list[Round] = []
+        # Many switches may get the same entry: one message for all.
+        messages: dict[tuple[int, int], of.Message] = {}
+
+        def message(old: Entry | None, new: Entry) -> of.Message:
+            key = (id(old), id(new))
+            found = messages.get(key)
+            if found is None:
+                found = messages[key] = adding(new) if old is None else modifying(old, new)
+            return found
+
         for order in Order:
             one: Round = {}
             for (when, dpid), entries in self.put.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(adding(e) for e in put_order(entries))
+                    one.setdefault(dpid, []).extend(message(None, e) for e in put_order(entries))
             for (when, dpid), pairs in self.change.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(modifying(old, new) for old, new in pairs)
+                    one.setdefault(dpid, []).extend(message(*pair) for pair in pairs)
             rounds.append(one)
         last: Round = {}
         cookies = {layout.cookie(index, Kind.BASE) for index in gone}
@@ -148,7 +162,7 @@ class Dump:
         found += [
             Group(g.group_id, of.GroupType(g.type), g.buckets)
             for g in self.groups
-            if g.group_id >> 24 == 1 or g.group_id >> 28 == 2
+            if layout.is_tunnel_group(g.group_id) or layout.flood_group_network(g.group_id)
         ]
         found += [
             Meter(m.meter_id, of.MeterFlags(m.flags & ~of.MeterFlags.STATS), m.bands)

@@ -13,14 +13,14 @@ from collections.abc import Callable
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import is_native
 from libnetvirt.controller.core import Controller
 from libnetvirt.controller.discovery import Forged
 from libnetvirt.controller.entries import adding
+from libnetvirt.controller.lanes import FRAME_LIMIT
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, Verdict, mac_text
-from libnetvirt.controller.reactive import is_on_demand
-from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
+from libnetvirt.controller.rulesdb import Bound, Entry, Tokens, switch_text
+from libnetvirt.controller.turns import SHARE, Turns
 
 #: how many endpoints of a network may send as much as one may at the same time
 NETWORK_SHARE = 4
@@ -32,10 +32,12 @@ REPORT_INTERVAL = 10.0
 DEFER_LIMIT = 500
 #: reports remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
-#: seconds between two looks for hosts of native networks that have gone silent
+#: seconds between two looks for hosts of on-demand networks that have gone silent
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
 _OURS = layout.COOKIE_MARK >> 48
+# Numbers, which compare faster than members of an enumeration.
+_CLASSIFY, _SOURCE, _HOST = Table.CLASSIFY.value, Table.SOURCE.value, Table.HOST.value
 
 
 class Intake:
@@ -49,50 +51,88 @@ class Intake:
         self._waiting: dict[tuple[str, str], int] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
-        #: frames that were not served because their endpoint sent too many
+        self.turns = Turns()
+        #: frames that were not served because their endpoint or network sent too many
         self.dropped = 0
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame that a switch sent up."""
-        table, core = message.table_id, self._core
-        if message.cookie >> 48 != _OURS:
+        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
+        head, core = message.head, self._core
+        if head.cookie >> 48 != _OURS:
             return
-        if table == Table.CLASSIFY:
+        table, metadata = head.table_id, head.metadata
+        if table == _CLASSIFY:
             self._lldp(dpid, message, now)
             return
-        metadata = message.metadata
-        bound = core.rulesdb.places.get((dpid, message.in_port, metadata & layout.METADATA_TAG))
+        bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
         if bound is None:
             return
         entry = bound.network
         if entry.index != metadata >> 32:
             return
-        rate = core.options.packet_rate
-        if not bound.tokens.take(rate, now) or not entry.tokens.take(rate * NETWORK_SHARE, now):
+        own, shared = bound.tokens, entry.tokens
+        own.left -= 1.0
+        shared.left -= 1.0
+        if (own.left < 0.0 or shared.left < 0.0) and not self._refill(own, shared, now):
             self.dropped += 1
-            if table == Table.SOURCE:
+            if table == _SOURCE:
                 self._quiet(bound, now)
             return
-        if self._waits(entry):
+        turns = self.turns
+        if entry.turn != turns.number:
+            entry.turn, entry.share = turns.number, SHARE
+        entry.share -= 1
+        if entry.share >= 0:
+            self._serve(bound, dpid, message, now)
+        elif (first := turns.put_aside(entry, dpid, message)) is not None:
+            self._serve_waiting(*first, now)
+
+    def next_turn(self, now: float) -> bool:
+        """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
+        turns = self.turns
+        if turns.pending:
+            for dpid, message in turns.share_out():
+                self._serve_waiting(dpid, message, now)
+            return turns.pending
+        turns.number += 1
+        return False
+
+    def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Serve a frame that was put aside, if its endpoint is still there."""
+        head = message.head
+        bound = self._core.rulesdb.at(dpid, head.in_port, head.metadata & layout.METADATA_TAG)
+        if bound is not None and bound.network.index == head.metadata >> 32:
+            # What comes in before the next turn goes behind what still waits.
+            bound.network.turn, bound.network.share = self.turns.number, 0
+            self._serve(bound, dpid, message, now)
+
+    def _serve(self, bound: Bound, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Learn where a frame comes from, and forward it if rules are made on demand."""
+        core, entry, frame, table = self._core, bound.network, message.frame, message.head.table_id
+        busy = self.busy
+        if busy is None or (busy and entry.uuid in busy):
             self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
             return
-        frame = message.frame
-        if len(frame) < 14:
+        if not 14 <= len(frame) <= FRAME_LIMIT:
             return
-        host = core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
+        hosts = core.locator.known(entry.uuid)
+        host = hosts.get(int.from_bytes(frame[6:12]))
         if host is None or host.endpoint != bound.endpoint.uuid:
             verdict = self._learn(bound, frame, now)
             if verdict not in _SERVED:
                 return
-            host = core.locator.find(entry.uuid, int.from_bytes(frame[6:12]))
-        elif table == Table.SOURCE:
+            host = hosts.get(int.from_bytes(frame[6:12]))
+        elif table == _SOURCE:
             self._tell_again(bound, frame, now)
             return
-        if table == Table.HOST and is_on_demand(entry):
+        if table == _HOST:
             if host is not None:
                 host.heard = now
-            # What is sent out at many switches costs its endpoint as much.
-            bound.tokens.left -= core.reactive.packet(bound, frame, host)
+            more = core.reactive.packet(bound, frame, host if entry.on_demand else None)
+            if more:
+                # What is sent out at many ports costs its endpoint and its network as much.
+                bound.tokens.left -= more
+                entry.tokens.left -= more
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
@@ -137,17 +177,29 @@ class Intake:
             action(now)
 
     def tick(self, now: float) -> None:
-        """Once per LLDP interval: forget the silent hosts of native networks, for which no rule expires."""
+        """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
         limit = now - self._core.options.host_age
-        for native in filter(is_native, self._core.rulesdb):
-            for host in self._core.locator.hosts(native.uuid):
+        for entry in [e for e in self._core.rulesdb if e.on_demand]:
+            for host in self._core.locator.hosts(entry.uuid):
                 if host.routes or not host.heard:
                     host.heard = now
                 elif host.heard < limit and not host.declared:
-                    self._forget(native.endpoints[host.endpoint], host)
+                    self._forget(entry.endpoints[host.endpoint], host)
+
+    def _refill(self, own: Tokens, shared: Tokens, now: float) -> bool:
+        """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
+        If not, they are given back."""
+        rate = self._core.options.packet_rate
+        if not own.refill(rate, now):
+            shared.left += 1.0
+            return False
+        if not shared.refill(rate * NETWORK_SHARE, now):
+            own.left += 1.0
+            return False
+        return True
 
     def _waits(self, entry: Entry) -> bool:
         return self.busy is None or entry.uuid in self.busy
@@ -209,7 +261,7 @@ class Intake:
     def _quiet(self, bound: Bound, now: float) -> None:
         """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
         if self._may_report(now, QUIET_TIME, "quiet", bound.network.uuid, bound.endpoint.uuid):
-            if bound.port is not None and not is_native(bound.network):
+            if bound.port is not None and not bound.network.on_demand:
                 self._core.wire.send(bound.dpid, adding(self._core.compiler.quiet(bound, QUIET_TIME)))
             name = bound.network.description.name
             self._core.publish(
@@ -243,7 +295,7 @@ class Intake:
         return True
 
     def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        core, port = self._core, message.in_port
+        core, port = self._core, message.head.in_port
         try:
             if core.rulesdb.holds_port(dpid, port):
                 core.discovery.forged += 1

@@ -1,7 +1,7 @@
 """Numbers given to networks and tunnels, kept durable so that a restart finds its rules unchanged.
 
 The outer label (and a group number) names the tunnel to an egress switch; the inner one names the
-network at that switch. Both are vlan ids, 1 to 4094.
+network at that switch. Each kind of tunnel has a label space of its own.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from libnetvirt.errors import LabelsExhausted
-from libnetvirt.model import Rules
+from libnetvirt.model import Encapsulation, Rules
 
 Fact = tuple[str, str]
-LABELS = range(1, 4095)
+#: the labels of each kind of tunnel: vlan ids, and mpls labels less the reserved ones (RFC 3032 §2.1)
+LABELS: Mapping[Encapsulation, range] = {
+    Encapsulation.VLAN: range(1, 4095),
+    Encapsulation.MPLS: range(16, 1 << 20),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +29,14 @@ class Tunnel:
 
 
 class Labels:
-    """All labels in use. ``changes`` collects what the store has to be told (None: deleted)."""
+    """All numbers in use. ``changes`` collects what the store has to be told (None: deleted)."""
 
     def __init__(self) -> None:
         self.changes: dict[Fact, str | None] = {}
         self._indexes: dict[str, int] = {}
         self.last_index = 0
         self._rules: dict[str, Rules] = {}
-        self._tunnels: dict[int, Tunnel] = {}
-        self._numbers: set[int] = set()
-        self._outer: set[int] = set()
-        self._services: dict[int, dict[str, int]] = {}
-        self._inner: dict[int, set[int]] = {}
-        self._last_inner: dict[int, int] = {}
-        self._last_outer = 0
+        self.spaces = {kind: LabelSpace(kind, self) for kind in LABELS}
 
     def load(self, facts: Mapping[Fact, str]) -> None:
         """Take what the store has."""
@@ -49,16 +47,9 @@ class Labels:
                 self.last_index = int(value)
             elif kind == "rules":
                 self._rules[key] = Rules.model_validate_json(value)
-            elif kind == "tunnel":
-                number, label = value.split()
-                self._set_tunnel(int(key), Tunnel(int(number), int(label)))
-            elif kind == "service":
-                dpid, network = key.split("/")
-                self._services.setdefault(int(dpid), {})[network] = int(value)
-                self._inner.setdefault(int(dpid), set()).add(int(value))
+        for space in self.spaces.values():
+            space.load(facts)
         self.changes.clear()
-        self._last_outer = max(self._outer, default=0)
-        self._last_inner = {dpid: max(used) for dpid, used in self._inner.items() if used}
 
     def index(self, network: str) -> int | None:
         """The index that a network was given."""
@@ -76,7 +67,8 @@ class Labels:
         if self._indexes.pop(network, None) is not None:
             self.changes["network", network] = None
         self.drop_rules(network)
-        self.keep_services(network, ())
+        for space in self.spaces.values():
+            space.keep_services(network, ())
 
     def rules(self, network: str) -> Rules | None:
         """The rules options that a network was made with."""
@@ -92,21 +84,55 @@ class Labels:
         if self._rules.pop(network, None) is not None:
             self.changes["rules", network] = None
 
+
+class LabelSpace:
+    """The labels of one kind of tunnel."""
+
+    def __init__(self, kind: Encapsulation, owner: Labels) -> None:
+        self.kind = kind
+        self._owner = owner
+        self._range = LABELS[kind]
+        # What these are called in the store.
+        prefix = "" if kind is Encapsulation.VLAN else f"{kind}-"
+        self._facts = f"{prefix}tunnel", f"{prefix}service"
+        self._tunnels: dict[int, Tunnel] = {}
+        self._numbers: set[int] = set()
+        self._outer: set[int] = set()
+        self._services: dict[int, dict[str, int]] = {}
+        self._inner: dict[int, set[int]] = {}
+        self._last_inner: dict[int, int] = {}
+        self._last_outer = 0
+
+    def load(self, facts: Mapping[Fact, str]) -> None:
+        """Take what the store has."""
+        tunnel, service = self._facts
+        for (kind, key), value in facts.items():
+            if kind == tunnel:
+                number, label = value.split()
+                self._set_tunnel(int(key), Tunnel(int(number), int(label)))
+            elif kind == service:
+                dpid, network = key.split("/")
+                self._services.setdefault(int(dpid), {})[network] = int(value)
+                self._inner.setdefault(int(dpid), set()).add(int(value))
+        self._last_outer = max(self._outer, default=0)
+        self._last_inner = {dpid: max(used) for dpid, used in self._inner.items() if used}
+
     def service(self, dpid: int, network: str) -> int:
         """The inner label of a network at an egress switch; given on first use. Raises LabelsExhausted."""
         labels = self._services.setdefault(dpid, {})
         label = labels.get(network)
         if label is None:
             used = self._inner.setdefault(dpid, set())
-            label = _next(used, self._last_inner.get(dpid, 0))
+            label = _next(self._range, used, self._last_inner.get(dpid, 0))
             if label is None:
                 raise LabelsExhausted(
-                    f"switch {dpid} serves {len(used)} networks: no inner label is left for one more there"
+                    f"switch {dpid} serves {len(used)} networks with {self.kind} tunnels: "
+                    "no inner label is left for one more there. Use another encapsulation, or remove networks"
                 )
             labels[network] = label
             used.add(label)
             self._last_inner[dpid] = label
-            self.changes["service", f"{dpid}/{network}"] = str(label)
+            self._change(1, f"{dpid}/{network}", str(label))
         return label
 
     def keep_services(self, network: str, dpids: Collection[int]) -> None:
@@ -119,7 +145,7 @@ class Labels:
         label = self._services.get(dpid, {}).pop(network, None)
         if label is not None:
             self._inner[dpid].discard(label)
-            self.changes["service", f"{dpid}/{network}"] = None
+            self._change(1, f"{dpid}/{network}", None)
 
     def tunnel(self, dpid: int) -> Tunnel:
         """The tunnel to an egress switch; given on first use. Raises LabelsExhausted."""
@@ -149,7 +175,7 @@ class Labels:
         if tunnel is not None:
             self._numbers.discard(tunnel.number)
             self._outer.discard(tunnel.label)
-            self.changes["tunnel", str(dpid)] = None
+            self._change(0, str(dpid), None)
 
     def tunnels(self) -> list[int]:
         """The egress switches that have a tunnel."""
@@ -159,24 +185,33 @@ class Labels:
         self._tunnels[dpid] = tunnel
         self._numbers.add(tunnel.number)
         self._outer.add(tunnel.label)
-        self.changes["tunnel", str(dpid)] = f"{tunnel.number} {tunnel.label}"
+        self._change(0, str(dpid), f"{tunnel.number} {tunnel.label}")
 
     def _free_outer(self) -> int:
-        label = _next(self._outer, self._last_outer)
+        label = _next(self._range, self._outer, self._last_outer)
         if label is None:
-            raise LabelsExhausted(f"{len(self._outer)} tunnels exist: no outer label is left for one more")
+            raise LabelsExhausted(
+                f"{len(self._outer)} {self.kind} tunnels exist: no outer label is left for one more. "
+                "Use another encapsulation, or remove networks"
+            )
         self._last_outer = label
         return label
 
+    def _change(self, what: int, key: str, value: str | None) -> None:
+        self._owner.changes[self._facts[what], key] = value
 
-def _next(used: Collection[int], last: int) -> int | None:
+
+def _next(labels: range, used: Collection[int], last: int) -> int | None:
     """The next free label after the last one given.
 
     Round and round, because a switch whose connection is lost may hold the rules of a label that was
     freed: the longer it is not given again, the better.
     """
-    for step in range(len(LABELS)):
-        label = (last + step) % len(LABELS) + 1
+    if len(used) >= len(labels):
+        return None
+    start = last + 1 if last in labels else labels.start
+    for step in range(len(labels)):
+        label = labels[(start - labels.start + step) % len(labels)]
         if label not in used:
             return label
     return None

@@ -1,135 +1,190 @@
-"""Lanes: what all rules from one endpoint to another have in common, made ready once.
+"""Lanes: what the rules of all pairs of hosts from one endpoint to another have in common, made ready once.
 
 A flow-mod for a pair of hosts differs from the next one of the same lane in its xid and two MAC addresses.
-So each lane has its messages as bytes with three gaps, and the hot path only fills these.
+What comes before the addresses depends on where frames enter, what comes after them on where they leave.
+So there is a half for each source endpoint, one for each destination endpoint, and one for each path
+between two switches; all as bytes, and the hot path only joins them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from struct import Struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import apply, deliver
+from libnetvirt.controller.compiler import apply
 from libnetvirt.controller.entries import Flow, adding
 from libnetvirt.controller.layout import Kind, Table
-from libnetvirt.controller.pathfinder import Edge
-from libnetvirt.controller.rulesdb import Bound
+from libnetvirt.controller.rulesdb import Bound, Entry
+from libnetvirt.controller.ways import Way, arrival
+from libnetvirt.controller.wrapping import MPLS, Actions, Fields, deliver, deliver_plain, labelled, wrapped
 from libnetvirt.model import Timeout
 
 #: seconds that rules behind the first switch outlive it
 GRACE = 30
-_LENGTH_AND_XID = Struct("!HI")
+PRIORITY = 20
+#: actions in one packet-out, of 16 octets at most, and octets of a frame: both together fit into a message
+ACTION_LIMIT = 1000
+FRAME_LIMIT = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
 _DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5 §7.2.3.7), six octets follow
-_SOURCE = bytes.fromhex("80000806")
+SOURCE = bytes.fromhex("80000806")
+
+_ENTERING: Fields = {"in_port": 0, "metadata": 0}
 
 
-class Stamp:
-    """A flow-mod with gaps for xid, destination and source."""
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """How frames of one kind come into a switch: the half of a rule before the addresses."""
 
-    __slots__ = ("_parts", "_struct")
+    dpid: int
+    table: Table
+    fields: Fields
+    cookie: int
+    idle: int
+    hard: int
+    notify: bool = False
 
-    def __init__(self, message: of.Message) -> None:
-        wire = message.encode()
-        destination = wire.index(_DESTINATION, 48) + 4
-        source = wire.index(_SOURCE, 48) + 4
-        self._parts = wire[:4], wire[8:destination], wire[destination + 6 : source], wire[source + 6 :]
-        sizes = tuple(len(part) for part in self._parts[1:])
-        self._struct = Struct("!4sI{}s6s{}s6s{}s".format(*sizes))
+    def flow(self, source: int, destination: int, actions: Actions) -> Flow:
+        """The rule of a pair of hosts."""
+        match = of.Match(**self.fields, eth_src=source, eth_dst=destination)
+        then = (apply(*actions),)
+        return Flow(self.table, PRIORITY, match, then, self.cookie, self.idle, self.hard, self.notify)
 
-    def fill(self, xid: int, destination: bytes, source: bytes) -> bytes:
-        """The whole message."""
-        head, before, between, after = self._parts
-        return self._struct.pack(head, xid, before, destination, between, source, after)
-
-
-class Stamped:
-    """A filled stamp, as a message to send."""
-
-    __slots__ = ("_macs", "_stamp", "xid")
-
-    def __init__(self, stamp: Stamp, macs: bytes) -> None:
-        self.xid = 0
-        self._stamp = stamp
-        self._macs = macs  # destination and source, as in a frame
-
-    def encode(self) -> bytes:
-        """The whole message."""
-        return self._stamp.fill(self.xid, self._macs[:6], self._macs[6:])
+    def head(self) -> bytes:
+        """A flow-mod from behind its header up to the destination's address."""
+        return _halves(self.flow(0, 0, ()))[0]
 
 
-class Sending:
-    """A packet-out whose actions are made ready, as a message to send."""
+def _halves(flow: Flow) -> tuple[bytes, bytes]:
+    wire = adding(flow).encode()
+    destination = wire.index(_DESTINATION, 48) + 4
+    source = wire.index(SOURCE, destination) + 4
+    return wire[8:destination], wire[source + 6 :]
 
-    __slots__ = ("_frame", "_rest", "xid")
 
-    def __init__(self, rest: bytes, frame: bytes) -> None:
-        self.xid = 0
-        self._rest = rest
-        self._frame = frame
+class End:
+    """What frames do at a switch: the half of a rule behind the addresses.
 
-    def encode(self) -> bytes:
-        """The whole message."""
-        length = 8 + len(self._rest) + len(self._frame)
-        return b"".join((b"\x04\x0d", _LENGTH_AND_XID.pack(length, self.xid), self._rest, self._frame))
+    ``header`` is the whole flow-mod's, ``tail`` begins with the match's padding; both are the same for all
+    entrances of a table that match the same ``fields``, whatever their values.
+    """
+
+    __slots__ = ("header", "tail")
+
+    def __init__(self, table: Table, fields: Fields, actions: Actions) -> None:
+        flow = Entrance(0, table, fields, 0, 0, 0).flow(0, 0, actions)
+        self.tail = _halves(flow)[1]
+        self.header = adding(flow).encode()[:8]
+
+
+def headed(kind: of.MsgType, body: bytes, more: int) -> bytes:
+    """A message's header and body, if ``more`` octets will follow. It has no xid: nobody asks for it."""
+    return of.HEADER.pack(of.OFP_VERSION, kind, 8 + len(body) + more, 0) + body
+
+
+class Origin:
+    """An endpoint as a source. Never changes; nor do the other halves."""
+
+    __slots__ = ("dpid", "entrance", "head", "place", "port")
+
+    def __init__(self, bound: Bound) -> None:
+        entry = bound.network
+        self.place = (entry.uuid, bound.endpoint.uuid)
+        assert bound.port is not None
+        fields: Fields = {"in_port": bound.port, "metadata": bound.entered}
+        idle, hard = _timeouts(entry)
+        cookie = layout.cookie(entry.index, Kind.PATH)
+        self.dpid, self.port = bound.dpid, bound.port
+        self.entrance = Entrance(bound.dpid, Table.HOST, fields, cookie, idle, hard, notify=True)
+        self.head = self.entrance.head()
+
+
+class Exit:
+    """An endpoint as a destination."""
+
+    __slots__ = (
+        "_body", "_out", "_size", "actions", "back", "back_end", "dpid", "end", "endpoint", "far_end", "port",
+    )  # fmt: skip
+
+    def __init__(self, bound: Bound) -> None:
+        assert bound.port is not None
+        self.endpoint = bound.endpoint.uuid
+        self.dpid, self.port = bound.dpid, bound.port
+        self.actions = deliver(bound)
+        #: out at the port that the frame came in at
+        self.back = deliver(bound, bound.port)
+        self.end = End(Table.HOST, _ENTERING, self.actions)
+        self.back_end = End(Table.HOST, _ENTERING, self.back)
+        #: at the end of a way
+        self.far_end = End(*arrival(bound.network), self.actions)
+        ((_, self._body),) = sendings([bound])
+        self._size, self._out = 0, b""
+
+    def release(self, size: int) -> bytes:
+        """A packet-out up to the frame, which has that many octets."""
+        if size != self._size:
+            self._size, self._out = size, headed(of.MsgType.PACKET_OUT, self._body, size)
+        return self._out
+
+
+class Hop:
+    """A switch behind the first of a way. ``actions`` and ``end`` are None at the last: the exit's are."""
+
+    __slots__ = ("actions", "dpid", "end", "entrance", "head")
+
+    def __init__(self, entrance: Entrance, actions: Actions) -> None:
+        self.dpid = entrance.dpid
+        self.entrance = entrance
+        self.head = entrance.head()
+        self.actions = actions or None
+        self.end = End(entrance.table, entrance.fields, actions) if actions else None
+
+
+class Track:
+    """A way from one switch to another, for one network."""
+
+    __slots__ = ("actions", "edges", "end", "hops")
+
+    def __init__(self, entry: Entry, way: Way) -> None:
+        self.edges = way.edges
+        self.actions = way.leave
+        self.end = End(Table.HOST, _ENTERING, self.actions)
+        cookie = layout.cookie(entry.index, Kind.PATH)
+        idle, hard = (min(65535, t + GRACE) if t else 0 for t in _timeouts(entry))
+        #: the last comes first
+        self.hops = [
+            Hop(Entrance(hop.dpid, hop.table, hop.fields, cookie, idle, hard), hop.actions)
+            for hop in reversed(way.hops)
+        ]
 
 
 def sendings(targets: Iterable[Bound]) -> list[tuple[int, bytes]]:
-    """Per switch, a packet-out less its header and frame that sends straight out at endpoints."""
-    by_switch: dict[int, list[of.Action]] = {}
+    """Per switch, a packet-out less its header and frame that sends straight out at endpoints; several where
+    one would be too long."""
+    by_switch: dict[int, tuple[list[Bound], list[Bound]]] = {}
     for bound in targets:
-        if bound.port is None:
-            continue
-        actions = by_switch.setdefault(bound.dpid, [])
-        sent = deliver(bound)
-        actions += sent if len(sent) == 1 else (*sent, of.PopVlan())
-    return [(dpid, of.PacketOut(actions=tuple(a)).encode()[8:]) for dpid, a in by_switch.items()]
+        if bound.port is not None:
+            kinds = by_switch.setdefault(bound.dpid, ([], []))
+            kinds[bound.endpoint.mpls is not None].append(bound)
+    return [
+        (dpid, of.PacketOut(actions=actions).encode()[8:])
+        for dpid, (plain, in_labels) in by_switch.items()
+        for actions in (
+            *(deliver_plain(some) for some in _portions(plain)),
+            *(wrapped(MPLS, labelled(some)) for some in _portions(in_labels)),
+        )
+    ]
 
 
-class Lane:
-    """From one endpoint to another, on one path. Never changes; a new path is a new lane."""
-
-    __slots__ = ("_flows", "destination", "edges", "first", "further", "release")
-
-    def __init__(self, bound: Bound, there: Bound, edges: tuple[Edge, ...]) -> None:
-        self.destination = there.endpoint.uuid
-        self.edges = edges
-        self._flows = _flows(bound, there, edges)
-        (dpid, flow), *behind = self.flows(1, 2)
-        self.first = (dpid, Stamp(adding(flow)))
-        # The last hop comes first.
-        self.further = [(dpid, Stamp(adding(flow))) for dpid, flow in reversed(behind)]
-        self.release = sendings([there])
-
-    def flows(self, source: int, destination: int) -> list[tuple[int, Flow]]:
-        """The rules of a pair of hosts, the first switch's first."""
-        found = []
-        for dpid, table, fields, actions, cookie, idle, hard in self._flows:
-            match = of.Match(**fields, eth_src=source, eth_dst=destination)
-            first = table is Table.HOST
-            found.append((dpid, Flow(table, 20, match, (apply(*actions),), cookie, idle, hard, notify=first)))
-        return found
+def _portions(bounds: list[Bound]) -> Iterator[list[Bound]]:
+    """So many that the actions for them fit into one packet-out."""
+    most = ACTION_LIMIT // 4
+    return (bounds[i : i + most] for i in range(0, len(bounds), most))
 
 
-_Part = tuple[int, Table, dict[str, int], tuple[of.Action, ...], int, int, int]
-
-
-def _flows(bound: Bound, there: Bound, edges: tuple[Edge, ...]) -> list[_Part]:
-    """What the rules of all pairs have in common: switch, table, match fields, actions, cookie, timeouts."""
-    entry = bound.network
-    assert bound.port is not None
-    cookie = layout.cookie(entry.index, Kind.PATH)
+def _timeouts(entry: Entry) -> tuple[int, int]:
+    """Idle and hard, in seconds."""
     seconds = int(entry.rules.duration or 0) // 10**6
-    idle = seconds if entry.rules.timeout is Timeout.IDLE else 0
-    hard = seconds if entry.rules.timeout is Timeout.FIXED else 0
-    out = (of.Output(edges[0].source_port),) if edges else deliver(there, bound.port)
-    enters = {"in_port": bound.port, "metadata": layout.entered(entry.index, bound.endpoint.vlan)}
-    parts: list[_Part] = [(bound.dpid, Table.HOST, enters, out, cookie, idle, hard)]
-    longer = [min(65535, t + GRACE) if t else 0 for t in (idle, hard)]
-    for i, edge in enumerate(edges):
-        last = i == len(edges) - 1
-        out = deliver(there) if last else (of.Output(edges[i + 1].source_port),)
-        enters = {"in_port": edge.destination_port}
-        parts.append((edge.destination, Table.PATH, enters, out, cookie, longer[0], longer[1]))
-    return parts
+    timeout = entry.rules.timeout
+    return seconds if timeout is Timeout.IDLE else 0, seconds if timeout is Timeout.FIXED else 0

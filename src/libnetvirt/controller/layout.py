@@ -5,9 +5,9 @@ A frame's way through the tables::
     classify ─ endpoint ─▶ source ─▶ host ─▶ endpoint, or group tunnel(egress switch)
         │                 (learns)     ▲
         │                              │ metadata says: came from a tunnel
-        ├─ link, tagged ─▶ tunnel ─▶ service
-        │                   └▶ next switch
-        └─ link, untagged ─▶ path ─▶ next switch or endpoint       (native networks)
+        ├─ link, in a tunnel ─▶ tunnel ─▶ service
+        │                        └▶ next switch
+        └─ link, as hosts send ─▶ path ─▶ next switch or endpoint  (native networks)
 
 classify
     port and tag -> network in the metadata; everything else is dropped.
@@ -18,13 +18,16 @@ service
 source
     known hosts pass; an unknown one passes too, and the head of its frame goes to the controller.
 host
-    destination -> endpoint, tunnel, or flood. Of on-demand networks: miss -> controller.
+    destination -> endpoint, tunnel, next switch, or flood. On-demand networks: source and destination;
+    miss -> controller.
 path
-    native networks: source and destination -> next switch or endpoint.
+    native networks: destination (on-demand: source and destination) -> next switch or endpoint.
+
+Networks with on-demand insertion skip source: the first frame of each pair comes up anyway.
 
 The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31) and
-the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the network's index (47..16)
-and the kind of rule (15..0), so that one masked delete per switch removes a network.
+the kind and value of the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the
+network's index (47..16) and the kind of rule (15..0), so that one masked delete per switch removes a network.
 """
 
 from __future__ import annotations
@@ -48,6 +51,11 @@ TPID_CUSTOMER = 0x8100
 TPID_SERVICE = 0x88A8
 LLDP_TYPE = 0x88CC
 LLDP_ADDRESS = 0x0180C200000E
+TYPE_MPLS = 0x8847
+#: of frames with mpls labels, to one station and to several (RFC 5332)
+TYPES_MPLS = (TYPE_MPLS, 0x8848)
+#: where frames in MPLS labels are sent on a cable with one station at each end (RFC 7213 §4)
+POINT_TO_POINT = 0x01005E90_0000
 GROUP_BIT = 0x0100_0000_0000
 
 LLDP_METER = 1
@@ -56,7 +64,7 @@ LLDP_RATE = 200
 #: octets of a frame with an unknown source that the controller sees: enough for tags and an ARP packet
 LEARN_LENGTH = 128
 #: endpoints per flood group, on average: an endpoint more or less rewrites one group
-FLOOD_CHUNK = 64
+FLOOD_CHUNK = 16
 #: flood groups of a network on a switch, at most
 FLOOD_CHUNKS = 128
 
@@ -102,14 +110,16 @@ def is_ours(value: int) -> bool:
     return value & COOKIE_MARK_MASK == COOKIE_MARK
 
 
-def tag_code(vlan: int | None) -> int:
-    """The tag in metadata: kind in bits 22..21 (0 none, 1 vlan), value below."""
+def tag_code(vlan: int | None, mpls: int | None = None) -> int:
+    """The tag in metadata: kind in bits 22..21 (0 none, 1 vlan, 2 mpls), value below."""
+    if mpls is not None:
+        return 2 << 21 | mpls
     return 0 if vlan is None else 1 << 21 | vlan
 
 
-def entered(index: int, vlan: int | None) -> int:
+def entered(index: int, vlan: int | None, mpls: int | None = None) -> int:
     """The metadata of a frame that entered the network at an endpoint with this tag."""
-    return index << 32 | tag_code(vlan)
+    return index << 32 | tag_code(vlan, mpls)
 
 
 def tunnelled(index: int) -> int:
@@ -117,9 +127,14 @@ def tunnelled(index: int) -> int:
     return index << 32 | METADATA_TUNNEL
 
 
-def tunnel_group(number: int) -> int:
-    """The group that sends into the tunnel to the egress switch with this number."""
-    return 0x0100_0000 | number
+def tunnel_group(number: int, space: int = 0) -> int:
+    """The group that sends into the tunnel to the egress switch with this number in a label space."""
+    return 0x0100_0000 | space << 22 | number
+
+
+def is_tunnel_group(group: int) -> bool:
+    """Whether a group is of a tunnel."""
+    return group >> 24 == 1
 
 
 def flood_group(index: int, chunk: int) -> int:

@@ -6,7 +6,7 @@ between endpoints of the network. MAC addresses are ints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -95,6 +95,10 @@ class Locator:
         for mac in hosts.by_mac if hosts else ():
             if self._native.get(mac) == network:
                 del self._native[mac]
+
+    def known(self, network: str) -> Mapping[int, Host]:
+        """A network's hosts by address; stays true."""
+        return self._networks[network].by_mac
 
     def find(self, network: str, mac: int) -> Host | None:
         """The host with this address."""

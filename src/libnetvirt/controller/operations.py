@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import declared_hosts, is_native
+from libnetvirt.controller.compiler import declared_hosts
 from libnetvirt.controller.installed import Differences, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind
 from libnetvirt.controller.locator import Host
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import State, Work
-from libnetvirt.model import Latency, Rules, Timeout, VirtualNetwork
-
-#: how long fixed and idle rules last where neither network nor connection says
-DEFAULT_DURATION = Latency.parse("60 s")
+from libnetvirt.model import Rules, VirtualNetwork
 
 
 class Operations(State):
@@ -38,7 +35,7 @@ class Operations(State):
         network = after or before
         assert network is not None
         old = self.rulesdb.networks.get(network.uuid)
-        was_native = old is not None and is_native(old)
+        was_on_demand = old is not None and old.on_demand
         if touched is None:
             touched = after.touched(before) if before and after else network.by_uuid
         anew = before is not None and after is not None and self._made_anew(before, after)
@@ -65,8 +62,8 @@ class Operations(State):
             raise
         self.installed.settle(into)
         plan = into.plan(gone)
-        if was_native and (after is None or not is_native(self.rulesdb.networks[after.uuid])):
-            # Its rules are wherever its paths went.
+        if was_on_demand and (after is None or not self.rulesdb.networks[after.uuid].on_demand):
+            # The rules of its pairs are wherever their ways went.
             assert old is not None
             message = (
                 delete_paths(old.index) if after else delete_network(layout.cookie(old.index, Kind.BASE))
@@ -123,28 +120,13 @@ class Operations(State):
             self.labels.give_index(network.uuid, index)
         rules = self.labels.rules(network.uuid)
         if rules is None:
-            rules = self.resolve(network)
+            rules = (network.rules or Rules()).over(self.options.rules)
             # What the defaults were when it was made stays, whatever the next connection's are.
             self.labels.give_rules(network.uuid, rules)
         entry = self.rulesdb.put(network, index, rules, self.switches)
-        self.locator.put(network.uuid, is_native(entry), declared_hosts(network.endpoints))
-        if not is_native(entry):
-            self.change_needs(set(), set(entry.by_switch), into)
+        self.locator.put(network.uuid, entry.tunnel is None, declared_hosts(network.endpoints))
+        self.change_needs(entry, set(), set(entry.by_switch), into)
         self.compile_network(entry, into)
-
-    def resolve(self, network: VirtualNetwork) -> Rules:
-        """The network's rules options, with the connection's defaults for what it leaves out."""
-        asked, defaults = network.rules or Rules(), self.options.rules
-        timeout = asked.timeout or defaults.timeout
-        duration = asked.duration
-        if duration is None and timeout is not Timeout.PERMANENT:
-            duration = defaults.duration or DEFAULT_DURATION
-        return Rules(
-            encapsulation=asked.encapsulation or defaults.encapsulation,
-            insertion=asked.insertion or defaults.insertion,
-            timeout=timeout,
-            duration=duration,
-        )
 
     def _uninstall(self, entry: Entry, into: Differences) -> None:
         hosts = list(self.locator.hosts(entry.uuid))
@@ -158,15 +140,14 @@ class Operations(State):
             self.installed.replace(("endpoint", entry.uuid, uuid), (), into)
         for host in hosts:
             self.installed.replace(("host", entry.uuid, host.mac), (), into)
-        if not is_native(entry):
-            self.change_needs(set(entry.by_switch), set(), into)
+        self.change_needs(entry, set(entry.by_switch), set(), into)
 
     def _alter(
         self, entry: Entry, after: VirtualNetwork, touched: Collection[str], into: Differences
     ) -> None:
         """Change endpoints: recompile what that touches and nothing else."""
         uuid = after.uuid
-        was, old_switches = entry.description, set(entry.by_switch)
+        was, old_switches, used_labels = entry.description, set(entry.by_switch), entry.uses_labels
         hosts = {h.mac for name in touched for h in self.locator.at(uuid, name)}
         before = self.rulesdb.alter(entry, after, touched, self.switches)
         self._offer_places(b.dpid for b in before)
@@ -177,14 +158,15 @@ class Operations(State):
         self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
-        if is_native(entry):
+        if not entry.floods:
             self.reactive.drop_endpoints(uuid, touched)
-        else:
-            self.change_needs(old_switches, switches, into)
+        self.change_needs(entry, old_switches, switches, into)
         for dpid in old_switches - switches:
             self.drop_flood(uuid, dpid, into)
-        for dpid in {b.dpid for b in (*before, *now)} if switches == old_switches else switches:
-            self.compile_flood(entry, dpid, [b for b in (*before, *now) if b.dpid == dpid], into)
+        everywhere = switches != old_switches or used_labels != entry.uses_labels
+        for dpid in switches if everywhere else {b.dpid for b in (*before, *now)}:
+            here = [b for b in (*before, *now) if b.dpid == dpid]
+            self.compile_flood(entry, dpid, here, into, spread=everywhere)
         for name in touched:
             bound = entry.endpoints.get(name)
             self.installed.replace(
@@ -210,10 +192,13 @@ class Operations(State):
             self.labels.drop_network(uuid)
             self.rulesdb.forget(uuid)
         else:
-            self.labels.keep_services(uuid, () if is_native(entry) else entry.by_switch)
+            spread = entry.by_switch if len(entry.by_switch) > 1 else ()
+            for kind, space in self.labels.spaces.items():
+                space.keep_services(uuid, spread if kind is entry.tunnel else ())
         self._free_tunnels()
 
     def _free_tunnels(self) -> None:
-        for egress in self.labels.tunnels():
-            if not self.needs.ingresses(egress):
-                self.labels.drop_tunnel(egress)
+        for kind, space in self.labels.spaces.items():
+            for egress in space.tunnels():
+                if not self.needs[kind].ingresses(egress):
+                    space.drop_tunnel(egress)

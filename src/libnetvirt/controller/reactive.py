@@ -1,49 +1,49 @@
 """The paper's first approach: rules are made when a packet asks for them.
 
-For networks with native encapsulation and on-demand insertion. The first frame of a (source, destination)
-pair comes up from the edge; its path's rules are confirmed by every switch behind the first before the
-first gets its own, and only then is the frame released: no frame outruns its rules. Rules behind the
-first switch live longer than the first's, so that the first always expires first and asks again.
+For networks with on-demand insertion. The first frame of a (source, destination) pair comes up from the
+edge; the rules of its way are confirmed by every switch behind the first before the first gets its own, and
+only then is the frame released: no frame outruns its rules. Rules behind the first switch live longer than
+the first's, so that the first always expires first and asks again. Frames for everybody, and for hosts that
+nobody knows yet, are sent straight out at the network's endpoints.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.entries import Flow, deleting
-from libnetvirt.controller.lanes import Lane, Sending, Stamped, sendings
+from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, headed, sendings
 from libnetvirt.controller.locator import Host, Locator
-from libnetvirt.controller.pathfinder import PathFinder
+from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
-from libnetvirt.model import Insertion
+from libnetvirt.controller.ways import Ways
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
-#: pairs of endpoints for which messages are kept ready
-LANE_LIMIT = 10_000
+#: pairs of switches of a network for which a path is kept ready
+TRACK_LIMIT = 10_000
+#: copies of a flooded frame that cost as much as a message
+COPIES = 16
 #: pairs that one endpoint may have rules for; more are served without
 ROUTE_LIMIT = 16_384
 
-Key = tuple[str, str, int, int]  # network, source endpoint, source MAC, destination MAC
-
-
-class Sendable(Protocol):
-    """A message, or what becomes one when it is sent."""
-
-    xid: int
-
-    def encode(self) -> bytes:
-        """The whole message."""
+Place = tuple[str, str]  # network, endpoint
 
 
 class Wire(Protocol):
     """How messages get to switches."""
 
-    def send(self, dpid: int, message: Sendable) -> None:
+    def send(self, dpid: int, message: of.Message) -> None:
         """Send a message; lost if the switch is away."""
+
+    def post(self, dpid: int, *parts: bytes) -> None:
+        """The same for messages made ready, in parts, that nobody asks about: their xid is 0."""
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        """Send one message made ready, and `confirm` it. The xid in its header is filled in."""
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
         """Call ``done`` when the switch has done all it was sent so far; with False if it did not."""
@@ -53,87 +53,175 @@ class Wire(Protocol):
 
 
 class Route:
-    """The rules of one (source, destination) pair. Without ``lane``, another run of the controller made
-    them, and only the first is known."""
+    """The rules of one (source, destination) pair. ``macs``: destination and source, as in a frame."""
 
-    __slots__ = ("failed", "hosts", "key", "known", "lane", "missing", "waiting")
+    __slots__ = ("exit", "macs", "origin", "pending", "source", "target", "track")
 
-    def __init__(self, key: Key, lane: Lane | None, hosts: tuple[Host, ...]) -> None:
-        self.key = key
-        self.lane = lane
-        self.known: tuple[int, Flow] | None = None
-        self.hosts = hosts
-        self.missing = 0
-        self.failed = False
-        self.waiting: list[bytes] | None = None
+    def __init__(
+        self, macs: bytes, source: Host | None, target: Host | None,
+        origin: Origin, exit: Exit, track: Track | None,
+    ) -> None:  # fmt: skip
+        self.macs = macs
+        self.source = source
+        self.target = target
+        self.origin = origin
+        self.exit = exit
+        self.track = track
+        #: the frames that wait for the switches behind the first; None: the rules are there, or gone
+        self.pending: list[bytes] | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return self.origin.place
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Source and destination."""
+        return int.from_bytes(self.macs[6:]), int.from_bytes(self.macs[:6])
 
     @property
     def first(self) -> tuple[int, Flow]:
         """The first switch and its rule."""
-        if self.lane is None:
-            assert self.known is not None
-            return self.known
-        return self.lane.flows(*self.key[2:])[0]
+        origin, exit, track = self.origin, self.exit, self.track
+        here = exit.back if origin.port == exit.port else exit.actions
+        return origin.dpid, origin.entrance.flow(*self.addresses, track.actions if track else here)
 
     @property
     def further(self) -> list[tuple[int, Flow]] | None:
-        """The other switches and their rules; None if they are not known."""
-        return None if self.lane is None else self.lane.flows(*self.key[2:])[1:]
+        """The other switches and their rules, the last hop first; None if they are not known."""
+        addresses, out = self.addresses, self.exit.actions
+        hops = self.track.hops if self.track else ()
+        return [(h.entrance.dpid, h.entrance.flow(*addresses, h.actions or out)) for h in hops]
+
+    def leads_to(self, endpoints: Iterable[str]) -> bool:
+        """Whether it may end at one of these endpoints."""
+        return self.exit.endpoint in endpoints
+
+
+class Adopted(Route):
+    """What another run of the controller made: only the first rule is known."""
+
+    __slots__ = ("_first", "_place")
+
+    def __init__(
+        self, place: Place, macs: bytes, source: Host | None, target: Host | None, first: tuple[int, Flow]
+    ) -> None:
+        self.macs, self.source, self.target = macs, source, target
+        self.track = self.pending = None
+        self._place = place
+        self._first = first
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return self._place
+
+    @property
+    def first(self) -> tuple[int, Flow]:
+        """The first switch and its rule."""
+        return self._first
+
+    @property
+    def further(self) -> None:
+        """Not known."""
+
+    def leads_to(self, endpoints: Iterable[str]) -> bool:  # noqa: ARG002
+        """It may end anywhere."""
+        return True
+
+
+@dataclass(slots=True)
+class Ready:
+    """What is kept ready for a network's frames."""
+
+    exits: dict[str, Exit] = field(default_factory=dict)  # by endpoint
+    tracks: dict[tuple[int, int], Track] = field(default_factory=dict)  # by first and last switch
+
+
+@dataclass(slots=True)
+class Sender:
+    """What is kept ready for frames that enter at an endpoint; kept in its `Bound`."""
+
+    epoch: int
+    endpoint: str
+    origin: Origin
+    network: Ready
+    hosts: Mapping[int, Host]
+    routes: dict[bytes, Route]
+    #: to send straight out at all other endpoints: per switch, a packet-out up to its frame, less its header
+    floods: list[tuple[int, bytes]] | None = None
 
 
 class Reactive:
-    """Makes and removes the rules of native networks."""
+    """Makes and removes the rules of pairs of hosts."""
 
-    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder) -> None:
+    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder, ways: Ways) -> None:
         self._wire = wire
         self._locator = locator
         self._paths = paths
-        self.routes: dict[Key, Route] = {}
-        self._lanes: dict[tuple[str, str, str], Lane] = {}
-        self._floods: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._ways = ways
+        self._routes: dict[Place, dict[bytes, Route]] = {}
+        self._ready: dict[str, Ready] = {}
+        self._epoch = 0
+
+    def __iter__(self) -> Iterator[Route]:
+        """All routes."""
+        return (route for own in list(self._routes.values()) for route in list(own.values()))
 
     def packet(self, bound: Bound, frame: bytes, source: Host | None) -> int:
         """Forward a frame that came in at an endpoint and that no rule took.
 
-        ``source``: the host that sent it; None if it is one of too many, which are served but get no rules.
-        Returns how many messages that took beyond what one frame to one host takes.
+        ``source``: the host that sent it; None if its frames are served but get no rules: one of too many,
+        or of a network whose rules are there beforehand.
+        Returns what that cost beyond what one frame to one host does.
         """
-        if len(frame) < 14:
-            return 0
-        entry = bound.network
-        mac = int.from_bytes(frame[:6])
-        target = None if mac >> 40 & 1 else self._locator.find(entry.uuid, mac)
+        sender = bound.ready
+        if not isinstance(sender, Sender) or sender.epoch != self._epoch:
+            sender = bound.ready = self._sender(bound)
+        macs = frame[:12]
+        target = None if macs[0] & 1 else sender.hosts.get(int.from_bytes(macs[:6]))
         if target is None:
-            return self._flood(bound, frame)
-        name = bound.endpoint.uuid
-        if target.endpoint == name:
+            return self._flood(bound, sender, frame)
+        if target.endpoint == sender.endpoint:
             return 0
-        lane = self._lanes.get((entry.uuid, name, target.endpoint)) or self._lane(bound, target.endpoint)
-        if lane is None:
+        route = sender.routes.get(macs)
+        if route is not None and route.pending is not None:
+            if len(route.pending) < QUEUE_LIMIT:
+                route.pending.append(frame)
             return 0
-        if source is None:
-            self._release(lane, frame)
+        exit = sender.network.exits.get(target.endpoint) or self._exit(sender, bound.network, target)
+        if exit is None:
             return 0
-        key = (entry.uuid, name, source.mac, mac)
-        route = self.routes.get(key)
-        if route is None:
-            self._make(key, lane, source, target, frame)
-        elif route.missing:
-            if route.waiting is not None and len(route.waiting) < QUEUE_LIMIT:
-                route.waiting.append(frame)
-        else:
-            # The rules are there; the frame was on its way up before them.
-            self._release(lane, frame)
-            if route.lane is None:
+        origin, track = sender.origin, None
+        if exit.dpid != origin.dpid:
+            track = self._track(sender, bound.network, exit.dpid)
+            if track is None:
+                return 0
+        if route is not None or source is None or len(sender.routes) >= ROUTE_LIMIT:
+            # Served without rules, or before them on its way up.
+            self._wire.post(exit.dpid, exit.release(len(frame)), frame)
+            if isinstance(route, Adopted):
                 # Of an earlier run, and the switch does not have it any more.
                 self.drop(route)
+            return 0
+        route = sender.routes[macs] = Route(macs, source, target, origin, exit, track)
+        source.routes[route] = target.routes[route] = None
+        if track is not None:
+            self._make_further(route, track, frame)
+            return 0
+        end = exit.end if exit.port != origin.port else exit.back_end
+        self._wire.post(
+            origin.dpid, end.header, origin.head, macs[:6], SOURCE, macs[6:], end.tail,
+            exit.release(len(frame)), frame,
+        )  # fmt: skip
         return 0
 
     def changed(self) -> None:
         """Endpoints or paths have changed: what was made ready for them is made anew."""
-        self._lanes.clear()
-        self._floods.clear()
+        self._epoch += 1
+        self._ready.clear()
+        self._routes = {place: own for place, own in self._routes.items() if own}
 
     def drop(self, route: Route) -> None:
         """Remove a pair's rules: the first switch's, and when that is confirmed the others."""
@@ -145,23 +233,23 @@ class Reactive:
             return
 
         def gone() -> None:
-            kept = self._in_use(route.key)
-            for dpid, flow in reversed(further):
+            kept = self._in_use(route)
+            for dpid, flow in further:
                 if (dpid, flow.key) not in kept:
                     self._wire.send(dpid, deleting(flow))
 
         self._wire.confirm(first, lambda _: self._wire.linger(gone))
 
-    def _in_use(self, key: Key) -> set[tuple[int, object]]:
+    def _in_use(self, route: Route) -> set[tuple[int, object]]:
         """The rules behind the first switch of the route that a pair has now, if any."""
-        network, _, source, mac = key
-        host = self._locator.find(network, source)
-        route = self.routes.get((network, host.endpoint, source, mac)) if host is not None else None
-        return {(dpid, flow.key) for dpid, flow in (route.further or ())} if route is not None else set()
+        network = route.place[0]
+        host = self._locator.find(network, route.addresses[0])
+        now = self._routes.get((network, host.endpoint), {}).get(route.macs) if host is not None else None
+        return {(dpid, flow.key) for dpid, flow in (now.further or ())} if now is not None else set()
 
     def drop_where(self, unwanted: Callable[[Route], bool]) -> list[Route]:
         """Remove the rules of all pairs for which ``unwanted`` is true."""
-        dropped = [route for route in self.routes.values() if unwanted(route)]
+        dropped = [route for route in self if unwanted(route)]
         for route in dropped:
             self.drop(route)
         return dropped
@@ -177,144 +265,147 @@ class Reactive:
         self.changed()
         names = set(endpoints)
         if names:
-            self.drop_where(
-                lambda r: (
-                    r.key[0] == network
-                    and (r.lane is None or r.key[1] in names or r.lane.destination in names)
-                )
-            )
+            self.drop_where(lambda r: r.place[0] == network and (r.place[1] in names or r.leads_to(names)))
 
     def forget(self, network: str) -> None:
         """The network is gone, and its rules with it."""
         self.changed()
-        for route in [route for key, route in self.routes.items() if key[0] == network]:
-            self._take_out(route)
+        for place in [place for place in self._routes if place[0] == network]:
+            for route in list(self._routes[place].values()):
+                self._take_out(route)
 
     def reroute(self) -> list[Route]:
         """The topology has changed: remove the rules that no longer follow the best path."""
         self.changed()
-        return self.drop_where(self._stale)
+        best: dict[tuple[Edge, ...], bool] = {}
+
+        def stale(route: Route) -> bool:
+            if route.track is None:
+                return isinstance(route, Adopted)
+            edges = route.track.edges
+            if not edges:
+                return False
+            kept = best.get(edges)
+            if kept is None:
+                path = self._paths.path(edges[0].source, edges[-1].destination)
+                kept = best[edges] = path == list(edges)
+            return not kept
+
+        return self.drop_where(stale)
 
     def expired(self, dpid: int, bound: Bound, flow: of.Match) -> None:
         """The first rule of a pair has gone: remove the others."""
-        key = (bound.network.uuid, bound.endpoint.uuid, flow.value("eth_src"), flow.value("eth_dst"))
-        route = self.routes.get(key)
-        if route is not None and route.first[0] == dpid and not route.missing:
+        route = self._routes.get((bound.network.uuid, bound.endpoint.uuid), {}).get(_macs(flow))
+        if route is not None and route.first[0] == dpid and route.pending is None:
             self.drop(route)
 
     def adopt(self, dpid: int, bound: Bound, flow: Flow) -> None:
         """Take over a first rule that another run of the controller made."""
-        source, mac = flow.match.value("eth_src"), flow.match.value("eth_dst")
-        key = (bound.network.uuid, bound.endpoint.uuid, source, mac)
-        if key not in self.routes:
-            found = (self._locator.find(key[0], address) for address in (source, mac))
-            route = Route(key, None, tuple(host for host in found if host is not None))
-            route.known = (dpid, flow)
-            self._put_in(route)
+        place, macs = (bound.network.uuid, bound.endpoint.uuid), _macs(flow.match)
+        own = self._routes.setdefault(place, {})
+        if macs not in own:
+            source, target = (
+                self._locator.find(place[0], flow.match.value(a)) for a in ("eth_src", "eth_dst")
+            )
+            route = own[macs] = Adopted(place, macs, source, target, (dpid, flow))
+            for host in (source, target):
+                if host is not None:
+                    host.routes[route] = None
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""
-        for route in self.routes.values():
-            for where, flow in (route.first, *(route.further or ())):
-                if where == dpid and not route.missing:
-                    yield route, flow
+        for route in self:
+            if route.pending is None:
+                for where, flow in (route.first, *(route.further or ())):
+                    if where == dpid:
+                        yield route, flow
 
     def lose_switch(self, dpid: int) -> None:
         """A switch's connection is lost: what waits for its confirmation is given up."""
-        for route in [r for r in self.routes.values() if r.missing]:
-            if route.lane is not None and dpid in (where for where, _ in route.lane.further):
-                self.drop(route)
+        self.drop_where(
+            lambda route: (
+                route.pending is not None
+                and route.track is not None
+                and any(hop.entrance.dpid == dpid for hop in route.track.hops)
+            )
+        )
 
-    def _stale(self, route: Route) -> bool:
-        lane = route.lane
-        if lane is None:
-            return True
-        if not lane.edges:
-            return False
-        return self._paths.path(lane.edges[0].source, lane.edges[-1].destination) != list(lane.edges)
+    def _sender(self, bound: Bound) -> Sender:
+        origin = Origin(bound)
+        network, endpoint = origin.place
+        ready = self._ready.setdefault(network, Ready())
+        routes = self._routes.setdefault(origin.place, {})
+        return Sender(self._epoch, endpoint, origin, ready, self._locator.known(network), routes)
 
-    def _lane(self, bound: Bound, endpoint: str) -> Lane | None:
-        there = bound.network.endpoints.get(endpoint)
-        if there is None or there.port is None or bound.port is None:
+    def _exit(self, sender: Sender, entry: Entry, target: Host) -> Exit | None:
+        there = entry.endpoints.get(target.endpoint)
+        if there is None or there.port is None:
             return None
-        path = self._paths.path(bound.dpid, there.dpid)
-        if path is None:
-            return None
-        if len(self._lanes) >= LANE_LIMIT:
-            self._lanes.clear()
-        lane = Lane(bound, there, tuple(path))
-        self._lanes[bound.network.uuid, bound.endpoint.uuid, endpoint] = lane
-        return lane
+        exit = sender.network.exits[target.endpoint] = Exit(there)
+        return exit
 
-    def _make(self, key: Key, lane: Lane, source: Host, target: Host, frame: bytes) -> None:
-        if self._counts[key[:2]] >= ROUTE_LIMIT:
-            self._release(lane, frame)
-            return
-        route = Route(key, lane, (source, target))
-        self._put_in(route)
-        if not lane.further:
-            dpid, stamp = lane.first
-            self._wire.send(dpid, Stamped(stamp, frame[:12]))
-            self._release(lane, frame)
-            return
-        route.missing = len(lane.further)
-        route.waiting = [frame]
+    def _track(self, sender: Sender, entry: Entry, destination: int) -> Track | None:
+        tracks, ends = sender.network.tracks, (sender.origin.dpid, destination)
+        track = tracks.get(ends)
+        if track is None:
+            way = self._ways.find(entry, *ends)
+            if way is None:
+                return None
+            if len(tracks) >= TRACK_LIMIT:
+                tracks.clear()
+            track = tracks[ends] = Track(entry, way)
+        return track
+
+    def _make_further(self, route: Route, track: Track, frame: bytes) -> None:
+        """Make the rules behind the first switch, and the first's when they are confirmed."""
+        macs, exit, wire = route.macs, route.exit, self._wire
+        destination, source = macs[:6], macs[6:]
+        route.pending = [frame]
+        missing = len(track.hops)
 
         def confirmed(ok: bool) -> None:
-            route.missing -= 1
-            if route.failed:
+            nonlocal missing
+            missing -= 1
+            frames = route.pending
+            if frames is None or (ok and missing):
                 return
-            if not ok:
+            route.pending = None
+            if ok:
+                origin, end = route.origin, track.end
+                wire.post(origin.dpid, end.header, origin.head, destination, SOURCE, source, end.tail)
+            else:
+                # A switch that takes no more rules does not stop the frames.
                 self.drop(route)
-            elif not route.missing:
-                self._finish(route, lane)
+            for waiting in frames:
+                wire.post(exit.dpid, exit.release(len(waiting)), waiting)
 
-        for dpid, stamp in lane.further:
-            self._wire.send(dpid, Stamped(stamp, frame[:12]))
-            self._wire.confirm(dpid, confirmed)
-
-    def _finish(self, route: Route, lane: Lane) -> None:
-        frames, route.waiting = route.waiting, None
-        if not frames:
-            return
-        dpid, stamp = lane.first
-        self._wire.send(dpid, Stamped(stamp, frames[0][:12]))
-        for frame in frames:
-            self._release(lane, frame)
-
-    def _put_in(self, route: Route) -> None:
-        self.routes[route.key] = route
-        self._counts[route.key[:2]] += 1
-        for host in route.hosts:
-            host.routes[route] = None
+        for hop in track.hops:
+            end = hop.end or exit.far_end
+            wire.track(hop.dpid, confirmed, end.header, hop.head, destination, SOURCE, source, end.tail)
 
     def _take_out(self, route: Route) -> None:
-        route.failed = True
-        if self.routes.get(route.key) is route:
-            del self.routes[route.key]
-            self._counts[route.key[:2]] -= 1
-            if not self._counts[route.key[:2]]:
-                del self._counts[route.key[:2]]
-        for host in route.hosts:
-            host.routes.pop(route, None)
+        route.pending = None
+        own = self._routes.get(route.place)
+        if own is not None and own.get(route.macs) is route:
+            del own[route.macs]
+        for host in (route.source, route.target):
+            if host is not None:
+                host.routes.pop(route, None)
 
-    def _release(self, lane: Lane, frame: bytes) -> None:
-        for dpid, rest in lane.release:
-            self._wire.send(dpid, Sending(rest, frame))
+    def _flood(self, bound: Bound, sender: Sender, frame: bytes) -> int:
+        """Send a frame straight out at all other endpoints, with one message per switch.
 
-    def _flood(self, bound: Bound, frame: bytes) -> int:
-        """Send a frame straight out at all other endpoints: one message per switch."""
-        key = (bound.network.uuid, bound.endpoint.uuid)
-        ready = self._floods.get(key)
-        if ready is None:
-            ready = self._floods[key] = sendings(
-                b for b in bound.network.endpoints.values() if b is not bound
-            )
-        for dpid, rest in ready:
-            self._wire.send(dpid, Sending(rest, frame))
-        return len(ready)
+        Returns what that costs beyond one frame to one host: the messages, and a part for each copy.
+        """
+        floods = sender.floods
+        if floods is None:
+            others = (b for b in bound.network.endpoints.values() if b is not bound)
+            floods = sender.floods = sendings(others)
+        for dpid, rest in floods:
+            self._wire.post(dpid, headed(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
+        return len(floods) + len(bound.network.endpoints) // COPIES
 
 
-def is_on_demand(entry: Entry) -> bool:
-    """Whether the reactive part looks after a network."""
-    return entry.rules.insertion is Insertion.ON_DEMAND
+def _macs(match: of.Match) -> bytes:
+    """Destination and source, as in a frame."""
+    return match.value("eth_dst").to_bytes(6) + match.value("eth_src").to_bytes(6)

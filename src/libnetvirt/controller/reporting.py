@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import is_native
 from libnetvirt.controller.core import Controller
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import mac_number, mac_text
 from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
+from libnetvirt.controller.wrapping import TUNNELLINGS
 from libnetvirt.model import (
     Counters,
     EndpointState,
@@ -26,9 +26,6 @@ from libnetvirt.model import (
     Switch,
 )
 from libnetvirt.model.report import overall
-
-#: octets that the two labels of a tunnel cost
-TUNNEL_COST = 8
 
 
 def endpoint_states(
@@ -83,13 +80,13 @@ def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
         EndpointState(uuid=bound.endpoint.uuid, state=state, reason=reason)
         for bound, state, reason in endpoint_states(core, entry, now)
     )
-    spread = len(entry.by_switch) > 1 and not is_native(entry)
+    spread = len(entry.by_switch) > 1
     hosts = sorted(core.locator.hosts(entry.uuid), key=lambda h: h.mac)
     return NetworkState(
         uuid=entry.uuid,
         name=entry.description.name,
         state=overall([s.state for s in states]),
-        mtu=core.options.link_mtu - (TUNNEL_COST if spread else 0),
+        mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
         endpoints=states,
         hosts=tuple(
             Host(
@@ -180,7 +177,8 @@ def counters(
         if flow.table_id == Table.CLASSIFY:
             tag = flow.match.value("vlan_vid")
             vlan = tag & ~layout.VLAN_PRESENT if tag else None
-            bound = core.rulesdb.at(dpid, flow.match.value("in_port"), layout.tag_code(vlan))
+            mpls = flow.match.value("mpls_label") or None
+            bound = core.rulesdb.at(dpid, flow.match.value("in_port"), layout.tag_code(vlan, mpls))
             if bound is not None and bound.network is entry:
                 count = received[bound.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:

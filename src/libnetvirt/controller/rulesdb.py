@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libnetvirt.controller.layout import MAX_NETWORKS, tag_code
+from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, entered, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
-from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
 
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
 
@@ -85,22 +85,24 @@ class SwitchView:
 
 @dataclass(slots=True)
 class Tokens:
-    """A token bucket: what an endpoint, or a network, may still send up. Full when new."""
+    """A token bucket: what an endpoint, or a network, may still send up.
 
-    left: float = float("inf")
-    at: float = 0.0
+    Whoever takes a token subtracts it from ``left``, and looks at the clock only if that leaves less than
+    none.
+    """
 
-    def take(self, rate: float, now: float) -> bool:
-        """Take one of what comes back at ``rate`` a second; at most a second's worth is kept."""
-        left = self.left + (now - self.at) * rate
-        if left > rate:
-            left = rate
+    left: float = 0.0
+    at: float = float("-inf")
+
+    def refill(self, rate: float, now: float) -> bool:
+        """Put in what has come back at ``rate`` a second since the last time, at most a second's worth;
+        returns whether that covers what was taken. If not, one token is given back."""
+        if self.left >= 0.0:
+            return True
+        left = min(rate - 1.0, self.left + (now - self.at) * rate)
         self.at = now
-        if left < 1.0:
-            self.left = left
-            return False
-        self.left = left - 1.0
-        return True
+        self.left = left if left >= 0.0 else left + 1.0
+        return left >= 0.0
 
 
 @dataclass(slots=True)
@@ -112,12 +114,26 @@ class Bound:
     port: int | None
     network: Entry
     tokens: Tokens = field(default_factory=Tokens)
+    #: what the reactive part keeps ready for its frames
+    ready: object = None
 
     @property
     def place(self) -> tuple[int, int | str, int]:
         """What only one endpoint can hold."""
         port = self.endpoint.port if self.port is None else self.port
-        return (self.dpid, port, tag_code(self.endpoint.vlan))
+        return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
+
+    @property
+    def entered(self) -> int:
+        """The metadata of a frame that entered here."""
+        return entered(self.network.index, self.endpoint.vlan, self.endpoint.mpls)
+
+    @property
+    def slot(self) -> int:
+        """Which of the `FLOOD_CHUNKS` slots of flood groups it is in: a hash of port and tag."""
+        assert self.port is not None
+        code = self.port * 0x9E3779B1 + (self.endpoint.vlan or 0) * 0x85EBCA6B
+        return (code >> 7) % FLOOD_CHUNKS
 
 
 @dataclass(slots=True)
@@ -130,11 +146,39 @@ class Entry:
     endpoints: dict[str, Bound] = field(default_factory=dict)
     by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
+    #: per switch, the ports with several endpoints
+    crowded: dict[int, set[int]] = field(default_factory=dict)
+    #: per switch, the endpoints with an mpls label
+    labelled: dict[int, dict[str, Bound]] = field(default_factory=dict)
+    #: per switch and slot, the other endpoints whose port is known: what a flood group is made of
+    by_slot: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
     uuid: str = ""
     tokens: Tokens = field(default_factory=Tokens)
+    #: the turn in which it was served last, and what it may still have of it
+    turn: int = -1
+    share: int = 0
+    #: whether rules come pair by pair, when a packet asks for them
+    on_demand: bool = False
 
     def __post_init__(self) -> None:
         self.uuid = self.description.uuid
+        self.on_demand = self.rules.insertion is Insertion.ON_DEMAND
+
+    @property
+    def tunnel(self) -> Encapsulation | None:
+        """The kind of tunnel that frames take between switches; None if they travel as they are."""
+        encapsulation = self.rules.encapsulation
+        return None if encapsulation is Encapsulation.NATIVE else encapsulation
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether frames are put into mpls labels, in tunnels or at endpoints."""
+        return self.tunnel is Encapsulation.MPLS or bool(self.labelled)
+
+    @property
+    def floods(self) -> bool:
+        """Whether switches replicate frames for everybody; else the controller does."""
+        return self.tunnel is not None and not self.on_demand
 
     def on(self, dpid: int) -> Collection[Bound]:
         """The endpoints on a switch."""
@@ -152,16 +196,30 @@ class Entry:
         uuid = bound.endpoint.uuid
         self.endpoints[uuid] = bound
         self.by_switch.setdefault(bound.dpid, {})[uuid] = bound
+        if bound.endpoint.mpls is not None:
+            self.labelled.setdefault(bound.dpid, {})[uuid] = bound
         if bound.port is not None:
-            self.by_port.setdefault((bound.dpid, bound.port), {})[uuid] = bound
+            there = self.by_port.setdefault((bound.dpid, bound.port), {})
+            there[uuid] = bound
+            if len(there) > 1:
+                self.crowded.setdefault(bound.dpid, set()).add(bound.port)
+            if bound.endpoint.mpls is None:
+                self.by_slot.setdefault((bound.dpid, bound.slot), {})[uuid] = bound
 
     def take_out(self, uuid: str) -> Bound | None:
         """Remove an endpoint."""
         bound = self.endpoints.pop(uuid, None)
         if bound is not None:
             _discard(self.by_switch, bound.dpid, uuid)
+            if bound.endpoint.mpls is not None:
+                _discard(self.labelled, bound.dpid, uuid)
             if bound.port is not None:
-                _discard(self.by_port, (bound.dpid, bound.port), uuid)
+                place = (bound.dpid, bound.port)
+                _discard(self.by_port, place, uuid)
+                if len(self.by_port.get(place, ())) < 2:
+                    self.crowded.get(bound.dpid, set()).discard(bound.port)
+                if bound.endpoint.mpls is None:
+                    _discard(self.by_slot, (bound.dpid, bound.slot), uuid)
         return bound
 
 

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Protocol
 
-from libnetvirt.controller.compiler import Compiler, chunk_of, chunks, is_native
+from libnetvirt.controller.compiler import Compiler, chunks
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.installed import Differences, Installed, Plan
-from libnetvirt.controller.labels import Labels
+from libnetvirt.controller.labels import LABELS, Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.reactive import Reactive, Wire
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
-from libnetvirt.model import Rules
+from libnetvirt.controller.ways import Ways
+from libnetvirt.model import Encapsulation, Rules
 
 
 class Publish(Protocol):
@@ -55,7 +56,7 @@ class Work:
     # after it has confirmed a change, and frames are under way.
     later: Differences = field(default_factory=Differences)
     # Outer labels that were replaced, and the egress switches of their tunnels.
-    replaced: dict[int, int] = field(default_factory=dict)
+    replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
 
@@ -101,9 +102,11 @@ class State:
         self.labels = Labels()
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
-        self.compiler = Compiler(self.labels, self.paths, options.host_age)
-        self.reactive = Reactive(wire, self.locator, self.paths)
-        self.needs = Needs()
+        ways = Ways(self.labels, self.paths)
+        self.compiler = Compiler(self.labels, self.paths, ways, options.host_age)
+        self.reactive = Reactive(wire, self.locator, self.paths, ways)
+        #: by kind of tunnel
+        self.needs = {kind: Needs() for kind in LABELS}
         self._chunks: dict[tuple[str, int], int] = {}
         #: set when the topology has to be looked at again
         self.topology_changed = False
@@ -121,14 +124,16 @@ class State:
         #: ports that went down, for Intake to forget the hosts behind them
         self.ports_down: list[tuple[int, int]] = []
 
-    def change_needs(self, old: set[int], new: set[int], into: Differences) -> None:
-        for egress in self.needs.change(old, new):
-            self.compile_tunnel(egress, into)
+    def change_needs(self, entry: Entry, old: set[int], new: set[int], into: Differences) -> None:
+        """A network's switches change: so may the tunnels between them."""
+        if entry.tunnel is not None:
+            for egress in self.needs[entry.tunnel].change(old, new):
+                self.compile_tunnel(entry.tunnel, egress, into)
 
-    def compile_tunnel(self, egress: int, into: Differences) -> None:
-        ingresses = self.needs.ingresses(egress)
-        compiled = self.compiler.tunnel(egress, ingresses) if ingresses else ()
-        self.installed.replace(("tunnel", egress), compiled, into)
+    def compile_tunnel(self, kind: Encapsulation, egress: int, into: Differences) -> None:
+        ingresses = self.needs[kind].ingresses(egress)
+        compiled = self.compiler.tunnel(kind, egress, ingresses) if ingresses else ()
+        self.installed.replace(("tunnel", kind, egress), compiled, into)
 
     def compile_network(self, entry: Entry, into: Differences) -> None:
         """All units of a network."""
@@ -147,18 +152,25 @@ class State:
             self.compile_host(entry, host.mac, into)
 
     def compile_flood(
-        self, entry: Entry, dpid: int, touched: Collection[Bound] | None, into: Differences
+        self,
+        entry: Entry,
+        dpid: int,
+        touched: Collection[Bound] | None,
+        into: Differences,
+        spread: bool = False,
     ) -> None:
         """A network's flood rules and groups on a switch. ``touched``: the endpoints that changed there, if
-        the others did not."""
+        the others did not; ``spread``: whether the network's switches did."""
         here = dpid in entry.by_switch
-        compiled = self.compiler.flood(entry, dpid) if here else ()
-        self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         count = chunks(entry, dpid) if here else 0
         known = self._chunks.get((entry.uuid, dpid), 0)
+        crowded = touched is None or any(b.endpoint.mpls or entry.siblings(b) for b in touched)
+        if crowded or spread or count != known:
+            compiled = self.compiler.flood(entry, dpid) if here else ()
+            self.installed.replace(("flood", entry.uuid, dpid), compiled, into)
         wanted: Iterable[int] = range(max(count, known))
         if touched is not None and count == known:
-            wanted = {chunk_of(b.port, b.endpoint.vlan or 0, count) for b in touched if b.port is not None}
+            wanted = {b.slot % count for b in touched if b.port is not None}
         for chunk in wanted:
             group = self.compiler.local_flood(entry, dpid, chunk, count) if chunk < count else ()
             self.installed.replace(("group", entry.uuid, dpid, chunk), group, into)
@@ -180,7 +192,7 @@ class State:
 
     def host_changed(self, entry: Entry, host: Host) -> None:
         """A host was learned, moved or forgotten: tell the switches at once."""
-        if is_native(entry):
+        if entry.on_demand:
             self.reactive.drop_host(host)
             return
         into = Differences()

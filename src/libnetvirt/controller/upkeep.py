@@ -7,15 +7,14 @@ from dataclasses import replace
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
-from libnetvirt.controller.compiler import is_native
-from libnetvirt.controller.entries import Entry, Flow, deleting
+from libnetvirt.controller.entries import Entry, Flow, Order, deleting
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
-from libnetvirt.controller.reactive import is_on_demand
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
+from libnetvirt.model import Encapsulation
 
 #: cost of a link that leaves a switch without its control connection: any other way is better
 COST_AWAY = 1000.0
@@ -40,35 +39,67 @@ class Upkeep(State):
             self._distrust()
         into = Differences()
         self.compile_links(into)
-        replaced: dict[int, int] = {}
+        replaced: dict[tuple[Encapsulation, int], int] = {}
         moved: list[int] = []
-        for egress in sorted(self.needs.by_egress):
-            ingresses = self.needs.ingresses(egress)
-            if not ingresses:
-                continue
-            old = {(p.dpid, p.entry.key): p.entry for p in self.installed.unit(("tunnel", egress))}
-            new = list(self.compiler.tunnel(egress, ingresses))
-            turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
-            if any(isinstance(p.entry, Flow) for p in turned):
-                replaced |= self._relabel(egress, ingresses)
-                new = list(self.compiler.tunnel(egress, ingresses))
-            if turned:
-                moved.append(egress)
-            self.installed.replace(("tunnel", egress), new, into)
+        for kind, needs in self.needs.items():
+            for egress in sorted(e for e in needs.by_egress if needs.ingresses(e)):
+                moved += self._turn(kind, egress, replaced, into)
         for route in self.reactive.reroute():
             moved.append(route.first[0])
-        for egress in moved:
+        aside = Differences()
+        moved += self._turn_hosts(aside, into)
+        for egress in dict.fromkeys(moved):
             self.publish(
                 "path.moved", f"paths to switch {switch_text(egress)} changed", switch=switch_text(egress)
             )
         self.installed.settle(into)
 
         def done() -> None:
-            for label in replaced:
-                self.labels.free_outer(label)
+            for kind, label in replaced:
+                self.labels.spaces[kind].free_outer(label)
 
-        later = into.split_off(Table.TUNNEL)
-        return Work(into.plan(), None, done, later, replaced)
+        later = into.split_off((Table.TUNNEL, Table.PATH))
+        return Work(Plan(aside.plan().rounds + into.plan().rounds), None, done, later, replaced)
+
+    def _turn(
+        self,
+        kind: Encapsulation,
+        egress: int,
+        replaced: dict[tuple[Encapsulation, int], int],
+        into: Differences,
+    ) -> list[int]:
+        """A tunnel follows the topology. Returns its egress if its path has changed."""
+        unit = ("tunnel", kind, egress)
+        ingresses = self.needs[kind].ingresses(egress)
+        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+        new = list(self.compiler.tunnel(kind, egress, ingresses))
+        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
+        if any(isinstance(p.entry, Flow) for p in turned):
+            replaced |= self._relabel(kind, egress, ingresses)
+            new = list(self.compiler.tunnel(kind, egress, ingresses))
+        self.installed.replace(unit, new, into)
+        return [egress] if turned else []
+
+    def _turn_hosts(self, aside: Differences, into: Differences) -> list[int]:
+        """The ways to the hosts of native networks whose rules are there beforehand follow the topology.
+
+        Without labels, an old way and a new one cannot stand side by side. Where one crosses the other,
+        what leads into it is taken ``aside`` first, and the controller forwards meanwhile.
+        """
+        moved = []
+        for entry in [e for e in self.rulesdb if e.tunnel is None and not e.on_demand]:
+            for host in self.locator.hosts(entry.uuid):
+                unit = ("host", entry.uuid, host.mac)
+                old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+                new = {(p.dpid, p.entry.key): p for p in self.compiler.host(entry, host)}
+                if old == new:
+                    continue
+                moved.append(entry.endpoints[host.endpoint].dpid)
+                if any(p.order is Order.RECEIVE and new.get(at, p) != p for at, p in old.items()):
+                    stays = (p for p in old.values() if p.order is not Order.SEND)
+                    self.installed.replace(unit, stays, aside)
+                self.installed.replace(unit, new.values(), into)
+        return moved
 
     def linger_over(self, work: Work) -> Plan:
         """The removals that a work has put off, less what is wanted again."""
@@ -76,16 +107,25 @@ class Upkeep(State):
         return work.later.plan()
 
     def unneeded(self, work: Work) -> Plan:
-        """Of the removals that a work has put off, those for tunnels that no network uses any more."""
-        owners = {
-            self.labels.tunnel(egress).label: egress for egress in self.labels.tunnels()
-        } | work.replaced
-        needed = {label for label, egress in owners.items() if self.needs.ingresses(egress)}
-        now = work.later.split_off(Table.TUNNEL, lambda f: f.match.value("vlan_vid") & 0xFFF not in needed)
+        """Of the removals that a work has put off, those for networks that are gone, and for tunnels that no
+        network uses any more."""
+        owners = dict(work.replaced)
+        for kind, space in self.labels.spaces.items():
+            owners |= {(kind, space.tunnel(egress).label): egress for egress in space.tunnels()}
+        needed = {end for end, egress in owners.items() if self.needs[end[0]].ingresses(egress)}
+
+        def is_needed(flow: Flow) -> bool:
+            if flow.table == Table.TUNNEL:
+                return _label(flow) in needed
+            return layout.cookie_network(flow.cookie) in self.rulesdb.by_index
+
+        now = work.later.split_off((Table.TUNNEL, Table.PATH), lambda f: not is_needed(f))
         self.installed.settle(now)
         return now.plan()
 
-    def _relabel(self, egress: int, ingresses: list[int]) -> dict[int, int]:
+    def _relabel(
+        self, kind: Encapsulation, egress: int, ingresses: list[int]
+    ) -> dict[tuple[Encapsulation, int], int]:
         """Give a tunnel a new outer label if that helps; returns the old one, to be freed, and the egress.
 
         An ingress that cannot be told goes on sending with the old label; and without a free label the
@@ -93,12 +133,13 @@ class Upkeep(State):
         """
         if not all(self.switches[i].connected for i in ingresses if i in self.switches):
             return {}
-        old = self.labels.tunnel(egress).label
+        space = self.labels.spaces[kind]
+        old = space.tunnel(egress).label
         try:
-            self.labels.relabel(egress)
+            space.relabel(egress)
         except LabelsExhausted:
             return {}
-        return {old: egress}
+        return {(kind, old): egress}
 
     def _distrust(self) -> None:
         """A link is gone or a switch lost its rules: paths that another run of the controller made may lead
@@ -192,7 +233,7 @@ class Upkeep(State):
 
     def _may_be_told(self, flow: Flow) -> bool:
         network = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
-        if network is None or flow.cookie & 0xFFFF != Kind.HOST or flow.table != Table.HOST:
+        if network is None or flow.cookie & 0xFFFF != Kind.HOST or flow.table == Table.SOURCE:
             return False
         return not self.waited and not all(dpid in self.switches for dpid in network.by_switch)
 
@@ -294,11 +335,11 @@ class Upkeep(State):
             bound = self.rulesdb.at(dpid, port, metadata & layout.METADATA_TAG)
             if bound is None or bound.network is not entry:
                 continue
-            if kind == Kind.HOST and not is_native(entry):
+            if kind == Kind.HOST and not entry.on_demand:
                 # A host that is known elsewhere has moved while this rule was out of sight.
                 if self.locator.find(entry.uuid, mac) is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
-            elif kind == Kind.PATH and is_on_demand(entry):
+            elif kind == Kind.PATH and entry.on_demand:
                 self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
                 if self.stale:
                     # Whoever made it knew another substrate than there is now.
@@ -320,7 +361,7 @@ class Upkeep(State):
                 entry = self.rulesdb.by_index.get(index)
                 if entry is None:
                     stale[index] = delete_network(flow.cookie)
-                elif not is_native(entry) and flow.cookie & 0xFFFF == Kind.PATH:
+                elif not entry.on_demand and flow.cookie & 0xFFFF == Kind.PATH:
                     stale[index] = delete_paths(index)
                 elif self.stale and flow.cookie & 0xFFFF == Kind.PATH:
                     held = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
@@ -330,8 +371,15 @@ class Upkeep(State):
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
         held = {(f.table_id, f.priority, f.match) for f in dump.flows}
-        broken = {r.key for r, flow in self.reactive.expected(dpid) if flow.key not in held}
-        self.reactive.drop_where(lambda route: route.key in broken)
+        broken = {route for route, flow in self.reactive.expected(dpid) if flow.key not in held}
+        self.reactive.drop_where(broken.__contains__)
+
+
+def _label(flow: Flow) -> tuple[Encapsulation, int]:
+    """The outer label that a rule in table tunnel takes."""
+    if flow.match.get("mpls_label") is not None:
+        return Encapsulation.MPLS, flow.match.value("mpls_label")
+    return Encapsulation.VLAN, flow.match.value("vlan_vid") & 0xFFF
 
 
 def port_view(desc: of.PortDesc) -> PortView | None:

@@ -1,6 +1,7 @@
 """The model: what a virtual network is, and what is said about a running one."""
 
 from libnetvirt.model.description import (
+    DEFAULT_DURATION,
     Constraint,
     Encapsulation,
     Endpoint,
@@ -30,6 +31,7 @@ from libnetvirt.model.report import (
 )
 
 __all__ = [
+    "DEFAULT_DURATION",
     "Bandwidth",
     "Constraint",
     "Counters",

@@ -6,7 +6,7 @@ All fields are named as in documents, with ``_`` for ``-``. Since 0.1 unless sai
 from __future__ import annotations
 
 import uuid as rfc4122
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
@@ -185,6 +185,10 @@ class Constraint(Element):
         return {n.replace("_", "-"): getattr(self, n) for n in names if getattr(self, n) is not None}
 
 
+#: how long fixed and idle rules last where nobody says
+DEFAULT_DURATION = Latency.parse("60 s")
+
+
 class Rules(Element):
     """The operator's choice how rules are made. What is left out is the connection's default.
 
@@ -202,12 +206,39 @@ class Rules(Element):
             raise ValueError(f"duration {self.duration} is not a whole number of seconds from 1 to 65535")
         if self.duration is not None and self.timeout is Timeout.PERMANENT:
             raise ValueError("a permanent timeout has no duration")
-        if self.timeout is Timeout.IDLE and self.insertion is Insertion.OFFLINE:
+        reason = _SENSELESS.get((self.insertion, self.timeout))
+        if reason is not None:
             raise ValueError(
-                "an idle timeout with offline insertion could remove rules before their flow comes: "
-                "use permanent, or on-demand"
+                f"{self.timeout} timeout with {self.insertion} insertion {reason}: "
+                "use timeout permanent, or insertion on-demand"
             )
         return self
+
+    def over(self, defaults: Rules) -> Rules:
+        """All options: these, and ``defaults`` for what they leave out.
+
+        Offline insertion without a timeout is permanent, whatever the defaults are. Raises
+        InvalidDescription if the whole makes no sense: ``idle`` here over ``offline`` there.
+        """
+        insertion, timeout = self.insertion or defaults.insertion, self.timeout or defaults.timeout
+        if self.timeout is None and (insertion, timeout) in _SENSELESS:
+            timeout = Timeout.PERMANENT
+        duration = self.duration
+        if duration is None and timeout not in (None, Timeout.PERMANENT):
+            duration = defaults.duration or DEFAULT_DURATION
+        return Rules(
+            encapsulation=self.encapsulation or defaults.encapsulation,
+            insertion=insertion,
+            timeout=timeout,
+            duration=duration,
+        )
+
+
+#: why offline insertion has permanent rules only
+_SENSELESS: Mapping[tuple[Insertion | None, Timeout | None], str] = {
+    (Insertion.OFFLINE, Timeout.IDLE): "could remove rules before their flow comes",
+    (Insertion.OFFLINE, Timeout.FIXED): "would remove rules that no packet brings back",
+}
 
 
 class VirtualNetwork(Element):
@@ -258,6 +289,13 @@ class VirtualNetwork(Element):
             self.__pydantic_fields_set__.add("name")
         return self
 
+    def __copy__(self) -> Self:
+        # What is remembered about this object would not be true of the copy.
+        new = super().__copy__()
+        for name in new.__dict__.keys() - type(self).model_fields.keys():
+            del new.__dict__[name]
+        return new
+
     def changed(self, **fields: Any) -> Self:
         """A copy with some fields replaced, validated like a new one; the uuid stays."""
         return super().changed(**{"uuid": self.uuid, **fields})
@@ -285,7 +323,7 @@ class VirtualNetwork(Element):
         held = {**held, **dict.fromkeys(endpoint.holds, endpoint.uuid)}
         for gone in set(old.holds if old else ()) - set(endpoint.holds):
             del held[gone]
-        return self._copy(endpoints, held, self.constraints)
+        return self._copy(endpoints, held, self.constraints, endpoint.uuid)
 
     def without_endpoint(self, uuid: str) -> Self:
         """A copy without this endpoint and the constraints from and to it. Raises KeyError."""
@@ -293,13 +331,27 @@ class VirtualNetwork(Element):
         for gone in endpoints.pop(uuid).holds:
             del held[gone]
         kept = tuple(c for c in self.constraints if uuid not in c.key)
-        return self._copy(endpoints, held, kept)
+        return self._copy(endpoints, held, kept, uuid)
+
+    @cached_property
+    def _version(self) -> object:
+        """Stands for this very object."""
+        return object()
+
+    def step_from(self, before: VirtualNetwork) -> Collection[str] | None:
+        """The endpoints that differ, if this was made from ``before`` by adding, changing or removing one.
+
+        Then the others are the same objects in the same order, and what is new comes last. Else None.
+        """
+        version, touched = self.__dict__.get("_step", (None, ()))
+        return touched if version is not None and version is before._version else None
 
     def _copy(
         self,
         endpoints: dict[str, Endpoint],
         held: dict[tuple[str, ...], str],
         constraints: tuple[Constraint, ...],
+        touched: str,
     ) -> Self:
         new = type(self).model_construct(
             _fields_set=self.model_fields_set | {"uuid", "endpoints"},
@@ -311,14 +363,18 @@ class VirtualNetwork(Element):
             rules=self.rules,
         )
         new.__dict__["by_uuid"], new.__dict__["_held"] = endpoints, held
+        new.__dict__["_step"] = (self._version, (touched,))
         return new
 
     def select(self, uuids: Iterable[str]) -> list[Endpoint]:
         """The endpoints with these uuids, as far as there are such."""
         return [e for u in uuids if (e := self.by_uuid.get(u)) is not None]
 
-    def touched(self, other: VirtualNetwork) -> set[str]:
+    def touched(self, other: VirtualNetwork) -> Collection[str]:
         """The uuids of the endpoints that differ between this description and another."""
+        step = other.step_from(self) or self.step_from(other)
+        if step is not None:
+            return step
         mine, theirs = self.by_uuid, other.by_uuid
         # Operations keep the objects that they do not change.
         changed = {u for u, e in mine.items() if (o := theirs.get(u)) is not e and o != e}

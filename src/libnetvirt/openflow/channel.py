@@ -39,10 +39,11 @@ from enum import Enum
 from typing import Final
 
 from libnetvirt.openflow.codec import decode
-from libnetvirt.openflow.constants import OFP_VERSION
+from libnetvirt.openflow.constants import OFP_VERSION, MsgType
 from libnetvirt.openflow.faults import ErrorType, HelloFailed, ProtocolError
 from libnetvirt.openflow.framer import Framer
 from libnetvirt.openflow.message import Message
+from libnetvirt.openflow.packets import PacketIn
 from libnetvirt.openflow.session import (
     EchoReply,
     EchoRequest,
@@ -64,6 +65,7 @@ OUTGOING_LIMIT: Final = 1 << 20
 
 _VERSION_NAMES: Final = {1: "1.0", 2: "1.1", 3: "1.2", 4: "1.3", 5: "1.4", 6: "1.5"}
 _KEEPALIVE: Final = b"libnetvirt"
+_PACKET_IN: Final = MsgType.PACKET_IN.value
 
 
 class ChannelState(Enum):
@@ -192,14 +194,18 @@ class Channel:
         try:
             frames = self._framer.feed(data)
             for frame in frames:
-                message = decode(frame)
                 if self.state is ChannelState.OPEN:
+                    if frame[1] == _PACKET_IN and frame[0] == OFP_VERSION:
+                        # What decode() would find, sooner: a controller's load is packet-ins.
+                        events.append(PacketIn.parse_body(frame, int.from_bytes(frame[4:8])))
+                        continue
+                    message = decode(frame)
                     if not isinstance(message, EchoRequest | EchoReply | Hello):
                         events.append(message)
                         continue
                     event = self._session(message)
                 else:
-                    event = self._handshake(message)
+                    event = self._handshake(decode(frame))
                 if event is not None:
                     events.append(event)
                     if self.closed:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from struct import Struct, error
 from typing import ClassVar, Final
 
@@ -17,19 +18,19 @@ _EMPTY: Final = Match()
 _PACKET_IN: Final = Struct("!IHBBQ")
 _PACKET_IN_MINIMUM: Final = 34
 _PACKET_IN_MATCH: Final = 24
+_HEADS: Final = 4096
+_HEAD_LIMIT: Final = 128
 _PACKET_OUT: Final = Struct("!BBHIIIH6x")
 _PACKET_OUT_BODY: Final = Struct("!IIH")
 
 
-@dataclass(slots=True)
-class PacketIn(Message):
-    """A packet that came up (§7.4.1).
+@dataclass(frozen=True, slots=True)
+class PacketInHead:
+    """What a PACKET_IN says of its packet (§7.4.1).
 
-    `total_len` is the packet's length on the wire, `frame` what was sent of it, from the Ethernet header on.
-    `match` says where it was: `in_port` and, when it is not zero, `metadata`.
+    `total_len` is the packet's length on the wire. `match` says where it was: `in_port` and, when it is not
+    zero, `metadata`.
     """
-
-    TYPE: ClassVar = MsgType.PACKET_IN
 
     buffer_id: int
     total_len: int
@@ -37,43 +38,37 @@ class PacketIn(Message):
     table_id: int
     cookie: int
     match: Match
+    #: the port by which the packet came in; 0 when the switch did not say
+    in_port: int = field(init=False, compare=False, repr=False)
+    #: the metadata that the pipeline had written; 0 when the switch did not say
+    metadata: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "in_port", self.match.value("in_port"))
+        object.__setattr__(self, "metadata", self.match.value("metadata"))
+
+
+@dataclass(slots=True)
+class PacketIn(Message):
+    """A packet that came up (§7.4.1). `frame` is what was sent of it, from the Ethernet header on."""
+
+    TYPE: ClassVar = MsgType.PACKET_IN
+
+    head: PacketInHead
     frame: bytes = b""
-
-    @property
-    def in_port(self) -> int:
-        """The port by which the packet came in; 0 when the switch did not say."""
-        return self.match.value("in_port")
-
-    @property
-    def metadata(self) -> int:
-        """The metadata that the pipeline had written; 0 when the switch did not say."""
-        return self.match.value("metadata")
 
     def encode(self) -> bytes:
         """The whole message. Raises ValueError when a field does not fit."""
-        match = self.match.encode()
+        head, match = self.head, self.head.match.encode()
         length = 26 + len(match) + len(self.frame)
         try:
-            return b"".join(
-                (
-                    _PACKET_IN_WHOLE.pack(
-                        OFP_VERSION,
-                        10,
-                        length,
-                        self.xid,
-                        self.buffer_id,
-                        self.total_len,
-                        self.reason,
-                        self.table_id,
-                        self.cookie,
-                    ),
-                    match,
-                    b"\0\0",
-                    self.frame,
-                )
-            )
+            fixed = _PACKET_IN_WHOLE.pack(
+                OFP_VERSION, 10, length, self.xid,
+                head.buffer_id, head.total_len, head.reason, head.table_id, head.cookie,
+            )  # fmt: skip
         except error as fault:
             raise ValueError(f"PacketIn of {length} bytes does not fit the wire: {fault}") from fault
+        return b"".join((fixed, match, b"\0\0", self.frame))
 
     @classmethod
     def parse_body(cls, frame: bytes, xid: int) -> PacketIn:
@@ -81,12 +76,30 @@ class PacketIn(Message):
         end = len(frame)
         if end < _PACKET_IN_MINIMUM:
             raise ProtocolError(f"a packet-in of {end} bytes; at least {_PACKET_IN_MINIMUM} are needed")
-        buffer_id, total_len, reason, table_id, cookie = _PACKET_IN.unpack_from(frame, 8)
-        match, pos = MATCH.parse(frame, _PACKET_IN_MATCH, end)
-        pos += 2
+        # Behind the match, padded to 8 octets, come 2 more.
+        pos = (frame[26] << 8 | frame[27]) + 7 & ~7
+        pos += _PACKET_IN_MATCH + 2
         if pos > end:
             raise ProtocolError("a packet-in that ends before its packet")
-        return cls(buffer_id, total_len, reason, table_id, cookie, match, frame[pos:], xid=xid)
+        head = frame[8:pos]
+        known = _remembered_head(head) if pos <= _HEAD_LIMIT else _parse_head(head)
+        return cls(known, frame[pos:], xid=xid)
+
+
+def _parse_head(wire: bytes) -> PacketInHead:
+    """From behind the header to the packet."""
+    match, pos = MATCH.parse(wire, _PACKET_IN_MATCH - 8, len(wire))
+    if pos + 2 != len(wire):
+        raise ProtocolError("a packet-in whose match is shorter than it says")
+    buffer_id, total_len, reason, table_id, cookie = _PACKET_IN.unpack_from(wire)
+    return PacketInHead(buffer_id, total_len, reason, table_id, cookie, match)
+
+
+@lru_cache(maxsize=_HEADS)
+def _remembered_head(wire: bytes) -> PacketInHead:
+    """A pure function's memo: packets of one endpoint and length have equal heads. Bounded in number and,
+    by the caller, in bytes."""
+    return _parse_head(wire)
 
 
 _PACKET_IN_WHOLE: Final = Struct("!BBHIIHBBQ")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from libnetvirt.openflow import actions as act
 from libnetvirt.openflow import instructions as ins
+from libnetvirt.openflow import nicira
 from libnetvirt.openflow.constants import CONTROLLER_NO_BUFFER, VLAN_PRESENT, FlowModFlags, Port
 from libnetvirt.openflow.match import Match
 from libnetvirt.openflow.modify import FlowMod
@@ -148,6 +149,10 @@ def _output_text(action: act.Output) -> str:
     return f"output:{action.port}"
 
 
+def _experimenter_text(action: act.Experimenter) -> str:
+    return nicira.text(action) or f"experimenter({action.experimenter:#x},{action.payload.hex()})"
+
+
 _ACTION_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(
     {
         act.Output: _output_text,
@@ -166,7 +171,7 @@ _ACTION_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(
         act.PushPbb: lambda action: f"push_pbb:0x{action.ethertype:04x}",
         act.PopPbb: lambda _: "pop_pbb",
         act.SetField: _set_field_text,
-        act.Experimenter: lambda action: f"experimenter({action.experimenter:#x},{action.payload.hex()})",
+        act.Experimenter: _experimenter_text,
         act.UnknownAction: lambda action: f"unknown({action.type},{action.body.hex()})",
     }
 )

@@ -15,6 +15,7 @@ from libnetvirt.packet.ethernet import (
     VLAN_TPIDS,
     Ethernet,
     PacketError,
+    add_label,
     add_tag,
     ethernet,
     is_group,
@@ -24,6 +25,7 @@ from libnetvirt.packet.ethernet import (
     mac_text,
     multicast_mac,
     parse_ethernet,
+    split_label,
     split_tag,
 )
 from libnetvirt.packet.icmp import ICMP, build_icmp, is_icmp_error, parse_icmp
@@ -63,6 +65,7 @@ __all__ = [
     "Ethernet",
     "Neighbour",
     "PacketError",
+    "add_label",
     "add_tag",
     "advertisement",
     "arp_frame",
@@ -86,5 +89,6 @@ __all__ = [
     "replace_word",
     "solicitation",
     "solicited_node",
+    "split_label",
     "split_tag",
 ]

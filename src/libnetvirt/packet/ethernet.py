@@ -9,11 +9,18 @@ from typing import NamedTuple
 ETH_IPV4 = 0x0800
 ETH_ARP = 0x0806
 ETH_IPV6 = 0x86DD
+ETH_MPLS = 0x8847
 #: what marks a vlan tag: 802.1Q customer tags and 802.1ad service tags
 VLAN_TPIDS = (0x8100, 0x88A8)
 BROADCAST = b"\xff" * 6
 
+#: where a frame with labels is sent if the station at the other end of the cable is not known (RFC 7213)
+POINT_TO_POINT = bytes.fromhex("01005e900000")
+
 _ZERO = bytes(6)
+_MPLS_OCTETS = b"\x88\x47"
+_BOTTOM_OF_STACK = 0x100
+_LABEL_TTL = 64
 _TPID_OCTETS = (b"\x81\x00", b"\x88\xa8")
 _HEADER = Struct("!6s6sH")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}", re.ASCII)
@@ -69,6 +76,21 @@ def add_tag(vlan: int | None, frame: bytes) -> bytes:
     if vlan is None:
         return frame
     return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:]
+
+
+def split_label(frame: bytes) -> tuple[int, bytes] | None:
+    """The label of an Ethernet frame that a lone mpls label carries (RFC 4448, without control word), and
+    that frame. None if it is no frame with exactly one label; the outer addresses are not looked at."""
+    if frame[12:14] != _MPLS_OCTETS or len(frame) < 18:
+        return None
+    entry = int.from_bytes(frame[14:18], "big")
+    return (entry >> 12, frame[18:]) if entry & _BOTTOM_OF_STACK else None
+
+
+def add_label(label: int, frame: bytes) -> bytes:
+    """The frame in an mpls label, sent to whoever is at the other end of the cable (RFC 7213)."""
+    entry = label << 12 | _BOTTOM_OF_STACK | _LABEL_TTL
+    return ethernet(POINT_TO_POINT, _ZERO, ETH_MPLS, entry.to_bytes(4, "big") + frame)
 
 
 def is_group(mac: bytes) -> bool:

@@ -14,15 +14,17 @@ shorter than 14 octets (18 with a tag)                   dropped
 with a tag of vlan 0 (priority tag)                      dropped
 with a vlan tag, of type 0x8100 or 0x88a8                of the endpoint with that vlan; the tag comes off,
                                                          and with it its priority
-without a vlan tag                                       of the endpoint without a tag
+with one mpls label (0x8847, the last of its stack)      of the endpoint with that label, if there is one:
+and no vlan tag                                          what is below is taken as a whole Ethernet frame
+without a vlan tag otherwise                             of the endpoint without a tag
 with a further vlan tag under the endpoint's own         dropped; L2: a switch that cannot see that tag may
                                                          forward the frame within the network
 with a group address or zero as source                   dropped
 with a source that is declared at another endpoint       dropped, never learned
 ======================================================== =====================================================
 
-Where it leaves at an endpoint with a vlan, it gets a tag of type 0x8100 and priority 0. Endpoints with
-an mpls label take and get nothing here.
+Where it leaves at an endpoint with a vlan, it gets a tag of type 0x8100 and priority 0; at one with an
+mpls label, that label (traffic class 0, TTL 64) and an Ethernet header from zero to 01:00:5e:90:00:00.
 
 L2
 --

@@ -22,5 +22,5 @@ def bridge(
             return (), learned, Drop.LOCAL
         if there is not None:
             return ((there, frame),), learned, None
-    others = (e for e in network.endpoints if e is not endpoint and e.mpls is None)
+    others = (e for e in network.endpoints if e is not endpoint)
     return tuple((e.uuid, frame) for e in others), learned, None

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 from libnetvirt.errors import EndpointNotFound
 from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
-from libnetvirt.packet import PacketError, add_tag, is_host_mac, is_tagged, split_tag
+from libnetvirt.packet import (
+    PacketError,
+    add_label,
+    add_tag,
+    is_host_mac,
+    is_tagged,
+    split_label,
+    split_tag,
+)
 from libnetvirt.semantics.bridge import bridge
 from libnetvirt.semantics.knowledge import Knowledge, declared_hosts
 from libnetvirt.semantics.outcome import Delivery, Drop, Dropped, Outcome, Output, WireOutput
@@ -30,11 +38,18 @@ def classify(networks: Iterable[VirtualNetwork], switch: str, port: str, frame: 
         return Drop.SHORT
     if vlan == 0:
         return Drop.PRIORITY_TAG
+    inside = None if vlan is not None else split_label(frame)
+    found: Classified | Drop = Drop.UNCLAIMED
     for network in networks:
         for e in network.endpoints:
-            if (e.switch, e.port, e.vlan, e.mpls) == (switch, port, vlan, None):
-                return Classified(network, e, untagged)
-    return Drop.UNCLAIMED
+            if (e.switch, e.port) != (switch, port):
+                continue
+            if e.mpls is not None:
+                if inside is not None and inside[0] == e.mpls:
+                    return Classified(network, e, inside[1])
+            elif e.vlan == vlan:
+                found = Classified(network, e, untagged)
+    return found
 
 
 def forward_at(network: VirtualNetwork, knowledge: Knowledge, endpoint_uuid: str, frame: bytes) -> Delivery:
@@ -75,7 +90,8 @@ def _unacceptable(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> 
 
 def on_wire(endpoint: Endpoint, frame: bytes) -> WireOutput:
     """A frame as it leaves at an endpoint: with its tag, if it has one."""
-    return endpoint.switch, endpoint.port, add_tag(endpoint.vlan, frame)
+    tagged = add_tag(endpoint.vlan, frame) if endpoint.mpls is None else add_label(endpoint.mpls, frame)
+    return endpoint.switch, endpoint.port, tagged
 
 
 def forward(

@@ -201,8 +201,6 @@ def _next_hop(
     best: tuple[int, bool] = (-1, False)
     found: tuple[Endpoint, IPv4Address | IPv6Address] | None = None
     for e in network.endpoints:
-        if e.mpls is not None:
-            continue
         for a in e.address:
             rank = (a.network.prefixlen, True)
             if rank > best and destination in a.network:

@@ -129,9 +129,7 @@ class SqliteStore(Store):
         self._put_endpoints(network.uuid, network.endpoints)
 
     def _alter(self, before: VirtualNetwork, after: VirtualNetwork) -> None:
-        kept = [uuid for uuid in before.by_uuid if uuid in after.by_uuid]
-        new = [uuid for uuid in after.by_uuid if uuid not in before.by_uuid]
-        if before.uuid != after.uuid or list(after.by_uuid) != kept + new:
+        if not _keeps_order(before, after):
             self._put(after)
             return
         if _head(before) != _head(after):
@@ -139,9 +137,8 @@ class SqliteStore(Store):
         touched = before.touched(after)
         gone = [(after.uuid, uuid) for uuid in touched if uuid not in after.by_uuid]
         self._db.executemany("DELETE FROM endpoint WHERE network = ? AND uuid = ?", gone)
-        self._put_endpoints(
-            after.uuid, [e for u in (*kept, *new) if u in touched and (e := after.by_uuid[u])]
-        )
+        new = [u for u in after.by_uuid if u in touched] if len(touched) > 1 else touched
+        self._put_endpoints(after.uuid, after.select(new))
 
     def _put_endpoints(self, network: str, endpoints: Iterable[Endpoint]) -> None:
         self._db.executemany(
@@ -152,6 +149,16 @@ class SqliteStore(Store):
 
     def close(self) -> None:
         self._db.close()
+
+
+def _keeps_order(before: VirtualNetwork, after: VirtualNetwork) -> bool:
+    """Whether the endpoints that both have come first and in the same order, as their rows do."""
+    if before.uuid != after.uuid:
+        return False
+    if after.step_from(before) is not None:
+        return True
+    kept = [uuid for uuid in before.by_uuid if uuid in after.by_uuid]
+    return list(after.by_uuid)[: len(kept)] == kept
 
 
 def _head(network: VirtualNetwork) -> str:

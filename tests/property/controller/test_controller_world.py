@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from controller_fabric import Out
-from controller_rig import BROADCAST, NATIVE, VLAN, Rig, frame, mac
+from controller_rig import BROADCAST, Rig, frame, mac, tagged
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -17,9 +17,18 @@ from libnetvirt.controller.core import Options
 from libnetvirt.controller.entries import Flow
 from libnetvirt.controller.layout import Kind
 from libnetvirt.controller.locator import mac_text
-from libnetvirt.model import Endpoint, Rules, VirtualNetwork
+from libnetvirt.drivers.openflow.offer import COMBINATIONS
+from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
 
-TAGS = (None, None, 1, 20, 4094)
+TAGS: tuple[dict[str, int], ...] = (
+    {},
+    {},
+    {"vlan": 1},
+    {"vlan": 20},
+    {"vlan": 4094},
+    {"mpls": 16},
+    {"mpls": 2000},
+)
 HOST_PORTS = 3
 
 laws = settings(
@@ -36,7 +45,9 @@ class World:
 
     def __init__(self, seed: int, rules: Rules) -> None:
         self.chance = chance = Random(seed)
-        self.native = rules is NATIVE
+        self.native = rules.encapsulation is Encapsulation.NATIVE
+        # Then switches cannot replicate frames, and the controller does, wherever links lead.
+        self.floods = not self.native and rules.insertion is Insertion.OFFLINE
         self.rig = Rig(Options(rules, host_limit=100), chance)
         count = chance.randint(1, 6)
         pairs = {(chance.randint(1, d - 1), d) for d in range(2, count + 1)}
@@ -72,14 +83,12 @@ class World:
 
     def endpoint(self, pool: int) -> Endpoint | None:
         """An endpoint at a place that is free."""
-        taken = {(e.switch, e.port, e.vlan) for n in self.rig.networks for e in n.endpoints}
-        (dpid, port), vlan = self.chance.choice(self.places), self.chance.choice(TAGS)
-        if (str(dpid), str(port), vlan) in taken:
-            return None
+        taken = {e.place for n in self.rig.networks for e in n.endpoints}
+        (dpid, port), tag = self.chance.choice(self.places), self.chance.choice(TAGS)
         self.uuids += 1
-        return Endpoint(
-            uuid=str(self.uuids), switch=str(dpid), port=str(port), vlan=vlan, mac=self.macs(pool)
-        )
+        place = {"uuid": str(self.uuids), "switch": str(dpid), "port": str(port), **tag}
+        found = Endpoint.model_validate({**place, "mac": self.macs(pool)})
+        return None if found.place in taken else found
 
     def macs(self, pool: int, besides: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """Declared hosts of a new endpoint: mostly none."""
@@ -99,12 +108,12 @@ class World:
             return
         self.uuids += 1
         uuid = self.uuids
-        endpoints: dict[tuple[str, str, int | None], Endpoint] = {}
+        endpoints: dict[str, Endpoint] = {}
         hosts: set[str] = set()
         for _ in range(self.chance.randint(0, 5)):
             new = self.endpoint(uuid)
             if new is not None and not hosts & set(new.mac):
-                endpoints.setdefault((new.switch, new.port, new.vlan), new)
+                endpoints.setdefault(new.place, new)
                 hosts |= set(new.mac)
         self.change(None, VirtualNetwork(uuid=str(uuid), endpoints=tuple(endpoints.values())))
 
@@ -156,10 +165,11 @@ class World:
         if network is None or not network.endpoints or self.chance.random() < 0.1:
             dpid, port = self.chance.choice(self.places)
             pool = 0xF000 + self.text  # native networks take an address once only
-            vlan = self.chance.choice((*TAGS, 7, 0, 4095))
+            tag = self.chance.choice((*TAGS, {"vlan": 7}, {"mpls": 17}))
+            end = Endpoint.model_validate({"uuid": "1", "switch": str(dpid), "port": str(port), **tag})
         else:
             end = self.chance.choice(network.endpoints)
-            dpid, port, vlan, pool = int(end.switch), int(end.port), end.vlan, int(network.uuid)
+            dpid, port, pool = int(end.switch), int(end.port), int(network.uuid)
         targets = [
             self.host(pool),
             self.host(pool),
@@ -172,15 +182,18 @@ class World:
         source = self.chance.choice((self.host(pool),) * 12 + (0, BROADCAST))
         # A first frame that a host sends to itself is forwarded before the controller knows the host.
         target = self.chance.choice([t for t in targets if t != source])
-        sent = frame(target, source, b"%d" % self.text, vlan)
+        sent = frame(target, source, b"%d" % self.text)
         if self.chance.random() < 0.1:
-            sent = sent[: 16 if vlan else 12] + b"\x81\x00\x00\x05" + sent[16 if vlan else 12 :]
+            sent = sent[:12] + b"\x81\x00\x00\x05" + sent[12:]
+        sent = tagged(end, sent)
+        if not network and self.chance.random() < 0.2:
+            sent = sent[:12] + self.chance.choice((b"\x81\0\0\0", b"\x81\0\x0f\xff")) + sent[12:]
         self.check(dpid, port, sent)
 
     def check(self, dpid: int, port: int, sent: bytes) -> None:
         """What comes out is what the oracle says, as far as there is a way."""
         want = self.rig.expected(dpid, port, sent)
-        if not self.native:  # native floods do not take the links
+        if self.floods:
             reach = self.reach(dpid)
             want = [out for out in want if out[0] in reach]
         got = self.rig.inject(dpid, port, sent)
@@ -204,7 +217,7 @@ class World:
             return
         one = self.chance.choice(up)
         self.lost.add(one)
-        if self.native and len(self.reach(1)) < len(self.ports):
+        if not self.floods and len(self.reach(1)) < len(self.ports):
             self.lost.discard(one)
             return
         self.rig.cut(one)
@@ -231,8 +244,7 @@ class World:
         self.rig.connect(dpid, self.ports[dpid])
         if roll >= 0.6:
             self.compare(f"switch {dpid} connects anew")
-        if not self.native:
-            self.rig.holds_what_it_should()
+        self.rig.holds_what_it_should()
 
     def damage(self, dpid: int) -> None:
         """A switch lost some of what it held, and holds something else."""
@@ -281,7 +293,7 @@ class World:
             for end in self.chance.sample(ends, min(3, len(ends))):
                 for target in (BROADCAST, *self.chance.sample(hosts, min(2, len(hosts)))):
                     source = self.chance.choice(self.hosts_at(network, end) or [mac(0xABCD)])
-                    sent = frame(target, source, b"probe", end.vlan)
+                    sent = tagged(end, frame(target, source, b"probe"))
                     self.probes.append((int(end.switch), int(end.port), sent))
         self.before = [self.look(p) for p in self.probes]
         # What came out, and whether the controller would have had to forward it.
@@ -289,7 +301,7 @@ class World:
 
         def between() -> None:
             for probe, seen in zip(self.probes, self.during, strict=True):
-                seen.append((self.look(probe), self.native and self.rig.fabric.raised > 0))
+                seen.append((self.look(probe), not self.floods and self.rig.fabric.raised > 0))
 
         self.rig.between = between
 
@@ -322,15 +334,16 @@ class World:
             assert kinds <= {Kind.BASE, Kind.LINK}, kinds
         assert not core.installed.units("flood") + core.installed.units("host")
         assert not core.installed.units("endpoint") + core.installed.units("tunnel")
-        assert not any(core.needs.by_egress.values())
-        assert not core.labels.tunnels()
-        labels = vars(core.labels)
-        assert not labels["_indexes"]
-        assert not labels["_outer"]
-        assert not labels["_numbers"]
-        assert not any(labels["_services"].values())
-        assert not any(labels["_inner"].values())
-        assert not core.reactive.routes
+        assert not any(any(needs.by_egress.values()) for needs in core.needs.values())
+        assert not vars(core.labels)["_indexes"]
+        for space in core.labels.spaces.values():
+            labels = vars(space)
+            assert not space.tunnels()
+            assert not labels["_outer"]
+            assert not labels["_numbers"]
+            assert not any(labels["_services"].values())
+            assert not any(labels["_inner"].values())
+        assert not list(core.reactive)
         assert not core.rulesdb.places
         assert not core.rulesdb.ports
         assert not core.rulesdb.by_index
@@ -345,21 +358,28 @@ def live(seed: int, rules: Rules, steps: int) -> None:
     world.end()
 
 
+ALL = [
+    Rules(encapsulation=c.encapsulation, insertion=c.insertion, timeout=c.timeout).over(Rules())
+    for c in COMBINATIONS
+]
+ON_DEMAND = [rules for rules in ALL if rules.insertion is Insertion.ON_DEMAND]
+
+
+def named(rules: Rules) -> str:
+    return f"{rules.encapsulation}-{rules.insertion}-{rules.timeout}"
+
+
+@pytest.mark.parametrize("rules", ALL, ids=named)
 @laws
-@given(seeds)
-def test_tunnels_forward_as_the_oracle_says(seed: int) -> None:
-    live(seed, VLAN, 40)
+@given(seed=seeds)
+def test_networks_forward_as_the_oracle_says(rules: Rules, seed: int) -> None:
+    live(seed, rules, 40)
 
 
-@laws
-@given(seeds)
-def test_native_networks_forward_as_the_oracle_says(seed: int) -> None:
-    live(seed, NATIVE, 40)
-
-
+@pytest.mark.parametrize("rules", ON_DEMAND, ids=named)
 @pytest.mark.parametrize("seed", range(5))
-def test_bursts_of_native_frames_arrive_once_each(seed: int) -> None:
-    world = World(seed, NATIVE)
+def test_bursts_of_first_frames_arrive_once_each(rules: Rules, seed: int) -> None:
+    world = World(seed, rules)
     while not (world.rig.networks and len(world.rig.networks[0].endpoints) > 1):
         world.create()
         for network in world.rig.networks[:-1]:
@@ -367,10 +387,10 @@ def test_bursts_of_native_frames_arrive_once_each(seed: int) -> None:
     one, other = world.rig.networks[0].endpoints[:2]
     source, target = mac(0x100), mac(0x101)
     rig = world.rig
-    rig.check(int(other.switch), int(other.port), frame(BROADCAST, target, b"", other.vlan))
+    rig.check(int(other.switch), int(other.port), tagged(other, frame(BROADCAST, target)))
     want: list[Out] = []
     for n in range(10):
-        sent = frame(target, source, b"%d" % n, one.vlan)
+        sent = tagged(one, frame(target, source, b"%d" % n))
         want += rig.expected(int(one.switch), int(one.port), sent)
         rig.out += rig.fabric.inject(int(one.switch), int(one.port), sent)
         if n % 3 == 0:

@@ -166,7 +166,7 @@ def _table() -> dict[type[of.Message], SearchStrategy[of.Message]]:
         (of.GetAsyncRequest,),
         (of.GetAsyncReply, PAIRS, PAIRS, PAIRS),
         (of.SetAsync, PAIRS, PAIRS, PAIRS),
-        (of.PacketIn, U32, U16, U8, U8, U64, matches(), BODY),
+        (of.PacketIn, st.builds(of.PacketInHead, U32, U16, U8, U8, U64, matches()), BODY),
         (of.PacketOut, U32, U32, tuples_of(ACTIONS), BODY),
         (of.FlowRemoved, U64, U16, U8, U8, U32, U32, U16, U16, U64, U64, matches()),
         (of.PortStatus, U8, PORTS),

@@ -275,7 +275,7 @@ def test_lldp_comes_up_at_the_far_end_of_a_link_and_nowhere_else() -> None:
     two.receive(sent(of.PacketOut(actions=(of.Output(port),), frame=packet)))
     (up,) = said(whole.switches[1])
     assert isinstance(up, of.PacketIn)
-    assert (up.in_port, up.frame, up.table_id, up.cookie) == (port, packet, 0, 0x4E56 << 48)
+    assert (up.head.in_port, up.frame, up.head.table_id, up.head.cookie) == (port, packet, 0, 0x4E56 << 48)
     assert not said(whole.switches[3])
     two.receive(sent(of.PacketOut(actions=(of.Output(1),), frame=packet)))
     assert not said(whole.switches[1]) + said(whole.switches[2]) + said(whole.switches[3])
@@ -300,7 +300,7 @@ def test_a_set_up_is_complete_when_its_frame_comes_out_at_its_destination_once()
     assert not traffic.ask(0.0)
     (up,) = said(whole.switches[1])
     assert isinstance(up, of.PacketIn)
-    assert up.in_port == 1
+    assert up.head.in_port == 1
     assert up.frame == frame(whole.hosts[3].mac, whole.hosts[0], whole.hosts[3], 0)
     out = of.PacketOut(actions=(of.Output(1),), frame=up.frame)
     whole.switches[2].receive(sent(out))
@@ -319,7 +319,7 @@ def test_a_frame_that_a_controller_sends_along_a_link_asks_again_there() -> None
     whole.switches[1].receive(sent(message))
     (up,) = said(whole.switches[2])
     assert isinstance(up, of.PacketIn)
-    assert (up.in_port, up.frame) == (graphs.FIRST_LINK_PORT, data)
+    assert (up.head.in_port, up.frame) == (graphs.FIRST_LINK_PORT, data)
     assert whole.traffic.strays == 1  # the flood came out at the other host of the first switch
 
 

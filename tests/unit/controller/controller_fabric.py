@@ -14,12 +14,15 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.entries import Flow, Group, Meter
 from libnetvirt.controller.installed import Dump
+from libnetvirt.openflow import nicira
 
 Place = tuple[int, int]
 #: what came out: switch, port, frame
 Out = tuple[int, int, bytes]
 
 TPIDS = (b"\x81\x00", b"\x88\xa8")
+MPLS = b"\x88\x47"
+BOTTOM = 0x100
 HOP_LIMIT = 500
 
 
@@ -43,6 +46,7 @@ def _vlan(frame: bytes) -> int:
 
 def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
     behind = 12 + 4 * tags(frame)
+    label = _label(frame, behind)
     return {
         "in_port": in_port,
         "metadata": metadata,
@@ -50,14 +54,23 @@ def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
         "eth_dst": int.from_bytes(frame[:6]),
         "eth_src": int.from_bytes(frame[6:12]),
         "eth_type": int.from_bytes(frame[behind : behind + 2]),
+        **label,
     }
+
+
+def _label(frame: bytes, at: int) -> dict[str, int]:
+    """The outermost mpls label, if there is one."""
+    if frame[at : at + 2] != MPLS or len(frame) < at + 6:
+        return {}
+    entry = int.from_bytes(frame[at + 2 : at + 6])
+    return {"mpls_label": entry >> 12, "mpls_bos": entry >> 8 & 1}
 
 
 def matches(match: of.Match, seen: dict[str, int]) -> bool:
     """Whether a match takes a frame with these fields."""
     for name, value, mask in match.fields:
-        found = seen[name]
-        if (found if mask is None else found & mask) != value:
+        found = seen.get(name)
+        if found is None or (found if mask is None else found & mask) != value:
             return False
     return True
 
@@ -269,6 +282,8 @@ class Fabric:
                     continue
                 assert group.type == of.GroupType.ALL or len(group.buckets) == 1
                 for bucket in group.buckets:
+                    # Buckets are action sets: a switch leaves what no set can hold out, silently.
+                    assert not any(isinstance(a, of.Experimenter) for a in bucket.actions)
                     self._act(now.copy(), bucket.actions, out)
             elif isinstance(action, of.PushVlan):
                 code = now.frame[14:16] if tags(now.frame) else b"\0\0"
@@ -276,25 +291,28 @@ class Fabric:
             elif isinstance(action, of.PopVlan):
                 if tags(now.frame):
                     now.frame = now.frame[:12] + now.frame[16:]
+            elif isinstance(action, of.SetField):
+                _set(now, action)
             else:
-                assert isinstance(action, of.SetField), action
-                assert action.name == "vlan_vid"
-                assert tags(now.frame)
-                code = int.from_bytes(now.frame[14:16]) & 0xF000 | action.value & 0xFFF
-                now.frame = now.frame[:14] + code.to_bytes(2) + now.frame[16:]
+                _label_stack(now, action)
 
     def _output(self, now: _Frame, action: of.Output, out: list[Out]) -> None:
         port = action.port
+        assert not now.bare
         if port == of.Port.CONTROLLER:
             seen: dict[str, int] = {"in_port": now.in_port}
             if now.metadata:
                 seen["metadata"] = now.metadata
             head = now.frame[: action.max_len] if action.max_len < 0xFFE6 else now.frame
-            message = of.PacketIn(
-                of.NO_BUFFER, len(now.frame), of.PacketInReason.ACTION, now.table, now.cookie,
-                of.Match(**seen), head,
-            )  # fmt: skip
-            self.up.append((now.switch.dpid, message))
+            said = of.PacketInHead(
+                of.NO_BUFFER,
+                len(now.frame),
+                of.PacketInReason.ACTION,
+                now.table,
+                now.cookie,
+                of.Match(**seen),
+            )
+            self.up.append((now.switch.dpid, of.PacketIn(said, head)))
             return
         if port == now.in_port:
             return
@@ -310,6 +328,52 @@ class Fabric:
             self._enter(*far, now.frame, out)
 
 
+def _set(now: _Frame, action: of.SetField) -> None:
+    value = action.value
+    if action.name == "vlan_vid":
+        assert tags(now.frame)
+        code = int.from_bytes(now.frame[14:16]) & 0xF000 | value & 0xFFF
+        now.frame = now.frame[:14] + code.to_bytes(2) + now.frame[16:]
+    elif action.name == "eth_dst":
+        assert not now.bare
+        now.frame = value.to_bytes(6) + now.frame[6:]
+    else:
+        assert action.name == "mpls_label", action
+        at = 0 if now.bare else 14
+        assert now.bare or now.frame[12:14] == MPLS
+        entry = int.from_bytes(now.frame[at : at + 4]) & 0xFFF | value << 12
+        now.frame = now.frame[:at] + entry.to_bytes(4) + now.frame[at + 4 :]
+
+
+def _label_stack(now: _Frame, action: of.Action) -> None:
+    """Labels in front of, and behind, an Ethernet header; ``bare``: there is none in front."""
+    frame = now.frame
+    if isinstance(action, of.PushMpls):
+        assert frame[12:14] == MPLS
+        assert not now.bare
+        entry = int.from_bytes(frame[14:18]) & ~BOTTOM
+        now.frame = frame[:14] + entry.to_bytes(4) + frame[14:]
+    elif isinstance(action, of.PopMpls):
+        assert frame[12:14] == MPLS
+        now.frame = frame[:12] + action.ethertype.to_bytes(2) + frame[18:]
+    elif action == nicira.encap(nicira.MPLS):
+        assert not now.bare
+        # As Open vSwitch does it: what has labels already is not at the bottom.
+        bottom = 0 if frame[12:14] == MPLS else BOTTOM
+        now.frame, now.bare = (bottom | 64).to_bytes(4) + frame, True
+    elif action == nicira.encap(nicira.ETHERNET):
+        assert now.bare
+        now.frame, now.bare = bytes(12) + MPLS + frame, False
+    elif action == nicira.decap():
+        assert not now.bare
+        assert frame[12:14] == MPLS
+        now.frame, now.bare = frame[14:], True
+    else:
+        assert action == nicira.decap(nicira.ETHERNET), action
+        assert now.bare
+        now.frame, now.bare = frame[4:], False
+
+
 @dataclass(slots=True)
 class _Frame:
     switch: Switch
@@ -318,6 +382,7 @@ class _Frame:
     metadata: int
     table: int
     cookie: int
+    bare: bool = False
 
     def copy(self) -> _Frame:
         return _Frame(self.switch, self.in_port, self.frame, self.metadata, self.table, self.cookie)

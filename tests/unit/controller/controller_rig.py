@@ -12,11 +12,12 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.core import Controller, Options, Work
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.intake import Intake
-from libnetvirt.controller.reactive import Sendable
+from libnetvirt.controller.labels import LabelSpace
 from libnetvirt.controller.rulesdb import PortView, SwitchView
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Latency
 from libnetvirt.semantics import Knowledge, forward
+from libnetvirt.semantics.forward import on_wire
 
 SECRET = b"s" * 32
 VLAN = Rules(encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT)
@@ -38,6 +39,11 @@ def frame(destination: int, source: int, text: bytes = b"", vlan: int | None = N
     """A frame with an experimental type."""
     tag = b"" if vlan is None else b"\x81\x00" + vlan.to_bytes(2)
     return destination.to_bytes(6) + source.to_bytes(6) + tag + b"\x88\xb5" + text.ljust(46, b".")
+
+
+def tagged(end: Endpoint, sent: bytes) -> bytes:
+    """A frame without tag as the endpoint's host sends it."""
+    return on_wire(end, sent)[2]
 
 
 def endpoint(uuid: int | str, switch: int, port: int | str, vlan: int | None = None, *hosts: int) -> Endpoint:
@@ -150,10 +156,16 @@ class Rig:
 
     # ---- the wire ------------------------------------------------------------------------------
 
-    def send(self, dpid: int, message: Sendable) -> None:
+    def post(self, dpid: int, *parts: bytes) -> None:
+        for message in of.Framer().feed(b"".join(parts)):
+            self.send(dpid, of.decode(message))
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        self.post(dpid, header, *parts)
+        self.confirm(dpid, done)
+
+    def send(self, dpid: int, message: of.Message) -> None:
         if self._connected(dpid):
-            # As it arrives: some are filled into bytes that were made ready.
-            message = of.decode(message.encode())
             self.queues.setdefault(dpid, deque()).append(message)
         if self.chance is None:
             self.pump()
@@ -193,6 +205,8 @@ class Rig:
         for dpid, message in up:
             if self._connected(dpid):
                 self.intake.packet_in(dpid, message, self.now)
+        while self.intake.next_turn(self.now):
+            pass
         for dpid, switch in self.fabric.switches.items():
             gone, switch.removed = switch.removed, []
             if self._connected(dpid):
@@ -254,6 +268,11 @@ class Rig:
         self.known = self.known.changed(before, after)
         self.settle()
         return work
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels of vlan tunnels."""
+        return self.core.labels.spaces[Encapsulation.VLAN]
 
     @property
     def networks(self) -> list[VirtualNetwork]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.intake import DEFER_LIMIT, QUIET_TIME
 from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.turns import QUEUE_LIMIT, SHARE
 
 PAIR = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4))
 
@@ -28,9 +30,8 @@ def _rig(**options: Any) -> Rig:
 def _up(rig: Rig, source: int, table: Table = Table.SOURCE, port: int = 3) -> of.PacketIn:
     index = rig.core.rulesdb.networks["1"].index
     match = of.Match(in_port=port, metadata=layout.entered(index, None))
-    return of.PacketIn(
-        of.NO_BUFFER, 60, 1, table, layout.cookie(0, Kind.BASE), match, frame(BROADCAST, mac(source))
-    )
+    head = of.PacketInHead(of.NO_BUFFER, 60, 1, table, layout.cookie(0, Kind.BASE), match)
+    return of.PacketIn(head, frame(BROADCAST, mac(source)))
 
 
 def _rules_of(rig: Rig, kind: Kind) -> int:
@@ -168,9 +169,13 @@ def test_what_waits_is_bounded() -> None:
     rig.intake.busy = None
     for n in range(DEFER_LIMIT + 50):
         rig.intake.packet_in(1, _up(rig, n + 1), rig.now)
+    while rig.intake.next_turn(rig.now):
+        pass
     assert rig.intake.dropped == 50
     rig.intake.packet_in(2, _up(rig, 5000), rig.now)
     rig.intake.resume(rig.now)
+    while rig.intake.next_turn(rig.now):
+        pass
     assert rig.core.locator.find("1", mac(5000)) is not None
     assert len(list(rig.core.locator.hosts("1"))) == DEFER_LIMIT + 1
 
@@ -209,6 +214,52 @@ def test_lldp_at_an_endpoints_port_is_no_link() -> None:
     assert not rig.core.discovery.places()
 
 
+def test_networks_are_served_in_turns() -> None:
+    rig = Rig(Options(NATIVE, packet_rate=1e6))
+    rig.switch(1, 8)
+    for number, port in ((1, 3), (2, 5)):
+        rig.change(None, network(number, endpoint(11, 1, port), endpoint(12, 1, port + 1)))
+    index = {number: rig.core.rulesdb.networks[str(number)].index for number in (1, 2)}
+
+    def up(number: int, port: int, source: int, destination: int) -> None:
+        match = of.Match(in_port=port, metadata=layout.entered(index[number], None))
+        cookie = layout.cookie(index[number], Kind.FLOOD)
+        head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, cookie, match)
+        rig.intake.packet_in(1, of.PacketIn(head, frame(destination, source)), rig.now)
+
+    def learned(number: int) -> list[int]:
+        return sorted(h.mac for h in rig.core.locator.hosts(str(number)))
+
+    for n in range(10 * SHARE):
+        up(1, 3, mac(n + 1), BROADCAST)
+    assert len(learned(1)) == 10 * SHARE - QUEUE_LIMIT
+    up(2, 5, mac(5000), BROADCAST)
+    # The second network does not wait for the first one's storm.
+    assert learned(2) == [mac(5000)]
+    up(1, 3, mac(6000), BROADCAST)
+    assert mac(6000) not in learned(1)
+    # What waited comes in order, and nothing is lost.
+    assert rig.intake.next_turn(rig.now)
+    at_once = 10 * SHARE - QUEUE_LIMIT + 1
+    assert learned(1) == [mac(n + 1) for n in range(at_once + SHARE)]
+    while rig.intake.next_turn(rig.now):
+        pass
+    assert learned(1) == [mac(n + 1) for n in range(10 * SHARE)] + [mac(6000)]
+    assert not rig.intake.dropped
+
+
+def test_what_waits_for_its_turn_goes_with_its_network() -> None:
+    rig = _rig(rules=NATIVE, packet_rate=1e6)
+    index = rig.core.rulesdb.networks["1"].index
+    match = of.Match(in_port=3, metadata=layout.entered(index, None))
+    head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, layout.cookie(index, Kind.FLOOD), match)
+    for n in range(2 * SHARE):
+        rig.intake.packet_in(1, of.PacketIn(head, frame(BROADCAST, mac(n + 1))), rig.now)
+    rig.change(rig.networks[0], None)
+    assert not rig.intake.next_turn(rig.now)
+    assert not rig.intake.turns.pending
+
+
 def test_a_packet_from_nowhere_is_nobodys() -> None:
     rig = _rig()
     index = rig.core.rulesdb.networks["1"].index
@@ -220,8 +271,8 @@ def test_a_packet_from_nowhere_is_nobodys() -> None:
         of.Match(in_port=3, metadata=layout.entered(index, 7)),
     ):
         message = _up(rig, 1)
-        message.match = match
-        rig.intake.packet_in(1, message, rig.now)
+        head = replace(message.head, match=match)
+        rig.intake.packet_in(1, of.PacketIn(head, message.frame), rig.now)
     assert not list(rig.core.locator.hosts("1"))
 
 
@@ -264,6 +315,8 @@ def test_whatever_comes_up_nothing_is_raised(rules: Any, sent: list[Any]) -> Non
             gone = of.FlowRemoved(cookie | metadata & 15, 1, metadata & 3, table, match=match)
             rig.intake.flow_removed(dpid, gone)
         else:
-            rig.intake.packet_in(dpid, of.PacketIn(0, 1, 1, table, cookie, match, junk), rig.now)
+            rig.intake.packet_in(
+                dpid, of.PacketIn(of.PacketInHead(0, 1, 1, table, cookie, match), junk), rig.now
+            )
     rig.settle()
     rig.tick()

@@ -28,6 +28,7 @@ from libnetvirt.controller.installed import Installed
 from libnetvirt.controller.labels import LABELS, Tunnel
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.errors import LabelsExhausted
+from libnetvirt.model import Encapsulation
 
 
 def _entries(installed: Installed, rig: Rig) -> dict[int, Any]:
@@ -37,15 +38,19 @@ def _entries(installed: Installed, rig: Rig) -> dict[int, Any]:
 def _state(core: Controller) -> dict[str, Any]:
     """All that an operation may change, in a form that compares. Labels go round: the last one given is
     not compared, nor is what the store need not be told."""
-    labels = {k: copy.deepcopy(v) for k, v in vars(core.labels).items() if "last" not in k and k != "changes"}
-    for name in ("_services", "_inner"):
-        labels[name] = {d: x for d, x in labels[name].items() if x}
+    labels: dict[Any, Any] = {"indexes": dict(vars(core.labels)["_indexes"])}
+    labels["rules"] = dict(vars(core.labels)["_rules"])
+    for kind, space in core.labels.spaces.items():
+        for name in ("_tunnels", "_numbers", "_outer"):
+            labels[kind, name] = copy.deepcopy(vars(space)[name])
+        for name in ("_services", "_inner"):
+            labels[kind, name] = {d: copy.copy(x) for d, x in vars(space)[name].items() if x}
     installed = vars(core.installed)
     return {
         "labels": labels,
         "units": {u: dict(p) for u, p in installed["_units"].items()},
         "entries": {d: dict(p) for d, p in installed["_switches"].items() if p},
-        "needs": {e: dict(c) for e, c in core.needs.by_egress.items() if c},
+        "needs": {k: {e: dict(c) for e, c in n.by_egress.items() if c} for k, n in core.needs.items()},
         "networks": {u: (e.description, e.index, e.rules) for u, e in core.rulesdb.networks.items()},
         "indexes": set(core.rulesdb.by_index),
         "places": {p: b.endpoint for p, b in core.rulesdb.places.items()},
@@ -150,7 +155,7 @@ def test_many_endpoints_on_one_switch_are_flooded_by_several_groups() -> None:
     rig = Rig()
     rig.switch(1, 600)
     rig.change(None, network(1, *(endpoint(p, 1, p) for p in range(1, 601))))
-    assert len(rig.fabric.switches[1].groups) == 16
+    assert len(rig.fabric.switches[1].groups) == 64
     assert places(rig.check(1, 300, frame(BROADCAST, mac(1)))) == [(1, p) for p in range(1, 601) if p != 300]
 
 
@@ -276,13 +281,13 @@ def test_removing_and_taking_it_back_forwards_again() -> None:
 
 
 def _exhaust(rig: Rig, what: str) -> None:
-    labels = vars(rig.core.labels)
+    labels = vars(rig.space)
     if what == "outer":
-        labels["_outer"].update(LABELS)
+        labels["_outer"].update(LABELS[Encapsulation.VLAN])
     elif what == "all outer but one":
-        labels["_outer"].update(set(LABELS) - {4000})
+        labels["_outer"].update(set(LABELS[Encapsulation.VLAN]) - {4000})
     else:
-        labels["_inner"].setdefault(3, set()).update(LABELS)
+        labels["_inner"].setdefault(3, set()).update(LABELS[Encapsulation.VLAN])
         labels["_services"].setdefault(3, {})
 
 
@@ -301,9 +306,7 @@ def test_without_labels_an_operation_fails_and_leaves_no_trace(what: str, before
         rig.core.begin(before, LARGE)
     assert _state(rig.core) == was
     facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
-    assert not {k for k in facts if k[0] == "tunnel"} - {
-        ("tunnel", str(d)) for d in rig.core.labels.tunnels()
-    }
+    assert not {k for k in facts if k[0] == "tunnel"} - {("tunnel", str(d)) for d in rig.space.tunnels()}
 
 
 def test_tunnels_are_there_as_long_as_a_network_needs_them() -> None:
@@ -327,7 +330,7 @@ def test_tunnels_are_shared_and_go_with_their_last_network() -> None:
     networks = [network(u, endpoint(11, 1, 3, u), endpoint(12, 2, 3, u)) for u in (1, 2)]
     for one in networks:
         rig.change(None, one)
-    assert sorted(rig.core.labels.tunnels()) == [1, 2]
+    assert sorted(rig.space.tunnels()) == [1, 2]
     tunnel = {
         (u, p.dpid, p.entry) for u in rig.core.installed.units("tunnel") for p in rig.core.installed.unit(u)
     }
@@ -336,9 +339,9 @@ def test_tunnels_are_shared_and_go_with_their_last_network() -> None:
         (u, p.dpid, p.entry) for u in rig.core.installed.units("tunnel") for p in rig.core.installed.unit(u)
     }
     rig.change(networks[1], None)
-    assert rig.core.labels.tunnels() == []
+    assert rig.space.tunnels() == []
     assert not rig.core.installed.units("tunnel")
-    assert isinstance(rig.core.labels.tunnel(1), Tunnel)
+    assert isinstance(rig.space.tunnel(1), Tunnel)
 
 
 def test_another_encapsulation_is_put_in_place_of_the_old_one() -> None:

@@ -12,7 +12,7 @@ from libnetvirt.controller.locator import Locator, Verdict
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import PortView, RulesDB, SwitchView, parse_switch, switch_text
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
-from libnetvirt.model import Rules, VirtualNetwork
+from libnetvirt.model import Encapsulation, Rules, VirtualNetwork
 
 SQUARE = edges((1, 1, 2, 1), (1, 2, 3, 1), (2, 2, 4, 1), (3, 2, 4, 2))
 
@@ -299,28 +299,29 @@ def test_renaming_frees_the_old_name() -> None:
 
 
 def test_labels_are_given_once_and_freed() -> None:
-    labels = Labels()
-    one = labels.tunnel(1)
-    assert labels.tunnel(1) == one
-    assert labels.tunnel(2).label != one.label
-    assert labels.tunnel(2).number != one.number
-    assert labels.service(1, "a") == labels.service(1, "a") != labels.service(1, "b")
-    assert labels.service(2, "a") == 1  # another switch's labels are others
-    labels.drop_tunnel(1)
-    labels.drop_service(1, "a")
+    space = Labels().spaces[Encapsulation.VLAN]
+    one = space.tunnel(1)
+    assert space.tunnel(1) == one
+    assert space.tunnel(2).label != one.label
+    assert space.tunnel(2).number != one.number
+    assert space.service(1, "a") == space.service(1, "a") != space.service(1, "b")
+    assert space.service(2, "a") == 1  # another switch's labels are others
+    space.drop_tunnel(1)
+    space.drop_service(1, "a")
     # The number of a group is free; labels come round again last.
-    assert labels.tunnel(3).number == one.number
-    assert labels.tunnel(3).label == 3
-    assert labels.service(1, "c") == 3
-    assert [labels.service(1, str(n)) for n in range(4091)] == list(range(4, 4095))
-    assert labels.service(1, "last") == 1
+    assert space.tunnel(3).number == one.number
+    assert space.tunnel(3).label == 3
+    assert space.service(1, "c") == 3
+    assert [space.service(1, str(n)) for n in range(4091)] == list(range(4, 4095))
+    assert space.service(1, "last") == 1
 
 
 def test_a_network_takes_its_labels_along() -> None:
     labels = Labels()
+    space = labels.spaces[Encapsulation.VLAN]
     labels.give_index("a", 7)
     for dpid in (1, 2, 3):
-        labels.service(dpid, "a")
+        space.service(dpid, "a")
     labels.drop_network("a")
     assert labels.index("a") is None
     facts = {key for key, value in labels.changes.items() if value is not None}
@@ -329,49 +330,51 @@ def test_a_network_takes_its_labels_along() -> None:
 
 def test_what_is_stored_gives_the_same_labels() -> None:
     labels = Labels()
+    space = labels.spaces[Encapsulation.VLAN]
     labels.give_index("a", 7)
-    labels.service(5, "a")
-    labels.service(5, "b")
-    labels.service(5, "c")
-    labels.drop_service(5, "b")
-    labels.tunnel(5)
-    labels.tunnel(6)
-    labels.relabel(5)
+    space.service(5, "a")
+    space.service(5, "b")
+    space.service(5, "c")
+    space.drop_service(5, "b")
+    space.tunnel(5)
+    space.tunnel(6)
+    space.relabel(5)
     facts = {key: value for key, value in labels.changes.items() if value is not None}
     again = Labels()
     again.load(facts)
     assert not again.changes
     assert again.index("a") == 7
-    assert [again.service(5, n) for n in "acd"] == [1, 3, 4]
-    assert [again.tunnel(d) for d in (5, 6)] == [labels.tunnel(d) for d in (5, 6)]
+    assert [again.spaces[Encapsulation.VLAN].service(5, n) for n in "acd"] == [1, 3, 4]
+    assert [again.spaces[Encapsulation.VLAN].tunnel(d) for d in (5, 6)] == [space.tunnel(d) for d in (5, 6)]
 
 
 def test_a_relabelled_tunnel_keeps_its_old_label_until_it_is_freed() -> None:
-    labels = Labels()
-    old = labels.tunnel(1)
-    new = labels.relabel(1)
+    space = Labels().spaces[Encapsulation.VLAN]
+    old = space.tunnel(1)
+    new = space.relabel(1)
     assert (new.number, new.label) == (old.number, 2)
-    assert labels.tunnel(2).label == 3
-    numbers = [labels.tunnel(dpid).label for dpid in range(3, 4094)]
+    assert space.tunnel(2).label == 3
+    numbers = [space.tunnel(dpid).label for dpid in range(3, 4094)]
     assert numbers == list(range(4, 4095))
     with pytest.raises(LabelsExhausted):
-        labels.tunnel(9999)
-    labels.free_outer(old.label)
-    assert labels.tunnel(9999).label == old.label
+        space.tunnel(9999)
+    space.free_outer(old.label)
+    assert space.tunnel(9999).label == old.label
 
 
 def test_4094_labels_and_no_more() -> None:
     labels = Labels()
-    assert {labels.tunnel(dpid).label for dpid in range(4094)} == set(LABELS)
-    assert {labels.service(1, str(n)) for n in range(4094)} == set(LABELS)
+    space = labels.spaces[Encapsulation.VLAN]
+    assert {space.tunnel(dpid).label for dpid in range(4094)} == set(LABELS[Encapsulation.VLAN])
+    assert {space.service(1, str(n)) for n in range(4094)} == set(LABELS[Encapsulation.VLAN])
     before = dict(labels.changes)
-    with pytest.raises(LabelsExhausted, match="4094 tunnels"):
-        labels.tunnel(9999)
+    with pytest.raises(LabelsExhausted, match="4094 vlan tunnels"):
+        space.tunnel(9999)
     with pytest.raises(LabelsExhausted):
-        labels.relabel(1)
+        space.relabel(1)
     with pytest.raises(LabelsExhausted, match="switch 1 serves 4094 networks"):
-        labels.service(1, "more")
+        space.service(1, "more")
     assert labels.changes == before
-    assert labels.service(2, "more") == 1
-    labels.drop_tunnel(17)
-    assert labels.tunnel(9999).label == 18
+    assert space.service(2, "more") == 1
+    space.drop_tunnel(17)
+    assert space.tunnel(9999).label == 18

@@ -8,11 +8,12 @@ from random import Random
 from controller_rig import BROADCAST, NATIVE, Rig, endpoint, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
+from libnetvirt.controller import layout
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.lanes import GRACE
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host
-from libnetvirt.controller.reactive import QUEUE_LIMIT, Reactive, Sendable
+from libnetvirt.controller.reactive import QUEUE_LIMIT
 
 ONE = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3, 20), endpoint(13, 3, 4))
 THERE, HERE = mac(2), mac(1)
@@ -33,9 +34,9 @@ class Watched(Rig):
         self.sent.clear()
         self.hold = True
 
-    def send(self, dpid: int, message: Sendable) -> None:
+    def send(self, dpid: int, message: of.Message) -> None:
         if getattr(self, "hold", False):
-            self.sent.append((dpid, of.decode(message.encode())))
+            self.sent.append((dpid, message))
         super().send(dpid, message)
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
@@ -102,7 +103,7 @@ def test_a_rule_that_is_not_confirmed_is_taken_back_and_the_next_frame_tries_aga
     rig.asked.pop(0)[1](False)
     rig.asked.pop(0)[1](True)
     rig.confirm_all()
-    assert not rig.core.reactive.routes
+    assert not list(rig.core.reactive)
     assert _paths(rig) == []
     rig.inject(1, 3, frame(THERE, HERE, b"again"))
     rig.confirm_all()
@@ -114,7 +115,7 @@ def test_a_switch_that_goes_away_before_it_confirmed_fails_the_pair() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.disconnect(2)
-    assert not rig.core.reactive.routes
+    assert not list(rig.core.reactive)
     rig.confirm_all()
     assert (1, Table.HOST) not in _paths(rig)
 
@@ -135,7 +136,7 @@ def test_the_first_rule_expires_first_and_takes_the_others_along() -> None:
     rig.settle()
     rig.confirm_all()
     assert _paths(rig) == []
-    assert not rig.core.reactive.routes
+    assert not list(rig.core.reactive)
 
 
 def test_on_one_switch_there_is_nothing_to_wait_for() -> None:
@@ -205,7 +206,7 @@ def test_a_new_controller_takes_over_the_rules_it_finds() -> None:
     before = _paths(rig)
     again = _restarted(rig, 3)
     assert _paths(again) == before
-    assert [r.further for r in again.core.reactive.routes.values()] == [None]
+    assert [r.further for r in again.core.reactive] == [None]
     assert again.core.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
@@ -238,7 +239,7 @@ def test_a_removed_network_leaves_no_path_anywhere() -> None:
     rig.check(1, 3, frame(THERE, HERE))
     rig.change(ONE, None)
     assert _paths(rig) == []
-    assert not rig.core.reactive.routes
+    assert not list(rig.core.reactive)
 
 
 def test_what_was_removed_while_a_switch_was_away_goes_when_it_is_back() -> None:
@@ -294,7 +295,10 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
 
 def test_frames_too_short_to_have_a_type_are_ignored() -> None:
     rig = Watched()
-    assert isinstance(rig.core.reactive, Reactive)
     bound = rig.core.rulesdb.networks["1"].endpoints["11"]
-    rig.core.reactive.packet(bound, b"short", None)
+    metadata = layout.entered(bound.network.index, None)
+    match = of.Match(in_port=3, metadata=metadata)
+    cookie = layout.cookie(bound.network.index, Kind.FLOOD)
+    head = of.PacketInHead(of.NO_BUFFER, 5, 0, Table.HOST, cookie, match)
+    rig.intake.packet_in(1, of.PacketIn(head, b"short"), 0.0)
     assert not rig.sent

@@ -12,7 +12,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import reporting
 from libnetvirt.controller.labels import LABELS
 from libnetvirt.controller.layout import Kind
-from libnetvirt.model import State
+from libnetvirt.model import Encapsulation, State
 
 ONE = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3), endpoint(13, 4, 3))
 
@@ -32,7 +32,7 @@ def _states(rig: Rig) -> list[State]:
 
 
 def _outer(rig: Rig) -> dict[int, int]:
-    return {dpid: rig.core.labels.tunnel(dpid).label for dpid in (1, 3, 4)}
+    return {dpid: rig.space.tunnel(dpid).label for dpid in (1, 3, 4)}
 
 
 def test_a_link_that_goes_down_is_gone_around() -> None:
@@ -53,14 +53,14 @@ def test_a_tunnel_keeps_its_label_if_only_the_way_into_it_turns() -> None:
     line(rig, 4)
     rig.fabric.link((1, 4), (4, 4))
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 4, 3)))
-    was = rig.core.labels.tunnel(4)
+    was = rig.space.tunnel(4)
     rig.core.send_lldp(1, [4], rig.now)
     rig.core.send_lldp(4, [4], rig.now)
     rig.settle()
     assert len(rig.core.paths.path(1, 4) or ()) == 1
-    assert rig.core.labels.tunnel(4) == was
+    assert rig.space.tunnel(4) == was
     rig.cut((1, 4))
-    assert rig.core.labels.tunnel(4) == was
+    assert rig.space.tunnel(4) == was
     rig.holds_what_it_should()
 
 
@@ -78,22 +78,22 @@ def _with_detour(chance: Random | None = None) -> Rig:
 
 def test_a_tunnel_gets_another_label_if_a_transit_rule_turns() -> None:
     rig = _with_detour()
-    was = rig.core.labels.tunnel(4)
+    was = rig.space.tunnel(4)
     rig.cut((2, 4), up=True)
-    now = rig.core.labels.tunnel(4)
+    now = rig.space.tunnel(4)
     assert now.number == was.number
     assert now.label != was.label
-    assert was.label not in vars(rig.core.labels)["_outer"]
+    assert was.label not in vars(rig.space)["_outer"]
     rig.holds_what_it_should()
     assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(4, 3)]
 
 
 def test_an_ingress_that_cannot_be_told_goes_on_sending_into_the_tunnel() -> None:
     rig = _with_detour()
-    was = rig.core.labels.tunnel(4)
+    was = rig.space.tunnel(4)
     rig.disconnect(1)
     rig.cut((2, 4), up=True)
-    assert rig.core.labels.tunnel(4) == was
+    assert rig.space.tunnel(4) == was
     assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(4, 3)]
 
 
@@ -106,12 +106,12 @@ def test_a_link_that_comes_up_loses_no_frame(seed: int) -> None:
     rig.cut((1, 2), up=True)
     rig.between = lambda: None
     assert {tuple(places(out)) for out in seen} == {((3, 3),)}
-    assert len(vars(rig.core.labels)["_outer"]) == len(rig.core.labels.tunnels())
+    assert len(vars(rig.space)["_outer"]) == len(rig.space.tunnels())
 
 
 def test_with_all_labels_in_use_paths_still_move() -> None:
     rig = _ringed()
-    vars(rig.core.labels)["_outer"].update(LABELS)
+    vars(rig.space)["_outer"].update(LABELS[Encapsulation.VLAN])
     was = _outer(rig)
     rig.cut((1, 2))
     assert places(rig.check(1, 3, frame(BROADCAST, mac(1)))) == [(3, 3), (4, 3)]

@@ -114,8 +114,11 @@ def test_errors_carry_their_code_status_and_every_fault() -> None:
         await refused(409, "stale-change", client.post("/changes", json=stale))
         wide = {**BLUE, "endpoints": [{"uuid": 1, "switch": 99, "port": 1}]}
         await refused(503, "switch-not-found", client.post("/changes", json={"before": BLUE, "after": wide}))
-        mpls = {"uuid": 9, "endpoints": [{"uuid": 1, "switch": 1, "port": 1, "mpls": 100}]}
-        await refused(501, "unsupported", client.post("/changes", json={"after": mpls}))
+        limited = {
+            "uuid": 9,
+            "endpoints": [{"uuid": 1, "switch": 1, "port": 1, "bandwidth": {"inbound": "1 Mbit/s"}}],
+        }
+        await refused(501, "unsupported", client.post("/changes", json={"after": limited}))
         bad = {"uuid": 9, "endpoints": [{"uuid": 1, "switch": 1, "port": 1, "vlan": 5000}, {"uuid": "x"}]}
         found = await refused(422, "invalid-description", client.post("/changes", json={"after": bad}))
         assert len(found["faults"]) == 4

@@ -45,7 +45,7 @@ SAMPLES: Final[tuple[of.Message, ...]] = (
     of.GetAsyncRequest(xid=16),
     of.GetAsyncReply((1, 2), (3, 4), (5, 6), xid=17),
     of.SetAsync((7, 6), (5, 4), (3, 2), xid=18),
-    of.PacketIn(of.NO_BUFFER, 42, 1, 3, 0x77, of.Match(in_port=4, metadata=0x500), FRAME),
+    of.PacketIn(of.PacketInHead(of.NO_BUFFER, 42, 1, 3, 0x77, of.Match(in_port=4, metadata=0x500)), FRAME),
     of.PacketOut(of.NO_BUFFER, 4, ACTIONS, FRAME, xid=19),
     of.FlowRemoved(0x77, 100, 2, 3, 4, 5, 60, 120, 6, 7, MATCH),
     of.PortStatus(of.PortStatusReason.MODIFY, PORT),

@@ -108,14 +108,14 @@ def test_what_comes_before_the_features_is_passed_over_but_echo_is_answered() ->
     channel = of.Channel()
     channel.receive(HELLO.encode())
     channel.outgoing()
-    early = of.PacketIn(of.NO_BUFFER, 0, 0, 0, 0, of.Match(in_port=1))
+    early = of.PacketIn(of.PacketInHead(of.NO_BUFFER, 0, 0, 0, 0, of.Match(in_port=1)))
     assert channel.receive(_wire((early, of.EchoRequest(b"x", xid=5)))) == []
     assert _sent(channel) == [of.EchoReply(b"x", xid=5)]
 
 
 def test_an_open_channel_gives_messages_as_they_are() -> None:
     channel = _opened()
-    packet = of.PacketIn(of.NO_BUFFER, 3, 0, 0, 0, of.Match(in_port=1), b"abc")
+    packet = of.PacketIn(of.PacketInHead(of.NO_BUFFER, 3, 0, 0, 0, of.Match(in_port=1)), b"abc")
     error = of.Error(5, 1, b"", xid=3)
     assert channel.receive(_wire((packet, error, of.BarrierReply(xid=4), FEATURES))) == [
         packet,

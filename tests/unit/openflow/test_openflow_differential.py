@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 import pytest
@@ -319,7 +320,8 @@ _SINGLE: Final = {
     "FeaturesReply": "datapath_id n_buffers n_tables auxiliary_id capabilities",
     "GetConfigReply": "flags miss_send_len",
     "RoleReply": "role generation_id",
-    "PacketIn": "buffer_id total_len reason table_id cookie frame=data",
+    "PacketIn": "head.buffer_id=buffer_id head.total_len=total_len head.reason=reason head.table_id=table_id"
+    " head.cookie=cookie frame=data",
     "FlowRemoved": "cookie priority reason table_id duration_sec duration_nsec idle_timeout hard_timeout"
     " packet_count byte_count",
 }
@@ -330,7 +332,7 @@ def test_os_ken_reads_the_same_fields(name: str, datapath: Any) -> None:
     message = _read(name, datapath)
     for pair in _SINGLE[name].split():
         mine, _, theirs = pair.partition("=")
-        assert getattr(message, theirs or mine) == getattr(BY_NAME[name], mine), mine
+        assert getattr(message, theirs or mine) == attrgetter(mine)(BY_NAME[name]), mine
 
 
 _PORT: Final = "port_no name config state curr advertised supported peer curr_speed max_speed"

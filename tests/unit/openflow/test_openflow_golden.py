@@ -41,10 +41,14 @@ def test_hellos() -> None:
 def test_a_packet_in_says_where_it_came_from() -> None:
     packet = _read("PacketIn")
     assert isinstance(packet, of.PacketIn)
-    assert (packet.in_port, packet.metadata) == (of.Port.LOCAL, 0x500)
-    assert (packet.table_id, packet.cookie, packet.reason) == (1, 0x79, of.PacketInReason.ACTION)
-    assert packet.buffer_id == of.NO_BUFFER
-    assert packet.total_len == len(packet.frame) == 42
+    assert (packet.head.in_port, packet.head.metadata) == (of.Port.LOCAL, 0x500)
+    assert (packet.head.table_id, packet.head.cookie, packet.head.reason) == (
+        1,
+        0x79,
+        of.PacketInReason.ACTION,
+    )
+    assert packet.head.buffer_id == of.NO_BUFFER
+    assert packet.head.total_len == len(packet.frame) == 42
     assert packet.frame[:6] == b"\xff" * 6
 
 

@@ -157,11 +157,33 @@ def test_knowledge_is_not_changed_in_place() -> None:
     assert after.of("7").hosts == {A: "11"}
 
 
-def test_mpls_endpoints_take_part_in_nothing() -> None:
+def test_mpls_endpoints_speak_ethernet_in_a_label() -> None:
     ends = (*BLUE.endpoints, Endpoint(uuid=14, switch=3, port=1, mpls=100))
     network = BLUE.changed(endpoints=ends)
-    assert [u for u, _ in forward_at(network, Knowledge(), "11", frame(ALL, A)).outputs] == ["12", "13"]
+    assert [u for u, _ in forward_at(network, Knowledge(), "11", frame(ALL, A)).outputs] == ["12", "13", "14"]
     assert forward([network], Knowledge(), "3", "1", frame(ALL, A)).drop is Drop.UNCLAIMED
+    label = bytes.fromhex("01005e900000 000000000000 8847 00064140")
+    outputs = forward([network], Knowledge(), "1", "1", frame(ALL, A)).outputs
+    assert outputs[-1] == ("3", "1", label + frame(ALL, A))
+    # Addresses, traffic class and TTL outside are anybody's.
+    sent = bytes.fromhex("ffffffffffff 020000000009 8847 00064f01") + frame(ALL, C)
+    outcome = forward([network], Knowledge(), "3", "1", sent)
+    assert outcome.outputs[0][2] == frame(ALL, C)
+    assert outcome.knowledge.of("7").hosts == {C: "14"}
+    for entry in ("00065140", "00064040"):  # another label, and not the last one
+        sent = bytes.fromhex("ffffffffffff 020000000009 8847" + entry) + frame(ALL, C)
+        assert forward([network], Knowledge(), "3", "1", sent).drop is Drop.UNCLAIMED
+    cut = bytes.fromhex("ffffffffffff 020000000009 8847 00064140") + frame(ALL, C)[:13]
+    assert forward([network], Knowledge(), "3", "1", cut).drop is Drop.SHORT
+
+
+def test_where_no_endpoint_has_its_label_a_frame_is_the_untagged_endpoints() -> None:
+    ends = (*BLUE.endpoints, Endpoint(uuid=14, switch=1, port=1, mpls=100))
+    network = BLUE.changed(endpoints=ends)
+    sent = ALL + A + bytes.fromhex("8847 00065140") + bytes(46)
+    outcome = forward([network], Knowledge(), "1", "1", sent)
+    assert outcome.knowledge.of("7").hosts == {A: "11"}
+    assert outcome.outputs[0][2] == sent[:12] + bytes.fromhex("81000014") + sent[12:]
 
 
 def test_an_unknown_endpoint_is_an_error() -> None:

@@ -10,9 +10,9 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout, reporting
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.locator import HOST_LIMIT
-from libnetvirt.controller.operations import DEFAULT_DURATION
 from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
-from libnetvirt.driver import Capabilities, Change, Combination, Driver
+from libnetvirt.driver import Capabilities, Change, Driver
+from libnetvirt.drivers.openflow import offer
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.session import Session
 from libnetvirt.drivers.openflow.shell import Shell
@@ -30,13 +30,10 @@ from libnetvirt.model import (
     Encapsulation,
     Endpoint,
     Event,
-    Insertion,
     NetworkState,
     Path,
     RuleLine,
-    Rules,
     Substrate,
-    Timeout,
     VirtualNetwork,
 )
 from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
@@ -44,21 +41,10 @@ from libnetvirt.uri import URI
 
 NAME = "openflow"
 DEFAULT_LISTEN = "127.0.0.1:6653"
-PRESETS: Mapping[str, Rules] = {
-    "proactive": Rules(
-        encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT
-    ),
-    "reactive": Rules(
-        encapsulation=Encapsulation.NATIVE,
-        insertion=Insertion.ON_DEMAND,
-        timeout=Timeout.IDLE,
-        duration=DEFAULT_DURATION,
-    ),
-}
 OPTIONS: Mapping[str, str] = {
     "listen": f"ADDRESS:PORT or unix:PATH to wait for switches at, or several (default {DEFAULT_LISTEN})",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
-    "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
+    **offer.OPTIONS,
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
     "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
     "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
@@ -67,41 +53,6 @@ OPTIONS: Mapping[str, str] = {
     "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
     "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
 }
-COMBINATIONS = tuple(
-    Combination(encapsulation=r.encapsulation, insertion=r.insertion, timeout=r.timeout)
-    for r in PRESETS.values()
-    if r.encapsulation and r.insertion and r.timeout
-)
-FEATURES = frozenset(
-    (
-        "forwarding.L2", "tag.vlan", "endpoint.mac", "encapsulation.native", "encapsulation.vlan", "pending",
-        "durable", "paths", "statistics", "rules",
-    )
-)  # fmt: skip
-_LATER = "this version of the driver does not have it yet"
-REASONS = {
-    "repair": "switches are compared and mended whenever they connect, without being asked",
-    "router.no-route": _LATER,
-    "forwarding.L3": _LATER,
-    "tag.mpls": _LATER,
-    "encapsulation.mpls": _LATER,
-    "endpoint.limits": _LATER,
-    "constraint.min-bandwidth": _LATER,
-    "constraint.max-bandwidth": _LATER,
-    "constraint.max-latency": _LATER,
-    "constraint.max-hops": _LATER,
-}
-
-
-def _capabilities(defaults: Rules) -> Capabilities:
-    return Capabilities(
-        driver=NAME,
-        description="switches that speak OpenFlow 1.3, such as Open vSwitch",
-        features=FEATURES,
-        combinations=COMBINATIONS,
-        defaults=defaults,
-        reasons=REASONS,
-    )
 
 
 class OpenFlowDriver(Driver):
@@ -114,7 +65,7 @@ class OpenFlowDriver(Driver):
 
     @classmethod
     def offers(cls) -> Capabilities:
-        return _capabilities(PRESETS["proactive"])
+        return offer.capabilities(offer.PRESETS["proactive"])
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
@@ -124,9 +75,9 @@ class OpenFlowDriver(Driver):
                 f"{uri.text!r}: the openflow driver waits for switches and takes no host or path: "
                 "write openflow:///?listen=ADDRESS:PORT"
             )
-        preset = PRESETS[uri.choice("preset", tuple(PRESETS), "proactive")]
+        rules = offer.defaults(uri)
         options = Options(
-            rules=preset,
+            rules=rules,
             lldp_interval=uri.number("lldp-interval", 2.0, 0.1, 60),
             host_age=int(uri.number("host-age", 300, 5, 65535)),
             host_limit=int(uri.number("host-limit", HOST_LIMIT, 1, 65535)),
@@ -143,7 +94,7 @@ class OpenFlowDriver(Driver):
         except BaseException:
             await shell.close()
             raise
-        return cls(shell, _capabilities(preset))
+        return cls(shell, offer.capabilities(rules))
 
     @property
     def capabilities(self) -> Capabilities:

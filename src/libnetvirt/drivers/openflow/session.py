@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeVar, cast
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.installed import Dump
-from libnetvirt.controller.reactive import Sendable
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
+#: pieces collected, beyond which they are written before the turn is over: the switch begins while we go on
+FLUSH_PARTS = 256
 #: bytes that a switch may leave unread before its connection is given up
 WRITE_LIMIT = 64 << 20
 
@@ -76,6 +77,7 @@ class Session(asyncio.Protocol):
         self._channel = of.Channel()
         self._parts = of.MultipartAssembler()
         self._out: list[bytes] = []
+        self._flushing = False  # whether what is collected is about to go out
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
@@ -103,11 +105,16 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = self._owner.now()
         packet = self._owner.packet
+        self._flushing = True
         for event in self._channel.receive(data):
             if type(event) is of.PacketIn and self.ready:
                 packet(self.dpid, event, now)
+                if len(self._out) > FLUSH_PARTS:
+                    self._write()
             else:
                 self._event(event)
+        # The answers to what came in go out at once, what other switches are sent when the turn is over.
+        self._flush()
         self._drain()
         self._owner.turned()
 
@@ -134,13 +141,24 @@ class Session(asyncio.Protocol):
 
     # ---- what goes out -------------------------------------------------------------------------
 
-    def send(self, message: Sendable) -> int:
+    def send(self, message: of.Message) -> int:
         """Send a message in this turn of the loop; returns its xid."""
         xid = message.xid = self._last = self._channel.next_xid()
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._out.append(message.encode())
         return xid
+
+    def post(self, parts: Sequence[bytes]) -> None:
+        """Send messages made ready, in parts; errors in answer to them belong to nobody."""
+        self._flush_soon()
+        self._out += parts
+
+    def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
+        """Send one message made ready, with an xid filled in, and `mark` it."""
+        xid = self._last = self._channel.next_xid()
+        self._flush_soon()
+        self._out += (header[:4], xid.to_bytes(4), *parts)
+        self._asking.append(Mark(xid, done))
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
         """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
@@ -154,15 +172,13 @@ class Session(asyncio.Protocol):
                     f"a rule for switch {self.dpid} does not fit into an OpenFlow message ({error}): "
                     "the network spans too many switches"
                 ) from error
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._out += frames
         return [message.xid for message in messages]
 
     def mark(self, done: Callable[[bool], None]) -> None:
         """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
         self._asking.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
@@ -206,10 +222,8 @@ class Session(asyncio.Protocol):
             self._changes.pop(barrier, None)
         if change.errors:
             kinds = ", ".join(dict.fromkeys(change.errors))
-            raise RuleRefused(
-                f"switch {self.dpid} refused the change ({kinds}); it was undone. "
-                "'netvirt rules' shows what the switch holds; its log says more."
-            )
+            remedy = next((text for kind, text in _REMEDIES.items() if kind in kinds), _SHOWN)
+            raise RuleRefused(f"switch {self.dpid} refused the change ({kinds}); it was undone. {remedy}")
 
     async def dump(self) -> Dump:
         """What the switch holds: flows with our cookie, groups and meters."""
@@ -306,8 +320,8 @@ class Session(asyncio.Protocol):
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
                 return
-        # The first that was asked about behind the message is the one it belongs to.
-        found = next((m for one in self._marks.values() for m in one if error.xid <= m.last), None)
+        # The first that was asked about behind the message is the one it belongs to; 0 is nobody's.
+        found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
         self._owner.message(self, error)
@@ -321,11 +335,22 @@ class Session(asyncio.Protocol):
             self.abort(reason)
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
 
+    def _flush_soon(self) -> None:
+        """Have what is collected go out when this turn is over."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         if self._asking:
             # One barrier for all that was asked about in this turn.
             xid = self.send(of.BarrierRequest())
             self._marks[xid], self._asking = self._asking, []
+        self._flushing = False
+        self._write()
+
+    def _write(self) -> None:
+        """Hand over what has been collected."""
         out, self._out = self._out, []
         transport = self._transport
         if transport is None or not out:
@@ -340,6 +365,15 @@ class Session(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.write(data)
+
+
+_SHOWN = "'netvirt rules' shows what the switch holds; its log says more."
+_FULL = "It has no room for more: remove networks or hosts, or raise the limit of its tables."
+_REMEDIES = {
+    "TABLE_FULL": _FULL,
+    "OUT_OF_GROUPS": _FULL,
+    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels need Open vSwitch 2.17.",
+}
 
 
 def error_text(error: of.Error | of.ExperimenterError) -> str:

@@ -15,7 +15,6 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.layout import Table
-from libnetvirt.controller.reactive import Sendable
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
@@ -62,6 +61,7 @@ class Shell:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
+        self._serving = False
         self._lingering: list[Work] = []
         self._closed = False
 
@@ -144,10 +144,22 @@ class Shell:
 
     # ---- the controller's wire -----------------------------------------------------------------
 
-    def send(self, dpid: int, message: Sendable) -> None:
+    def send(self, dpid: int, message: of.Message) -> None:
         session = self._sessions.get(dpid)
         if session is not None:
             session.send(message)
+
+    def post(self, dpid: int, *parts: bytes) -> None:
+        session = self._sessions.get(dpid)
+        if session is not None:
+            session.post(parts)
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        session = self._sessions.get(dpid)
+        if session is None:
+            asyncio.get_running_loop().call_soon(done, False)
+        else:
+            session.track(done, header, parts)
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
         session = self._sessions.get(dpid)
@@ -193,7 +205,18 @@ class Shell:
         self._settle()
 
     def turned(self) -> None:
+        self._next_turn()
         self._settle()
+
+    def _next_turn(self) -> None:
+        """Serve some of what waits for its turn, and the rest after what has come in meanwhile."""
+        if self.intake.next_turn(self.now()) and not self._serving:
+            self._serving = True
+            asyncio.get_running_loop().call_soon(self._served)
+
+    def _served(self) -> None:
+        self._serving = False
+        self._next_turn()
 
     def refused(self, session: Session, reason: str) -> None:
         host = session.address.rpartition(":")[0] or session.address
@@ -356,6 +379,7 @@ class Shell:
                     session.abort(str(result))
         finally:
             self.intake.resume(self.now())
+            self._next_turn()
 
     def _settle(self) -> None:
         """Start the work that events have called for, unless it is on its way."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from libnetvirt.driver import FEATURES, Capabilities
 
 _NOT_OFFERED = {
-    "tag.mpls": "the oracle forwards untagged and vlan frames only",
     "endpoint.limits": "frames take no time in memory",
     "repair": "nobody else can change anything in it",
     "rules": "there are no rules: frames are forwarded by the oracle",

@@ -1,0 +1,85 @@
+"""What the openflow driver offers, and the defaults that a connection's URI sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+from libnetvirt.driver import Capabilities, Combination
+from libnetvirt.errors import InvalidDescription, InvalidURI
+from libnetvirt.model import DEFAULT_DURATION, Encapsulation, Insertion, Rules, Timeout
+from libnetvirt.uri import URI
+
+NAME = "openflow"
+PRESETS: Mapping[str, Rules] = {
+    "proactive": Rules(
+        encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT
+    ),
+    "reactive": Rules(
+        encapsulation=Encapsulation.NATIVE,
+        insertion=Insertion.ON_DEMAND,
+        timeout=Timeout.IDLE,
+        duration=DEFAULT_DURATION,
+    ),
+}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "encapsulation": tuple(Encapsulation),
+    "insertion": tuple(Insertion),
+    "timeout": tuple(Timeout),
+}
+OPTIONS: Mapping[str, str] = {
+    "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
+    "encapsulation": "native, vlan or mpls, for networks that do not say (default: the preset's)",
+    "insertion": "on-demand or offline, likewise",
+    "timeout": "permanent, fixed or idle, likewise; offline insertion has permanent rules only",
+    "duration": "seconds of fixed and idle timeouts, 1 to 65535 (default 60)",
+}
+COMBINATIONS = tuple(
+    Combination(encapsulation=encapsulation, insertion=insertion, timeout=timeout)
+    for encapsulation, insertion, timeout in product(Encapsulation, Insertion, Timeout)
+    # Offline rules that go by themselves are refused by the model.
+    if insertion is Insertion.ON_DEMAND or timeout is Timeout.PERMANENT
+)
+FEATURES = frozenset(
+    (
+        "forwarding.L2", "tag.vlan", "tag.mpls", "endpoint.mac", "encapsulation.native",
+        "encapsulation.vlan", "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
+    )
+)  # fmt: skip
+_LATER = "this version of the driver does not have it yet"
+REASONS = {
+    "forwarding.L3": _LATER,
+    "router.no-route": _LATER,
+    "repair": "switches are compared and mended whenever they connect, without being asked",
+    "endpoint.limits": _LATER,
+    "constraint.min-bandwidth": _LATER,
+    "constraint.max-bandwidth": _LATER,
+    "constraint.max-latency": _LATER,
+    "constraint.max-hops": _LATER,
+}
+
+
+def capabilities(defaults: Rules) -> Capabilities:
+    """What a session with these defaults offers."""
+    return Capabilities(
+        driver=NAME,
+        description="switches that speak OpenFlow 1.3, such as Open vSwitch",
+        features=FEATURES,
+        combinations=COMBINATIONS,
+        defaults=defaults,
+        reasons=REASONS,
+    )
+
+
+def defaults(uri: URI) -> Rules:
+    """The rules options of networks that do not say, from the URI. Raises InvalidURI."""
+    preset = PRESETS[uri.choice("preset", tuple(PRESETS), "proactive")]
+    chosen: dict[str, str] = {
+        name: uri.choice(name, allowed, "") for name, allowed in _CHOICES.items() if name in uri.options
+    }
+    if "duration" in uri.options:
+        chosen["duration"] = f"{uri.number('duration', 60, 1, 65535):g} s"
+    try:
+        return Rules.model_validate(chosen).over(preset)
+    except InvalidDescription as error:
+        raise InvalidURI(f"the rules options in {uri.text!r} make no sense: {error}") from None

@@ -1,0 +1,46 @@
+"""Actions of Open vSwitch's experimenter (Nicira, 0x2320): generic encapsulation (ovs-actions(7), "encap").
+
+Packet types are as in OpenFlow 1.5 §7.2.3.11: a namespace and a type; namespace 1 are ethertypes.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from libnetvirt.openflow.actions import Experimenter
+
+EXPERIMENTER: Final = 0x2320
+ETHERNET: Final = 0x0000_0000
+MPLS: Final = 0x0001_8847
+#: what follows the header that is taken off, where its own type tells
+NEXT: Final = 0x0000_FFFE
+
+_ENCAP: Final = 46
+_DECAP: Final = 47
+_BODY: Final = Struct("!HHI")
+_NAMES: Final = {ETHERNET: "ethernet", MPLS: "mpls"}
+
+
+def encap(packet_type: int) -> Experimenter:
+    """Put a new header of that type before the packet: an MPLS label, or Ethernet before a label."""
+    return Experimenter(EXPERIMENTER, _BODY.pack(_ENCAP, 0, packet_type))
+
+
+def decap(packet_type: int = NEXT) -> Experimenter:
+    """Take the outermost header off; what follows is of that type. The switch looks at the packet anew."""
+    return Experimenter(EXPERIMENTER, _BODY.pack(_DECAP, 0, packet_type))
+
+
+def text(action: Experimenter) -> str | None:
+    """The action as ovs-ofctl writes it; None if it is not one of these."""
+    if action.experimenter != EXPERIMENTER or len(action.payload) != _BODY.size:
+        return None
+    kind, zero, packet_type = _BODY.unpack(action.payload)
+    if kind == _ENCAP and not zero and packet_type in _NAMES:
+        return f"encap({_NAMES[packet_type]})"
+    if kind != _DECAP:
+        return None
+    if packet_type == NEXT:
+        return "decap()"
+    return f"decap(packet_type(ns={packet_type >> 16},type={packet_type & 0xFFFF:#x}))"
