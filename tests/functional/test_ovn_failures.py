@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import libnetvirt
-from lab.ovn import need_ovn
+from lab.ovn import Ovn, need_ovn
 from lab.proxy import Proxy
 from labs.ovn import OVN
 from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
-from libnetvirt.conformance.stream import Listener
+from libnetvirt.conformance.bench import Bench
+from libnetvirt.conformance.stream import Listener, Stream
+from libnetvirt.drivers.ovn import OvnDriver
 from libnetvirt.drivers.ovn.northbound import Northbound
 from libnetvirt.drivers.ovn.ovsdb import Operation
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
@@ -284,6 +286,40 @@ def test_without_the_chassis_databases_an_iface_id_set_by_hand_will_do(lab: OVN)
         network.remove()
         for n in (1, 2):
             lab.chassis[f"ch{n}"].vsctl("remove", "Interface", "p1", "external_ids", "iface-id")
+
+
+def test_a_move_that_was_broken_off_is_finished_by_repair(
+    lab: OVN, connection: libnetvirt.Connection
+) -> None:
+    before = connection.create(_pair("blue")).description
+    after = before.with_endpoint(before.endpoints[0].changed(port="p2"))
+    driver = connection.driver
+    assert isinstance(driver, OvnDriver)
+    northbound = driver._nb
+
+    async def half() -> None:
+        await northbound.commit(lambda: northbound.plan_move(before, after))
+
+    connection._loop.run(half())
+    assert len(_rows(lab)) == 4
+    assert connection.repair() == ["network blue: put right: a move that was broken off"]
+    assert sorted(_rows(lab)[1:]) == ["Logical_Switch_Port ch1:p2", "Logical_Switch_Port ch2:p1"]
+    assert connection.lookup("blue").state.state is State.ACTIVE
+
+
+def test_a_port_that_gets_and_loses_its_untagged_endpoint_goes_on_for_the_tagged_ones(
+    private_namespace: None,  # noqa: ARG001
+) -> None:
+    need_ovn()
+    with Ovn(2, 2) as harness:
+        bench = Bench(harness, None)
+        p, q = bench.places(2)
+        a, b = bench.guests(bench.create((p, 50), (q, 50)))
+        bench.meet(a, b)
+        with Stream(bench, a, b) as stream:
+            for _ in range(3):
+                bench.create(p, q).remove()
+        stream.check_unharmed()
 
 
 def test_endpoints_that_wait_come_up_with_their_interface(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ovn_simulator import World, drifts
 
+from libnetvirt.drivers.ovn.compiler import port_name
 from libnetvirt.drivers.ovn.rows import compare, operations
 from libnetvirt.model import VirtualNetwork
 
@@ -51,6 +52,8 @@ def test_any_sequence_of_changes_ends_in_the_rows_of_the_descriptions(data: st.D
         free = [p for p in PLACES if p not in taken]
         before = networks.pop(uuid, None)
         after = data.draw(st.none() | a_network(uuid, free)) if before else data.draw(a_network(uuid, free))
+        if before is not None and after is not None and world.client.moves(before, after):
+            _check_move(world, before, after)
         world.change(before, after)
         if after is not None:
             networks[uuid] = after
@@ -62,6 +65,17 @@ def test_any_sequence_of_changes_ends_in_the_rows_of_the_descriptions(data: st.D
     for network in networks.values():
         world.change(network, None)
     assert not any(world.everything().values())
+
+
+def _check_move(world: World, before: VirtualNetwork, after: VirtualNetwork) -> None:
+    """The first half of a move: everything new is there, and what moves is still where it was."""
+    world.commit(world.client.plan_move(before, after))
+    assert drifts(world) == []
+    names = set(world.names("Logical_Switch_Port"))
+    assert {port_name(e) for e in after.endpoints} <= names
+    stay = [e for e in before.endpoints if e.uuid in after.by_uuid]
+    assert {port_name(e) for e in stay} <= names
+    assert world.client.known[after.uuid].description == after
 
 
 @settings(max_examples=100, deadline=None)

@@ -237,6 +237,8 @@ class OvnDriver(Driver):
                     f"network {change.uuid} was changed by somebody else meanwhile: read it again"
                 )
             self.validate(change)
+            if before is not None and after is not None and self._nb.moves(before, after):
+                return self._nb.plan_move(before, after)
             return self._nb.plan(before, after)
 
         self._notices.hold(change.uuid)
@@ -245,6 +247,9 @@ class OvnDriver(Driver):
             number = await self._nb.commit(build)
             committed = True
             await self._realisation.realised(change, number)
+            if self._nb.moves(before, after):
+                number = await self._nb.commit(lambda: self._rest_of_move(change))
+                await self._realisation.realised(change, number)
             await self._realisation.release(touched_places(before, after))
         except BaseException:
             await asyncio.shield(self._spawn(self._undo(change, committed)))
@@ -253,6 +258,13 @@ class OvnDriver(Driver):
             self._notices.resume(change.uuid)
         kind = "created" if before is None else "removed" if after is None else "changed"
         self._publish(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
+
+    def _rest_of_move(self, change: Change) -> list[Operation]:
+        """Remove the ports that endpoints have moved away from, unless another change has done so."""
+        known = self._nb.known.get(change.uuid)
+        if known is None or known.description != change.after:
+            return []
+        return self._nb.plan(change.before, change.after)
 
     async def _undo(self, change: Change, committed: bool) -> None:
         """Make everything be as it was. What cannot be reached now is put right when it can: see repair."""
@@ -286,9 +298,9 @@ class OvnDriver(Driver):
 
     async def _mend(self, network: VirtualNetwork) -> list[str]:
         async with self._busy.setdefault(network.uuid, asyncio.Lock()):
-            lines = list(self._nb.drift(network.uuid).lines())
-            if not lines:
+            if not self._nb.mend(network.uuid):
                 return []
+            lines = list(self._nb.drift(network.uuid).lines()) or ["a move that was broken off"]
             number = await self._nb.commit(lambda: self._nb.mend(network.uuid))
             await self._realisation.claim(network, network.by_uuid.keys())
             with contextlib.suppress(SubstrateError):

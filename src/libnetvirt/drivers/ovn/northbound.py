@@ -149,7 +149,10 @@ class Northbound:
             if compiler.needs_trunk(self.claims(place)):
                 wanted += compiler.trunk(place, self.owner)
                 parts.append(trunk_part(place))
-        return rows.compare(wanted, self.actual(parts))
+        found = rows.compare(wanted, self.actual(parts))
+        leaving = known.keys.get(records.LEAVING, "").split()
+        found.surplus = [key for key in found.surplus if key[1] not in leaving]
+        return found
 
     # ---- changes -------------------------------------------------------------------------------
 
@@ -159,29 +162,59 @@ class Northbound:
         assert network is not None
         return self._make(network, after, touched_places(before, after))
 
+    def plan_move(self, before: VirtualNetwork, after: VirtualNetwork) -> list[Operation]:
+        """The same, but where endpoints move, their old ports stay: ``plan`` removes them afterwards."""
+        staying = self._staying(before, after)
+        return self._make(after, after, touched_places(before, after), staying)
+
+    def moves(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> bool:
+        """Do endpoints move, so that their old ports had better stay for a while?"""
+        return before is not None and after is not None and bool(self._staying(before, after))
+
+    def _staying(self, before: VirtualNetwork, after: VirtualNetwork) -> list[Endpoint]:
+        """The endpoints, as they were, that are at another place now which nobody else has taken."""
+        if before.forwarding is not after.forwarding:
+            return []
+        taken = {compiler.port_name(e) for e in after.endpoints}
+        return [
+            old
+            for old in before.select(before.touched(after))
+            if old.uuid in after.by_uuid and compiler.port_name(old) not in taken
+        ]
+
     def mend(self, uuid: str) -> list[Operation]:
         """The operations that put a network's rows right."""
         network = self.known[uuid].description
         return self._make(network, network, compiler.places(network.endpoints))
 
     def _make(
-        self, network: VirtualNetwork, after: VirtualNetwork | None, places: Iterable[Place]
+        self,
+        network: VirtualNetwork,
+        after: VirtualNetwork | None,
+        places: Iterable[Place],
+        staying: Collection[Endpoint] = (),
     ) -> list[Operation]:
         old = self.known.get(network.uuid)
         number = old.number if old else 1 + max((k.number for k in self.known.values()), default=0)
         keys = records.written(after, number, old.keys if old else {}) if after else {}
+        if after is not None:
+            self._reader.wrote(after, keys)
+        if staying and old is not None:
+            keys[records.LEAVING] = " ".join(compiler.port_name(e) for e in staying)
         wanted = self.wanted(after, keys)
+        if staying and old is not None:
+            names = {(compiler.PORT, compiler.port_name(e)) for e in staying}
+            wanted += [row for row in self.wanted(old.description, old.keys) if row.key in names]
         parts = [network.uuid]
         for place in sorted(places):
             tags = {t for t, (holder, _) in self.claims(place).items() if holder != network.uuid}
             if after is not None:
-                tags |= {e.tag for e in after.endpoints if (e.switch, e.port) == place}
+                there = (*after.endpoints, *staying)
+                tags |= {e.tag for e in there if (e.switch, e.port) == place}
             if compiler.needs_trunk(tags):
                 wanted += compiler.trunk(place, self.owner)
             parts.append(trunk_part(place))
         actual = self.actual(parts)
-        if after is not None:
-            self._reader.wrote(after, keys)
         return rows.operations(rows.compare(wanted, actual), actual)
 
     def drop(self, parts: Iterable[Part]) -> list[Operation]:
@@ -314,7 +347,7 @@ class Northbound:
             return False
         self.known[uuid] = new
         self._note(old, new)
-        return True
+        return old is None or old.description != new.description
 
     def _note(self, old: Known | None, new: Known | None) -> None:
         """Keep account of who holds which place."""

@@ -19,6 +19,8 @@ from libnetvirt.model import Endpoint, VirtualNetwork
 NUMBER = "netvirt:number"
 #: the tunnel key to try first for a new endpoint
 NEXT = "netvirt:next-key"
+#: ports that endpoints have moved away from, and that stay until the new ones are in force
+LEAVING = "netvirt:leaving"
 DESCRIPTION = "netvirt:description"
 ENDPOINT = "netvirt:endpoint:"
 NETWORK = "netvirt:network"
@@ -68,7 +70,7 @@ def tunnel_key(keys: Mapping[str, str], endpoint: str) -> int:
 
 def is_record(key: str) -> bool:
     """Does a key of a main row's external_ids belong to the description?"""
-    return key in (NUMBER, DESCRIPTION, NEXT) or key.startswith(ENDPOINT)
+    return key in (NUMBER, DESCRIPTION, NEXT, LEAVING) or key.startswith(ENDPOINT)
 
 
 def _document(e: Endpoint) -> str:
