@@ -58,7 +58,9 @@ class Wire:
             try:
                 frame, ancillary, _, address = self._socket.recvmsg(65536, _ANCILLARY, socket.MSG_DONTWAIT)
             except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.ENETDOWN):
+                if error.errno == errno.ENETDOWN:
+                    continue  # told once, before the frames that had arrived by then
+                if error.errno == errno.EAGAIN:
                     return None
                 raise
             if address[2] != socket.PACKET_OUTGOING:  # type: ignore[attr-defined]

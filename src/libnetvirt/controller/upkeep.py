@@ -11,7 +11,8 @@ from libnetvirt.controller.entries import Entry, Flow, Order, deleting
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
-from libnetvirt.controller.rulesdb import Entry as NetworkEntry
+from libnetvirt.controller.routing import adopted, is_routed
+from libnetvirt.controller.rulesdb import Entry as Network
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
@@ -192,7 +193,9 @@ class Upkeep(State):
         """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
         switch = self.switches[dpid]
         into = Differences()
-        self.installed.replace(("base", dpid), self.compiler.base(switch), into)
+        routers = self.routing.base(dpid) if switch.routes else ()
+        base = (*self.compiler.base(switch), *routers)
+        self.installed.replace(("base", dpid), base, into)
         affected = self.rulesdb.ports_known(switch)
         self.reactive.changed()
         if not any(layout.is_ours(f.cookie) for f in dump.flows):
@@ -238,7 +241,7 @@ class Upkeep(State):
             return False
         return self._awaits(network)
 
-    def _awaits(self, network: NetworkEntry) -> bool:
+    def _awaits(self, network: Network) -> bool:
         """Whether switches that have not come since the start may still tell of hosts of the network."""
         return not self.waited and not all(dpid in self.switches for dpid in network.by_switch)
 
@@ -333,6 +336,8 @@ class Upkeep(State):
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
+            if entry is not None and kind == Kind.NEIGHBOUR and is_routed(entry):
+                self._adopt_neighbour(dpid, entry, flow)
             if entry is None or kind not in (Kind.HOST, Kind.PATH) or not flow.match.get("metadata"):
                 continue
             metadata = flow.match.get("metadata")
@@ -359,6 +364,16 @@ class Upkeep(State):
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
                 self.reactive.adopt(dpid, bound, first, self._awaits(entry))
+
+    def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
+        """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
+        found = adopted(flow)
+        bound = network.endpoints.get(self.plan(network).at(found.address)) if found else None
+        if found is None or bound is None or bound.dpid != dpid:
+            return
+        place = (network.uuid, bound.endpoint.uuid, found.address)
+        if self.neighbours.find(*place) is None:
+            self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
     def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
         """Removal of reactive rules that nobody looks after: of networks that are gone, of pairs that changed

@@ -20,8 +20,9 @@ def test_every_sensible_combination_is_offered() -> None:
     for one in COMBINATIONS:
         rules = Rules(encapsulation=one.encapsulation, insertion=one.insertion, timeout=one.timeout)
         offered.check(VirtualNetwork(rules=rules))
+    limited = {"uuid": 1, "switch": 1, "port": 1, "bandwidth": {"inbound": "1 Mbit/s"}}
     with pytest.raises(Unsupported):
-        offered.check(VirtualNetwork(forwarding="L3"))
+        offered.check(VirtualNetwork(endpoints=[limited]))
 
 
 def test_a_uri_sets_the_defaults() -> None:
