@@ -101,6 +101,8 @@ def test_traceroute_shows_one_router(routed_bench: Bench) -> None:
 
 
 def test_destinations_without_a_route_are_reported(routed_bench: Bench) -> None:
+    if not routed_bench.offers("router.no-route"):
+        pytest.skip("the driver does not offer router.no-route")
     _, (a, _, _), gateway = _router(routed_bench, routed_bench.places(3))
     routed_bench.exchange(a, frames.arp(a.mac, "10.0.1.1", "10.0.1.254"))
     packet = frames.ipv4(a.mac, gateway, "10.0.1.1", "192.0.2.1", frames.udp(5, 6, b"?"))

@@ -7,6 +7,7 @@ touches and no others, so one more endpoint costs the same in a small network an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -107,24 +108,28 @@ class Compiler:
         tree = self._paths.tree(egress)
         cookie = layout.cookie(0, Kind.TUNNEL)
         match = of.Match(**tunnelling.outer(tunnel.label))
+        number = layout.tunnel_group(tunnel.number, tunnelling.space)
+        enter = tunnelling.enter(tunnel.label)
+
+        # Switches that use the same port hold the same entry: one object.
+        @cache
+        def group(port: int | None) -> Group:
+            actions: Actions = () if port is None else (*enter, of.Output(port))
+            return Group(number, of.GroupType.INDIRECT, (of.Bucket(actions=actions),))
+
+        @cache
+        def transit(port: int) -> Flow:
+            return Flow(Table.TUNNEL, 10, match, (apply(of.Output(port)),), cookie)
+
         transits: set[int] = set()
         for ingress in ingresses:
             edge = tree.get(ingress)
-            actions: Actions = ()
-            if edge is not None:
-                actions = (*tunnelling.enter(tunnel.label), of.Output(edge.source_port))
-            group = Group(
-                layout.tunnel_group(tunnel.number, tunnelling.space),
-                of.GroupType.INDIRECT,
-                (of.Bucket(actions=actions),),
-            )
-            yield Placed(ingress, Order.SEND, group)
+            yield Placed(ingress, Order.SEND, group(edge and edge.source_port))
             while edge is not None and edge.destination != egress and edge.destination not in transits:
                 transits.add(edge.destination)
                 edge = tree.get(edge.destination)
         for dpid in sorted(transits):
-            flow = Flow(Table.TUNNEL, 10, match, (apply(of.Output(tree[dpid].source_port)),), cookie)
-            yield Placed(dpid, Order.RECEIVE, flow)
+            yield Placed(dpid, Order.RECEIVE, transit(tree[dpid].source_port))
         then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
         yield Placed(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 

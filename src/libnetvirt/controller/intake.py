@@ -361,15 +361,18 @@ class Intake:
         core, port = self._core, message.head.in_port
         try:
             if core.rulesdb.holds_port(dpid, port):
-                core.discovery.forged += 1
-                return
+                raise Forged("an endpoint is at this port")
+            if not core.may_link(dpid, port):
+                raise Forged("the port is not one of link-ports")
             if core.discovery.receive(dpid, port, message.frame, now):
                 core.topology_changed = True
                 # The far end may not have been there when we sent last.
-                core.send_lldp(dpid, [port], now)
+                if core.discovery.may_answer(dpid, port, now):
+                    core.send_lldp(dpid, [port], now)
         except Forged as error:
+            core.discovery.ignore(dpid, port)
             name = switch_text(dpid)
-            if self._may_report(now, REPORT_INTERVAL, "forged", name, str(port)):
+            if self._may_report(now, REPORT_INTERVAL, "forged", name, str(port), str(error)):
                 core.publish(
                     "discovery.forged",
                     f"an LLDP frame at port {port} of switch {name} is ignored: {error}",

@@ -77,6 +77,9 @@ TYPES_MPLS = (TYPE_MPLS, 0x8848)
 POINT_TO_POINT = 0x01005E90_0000
 GROUP_BIT = 0x0100_0000_0000
 
+#: the low bits of a cookie that no rule has
+NOBODY = (1 << 48) - 1
+
 LLDP_METER = 1
 #: frames per second and switch that ports which are no links may send to Discovery
 LLDP_RATE = 200

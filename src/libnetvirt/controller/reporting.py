@@ -141,6 +141,8 @@ def substrate(core: Controller) -> Substrate:
             notes.append(f"{view.foreign} rules are not ours and were left alone")
         if view.connected and not view.bundles:
             notes.append("no bundles: changes in this switch are confirmed, but not atomic")
+        ignored = sorted((p, n) for (d, p), n in core.discovery.ignored.items() if d == dpid)
+        notes += [f"{n} LLDP frames at port {p} were ignored: not a link's" for p, n in ignored]
         ports = tuple(
             Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(core, dpid, p.number))
             for p in sorted(view.ports.values(), key=lambda p: p.number)

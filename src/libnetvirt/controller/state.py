@@ -10,7 +10,7 @@ from typing import Protocol
 
 from libnetvirt.controller.addressing import AddressPlan
 from libnetvirt.controller.compiler import Compiler, chunks
-from libnetvirt.controller.discovery import Discovery
+from libnetvirt.controller.discovery import Discovery, LinkPorts
 from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import LABELS, Labels
@@ -43,6 +43,8 @@ class Options:
     # Frames per second that one endpoint may send up, and as many at once.
     packet_rate: float = 5000.0
     link_mtu: int = 1500
+    # Ports that are never sent Discovery's frames, and from which none count, are all others.
+    link_ports: LinkPorts = field(default_factory=LinkPorts)
     # ICMP errors per second that a router sends out at one endpoint, and as many at once.
     error_rate: float = 100.0
 
@@ -133,6 +135,12 @@ class State:
         self.stale = False
         #: ports that went down, for Intake to forget the hosts behind them
         self.ports_down: list[tuple[int, int]] = []
+
+    def may_link(self, dpid: int, port: int) -> bool:
+        """Whether a port may be an end of a link, as the operator says. One that is not known yet may."""
+        switch = self.switches.get(dpid)
+        view = switch.ports.get(port) if switch is not None else None
+        return view is None or self.options.link_ports.allow(dpid, port, view.name)
 
     def change_needs(self, entry: Entry, old: set[int], new: set[int], into: Differences) -> None:
         """A network's switches change: so may the tunnels between them."""

@@ -73,9 +73,9 @@ class Upkeep(State):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = {(p.dpid, p.entry.key): p.entry for p in self.installed.unit(unit)}
+        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
         new = list(self.compiler.tunnel(kind, egress, ingresses))
-        turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
+        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
         if any(isinstance(p.entry, Flow) for p in turned):
             replaced |= self._relabel(kind, egress, ingresses)
             new = list(self.compiler.tunnel(kind, egress, ingresses))
@@ -152,7 +152,7 @@ class Upkeep(State):
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:
             switch = self.switches.get(dpid)
-            if self.rulesdb.holds_port(dpid, port):
+            if self.rulesdb.holds_port(dpid, port) or not self.may_link(dpid, port):
                 return False
             if switch is None or not switch.known:
                 return True  # from the store: taken as it was until the switch connects
@@ -300,11 +300,13 @@ class Upkeep(State):
         self.publish(f"port.{what}", f"port {port} of switch {name} is {what}", switch=name, port=str(port))
 
     def send_lldp(self, dpid: int, ports: Iterable[int], now: float) -> None:
-        """Send Discovery's frames out at ports that are up and hold no endpoint."""
+        """Send Discovery's frames out at ports that are up, hold no endpoint and may be links."""
         switch = self.switches[dpid]
         for number in ports:
             port = switch.ports.get(number)
-            if port is not None and port.up and not self.rulesdb.holds_port(dpid, number):
+            if port is None or not port.up or self.rulesdb.holds_port(dpid, number):
+                continue
+            if self.may_link(dpid, number):
                 frame = self.discovery.frame(dpid, number, port.hw_addr, now)
                 self.wire.send(dpid, of.PacketOut(actions=(of.Output(number),), frame=frame))
 

@@ -59,7 +59,11 @@ def text(action: Experimenter) -> str | None:
         return None
     if packet_type == NEXT:
         return "decap()"
-    return f"decap(packet_type(ns={packet_type >> 16},type={packet_type & 0xFFFF:#x}))"
+    return f"decap(packet_type(ns={packet_type >> 16},type={_type(packet_type & 0xFFFF)}))"
+
+
+def _type(number: int) -> str:
+    return f"{number:#x}" if number else "0"
 
 
 def _check_text(action: Experimenter) -> str | None:
