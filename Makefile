@@ -10,7 +10,8 @@ ARGS ?=
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
 	mnexec:mininet ifconfig:net-tools ip:iproute2 ping:iputils-ping \
 	ethtool:ethtool setpriv:util-linux unshare:util-linux nsenter:util-linux \
-	ovn-northd:ovn-central ovn-controller:ovn-host openssl:openssl
+	traceroute:traceroute iperf3:iperf3 openssl:openssl \
+	ovn-northd:ovn-central ovn-controller:ovn-host
 
 # What the benchmark compares with, besides.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux

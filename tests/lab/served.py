@@ -19,6 +19,7 @@ class Served:
     """A driver behind a unix socket: ``uri``, or openflow with durable state in a directory of its own."""
 
     def __init__(self, options: str = "", uri: str = "") -> None:
+        self._scheme = "ssl" if "&certificate=" in options else "tcp"
         self._home = tempfile.TemporaryDirectory(prefix="netvirt-served-")
         self.directory = Path(self._home.name)
         self.port = next(_ports)
@@ -30,7 +31,7 @@ class Served:
     @property
     def target(self) -> str:
         """Where switches connect to."""
-        return f"tcp:127.0.0.1:{self.port}"
+        return f"{self._scheme}:127.0.0.1:{self.port}"
 
     @property
     def client_uri(self) -> str:

@@ -41,11 +41,16 @@ class Wire:
 
     def send(self, frame: bytes) -> None:
         """Put a frame on the wire. OSError (EMSGSIZE) if it is larger than the interface takes."""
-        try:
-            self._socket.send(frame)
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:  # the other end takes no frame of this size
-                raise
+        for again in (True, False):
+            try:
+                self._socket.send(frame)
+                return
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:  # the other end takes no frame of this size
+                    return
+                # That the interface was down is told once, also when it is up again.
+                if error.errno != errno.ENETDOWN or not again:
+                    raise
 
     def receive(self) -> bytes | None:
         """The next frame that arrived, or None."""
@@ -53,7 +58,9 @@ class Wire:
             try:
                 frame, ancillary, _, address = self._socket.recvmsg(65536, _ANCILLARY, socket.MSG_DONTWAIT)
             except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.ENETDOWN):
+                if error.errno == errno.ENETDOWN:
+                    continue  # told once, before the frames that had arrived by then
+                if error.errno == errno.EAGAIN:
                     return None
                 raise
             if address[2] != socket.PACKET_OUTGOING:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What README.md shows works: the tutorial's commands, the Python example, the links."""
+"""What README.md and the other pages show works: the tutorials' commands, the Python example, the links."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ set +e
 
 
 @pytest.mark.root
-def test_the_tutorial_works_as_it_is_written() -> None:
-    shown = list(commands(README))
+@pytest.mark.parametrize("page", ["README.md", "docs/l3.md"])
+def test_the_tutorial_works_as_it_is_written(page: str) -> None:
+    shown = list(commands((ROOT / page).read_text()))
     script = _BEFORE + "".join(f"{c.text}\necho '{_MARK}' $?\n" for c in shown)
     isolated = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OVS_", "LIBNETVIRT_"))}

@@ -45,6 +45,16 @@ def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
     return (of.ApplyActions(actions),) if actions else ()
 
 
+def service(labels: Labels, entry: Entry, kind: Encapsulation, dpid: int, then: Table) -> Placed:
+    """What takes a network's frames out of the tunnel to a switch, to go on in a table."""
+    label, tunnelling = labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
+    meta = of.WriteMetadata(layout.tunnelled(entry.index), layout.METADATA_ALL)
+    enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(then))
+    match = of.Match(**tunnelling.inner(label))
+    flow = Flow(Table.SERVICE, 10, match, enter, layout.cookie(entry.index, Kind.SERVICE))
+    return Placed(dpid, Order.RECEIVE, flow)
+
+
 class Compiler:
     """Compiles units from the state that it is given, which it never changes except for giving labels."""
 
@@ -144,7 +154,7 @@ class Compiler:
         entering = of.Match(metadata=(index << 32, layout.METADATA_SIDE))
         others = sorted(other for other in entry.by_switch if other != dpid)
         if others and entry.tunnel is not None:
-            yield self._service(entry, entry.tunnel, dpid)
+            yield service(self._labels, entry, entry.tunnel, dpid, Table.HOST)
         if entry.uses_labels:
             # Open vSwitch would mark the label above a host's own as not the last.
             for kind in layout.TYPES_MPLS:
@@ -166,15 +176,6 @@ class Compiler:
             match = of.Match(metadata=(layout.tunnelled(index), layout.METADATA_SIDE))
             then = only(*self._copies(entry, dpid, ()))
             yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
-
-    def _service(self, entry: Entry, kind: Encapsulation, dpid: int) -> Placed:
-        """What takes a network's frames out of the tunnel to a switch."""
-        label, tunnelling = self._labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
-        meta = of.WriteMetadata(layout.tunnelled(entry.index), layout.METADATA_ALL)
-        enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(Table.HOST))
-        match = of.Match(**tunnelling.inner(label))
-        flow = Flow(Table.SERVICE, 10, match, enter, layout.cookie(entry.index, Kind.SERVICE))
-        return Placed(dpid, Order.RECEIVE, flow)
 
     def _copies(self, entry: Entry, dpid: int, others: Iterable[int], sender: Bound | None = None) -> Actions:
         """One copy for each local endpoint and for each other switch. ``sender``: an endpoint that shares its

@@ -11,6 +11,8 @@ from libnetvirt.controller.entries import Entry, Flow, Order, deleting
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.routing import adopted, is_routed
+from libnetvirt.controller.rulesdb import Entry as Network
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
@@ -150,7 +152,7 @@ class Upkeep(State):
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:
             switch = self.switches.get(dpid)
-            if self.rulesdb.holds_port(dpid, port):
+            if self.rulesdb.holds_port(dpid, port) or not self.may_link(dpid, port):
                 return False
             if switch is None or not switch.known:
                 return True  # from the store: taken as it was until the switch connects
@@ -191,7 +193,9 @@ class Upkeep(State):
         """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
         switch = self.switches[dpid]
         into = Differences()
-        self.installed.replace(("base", dpid), self.compiler.base(switch), into)
+        routers = self.routing.base(dpid) if switch.routes else ()
+        base = (*self.compiler.base(switch), *routers)
+        self.installed.replace(("base", dpid), base, into)
         affected = self.rulesdb.ports_known(switch)
         self.reactive.changed()
         if not any(layout.is_ours(f.cookie) for f in dump.flows):
@@ -296,11 +300,13 @@ class Upkeep(State):
         self.publish(f"port.{what}", f"port {port} of switch {name} is {what}", switch=name, port=str(port))
 
     def send_lldp(self, dpid: int, ports: Iterable[int], now: float) -> None:
-        """Send Discovery's frames out at ports that are up and hold no endpoint."""
+        """Send Discovery's frames out at ports that are up, hold no endpoint and may be links."""
         switch = self.switches[dpid]
         for number in ports:
             port = switch.ports.get(number)
-            if port is not None and port.up and not self.rulesdb.holds_port(dpid, number):
+            if port is None or not port.up or self.rulesdb.holds_port(dpid, number):
+                continue
+            if self.may_link(dpid, number):
                 frame = self.discovery.frame(dpid, number, port.hw_addr, now)
                 self.wire.send(dpid, of.PacketOut(actions=(of.Output(number),), frame=frame))
 
@@ -326,6 +332,8 @@ class Upkeep(State):
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
+            if entry is not None and kind == Kind.NEIGHBOUR and is_routed(entry):
+                self._adopt_neighbour(dpid, entry, flow)
             if entry is None or kind not in (Kind.HOST, Kind.PATH) or not flow.match.get("metadata"):
                 continue
             metadata = flow.match.get("metadata")
@@ -348,6 +356,16 @@ class Upkeep(State):
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
                 self.reactive.adopt(dpid, bound, first)
+
+    def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
+        """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
+        found = adopted(flow)
+        bound = network.endpoints.get(self.plan(network).at(found.address)) if found else None
+        if found is None or bound is None or bound.dpid != dpid:
+            return
+        place = (network.uuid, bound.endpoint.uuid, found.address)
+        if self.neighbours.find(*place) is None:
+            self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
     def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
         """Removal of reactive rules that nobody looks after: of networks that are gone, or from another run
