@@ -20,6 +20,8 @@ from benchmarks.fleet.wire import FRAME_LENGTH
 
 #: seconds without a completed set-up after which the outstanding ones count as lost
 PATIENCE = 1.0
+#: seconds in which a controller has to do something about a link that was cut
+PATIENCE_FOR_BARRIER = 10.0
 #: octets that wait for a connection, beyond which a switch sends no further frames up: about 100 frames
 BACKLOG = 12_000
 _ABREAST = 50  # connections made at a time
@@ -210,14 +212,21 @@ class Fleet:
         return lost
 
     async def cut(self, a: int, b: int, quiet: float) -> dict[str, Any]:
-        """Take a link down; returns when the last barrier came that the controller sent because of that."""
+        """Take a link down; returns when the last barrier came that the controller sent because of that.
+
+        Raises TimeoutError if none came.
+        """
         ends = self.graph.link(a, b)
         self.barriers, before = 0, self._totals()
         began = self.last_barrier = time.perf_counter()
         for dpid, port in ends:
             self.switches[dpid].set_port(port, False)
         self.flush()
-        while time.perf_counter() - max(self.last_barrier, began) < quiet:
+        while not self.barriers and time.perf_counter() - began < PATIENCE_FOR_BARRIER:
+            await asyncio.sleep(0.01)
+        if not self.barriers:
+            raise TimeoutError("the controller sent no barrier because of the link that was cut")
+        while time.perf_counter() - self.last_barrier < quiet:
             await asyncio.sleep(quiet / 4)
         after = self._totals()
         return {

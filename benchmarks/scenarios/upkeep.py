@@ -47,7 +47,8 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
                 worker.ask("create", network=described("measured", hosts, rules={}))
                 seen: list[dict[str, Any]] = []
                 for _ in range(3):
-                    fleet.ask("settled", quiet=0.5)
+                    # Until what lingers of the last reroute is gone, too.
+                    fleet.ask("settled", quiet=2.5)
                     seen.append(fleet.ask("cut", a=1, b=2))
                     fleet.ask("restore", a=1, b=2)
                     worker.ask("wait", switches=switches, links=links, patience=_LINKS_BACK)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.openflow import OpenFlow, is_discovery, of_a_network
+from lab.openflow import OpenFlow, of_a_network
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.conformance.bench import Bench, clean
 from libnetvirt.conformance.faults import _check_all
@@ -138,27 +138,6 @@ def test_a_switch_that_speaks_only_openflow_1_0_is_reported(bench: Bench, harnes
         _check_all(bench, guests)
     finally:
         harness.lab.ovs.vsctl("del-br", "old")
-
-
-def test_lldp_from_hosts_makes_no_link(bench: Bench, harness: OpenFlow) -> None:
-    """Also not if it is a frame of Discovery, caught at one port and sent into another."""
-    guests = _acquainted(bench)
-    caught: list[bytes] = []
-
-    def none_caught() -> bool:
-        caught.extend(a.frame for a in harness.lab.receive(0.5) if is_discovery(a.frame))
-        return not caught
-
-    bench.eventually(none_caught, "Discovery's frames come out of a host port")
-    before = harness.connection.substrate().links
-    for switch, port in harness.lab.host_ports:
-        for frame in caught:
-            damaged = frame[:-20] + bytes(20)
-            harness.lab.send(switch, port, frame, damaged)
-    time.sleep(0.3)
-    assert harness.connection.substrate().links == before
-    assert all(s.connected for s in harness.connection.substrate().switches)
-    _check_all(bench, guests)
 
 
 def test_idle_rules_go_and_come_again(bench: Bench, harness: OpenFlow) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -63,6 +64,16 @@ class OpenVSwitch:
             self._switch.kill()
             self._switch.wait()
             self._switch = None
+
+    def freeze_switch(self) -> None:
+        """All bridges stop: connections stay, and nobody answers, until ``thaw_switch``."""
+        assert self._switch is not None
+        self._switch.send_signal(signal.SIGSTOP)
+
+    def thaw_switch(self) -> None:
+        """Undo ``freeze_switch``."""
+        assert self._switch is not None
+        self._switch.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         self.kill_switch()

@@ -121,8 +121,7 @@ class Lab:
     def control(self, target: str, switches: Iterable[int] | None = None) -> None:
         """Point switches (all) at a controller, for example ``tcp:127.0.0.1:6653``. Quick to reconnect."""
         self._controller = target
-        for switch in self.switches if switches is None else switches:
-            self._set_controller(switch)
+        self._set_controllers(target, switches)
 
     def release(self, switches: Iterable[int] | None = None) -> None:
         """Break the connection of switches (all) to their controller until ``control``; rules stay.
@@ -130,8 +129,12 @@ class Lab:
         They are given an address where nobody listens, because Open vSwitch flushes all rules when the
         last controller is taken from a bridge.
         """
-        for switch in self.switches if switches is None else switches:
-            self._set_controller(switch, NOBODY)
+        self._set_controllers(NOBODY, switches)
+
+    def reconnect(self, switches: Sequence[int] | None = None) -> None:
+        """Have switches (all) connect now, instead of after the seconds that they wait after a failure."""
+        self.release(switches)
+        self._set_controllers(self._controller, switches)
 
     def connected(self) -> set[int]:
         """The switches that have a connection to their controller."""
@@ -189,7 +192,7 @@ class Lab:
             if s == switch:
                 set_up(self.interface(s, port), True)
         if self._controller:
-            self._set_controller(switch)
+            self._set_controllers(self._controller, [switch])
 
     def restart_all(self) -> None:
         """Kill the daemon of all switches and start it again."""
@@ -205,8 +208,12 @@ class Lab:
 
     def ofctl(self, command: str, switch: int, *words: str) -> str:
         """``ovs-ofctl COMMAND BRIDGE WORDS`` with OpenFlow 1.3."""
-        target = f"unix:{self._directory}/{self.bridge(switch)}.mgmt"
+        target = f"unix:{self.management(switch)}"
         return self.ovs.run("ovs-ofctl", "-O", "OpenFlow13", command, target, *words)
+
+    def management(self, switch: int) -> str:
+        """The path of the socket where a switch answers OpenFlow beside its controller's connection."""
+        return f"{self._directory}/{self.bridge(switch)}.mgmt"
 
     def dump(self, switch: int, *, statistics: bool = False) -> list[str]:
         """The flows, groups and meters of a switch, one line each, as ``flow …``, ``group …`` …"""
@@ -288,12 +295,15 @@ class Lab:
         if failed:
             raise RuntimeError(f"Open vSwitch cannot use interfaces: {failed}")
 
-    def _set_controller(self, switch: int, target: str = "") -> None:
-        name, target = self.bridge(switch), target or self._controller
-        self.ovs.vsctl(
-            "--", "--id=@c", "create", "Controller", f'target="{target}"', "max_backoff=1000",
-            "inactivity_probe=5000", "--", "set", "Bridge", name, "controller=@c",
-        )  # fmt: skip
+    def _set_controllers(self, target: str, switches: Iterable[int] | None) -> None:
+        words: list[str] = []
+        for switch in self.switches if switches is None else switches:
+            words += [
+                "--", f"--id=@c{switch}", "create", "Controller", f'target="{target}"', "max_backoff=1000",
+                "inactivity_probe=5000", "--", "set", "Bridge", self.bridge(switch), f"controller=@c{switch}",
+            ]  # fmt: skip
+        if words:
+            self.ovs.vsctl(*words)
 
 
 def _lines(text: str) -> Sequence[str]:

@@ -6,8 +6,11 @@ import contextlib
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import libnetvirt
+from lab.certificates import Certified
+from lab.fresh import differences
 from lab.network import Lab
 from lab.served import Served
 from libnetvirt import VirtualNetwork
@@ -35,15 +38,23 @@ class OpenFlow(Harness):
         self.served = Served(options)
         self._connection: libnetvirt.Connection | None = None
         self._down: set[tuple[str, str]] = set()
+        #: what the switches show, and the authority that they believe, if they speak TLS
+        self.certified: tuple[Certified, Path] | None = None
 
     def start(self) -> None:
         try:
             self.lab.start()
+            if self.certified:
+                self.certify(*self.certified)
             self.lab.control(self.served.target)
             self.start_controller()
         except BaseException:
             self.stop()
             raise
+
+    def certify(self, shown: Certified, ca: Path) -> None:
+        """Give the switches a certificate to show and the authority that they believe."""
+        self.lab.ovs.vsctl("set-ssl", str(shown.key), str(shown.certificate), str(ca))
 
     def stop(self) -> None:
         self._close()
@@ -101,20 +112,31 @@ class OpenFlow(Harness):
     def kill_controller(self) -> None:
         self.served.kill()
 
-    def start_controller(self) -> None:
+    def revive_controller(self) -> None:
+        """Start the controller, and wait for no switch."""
         self._close()
         self.served.start()
         self._connection = libnetvirt.open(self.served.client_uri)
+
+    def start_controller(self) -> None:
+        again = self._connection is not None
+        self.revive_controller()
+        if again:
+            self.lab.reconnect()
         wanted = {end for a, b in self.links() for end in ((a, b), (b, a))} - self._down
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            substrate = self._connection.substrate()
+            substrate = self.connection.substrate()
             known = {s.id for s in substrate.switches if s.connected}
             links = {(link.source, link.destination) for link in substrate.links if link.up}
             if known == {str(s) for s in self.lab.switches} and links == wanted:
                 return
             time.sleep(0.02)
         raise RuntimeError(f"after 20 s the driver knows switches {known} and links {links}")
+
+    def differences(self) -> list[str]:
+        """What a controller that starts now would change in the switches."""
+        return differences(self.lab, self.served.state)
 
     def leftovers(self) -> list[str]:
         return [

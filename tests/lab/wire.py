@@ -17,6 +17,7 @@ TP_STATUS_VLAN_VALID = 1 << 4
 TP_STATUS_VLAN_TPID_VALID = 1 << 6
 SIOCETHTOOL = 0x8946
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+SIOCSIFMTU = 0x8922
 IFF_UP = 1
 ETHTOOL_STXCSUM = 0x00000017
 
@@ -40,11 +41,16 @@ class Wire:
 
     def send(self, frame: bytes) -> None:
         """Put a frame on the wire. OSError (EMSGSIZE) if it is larger than the interface takes."""
-        try:
-            self._socket.send(frame)
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:  # the other end takes no frame of this size
-                raise
+        for again in (True, False):
+            try:
+                self._socket.send(frame)
+                return
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:  # the other end takes no frame of this size
+                    return
+                # That the interface was down is told once, also when it is up again.
+                if error.errno != errno.ENETDOWN or not again:
+                    raise
 
     def receive(self) -> bytes | None:
         """The next frame that arrived, or None."""
@@ -52,7 +58,9 @@ class Wire:
             try:
                 frame, ancillary, _, address = self._socket.recvmsg(65536, _ANCILLARY, socket.MSG_DONTWAIT)
             except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.ENETDOWN):
+                if error.errno == errno.ENETDOWN:
+                    continue  # told once, before the frames that had arrived by then
+                if error.errno == errno.EAGAIN:
                     return None
                 raise
             if address[2] != socket.PACKET_OUTGOING:  # type: ignore[attr-defined]
@@ -88,3 +96,9 @@ def checksums_in_software(interface: str) -> None:
     address, _ = request.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         fcntl.ioctl(s, SIOCETHTOOL, struct.pack("16sP16x", interface.encode(), address))
+
+
+def set_mtu(interface: str, mtu: int) -> None:
+    """``ip link set INTERFACE mtu MTU``."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, SIOCSIFMTU, struct.pack("16si12x", interface.encode(), mtu))

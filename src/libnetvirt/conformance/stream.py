@@ -24,9 +24,13 @@ class Stream:
     ``strays`` the places where they arrived but should not have. The test must not receive meanwhile.
     """
 
-    def __init__(self, bench: Bench, source: Guest, destination: Guest, *, rate: int = RATE) -> None:
+    def __init__(
+        self, bench: Bench, source: Guest, destination: Guest, *moved: Guest, rate: int = RATE
+    ) -> None:
+        """``moved``: the destination where it will have moved to; a frame may arrive at either."""
         self._bench = bench
         self._source, self._destination = source, destination
+        self._destinations = (destination, *moved)
         self._interval = 1 / rate
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._send, name="stream", daemon=True)
@@ -61,31 +65,36 @@ class Stream:
             longest, previous = max(longest, run), number
         return longest * self._interval
 
-    def _frame(self, number: int) -> bytes:
+    def sends(self, number: int) -> bytes:
+        """The frame with this number as it is sent, without a tag."""
         source, destination = self._source, self._destination
         return frames.marked(source.mac, destination.mac, self._text + b"%d" % number)
+
+    def arrives(self, number: int) -> bytes:
+        """The same as it has to arrive."""
+        return self.sends(number)
 
     def _send(self) -> None:
         due = time.monotonic()
         while not self._over.is_set():
-            self._bench.harness.send(self._source.place, [self._source.wrapped(self._frame(self.sent))])
+            self._bench.harness.send(self._source.place, [self._source.wrapped(self.sends(self.sent))])
             self.sent += 1
             due += self._interval
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _evaluate(self) -> None:
-        numbers = {self._destination.wrapped(self._frame(n)): n for n in range(self.sent)}
+        numbers = {d.arrival(self.arrives(n)): n for d in self._destinations for n in range(self.sent)}
         arrived: Counter[int] = Counter()
         deadline = time.monotonic() + self._bench.harness.patience
         while time.monotonic() < deadline:
             found = self._bench.harness.receive(2 * self._bench.harness.quiet)
             if not found:
                 break
-            for place, frame in found:
-                if place == self._destination.place and frame in numbers:
-                    arrived[numbers[frame]] += 1
-                elif self._text in frame:
-                    self.strays.append(place)
+            for arrival in found:
+                if arrival in numbers:
+                    arrived[numbers[arrival]] += 1
+                elif self._text in arrival.frame:
+                    self.strays.append(arrival.place)
         self.lost = [n for n in range(self.sent) if not arrived[n]]
         self.repeated = [n for n, count in arrived.items() if count > 1]
 

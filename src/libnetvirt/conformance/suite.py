@@ -20,9 +20,12 @@ from libnetvirt.conformance.harness import Harness
 from libnetvirt.conformance.hostile import *
 from libnetvirt.conformance.isolation import *
 from libnetvirt.conformance.labels import *
+from libnetvirt.conformance.mobility import *
 from libnetvirt.conformance.observation import *
 from libnetvirt.conformance.operations import *
 from libnetvirt.conformance.routing import *
+from libnetvirt.conformance.routing_faults import *
+from libnetvirt.conformance.routing_random import *
 
 
 def _named(rules: Rules | None) -> str:

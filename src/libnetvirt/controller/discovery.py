@@ -1,18 +1,26 @@
 """Discovery: which ports are linked to which, by signed LLDP (IEEE 802.1AB).
 
-Each frame says where and when it was sent and carries an HMAC over that. A frame that fails the check,
-or that comes in at an endpoint's port, is counted and reported and changes nothing. A link is used when
-frames have come through in both directions; it is lost at once when a port goes down, and after three
+Each frame says where and when it was sent and carries an HMAC over that. It counts once, where it arrives
+first, for three intervals, and no longer than its port stays up. None are sent out of ports that hold an
+endpoint or may be no link. A frame that fails the check, or comes in where no link can be, is counted and
+reported and changes nothing. A link is used when frames have come through in both directions, and while it
+is, neither of its ports can be linked elsewhere. It is lost at once when a port goes down, and after three
 intervals of silence else.
+
+What this cannot tell from a cable: somebody who holds two ports without endpoints and passes every frame on
+from each to the other. Only who knows where the cables are can: hence ``link-ports``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from struct import Struct
+from typing import Self
 
 from libnetvirt.controller.layout import LLDP_ADDRESS, LLDP_TYPE
 from libnetvirt.controller.pathfinder import Edge
@@ -24,8 +32,12 @@ _PLACE = Struct("!QId")  # datapath, port, time sent
 _ORGANISATION = bytes((0x02, 0x4E, 0x56, 0x01))
 _SIGNATURE = 16
 _END, _CHASSIS, _PORT, _TTL, _CUSTOM = 0, 1, 2, 3, 127
-# How far the clocks of two runs of the controller may be apart when a frame of the last run arrives.
+#: intervals that a frame counts for, and after which a silent link is lost
 MISSED = 3
+#: ports for which ignored frames are counted one by one
+COUNTED = 100_000
+#: frames of one port that may be on their way
+OUTSTANDING = 8
 
 Place = tuple[int, int]  # (datapath, port)
 
@@ -36,10 +48,36 @@ class Seen:
 
     to: Place
     at: float
+    # Whether a frame said so, or only the store.
+    told: bool = True
 
 
 class Forged(Exception):
     """A frame that is not ours, or not where it could be."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPorts:
+    """The ports that may be links: shell patterns for (switch, port), where a switch is a datapath id or None
+    for all, and a port its number or its name. No patterns: all ports may be."""
+
+    patterns: tuple[tuple[int | None, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, switch: Callable[[str], int]) -> Self:
+        """Read ``[SWITCH/]PORT,…``. ``switch`` reads a datapath id, and its errors are passed on."""
+        found: list[tuple[int | None, str]] = []
+        for part in filter(None, map(str.strip, text.split(","))):
+            where, _, port = part.rpartition("/")
+            found.append((None if where in ("", "*") else switch(where), port or "*"))
+        return cls(tuple(found))
+
+    def allow(self, dpid: int, number: int, name: str) -> bool:
+        """Whether a port may be a link."""
+        return not self.patterns or any(
+            where in (None, dpid) and (fnmatchcase(str(number), port) or fnmatchcase(name, port))
+            for where, port in self.patterns
+        )
 
 
 class Discovery:
@@ -48,13 +86,23 @@ class Discovery:
     def __init__(self, secret: bytes, interval: float) -> None:
         self._secret = secret
         self.interval = interval
-        self.forged = 0
+        #: frames that were ignored, by the port they came in at
+        self.ignored: Counter[Place] = Counter()
+        # When the frames of a port were sent that may still arrive.
+        self._sent: dict[Place, deque[float]] = {}
+        self._answered: dict[Place, float] = {}
         self._seen: dict[Place, Seen] = {}
         self._looked: float | None = None  # when silence was looked for last
+
+    @property
+    def forged(self) -> int:
+        """How many frames were ignored."""
+        return self.ignored.total()
 
     def frame(self, dpid: int, port: int, hw_addr: int, now: float) -> bytes:
         """The frame to send out at a port."""
         place = _PLACE.pack(dpid, port, now)
+        self._sent.setdefault((dpid, port), deque(maxlen=OUTSTANDING)).append(now)
         ttl = max(1, round(MISSED * self.interval))
         tlvs = (
             (_CHASSIS, b"\x07" + f"dpid:{dpid:016x}".encode()),
@@ -69,28 +117,50 @@ class Discovery:
 
     def receive(self, dpid: int, port: int, frame: bytes, now: float) -> bool:
         """Take a frame that came in at a port. Returns whether the links have changed. Raises Forged."""
-        try:
-            source = self._check(frame, now)
-        except Forged:
-            self.forged += 1
-            raise
         here = (dpid, port)
+        source, sent = self._check(frame, now)
+        waiting = self._sent.get(source)
+        if waiting is None or sent not in waiting:
+            raise Forged("it has arrived before, or its port was down since: a copy or a replay")
         if source == here:
             raise Forged("it came back to the port it was sent from: the port is looped")
         known = self._seen.get(source)
         if known is not None and known.to == here:
-            known.at = now
+            waiting.remove(sent)
+            known.at, known.told = now, True
             return False
+        for place in (source, here):
+            if self._is_told(place):
+                raise Forged(
+                    f"port {place[1]} of switch {place[0]} has a link to another port, which is in use"
+                )
+        waiting.remove(sent)
         self._seen[source] = Seen(here, now)
+        return True
+
+    def ignore(self, dpid: int, port: int) -> None:
+        """Count a frame that changes nothing."""
+        place = (dpid, port)
+        self.ignored[place if place in self.ignored or len(self.ignored) < COUNTED else (dpid, 0)] += 1
+
+    def may_answer(self, dpid: int, port: int, now: float) -> bool:
+        """Whether to answer a frame at once with one from the same port: once per interval, so that nobody
+        makes two ports call each other without end."""
+        place = (dpid, port)
+        if now - self._answered.get(place, -self.interval) < self.interval:
+            return False
+        self._answered[place] = now
         return True
 
     def assume(self, source: Place, destination: Place, now: float) -> None:
         """Take a link as seen now: it was there when the state was stored, and is confirmed or lost soon."""
-        self._seen[source] = Seen(destination, now)
+        self._seen[source] = Seen(destination, now, told=False)
 
     def lose_port(self, dpid: int, port: int) -> bool:
         """A port went down. Returns whether the links have changed."""
         place = (dpid, port)
+        self._sent.pop(place, None)
+        self._answered.pop(place, None)
         gone = [source for source, seen in self._seen.items() if place in (source, seen.to)]
         for source in gone:
             del self._seen[source]
@@ -133,17 +203,24 @@ class Discovery:
 
     def is_link(self, dpid: int, port: int) -> bool:
         """Whether a port is an end of a link that can be used."""
-        seen = self._seen.get((dpid, port))
-        if seen is None:
-            return False
-        back = self._seen.get(seen.to)
-        return back is not None and back.to == (dpid, port)
+        return self._far_end((dpid, port)) is not None
+
+    def _far_end(self, place: Place) -> Place | None:
+        """The other end of a link that can be used."""
+        seen = self._seen.get(place)
+        back = self._seen.get(seen.to) if seen is not None else None
+        return seen.to if seen is not None and back is not None and back.to == place else None
+
+    def _is_told(self, place: Place) -> bool:
+        """Whether frames in both directions have told of a link at this port."""
+        other = self._far_end(place)
+        return other is not None and self._seen[place].told and self._seen[other].told
 
     def _sign(self, place: bytes) -> bytes:
         return hmac.digest(self._secret, place, hashlib.sha256)[:_SIGNATURE]
 
-    def _check(self, frame: bytes, now: float) -> Place:
-        """Where a frame was sent."""
+    def _check(self, frame: bytes, now: float) -> tuple[Place, float]:
+        """Where and when a frame was sent."""
         offset = _ETHERNET.size
         while offset + _TLV.size <= len(frame):
             (head,) = _TLV.unpack_from(frame, offset)
@@ -162,5 +239,5 @@ class Discovery:
                 dpid, port, sent = _PLACE.unpack(place)
                 if not now - MISSED * self.interval <= sent <= now:
                     raise Forged("it is too old or from the future: a replay")
-                return (dpid, port)
+                return (dpid, port), sent
         raise Forged("it is not from this controller")

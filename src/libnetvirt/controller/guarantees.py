@@ -107,12 +107,12 @@ class Guarantees(State):
         for network in {key[0] for key in plan}:
             self._compile(self.rulesdb.networks[network], [key for key in plan if key[0] == network], into)
         for key, was in old.items():
-            self._tell(was, self.courses.of(key[0])[key])
+            self._report(was, self.courses.of(key[0])[key])
         self.police_links(into)
         labels = labels_of(old.values())
         return lambda: self.courses.free(labels)
 
-    def _tell(self, was: Course, now: Course) -> None:
+    def _report(self, was: Course, now: Course) -> None:
         name = self.rulesdb.networks[now.key[0]].description.name
         if now.degraded:
             kind, text = "constraint.degraded", f"is not kept any more: {now.degraded}"

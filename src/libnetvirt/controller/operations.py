@@ -15,9 +15,11 @@ from libnetvirt.controller.guarantees import Guarantees
 from libnetvirt.controller.installed import Differences, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host
+from libnetvirt.controller.neighbours import Neighbour
+from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import Work
-from libnetvirt.model import Rules, VirtualNetwork
+from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 
 _EMPTY = VirtualNetwork(uuid="1")
 
@@ -46,6 +48,7 @@ class Operations(Guarantees):
         # What an operation may forget, and undoing it has to know again.
         names = network.by_uuid if anew else touched
         hosts = tuple(h for name in names for h in self.locator.at(network.uuid, name))
+        neighbours = tuple(n for name in names for n in self.neighbours.at(network.uuid, name))
         into = Differences()
         gone: list[int] = []
         # What cannot be admitted was refused before, or is waited for.
@@ -66,7 +69,7 @@ class Operations(Guarantees):
                 self._alter(old, after, touched, into)
             self._follow_courses(network.uuid, courses, touched, into)
         except BaseException:
-            self._take_back(network.uuid, before, after, hosts, courses)
+            self._take_back(network.uuid, before, after, hosts, neighbours, courses)
             raise
         self.installed.settle(into)
         later = Differences()
@@ -90,7 +93,15 @@ class Operations(Guarantees):
             self._free_numbers(network.uuid)
             self.look_again()
 
-        return Work(plan, frozenset((network.uuid,)), done, later, hosts=hosts, courses=courses)
+        return Work(
+            plan,
+            frozenset((network.uuid,)),
+            done,
+            later,
+            hosts=hosts,
+            neighbours=neighbours,
+            courses=courses,
+        )
 
     def _follow_courses(
         self, uuid: str, before: dict[Key, Course], touched: Collection[str], into: Differences
@@ -106,7 +117,7 @@ class Operations(Guarantees):
         """Take back what :meth:`begin` did, before its work was done."""
         network = after or before
         assert network is not None
-        self._take_back(network.uuid, before, after, work.hosts, work.courses)
+        self._take_back(network.uuid, before, after, work.hosts, work.neighbours, work.courses)
 
     def _take_back(
         self,
@@ -114,6 +125,7 @@ class Operations(Guarantees):
         before: VirtualNetwork | None,
         after: VirtualNetwork | None,
         hosts: tuple[Host, ...],
+        neighbours: tuple[Neighbour, ...],
         courses: dict[Key, Course],
     ) -> None:
         into = Differences()
@@ -137,6 +149,12 @@ class Operations(Guarantees):
                 if not host.declared and self.locator.find(uuid, host.mac) is None:
                     self.locator.learn(uuid, host.endpoint, host.mac)
                     self.compile_host(entry, host.mac, into)
+            for old in neighbours:
+                place = (uuid, old.endpoint, old.address)
+                if old.mac is not None and self.neighbours.find(*place) is None:
+                    again = self.neighbours.learn(*place, old.mac, old.due)
+                    if again is not None:
+                        self.compile_neighbour(entry, again, into)
         self._follow_courses(uuid, undone, (after or before or _EMPTY).by_uuid, into)
         self.courses.free(labels_of(undone.values()))
         self._free_numbers(uuid)
@@ -171,7 +189,9 @@ class Operations(Guarantees):
         for dpid in entry.by_switch:
             self.drop_flood(entry.uuid, dpid, into)
         for uuid in entry.endpoints:
-            self.installed.replace(("endpoint", entry.uuid, uuid), (), into)
+            self.drop_endpoint(entry.uuid, uuid, into)
+        self.drop_prefixes(entry.uuid, entry.endpoints, entry.by_switch, into)
+        self.drop_plan(entry.uuid)
         for host in hosts:
             self.installed.replace(("host", entry.uuid, host.mac), (), into)
         self.change_needs(entry, set(entry.by_switch), set(), into)
@@ -189,7 +209,12 @@ class Operations(Guarantees):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
                 self.locator.forget_endpoint(uuid, old.uuid)
+            if new is None:
+                self.drop_endpoint(uuid, old.uuid, into)
+            elif (new.place, new.address) != (old.place, old.address):
+                self.drop_neighbours(uuid, old.uuid, into)
         self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
+        self._disown(entry, after.select(touched), into)
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
         if not entry.floods:
@@ -203,9 +228,10 @@ class Operations(Guarantees):
             self.compile_flood(entry, dpid, here, into, spread=everywhere)
         for name in touched:
             bound = entry.endpoints.get(name)
-            self.installed.replace(
-                ("endpoint", uuid, name), self.compiler.endpoint(bound) if bound else (), into
-            )
+            if bound is not None:
+                self.compile_endpoint(bound, into)
+        if is_routed(entry):
+            self._alter_prefixes(entry, touched, old_switches, into)
         if switches != old_switches:
             hosts |= {h.mac for h in self.locator.hosts(uuid)}
         else:
@@ -214,6 +240,28 @@ class Operations(Guarantees):
             hosts |= {h.mac for name in names for h in self.locator.at(uuid, name)}
         for mac in hosts:
             self.compile_host(entry, mac, into)
+
+    def _alter_prefixes(
+        self, entry: Entry, touched: Collection[str], old: set[int], into: Differences
+    ) -> None:
+        """A router's endpoints changed, and perhaps its switches, which were ``old``."""
+        switches = set(entry.by_switch)
+        gone = [name for name in touched if name not in entry.endpoints]
+        self.drop_prefixes(entry.uuid, gone, old | switches, into)
+        self.drop_prefixes(entry.uuid, entry.endpoints, old - switches, into)
+        self.compile_prefixes(entry.endpoints.values(), switches - old, into)
+        changed = [entry.endpoints[name] for name in touched if name in entry.endpoints]
+        self.compile_prefixes(changed, switches & old, into)
+
+    def _disown(self, entry: Entry, ends: Iterable[Endpoint], into: Differences) -> None:
+        """Forget neighbours whose MAC addresses are declared at other endpoints now."""
+        declared = {mac.to_bytes(6): endpoint for mac, endpoint in declared_hosts(ends)}
+        if not declared or not is_routed(entry):
+            return
+        for neighbour in list(self.neighbours.known(entry.uuid)):
+            if declared.get(neighbour.mac or b"", neighbour.endpoint) != neighbour.endpoint:
+                self.neighbours.forget(neighbour)
+                self.compile_neighbour(entry, neighbour, into)
 
     def _offer_places(self, dpids: Iterable[int]) -> None:
         """Places came free on these switches: they may be what another endpoint has waited for."""

@@ -12,6 +12,8 @@ from libnetvirt.controller.guarantees import Guarantees
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.routing import adopted, is_routed
+from libnetvirt.controller.rulesdb import Entry as Network
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import Work
 from libnetvirt.errors import LabelsExhausted
@@ -74,9 +76,9 @@ class Upkeep(Guarantees):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = {(p.dpid, p.entry.key): p.entry for p in self.installed.unit(unit)}
+        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
         new = list(self.compiler.tunnel(kind, egress, ingresses))
-        turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
+        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
         if any(isinstance(p.entry, Flow) for p in turned):
             replaced |= self._relabel(kind, egress, ingresses)
             new = list(self.compiler.tunnel(kind, egress, ingresses))
@@ -153,7 +155,7 @@ class Upkeep(Guarantees):
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:
             switch = self.switches.get(dpid)
-            if self.rulesdb.holds_port(dpid, port):
+            if self.rulesdb.holds_port(dpid, port) or not self.may_link(dpid, port):
                 return False
             if switch is None or not switch.known:
                 return True  # from the store: taken as it was until the switch connects
@@ -195,7 +197,9 @@ class Upkeep(Guarantees):
         """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
         switch = self.switches[dpid]
         into = Differences()
-        self.installed.replace(("base", dpid), self.compiler.base(switch), into)
+        routers = self.routing.base(dpid) if switch.routes else ()
+        base = (*self.compiler.base(switch), *routers)
+        self.installed.replace(("base", dpid), base, into)
         affected = self.rulesdb.ports_known(switch)
         self.reactive.changed()
         for entry in affected:
@@ -242,6 +246,10 @@ class Upkeep(Guarantees):
         network = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
         if network is None or flow.cookie & 0xFFFF != Kind.HOST or flow.table == Table.SOURCE:
             return False
+        return self._awaits(network)
+
+    def _awaits(self, network: Network) -> bool:
+        """Whether switches that have not come since the start may still tell of hosts of the network."""
         return not self.waited and not all(dpid in self.switches for dpid in network.by_switch)
 
     def _look_again(self) -> None:
@@ -303,11 +311,13 @@ class Upkeep(Guarantees):
         self.publish(f"port.{what}", f"port {port} of switch {name} is {what}", switch=name, port=str(port))
 
     def send_lldp(self, dpid: int, ports: Iterable[int], now: float) -> None:
-        """Send Discovery's frames out at ports that are up and hold no endpoint."""
+        """Send Discovery's frames out at ports that are up, hold no endpoint and may be links."""
         switch = self.switches[dpid]
         for number in ports:
             port = switch.ports.get(number)
-            if port is not None and port.up and not self.rulesdb.holds_port(dpid, number):
+            if port is None or not port.up or self.rulesdb.holds_port(dpid, number):
+                continue
+            if self.may_link(dpid, number):
                 frame = self.discovery.frame(dpid, number, port.hw_addr, now)
                 self.wire.send(dpid, of.PacketOut(actions=(of.Output(number),), frame=frame))
 
@@ -333,6 +343,8 @@ class Upkeep(Guarantees):
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
+            if entry is not None and kind == Kind.NEIGHBOUR and is_routed(entry):
+                self._adopt_neighbour(dpid, entry, flow)
             if entry is None or kind not in (Kind.HOST, Kind.PATH) or not flow.match.get("metadata"):
                 continue
             metadata = flow.match.get("metadata")
@@ -347,18 +359,32 @@ class Upkeep(Guarantees):
                 if self.locator.find(entry.uuid, mac) is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
             elif kind == Kind.PATH and entry.on_demand:
-                self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                known = self.locator.find(entry.uuid, mac)
+                if known is None:
+                    self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                elif known.endpoint != bound.endpoint.uuid:
+                    continue
                 if self.stale:
                     # Whoever made it knew another substrate than there is now.
                     continue
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
-                self.reactive.adopt(dpid, bound, first)
+                self.reactive.adopt(dpid, bound, first, self._awaits(entry))
+
+    def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
+        """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
+        found = adopted(flow)
+        bound = network.endpoints.get(self.plan(network).at(found.address)) if found else None
+        if found is None or bound is None or bound.dpid != dpid:
+            return
+        place = (network.uuid, bound.endpoint.uuid, found.address)
+        if self.neighbours.find(*place) is None:
+            self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
     def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
-        """Removal of reactive rules that nobody looks after: of networks that are gone, or from another run
-        of the controller while the substrate was another."""
+        """Removal of reactive rules that nobody looks after: of networks that are gone, of pairs that changed
+        while the switch was away, or from another run of the controller while the substrate was another."""
         stale: dict[int, of.Message] = {}
         single: list[of.Message] = []
         expected = {flow.key for _, flow in self.reactive.expected(dpid)}
@@ -370,15 +396,21 @@ class Upkeep(Guarantees):
                     stale[index] = delete_network(flow.cookie)
                 elif not entry.on_demand and flow.cookie & 0xFFFF == Kind.PATH:
                     stale[index] = delete_paths(index)
-                elif self.stale and flow.cookie & 0xFFFF == Kind.PATH:
+                elif flow.cookie & 0xFFFF == Kind.PATH and (
+                    self.stale or flow.flags & of.FlowModFlags.SEND_FLOW_REM
+                ):
                     held = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
                     if held.key not in expected:
                         single.append(deleting(held))
         return [*stale.values(), *single]
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
-        held = {(f.table_id, f.priority, f.match) for f in dump.flows}
-        broken = {route for route, flow in self.reactive.expected(dpid) if flow.key not in held}
+        held: dict[object, tuple[of.Instruction, ...]] = {
+            (f.table_id, f.priority, f.match): f.instructions for f in dump.flows
+        }
+        broken = {
+            route for route, flow in self.reactive.expected(dpid) if held.get(flow.key) != flow.instructions
+        }
         self.reactive.drop_where(broken.__contains__)
 
 

@@ -9,8 +9,9 @@ from controller_rig import Rig, discovery, line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libnetvirt.controller.discovery import Discovery, Forged
+from libnetvirt.controller.discovery import Discovery, Forged, LinkPorts
 from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.rulesdb import parse_switch
 
 A, B = (1, 5), (2, 6)
 
@@ -59,7 +60,6 @@ def test_a_frame_that_is_not_ours_changes_nothing_and_is_counted(spoil: Callable
     found = discovery()
     with pytest.raises(Forged):
         found.receive(*B, spoil(found.frame(*A, 0, 100.0)), 100.0)
-    assert found.forged == 1
     assert not found.places()
 
 
@@ -141,11 +141,85 @@ def test_a_controller_that_was_stopped_does_not_lose_its_links() -> None:
     assert found.expire(508.0, _never)
 
 
-def test_a_cable_that_is_put_elsewhere_is_a_new_link() -> None:
+def test_a_cable_that_is_put_elsewhere_is_a_new_link_when_the_old_one_is_silent() -> None:
     found = discovery()
     _both(found)
+    with pytest.raises(Forged, match="port 5 of switch 1 has a link to another port"):
+        found.receive(3, 9, found.frame(*A, 0, 101.0), 101.0)
+    assert len(list(found.edges())) == 2
+    assert [found.expire(now, _never) for now in (102.0, 104.0, 106.0, 108.0)] == [False] * 3 + [True]
+    assert found.receive(3, 9, found.frame(*A, 0, 108.0), 108.0)
+
+
+def test_a_cable_that_was_put_elsewhere_while_the_controller_was_away_is_a_new_link_at_once() -> None:
+    found = discovery()
+    found.assume(A, B, 100.0)
+    found.assume(B, A, 100.0)
     assert found.receive(3, 9, found.frame(*A, 0, 101.0), 101.0)
     assert not list(found.edges())
+
+
+def test_a_frame_counts_once() -> None:
+    found = discovery()
+    sent = found.frame(*A, 0, 100.0)
+    assert found.receive(*B, sent, 100.1)
+    for place in (B, (3, 9)):
+        with pytest.raises(Forged, match="a copy or a replay"):
+            found.receive(*place, sent, 100.2)
+    assert found.places() == [A, B]
+
+
+def test_a_frame_counts_no_longer_than_its_port_is_up() -> None:
+    found = discovery()
+    sent = found.frame(*A, 0, 100.0)
+    found.lose_port(*A)
+    with pytest.raises(Forged, match="its port was down"):
+        found.receive(*B, sent, 100.1)
+    assert found.receive(*B, found.frame(*A, 0, 100.2), 100.3)
+
+
+def test_a_port_in_a_link_takes_no_other() -> None:
+    found = discovery()
+    _both(found)
+    with pytest.raises(Forged, match="port 6 of switch 2 has a link"):
+        found.receive(*B, found.frame(3, 9, 0, 101.0), 101.0)
+    assert not found.receive(*B, found.frame(*A, 0, 101.0), 101.0)
+    assert set(found.edges()) == {Edge(*A, *B), Edge(*B, *A)}
+
+
+def test_frames_are_answered_once_an_interval() -> None:
+    found = discovery()
+    assert found.may_answer(*A, 100.0)
+    assert not found.may_answer(*A, 101.9)
+    assert found.may_answer(*A, 102.0)
+    found.lose_port(*A)
+    assert found.may_answer(*A, 102.1)
+
+
+def test_ports_that_ignored_frames_are_counted_by_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libnetvirt.controller.discovery.COUNTED", 2)
+    found = discovery()
+    for port in (1, 2, 3, 4, 1):
+        found.ignore(7, port)
+    assert found.ignored == {(7, 1): 2, (7, 2): 1, (7, 0): 2}
+    assert found.forged == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "may", "may_not"),
+    [
+        ("", [(1, 1, "eth1"), (9, 9, "")], []),
+        ("101,102", [(1, 101, "a"), (2, 102, "b")], [(1, 1, "a"), (1, 1011, "a")]),
+        ("eth*, 2/7", [(1, 3, "eth3"), (2, 7, "veth")], [(1, 7, "veth"), (2, 8, "veth")]),
+        ("00:00:00:00:00:00:00:02/10?,*/up", [(2, 101, ""), (3, 1, "up")], [(3, 101, ""), (2, 10, "")]),
+    ],
+)
+def test_link_ports_are_chosen_by_switch_number_and_name(
+    text: str, may: list[tuple[int, int, str]], may_not: list[tuple[int, int, str]]
+) -> None:
+    chosen = LinkPorts.parse(text, parse_switch)
+    assert all(chosen.allow(*place) for place in may)
+    assert not any(chosen.allow(*place) for place in may_not)
 
 
 def test_the_frame_says_who_sent_it() -> None:

@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
+from libnetvirt.controller import layout, reporting
 from libnetvirt.controller.core import Options
+from libnetvirt.controller.discovery import LinkPorts
 from libnetvirt.controller.intake import DEFER_LIMIT, QUIET_TIME
 from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.rulesdb import parse_switch
 from libnetvirt.controller.turns import QUEUE_LIMIT, SHARE
 
 PAIR = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4))
@@ -212,6 +214,39 @@ def test_lldp_at_an_endpoints_port_is_no_link() -> None:
     sent = rig.core.discovery.frame(2, 1, 0, rig.now)
     rig.inject(1, 3, sent)
     assert not rig.core.discovery.places()
+    assert rig.core.discovery.ignored == {(1, 3): 1}
+    assert any(k == "discovery.forged" and "an endpoint is at this port" in m for k, m in rig.events)
+    notes = {s.id: s.notes for s in reporting.substrate(rig.core).switches}
+    assert notes["1"] == ("1 LLDP frames at port 3 were ignored: not a link's",)
+
+
+def test_ports_that_may_be_no_links_are_sent_no_lldp_and_none_counts_there() -> None:
+    rig = Rig(Options(VLAN, link_ports=LinkPorts.parse("*eth1,2/2", parse_switch)))
+    line(rig, 3)
+    assert {(e.source, e.destination) for e in rig.core.paths.edges} == {(2, 3), (3, 2)}
+    sent = {p for p, times in vars(rig.core.discovery)["_sent"].items() if times}
+    assert sent <= {(1, 1), (2, 1), (2, 2), (3, 1)}
+    rig.inject(1, 3, rig.core.discovery.frame(3, 1, 0, rig.now))
+    assert ("the port is not one of link-ports") in rig.events[-1][1]
+
+
+def test_ports_that_call_each_other_do_so_once_an_interval() -> None:
+    rig = Rig()
+    for dpid in (1, 2, 3):
+        rig.switch(dpid)
+    sent: list[tuple[int, int]] = []
+    send = rig.send
+
+    def noted(dpid: int, message: Any) -> None:
+        if isinstance(message, of.PacketOut):
+            sent.append((dpid, message.actions[0].port))
+        send(dpid, message)
+
+    rig.send = noted  # type: ignore[method-assign]
+    for n in range(30):
+        # Somebody passes on what comes out of one port to two others in turn.
+        rig.inject(2 + n % 2, 3, rig.core.discovery.frame(1, 3, 0, rig.now))
+    assert sent == [(2, 3), (3, 3)]
 
 
 def test_networks_are_served_in_turns() -> None:

@@ -9,11 +9,12 @@ import asyncio
 import gc
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from libnetvirt import VirtualNetwork
+from libnetvirt import Endpoint, VirtualNetwork
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.core import Options
@@ -21,6 +22,7 @@ from libnetvirt.controller.rulesdb import PortView, SwitchView
 from libnetvirt.drivers.openflow.offer import PRESETS
 from libnetvirt.drivers.openflow.session import Session
 from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
 HOSTS = 0x02_0000_000000
@@ -166,6 +168,82 @@ def test_a_set_up_takes_a_rule_per_switch_one_barrier_a_turn_and_one_packet() ->
         sent = await stand.turn()
         assert sent[0] == Counter(FlowMod=10)
         assert sent[4] == Counter(PacketOut=10)
+
+    asyncio.run(story())
+
+
+def _calls(work: Callable[[], object]) -> int:
+    """Calls of functions, Python's and built-in, that it takes."""
+    count = 0
+
+    def see(_frame: object, event: str, _what: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    gc.collect()
+    gc.disable()
+    sys.setprofile(see)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return count
+
+
+def test_a_set_up_takes_few_calls() -> None:
+    async def story() -> None:
+        stand = Stand("reactive")
+        stand.core.begin(None, _network(64, 1))
+        session = stand.sessions[0]
+        for port in range(1, 65):
+            session.data_received(stand.ask(port, HOSTS + port, (1 << 48) - 1))
+        pairs = [(a, b) for a in range(1, 65) for b in range(1, 65) if a != b]
+        asked = [stand.ask(a, HOSTS + a, HOSTS + b) for a, b in pairs]
+        # What is made ready once for each endpoint.
+        session.data_received(b"".join(asked[:640]))
+        stand.quiet()
+        counted = 0
+        for first in range(640, 1280, 32):
+            chunk = b"".join(asked[first : first + 32])
+            counted += _calls(lambda chunk=chunk: session.data_received(chunk))  # type: ignore[misc]
+        assert len(list(stand.core.reactive)) == 1280
+        assert counted / 640 < 60
+
+    asyncio.run(story())
+
+
+def test_one_more_endpoint_takes_the_same_calls_in_a_small_and_in_a_large_network() -> None:
+    def counted(size: int) -> int:
+        stand = Stand("proactive", 10, ports=300)
+        network, store = _network(size, 10), SqliteStore(MEMORY)
+        extra = Endpoint(uuid=99999, switch=3, port=299)
+        stand.core.begin(None, network).done()
+        store.commit(Batch(put=[network]))
+
+        def carry_out(before: VirtualNetwork, after: VirtualNetwork) -> VirtualNetwork:
+            work = stand.core.begin(before, after, before.touched(after))
+            for messages in (m for one in work.plan.rounds for m in one.values()):
+                for message in messages:
+                    message.encode()
+            work.done()
+            store.commit(Batch(alter=[(before, after)]))
+            return after
+
+        def there_and_back() -> None:
+            nonlocal network
+            network = carry_out(network, network.with_endpoint(extra))
+            network = carry_out(network, network.without_endpoint("99999"))
+
+        # The first time, what is remembered about a description is made.
+        there_and_back()
+        took = _calls(there_and_back)
+        store.close()
+        return took
+
+    async def story() -> None:
+        small, large = counted(100), counted(2_000)
+        assert large < 1.2 * small
 
     asyncio.run(story())
 

@@ -64,7 +64,7 @@ class Owner:
     def turned(self) -> None:
         pass
 
-    def refused(self, session: Session, reason: str) -> None:  # noqa: ARG002
+    def refused(self, address: str, reason: str) -> None:  # noqa: ARG002
         self.heard.append(reason)
 
     def closed(self, session: Session) -> None:  # noqa: ARG002
@@ -163,7 +163,8 @@ def test_where_there_are_bundles_a_change_is_one() -> None:
             of.BarrierRequest,
         ]
         assert [type(m) for m in sent] == kinds
-        peer.say(of.BarrierReply(xid=sent[-1].xid))
+        commit = of.BundleControl(1, of.BundleCtrlType.COMMIT_REPLY, xid=sent[-2].xid)
+        peer.say(commit, of.BarrierReply(xid=sent[-1].xid))
         await task
 
     _run(story)
@@ -347,5 +348,27 @@ def test_after_the_end_nothing_is_sent() -> None:
         await _turn()
         assert peer.owner.ended == 1
         assert peer.session.reason == "enough"
+
+    _run(story)
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"\x16\x03\x01\x02\0\x01", "it speaks TLS, and this address takes none"),
+        (b"GET / HTTP/1.1\r\n\r\n".ljust(0x5420, b"x"), "it does not speak OpenFlow"),
+    ],
+)
+def test_who_does_not_speak_openflow_is_reported_and_let_go(sent: bytes, said: str) -> None:
+    async def story() -> None:
+        owner = Owner()
+        session = Session(owner, 1.0)
+        transport = Transport()
+        transport.protocol = session
+        session.connection_made(transport)
+        session.data_received(sent)
+        assert str(owner.heard[-1]).startswith(said)
+        await _turn()
+        assert owner.ended == 1
 
     _run(story)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from openflow_driver_switch import WIRES, Wire
 
 from libnetvirt.controller.core import Options
 from libnetvirt.driver import Change
+from libnetvirt.drivers.openflow.quarantine import Quarantine
 from libnetvirt.drivers.openflow.shell import Shell
 from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
@@ -40,6 +42,7 @@ class Lab:
     def __init__(self) -> None:
         self.store = FullDisk(MEMORY)
         self.shell = Shell(Options(VLAN), self.store, b"s" * 32, 0.2)
+        self.shell.quarantine = Quarantine(first=0.0)
         self.fabric = Fabric()
         self.fabric.link((1, 2), (2, 1))
         self.wires: dict[int, Wire] = {}
@@ -108,9 +111,9 @@ def test_switches_are_taken_up_and_links_are_found() -> None:
 
 def test_an_operation_is_one_change_in_each_switch() -> None:
     async def story(lab: Lab) -> None:
-        before = {d: w.changes for d, w in lab.wires.items()}
+        before = {d: w.agent.changes for d, w in lab.wires.items()}
         await lab.apply(None, ONE)
-        assert {d: w.changes - before[d] for d, w in lab.wires.items()} == {1: 1, 2: 1}
+        assert {d: w.agent.changes - before[d] for d, w in lab.wires.items()} == {1: 1, 2: 1}
         lab.agrees()
         await lab.apply(ONE, MORE)
         lab.agrees()
@@ -134,10 +137,10 @@ def test_an_operation_that_a_switch_refuses_leaves_no_trace(before: Any, after: 
         if before:
             await lab.apply(None, before)
         held, networks = lab.held(), lab.descriptions()
-        lab.wires[2].refuses = True
+        lab.wires[2].faults.refuses = True
         with pytest.raises(RuleRefused):
             await lab.apply(before, after)
-        lab.wires[2].refuses = False
+        lab.wires[2].faults.refuses = False
         await lab.connect(2)  # it was let go if it refused to be mended, too
         assert lab.descriptions() == networks
         assert lab.held() == held
@@ -168,7 +171,7 @@ def test_an_operation_that_cannot_be_stored_leaves_no_trace(before: Any, after: 
 
 
 @CHANGES
-@pytest.mark.parametrize("way", ["silent", "breaks"])
+@pytest.mark.parametrize("way", ["silent", "mute", "breaks"])
 def test_a_switch_that_fails_in_the_middle_is_mended_when_it_is_back(
     before: Any, after: Any, way: str
 ) -> None:
@@ -176,7 +179,7 @@ def test_a_switch_that_fails_in_the_middle_is_mended_when_it_is_back(
         if before:
             await lab.apply(None, before)
         held, networks = lab.held(), lab.descriptions()
-        setattr(lab.wires[2], way, True)
+        setattr(lab.wires[2].faults, way, True)
         with pytest.raises(SwitchTimeout):
             await lab.apply(before, after)
         await lab.rest()
@@ -273,5 +276,138 @@ def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
         with pytest.raises(NetvirtError):
             await lab.shell.apply(Change(None, ONE), veto)
         lab.agrees()
+
+    _run(story)
+
+
+@CHANGES
+def test_a_bundle_that_a_switch_forgets_is_no_success(before: Any, after: Any) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        lab.wires[2].faults.forgets = True
+        with pytest.raises(RuleRefused, match="the bundle's commit was not answered"):
+            await lab.apply(before, after)
+        await lab.connect(2)
+        assert lab.descriptions() == networks
+        assert lab.held() == held
+        lab.agrees()
+
+    _run(story)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_switches_without_bundles_may_carry_out_rules_in_any_order(seed: int) -> None:
+    async def story(lab: Lab) -> None:
+        for dpid, wire in lab.wires.items():
+            wire.faults.plain, wire.faults.order = True, Random(seed + dpid)
+            wire.session.bundles = False
+        for before, after in ((None, MORE), (MORE, ONE), (ONE, MORE), (MORE, None), (None, ONE)):
+            await lab.apply(before, after)
+            lab.agrees()
+
+    _run(story)
+
+
+def test_messages_that_come_twice_change_nothing() -> None:
+    async def story(lab: Lab) -> None:
+        for wire in lab.wires.values():
+            wire.faults.repeats = True
+        for before, after in ((None, MORE), (MORE, ONE), (ONE, None), (None, ONE)):
+            await lab.apply(before, after)
+            lab.agrees()
+        await lab.connect(1)
+        lab.agrees()
+        lab.wires[2].faults.repeats = lab.wires[2].faults.refuses = True
+        with pytest.raises(RuleRefused):
+            await lab.apply(ONE, MORE)
+
+    _run(story)
+
+
+def test_a_switch_that_answered_nothing_is_left_alone_before_it_is_taken_up_again() -> None:
+    async def story(lab: Lab) -> None:
+        lab.shell.quarantine = Quarantine(first=0.3)
+        events = lab.shell.events.subscribe()
+        lab.wires[2].faults.mute = True
+        with pytest.raises(SwitchTimeout, match=r"switch 2 from .* did not answer within 0.2 s"):
+            await lab.apply(None, ONE)
+        await lab.rest()
+        await lab.connect(2)
+        assert not lab.shell.core.switches[2].connected
+        assert lab.shell.quarantine.left(2, lab.shell.now()) > 0
+        # Others do not wait for it.
+        alone = network(9, endpoint(91, 1, 4, 7))
+        await lab.apply(None, alone)
+        async with asyncio.timeout(5):
+            while not lab.shell.core.switches[2].connected:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await lab.idle()
+        lab.agrees()
+        lab.shell.events.close()
+        assert [e.switch async for e in events if e.kind == "switch.quarantined"] == ["2"]
+
+    _run(story)
+
+
+def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
+    async def story(lab: Lab) -> None:
+        lab.wires[2].abort()
+        await lab.rest()
+        lab.wires[2] = wire = Wire(lab.shell, lab.fabric, 2)
+        wire.faults.silent = True
+        await lab.rest()
+        assert not lab.shell._lock.locked()
+        await lab.apply(None, network(9, endpoint(91, 1, 4, 7)))
+        assert not wire.session.ready
+        async with asyncio.timeout(5):
+            while not wire.session.closed:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await lab.connect(2)
+        lab.agrees()
+
+    _run(story)
+
+
+def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
+    async def story(lab: Lab) -> None:
+        session = lab.wires[2].session
+        lab.wires[2].faults.silent = True
+        done: list[bool] = []
+        lab.shell.confirm(2, done.append)
+        await lab.rest()
+        session.poll(100.0)
+        session.poll(100.1)
+        assert not session.failed
+        session.poll(100.3)
+        await lab.rest()
+        assert session.failed
+        assert session.closed
+        assert done == [False]
+        await lab.connect(2)
+        lab.agrees()
+
+    _run(story)
+
+
+def test_refused_switches_are_reported_once_and_not_too_often() -> None:
+    async def story(lab: Lab) -> None:
+        events = lab.shell.events.subscribe()
+        for _ in range(3):
+            lab.shell.refused("192.0.2.1:4000", "it speaks HTTP")
+        for number in range(100):
+            lab.shell.refused("192.0.2.2:4000", f"another reason {number}")
+        lab.shell.events.close()
+        said = [e.message async for e in events if e.kind == "switch.refused"]
+        assert said[0] == "the switch at 192.0.2.1:4000 is refused: it speaks HTTP"
+        assert sum("192.0.2.1" in text for text in said) == 1
+        assert 2 <= len(said) <= 12
+        assert list(lab.shell.refusals.notes()) == [
+            "the switch at 192.0.2.1 is refused: it speaks HTTP",
+            "the switch at 192.0.2.2 is refused: another reason 99",
+        ]
+        lab.shell.refusals.forget("192.0.2.1:5000")
+        assert len(list(lab.shell.refusals.notes())) == 1
 
     _run(story)

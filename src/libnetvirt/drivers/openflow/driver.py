@@ -11,6 +11,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import courses, layout, policing, reporting
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Options
+from libnetvirt.controller.discovery import LinkPorts
 from libnetvirt.controller.locator import HOST_LIMIT
 from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
 from libnetvirt.driver import Capabilities, Change, Driver
@@ -18,20 +19,24 @@ from libnetvirt.drivers.openflow import offer
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.session import Session
 from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.drivers.openflow.tls import Identity
 from libnetvirt.errors import (
     AddressConflict,
     AlreadyExists,
+    InvalidDescription,
     InvalidURI,
     NetworkNotFound,
     NoPath,
     PortNotFound,
     SwitchNotFound,
+    Unsupported,
 )
 from libnetvirt.model import (
     Counters,
     Encapsulation,
     Endpoint,
     Event,
+    Forwarding,
     NetworkState,
     Path,
     RuleLine,
@@ -44,15 +49,21 @@ from libnetvirt.uri import URI
 NAME = "openflow"
 DEFAULT_LISTEN = "127.0.0.1:6653"
 OPTIONS: Mapping[str, str] = {
-    "listen": f"ADDRESS:PORT or unix:PATH to wait for switches at, or several (default {DEFAULT_LISTEN})",
+    "listen": "[ssl:|tcp:]ADDRESS:PORT or unix:PATH to wait for switches at, or several "
+    f"(default {DEFAULT_LISTEN})",
+    "certificate": "file (PEM) with the controller's certificate: switches have to speak TLS then",
+    "key": "file (PEM) with the certificate's private key",
+    "ca": "file (PEM) with the authority that signs the certificates of switches",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
     **offer.OPTIONS,
     "capacities": "TOML file that says what links carry (default: the speed of their ports)",
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
+    "link-ports": "[SWITCH/]PORT, or several: ports that may be links, number or name, with * (default: all)",
     "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
     "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
     "hold": "seconds that a switch counts as forwarding without its connection, 1 to 600 (default 15)",
     "packet-rate": "frames per second that an endpoint may send up, 10 to 1000000 (default 5000)",
+    "error-rate": "ICMP errors per second that a router sends out at an endpoint, 1 to 100000 (default 100)",
     "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
     "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
 }
@@ -70,6 +81,16 @@ def _capacities(uri: URI) -> dict[str, str]:
         raise InvalidURI(f"option capacities={file!r}: the file cannot be read: {reason}") from None
     Capacities({}, text, file)
     return {"capacities": text, "capacities_file": file}
+
+
+def _link_ports(uri: URI) -> LinkPorts:
+    text = uri.options.get("link-ports", "")
+    try:
+        return LinkPorts.parse(text, parse_switch)
+    except InvalidDescription as error:
+        raise InvalidURI(
+            f"link-ports={text!r}: {error}. Write ports as PORT or SWITCH/PORT, as in link-ports=eth*,1/101"
+        ) from None
 
 
 class OpenFlowDriver(Driver):
@@ -95,20 +116,27 @@ class OpenFlowDriver(Driver):
         rules = offer.defaults(uri)
         options = Options(
             rules=rules,
+            link_ports=_link_ports(uri),
             lldp_interval=uri.number("lldp-interval", 2.0, 0.1, 60),
             host_age=int(uri.number("host-age", 300, 5, 65535)),
             host_limit=int(uri.number("host-limit", HOST_LIMIT, 1, 65535)),
             hold=uri.number("hold", 15.0, 1, 600),
             packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
+            error_rate=uri.number("error-rate", 100, 1, 100_000),
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
             **_capacities(uri),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
-        listens = [Listen.parse(part) for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")]
+        identity = Identity.parse(uri)
+        listens = [
+            Listen.parse(part, tls=identity is not None)
+            for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")
+        ]
+        secured = identity.context() if identity else None
         store = SqliteStore(uri.options.get("state") or default_path(NAME))
         shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout)
         try:
-            await shell.start(listens)
+            await shell.start(listens, secured)
         except BaseException:
             await shell.close()
             raise
@@ -136,7 +164,10 @@ class OpenFlowDriver(Driver):
         for endpoint in new:
             parse_switch(endpoint.switch)
         self._core.rulesdb.check(after, change.touched, self._core.switches)
-        if self._capabilities.resolve(after.rules).encapsulation is Encapsulation.NATIVE:
+        rules = self._capabilities.resolve(after.rules)
+        if after.forwarding is Forwarding.L3:
+            offer.check_routed(after, rules)
+        if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = reporting.declared_elsewhere(self._core, after.uuid, declared)
             if mac is not None:
@@ -146,6 +177,13 @@ class OpenFlowDriver(Driver):
                 )
         for endpoint in new:
             self._check_place(endpoint, change.pending)
+            switch = self._core.switches.get(parse_switch(endpoint.switch))
+            if after.forwarding is Forwarding.L3 and switch is not None and not switch.routes:
+                raise Unsupported(
+                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
+                    f"network with forwarding L3 needs {layout.ROUTING_TABLES}: choose another switch, or "
+                    "forwarding L2"
+                )
         self._check_constraints(after, change.pending)
         if change.pending:
             return
@@ -158,6 +196,12 @@ class OpenFlowDriver(Driver):
         if pending and (switch is None or switch.number_of(endpoint.port) is None):
             return
         if switch is None or not (switch.connected or pending):
+            failure = self.shell.quarantine.waiting(self.shell.now()).get(dpid)
+            if failure is not None:
+                raise SwitchNotFound(
+                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} is left alone for a while, as it "
+                    f"has failed ({failure.reason}): see after it, or allow pending endpoints"
+                )
             known = ", ".join(switch_text(d) for d, s in self._core.switches.items() if s.connected)
             raise SwitchNotFound(
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} is not connected. Connected: "
@@ -169,6 +213,11 @@ class OpenFlowDriver(Driver):
             raise PortNotFound(
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} has no port {endpoint.port}. "
                 f"It has: {names or 'none'}"
+            )
+        if self._core.options.link_ports.patterns and self._core.may_link(dpid, port):
+            raise PortNotFound(
+                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is one of "
+                "link-ports, which are kept for links: use another, or change link-ports in the URI"
             )
         if self._core.discovery.is_link(dpid, port):
             raise PortNotFound(
@@ -208,8 +257,13 @@ class OpenFlowDriver(Driver):
 
     async def substrate(self) -> Substrate:
         found = reporting.substrate(self._core)
-        notes = tuple(f"the switch at {a} is refused: {r}" for a, r in self.shell.refusals.items())
-        return found.model_copy(update={"notes": found.notes + notes})
+        now = self.shell.now()
+        notes = [*found.notes, *self.shell.refusals.notes()]
+        notes += [
+            f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
+            for dpid, failure in self.shell.quarantine.waiting(now).items()
+        ]
+        return found.model_copy(update={"notes": tuple(notes)})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(reporting.paths(self._core, self._entry(uuid)))

@@ -1,4 +1,4 @@
-"""Where the controller waits for switches: TCP addresses and local sockets."""
+"""Where the controller waits for switches: TCP addresses, with TLS or without, and local sockets."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ import asyncio
 import errno
 import ipaddress
 import os
+import ssl
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from libnetvirt.drivers.openflow.tls import SecureServer
 from libnetvirt.errors import AddressInUse, ConnectionFailed, InvalidURI
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to wait for switches: an address and port, or a local socket's path."""
+    """Where to wait for switches: an address and port, or a local socket's path.
+
+    ``secure``: whether switches have to speak TLS there.
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    secure: bool = False
 
     def __str__(self) -> str:
         if self.path:
@@ -28,11 +34,20 @@ class Listen:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``ADDRESS:PORT`` or ``unix:PATH``. Raises InvalidURI."""
+    def parse(cls, text: str, *, tls: bool = False) -> Self:
+        """Read ``[ssl:|tcp:]ADDRESS:PORT`` or ``unix:PATH``. Raises InvalidURI.
+
+        ``tls``: whether there are certificates; addresses without a prefix are for TLS then.
+        """
         if text.startswith("unix:"):
             return cls(path=text.removeprefix("unix:"))
-        host, _, port = text.rpartition(":")
+        prefix = next((p for p in ("ssl:", "tcp:") if text.startswith(p)), "")
+        if prefix == "ssl:" and not tls:
+            raise InvalidURI(
+                f"listen={text!r} needs certificate=FILE, key=FILE and ca=FILE: docs/switches.md tells how "
+                "to make certificates"
+            )
+        host, _, port = text.removeprefix(prefix).rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         try:
             address, number = str(ipaddress.ip_address(host)), int(port)
@@ -43,16 +58,25 @@ class Listen:
                 f"listen={text!r} is not an address and port: write for example listen=0.0.0.0:6653 "
                 "or listen=[::]:6653"
             )
-        return cls(address, number)
+        return cls(address, number, secure=tls if not prefix else prefix == "ssl:")
 
-    async def open(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Server:
-        """Begin to listen. Raises AddressInUse, ConnectionFailed."""
+    async def open(
+        self,
+        session: Callable[[], asyncio.Protocol],
+        secured: ssl.SSLContext | None,
+        refused: Callable[[str, str], None],
+    ) -> asyncio.Server | SecureServer:
+        """Begin to listen. ``secured`` is for those who speak TLS; ``refused`` is told of address and reason
+        of those who do not get through. Raises AddressInUse, ConnectionFailed."""
         loop = asyncio.get_running_loop()
         try:
             if self.path:
                 await self._clear()
-                return await loop.create_unix_server(factory, self.path)
-            return await loop.create_server(factory, self.host, self.port, backlog=1024)
+                return await loop.create_unix_server(session, self.path)
+            if self.secure:
+                assert secured is not None
+                return SecureServer(secured, session, refused).start(self.host, self.port)
+            return await loop.create_server(session, self.host, self.port, backlog=1024)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.installed import Dump
+from libnetvirt.controller.rulesdb import switch_text
+from libnetvirt.drivers.openflow.changes import Mark, Pending, in_bundle, in_stages
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: pieces collected, beyond which they are written before the turn is over: the switch begins while we go on
 FLUSH_PARTS = 256
 #: bytes that a switch may leave unread before its connection is given up
 WRITE_LIMIT = 64 << 20
+#: how a record of a TLS handshake begins (RFC 8446 section 5.1)
+_TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
 
@@ -41,30 +44,11 @@ class Owner(Protocol):
     def turned(self) -> None:
         """All that came in this turn was handed over."""
 
-    def refused(self, session: Session, reason: str) -> None:
-        """The switch cannot be used."""
+    def refused(self, address: str, reason: str) -> None:
+        """The switch at this address cannot be used."""
 
     def closed(self, session: Session) -> None:
         """The connection has ended."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """A change that waits for its barrier: the xids of its messages, and the errors that came."""
-
-    first: int
-    last: int
-    future: asyncio.Future[None]
-    errors: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Mark:
-    """Messages sent one by one up to ``last``, and who wants to know whether they were taken."""
-
-    last: int
-    done: Callable[[bool], None]
-    ok: bool = True
 
 
 class Session(asyncio.Protocol):
@@ -87,22 +71,31 @@ class Session(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.dpid = 0
         self.address = ""
+        self.tables = 0
         self.ready = False
         self.bundles = False
         #: what came before the switch was taken up
         self.early: list[object] = []
         self.reason = ""
+        #: whether the switch is to be left alone for a while before it is taken up again
+        self.failed = False
+        # Since when the oldest barrier of the marks is open, as far as poll() has seen.
+        self._open: tuple[int, float] | None = None
 
     # ---- asyncio.Protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self.address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
+        self.address = address_text(transport)
         self._transport.write(self._channel.start())
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self.dpid and data.startswith(_TLS_HANDSHAKE):
+            reason = "it speaks TLS, and this address takes none: point it at tcp:, or give certificates"
+            self._owner.refused(self.address, reason)
+            self.abort(reason)
+            return
         now = self._owner.now()
         packet = self._owner.packet
         self._flushing = True
@@ -124,7 +117,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         lost = SwitchTimeout(
-            f"the connection of switch {self.dpid} from {self.address} was lost"
+            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
             f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
         )
         for change in self._changes.values():
@@ -169,8 +162,8 @@ class Session(asyncio.Protocol):
                 frames.append(message.encode())
             except ValueError as error:
                 raise RuleRefused(
-                    f"a rule for switch {self.dpid} does not fit into an OpenFlow message ({error}): "
-                    "the network spans too many switches"
+                    f"a rule for switch {switch_text(self.dpid)} does not fit into an OpenFlow message "
+                    f"({error}): the network spans too many switches"
                 ) from error
         self._flush_soon()
         self._out += frames
@@ -192,7 +185,9 @@ class Session(asyncio.Protocol):
             self._replies.pop(xid, None)
             self._parts.forget(xid)
         if not isinstance(reply, kind):
-            raise RuleRefused(f"switch {self.dpid} answered {type(message).__name__} with {reply}")
+            raise RuleRefused(
+                f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
+            )
         return reply
 
     async def confirm(self, messages: Sequence[of.Message]) -> None:
@@ -200,33 +195,26 @@ class Session(asyncio.Protocol):
 
         Raises RuleRefused, SwitchTimeout.
         """
-        # Open vSwitch takes no meters in bundles.
-        plain = [m for m in messages if not self.bundles or isinstance(m, of.MeterMod)]
-        # With a meter go the rules that use it: it waits until they do so no more.
-        last = [m for m in plain if self.bundles and _removes_meter(m)]
-        bundled = [m for m in messages if self.bundles and not isinstance(m, of.MeterMod)]
-        batch: list[of.Message] = [m for m in plain if m not in last]
-        if bundled:
-            self._bundle_id += 1
-            number, flags = self._bundle_id, of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
-            batch.append(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST))
-            batch += [of.BundleAdd(number, flags, message) for message in bundled]
-            batch.append(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST))
-        batch += last
-        if not batch:
+        if not messages:
             return
+        self._bundle_id += 1
+        batch = in_bundle(self._bundle_id, messages) if self.bundles else list(in_stages(messages))
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
-        change = Pending(xids[0], barrier, self._loop.create_future())
+        change = Pending(xids[0], barrier, self._loop.create_future(), _commit(xids, batch))
         self._changes[barrier] = change
         try:
             await self._within(change.future)
         finally:
             self._changes.pop(barrier, None)
+        if change.commit and not change.errors:
+            change.errors.append("the bundle's commit was not answered")
         if change.errors:
             kinds = ", ".join(dict.fromkeys(change.errors))
             remedy = next((text for kind, text in _REMEDIES.items() if kind in kinds), _SHOWN)
-            raise RuleRefused(f"switch {self.dpid} refused the change ({kinds}); it was undone. {remedy}")
+            raise RuleRefused(
+                f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. {remedy}"
+            )
 
     async def dump(self) -> Dump:
         """What the switch holds: flows with our cookie, groups and meters."""
@@ -238,6 +226,16 @@ class Session(asyncio.Protocol):
         except RuleRefused:
             meters = []
         return Dump(list(flows.entries), list(groups.entries), meters)
+
+    async def try_out(self) -> None:
+        """Have the switch carry out a change that changes nothing. Raises RuleRefused, SwitchTimeout."""
+        nobody = of.FlowMod(
+            table_id=of.ALL_TABLES,
+            command=of.FlowModCommand.DELETE,
+            cookie=layout.COOKIE_MARK | layout.NOBODY,
+            cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
+        )
+        await self.confirm([nobody])
 
     async def probe_bundles(self) -> None:
         """Find out whether the switch has bundles (ONF extension 230)."""
@@ -258,10 +256,20 @@ class Session(asyncio.Protocol):
         return self._transport is None
 
     def poll(self, now: float) -> None:
-        """Once a second: keep-alive."""
+        """Once a second: keep-alive, and whether barriers that nobody waits for by himself are answered."""
         for event in self._channel.poll(now):
             self._event(event)
+        oldest = next(iter(self._marks), 0)
+        if not oldest or self._open is None or self._open[0] != oldest:
+            self._open = (oldest, now) if oldest else None
+        elif now - self._open[1] > self._timeout:
+            self.fail(self._silence())
         self._drain()
+
+    def fail(self, reason: str) -> None:
+        """End the connection: the switch does not do as it should."""
+        self.failed = True
+        self.abort(reason)
 
     def abort(self, reason: str) -> None:
         """End the connection now; the switch will connect again."""
@@ -284,11 +292,17 @@ class Session(asyncio.Protocol):
             self._error(event)
         elif isinstance(event, of.BundleControl):
             self._answer(event.xid, event)
+            for change in self._changes.values():
+                if change.commit == event.xid:
+                    change.commit = 0
         elif isinstance(event, of.HandshakeDone):
-            self.dpid = event.features.datapath_id
+            self.dpid, self.tables = event.features.datapath_id, event.features.n_tables
             self._owner.handshake(self, event.features)
         elif isinstance(event, of.Refused):
-            self._owner.refused(self, event.reason)
+            self._owner.refused(self.address, event.reason)
+            self.abort(event.reason)
+        elif isinstance(event, of.Malformed) and not self.dpid:
+            self._owner.refused(self.address, f"it does not speak OpenFlow: {event.reason}")
             self.abort(event.reason)
         elif isinstance(event, (of.Malformed, of.PeerDead)):
             self.abort(str(event))
@@ -333,10 +347,15 @@ class Session(asyncio.Protocol):
         try:
             return await asyncio.wait_for(future, self._timeout)
         except TimeoutError:
-            reason = f"switch {self.dpid} from {self.address} did not answer within {self._timeout:g} s"
+            reason = self._silence()
             # It may still do what it was asked: it is compared and mended when it connects again.
-            self.abort(reason)
+            self.fail(reason)
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
+
+    def _silence(self) -> str:
+        return (
+            f"switch {switch_text(self.dpid)} from {self.address} did not answer within {self._timeout:g} s"
+        )
 
     def _flush_soon(self) -> None:
         """Have what is collected go out when this turn is over."""
@@ -370,8 +389,18 @@ class Session(asyncio.Protocol):
                 self._transport.write(data)
 
 
-def _removes_meter(message: of.Message) -> bool:
-    return isinstance(message, of.MeterMod) and message.command == of.MeterModCommand.DELETE
+def _commit(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
+    """The xid of a bundle's commit; 0 if there is no bundle."""
+    return next(
+        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
+        0,
+    )
+
+
+def address_text(transport: asyncio.BaseTransport) -> str:
+    """Where a connection comes from."""
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
 
 
 _SHOWN = "'netvirt rules' shows what the switch holds; its log says more."

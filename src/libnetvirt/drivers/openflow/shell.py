@@ -8,19 +8,22 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from ssl import SSLContext
 from typing import Any
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
-from libnetvirt.controller.layout import Table
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.notices import Notices
+from libnetvirt.drivers.openflow.quarantine import Quarantine
+from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
+from libnetvirt.drivers.openflow.tls import SecureServer
 from libnetvirt.errors import (
     ConnectionClosed,
     NetvirtError,
@@ -33,11 +36,11 @@ from libnetvirt.events import EventStream
 from libnetvirt.model import Event
 from libnetvirt.store import Batch, Store
 
-#: how many addresses of refused switches are remembered
-REFUSED_LIMIT = 64
 #: messages kept of a switch that is being taken up
 EARLY_LIMIT = 1000
 POLL_INTERVAL = 1.0
+#: what switches report by themselves: everything, and unlike by default also packets whose TTL is used up
+REPORTS = of.SetAsync(packet_in=(0b111, 0), port_status=(0b111, 0b111), flow_removed=(0b1111, 0))
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +53,13 @@ class Shell:
         self.intake = Intake(self.core)
         self.notices = Notices(self.core)
         self.packet = self.intake.packet_in
-        self.refusals: dict[str, str] = {}
+        self.refusals = Refusals()
+        self.quarantine = Quarantine()
         self._store = store
         # One thread, so that commits follow one another, also when the caller of one is cancelled.
         self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
         self._confirm_timeout = confirm_timeout
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._sessions: dict[int, Session] = {}
         self._lock = asyncio.Lock()
@@ -67,13 +71,16 @@ class Shell:
 
     # ---- life ----------------------------------------------------------------------------------
 
-    async def start(self, listens: list[Listen]) -> None:
-        """Load the state and wait for switches. Raises AddressInUse, ConnectionFailed, StateUnusable."""
+    async def start(self, listens: list[Listen], secured: SSLContext | None = None) -> None:
+        """Load the state and wait for switches, with ``secured`` where they have to speak TLS.
+
+        Raises AddressInUse, ConnectionFailed, StateUnusable.
+        """
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self.notices.states(self.now(), report=False)
         for listen in listens:
-            self._servers.append(await listen.open(lambda: Session(self, self._confirm_timeout)))
+            self._servers.append(await listen.open(self._session, secured, self.refused))
         self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
         self._spawn(self._timer(POLL_INTERVAL, self._poll))
 
@@ -95,6 +102,9 @@ class Shell:
     def ports(self) -> list[int]:
         """The TCP ports that are listened on."""
         return [s.getsockname()[1] for server in self._servers for s in server.sockets if s.family != 1]
+
+    def _session(self) -> Session:
+        return Session(self, self._confirm_timeout)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -133,6 +143,7 @@ class Shell:
         now = self.now()
         for session in list(self._all):
             session.poll(now)
+        self.intake.poll(now)
 
     def now(self) -> float:
         return time.monotonic()
@@ -179,9 +190,9 @@ class Shell:
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
         if features.auxiliary_id:
             session.abort("auxiliary connections are not used")
-        elif features.n_tables < len(Table):
-            reason = f"it has {features.n_tables} tables, {len(Table)} are needed"
-            self.refused(session, reason)
+        elif features.n_tables < layout.SWITCHING_TABLES:
+            reason = f"it has {features.n_tables} tables, {layout.SWITCHING_TABLES} are needed"
+            self.refused(session.address, reason)
             session.abort(reason)
         else:
             self._spawn(self._take_up(session))
@@ -218,13 +229,10 @@ class Shell:
         self._serving = False
         self._next_turn()
 
-    def refused(self, session: Session, reason: str) -> None:
-        host = session.address.rpartition(":")[0] or session.address
-        if self.refusals.get(host) != reason:
-            if len(self.refusals) >= REFUSED_LIMIT:
-                self.refusals.clear()
-            self.refusals[host] = reason
-            self.publish("switch.refused", f"the switch at {session.address} is refused: {reason}")
+    def refused(self, address: str, reason: str) -> None:
+        """Report a switch that cannot be used."""
+        if self.refusals.note(address, reason, self.now()):
+            self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
         self._all.discard(session)
@@ -233,22 +241,40 @@ class Shell:
             self.core.switch_down(session.dpid, self.now())
             if not self._closed:
                 self.notices.states(self.now())
+        if session.failed and not self._closed:
+            self._leave_alone(session)
+
+    def _leave_alone(self, session: Session) -> None:
+        """The switch has failed: it is taken up again after a while only."""
+        seconds = self.quarantine.fail(session.dpid, session.reason, self.now())
+        self.publish(
+            "switch.quarantined",
+            f"{session.reason}: switch {switch_text(session.dpid)} is left alone for {seconds:g} s, and then "
+            "mended",
+            switch=switch_text(session.dpid),
+        )
 
     async def _take_up(self, session: Session) -> None:
         """Learn what a switch is and holds, and mend what differs from what it should hold."""
         try:
+            await asyncio.sleep(self.quarantine.left(session.dpid, self.now()))
+            if session.closed:
+                return
             session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
+            session.send(REPORTS)
             await session.probe_bundles()
             desc = await session.request(of.DescRequest(), of.DescReply)
             ports = await session.request(of.PortDescRequest(), of.PortDescReply)
             view = SwitchView(session.dpid, connected=True, known=True, address=session.address)
             view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
             view.description = " ".join(t for t in (desc.mfr_desc, desc.hw_desc, desc.sw_desc) if t)
-            view.bundles = session.bundles
+            view.bundles, view.tables = session.bundles, session.tables
             with contextlib.suppress(RuleRefused):
                 meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
                 view.meter_limit = meters.max_meter
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
+            # Not while others wait: it may be one that does not answer.
+            await session.try_out()
             async with self._lock:
                 if session.closed:
                     return
@@ -257,6 +283,7 @@ class Shell:
                     old.abort("the switch connected anew")
                     self.core.switch_down(session.dpid, self.now())
                 self._sessions[session.dpid] = session
+                self.refusals.forget(session.address)
                 self.core.switch_up(view)
                 await self._mend(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)
@@ -271,7 +298,7 @@ class Shell:
             for message in early:
                 self.message(session, message)
         except SubstrateError as error:
-            session.abort(str(error))
+            session.fail(str(error))
             return
         self._settle()
         self.notices.states(self.now())
@@ -380,7 +407,7 @@ class Shell:
                     if not tolerant or not isinstance(result, SubstrateError):
                         raise result
                     self.notices.error(self.now(), session.dpid, str(result))
-                    session.abort(str(result))
+                    session.fail(str(result))
         finally:
             self.intake.resume(self.now())
             self._next_turn()
@@ -423,7 +450,7 @@ class Shell:
             try:
                 await self._mend(session)
             except SubstrateError as error:
-                session.abort(str(error))
+                session.fail(str(error))
 
     async def _finish_later(self, work: Work) -> None:
         self._lingering.append(work)

@@ -1,0 +1,58 @@
+"""How a change is sent to a switch, and what waits for its confirmation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from libnetvirt import openflow as of
+
+
+@dataclass(slots=True)
+class Pending:
+    """A change that waits for its barrier: the xids of its messages, and the errors that came.
+
+    ``commit``: the xid of the bundle's commit until that is answered, else 0.
+    """
+
+    first: int
+    last: int
+    future: asyncio.Future[None]
+    commit: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Mark:
+    """Messages sent one by one up to ``last``, and who wants to know whether they were taken."""
+
+    last: int
+    done: Callable[[bool], None]
+    ok: bool = True
+
+
+def in_bundle(number: int, messages: Sequence[of.Message]) -> list[of.Message]:
+    """The messages as one bundle (ONF extension 230), which a switch carries out wholly or not at all."""
+    # Open vSwitch takes no meters in bundles.
+    meters = [m for m in messages if isinstance(m, of.MeterMod)]
+    # With a meter go the rules that use it: it waits until they do so no more.
+    batch: list[of.Message] = [m for m in meters if m.command != of.MeterModCommand.DELETE]
+    bundled = [m for m in messages if not isinstance(m, of.MeterMod)]
+    if bundled:
+        flags = of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
+        batch.append(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST))
+        batch += [of.BundleAdd(number, flags, message) for message in bundled]
+        batch.append(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST))
+    return [*batch, *(m for m in meters if m.command == of.MeterModCommand.DELETE)]
+
+
+def in_stages(messages: Iterable[of.Message]) -> Iterator[of.Message]:
+    """The messages, with barriers where kinds change: a switch may carry out in any order what is between two
+    (OpenFlow 1.3.5 section 6.2), and rules need the groups and meters that they name."""
+    last: type[of.Message] | None = None
+    for message in messages:
+        if last is not None and type(message) is not last:
+            yield of.BarrierRequest()
+        last = type(message)
+        yield message

@@ -1,0 +1,196 @@
+"""OpenFlow over TLS (OpenFlow 1.3.5 section 6.3.6): who the controller is, and which switches it believes.
+
+Both ends show a certificate. A switch whose certificate the authority has not signed gets no further than the
+handshake: none of its bytes reach the codec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from libnetvirt.errors import InvalidURI
+from libnetvirt.uri import URI
+
+#: seconds that a peer has for the handshake, and for its part in ending the connection
+HANDSHAKE_TIMEOUT = 10.0
+SHUTDOWN_TIMEOUT = 3.0
+#: handshakes under way at the same time; when there are more, who has taken longest so far is let go
+HANDSHAKE_LIMIT = 256
+#: seconds to wait when the machine cannot accept a connection
+ACCEPT_PAUSE = 0.5
+#: what OpenSSL calls what a switch may have done wrong, and what that is
+REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate: give it one with 'ovs-vsctl set-ssl'",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS: point it at ssl:ADDRESS:PORT, not at tcp:",
+    "HTTP_REQUEST": "it is no switch: it speaks HTTP",
+    "UNSUPPORTED_PROTOCOL": "it speaks no TLS newer than 1.1: at least 1.2 is needed",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority that signed the controller's certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the controller's certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it finds the controller's certificate expired",
+}
+_HOW = "docs/switches.md tells how to make certificates"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The controller's certificate and private key, and the authority that signs the switches': PEM files."""
+
+    certificate: str
+    key: str
+    ca: str
+
+    @classmethod
+    def parse(cls, uri: URI) -> Self | None:
+        """What a URI's options say, None if nothing. Raises InvalidURI if they say only part of it."""
+        given = {name: uri.options[name] for name in ("certificate", "key", "ca") if name in uri.options}
+        missing = [name for name in ("certificate", "key", "ca") if not given.get(name)]
+        if given and missing:
+            raise InvalidURI(
+                f"{uri.text!r}: {' and '.join(given)} without {' and '.join(missing)}: TLS needs "
+                f"certificate=FILE, key=FILE and ca=FILE; {_HOW}"
+            )
+        return cls(**given) if given else None
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files; blocks for as long as that takes. Raises InvalidURI, naming the file at fault."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        _check(self.ca, "ca", lambda: context.load_verify_locations(self.ca), "CERTIFICATE")
+        if not context.get_ca_certs():
+            raise InvalidURI(
+                f"ca={self.ca}: there is no certificate of an authority in it: give the file of the "
+                f"authority that signs the switches' certificates; {_HOW}"
+            )
+        _check(self.certificate, "certificate", self._own_certificate, "CERTIFICATE")
+        _check(self.key, "key", lambda: self._own_key(context), "PRIVATE KEY")
+        return context
+
+    def _own_certificate(self) -> None:
+        # As an authority, only to see whether it can be read: with the key, errors are not told apart.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self.certificate)
+
+    def _own_key(self, context: ssl.SSLContext) -> None:
+        try:
+            context.load_cert_chain(self.certificate, self.key, _no_password)
+        except ssl.SSLError as error:
+            if error.reason != "KEY_VALUES_MISMATCH":
+                raise
+            raise InvalidURI(
+                f"key={self.key} is not the private key of certificate={self.certificate}: give the one that "
+                "the certificate was requested with"
+            ) from None
+
+
+def _check(file: str, option: str, load: Callable[[], None], what: str) -> None:
+    """Have a file read, and say of any failure what it means. Raises InvalidURI."""
+    try:
+        if f"{what}-----" not in Path(file).read_text("ascii", "replace"):
+            raise InvalidURI(f"{option}={file} is no PEM file with a {what}: {_HOW}")
+        load()
+    except ssl.SSLError as error:
+        reason = error.reason or str(error)
+        raise InvalidURI(f"{option}={file}: its {what} cannot be read ({reason}): {_HOW}") from None
+    except OSError as error:
+        raise InvalidURI(f"{option}={file}: {error.strerror or error}: {_HOW}") from None
+
+
+class _Encrypted(InvalidURI):
+    def __init__(self) -> None:
+        super().__init__(
+            "the private key needs a pass phrase, and there is nobody to ask: keep it without one in a file "
+            "that only the controller's user may read"
+        )
+
+
+def _no_password() -> str:
+    raise _Encrypted
+
+
+def refusal(error: BaseException) -> str:
+    """Why a handshake failed, in words for an operator."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not hold: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or "it ended the handshake"
+        return REASONS.get(reason, f"the TLS handshake failed: {reason.replace('_', ' ').lower()}")
+    if isinstance(error, ConnectionAbortedError | TimeoutError):
+        return f"it did not finish the TLS handshake within {HANDSHAKE_TIMEOUT:g} s"
+    return "it broke off the TLS handshake: it may not trust the controller's certificate"
+
+
+class SecureServer:
+    """Accepts connections, and hands those whose handshake succeeds to a session.
+
+    The loop's own server keeps to itself why a handshake failed.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        session: Callable[[], asyncio.Protocol],
+        refused: Callable[[str, str], None],
+    ) -> None:
+        self._context = context
+        self._session = session
+        self._refused = refused
+        self._accepting: asyncio.Task[None] | None = None
+        self._shaking: dict[asyncio.Task[None], None] = {}
+        self.sockets: tuple[socket.socket, ...] = ()
+
+    def start(self, host: str, port: int) -> Self:
+        """Begin to listen. Raises OSError."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+        listener.setblocking(False)
+        self.sockets = (listener,)
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener))
+        return self
+
+    def close(self) -> None:
+        """Stop listening; connections whose handshake is done stay."""
+        for task in (self._accepting, *self._shaking):
+            if task is not None:
+                task.cancel()
+        for listener in self.sockets:
+            listener.close()
+        self.sockets = ()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                peer, (host, port, *_) = await loop.sock_accept(listener)
+            except OSError:
+                # No file descriptor, or no memory, for one more just now.
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            if len(self._shaking) >= HANDSHAKE_LIMIT:
+                next(iter(self._shaking)).cancel()
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(self._shake(peer, f"{host}:{port}"))
+            self._shaking[task] = None
+            task.add_done_callback(self._shaking.pop)
+
+    async def _shake(self, peer: socket.socket, address: str) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._session,
+                peer,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )
+        except OSError as error:
+            peer.close()
+            self._refused(address, refusal(error))
+        except BaseException:
+            peer.close()
+            raise

@@ -1,0 +1,61 @@
+"""Certificates, made with openssl."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+class Certified(NamedTuple):
+    """The PEM files of one party."""
+
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """An authority that signs certificates; its files are in a directory."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory, self._name = directory, name
+        self.certificate, self._key = directory / f"{name}-ca.pem", directory / f"{name}-ca.key"
+        _openssl("req", "-x509", *_KEY, "-days", "2", "-subj", f"/CN={name} authority",
+                 "-keyout", self._key, "-out", self.certificate)  # fmt: skip
+
+    def issue(self, name: str, *, days: int = 2) -> Certified:
+        """A certificate and its key. With ``days`` below 0 it has expired."""
+        base = self._directory / f"{self._name}-{name}"
+        request, made = (
+            base.with_suffix(".csr"),
+            Certified(base.with_suffix(".pem"), base.with_suffix(".key")),
+        )
+        _openssl("req", *_KEY, "-subj", f"/CN={name}", "-keyout", made.key, "-out", request)
+        _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key,
+                 "-CAcreateserial", "-days", days, "-out", made.certificate)  # fmt: skip
+        return made
+
+
+class Pki:
+    """An authority for the controller, one for switches, and one that nobody believes; one of each."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.controllers, self.switches, self.others = (
+            Authority(directory, name) for name in ("controllers", "switches", "others")
+        )
+        self.controller, self.switch = self.controllers.issue("controller"), self.switches.issue("switch")
+        self.stranger = self.others.issue("stranger")
+        self.expired = self.switches.issue("expired", days=-1)
+
+    @property
+    def options(self) -> str:
+        """The controller's, for the end of a URI."""
+        certificate, key = self.controller
+        return f"&certificate={certificate}&key={key}&ca={self.switches.certificate}"
+
+
+def _openssl(*words: object) -> None:
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)

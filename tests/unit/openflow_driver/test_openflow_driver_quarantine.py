@@ -1,0 +1,32 @@
+"""Quarantine: how long a switch that failed is left alone."""
+
+from __future__ import annotations
+
+from libnetvirt.drivers.openflow.quarantine import FORGET, LONGEST, Quarantine
+
+
+def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:
+    found, now = Quarantine(), 100.0
+    periods = []
+    for _ in range(8):
+        periods.append(found.fail(7, "silent", now))
+        now += periods[-1] + 1
+    assert periods == [1, 2, 4, 8, 16, 32, LONGEST, LONGEST]
+
+
+def test_a_switch_waits_until_its_time_is_over_and_others_do_not() -> None:
+    found = Quarantine()
+    assert found.left(7, 100.0) == 0
+    found.fail(7, "silent", 100.0)
+    assert 0.5 < found.left(7, 100.4) < 0.7
+    assert found.left(8, 100.4) == 0
+    assert [f.reason for f in found.waiting(100.4).values()] == ["silent"]
+    assert found.left(7, 101.0) == 0
+    assert not found.waiting(101.0)
+
+
+def test_what_is_long_ago_does_not_count() -> None:
+    found = Quarantine()
+    for now in (100.0, 102.0, 105.0):
+        found.fail(7, "silent", now)
+    assert found.fail(7, "silent", 110.0 + FORGET) == 1
