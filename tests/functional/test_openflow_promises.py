@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -199,6 +200,30 @@ def test_promises_survive_the_controller(guests: Guests, harness: OpenFlow) -> N
     again = harness.connection.lookup(a.uuid)
     again.remove_constraint(1, 2)
     guests.bench.eventually(lambda: _reserved(harness), "nothing is reserved")
+
+
+def test_promises_come_back_with_their_switch(guests: Guests, harness: OpenFlow) -> None:
+    a, b, _ = guests.networks
+    a.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s")
+    b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
+    b.modify_endpoint(1, bandwidth={"inbound": "70 Mbit/s", "outbound": "80 Mbit/s"})
+    before = {s: sorted(_enduring(harness, s)) for s in harness.lab.switches}
+    for switch in (1, 3):
+        harness.lab.release([switch])
+        harness.lab.wipe(switch)
+        harness.lab.control(harness.served.target, [switch])
+    guests.bench.eventually(
+        lambda: {s: _enduring(harness, s) for s in before if sorted(_enduring(harness, s)) != before[s]},
+        "the switches hold what they held",
+    )
+    assert _reserved(harness)["1", "3"] == 50 * MBIT
+
+
+def _enduring(harness: OpenFlow, switch: int) -> list[str]:
+    """What a switch holds that does not depend on which hosts were heard of last, and full meters."""
+    kept = [line for line in harness.lab.dump(switch) if "idle_timeout" not in line and "group " not in line]
+    rates = harness.lab.ofctl("dump-meters", switch).split("\n\n")[0].splitlines()[1:]
+    return [re.sub(r"^\(xid.*", "", line) for line in (*kept, *rates)]
 
 
 def test_constraints_where_they_cannot_be_kept_are_refused(harness: OpenFlow) -> None:

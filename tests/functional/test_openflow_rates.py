@@ -136,3 +136,43 @@ def test_limits_of_tagged_endpoints_change_no_frame(
     guests = pair.bench.guests(harness.connection.create(pair.bench.description(endpoints=ends, rules=rules)))
     pair.bench.meet(*guests)
     _check_all(pair.bench, guests)
+
+
+def test_limits_hold_at_the_endpoints_of_a_router(harness: OpenFlow) -> None:
+    bench = Bench(harness, None)
+    with ExitStack() as stack:
+        hosts = [
+            stack.enter_context(
+                LinuxHost(harness.lab, n, PORT, (f"10.0.{n}.1/24",), (f"10.0.{n}.254",), mtu=1492)
+            )
+            for n in (1, 2)
+        ]
+        wanted = {"1", "2"}
+        bench.eventually(
+            lambda: (
+                wanted
+                - {
+                    s.id
+                    for s in harness.connection.substrate().switches
+                    for p in s.ports
+                    if p.number == PORT and p.up
+                }
+            ),
+            "the ports are there",
+        )
+        limits = ({"inbound": "20 Mbit/s"}, {"inbound": "8 Mbit/s", "outbound": "12 Mbit/s"})
+        ends = [
+            endpoint_at(Place(str(n), str(PORT)), n, address=[f"10.0.{n}.254/24"], bandwidth=limit)
+            for n, limit in enumerate(limits, 1)
+        ]
+        network = harness.connection.create(bench.description(endpoints=ends, forwarding="L3"))
+        assert "2 received" in hosts[0].run("ping", "-c", "2", "-i", "0.2", "-W", "5", "10.0.2.1")
+        flows = [
+            Flow(hosts[0], hosts[1], "10.0.2.1", 60 * MBIT),
+            Flow(hosts[1], hosts[0], "10.0.1.1", 60 * MBIT),
+        ]
+        there, back = run(flows, SECONDS)
+        assert 0.95 * 12 * MBIT <= there <= 1.05 * 12 * MBIT
+        assert 0.95 * 8 * MBIT <= back <= 1.05 * 8 * MBIT
+        network.remove()
+        assert list(clean(bench)) == []
