@@ -134,7 +134,13 @@ class Guarantees(State):
 
     def free_meters(self, uuid: str, entry: Entry | None) -> None:
         """Free the numbers of meters that a network, and the links, do not need any more."""
-        wanted = {*self.policing.wanted(entry), *self.steering.wanted(entry)} if entry is not None else set()
-        self.meters.keep(lambda name: name.split("/")[1] == uuid, wanted)
+
+        def wanted(dpid: int, name: str) -> bool:
+            if entry is None:
+                return False
+            who = self.steering if name.startswith("course/") else self.policing
+            return who.wants(entry, dpid, name)
+
+        self.meters.keep(uuid, wanted)
         links = {(dpid, link_meter(port)) for dpid, port in self.exits.metered}
-        self.meters.keep(lambda name: name.startswith("link/"), links)
+        self.meters.keep("", lambda dpid, name: (dpid, name) in links)

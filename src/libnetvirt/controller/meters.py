@@ -5,7 +5,7 @@ Numbers are given per switch, so a small one is enough for what it needs; a swit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -31,21 +31,22 @@ def meter(number: int, rate: int) -> Meter:
 
 
 class Meters:
-    """The numbers in use. ``owner``: is for meters that belong to something, such as a network's uuid."""
+    """The numbers in use. A meter's name is made of a kind, its owner (a network's uuid, or nothing) and
+    more, with ``/`` between them."""
 
     def __init__(self, labels: Labels, switches: Mapping[int, SwitchView]) -> None:
         self._labels = labels
         self._switches = switches
         self._numbers: dict[tuple[int, str], int] = {}
         self._used: dict[int, set[int]] = {}
+        self._owned: dict[str, set[tuple[int, str]]] = {}
 
     def load(self, facts: Mapping[Fact, str]) -> None:
         """Take what the store has."""
         for (kind, key), value in facts.items():
             if kind == _KIND:
                 dpid, name = key.split("/", 1)
-                self._numbers[int(dpid), name] = int(value)
-                self._used.setdefault(int(dpid), set()).add(int(value))
+                self._take(int(dpid), name, int(value))
 
     def there(self, dpid: int) -> bool:
         """Whether a switch has meters, as far as that is known."""
@@ -63,20 +64,21 @@ class Meters:
                     f"switch {switch_text(dpid)} has no meter left: limits and constraints use all "
                     f"{len(used)}. Remove some there, or place them on another switch"
                 )
-            self._numbers[dpid, name] = number
-            used.add(number)
+            self._take(dpid, name, number)
             self._labels.changes[_KIND, f"{dpid}/{name}"] = str(number)
         return number
 
-    def known(self, dpid: int, name: str) -> int | None:
-        """The number of a meter, if it has one."""
-        return self._numbers.get((dpid, name))
-
-    def keep(self, concerned: Callable[[str], bool], wanted: Collection[tuple[int, str]]) -> None:
-        """Of the meters whose names are ``concerned``, free those that are not ``wanted``."""
-        for dpid, name in [place for place in self._numbers if concerned(place[1]) and place not in wanted]:
+    def keep(self, owner: str, wanted: Callable[[int, str], bool]) -> None:
+        """Of an owner's meters, free those that are not ``wanted`` (datapath id, name)."""
+        for dpid, name in [place for place in self._owned.get(owner, ()) if not wanted(*place)]:
+            self._owned[owner].discard((dpid, name))
             self._used[dpid].discard(self._numbers.pop((dpid, name)))
             self._labels.changes[_KIND, f"{dpid}/{name}"] = None
+
+    def _take(self, dpid: int, name: str, number: int) -> None:
+        self._numbers[dpid, name] = number
+        self._used.setdefault(dpid, set()).add(number)
+        self._owned.setdefault(name.split("/")[1], set()).add((dpid, name))
 
     def _range(self, dpid: int) -> range:
         switch = self._switches.get(dpid)

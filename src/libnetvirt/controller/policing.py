@@ -58,16 +58,14 @@ class Policing:
         cookie = layout.cookie(bound.network.index, Kind.ENDPOINT)
         yield from exits(bound.dpid, bound.port, leaving(bound), metered, cookie)
 
-    def wanted(self, entry: Entry) -> Iterator[tuple[int, str]]:
-        """The meters that a network's endpoints use."""
-        for bound in entry.endpoints.values():
-            limits = bound.endpoint.bandwidth
-            if limits is not None:
-                yield from (
-                    (bound.dpid, _name(bound, way))
-                    for way, limit in (("in", limits.inbound), ("out", limits.outbound))
-                    if limit is not None
-                )
+    def wants(self, entry: Entry, dpid: int, name: str) -> bool:
+        """Whether one of a network's endpoints uses a meter."""
+        way, _, endpoint = name.split("/", 2)
+        bound = entry.endpoints.get(endpoint)
+        if bound is None or bound.dpid != dpid or bound.endpoint.bandwidth is None:
+            return False
+        limits = bound.endpoint.bandwidth
+        return (limits.inbound if way == "in" else limits.outbound) is not None
 
 
 def exits(

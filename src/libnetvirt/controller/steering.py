@@ -81,9 +81,10 @@ class Steering:
         cookie = layout.cookie(0, Kind.LINK)
         yield from link_exits(dpid, port, of.Meter(number), cookie)
 
-    def wanted(self, entry: Entry) -> Iterator[tuple[int, str]]:
-        """The meters that a network's courses use."""
-        return ((c.ends[0], c.meter) for c in self._courses.of(entry.uuid).values() if c.ceiling)
+    def wants(self, entry: Entry, dpid: int, name: str) -> bool:
+        """Whether one of a network's courses uses a meter."""
+        own = self._courses.of(entry.uuid).values()
+        return any((c.ends[0], c.meter) == (dpid, name) and c.ceiling for c in own)
 
     def _begin(self, entry: Entry, course: Course, source: Bound, bound: Bound) -> Actions | None:
         """What the first switch does."""
