@@ -60,6 +60,15 @@ class Chaos:
         getattr(self, name)()
         print(flush=True)
 
+    def tell(self) -> None:
+        """Print what there is, for whoever has to find out what went wrong."""
+        print()
+        for network in self.asked.values():
+            print(network.model_dump_json(exclude_none=True, exclude_defaults=True))
+        for switch in self.harness.lab.switches:
+            print(f"switch {switch}:", *self.harness.lab.dump(switch, statistics=True), sep="\n  ")
+        print(self.harness.served.log.read_text()[-10_000:])
+
     # ---- operations ----------------------------------------------------------------------------
 
     def create(self) -> None:
