@@ -9,13 +9,15 @@ ARGS ?=
 # program:package of Debian
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
 	mnexec:mininet ifconfig:net-tools ip:iproute2 ping:iputils-ping \
-	ethtool:ethtool setpriv:util-linux unshare:util-linux openssl:openssl
+	ethtool:ethtool setpriv:util-linux unshare:util-linux nsenter:util-linux \
+	traceroute:traceroute iperf3:iperf3 openssl:openssl \
+	ovn-northd:ovn-central ovn-controller:ovn-host
 
 # What the benchmark compares with, besides.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deps-root demo demo-simulated test lint bench docs clean
+.PHONY: help setup deps-root demo demo-ovn demo-simulated test lint bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +29,9 @@ deps-root: ## install the Debian packages that the demonstration and the tests n
 
 demo: deps-root $(VENV)/.installed-demo ## show it on real switches, as root; ARGS=--slow pauses
 	@$(BIN)/python -m demo $(ARGS)
+
+demo-ovn: deps-root $(VENV)/.installed-demo ## tell the same story on OVN, as root
+	@$(BIN)/python -m demo --ovn $(ARGS)
 
 demo-simulated: $(VENV)/.installed-demo ## tell the same story in memory, without root
 	@$(BIN)/python -m demo --simulated $(ARGS)

@@ -17,6 +17,7 @@ BEGIN, END = "<!-- measured: begin (written by make bench) -->", "<!-- measured:
 _TITLES = {
     "setup": "Flow set-ups",
     "networks": "Networks",
+    "ovn": "Networks on OVN",
     "upkeep": "Reroute, restart, memory",
     "prototype": "The prototype's three tests",
     "descriptions": "Descriptions and the daemon",

@@ -1,4 +1,4 @@
-"""``python -m demo`` (as root) and ``python -m demo --simulated``."""
+"""``python -m demo`` and ``python -m demo --ovn`` (as root), and ``python -m demo --simulated``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import signal
 import sys
 from typing import NoReturn
 
+from demo.ovn import OvnStage
 from demo.screen import Screen
 from demo.simulated import SimulatedStage
 from demo.stage import Stage
 from demo.story import Story
+from labs.ovn import why_not as why_no_ovn
 
 _NEEDED = {
     "ovs-vswitchd": "openvswitch-switch",
@@ -33,18 +35,19 @@ def main() -> int:
         prog="demo", description="Shows what libnetvirt does, and checks every promise it makes on the way."
     )
     parser.add_argument("--simulated", action="store_true", help="in memory; needs neither root nor switches")
+    parser.add_argument("--ovn", action="store_true", help="on OVN instead of OpenFlow switches")
     parser.add_argument("--slow", action="store_true", help="wait for the Enter key after each step")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.simulated and not options.inside:
-        if reason := _why_not():
+        if reason := why_no_ovn() if options.ovn else _why_not():
             sys.stderr.write(f"{reason}\n")
             return 2
         _enter_namespace()
     # A shell may have started this with interrupts ignored.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    stage = SimulatedStage() if options.simulated else _real_stage()
+    stage = SimulatedStage() if options.simulated else OvnStage() if options.ovn else _real_stage()
     try:
         return 0 if Story(stage, Screen(slow=options.slow)).tell() else 1
     except KeyboardInterrupt:

@@ -8,17 +8,11 @@ leave the site untagged, and one in its vlan 20, whose frames leave it tagged.
 from __future__ import annotations
 
 import re
-import select
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
+from functools import partial
 
 from mininet.link import Intf
 from mininet.log import setLogLevel
@@ -26,93 +20,18 @@ from mininet.net import Mininet
 from mininet.node import Node, OVSSwitch
 
 import libnetvirt
-from demo.stage import ADDRESSES, HOSTS, RING, SWITCHES, Pings, Reach, Stage
+from demo.processes import PATIENCE, Ping, Server, echo_requests, pings_between, reached
+from demo.stage import HOSTS, RING, SWITCHES, Pings, Reach, Stage
 from demo.switches import OpenVSwitch
 
-_INTERVAL = 0.01
 _LISTEN = "127.0.0.1:6653"
 #: two labels of four octets each, and room to spare
 _LINK_MTU = 2000
 _FIRST_LINK_PORT = 4
 _SITES = {"2": "site2", "4": "site4"}
-_PATIENCE = 20.0
-_ANSWER = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .* icmp_seq=(\d+) ", re.MULTILINE)
-_SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
 #: what the driver writes into its rules: a mark, the network's index, the kind of rule
 _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
 _TUNNEL = 2
-
-
-@dataclass
-class _Ping:
-    """A ``ping`` that runs, and what it writes."""
-
-    pings: Pings
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
-
-    def finish(self) -> None:
-        """Stop it and count."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(5)
-        ended = time.time()
-        self.output.seek(0)
-        text = self.output.read().decode(errors="replace")
-        self.output.close()
-        answers = [(float(at), int(number)) for at, number in _ANSWER.findall(text)]
-        sent = _SENT.search(text)
-        if sent is None:
-            raise RuntimeError(f"ping said: {text[-500:]}")
-        # The last two may have been on their way when it was stopped.
-        self.pings.sent = int(sent[1])
-        in_flight = {n for n in (self.pings.sent, self.pings.sent - 1) if n > 0}
-        numbers = {number for _, number in answers}
-        self.pings.lost = len(set(range(1, self.pings.sent + 1)) - in_flight - numbers)
-        times = [at for at, _ in answers]
-        self.pings.silence = max(
-            (b - a for a, b in zip(times, [*times[1:], ended], strict=True)), default=float("inf")
-        )
-
-
-class _Server:
-    """``netvirt serve`` as a process of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self._socket = directory / "netvirt.sock"
-        self._log = directory / "serve.log"
-        self._uri = f"openflow:///?listen={_LISTEN}&state={directory / 'state.db'}&lldp-interval=0.5"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"openflow+unix://{self._socket}"
-
-    def start(self) -> None:
-        """Returns when it is ready."""
-        netvirt = Path(sys.executable).with_name("netvirt")
-        with self._log.open("ab") as log:
-            serve: list[str | Path] = [netvirt, "serve", "-c", self._uri, "--socket", self._socket]
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *serve],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], _PATIENCE)
-        if not readable or not self._process.stdout.readline():
-            self.kill()
-            raise RuntimeError(f"netvirt serve did not start: {self._log.read_text()[-2000:]}")
-
-    def kill(self) -> None:
-        """kill -9."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
 
 
 class RealStage(Stage):
@@ -124,7 +43,9 @@ class RealStage(Stage):
     def __init__(self) -> None:
         super().__init__()
         self._switches = OpenVSwitch()
-        self._server = _Server(self._switches.directory)
+        state = self._switches.directory / "state.db"
+        uri = f"openflow:///?listen={_LISTEN}&state={state}&lldp-interval=0.5"
+        self._server = Server(self._switches.directory, "openflow", uri)
         self._connection: libnetvirt.Connection | None = None
         self._net: Mininet | None = None
 
@@ -161,45 +82,14 @@ class RealStage(Stage):
         return self._connection
 
     def reach(self, source: str) -> Reach:
-        # A host waits up to a second before it asks again for an address that was not there before.
-        subprocess.run([*self._inside(source), "ip", "neigh", "flush", "all"], check=True)
-        before = {name: _echo_requests(self._node(name)) for name in self.hosts}
-        pings = {
-            address: subprocess.Popen(
-                [*self._inside(source), "ping", "-n", "-c1", "-w1", address],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for address in ADDRESSES
-            if address != self.hosts[source].address
-        }
-        answered = frozenset(address for address, ping in pings.items() if ping.wait() == 0)
-        arrived = {name: _echo_requests(self._node(name)) - before[name] for name in self.hosts}
-        return Reach({name: count for name, count in arrived.items() if count}, answered)
+        requests = {name: partial(echo_requests, self._node(name).pid) for name in self.hosts}
+        return reached(self._inside(source), self.hosts[source].address, requests)
 
     @contextmanager
     def pinging(self, *pairs: tuple[str, str]) -> Iterator[list[Pings]]:
-        running = []
-        try:
-            for source, destination in pairs:
-                output = TemporaryFile()  # noqa: SIM115 - closed by finish()
-                address = self.hosts[destination].address
-                command = [*self._inside(source), "ping", "-n", "-D", "-w60", f"-i{_INTERVAL}", address]
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-                running.append(_Ping(Pings(source, destination), process, output))
-            time.sleep(0.3)
-            yield [ping.pings for ping in running]
-            time.sleep(0.3)
-        finally:
-            for ping in running:
-                ping.finish()
+        running = [Ping(Pings(a, b), self._inside(a), self.hosts[b].address) for a, b in pairs]
+        with pings_between(running) as pings:
+            yield pings
 
     def replug(self, host: str, switch: str, port: str) -> None:
         net, node, new = self._mininet, self._node(host), self._node(f"s{switch}")
@@ -228,7 +118,7 @@ class RealStage(Stage):
 
     def start_controller(self, *, wait: bool = True) -> None:
         self._server.start()
-        self._connection = libnetvirt.open(self._server.uri)
+        self._connection = libnetvirt.open(self._server.client_uri)
         if wait:
             self._await_substrate()
 
@@ -317,7 +207,7 @@ class RealStage(Stage):
         subprocess.run(["ip", "link", "set", self._ends(a, b)[0].name, state], check=True)
 
     def _await_substrate(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         wanted = {*RING, *((b, a) for a, b in RING)}
         while time.monotonic() < deadline:
             seen = self.connection.substrate()
@@ -326,7 +216,7 @@ class RealStage(Stage):
             if switches == set(SWITCHES) and links == wanted:
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"after {_PATIENCE:g} s: switches {sorted(switches)}, links {sorted(links)}")
+        raise RuntimeError(f"after {PATIENCE:g} s: switches {sorted(switches)}, links {sorted(links)}")
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -338,13 +228,6 @@ class RealStage(Stage):
 def _no_offload(node: Node) -> None:
     """A switch in user space gets the frames as the host makes them: complete, please."""
     node.cmd(f"ethtool -K {node.defaultIntf().name} tx off")
-
-
-def _echo_requests(node: Node) -> int:
-    """How many echo requests a host got so far."""
-    lines = Path(f"/proc/{node.pid}/net/snmp").read_text().splitlines()
-    names, values = (line.split() for line in lines if line.startswith("Icmp:"))
-    return int(values[names.index("InEchos")])
 
 
 def _ours(flow: str) -> bool:

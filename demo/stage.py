@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import libnetvirt
 
@@ -13,6 +14,11 @@ SWITCHES = ("1", "2", "3", "4")
 #: the links of the ring; on each switch ports 1 to 3 are for hosts, 4 and 5 for links
 RING = (("1", "2"), ("2", "3"), ("3", "4"), ("4", "1"))
 HOST_PORTS = 3
+_PICTURE = """\
+    b1,r1 ── switch 1 ────── switch 2 ── site ── b2, r2 (vlan 20)
+                 │               │
+  b4, r4 ─ site ─ switch 4 ── switch 3 ── b3, r3
+(vlan 20)"""
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,17 @@ class Pings:
 
 @dataclass
 class Stage(ABC):
-    """A ring of four switches with eight hosts, and a driver that makes networks on it."""
+    """Four switches with eight hosts, and a driver that makes networks on them."""
 
     title = ""
     #: what the story says about the restart of the controller here
     restart_note = ""
+    #: the pairs of switches that are linked, and a drawing of them
+    links: ClassVar[Sequence[tuple[str, str]]] = RING
+    picture: ClassVar[str] = _PICTURE
+    #: whether there are several ways between switches, so that one can be cut; otherwise what is between the
+    #: driver and the switches is stopped for a while
+    reroutes: ClassVar[bool] = True
     hosts: dict[str, Host] = field(default_factory=lambda: {host.name: host for host in HOSTS})
 
     @abstractmethod
@@ -109,13 +121,21 @@ class Stage(ABC):
     def replug(self, host: str, switch: str, port: str) -> None:
         """Pull a host's cable out and plug it in at another switch."""
 
-    @abstractmethod
     def cut(self, a: str, b: str) -> None:
-        """Cut the link between two switches."""
+        """``reroutes``: cut the link between two switches."""
+        raise NotImplementedError
 
-    @abstractmethod
     def mend(self, a: str, b: str) -> None:
-        """Undo ``cut``."""
+        """``reroutes``: undo ``cut``."""
+        raise NotImplementedError
+
+    def stop_control(self) -> Sequence[str]:
+        """Not ``reroutes``: kill what compiles networks to rules; what a person would have typed."""
+        raise NotImplementedError
+
+    def start_control(self) -> Sequence[str]:
+        """Not ``reroutes``: undo ``stop_control``."""
+        raise NotImplementedError
 
     @abstractmethod
     def kill_controller(self) -> None:

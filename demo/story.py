@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from rich.text import Text
 
 from demo.screen import Screen
-from demo.stage import HOSTS, RING, SWITCHES, Pings, Reach, Stage
+from demo.stage import HOSTS, SWITCHES, Pings, Reach, Stage
 from libnetvirt import Connection, Endpoint, State
 from libnetvirt.model import Path as Way
 
@@ -56,11 +57,7 @@ class Story:
             ),
             ("An endpoint more", "it joins; nobody else loses a packet", self.add),
             ("A host moves", "its endpoint follows it; nobody else loses a packet", self.move),
-            (
-                "A link is cut",
-                f"traffic takes another way within {REROUTE:g} s, and comes to no harm when it is mended",
-                self.cut,
-            ),
+            self._disturbance(),
             (
                 "The controller is killed and started again",
                 "forwarding never stops: not one packet is lost",
@@ -78,6 +75,14 @@ class Story:
                 self.screen.pause()
         self._sum_up(time.monotonic() - began)
         return not self.broken
+
+    def _disturbance(self) -> tuple[str, str, Callable[[], Iterator[Check]]]:
+        """What happens to the network below in the fifth act."""
+        if self.stage.reroutes:
+            promise = "traffic takes another way within {:g} s, and comes to no harm when it is mended"
+            return "A link is cut", promise.format(REROUTE), self.cut
+        promise = "forwarding goes on; what is asked for meanwhile waits, and is done"
+        return "What compiles networks to rules is killed", promise, self.pause
 
     def _play(self, title: str, play: Callable[[], Iterator[Check]]) -> bool:
         """One act to its end; can the next one follow?"""
@@ -109,11 +114,11 @@ class Story:
         for command in self.stage.open():
             self.screen.code(command, "python" if command.startswith("conn") else "bash")
         seen = self.stage.connection.substrate()
-        self.screen.say(_PICTURE)
+        self.screen.say(self.stage.picture)
         switches = {s.id for s in seen.switches if s.connected}
         links = {(link.source, link.destination) for link in seen.links if link.up}
         yield Check(switches == set(SWITCHES), f"{len(switches)} switches are connected")
-        both = {*RING, *((b, a) for a, b in RING)}
+        both = {*self.stage.links, *((b, a) for a, b in self.stage.links)}
         yield Check(links == both, f"{len(links)} links, counted in each direction, were found")
 
     def create(self) -> Iterator[Check]:
@@ -179,6 +184,22 @@ class Story:
             self._until(lambda: self._whole(), "the link is found again")
             time.sleep(0.5)
         yield from self._unharmed(running)
+
+    def pause(self) -> Iterator[Check]:
+        with self.stage.pinging(("b1", "b3"), ("r1", "r4")) as running, ThreadPoolExecutor(1) as pool:
+            for command in self.stage.stop_control():
+                self.screen.code(command, "bash")
+            self.screen.code("conn.lookup('blue').add_endpoint(uuid='5', switch='3', port='1', vlan=30)")
+            blue = self._connection.lookup("blue")
+            asked = pool.submit(blue.add_endpoint, uuid="5", switch="3", port="1", vlan=30)
+            time.sleep(0.5)
+            yield Check(not asked.done(), "the change waits")
+            for command in self.stage.start_control():
+                self.screen.code(command, "bash")
+            asked.result(PATIENCE)
+        yield from self._unharmed(running)
+        yield Check(blue.state.state is State.ACTIVE, f"the change is done, blue is {blue.state.state}")
+        blue.remove_endpoint("5")
 
     def restart(self) -> Iterator[Check]:
         before = self._connection.descriptions()
@@ -285,13 +306,13 @@ class Story:
 
     def _has_port(self, switch: str, port: str) -> bool:
         return any(
-            s.id == switch and any(str(p.number) == port and p.up for p in s.ports)
+            s.id == switch and any(p.word == port and p.up for p in s.ports)
             for s in self._connection.substrate().switches
         )
 
     def _whole(self) -> bool:
         up = {(link.source, link.destination) for link in self._connection.substrate().links if link.up}
-        return all((a, b) in up and (b, a) in up for a, b in RING)
+        return all((a, b) in up and (b, a) in up for a, b in self.stage.links)
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -299,13 +320,6 @@ class Story:
             if time.monotonic() > deadline:
                 raise BrokenPromise(f"not within {PATIENCE:g} s: {what}")
             time.sleep(0.02)
-
-
-_PICTURE = """\
-    b1,r1 ── switch 1 ────── switch 2 ── site ── b2, r2 (vlan 20)
-                 │               │
-  b4, r4 ─ site ─ switch 4 ── switch 3 ── b3, r3
-(vlan 20)"""
 
 
 def _arrows(switches: list[str]) -> str:

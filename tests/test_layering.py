@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "store": {"errors", "model"},
     "formats": {"errors", "model"},
     "semantics": {"errors", "model", "packet"},
-    "controller": {"errors", "model", "openflow"},
+    "controller": {"errors", "model", "openflow", "packet"},
     "connection": {"driver", "errors", "formats", "model", "uri"},
 }
 

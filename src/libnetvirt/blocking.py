@@ -170,6 +170,7 @@ class Connection:
     substrate = _blocking(aio.Connection.substrate)
     capabilities = _blocking(aio.Connection.capabilities)
     rules = _blocking(aio.Connection.rules)
+    repair = _blocking(aio.Connection.repair)
 
     def networks(self) -> list[Network]:
         """All networks, ordered by creation."""

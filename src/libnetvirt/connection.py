@@ -166,6 +166,15 @@ class Connection:
         self.driver.capabilities.require("rules", "showing rules")
         return await self.driver.rules(uuid)
 
+    async def repair(self, key: str | int | None = None, *, orphans: bool = False) -> Sequence[str]:
+        """Put right what others changed below one network, or below all; what was done, one line each.
+
+        ``orphans``: of all, remove also what this library made and no network needs any more.
+        """
+        uuid = None if key is None else (await self._find(str(key))).uuid
+        self.driver.capabilities.require("repair", "putting networks right")
+        return await self.driver.repair(uuid, orphans=orphans)
+
     def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the connection is closed."""
         return self.driver.events()

@@ -59,6 +59,8 @@ FEATURES: Mapping[str, str] = {
     "paths": "shows the way between endpoints",
     "statistics": "counts packets per endpoint",
     "rules": "shows the rules in the switches",
+    "repair": "puts right what others changed in what it keeps for its networks",
+    "router.no-route": "routers tell the sender when there is no route",
 }
 
 
@@ -235,6 +237,14 @@ class Driver(ABC):
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all (capability ``rules``). Asks the switches."""
         raise Unsupported(f"rules of {uuid}: not offered")
+
+    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
+        """Put right what others changed in a network, or in all; what was done, one line each
+        (capability ``repair``).
+
+        ``orphans``: of all, remove also what is ours and belongs to no network.
+        """
+        raise Unsupported(f"repair of {uuid}: not offered ({orphans=})")
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:

@@ -16,6 +16,7 @@ from demo.screen import Screen
 from demo.simulated import SimulatedStage
 from demo.stage import Reach
 from demo.story import Story
+from lab.ovn import need_ovn
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +51,18 @@ def test_on_real_switches_all_promises_are_kept_within_a_minute() -> None:
     assert int(took[1]) < 60
     assert re.search(r"✓ b1 → b3: 0 of [1-9]\d\d packets lost meanwhile", text), "the controller's restart"
     assert re.search(r"✓ before: \d+ groups, \d+ rules", text)
+
+
+@pytest.mark.root
+def test_on_ovn_all_promises_are_kept_within_a_minute() -> None:
+    need_ovn()
+    text = _run("--ovn")
+    assert re.search(r"✓ all \d+ promises kept in [1-5]?\d s", text)
+    assert "✗ " not in text.replace("✗ not as promised", "")
+    assert "✓ inside: 24 of 24 pairs reach each other" in text
+    assert text.count("✓ across: 0 of ") == 5
+    assert "✓ the change waits" in text
+    assert "✓ after: 0 rules" in text
 
 
 def test_in_memory_all_promises_are_kept() -> None:

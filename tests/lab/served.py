@@ -16,16 +16,16 @@ _ports = itertools.count(6653)
 
 
 class Served:
-    """The openflow driver behind a unix socket, with durable state in a directory of its own."""
+    """A driver behind a unix socket: ``uri``, or openflow with durable state in a directory of its own."""
 
-    def __init__(self, options: str = "") -> None:
+    def __init__(self, options: str = "", uri: str = "") -> None:
         self._scheme = "ssl" if "&certificate=" in options else "tcp"
         self._home = tempfile.TemporaryDirectory(prefix="netvirt-served-")
         self.directory = Path(self._home.name)
         self.port = next(_ports)
         self.state = self.directory / "state.db"
         self.socket = self.directory / "netvirt.sock"
-        self.uri = f"openflow:///?listen=127.0.0.1:{self.port}&state={self.state}{options}"
+        self.uri = uri or f"openflow:///?listen=127.0.0.1:{self.port}&state={self.state}{options}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,7 +36,7 @@ class Served:
     @property
     def client_uri(self) -> str:
         """What clients open."""
-        return f"openflow+unix://{self.socket}"
+        return f"{self.uri.partition(':')[0]}+unix://{self.socket}"
 
     @property
     def log(self) -> Path:

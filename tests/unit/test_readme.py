@@ -1,4 +1,4 @@
-"""What README.md shows works: the tutorial's commands, the Python example, the links."""
+"""What README.md and the other pages show works: the tutorials' commands, the Python example, the links."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from lab.documented import commands, matches
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-_BLOCK = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _MARK = "--- command"
 
 # A machine that is not touched: own interfaces, processes and directories that Open vSwitch writes into.
@@ -31,33 +30,11 @@ set +e
 """
 
 
-class Command(NamedTuple):
-    """A command of the tutorial and the output shown below it, where … stands for anything."""
-
-    text: str
-    output: str
-
-
-def _commands(markdown: str) -> Iterator[Command]:
-    for skipped, block in _BLOCK.findall(markdown):
-        if skipped:
-            continue
-        for chunk in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            lines = chunk.splitlines()
-            end = next((i for i, line in enumerate(lines[1:], 1) if not line.startswith("> ")), len(lines))
-            command = [lines[0], *(line.removeprefix("> ") for line in lines[1:end])]
-            yield Command("\n".join(command), "\n".join(lines[end:]))
-
-
-def _matches(shown: str, output: str) -> bool:
-    parts = [r"\s+".join(map(re.escape, part.split())) for part in shown.split("…")]
-    return re.fullmatch(r"\s*" + r".*?".join(parts) + r"\s*", output, re.DOTALL) is not None
-
-
 @pytest.mark.root
-def test_the_tutorial_works_as_it_is_written() -> None:
-    commands = list(_commands(README))
-    script = _BEFORE + "".join(f"{c.text}\necho '{_MARK}' $?\n" for c in commands)
+@pytest.mark.parametrize("page", ["README.md", "docs/l3.md"])
+def test_the_tutorial_works_as_it_is_written(page: str) -> None:
+    shown = list(commands((ROOT / page).read_text()))
+    script = _BEFORE + "".join(f"{c.text}\necho '{_MARK}' $?\n" for c in shown)
     isolated = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OVS_", "LIBNETVIRT_"))}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
@@ -72,11 +49,11 @@ def test_the_tutorial_works_as_it_is_written() -> None:
             for file in path.parent.glob(path.name + "*"):
                 file.unlink()
     *outputs, rest = re.split(rf"^{_MARK} (\d+)\n", done.stdout, flags=re.MULTILINE)
-    assert len(outputs) == 2 * len(commands), done.stdout
+    assert len(outputs) == 2 * len(shown), done.stdout
     assert not rest
-    for command, output, status in zip(commands, outputs[::2], outputs[1::2], strict=True):
+    for command, output, status in zip(shown, outputs[::2], outputs[1::2], strict=True):
         if command.output:
-            assert _matches(command.output, output), (
+            assert matches(command.output, output), (
                 f"$ {command.text}\n{output}\ninstead of\n{command.output}"
             )
         else:
@@ -98,12 +75,12 @@ def test_the_documentation_has_no_dead_links_and_is_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("shown", "output", "matches"), [
+@pytest.mark.parametrize(("shown", "output", "same"), [
     ("a\n…", "a\nb\n", True),
     ("…1 received…", "x\ny, 1 received, z\n", True),
     ("…1 received…", "x\ny, 0 received, z\n", False),
     ("a  b", "a b\n", True),
     ("a", "a b\n", False),
 ])  # fmt: skip
-def test_output_is_compared_except_for_dots(shown: str, output: str, matches: bool) -> None:
-    assert _matches(shown, output) is matches
+def test_output_is_compared_except_for_dots(shown: str, output: str, same: bool) -> None:
+    assert matches(shown, output) is same

@@ -159,6 +159,7 @@ def build() -> typer.Typer:
         ("dump", networks.dump),
         ("substrate", physical.substrate),
         ("rules", physical.rules),
+        ("repair", physical.repair),
         ("events", events.events),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),

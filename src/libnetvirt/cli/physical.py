@@ -122,6 +122,34 @@ def rules(
     )
 
 
+def repair(
+    ctx: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(metavar="[VN]", help="A network's uuid or name; all if left out.")
+    ] = None,
+    drop_orphans: Annotated[
+        bool,
+        typer.Option("--drop-orphans", help="Remove also what libnetvirt made and no network needs now."),
+    ] = False,
+    connect: Connect = None,
+) -> None:
+    """Put right what others changed below networks.
+
+    Only drivers that share their substrate with others need it; 'netvirt show' tells what differs.
+
+    \b
+    Examples:
+      netvirt repair blue
+      netvirt repair --drop-orphans
+    """
+    if network is not None and drop_orphans:
+        raise typer.BadParameter("--drop-orphans is for all networks: leave VN out.", ctx=ctx)
+    with connected(ctx, connect) as connection:
+        done = connection.repair(network, orphans=drop_orphans)
+    for text in done or ("nothing was to be put right",):
+        line(text)
+
+
 def _wait(connection: libnetvirt.Connection, switches: int, links: int | None, timeout: float) -> Substrate:
     """The substrate once it is complete. Raises SubstrateError after ``timeout`` seconds."""
     end = time.monotonic() + timeout

@@ -91,6 +91,8 @@ def _print(seen: _Picture) -> None:
             ("rules", "/".join(chosen_rules) or "the driver's"),
         ]
     )
+    for text in state.drift:
+        line(f"changed by others: {text}")
     states = {e.uuid: e for e in state.endpoints}
     line("")
     table(

@@ -12,7 +12,7 @@ pytest.register_assert_rewrite(
         f"libnetvirt.conformance.{module}"
         for module in (
             "bench", "stream", "forwarding", "isolation", "operations", "observation", "faults", "hostile",
-            "routing", "differential", "suite",
+            "routed", "routing", "routing_faults", "routing_random", "differential", "suite",
         )
     )
 )  # fmt: skip

@@ -45,6 +45,9 @@ class Trial:
             else:
                 self._send()
 
+    def _described(self, endpoints: list[Endpoint]) -> Network:
+        return self.bench.create(endpoints=endpoints)
+
     def _endpoint(self) -> Endpoint:
         return endpoint_at(self.chance.choice(self.places), next(self._uuids), self.chance.choice(self.tags))
 
@@ -52,7 +55,7 @@ class Trial:
         free = {e.place: e for e in (self._endpoint() for _ in range(self.chance.randint(1, 6)))}
         taken = {e.place for n in self.bench.current() for e in n.endpoints}
         endpoints = [e for key, e in free.items() if key not in taken]
-        self.networks.append(self.bench.create(endpoints=endpoints))
+        self.networks.append(self._described(endpoints))
 
     def _add(self) -> None:
         try:

@@ -38,9 +38,10 @@ def test_ports_say_what_they_are_used_for(plain_bench: Bench) -> None:
     p, q = bench.places(2)
     bench.create(p, (q, 20))
     use = {
-        (s.id, str(port.number)): port.use
+        (s.id, name): port.use
         for s in bench.harness.connection.substrate().switches
         for port in s.ports
+        for name in (str(port.number), port.name)
     }
     assert use[p.switch, p.port] == use[q.switch, q.port] == "endpoint"
     for link in bench.harness.connection.substrate().links:

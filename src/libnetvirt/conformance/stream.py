@@ -65,20 +65,25 @@ class Stream:
             longest, previous = max(longest, run), number
         return longest * self._interval
 
-    def _frame(self, number: int) -> bytes:
+    def sends(self, number: int) -> bytes:
+        """The frame with this number as it is sent, without a tag."""
         source, destination = self._source, self._destination
         return frames.marked(source.mac, destination.mac, self._text + b"%d" % number)
+
+    def arrives(self, number: int) -> bytes:
+        """The same as it has to arrive."""
+        return self.sends(number)
 
     def _send(self) -> None:
         due = time.monotonic()
         while not self._over.is_set():
-            self._bench.harness.send(self._source.place, [self._source.wrapped(self._frame(self.sent))])
+            self._bench.harness.send(self._source.place, [self._source.wrapped(self.sends(self.sent))])
             self.sent += 1
             due += self._interval
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _evaluate(self) -> None:
-        numbers = {d.arrival(self._frame(n)): n for d in self._destinations for n in range(self.sent)}
+        numbers = {d.arrival(self.arrives(n)): n for d in self._destinations for n in range(self.sent)}
         arrived: Counter[int] = Counter()
         deadline = time.monotonic() + self._bench.harness.patience
         while time.monotonic() < deadline:

@@ -24,6 +24,8 @@ from libnetvirt.conformance.mobility import *
 from libnetvirt.conformance.observation import *
 from libnetvirt.conformance.operations import *
 from libnetvirt.conformance.routing import *
+from libnetvirt.conformance.routing_faults import *
+from libnetvirt.conformance.routing_random import *
 
 
 def _named(rules: Rules | None) -> str:

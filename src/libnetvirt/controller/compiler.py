@@ -7,6 +7,7 @@ touches and no others, so one more endpoint costs the same in a small network an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -42,6 +43,16 @@ def apply(*actions: of.Action) -> of.Instruction:
 def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
     """Do the actions and nothing more. No actions are no instruction: so switches report it, too."""
     return (of.ApplyActions(actions),) if actions else ()
+
+
+def service(labels: Labels, entry: Entry, kind: Encapsulation, dpid: int, then: Table) -> Placed:
+    """What takes a network's frames out of the tunnel to a switch, to go on in a table."""
+    label, tunnelling = labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
+    meta = of.WriteMetadata(layout.tunnelled(entry.index), layout.METADATA_ALL)
+    enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(then))
+    match = of.Match(**tunnelling.inner(label))
+    flow = Flow(Table.SERVICE, 10, match, enter, layout.cookie(entry.index, Kind.SERVICE))
+    return Placed(dpid, Order.RECEIVE, flow)
 
 
 class Compiler:
@@ -97,24 +108,28 @@ class Compiler:
         tree = self._paths.tree(egress)
         cookie = layout.cookie(0, Kind.TUNNEL)
         match = of.Match(**tunnelling.outer(tunnel.label))
+        number = layout.tunnel_group(tunnel.number, tunnelling.space)
+        enter = tunnelling.enter(tunnel.label)
+
+        # Switches that use the same port hold the same entry: one object.
+        @cache
+        def group(port: int | None) -> Group:
+            actions: Actions = () if port is None else (*enter, of.Output(port))
+            return Group(number, of.GroupType.INDIRECT, (of.Bucket(actions=actions),))
+
+        @cache
+        def transit(port: int) -> Flow:
+            return Flow(Table.TUNNEL, 10, match, (apply(of.Output(port)),), cookie)
+
         transits: set[int] = set()
         for ingress in ingresses:
             edge = tree.get(ingress)
-            actions: Actions = ()
-            if edge is not None:
-                actions = (*tunnelling.enter(tunnel.label), of.Output(edge.source_port))
-            group = Group(
-                layout.tunnel_group(tunnel.number, tunnelling.space),
-                of.GroupType.INDIRECT,
-                (of.Bucket(actions=actions),),
-            )
-            yield Placed(ingress, Order.SEND, group)
+            yield Placed(ingress, Order.SEND, group(edge and edge.source_port))
             while edge is not None and edge.destination != egress and edge.destination not in transits:
                 transits.add(edge.destination)
                 edge = tree.get(edge.destination)
         for dpid in sorted(transits):
-            flow = Flow(Table.TUNNEL, 10, match, (apply(of.Output(tree[dpid].source_port)),), cookie)
-            yield Placed(dpid, Order.RECEIVE, flow)
+            yield Placed(dpid, Order.RECEIVE, transit(tree[dpid].source_port))
         then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
         yield Placed(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 
@@ -139,7 +154,7 @@ class Compiler:
         entering = of.Match(metadata=(index << 32, layout.METADATA_SIDE))
         others = sorted(other for other in entry.by_switch if other != dpid)
         if others and entry.tunnel is not None:
-            yield self._service(entry, entry.tunnel, dpid)
+            yield service(self._labels, entry, entry.tunnel, dpid, Table.HOST)
         if entry.uses_labels:
             # Open vSwitch would mark the label above a host's own as not the last.
             for kind in layout.TYPES_MPLS:
@@ -161,15 +176,6 @@ class Compiler:
             match = of.Match(metadata=(layout.tunnelled(index), layout.METADATA_SIDE))
             then = only(*self._copies(entry, dpid, ()))
             yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
-
-    def _service(self, entry: Entry, kind: Encapsulation, dpid: int) -> Placed:
-        """What takes a network's frames out of the tunnel to a switch."""
-        label, tunnelling = self._labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
-        meta = of.WriteMetadata(layout.tunnelled(entry.index), layout.METADATA_ALL)
-        enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(Table.HOST))
-        match = of.Match(**tunnelling.inner(label))
-        flow = Flow(Table.SERVICE, 10, match, enter, layout.cookie(entry.index, Kind.SERVICE))
-        return Placed(dpid, Order.RECEIVE, flow)
 
     def _copies(self, entry: Entry, dpid: int, others: Iterable[int], sender: Bound | None = None) -> Actions:
         """One copy for each local endpoint and for each other switch. ``sender``: an endpoint that shares its

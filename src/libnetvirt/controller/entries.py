@@ -45,11 +45,11 @@ class Group:
     group_id: int
     type: of.GroupType
     buckets: tuple[of.Bucket, ...]
+    #: what identifies the entry in its switch
+    key: Key = field(init=False, compare=False, repr=False)
 
-    @property
-    def key(self) -> Key:
-        """What identifies the entry in its switch."""
-        return ("group", self.group_id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("group", self.group_id))
 
 
 @dataclass(frozen=True, slots=True)

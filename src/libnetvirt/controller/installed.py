@@ -84,22 +84,23 @@ class Differences:
         their rules from a switch."""
         rounds: list[Round] = []
         # Many switches may get the same entry: one message for all.
-        messages: dict[int, of.Message] = {}
+        messages: dict[tuple[int, int], of.Message] = {}
 
-        def put(entry: Entry) -> of.Message:
-            found = messages.get(id(entry))
+        def message(old: Entry | None, new: Entry) -> of.Message:
+            key = (id(old), id(new))
+            found = messages.get(key)
             if found is None:
-                found = messages[id(entry)] = adding(entry)
+                found = messages[key] = adding(new) if old is None else modifying(old, new)
             return found
 
         for order in Order:
             one: Round = {}
             for (when, dpid), entries in self.put.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(map(put, put_order(entries)))
+                    one.setdefault(dpid, []).extend(message(None, e) for e in put_order(entries))
             for (when, dpid), pairs in self.change.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(modifying(old, new) for old, new in pairs)
+                    one.setdefault(dpid, []).extend(message(*pair) for pair in pairs)
             rounds.append(one)
         last: Round = {}
         cookies = {layout.cookie(index, Kind.BASE) for index in gone}

@@ -19,6 +19,8 @@ from libnetvirt.controller.entries import adding
 from libnetvirt.controller.lanes import FRAME_LIMIT
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, Verdict, mac_text
+from libnetvirt.controller.router import Router
+from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, Tokens, switch_text
 from libnetvirt.controller.turns import SHARE, Turns
 
@@ -38,6 +40,7 @@ _ARP = b"\x08\x06"
 _OURS = layout.COOKIE_MARK >> 48
 # Numbers, which compare faster than members of an enumeration.
 _CLASSIFY, _SOURCE, _HOST = Table.CLASSIFY.value, Table.SOURCE.value, Table.HOST.value
+_GATEWAY = Table.GATEWAY.value
 
 
 class Intake:
@@ -45,6 +48,7 @@ class Intake:
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
+        self._router = Router(controller)
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
         self._deferred: deque[Callable[[float], None]] = deque()
@@ -63,6 +67,9 @@ class Intake:
         table, metadata = head.table_id, head.metadata
         if table == _CLASSIFY:
             self._lldp(dpid, message, now)
+            return
+        if table >= _GATEWAY:
+            self._routed(dpid, message, now)
             return
         bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
         if bound is None:
@@ -100,10 +107,16 @@ class Intake:
     def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
         """Serve a frame that was put aside, if its endpoint is still there."""
         head = message.head
+        entry = self._core.rulesdb.by_index.get(head.metadata >> 32)
+        if entry is None:
+            return
+        # What comes in before the next turn goes behind what still waits.
+        entry.turn, entry.share = self.turns.number, 0
+        if head.table_id >= _GATEWAY:
+            self._serve_routed(dpid, message, now)
+            return
         bound = self._core.rulesdb.at(dpid, head.in_port, head.metadata & layout.METADATA_TAG)
-        if bound is not None and bound.network.index == head.metadata >> 32:
-            # What comes in before the next turn goes behind what still waits.
-            bound.network.turn, bound.network.share = self.turns.number, 0
+        if bound is not None and bound.network is entry:
             self._serve(bound, dpid, message, now)
 
     def _serve(self, bound: Bound, dpid: int, message: of.PacketIn, now: float) -> None:
@@ -133,6 +146,51 @@ class Intake:
                 # What is sent out at many ports costs its endpoint and its network as much.
                 bound.tokens.left -= more
                 entry.tokens.left -= more
+
+    def _routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Take a frame of a network that is one router; serve it as :meth:`packet_in` serves others."""
+        found = self._entered(dpid, message)
+        if found is None:
+            return
+        entry, bound = found
+        rate = self._core.options.packet_rate
+        if bound is not None and not bound.tokens.take(rate, now):
+            self.dropped += 1
+            self._router.overrun(bound, message.head.table_id)
+            return
+        if not entry.tokens.take(rate * NETWORK_SHARE, now):
+            self.dropped += 1
+            return
+        if entry.turn != self.turns.number:
+            entry.turn, entry.share = self.turns.number, SHARE
+        entry.share -= 1
+        first = (dpid, message) if entry.share >= 0 else self.turns.put_aside(entry, dpid, message)
+        if first is not None:
+            self._serve_routed(*first, now)
+
+    def _entered(self, dpid: int, message: of.PacketIn) -> tuple[Entry, Bound | None] | None:
+        """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
+        head, rulesdb = message.head, self._core.rulesdb
+        metadata = head.metadata
+        entry, bound = rulesdb.by_index.get(metadata >> 32), None
+        if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
+            return None
+        if not metadata & layout.METADATA_TUNNEL:
+            bound = rulesdb.at(dpid, head.in_port, metadata & layout.METADATA_TAG)
+            if bound is None or bound.network is not entry:
+                return None
+        return entry, bound
+
+    def _serve_routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        found = self._entered(dpid, message)
+        if found is None:
+            return
+        entry, bound = found
+        if self._waits(entry):
+            source = bound.endpoint.uuid if bound else ""
+            self._defer((entry.uuid, source), lambda now: self._routed(dpid, message, now))
+            return
+        self._router.packet(entry, bound, message.head.table_id, message.frame, now)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
@@ -167,6 +225,7 @@ class Intake:
                     return
                 for host in self._core.locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
                     self._core.host_changed(entry, host)
+                self._router.resolver.unplugged(bound)
 
     def resume(self, now: float) -> None:
         """The operation is over: take what has waited for it."""
@@ -175,6 +234,10 @@ class Intake:
         self._waiting.clear()
         for action in waiting:
             action(now)
+
+    def poll(self, now: float) -> None:
+        """Once a second: ask neighbours of routers again, or give them up."""
+        self._router.resolver.tick(now, self._waits)
 
     def tick(self, now: float) -> None:
         """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""

@@ -25,9 +25,27 @@ path
 
 Networks with on-demand insertion skip source: the first frame of each pair comes up anyway.
 
-The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31) and
-the kind and value of the tag it entered with (bits 22..0). The cookie holds a constant (63..48), the
-network's index (47..16) and the kind of rule (15..0), so that one masked delete per switch removes a network.
+Networks that are one router go from *source*, and from *service*, another way::
+
+    source ──▶ gateway ──▶ route ──▶ neighbour ──▶ endpoint
+                             │            ▲
+                             └▶ onward    │ metadata says: came from a tunnel
+                                  │    service
+                                  └▶ group tunnel(egress switch)
+
+gateway
+    what is for the router itself -> controller; what no router takes is dropped.
+route
+    longest prefix -> this switch, TTL less by one, or others. Miss -> controller.
+onward
+    longest prefix -> egress switch, TTL less by one. Too large for a tunnel -> controller.
+neighbour
+    destination -> MAC addresses and endpoint. Miss -> controller.
+
+The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in
+*onward* whether it is too large for one (bit 30), and the kind and value of the tag it entered with
+(bits 22..0). The cookie holds a constant (63..48), the network's index (47..16) and the kind of rule (15..0),
+so that one masked delete per switch removes a network.
 """
 
 from __future__ import annotations
@@ -45,6 +63,7 @@ METADATA_NETWORK = 0xFFFF_FFFF << 32
 METADATA_TUNNEL = 1 << 31
 METADATA_SIDE = METADATA_NETWORK | METADATA_TUNNEL
 METADATA_TAG = (1 << 23) - 1
+METADATA_LARGE = 30  # a bit's number
 
 VLAN_PRESENT = 0x1000
 TPID_CUSTOMER = 0x8100
@@ -81,6 +100,14 @@ class Table(IntEnum):
     SOURCE = 3
     HOST = 4
     PATH = 5
+    GATEWAY = 6
+    ROUTE = 7
+    ONWARD = 8
+    NEIGHBOUR = 9
+
+
+#: tables that every switch must have; one with networks that are routers on it must have all
+SWITCHING_TABLES = Table.PATH + 1
 
 
 class Kind(IntEnum):
@@ -96,6 +123,8 @@ class Kind(IntEnum):
     DECLARED = 7
     PATH = 8
     QUIET = 9
+    GATEWAY = 10
+    NEIGHBOUR = 11
 
 
 def cookie(index: int, kind: Kind) -> int:

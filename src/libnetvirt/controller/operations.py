@@ -13,9 +13,11 @@ from libnetvirt.controller.compiler import declared_hosts
 from libnetvirt.controller.installed import Differences, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind
 from libnetvirt.controller.locator import Host
+from libnetvirt.controller.neighbours import Neighbour
+from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import State, Work
-from libnetvirt.model import Rules, VirtualNetwork
+from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 
 
 class Operations(State):
@@ -42,6 +44,7 @@ class Operations(State):
         # What an operation may forget, and undoing it has to know again.
         names = network.by_uuid if anew else touched
         hosts = tuple(h for name in names for h in self.locator.at(network.uuid, name))
+        neighbours = tuple(n for name in names for n in self.neighbours.at(network.uuid, name))
         into = Differences()
         gone: list[int] = []
         try:
@@ -58,7 +61,7 @@ class Operations(State):
             else:
                 self._alter(old, after, touched, into)
         except BaseException:
-            self._take_back(network.uuid, before, after, hosts)
+            self._take_back(network.uuid, before, after, hosts, neighbours)
             raise
         self.installed.settle(into)
         plan = into.plan(gone)
@@ -71,13 +74,19 @@ class Operations(State):
             plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
         if before is None or after is None:
             plan = plan.merged()
-        return Work(plan, frozenset((network.uuid,)), lambda: self._free_numbers(network.uuid), hosts=hosts)
+        return Work(
+            plan,
+            frozenset((network.uuid,)),
+            lambda: self._free_numbers(network.uuid),
+            hosts=hosts,
+            neighbours=neighbours,
+        )
 
     def undo(self, work: Work, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
         """Take back what :meth:`begin` did, before its work was done."""
         network = after or before
         assert network is not None
-        self._take_back(network.uuid, before, after, work.hosts)
+        self._take_back(network.uuid, before, after, work.hosts, work.neighbours)
 
     def _take_back(
         self,
@@ -85,6 +94,7 @@ class Operations(State):
         before: VirtualNetwork | None,
         after: VirtualNetwork | None,
         hosts: tuple[Host, ...],
+        neighbours: tuple[Neighbour, ...],
     ) -> None:
         into = Differences()
         entry = self.rulesdb.networks.get(uuid)
@@ -105,6 +115,12 @@ class Operations(State):
                 if not host.declared and self.locator.find(uuid, host.mac) is None:
                     self.locator.learn(uuid, host.endpoint, host.mac)
                     self.compile_host(entry, host.mac, into)
+            for old in neighbours:
+                place = (uuid, old.endpoint, old.address)
+                if old.mac is not None and self.neighbours.find(*place) is None:
+                    again = self.neighbours.learn(*place, old.mac, old.due)
+                    if again is not None:
+                        self.compile_neighbour(entry, again, into)
         self._free_numbers(uuid)
 
     @staticmethod
@@ -137,7 +153,9 @@ class Operations(State):
         for dpid in entry.by_switch:
             self.drop_flood(entry.uuid, dpid, into)
         for uuid in entry.endpoints:
-            self.installed.replace(("endpoint", entry.uuid, uuid), (), into)
+            self.drop_endpoint(entry.uuid, uuid, into)
+        self.drop_prefixes(entry.uuid, entry.endpoints, entry.by_switch, into)
+        self.drop_plan(entry.uuid)
         for host in hosts:
             self.installed.replace(("host", entry.uuid, host.mac), (), into)
         self.change_needs(entry, set(entry.by_switch), set(), into)
@@ -155,7 +173,12 @@ class Operations(State):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
                 self.locator.forget_endpoint(uuid, old.uuid)
+            if new is None:
+                self.drop_endpoint(uuid, old.uuid, into)
+            elif (new.place, new.address) != (old.place, old.address):
+                self.drop_neighbours(uuid, old.uuid, into)
         self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
+        self._disown(entry, after.select(touched), into)
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
         if not entry.floods:
@@ -169,9 +192,10 @@ class Operations(State):
             self.compile_flood(entry, dpid, here, into, spread=everywhere)
         for name in touched:
             bound = entry.endpoints.get(name)
-            self.installed.replace(
-                ("endpoint", uuid, name), self.compiler.endpoint(bound) if bound else (), into
-            )
+            if bound is not None:
+                self.compile_endpoint(bound, into)
+        if is_routed(entry):
+            self._alter_prefixes(entry, touched, old_switches, into)
         if switches != old_switches:
             hosts |= {h.mac for h in self.locator.hosts(uuid)}
         else:
@@ -180,6 +204,28 @@ class Operations(State):
             hosts |= {h.mac for name in names for h in self.locator.at(uuid, name)}
         for mac in hosts:
             self.compile_host(entry, mac, into)
+
+    def _alter_prefixes(
+        self, entry: Entry, touched: Collection[str], old: set[int], into: Differences
+    ) -> None:
+        """A router's endpoints changed, and perhaps its switches, which were ``old``."""
+        switches = set(entry.by_switch)
+        gone = [name for name in touched if name not in entry.endpoints]
+        self.drop_prefixes(entry.uuid, gone, old | switches, into)
+        self.drop_prefixes(entry.uuid, entry.endpoints, old - switches, into)
+        self.compile_prefixes(entry.endpoints.values(), switches - old, into)
+        changed = [entry.endpoints[name] for name in touched if name in entry.endpoints]
+        self.compile_prefixes(changed, switches & old, into)
+
+    def _disown(self, entry: Entry, ends: Iterable[Endpoint], into: Differences) -> None:
+        """Forget neighbours whose MAC addresses are declared at other endpoints now."""
+        declared = {mac.to_bytes(6): endpoint for mac, endpoint in declared_hosts(ends)}
+        if not declared or not is_routed(entry):
+            return
+        for neighbour in list(self.neighbours.known(entry.uuid)):
+            if declared.get(neighbour.mac or b"", neighbour.endpoint) != neighbour.endpoint:
+                self.neighbours.forget(neighbour)
+                self.compile_neighbour(entry, neighbour, into)
 
     def _offer_places(self, dpids: Iterable[int]) -> None:
         """Places came free on these switches: they may be what another endpoint has waited for."""

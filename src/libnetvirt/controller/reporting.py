@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller
+from libnetvirt.controller.entries import Flow
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import mac_number, mac_text
 from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
@@ -66,6 +68,8 @@ def _why(core: Controller, bound: Bound, cut: set[int], now: float) -> tuple[Sta
         return State.DOWN, f"switch {name} is not connected"
     if bound.port is None:
         return State.PENDING, f"switch {name} has no port {bound.endpoint.port}"
+    if not core.fits(bound.network, bound.dpid):
+        return State.DOWN, f"switch {name} has too few tables for a network with forwarding L3"
     port = switch.ports.get(bound.port)
     if port is None or not port.up:
         return State.DOWN, f"port {bound.endpoint.port} of switch {name} is down"
@@ -81,23 +85,27 @@ def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
         for bound, state, reason in endpoint_states(core, entry, now)
     )
     spread = len(entry.by_switch) > 1
-    hosts = sorted(core.locator.hosts(entry.uuid), key=lambda h: h.mac)
     return NetworkState(
         uuid=entry.uuid,
         name=entry.description.name,
         state=overall([s.state for s in states]),
         mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
         endpoints=states,
-        hosts=tuple(
-            Host(
-                mac=mac_text(h.mac),
-                endpoint=h.endpoint,
-                addresses=h.addresses,
-                source="declared" if h.declared else "learned",
-            )
-            for h in hosts
-        ),
+        hosts=tuple(_hosts(core, entry)),
     )
+
+
+def _hosts(core: Controller, entry: Entry) -> Iterator[Host]:
+    """The hosts that a network knows; of a router, its neighbours with their addresses."""
+    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
+    addresses = {place: h.addresses for place, h in hosts.items()}
+    for n in sorted(core.neighbours.known(entry.uuid), key=lambda n: (len(n.address), n.address)):
+        place = (int.from_bytes(n.mac or b""), n.endpoint)
+        addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
+    for (mac, endpoint), known in sorted(addresses.items()):
+        host = hosts.get((mac, endpoint))
+        source = "declared" if host is not None and host.declared else "learned"
+        yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
 def paths(core: Controller, entry: Entry) -> Iterator[Path]:
@@ -174,6 +182,12 @@ def counters(
     """Traffic per endpoint, from the counters of (switch, rule)."""
     received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
     delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    leading = {
+        (p.dpid, p.entry.table, p.entry.priority, p.entry.match): n.endpoint
+        for n in core.neighbours.known(entry.uuid)
+        for p in core.installed.unit(("neighbour", entry.uuid, n.endpoint, n.address))
+        if isinstance(p.entry, Flow)
+    }
     for dpid, flow in flows:
         count = None
         if flow.table_id == Table.CLASSIFY:
@@ -188,6 +202,9 @@ def counters(
             place = entry.endpoints.get(host.endpoint) if host else None
             if host is not None and place is not None and place.dpid == dpid:
                 count = delivered[host.endpoint]
+        elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
+            endpoint = leading.get((dpid, flow.table_id, flow.priority, flow.match), "")
+            count = delivered.get(endpoint)
         if count is not None:
             count[0] += flow.packet_count
             count[1] += flow.byte_count

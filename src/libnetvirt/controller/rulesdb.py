@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, entered, tag_code
+from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, Table, entered, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
 
+_OPEN_VSWITCH = re.compile(r"Open vSwitch (\d+)\.(\d+)")
 _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
 
 
@@ -71,9 +72,21 @@ class SwitchView:
     address: str = ""
     bundles: bool = False
     meters: bool = False
+    tables: int = 254
     foreign: int = 0
     # When the control connection was lost; a switch goes on forwarding without it.
     lost_at: float = 0.0
+
+    @property
+    def routes(self) -> bool:
+        """Whether networks that are routers can be on it."""
+        return self.tables >= len(Table)
+
+    @property
+    def measures(self) -> bool:
+        """Whether its rules can look at the length of a packet: Open vSwitch from 2.12 on."""
+        found = _OPEN_VSWITCH.search(self.description)
+        return found is not None and (int(found[1]), int(found[2])) >= (2, 12)
 
     def number_of(self, port: str) -> int | None:
         """The number of a port given by number or name; None if the switch has no such port."""
@@ -93,6 +106,11 @@ class Tokens:
 
     left: float = 0.0
     at: float = float("-inf")
+
+    def take(self, rate: float, now: float) -> bool:
+        """Take a token, if there is one."""
+        self.left -= 1.0
+        return self.left >= 0.0 or self.refill(rate, now)
 
     def refill(self, rate: float, now: float) -> bool:
         """Put in what has come back at ``rate`` a second since the last time, at most a second's worth;
@@ -114,6 +132,8 @@ class Bound:
     port: int | None
     network: Entry
     tokens: Tokens = field(default_factory=Tokens)
+    #: ICMP errors that it may still get
+    errors: Tokens = field(default_factory=Tokens)
     #: what the reactive part keeps ready for its frames
     ready: object = None
 

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Protocol
 
+from libnetvirt.controller.addressing import AddressPlan
 from libnetvirt.controller.compiler import Compiler, chunks
 from libnetvirt.controller.discovery import Discovery, LinkPorts
+from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import LABELS, Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
+from libnetvirt.controller.neighbours import Neighbour, Neighbours
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.reactive import Reactive, Wire
+from libnetvirt.controller.routing import Routing, is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
 from libnetvirt.controller.ways import Ways
 from libnetvirt.model import Encapsulation, Rules
@@ -41,6 +45,8 @@ class Options:
     link_mtu: int = 1500
     # Ports that are never sent Discovery's frames, and from which none count, are all others.
     link_ports: LinkPorts = field(default_factory=LinkPorts)
+    # ICMP errors per second that a router sends out at one endpoint, and as many at once.
+    error_rate: float = 100.0
 
 
 #: seconds that old paths outlive their replacement (Open vSwitch revalidates its cache within one)
@@ -61,6 +67,7 @@ class Work:
     replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
 
 @dataclass(slots=True)
@@ -100,16 +107,19 @@ class State:
         self.switches: dict[int, SwitchView] = {}
         self.rulesdb = RulesDB()
         self.locator = Locator(options.host_limit)
+        self.neighbours = Neighbours(options.host_limit)
         self.paths = PathFinder()
         self.labels = Labels()
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         ways = Ways(self.labels, self.paths)
         self.compiler = Compiler(self.labels, self.paths, ways, options.host_age)
+        self.routing = Routing(self.labels, ways, options.link_mtu)
         self.reactive = Reactive(wire, self.locator, self.paths, ways)
         #: by kind of tunnel
         self.needs = {kind: Needs() for kind in LABELS}
         self._chunks: dict[tuple[str, int], int] = {}
+        self._plans: dict[str, AddressPlan] = {}
         #: set when the topology has to be looked at again
         self.topology_changed = False
         #: switches whose ports came, went or were renamed
@@ -153,11 +163,87 @@ class State:
         """A network's units on some switches: floods, these endpoints, and the ways to all its hosts."""
         for dpid in dpids:
             self.compile_flood(entry, dpid, None, into)
+        self.compile_prefixes(entry.endpoints.values(), dpids, into)
         for bound in bounds:
-            unit = ("endpoint", entry.uuid, bound.endpoint.uuid)
-            self.installed.replace(unit, self.compiler.endpoint(bound), into)
+            self.compile_endpoint(bound, into)
         for host in self.locator.hosts(entry.uuid):
             self.compile_host(entry, host.mac, into)
+
+    def compile_endpoint(self, bound: Bound, into: Differences) -> None:
+        """What lets frames in at an endpoint; of a router, the ways to its neighbours, too."""
+        place = (bound.network.uuid, bound.endpoint.uuid)
+        fits = self.fits(bound.network, bound.dpid)
+        self.installed.replace(("endpoint", *place), self.compiler.endpoint(bound) if fits else (), into)
+        if is_routed(bound.network):
+            self.installed.replace(("family", *place), self.routing.endpoint(bound) if fits else (), into)
+            for neighbour in self.neighbours.at(*place):
+                self.compile_neighbour(bound.network, neighbour, into)
+
+    def compile_prefixes(self, bounds: Iterable[Bound], dpids: Iterable[int], into: Differences) -> None:
+        """What endpoints' addresses and routes make of packets on some switches, if the network is routed."""
+        switches = [(dpid, self._measures(dpid)) for dpid in dpids]
+        for bound in bounds:
+            if is_routed(bound.network):
+                for dpid, measures in switches:
+                    unit = ("prefix", bound.network.uuid, bound.endpoint.uuid, dpid)
+                    fits = self.fits(bound.network, dpid)
+                    compiled = self.routing.prefixes(bound, dpid, measures) if fits else ()
+                    self.installed.replace(unit, compiled, into)
+
+    def drop_prefixes(
+        self, uuid: str, names: Iterable[str], dpids: Collection[int], into: Differences
+    ) -> None:
+        """Remove what :meth:`compile_prefixes` made."""
+        for name in names:
+            for dpid in dpids:
+                self.installed.replace(("prefix", uuid, name, dpid), (), into)
+
+    def drop_endpoint(self, uuid: str, name: str, into: Differences) -> None:
+        """Remove what :meth:`compile_endpoint` made."""
+        self.drop_neighbours(uuid, name, into)
+        for kind in ("endpoint", "family"):
+            self.installed.replace((kind, uuid, name), (), into)
+
+    def fits(self, entry: Entry, dpid: int) -> bool:
+        """Whether a switch can have this kind of network. One that has not come yet is taken to be able."""
+        switch = self.switches.get(dpid)
+        return switch is None or switch.routes or not is_routed(entry)
+
+    def _measures(self, dpid: int) -> bool:
+        switch = self.switches.get(dpid)
+        return switch is not None and switch.measures
+
+    def drop_neighbours(self, uuid: str, name: str, into: Differences) -> None:
+        """Forget the neighbours at an endpoint."""
+        for neighbour in self.neighbours.at(uuid, name):
+            self.neighbours.forget(neighbour)
+            self.installed.replace(("neighbour", uuid, name, neighbour.address), (), into)
+
+    def compile_neighbour(self, entry: Entry, neighbour: Neighbour, into: Differences) -> None:
+        """What leads to a neighbour, if it is known."""
+        place = (entry.uuid, neighbour.endpoint, neighbour.address)
+        bound = entry.endpoints.get(neighbour.endpoint)
+        compiled: Iterable[Placed] = ()
+        if bound is not None and self.neighbours.find(*place) is neighbour and self.fits(entry, bound.dpid):
+            compiled = self.routing.neighbour(bound, neighbour)
+        self.installed.replace(("neighbour", *place), compiled, into)
+
+    def plan(self, entry: Entry) -> AddressPlan:
+        """The address plan of a routed network."""
+        plan = self._plans.get(entry.uuid)
+        if plan is None or plan.network is not entry.description:
+            plan = self._plans[entry.uuid] = AddressPlan(entry.description)
+        return plan
+
+    def drop_plan(self, uuid: str) -> None:
+        """A network is gone, and with it its neighbours."""
+        self._plans.pop(uuid, None)
+        self.neighbours.drop(uuid)
+
+    def reaches(self, bound: Bound) -> bool:
+        """Whether an endpoint's switch can be told anything."""
+        switch = self.switches.get(bound.dpid)
+        return switch is not None and switch.connected
 
     def compile_flood(
         self,
@@ -170,6 +256,10 @@ class State:
         """A network's flood rules and groups on a switch. ``touched``: the endpoints that changed there, if
         the others did not; ``spread``: whether the network's switches did."""
         here = dpid in entry.by_switch
+        if is_routed(entry):
+            gateway = self.routing.gateway(entry, dpid) if here and self.fits(entry, dpid) else ()
+            self.installed.replace(("gateway", entry.uuid, dpid), gateway, into)
+            return
         count = chunks(entry, dpid) if here else 0
         known = self._chunks.get((entry.uuid, dpid), 0)
         crowded = touched is None or any(b.endpoint.mpls or entry.siblings(b) for b in touched)
@@ -189,14 +279,17 @@ class State:
 
     def drop_flood(self, uuid: str, dpid: int, into: Differences) -> None:
         """Remove a network's flood rules and groups from a switch."""
+        self.installed.replace(("gateway", uuid, dpid), (), into)
         self.installed.replace(("flood", uuid, dpid), (), into)
         for chunk in range(self._chunks.pop((uuid, dpid), 0)):
             self.installed.replace(("group", uuid, dpid, chunk), (), into)
 
     def compile_host(self, entry: Entry, mac: int, into: Differences) -> None:
         host = self.locator.find(entry.uuid, mac)
-        compiled = self.compiler.host(entry, host) if host is not None else ()
-        self.installed.replace(("host", entry.uuid, mac), compiled, into)
+        compile_host = self.routing.host if is_routed(entry) else self.compiler.host
+        compiled = compile_host(entry, host) if host is not None else ()
+        fitting = (placed for placed in compiled if self.fits(entry, placed.dpid))
+        self.installed.replace(("host", entry.uuid, mac), fitting, into)
 
     def host_changed(self, entry: Entry, host: Host) -> None:
         """A host was learned, moved or forgotten: tell the switches at once."""
@@ -205,6 +298,15 @@ class State:
             return
         into = Differences()
         self.compile_host(entry, host.mac, into)
+        self._tell(into)
+
+    def neighbour_changed(self, entry: Entry, neighbour: Neighbour) -> None:
+        """A neighbour was learned, moved or forgotten: tell its switch at once."""
+        into = Differences()
+        self.compile_neighbour(entry, neighbour, into)
+        self._tell(into)
+
+    def _tell(self, into: Differences) -> None:
         for one in into.plan().rounds:
             for dpid, messages in one.items():
                 for message in messages:

@@ -11,6 +11,8 @@ from libnetvirt.controller.entries import Entry, Flow, Order, deleting
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.routing import adopted, is_routed
+from libnetvirt.controller.rulesdb import Entry as Network
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
@@ -71,9 +73,9 @@ class Upkeep(State):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = {(p.dpid, p.entry.key): p.entry for p in self.installed.unit(unit)}
+        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
         new = list(self.compiler.tunnel(kind, egress, ingresses))
-        turned = [p for p in new if old.get((p.dpid, p.entry.key), p.entry) != p.entry]
+        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
         if any(isinstance(p.entry, Flow) for p in turned):
             replaced |= self._relabel(kind, egress, ingresses)
             new = list(self.compiler.tunnel(kind, egress, ingresses))
@@ -191,7 +193,9 @@ class Upkeep(State):
         """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
         switch = self.switches[dpid]
         into = Differences()
-        self.installed.replace(("base", dpid), self.compiler.base(switch), into)
+        routers = self.routing.base(dpid) if switch.routes else ()
+        base = (*self.compiler.base(switch), *routers)
+        self.installed.replace(("base", dpid), base, into)
         affected = self.rulesdb.ports_known(switch)
         self.reactive.changed()
         if not any(layout.is_ours(f.cookie) for f in dump.flows):
@@ -328,6 +332,8 @@ class Upkeep(State):
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
+            if entry is not None and kind == Kind.NEIGHBOUR and is_routed(entry):
+                self._adopt_neighbour(dpid, entry, flow)
             if entry is None or kind not in (Kind.HOST, Kind.PATH) or not flow.match.get("metadata"):
                 continue
             metadata = flow.match.get("metadata")
@@ -350,6 +356,16 @@ class Upkeep(State):
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
                 self.reactive.adopt(dpid, bound, first)
+
+    def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
+        """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
+        found = adopted(flow)
+        bound = network.endpoints.get(self.plan(network).at(found.address)) if found else None
+        if found is None or bound is None or bound.dpid != dpid:
+            return
+        place = (network.uuid, bound.endpoint.uuid, found.address)
+        if self.neighbours.find(*place) is None:
+            self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
     def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
         """Removal of reactive rules that nobody looks after: of networks that are gone, or from another run

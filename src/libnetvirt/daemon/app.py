@@ -29,9 +29,11 @@ from libnetvirt.daemon.wire import (
     ChangeRequest,
     Outcome,
     Problem,
+    RepairRequest,
     Version,
     dump,
     parse_change,
+    parse_repair,
 )
 from libnetvirt.driver import Capabilities
 from libnetvirt.errors import InvalidDescription, NetvirtError
@@ -139,7 +141,10 @@ def _reading(service: Service) -> APIRouter:
 
 def _changing(service: Service) -> APIRouter:
     router = APIRouter()
-    body = {"required": True, "content": {"application/json": {"schema": ChangeRequest.model_json_schema()}}}
+    body, repair_body = (
+        {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}
+        for kind in (ChangeRequest, RepairRequest)
+    )
 
     @router.post("/changes", status_code=204, openapi_extra={"requestBody": body})
     async def change(request: Request) -> Response:
@@ -155,6 +160,12 @@ def _changing(service: Service) -> APIRouter:
         name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
         await service.operations.run(name, service.connection.carry_out(asked))
         return Response(status_code=204)
+
+    @router.post("/repairs", response_model=list[str], openapi_extra={"requestBody": repair_body})
+    async def repair(request: Request) -> Response:
+        """Put right what others changed below networks; replies what was done, one line each."""
+        asked = parse_repair(await _body(request))
+        return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
     @router.delete("/changes/{operation}", response_model=Outcome)
     async def withdraw(operation: str) -> Response:

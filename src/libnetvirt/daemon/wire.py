@@ -53,13 +53,23 @@ class ChangeRequest(Element):
     pending: bool = Field(default=False, strict=True)
 
 
+class RepairRequest(Element):
+    """Put one network right, or (null) all, and then perhaps remove what no network needs."""
+
+    ELEMENT: ClassVar[str] = "repair"
+
+    network: str | None = None
+    orphans: bool = Field(default=False, strict=True)
+
+
+def parse_repair(body: bytes) -> RepairRequest:
+    """Read a request's body. Raises InvalidDescription that lists every fault."""
+    return RepairRequest.model_validate(_document(body))
+
+
 def parse_change(body: bytes) -> Change:
     """Read a request's body. Raises InvalidDescription that lists every fault."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidDescription(f"the body is not JSON: {error}") from None
-    request = ChangeRequest.model_validate(document)
+    request = ChangeRequest.model_validate(_document(body))
     before, after = request.before, request.after
     if before is None and after is None:
         raise InvalidDescription(
@@ -70,6 +80,13 @@ def parse_change(body: bytes) -> Change:
             [Fault(f"is from network {before.uuid} to network {after.uuid}: one is wanted", "change")]
         )
     return Change(before, after, request.pending)
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDescription(f"the body is not JSON: {error}") from None
 
 
 def dump(value: Any) -> bytes:

@@ -55,7 +55,8 @@ class NetworkState(Report):
     """State of a network, its endpoints and hosts.
 
     ``mtu`` is the largest IP packet, in octets, that hosts may send (0: not known): the substrate's
-    MTU less the tunnel's labels.
+    MTU less the tunnel's labels. ``drift``: what somebody else changed in what the driver keeps for the
+    network, one line each.
     """
 
     uuid: str
@@ -64,6 +65,7 @@ class NetworkState(Report):
     mtu: int = 0
     endpoints: tuple[EndpointState, ...] = ()
     hosts: tuple[Host, ...] = ()
+    drift: tuple[str, ...] = ()
 
 
 def overall(states: list[State]) -> State:
@@ -102,13 +104,21 @@ class Counters(Report):
 
 
 class Port(Report):
-    """A switch's port. ``speed`` in bit/s, 0 if not known. ``use``: endpoint, link or nothing."""
+    """A switch's port. ``number``: 0 if it has none; ``speed`` in bit/s, 0 if not known.
 
-    number: int
+    ``use``: endpoint, link or nothing.
+    """
+
+    number: int = 0
     name: str
     up: bool = True
     speed: int = 0
     use: str = ""
+
+    @property
+    def word(self) -> str:
+        """What an endpoint's description calls it: its number, or its name if it has no number."""
+        return str(self.number) if self.number else self.name
 
 
 class Switch(Report):

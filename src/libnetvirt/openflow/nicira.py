@@ -1,4 +1,4 @@
-"""Actions of Open vSwitch's experimenter (Nicira, 0x2320): generic encapsulation (ovs-actions(7), "encap").
+"""Actions of Open vSwitch's experimenter (Nicira, 0x2320), as ovs-actions(7) names them.
 
 Packet types are as in OpenFlow 1.5 §7.2.3.11: a namespace and a type; namespace 1 are ethertypes.
 """
@@ -9,6 +9,7 @@ from struct import Struct
 from typing import Final
 
 from libnetvirt.openflow.actions import Experimenter
+from libnetvirt.openflow.oxm import FIELDS
 
 EXPERIMENTER: Final = 0x2320
 ETHERNET: Final = 0x0000_0000
@@ -18,7 +19,9 @@ NEXT: Final = 0x0000_FFFE
 
 _ENCAP: Final = 46
 _DECAP: Final = 47
+_CHECK_LARGER: Final = 49
 _BODY: Final = Struct("!HHI")
+_LARGER: Final = Struct("!HHH4s6x")
 _NAMES: Final = {ETHERNET: "ethernet", MPLS: "mpls"}
 
 
@@ -32,9 +35,22 @@ def decap(packet_type: int = NEXT) -> Experimenter:
     return Experimenter(EXPERIMENTER, _BODY.pack(_DECAP, 0, packet_type))
 
 
+def check_larger(octets: int, bit: int, field: str = "metadata") -> Experimenter:
+    """Set a bit of a field when the packet, Ethernet header included, has more octets, else clear it.
+
+    Since Open vSwitch 2.12.
+    """
+    header = FIELDS[field].plain
+    return Experimenter(EXPERIMENTER, _LARGER.pack(_CHECK_LARGER, octets, bit, header))
+
+
 def text(action: Experimenter) -> str | None:
     """The action as ovs-ofctl writes it; None if it is not one of these."""
-    if action.experimenter != EXPERIMENTER or len(action.payload) != _BODY.size:
+    if action.experimenter != EXPERIMENTER:
+        return None
+    if len(action.payload) == _LARGER.size:
+        return _check_text(action)
+    if len(action.payload) != _BODY.size:
         return None
     kind, zero, packet_type = _BODY.unpack(action.payload)
     if kind == _ENCAP and not zero and packet_type in _NAMES:
@@ -43,4 +59,16 @@ def text(action: Experimenter) -> str | None:
         return None
     if packet_type == NEXT:
         return "decap()"
-    return f"decap(packet_type(ns={packet_type >> 16},type={packet_type & 0xFFFF:#x}))"
+    return f"decap(packet_type(ns={packet_type >> 16},type={_type(packet_type & 0xFFFF)}))"
+
+
+def _type(number: int) -> str:
+    return f"{number:#x}" if number else "0"
+
+
+def _check_text(action: Experimenter) -> str | None:
+    kind, octets, bit, header = _LARGER.unpack(action.payload)
+    name = next((f.name for f in FIELDS.values() if f.plain == header), None)
+    if kind != _CHECK_LARGER or name is None:
+        return None
+    return f"check_pkt_larger({octets})->OXM_OF_{name.upper()}[{bit}]"

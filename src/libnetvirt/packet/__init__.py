@@ -12,6 +12,7 @@ from libnetvirt.packet.ethernet import (
     ETH_ARP,
     ETH_IPV4,
     ETH_IPV6,
+    ETHERNET_LENGTH,
     VLAN_TPIDS,
     Ethernet,
     PacketError,
@@ -37,6 +38,7 @@ from libnetvirt.packet.ip import (
     PROTO_UDP,
     build_ip,
     decrement_ttl,
+    fragments,
     parse_ip,
 )
 from libnetvirt.packet.nd import (
@@ -52,6 +54,7 @@ __all__ = [
     "ALL_NODES",
     "ARP",
     "BROADCAST",
+    "ETHERNET_LENGTH",
     "ETH_ARP",
     "ETH_IPV4",
     "ETH_IPV6",
@@ -74,6 +77,7 @@ __all__ = [
     "checksum",
     "decrement_ttl",
     "ethernet",
+    "fragments",
     "is_group",
     "is_host_mac",
     "is_icmp_error",

@@ -6,6 +6,8 @@ import re
 from struct import Struct
 from typing import NamedTuple
 
+#: octets of a header without tags
+ETHERNET_LENGTH = 14
 ETH_IPV4 = 0x0800
 ETH_ARP = 0x0806
 ETH_IPV6 = 0x86DD

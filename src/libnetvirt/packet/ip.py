@@ -18,7 +18,8 @@ _V6 = Struct("!IHBB16s16s")
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 # RFC 8200 section 4.1 lists six headers, one of them twice; a longer chain is nobody's honest packet.
 _MAX_EXTENSIONS = 8
-_DONT_FRAGMENT = 0x4000
+_DONT_FRAGMENT, _MORE_FRAGMENTS = 0x4000, 0x2000
+_NO_OPERATION, _COPIED = 1, 0x80
 
 
 class IP(NamedTuple):
@@ -131,3 +132,41 @@ def decrement_ttl(packet: bytes) -> bytes:
     old = packet[8] << 8 | packet[9]
     new = replace_word(int.from_bytes(packet[10:12], "big"), old, old - 0x100)
     return packet[:8] + bytes([packet[8] - 1, packet[9]]) + new.to_bytes(2, "big") + packet[12:]
+
+
+def fragments(packet: bytes, mtu: int) -> list[bytes] | None:
+    """An IPv4 packet in pieces of at most ``mtu`` octets (RFC 791 section 3.2); None if it must stay whole.
+
+    For packets that :func:`parse_ip` read. ``mtu`` is at least 68.
+    """
+    position = int.from_bytes(packet[6:8], "big")
+    if packet[0] >> 4 == 6 or position & _DONT_FRAGMENT:
+        return None
+    size, length = (packet[0] & 15) * 4, int.from_bytes(packet[2:4], "big")
+    payload, pieces, done = packet[size:length], [], 0
+    header = packet[:size]
+    while done < len(payload):
+        room = (mtu - len(header)) & ~7
+        more = _MORE_FRAGMENTS if done + room < len(payload) else position & _MORE_FRAGMENTS
+        at = (position & 0x1FFF) + done // 8 | more
+        piece = payload[done : done + room]
+        head = (
+            header[:2] + (len(header) + len(piece)).to_bytes(2, "big") + header[4:6] + at.to_bytes(2, "big")
+        )
+        head += header[8:10] + bytes(2) + header[12:]
+        pieces.append(head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + piece)
+        done += room
+        header = _later_header(packet[:size])
+    return pieces
+
+
+def _later_header(header: bytes) -> bytes:
+    """The header of fragments but the first: with the options that are copied, and no others."""
+    kept, at = b"", _V4.size
+    while at < len(header) and header[at]:
+        step = 1 if header[at] == _NO_OPERATION else max(2, header[at + 1] if at + 1 < len(header) else 2)
+        if header[at] & _COPIED:
+            kept += header[at : at + step]
+        at += step
+    kept += bytes(-len(kept) % 4)
+    return bytes([0x40 | (_V4.size + len(kept)) // 4]) + header[1 : _V4.size] + kept

@@ -67,7 +67,7 @@ to a destination without route                 network unreachable (3/0), no rou
 with TTL 1 or 0                                time exceeded (11/0, 3/0) from the endpoint's own address
 to a destination with route, neighbour known   the packet at that endpoint, TTL less by one
 the same, neighbour not known                  an ARP request or neighbour solicitation at that endpoint; the
-                                               packet waits (3 per neighbour, the oldest goes first), and
+                                               packet waits (32 per neighbour, the oldest goes first), and
                                                leaves when the answer comes
 ============================================== ===============================================================
 
@@ -83,10 +83,10 @@ the same, neighbour not known                  an ARP request or neighbour solic
   errors, forgets neighbours, and gives up asking with "host unreachable".
 """
 
+from libnetvirt.model.gateway import gateway_mac
 from libnetvirt.semantics.forward import Classified, classify, forward, forward_at, on_wire
 from libnetvirt.semantics.knowledge import LIMIT, QUEUE, Knowledge, Learned
 from libnetvirt.semantics.outcome import Delivery, Drop, Outcome
-from libnetvirt.semantics.router import gateway_mac
 
 __all__ = [
     "LIMIT",

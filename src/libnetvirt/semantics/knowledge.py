@@ -10,8 +10,8 @@ from libnetvirt.model import VirtualNetwork
 
 #: learned hosts (L2), neighbours and awaited neighbours (L3), each per endpoint
 LIMIT = 1024
-#: packets that wait for one neighbour (RFC 4861 section 7.2.2: at least one)
-QUEUE = 3
+#: packets that wait for one neighbour (RFC 4861 section 7.2.2: at least one; traceroute sends 16 at once)
+QUEUE = 32
 
 #: an L3 neighbour: endpoint uuid and IP address
 Near = tuple[str, bytes]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
 
 from libnetvirt.model import Endpoint, VirtualNetwork
+from libnetvirt.model.gateway import gateway_mac
 from libnetvirt.packet import (
     BROADCAST,
     ETH_ARP,
     ETH_IPV4,
     ETH_IPV6,
-    ICMP,
     IP,
     PROTO_ICMP,
     PROTO_ICMPV6,
@@ -21,48 +19,29 @@ from libnetvirt.packet import (
     PROTO_UDP,
     Ethernet,
     PacketError,
-    build_icmp,
-    build_ip,
     decrement_ttl,
     ethernet,
     is_group,
-    is_icmp_error,
     parse_ethernet,
-    parse_icmp,
     parse_ip,
+)
+from libnetvirt.packet.answer import (
+    NO_ROUTE,
+    PORT_UNREACHABLE,
+    PROTOCOL_UNREACHABLE,
+    TIME_EXCEEDED,
+    Fault,
+    echo_reply,
+    icmp_error,
 )
 from libnetvirt.semantics.knowledge import Learned
 from libnetvirt.semantics.neighbour import ask, hear_arp, hear_neighbour, is_discovery
 from libnetvirt.semantics.outcome import Drop, Dropped, Output
 
-# An error carries as much of its cause as fits (RFC 1812 4.3.2.3, RFC 4443 2.4 c).
-_ERROR_SIZE = {4: 576, 6: 1280}
 _LIMITED_BROADCAST = b"\xff" * 4
-_ECHO_REQUEST = {4: 8, 6: 128}
-_ECHO_REPLY = {4: 0, 6: 129}
 
-
-class Fault(NamedTuple):
-    """Type and code of an ICMP error, IPv4 and IPv6, and where an ICMPv6 one points."""
-
-    v4: tuple[int, int]
-    v6: tuple[int, int]
-    pointer: int = 0
-
-
-NO_ROUTE = Fault((3, 0), (1, 0))
-TIME_EXCEEDED = Fault((11, 0), (3, 0))
-PORT_UNREACHABLE = Fault((3, 3), (1, 4))
-# IPv6 points at the fixed header's "next header".
-PROTOCOL_UNREACHABLE = Fault((3, 2), (4, 1), 6)
 
 Work = tuple[tuple[Output, ...], Learned, Drop | None]
-
-
-def gateway_mac(uuid: str) -> bytes:
-    """The MAC address of a network's router: unicast, locally administered, the same at every endpoint."""
-    digest = hashlib.sha256(b"libnetvirt gateway " + uuid.encode()).digest()
-    return bytes([digest[0] & 0xFC | 0x02]) + digest[1:6]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +54,8 @@ class _Arrival:
     frame: Ethernet
     ip: IP
 
-    def back(self, source: bytes, message: ICMP) -> Output:
-        """An ICMP message to the packet's source: to the MAC and endpoint it came from."""
-        protocol = PROTO_ICMP if self.ip.version == 4 else PROTO_ICMPV6
-        to = self.ip.source
-        packet = build_ip(source, to, protocol, build_icmp(source, to, message))
+    def back(self, packet: bytes) -> Output:
+        """A packet to the arrived one's source: to the MAC and endpoint it came from."""
         return self.endpoint.uuid, ethernet(self.frame.source, self.gateway, self.frame.ethertype, packet)
 
     def own_address(self) -> bytes:
@@ -90,14 +66,8 @@ class _Arrival:
 
     def error(self, fault: Fault, source: bytes | None = None) -> tuple[Output, ...]:
         """The ICMP error about the packet, unless there must be none."""
-        ip = self.ip
-        if ip.offset or is_icmp_error(ip):
-            return ()
-        kind, code, pointer = (*fault.v4, 0) if ip.version == 4 else (*fault.v6, fault.pointer)
-        head = 28 if ip.version == 4 else 48
-        cause = self.frame.payload[: min(ip.length, _ERROR_SIZE[ip.version] - head)]
-        message = ICMP(kind, code, pointer.to_bytes(4, "big"), cause)
-        return (self.back(source or self.own_address(), message),)
+        error = icmp_error(fault, self.ip, self.frame.payload, source or self.own_address())
+        return () if error is None else (self.back(error),)
 
 
 def route(network: VirtualNetwork, endpoint: Endpoint, learned: Learned, limit: int, frame: bytes) -> Work:
@@ -184,10 +154,8 @@ def _answer(arrival: _Arrival) -> tuple[Output, ...]:
     if ip.fragment:
         return ()
     if ip.protocol == (PROTO_ICMP if ip.version == 4 else PROTO_ICMPV6):
-        message = parse_icmp(ip)
-        if message.type != _ECHO_REQUEST[ip.version] or message.code:
-            return ()
-        return (arrival.back(ip.destination, message._replace(type=_ECHO_REPLY[ip.version])),)
+        reply = echo_reply(ip)
+        return () if reply is None else (arrival.back(reply),)
     if ip.protocol in (PROTO_UDP, PROTO_TCP):
         return arrival.error(PORT_UNREACHABLE, ip.destination)
     # The pointer is right only where the protocol is in the fixed header.

@@ -18,7 +18,7 @@ from libnetvirt.controller.entries import Flow
 from libnetvirt.controller.layout import Kind
 from libnetvirt.controller.locator import mac_text
 from libnetvirt.drivers.openflow.offer import COMBINATIONS
-from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
+from libnetvirt.model import Encapsulation, Endpoint, Forwarding, Insertion, Rules, VirtualNetwork
 
 TAGS: tuple[dict[str, int], ...] = (
     {},
@@ -42,6 +42,8 @@ seeds = st.integers(0, 2**32)
 
 class World:
     """A random substrate and what is done to it."""
+
+    forwarding = Forwarding.L2
 
     def __init__(self, seed: int, rules: Rules) -> None:
         self.chance = chance = Random(seed)
@@ -115,7 +117,8 @@ class World:
             if new is not None and not hosts & set(new.mac):
                 endpoints.setdefault(new.place, new)
                 hosts |= set(new.mac)
-        self.change(None, VirtualNetwork(uuid=str(uuid), endpoints=tuple(endpoints.values())))
+        ends = tuple(endpoints.values())
+        self.change(None, VirtualNetwork(uuid=str(uuid), forwarding=self.forwarding, endpoints=ends))
 
     def pick(self) -> VirtualNetwork | None:
         networks = self.rig.networks

@@ -77,9 +77,7 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
     found: dict[str, Any] = {}
     _optional(draw, found, "encapsulation", st.sampled_from(["native", "vlan", "mpls"]))
     _optional(draw, found, "insertion", st.sampled_from(["on-demand", "offline"]))
-    allowed = (
-        ["permanent", "fixed"] if found.get("insertion") == "offline" else ["permanent", "fixed", "idle"]
-    )
+    allowed = ["permanent"] if found.get("insertion") == "offline" else ["permanent", "fixed", "idle"]
     _optional(draw, found, "timeout", st.sampled_from(allowed))
     if found.get("timeout") != "permanent":
         _optional(draw, found, "duration", st.integers(1, 65535).map(lambda n: f"{n} s"))

@@ -2,19 +2,22 @@
 
 ``Fabric.inject`` answers "where does this frame come out?"; what goes up to the controller is collected in
 ``Fabric.up``. Nothing else than OpenFlow 1.3's own rules is known here: a group bucket works on a copy,
-an output to the port that the frame came in at is suppressed, ``eth_type`` is the one behind all tags.
+an output to the port that the frame came in at is suppressed, ``eth_type`` is the one behind all tags,
+a packet whose TTL is used up goes to the controller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from struct import unpack_from
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.entries import Flow, Group, Meter
 from libnetvirt.controller.installed import Dump
 from libnetvirt.openflow import nicira
+from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
 
 Place = tuple[int, int]
 #: what came out: switch, port, frame
@@ -47,7 +50,7 @@ def _vlan(frame: bytes) -> int:
 def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
     behind = 12 + 4 * tags(frame)
     label = _label(frame, behind)
-    return {
+    return _ip_fields(frame[behind:]) | {
         "in_port": in_port,
         "metadata": metadata,
         "vlan_vid": _vlan(frame),
@@ -56,6 +59,24 @@ def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:
         "eth_type": int.from_bytes(frame[behind : behind + 2]),
         **label,
     }
+
+
+def _ip_fields(frame: bytes) -> dict[str, int]:
+    """The fields of an IP packet and its ethertype. Those of a malformed one are zero."""
+    version = {b"\x08\x00": 4, b"\x86\xdd": 6}.get(frame[:2])
+    if version is None:
+        return {}
+    names = f"ipv{version}_src", f"ipv{version}_dst"
+    try:
+        ip = parse_ip(frame[2:])
+    except PacketError:
+        return dict.fromkeys(names, 0) | {"ip_proto": 0}
+    if ip.version != version:
+        return dict.fromkeys(names, 0) | {"ip_proto": 0}
+    fields = {names[0]: int.from_bytes(ip.source), names[1]: int.from_bytes(ip.destination)}
+    if version == 6 and ip.protocol == PROTO_ICMPV6 and ip.payload and not ip.offset:
+        fields["icmpv6_type"] = ip.payload[0]
+    return fields | {"ip_proto": ip.protocol}
 
 
 def _label(frame: bytes, at: int) -> dict[str, int]:
@@ -260,7 +281,8 @@ class Fabric:
             after: int | None = None
             for instruction in flow.instructions:
                 if isinstance(instruction, of.ApplyActions):
-                    self._act(now, instruction.actions, out)
+                    if not self._act(now, instruction.actions, out):
+                        return
                 elif isinstance(instruction, of.WriteMetadata):
                     keep = now.metadata & ~instruction.mask
                     now.metadata = keep | instruction.metadata & instruction.mask
@@ -272,7 +294,8 @@ class Fabric:
                     assert instruction.meter_id in switch.meters
             table = after
 
-    def _act(self, now: _Frame, actions: tuple[of.Action, ...], out: list[Out]) -> None:
+    def _act(self, now: _Frame, actions: tuple[of.Action, ...], out: list[Out]) -> bool:
+        """Do the actions. Returns whether the frame is still there: its TTL may be used up."""
         for action in actions:
             if isinstance(action, of.Output):
                 self._output(now, action, out)
@@ -291,28 +314,33 @@ class Fabric:
             elif isinstance(action, of.PopVlan):
                 if tags(now.frame):
                     now.frame = now.frame[:12] + now.frame[16:]
+            elif isinstance(action, of.DecNwTtl):
+                assert not tags(now.frame)
+                if parse_ip(now.frame[14:]).ttl <= 1:
+                    self._raise(now, of.PacketInReason.INVALID_TTL, now.frame)
+                    return False
+                now.frame = now.frame[:14] + decrement_ttl(now.frame[14:])
             elif isinstance(action, of.SetField):
                 _set(now, action)
+            elif isinstance(action, of.Experimenter) and len(action.payload) == 16:
+                now.measure(action)
             else:
                 _label_stack(now, action)
+        return True
+
+    def _raise(self, now: _Frame, reason: of.PacketInReason, head: bytes) -> None:
+        seen: dict[str, int] = {"in_port": now.in_port}
+        if now.metadata:
+            seen["metadata"] = now.metadata
+        said = of.PacketInHead(of.NO_BUFFER, len(now.frame), reason, now.table, now.cookie, of.Match(**seen))
+        self.up.append((now.switch.dpid, of.PacketIn(said, head)))
 
     def _output(self, now: _Frame, action: of.Output, out: list[Out]) -> None:
         port = action.port
         assert not now.bare
         if port == of.Port.CONTROLLER:
-            seen: dict[str, int] = {"in_port": now.in_port}
-            if now.metadata:
-                seen["metadata"] = now.metadata
             head = now.frame[: action.max_len] if action.max_len < 0xFFE6 else now.frame
-            said = of.PacketInHead(
-                of.NO_BUFFER,
-                len(now.frame),
-                of.PacketInReason.ACTION,
-                now.table,
-                now.cookie,
-                of.Match(**seen),
-            )
-            self.up.append((now.switch.dpid, of.PacketIn(said, head)))
+            self._raise(now, of.PacketInReason.ACTION, head)
             return
         if port == now.in_port:
             return
@@ -337,6 +365,9 @@ def _set(now: _Frame, action: of.SetField) -> None:
     elif action.name == "eth_dst":
         assert not now.bare
         now.frame = value.to_bytes(6) + now.frame[6:]
+    elif action.name == "eth_src":
+        assert not now.bare
+        now.frame = now.frame[:6] + value.to_bytes(6) + now.frame[12:]
     else:
         assert action.name == "mpls_label", action
         at = 0 if now.bare else 14
@@ -383,6 +414,13 @@ class _Frame:
     table: int
     cookie: int
     bare: bool = False
+
+    def measure(self, action: of.Experimenter) -> None:
+        """Open vSwitch's check_pkt_larger."""
+        kind, octets, bit = unpack_from("!HHH", action.payload)
+        assert (action.experimenter, kind) == (0x2320, 49)
+        larger = len(self.frame) > octets
+        self.metadata = self.metadata & ~(1 << bit) | larger << bit
 
     def copy(self) -> _Frame:
         return _Frame(self.switch, self.in_port, self.frame, self.metadata, self.table, self.cookie)

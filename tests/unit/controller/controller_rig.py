@@ -64,6 +64,10 @@ class Rig:
     """Everything but asyncio. With ``chance``, rounds reach the switches in a random order, and what the
     controller sends by itself waits until :meth:`pump`."""
 
+    #: what switches say that they are
+    description = "Nicira, Inc. Open vSwitch 3.1.0"
+    tables = 254
+
     def __init__(self, options: Options | None = None, chance: Random | None = None) -> None:
         self.chance = chance
         self.fabric = Fabric()
@@ -99,6 +103,7 @@ class Rig:
     def view(self, dpid: int, ports: int) -> SwitchView:
         """As the switch describes itself."""
         view = SwitchView(dpid, connected=True, known=True, address="test", bundles=True, meters=True)
+        view.description, view.tables = self.description, self.tables
         down = self.fabric.switches[dpid].down
         for number in range(1, ports + 1):
             view.ports[number] = PortView(number, f"s{dpid}-eth{number}", number not in down)
@@ -148,6 +153,7 @@ class Rig:
         self.now += seconds
         self.core.tick(self.now)
         self.intake.tick(self.now)
+        self.intake.poll(self.now)
         self.settle()
 
     def _connected(self, dpid: int) -> bool:

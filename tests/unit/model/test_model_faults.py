@@ -143,7 +143,8 @@ def test_a_second_constraint_for_a_pair_and_direction() -> None:
 @pytest.mark.parametrize(
     ("rules", "word"),
     [
-        ({"timeout": "idle", "insertion": "offline"}, "idle"),
+        ({"timeout": "idle", "insertion": "offline"}, "before their flow comes"),
+        ({"timeout": "fixed", "insertion": "offline"}, "no packet brings back"),
         ({"timeout": "permanent", "duration": "5 s"}, "permanent"),
         ({"duration": "1500 ms"}, "whole number of seconds"),
         ({"timeout": "x"}, "permanent, fixed, idle"),

@@ -14,6 +14,7 @@ import pytest
 from openflow_samples import FRAME, SAMPLES
 
 from libnetvirt import openflow as of
+from libnetvirt.openflow import nicira
 
 BY_NAME: Final = {type(sample).__name__: sample for sample in SAMPLES}
 
@@ -134,6 +135,10 @@ _RULES: Final = (
         instructions=(
             of.ApplyActions((of.SetField("metadata", 5), of.SetField("tunnel_id", 6), of.Group(3))),
         ),
+    ),
+    of.FlowMod(
+        match=of.Match(eth_type=0x800, ipv4_dst=(0x0A000000, 0xFFFFFF00)),
+        instructions=(of.ApplyActions((nicira.check_larger(1506, 30), of.DecNwTtl())), of.GotoTable(7)),
     ),
 )
 

@@ -6,6 +6,7 @@ import pytest
 from openflow_samples import INSTRUCTIONS, MATCH
 
 from libnetvirt import openflow as of
+from libnetvirt.openflow import nicira
 
 
 def test_a_rule_to_be_added() -> None:
@@ -66,3 +67,12 @@ def test_actions() -> None:
 
 def test_ports_have_names_where_they_are_reserved() -> None:
     assert [of.port_text(port) for port in (1, of.Port.ANY, 0xFFFFFFF0)] == ["1", "ANY", "4294967280"]
+
+
+def test_actions_of_open_vswitch() -> None:
+    action = nicira.check_larger(1506, 30)
+    assert action.encode().hex() == "ffff001800002320003105e2001e80000408000000000000"
+    assert of.actions_text((action,)) == "check_pkt_larger(1506)->OXM_OF_METADATA[30]"
+    other = of.Experimenter(0x2320, bytes(16))
+    assert of.actions_text((other,)) == f"experimenter(0x2320,{bytes(16).hex()})"
+    assert of.actions_text((of.Experimenter(0x4F4E4600, bytes(8)),)).startswith("experimenter(")

@@ -255,3 +255,33 @@ def test_mac_addresses() -> None:
 def test_every_exported_name_exists() -> None:
     assert all(hasattr(p, name) for name in p.__all__)
     assert sorted(set(p.__all__)) == sorted(p.__all__)
+
+
+@quick
+@given(st.binary(max_size=3000), st.integers(68, 1500), st.booleans(), st.integers(0, 100))
+def test_fragments_are_small_enough_and_make_the_packet_again(
+    payload: bytes, mtu: int, last: bool, offset: int
+) -> None:
+    options = bytes([1, 0x94, 4, 0, 0, 7, 3, 0, 0, 0, 0, 0])  # one that is copied, one that is not
+    position = (0 if last else 0x2000) | offset
+    head = struct.pack("!BBHHHBBH", 0x48, 0, 32 + len(payload), 77, position, 9, 17, 0) + IP4 + IP4B + options
+    packet = head[:10] + p.checksum(head).to_bytes(2) + head[12:] + payload
+    pieces = p.fragments(packet + b"padding", mtu)
+    assert pieces is not None
+    read = [p.parse_ip(piece) for piece in pieces]
+    assert all(len(piece) <= mtu for piece in pieces)
+    assert b"".join(x.payload for x in read) == payload
+    at = offset * 8
+    for piece, x in zip(pieces, read, strict=True):
+        assert (x.offset, x.ttl, x.protocol, x.length) == (at, 9, 17, len(piece))
+        assert piece[4:6] == packet[4:6]
+        more = bool(piece[6] & 0x20)
+        assert more is (x is not read[-1] or not last)
+        options_of = piece[20 : (piece[0] & 15) * 4]
+        assert options_of == (options if x is read[0] else bytes([0x94, 4, 0, 0]))
+        at += len(x.payload)
+
+
+def test_what_must_stay_whole_has_no_fragments() -> None:
+    assert p.fragments(p.build_ip(IP4, IP4B, 17, bytes(100)), 68) is None
+    assert p.fragments(p.build_ip(IP6, IP6B, 17, bytes(100)), 68) is None

@@ -9,7 +9,7 @@ import pytest
 
 from libnetvirt import packet as p
 from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.semantics import Delivery, Drop, Knowledge, forward, forward_at, gateway_mac
+from libnetvirt.semantics import QUEUE, Delivery, Drop, Knowledge, forward, forward_at, gateway_mac
 
 H1, H2, H3, EVIL = (bytes([2, 0, 0, 0, 0, n]) for n in (1, 2, 3, 66))
 VN = VirtualNetwork(
@@ -271,14 +271,14 @@ def test_an_unknown_ipv6_neighbour_is_solicited_and_the_packet_waits() -> None:
     assert only(released)[1].payload == packet("fd00:1::1", "fd00:2::2", ttl=8)
 
 
-def test_the_newest_three_packets_wait_and_leave_in_order() -> None:
+def test_the_newest_packets_wait_and_leave_in_order() -> None:
     knowledge = Knowledge()
-    for n in range(5):
+    for n in range(QUEUE + 2):
         octets = frame(packet("10.0.1.1", "10.0.2.2", payload=bytes([n])))
         knowledge = at("11", octets, knowledge).knowledge
     released = at("12", arp(1, H2, "10.0.2.2", "10.0.2.254"), knowledge)
     assert p.parse_arp(released.outputs[0][1][14:]).operation == 2
-    assert [octets[-1] for _, octets in released.outputs[1:]] == [2, 3, 4]
+    assert [octets[-1] for _, octets in released.outputs[1:]] == list(range(2, QUEUE + 2))
 
 
 def test_awaited_neighbours_are_bounded_per_endpoint() -> None:

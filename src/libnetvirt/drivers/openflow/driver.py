@@ -27,15 +27,19 @@ from libnetvirt.errors import (
     NoPath,
     PortNotFound,
     SwitchNotFound,
+    Unsupported,
 )
 from libnetvirt.model import (
     Counters,
     Encapsulation,
     Endpoint,
     Event,
+    Forwarding,
+    Insertion,
     NetworkState,
     Path,
     RuleLine,
+    Rules,
     Substrate,
     VirtualNetwork,
 )
@@ -58,6 +62,7 @@ OPTIONS: Mapping[str, str] = {
     "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
     "hold": "seconds that a switch counts as forwarding without its connection, 1 to 600 (default 15)",
     "packet-rate": "frames per second that an endpoint may send up, 10 to 1000000 (default 5000)",
+    "error-rate": "ICMP errors per second that a router sends out at an endpoint, 1 to 100000 (default 100)",
     "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
     "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
 }
@@ -71,6 +76,16 @@ def _link_ports(uri: URI) -> LinkPorts:
         raise InvalidURI(
             f"link-ports={text!r}: {error}. Write ports as PORT or SWITCH/PORT, as in link-ports=eth*,1/101"
         ) from None
+
+
+def _check_routed(network: VirtualNetwork, rules: Rules) -> None:
+    if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
+        raise Unsupported(
+            f"network {network.name}: a network with forwarding L3 cannot have rules {rules.encapsulation}/"
+            f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way: it needs "
+            "a tunnel, and its rules are there before its packets: choose encapsulation vlan or mpls, "
+            "insertion offline and timeout permanent"
+        )
 
 
 class OpenFlowDriver(Driver):
@@ -102,6 +117,7 @@ class OpenFlowDriver(Driver):
             host_limit=int(uri.number("host-limit", HOST_LIMIT, 1, 65535)),
             hold=uri.number("hold", 15.0, 1, 600),
             packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
+            error_rate=uri.number("error-rate", 100, 1, 100_000),
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
@@ -142,7 +158,10 @@ class OpenFlowDriver(Driver):
         for endpoint in new:
             parse_switch(endpoint.switch)
         self._core.rulesdb.check(after, change.touched, self._core.switches)
-        if self._capabilities.resolve(after.rules).encapsulation is Encapsulation.NATIVE:
+        rules = self._capabilities.resolve(after.rules)
+        if after.forwarding is Forwarding.L3:
+            _check_routed(after, rules)
+        if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = reporting.declared_elsewhere(self._core, after.uuid, declared)
             if mac is not None:
@@ -152,6 +171,13 @@ class OpenFlowDriver(Driver):
                 )
         for endpoint in new:
             self._check_place(endpoint, change.pending)
+            switch = self._core.switches.get(parse_switch(endpoint.switch))
+            if after.forwarding is Forwarding.L3 and switch is not None and not switch.routes:
+                raise Unsupported(
+                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
+                    f"network with forwarding L3 needs {len(layout.Table)}: choose another switch, or "
+                    "forwarding L2"
+                )
         if change.pending:
             return
         self._check_paths(after, new, all_of_them=change.before is None)

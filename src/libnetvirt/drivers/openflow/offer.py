@@ -42,13 +42,14 @@ COMBINATIONS = tuple(
 )
 FEATURES = frozenset(
     (
-        "forwarding.L2", "tag.vlan", "tag.mpls", "endpoint.mac", "encapsulation.native",
+        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "endpoint.mac", "encapsulation.native",
         "encapsulation.vlan", "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
+        "router.no-route",
     )
 )  # fmt: skip
 _LATER = "this version of the driver does not have it yet"
 REASONS = {
-    "forwarding.L3": _LATER,
+    "repair": "switches are compared and mended whenever they connect, without being asked",
     "endpoint.limits": _LATER,
     "constraint.min-bandwidth": _LATER,
     "constraint.max-bandwidth": _LATER,

@@ -71,6 +71,7 @@ class Session(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.dpid = 0
         self.address = ""
+        self.tables = 0
         self.ready = False
         self.bundles = False
         #: what came before the switch was taken up
@@ -296,7 +297,7 @@ class Session(asyncio.Protocol):
                 if change.commit == event.xid:
                     change.commit = 0
         elif isinstance(event, of.HandshakeDone):
-            self.dpid = event.features.datapath_id
+            self.dpid, self.tables = event.features.datapath_id, event.features.n_tables
             self._owner.handshake(self, event.features)
         elif isinstance(event, of.Refused):
             self._owner.refused(self.address, event.reason)

@@ -15,7 +15,6 @@ from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.intake import Intake
-from libnetvirt.controller.layout import Table
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
@@ -40,6 +39,8 @@ from libnetvirt.store import Batch, Store
 #: messages kept of a switch that is being taken up
 EARLY_LIMIT = 1000
 POLL_INTERVAL = 1.0
+#: what switches report by themselves: everything, and unlike by default also packets whose TTL is used up
+REPORTS = of.SetAsync(packet_in=(0b111, 0), port_status=(0b111, 0b111), flow_removed=(0b1111, 0))
 log = logging.getLogger(__name__)
 
 
@@ -142,6 +143,7 @@ class Shell:
         now = self.now()
         for session in list(self._all):
             session.poll(now)
+        self.intake.poll(now)
 
     def now(self) -> float:
         return time.monotonic()
@@ -188,8 +190,8 @@ class Shell:
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
         if features.auxiliary_id:
             session.abort("auxiliary connections are not used")
-        elif features.n_tables < len(Table):
-            reason = f"it has {features.n_tables} tables, {len(Table)} are needed"
+        elif features.n_tables < layout.SWITCHING_TABLES:
+            reason = f"it has {features.n_tables} tables, {layout.SWITCHING_TABLES} are needed"
             self.refused(session.address, reason)
             session.abort(reason)
         else:
@@ -259,13 +261,14 @@ class Shell:
             if session.closed:
                 return
             session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
+            session.send(REPORTS)
             await session.probe_bundles()
             desc = await session.request(of.DescRequest(), of.DescReply)
             ports = await session.request(of.PortDescRequest(), of.PortDescReply)
             view = SwitchView(session.dpid, connected=True, known=True, address=session.address)
             view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
             view.description = " ".join(t for t in (desc.mfr_desc, desc.hw_desc, desc.sw_desc) if t)
-            view.bundles = session.bundles
+            view.bundles, view.tables = session.bundles, session.tables
             with contextlib.suppress(RuleRefused):
                 meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)

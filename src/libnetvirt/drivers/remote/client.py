@@ -41,13 +41,13 @@ class Client:
             answer = await self._http.get(segments(*parts))
         return _checked(answer)
 
-    async def post(self, part: str, document: bytes, headers: dict[str, str]) -> None:
-        """Send a JSON document. Raises what the server raised."""
+    async def post(self, part: str, document: bytes, headers: dict[str, str]) -> bytes:
+        """Send a JSON document; what was answered. Raises what the server raised."""
         with self.failures():
             answer = await self._http.post(
                 segments(part), content=document, headers={"content-type": "application/json", **headers}
             )
-        _checked(answer)
+        return _checked(answer)
 
     async def delete(self, *parts: str) -> bytes:
         """Delete a resource. Raises what the server raised."""

@@ -44,7 +44,7 @@ class RemoteDriver(Driver):
     def __init__(self, client: Client, capabilities: Capabilities) -> None:
         self._client = client
         self._capabilities = capabilities
-        self._changing: set[asyncio.Task[None]] = set()
+        self._changing: set[asyncio.Task[bytes]] = set()
         self._closed = asyncio.Event()
 
     @classmethod
@@ -110,13 +110,13 @@ class RemoteDriver(Driver):
             await self._withdraw(operation, request)
             raise
 
-    def _changed(self, request: asyncio.Task[None]) -> None:
+    def _changed(self, request: asyncio.Task[bytes]) -> None:
         self._changing.discard(request)
         if not request.cancelled():
             # Marks the exception as seen: a cancelled caller does not ask for it.
             request.exception()
 
-    async def _withdraw(self, operation: str, request: asyncio.Task[None]) -> None:
+    async def _withdraw(self, operation: str, request: asyncio.Task[bytes]) -> None:
         try:
             async with asyncio.timeout(_WITHDRAW):
                 while not request.done():
@@ -151,6 +151,11 @@ class RemoteDriver(Driver):
         """The rules in the switches, of one network or of all."""
         place = ("rules",) if uuid is None else ("networks", uuid, "rules")
         return _parsed(tuple[RuleLine, ...], await self._client.get(*place))
+
+    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
+        """Put right what others changed below one network, or below all."""
+        body = json.dumps({"network": uuid, "orphans": orphans}).encode()
+        return _parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
 
     async def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.

@@ -1,0 +1,148 @@
+"""Programs that stages of real hosts run: ``netvirt serve``, and ``ping`` with what it says."""
+
+from __future__ import annotations
+
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from demo.stage import ADDRESSES, Pings, Reach
+
+PATIENCE = 20.0
+_INTERVAL = 0.01
+_ANSWER = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .* icmp_seq=(\d+) ", re.MULTILINE)
+_SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
+
+
+class Ping:
+    """A ``ping`` that runs in a host, and what it writes. ``inside``: what runs a command there."""
+
+    def __init__(self, pings: Pings, inside: Sequence[str], address: str) -> None:
+        self.pings = pings
+        self._output = TemporaryFile()  # noqa: SIM115 - closed by finish()
+        self._process = subprocess.Popen(
+            [*inside, "ping", "-n", "-D", "-w60", f"-i{_INTERVAL}", address],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,
+        )
+
+    def finish(self) -> None:
+        """Stop it and count."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(5)
+        ended = time.time()
+        self._output.seek(0)
+        text = self._output.read().decode(errors="replace")
+        self._output.close()
+        answers = [(float(at), int(number)) for at, number in _ANSWER.findall(text)]
+        sent = _SENT.search(text)
+        if sent is None:
+            raise RuntimeError(f"ping said: {text[-500:]}")
+        # The last two may have been on their way when it was stopped.
+        self.pings.sent = int(sent[1])
+        in_flight = {n for n in (self.pings.sent, self.pings.sent - 1) if n > 0}
+        numbers = {number for _, number in answers}
+        self.pings.lost = len(set(range(1, self.pings.sent + 1)) - in_flight - numbers)
+        times = [at for at, _ in answers]
+        self.pings.silence = max(
+            (b - a for a, b in zip(times, [*times[1:], ended], strict=True)), default=float("inf")
+        )
+
+
+@contextmanager
+def pings_between(running: Sequence[Ping]) -> Iterator[list[Pings]]:
+    """Let pings run while the context lasts, and a little before and after."""
+    try:
+        time.sleep(0.3)
+        yield [ping.pings for ping in running]
+        time.sleep(0.3)
+    finally:
+        for ping in running:
+            ping.finish()
+
+
+def reached(inside: Sequence[str], own: str, requests: Mapping[str, Callable[[], int]]) -> Reach:
+    """One host pings each address but its own once.
+
+    ``requests``: how many echo requests a host got so far.
+    """
+    # A host waits up to a second before it asks again for an address that was not there before.
+    _forget_neighbours(inside)
+    before = {name: count() for name, count in requests.items()}
+    pings = {
+        address: subprocess.Popen(
+            [*inside, "ping", "-n", "-c1", "-w1", address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for address in ADDRESSES
+        if address != own
+    }
+    answered = frozenset(address for address, ping in pings.items() if ping.wait() == 0)
+    # What still waits for an address would be sent when somebody has it, and count as what others send.
+    _forget_neighbours(inside)
+    arrived = {name: count() - before[name] for name, count in requests.items()}
+    return Reach({name: count for name, count in arrived.items() if count}, answered)
+
+
+def _forget_neighbours(inside: Sequence[str]) -> None:
+    subprocess.run([*inside, "ip", "neigh", "flush", "all"], check=True, stderr=subprocess.DEVNULL)
+
+
+def echo_requests(pid: int) -> int:
+    """How many echo requests the network namespace of a process got so far."""
+    lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Icmp:"))
+    return int(values[names.index("InEchos")])
+
+
+class Server:
+    """``netvirt serve`` as a process of its own. ``uri``: what it opens."""
+
+    def __init__(self, directory: Path, driver: str, uri: str = "") -> None:
+        self.uri = uri
+        self._driver = driver
+        self._socket = directory / "netvirt.sock"
+        self._log = directory / "serve.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def client_uri(self) -> str:
+        return f"{self._driver}+unix://{self._socket}"
+
+    def start(self) -> None:
+        """Returns when it is ready."""
+        netvirt = Path(sys.executable).with_name("netvirt")
+        with self._log.open("ab") as log:
+            serve: list[str | Path] = [netvirt, "serve", "-c", self.uri, "--socket", self._socket]
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *serve],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        if not readable or not self._process.stdout.readline():
+            self.kill()
+            raise RuntimeError(f"netvirt serve did not start: {self._log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """kill -9."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()

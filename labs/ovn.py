@@ -1,0 +1,332 @@
+"""A whole OVN in one machine: the two databases, northd, and chassis on the userspace datapath.
+
+``python -m labs.ovn`` (as root) starts one with three chassis and waits; ``with OVN() as lab`` is the same
+for programs. Everything runs in the caller's network namespace, in namespaces that the lab makes, and in a
+temporary directory; all of it vanishes with the process.
+
+::
+
+     hosts: veth pairs; the far ends stay with the caller, or go where it puts them
+       │ │            │ │            │ │
+     br-int         br-int         br-int       one Open vSwitch and one ovn-controller each,
+       ch1            ch2            ch3        in a network namespace each
+       └────────────── br ────────────┘         the underlay, 10.77.0.0/24: Geneve tunnels
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+from labs.daemons import Daemon, Namespace, eventually, run
+
+SCHEMAS = {
+    "OVN_Northbound": Path("/usr/share/ovn/ovn-nb.ovsschema"),
+    "OVN_Southbound": Path("/usr/share/ovn/ovn-sb.ovsschema"),
+    "Open_vSwitch": Path("/usr/share/openvswitch/vswitch.ovsschema"),
+}
+#: packages of Debian 12, by a program of theirs
+NEEDED = {
+    "ovn-northd": "ovn-central", "ovn-nbctl": "ovn-common", "ovn-controller": "ovn-host",
+    "ovs-vswitchd": "openvswitch-switch", "ip": "iproute2", "setpriv": "util-linux", "nsenter": "util-linux",
+    "ethtool": "ethtool",
+}  # fmt: skip
+HOST_MTU, FAR_MTU, UNDERLAY_MTU = 1500, 9000, 9000
+
+_numbers = itertools.count(1)
+
+
+def why_not() -> str:
+    """Why there can be no OVN here; empty if there can."""
+    if os.geteuid() != 0:
+        return "needs root: network namespaces and raw sockets"
+    missing = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
+    return f"not installed: apt-get install {' '.join(missing)}" if missing else ""
+
+
+class Cluster:
+    """One database: a server on its own, or a RAFT cluster of several, each at a unix socket."""
+
+    def __init__(self, directory: Path, database: str, members: int = 1, extra: Iterable[str] = ()) -> None:
+        self.database = database
+        self._directories = [directory / f"{database}-{n}" for n in range(1, members + 1)]
+        self._clustered = members > 1
+        self.servers: list[Daemon] = []
+        for at in self._directories:
+            at.mkdir(parents=True)
+            remotes = [f"--remote=punix:{at}/db.sock", *extra]
+            self.servers.append(Daemon(at, "ovsdb-server", str(at / "db"), *remotes))
+
+    @property
+    def remotes(self) -> str:
+        """As OVN's programs want it: ``unix:…,unix:…``."""
+        return ",".join(f"unix:{at}/db.sock" for at in self._directories)
+
+    def start(self) -> None:
+        schema = str(SCHEMAS[self.database])
+        if not self._clustered:
+            run("ovsdb-tool", "create", str(self._directories[0] / "db"), schema)
+            self.servers[0].start()
+            return
+        addresses = [f"unix:{at}/raft.sock" for at in self._directories]
+        for n, (at, server) in enumerate(zip(self._directories, self.servers, strict=True)):
+            if n == 0:
+                run("ovsdb-tool", "create-cluster", str(at / "db"), schema, addresses[0])
+            else:
+                run("ovsdb-tool", "join-cluster", str(at / "db"), self.database, addresses[n], addresses[0])
+            server.start()
+        for at in self._directories:
+            run("ovsdb-client", "--timeout=20", "wait", f"unix:{at}/db.sock", self.database, "connected")
+
+    def leader(self) -> int:
+        """The number of the leading member, -1 if there is none now."""
+        for n, server in enumerate(self.servers):
+            if server.running:
+                with contextlib.suppress(RuntimeError):
+                    if "Role: leader" in server.ask("cluster/status", self.database):
+                        return n
+        return -1
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.kill()
+
+
+class Chassis:
+    """A machine: Open vSwitch, ovn-controller, and ports for hosts."""
+
+    def __init__(
+        self, directory: Path, name: str, address: str, southbound: str, peers: Iterable[str]
+    ) -> None:
+        self.name = name
+        self._peers = list(peers)
+        self.address = address
+        self.directory = directory
+        directory.mkdir()
+        self.namespace = Namespace()
+        inside = self.namespace.inside
+        self._southbound = southbound
+        self.database = Daemon(
+            directory, "ovsdb-server", str(directory / "db"), f"--remote=punix:{directory}/db.sock",
+            inside=inside,
+        )  # fmt: skip
+        self.switch = Daemon(directory, "ovs-vswitchd", self.remote, "--disable-system", inside=inside)
+        self.controller = Daemon(directory, "ovn-controller", self.remote, inside=inside)
+
+    @property
+    def remote(self) -> str:
+        """Its own Open_vSwitch database."""
+        return f"unix:{self.directory}/db.sock"
+
+    def start(self, underlay: str) -> None:
+        run("ovsdb-tool", "create", str(self.directory / "db"), str(SCHEMAS["Open_vSwitch"]))
+        self.database.start()
+        self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".",
+                   f"external_ids:system-id={self.name}", f"external_ids:ovn-remote=\"{self._southbound}\"",
+                   "external_ids:ovn-encap-type=geneve", f"external_ids:ovn-encap-ip={self.address}",
+                   "external_ids:ovn-bridge-datapath-type=netdev",
+                   "external_ids:ovn-openflow-probe-interval=0",
+                   "other_config:n-handler-threads=1", "other_config:n-revalidator-threads=1")  # fmt: skip
+        self.switch.start()
+        self._join(underlay)
+        self.controller.start()
+
+    def _join(self, underlay: str) -> None:
+        """Plug into the underlay; the tunnels' address has to be on a bridge of Open vSwitch."""
+        link = f"{underlay}-{self.name}"
+        mtu = ("mtu", str(UNDERLAY_MTU))
+        run("ip", "link", "add", link, *mtu, "type", "veth", "peer", "name", "under0", *mtu,
+            "address", _mac(self.address), "netns", str(self.namespace.pid))  # fmt: skip
+        run("ip", "link", "set", link, "master", underlay, "up")
+        self.namespace.run("ip", "link", "set", "under0", "up")
+        # The kernel hears what comes in at under0 too, and would answer everything a second time.
+        for setting in ("ipv4/conf/under0/rp_filter=1", "ipv4/conf/under0/arp_ignore=1"):
+            key, _, value = setting.partition("=")
+            self.namespace.run("sh", "-c", f"echo {value} > /proc/sys/net/{key}")
+        self.namespace.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
+        self.namespace.run("ethtool", "-K", "under0", "tx", "off")
+        run("ethtool", "-K", link, "tx", "off")
+        self.vsctl("add-br", "br-phy", "--", "set", "Bridge", "br-phy", "datapath_type=netdev",
+                   "fail-mode=standalone", f'other_config:hwaddr="{_mac(self.address)}"',
+                   "--", "add-port", "br-phy", "under0")  # fmt: skip
+        self._address()
+
+    def _address(self) -> None:
+        """Give the bridge, which is as new as the switch's process, its address."""
+        self.namespace.run("ip", "address", "replace", f"{self.address}/24", "dev", "br-phy")
+        self.namespace.run("ip", "link", "set", "br-phy", "mtu", str(UNDERLAY_MTU), "up")
+        self.namespace.run("ethtool", "-K", "br-phy", "tx", "off")
+        # Open vSwitch drops what it wants to send to a neighbour whose MAC address it has to ask for first.
+        for address in self._peers:
+            if address != self.address:
+                self.switch.ask("tnl/neigh/set", "br-phy", address, _mac(address))
+
+    def vsctl(self, *words: str) -> str:
+        return run("ovs-vsctl", f"--db={self.remote}", "--timeout=20", *words)
+
+    def flows(self, bridge: str = "br-int") -> list[str]:
+        """The rules of a bridge, one line each."""
+        target = f"unix:{self.directory}/{bridge}.mgmt"
+        lines = run("ovs-ofctl", "-O", "OpenFlow15", "--no-stats", "dump-flows", target).splitlines()
+        return [line.strip() for line in lines if "table=" in line]
+
+    def restart(self) -> None:
+        """As if the power failed: all rules of the switch are gone, and come back."""
+        self.controller.kill()
+        self.switch.kill()
+        self.switch.start()
+        self._address()
+        self.controller.start()
+
+    def stop(self) -> None:
+        for daemon in (self.controller, self.switch, self.database):
+            daemon.kill()
+        self.namespace.close()
+
+
+def _mac(address: str) -> str:
+    """The MAC address of a chassis on the underlay."""
+    return f"02:00:0a:4d:00:{int(address.rpartition('.')[2]):02x}"
+
+
+class OVN:
+    """Chassis ch1, ch2, …, each with host ports p1, p2, … on its integration bridge.
+
+    ``hosts``: how many host ports each chassis has, or by chassis. The caller holds the far ends:
+    :meth:`far` names them. ``cluster``: members of the northbound database. ``names``: of the chassis, if
+    others are wanted.
+    """
+
+    def __init__(
+        self, chassis: int = 3, hosts: Mapping[str, int] | int = 3, *, cluster: int = 1,
+        northbound: Iterable[str] = (), southbound: Iterable[str] = (), names: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        self.directory = Path(tempfile.mkdtemp(prefix="netvirt-ovn-"))
+        self._mark = f"{os.getpid() % 36**3:x}.{next(_numbers):x}"
+        self._hosts = hosts
+        self.northbound = Cluster(self.directory, "OVN_Northbound", cluster, northbound)
+        self.southbound = Cluster(self.directory, "OVN_Southbound", 1, southbound)
+        self.northd = Daemon(
+            self.directory, "ovn-northd", f"--ovnnb-db={self.northbound.remotes}",
+            f"--ovnsb-db={self.southbound.remotes}",
+        )  # fmt: skip
+        self._names = list(names) or [f"ch{n}" for n in range(1, chassis + 1)]
+        self.chassis: dict[str, Chassis] = {}
+
+    @property
+    def uri(self) -> str:
+        """What to open."""
+        switches = ",".join(f"{c.name}@{c.remote}" for c in self.chassis.values())
+        return f"ovn:///?nb={self.northbound.remotes}&sb={self.southbound.remotes}&vswitch={switches}"
+
+    @property
+    def host_ports(self) -> list[tuple[str, str]]:
+        """All (chassis, port) with a host behind."""
+        counts = self._hosts if isinstance(self._hosts, Mapping) else dict.fromkeys(self._names, self._hosts)
+        return [(name, f"p{n}") for name in self._names for n in range(1, counts.get(name, 0) + 1)]
+
+    def far(self, chassis: str, port: str) -> str:
+        """The interface of the host behind a port, in the caller's namespace."""
+        return f"{chassis}{port}.{self._mark}"
+
+    def start(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
+        self.northbound.start()
+        self.southbound.start()
+        run("ovn-nbctl", f"--db={self.northbound.remotes}", "--no-leader-only", "init")
+        run("ovn-sbctl", f"--db={self.southbound.remotes}", "--no-leader-only", "init")
+        self.northd.start()
+        underlay = f"br{self._mark}"
+        run("ip", "link", "add", underlay, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        run("ip", "link", "set", underlay, "mtu", str(UNDERLAY_MTU), "up")
+        run("ethtool", "-K", underlay, "tx", "off")
+        addresses = {name: f"10.77.0.{n}" for n, name in enumerate(self._names, 11)}
+        for name, address in addresses.items():
+            one = Chassis(self.directory / name, name, address, self.southbound.remotes, addresses.values())
+            self.chassis[name] = one
+            one.start(underlay)
+        for name, port in self.host_ports:
+            self.add_host(name, port)
+        eventually(self._all_there, "every chassis has registered")
+
+    def _all_there(self) -> bool:
+        listed = self.sbctl("--bare", "--columns=name", "list", "Chassis").split()
+        return set(listed) == set(self._names)
+
+    def add_host(self, chassis: str, port: str, bridge: str = "br-int") -> None:
+        """Plug a host into a chassis."""
+        one = self.chassis[chassis]
+        far = self.far(chassis, port)
+        run("ip", "link", "add", far, "mtu", str(FAR_MTU), "type", "veth", "peer", "name", port, "mtu",
+            str(HOST_MTU), "netns", str(one.namespace.pid))  # fmt: skip
+        run("ip", "link", "set", far, "up")
+        run("ethtool", "-K", far, "tx", "off")
+        one.namespace.run("ethtool", "-K", port, "tx", "off")
+        one.namespace.run("ip", "link", "set", port, "up")
+        one.vsctl("add-port", bridge, port)
+
+    def nbctl(self, *words: str) -> str:
+        return run("ovn-nbctl", f"--db={self.northbound.remotes}", "--no-leader-only", "--timeout=20", *words)
+
+    def sbctl(self, *words: str) -> str:
+        return run("ovn-sbctl", f"--db={self.southbound.remotes}", "--no-leader-only", "--timeout=20", *words)
+
+    def stop(self) -> None:
+        """Stop the daemons; remove the interfaces and the directory."""
+        for one in self.chassis.values():
+            one.stop()
+        self.northd.kill()
+        self.southbound.stop()
+        self.northbound.stop()
+        run("ip", "link", "del", f"br{self._mark}", check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def main() -> int:
+    """Start one and wait for the end."""
+    parser = argparse.ArgumentParser(prog="labs.ovn", description=__doc__.partition("\n")[0])
+    parser.add_argument("--chassis", type=int, default=3)
+    parser.add_argument("--hosts", type=int, default=3, help="host ports of each chassis")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if reason := why_not():
+        sys.stderr.write(f"{reason}\n")
+        return 2
+    if not options.inside:
+        sys.stdout.flush()
+        again = [sys.executable, "-m", "labs.ovn", "--inside", *sys.argv[1:]]
+        os.execvp("unshare", ["unshare", "--net", *again])
+    with OVN(options.chassis, options.hosts) as lab:
+        print(f"export LIBNETVIRT_URI='{lab.uri}'", flush=True)
+        print(
+            f"# its network namespace: nsenter --net=/proc/{os.getpid()}/ns/net; the end: Ctrl-C", flush=True
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

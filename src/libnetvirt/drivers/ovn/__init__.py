@@ -1,0 +1,8 @@
+"""The OVN driver: virtual networks as logical switches and routers of an OVN deployment.
+
+``ovn://HOST/``, or ``ovn:///?nb=REMOTE,…&sb=REMOTE,…``: see :data:`libnetvirt.drivers.ovn.settings.OPTIONS`.
+"""
+
+from libnetvirt.drivers.ovn.driver import OvnDriver
+
+__all__ = ["OvnDriver"]

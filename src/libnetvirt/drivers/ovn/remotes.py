@@ -1,0 +1,80 @@
+"""Where databases are: ``unix:PATH``, ``tcp:HOST:PORT``, ``ssl:HOST:PORT``, as OVN's programs write it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from libnetvirt.errors import InvalidURI
+
+_FORMS = "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One server. ``host`` is empty for a unix socket, whose ``path`` it is then."""
+
+    kind: str
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str, default_port: int = 0) -> Self:
+        """Read a remote. Raises InvalidURI."""
+        kind, _, rest = text.strip().partition(":")
+        if kind == "unix" and rest:
+            return cls(kind, path=rest)
+        host, _, port = rest.rpartition(":")
+        if kind in ("tcp", "ssl") and rest and default_port and (not host or rest.endswith("]")):
+            host, port = rest, str(default_port)
+        if kind not in ("tcp", "ssl") or not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise InvalidURI(f"{text.strip()!r} is not a database's address: write {_FORMS}")
+        return cls(kind, host=host.strip("[]"), port=int(port))
+
+    @classmethod
+    def parse_all(cls, text: str, default_port: int = 0) -> tuple[Self, ...]:
+        """Read remotes separated by commas: the members of a cluster. Raises InvalidURI."""
+        return tuple(cls.parse(part, default_port) for part in text.split(","))
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.kind}:{host}:{self.port}"
+
+    async def connect(self, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection. Raises OSError."""
+        if self.kind == "unix":
+            return await asyncio.open_unix_connection(self.path)
+        return await asyncio.open_connection(self.host, self.port, ssl=tls if self.kind == "ssl" else None)
+
+
+def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
+    """TLS from the options key, certificate and ca; None without them. Raises InvalidURI.
+
+    OVN's certificates name a role rather than a host, so the server has to show one of the given
+    authority, whatever its name.
+    """
+    names = ("key", "certificate", "ca")
+    given = [n for n in names if options.get(n)]
+    if not given:
+        return None
+    if len(given) < len(names):
+        missing = ", ".join(n for n in names if n not in given)
+        raise InvalidURI(f"{', '.join(given)} without {missing}: ssl needs all of {', '.join(names)}")
+    for name in names:
+        if not Path(options[name]).is_file():
+            raise InvalidURI(f"option {name}: there is no file {options[name]}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    try:
+        context.load_verify_locations(options["ca"])
+        context.load_cert_chain(options["certificate"], options["key"])
+    except ssl.SSLError as error:
+        raise InvalidURI(f"the certificates cannot be used ({error}): give files in PEM format") from None
+    return context

@@ -1,0 +1,20 @@
+"""The conformance suite on the ovn driver over a real OVN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.ovn import Ovn, need_ovn
+from libnetvirt.conformance import Harness
+from libnetvirt.conformance.suite import *  # noqa: F403
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def harness(private_namespace: None) -> Iterator[Harness]:  # noqa: ARG001
+    need_ovn()
+    with Ovn() as harness:
+        yield harness

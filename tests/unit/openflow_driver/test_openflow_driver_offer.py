@@ -1,0 +1,51 @@
+"""What the driver offers, and the defaults of a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from libnetvirt.drivers.openflow.offer import COMBINATIONS, PRESETS, capabilities, defaults
+from libnetvirt.errors import InvalidURI, Unsupported
+from libnetvirt.model import Rules, VirtualNetwork
+from libnetvirt.uri import URI
+
+
+def at(options: str) -> Rules:
+    return defaults(URI.parse(f"openflow:///?{options}"))
+
+
+def test_every_sensible_combination_is_offered() -> None:
+    assert len(set(COMBINATIONS)) == 12
+    offered = capabilities(PRESETS["proactive"])
+    for one in COMBINATIONS:
+        rules = Rules(encapsulation=one.encapsulation, insertion=one.insertion, timeout=one.timeout)
+        offered.check(VirtualNetwork(rules=rules))
+    with pytest.raises(Unsupported):
+        offered.check(VirtualNetwork(forwarding="L3"))
+
+
+def test_a_uri_sets_the_defaults() -> None:
+    assert defaults(URI.parse("openflow:///")) == PRESETS["proactive"]
+    assert at("preset=reactive") == PRESETS["reactive"]
+    assert at("encapsulation=mpls") == PRESETS["proactive"].changed(encapsulation="mpls")
+    assert at("preset=reactive&insertion=offline") == Rules(
+        encapsulation="native", insertion="offline", timeout="permanent"
+    )
+    asked = "encapsulation=vlan&insertion=on-demand&timeout=fixed&duration=300"
+    assert at(asked) == Rules(encapsulation="vlan", insertion="on-demand", timeout="fixed", duration="300 s")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ("timeout=idle", "insertion on-demand"),
+        ("insertion=offline&timeout=fixed", "no packet brings back"),
+        ("duration=60", "no duration"),
+        ("insertion=on-demand&timeout=idle&duration=0.5", "from 1 to 65535"),
+        ("insertion=on-demand&timeout=idle&duration=1.5", "whole number"),
+        ("encapsulation=gre", "native, vlan, mpls"),
+    ],
+)
+def test_defaults_that_make_no_sense_are_refused(options: str, word: str) -> None:
+    with pytest.raises(InvalidURI, match=word):
+        at(options)

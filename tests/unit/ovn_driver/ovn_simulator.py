@@ -1,0 +1,180 @@
+"""A northbound database in memory: RFC 7047's operations on the tables in use, and what a server tells.
+
+Strong references collect garbage, names of ports are unique, transactions happen wholly or not at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from libnetvirt.drivers.ovn import schema
+from libnetvirt.drivers.ovn.northbound import Northbound
+from libnetvirt.drivers.ovn.ovsdb import Operation, Refused
+from libnetvirt.drivers.ovn.values import Kind, decode, default, encode
+from libnetvirt.model import VirtualNetwork
+
+Rows = dict[str, dict[str, dict[str, Any]]]
+OWNER = "libnetvirt"
+_UNIQUE = ("Logical_Switch_Port", "Logical_Router_Port")
+
+
+class Server:
+    """The database. ``transact`` carries out, and returns the ``update2`` that a monitor gets."""
+
+    def __init__(self) -> None:
+        self.tables: Rows = {table: {} for table in schema.OURS}
+        self._uuids = (f"00000000-0000-0000-0000-{n:012x}" for n in itertools.count(1))
+
+    def transact(self, operations: Sequence[Operation]) -> dict[str, Any]:
+        before = copy.deepcopy(self.tables)
+        names = {o["uuid-name"]: next(self._uuids) for o in operations if o["op"] == "insert"}
+        try:
+            for operation in operations:
+                self._carry_out(operation, names)
+            self._collect()
+            self._check()
+        except BaseException:
+            self.tables = before
+            raise
+        return _update2(before, self.tables)
+
+    def _carry_out(self, o: Operation, names: Mapping[str, str]) -> None:
+        kinds, rows = schema.OURS[o["table"]], self.tables[o["table"]]
+        if o["op"] == "insert":
+            new = {c: default(k) for c, k in kinds.items()}
+            rows[names[o["uuid-name"]]] = new | {c: _decode(kinds[c], w, names) for c, w in o["row"].items()}
+            return
+        ((_, _, (_, uuid)),) = o["where"]
+        if uuid not in rows:
+            return
+        if o["op"] == "delete":
+            del rows[uuid]
+        elif o["op"] == "update":
+            rows[uuid] = rows[uuid] | {c: _decode(kinds[c], w, names) for c, w in o["row"].items()}
+        else:
+            for column, how, wire in o["mutations"]:
+                change = _decode(kinds[column], wire, names)
+                old = rows[uuid][column]
+                rows[uuid] = rows[uuid] | {column: old | change if how == "insert" else old - change}
+
+    def _collect(self) -> None:
+        while True:
+            held = {u for t, rows in self.tables.items() for row in rows.values()
+                    for c in schema.PARTS.get(t, ()) for u in row[c]}  # fmt: skip
+            gone = [(t, u) for t, rows in self.tables.items() if t not in schema.ROOTS for u in rows
+                    if u not in held]  # fmt: skip
+            if not gone:
+                return
+            for table, uuid in gone:
+                del self.tables[table][uuid]
+
+    def _check(self) -> None:
+        there = {u for rows in self.tables.values() for u in rows}
+        for table, rows in self.tables.items():
+            for row in rows.values():
+                for column in schema.PARTS.get(table, ()):
+                    if not row[column] <= there:
+                        raise Refused("referential integrity violation", f"{table} {column}")
+        for table in _UNIQUE:
+            names = [row["name"] for row in self.tables[table].values()]
+            if len(set(names)) != len(names):
+                raise Refused("constraint violation", f"index on name of {table}")
+        parts = [u for t, rows in self.tables.items() for row in rows.values()
+                 for c in schema.PARTS.get(t, ()) for u in row[c]]  # fmt: skip
+        if len(set(parts)) != len(parts):
+            raise Refused("", "a row is a part of two others, which northd warns about")
+
+
+class World:
+    """A server and a client of it."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.heard: list[tuple[set[str], set[str]]] = []
+        self.client = Northbound(
+            (), OWNER, None, timeout=1, probe=1, session=lambda _: None,
+            changed=lambda parts, described: self.heard.append((set(parts), set(described))),
+        )  # fmt: skip
+
+    def commit(self, operations: Sequence[Operation]) -> int:
+        """Carry out, tell the client; how many operations it took."""
+        self.client.db._apply(self.server.transact(operations))
+        return len(operations)
+
+    def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> int:
+        return self.commit(self.client.plan(before, after))
+
+    def names(self, table: str) -> list[str]:
+        return sorted(row["name"] for row in self.server.tables[table].values())
+
+    def only(self, table: str, **wanted: Any) -> dict[str, Any]:
+        """The one row with these columns."""
+        (found,) = [r for r in self.server.tables[table].values() if wanted.items() <= r.items()]
+        return found
+
+    def everything(self) -> dict[str, list[str]]:
+        """All rows without their uuids."""
+        inside = {u: row.get("name", "") for rows in self.server.tables.values() for u, row in rows.items()}
+
+        def plain(table: str, row: dict[str, Any]) -> str:
+            parts = schema.PARTS.get(table, ())
+            return repr(
+                {c: sorted(inside[u] for u in v) if c in parts else _plain(v) for c, v in row.items()}
+            )
+
+        return {t: sorted(plain(t, r) for r in rows.values()) for t, rows in self.server.tables.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return dict(sorted(value.items())) if isinstance(value, dict) else value
+
+
+def _decode(kind: Kind, wire: Any, names: Mapping[str, str]) -> Any:
+    if kind is Kind.REFERENCES:
+        assert wire[0] == "set"
+        return frozenset(names[u] if tag == "named-uuid" else u for tag, u in wire[1])
+    return decode(kind, wire)
+
+
+def _update2(before: Rows, after: Rows) -> dict[str, Any]:
+    """What a monitor of rows with our mark is told (ovsdb-server(7), ``update2``)."""
+    found: dict[str, Any] = {}
+    for table, kinds in schema.OURS.items():
+        updates: dict[str, Any] = {}
+        for uuid in before[table].keys() | after[table].keys():
+            old, new = (_seen(rows[table].get(uuid)) for rows in (before, after))
+            if old == new:
+                continue
+            if new is None:
+                updates[uuid] = {"delete": None}
+            elif old is None:
+                updates[uuid] = {"insert": {c: encode(k, new[c]) for c, k in kinds.items()}}
+            else:
+                changed = (c for c in kinds if old[c] != new[c])
+                updates[uuid] = {"modify": {c: _difference(kinds[c], old[c], new[c]) for c in changed}}
+        if updates:
+            found[table] = updates
+    return found
+
+
+def _seen(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return row if row is not None and schema.OWNER in row["external_ids"] else None
+
+
+def _difference(kind: Kind, old: Any, new: Any) -> Any:
+    if kind in (Kind.SET, Kind.REFERENCES):
+        return encode(kind, old ^ new)
+    if kind is Kind.MAP:
+        gone = {k: v for k, v in old.items() if k not in new}
+        return encode(kind, gone | {k: v for k, v in new.items() if old.get(k) != v})
+    return encode(kind, new)
+
+
+def drifts(world: World) -> list[str]:
+    """How any network's rows differ from what they should be."""
+    return [line for uuid in world.client.known for line in world.client.drift(uuid).lines()]
