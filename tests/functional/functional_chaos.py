@@ -371,8 +371,8 @@ class Chaos:
                     frame = frames.marked(one.mac, other.mac, b"%d" % self.chance.getrandbits(40))
                     bench.exchange(one, frame)
         place = self.chance.choice(self.places)
-        stray = frames.marked(frames.mac(1), frames.BROADCAST, b"nobody's")
-        for tags in ((), (frames.tag(7),), (frames.tag(20), frames.tag(1)), (frames.tag(2, tpid=frames.AD),)):
+        stray = frames.marked(frames.mac(0xBAD), frames.BROADCAST, b"nobody's")
+        for tags in ((frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)):
             bench.inject(place, frames.tagged(stray, *tags))
 
     def _route(self, network: VirtualNetwork, guests: list[Guest]) -> None:

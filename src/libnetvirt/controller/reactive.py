@@ -312,6 +312,29 @@ class Reactive:
                 if host is not None:
                     host.routes[route] = None
 
+    def has(self, bound: Bound, flow: Flow) -> bool:
+        """Whether the pair of a first rule has rules of ours, there or on their way."""
+        return _macs(flow.match) in self._routes.get((bound.network.uuid, bound.endpoint.uuid), {})
+
+    def stands(self, bound: Bound, flow: Flow) -> bool:
+        """Whether a first rule that another run of the controller made is what would be made now, as far
+        as it is known where its hosts are."""
+        entry = bound.network
+        source, target = (self._locator.find(entry.uuid, flow.match.value(a)) for a in ("eth_src", "eth_dst"))
+        if source is not None and source.endpoint != bound.endpoint.uuid:
+            return False
+        if target is None:
+            return True
+        sender = self._sender(bound)
+        exit = self._exit(sender, entry, target)
+        if exit is None or target.endpoint == bound.endpoint.uuid:
+            return False
+        track = self._track(sender, entry, exit.dpid) if exit.dpid != bound.dpid else None
+        if exit.dpid != bound.dpid and track is None:
+            return False
+        route = Route(_macs(flow.match), source, target, sender.origin, exit, track)
+        return route.first[1].instructions == flow.instructions
+
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""
         for route in self:

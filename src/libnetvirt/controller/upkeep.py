@@ -12,8 +12,8 @@ from libnetvirt.controller.installed import Differences, Dump, Plan, delete_netw
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.routing import adopted, is_routed
+from libnetvirt.controller.rulesdb import Bound, PortView, SwitchView, switch_text
 from libnetvirt.controller.rulesdb import Entry as Network
-from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
@@ -200,7 +200,7 @@ class Upkeep(State):
         self.reactive.changed()
         if not any(layout.is_ours(f.cookie) for f in dump.flows):
             self._distrust()
-        self._adopt(dpid, dump)
+        unwanted = self._adopt(dpid, dump)
         for entry in affected:
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
         self.installed.settle(into)
@@ -218,10 +218,11 @@ class Upkeep(State):
         into.change.update(mended.change)
         into.remove.update(mended.remove)
         plan = into.plan()
-        stale = self._stale_paths(dpid, dump)
+        stale = self._stale_paths(dpid, dump) + [deleting(flow) for flow in unwanted]
         if stale:
             plan.rounds.append({dpid: stale})
         self._check_paths(dpid, dump)
+        self.mended.add(dpid)
         return Work(plan, None)
 
     def _spare_unknown_hosts(self, surplus: list[Entry]) -> bool:
@@ -327,8 +328,12 @@ class Upkeep(State):
         switch = self.switches.get(dpid)
         return switch is not None and not switch.connected and now - switch.lost_at < self.options.hold
 
-    def _adopt(self, dpid: int, dump: Dump) -> None:
-        """Learn from a switch's rules what another run of this controller had learned."""
+    def _adopt(self, dpid: int, dump: Dump) -> list[Flow]:
+        """Learn from a switch's rules what another run of this controller had learned.
+
+        Returns the first rules of pairs of hosts that do not lead where they should.
+        """
+        firsts: list[tuple[Bound, Flow]] = []
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
@@ -348,14 +353,26 @@ class Upkeep(State):
                 if self.locator.find(entry.uuid, mac) is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
             elif kind == Kind.PATH and entry.on_demand:
-                self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
-                if self.stale:
-                    # Whoever made it knew another substrate than there is now.
-                    continue
+                if self.locator.find(entry.uuid, mac) is None:
+                    self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
-                self.reactive.adopt(dpid, bound, first)
+                firsts.append((bound, first))
+        if self.stale:
+            # Whoever made them knew another substrate than there is now.
+            return []
+        return [first for bound, first in firsts if not self._take_over(dpid, bound, first)]
+
+    def _take_over(self, dpid: int, bound: Bound, first: Flow) -> bool:
+        """Look after a first rule from now on; False if it does not lead where it should."""
+        if self.reactive.has(bound, first):
+            return True
+        # What this run had made here and does not know any more, it has dropped while the switch was away.
+        if dpid in self.mended or not self.reactive.stands(bound, first):
+            return False
+        self.reactive.adopt(dpid, bound, first)
+        return True
 
     def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
