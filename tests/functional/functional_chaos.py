@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 
 from lab.openflow import OpenFlow
@@ -13,7 +15,7 @@ from libnetvirt import Endpoint, Network, Rules, State, Timeout, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.bench import Bench, Guest
 from libnetvirt.conformance.harness import Place
-from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError
+from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError, Unsupported
 from libnetvirt.semantics import Knowledge, gateway_mac
 
 NETWORKS = 4
@@ -49,6 +51,17 @@ class Chaos:
             self.options.append(
                 Rules.model_validate({**one.model_dump(exclude_none=True), "duration": duration})
             )
+
+    @cached_property
+    def _routable(self) -> list[Rules | None]:
+        """The options of which the driver makes routers."""
+        taken = []
+        for rules in self.options:
+            router = VirtualNetwork.model_validate({"name": "router", "forwarding": "L3", "rules": rules})
+            with contextlib.suppress(Unsupported):
+                self.harness.connection.create(router).remove()
+                taken.append(rules)
+        return taken
 
     def step(self) -> None:
         """Do one thing."""
@@ -91,7 +104,7 @@ class Chaos:
             return self._some().remove
         number = next(self._numbers)
         routed = "forwarding.L3" in self.features and self.chance.random() < 0.4
-        rules = self.chance.choice(self.options)
+        rules = self.chance.choice(self._routable if routed else self.options)
         endpoints = [self._endpoint(n, routed) for n in range(1, self.chance.randint(2, ENDPOINTS) + 1)]
         document = {"uuid": number, "name": f"chaos-{number}", "forwarding": "L3" if routed else "L2",
                     "endpoints": endpoints, "rules": rules}  # fmt: skip

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.compiler import apply
 from libnetvirt.controller.entries import Flow, deleting
 from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, headed, sendings
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
 from libnetvirt.controller.ways import Ways
+from libnetvirt.controller.wrapping import deliver
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
@@ -164,6 +166,8 @@ class Reactive:
         self._routes: dict[Place, dict[bytes, Route]] = {}
         self._ready: dict[str, Ready] = {}
         self._epoch = 0
+        # The pairs whose last rule was found to lead to an endpoint, by network.
+        self._ends: set[tuple[str, bytes]] = set()
 
     def __iter__(self) -> Iterator[Route]:
         """All routes."""
@@ -334,6 +338,34 @@ class Reactive:
             return False
         route = Route(_macs(flow.match), source, target, sender.origin, exit, track)
         return route.first[1].instructions == flow.instructions
+
+    def ends(self, dpid: int, entry: Entry, flow: of.FlowStatsEntry) -> None:
+        """Take note if a pair's rule that another run made leads to an endpoint here."""
+        if flow.match.get("eth_dst") is None:
+            return
+        for bound in entry.on(dpid):
+            in_port = flow.match.get("in_port")
+            if bound.port is not None and flow.instructions in (
+                (apply(*deliver(bound)),),
+                (apply(*deliver(bound, in_port if isinstance(in_port, int) else None)),),
+            ):
+                self._ends.add((entry.uuid, _macs(flow.match)))
+
+    def doubt(self, entry: Entry) -> None:
+        """All switches of a network have come: of the rules that another run made, remove those that end where
+        nobody knows, or where their destination is no more."""
+
+        def lost(route: Route) -> bool:
+            if not isinstance(route, Adopted) or route.place[0] != entry.uuid:
+                return False
+            bound = entry.endpoints.get(route.place[1])
+            if bound is None or not self.stands(bound, route.first[1]):
+                return True
+            known = self._locator.find(entry.uuid, route.addresses[1]) is not None
+            return not known and (entry.uuid, route.macs) not in self._ends
+
+        self.drop_where(lost)
+        self._ends = {end for end in self._ends if end[0] != entry.uuid}
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""
