@@ -166,8 +166,8 @@ class Reactive:
         self._routes: dict[Place, dict[bytes, Route]] = {}
         self._ready: dict[str, Ready] = {}
         self._epoch = 0
-        # The pairs whose last rule was found to lead to an endpoint, by network.
-        self._ends: set[tuple[str, bytes]] = set()
+        # Where the pairs end whose last rule was found in a switch, by network.
+        self._ends: dict[tuple[str, bytes], str] = {}
 
     def __iter__(self) -> Iterator[Route]:
         """All routes."""
@@ -349,23 +349,23 @@ class Reactive:
                 (apply(*deliver(bound)),),
                 (apply(*deliver(bound, in_port if isinstance(in_port, int) else None)),),
             ):
-                self._ends.add((entry.uuid, _macs(flow.match)))
+                self._ends[entry.uuid, _macs(flow.match)] = bound.endpoint.uuid
 
     def doubt(self, entry: Entry) -> None:
-        """All switches of a network have come: of the rules that another run made, remove those that end where
-        nobody knows, or where their destination is no more."""
+        """All switches of a network have come: of the rules that another run made, remove those that end
+        nowhere, or where their destination is no more."""
 
         def lost(route: Route) -> bool:
             if not isinstance(route, Adopted) or route.place[0] != entry.uuid:
                 return False
-            bound = entry.endpoints.get(route.place[1])
-            if bound is None or not self.stands(bound, route.first[1]):
+            bound, end = entry.endpoints.get(route.place[1]), self._ends.get((entry.uuid, route.macs))
+            if bound is None or end is None or not self.stands(bound, route.first[1]):
                 return True
-            known = self._locator.find(entry.uuid, route.addresses[1]) is not None
-            return not known and (entry.uuid, route.macs) not in self._ends
+            target = self._locator.find(entry.uuid, route.addresses[1])
+            return target is not None and target.endpoint != end
 
         self.drop_where(lost)
-        self._ends = {end for end in self._ends if end[0] != entry.uuid}
+        self._ends = {pair: end for pair, end in self._ends.items() if pair[0] != entry.uuid}
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""
