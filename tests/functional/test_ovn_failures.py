@@ -4,6 +4,7 @@ break at the worst time, northd and chassis that stop, strangers, refusals."""
 from __future__ import annotations
 
 import itertools
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ import pytest
 import libnetvirt
 from lab.ovn import Ovn, need_ovn
 from lab.proxy import Proxy
+from lab.served import NETVIRT, Served
 from labs.ovn import OVN
 from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
 from libnetvirt.conformance.bench import Bench
@@ -212,6 +214,24 @@ def test_what_strangers_change_is_noticed_and_put_right_when_asked(
     assert connection.repair()
     _eventually(lambda: tagged.state.state is State.ACTIVE, "tagged endpoints are active again")
     assert not connection.repair()
+
+
+def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: libnetvirt.Connection) -> None:
+    connection.create(_pair("blue"))
+    served = Served(uri=lab.uri)
+    served.start()
+    try:
+        lab.nbctl("lsp-del", "ch1:p1")
+        run = [NETVIRT, "-c", served.client_uri]
+        shown = subprocess.run([*run, "show", "blue"], capture_output=True, text=True, check=True).stdout
+        assert "changed by others: Logical_Switch_Port ch1:p1 is missing" in shown
+        done = subprocess.run([*run, "repair", "blue"], capture_output=True, text=True, check=True).stdout
+        assert "network blue: put right: Logical_Switch_Port ch1:p1 is missing" in done
+        assert connection.lookup("blue").state.drift == ()
+        done = subprocess.run([*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True)
+        assert done.stdout == "nothing was to be put right\n"
+    finally:
+        served.stop()
 
 
 def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libnetvirt.Connection) -> None:

@@ -62,6 +62,9 @@ class Generous(TestDriver):
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         return [RuleLine(switch="1", table="classify", text="rule", network=uuid or "")]
 
+    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
+        return [f"repaired {uuid} {orphans}"]
+
     @property
     def capabilities(self) -> Capabilities:
         combinations = (Combination(encapsulation="vlan", insertion="offline", timeout="permanent"),)
@@ -333,7 +336,7 @@ def test_optional_readings_are_refused_before_the_driver_is_asked() -> None:
     async def story() -> None:
         async with over(Meagre) as connection:
             blue = await connection.create(VirtualNetwork(endpoints=BLUE.endpoints[:1]))
-            for work in (blue.paths, blue.statistics, connection.rules):
+            for work in (blue.paths, blue.statistics, connection.rules, connection.repair):
                 with pytest.raises(Unsupported, match="the meagre driver does not offer"):
                     await work()
             for fields in ({"vlan": 5}, {"mac": "02:00:00:00:00:01"}):
@@ -353,6 +356,10 @@ def test_a_driver_that_offers_everything_is_asked_everything() -> None:
             blue = await connection.create(BLUE)
             assert [r.network for r in await connection.rules("blue")] == ["7"]
             assert [r.network for r in await connection.rules()] == [""]
+            assert await connection.repair("blue") == ["repaired 7 False"]
+            assert await connection.repair(orphans=True) == ["repaired None True"]
+            with pytest.raises(NetworkNotFound):
+                await connection.repair("red")
             added = await blue.add_constraint(source=11, destination=12, min_bandwidth="1 Mbit/s")
             assert added == Constraint(source=11, destination=12, min_bandwidth="1 Mbit/s")
             with pytest.raises(AlreadyExists, match="from 11 to 12 already"):

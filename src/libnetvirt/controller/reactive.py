@@ -104,7 +104,7 @@ class Route:
 class Adopted(Route):
     """What another run of the controller made: only the first rule is known."""
 
-    __slots__ = ("_first", "_place")
+    __slots__ = ("_first", "_place", "sure")
 
     def __init__(
         self, place: Place, macs: bytes, source: Host | None, target: Host | None, first: tuple[int, Flow]
@@ -113,6 +113,8 @@ class Adopted(Route):
         self.track = self.pending = None
         self._place = place
         self._first = first
+        #: whether it is known where it ends
+        self.sure = False
 
     @property
     def place(self) -> Place:
@@ -303,41 +305,38 @@ class Reactive:
         if route is not None and route.first[0] == dpid and route.pending is None:
             self.drop(route)
 
-    def adopt(self, dpid: int, bound: Bound, flow: Flow) -> None:
-        """Take over a first rule that another run of the controller made."""
+    def adopt(self, dpid: int, bound: Bound, flow: Flow, awaited: bool) -> None:
+        """Take over a first rule that another run of the controller made, unless it leads elsewhere than it
+        would now. ``awaited``: its destination may still become known."""
         place, macs = (bound.network.uuid, bound.endpoint.uuid), _macs(flow.match)
         own = self._routes.setdefault(place, {})
         if macs not in own:
             source, target = (
                 self._locator.find(place[0], flow.match.value(a)) for a in ("eth_src", "eth_dst")
             )
+            if target is None and not awaited:
+                return
+            if target is not None and not self._leads(bound, target, flow):
+                return
             route = own[macs] = Adopted(place, macs, source, target, (dpid, flow))
             for host in (source, target):
                 if host is not None:
                     host.routes[route] = None
 
-    def has(self, bound: Bound, flow: Flow) -> bool:
-        """Whether the pair of a first rule has rules of ours, there or on their way."""
-        return _macs(flow.match) in self._routes.get((bound.network.uuid, bound.endpoint.uuid), {})
-
-    def stands(self, bound: Bound, flow: Flow) -> bool:
-        """Whether a first rule that another run of the controller made is what would be made now, as far
-        as it is known where its hosts are."""
-        entry = bound.network
-        source, target = (self._locator.find(entry.uuid, flow.match.value(a)) for a in ("eth_src", "eth_dst"))
-        if source is not None and source.endpoint != bound.endpoint.uuid:
-            return False
-        if target is None:
-            return True
+    def _leads(self, bound: Bound, target: Host, flow: Flow) -> bool:
+        """Whether a first rule does what is right now for frames to this host."""
         sender = self._sender(bound)
-        exit = self._exit(sender, entry, target)
-        if exit is None or target.endpoint == bound.endpoint.uuid:
+        exit = self._exit(sender, bound.network, target)
+        if exit is None or target.endpoint == sender.endpoint:
             return False
-        track = self._track(sender, entry, exit.dpid) if exit.dpid != bound.dpid else None
-        if exit.dpid != bound.dpid and track is None:
-            return False
-        route = Route(_macs(flow.match), source, target, sender.origin, exit, track)
-        return route.first[1].instructions == flow.instructions
+        if exit.dpid == bound.dpid:
+            actions = exit.back if exit.port == bound.port else exit.actions
+        else:
+            track = self._track(sender, bound.network, exit.dpid)
+            if track is None:
+                return False
+            actions = track.actions
+        return flow.instructions == sender.origin.entrance.flow(0, 0, actions).instructions
 
     def ends(self, dpid: int, entry: Entry, flow: of.FlowStatsEntry) -> None:
         """Take note if a pair's rule that another run made leads to an endpoint here."""
@@ -355,16 +354,15 @@ class Reactive:
         """All switches of a network have come: of the rules that another run made, remove those that end
         nowhere, or where their destination is no more."""
 
-        def lost(route: Route) -> bool:
-            if not isinstance(route, Adopted) or route.place[0] != entry.uuid:
-                return False
+        for route in [r for r in self if isinstance(r, Adopted) and r.place[0] == entry.uuid and not r.sure]:
             bound, end = entry.endpoints.get(route.place[1]), self._ends.get((entry.uuid, route.macs))
-            if bound is None or end is None or not self.stands(bound, route.first[1]):
-                return True
             target = self._locator.find(entry.uuid, route.addresses[1])
-            return target is not None and target.endpoint != end
-
-        self.drop_where(lost)
+            there = target is None or (
+                bound is not None and target.endpoint == end and self._leads(bound, target, route.first[1])
+            )
+            route.sure = bound is not None and end is not None and there
+            if not route.sure:
+                self.drop(route)
         self._ends = {pair: end for pair, end in self._ends.items() if pair[0] != entry.uuid}
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:

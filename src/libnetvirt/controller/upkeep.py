@@ -12,8 +12,8 @@ from libnetvirt.controller.installed import Differences, Dump, Plan, delete_netw
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.routing import adopted, is_routed
-from libnetvirt.controller.rulesdb import Bound, PortView, SwitchView, switch_text
 from libnetvirt.controller.rulesdb import Entry as Network
+from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
 from libnetvirt.controller.state import State, Work
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
@@ -200,7 +200,7 @@ class Upkeep(State):
         self.reactive.changed()
         if not any(layout.is_ours(f.cookie) for f in dump.flows):
             self._distrust()
-        unwanted = self._adopt(dpid, dump)
+        self._adopt(dpid, dump)
         for entry in affected:
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
         self.installed.settle(into)
@@ -218,7 +218,7 @@ class Upkeep(State):
         into.change.update(mended.change)
         into.remove.update(mended.remove)
         plan = into.plan()
-        stale = self._stale_paths(dpid, dump) + [deleting(flow) for flow in unwanted]
+        stale = self._stale_paths(dpid, dump)
         if stale:
             plan.rounds.append({dpid: stale})
         self._check_paths(dpid, dump)
@@ -243,6 +243,10 @@ class Upkeep(State):
         network = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
         if network is None or flow.cookie & 0xFFFF != Kind.HOST or flow.table == Table.SOURCE:
             return False
+        return self._awaits(network)
+
+    def _awaits(self, network: Network) -> bool:
+        """Whether switches that have not come since the start may still tell of hosts of the network."""
         return not self.waited and not all(dpid in self.switches for dpid in network.by_switch)
 
     def _look_again(self) -> None:
@@ -334,12 +338,8 @@ class Upkeep(State):
         switch = self.switches.get(dpid)
         return switch is not None and not switch.connected and now - switch.lost_at < self.options.hold
 
-    def _adopt(self, dpid: int, dump: Dump) -> list[Flow]:
-        """Learn from a switch's rules what another run of this controller had learned.
-
-        Returns the first rules of pairs of hosts that do not lead where they should.
-        """
-        firsts: list[tuple[Bound, Flow]] = []
+    def _adopt(self, dpid: int, dump: Dump) -> None:
+        """Learn from a switch's rules what another run of this controller had learned."""
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
@@ -361,26 +361,19 @@ class Upkeep(State):
                 if self.locator.find(entry.uuid, mac) is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
             elif kind == Kind.PATH and entry.on_demand:
-                if self.locator.find(entry.uuid, mac) is None:
+                known = self.locator.find(entry.uuid, mac)
+                if known is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                elif known.endpoint != bound.endpoint.uuid:
+                    continue
+                if self.stale or dpid in self.mended:
+                    # Whoever made it knew another substrate than there is now; or it was this run, which has
+                    # dropped it while the switch was away.
+                    continue
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
-                firsts.append((bound, first))
-        if self.stale:
-            # Whoever made them knew another substrate than there is now.
-            return []
-        return [first for bound, first in firsts if not self._take_over(dpid, bound, first)]
-
-    def _take_over(self, dpid: int, bound: Bound, first: Flow) -> bool:
-        """Look after a first rule from now on; False if it does not lead where it should."""
-        if self.reactive.has(bound, first):
-            return True
-        # What this run had made here and does not know any more, it has dropped while the switch was away.
-        if dpid in self.mended or not self.reactive.stands(bound, first):
-            return False
-        self.reactive.adopt(dpid, bound, first)
-        return True
+                self.reactive.adopt(dpid, bound, first, self._awaits(entry))
 
     def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
@@ -393,8 +386,8 @@ class Upkeep(State):
             self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
     def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
-        """Removal of reactive rules that nobody looks after: of networks that are gone, or from another run
-        of the controller while the substrate was another."""
+        """Removal of reactive rules that nobody looks after: of networks that are gone, of pairs that changed
+        while the switch was away, or from another run of the controller while the substrate was another."""
         stale: dict[int, of.Message] = {}
         single: list[of.Message] = []
         expected = {flow.key for _, flow in self.reactive.expected(dpid)}
@@ -406,15 +399,21 @@ class Upkeep(State):
                     stale[index] = delete_network(flow.cookie)
                 elif not entry.on_demand and flow.cookie & 0xFFFF == Kind.PATH:
                     stale[index] = delete_paths(index)
-                elif self.stale and flow.cookie & 0xFFFF == Kind.PATH:
+                elif flow.cookie & 0xFFFF == Kind.PATH and (
+                    self.stale or flow.flags & of.FlowModFlags.SEND_FLOW_REM
+                ):
                     held = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
                     if held.key not in expected:
                         single.append(deleting(held))
         return [*stale.values(), *single]
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
-        held = {(f.table_id, f.priority, f.match) for f in dump.flows}
-        broken = {route for route, flow in self.reactive.expected(dpid) if flow.key not in held}
+        held: dict[object, tuple[of.Instruction, ...]] = {
+            (f.table_id, f.priority, f.match): f.instructions for f in dump.flows
+        }
+        broken = {
+            route for route, flow in self.reactive.expected(dpid) if held.get(flow.key) != flow.instructions
+        }
         self.reactive.drop_where(broken.__contains__)
 
 

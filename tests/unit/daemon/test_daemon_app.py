@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from libnetvirt.daemon import build_app
 from libnetvirt.daemon.operations import Operations
 from libnetvirt.daemon.stream import lines
 from libnetvirt.daemon.wire import parse_change
-from libnetvirt.driver import Change
+from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.errors import Conflict, InvalidDescription, NotFound
 from libnetvirt.model import Event, Substrate
@@ -45,6 +45,18 @@ class Slow(simulated.TestDriver):
         await super().apply(change)
 
 
+class Repairing(simulated.TestDriver):
+    """Shares its substrate with somebody."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        offered = super().capabilities
+        return offered.model_copy(update={"features": offered.features | {"repair"}})
+
+    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
+        return [f"repaired {uuid} {orphans}"]
+
+
 class Broken(simulated.TestDriver):
     """Has a bug."""
 
@@ -70,6 +82,24 @@ def run(work: Callable[[httpx.AsyncClient, Any], Awaitable[None]], kind: Any = S
             await asyncio.wait_for(work(client, driver), 20)
 
     asyncio.run(main())
+
+
+def test_repairs_are_asked_for_by_name_or_for_all() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        await client.post("/changes", json={"after": BLUE})
+        answer = await client.post("/repairs", json={"network": "blue"})
+        assert answer.json() == ["repaired 7 False"]
+        answer = await client.post("/repairs", json={"orphans": True})
+        assert answer.json() == ["repaired None True"]
+        for body, status in (({"network": "red"}, 404), ({"orphans": 1}, 422), ({"all": True}, 422)):
+            assert (await client.post("/repairs", json=body)).status_code == status
+
+    async def refused(client: httpx.AsyncClient, _: Any) -> None:
+        answer = await client.post("/repairs", json={})
+        assert (answer.status_code, answer.json()["code"]) == (501, "unsupported")
+
+    run(work, Repairing)
+    run(refused)
 
 
 def test_every_resource_answers_with_hyphenated_names_and_is_in_the_openapi_document() -> None:
