@@ -196,8 +196,10 @@ def test_addresses_cannot_be_taken_from_where_they_are_not(routed_bench: Bench) 
     bench.exchange(declared, frames.arp(declared.mac, "10.0.2.1", "10.0.2.254"))
     bench.exchange(b, frames.arp(b.mac, "10.0.2.2", "10.0.2.254"))
     for address in ("10.0.2.1", "10.0.2.2"):
-        # Not on its prefix, in the name of another's MAC address, and as the gateway itself.
-        bench.exchange(thief, frames.arp(thief.mac, address, "10.0.3.254"))
+        # Not on its prefix, in the name of another's MAC address, and as the gateway itself. Whether a
+        # stranger to the prefix gets an answer is the router's choice; that nobody believes it shows below.
+        bench.harness.send(thief.place, [frames.arp(thief.mac, address, "10.0.3.254")])
+        bench.harness.receive(2 * bench.harness.quiet)
         bench.exchange(thief, frames.arp(thief.mac, address, address))
         bench.exchange(thief, frames.arp(thief.mac, address, "10.0.3.254", reply_to=gateway))
         assert bench.exchange(thief, frames.arp(declared.mac, "10.0.3.1", "10.0.3.254")) == []

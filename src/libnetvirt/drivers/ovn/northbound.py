@@ -77,6 +77,8 @@ class Northbound:
         self._parts: dict[Part, dict[Key, str]] = {}
         #: (switch, port) -> tag -> (network, endpoint)
         self._claims: dict[Place, dict[str, tuple[str, str]]] = {}
+        #: the ports that moves leave behind, by network, as long as these are not over
+        self._leaving: dict[str, list[str]] = {}
         self._reader = records.Reader()
         self._lock = asyncio.Lock()
 
@@ -144,13 +146,13 @@ class Northbound:
         """How the rows of a network, and of the trunks it uses, differ from what they should be."""
         known = self.known[uuid]
         wanted = self.wanted(known.description, known.keys)
+        leaving = {name for names in self._leaving.values() for name in names}
         parts = [uuid]
         for place in sorted(compiler.places(known.description.endpoints)):
-            if compiler.needs_trunk(self.claims(place)):
+            if compiler.needs_trunk(self.claims(place)) and compiler.place_name(place) not in leaving:
                 wanted += compiler.trunk(place, self.owner)
                 parts.append(trunk_part(place))
         found = rows.compare(wanted, self.actual(parts))
-        leaving = known.keys.get(records.LEAVING, "").split()
         found.surplus = [key for key in found.surplus if key[1] not in leaving]
         return found
 
@@ -333,11 +335,14 @@ class Northbound:
         """Note what a main row says; is it something new?"""
         old = self.known.get(uuid)
         self.unreadable.pop(uuid, None)
+        self._leaving.pop(uuid, None)
         if row is None:
             self._reader.forget(uuid)
             self._note(old, None)
             return self.known.pop(uuid, None) is not None
         keys = {k: v for k, v in row["external_ids"].items() if records.is_record(k)}
+        if records.LEAVING in keys:
+            self._leaving[uuid] = keys[records.LEAVING].split()
         if old is not None and old.keys == keys:
             return False
         try:
