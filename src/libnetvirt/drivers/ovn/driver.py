@@ -250,7 +250,11 @@ class OvnDriver(Driver):
             number = await self._nb.commit(build)
             committed = True
             await self._realisation.realised(change, number)
-            if self._nb.moves(before, after):
+            if before is not None and after is not None and self._nb.moves(before, after):
+                # Nobody sends to the old ports alone any more when they go: first to all, then to the new.
+                with contextlib.suppress(Refused, Interrupted):
+                    await self._sb.forget(self._nb.left(before, after))
+                await self._realisation.caught_up(after, await self._nb.touch())
                 number = await self._nb.commit(lambda: self._rest_of_move(change))
                 await self._realisation.realised(change, number)
             await self._realisation.release(touched_places(before, after))

@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from libnetvirt.drivers.ovn import compiler, records, rows, schema
@@ -169,6 +169,10 @@ class Northbound:
         staying = self._staying(before, after)
         return self._make(after, after, touched_places(before, after), staying)
 
+    def left(self, before: VirtualNetwork, after: VirtualNetwork) -> list[str]:
+        """The logical ports that endpoints move away from."""
+        return [compiler.port_name(e) for e in self._staying(before, after)]
+
     def moves(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> bool:
         """Do endpoints move, so that their old ports had better stay for a while?"""
         return before is not None and after is not None and bool(self._staying(before, after))
@@ -206,7 +210,12 @@ class Northbound:
         wanted = self.wanted(after, keys)
         if staying and old is not None:
             names = {(compiler.PORT, compiler.port_name(e)) for e in staying}
-            wanted += [row for row in self.wanted(old.description, old.keys) if row.key in names]
+            # Declared hosts are at the new place from now on.
+            wanted += [
+                replace(row, columns={**row.columns, "addresses": frozenset(("unknown",))})
+                for row in self.wanted(old.description, old.keys)
+                if row.key in names
+            ]
         parts = [network.uuid]
         for place in sorted(places):
             tags = {t for t, (holder, _) in self.claims(place).items() if holder != network.uuid}

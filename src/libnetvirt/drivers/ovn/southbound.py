@@ -172,6 +172,19 @@ class Southbound:
         numbers = self._by_number() if self._crowded else {}
         return any(key in numbers for key in self._crowded)
 
+    async def forget(self, ports: Collection[str]) -> None:
+        """Let OVN forget the hosts of logical ports. Raises Refused, Interrupted."""
+        numbers = self._by_number()
+        gone = [u for key, macs in self._macs.items() if numbers.get(key) in ports for u in macs.values()]
+        await self._delete_hosts(gone)
+
+    async def _delete_hosts(self, uuids: Collection[str]) -> None:
+        if uuids:
+            await self.db.transact(
+                [{"op": "delete", "table": "FDB", "where": [["_uuid", "==", ["uuid", u]]]} for u in uuids],
+                ANSWER,
+            )
+
     async def thin_out(self) -> None:
         """Let OVN forget the latest hosts of endpoints that have too many. Raises Refused, Interrupted."""
         numbers = self._by_number()
@@ -182,11 +195,7 @@ class Southbound:
             if key in numbers
             for uuid in list(self._macs.get(key, {}).values())[self._host_limit :]
         ]
-        if late:
-            await self.db.transact(
-                [{"op": "delete", "table": "FDB", "where": [["_uuid", "==", ["uuid", u]]]} for u in late],
-                ANSWER,
-            )
+        await self._delete_hosts(late)
 
     def _by_number(self) -> dict[tuple[int, int], str]:
         if self._numbers is None:
