@@ -54,7 +54,7 @@ class Held:
 
 @pytest.fixture(scope="module")
 def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
-    with OpenFlow(4, [(1, 2), (2, 3), (3, 4)], hosts=2, options=f"link-mtu={MTU}") as harness:
+    with OpenFlow(4, [(1, 2), (2, 3), (3, 4)], hosts=2, options=f"&link-mtu={MTU}") as harness:
         for switch, port in harness.lab.link_ports:
             name = harness.lab.interface(switch, port)
             harness.lab.ovs.vsctl("set", "Interface", name, f"mtu_request={MTU}")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from libnetvirt import Network
 from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, Guest, endpoint_at
+from libnetvirt.conformance.bench import Bench, Guest, Tag, endpoint_at
 from libnetvirt.conformance.harness import Arrival, Place
 from libnetvirt.conformance.stream import Stream
 from libnetvirt.semantics import gateway_mac
@@ -39,9 +39,9 @@ class Routed:
     Each endpoint has a resident per IP version: ``v4[n]`` and ``v6[n]``, n from 1.
     """
 
-    def __init__(self, bench: Bench, places: list[Place], vlan: int | None = None) -> None:
+    def __init__(self, bench: Bench, places: list[Place], tag: Tag = None) -> None:
         endpoints = [
-            endpoint_at(p, n, vlan, address=(f"10.0.{n}.254/24", f"fd00:{n}::fe/64"))
+            endpoint_at(p, n, tag, address=(f"10.0.{n}.254/24", f"fd00:{n}::fe/64"))
             for n, p in enumerate(places, 1)
         ]
         self.bench = bench

@@ -9,19 +9,24 @@ import pytest
 
 from libnetvirt import Network
 from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, Guest, endpoint_at
+from libnetvirt.conformance.bench import Bench, Guest, Tag, endpoint_at
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.observation import LATE
 from libnetvirt.conformance.routed import Routed, udp_packet
+from libnetvirt.errors import Unsupported
 from libnetvirt.semantics import gateway_mac
 
 
 @pytest.fixture
-def routed_bench(plain_bench: Bench) -> Bench:
-    """A bench of a driver that offers L3."""
-    if not plain_bench.offers("forwarding.L3"):
+def routed_bench(bench: Bench) -> Bench:
+    """A bench of a driver that offers L3 with these rules."""
+    if not bench.offers("forwarding.L3"):
         pytest.skip("the driver does not offer forwarding.L3")
-    return plain_bench
+    try:
+        bench.create(forwarding="L3").remove()
+    except Unsupported:
+        pytest.skip("the driver does not offer forwarding.L3 with these rules")
+    return bench
 
 
 def _router(bench: Bench, places: list[Place], vlan: int | None = None) -> tuple[Network, list[Guest], str]:
@@ -126,11 +131,14 @@ def test_frames_that_are_not_for_the_router_go_nowhere(routed_bench: Bench) -> N
         assert routed_bench.exchange(a, packet) == []
 
 
-def test_packets_of_both_ip_versions_are_routed_between_tagged_and_untagged_endpoints(
+def test_packets_of_both_ip_versions_are_routed_between_endpoints_of_every_tag(
     routed_bench: Bench,
 ) -> None:
-    for vlan in (None, 40):
-        routed = Routed(routed_bench, routed_bench.places(4), vlan)
+    tags: list[Tag] = [None, 40]
+    if routed_bench.offers("tag.mpls"):
+        tags.append({"mpls": 400})
+    for tag in tags:
+        routed = Routed(routed_bench, routed_bench.places(4), tag)
         routed.introduce()
         routed.check_all()
 

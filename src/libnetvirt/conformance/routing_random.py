@@ -57,7 +57,7 @@ class RoutedTrial(Trial):
     def _guest(self, network: VirtualNetwork, uuid: str) -> Guest:
         e = network.by_uuid[uuid]
         number = 0x2000 + self.chance.randint(1, 4)
-        return Guest(network.uuid, e.uuid, Place(e.switch, e.port), e.vlan, frames.mac(number))
+        return Guest(network.uuid, e.uuid, Place(e.switch, e.port), e.vlan, frames.mac(number), e.mpls)
 
     def _packet(self, network: VirtualNetwork) -> tuple[Guest, bytes]:
         """Somebody sends something that a router has to do with."""
@@ -88,8 +88,7 @@ class RoutedTrial(Trial):
     def _answer(self, network: VirtualNetwork) -> None:
         """Whoever is asked for answers, before the network asks again."""
         gateway = frames.octets_text(gateway_mac(network.uuid))
-        while waiting := self.bench.knowledge.of(network.uuid).waiting:
-            endpoint, address = next(iter(waiting))
+        for endpoint, address in list(self.bench.knowledge.of(network.uuid).waiting):
             guest, text = self._guest(network, endpoint), str(ip_address(address))
             own = next(
                 str(a.ip) for a in network.by_uuid[endpoint].address if ip_address(address) in a.network
@@ -99,6 +98,7 @@ class RoutedTrial(Trial):
             else:
                 answer = frames.arp(guest.mac, text, own, reply_to=gateway)
             self.bench.exchange(guest, answer)
+        assert not self.bench.knowledge.of(network.uuid).waiting
 
 
 @pytest.mark.parametrize("seed", SEEDS)

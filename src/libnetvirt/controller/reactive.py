@@ -299,18 +299,38 @@ class Reactive:
         if route is not None and route.first[0] == dpid and route.pending is None:
             self.drop(route)
 
-    def adopt(self, dpid: int, bound: Bound, flow: Flow) -> None:
-        """Take over a first rule that another run of the controller made."""
+    def adopt(self, dpid: int, bound: Bound, flow: Flow, awaited: bool) -> None:
+        """Take over a first rule that another run of the controller made, unless it leads elsewhere than it
+        would now. ``awaited``: its destination may still become known."""
         place, macs = (bound.network.uuid, bound.endpoint.uuid), _macs(flow.match)
         own = self._routes.setdefault(place, {})
         if macs not in own:
             source, target = (
                 self._locator.find(place[0], flow.match.value(a)) for a in ("eth_src", "eth_dst")
             )
+            if target is None and not awaited:
+                return
+            if target is not None and not self._leads(bound, target, flow):
+                return
             route = own[macs] = Adopted(place, macs, source, target, (dpid, flow))
             for host in (source, target):
                 if host is not None:
                     host.routes[route] = None
+
+    def _leads(self, bound: Bound, target: Host, flow: Flow) -> bool:
+        """Whether a first rule does what is right now for frames to this host."""
+        sender = self._sender(bound)
+        exit = self._exit(sender, bound.network, target)
+        if exit is None or target.endpoint == sender.endpoint:
+            return False
+        if exit.dpid == bound.dpid:
+            actions = exit.back if exit.port == bound.port else exit.actions
+        else:
+            track = self._track(sender, bound.network, exit.dpid)
+            if track is None:
+                return False
+            actions = track.actions
+        return flow.instructions == sender.origin.entrance.flow(0, 0, actions).instructions
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""

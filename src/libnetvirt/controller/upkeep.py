@@ -239,6 +239,10 @@ class Upkeep(State):
         network = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
         if network is None or flow.cookie & 0xFFFF != Kind.HOST or flow.table == Table.SOURCE:
             return False
+        return self._awaits(network)
+
+    def _awaits(self, network: Network) -> bool:
+        """Whether switches that have not come since the start may still tell of hosts of the network."""
         return not self.waited and not all(dpid in self.switches for dpid in network.by_switch)
 
     def _look_again(self) -> None:
@@ -348,14 +352,18 @@ class Upkeep(State):
                 if self.locator.find(entry.uuid, mac) is None:
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
             elif kind == Kind.PATH and entry.on_demand:
-                self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                known = self.locator.find(entry.uuid, mac)
+                if known is None:
+                    self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                elif known.endpoint != bound.endpoint.uuid:
+                    continue
                 if self.stale:
                     # Whoever made it knew another substrate than there is now.
                     continue
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
-                self.reactive.adopt(dpid, bound, first)
+                self.reactive.adopt(dpid, bound, first, self._awaits(entry))
 
     def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
@@ -368,8 +376,8 @@ class Upkeep(State):
             self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
     def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
-        """Removal of reactive rules that nobody looks after: of networks that are gone, or from another run
-        of the controller while the substrate was another."""
+        """Removal of reactive rules that nobody looks after: of networks that are gone, of pairs that changed
+        while the switch was away, or from another run of the controller while the substrate was another."""
         stale: dict[int, of.Message] = {}
         single: list[of.Message] = []
         expected = {flow.key for _, flow in self.reactive.expected(dpid)}
@@ -381,15 +389,21 @@ class Upkeep(State):
                     stale[index] = delete_network(flow.cookie)
                 elif not entry.on_demand and flow.cookie & 0xFFFF == Kind.PATH:
                     stale[index] = delete_paths(index)
-                elif self.stale and flow.cookie & 0xFFFF == Kind.PATH:
+                elif flow.cookie & 0xFFFF == Kind.PATH and (
+                    self.stale or flow.flags & of.FlowModFlags.SEND_FLOW_REM
+                ):
                     held = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
                     if held.key not in expected:
                         single.append(deleting(held))
         return [*stale.values(), *single]
 
     def _check_paths(self, dpid: int, dump: Dump) -> None:
-        held = {(f.table_id, f.priority, f.match) for f in dump.flows}
-        broken = {route for route, flow in self.reactive.expected(dpid) if flow.key not in held}
+        held: dict[object, tuple[of.Instruction, ...]] = {
+            (f.table_id, f.priority, f.match): f.instructions for f in dump.flows
+        }
+        broken = {
+            route for route, flow in self.reactive.expected(dpid) if held.get(flow.key) != flow.instructions
+        }
         self.reactive.drop_where(broken.__contains__)
 
 

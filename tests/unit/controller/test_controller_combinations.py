@@ -172,3 +172,28 @@ def test_a_label_of_an_endpoint_is_counted_for_it() -> None:
     assert add_label(200, frame(BROADCAST, mac(1))) in [
         f for _, _, f in rig.check(1, 4, add_label(100, frame(BROADCAST, mac(1))))
     ]
+
+
+@pytest.mark.parametrize("encapsulation", Encapsulation)
+@pytest.mark.parametrize("fresh", [False, True], ids=["the same controller", "a new controller"])
+def test_a_pairs_rule_of_before_a_move_does_not_come_back_with_its_switch(
+    encapsulation: str, fresh: bool
+) -> None:
+    rig = Rig()
+    line(rig, 3)
+    one = pair(1, rules(encapsulation, "on-demand"), endpoint(1, 1, 3, 1), endpoint(2, 1, 4, 1))
+    rig.change(None, one)
+    acquainted(rig, one)
+    assert [f for f in rig.fabric.switches[1].flows.values() if f.cookie & 0xFFFF == Kind.PATH]
+    rig.disconnect(1)
+    moved = one.changed(endpoints=(one.endpoints[0], endpoint(2, 3, 3, 7)))
+    rig.change(one, moved)
+    assert rig.inject(3, 3, frame(BROADCAST, mac(2), vlan=7)) == []  # switch 1 cannot be told
+    if fresh:
+        for route in list(rig.core.reactive):
+            rig.core.reactive._take_out(route)
+    rig.core.stale = False  # as if the substrate had not changed since the controller's start
+    rig.connect(1, 4)
+    sent = frame(mac(2), mac(1), vlan=1)
+    assert rig.inject(1, 3, sent) == [(3, 3, frame(mac(2), mac(1), vlan=7))]
+    assert rig.inject(1, 3, sent) == [(3, 3, frame(mac(2), mac(1), vlan=7))]

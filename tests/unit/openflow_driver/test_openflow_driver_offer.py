@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from libnetvirt.drivers.openflow.offer import COMBINATIONS, PRESETS, capabilities, defaults
+from libnetvirt.drivers.openflow.offer import COMBINATIONS, PRESETS, capabilities, check_routed, defaults
 from libnetvirt.errors import InvalidURI, Unsupported
-from libnetvirt.model import Rules, VirtualNetwork
+from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 from libnetvirt.uri import URI
 
 
@@ -20,8 +20,21 @@ def test_every_sensible_combination_is_offered() -> None:
     for one in COMBINATIONS:
         rules = Rules(encapsulation=one.encapsulation, insertion=one.insertion, timeout=one.timeout)
         offered.check(VirtualNetwork(rules=rules))
+    limited = Endpoint(uuid=1, switch=1, port=1, bandwidth={"inbound": "1 Mbit/s"})
     with pytest.raises(Unsupported):
-        offered.check(VirtualNetwork(forwarding="L3"))
+        offered.check(VirtualNetwork(endpoints=(limited,)))
+
+
+def test_routers_need_a_tunnel_and_rules_that_are_there_beforehand() -> None:
+    fitting = {"vlan/offline/permanent", "mpls/offline/permanent"}
+    for one in COMBINATIONS:
+        rules = Rules(encapsulation=one.encapsulation, insertion=one.insertion, timeout=one.timeout)
+        office = VirtualNetwork(name="office", forwarding="L3")
+        if str(one) in fitting:
+            check_routed(office, rules)
+            continue
+        with pytest.raises(Unsupported, match=f"network office: .* cannot have rules {one}"):
+            check_routed(office, rules)
 
 
 def test_a_uri_sets_the_defaults() -> None:

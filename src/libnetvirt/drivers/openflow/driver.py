@@ -35,11 +35,9 @@ from libnetvirt.model import (
     Endpoint,
     Event,
     Forwarding,
-    Insertion,
     NetworkState,
     Path,
     RuleLine,
-    Rules,
     Substrate,
     VirtualNetwork,
 )
@@ -76,16 +74,6 @@ def _link_ports(uri: URI) -> LinkPorts:
         raise InvalidURI(
             f"link-ports={text!r}: {error}. Write ports as PORT or SWITCH/PORT, as in link-ports=eth*,1/101"
         ) from None
-
-
-def _check_routed(network: VirtualNetwork, rules: Rules) -> None:
-    if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
-        raise Unsupported(
-            f"network {network.name}: a network with forwarding L3 cannot have rules {rules.encapsulation}/"
-            f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way: it needs "
-            "a tunnel, and its rules are there before its packets: choose encapsulation vlan or mpls, "
-            "insertion offline and timeout permanent"
-        )
 
 
 class OpenFlowDriver(Driver):
@@ -160,7 +148,7 @@ class OpenFlowDriver(Driver):
         self._core.rulesdb.check(after, change.touched, self._core.switches)
         rules = self._capabilities.resolve(after.rules)
         if after.forwarding is Forwarding.L3:
-            _check_routed(after, rules)
+            offer.check_routed(after, rules)
         if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = reporting.declared_elsewhere(self._core, after.uuid, declared)

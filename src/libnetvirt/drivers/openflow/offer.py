@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from itertools import product
 
 from libnetvirt.driver import Capabilities, Combination
-from libnetvirt.errors import InvalidDescription, InvalidURI
-from libnetvirt.model import DEFAULT_DURATION, Encapsulation, Insertion, Rules, Timeout
+from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
+from libnetvirt.model import DEFAULT_DURATION, Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.uri import URI
 
 NAME = "openflow"
@@ -82,3 +82,14 @@ def defaults(uri: URI) -> Rules:
         return Rules.model_validate(chosen).over(preset)
     except InvalidDescription as error:
         raise InvalidURI(f"the rules options in {uri.text!r} make no sense: {error}") from None
+
+
+def check_routed(network: VirtualNetwork, rules: Rules) -> None:
+    """Raise Unsupported if a network with forwarding L3 cannot have these rules."""
+    if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
+        raise Unsupported(
+            f"network {network.name}: a network with forwarding L3 cannot have rules {rules.encapsulation}/"
+            f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way: it needs "
+            "a tunnel, and its rules are there before its packets: choose encapsulation vlan or mpls, "
+            "insertion offline and timeout permanent"
+        )
