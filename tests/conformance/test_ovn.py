@@ -18,10 +18,3 @@ def harness(private_namespace: None) -> Iterator[Harness]:  # noqa: ARG001
     need_ovn()
     with Ovn() as harness:
         yield harness
-
-
-@pytest.fixture(autouse=True)
-def _known_defects(request: pytest.FixtureRequest) -> None:
-    if request.function.__name__ == "test_an_endpoint_that_moves_takes_its_prefix_along":
-        reason = "a router's endpoint that moves to another chassis is reached from there late, or not at all"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
