@@ -21,6 +21,7 @@
      │    ├── PortNotFound
      │    ├── NoPath
      │    ├── LabelsExhausted
+     │    ├── ConstraintUnmet    no path has what a constraint asks for
      │    ├── RuleRefused        a switch answered with an error; the change is undone
      │    └── SwitchTimeout      a switch did not confirm in time; the change is undone
      └── ConnectionFailed                                                                 8
@@ -194,6 +195,12 @@ class LabelsExhausted(SubstrateError):
     """No label is left for one more network or tunnel."""
 
     code = "labels-exhausted"
+
+
+class ConstraintUnmet(SubstrateError):
+    """No path has the bandwidth, latency or hops that a constraint asks for."""
+
+    code = "constraint-unmet"
 
 
 class RuleRefused(SubstrateError):

@@ -11,7 +11,7 @@ import libnetvirt
 from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.errors import SubstrateError
-from libnetvirt.model import Bandwidth, Link, Substrate
+from libnetvirt.model import Bandwidth, Latency, Link, Substrate
 
 # Discovery reports links one after the other: they are complete when none came for this many seconds.
 _SETTLED = 0.5
@@ -77,7 +77,7 @@ def substrate(
     )
     line("")
     table(
-        ["FROM", "PORT", "TO", "PORT", "STATE", "COST"],
+        ["FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY"],
         [
             (
                 k.source,
@@ -86,6 +86,10 @@ def substrate(
                 k.destination_port,
                 "up" if k.up else "down",
                 f"{k.cost:g}",
+                _speed(k.capacity),
+                _speed(k.reserved),
+                str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
+                str(Latency(k.latency)) if k.latency else "-",
             )
             for k in seen.links
         ],

@@ -16,8 +16,10 @@ from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host, mac_number
 from libnetvirt.controller.pathfinder import PathFinder
+from libnetvirt.controller.policing import Policing
 from libnetvirt.controller.rulesdb import Bound, Entry, SwitchView
-from libnetvirt.controller.ways import Way, Ways
+from libnetvirt.controller.steering import Steering
+from libnetvirt.controller.ways import Exits, Way, Ways
 from libnetvirt.controller.wrapping import (
     ANY_VLAN,
     MPLS,
@@ -58,10 +60,22 @@ def service(labels: Labels, entry: Entry, kind: Encapsulation, dpid: int, then: 
 class Compiler:
     """Compiles units from the state that it is given, which it never changes except for giving labels."""
 
-    def __init__(self, labels: Labels, paths: PathFinder, ways: Ways, host_age: int) -> None:
+    def __init__(
+        self,
+        labels: Labels,
+        paths: PathFinder,
+        ways: Ways,
+        policing: Policing,
+        exits: Exits,
+        steering: Steering,
+        host_age: int,
+    ) -> None:
         self._labels = labels
         self._paths = paths
         self._ways = ways
+        self._policing = policing
+        self._exits = exits
+        self._steering = steering
         self._host_age = host_age
 
     def base(self, switch: SwitchView) -> Iterator[Placed]:
@@ -111,25 +125,25 @@ class Compiler:
         number = layout.tunnel_group(tunnel.number, tunnelling.space)
         enter = tunnelling.enter(tunnel.label)
 
-        # Switches that use the same port hold the same entry: one object.
+        # Switches that do the same hold the same entry: one object.
         @cache
-        def group(port: int | None) -> Group:
-            actions: Actions = () if port is None else (*enter, of.Output(port))
+        def entering(out: of.Action | None) -> Group:
+            actions: Actions = () if out is None else (*enter, out)
             return Group(number, of.GroupType.INDIRECT, (of.Bucket(actions=actions),))
 
         @cache
-        def transit(port: int) -> Flow:
-            return Flow(Table.TUNNEL, 10, match, (apply(of.Output(port)),), cookie)
+        def passing(out: of.Action) -> Flow:
+            return Flow(Table.TUNNEL, 10, match, (apply(out),), cookie)
 
         transits: set[int] = set()
         for ingress in ingresses:
             edge = tree.get(ingress)
-            yield Placed(ingress, Order.SEND, group(edge and edge.source_port))
+            yield Placed(ingress, Order.SEND, entering(edge and self._exits.out(ingress, edge.source_port)))
             while edge is not None and edge.destination != egress and edge.destination not in transits:
                 transits.add(edge.destination)
                 edge = tree.get(edge.destination)
         for dpid in sorted(transits):
-            yield Placed(dpid, Order.RECEIVE, transit(tree[dpid].source_port))
+            yield Placed(dpid, Order.RECEIVE, passing(self._exits.out(dpid, tree[dpid].source_port)))
         then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
         yield Placed(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 
@@ -139,6 +153,7 @@ class Compiler:
             return
         priority, fields, untag = claim(bound)
         then = (
+            *self._policing.inbound(bound),
             *only(*untag),
             of.WriteMetadata(bound.entered, layout.METADATA_ALL),
             of.GotoTable(_first(bound.network)),
@@ -146,6 +161,7 @@ class Compiler:
         match = of.Match(in_port=bound.port, **fields)
         cookie = layout.cookie(bound.network.index, Kind.ENDPOINT)
         yield Placed(bound.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
+        yield from self._policing.endpoint(bound)
 
     def flood(self, entry: Entry, dpid: int) -> Iterator[Placed]:
         """What a network does on a switch with frames for everybody or for unknown hosts, and with those
@@ -218,6 +234,7 @@ class Compiler:
         if bound.port is not None:
             yield from self._host_here(entry, bound, host, cookie)
         yield from self._host_elsewhere(entry, bound, host, cookie)
+        yield from self._steering.host(entry, bound, host, cookie)
         if host.declared:
             match = of.Match(metadata=(index << 32, layout.METADATA_NETWORK), eth_src=host.mac)
             other = Flow(Table.SOURCE, 10, match, (), cookie)

@@ -33,6 +33,8 @@ class Controller(Operations, Upkeep):
         """Take up what the store has: called once, before any switch connects."""
         self.started = now
         self.labels.load(facts)
+        self.meters.load(facts)
+        self.courses.load(facts)
         for kind, key in facts:
             if kind == "link":
                 source, destination = (
@@ -44,6 +46,9 @@ class Controller(Operations, Upkeep):
         into = Differences()
         for network in networks:
             self.install(network, into)
+        for entry in self.rulesdb:
+            self.courses.restore(entry.uuid, self.courses.known(entry))
+            self.compile_courses(entry, {}, into)
         for kind, needs in self.needs.items():
             for egress in needs.by_egress:
                 self.compile_tunnel(kind, egress, into)

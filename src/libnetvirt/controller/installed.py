@@ -167,7 +167,7 @@ class Dump:
         found += [
             Meter(m.meter_id, of.MeterFlags(m.flags & ~of.MeterFlags.STATS), m.bands)
             for m in self.meters
-            if m.meter_id == layout.LLDP_METER
+            if m.meter_id == layout.LLDP_METER or m.meter_id in layout.METERS
         ]
         return found
 

@@ -165,8 +165,18 @@ class LabelSpace:
         self._set_tunnel(dpid, tunnel)
         return tunnel
 
+    def take_outer(self) -> int:
+        """An outer label for a path of its own, until :meth:`free_outer`. Raises LabelsExhausted."""
+        label = self._free_outer()
+        self._outer.add(label)
+        return label
+
+    def hold_outer(self, label: int) -> None:
+        """Take an outer label that was taken before."""
+        self._outer.add(label)
+
     def free_outer(self, label: int) -> None:
-        """Free an outer label that :meth:`relabel` replaced."""
+        """Free an outer label that :meth:`relabel` replaced, or :meth:`take_outer` took."""
         self._outer.discard(label)
 
     def drop_tunnel(self, dpid: int) -> None:

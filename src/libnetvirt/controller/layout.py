@@ -42,6 +42,13 @@ onward
 neighbour
     destination -> MAC addresses and endpoint. Miss -> controller.
 
+exit, police
+    what leaves by a port that has a limit: port and tag -> meter -> out.
+turn, police-turn
+    the same for what leaves by the port that it came in at.
+strip
+    takes the second tag off a copy that has left.
+
 The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in
 *onward* whether it is too large for one (bit 30), and the kind and value of the tag it entered with
 (bits 22..0). The cookie holds a constant (63..48), the network's index (47..16) and the kind of rule (15..0),
@@ -81,6 +88,8 @@ GROUP_BIT = 0x0100_0000_0000
 NOBODY = (1 << 48) - 1
 
 LLDP_METER = 1
+#: the numbers of limits' and constraints' meters; others are not ours
+METERS = range(1 << 12, 1 << 16)
 #: frames per second and switch that ports which are no links may send to Discovery
 LLDP_RATE = 200
 #: octets of a frame with an unknown source that the controller sees: enough for tags and an ARP packet
@@ -104,10 +113,16 @@ class Table(IntEnum):
     ROUTE = 7
     ONWARD = 8
     NEIGHBOUR = 9
+    EXIT = 10
+    TURN = 11
+    POLICE = 12
+    POLICE_TURN = 13
+    STRIP = 14
 
 
 #: tables that every switch must have; one with networks that are routers on it must have all
 SWITCHING_TABLES = Table.PATH + 1
+ROUTING_TABLES = Table.NEIGHBOUR + 1
 
 
 class Kind(IntEnum):

@@ -10,17 +10,21 @@ from collections.abc import Collection, Iterable
 
 from libnetvirt.controller import layout
 from libnetvirt.controller.compiler import declared_hosts
+from libnetvirt.controller.courses import Course, Key, labels_of
+from libnetvirt.controller.guarantees import Guarantees
 from libnetvirt.controller.installed import Differences, delete_network, delete_paths
-from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host
 from libnetvirt.controller.neighbours import Neighbour
 from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Entry
-from libnetvirt.controller.state import State, Work
+from libnetvirt.controller.state import Work
 from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 
+_EMPTY = VirtualNetwork(uuid="1")
 
-class Operations(State):
+
+class Operations(Guarantees):
     """Carries operations out in the controller's mind."""
 
     def begin(
@@ -47,6 +51,9 @@ class Operations(State):
         neighbours = tuple(n for name in names for n in self.neighbours.at(network.uuid, name))
         into = Differences()
         gone: list[int] = []
+        # What cannot be admitted was refused before, or is waited for.
+        plan_of = {} if after is None else self.plan_courses(after, strict=False)
+        courses = self.courses.commit(network.uuid, plan_of)
         try:
             if after is None:
                 assert old is not None
@@ -60,10 +67,15 @@ class Operations(State):
                 self.install(after, into)
             else:
                 self._alter(old, after, touched, into)
+            self._follow_courses(network.uuid, courses, touched, into)
         except BaseException:
-            self._take_back(network.uuid, before, after, hosts, neighbours)
+            self._take_back(network.uuid, before, after, hosts, neighbours, courses)
             raise
         self.installed.settle(into)
+        later = Differences()
+        if before is not None and after is not None and not anew:
+            # An old path stays until the last frame has left it.
+            later = into.split_off((Table.TUNNEL,), lambda f: bool(layout.cookie_network(f.cookie)))
         plan = into.plan(gone)
         if was_on_demand and (after is None or not self.rulesdb.networks[after.uuid].on_demand):
             # The rules of its pairs are wherever their ways went.
@@ -74,19 +86,38 @@ class Operations(State):
             plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
         if before is None or after is None:
             plan = plan.merged()
+        labels = labels_of(courses.values())
+
+        def done() -> None:
+            self.courses.free(labels)
+            self._free_numbers(network.uuid)
+            self.look_again()
+
         return Work(
             plan,
             frozenset((network.uuid,)),
-            lambda: self._free_numbers(network.uuid),
+            done,
+            later,
             hosts=hosts,
             neighbours=neighbours,
+            courses=courses,
         )
+
+    def _follow_courses(
+        self, uuid: str, before: dict[Key, Course], touched: Collection[str], into: Differences
+    ) -> None:
+        entry = self.rulesdb.networks.get(uuid)
+        if entry is None:
+            self.drop_courses(before, into)
+        elif before or self.courses.of(uuid):
+            self.recompile_courses(entry, touched, into)
+            self.compile_courses(entry, before, into)
 
     def undo(self, work: Work, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
         """Take back what :meth:`begin` did, before its work was done."""
         network = after or before
         assert network is not None
-        self._take_back(network.uuid, before, after, work.hosts, work.neighbours)
+        self._take_back(network.uuid, before, after, work.hosts, work.neighbours, work.courses)
 
     def _take_back(
         self,
@@ -95,8 +126,11 @@ class Operations(State):
         after: VirtualNetwork | None,
         hosts: tuple[Host, ...],
         neighbours: tuple[Neighbour, ...],
+        courses: dict[Key, Course],
     ) -> None:
         into = Differences()
+        undone = dict(self.courses.of(uuid))
+        self.courses.restore(uuid, courses)
         entry = self.rulesdb.networks.get(uuid)
         if before is None:
             if entry is not None:
@@ -121,6 +155,8 @@ class Operations(State):
                     again = self.neighbours.learn(*place, old.mac, old.due)
                     if again is not None:
                         self.compile_neighbour(entry, again, into)
+        self._follow_courses(uuid, undone, (after or before or _EMPTY).by_uuid, into)
+        self.courses.free(labels_of(undone.values()))
         self._free_numbers(uuid)
 
     @staticmethod
@@ -241,6 +277,7 @@ class Operations(State):
             spread = entry.by_switch if len(entry.by_switch) > 1 else ()
             for kind, space in self.labels.spaces.items():
                 space.keep_services(uuid, spread if kind is entry.tunnel else ())
+        self.free_meters(uuid, entry)
         self._free_tunnels()
 
     def _free_tunnels(self) -> None:

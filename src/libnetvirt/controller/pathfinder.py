@@ -6,8 +6,8 @@ gives the same trees: a restarted controller finds its rules as it left them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import rustworkx
 
@@ -56,6 +56,16 @@ class PathFinder:
             self._out.setdefault(edge.source, []).append(edge)
             self._reverse.add_edge(self._node(edge.destination), self._node(edge.source), edge)
         return True
+
+    def leaving(self, dpid: int) -> Sequence[Edge]:
+        """The links that leave a switch, in order."""
+        return self._out.get(dpid, ())
+
+    def has(self, edges: Iterable[Edge]) -> bool:
+        """Whether all these links are in use, whatever they cost."""
+        return all(
+            any(replace(e, cost=edge.cost) == edge for e in self.leaving(edge.source)) for edge in edges
+        )
 
     def tree(self, destination: int) -> Tree:
         """The next link towards ``destination`` for every switch that has a path to it."""

@@ -14,6 +14,7 @@ from libnetvirt.controller.locator import mac_number, mac_text
 from libnetvirt.controller.rulesdb import Bound, Entry, switch_text
 from libnetvirt.controller.wrapping import TUNNELLINGS
 from libnetvirt.model import (
+    ConstraintState,
     Counters,
     EndpointState,
     Hop,
@@ -92,6 +93,7 @@ def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
         mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
         endpoints=states,
         hosts=tuple(_hosts(core, entry)),
+        constraints=tuple(constraint_states(core, entry)),
     )
 
 
@@ -121,7 +123,10 @@ def paths(core: Controller, entry: Entry) -> Iterator[Path]:
 
 
 def _hops(core: Controller, source: Bound, destination: Bound) -> Iterator[Hop]:
-    edges = core.paths.path(source.dpid, destination.dpid)
+    key = (source.network.uuid, source.endpoint.uuid, destination.endpoint.uuid)
+    course = core.courses.of(key[0]).get(key)
+    steered = course is not None and not course.degraded
+    edges = course.edges if course and steered else core.paths.path(source.dpid, destination.dpid)
     if edges is None:
         return
     in_port = source.endpoint.port
@@ -164,10 +169,28 @@ def substrate(core: Controller) -> Substrate:
             destination=switch_text(e.destination),
             destination_port=str(e.destination_port),
             cost=e.cost,
+            capacity=core.capacities.capacity((e.source, e.source_port)) or 0,
+            reserved=core.courses.books.reserved((e.source, e.source_port)),
+            free=core.courses.books.free((e.source, e.source_port)),
+            latency=core.capacities.latency((e.source, e.source_port)) or 0,
         )
         for e in sorted(core.paths.edges)
     )
-    return Substrate(switches=tuple(switches), links=links)
+    places = frozenset((e.source, e.source_port) for e in core.paths.edges)
+    strangers = tuple(core.capacities.strangers(places))
+    return Substrate(switches=tuple(switches), links=links, notes=strangers)
+
+
+def constraint_states(core: Controller, entry: Entry) -> Iterator[ConstraintState]:
+    """The state of each constraint of a network."""
+    for course in core.courses.of(entry.uuid).values():
+        yield ConstraintState(
+            source=course.key[1],
+            destination=course.key[2],
+            state=State.DEGRADED if course.degraded else State.ACTIVE,
+            reason=course.degraded,
+            reserved=course.bits,
+        )
 
 
 def _use(core: Controller, dpid: int, port: int) -> str:

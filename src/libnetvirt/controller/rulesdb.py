@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, Table, entered, tag_code
+from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, ROUTING_TABLES, entered, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
 
@@ -72,6 +72,8 @@ class SwitchView:
     address: str = ""
     bundles: bool = False
     meters: bool = False
+    #: the highest number of a meter, if that is known
+    meter_limit: int = 0
     tables: int = 254
     foreign: int = 0
     # When the control connection was lost; a switch goes on forwarding without it.
@@ -80,7 +82,7 @@ class SwitchView:
     @property
     def routes(self) -> bool:
         """Whether networks that are routers can be on it."""
-        return self.tables >= len(Table)
+        return self.tables >= ROUTING_TABLES
 
     @property
     def measures(self) -> bool:

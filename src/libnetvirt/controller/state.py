@@ -9,18 +9,23 @@ from itertools import permutations
 from typing import Protocol
 
 from libnetvirt.controller.addressing import AddressPlan
+from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.compiler import Compiler, chunks
+from libnetvirt.controller.courses import Course, Courses, Key
 from libnetvirt.controller.discovery import Discovery, LinkPorts
 from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import LABELS, Labels
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
+from libnetvirt.controller.meters import Meters
 from libnetvirt.controller.neighbours import Neighbour, Neighbours
 from libnetvirt.controller.pathfinder import PathFinder
+from libnetvirt.controller.policing import Policing
 from libnetvirt.controller.reactive import Reactive, Wire
 from libnetvirt.controller.routing import Routing, is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
-from libnetvirt.controller.ways import Ways
+from libnetvirt.controller.steering import Steering
+from libnetvirt.controller.ways import Exits, Ways
 from libnetvirt.model import Encapsulation, Rules
 
 
@@ -43,6 +48,9 @@ class Options:
     # Frames per second that one endpoint may send up, and as many at once.
     packet_rate: float = 5000.0
     link_mtu: int = 1500
+    # What the operator says about links, in TOML, and the name of the file it comes from.
+    capacities: str = ""
+    capacities_file: str = ""
     # Ports that are never sent Discovery's frames, and from which none count, are all others.
     link_ports: LinkPorts = field(default_factory=LinkPorts)
     # ICMP errors per second that a router sends out at one endpoint, and as many at once.
@@ -67,6 +75,7 @@ class Work:
     replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
+    courses: dict[Key, Course] = field(default_factory=dict)
     neighbours: tuple[Neighbour, ...] = ()
 
 
@@ -112,8 +121,16 @@ class State:
         self.labels = Labels()
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
-        ways = Ways(self.labels, self.paths)
-        self.compiler = Compiler(self.labels, self.paths, ways, options.host_age)
+        self.exits = Exits()
+        ways = Ways(self.labels, self.paths, self.exits)
+        self.meters = Meters(self.labels, self.switches)
+        self.policing = Policing(self.meters)
+        self.capacities = Capacities(self.switches, options.capacities, options.capacities_file)
+        self.courses = Courses(self.labels, self.paths, self.capacities, self.meters)
+        self.steering = Steering(self.labels, self.courses, ways, self.exits, self.meters)
+        self.compiler = Compiler(
+            self.labels, self.paths, ways, self.policing, self.exits, self.steering, options.host_age
+        )
         self.routing = Routing(self.labels, ways, options.link_mtu)
         self.reactive = Reactive(wire, self.locator, self.paths, ways)
         #: by kind of tunnel

@@ -8,13 +8,14 @@ from dataclasses import replace
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.entries import Entry, Flow, Order, deleting
+from libnetvirt.controller.guarantees import Guarantees
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
 from libnetvirt.controller.routing import adopted, is_routed
 from libnetvirt.controller.rulesdb import Entry as Network
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
-from libnetvirt.controller.state import State, Work
+from libnetvirt.controller.state import Work
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
 
@@ -22,7 +23,7 @@ from libnetvirt.model import Encapsulation
 COST_AWAY = 1000.0
 
 
-class Upkeep(State):
+class Upkeep(Guarantees):
     """Keeps what was asked for true while the substrate changes."""
 
     def reroute(self) -> Work | None:
@@ -33,7 +34,7 @@ class Upkeep(State):
         """
         self.topology_changed = False
         before = self.paths.edges
-        if not self.paths.update(self._usable_edges()):
+        if not self.paths.update(self._usable_edges()) and not self.courses.again():
             return None
         if {(e.source, e.source_port) for e in before} - {
             (e.source, e.source_port) for e in self.paths.edges
@@ -41,6 +42,7 @@ class Upkeep(State):
             self._distrust()
         into = Differences()
         self.compile_links(into)
+        free_labels = self.replan(into)
         replaced: dict[tuple[Encapsulation, int], int] = {}
         moved: list[int] = []
         for kind, needs in self.needs.items():
@@ -59,6 +61,7 @@ class Upkeep(State):
         def done() -> None:
             for kind, label in replaced:
                 self.labels.spaces[kind].free_outer(label)
+            free_labels()
 
         later = into.split_off((Table.TUNNEL, Table.PATH))
         return Work(Plan(aside.plan().rounds + into.plan().rounds), None, done, later, replaced)
@@ -117,7 +120,7 @@ class Upkeep(State):
         needed = {end for end, egress in owners.items() if self.needs[end[0]].ingresses(egress)}
 
         def is_needed(flow: Flow) -> bool:
-            if flow.table == Table.TUNNEL:
+            if flow.table == Table.TUNNEL and not layout.cookie_network(flow.cookie):
                 return _label(flow) in needed
             return layout.cookie_network(flow.cookie) in self.rulesdb.by_index
 
@@ -159,13 +162,14 @@ class Upkeep(State):
             view = switch.ports.get(port)
             return view is not None and view.up
 
-        def cost(dpid: int) -> float:
+        def cost(dpid: int, port: int) -> float:
             # A switch whose connection is away cannot be told of new paths.
             switch = self.switches.get(dpid)
-            return COST_AWAY if switch is not None and not switch.connected else 1.0
+            away = switch is not None and not switch.connected
+            return COST_AWAY if away else self.capacities.cost((dpid, port))
 
         return [
-            replace(e, cost=cost(e.source))
+            replace(e, cost=cost(e.source, e.source_port))
             for e in self.discovery.edges()
             if usable(e.source, e.source_port) and usable(e.destination, e.destination_port)
         ]
@@ -198,6 +202,9 @@ class Upkeep(State):
         self.installed.replace(("base", dpid), base, into)
         affected = self.rulesdb.ports_known(switch)
         self.reactive.changed()
+        for entry in affected:
+            self.recompile_courses(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
+        self.police_links(into)
         if not any(layout.is_ours(f.cookie) for f in dump.flows):
             self._distrust()
         self._adopt(dpid, dump)

@@ -15,6 +15,7 @@ from libnetvirt.controller.layout import Table
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.wrapping import TUNNELLINGS, Actions, Fields
+from libnetvirt.openflow import nicira
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,24 @@ class Way:
     edges: tuple[Edge, ...] = ()
 
 
+class Exits:
+    """How frames without a promise leave by a link. ``metered``: the links of which something is promised."""
+
+    def __init__(self) -> None:
+        self.metered: frozenset[tuple[int, int]] = frozenset()
+
+    def out(self, dpid: int, port: int) -> of.Action:
+        """Send a frame out at a link's port."""
+        if (dpid, port) in self.metered:
+            return nicira.resubmit(port, Table.EXIT)
+        return of.Output(port)
+
+
 class Ways:
     """Finds the way; gives labels where they are needed."""
 
-    def __init__(self, labels: Labels, paths: PathFinder) -> None:
+    def __init__(self, labels: Labels, paths: PathFinder, exits: Exits) -> None:
+        self._exits = exits
         self._labels = labels
         self._paths = paths
 
@@ -59,7 +74,7 @@ class Ways:
         edges = self._paths.path(dpid, egress)
         if not edges:
             return None
-        out: list[Actions] = [(of.Output(edge.source_port),) for edge in edges]
+        out: list[Actions] = [(self._exits.out(edge.source, edge.source_port),) for edge in edges]
         hops = (
             Hop(edge.destination, Table.PATH, {"in_port": edge.destination_port}, actions)
             for edge, actions in zip(edges, (*out[1:], ()), strict=True)

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
+from libnetvirt.controller.layout import Table
 from libnetvirt.controller.rulesdb import Bound
 from libnetvirt.model import Encapsulation
 from libnetvirt.openflow import nicira
@@ -165,7 +166,7 @@ def claim(bound: Bound) -> tuple[int, Fields, Actions]:
 def deliver(bound: Bound, in_port: int | None = None) -> Actions:
     """Send an untagged frame out at an endpoint. ``in_port``: the port it came in at, if that is known."""
     vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
-    out = of.Output(_port(bound, in_port))
+    out = _leave(bound, in_port)
     if mpls is not None:
         return (*MPLS.wrap(mpls), out)
     return (out,) if vlan is None else (*push(layout.TPID_CUSTOMER, vlan), out)
@@ -183,7 +184,7 @@ def deliver_plain(bounds: Iterable[Bound], in_port: int | None = None) -> Action
 def labelled(bounds: Iterable[Bound], in_port: int | None = None) -> list[tuple[int, of.Action]]:
     """(label, action) for each endpoint with an mpls label: input to :func:`wrapped`."""
     return [
-        (b.endpoint.mpls, of.Output(_port(b, in_port)))
+        (b.endpoint.mpls, _leave(b, in_port))
         for b in bounds
         if b.endpoint.mpls is not None and b.port is not None
     ]
@@ -198,6 +199,17 @@ def wrapped(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Ac
     return tuple(actions)
 
 
-def _port(bound: Bound, in_port: int | None) -> int:
+def leaving(bound: Bound) -> tuple[int, Fields]:
+    """A priority, and what a frame looks like that is about to leave at an endpoint."""
+    vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
+    return (
+        (200, {"vlan_vid": vlan_match(vlan)}) if mpls is None else (210, {"vlan_vid": 0, **MPLS.outer(mpls)})
+    )
+
+
+def _leave(bound: Bound, in_port: int | None) -> of.Action:
     assert bound.port is not None
-    return of.Port.IN_PORT if in_port == bound.port else bound.port
+    limits, turns = bound.endpoint.bandwidth, in_port == bound.port
+    if limits is not None and limits.outbound is not None:
+        return nicira.resubmit(bound.port, Table.TURN if turns else Table.EXIT)
+    return of.Output(of.Port.IN_PORT if turns else bound.port)

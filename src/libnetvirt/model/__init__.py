@@ -15,6 +15,7 @@ from libnetvirt.model.description import (
 )
 from libnetvirt.model.quantity import Bandwidth, Latency
 from libnetvirt.model.report import (
+    ConstraintState,
     Counters,
     EndpointState,
     Event,
@@ -34,6 +35,7 @@ __all__ = [
     "DEFAULT_DURATION",
     "Bandwidth",
     "Constraint",
+    "ConstraintState",
     "Counters",
     "Encapsulation",
     "Endpoint",

@@ -51,8 +51,21 @@ class EndpointState(Report):
     reason: str = ""
 
 
+class ConstraintState(Report):
+    """One constraint: ``active`` if it is kept, else ``degraded``, and ``reason`` says why.
+
+    ``reserved``: bit/s on each link of its path.
+    """
+
+    source: str
+    destination: str
+    state: State
+    reason: str = ""
+    reserved: int = 0
+
+
 class NetworkState(Report):
-    """State of a network, its endpoints and hosts.
+    """State of a network, its endpoints, constraints and hosts.
 
     ``mtu`` is the largest IP packet, in octets, that hosts may send (0: not known): the substrate's
     MTU less the tunnel's labels. ``drift``: what somebody else changed in what the driver keeps for the
@@ -65,6 +78,7 @@ class NetworkState(Report):
     mtu: int = 0
     endpoints: tuple[EndpointState, ...] = ()
     hosts: tuple[Host, ...] = ()
+    constraints: tuple[ConstraintState, ...] = ()
     drift: tuple[str, ...] = ()
 
 
@@ -133,7 +147,11 @@ class Switch(Report):
 
 
 class Link(Report):
-    """A unidirectional link between two switches."""
+    """A unidirectional link between two switches.
+
+    ``capacity``, of which ``reserved`` is promised and ``free`` may still be, in bit/s; ``latency`` in
+    microseconds. 0 capacity or latency: not known.
+    """
 
     source: str
     source_port: str
@@ -141,6 +159,10 @@ class Link(Report):
     destination_port: str
     up: bool = True
     cost: float = 1.0
+    capacity: int = 0
+    reserved: int = 0
+    free: int = 0
+    latency: int = 0
 
 
 class Substrate(Report):

@@ -150,7 +150,8 @@ def _output_text(action: act.Output) -> str:
 
 
 def _experimenter_text(action: act.Experimenter) -> str:
-    return nicira.text(action) or f"experimenter({action.experimenter:#x},{action.payload.hex()})"
+    known = nicira.text(action, lambda wire: actions_text(act.ACTIONS.parse(wire, 0, len(wire))[0]))
+    return known or f"experimenter({action.experimenter:#x},{action.payload.hex()})"
 
 
 _ACTION_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(

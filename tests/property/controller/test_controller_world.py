@@ -29,6 +29,12 @@ TAGS: tuple[dict[str, int], ...] = (
     {"mpls": 16},
     {"mpls": 2000},
 )
+LIMITS: tuple[dict[str, str], ...] = (
+    {},
+    {"inbound": "10 Mbit/s"},
+    {"outbound": "5 Mbit/s"},
+    {"inbound": "2 Mbit/s", "outbound": "1 Mbit/s"},
+)
 HOST_PORTS = 3
 
 laws = settings(
@@ -89,7 +95,8 @@ class World:
         (dpid, port), tag = self.chance.choice(self.places), self.chance.choice(TAGS)
         self.uuids += 1
         place = {"uuid": str(self.uuids), "switch": str(dpid), "port": str(port), **tag}
-        found = Endpoint.model_validate({**place, "mac": self.macs(pool)})
+        limits = {"bandwidth": self.chance.choice(LIMITS)} if self.chance.random() < 0.4 else {}
+        found = Endpoint.model_validate({**place, **limits, "mac": self.macs(pool)})
         return None if found.place in taken else found
 
     def macs(self, pool: int, besides: frozenset[str] = frozenset()) -> tuple[str, ...]:
@@ -139,7 +146,7 @@ class World:
         if new is None:
             return
         if self.chance.random() < 0.4:
-            new = old.changed(mac=new.mac)
+            new = old.changed(mac=new.mac, bandwidth=new.bandwidth)
         else:
             new = new.changed(uuid=old.uuid, mac=old.mac)
         self.change(

@@ -17,6 +17,7 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.entries import Flow, Group, Meter
 from libnetvirt.controller.installed import Dump
 from libnetvirt.openflow import nicira
+from libnetvirt.openflow.actions import ACTIONS
 from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
 
 Place = tuple[int, int]
@@ -109,6 +110,9 @@ class Switch:
     limit: int = 1 << 30
     #: whether two entries that could take one frame are a mistake; in the middle of a change they are not
     strict: bool = True
+    #: the meters that frames went through, and those that let none pass
+    metered: list[int] = field(default_factory=list)
+    exceeded: set[int] = field(default_factory=set)
 
     def dump(self) -> Dump:
         """What the switch says that it holds."""
@@ -146,6 +150,10 @@ class Switch:
         elif isinstance(message, of.MeterMod):
             if message.command == of.MeterModCommand.DELETE:
                 self.meters.pop(message.meter_id, None)
+                for flow in [f for f in self.flows.values() if of.Meter(message.meter_id) in f.instructions]:
+                    self.expire(flow, of.FlowRemovedReason.GROUP_DELETE)
+            elif (message.command == of.MeterModCommand.ADD) == (message.meter_id in self.meters):
+                raise Refused(f"switch {self.dpid}: meter {message.meter_id} exists, or not")
             else:
                 meter = Meter(message.meter_id, of.MeterFlags(message.flags), message.bands)
                 self.meters[message.meter_id] = meter
@@ -172,6 +180,9 @@ class Switch:
             if key in self.flows:
                 self.expire(self.flows[key], of.FlowRemovedReason.DELETE)
             return
+        for instruction in m.instructions:
+            if isinstance(instruction, of.Meter) and instruction.meter_id not in self.meters:
+                raise Refused(f"switch {self.dpid} has no meter {instruction.meter_id}")
         for action in _actions(m.instructions):
             if isinstance(action, of.Group) and action.group_id not in self.groups:
                 raise Refused(f"switch {self.dpid} has no group {action.group_id:#x}")
@@ -291,12 +302,16 @@ class Fabric:
                     after = instruction.table_id
                 else:
                     assert isinstance(instruction, of.Meter)
-                    assert instruction.meter_id in switch.meters
+                    if not self._meter(switch, instruction.meter_id):
+                        return
             table = after
 
     def _act(self, now: _Frame, actions: tuple[of.Action, ...], out: list[Out]) -> bool:
         """Do the actions. Returns whether the frame is still there: its TTL may be used up."""
         for action in actions:
+            if now.dropped:
+                # A meter ends all that is still to be done with a frame.
+                return False
             if isinstance(action, of.Output):
                 self._output(now, action, out)
             elif isinstance(action, of.Group):
@@ -306,7 +321,9 @@ class Fabric:
                 assert group.type == of.GroupType.ALL or len(group.buckets) == 1
                 for bucket in group.buckets:
                     # Buckets are action sets: a switch leaves what no set can hold out, silently.
-                    assert not any(isinstance(a, of.Experimenter) for a in bucket.actions)
+                    assert not any(
+                        isinstance(a, of.Experimenter) and nicira.looked_up(a) is None for a in bucket.actions
+                    )
                     self._act(now.copy(), bucket.actions, out)
             elif isinstance(action, of.PushVlan):
                 code = now.frame[14:16] if tags(now.frame) else b"\0\0"
@@ -322,7 +339,11 @@ class Fabric:
                 now.frame = now.frame[:14] + decrement_ttl(now.frame[14:])
             elif isinstance(action, of.SetField):
                 _set(now, action)
-            elif isinstance(action, of.Experimenter) and len(action.payload) == 16:
+            elif isinstance(action, of.Experimenter) and (again := nicira.looked_up(action)):
+                self._look_again(now, *again, out)
+            elif isinstance(action, of.Experimenter) and (inner := nicira.cloned(action)) is not None:
+                self._clone(now.copy(), inner, out)
+            elif isinstance(action, of.Experimenter) and unpack_from("!H", action.payload) == (49,):
                 now.measure(action)
             else:
                 _label_stack(now, action)
@@ -334,6 +355,32 @@ class Fabric:
             seen["metadata"] = now.metadata
         said = of.PacketInHead(of.NO_BUFFER, len(now.frame), reason, now.table, now.cookie, of.Match(**seen))
         self.up.append((now.switch.dpid, of.PacketIn(said, head)))
+
+    def _look_again(self, now: _Frame, port: int, table: int, out: list[Out]) -> None:
+        """What a table does with a frame that seems to have come in at a port."""
+        flow = now.switch.best(table, _fields(now.frame, port, now.metadata))
+        for instruction in flow.instructions if flow is not None else ():
+            if isinstance(instruction, of.ApplyActions):
+                self._act(now, instruction.actions, out)
+            else:
+                assert isinstance(instruction, of.Meter)
+                if not self._meter(now.switch, instruction.meter_id):
+                    now.dropped = True
+                    return
+
+    def _clone(self, now: _Frame, wire: bytes, out: list[Out]) -> None:
+        actions, _ = ACTIONS.parse(wire, 0, len(wire))
+        # Without something that cannot be taken back, Open vSwitch works on the frame itself.
+        assert actions[-1] == nicira.decap()
+        self._act(now, actions[:-1], out)
+        # The frame would be dropped, copies and all.
+        assert now.dropped or not tags(now.frame)
+
+    def _meter(self, switch: Switch, number: int) -> bool:
+        """Whether a meter lets a frame pass."""
+        assert number in switch.meters
+        switch.metered.append(number)
+        return number not in switch.exceeded
 
     def _output(self, now: _Frame, action: of.Output, out: list[Out]) -> None:
         port = action.port
@@ -414,6 +461,7 @@ class _Frame:
     table: int
     cookie: int
     bare: bool = False
+    dropped: bool = False
 
     def measure(self, action: of.Experimenter) -> None:
         """Open vSwitch's check_pkt_larger."""

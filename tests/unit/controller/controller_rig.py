@@ -270,7 +270,10 @@ class Rig:
         """One operation."""
         work = self.core.begin(before, after)
         self.execute(work)
-        work.done()
+        if work.later.remove:
+            self.lingering.append(work)
+        else:
+            work.done()
         self.known = self.known.changed(before, after)
         self.settle()
         return work

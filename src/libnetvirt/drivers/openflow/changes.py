@@ -35,14 +35,16 @@ class Mark:
 def in_bundle(number: int, messages: Sequence[of.Message]) -> list[of.Message]:
     """The messages as one bundle (ONF extension 230), which a switch carries out wholly or not at all."""
     # Open vSwitch takes no meters in bundles.
-    batch: list[of.Message] = [m for m in messages if isinstance(m, of.MeterMod)]
+    meters = [m for m in messages if isinstance(m, of.MeterMod)]
+    # With a meter go the rules that use it: it waits until they do so no more.
+    batch: list[of.Message] = [m for m in meters if m.command != of.MeterModCommand.DELETE]
     bundled = [m for m in messages if not isinstance(m, of.MeterMod)]
     if bundled:
         flags = of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
         batch.append(of.BundleControl(number, of.BundleCtrlType.OPEN_REQUEST))
         batch += [of.BundleAdd(number, flags, message) for message in bundled]
         batch.append(of.BundleControl(number, of.BundleCtrlType.COMMIT_REQUEST))
-    return batch
+    return [*batch, *(m for m in meters if m.command == of.MeterModCommand.DELETE)]
 
 
 def in_stages(messages: Iterable[of.Message]) -> Iterator[of.Message]:

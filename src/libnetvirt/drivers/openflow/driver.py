@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout, reporting
+from libnetvirt.controller import courses, layout, policing, reporting
+from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.discovery import LinkPorts
 from libnetvirt.controller.locator import HOST_LIMIT
@@ -54,6 +56,7 @@ OPTIONS: Mapping[str, str] = {
     "ca": "file (PEM) with the authority that signs the certificates of switches",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
     **offer.OPTIONS,
+    "capacities": "TOML file that says what links carry (default: the speed of their ports)",
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
     "link-ports": "[SWITCH/]PORT, or several: ports that may be links, number or name, with * (default: all)",
     "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
@@ -64,6 +67,20 @@ OPTIONS: Mapping[str, str] = {
     "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
     "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
 }
+
+
+def _capacities(uri: URI) -> dict[str, str]:
+    """The file that the URI names, read. Raises InvalidURI, InvalidDescription."""
+    file = uri.options.get("capacities")
+    if file is None:
+        return {}
+    try:
+        text = FilePath(file).read_text()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        raise InvalidURI(f"option capacities={file!r}: the file cannot be read: {reason}") from None
+    Capacities({}, text, file)
+    return {"capacities": text, "capacities_file": file}
 
 
 def _link_ports(uri: URI) -> LinkPorts:
@@ -107,6 +124,7 @@ class OpenFlowDriver(Driver):
             packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
             error_rate=uri.number("error-rate", 100, 1, 100_000),
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
+            **_capacities(uri),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
         identity = Identity.parse(uri)
@@ -163,9 +181,10 @@ class OpenFlowDriver(Driver):
             if after.forwarding is Forwarding.L3 and switch is not None and not switch.routes:
                 raise Unsupported(
                     f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
-                    f"network with forwarding L3 needs {len(layout.Table)}: choose another switch, or "
+                    f"network with forwarding L3 needs {layout.ROUTING_TABLES}: choose another switch, or "
                     "forwarding L2"
                 )
+        self._check_constraints(after, change.pending)
         if change.pending:
             return
         self._check_paths(after, new, all_of_them=change.before is None)
@@ -173,6 +192,7 @@ class OpenFlowDriver(Driver):
     def _check_place(self, endpoint: Endpoint, pending: bool) -> None:
         dpid = parse_switch(endpoint.switch)
         switch = self._core.switches.get(dpid)
+        policing.check(endpoint, switch)
         if pending and (switch is None or switch.number_of(endpoint.port) is None):
             return
         if switch is None or not (switch.connected or pending):
@@ -205,6 +225,11 @@ class OpenFlowDriver(Driver):
                 "another switch and cannot be an endpoint: 'netvirt substrate' shows the ports in use"
             )
 
+    def _check_constraints(self, network: VirtualNetwork, pending: bool) -> None:
+        if network.constraints:
+            courses.check(network, self._capabilities.resolve(network.rules), self._core.switches)
+            self._core.plan_courses(network, strict=not pending)
+
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
         entry = self._core.rulesdb.networks.get(network.uuid)
         touched = {parse_switch(e.switch): e for e in new}
@@ -233,7 +258,7 @@ class OpenFlowDriver(Driver):
     async def substrate(self) -> Substrate:
         found = reporting.substrate(self._core)
         now = self.shell.now()
-        notes = list(self.shell.refusals.notes())
+        notes = [*found.notes, *self.shell.refusals.notes()]
         notes += [
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.shell.quarantine.waiting(now).items()

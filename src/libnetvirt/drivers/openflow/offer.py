@@ -42,19 +42,15 @@ COMBINATIONS = tuple(
 )
 FEATURES = frozenset(
     (
-        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "endpoint.mac", "encapsulation.native",
-        "encapsulation.vlan", "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
-        "router.no-route",
+        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "endpoint.mac", "endpoint.limits",
+        "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
+        "constraint.max-hops", "encapsulation.native", "encapsulation.vlan", "encapsulation.mpls", "pending",
+        "durable", "paths", "statistics", "rules", "router.no-route",
     )
 )  # fmt: skip
 _LATER = "this version of the driver does not have it yet"
 REASONS = {
     "repair": "switches are compared and mended whenever they connect, without being asked",
-    "endpoint.limits": _LATER,
-    "constraint.min-bandwidth": _LATER,
-    "constraint.max-bandwidth": _LATER,
-    "constraint.max-latency": _LATER,
-    "constraint.max-hops": _LATER,
 }
 
 

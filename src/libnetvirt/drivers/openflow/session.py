@@ -199,10 +199,9 @@ class Session(asyncio.Protocol):
             return
         self._bundle_id += 1
         batch = in_bundle(self._bundle_id, messages) if self.bundles else list(in_stages(messages))
-        bundled = isinstance(batch[-1], of.BundleControl)
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
-        change = Pending(xids[0], barrier, self._loop.create_future(), xids[-1] if bundled else 0)
+        change = Pending(xids[0], barrier, self._loop.create_future(), _commit(xids, batch))
         self._changes[barrier] = change
         try:
             await self._within(change.future)
@@ -390,6 +389,14 @@ class Session(asyncio.Protocol):
                 self._transport.write(data)
 
 
+def _commit(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
+    """The xid of a bundle's commit; 0 if there is no bundle."""
+    return next(
+        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
+        0,
+    )
+
+
 def address_text(transport: asyncio.BaseTransport) -> str:
     """Where a connection comes from."""
     peer = transport.get_extra_info("peername")
@@ -401,7 +408,9 @@ _FULL = "It has no room for more: remove networks or hosts, or raise the limit o
 _REMEDIES = {
     "TABLE_FULL": _FULL,
     "OUT_OF_GROUPS": _FULL,
-    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels need Open vSwitch 2.17.",
+    "OUT_OF_METERS": "It has no meter left: remove bandwidth limits or constraints there.",
+    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels, and limits of what "
+    "leaves, need Open vSwitch 2.17.",
 }
 
 

@@ -271,6 +271,7 @@ class Shell:
             view.bundles, view.tables = session.bundles, session.tables
             with contextlib.suppress(RuleRefused):
                 meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
+                view.meter_limit = meters.max_meter
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
             # Not while others wait: it may be one that does not answer.
             await session.try_out()
@@ -338,7 +339,10 @@ class Shell:
                 raise
             for lingering in self._lingering:
                 await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
-            work.done()
+            if work.later.remove:
+                self._spawn(self._finish_later(work))
+            else:
+                work.done()
             await self._store_facts()
             after = change.after or change.before
             assert after is not None
@@ -455,6 +459,8 @@ class Shell:
             self._lingering.remove(work)
             await self._execute(Work(self.core.linger_over(work), frozenset()), tolerant=True)
             work.done()
+            await self._store_facts()
+        self._settle()
 
     # ---- reports -------------------------------------------------------------------------------
 

@@ -1,0 +1,162 @@
+"""Capacities: what the substrate's links can carry, from port speeds or as the operator says, in TOML.
+
+::
+
+    reservable = 0.9              # the fraction of each link that may be promised
+    capacity = "1 Gbit/s"         # of links that are not named below; else the port's speed counts
+    latency = "100 us"
+    cost = 1
+
+    [[link]]                      # a direction of a link, named by the switch and port that send into it
+    switch = "1"
+    port = "101"
+    capacity = "100 Mbit/s"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from libnetvirt.controller.books import Place
+from libnetvirt.controller.rulesdb import SwitchView, parse_switch, switch_text
+from libnetvirt.errors import InvalidDescription
+from libnetvirt.model import Bandwidth, Latency
+
+#: of a link's capacity, what may be used at all while something of it is promised. The rest is for what
+#: frames have around them on the link (labels, preamble, gap) and for short bursts
+USABLE = Fraction(19, 20)
+#: of a link's capacity, what all that has no promise gets at the least
+LEAST_REST = Fraction(1, 50)
+MOST_RESERVABLE = 0.93
+DEFAULT_RESERVABLE = 0.9
+#: links, in one file
+MOST_LINKS = 100_000
+
+
+def _text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    capacity: Bandwidth | None = None
+    cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
+    latency: Latency | None = None
+    reservable: Annotated[float, Field(gt=0, le=MOST_RESERVABLE)] | None = None
+
+
+class _LinkSettings(_Settings):
+    switch: Annotated[str, BeforeValidator(_text)]
+    port: Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+
+
+class _File(_Settings):
+    link: Annotated[list[_LinkSettings], Field(max_length=MOST_LINKS)] = []
+
+
+class Capacities:
+    """Answers for a link, named by its sending end."""
+
+    def __init__(self, switches: Mapping[int, SwitchView], text: str = "", file: str = "") -> None:
+        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription."""
+        self._switches = switches
+        self._defaults, self._links = _read(text, file)
+
+    def capacity(self, link: Place) -> int | None:
+        """bit/s; None while nobody has said it."""
+        settings = self._settings(link)
+        said = (settings and settings.capacity) or self._defaults.capacity
+        if said is not None:
+            return int(said)
+        switch = self._switches.get(link[0])
+        if switch is None or not switch.known:
+            return None
+        port = switch.ports.get(link[1])
+        return port.speed if port is not None and port.speed else 0
+
+    def reservable(self, link: Place) -> int | None:
+        """How much of it may be promised; None while its capacity is not known."""
+        capacity, settings = self.capacity(link), self._settings(link)
+        share = (settings and settings.reservable) or self._defaults.reservable or DEFAULT_RESERVABLE
+        return None if capacity is None else int(capacity * Fraction(str(share)))
+
+    def rest(self, link: Place, reserved: int) -> int | None:
+        """What all that has no promise may use, in bit/s; None while the capacity is not known."""
+        capacity = self.capacity(link)
+        if capacity is None:
+            return None
+        return int(max(capacity * USABLE - reserved, capacity * LEAST_REST))
+
+    def latency(self, link: Place) -> int | None:
+        """Microseconds; None if nobody has said it."""
+        settings = self._settings(link)
+        said = settings.latency if settings is not None and settings.latency is not None else None
+        said = said if said is not None else self._defaults.latency
+        return None if said is None else int(said)
+
+    def cost(self, link: Place) -> float:
+        """What a path pays for the link."""
+        settings = self._settings(link)
+        return float((settings and settings.cost) or self._defaults.cost or 1.0)
+
+    def strangers(self, links: frozenset[Place]) -> Iterator[str]:
+        """What the file says about ports that are none of these links, of switches that are known."""
+        for (dpid, port), _ in self._links.items():
+            switch = self._switches.get(dpid)
+            if switch is not None and switch.known and (dpid, switch.number_of(port) or 0) not in links:
+                yield f"the capacities name port {port} of switch {switch_text(dpid)}, which is no link"
+
+    def _settings(self, link: Place) -> _LinkSettings | None:
+        if not self._links:
+            return None
+        dpid, number = link
+        found = self._links.get((dpid, str(number)))
+        if found is not None:
+            return found
+        switch = self._switches.get(dpid)
+        port = switch.ports.get(number) if switch is not None else None
+        return self._links.get((dpid, port.name)) if port is not None else None
+
+
+def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSettings]]:
+    try:
+        parsed = _File.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidDescription(f"{file}: this is not TOML: {error}") from None
+    except ValidationError as error:
+        raise InvalidDescription(f"{file}: {_fault(error)}") from None
+    links: dict[tuple[int, str], _LinkSettings] = {}
+    for number, link in enumerate(parsed.link, 1):
+        try:
+            place = (parse_switch(link.switch), link.port)
+        except InvalidDescription as error:
+            raise InvalidDescription(f"{file}: link {number}: {error}") from None
+        if place in links:
+            raise InvalidDescription(
+                f"{file}: link {number}: switch {link.switch} port {link.port} is named twice: "
+                "say all about a direction of a link in one place"
+            )
+        links[place] = link
+    return parsed, links
+
+
+def _fault(error: ValidationError) -> str:
+    """The first thing that is wrong: its place, and what is allowed there."""
+    first = error.errors()[0]
+    where = [f"{part + 1}" if isinstance(part, int) else part for part in first["loc"]]
+    allowed = (
+        "; known: capacity, cost, latency, reservable, and switch and port in [[link]]"
+        if first["type"] == "extra_forbidden"
+        else f"; reservable is a fraction above 0, at most {MOST_RESERVABLE}"
+        if "reservable" in where
+        else '; write numbers with units in quotes, such as capacity = "100 Mbit/s"'
+        if {"capacity", "latency"} & set(where)
+        else ""
+    )
+    return f"{' '.join(where) or 'the file'}: {first['msg'].removeprefix('Value error, ')}{allowed}"

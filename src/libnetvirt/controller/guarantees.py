@@ -1,0 +1,140 @@
+"""Guarantees: joins courses and their entries with what operations and changes of the substrate do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from libnetvirt.controller.books import Place
+from libnetvirt.controller.courses import Course, Key, changed, labels_of
+from libnetvirt.controller.installed import Differences
+from libnetvirt.controller.rulesdb import Entry
+from libnetvirt.controller.state import State
+from libnetvirt.controller.steering import link_meter
+from libnetvirt.errors import LabelsExhausted
+from libnetvirt.model import Encapsulation, Rules, VirtualNetwork
+
+
+class Guarantees(State):
+    """Keeps constraints."""
+
+    def plan_courses(self, after: VirtualNetwork, strict: bool = True) -> dict[Key, Course]:
+        """The courses that a network would have. Raises ConstraintUnmet if ``strict``."""
+        if not after.constraints and not self.courses.of(after.uuid):
+            return {}
+        return self.courses.plan(after, self.kind_of(after), strict)
+
+    def kind_of(self, network: VirtualNetwork) -> Encapsulation | None:
+        """The kind of tunnel that a network has, or would have."""
+        known = self.rulesdb.networks.get(network.uuid)
+        if known is not None and known.description.rules == network.rules:
+            return known.tunnel
+        rules = (network.rules or Rules()).over(self.options.rules)
+        return None if rules.encapsulation is Encapsulation.NATIVE else rules.encapsulation
+
+    def compile_courses(self, entry: Entry, before: Mapping[Key, Course], into: Differences) -> None:
+        """The entries of those of a network's courses that are others than before, and what guards links."""
+        after = self.courses.of(entry.uuid)
+        self._compile(entry, changed(before, after), into)
+        self.police_links(into)
+
+    def drop_courses(self, before: Iterable[Key], into: Differences) -> None:
+        """The courses of a network that is gone."""
+        for key in before:
+            self.installed.replace(("course", *key), (), into)
+        self.police_links(into)
+
+    def recompile_courses(self, entry: Entry, endpoints: Iterable[str], into: Differences) -> None:
+        """Endpoints have changed places: what begins there has other rules."""
+        names = set(endpoints)
+        self._compile(entry, [k for k in self.courses.of(entry.uuid) if k[1] in names], into)
+
+    def _compile(self, entry: Entry, keys: Iterable[Key], into: Differences) -> None:
+        targets = set()
+        for key in keys:
+            course = self.courses.of(entry.uuid).get(key)
+            entries = () if course is None else self.steering.course(entry, course)
+            self.installed.replace(("course", *key), entries, into)
+            targets.add(key[2])
+        for host in [h for name in targets for h in self.locator.at(entry.uuid, name)]:
+            self.compile_host(entry, host.mac, into)
+
+    def police_links(self, into: Differences) -> None:
+        """Guard the links of which something is promised, and no others."""
+        links = frozenset(self.courses.books.links())
+        flipped = links ^ self.exits.metered
+        self.exits.metered = links
+        for link in links | flipped:
+            guard = self.steering.link(link, self.courses.books, self.capacities)
+            entries = guard if link in links else ()
+            self.installed.replace(("police", *link), entries, into)
+        if flipped:
+            self._leave_anew(flipped, into)
+
+    def _leave_anew(self, flipped: frozenset[Place], into: Differences) -> None:
+        """All that leaves by these links does it otherwise now."""
+        for kind, needs in self.needs.items():
+            for egress in [e for e in needs.by_egress if needs.ingresses(e)]:
+                self.compile_tunnel(kind, egress, into)
+        for entry in self.rulesdb:
+            for key, course in self.courses.of(entry.uuid).items():
+                if not course.bits and flipped & set(course.places):
+                    self._compile(entry, [key], into)
+            if entry.tunnel is None and not entry.on_demand:
+                for host in self.locator.hosts(entry.uuid):
+                    self.compile_host(entry, host.mac, into)
+        self.reactive.changed()
+        self.reactive.drop_where(
+            lambda route: (
+                route.track is not None
+                and any((edge.source, edge.source_port) in flipped for edge in route.track.edges)
+            )
+        )
+
+    def replan(self, into: Differences) -> Callable[[], None]:
+        """The substrate has changed, or something has been freed: courses that must be others, or may be
+        again. Returns what frees their old labels when the work is done."""
+        plan = self.courses.again()
+        old: dict[Key, Course] = {}
+        for network in {key[0] for key in plan}:
+            own = {key: course for key, course in plan.items() if key[0] == network}
+            old |= {key: self.courses.of(network)[key] for key in own}
+            try:
+                self.courses.commit(network, own, all_of_them=False)
+            except LabelsExhausted as error:
+                without = {k: replace(c, edges=(), label=None, degraded=str(error)) for k, c in own.items()}
+                self.courses.commit(network, without, all_of_them=False)
+        for network in {key[0] for key in plan}:
+            self._compile(self.rulesdb.networks[network], [key for key in plan if key[0] == network], into)
+        for key, was in old.items():
+            self._report(was, self.courses.of(key[0])[key])
+        self.police_links(into)
+        labels = labels_of(old.values())
+        return lambda: self.courses.free(labels)
+
+    def _report(self, was: Course, now: Course) -> None:
+        name = self.rulesdb.networks[now.key[0]].description.name
+        if now.degraded:
+            kind, text = "constraint.degraded", f"is not kept any more: {now.degraded}"
+        elif was.degraded:
+            kind, text = "constraint.restored", "is kept again"
+        else:
+            kind, text = "constraint.moved", "is kept on another path"
+        if was.degraded and now.degraded:
+            return
+        self.publish(
+            kind, f"{now} of network {name} {text}", network=now.key[0], source=now.key[1],
+            destination=now.key[2],
+        )  # fmt: skip
+
+    def look_again(self) -> None:
+        """Something has been freed: those that have no path may have one now."""
+        if any(course.degraded for course in self.courses.ordered()):
+            self.topology_changed = True
+
+    def free_meters(self, uuid: str, entry: Entry | None) -> None:
+        """Free the numbers of meters that a network, and the links, do not need any more."""
+        wanted = {*self.policing.wanted(entry), *self.steering.wanted(entry)} if entry is not None else set()
+        self.meters.keep(lambda name: name.split("/")[1] == uuid, wanted)
+        links = {(dpid, link_meter(port)) for dpid, port in self.exits.metered}
+        self.meters.keep(lambda name: name.startswith("link/"), links)

@@ -1,0 +1,113 @@
+"""Steering: the entries that make constraints true.
+
+A course has an outer label of its own and one rule in each switch on its way. What takes it is told at the
+switch of its source by endpoint and destination address, and metered there. Of a link of which something is
+promised, all that has no promise may have the rest: it is sent out through table *exit*, and a meter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from libnetvirt import openflow as of
+from libnetvirt.controller import layout
+from libnetvirt.controller.books import Books, Place
+from libnetvirt.controller.capacities import Capacities
+from libnetvirt.controller.courses import Course, Courses
+from libnetvirt.controller.entries import Flow, Order, Placed
+from libnetvirt.controller.labels import Labels
+from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.locator import Host
+from libnetvirt.controller.meters import Meters, meter
+from libnetvirt.controller.policing import link_exits
+from libnetvirt.controller.rulesdb import Bound, Entry
+from libnetvirt.controller.ways import Exits, Ways
+from libnetvirt.controller.wrapping import TUNNELLINGS, Actions, deliver
+
+#: above the rules for all who send to a host
+_PRIORITY = 40
+
+
+class Steering:
+    """Compiles courses, and what guards them."""
+
+    def __init__(self, labels: Labels, courses: Courses, ways: Ways, exits: Exits, meters: Meters) -> None:
+        self._labels = labels
+        self._courses = courses
+        self._ways = ways
+        self._exits = exits
+        self._meters = meters
+
+    def course(self, entry: Entry, course: Course) -> Iterator[Placed]:
+        """A course's meter, and its rules in the switches behind the first."""
+        start = course.ends[0]
+        number = self._meter(course)
+        if number is not None and course.ceiling:
+            yield Placed(start, Order.RECEIVE, meter(number, course.ceiling))
+        if course.label is None:
+            return
+        tunnelling, cookie = TUNNELLINGS[course.kind], layout.cookie(entry.index, Kind.TUNNEL)
+        match = of.Match(**tunnelling.outer(course.label))
+        for edge in course.edges[1:]:
+            then = (of.ApplyActions((self._out(course, (edge.source, edge.source_port)),)),)
+            yield Placed(edge.source, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
+        leave = (of.ApplyActions(tunnelling.leave()), of.GotoTable(Table.SERVICE))
+        yield Placed(course.ends[1], Order.RECEIVE, Flow(Table.TUNNEL, 10, match, leave, cookie))
+
+    def host(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
+        """What puts frames to a host on the courses to its endpoint."""
+        for course in self._courses.into(entry.uuid, bound.endpoint.uuid):
+            source = entry.endpoints.get(course.key[1])
+            if source is None or source.port is None or bound.port is None:
+                continue
+            actions = self._begin(entry, course, source, bound)
+            number = self._meter(course)
+            if actions is None or (course.degraded and number is None):
+                continue
+            match = of.Match(in_port=source.port, metadata=source.entered, eth_dst=host.mac)
+            metered = () if number is None else (of.Meter(number),)
+            then = (*metered, of.ApplyActions(actions))
+            yield Placed(source.dpid, Order.SEND, Flow(Table.HOST, _PRIORITY, match, then, cookie))
+
+    def link(self, link: Place, books: Books, capacities: Capacities) -> Iterator[Placed]:
+        """What keeps all that has no promise out of what is promised of a link."""
+        rest = capacities.rest(link, books.reserved(link))
+        if rest is None:
+            # Its switch has not come yet, and will be compared when it does.
+            return
+        dpid, port = link
+        number = self._meters.number(dpid, link_meter(port))
+        yield Placed(dpid, Order.RECEIVE, meter(number, rest))
+        cookie = layout.cookie(0, Kind.LINK)
+        yield from link_exits(dpid, port, of.Meter(number), cookie)
+
+    def wanted(self, entry: Entry) -> Iterator[tuple[int, str]]:
+        """The meters that a network's courses use."""
+        return ((c.ends[0], c.meter) for c in self._courses.of(entry.uuid).values() if c.ceiling)
+
+    def _begin(self, entry: Entry, course: Course, source: Bound, bound: Bound) -> Actions | None:
+        """What the first switch does."""
+        if source.dpid == bound.dpid:
+            return deliver(bound, source.port)
+        if course.degraded:
+            way = self._ways.find(entry, source.dpid, bound.dpid)
+            return None if way is None else way.leave
+        assert course.label is not None
+        tunnelling = TUNNELLINGS[course.kind]
+        inner = self._labels.spaces[course.kind].service(bound.dpid, entry.uuid)
+        out = self._out(course, course.places[0])
+        return (*tunnelling.wrap(inner), *tunnelling.enter(course.label), out)
+
+    def _out(self, course: Course, link: Place) -> of.Action:
+        return of.Output(link[1]) if course.bits else self._exits.out(*link)
+
+    def _meter(self, course: Course) -> int | None:
+        start = course.ends[0]
+        if not course.ceiling or not self._meters.there(start):
+            return None
+        return self._meters.number(start, course.meter)
+
+
+def link_meter(port: int) -> str:
+    """What the meter of a link is called in its switch."""
+    return f"link//{port}"

@@ -1,0 +1,209 @@
+"""Constraints between real hosts on real switches: minimums hold whatever others send, and after failures."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from lab.linux import LinuxHost, need_programs
+from lab.openflow import OpenFlow
+from lab.traffic import Flow, run
+from libnetvirt import Encapsulation, Insertion, Network, Rules, Timeout
+from libnetvirt.conformance.bench import Bench, clean, endpoint_at
+from libnetvirt.conformance.harness import Place
+from libnetvirt.errors import ConstraintUnmet, Unsupported
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+
+MBIT = 1_000_000
+SECONDS = 6.0
+FIRST_PORT = 21
+#: what the operator says, and what the kernel does on each link
+CAPACITIES = 'capacity = "100 Mbit/s"\nlatency = "1 ms"\n'
+SHAPED = ("tbf", "rate", "100mbit", "burst", "128kb", "latency", "50ms")
+
+
+@pytest.fixture(scope="module")
+def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFlow]:  # noqa: ARG001
+    need_programs()
+    file: Path = tmp_path_factory.mktemp("promises") / "capacities.toml"
+    file.write_text(CAPACITIES)
+    with OpenFlow(3, [(1, 2), (2, 3), (3, 1)], hosts=2, options=f"&capacities={file}") as harness:
+        for link in harness.lab.link_ports:
+            name = harness.lab.interface(*link)
+            subprocess.run(["tc", "qdisc", "add", "dev", name, "root", *SHAPED], check=True)
+        yield harness
+
+
+class Guests:
+    """Pairs of real hosts, of one network each, at switches 1 and 2."""
+
+    def __init__(self, bench: Bench, stack: ExitStack, rules: Rules | None, count: int = 3) -> None:
+        self.bench, lab = bench, bench.harness.lab  # type: ignore[attr-defined]
+        self.hosts: dict[tuple[int, int], LinuxHost] = {}
+        self.networks: list[Network] = []
+        wanted = set()
+        for number in range(count):
+            for switch in (1, 2):
+                port = FIRST_PORT + number
+                host = LinuxHost(lab, switch, port, (f"10.0.{number}.{switch}/24",), ())
+                self.hosts[number, switch] = stack.enter_context(host)
+                wanted.add((str(switch), port))
+
+        def missing() -> set[tuple[str, int]]:
+            switches = bench.harness.connection.substrate().switches
+            return wanted - {(s.id, p.number) for s in switches for p in s.ports if p.up}
+
+        bench.eventually(missing, "the ports are there")
+        for number in range(count):
+            places = [Place(str(switch), str(FIRST_PORT + number)) for switch in (1, 2)]
+            ends = [endpoint_at(place, n) for n, place in enumerate(places, 1)]
+            description = bench.description(endpoints=ends, rules=rules)
+            self.networks.append(bench.harness.connection.create(description))
+            answer = self.hosts[number, 1].run("ping", "-c", "2", "-i", "0.2", "-W", "5", f"10.0.{number}.2")
+            assert "2 received" in answer
+
+    def flow(self, number: int, rate: int | None, backwards: bool = False) -> Flow:
+        source, destination = (2, 1) if backwards else (1, 2)
+        hosts = self.hosts[number, source], self.hosts[number, destination]
+        return Flow(*hosts, f"10.0.{number}.{destination}", rate)
+
+    def route(self, number: int) -> list[str]:
+        """The switches from 1 to 2."""
+        return [hop.switch for p in self.networks[number].paths() if p.source == "1" for hop in p.hops]
+
+
+@pytest.fixture(params=[Encapsulation.VLAN, Encapsulation.MPLS])
+def guests(harness: OpenFlow, request: pytest.FixtureRequest) -> Iterator[Guests]:
+    rules = Rules(encapsulation=request.param, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT)
+    bench = Bench(harness, None)
+    with ExitStack() as stack:
+        yield Guests(bench, stack, rules)
+        harness.lab.mend_all()
+        assert list(clean(bench)) == []
+    bench.eventually(lambda: _reserved(harness), "nothing is reserved")
+
+
+def _reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
+    links = harness.connection.substrate().links
+    return {(k.source, k.destination): k.reserved for k in links if k.reserved}
+
+
+def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: OpenFlow) -> None:
+    a, b, _ = guests.networks
+    a.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
+    b.add_constraint(source=1, destination=2, min_bandwidth="20 Mbit/s", max_hops=3)
+    assert _reserved(harness) == {("1", "2"): 50 * MBIT}
+
+    def check() -> None:
+        # The second sends four times what it was promised, the third has no promise at all.
+        got = run([guests.flow(0, 30 * MBIT), guests.flow(1, 80 * MBIT), guests.flow(2, 120 * MBIT)], SECONDS)
+        assert got[0] >= 0.95 * 30 * MBIT
+        assert 0.95 * 20 * MBIT <= got[1] <= 1.05 * 20 * MBIT
+        assert 0.8 * 45 * MBIT <= got[2] <= 1.05 * 45 * MBIT
+
+    check()
+    harness.lab.cut(1, 2)
+    guests.bench.eventually(lambda: guests.route(0) != ["1", "3", "2"], "the path goes round")
+    assert guests.route(1) == ["1", "3", "2"]
+    assert _reserved(harness) == {("1", "3"): 50 * MBIT, ("3", "2"): 50 * MBIT}
+    time.sleep(1.5)  # the switches' caches
+    check()
+    # TCP gets its minimum, too, in the same flood; the other direction has no promise and no limit.
+    got = run(
+        [guests.flow(0, None), guests.flow(2, 120 * MBIT), guests.flow(2, 10 * MBIT, backwards=True)], SECONDS
+    )
+    assert got[0] >= 0.8 * 30 * MBIT
+    assert got[2] >= 0.95 * 10 * MBIT
+
+
+def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Guests) -> None:
+    a, *_ = guests.networks
+    a.add_constraint(source=1, destination=2, max_bandwidth="15 Mbit/s")
+    got = run([guests.flow(0, 60 * MBIT), guests.flow(0, 20 * MBIT, backwards=True)], SECONDS)
+    assert 0.95 * 15 * MBIT <= got[0] <= 1.05 * 15 * MBIT
+    assert got[1] >= 0.95 * 20 * MBIT
+    (got_tcp,) = run([guests.flow(0, None)], SECONDS)
+    assert 0.8 * 15 * MBIT <= got_tcp <= 1.05 * 15 * MBIT
+    a.modify_constraint(source=1, destination=2, max_bandwidth="30 Mbit/s")
+    (got_more,) = run([guests.flow(0, 60 * MBIT)], SECONDS)
+    assert 0.95 * 30 * MBIT <= got_more <= 1.05 * 30 * MBIT
+
+
+def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness: OpenFlow) -> None:
+    a, b, _ = guests.networks
+    a.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s")
+    before = sorted(harness.leftovers())
+    # Round the ring there is room, but not within two switches.
+    refused = r"max-hops|switch 1 port 101 has 30 Mbit/s free of the 50 Mbit/s wanted; 30 Mbit/s would fit"
+    with pytest.raises(ConstraintUnmet, match=refused):
+        b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s", max_hops=2)
+    with pytest.raises(ConstraintUnmet, match=r"max-latency 500 us; max-latency 1 ms would fit"):
+        b.add_constraint(source=1, destination=2, max_latency="500 us")
+    assert sorted(harness.leftovers()) == before
+    assert _reserved(harness) == {("1", "2"): 60 * MBIT}
+    b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
+    assert guests.route(1) == ["1", "3", "2"]
+    # A path that is replaced shares what it has with its successor.
+    a.modify_constraint(source=1, destination=2, min_bandwidth="90 Mbit/s")
+    assert guests.route(0) == ["1", "2"]
+    with pytest.raises(ConstraintUnmet, match=r"90 Mbit/s would fit"):
+        a.modify_constraint(source=1, destination=2, min_bandwidth="91 Mbit/s")
+    a.remove_constraint(1, 2)
+    b.modify_constraint(source=1, destination=2, min_bandwidth="90 Mbit/s", max_latency="1 ms")
+    assert guests.route(1) == ["1", "2"]
+    assert "3 received" in guests.hosts[1, 1].run("ping", "-c", "3", "-i", "0.2", "-W", "2", "10.0.1.2")
+
+
+def test_what_fits_nowhere_is_degraded_and_comes_back_by_itself(guests: Guests, harness: OpenFlow) -> None:
+    a, b, _ = guests.networks
+    a.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s")
+    b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
+
+    def states() -> list[str]:
+        return [str(c.state) for n in (a, b) for c in n.state.constraints]
+
+    assert states() == ["active", "active"]
+    harness.lab.cut(1, 2)
+    guests.bench.eventually(
+        lambda: states() != ["degraded", "active"], "the first has no room beside the second"
+    )
+    assert "3 received" in guests.hosts[0, 1].run("ping", "-c", "3", "-i", "0.2", "-W", "2", "10.0.0.2")
+    b.remove_constraint(1, 2)
+    guests.bench.eventually(lambda: states() != ["active"], "there is room again")
+    assert guests.route(0) == ["1", "3", "2"]
+    harness.lab.mend(1, 2)
+    guests.bench.await_links()
+    assert guests.route(0) == ["1", "3", "2"]
+    assert _reserved(harness) == {("1", "3"): 60 * MBIT, ("3", "2"): 60 * MBIT}
+
+
+def test_promises_survive_the_controller(guests: Guests, harness: OpenFlow) -> None:
+    a, *_ = guests.networks
+    a.add_constraint(source=1, destination=2, min_bandwidth="40 Mbit/s")
+    before = {s: harness.lab.dump(s) for s in harness.lab.switches}
+    harness.kill_controller()
+    harness.start_controller()
+    assert _reserved(harness) == {("1", "2"): 40 * MBIT}
+    assert {s: harness.lab.dump(s) for s in harness.lab.switches} == before
+    again = harness.connection.lookup(a.uuid)
+    again.remove_constraint(1, 2)
+    guests.bench.eventually(lambda: _reserved(harness), "nothing is reserved")
+
+
+def test_constraints_where_they_cannot_be_kept_are_refused(harness: OpenFlow) -> None:
+    bench = Bench(harness, None)
+    for rules, reason in (
+        (Rules(encapsulation=Encapsulation.NATIVE), "use encapsulation vlan or mpls"),
+        (Rules(insertion=Insertion.ON_DEMAND), "use insertion offline"),
+    ):
+        network = bench.create(*harness.host_ports()[:3:2], rules=rules)
+        with pytest.raises(Unsupported, match=reason):
+            network.add_constraint(source=1, destination=2, max_hops=3)
+        network.remove()
+    assert list(clean(bench)) == []

@@ -1,0 +1,98 @@
+"""Measured traffic between real hosts: what arrives, in bit/s of frames as the hosts send them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from lab.linux import LinuxHost
+
+#: octets of a UDP packet's payload, and of the headers around it (Ethernet, IPv4, UDP)
+PAYLOAD, AROUND = 1400, 14 + 20 + 8
+#: octets of a full TCP segment's payload, and of the headers around it (with the timestamp option)
+SEGMENT, AROUND_TCP = 1448, 14 + 20 + 20 + 12
+_FIRST_PORT = 5201
+
+
+@dataclass
+class Flow:
+    """Traffic from one host to another: UDP at ``rate`` bit/s of frames, or TCP as fast as it gets."""
+
+    source: LinuxHost
+    destination: LinuxHost
+    address: str
+    rate: int | None = None
+    streams: int = 1
+    #: what arrived, in bit/s of frames, when it is over
+    arrived: float = field(default=0.0, init=False)
+
+
+def run(flows: Sequence[Flow], seconds: float = 4.0) -> list[float]:
+    """Let all flow at once; what arrived of each, in bit/s of frames."""
+    with ExitStack() as stack:
+        started = []
+        for port, flow in enumerate(flows, _FIRST_PORT):
+            server = stack.enter_context(
+                _process(flow.destination, "iperf3", "-s", "-1", "-p", str(port), "-J", "--forceflush")
+            )
+            _await_listening(flow.destination, port)
+            started.append((port, flow, server))
+        clients = []
+        for port, flow, _ in started:
+            options = ["-c", flow.address, "-p", str(port), "-t", str(seconds), "-P", str(flow.streams)]
+            if flow.rate is not None:
+                rate = flow.rate * PAYLOAD // (PAYLOAD + AROUND)
+                options += ["-u", "-l", str(PAYLOAD), "-b", str(rate)]
+            clients.append(stack.enter_context(_process(flow.source, "iperf3", *options)))
+        for (_, flow, server), client in zip(started, clients, strict=True):
+            said, _ = client.communicate(timeout=seconds + 30)
+            text, _ = server.communicate(timeout=15)
+            try:
+                flow.arrived = _received(json.loads(text), flow.rate is not None)
+            except (KeyError, ValueError, IndexError) as error:
+                raise AssertionError(f"iperf3 said {said[-800:]!r} and {text[-800:]!r}") from error
+    return [flow.arrived for flow in flows]
+
+
+def _received(report: dict, udp: bool) -> float:
+    bits = octets = 0.0
+    for interval in report["intervals"]:
+        octets += interval["sum"]["bytes"]
+        bits += interval["sum"]["seconds"]
+    share = (PAYLOAD + AROUND) / PAYLOAD if udp else (SEGMENT + AROUND_TCP) / SEGMENT
+    return octets * 8 * share / bits
+
+
+class _process:
+    """A command in a host, ended with the block."""
+
+    def __init__(self, host: LinuxHost, *words: str) -> None:
+        self._words, self._host = words, host
+
+    def __enter__(self) -> subprocess.Popen[str]:
+        self._process = self._host.start(*self._words)
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+
+def _await_listening(host: LinuxHost, port: int, timeout: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout
+    wanted = f":{port:04X} "
+    while time.monotonic() < deadline:
+        if any(
+            wanted in line and " 0A " in line
+            for name in ("tcp", "tcp6")
+            for line in host.run("cat", f"/proc/net/{name}").splitlines()
+        ):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"iperf3 does not listen on port {port} after {timeout} s ({socket.gethostname()})")
