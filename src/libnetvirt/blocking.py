@@ -166,6 +166,7 @@ class Connection:
     create = _to_network(aio.Connection.create)
     lookup = _to_network(aio.Connection.lookup)
     apply = _blocking(aio.Connection.apply)
+    check = _blocking(aio.Connection.check)
     descriptions = _blocking(aio.Connection.descriptions)
     substrate = _blocking(aio.Connection.substrate)
     capabilities = _blocking(aio.Connection.capabilities)

@@ -127,6 +127,16 @@ class Connection:
         outcome = "changed" if changes else "unchanged"
         return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
 
+    async def check(self, description: Description, *, pending: bool = False) -> None:
+        """Whether :meth:`apply` would accept a description, as things are now; changes nothing.
+
+        Raises what it would raise before the first switch is told: Unsupported, Conflict, SubstrateError.
+        """
+        wanted = one(description)
+        found = await self._counterpart(wanted)
+        after = wanted if found is None else wanted.changed(uuid=found.uuid)
+        await self.examine(Change(found, after, pending))
+
     async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
         """The network that a description is meant for."""
         found = await self.driver.lookup(wanted.uuid)
@@ -185,12 +195,20 @@ class Connection:
         For those who have a whole :class:`~libnetvirt.driver.Change` at hand, such as the daemon.
         Raises Unsupported, Conflict, SubstrateError; then nothing is left behind.
         """
+        self._check_offered(change)
+        self.driver.validate(change)
+        await self.driver.apply(change)
+
+    async def examine(self, change: Change) -> None:
+        """Check one operation as :meth:`carry_out` does, and do nothing."""
+        self._check_offered(change)
+        await self.driver.check(change)
+
+    def _check_offered(self, change: Change) -> None:
         if change.after is not None:
             self.driver.capabilities.check(change.after, change.touched)
         if change.pending:
             self.driver.capabilities.require("pending", "pending=True")
-        self.driver.validate(change)
-        await self.driver.apply(change)
 
     async def close(self) -> None:
         """Close the connection. Networks of a durable driver go on forwarding. May be called twice."""

@@ -210,6 +210,11 @@ class Driver(ABC):
     def validate(self, change: Change) -> None:
         """Veto a change. Pure, does not block. Raises Conflict, SubstrateError or Unsupported."""
 
+    async def check(self, change: Change) -> None:
+        """Raise what :meth:`validate` raises, asking the driver's other half where there is one. Changes
+        nothing."""
+        self.validate(change)
+
     @abstractmethod
     async def apply(self, change: Change) -> None:
         """Carry a change out. Returns when the network confirmed it and it is durable.

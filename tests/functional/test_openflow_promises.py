@@ -13,7 +13,7 @@ import pytest
 from lab.linux import LinuxHost, need_programs
 from lab.openflow import OpenFlow
 from lab.traffic import Flow, run
-from libnetvirt import Encapsulation, Insertion, Network, Rules, Timeout
+from libnetvirt import Constraint, Encapsulation, Insertion, Network, Rules, Timeout
 from libnetvirt.conformance.bench import Bench, clean, endpoint_at
 from libnetvirt.conformance.harness import Place
 from libnetvirt.errors import ConstraintUnmet, Unsupported
@@ -145,6 +145,11 @@ def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness
         b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s", max_hops=2)
     with pytest.raises(ConstraintUnmet, match=r"max-latency 500 us; max-latency 1 ms would fit"):
         b.add_constraint(source=1, destination=2, max_latency="500 us")
+    wanted = {"source": 1, "destination": 2, "min-bandwidth": "91 Mbit/s"}
+    with pytest.raises(ConstraintUnmet, match=r"90 Mbit/s would fit"):
+        harness.connection.check(b.description.changed(constraints=(Constraint.model_validate(wanted),)))
+    wanted["min-bandwidth"] = "90 Mbit/s"
+    harness.connection.check(b.description.changed(constraints=(Constraint.model_validate(wanted),)))
     assert sorted(harness.leftovers()) == before
     assert _reserved(harness) == {("1", "2"): 60 * MBIT}
     b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")

@@ -167,7 +167,7 @@ def test_a_call_that_runs_while_the_connection_closes_ends() -> None:
 
 @pytest.mark.parametrize(("blocking", "coroutine"), [(Connection, aio.Connection), (Network, aio.Network)])
 def test_both_faces_have_the_same_names_and_signatures(blocking: type, coroutine: type) -> None:
-    internal = {"carry_out", "connection"}
+    internal = {"carry_out", "connection", "examine"}
     names = {n for n in vars(coroutine) if not n.startswith("_")} - internal
     assert names <= {n for n in dir(blocking) if not n.startswith("_")}
     for name in names:
@@ -530,3 +530,14 @@ def test_the_contract_is_what_the_driver_implements() -> None:
         if inspect.isfunction(method):
             ours = inspect.signature(getattr(TestDriver, name))
             assert list(ours.parameters) == list(inspect.signature(method).parameters)
+
+
+def test_a_check_says_what_apply_would_and_changes_nothing(connection: Connection) -> None:
+    connection.check(BLUE)
+    assert connection.networks() == []
+    blue = connection.create(BLUE)
+    connection.check(BLUE.changed(name="azure"))
+    limited = BLUE.changed(constraints=(Constraint(source=11, destination=12, max_hops=3),))
+    with pytest.raises(Unsupported, match=r"constraint\.max-hops"):
+        connection.check(limited)
+    assert blue.description == BLUE

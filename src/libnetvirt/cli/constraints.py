@@ -76,6 +76,35 @@ def modify(
     _tell(network, source, destination, "modified", wanted)
 
 
+def check(
+    ctx: typer.Context,
+    network: NetworkName,
+    source: Source,
+    destination: Destination,
+    min_bandwidth: MinBandwidth = None,
+    max_bandwidth: MaxBandwidth = None,
+    max_latency: MaxLatency = None,
+    max_hops: MaxHops = None,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Tell whether add, or modify, would be accepted now. Changes nothing.
+
+    What would be refused ends with the same error and exit status.
+
+    \b
+    Examples:
+      netvirt constraint check blue 11 12 --min-bandwidth '20 Mbit/s'
+    """
+    wanted = chosen(ctx, output)
+    constraint = _constraint(ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
+    with connected(ctx, connect) as connection:
+        now = connection.lookup(network).description
+        others = tuple(c for c in now.constraints if c.key != constraint.key)
+        connection.check(now.changed(constraints=(*others, constraint)))
+    _tell(network, source, destination, "can be kept", wanted)
+
+
 def remove(
     ctx: typer.Context,
     network: NetworkName,

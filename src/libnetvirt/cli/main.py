@@ -172,6 +172,8 @@ def build() -> typer.Typer:
     ):
         group = typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode=None)
         group.command("add")(module.add)
+        if module is constraints:
+            group.command("check")(constraints.check)
         group.command("modify")(module.modify)
         group.command("remove")(module.remove)
         app.add_typer(group)

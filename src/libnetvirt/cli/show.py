@@ -112,11 +112,17 @@ def _print(seen: _Picture) -> None:
         title="Endpoints",
     )
     if description.constraints:
+        kept = {(c.source, c.destination): (c.state, c.reason or "-") for c in state.constraints}
         line("")
         table(
-            ["FROM", "TO", "REQUIREMENTS"],
+            ["FROM", "TO", "REQUIREMENTS", "STATE", "REASON"],
             [
-                (c.source, c.destination, ", ".join(f"{n} {v}" for n, v in c.asked.items()))
+                (
+                    c.source,
+                    c.destination,
+                    ", ".join(f"{n} {v}" for n, v in c.asked.items()),
+                    *(kept.get(c.key) or ("-", "-")),
+                )
                 for c in description.constraints
             ],
             title="Constraints",

@@ -35,7 +35,7 @@ from libnetvirt.daemon.wire import (
     parse_change,
     parse_repair,
 )
-from libnetvirt.driver import Capabilities
+from libnetvirt.driver import Capabilities, Change
 from libnetvirt.errors import InvalidDescription, NetvirtError
 from libnetvirt.model import Counters, NetworkState, Path, RuleLine, Substrate, VirtualNetwork
 
@@ -153,10 +153,7 @@ def _changing(service: Service) -> APIRouter:
         A client that goes away does not stop it. One that gave it a name in the header
         ``Netvirt-Operation`` can withdraw it.
         """
-        content = await _body(request)
-        asked = (
-            await asyncio.to_thread(parse_change, content) if len(content) > _LARGE else parse_change(content)
-        )
+        asked = await _asked(request)
         name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
         await service.operations.run(name, service.connection.carry_out(asked))
         return Response(status_code=204)
@@ -166,6 +163,12 @@ def _changing(service: Service) -> APIRouter:
         """Put right what others changed below networks; replies what was done, one line each."""
         asked = parse_repair(await _body(request))
         return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
+
+    @router.post("/checks", status_code=204, openapi_extra={"requestBody": body})
+    async def check(request: Request) -> Response:
+        """Whether an operation would be carried out, as things are now; changes nothing."""
+        await service.connection.examine(await _asked(request))
+        return Response(status_code=204)
 
     @router.delete("/changes/{operation}", response_model=Outcome)
     async def withdraw(operation: str) -> Response:
@@ -177,6 +180,11 @@ def _changing(service: Service) -> APIRouter:
 
 def _reply(value: Any, status: int = 200) -> Response:
     return Response(dump(value), status, media_type="application/json")
+
+
+async def _asked(request: Request) -> Change:
+    content = await _body(request)
+    return await asyncio.to_thread(parse_change, content) if len(content) > _LARGE else parse_change(content)
 
 
 async def _body(request: Request) -> bytes:

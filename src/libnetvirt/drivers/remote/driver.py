@@ -96,11 +96,14 @@ class RemoteDriver(Driver):
     def validate(self, change: Change) -> None:
         """Does nothing: the server validates before it applies."""
 
+    async def check(self, change: Change) -> None:
+        """Let the server look whether it would carry a change out."""
+        await self._client.post("checks", _body(change), {})
+
     async def apply(self, change: Change) -> None:
         """Let the server carry a change out. Raises what it raises there."""
         operation = rfc4122.uuid4().hex
-        document = {"before": change.before, "after": change.after, "pending": change.pending}
-        body = TypeAdapter(Any).dump_json(document, by_alias=True, exclude_none=True)
+        body = _body(change)
         request = asyncio.create_task(self._client.post("changes", body, {"netvirt-operation": operation}))
         self._changing.add(request)
         request.add_done_callback(self._changed)
@@ -197,6 +200,11 @@ class RemoteDriver(Driver):
         # Event readers see the flag at the loop's next turn and leave their stream themselves.
         await asyncio.sleep(0)
         await self._client.close()
+
+
+def _body(change: Change) -> bytes:
+    document = {"before": change.before, "after": change.after, "pending": change.pending}
+    return TypeAdapter(Any).dump_json(document, by_alias=True, exclude_none=True)
 
 
 def _socket_path(uri: URI) -> str:
