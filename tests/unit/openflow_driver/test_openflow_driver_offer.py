@@ -6,7 +6,7 @@ import pytest
 
 from libnetvirt.drivers.openflow.offer import COMBINATIONS, PRESETS, capabilities, check_routed, defaults
 from libnetvirt.errors import InvalidURI, Unsupported
-from libnetvirt.model import Rules, VirtualNetwork
+from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 from libnetvirt.uri import URI
 
 
@@ -20,11 +20,8 @@ def test_every_sensible_combination_is_offered() -> None:
     for one in COMBINATIONS:
         rules = Rules(encapsulation=one.encapsulation, insertion=one.insertion, timeout=one.timeout)
         offered.check(VirtualNetwork(rules=rules))
-<<<<<<< HEAD
-=======
     limited = Endpoint(uuid=1, switch=1, port=1, bandwidth={"inbound": "1 Mbit/s"})
     offered.check(VirtualNetwork(endpoints=(limited,)))
->>>>>>> qos
 
 
 def test_routers_need_a_tunnel_and_rules_that_are_there_beforehand() -> None:
