@@ -357,9 +357,7 @@ class Reactive:
         for route in [r for r in self if isinstance(r, Adopted) and r.place[0] == entry.uuid and not r.sure]:
             bound, end = entry.endpoints.get(route.place[1]), self._ends.get((entry.uuid, route.macs))
             target = self._locator.find(entry.uuid, route.addresses[1])
-            there = target is None or (
-                bound is not None and target.endpoint == end and self._leads(bound, target, route.first[1])
-            )
+            there = target is None or target.endpoint == end
             route.sure = bound is not None and end is not None and there
             if not route.sure:
                 self.drop(route)
