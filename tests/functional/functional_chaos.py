@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 
 from lab.openflow import OpenFlow
@@ -13,7 +15,7 @@ from libnetvirt import Endpoint, Network, Rules, State, Timeout, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.bench import Bench, Guest
 from libnetvirt.conformance.harness import Place
-from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError
+from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError, Unsupported
 from libnetvirt.semantics import Knowledge, gateway_mac
 
 NETWORKS = 4
@@ -50,6 +52,17 @@ class Chaos:
                 Rules.model_validate({**one.model_dump(exclude_none=True), "duration": duration})
             )
 
+    @cached_property
+    def _routable(self) -> list[Rules | None]:
+        """The options of which the driver makes routers."""
+        taken = []
+        for rules in self.options:
+            router = VirtualNetwork.model_validate({"name": "router", "forwarding": "L3", "rules": rules})
+            with contextlib.suppress(Unsupported):
+                self.harness.connection.create(router).remove()
+                taken.append(rules)
+        return taken
+
     def step(self) -> None:
         """Do one thing."""
         self._count += 1
@@ -59,6 +72,15 @@ class Chaos:
         print(f"step {self._count}: {name}", end=" ", flush=True)
         getattr(self, name)()
         print(flush=True)
+
+    def tell(self) -> None:
+        """Print what there is, for whoever has to find out what went wrong."""
+        print()
+        for network in self.asked.values():
+            print(network.model_dump_json(exclude_none=True, exclude_defaults=True))
+        for switch in self.harness.lab.switches:
+            print(f"switch {switch}:", *self.harness.lab.dump(switch, statistics=True), sep="\n  ")
+        print(self.harness.served.log.read_text()[-10_000:])
 
     # ---- operations ----------------------------------------------------------------------------
 
@@ -82,7 +104,7 @@ class Chaos:
             return self._some().remove
         number = next(self._numbers)
         routed = "forwarding.L3" in self.features and self.chance.random() < 0.4
-        rules = self.chance.choice(self.options)
+        rules = self.chance.choice(self._routable if routed else self.options)
         endpoints = [self._endpoint(n, routed) for n in range(1, self.chance.randint(2, ENDPOINTS) + 1)]
         document = {"uuid": number, "name": f"chaos-{number}", "forwarding": "L3" if routed else "L2",
                     "endpoints": endpoints, "rules": rules}  # fmt: skip
@@ -362,8 +384,8 @@ class Chaos:
                     frame = frames.marked(one.mac, other.mac, b"%d" % self.chance.getrandbits(40))
                     bench.exchange(one, frame)
         place = self.chance.choice(self.places)
-        stray = frames.marked(frames.mac(1), frames.BROADCAST, b"nobody's")
-        for tags in ((), (frames.tag(7),), (frames.tag(20), frames.tag(1)), (frames.tag(2, tpid=frames.AD),)):
+        stray = frames.marked(frames.mac(0xBAD), frames.BROADCAST, b"nobody's")
+        for tags in ((frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)):
             bench.inject(place, frames.tagged(stray, *tags))
 
     def _route(self, network: VirtualNetwork, guests: list[Guest]) -> None:

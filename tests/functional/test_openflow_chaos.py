@@ -28,9 +28,13 @@ def test_whatever_happens_the_end_is_as_asked_for(private_namespace: None, seed:
     with OpenFlow(4, [*RING, (1, 3)], options="&lldp-interval=0.5") as harness:
         harness.patience = 15.0
         chaos = Chaos(harness, seed)
-        for step in range(1, steps + 1):
-            chaos.step()
-            if step % QUIET_EVERY == 0 or step == steps:
-                chaos.quiet()
+        try:
+            for step in range(1, steps + 1):
+                chaos.step()
+                if step % QUIET_EVERY == 0 or step == steps:
+                    chaos.quiet()
+        except BaseException:
+            chaos.tell()
+            raise
         assert list(clean(chaos.bench)) == []
         assert harness.differences() == []

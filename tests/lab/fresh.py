@@ -20,7 +20,7 @@ from libnetvirt.controller.rulesdb import SwitchView
 from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.store.sqlite import SqliteStore
 
-_ASKED = (of.FlowStatsReply, of.GroupDescReply, of.MeterConfigReply, of.PortDescReply)
+_ASKED = (of.FlowStatsReply, of.GroupDescReply, of.MeterConfigReply, of.PortDescReply, of.DescReply)
 
 
 class _NoWire:
@@ -34,9 +34,10 @@ def differences(lab: Lab, state: Path) -> list[str]:
     """One line for each entry that a switch should hold with this state and does not, or the reverse."""
     core, dumps = _controller(state), {}
     for dpid in lab.switches:
-        flows, groups, meters, ports = _ask(lab, dpid)
+        flows, groups, meters, ports, desc = _ask(lab, dpid)
         dumps[dpid] = Dump(list(flows.entries), list(groups.entries), list(meters.entries))
         view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
+        view.description = " ".join((desc.mfr_desc, desc.hw_desc, desc.sw_desc))
         view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
         core.switch_up(view)
         core.mend(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
@@ -99,6 +100,7 @@ def _ask(lab: Lab, dpid: int) -> list[Any]:
                         of.GroupDescRequest(),
                         of.MeterConfigRequest(),
                         of.PortDescRequest(),
+                        of.DescRequest(),
                     ):
                         ask.xid = channel.next_xid()
                         wire.sendall(ask.encode())

@@ -30,6 +30,8 @@ class Ovn(Harness):
     )
     patience = 8.0
     quiet = 0.03
+    # The userspace datapath forwards in the thread that changes its rules; OVN makes some for every host.
+    pace = 1000.0
 
     def __init__(self, chassis: int = 3, hosts: int = 3) -> None:
         self.lab = OVN(chassis, hosts)

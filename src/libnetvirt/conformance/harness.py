@@ -68,6 +68,8 @@ class Harness(ABC):
     patience: float = 5.0
     #: seconds without a frame after which nothing more is expected (a fence frame has passed before)
     quiet: float = 0.05
+    #: frames a second that a port of the substrate takes without loss, each from another address
+    pace: float = 2500.0
 
     def __enter__(self) -> Self:
         self.start()

@@ -205,11 +205,17 @@ def test_addresses_cannot_be_taken_from_where_they_are_not(routed_bench: Bench) 
     bench.exchange(b, frames.arp(b.mac, "10.0.2.2", "10.0.2.254"))
     for address in ("10.0.2.1", "10.0.2.2"):
         # Not on its prefix, in the name of another's MAC address, and as the gateway itself.
-        bench.exchange(thief, frames.arp(thief.mac, address, "10.0.3.254"))
-        bench.exchange(thief, frames.arp(thief.mac, address, address))
-        bench.exchange(thief, frames.arp(thief.mac, address, "10.0.3.254", reply_to=gateway))
-        assert bench.exchange(thief, frames.arp(declared.mac, "10.0.3.1", "10.0.3.254")) == []
-        bench.exchange(thief, frames.arp(thief.mac, "10.0.3.254", "10.0.3.254"))
+        lies = (
+            frames.arp(thief.mac, address, "10.0.3.254"),
+            frames.arp(thief.mac, address, address),
+            frames.arp(thief.mac, address, "10.0.3.254", reply_to=gateway),
+            frames.arp(declared.mac, "10.0.3.1", "10.0.3.254"),
+            frames.arp(thief.mac, "10.0.3.254", "10.0.3.254"),
+        )
+        # Whether such a question is answered is the driver's matter; nobody must believe it.
+        bench.harness.send(thief.place, [thief.wrapped(lie) for lie in lies])
+        while bench.harness.receive(bench.harness.quiet):
+            pass
     for address, owner in (("10.0.2.1", declared), ("10.0.2.2", b)):
         packet = udp_packet(a, gateway, "10.0.1.1", address, b"mine")
         (arrived,) = bench.exchange(a, packet)

@@ -49,6 +49,7 @@ def test_an_endpoint_that_moves_takes_its_prefix_along(routed_bench: Bench) -> N
     old = routed.v4[3].guest
     routed.settle(3, Guest(old.network, old.endpoint, there, 77, old.mac))
     routed.introduce(routed.v4[3], routed.v6[3])
+    routed.await_all()
     routed.check_all()
 
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.compiler import apply
 from libnetvirt.controller.entries import Flow, deleting
 from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, headed, sendings
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
 from libnetvirt.controller.ways import Ways
+from libnetvirt.controller.wrapping import deliver
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
@@ -102,7 +104,7 @@ class Route:
 class Adopted(Route):
     """What another run of the controller made: only the first rule is known."""
 
-    __slots__ = ("_first", "_place")
+    __slots__ = ("_first", "_place", "sure")
 
     def __init__(
         self, place: Place, macs: bytes, source: Host | None, target: Host | None, first: tuple[int, Flow]
@@ -111,6 +113,8 @@ class Adopted(Route):
         self.track = self.pending = None
         self._place = place
         self._first = first
+        #: whether it is known where it ends
+        self.sure = False
 
     @property
     def place(self) -> Place:
@@ -164,6 +168,8 @@ class Reactive:
         self._routes: dict[Place, dict[bytes, Route]] = {}
         self._ready: dict[str, Ready] = {}
         self._epoch = 0
+        # Where the pairs end whose last rule was found in a switch, by network.
+        self._ends: dict[tuple[str, bytes], str] = {}
 
     def __iter__(self) -> Iterator[Route]:
         """All routes."""
@@ -331,6 +337,31 @@ class Reactive:
                 return False
             actions = track.actions
         return flow.instructions == sender.origin.entrance.flow(0, 0, actions).instructions
+
+    def ends(self, dpid: int, entry: Entry, flow: of.FlowStatsEntry) -> None:
+        """Take note if a pair's rule that another run made leads to an endpoint here."""
+        if flow.match.get("eth_dst") is None:
+            return
+        for bound in entry.on(dpid):
+            in_port = flow.match.get("in_port")
+            if bound.port is not None and flow.instructions in (
+                (apply(*deliver(bound)),),
+                (apply(*deliver(bound, in_port if isinstance(in_port, int) else None)),),
+            ):
+                self._ends[entry.uuid, _macs(flow.match)] = bound.endpoint.uuid
+
+    def doubt(self, entry: Entry) -> None:
+        """All switches of a network have come: of the rules that another run made, remove those that end
+        nowhere, or where their destination is no more."""
+
+        for route in [r for r in self if isinstance(r, Adopted) and r.place[0] == entry.uuid and not r.sure]:
+            bound, end = entry.endpoints.get(route.place[1]), self._ends.get((entry.uuid, route.macs))
+            target = self._locator.find(entry.uuid, route.addresses[1])
+            there = target is None or target.endpoint == end
+            route.sure = bound is not None and end is not None and there
+            if not route.sure:
+                self.drop(route)
+        self._ends = {pair: end for pair, end in self._ends.items() if pair[0] != entry.uuid}
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""

@@ -143,6 +143,8 @@ class State:
         self.rebind: set[int] = set()
         #: switches that are to be compared with what they should hold
         self.compare: set[int] = set()
+        #: switches that were compared in this run of the controller
+        self.mended: set[int] = set()
         #: switches that hold rules which only switches that have not come yet can explain
         self.unsure: set[int] = set()
         #: when the controller was started, and whether that is so long ago that its switches have come

@@ -229,6 +229,10 @@ class Upkeep(Guarantees):
         if stale:
             plan.rounds.append({dpid: stale})
         self._check_paths(dpid, dump)
+        self.mended.add(dpid)
+        for entry in affected:
+            if entry.on_demand and self.mended.issuperset(entry.by_switch):
+                self.reactive.doubt(entry)
         return Work(plan, None)
 
     def _spare_unknown_hosts(self, surplus: list[Entry]) -> bool:
@@ -329,6 +333,9 @@ class Upkeep(Guarantees):
         if not self.waited and now - self.started > self.options.hold:
             # Who has not come by now does not come.
             self.waited = True
+            for entry in self.rulesdb:
+                if entry.on_demand:
+                    self.reactive.doubt(entry)
             self.compare |= self.unsure
             self.unsure.clear()
         if self.discovery.expire(now, lambda dpid: self._held(dpid, now)):
@@ -345,6 +352,8 @@ class Upkeep(Guarantees):
             kind = flow.cookie & 0xFFFF
             if entry is not None and kind == Kind.NEIGHBOUR and is_routed(entry):
                 self._adopt_neighbour(dpid, entry, flow)
+            if entry is not None and kind == Kind.PATH and entry.on_demand and dpid not in self.mended:
+                self.reactive.ends(dpid, entry, flow)
             if entry is None or kind not in (Kind.HOST, Kind.PATH) or not flow.match.get("metadata"):
                 continue
             metadata = flow.match.get("metadata")
@@ -364,8 +373,9 @@ class Upkeep(Guarantees):
                     self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
                 elif known.endpoint != bound.endpoint.uuid:
                     continue
-                if self.stale:
-                    # Whoever made it knew another substrate than there is now.
+                if self.stale or dpid in self.mended:
+                    # Whoever made it knew another substrate than there is now; or it was this run, which has
+                    # dropped it while the switch was away.
                     continue
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from controller_rig import BROADCAST, NATIVE, Rig, endpoint, frame, line, mac, network, places, ring
@@ -187,14 +187,14 @@ def test_a_topology_that_changes_takes_the_paths_along() -> None:
     assert _paths(rig) == [(1, Table.PATH), (3, Table.HOST), (4, Table.PATH)]
 
 
-def _restarted(rig: Rig, count: int) -> Rig:
+def _restarted(rig: Rig, count: int, order: Sequence[int] = ()) -> Rig:
     """The same switches with a new controller."""
     facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
     again = Rig(rig.core.options)
     again.known = rig.known
     again.fabric = rig.fabric
     again.core.load(rig.networks, facts, again.now)
-    for dpid in range(1, count + 1):
+    for dpid in order or range(1, count + 1):
         again.connect(dpid, 4)
     return again
 
@@ -221,6 +221,45 @@ def test_an_endpoint_that_goes_receives_nothing_more_from_rules_that_were_taken_
     again = _restarted(rig, 3)
     again.change(ONE, ONE.changed(endpoints=tuple(e for e in ONE.endpoints if e.uuid != "12")))
     assert places(again.inject(1, 3, frame(THERE, HERE))) == [(3, 4)]
+
+
+MOVED = ONE.changed(endpoints=(ONE.endpoints[0], endpoint(12, 2, 3), ONE.endpoints[2]))
+
+
+def test_a_rule_that_was_dropped_while_its_switch_was_away_is_not_believed_again() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.disconnect(1)
+    rig.change(ONE, MOVED)
+    rig.connect(1, 4)
+    assert places(rig.check(1, 3, frame(THERE, HERE))) == [(2, 3), (3, 4)]
+    rig.check(2, 3, frame(BROADCAST, THERE))
+    assert places(rig.check(1, 3, frame(THERE, HERE))) == [(2, 3)]
+
+
+def test_a_rule_whose_end_moved_while_its_switch_was_away_is_not_believed_by_a_new_controller() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.disconnect(1)
+    rig.change(ONE, MOVED)
+    again = _restarted(rig, 3)
+    assert places(again.inject(1, 3, frame(THERE, HERE))) == [(2, 3), (3, 4)]
+
+
+def test_a_rule_that_leads_to_where_its_host_is_no_more_is_not_believed_by_a_new_controller() -> None:
+    """The host is known from what it sends elsewhere; which switch comes first does not matter."""
+    for order in ((1, 2, 3), (3, 2, 1)):
+        rig = Watched()
+        rig.hold = False
+        rig.check(1, 3, frame(THERE, HERE))
+        rig.disconnect(1)
+        rig.change(ONE, MOVED)
+        rig.inject(3, 4, frame(BROADCAST, mac(3)))
+        rig.inject(2, 3, frame(mac(3), THERE))
+        again = _restarted(rig, 3, order)
+        assert places(again.inject(1, 3, frame(THERE, HERE))) == [(2, 3)]
 
 
 def test_a_switch_that_lost_a_rule_of_a_path_has_the_pair_made_anew() -> None:

@@ -12,6 +12,7 @@ from libnetvirt.drivers.ovn import records
 from libnetvirt.errors import EndpointClaimed, LabelsExhausted
 from libnetvirt.model import VirtualNetwork
 
+ROUTER_PORT = {"router-port": "netvirt-7-1-router", "requested-tnl-key": "1"}
 SWITCH, PORT, ROUTER = "Logical_Switch", "Logical_Switch_Port", "Logical_Router"
 
 
@@ -75,7 +76,7 @@ def test_an_l3_network_is_a_router_and_a_switch_for_each_endpoint(world: World) 
     route = world.only("Logical_Router_Static_Route")
     assert (route["ip_prefix"], route["nexthop"]) == ("10.9.0.0/16", "10.0.1.7")
     peer = world.only(PORT, name="netvirt-7-1-switch")
-    assert (peer["type"], peer["options"]) == ("router", {"router-port": "netvirt-7-1-router"})
+    assert (peer["type"], peer["options"]) == ("router", ROUTER_PORT)
     matches = [row["match"] for row in world.server.tables["ACL"].values()]
     assert any("ch2:p1#5" in m and "02:00:00:00:00:09" in m for m in matches), "a declared host stays at home"
     assert world.client.ordered() == [wanted]
@@ -137,14 +138,14 @@ def test_hosts_stay_with_an_endpoint_that_stays(world: World) -> None:
 
 
 def test_tunnel_keys_come_round_and_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MAX_TUNNEL_KEY", 3)
+    monkeypatch.setattr(records, "MAX_TUNNEL_KEY", 4)
     old: dict[str, str] = {}
     for n in range(7):
         wanted = network(at("ch1", "p1"), at("ch2", f"p{n}"))
         old = records.written(wanted, 1, old)
         keys = {records.tunnel_key(old, e.uuid) for e in wanted.endpoints}
         assert len(keys) == 2
-        assert keys <= {1, 2, 3}
+        assert keys <= {2, 3, 4}
     with pytest.raises(LabelsExhausted, match="3 in one switch"):
         records.written(network(*(at("ch1", f"p{n}") for n in range(4))), 1, {})
 

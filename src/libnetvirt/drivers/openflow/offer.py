@@ -48,7 +48,6 @@ FEATURES = frozenset(
         "durable", "paths", "statistics", "rules", "router.no-route",
     )
 )  # fmt: skip
-_LATER = "this version of the driver does not have it yet"
 REASONS = {
     "repair": "switches are compared and mended whenever they connect, without being asked",
 }

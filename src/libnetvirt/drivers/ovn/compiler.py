@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from libnetvirt.drivers.ovn.records import NETWORK, tunnel_key
+from libnetvirt.drivers.ovn.records import NETWORK, ROUTER_KEY, tunnel_key
 from libnetvirt.drivers.ovn.rows import KEY, Key, Row
 from libnetvirt.drivers.ovn.schema import OWNER
 from libnetvirt.drivers.ovn.values import Value
@@ -124,6 +124,10 @@ class _Compiler:
             others = (m for o in self._network.endpoints if o is not e for m in o.mac)
             taken = ", ".join((ZERO, self._gateway, *others))
             yield self._drop(switch, f"source {e.uuid}", f"inport == {me} && eth.src == {{{taken}}}")
+            own = [str(a.ip) for a in e.address if a.version == 4]
+            if own:
+                match = f"inport == {me} && arp.spa == {{{', '.join(own)}}}"
+                yield self._drop(switch, f"gateway {e.uuid}", match)
         elif e.mac:
             yield self._drop(
                 switch, f"source {e.uuid}", f"inport != {me} && eth.src == {{{', '.join(e.mac)}}}"
@@ -169,8 +173,10 @@ class _Compiler:
                    "enabled": None, "external_ids": ids}  # fmt: skip
         yield Row(ROUTER_PORT, leg, columns, (self._main, "ports"))
         # Not "router": the switch would answer ARP in its stead, and the router would not learn who asked.
-        port = {"name": peer, "type": "router", "options": {"router-port": leg},
-                "addresses": frozenset((self._gateway,)), "external_ids": ids}  # fmt: skip
+        port = {
+            "name": peer, "type": "router", "addresses": frozenset((self._gateway,)), "external_ids": ids,
+            "options": {"router-port": leg, "requested-tnl-key": str(ROUTER_KEY)},
+        }  # fmt: skip
         yield Row(PORT, peer, _port_columns(port), (switch, "ports"))
         for r in e.route:
             key = f"{self._network.uuid} route {r.prefix}"

@@ -13,7 +13,7 @@ from libnetvirt.drivers.ovn.compiler import place_name
 from libnetvirt.drivers.ovn.northbound import Known, Northbound, touched_places
 from libnetvirt.drivers.ovn.notices import Notices
 from libnetvirt.drivers.ovn.offer import CAPABILITIES
-from libnetvirt.drivers.ovn.ovsdb import Operation
+from libnetvirt.drivers.ovn.ovsdb import Interrupted, Operation, Refused
 from libnetvirt.drivers.ovn.realisation import Realisation
 from libnetvirt.drivers.ovn.reporting import View
 from libnetvirt.drivers.ovn.settings import Settings
@@ -36,6 +36,8 @@ from libnetvirt.uri import URI
 
 #: seconds to wait at open for the chassis' own databases
 _OPEN_VSWITCH = 2.0
+#: seconds between two removals of hosts that are too many
+_THINNING = 0.2
 #: seconds that state() waits for chassis to know the hosts that it shows
 _HOSTS = 2.0
 
@@ -51,13 +53,14 @@ class OvnDriver(Driver):
         self._tasks: set[asyncio.Task[Any]] = set()
         self._fenced = 0
         self._fencing: asyncio.Task[None] | None = None
+        self._thinning: asyncio.Task[None] | None = None
         s = settings
         self._nb = Northbound(
             s.northbound, s.owner, s.tls, timeout=s.confirm_timeout, probe=s.probe,
             changed=self._northbound_changed, session=lambda up: self._session("northbound", up),
         )  # fmt: skip
         self._sb = Southbound(
-            s.southbound, s.owner, s.tls, probe=s.probe,
+            s.southbound, s.owner, s.tls, probe=s.probe, host_limit=s.host_limit,
             changed=self._southbound_changed, session=lambda up: self._session("southbound", up),
         )  # fmt: skip
         self._vswitches = {
@@ -247,7 +250,11 @@ class OvnDriver(Driver):
             number = await self._nb.commit(build)
             committed = True
             await self._realisation.realised(change, number)
-            if self._nb.moves(before, after):
+            if before is not None and after is not None and self._nb.moves(before, after):
+                # Nobody sends to the old ports alone any more when they go: first to all, then to the new.
+                with contextlib.suppress(Refused, Interrupted):
+                    await self._sb.forget(self._nb.left(before, after))
+                await self._realisation.caught_up(after, await self._nb.touch())
                 number = await self._nb.commit(lambda: self._rest_of_move(change))
                 await self._realisation.realised(change, number)
             await self._realisation.release(touched_places(before, after))
@@ -314,6 +321,15 @@ class OvnDriver(Driver):
 
     def _southbound_changed(self, networks: Collection[str], everybody: bool) -> None:
         self._notices.southbound(networks, everybody)
+        if self._sb.crowded and (self._thinning is None or self._thinning.done()):
+            self._thinning = self._spawn(self._thin_out())
+
+    async def _thin_out(self) -> None:
+        while self._sb.crowded:
+            with contextlib.suppress(Refused, Interrupted):
+                await self._sb.thin_out()
+            # In batches: what a flood teaches comes by the thousand.
+            await asyncio.sleep(_THINNING)
 
     def _vswitch_changed(self, name: str) -> None:
         if not self._closed:

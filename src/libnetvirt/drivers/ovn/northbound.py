@@ -11,7 +11,7 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from libnetvirt.drivers.ovn import compiler, records, rows, schema
@@ -77,6 +77,8 @@ class Northbound:
         self._parts: dict[Part, dict[Key, str]] = {}
         #: (switch, port) -> tag -> (network, endpoint)
         self._claims: dict[Place, dict[str, tuple[str, str]]] = {}
+        #: the ports that moves leave behind, by network, as long as these are not over
+        self._leaving: dict[str, list[str]] = {}
         self._reader = records.Reader()
         self._lock = asyncio.Lock()
 
@@ -144,13 +146,13 @@ class Northbound:
         """How the rows of a network, and of the trunks it uses, differ from what they should be."""
         known = self.known[uuid]
         wanted = self.wanted(known.description, known.keys)
+        leaving = {name for names in self._leaving.values() for name in names}
         parts = [uuid]
         for place in sorted(compiler.places(known.description.endpoints)):
-            if compiler.needs_trunk(self.claims(place)):
+            if compiler.needs_trunk(self.claims(place)) and compiler.place_name(place) not in leaving:
                 wanted += compiler.trunk(place, self.owner)
                 parts.append(trunk_part(place))
         found = rows.compare(wanted, self.actual(parts))
-        leaving = known.keys.get(records.LEAVING, "").split()
         found.surplus = [key for key in found.surplus if key[1] not in leaving]
         return found
 
@@ -166,6 +168,10 @@ class Northbound:
         """The same, but where endpoints move, their old ports stay: ``plan`` removes them afterwards."""
         staying = self._staying(before, after)
         return self._make(after, after, touched_places(before, after), staying)
+
+    def left(self, before: VirtualNetwork, after: VirtualNetwork) -> list[str]:
+        """The logical ports that endpoints move away from."""
+        return [compiler.port_name(e) for e in self._staying(before, after)]
 
     def moves(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> bool:
         """Do endpoints move, so that their old ports had better stay for a while?"""
@@ -204,7 +210,12 @@ class Northbound:
         wanted = self.wanted(after, keys)
         if staying and old is not None:
             names = {(compiler.PORT, compiler.port_name(e)) for e in staying}
-            wanted += [row for row in self.wanted(old.description, old.keys) if row.key in names]
+            # Declared hosts are at the new place from now on.
+            wanted += [
+                replace(row, columns={**row.columns, "addresses": frozenset(("unknown",))})
+                for row in self.wanted(old.description, old.keys)
+                if row.key in names
+            ]
         parts = [network.uuid]
         for place in sorted(places):
             tags = {t for t, (holder, _) in self.claims(place).items() if holder != network.uuid}
@@ -333,11 +344,14 @@ class Northbound:
         """Note what a main row says; is it something new?"""
         old = self.known.get(uuid)
         self.unreadable.pop(uuid, None)
+        self._leaving.pop(uuid, None)
         if row is None:
             self._reader.forget(uuid)
             self._note(old, None)
             return self.known.pop(uuid, None) is not None
         keys = {k: v for k, v in row["external_ids"].items() if records.is_record(k)}
+        if records.LEAVING in keys:
+            self._leaving[uuid] = keys[records.LEAVING].split()
         if old is not None and old.keys == keys:
             return False
         try:

@@ -24,8 +24,9 @@ LEAVING = "netvirt:leaving"
 DESCRIPTION = "netvirt:description"
 ENDPOINT = "netvirt:endpoint:"
 NETWORK = "netvirt:network"
-#: ovn-nb(5), Logical_Switch_Port options:requested-tnl-key
-MAX_TUNNEL_KEY = 32767
+#: ovn-nb(5), Logical_Switch_Port options:requested-tnl-key. A router's port in an endpoint's switch has the
+#: first one: if OVN chose its key, an endpoint that comes later could take it away.
+ROUTER_KEY, FIRST_KEY, MAX_TUNNEL_KEY = 1, 2, 32767
 
 
 def written(network: VirtualNetwork, number: int, old: Mapping[str, str]) -> dict[str, str]:
@@ -38,25 +39,25 @@ def written(network: VirtualNetwork, number: int, old: Mapping[str, str]) -> dic
     head = network.model_dump(
         mode="json", by_alias=True, exclude_none=True, include={"name", "forwarding", "constraints", "rules"}
     )
-    if len(network.endpoints) > MAX_TUNNEL_KEY:
+    if len(network.endpoints) > MAX_TUNNEL_KEY - ROUTER_KEY:
         raise LabelsExhausted(
             f"network {network.name} has {len(network.endpoints)} endpoints: OVN has tunnel keys for "
-            f"{MAX_TUNNEL_KEY} in one switch"
+            f"{MAX_TUNNEL_KEY - ROUTER_KEY} in one switch"
         )
     kept = {}
     for e in network.endpoints:
         was = _split(old.get(ENDPOINT + e.uuid, ""))
         if was is not None and _place(json.loads(was[2])) == _place(json.loads(_document(e))):
             kept[e.uuid] = was[1]
-    last, fresh = 0, _fresh_keys(int(old.get(NEXT, "1")), set(kept.values()))
+    last, fresh = 0, _fresh_keys(int(old.get(NEXT, str(FIRST_KEY))), set(kept.values()))
     keys = {NUMBER: str(number), DESCRIPTION: json.dumps(head, separators=(",", ":"))}
-    following = old.get(NEXT, "1")
+    following = old.get(NEXT, str(FIRST_KEY))
     for e in network.endpoints:
         was = _split(old.get(ENDPOINT + e.uuid, ""))
         last = was[0] if was is not None and was[0] > last else last + 1
         if e.uuid not in kept:
             kept[e.uuid] = next(fresh)
-            following = str(kept[e.uuid] % MAX_TUNNEL_KEY + 1)
+            following = str(kept[e.uuid] + 1 if kept[e.uuid] < MAX_TUNNEL_KEY else FIRST_KEY)
         keys[ENDPOINT + e.uuid] = f"{last} {kept[e.uuid]} {_document(e)}"
     return {**keys, NEXT: following}
 
@@ -84,8 +85,7 @@ def _place(document: Mapping[str, object]) -> tuple[object, ...]:
 
 def _fresh_keys(first: int, taken: set[int]) -> Iterator[int]:
     """Tunnel keys in use by nobody, those that were in use last coming last."""
-    for n in range(MAX_TUNNEL_KEY):
-        key = (first - 1 + n) % MAX_TUNNEL_KEY + 1
+    for key in (*range(first, MAX_TUNNEL_KEY + 1), *range(FIRST_KEY, first)):
         if key not in taken:
             yield key
 

@@ -25,6 +25,7 @@ OPTIONS: Mapping[str, str] = {
     "confirm-timeout": "seconds that OVN and each chassis have to confirm a change, 0.5 to 600 (default 30)",
     "bind-timeout": "seconds that a chassis has to find an interface, 0.1 to 600 (default 2)",
     "connect-timeout": "seconds that opening the connection may take, 0.1 to 600 (default 10)",
+    "host-limit": "hosts that OVN may learn per endpoint, 1 to 1000000 (default 1024)",
     "probe": "seconds of silence after which a server is asked whether it lives, 0.5 to 600 (default 5)",
 }
 
@@ -41,6 +42,7 @@ class Settings:
     confirm_timeout: float
     bind_timeout: float
     connect_timeout: float
+    host_limit: int
     probe: float
 
     @classmethod
@@ -76,6 +78,7 @@ class Settings:
             confirm_timeout=uri.number("confirm-timeout", 30, 0.5, 600),
             bind_timeout=uri.number("bind-timeout", 2, 0.1, 600),
             connect_timeout=uri.number("connect-timeout", 10, 0.1, 600),
+            host_limit=int(uri.number("host-limit", 1024, 1, 1e6)),
             probe=uri.number("probe", 5, 0.5, 600),
         )
 

@@ -14,6 +14,9 @@ from libnetvirt.drivers.ovn.remotes import Remote
 from libnetvirt.model import Host
 from libnetvirt.packet import is_host_mac
 
+#: seconds to wait for one answer
+ANSWER = 5.0
+
 
 class Southbound:
     """What OVN made of the networks. ``changed`` hears the networks whose ports changed."""
@@ -25,6 +28,7 @@ class Southbound:
         tls: ssl.SSLContext | None,
         *,
         probe: float,
+        host_limit: int,
         changed: Callable[[Collection[str], bool], None],
         session: Callable[[bool], None],
     ) -> None:
@@ -44,8 +48,10 @@ class Southbound:
         self._bindings: dict[str, Stored] = {}
         #: (datapath, port) by their numbers -> logical port
         self._numbers: dict[tuple[int, int], str] | None = None
-        #: (datapath, port) -> MACs
-        self._macs: dict[tuple[int, int], set[str]] = {}
+        #: (datapath, port) -> MAC -> uuid of its row, in the order in which they were learned
+        self._macs: dict[tuple[int, int], dict[str, str]] = {}
+        self._crowded: set[tuple[int, int]] = set()
+        self._host_limit = host_limit
 
     # ---- chassis -------------------------------------------------------------------------------
 
@@ -125,11 +131,11 @@ class Southbound:
     def _changed(self, differences: list[Difference]) -> None:
         networks: set[str] = set()
         everybody = False
-        for table, _, old, new in differences:
+        for table, uuid, old, new in differences:
             if table == "Port_Binding":
                 for row in (old, new):
-                    if row is not None and (uuid := row["external_ids"].get(NETWORK)):
-                        networks.add(uuid)
+                    if row is not None and (network := row["external_ids"].get(NETWORK)):
+                        networks.add(network)
                 if old is not None and self._bindings.get(old["logical_port"]) is old:
                     del self._bindings[old["logical_port"]]
                 if new is not None:
@@ -139,18 +145,57 @@ class Southbound:
                 self._numbers = None
             elif table == "FDB":
                 self.learned += new is not None
-                for row, add in ((old, False), (new, True)):
-                    if row is not None:
-                        macs = self._macs.setdefault((row["dp_key"], row["port_key"]), set())
-                        (macs.add if add else macs.discard)(row["mac"])
-                        if not macs:
-                            del self._macs[row["dp_key"], row["port_key"]]
+                if old is not None:
+                    self._unlearn((old["dp_key"], old["port_key"]), old["mac"])
+                if new is not None:
+                    key = new["dp_key"], new["port_key"]
+                    macs = self._macs.setdefault(key, {})
+                    macs[new["mac"]] = uuid
+                    if len(macs) > self._host_limit:
+                        self._crowded.add(key)
             elif table == "MAC_Binding":
                 self.learned += new is not None
             elif table in ("Chassis", "Encap"):
                 everybody = True
-        if networks or everybody:
+        if networks or everybody or self._crowded:
             self._heard(networks, everybody)
+
+    def _unlearn(self, key: tuple[int, int], mac: str) -> None:
+        macs = self._macs.get(key, {})
+        macs.pop(mac, None)
+        if not macs:
+            self._macs.pop(key, None)
+
+    @property
+    def crowded(self) -> bool:
+        """Has an endpoint of ours more hosts than the limit?"""
+        numbers = self._by_number() if self._crowded else {}
+        return any(key in numbers for key in self._crowded)
+
+    async def forget(self, ports: Collection[str]) -> None:
+        """Let OVN forget the hosts of logical ports. Raises Refused, Interrupted."""
+        numbers = self._by_number()
+        gone = [u for key, macs in self._macs.items() if numbers.get(key) in ports for u in macs.values()]
+        await self._delete_hosts(gone)
+
+    async def _delete_hosts(self, uuids: Collection[str]) -> None:
+        if uuids:
+            await self.db.transact(
+                [{"op": "delete", "table": "FDB", "where": [["_uuid", "==", ["uuid", u]]]} for u in uuids],
+                ANSWER,
+            )
+
+    async def thin_out(self) -> None:
+        """Let OVN forget the latest hosts of endpoints that have too many. Raises Refused, Interrupted."""
+        numbers = self._by_number()
+        crowded, self._crowded = self._crowded, set()
+        late = [
+            uuid
+            for key in crowded
+            if key in numbers
+            for uuid in list(self._macs.get(key, {}).values())[self._host_limit :]
+        ]
+        await self._delete_hosts(late)
 
     def _by_number(self) -> dict[tuple[int, int], str]:
         if self._numbers is None:
