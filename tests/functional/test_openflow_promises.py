@@ -103,10 +103,11 @@ def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: O
 
     def check() -> None:
         # The second sends four times what it was promised, the third has no promise at all.
-        got = run([guests.flow(0, 30 * MBIT), guests.flow(1, 80 * MBIT), guests.flow(2, 120 * MBIT)], SECONDS)
-        assert got[0] >= 0.95 * 30 * MBIT
-        assert 0.95 * 20 * MBIT <= got[1] <= 1.05 * 20 * MBIT
-        assert 0.8 * 45 * MBIT <= got[2] <= 1.05 * 45 * MBIT
+        flows = [guests.flow(0, 30 * MBIT), guests.flow(1, 80 * MBIT), guests.flow(2, 120 * MBIT)]
+        got = run(flows, SECONDS)
+        assert got[0] >= 0.95 * flows[0].due(30 * MBIT)
+        assert 0.95 * flows[1].due(20 * MBIT) <= got[1] <= 1.05 * 20 * MBIT
+        assert 0.8 * flows[2].due(45 * MBIT) <= got[2] <= 1.05 * 45 * MBIT
 
     check()
     harness.lab.cut(1, 2)
@@ -120,7 +121,7 @@ def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: O
         [guests.flow(0, None), guests.flow(2, 120 * MBIT), guests.flow(2, 10 * MBIT, backwards=True)], SECONDS
     )
     assert got[0] >= 0.8 * 30 * MBIT
-    assert got[2] >= 0.95 * 10 * MBIT
+    assert got[2] >= 0.8 * 10 * MBIT
 
 
 def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Guests) -> None:

@@ -30,6 +30,12 @@ class Flow:
     streams: int = 1
     #: what arrived, in bit/s of frames, when it is over
     arrived: float = field(default=0.0, init=False)
+    #: what the source sent: a busy machine may send less than it was told to
+    sent: float = field(default=0.0, init=False)
+
+    def due(self, figure: float) -> float:
+        """What has to arrive of traffic that was promised this figure."""
+        return min(figure, self.sent)
 
 
 def run(flows: Sequence[Flow], seconds: float = 4.0) -> list[float]:
@@ -44,7 +50,7 @@ def run(flows: Sequence[Flow], seconds: float = 4.0) -> list[float]:
             started.append((port, flow, server))
         clients = []
         for port, flow, _ in started:
-            options = ["-c", flow.address, "-p", str(port), "-t", str(seconds), "-P", str(flow.streams)]
+            options = ["-c", flow.address, "-p", str(port), "-t", str(seconds), "-P", str(flow.streams), "-J"]
             if flow.rate is not None:
                 rate = flow.rate * PAYLOAD // (PAYLOAD + AROUND)
                 options += ["-u", "-l", str(PAYLOAD), "-b", str(rate)]
@@ -53,13 +59,14 @@ def run(flows: Sequence[Flow], seconds: float = 4.0) -> list[float]:
             said, _ = client.communicate(timeout=seconds + 30)
             text, _ = server.communicate(timeout=15)
             try:
-                flow.arrived = _received(json.loads(text), flow.rate is not None)
+                flow.arrived = _rate(json.loads(text), flow.rate is not None)
+                flow.sent = _rate(json.loads(said), flow.rate is not None)
             except (KeyError, ValueError, IndexError) as error:
                 raise AssertionError(f"iperf3 said {said[-800:]!r} and {text[-800:]!r}") from error
     return [flow.arrived for flow in flows]
 
 
-def _received(report: dict, udp: bool) -> float:
+def _rate(report: dict, udp: bool) -> float:
     bits = octets = 0.0
     for interval in report["intervals"]:
         octets += interval["sum"]["bytes"]
