@@ -74,8 +74,9 @@ class Operations(Guarantees):
         self.installed.settle(into)
         later = Differences()
         if before is not None and after is not None and not anew:
-            # An old path stays until the last frame has left it.
-            later = into.split_off((Table.TUNNEL,), lambda f: bool(layout.cookie_network(f.cookie)))
+            # An old path stays until the last frame has left it; nothing leads into it any more.
+            paths = (Table.TUNNEL, Table.PATH)
+            later = into.split_off(paths, lambda f: bool(layout.cookie_network(f.cookie)))
         plan = into.plan(gone)
         if was_on_demand and (after is None or not self.rulesdb.networks[after.uuid].on_demand):
             # The rules of its pairs are wherever their ways went.
