@@ -116,12 +116,13 @@ def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: O
     assert _reserved(harness) == {("1", "3"): 50 * MBIT, ("3", "2"): 50 * MBIT}
     time.sleep(1.5)  # the switches' caches
     check()
-    # TCP gets its minimum, too, in the same flood; the other direction has no promise and no limit.
-    got = run(
-        [guests.flow(0, None), guests.flow(2, 120 * MBIT), guests.flow(2, 10 * MBIT, backwards=True)], SECONDS
-    )
+    # TCP gets its minimum, too, in the same flood; the other direction has no promise and no limit. What
+    # iperf3 has to say to start and end that one goes with the second network's promise, not in the flood.
+    tcp, back = guests.flow(0, None), guests.flow(1, 10 * MBIT, backwards=True)
+    tcp.streams = 2
+    got = run([tcp, guests.flow(2, 120 * MBIT), back], SECONDS)
     assert got[0] >= 0.8 * 30 * MBIT
-    assert got[2] >= 0.8 * 10 * MBIT
+    assert got[2] >= 0.8 * back.due(10 * MBIT) > 0
 
 
 def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Guests) -> None:

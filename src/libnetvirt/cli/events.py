@@ -16,6 +16,8 @@ from libnetvirt.cli.output import line
 
 # A closed pipe is noticed at the next event, or after this many seconds.
 _LOOK = 0.5
+#: seconds that a stream of events has to end
+_END = 2.0
 
 
 def events(
@@ -52,10 +54,12 @@ async def _follow(uri: str, output: Format, count: int | None) -> None:
         finally:
             for task in (printing, watching):
                 task.cancel()
-            ended = await asyncio.gather(printing, watching, return_exceptions=True)
-        for result in ended:
-            if isinstance(result, Exception):
-                raise result
+            # A stream that is being read may take the first cancellation for its own; what is left is cancelled
+            # once more when the loop ends.
+            ended, _ = await asyncio.wait({printing, watching}, timeout=_END)
+        for task in ended:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
 
 async def _print(connection: aio.Connection, output: Format, count: int | None) -> None:
