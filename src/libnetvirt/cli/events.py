@@ -54,8 +54,8 @@ async def _follow(uri: str, output: Format, count: int | None) -> None:
         finally:
             for task in (printing, watching):
                 task.cancel()
-            # A stream that is being read may take the first cancellation for its own; what is left is cancelled
-            # once more when the loop ends.
+            # A stream that is being read may take the first cancellation for its own. The loop's end cancels
+            # once more.
             ended, _ = await asyncio.wait({printing, watching}, timeout=_END)
         for task in ended:
             if not task.cancelled() and (error := task.exception()) is not None:

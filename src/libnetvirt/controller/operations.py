@@ -284,5 +284,5 @@ class Operations(Guarantees):
     def _free_tunnels(self) -> None:
         for kind, space in self.labels.spaces.items():
             for egress in space.tunnels():
-                if not self.needs[kind].ingresses(egress):
+                if not self.needs[kind].used(egress):
                     space.drop_tunnel(egress)

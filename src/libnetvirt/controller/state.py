@@ -101,6 +101,10 @@ class Needs:
                     del counter[ingress]
         return affected
 
+    def used(self, egress: int) -> bool:
+        """Whether any switch sends into the tunnel to a switch."""
+        return bool(self.by_egress.get(egress))
+
     def ingresses(self, egress: int) -> list[int]:
         """The switches that send into the tunnel to a switch."""
         return sorted(self.by_egress.get(egress, ()))
