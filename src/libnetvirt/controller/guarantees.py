@@ -74,7 +74,7 @@ class Guarantees(State):
     def _leave_anew(self, flipped: frozenset[Place], into: Differences) -> None:
         """All that leaves by these links does it otherwise now."""
         for kind, needs in self.needs.items():
-            for egress in [e for e in needs.by_egress if needs.ingresses(e)]:
+            for egress in filter(needs.used, needs.by_egress):
                 self.compile_tunnel(kind, egress, into)
         for entry in self.rulesdb:
             for key, course in self.courses.of(entry.uuid).items():

@@ -16,7 +16,7 @@ from typing import Protocol
 from libnetvirt import openflow as of
 from libnetvirt.controller.compiler import apply
 from libnetvirt.controller.entries import Flow, deleting
-from libnetvirt.controller.lanes import SOURCE, Exit, Origin, Track, headed, sendings
+from libnetvirt.controller.lanes import SOURCE, Exit, Hop, Origin, Track, headed, sendings
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
@@ -92,9 +92,19 @@ class Route:
     @property
     def further(self) -> list[tuple[int, Flow]] | None:
         """The other switches and their rules, the last hop first; None if they are not known."""
-        addresses, out = self.addresses, self.exit.actions
-        hops = self.track.hops if self.track else ()
-        return [(h.entrance.dpid, h.entrance.flow(*addresses, h.actions or out)) for h in hops]
+        return [(hop.dpid, self._behind(hop)) for hop in (self.track.hops if self.track else ())]
+
+    def on(self, dpid: int) -> Iterator[Flow]:
+        """The rules that a switch has of it, as far as they are known."""
+        if self.origin.dpid == dpid:
+            yield self.first[1]
+        for hop in self.track.hops if self.track else ():
+            if hop.dpid == dpid:
+                yield self._behind(hop)
+
+    def _behind(self, hop: Hop) -> Flow:
+        """The rule of a switch behind the first."""
+        return hop.entrance.flow(*self.addresses, hop.actions or self.exit.actions)
 
     def leads_to(self, endpoints: Iterable[str]) -> bool:
         """Whether it may end at one of these endpoints."""
@@ -129,6 +139,12 @@ class Adopted(Route):
     @property
     def further(self) -> None:
         """Not known."""
+
+    def on(self, dpid: int) -> Iterator[Flow]:
+        """The first rule, if it is there."""
+        where, flow = self._first
+        if where == dpid:
+            yield flow
 
     def leads_to(self, endpoints: Iterable[str]) -> bool:  # noqa: ARG002
         """It may end anywhere."""
@@ -182,9 +198,7 @@ class Reactive:
         or of a network whose rules are there beforehand.
         Returns what that cost beyond what one frame to one host does.
         """
-        sender = bound.ready
-        if not isinstance(sender, Sender) or sender.epoch != self._epoch:
-            sender = bound.ready = self._sender(bound)
+        sender = self._sender(bound)
         macs = frame[:12]
         target = None if macs[0] & 1 else sender.hosts.get(int.from_bytes(macs[:6]))
         if target is None:
@@ -336,19 +350,19 @@ class Reactive:
             if track is None:
                 return False
             actions = track.actions
-        return flow.instructions == sender.origin.entrance.flow(0, 0, actions).instructions
+        return flow.instructions == (apply(*actions),)
 
-    def ends(self, dpid: int, entry: Entry, flow: of.FlowStatsEntry) -> None:
-        """Take note if a pair's rule that another run made leads to an endpoint here."""
-        if flow.match.get("eth_dst") is None:
-            return
-        for bound in entry.on(dpid):
-            in_port = flow.match.get("in_port")
-            if bound.port is not None and flow.instructions in (
-                (apply(*deliver(bound)),),
-                (apply(*deliver(bound, in_port if isinstance(in_port, int) else None)),),
-            ):
-                self._ends[entry.uuid, _macs(flow.match)] = bound.endpoint.uuid
+    def ends(self, dpid: int, entry: Entry, flows: Iterable[of.FlowStatsEntry]) -> None:
+        """Take note of the pairs' rules that another run made and that lead to an endpoint here."""
+        bounds = [bound for bound in entry.on(dpid) if bound.port is not None]
+        leading: dict[object, str] = {(apply(*deliver(b)),): b.endpoint.uuid for b in bounds}
+        # Out at the port of entrance.
+        back: dict[object, str] = {(b.port, (apply(*deliver(b, b.port)),)): b.endpoint.uuid for b in bounds}
+        for flow in flows:
+            then = flow.instructions
+            end = leading.get(then) or back.get((flow.match.value("in_port"), then))
+            if end is not None and flow.match.get("eth_dst") is not None:
+                self._ends[entry.uuid, _macs(flow.match)] = end
 
     def doubt(self, entry: Entry) -> None:
         """All switches of a network have come: of the rules that another run made, remove those that end
@@ -367,9 +381,8 @@ class Reactive:
         """The rules that a switch should hold."""
         for route in self:
             if route.pending is None:
-                for where, flow in (route.first, *(route.further or ())):
-                    if where == dpid:
-                        yield route, flow
+                for flow in route.on(dpid):
+                    yield route, flow
 
     def lose_switch(self, dpid: int) -> None:
         """A switch's connection is lost: what waits for its confirmation is given up."""
@@ -382,17 +395,23 @@ class Reactive:
         )
 
     def _sender(self, bound: Bound) -> Sender:
-        origin = Origin(bound)
-        network, endpoint = origin.place
-        ready = self._ready.setdefault(network, Ready())
-        routes = self._routes.setdefault(origin.place, {})
-        return Sender(self._epoch, endpoint, origin, ready, self._locator.known(network), routes)
+        sender = bound.ready
+        if not isinstance(sender, Sender) or sender.epoch != self._epoch:
+            origin = Origin(bound)
+            network, endpoint = origin.place
+            ready = self._ready.setdefault(network, Ready())
+            routes = self._routes.setdefault(origin.place, {})
+            hosts = self._locator.known(network)
+            sender = bound.ready = Sender(self._epoch, endpoint, origin, ready, hosts, routes)
+        return sender
 
     def _exit(self, sender: Sender, entry: Entry, target: Host) -> Exit | None:
-        there = entry.endpoints.get(target.endpoint)
-        if there is None or there.port is None:
-            return None
-        exit = sender.network.exits[target.endpoint] = Exit(there)
+        exit = sender.network.exits.get(target.endpoint)
+        if exit is None:
+            there = entry.endpoints.get(target.endpoint)
+            if there is None or there.port is None:
+                return None
+            exit = sender.network.exits[target.endpoint] = Exit(there)
         return exit
 
     def _track(self, sender: Sender, entry: Entry, destination: int) -> Track | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from libnetvirt import openflow as of
@@ -12,6 +12,7 @@ from libnetvirt.controller.guarantees import Guarantees
 from libnetvirt.controller.installed import Differences, Dump, Plan, delete_network, delete_paths
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.reactive import Route
 from libnetvirt.controller.routing import adopted, is_routed
 from libnetvirt.controller.rulesdb import Entry as Network
 from libnetvirt.controller.rulesdb import PortView, SwitchView, switch_text
@@ -46,7 +47,7 @@ class Upkeep(Guarantees):
         replaced: dict[tuple[Encapsulation, int], int] = {}
         moved: list[int] = []
         for kind, needs in self.needs.items():
-            for egress in sorted(e for e in needs.by_egress if needs.ingresses(e)):
+            for egress in sorted(filter(needs.used, needs.by_egress)):
                 moved += self._turn(kind, egress, replaced, into)
         for route in self.reactive.reroute():
             moved.append(route.first[0])
@@ -117,7 +118,7 @@ class Upkeep(Guarantees):
         owners = dict(work.replaced)
         for kind, space in self.labels.spaces.items():
             owners |= {(kind, space.tunnel(egress).label): egress for egress in space.tunnels()}
-        needed = {end for end, egress in owners.items() if self.needs[end[0]].ingresses(egress)}
+        needed = {end for end, egress in owners.items() if self.needs[end[0]].used(egress)}
 
         def is_needed(flow: Flow) -> bool:
             if flow.table == Table.TUNNEL and not layout.cookie_network(flow.cookie):
@@ -225,10 +226,11 @@ class Upkeep(Guarantees):
         into.change.update(mended.change)
         into.remove.update(mended.remove)
         plan = into.plan()
-        stale = self._stale_paths(dpid, dump)
+        expected = list(self.reactive.expected(dpid))
+        stale = self._stale_paths(dump, {flow.key for _, flow in expected})
         if stale:
             plan.rounds.append({dpid: stale})
-        self._check_paths(dpid, dump)
+        self._check_paths(dump, expected)
         self.mended.add(dpid)
         for entry in affected:
             if entry.on_demand and self.mended.issuperset(entry.by_switch):
@@ -241,10 +243,10 @@ class Upkeep(Guarantees):
         After a restart, hosts are learned from the switches they are at, one switch after the other. Returns
         whether anything was kept.
         """
-        spared = [e for e in surplus if isinstance(e, Flow) and self._may_be_told(e)]
-        for entry in spared:
-            surplus.remove(entry)
-        return bool(spared)
+        kept = [e for e in surplus if not (isinstance(e, Flow) and self._may_be_told(e))]
+        spared = len(kept) < len(surplus)
+        surplus[:] = kept
+        return spared
 
     def _may_be_told(self, flow: Flow) -> bool:
         network = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
@@ -347,13 +349,13 @@ class Upkeep(Guarantees):
 
     def _adopt(self, dpid: int, dump: Dump) -> None:
         """Learn from a switch's rules what another run of this controller had learned."""
+        if dpid not in self.mended:
+            self._find_ends(dpid, dump)
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
             if entry is not None and kind == Kind.NEIGHBOUR and is_routed(entry):
                 self._adopt_neighbour(dpid, entry, flow)
-            if entry is not None and kind == Kind.PATH and entry.on_demand and dpid not in self.mended:
-                self.reactive.ends(dpid, entry, flow)
             if entry is None or kind not in (Kind.HOST, Kind.PATH) or not flow.match.get("metadata"):
                 continue
             metadata = flow.match.get("metadata")
@@ -382,6 +384,17 @@ class Upkeep(Guarantees):
                 )
                 self.reactive.adopt(dpid, bound, first, self._awaits(entry))
 
+    def _find_ends(self, dpid: int, dump: Dump) -> None:
+        """Take note of where the pairs of on-demand networks end."""
+        paths: dict[int, list[of.FlowStatsEntry]] = {}
+        for flow in dump.flows:
+            if flow.cookie & 0xFFFF == Kind.PATH:
+                paths.setdefault(layout.cookie_network(flow.cookie), []).append(flow)
+        for index, flows in paths.items():
+            entry = self.rulesdb.by_index.get(index)
+            if entry is not None and entry.on_demand:
+                self.reactive.ends(dpid, entry, flows)
+
     def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
         found = adopted(flow)
@@ -392,12 +405,14 @@ class Upkeep(Guarantees):
         if self.neighbours.find(*place) is None:
             self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
-    def _stale_paths(self, dpid: int, dump: Dump) -> list[of.Message]:
+    def _stale_paths(self, dump: Dump, expected: Collection[object]) -> list[of.Message]:
         """Removal of reactive rules that nobody looks after: of networks that are gone, of pairs that changed
-        while the switch was away, or from another run of the controller while the substrate was another."""
+        while the switch was away, or from another run of the controller while the substrate was another.
+
+        ``expected``: the keys of those that it should hold.
+        """
         stale: dict[int, of.Message] = {}
         single: list[of.Message] = []
-        expected = {flow.key for _, flow in self.reactive.expected(dpid)}
         for flow in dump.flows:
             if layout.is_ours(flow.cookie) and flow.cookie & 0xFFFF in (Kind.PATH, Kind.QUIET):
                 index = layout.cookie_network(flow.cookie)
@@ -414,13 +429,12 @@ class Upkeep(Guarantees):
                         single.append(deleting(held))
         return [*stale.values(), *single]
 
-    def _check_paths(self, dpid: int, dump: Dump) -> None:
+    def _check_paths(self, dump: Dump, expected: Iterable[tuple[Route, Flow]]) -> None:
+        """Drop the pairs of which a switch does not hold what it should."""
         held: dict[object, tuple[of.Instruction, ...]] = {
             (f.table_id, f.priority, f.match): f.instructions for f in dump.flows
         }
-        broken = {
-            route for route, flow in self.reactive.expected(dpid) if held.get(flow.key) != flow.instructions
-        }
+        broken = {route for route, flow in expected if held.get(flow.key) != flow.instructions}
         self.reactive.drop_where(broken.__contains__)
 
 
