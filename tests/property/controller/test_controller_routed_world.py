@@ -66,22 +66,12 @@ class Routers(World):
             route.append({"prefix": f"fd90:{k}::/32" if k % 2 else "::/0", "via": f"fd00:{k}::7"})
         return new.changed(address=tuple(chosen), route=tuple(route))
 
-    def modify(self) -> None:
-        network = self.pick()
-        if network is None or not network.endpoints:
-            return
-        old = self.chance.choice(network.endpoints)
-        new = self.endpoint(int(network.uuid))
-        if new is None:
-            return
+    def altered(self, old: Endpoint, new: Endpoint) -> Endpoint:
         if self.chance.random() < 0.5:
-            new = old.changed(switch=new.switch, port=new.port, vlan=new.vlan, mpls=new.mpls)
-        elif self.chance.random() < 0.5:
-            new = old.changed(address=new.address, route=new.route)
-        else:
-            new = old.changed(mac=new.mac)
-        ends = tuple(new if e is old else e for e in network.endpoints)
-        self.change(network, network.changed(endpoints=ends))
+            return old.changed(switch=new.switch, port=new.port, vlan=new.vlan, mpls=new.mpls)
+        if self.chance.random() < 0.5:
+            return old.changed(address=new.address, route=new.route)
+        return old.changed(mac=new.mac)
 
     def cut(self) -> None:
         before = set(self.lost)

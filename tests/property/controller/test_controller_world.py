@@ -145,13 +145,15 @@ class World:
         new = self.endpoint(int(network.uuid))
         if new is None:
             return
+        changed = self.altered(old, new)
+        ends = tuple(changed if e is old else e for e in network.endpoints)
+        self.change(network, network.changed(endpoints=ends))
+
+    def altered(self, old: Endpoint, new: Endpoint) -> Endpoint:
+        """An endpoint that has something of a new one."""
         if self.chance.random() < 0.4:
-            new = old.changed(mac=new.mac, bandwidth=new.bandwidth)
-        else:
-            new = new.changed(uuid=old.uuid, mac=old.mac)
-        self.change(
-            network, network.changed(endpoints=tuple(new if e is old else e for e in network.endpoints))
-        )
+            return old.changed(mac=new.mac, bandwidth=new.bandwidth)
+        return new.changed(uuid=old.uuid, mac=old.mac)
 
     def drop(self) -> None:
         network = self.pick()
