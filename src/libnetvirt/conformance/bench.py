@@ -16,6 +16,7 @@ import pytest
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
+from libnetvirt.conformance.speech import canonical, routers_of
 from libnetvirt.conformance.watch import Watch, listed
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.semantics import Knowledge, Outcome, forward
@@ -173,7 +174,7 @@ class Bench:
                 del batch[:BURST]
                 take(self._collect(sum(expected.values()) - len(arrived)))
             if len(arrived) < sum(expected.values()):
-                _compare(expected, Counter(arrived), place, sent)
+                self._compare(expected, Counter(arrived), place, sent)
 
         for frame in sent:
             outcome = self._outcome(networks, place, frame)
@@ -190,7 +191,7 @@ class Bench:
         flush()
         fence = self._fence(networks, place, sent[-1])
         take(self._passed(fence, place))
-        _compare(expected, Counter(arrived), place, sent)
+        self._compare(expected, Counter(arrived), place, sent)
         self.watch.add(place, sent, bool(fence))
         return arrived
 
@@ -335,17 +336,29 @@ class Bench:
             pytest.fail(f"a broadcast into {place} did not arrive at: {listed(awaited)}")
         return others + self.harness.receive(0.0)
 
+    def _compare(
+        self, expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
+    ) -> None:
+        """Fail if these are not the same, apart from what routers may choose in what they say themselves."""
+        missing, surplus = expected - arrived, arrived - expected
+        if not missing and not surplus:
+            return
+        routers, allowed = routers_of(self._networks.values()), self.harness.allowances
+        one, other = (
+            Counter((a.place, canonical(a.frame, routers, allowed)) for a in arrivals.elements())
+            for arrivals in (missing, surplus)
+        )
+        if one != other:
+            what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
+            pytest.fail(
+                f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
+                f"which did not arrive:\n{listed(missing)}\n"
+                f"and which arrived though nothing said so:\n{listed(surplus)}"
+            )
+
 
 def _arrivals(outputs: Iterable[tuple[str, str, bytes]]) -> Iterator[Arrival]:
     return (Arrival(Place(switch, port), frame) for switch, port, frame in outputs)
-
-
-def _spoken(arrivals: Counter[Arrival]) -> Counter[Arrival]:
-    """The same without what a router may choose in what it says itself."""
-    found: Counter[Arrival] = Counter()
-    for (place, frame), count in arrivals.items():
-        found[Arrival(place, frames.spoken(frame))] += count
-    return found
 
 
 def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:
@@ -355,19 +368,6 @@ def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str
     found = {(host.endpoint, address): host.mac for host in hosts for address in host.addresses}
     strangers = {mac: endpoint for mac, endpoint in wanted.items() if known.get(mac) != endpoint}
     return {**strangers, **{place: mac for place, mac in near.items() if found.get(place) != mac}}
-
-
-def _compare(
-    expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
-) -> None:
-    if expected == arrived or _spoken(expected - arrived) == _spoken(arrived - expected):
-        return
-    what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
-    pytest.fail(
-        f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
-        f"which did not arrive:\n{listed(expected - arrived)}\n"
-        f"and which arrived though nothing said so:\n{listed(arrived - expected)}"
-    )
 
 
 def clean(bench: Bench) -> Iterator[str]:
