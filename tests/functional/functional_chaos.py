@@ -70,8 +70,9 @@ class Chaos:
         steps = {name: often for name, often in STEPS.items() if not idle.get(name)}
         name = self.chance.choices(list(steps), list(steps.values()))[0]
         print(f"step {self._count}: {name}", end=" ", flush=True)
+        began = time.monotonic()
         getattr(self, name)()
-        print(flush=True)
+        print(f"({time.monotonic() - began:.2f} s)", flush=True)
 
     def tell(self) -> None:
         """Print what there is, for whoever has to find out what went wrong."""
@@ -320,15 +321,17 @@ class Chaos:
         self.chance.shuffle(cuts)
         while not self._whole():
             self._mend(cuts.pop())
-        print(f"quiet, without {sorted(self.cuts)}")
-        bench = self.bench
+        print(f"quiet, without {sorted(self.cuts)}", end=" ", flush=True)
+        began, bench = time.monotonic(), self.bench
         bench.eventually(self._unseen, "the substrate is as it is")
         assert self._described() == self.asked
         bench.eventually(self._inactive, "all networks are active")
         bench.eventually(self.harness.differences, "the switches hold what they should and nothing else")
+        print(f"({time.monotonic() - began:.2f} s until then)", end=" ", flush=True)
         # A switch's cache may be a second late, longer after a flood.
         self.harness.settle()
         self._exchange()
+        print(f"({time.monotonic() - began:.2f} s)", flush=True)
 
     def _whole(self) -> bool:
         """Whether the links that are up join all switches."""
@@ -371,32 +374,39 @@ class Chaos:
         return found
 
     def _exchange(self) -> None:
-        """What goes in comes out where the oracle says, and what belongs to nobody comes out nowhere."""
-        bench = self.bench
-        bench.knowledge = Knowledge()
-        for network in self.asked.values():
-            guests = self._guests(network)
-            if network.forwarding == "L3":
-                self._route(network, guests)
-            else:
-                bench.meet(*guests)
-                for one, other in pairwise((*guests, *guests[:1])):
-                    frame = frames.marked(one.mac, other.mac, b"%d" % self.chance.getrandbits(40))
-                    bench.exchange(one, frame)
+        """What goes in comes out where the oracle says, and what belongs to nobody comes out nowhere.
+
+        All networks at once: first every host says where it is, then each talks to the next.
+        """
+        self.bench.knowledge = Knowledge()
+        networks = [(network, self._guests(network)) for network in self.asked.values()]
+        for make in (self._greeting, self._word):
+            self.bench.inject_together(
+                *(
+                    (guest.place, guest.wrapped(make(network, guest, after)))
+                    for network, guests in networks
+                    for guest, after in pairwise((*guests, *guests[:1]))
+                )
+            )
         place = self.chance.choice(self.places)
         stray = frames.marked(frames.mac(0xBAD), frames.BROADCAST, b"nobody's")
-        for tags in ((frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)):
-            bench.inject(place, frames.tagged(stray, *tags))
+        strange = (frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)
+        self.bench.inject_together(*((place, frames.tagged(stray, *tags)) for tags in strange))
 
-    def _route(self, network: VirtualNetwork, guests: list[Guest]) -> None:
-        gateway = frames.octets_text(gateway_mac(network.uuid))
+    def _greeting(self, network: VirtualNetwork, guest: Guest, _: Guest) -> bytes:
+        """What tells the network where a host is."""
+        if network.forwarding == "L3":
+            return frames.arp(guest.mac, _address(guest), f"10.0.{guest.endpoint}.254")
+        return frames.marked(guest.mac, frames.BROADCAST, b"here I am")
 
-        def prefix(guest: Guest) -> str:
-            return f"10.0.{guest.endpoint}"
+    def _word(self, network: VirtualNetwork, guest: Guest, other: Guest) -> bytes:
+        """From a host to another one of its network; both are known."""
+        text = b"%d" % self.chance.getrandbits(40)
+        if network.forwarding == "L3":
+            gateway = frames.octets_text(gateway_mac(network.uuid))
+            return frames.ipv4(guest.mac, gateway, _address(guest), _address(other), frames.udp(5, 6, text))
+        return frames.marked(guest.mac, other.mac, text)
 
-        for guest in guests:
-            self.bench.exchange(guest, frames.arp(guest.mac, f"{prefix(guest)}.1", f"{prefix(guest)}.254"))
-        for one, other in pairwise((*guests, *guests[:1])):
-            text = frames.udp(5, 6, b"%d" % self.chance.getrandbits(40))
-            packet = frames.ipv4(one.mac, gateway, f"{prefix(one)}.1", f"{prefix(other)}.1", text)
-            self.bench.exchange(one, packet)
+
+def _address(guest: Guest) -> str:
+    return f"10.0.{guest.endpoint}.1"

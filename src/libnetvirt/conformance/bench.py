@@ -16,6 +16,7 @@ import pytest
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
+from libnetvirt.conformance.tally import Tally, as_arrivals, listed
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.semantics import Knowledge, Outcome, forward
 from libnetvirt.semantics.forward import Classified, classify
@@ -157,43 +158,56 @@ class Bench:
         """
         self.drain()
         networks = self.current()
-        expected: Counter[Arrival] = Counter()
-        tolerated: Counter[Arrival] = Counter()
-        arrived: list[Arrival] = []
+        tally = Tally([(place, frame) for frame in sent])
         batch: list[bytes] = []
-
-        def take(arrivals: Iterable[Arrival]) -> None:
-            for arrival in arrivals:
-                if tolerated[arrival] > 0 and arrival not in expected:
-                    tolerated[arrival] -= 1
-                else:
-                    arrived.append(arrival)
 
         def flush() -> None:
             while batch:
                 self.harness.send(place, batch[:BURST])
                 del batch[:BURST]
-                take(self._collect(sum(expected.values()) - len(arrived)))
-            if len(arrived) < sum(expected.values()):
-                _compare(expected, Counter(arrived), place, sent)
+                self._collect(tally)
+            tally.check_missing()
 
         for frame in sent:
             outcome = self._outcome(networks, place, frame)
             teaches = outcome.knowledge != self.knowledge
             if teaches:  # what was sent before must be through before, or it may profit
                 flush()
-            expected.update(_arrivals(outcome.outputs))
-            tolerated.update(_arrivals(outcome.tolerated))
+            tally.expect(outcome)
             batch.append(frame)
             if teaches:
                 self.knowledge = outcome.knowledge
                 flush()
                 self.await_known(networks)
         flush()
-        fence = self._fence(networks, place, sent[-1])
-        take(self._settle(fence, place))
-        _compare(expected, Counter(arrived), place, sent)
-        return arrived
+        tally.take(self._settle(self._fence(networks, place, sent[-1]), str(place)))
+        tally.check()
+        return tally.arrived
+
+    def inject_together(self, *sent: tuple[Place, bytes]) -> None:
+        """Send frames into ports, all at once, and check that exactly what the oracle says comes out, once.
+
+        For frames of which none profits from what another one teaches: then their order does not matter.
+        """
+        if not sent:
+            return
+        self.drain()
+        networks = self.current()
+        tally = Tally(sent)
+        for place, frame in sent:
+            outcome = self._outcome(networks, place, frame)
+            self.knowledge = outcome.knowledge
+            tally.expect(outcome)
+        for place, frame in sent:
+            self.harness.send(place, [frame])
+        self._collect(tally)
+        tally.check_missing()
+        self.await_known(networks)
+        fences: Counter[Arrival] = Counter()
+        for place, frame in dict(sent).items():
+            fences += self._fence(networks, place, frame)
+        tally.take(self._settle(fences, "each of their ports"))
+        tally.check()
 
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle says, less what the harness says that its substrate cannot carry."""
@@ -302,13 +316,11 @@ class Bench:
         learned = self.knowledge.of(uuid).hosts
         return {frames.octets_text(mac): endpoint for mac, endpoint in learned.items()}
 
-    def _collect(self, wanted: int) -> list[Arrival]:
-        """Wait for a number of frames, no longer than the harness's patience."""
-        found: list[Arrival] = []
+    def _collect(self, tally: Tally) -> None:
+        """Wait for the frames that are still missing, no longer than the harness's patience."""
         deadline = time.monotonic() + self.harness.patience
-        while len(found) < wanted and (left := deadline - time.monotonic()) > 0:
-            found += self.harness.receive(left)
-        return found
+        while tally.missing > 0 and (left := deadline - time.monotonic()) > 0:
+            tally.take(self.harness.receive(left))
 
     def _fence(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Counter[Arrival]:
         """A broadcast after everything else, from a host that is known at this place, if there is one."""
@@ -322,9 +334,9 @@ class Bench:
         marker = guest.wrapped(frames.marked(source, frames.BROADCAST, b"fence %d" % next(self._fences)))
         outcome = self._outcome(networks, place, marker)
         self.harness.send(place, [marker])
-        return Counter(_arrivals(outcome.outputs))
+        return Counter(as_arrivals(outcome.outputs))
 
-    def _settle(self, fence: Counter[Arrival], place: Place) -> list[Arrival]:
+    def _settle(self, fence: Counter[Arrival], where: str) -> list[Arrival]:
         """Wait for the fence and then for silence; what else came."""
         others: list[Arrival] = []
         awaited = +fence
@@ -336,43 +348,10 @@ class Bench:
                 else:
                     others.append(arrival)
         if awaited:
-            pytest.fail(f"a broadcast into {place} did not arrive at: {_listed(awaited)}")
+            pytest.fail(f"a broadcast into {where} did not arrive at: {listed(awaited)}")
         while late := self.harness.receive(self.harness.quiet if fence else 2 * self.harness.quiet):
             others += late
         return others
-
-
-def _arrivals(outputs: Iterable[tuple[str, str, bytes]]) -> Iterator[Arrival]:
-    return (Arrival(Place(switch, port), frame) for switch, port, frame in outputs)
-
-
-def _spoken(arrivals: Counter[Arrival]) -> Counter[Arrival]:
-    """The same without what a router may choose in what it says itself."""
-    found: Counter[Arrival] = Counter()
-    for (place, frame), count in arrivals.items():
-        found[Arrival(place, frames.spoken(frame))] += count
-    return found
-
-
-def _listed(arrivals: Counter[Arrival]) -> str:
-    lines = [
-        f"  {count} x at switch {place.switch} port {place.port}: {frames.described(frame)}"
-        for (place, frame), count in sorted(arrivals.items())[:40]
-    ]
-    return "\n".join(lines) or "  nothing"
-
-
-def _compare(
-    expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
-) -> None:
-    if expected == arrived or _spoken(expected - arrived) == _spoken(arrived - expected):
-        return
-    what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
-    pytest.fail(
-        f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
-        f"which did not arrive:\n{_listed(expected - arrived)}\n"
-        f"and which arrived though nothing said so:\n{_listed(arrived - expected)}"
-    )
 
 
 def clean(bench: Bench) -> Iterator[str]:
