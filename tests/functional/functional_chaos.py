@@ -31,9 +31,12 @@ STEPS = {
 
 
 class Chaos:
-    """Networks and faults, and what should be there."""
+    """Networks and faults, and what should be there.
 
-    def __init__(self, harness: OpenFlow, seed: int) -> None:
+    ``only``: an encapsulation and an insertion, as in ``native/on-demand``, which all networks have.
+    """
+
+    def __init__(self, harness: OpenFlow, seed: int, only: str = "") -> None:
         self.harness, self.bench = harness, Bench(harness, None)
         self.chance = random.Random(seed)
         self.places = list(harness.host_ports())
@@ -45,8 +48,10 @@ class Chaos:
         self._numbers = iter(range(1, 1 << 20))
         self._capabilities = capabilities = harness.connection.capabilities()
         self.features = capabilities.features
-        self.options: list[Rules | None] = [None]
+        self.options: list[Rules | None] = [] if only else [None]
         for one in capabilities.combinations:
+            if only not in ("", f"{one.encapsulation}/{one.insertion}"):
+                continue
             duration = None if one.timeout is Timeout.PERMANENT else "20 s"
             self.options.append(
                 Rules.model_validate({**one.model_dump(exclude_none=True), "duration": duration})
