@@ -109,7 +109,7 @@ class Chaos:
         if len(self.asked) >= NETWORKS:
             return self._some().remove
         number = next(self._numbers)
-        routed = "forwarding.L3" in self.features and self.chance.random() < 0.4
+        routed = "forwarding.L3" in self.features and self.chance.random() < 0.4 and bool(self._routable)
         rules = self.chance.choice(self._routable if routed else self.options)
         endpoints = [self._endpoint(n, routed) for n in range(1, self.chance.randint(2, ENDPOINTS) + 1)]
         document = {"uuid": number, "name": f"chaos-{number}", "forwarding": "L3" if routed else "L2",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ssl import SSLContext
 from typing import Any
 
 from libnetvirt import openflow as of
@@ -31,7 +31,7 @@ from libnetvirt.drivers.openflow.patience import (
 from libnetvirt.drivers.openflow.quarantine import Quarantine
 from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
-from libnetvirt.drivers.openflow.tls import SecureServer
+from libnetvirt.drivers.openflow.tls import Credentials, Identity, SecureServer
 from libnetvirt.errors import (
     ConnectionClosed,
     NetvirtError,
@@ -80,11 +80,13 @@ class Shell:
 
     # ---- life ----------------------------------------------------------------------------------
 
-    async def start(self, listens: list[Listen], secured: SSLContext | None = None) -> None:
-        """Load the state and wait for switches, with ``secured`` where they have to speak TLS.
+    async def start(self, listens: list[Listen], identity: Identity | None = None) -> None:
+        """Load the state and wait for switches, with ``identity`` where they have to speak TLS.
 
-        Raises AddressInUse, ConnectionFailed, StateUnusable.
+        Raises AddressInUse, ConnectionFailed, InvalidURI, StateUnusable.
         """
+        report = functools.partial(self.publish, "controller.identity")
+        secured = Credentials(identity, report).context if identity else None
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self.notices.states(self.now(), report=False)
