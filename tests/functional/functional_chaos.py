@@ -26,8 +26,29 @@ LABELS = (16, 1048575)
 STEPS = {
     "create": 8, "remove": 4, "add": 8, "modify": 8, "drop": 5, "talk": 8,
     "cut": 5, "mend": 4, "unplug": 4, "plug": 3, "release": 2, "reconnect": 3, "change_while_away": 5,
-    "restart_switch": 3, "restart_all": 1, "freeze": 1, "kill": 2, "kill_in_operation": 3,
+    "restart_switch": 3, "restart_all": 1, "freeze": 1, "hang": 1, "kill": 2, "kill_in_operation": 3,
 }  # fmt: skip
+
+
+class _Asking:
+    """An operation in a thread of its own."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work, self._confirmed = work, False
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def ended(self) -> bool:
+        """Wait for its end. Returns whether it was confirmed."""
+        self._thread.join()
+        return self._confirmed
+
+    def _ask(self) -> None:
+        try:
+            self._work()
+        except (NetvirtError, RuntimeError, OSError):
+            return
+        self._confirmed = True
 
 
 class Chaos:
@@ -104,6 +125,10 @@ class Chaos:
 
     def drop(self) -> None:
         self._operate(self._drop())
+
+    @property
+    def _operations(self) -> tuple[Callable[[], Callable[[], object] | None], ...]:
+        return self._creation, self._removal, self._addition, self._modification, self._drop
 
     def _creation(self) -> Callable[[], object]:
         if len(self.asked) >= NETWORKS:
@@ -189,11 +214,17 @@ class Chaos:
         return {d.uuid: d for d in self.harness.connection.descriptions()}
 
     def talk(self) -> None:
-        """Hosts say something, and nobody looks at what becomes of it."""
-        for guest in self._guests():
-            if guest.place not in self.unplugged and self.chance.random() < 0.5:
-                frame = frames.marked(guest.mac, frames.BROADCAST, b"%d" % self.chance.getrandbits(40))
-                self.harness.send(guest.place, [guest.wrapped(frame)])
+        """Hosts say something to all or to each other, and nobody looks at what becomes of it.
+
+        Not through a router: a packet would wait there for its receiver, and come out when we do look.
+        """
+        for network in self.asked.values():
+            guests = self._guests(network)
+            says = (self._greeting,) if network.forwarding == "L3" else (self._greeting, self._word)
+            for guest in guests:
+                if guest.place not in self.unplugged and self.chance.random() < 0.5:
+                    frame = self.chance.choice(says)(network, guest, self.chance.choice(guests))
+                    self.harness.send(guest.place, [guest.wrapped(frame)])
 
     # ---- faults --------------------------------------------------------------------------------
 
@@ -272,6 +303,20 @@ class Chaos:
         time.sleep(0.3)
         self.harness.lab.ovs.thaw_switch()
 
+    def hang(self) -> None:
+        """Switches do not answer for so long that operations which wait for them let others go on."""
+        self.harness.lab.ovs.freeze_switch()
+        works = [work for make in self._operations for work in [make()] if work is not None]
+        asking = [_Asking(work) for work in self.chance.sample(works, min(2, len(works)))]
+        time.sleep(0.9)
+        self.harness.lab.ovs.thaw_switch()
+        before, self.asked = self.asked, {}
+        done = sum(one.ended() for one in asking)
+        self.asked = self._described()
+        changed = [uuid for uuid in {**before, **self.asked} if before.get(uuid) != self.asked.get(uuid)]
+        print(f"{done} of {len(asking)} confirmed", end=" ")
+        assert len(changed) <= done
+
     def kill(self) -> None:
         self.harness.kill_controller()
         for fault in self.chance.sample(("cut", "mend", "unplug", "restart_switch", "talk"), 2):
@@ -281,25 +326,14 @@ class Chaos:
         assert self._described() == self.asked
 
     def kill_in_operation(self) -> None:
-        make = self.chance.choice(
-            (self._creation, self._removal, self._addition, self._modification, self._drop)
-        )
-        work, confirmed = make(), []
+        make = self.chance.choice(self._operations)
+        work = make()
         if work is None:
             return
-
-        def ask() -> None:
-            try:
-                work()
-            except (NetvirtError, RuntimeError, OSError):
-                return
-            confirmed.append(True)
-
-        thread = threading.Thread(target=ask)
-        thread.start()
+        asking = _Asking(work)
         time.sleep(self.chance.uniform(0, 0.04))
         self.harness.kill_controller()
-        thread.join()
+        confirmed = asking.ended()
         self._revive()
         before, now = self.asked, self._described()
         print("confirmed" if confirmed else "done" if now != before else "not done", end="")

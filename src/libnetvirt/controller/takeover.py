@@ -8,7 +8,7 @@ network's switches have come, and those between them, a pair counts as :class:`A
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 from libnetvirt import openflow as of
@@ -34,30 +34,40 @@ class Takeover:
         # Switches of no endpoint that a network's pairs go through, and that have not come yet.
         self._between: dict[int, set[int]] = {}
 
-    def note(self, dpid: int, index: int, flows: Iterable[of.FlowStatsEntry]) -> None:
-        """These rules of a network's pairs were found in a switch."""
-        found = self._found.setdefault(index, {})
-        for flow in flows:
-            if flow.match.get("eth_dst") is not None:
-                found.setdefault(macs_of(flow.match), []).append((dpid, flow))
+    def note(self, dpid: int, pairs: Mapping[int, Iterable[of.FlowStatsEntry]], again: bool) -> None:
+        """These rules of networks' pairs were found in a switch. ``again``: it came before in this run."""
+        if again:
+            for found in self._found.values():
+                for macs, held in found.items():
+                    found[macs] = [one for one in held if one[0] != dpid]
+        for index, flows in pairs.items():
+            if again and index not in self._found:
+                continue
+            found = self._found.setdefault(index, {})
+            for flow in flows:
+                if flow.match.get("eth_dst") is not None:
+                    found.setdefault(macs_of(flow.match), []).append((dpid, flow))
 
-    def settle(self, came: Collection[int] | None) -> None:
-        """Decide about the pairs of networks whose switches have come. None: nobody else is waited for."""
+    def settle(self, came: Collection[int], waited: bool) -> None:
+        """Decide about the pairs of networks whose switches have come; of all if it was ``waited`` for long.
+
+        Switches that have not come go on forwarding: what their pairs need is left in the others.
+        """
         for index in list(self._found):
             entry = self._rulesdb.by_index.get(index)
             if entry is None:
                 self._drop(index)
-            elif came is None or {*entry.by_switch, *self._between.get(index, ())}.issubset(came):
-                self._judge(entry, came)
+            elif waited or {*entry.by_switch, *self._between.get(index, ())}.issubset(came):
+                self._judge(entry, came, waited)
 
-    def _judge(self, entry: Entry, came: Collection[int] | None) -> None:
+    def _judge(self, entry: Entry, came: Collection[int], waited: bool) -> None:
         found, ends = self._found[entry.index], _Ends(entry)
         between: set[int] = set()
         for adopted in self._reactive.adopted(entry):
             held = found.get(adopted.macs, [])
             route = self._as_now(entry, adopted, held, ends)
             missing: set[int] = set()
-            if route is not None and route.track is not None and came is not None:
+            if route is not None and route.track is not None and not waited:
                 missing = {hop.dpid for hop in route.track.hops}.difference(came)
             if missing:
                 between |= missing
@@ -67,10 +77,10 @@ class Takeover:
                 self._reactive.drop(adopted)
         if between:
             self._between[entry.index] = between
-            return
-        self._drop(entry.index)
-        # What other pairs have left behind their first switch; frames may still be on their way there.
-        self._wire.linger(partial(self._clear, entry.uuid, found))
+        elif entry.by_switch.keys() <= set(came):
+            self._drop(entry.index)
+            # What other pairs have left behind their first switch; frames may still be on their way there.
+            self._wire.linger(partial(self._clear, entry.uuid, found))
 
     def _as_now(
         self, entry: Entry, adopted: Adopted, held: Iterable[tuple[int, of.FlowStatsEntry]], ends: _Ends

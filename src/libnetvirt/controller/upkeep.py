@@ -232,7 +232,7 @@ class Upkeep(Guarantees):
             plan.rounds.append({dpid: stale})
         self._check_paths(dump, expected)
         self.mended.add(dpid)
-        self.takeover.settle(None if self.waited else self.mended)
+        self.takeover.settle(self.mended, self.waited)
         return Work(plan, None)
 
     def _spare_unknown_hosts(self, surplus: list[Entry]) -> bool:
@@ -333,7 +333,7 @@ class Upkeep(Guarantees):
         if not self.waited and now - self.started > self.options.hold:
             # Who has not come by now does not come.
             self.waited = True
-            self.takeover.settle(None)
+            self.takeover.settle(self.mended, waited=True)
             self.compare |= self.unsure
             self.unsure.clear()
         if self.discovery.expire(now, lambda dpid: self._held(dpid, now)):
@@ -345,8 +345,7 @@ class Upkeep(Guarantees):
 
     def _adopt(self, dpid: int, dump: Dump) -> None:
         """Learn from a switch's rules what another run of this controller had learned."""
-        if dpid not in self.mended:
-            self._note_pairs(dpid, dump)
+        self.takeover.note(dpid, self._pairs(dump), dpid in self.mended)
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
@@ -380,16 +379,14 @@ class Upkeep(Guarantees):
                 )
                 self.reactive.adopt(dpid, bound, first)
 
-    def _note_pairs(self, dpid: int, dump: Dump) -> None:
-        """Take note of what a switch holds of the pairs of on-demand networks."""
+    def _pairs(self, dump: Dump) -> dict[int, list[of.FlowStatsEntry]]:
+        """What a switch holds of the pairs of on-demand networks, by index."""
         pairs: dict[int, list[of.FlowStatsEntry]] = {}
         for flow in dump.flows:
             if flow.cookie & 0xFFFF == Kind.PATH:
                 pairs.setdefault(layout.cookie_network(flow.cookie), []).append(flow)
-        for index, flows in pairs.items():
-            entry = self.rulesdb.by_index.get(index)
-            if entry is not None and entry.on_demand:
-                self.takeover.note(dpid, index, flows)
+        by_index = self.rulesdb.by_index
+        return {i: flows for i, flows in pairs.items() if i in by_index and by_index[i].on_demand}
 
     def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""

@@ -274,6 +274,33 @@ def test_a_switch_between_that_does_not_come_is_not_waited_for_forever() -> None
     assert places(again.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
 
 
+def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_does() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3, (2, 3))
+    again.tick(again.core.options.hold + 1)
+    assert _paths(again) == before
+    assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    again.connect(1, 4)
+    assert _paths(again) == before
+    assert [len(r.further or ()) for r in again.core.reactive] == [2]
+
+
+def test_a_rule_whose_way_broke_before_its_first_switch_came_is_not_believed() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3, (2, 3))
+    again.disconnect(2)
+    flows = again.fabric.switches[2].flows
+    del flows[next(k for k, f in flows.items() if f.cookie & 0xFFFF == Kind.PATH)]
+    again.connect(2, 4)
+    again.connect(1, 4)
+    assert _paths(again) == []
+
+
 def test_what_another_run_left_behind_the_first_switch_goes() -> None:
     """Its controller was killed between the removal of the first rule and that of the others."""
     rig = Watched()
