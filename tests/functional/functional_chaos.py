@@ -415,22 +415,20 @@ class Chaos:
     def _exchange(self) -> None:
         """What goes in comes out where the oracle says, and what belongs to nobody comes out nowhere.
 
-        All networks at once: first every host says where it is, then each talks to the next.
+        In each network, first every host says where it is, then each talks to the next.
         """
-        self.bench.knowledge = Knowledge()
-        networks = [(network, self._guests(network)) for network in self.asked.values()]
-        for make in (self._greeting, self._word):
-            self.bench.inject_together(
-                *(
-                    (guest.place, guest.wrapped(make(network, guest, after)))
-                    for network, guests in networks
-                    for guest, after in pairwise((*guests, *guests[:1]))
-                )
-            )
+        bench = self.bench
+        bench.knowledge = Knowledge()
+        for network in self.asked.values():
+            guests = self._guests(network)
+            for make in (self._greeting, self._word):
+                for guest, after in pairwise((*guests, *guests[:1])):
+                    bench.exchange(guest, make(network, guest, after))
         place = self.chance.choice(self.places)
         stray = frames.marked(frames.mac(0xBAD), frames.BROADCAST, b"nobody's")
-        strange = (frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)
-        self.bench.inject_together(*((place, frames.tagged(stray, *tags)) for tags in strange))
+        for tags in ((frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)):
+            bench.inject(place, frames.tagged(stray, *tags))
+        bench.watch.rest()
 
     def _greeting(self, network: VirtualNetwork, guest: Guest, _: Guest) -> bytes:
         """What tells the network where a host is."""

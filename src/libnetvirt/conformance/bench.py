@@ -16,7 +16,8 @@ import pytest
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
-from libnetvirt.conformance.tally import Tally, as_arrivals, listed
+from libnetvirt.conformance.speech import canonical, routers_of
+from libnetvirt.conformance.watch import Watch, listed
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.semantics import Knowledge, Outcome, forward
 from libnetvirt.semantics.forward import Classified, classify
@@ -65,6 +66,7 @@ class Bench:
         self.harness = harness
         self.rules = rules
         self.knowledge = Knowledge()
+        self.watch = Watch(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
         self._fences = itertools.count(1)
@@ -154,60 +156,49 @@ class Bench:
         """Send frames into a port and check that exactly what the oracle says comes out, once.
 
         Returns what came out. Waits after each frame that teaches the network something until the
-        network knows it, because switches learn later than the oracle does.
+        network knows it, because switches learn later than the oracle does. Does not wait for silence:
+        what comes too much, and late, ends a later exchange or the test (see ``watch``).
         """
-        self.drain()
+        self.watch.look()
         networks = self.current()
-        tally = Tally([(place, frame) for frame in sent])
+        expected: Counter[Arrival] = Counter()
+        arrived: list[Arrival] = []
         batch: list[bytes] = []
+
+        def take(arrivals: Iterable[Arrival]) -> None:
+            arrived.extend(self.watch.unwanted(arrivals, expected))
 
         def flush() -> None:
             while batch:
                 self.harness.send(place, batch[:BURST])
                 del batch[:BURST]
-                self._collect(tally)
-            tally.check_missing()
+                take(self._collect(sum(expected.values()) - len(arrived)))
+            if len(arrived) < sum(expected.values()):
+                self._compare(expected, Counter(arrived), place, sent)
 
         for frame in sent:
             outcome = self._outcome(networks, place, frame)
             teaches = outcome.knowledge != self.knowledge
             if teaches:  # what was sent before must be through before, or it may profit
                 flush()
-            tally.expect(outcome)
+            expected.update(_arrivals(outcome.outputs))
+            self.watch.tolerated.update(_arrivals(outcome.tolerated))
             batch.append(frame)
             if teaches:
                 self.knowledge = outcome.knowledge
                 flush()
-                self.await_known(networks)
+                self.await_known(network for network in networks if network.uuid == outcome.network)
         flush()
-        tally.take(self._settle(self._fence(networks, place, sent[-1]), str(place)))
-        tally.check()
-        return tally.arrived
+        fence = self._fence(networks, place, sent[-1])
+        take(self._passed(fence, place))
+        self._compare(expected, Counter(arrived), place, sent)
+        self.watch.add(place, sent, bool(fence))
+        return arrived
 
-    def inject_together(self, *sent: tuple[Place, bytes]) -> None:
-        """Send frames into ports, all at once, and check that exactly what the oracle says comes out, once.
-
-        For frames of which none profits from what another one teaches: then their order does not matter.
-        """
-        if not sent:
-            return
-        self.drain()
-        networks = self.current()
-        tally = Tally(sent)
-        for place, frame in sent:
-            outcome = self._outcome(networks, place, frame)
-            self.knowledge = outcome.knowledge
-            tally.expect(outcome)
-        for place, frame in sent:
-            self.harness.send(place, [frame])
-        self._collect(tally)
-        tally.check_missing()
-        self.await_known(networks)
-        fences: Counter[Arrival] = Counter()
-        for place, frame in dict(sent).items():
-            fences += self._fence(networks, place, frame)
-        tally.take(self._settle(fences, "each of their ports"))
-        tally.check()
+    def send(self, guest: Guest, *sent: bytes) -> None:
+        """Send untagged frames as a guest, and leave it to the test what becomes of them."""
+        self.watch.rest()
+        self.harness.send(guest.place, [guest.wrapped(frame) for frame in sent])
 
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle says, less what the harness says that its substrate cannot carry."""
@@ -228,9 +219,8 @@ class Bench:
         return networks
 
     def drain(self) -> None:
-        """Forget what arrived until now."""
-        while self.harness.receive(0):
-            pass
+        """Wait for silence after exchanges, and forget what arrived by other ways until now."""
+        self.watch.rest()
 
     def await_known(self, networks: Iterable[VirtualNetwork]) -> None:
         """Wait until the networks know every host that the oracle knows, and where."""
@@ -238,7 +228,11 @@ class Bench:
             wanted = self._hosts_of(network.uuid)
             near = self._neighbours_of(network.uuid)
             if wanted or near:
-                unknown = partial(self._unknown, network.uuid, wanted, near)
+                try:
+                    shown = self.harness.connection.lookup(network.uuid)
+                except NetworkNotFound:
+                    pytest.fail(f"network {network.name} is gone, and was to know {wanted or near}")
+                unknown = partial(_unknown, shown, wanted, near)
                 self.eventually(unknown, f"network {network.name} knows its hosts")
 
     def await_arrivals(self, guest: Guest, frame: bytes, wanted: Iterable[Arrival]) -> None:
@@ -294,17 +288,6 @@ class Bench:
                 pytest.fail(f"not within {self.harness.patience:g} s: {what}: {found!r}"[:2000])
             time.sleep(0.005)
 
-    def _unknown(self, uuid: str, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:
-        """The hosts that a network does not know to be where they are; of a router, the neighbours."""
-        try:
-            state = self.harness.connection.lookup(uuid).state
-        except NetworkNotFound:
-            return {**wanted, **near}
-        known = {host.mac: host.endpoint for host in state.hosts}
-        found = {(host.endpoint, address): host.mac for host in state.hosts for address in host.addresses}
-        strangers = {mac: endpoint for mac, endpoint in wanted.items() if known.get(mac) != endpoint}
-        return {**strangers, **{place: mac for place, mac in near.items() if found.get(place) != mac}}
-
     def _neighbours_of(self, uuid: str) -> dict[tuple[str, str], str]:
         """(endpoint, address) -> MAC of a router's neighbours."""
         return {
@@ -316,11 +299,13 @@ class Bench:
         learned = self.knowledge.of(uuid).hosts
         return {frames.octets_text(mac): endpoint for mac, endpoint in learned.items()}
 
-    def _collect(self, tally: Tally) -> None:
-        """Wait for the frames that are still missing, no longer than the harness's patience."""
+    def _collect(self, wanted: int) -> list[Arrival]:
+        """Wait for a number of frames, no longer than the harness's patience."""
+        found: list[Arrival] = []
         deadline = time.monotonic() + self.harness.patience
-        while tally.missing > 0 and (left := deadline - time.monotonic()) > 0:
-            tally.take(self.harness.receive(left))
+        while len(found) < wanted and (left := deadline - time.monotonic()) > 0:
+            found += self.harness.receive(left)
+        return found
 
     def _fence(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Counter[Arrival]:
         """A broadcast after everything else, from a host that is known at this place, if there is one."""
@@ -334,10 +319,10 @@ class Bench:
         marker = guest.wrapped(frames.marked(source, frames.BROADCAST, b"fence %d" % next(self._fences)))
         outcome = self._outcome(networks, place, marker)
         self.harness.send(place, [marker])
-        return Counter(as_arrivals(outcome.outputs))
+        return Counter(_arrivals(outcome.outputs))
 
-    def _settle(self, fence: Counter[Arrival], where: str) -> list[Arrival]:
-        """Wait for the fence and then for silence; what else came."""
+    def _passed(self, fence: Counter[Arrival], place: Place) -> list[Arrival]:
+        """Wait for the fence and take what is there then; what else came."""
         others: list[Arrival] = []
         awaited = +fence
         deadline = time.monotonic() + self.harness.patience
@@ -348,15 +333,49 @@ class Bench:
                 else:
                     others.append(arrival)
         if awaited:
-            pytest.fail(f"a broadcast into {where} did not arrive at: {listed(awaited)}")
-        while late := self.harness.receive(self.harness.quiet if fence else 2 * self.harness.quiet):
-            others += late
-        return others
+            pytest.fail(f"a broadcast into {place} did not arrive at: {listed(awaited)}")
+        return others + self.harness.receive(0.0)
+
+    def _compare(
+        self, expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
+    ) -> None:
+        """Fail if these are not the same, apart from what routers may choose in what they say themselves."""
+        missing, surplus = expected - arrived, arrived - expected
+        if not missing and not surplus:
+            return
+        routers, allowed = routers_of(self._networks.values()), self.harness.allowances
+        one, other = (
+            Counter((a.place, canonical(a.frame, routers, allowed)) for a in arrivals.elements())
+            for arrivals in (missing, surplus)
+        )
+        if one != other:
+            what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
+            pytest.fail(
+                f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
+                f"which did not arrive:\n{listed(missing)}\n"
+                f"and which arrived though nothing said so:\n{listed(surplus)}"
+            )
+
+
+def _arrivals(outputs: Iterable[tuple[str, str, bytes]]) -> Iterator[Arrival]:
+    return (Arrival(Place(switch, port), frame) for switch, port, frame in outputs)
+
+
+def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:
+    """The hosts that a network does not know to be where they are; of a router, the neighbours."""
+    hosts = network.state.hosts
+    known = {host.mac: host.endpoint for host in hosts}
+    found = {(host.endpoint, address): host.mac for host in hosts for address in host.addresses}
+    strangers = {mac: endpoint for mac, endpoint in wanted.items() if known.get(mac) != endpoint}
+    return {**strangers, **{place: mac for place, mac in near.items() if found.get(place) != mac}}
 
 
 def clean(bench: Bench) -> Iterator[str]:
-    """Remove all networks, and say what is left then."""
-    for network in bench.harness.connection.networks():
-        network.remove()
+    """Remove all networks, and say what is left then. Fails if a frame has come late."""
+    try:
+        bench.watch.rest()
+    finally:
+        for network in bench.harness.connection.networks():
+            network.remove()
     if Ability.LEFTOVERS in bench.harness.abilities:
         yield from bench.harness.leftovers()
