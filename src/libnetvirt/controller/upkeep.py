@@ -232,9 +232,7 @@ class Upkeep(Guarantees):
             plan.rounds.append({dpid: stale})
         self._check_paths(dump, expected)
         self.mended.add(dpid)
-        for entry in affected:
-            if entry.on_demand and self.mended.issuperset(entry.by_switch):
-                self.reactive.doubt(entry)
+        self.takeover.settle(self.mended, self.waited)
         return Work(plan, None)
 
     def _spare_unknown_hosts(self, surplus: list[Entry]) -> bool:
@@ -335,9 +333,7 @@ class Upkeep(Guarantees):
         if not self.waited and now - self.started > self.options.hold:
             # Who has not come by now does not come.
             self.waited = True
-            for entry in self.rulesdb:
-                if entry.on_demand:
-                    self.reactive.doubt(entry)
+            self.takeover.settle(self.mended, waited=True)
             self.compare |= self.unsure
             self.unsure.clear()
         if self.discovery.expire(now, lambda dpid: self._held(dpid, now)):
@@ -349,8 +345,7 @@ class Upkeep(Guarantees):
 
     def _adopt(self, dpid: int, dump: Dump) -> None:
         """Learn from a switch's rules what another run of this controller had learned."""
-        if dpid not in self.mended:
-            self._find_ends(dpid, dump)
+        self.takeover.note(dpid, self._pairs(dump), dpid in self.mended)
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
@@ -382,18 +377,16 @@ class Upkeep(Guarantees):
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
-                self.reactive.adopt(dpid, bound, first, self._awaits(entry))
+                self.reactive.adopt(dpid, bound, first)
 
-    def _find_ends(self, dpid: int, dump: Dump) -> None:
-        """Take note of where the pairs of on-demand networks end."""
-        paths: dict[int, list[of.FlowStatsEntry]] = {}
+    def _pairs(self, dump: Dump) -> dict[int, list[of.FlowStatsEntry]]:
+        """What a switch holds of the pairs of on-demand networks, by index."""
+        pairs: dict[int, list[of.FlowStatsEntry]] = {}
         for flow in dump.flows:
             if flow.cookie & 0xFFFF == Kind.PATH:
-                paths.setdefault(layout.cookie_network(flow.cookie), []).append(flow)
-        for index, flows in paths.items():
-            entry = self.rulesdb.by_index.get(index)
-            if entry is not None and entry.on_demand:
-                self.reactive.ends(dpid, entry, flows)
+                pairs.setdefault(layout.cookie_network(flow.cookie), []).append(flow)
+        by_index = self.rulesdb.by_index
+        return {i: flows for i, flows in pairs.items() if i in by_index and by_index[i].on_demand}
 
     def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
