@@ -1,4 +1,4 @@
-"""Shared by all tests: the private network namespace for those marked ``root``."""
+"""Shared by all tests: the private network namespace for those marked ``root``; which hot path is tested."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import os
 import pytest
 
 from lab import private_network_namespace, why_not
+from libnetvirt.controller import compiled
+
+
+def pytest_report_header() -> str:
+    """Say whether the compiled hot path is tested, and fail if it is wanted and not there."""
+    if os.environ.get("NETVIRT_COMPILED") and not compiled():
+        pytest.exit("the hot path is not compiled: run 'make test-compiled'", returncode=1)
+    return f"hot path: {'compiled' if compiled() else 'Python'}"
 
 
 @pytest.fixture(scope="session")
