@@ -138,6 +138,11 @@ class Bound:
     errors: Tokens = field(default_factory=Tokens)
     #: what the reactive part keeps ready for its frames
     ready: Any = None
+    #: the endpoint's
+    uuid: str = ""
+
+    def __post_init__(self) -> None:
+        self.uuid = self.endpoint.uuid
 
     @property
     def place(self) -> tuple[int, int | str, int]:

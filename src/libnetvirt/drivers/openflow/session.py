@@ -143,7 +143,8 @@ class Session(asyncio.Protocol):
 
     def post(self, parts: Sequence[bytes]) -> None:
         """Send messages made ready, in parts; errors in answer to them belong to nobody."""
-        self._flush_soon()
+        if not self._flushing:
+            self._flush_soon()
         self._out += parts
 
     def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
