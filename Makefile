@@ -54,10 +54,10 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-programs $(VENV)/.installed-dev ## measure all beside others, as root, in ten minutes; writes docs/performance.md
+bench: bench-programs build/compiled/.built ## measure all beside others, as root, in ten minutes; writes docs/performance.md
 	@$(BIN)/python -m benchmarks --report $(ARGS)
 
-bench-quick: bench-programs $(VENV)/.installed-dev ## the same on a small scale, in two minutes; ARGS=setup for one part
+bench-quick: bench-programs build/compiled/.built ## the same on a small scale, in two minutes; ARGS=setup for one part
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 .PHONY: bench-quick bench-programs
