@@ -1,4 +1,4 @@
-"""Controllers measured beside each other: ours, Python or compiled, Open vSwitch's in C, os-ken's, the least."""
+"""Controllers measured beside each other: ours, Open vSwitch's in C, os-ken's, and the least there is."""
 
 from __future__ import annotations
 
