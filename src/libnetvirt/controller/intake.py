@@ -144,7 +144,7 @@ class Intake:
             return
         hosts = core.locator.known(entry.uuid)
         host = hosts.get(int.from_bytes(frame[6:12]))
-        if host is None or host.endpoint != bound.endpoint.uuid:
+        if host is None or host.endpoint != bound.uuid:
             verdict = self._learn(bound, frame, now)
             if verdict not in _SERVED:
                 return

@@ -77,14 +77,15 @@ class Upkeep(Guarantees):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+        old = self.installed.places(unit)
         new = list(self.compiler.tunnel(kind, egress, ingresses))
-        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
-        if any(isinstance(p.entry, Flow) for p in turned):
+        turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
+        if turned:
             replaced |= self._relabel(kind, egress, ingresses)
             new = list(self.compiler.tunnel(kind, egress, ingresses))
+        moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
         self.installed.replace(unit, new, into)
-        return [egress] if turned else []
+        return [egress] if moved else []
 
     def _turn_hosts(self, aside: Differences, into: Differences) -> list[int]:
         """The ways to the hosts of native networks whose rules are there beforehand follow the topology.
@@ -96,7 +97,7 @@ class Upkeep(Guarantees):
         for entry in [e for e in self.rulesdb if e.tunnel is None and not e.on_demand]:
             for host in self.locator.hosts(entry.uuid):
                 unit = ("host", entry.uuid, host.mac)
-                old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+                old = self.installed.places(unit)
                 new = {(p.dpid, p.entry.key): p for p in self.compiler.host(entry, host)}
                 if old == new:
                     continue
