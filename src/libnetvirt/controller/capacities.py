@@ -2,6 +2,7 @@
 
 ::
 
+    enforcement = "queue"         # what keeps minimums; else meters do
     reservable = 0.9              # the fraction of each link that may be promised
     capacity = "1 Gbit/s"         # of links that are not named below; else the port's speed counts
     latency = "100 us"
@@ -11,6 +12,10 @@
     switch = "1"
     port = "101"
     capacity = "100 Mbit/s"
+
+    [[switch]]                    # where the queues of a switch are made
+    id = "1"
+    ovsdb = "tcp:192.0.2.1:6640"
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from libnetvirt.controller.books import Place
+from libnetvirt.controller.enforcement import Enforcement
 from libnetvirt.controller.rulesdb import SwitchView, parse_switch, switch_text
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Bandwidth, Latency
@@ -34,7 +40,7 @@ USABLE = Fraction(19, 20)
 LEAST_REST = Fraction(1, 50)
 MOST_RESERVABLE = 0.93
 DEFAULT_RESERVABLE = 0.9
-#: links, in one file
+#: links, and switches, in one file
 MOST_LINKS = 100_000
 
 
@@ -56,17 +62,34 @@ class _LinkSettings(_Settings):
     port: Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 
 
+class _SwitchSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: Annotated[str, BeforeValidator(_text)]
+    ovsdb: Annotated[str, Field(min_length=1)]
+
+
 class _File(_Settings):
+    enforcement: Annotated[Enforcement | None, Field(strict=False)] = None
     link: Annotated[list[_LinkSettings], Field(max_length=MOST_LINKS)] = []
+    switch: Annotated[list[_SwitchSettings], Field(max_length=MOST_LINKS)] = []
 
 
 class Capacities:
     """Answers for a link, named by its sending end."""
 
     def __init__(self, switches: Mapping[int, SwitchView], text: str = "", file: str = "") -> None:
-        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription."""
+        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription.
+
+        ``databases``: where the OVSDB of a switch is, of those of which the file says it.
+        """
         self._switches = switches
-        self._defaults, self._links = _read(text, file)
+        self._defaults, self._links, self.databases = _read(text, file)
+
+    @property
+    def enforcement(self) -> Enforcement | None:
+        """What is to keep minimums; None if the file does not say it."""
+        return self._defaults.enforcement
 
     def capacity(self, link: Place) -> int | None:
         """bit/s; None while nobody has said it."""
@@ -124,7 +147,7 @@ class Capacities:
         return self._links.get((dpid, port.name)) if port is not None else None
 
 
-def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSettings]]:
+def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSettings], dict[int, str]]:
     try:
         parsed = _File.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -133,17 +156,27 @@ def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSetti
         raise InvalidDescription(f"{file}: {_fault(error)}") from None
     links: dict[tuple[int, str], _LinkSettings] = {}
     for number, link in enumerate(parsed.link, 1):
-        try:
-            place = (parse_switch(link.switch), link.port)
-        except InvalidDescription as error:
-            raise InvalidDescription(f"{file}: link {number}: {error}") from None
+        place = (_switch(link.switch, f"{file}: link {number}"), link.port)
         if place in links:
             raise InvalidDescription(
                 f"{file}: link {number}: switch {link.switch} port {link.port} is named twice: "
                 "say all about a direction of a link in one place"
             )
         links[place] = link
-    return parsed, links
+    databases: dict[int, str] = {}
+    for number, switch in enumerate(parsed.switch, 1):
+        dpid = _switch(switch.id, f"{file}: switch {number}")
+        if dpid in databases:
+            raise InvalidDescription(f"{file}: switch {number}: switch {switch.id} is named twice")
+        databases[dpid] = switch.ovsdb
+    return parsed, links, databases
+
+
+def _switch(text: str, where: str) -> int:
+    try:
+        return parse_switch(text)
+    except InvalidDescription as error:
+        raise InvalidDescription(f"{where}: {error}") from None
 
 
 def _fault(error: ValidationError) -> str:
@@ -151,7 +184,8 @@ def _fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = [f"{part + 1}" if isinstance(part, int) else part for part in first["loc"]]
     allowed = (
-        "; known: capacity, cost, latency, reservable, and switch and port in [[link]]"
+        "; known: capacity, cost, enforcement, latency, reservable, switch and port in [[link]], "
+        "id and ovsdb in [[switch]]"
         if first["type"] == "extra_forbidden"
         else f"; reservable is a fraction above 0, at most {MOST_RESERVABLE}"
         if "reservable" in where

@@ -43,6 +43,7 @@ class Upkeep(Guarantees):
             self._distrust()
         into = Differences()
         self.compile_links(into)
+        queues = self.queue_shape()
         free_labels = self.replan(into)
         replaced: dict[tuple[Encapsulation, int], int] = {}
         moved: list[int] = []
@@ -65,7 +66,8 @@ class Upkeep(Guarantees):
             free_labels()
 
         later = into.split_off((Table.TUNNEL, Table.PATH))
-        return Work(Plan(aside.plan().rounds + into.plan().rounds), None, done, later, replaced)
+        plan = Plan(aside.plan().rounds + into.plan().rounds)
+        return Work(plan, None, done, later, replaced, queues=queues)
 
     def _turn(
         self,
