@@ -90,7 +90,7 @@ class Queues:
             number = next((n for n in NUMBERS if n not in self._used), None)
             if number is None:
                 raise LabelsExhausted(
-                    f"no queue is left, all {len(self._used)} are in use: remove constraints with min-bandwidth"
+                    f"all {len(self._used)} queues are in use: remove constraints with min-bandwidth"
                 )
             self._numbers[key] = number
             self._used.add(number)

@@ -26,7 +26,7 @@ from libnetvirt.uri import URI
 OPTIONS: Mapping[str, str] = {
     "enforcement": "what keeps min-bandwidth: meter, queue, or queue-unchecked, which are queues also in "
     "datapaths that take no notice of them (default: what the capacities say, or meter)",
-    "ovsdb": "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT: the database where queues are made, of all switches for "
+    "ovsdb": "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT: where queues are made, for all switches for "
     "which the capacities name none",
     "owner": "whose rows in these databases are ours (default libnetvirt)",
 }
