@@ -5,7 +5,7 @@
     enforcement = "queue"         # what keeps minimums; else meters do
     reservable = 0.9              # the fraction of each link that may be promised
     capacity = "1 Gbit/s"         # of links that are not named below; else the port's speed counts
-    latency = "100 us"
+    latency = "100 us"            # or "measured"
     cost = 1
 
     [[link]]                      # a direction of a link, named by the switch and port that send into it
@@ -25,7 +25,15 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from libnetvirt.controller.books import Place
 from libnetvirt.controller.enforcement import Enforcement
@@ -33,6 +41,8 @@ from libnetvirt.controller.rulesdb import SwitchView, parse_switch, switch_text
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Bandwidth, Latency
 
+#: of a latency in the file: it is to be measured
+MEASURED = Latency(0)
 #: of a link's capacity, what may be used at all while something of it is promised. The rest is for what
 #: frames have around them on the link (labels, preamble, gap) and for short bursts
 USABLE = Fraction(19, 20)
@@ -48,12 +58,16 @@ def _text(value: Any) -> Any:
     return str(value) if type(value) is int else value
 
 
+def _latency(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    return MEASURED if value == "measured" else read(value)
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     capacity: Bandwidth | None = None
     cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
-    latency: Latency | None = None
+    latency: Annotated[Latency | None, WrapValidator(_latency)] = None
     reservable: Annotated[float, Field(gt=0, le=MOST_RESERVABLE)] | None = None
 
 
@@ -84,6 +98,8 @@ class Capacities:
         ``databases``: where the OVSDB of a switch is, of those of which the file says it.
         """
         self._switches = switches
+        #: what was found of the links that are measured, in microseconds
+        self.measurements: Mapping[Place, int] = {}
         self._defaults, self._links, self.databases = _read(text, file)
 
     @property
@@ -117,11 +133,18 @@ class Capacities:
         return int(max(capacity * USABLE - reserved, capacity * LEAST_REST))
 
     def latency(self, link: Place) -> int | None:
-        """Microseconds; None if nobody has said it."""
+        """Microseconds; None if nobody has said it, or it was not measured yet."""
+        said = self._said(link)
+        return self.measurements.get(link) if said == MEASURED else said
+
+    def is_measured(self, link: Place) -> bool:
+        """Whether the latency of a link is to be measured."""
+        return self._said(link) == MEASURED
+
+    def _said(self, link: Place) -> int | None:
         settings = self._settings(link)
         said = settings.latency if settings is not None and settings.latency is not None else None
-        said = said if said is not None else self._defaults.latency
-        return None if said is None else int(said)
+        return said if said is not None else self._defaults.latency
 
     def cost(self, link: Place) -> float:
         """What a path pays for the link."""
@@ -189,7 +212,7 @@ def _fault(error: ValidationError) -> str:
         if first["type"] == "extra_forbidden"
         else f"; reservable is a fraction above 0, at most {MOST_RESERVABLE}"
         if "reservable" in where
-        else '; write numbers with units in quotes, such as capacity = "100 Mbit/s"'
+        else '; write numbers with units in quotes, such as capacity = "100 Mbit/s", or latency = "measured"'
         if {"capacity", "latency"} & set(where)
         else ""
     )

@@ -30,6 +30,9 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 
+#: how far a path's latency may exceed its bound before another one is looked for: one part in so many of the
+#: bound, and so many microseconds at least. What is measured is never still, and to move costs more than that
+SLACK, LEAST_SLACK = 10, 500
 #: network, source and destination endpoint
 Key = tuple[str, str, str]
 _KIND = "course"
@@ -176,12 +179,12 @@ class Courses:
     def again(self) -> dict[Key, Course]:
         """The courses that have to be others: after a change of the substrate, or when something was freed.
 
-        What is lost gives up all it had first; then paths are looked for by order of creation, those that
-        were degraded before included. Puts nothing into the books.
+        What is lost, or has become too slow, gives up all it had first; then paths are looked for by order of
+        creation, those that were degraded before included. Puts nothing into the books.
         """
         books = self.books.copy()
         courses = self.ordered()
-        lost = {c.key for c in courses if not c.degraded and not self._there(c)}
+        lost = {c.key for c in courses if not c.degraded and (not self._there(c) or self.is_too_slow(c))}
         for key in lost:
             books.restore(key, None)
         # Less may be promised than is: the last that came give way.
@@ -319,7 +322,10 @@ class Courses:
         would = " or ".join(filter(None, fits))
         said = f"{would} would fit" if would else "both together are too much"
         if asked.latency is not None and cspf.quickest(terrain, *course.ends, Wanted()) is None:
-            said = "the latency of the links is not known: give it in the file of the option 'capacities'"
+            said = (
+                "the latency of the links is not known: give it in the file of the option 'capacities', or, "
+                "where that has it measured, wait for that"
+            )
         return f"no path {ends} has {what}; {said}"
 
     def _fresh(self, network: VirtualNetwork, kind: Encapsulation | None) -> Iterator[Course]:
@@ -328,6 +334,15 @@ class Courses:
         for c in network.constraints:
             ends = [parse_switch(network.by_uuid[uuid].switch) for uuid in c.key]
             yield Course((network.uuid, *c.key), 0, c, kind, (ends[0], ends[1]))
+
+    def is_too_slow(self, course: Course) -> bool:
+        """Whether the links of a course take longer by more than the slack than its constraint allows."""
+        most = course.constraint.max_latency
+        delays = [self.capacities.latency(place) for place in course.places]
+        if most is None or None in delays:
+            return False
+        bound = int(most)
+        return sum(d for d in delays if d is not None) > bound + max(bound // SLACK, LEAST_SLACK)
 
     def _there(self, course: Course) -> bool:
         """Whether the links of a course are up."""

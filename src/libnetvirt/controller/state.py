@@ -17,6 +17,7 @@ from libnetvirt.controller.enforcement import Backend, Enforcement
 from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import LABELS, Labels
+from libnetvirt.controller.latency import LinkLatency
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
 from libnetvirt.controller.meters import Meters
 from libnetvirt.controller.neighbours import Neighbour, Neighbours
@@ -136,6 +137,7 @@ class State:
         self.meters = Meters(self.labels, self.switches)
         self.policing = Policing(self.meters)
         self.capacities = Capacities(self.switches, options.capacities, options.capacities_file)
+        self.latency = LinkLatency(secret)
         kind = options.enforcement or self.capacities.enforcement or Enforcement.METER
         self.backend = Backend(kind, self.meters)
         self.queues = Queues(self.labels)

@@ -56,7 +56,7 @@ class Ports:
                 # A bond's interfaces have numbers of their own, and share one QoS.
                 interfaces = tables["Port"][uuid]["interfaces"] if uuid in tables["Port"] else ()
                 if len(interfaces) == 1:
-                    (interface,) = interfaces
+                    interface = next(iter(interfaces))
                     number = tables["Interface"].get(interface, {}).get("ofport")
                     if number is not None and number > 0:
                         found.rows[dpid, number] = uuid

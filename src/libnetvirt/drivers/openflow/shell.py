@@ -227,6 +227,8 @@ class Shell:
             return
         if isinstance(message, of.PacketIn):
             self.packet(session.dpid, message, self.now())
+        elif isinstance(message, of.EchoReply):
+            self.core.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.intake.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
