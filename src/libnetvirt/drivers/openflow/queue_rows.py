@@ -63,14 +63,17 @@ class Ports:
         return found
 
     def verdict(self, tables: Tables, place: Place, owner: str, unchecked: bool) -> Verdict:
-        """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is."""
+        """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is.
+
+        A database that was started anew has neither datapath ids nor ports until Open vSwitch has told it.
+        """
         dpid, _ = place
         if dpid not in self.bridges:
-            return Verdict(False, "its switch's database has no bridge with its datapath id")
+            return Verdict(None, "its switch's database has no bridge with its datapath id")
         if self.bridges[dpid] == _DEAF and not unchecked:
             return Verdict(False, "its switch's datapath, netdev, takes no notice of queues")
         if place not in self.rows:
-            return Verdict(False, "its switch's database does not have the port, or has it in a bond")
+            return Verdict(None, "its switch's database does not have the port, or has it in a bond")
         found = tables["Port"][self.rows[place]]["qos"]
         if found is not None and not _is_owned(tables["QoS"].get(found), owner):
             return Verdict(False, "its port has a QoS that is not ours")

@@ -30,7 +30,9 @@ OPTIONS: Mapping[str, str] = {
     "which the capacities name none",
     "owner": "whose rows in these databases are ours (default libnetvirt)",
 }
-#: the tables of which only a part of the columns decides whether, and which, queues can be made
+#: what is said of links whose switches have no database that is known
+NOWHERE = Verdict(False, "nothing says where its switch's database is: give ovsdb in the URI")
+#: the table of the sequence numbers of changes: asked for, and done
 _COUNTER = "Open_vSwitch"
 #: seconds that opening the connection waits for a database; it is tried for further
 _PATIENCE = 2.0
@@ -111,7 +113,8 @@ class Queueing:
         self._unchecked = unchecked
         self._timeout = timeout
         #: whether rows may be others than they should be, and who wants to know when
-        self.stale = False
+        self.stale = True
+        self._matched: tuple[Shape, frozenset[int]] | None = None
         self.changed: Callable[[], None] = lambda: None
         remotes = {r for r in (sources.every, *sources.by_switch.values()) if r is not None}
         self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in remotes}
@@ -129,7 +132,7 @@ class Queueing:
         dpid, _ = place
         remote = self._sources.of(dpid)
         if remote is None:
-            return Verdict(False, "nothing says where its switch's database is: give ovsdb in the URI")
+            return NOWHERE
         source = self._all[remote]
         if not source.known:
             return Verdict(None, f"its switch's database was not reached yet, {source.db.trouble}")
@@ -149,9 +152,11 @@ class Queueing:
         Returns when Open vSwitch has made its queues so; if not ``patient``, when the rows are. Raises
         RuleRefused, SwitchTimeout.
         """
-        self.stale = False
         shape = union(self._core.queue_shape(), *held)
-        known = self._core.switches.keys() | {dpid for dpid, _ in shape}
+        known = frozenset(self._core.switches) | {dpid for dpid, _ in shape}
+        if (shape, known) == self._matched and not self.stale:
+            return
+        self.stale, self._matched = False, None
         of: dict[Remote, set[int]] = {}
         for dpid in known:
             remote = self._sources.of(dpid)
@@ -162,6 +167,7 @@ class Queueing:
         for result in results:
             if result is not None:
                 raise result
+        self._matched = shape, known
 
     async def _write(self, remote: Remote, shape: Shape, dpids: set[int], patient: bool) -> None:
         source = self._all[remote]

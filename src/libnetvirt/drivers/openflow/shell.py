@@ -23,7 +23,7 @@ from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.notices import Notices
 from libnetvirt.drivers.openflow.quarantine import Quarantine
-from libnetvirt.drivers.openflow.queueing import Queueing, Sources
+from libnetvirt.drivers.openflow.queueing import NOWHERE, Queueing, Sources
 from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
 from libnetvirt.drivers.openflow.tls import SecureServer
@@ -85,6 +85,8 @@ class Shell:
             self.queueing = Queueing(self.core, databases, unchecked, confirm_timeout)
             self.queueing.changed = self._queues_changed
             self.core.backend.judge = self.queueing.judge
+        elif self.core.backend.queues:
+            self.core.backend.judge = lambda _: NOWHERE
 
     # ---- life ----------------------------------------------------------------------------------
 
