@@ -252,3 +252,17 @@ def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, bench:
         assert alone.arrived >= 0.65 * alone.due(80 * MBIT)
         assert alone.sent < 70 * MBIT or alone.arrived > 44 * MBIT
     subprocess.run(["ip", "link", "set", link, "txqueuelen", "1000"], check=True)
+
+
+def test_with_meters_again_the_rows_go(harness: OpenFlow, bench: Bench) -> None:
+    places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
+    network = bench.create(*places)
+    network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
+    assert len(_rows(harness, "QoS", "Queue")) == 3
+    harness.kill_controller()
+    harness.served.uri += "&enforcement=meter"
+    harness.start_controller()
+    bench.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
+    assert "rate=30000" in harness.lab.ofctl("dump-meters", 1)
+    (state,) = [c.state for c in harness.connection.lookup(network.uuid).state.constraints]
+    assert str(state) == "active"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
 from hypothesis import given
@@ -208,3 +211,10 @@ def test_frames_for_all_are_in_no_queue() -> None:
     sent = frame(BROADCAST, mac(11))
     rig.check(1, 3, sent[:12] + b"\x81\x00\x00\x01" + sent[12:])
     assert not any(switch.queued for switch in rig.fabric.switches.values())
+
+
+def test_the_files_in_the_documentation_are_accepted() -> None:
+    page = Path(__file__).parents[3] / "docs" / "qos.md"
+    files = re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(files) >= 2
+    assert any(Capacities({}, text, page.name).databases for text in files)
