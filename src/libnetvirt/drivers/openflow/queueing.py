@@ -40,7 +40,7 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the databases are: of all switches, and of some. ``unchecked``: make queues in every datapath."""
+    """Where the databases are, of all switches and of some; and whose rows are ours there."""
 
     owner: str = "libnetvirt"
     every: Remote | None = None
