@@ -19,7 +19,7 @@ from libnetvirt import Constraint, Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.conformance.bench import Bench, clean
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(240)]
 
 MBIT = 1_000_000
 SECONDS = 6.0
