@@ -43,6 +43,7 @@ class Upkeep(Guarantees):
             self._distrust()
         into = Differences()
         self.compile_links(into)
+        queues = self.queue_shape()
         free_labels = self.replan(into)
         replaced: dict[tuple[Encapsulation, int], int] = {}
         moved: list[int] = []
@@ -65,7 +66,8 @@ class Upkeep(Guarantees):
             free_labels()
 
         later = into.split_off((Table.TUNNEL, Table.PATH))
-        return Work(Plan(aside.plan().rounds + into.plan().rounds), None, done, later, replaced)
+        plan = Plan(aside.plan().rounds + into.plan().rounds)
+        return Work(plan, None, done, later, replaced, queues=queues)
 
     def _turn(
         self,
@@ -337,7 +339,33 @@ class Upkeep(Guarantees):
             self.takeover.settle(self.mended, waited=True)
             self.compare |= self.unsure
             self.unsure.clear()
+        self._measure(now)
         if self.discovery.expire(now, lambda dpid: self._held(dpid, now)):
+            self.topology_changed = True
+
+    def _measure(self, now: float) -> None:
+        """Time the links whose latency is to be measured, and look at what depends on it."""
+
+        def connected(dpid: int) -> bool:
+            switch = self.switches.get(dpid)
+            return switch is not None and switch.connected
+
+        edges = [
+            edge
+            for edge in self.paths.edges
+            if self.capacities.is_measured((edge.source, edge.source_port))
+            and connected(edge.source)
+            and connected(edge.destination)
+        ]
+        before = self.latency.known
+        for dpid, message in self.latency.begin(edges, now):
+            self.wire.send(dpid, message)
+        self.capacities.measurements = self.latency.known
+        if self.latency.known != before and any(
+            bool(course.degraded) or self.courses.is_too_slow(course)
+            for course in self.courses.ordered()
+            if course.constraint.max_latency is not None
+        ):
             self.topology_changed = True
 
     def _held(self, dpid: int, now: float) -> bool:
