@@ -26,6 +26,7 @@ from libnetvirt.errors import (
 )
 from libnetvirt.model import (
     Constraint,
+    ConstraintCounters,
     Counters,
     Endpoint,
     Event,
@@ -267,6 +268,12 @@ class Network:
         driver = self.connection.driver
         driver.capabilities.require("statistics", "counting traffic")
         return await driver.statistics(self.uuid)
+
+    async def constraint_statistics(self) -> Sequence[ConstraintCounters]:
+        """Counters per constraint, with the rate of now: asks the switches twice, a second apart."""
+        driver = self.connection.driver
+        driver.capabilities.require("constraint.statistics", "counting what constraints carry")
+        return await driver.constraint_statistics(self.uuid)
 
     async def paths(self) -> Sequence[Path]:
         """The ways between the endpoints, as they are now."""

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from libnetvirt.errors import DriverNotFound, Unsupported
 from libnetvirt.model import (
+    ConstraintCounters,
     Counters,
     Encapsulation,
     Event,
@@ -51,6 +52,7 @@ FEATURES: Mapping[str, str] = {
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "paths below a latency",
     "constraint.max-hops": "paths below a number of hops",
+    "constraint.statistics": "counts what constraints carry and drop",
     "encapsulation.native": "forwarding on the hosts' own fields in every switch",
     "encapsulation.vlan": "tunnels of vlan tags",
     "encapsulation.mpls": "tunnels of mpls labels",
@@ -238,6 +240,11 @@ class Driver(ABC):
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         """Counters per endpoint (capability ``statistics``). Asks the switches."""
         raise Unsupported(f"statistics of {uuid}: not offered")
+
+    async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
+        """Counters per constraint (capability ``constraint.statistics``). Asks the switches twice, a second
+        apart, if there are constraints."""
+        raise Unsupported(f"constraint statistics of {uuid}: not offered")
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all (capability ``rules``). Asks the switches."""

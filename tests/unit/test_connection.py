@@ -336,7 +336,9 @@ def test_optional_readings_are_refused_before_the_driver_is_asked() -> None:
     async def story() -> None:
         async with over(Meagre) as connection:
             blue = await connection.create(VirtualNetwork(endpoints=BLUE.endpoints[:1]))
-            for work in (blue.paths, blue.statistics, connection.rules, connection.repair):
+            for work in (
+                blue.paths, blue.statistics, blue.constraint_statistics, connection.rules, connection.repair,
+            ):  # fmt: skip
                 with pytest.raises(Unsupported, match="the meagre driver does not offer"):
                     await work()
             for fields in ({"vlan": 5}, {"mac": "02:00:00:00:00:01"}):

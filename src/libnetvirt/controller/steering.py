@@ -41,7 +41,7 @@ class Steering:
     def course(self, entry: Entry, course: Course) -> Iterator[Placed]:
         """A course's meter, and its rules in the switches behind the first."""
         start = course.ends[0]
-        number = self._meter(course)
+        number = self.meter(course)
         if number is not None and course.ceiling:
             yield Placed(start, Order.RECEIVE, meter(number, course.ceiling))
         if course.label is None:
@@ -61,7 +61,7 @@ class Steering:
             if source is None or source.port is None or bound.port is None:
                 continue
             actions = self._begin(entry, course, source, bound)
-            number = self._meter(course)
+            number = self.meter(course)
             if actions is None or (course.degraded and number is None):
                 continue
             match = of.Match(in_port=source.port, metadata=source.entered, eth_dst=host.mac)
@@ -80,6 +80,13 @@ class Steering:
         yield Placed(dpid, Order.RECEIVE, meter(number, rest))
         cookie = layout.cookie(0, Kind.LINK)
         yield from link_exits(dpid, port, of.Meter(number), cookie)
+
+    @staticmethod
+    def steers(flow: Flow, source: Bound) -> bool:
+        """Whether a rule puts frames of an endpoint on a course."""
+        known = (source.port, source.entered)
+        steering = flow.table == Table.HOST and flow.priority == _PRIORITY
+        return steering and (flow.match.get("in_port"), flow.match.get("metadata")) == known
 
     def wants(self, entry: Entry, dpid: int, name: str) -> bool:
         """Whether one of a network's courses uses a meter."""
@@ -102,7 +109,8 @@ class Steering:
     def _out(self, course: Course, link: Place) -> of.Action:
         return of.Output(link[1]) if course.bits else self._exits.out(*link)
 
-    def _meter(self, course: Course) -> int | None:
+    def meter(self, course: Course) -> int | None:
+        """The number of a course's meter in its first switch; None if it has none. Raises LabelsExhausted."""
         start = course.ends[0]
         if not course.ceiling or not self._meters.there(start):
             return None

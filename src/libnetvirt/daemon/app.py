@@ -37,7 +37,15 @@ from libnetvirt.daemon.wire import (
 )
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.errors import InvalidDescription, NetvirtError
-from libnetvirt.model import Counters, NetworkState, Path, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import (
+    ConstraintCounters,
+    Counters,
+    NetworkState,
+    Path,
+    RuleLine,
+    Substrate,
+    VirtualNetwork,
+)
 
 log = logging.getLogger("libnetvirt.daemon")
 
@@ -114,6 +122,11 @@ def _reading(service: Service) -> APIRouter:
     async def statistics(key: str) -> Response:
         """Counters per endpoint; asks the switches."""
         return _reply(await (await connection.lookup(key)).statistics())
+
+    @router.get("/networks/{key}/constraint-statistics", response_model=list[ConstraintCounters])
+    async def constraint_statistics(key: str) -> Response:
+        """Counters per constraint; asks the switches twice, a second apart."""
+        return _reply(await (await connection.lookup(key)).constraint_statistics())
 
     @router.get("/networks/{key}/rules", response_model=list[RuleLine])
     async def rules_of(key: str) -> Response:

@@ -117,6 +117,23 @@ class Counters(Report):
     delivered_bytes: int = 0
 
 
+class ConstraintCounters(Report):
+    """Traffic of one constraint, as its source sent it: what was carried, and ``dropped`` because it exceeded
+    what the constraint allows. Counted anew when the constraint changes or its source moves.
+
+    ``rate``: bit/s carried during the last ``window`` seconds.
+    """
+
+    source: str
+    destination: str
+    packets: int = 0
+    bytes: int = 0
+    dropped_packets: int = 0
+    dropped_bytes: int = 0
+    rate: int = 0
+    window: float = 0.0
+
+
 class Port(Report):
     """A switch's port. ``number``: 0 if it has none; ``speed`` in bit/s, 0 if not known.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import courses, layout, policing, reporting
+from libnetvirt.controller import counting, courses, layout, policing, reporting
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.discovery import LinkPorts
@@ -32,6 +33,7 @@ from libnetvirt.errors import (
     Unsupported,
 )
 from libnetvirt.model import (
+    ConstraintCounters,
     Counters,
     Encapsulation,
     Endpoint,
@@ -286,6 +288,30 @@ class OpenFlowDriver(Driver):
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         flows = await self._flows(uuid)
         return reporting.counters(self._core, self._entry(uuid), flows)
+
+    async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
+        if not self._entry(uuid).description.constraints:
+            return []
+        before = await self._tallies(uuid)
+        await asyncio.sleep(counting.WINDOW)
+        return counting.rates(before, await self._tallies(uuid))
+
+    async def _tallies(self, uuid: str) -> dict[courses.Key, counting.Tally]:
+        wanted = counting.sources(self._core, self._entry(uuid))
+        cookie = layout.cookie(self._entry(uuid).index, layout.Kind.BASE)
+        asked = of.FlowStatsRequest(cookie=cookie, cookie_mask=layout.COOKIE_NETWORK_MASK)
+
+        async def ask(session: Session) -> counting.Seen | None:
+            if session.dpid not in wanted:
+                return None
+            flows = await session.request(asked, of.FlowStatsReply)
+            meters: Sequence[of.MeterStatsEntry] = ()
+            if self._core.meters.there(session.dpid):
+                meters = (await session.request(of.MeterStatsRequest(), of.MeterStatsReply)).entries
+            return counting.Seen(self.shell.now(), flows.entries, meters)
+
+        seen = {dpid: said for dpid, said in await self.shell.each_switch(ask) if said is not None}
+        return counting.tallies(self._core, self._entry(uuid), seen)
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         lines = [reporting.rule_line(self._core, dpid, flow) for dpid, flow in await self._flows(uuid)]

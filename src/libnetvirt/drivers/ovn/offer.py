@@ -13,6 +13,7 @@ _NOT_OFFERED: Mapping[str, str] = {
     "endpoints, and nothing in it could refuse a guarantee that cannot be kept",
     "constraint.max-latency": _PATHS,
     "constraint.max-hops": _PATHS,
+    "constraint.statistics": "OVN's databases count no packets",
     "statistics": "OVN's databases count no packets of logical ports",
     "rules": "each chassis computes its rules itself: ask one with ovs-ofctl, or ovn-sbctl lflow-list",
     "router.no-route": "OVN's routers drop what they have no route for without a word",

@@ -20,7 +20,16 @@ from libnetvirt.errors import (
     NetworkNotFound,
     NotFound,
 )
-from libnetvirt.model import Counters, Event, NetworkState, Path, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import (
+    ConstraintCounters,
+    Counters,
+    Event,
+    NetworkState,
+    Path,
+    RuleLine,
+    Substrate,
+    VirtualNetwork,
+)
 from libnetvirt.uri import URI
 
 INTERFACE = 1
@@ -149,6 +158,11 @@ class RemoteDriver(Driver):
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         """Counters per endpoint."""
         return _parsed(tuple[Counters, ...], await self._client.get("networks", uuid, "statistics"))
+
+    async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
+        """Counters per constraint."""
+        body = await self._client.get("networks", uuid, "constraint-statistics")
+        return _parsed(tuple[ConstraintCounters, ...], body)
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all."""
