@@ -122,12 +122,13 @@ def _print(seen: _Picture) -> None:
         kept = {(c.source, c.destination): (c.state, c.reason or "-") for c in state.constraints}
         line("")
         table(
-            ["FROM", "TO", "REQUIREMENTS", "STATE", "REASON"],
+            ["FROM", "TO", "REQUIREMENTS", "PRIORITY", "STATE", "REASON"],
             [
                 (
                     c.source,
                     c.destination,
                     ", ".join(f"{n} {v}" for n, v in c.asked.items()),
+                    c.priority or 0,
                     *(kept.get(c.key) or ("-", "-")),
                 )
                 for c in description.constraints

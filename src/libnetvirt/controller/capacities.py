@@ -68,6 +68,11 @@ class Capacities:
         self._switches = switches
         self._defaults, self._links = _read(text, file)
 
+    def exchange(self, other: Capacities) -> None:
+        """Say what another one says from now on, which says what this one did."""
+        self._defaults, other._defaults = other._defaults, self._defaults
+        self._links, other._links = other._links, self._links
+
     def capacity(self, link: Place) -> int | None:
         """bit/s; None while nobody has said it."""
         settings = self._settings(link)

@@ -61,6 +61,11 @@ class Course:
         return most if self.degraded else least or most
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """Its place in the order in which courses are looked for; those that come last give way first."""
+        return -(self.constraint.priority or 0), self.number
+
+    @property
     def places(self) -> list[Place]:
         """Its links."""
         return [(edge.source, edge.source_port) for edge in self.edges]
@@ -132,8 +137,8 @@ class Courses:
         return self._into.get((network, endpoint), {}).values()
 
     def ordered(self) -> list[Course]:
-        """All courses by creation."""
-        return sorted((c for own in self._courses.values() for c in own.values()), key=lambda c: c.number)
+        """All courses, by priority and then creation."""
+        return sorted((c for own in self._courses.values() for c in own.values()), key=lambda c: c.rank)
 
     def plan(
         self, network: VirtualNetwork, kind: Encapsulation | None, strict: bool = True
@@ -149,19 +154,24 @@ class Courses:
         for key in old.keys() - {course.key for course in fresh}:
             books.restore(key, None)
         found = {}
-        # What takes less than it had makes room for others.
-        for course in sorted(fresh, key=lambda c: c.key in old and c.bits <= old[c.key].bits, reverse=True):
+
+        def turn(course: Course) -> tuple[bool, int]:
+            # What takes less than it had makes room for others.
+            less = course.key in old and course.bits <= old[course.key].bits
+            return not less, course.rank[0]
+
+        for course in sorted(fresh, key=turn):
             course = found[course.key] = self._admit(course, old.get(course.key), books, strict)
             books.restore(course.key, Claim(course.bits, frozenset(course.places)))
-        return found
+        return {course.key: found[course.key] for course in fresh}
 
     def _admit(self, course: Course, old: Course | None, books: Books, strict: bool) -> Course:
         terrain, asked = self.terrain(books, course.key), wanted(course.constraint)
         if old is not None:
             course = replace(course, number=old.number)
             if (old.kind, old.ends) == (course.kind, course.ends):
-                if old.constraint == course.constraint:
-                    return old
+                if old.constraint.asked == course.constraint.asked:
+                    return replace(old, constraint=course.constraint)
                 if not old.degraded and self._there(old) and cspf.suits(terrain, old.edges, asked):
                     return replace(old, constraint=course.constraint)
         path = cspf.find(terrain, *course.ends, asked)
@@ -175,18 +185,19 @@ class Courses:
     def again(self) -> dict[Key, Course]:
         """The courses that have to be others: after a change of the substrate, or when something was freed.
 
-        What is lost gives up all it had first; then paths are looked for by order of creation, those that
-        were degraded before included. Puts nothing into the books.
+        What is lost gives up all it had first; then paths are looked for by priority and order of creation,
+        those that were degraded before included. Nobody takes what another one keeps. Puts nothing into the
+        books.
         """
         books = self.books.copy()
         courses = self.ordered()
         lost = {c.key for c in courses if not c.degraded and not self._there(c)}
         for key in lost:
             books.restore(key, None)
-        # Less may be promised than is: the last that came give way.
-        by_age = {course.key: course for course in reversed(courses)}
+        # Less may be promised than is: the least and last give way.
         while over := books.overbooked():
-            key = next(key for key in by_age if key in set(books.holders(over[0])))
+            holders = set(books.holders(over[0]))
+            key = next(course.key for course in reversed(courses) if course.key in holders)
             books.restore(key, None)
             lost.add(key)
         changed: dict[Key, Course] = {}

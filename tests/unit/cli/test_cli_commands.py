@@ -140,7 +140,7 @@ def test_pending_accepts_what_is_not_there(netvirt: Commands) -> None:
     "words",
     [
         ["add", "blue", "11", "12", "--min-bandwidth", "1 Mbit/s"],
-        ["modify", "blue", "11", "12", "--max-hops", "3"],
+        ["modify", "blue", "11", "12", "--max-hops", "3", "--priority", "7"],
         ["remove", "blue", "11", "12"],
     ],
 )
