@@ -12,7 +12,8 @@ pytest.register_assert_rewrite(
         f"libnetvirt.conformance.{module}"
         for module in (
             "bench", "stream", "forwarding", "isolation", "operations", "observation", "faults", "hostile",
-            "routed", "routing", "routing_faults", "routing_random", "differential", "suite",
+            "flood", "limits", "constraints", "routed", "routing", "routing_faults", "routing_random",
+            "differential", "suite",
         )
     )
 )  # fmt: skip

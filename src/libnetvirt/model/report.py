@@ -52,7 +52,8 @@ class EndpointState(Report):
 
 
 class ConstraintState(Report):
-    """One constraint: ``active`` if it is kept, else ``degraded``, and ``reason`` says why.
+    """One constraint: ``active`` if it is kept, ``pending`` while one of its endpoints is, else ``degraded``.
+    ``reason`` says why it is not active.
 
     ``reserved``: bit/s on each link of its path.
     """
