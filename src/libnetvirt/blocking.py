@@ -173,6 +173,7 @@ class Connection:
     capabilities = _blocking(aio.Connection.capabilities)
     rules = _blocking(aio.Connection.rules)
     repair = _blocking(aio.Connection.repair)
+    reload = _blocking(aio.Connection.reload)
 
     def networks(self) -> list[Network]:
         """All networks, ordered by creation."""

@@ -186,6 +186,16 @@ class Connection:
         self.driver.capabilities.require("repair", "putting networks right")
         return await self.driver.repair(uuid, orphans=orphans)
 
+    async def reload(self, *, degrade: bool = False) -> Sequence[str]:
+        """Take what the operator says now of links: read again the files that the URI names. Returns what
+        became of constraints, one line each.
+
+        ``degrade``: constraints that can be kept no more are degraded; else they are the reason to refuse.
+        Raises ConstraintUnmet, InvalidDescription, InvalidURI; then nothing is changed.
+        """
+        self.driver.capabilities.require("reload", "taking new capacities")
+        return await self.driver.reload(degrade=degrade)
+
     def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the connection is closed."""
         return self.driver.events()

@@ -62,6 +62,7 @@ FEATURES: Mapping[str, str] = {
     "statistics": "counts packets per endpoint",
     "rules": "shows the rules in the switches",
     "repair": "puts right what others changed in what it keeps for its networks",
+    "reload": "takes new capacities of links while it runs",
     "router.no-route": "routers tell the sender when there is no route",
 }
 
@@ -257,6 +258,15 @@ class Driver(ABC):
         ``orphans``: of all, remove also what is ours and belongs to no network.
         """
         raise Unsupported(f"repair of {uuid}: not offered ({orphans=})")
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        """Read again the operator's files that the URI names; what became of constraints, one line each
+        (capability ``reload``).
+
+        Raises ConstraintUnmet, with nothing changed, if one that is kept could be kept no more, unless
+        ``degrade``; InvalidDescription and InvalidURI if a file is wrong or cannot be read.
+        """
+        raise Unsupported(f"reload: not offered ({degrade=})")
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:

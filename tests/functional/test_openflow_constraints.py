@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,10 @@ from lab.openflow import OpenFlow
 from libnetvirt import Network
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.bench import Bench, Guest, clean
+from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.harness import Place
+from libnetvirt.conformance.stream import Listener, Stream
+from libnetvirt.errors import ConstraintUnmet, InvalidDescription, InvalidURI
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
@@ -128,3 +133,93 @@ class Sender:
     def _run(self) -> None:
         while not self._over.wait(0.01):
             self._bench.harness.send(self._source.place, [self._source.wrapped(self._frame)] * 10)
+
+
+def reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
+    links = harness.connection.substrate().links
+    return {(k.source, k.destination): k.reserved // MBIT for k in links if k.reserved}
+
+
+def states(network: Network) -> list[str]:
+    return [str(c.state) for c in network.state.constraints]
+
+
+def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(bench: Bench, harness: OpenFlow) -> None:
+    one, two, other, three = ports(bench, (1, 0), (2, 0), (1, 1), (3, 0))
+    fixed, moving = bench.create(one, two), bench.create((three, 7), (two, 7))
+    fixed.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
+    moving.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
+    before = moving.description, reserved(harness), sorted(harness.leftovers())
+    assert before[1] == {("1", "2"): 60, ("3", "2"): 60}
+    with pytest.raises(ConstraintUnmet, match="from 1 to 2 cannot be kept: min-bandwidth 60 Mbit/s is more"):
+        moving.modify_endpoint(1, switch=other.switch, port=other.port)
+    assert (moving.description, reserved(harness), sorted(harness.leftovers())) == before
+    # The longer way shares what it had of its last link.
+    moving.modify_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=3)
+    moving.modify_endpoint(1, switch=other.switch, port=other.port)
+    assert reserved(harness) == {("1", "2"): 60, ("1", "3"): 60, ("3", "2"): 60}
+    guests = bench.guests(moving)
+    bench.meet(*guests)
+    _check_all(bench, guests)
+    fixed.remove_endpoint(1)
+    assert reserved(harness) == {("1", "3"): 60, ("3", "2"): 60}
+
+
+def test_new_capacities_are_taken_or_refused_while_networks_run(
+    bench: Bench, harness: OpenFlow, file: Path
+) -> None:
+    one, two, three = ports(bench, (1, 0), (2, 0), (3, 0))
+    first, second = bench.create(one, two), bench.create((one, 7), (two, 7))
+    plain = bench.create((one, 8), (three, 8))
+    guests = bench.guests(first)
+    bench.meet(*guests)
+    first.add_constraint(source=1, destination=2, min_bandwidth="40 Mbit/s", max_hops=2)
+    second.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s", max_hops=2, priority=3)
+    connection = harness.connection
+    before = reserved(harness), sorted(harness.leftovers()), connection.substrate().links
+    listener = Listener(connection)
+    try:
+        file.write_text('capacity = "50 Mbit/s"\nlatency = "1 ms"\n')
+        with pytest.raises(ConstraintUnmet, match=f"from 1 to 2 of network {first.description.name}: min-"):
+            connection.reload()
+        file.write_text('capacity = "50 Mbits/s"\n')
+        with pytest.raises(InvalidDescription, match=r"capacities\.toml: capacity"):
+            connection.reload()
+        file.rename(file.with_suffix(".away"))
+        with pytest.raises(InvalidURI, match="cannot be read"):
+            connection.reload(degrade=True)
+        assert (reserved(harness), sorted(harness.leftovers()), connection.substrate().links) == before
+        # Of the links between 1 and 2 there is room for one of them; the more important one stays.
+        file.write_text('capacity = "50 Mbit/s"\nlatency = "1 ms"\n')
+        with Stream(bench, *guests) as stream:
+            (said,) = connection.reload(degrade=True)
+        stream.check_unharmed()
+        assert said.startswith(f"the constraint from 1 to 2 of network {first.description.name} is degraded")
+        assert (states(first), states(second)) == (["degraded"], ["active"])
+        assert reserved(harness) == {("1", "2"): 30}
+        # All that has no promise gets the rest of what there is now.
+        assert "rate=17500" in harness.lab.ofctl("dump-meters", 1)
+        bench.eventually(lambda: "constraint.degraded" not in listener.kinds(), "an event")
+        file.write_text(CAPACITIES)
+        assert len(connection.reload()) == 1
+        assert (states(first), states(second)) == (["active"], ["active"])
+        assert "rate=25000" in harness.lab.ofctl("dump-meters", 1)
+        assert not connection.reload()
+        # A latency that has become too much is no less a reason.
+        plain.add_constraint(source=1, destination=2, max_latency="1 ms")
+        file.write_text('capacity = "100 Mbit/s"\nlatency = "2 ms"\n')
+        with pytest.raises(ConstraintUnmet, match="max-latency 1 ms; max-latency 2 ms would fit"):
+            connection.reload()
+        assert states(plain) == ["active"]
+        environment = {"LIBNETVIRT_URI": harness.served.client_uri, "PATH": ""}
+        netvirt = str(Path(sys.executable).with_name("netvirt"))
+        run = subprocess.run(
+            [netvirt, "reload", "--degrade"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (run.returncode, run.stderr) == (0, "")
+        assert run.stdout.startswith("the constraint from 1 to 2 of network")
+        assert states(plain) == ["degraded"]
+    finally:
+        file.write_text(CAPACITIES)
+        connection.reload()
+    assert states(plain) == ["active"]

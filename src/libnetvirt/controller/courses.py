@@ -87,6 +87,11 @@ def wanted(constraint: Constraint) -> Wanted:
     )
 
 
+def _soon(constraint: Constraint) -> Wanted:
+    """What a path has to have besides bandwidth and a number of switches, which it has as long as it is."""
+    return replace(wanted(constraint), bits=0, hops=None)
+
+
 class Courses:
     """All courses, and the books of what they reserve."""
 
@@ -141,12 +146,17 @@ class Courses:
         return sorted((c for own in self._courses.values() for c in own.values()), key=lambda c: c.rank)
 
     def plan(
-        self, network: VirtualNetwork, kind: Encapsulation | None, strict: bool = True
+        self,
+        network: VirtualNetwork,
+        kind: Encapsulation | None,
+        strict: bool = True,
+        pending: bool = False,
     ) -> dict[Key, Course]:
         """The courses that a network would have if it were as described; changes nothing.
 
         What needs no other path keeps it. ``strict``: raise ConstraintUnmet for what cannot be admitted, else
-        it is degraded. New courses have no labels yet.
+        it is degraded; ``pending``: so is, all the same, what no path at all leads to. New courses have no
+        labels yet.
         """
         books = self.books.copy()
         old = self.of(network.uuid)
@@ -161,11 +171,11 @@ class Courses:
             return not less, course.rank[0]
 
         for course in sorted(fresh, key=turn):
-            course = found[course.key] = self._admit(course, old.get(course.key), books, strict)
+            course = found[course.key] = self._admit(course, old.get(course.key), books, strict, pending)
             books.restore(course.key, Claim(course.bits, frozenset(course.places)))
         return {course.key: found[course.key] for course in fresh}
 
-    def _admit(self, course: Course, old: Course | None, books: Books, strict: bool) -> Course:
+    def _admit(self, course: Course, old: Course | None, books: Books, strict: bool, pending: bool) -> Course:
         terrain, asked = self.terrain(books, course.key), wanted(course.constraint)
         if old is not None:
             course = replace(course, number=old.number)
@@ -178,20 +188,26 @@ class Courses:
         if path is not None:
             return replace(course, edges=tuple(replace(edge, cost=0.0) for edge in path))
         reason = self.why_not(course, terrain)
-        if strict:
+        if strict and not (pending and cspf.find(terrain, *course.ends, Wanted()) is None):
             raise ConstraintUnmet(f"{course} cannot be kept: {reason}")
         return replace(course, degraded=reason)
 
-    def again(self) -> dict[Key, Course]:
+    def again(self, recheck: bool = False) -> dict[Key, Course]:
         """The courses that have to be others: after a change of the substrate, or when something was freed.
 
         What is lost gives up all it had first; then paths are looked for by priority and order of creation,
-        those that were degraded before included. Nobody takes what another one keeps. Puts nothing into the
-        books.
+        those that were degraded before included. Nobody takes what another one keeps. ``recheck``: links may
+        have another latency. Puts nothing into the books.
         """
         books = self.books.copy()
         courses = self.ordered()
-        lost = {c.key for c in courses if not c.degraded and not self._there(c)}
+        terrain = self.terrain(books)
+        lost = {
+            c.key
+            for c in courses
+            if not c.degraded
+            and not (self._there(c) and (not recheck or cspf.suits(terrain, c.edges, _soon(c.constraint))))
+        }
         for key in lost:
             books.restore(key, None)
         # Less may be promised than is: the least and last give way.

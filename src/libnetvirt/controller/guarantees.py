@@ -18,11 +18,14 @@ from libnetvirt.model import Encapsulation, Rules, VirtualNetwork
 class Guarantees(State):
     """Keeps constraints."""
 
-    def plan_courses(self, after: VirtualNetwork, strict: bool = True) -> dict[Key, Course]:
-        """The courses that a network would have. Raises ConstraintUnmet if ``strict``."""
+    def plan_courses(
+        self, after: VirtualNetwork, strict: bool = True, pending: bool = False
+    ) -> dict[Key, Course]:
+        """The courses that a network would have. Raises ConstraintUnmet if ``strict``, but not, with
+        ``pending``, where there is no path at all yet."""
         if not after.constraints and not self.courses.of(after.uuid):
             return {}
-        return self.courses.plan(after, self.kind_of(after), strict)
+        return self.courses.plan(after, self.kind_of(after), strict, pending)
 
     def kind_of(self, network: VirtualNetwork) -> Encapsulation | None:
         """The kind of tunnel that a network has, or would have."""
@@ -91,10 +94,11 @@ class Guarantees(State):
             )
         )
 
-    def replan(self, into: Differences) -> Callable[[], None]:
-        """The substrate has changed, or something has been freed: courses that must be others, or may be
-        again. Returns what frees their old labels when the work is done."""
-        plan = self.courses.again()
+    def replan(self, into: Differences, recheck: bool) -> Callable[[], None]:
+        """The substrate has changed (``recheck``: perhaps in what its links are like), or something has been
+        freed: courses that must be others, or may be again. Returns what frees their old labels when the work
+        is done."""
+        plan = self.courses.again(recheck)
         old: dict[Key, Course] = {}
         for network in {key[0] for key in plan}:
             own = {key: course for key, course in plan.items() if key[0] == network}

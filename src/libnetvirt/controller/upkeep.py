@@ -34,8 +34,9 @@ class Upkeep(Guarantees):
         the first frame takes it and the old one until the last has left it.
         """
         self.topology_changed = False
+        recheck, self.capacities_changed = self.capacities_changed, False
         before = self.paths.edges
-        if not self.paths.update(self._usable_edges()) and not self.courses.again():
+        if not self.paths.update(self._usable_edges()) and not recheck and not self.courses.again():
             return None
         if {(e.source, e.source_port) for e in before} - {
             (e.source, e.source_port) for e in self.paths.edges
@@ -43,7 +44,7 @@ class Upkeep(Guarantees):
             self._distrust()
         into = Differences()
         self.compile_links(into)
-        free_labels = self.replan(into)
+        free_labels = self.replan(into, recheck)
         replaced: dict[tuple[Encapsulation, int], int] = {}
         moved: list[int] = []
         for kind, needs in self.needs.items():
@@ -300,6 +301,8 @@ class Upkeep(Guarantees):
             switch.ports[number] = new
         if (old and old.name) != (new and new.name):
             self.rebind.add(dpid)
+        if old is not None and new is not None and old.speed != new.speed:
+            self.capacities_changed = self.topology_changed = True
         if new is not None and new.up:
             if old is None or not old.up:
                 self.send_lldp(dpid, [number], now)

@@ -76,13 +76,17 @@ def _capacities(uri: URI) -> dict[str, str]:
     file = uri.options.get("capacities")
     if file is None:
         return {}
+    text = _read(file)
+    Capacities({}, text, file)
+    return {"capacities": text, "capacities_file": file}
+
+
+def _read(file: str) -> str:
     try:
-        text = FilePath(file).read_text()
+        return FilePath(file).read_text()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise InvalidURI(f"option capacities={file!r}: the file cannot be read: {reason}") from None
-    Capacities({}, text, file)
-    return {"capacities": text, "capacities_file": file}
 
 
 def _link_ports(uri: URI) -> LinkPorts:
@@ -230,7 +234,7 @@ class OpenFlowDriver(Driver):
     def _check_constraints(self, network: VirtualNetwork, pending: bool) -> None:
         if network.constraints:
             courses.check(network, self._capabilities.resolve(network.rules), self._core.switches)
-            self._core.plan_courses(network, strict=not pending)
+            self._core.plan_courses(network, pending=pending)
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
         entry = self._core.rulesdb.networks.get(network.uuid)
@@ -327,6 +331,15 @@ class OpenFlowDriver(Driver):
                 if index is None or layout.flood_group_network(group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        file = self._core.options.capacities_file
+        if not file:
+            raise Unsupported(
+                "there is no file to read again: the connection was opened without the option 'capacities'"
+            )
+        said = Capacities(self._core.switches, _read(file), file)
+        return await self.shell.reweigh(said, degrade)
 
     def events(self) -> AsyncIterator[Event]:
         return self.shell.events.subscribe()

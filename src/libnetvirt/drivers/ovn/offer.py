@@ -15,6 +15,7 @@ _NOT_OFFERED: Mapping[str, str] = {
     "constraint.max-hops": _PATHS,
     "constraint.statistics": "OVN's databases count no packets",
     "statistics": "OVN's databases count no packets of logical ports",
+    "reload": "it has no file that says what links are like",
     "rules": "each chassis computes its rules itself: ask one with ovs-ofctl, or ovn-sbctl lflow-list",
     "router.no-route": "OVN's routers drop what they have no route for without a word",
     **{

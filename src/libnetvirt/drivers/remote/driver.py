@@ -174,6 +174,11 @@ class RemoteDriver(Driver):
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
         return _parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
 
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        """Let the server read its operator's files again."""
+        body = json.dumps({"degrade": degrade}).encode()
+        return _parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
+
     async def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.
 
