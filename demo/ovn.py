@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Sequence
 from itertools import combinations, permutations
 
-import libnetvirt
-from demo.processes import Ping, Server, echo_requests, pings_between, reached
-from demo.stage import HOSTS, SWITCHES, Host, Pings, Reach, Stage
+from demo.processes import Server
+from demo.served import ServedStage
+from demo.stage import HOSTS, SWITCHES, Host
 from labs.daemons import Namespace, eventually, run
 from labs.ovn import OVN
 
@@ -25,9 +23,7 @@ _LOGICAL = re.compile(r"metadata=0x[1-9a-f]|load:0x[0-9a-f]+->OXM_OF_METADATA")
 _TABLES = ("Logical_Switch", "Logical_Switch_Port", "ACL")
 
 
-class OvnStage(Stage):
-    """Needs root, and to be alone in its network namespace."""
-
+class OvnStage(ServedStage):
     title = "OVN: four chassis and eight hosts in network namespaces"
     restart_note = "netvirt serve is killed with SIGKILL; all it knew is in OVN's northbound database."
     links = tuple(combinations(SWITCHES, 2))
@@ -39,11 +35,9 @@ class OvnStage(Stage):
 (vlan 20)"""
 
     def __init__(self) -> None:
-        super().__init__()
         self._lab = OVN(hosts=0, names=SWITCHES)
-        self._server = Server(self._lab.directory, "ovn")
+        super().__init__(Server(self._lab.directory, "ovn"))
         self._namespaces: dict[str, Namespace] = {}
-        self._connection: libnetvirt.Connection | None = None
 
     def open(self) -> Sequence[str]:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -60,29 +54,10 @@ class OvnStage(Stage):
             "conn = libnetvirt.open('ovn+unix://…/netvirt.sock')",
         ]
 
-    def close(self) -> None:
-        try:
-            self._disconnect()
-            self._server.kill()
-        finally:
-            for namespace in self._namespaces.values():
-                namespace.close()
-            self._lab.stop()
-
-    @property
-    def connection(self) -> libnetvirt.Connection:
-        assert self._connection is not None
-        return self._connection
-
-    def reach(self, source: str) -> Reach:
-        requests = {name: partial(echo_requests, self._namespaces[name].pid) for name in self.hosts}
-        return reached(self._inside(source), self.hosts[source].address, requests)
-
-    @contextmanager
-    def pinging(self, *pairs: tuple[str, str]) -> Iterator[list[Pings]]:
-        running = [Ping(Pings(a, b), self._inside(a), self.hosts[b].address) for a, b in pairs]
-        with pings_between(running) as pings:
-            yield pings
+    def _stop_network(self) -> None:
+        for namespace in self._namespaces.values():
+            namespace.close()
+        self._lab.stop()
 
     def replug(self, host: str, switch: str, port: str) -> None:
         old = self.hosts[host]
@@ -99,15 +74,6 @@ class OvnStage(Stage):
         self._lab.northd.start()
         return ["ovn-northd …"]
 
-    def kill_controller(self) -> None:
-        self._server.kill()
-        self._disconnect()
-
-    def start_controller(self) -> None:
-        self._server.start()
-        self._connection = libnetvirt.open(self._server.client_uri)
-        eventually(self._complete, "the driver knows all chassis, tunnels and hosts")
-
     def rules(self) -> Sequence[str]:
         found = [
             f"row in the northbound database: {table} {uuid}"
@@ -119,6 +85,9 @@ class OvnStage(Stage):
         return found
 
     # -- the network --------------------------------------------------------------------------------
+
+    def _pid(self, host: str) -> int:
+        return self._namespaces[host].pid
 
     def _inside(self, host: str) -> Sequence[str]:
         return ("setpriv", "--pdeathsig", "KILL", *self._namespaces[host].inside)
@@ -151,13 +120,10 @@ class OvnStage(Stage):
         tag = (f"tag={20 if host.vlan else 10}",) if at_site else ()
         chassis.vsctl("add-port", "site" if at_site else "br-int", port, *tag)
 
+    def _await_substrate(self) -> None:
+        eventually(self._complete, "the driver knows all chassis, tunnels and hosts")
+
     def _complete(self) -> bool:
         seen = self.connection.substrate()
         links = {(link.source, link.destination) for link in seen.links}
         return {s.id for s in seen.switches} == set(SWITCHES) and links == set(permutations(SWITCHES, 2))
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(libnetvirt.NetvirtError):
-                connection.close()

@@ -10,18 +10,16 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Sequence
 
 from mininet.link import Intf
 from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import Node, OVSSwitch
 
-import libnetvirt
-from demo.processes import PATIENCE, Ping, Server, echo_requests, pings_between, reached
-from demo.stage import HOSTS, RING, SWITCHES, Pings, Reach, Stage
+from demo.processes import PATIENCE, Server
+from demo.served import ServedStage
+from demo.stage import HOSTS, RING, SWITCHES
 from demo.switches import OpenVSwitch
 
 _LISTEN = "127.0.0.1:6653"
@@ -34,26 +32,22 @@ _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
 _TUNNEL = 2
 
 
-class RealStage(Stage):
-    """Needs root, and to be alone in its network namespace."""
-
+class RealStage(ServedStage):
     title = "four Open vSwitch switches and eight hosts in Mininet"
     restart_note = "netvirt serve is killed with SIGKILL; the switches try to connect again meanwhile."
 
     def __init__(self) -> None:
-        super().__init__()
         self._switches = OpenVSwitch()
         state = self._switches.directory / "state.db"
         uri = f"openflow:///?listen={_LISTEN}&state={state}&lldp-interval=0.5"
-        self._server = Server(self._switches.directory, "openflow", uri)
-        self._connection: libnetvirt.Connection | None = None
+        super().__init__(Server(self._switches.directory, "openflow", uri))
         self._net: Mininet | None = None
 
     def open(self) -> Sequence[str]:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         self._switches.start()
         self._build()
-        self.start_controller(wait=False)
+        self._open_controller()
         for switch in SWITCHES:
             self._switches.vsctl("set-controller", f"s{switch}", f"tcp:{_LISTEN}",
                                  "--", "set", "Controller", f"s{switch}", "max_backoff=1000")  # fmt: skip
@@ -64,32 +58,12 @@ class RealStage(Stage):
             "conn = libnetvirt.open('openflow+unix://…/netvirt.sock')",
         ]
 
-    def close(self) -> None:
-        # Whatever failed before, the next is still to be stopped.
+    def _stop_network(self) -> None:
         try:
-            self._disconnect()
-            self._server.kill()
+            if self._net is not None:
+                self._net.stop()
         finally:
-            try:
-                if self._net is not None:
-                    self._net.stop()
-            finally:
-                self._switches.stop()
-
-    @property
-    def connection(self) -> libnetvirt.Connection:
-        assert self._connection is not None
-        return self._connection
-
-    def reach(self, source: str) -> Reach:
-        requests = {name: partial(echo_requests, self._node(name).pid) for name in self.hosts}
-        return reached(self._inside(source), self.hosts[source].address, requests)
-
-    @contextmanager
-    def pinging(self, *pairs: tuple[str, str]) -> Iterator[list[Pings]]:
-        running = [Ping(Pings(a, b), self._inside(a), self.hosts[b].address) for a, b in pairs]
-        with pings_between(running) as pings:
-            yield pings
+            self._switches.stop()
 
     def replug(self, host: str, switch: str, port: str) -> None:
         net, node, new = self._mininet, self._node(host), self._node(f"s{switch}")
@@ -112,16 +86,6 @@ class RealStage(Stage):
     def mend(self, a: str, b: str) -> None:
         self._set_link(a, b, "up")
 
-    def kill_controller(self) -> None:
-        self._server.kill()
-        self._disconnect()
-
-    def start_controller(self, *, wait: bool = True) -> None:
-        self._server.start()
-        self._connection = libnetvirt.open(self._server.client_uri)
-        if wait:
-            self._await_substrate()
-
     def rules(self) -> Sequence[str]:
         found = []
         for switch in SWITCHES:
@@ -141,9 +105,11 @@ class RealStage(Stage):
     def _node(self, name: str) -> Node:
         return self._mininet[name]
 
-    def _inside(self, host: str) -> list[str]:
-        """What to put before a command that is to run in a host."""
-        return ["setpriv", "--pdeathsig", "KILL", "mnexec", "-a", str(self._node(host).pid)]
+    def _pid(self, host: str) -> int:
+        return self._node(host).pid
+
+    def _inside(self, host: str) -> Sequence[str]:
+        return ["setpriv", "--pdeathsig", "KILL", "mnexec", "-a", str(self._pid(host))]
 
     def _build(self) -> None:
         setLogLevel("error")
@@ -217,12 +183,6 @@ class RealStage(Stage):
                 return
             time.sleep(0.05)
         raise RuntimeError(f"after {PATIENCE:g} s: switches {sorted(switches)}, links {sorted(links)}")
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(libnetvirt.NetvirtError):
-                connection.close()
 
 
 def _no_offload(node: Node) -> None:

@@ -17,6 +17,8 @@ PAYLOAD, AROUND = 1400, 14 + 20 + 8
 #: octets of a full TCP segment's payload, and of the headers around it (with the timestamp option)
 SEGMENT, AROUND_TCP = 1448, 14 + 20 + 20 + 12
 _FIRST_PORT = 5201
+#: how often, and for how many seconds, flows may try to begin, and more UDP packets than hellos and answers
+_TRIES, _START, _HELLOS = 5, 4.0, 10
 
 
 @dataclass
@@ -40,30 +42,59 @@ class Flow:
 
 def run(flows: Sequence[Flow], seconds: float = 4.0) -> list[float]:
     """Let all flow at once; what arrived of each, in bit/s of frames."""
-    with ExitStack() as stack:
-        started = []
-        for port, flow in enumerate(flows, _FIRST_PORT):
-            server = stack.enter_context(
-                _process(flow.destination, "iperf3", "-s", "-1", "-p", str(port), "-J", "--forceflush")
-            )
-            _await_listening(flow.destination, port)
-            started.append((port, flow, server))
-        clients = []
-        for port, flow, _ in started:
-            options = ["-c", flow.address, "-p", str(port), "-t", str(seconds), "-P", str(flow.streams), "-J"]
-            if flow.rate is not None:
-                rate = flow.rate * PAYLOAD // (PAYLOAD + AROUND)
-                options += ["-u", "-l", str(PAYLOAD), "-b", str(rate)]
-            clients.append(stack.enter_context(_process(flow.source, "iperf3", *options)))
-        for (_, flow, server), client in zip(started, clients, strict=True):
-            said, _ = client.communicate(timeout=seconds + 30)
-            text, _ = server.communicate(timeout=15)
-            try:
-                flow.arrived = _rate(json.loads(text), flow.rate is not None)
-                flow.sent = _rate(json.loads(said), flow.rate is not None)
-            except (KeyError, ValueError, IndexError) as error:
-                raise AssertionError(f"iperf3 said {said[-800:]!r} and {text[-800:]!r}") from error
-    return [flow.arrived for flow in flows]
+    for _ in range(_TRIES):
+        with ExitStack() as stack:
+            if (started := _start(flows, seconds, stack)) is None:
+                continue
+            for flow, server, client in started:
+                said, _ = client.communicate(timeout=seconds + 30)
+                text, _ = server.communicate(timeout=15)
+                try:
+                    flow.arrived = _rate(json.loads(text), flow.rate is not None)
+                    flow.sent = _rate(json.loads(said), flow.rate is not None)
+                except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+                    raise AssertionError(f"iperf3 said {said[-800:]!r} and {text[-800:]!r}") from error
+            return [flow.arrived for flow in flows]
+    raise AssertionError(f"iperf3 did not begin to send in {_TRIES} tries")
+
+
+Started = list[tuple[Flow, "subprocess.Popen[str]", "subprocess.Popen[str]"]]
+
+
+def _start(flows: Sequence[Flow], seconds: float, stack: ExitStack) -> Started | None:
+    """Start all, each with its server and client; None if one does not begin to send.
+
+    iperf3 says hello once before it sends UDP, and waits half a minute for the answer. In the flood that
+    another flow has begun by then, either may be lost, which is not what is measured.
+    """
+    servers = []
+    for port, flow in enumerate(flows, _FIRST_PORT):
+        command = ("iperf3", "-s", "-1", "-p", str(port), "-J", "--forceflush")
+        servers.append(stack.enter_context(_process(flow.destination, *command)))
+        _await_listening(flow.destination, port)
+    before = [_datagrams(flow.source) for flow in flows]
+    clients = []
+    for port, flow in enumerate(flows, _FIRST_PORT):
+        options = ["-c", flow.address, "-p", str(port), "-t", str(seconds), "-P", str(flow.streams), "-J"]
+        if flow.rate is not None:
+            rate = flow.rate * PAYLOAD // (PAYLOAD + AROUND)
+            options += ["-u", "-l", str(PAYLOAD), "-b", str(rate)]
+        clients.append(stack.enter_context(_process(flow.source, "iperf3", *options)))
+    deadline = time.monotonic() + _START
+    for flow, old in zip(flows, before, strict=True):
+        while flow.rate is not None and _datagrams(flow.source) < old + _HELLOS:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.02)
+    return list(zip(flows, servers, clients, strict=True))
+
+
+def _datagrams(host: LinuxHost) -> int:
+    """How many UDP packets a host has sent."""
+    names, figures = (
+        line.split() for line in host.run("cat", "/proc/net/snmp").splitlines() if "Udp:" in line
+    )
+    return int(figures[names.index("OutDatagrams")])
 
 
 def _rate(report: dict, udp: bool) -> float:

@@ -1,0 +1,78 @@
+"""A stage whose driver is behind ``netvirt serve``, and whose hosts are network namespaces that ping."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import libnetvirt
+from demo.processes import Ping, Server, echo_requests, pings_between, reached
+from demo.stage import Pings, Reach, Stage
+
+
+class ServedStage(Stage):
+    """Needs root, and to be alone in its network namespace."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self._server = server
+        self._connection: libnetvirt.Connection | None = None
+
+    @property
+    def connection(self) -> libnetvirt.Connection:
+        assert self._connection is not None
+        return self._connection
+
+    def reach(self, source: str) -> Reach:
+        requests = {name: partial(echo_requests, self._pid(name)) for name in self.hosts}
+        return reached(self._inside(source), self.hosts[source].address, requests)
+
+    @contextmanager
+    def pinging(self, *pairs: tuple[str, str]) -> Iterator[list[Pings]]:
+        running = [Ping(Pings(a, b), self._inside(a), self.hosts[b].address) for a, b in pairs]
+        with pings_between(running) as pings:
+            yield pings
+
+    def kill_controller(self) -> None:
+        self._server.kill()
+        self._disconnect()
+
+    def start_controller(self) -> None:
+        self._open_controller()
+        self._await_substrate()
+
+    def close(self) -> None:
+        # Whatever failed before, the next is still to be stopped.
+        try:
+            self._disconnect()
+            self._server.kill()
+        finally:
+            self._stop_network()
+
+    def _open_controller(self) -> None:
+        self._server.start()
+        self._connection = libnetvirt.open(self._server.client_uri)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(libnetvirt.NetvirtError):
+                connection.close()
+
+    @abstractmethod
+    def _await_substrate(self) -> None:
+        """Returns when the driver knows all switches, links and hosts."""
+
+    @abstractmethod
+    def _stop_network(self) -> None:
+        """Stop switches and hosts, however far they came."""
+
+    @abstractmethod
+    def _pid(self, host: str) -> int:
+        """A process in the network namespace of a host."""
+
+    @abstractmethod
+    def _inside(self, host: str) -> Sequence[str]:
+        """What to put before a command that is to run in a host."""
