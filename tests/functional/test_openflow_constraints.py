@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 MBIT = 1_000_000
 CAPACITIES = 'capacity = "100 Mbit/s"\nlatency = "1 ms"\n'
 #: octets of a large frame, and how many are sent at once
-SIZE, BURST = 1400, 40
+SIZE, BURST = 1400, 25
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +83,24 @@ def test_a_constraint_counts_what_it_carries_and_what_it_drops(bench: Bench) -> 
         ("1", "3", 0, 0, 0),
     ]
     assert all(0.9 <= k.window < 5 for k in idle)
-    arrived = burst(bench, a, b, 5)
-    assert burst(bench, a, c, 2) == 2 * BURST
+    # What the switch has cached of its rules, it may use for a moment after a change.
+    bench.harness.settle()
+    limited, free = burst(bench, a, b, 8), burst(bench, a, c, 3)
     # 400 kbit may pass at once, which is 35 frames, and 89 frames a second.
-    assert 30 <= arrived < 5 * BURST
+    assert 30 <= limited < 8 * BURST
 
     def wrong() -> object:
         metered, counted = network.constraint_statistics()
-        seen = metered.packets, metered.dropped_packets, counted.packets, counted.dropped_packets
-        wanted = arrived, 5 * BURST - arrived, 2 * BURST, 0
-        octets = metered.bytes, metered.dropped_bytes, counted.bytes
-        assert octets == (SIZE * seen[0], SIZE * seen[1], SIZE * seen[2])
-        return seen != wanted and (seen, wanted)
+        assert (metered.bytes, metered.dropped_bytes) == (
+            SIZE * metered.packets,
+            SIZE * metered.dropped_packets,
+        )
+        assert (counted.bytes, counted.dropped_packets) == (SIZE * counted.packets, 0)
+        every = metered.packets + metered.dropped_packets, counted.packets
+        # A busy machine may lose some before they are in the switch, and some behind it.
+        entered = 0.8 * 8 * BURST <= every[0] <= 8 * BURST and 0.8 * 3 * BURST <= every[1] <= 3 * BURST
+        left = limited <= metered.packets <= 1.1 * limited and free <= counted.packets <= 1.1 * free
+        return not (entered and left) and (metered, counted, limited, free)
 
     bench.eventually(wrong, "all frames are counted")
 
@@ -102,6 +108,7 @@ def test_a_constraint_counts_what_it_carries_and_what_it_drops(bench: Bench) -> 
 def test_the_rate_of_a_constraint_is_that_of_now(bench: Bench) -> None:
     network, (a, b) = met(bench, *ports(bench, (1, 0), (2, 0)))
     network.add_constraint(source=1, destination=2, max_bandwidth="2 Mbit/s")
+    bench.harness.settle()
     with Sender(bench, a, b):
         (counted,) = network.constraint_statistics()
     # What passes is what the meter lets through, and at the beginning a fifth of a second's worth more; on a

@@ -138,6 +138,47 @@ def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Gues
     assert 0.95 * 30 * MBIT <= got_more <= 1.05 * 30 * MBIT
 
 
+def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
+    """Three hosts send to one: the first has a promise, the second a maximum, the third nothing."""
+    bench = Bench(harness, None)
+    senders = [(1, FIRST_PORT), (1, FIRST_PORT + 1), (1, FIRST_PORT + 2)]
+    places = [*senders, (2, FIRST_PORT)]
+    with ExitStack() as stack:
+        hosts = [
+            stack.enter_context(
+                LinuxHost(harness.lab, *place, (f"10.0.{n}.1/24",), (f"10.0.{n}.254",), mtu=1492)
+            )
+            for n, place in enumerate(places, 1)
+        ]
+
+        def missing() -> set[tuple[int, int]]:
+            switches = harness.connection.substrate().switches
+            return set(places) - {(int(s.id), p.number) for s in switches for p in s.ports if p.up}
+
+        bench.eventually(missing, "the ports are there")
+        ends = [
+            endpoint_at(Place(str(s), str(p)), n, address=[f"10.0.{n}.254/24"])
+            for n, (s, p) in enumerate(places, 1)
+        ]
+        network = harness.connection.create(bench.description(endpoints=ends, forwarding="L3"))
+        for host in hosts[:3]:
+            assert "2 received" in host.run("ping", "-c", "2", "-i", "0.2", "-W", "5", "10.0.4.1")
+        network.add_constraint(source=1, destination=4, min_bandwidth="30 Mbit/s")
+        network.add_constraint(source=2, destination=4, max_bandwidth="15 Mbit/s")
+        assert _reserved(harness) == {("1", "2"): 30 * MBIT}
+        flows = [
+            Flow(host, hosts[3], "10.0.4.1", rate * MBIT)
+            for host, rate in zip(hosts[:3], (30, 60, 120), strict=True)
+        ]
+        promised, limited, rest = run(flows, SECONDS)
+        assert promised >= 0.95 * flows[0].due(30 * MBIT)
+        assert limited <= 1.05 * 15 * MBIT
+        assert limited + rest <= 1.05 * 65 * MBIT
+        assert rest >= 0.6 * flows[2].due(50 * MBIT)
+        network.remove()
+        assert list(clean(bench)) == []
+
+
 def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness: OpenFlow) -> None:
     a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s")

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 from libnetvirt import Network
 from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import BURST, Bench, Guest
+from libnetvirt.conformance.bench import Bench, Guest
 from libnetvirt.conformance.faults import _check_all
 
-#: octets of a large frame, how many are sent, and a limit that a small part of them fits into
-SIZE, COUNT = 1400, 200
+#: octets of a large frame, how many are sent, and how many at once: half of what fits into a port's queue, as
+#: on a busy machine two parts may wait there
+SIZE, COUNT, PART = 1400, 200, 25
+#: of these, what a busy machine does not lose before they are in the network
+MOST = 0.8 * COUNT
+#: a limit that a small part of them fits into
 LIMIT = 200_000
 #: bits that may pass at once, whatever the limit: TCP cannot use a rate without such a burst
 AT_ONCE = 1_000_000
@@ -39,17 +43,19 @@ class Flood:
     @property
     def whole(self) -> bool:
         """Whether nothing but what a busy machine may lose is missing."""
-        return 0.95 * COUNT <= self.arrived <= COUNT
+        return MOST <= self.arrived <= COUNT
 
 
 def flood(bench: Bench, source: Guest, destination: Guest) -> Flood:
     """Send many large frames from one guest to another, who know each other."""
     frame = frames.marked(source.mac, destination.mac, b"large").ljust(SIZE, b"\0")
     wanted = destination.arrival(frame)
+    # What switches have cached of their rules, they may use for a moment after a change.
+    bench.harness.settle()
     bench.drain()
     began, arrived = time.monotonic(), 0
-    for _ in range(0, COUNT, BURST):
-        bench.harness.send(source.place, [source.wrapped(frame)] * BURST)
+    for _ in range(0, COUNT, PART):
+        bench.harness.send(source.place, [source.wrapped(frame)] * PART)
         while found := bench.harness.receive(bench.harness.quiet):
             arrived += found.count(wanted)
             assert set(found) <= {wanted}, "it arrived elsewhere, or something else did"

@@ -22,7 +22,6 @@ from libnetvirt.model import (
     Bandwidth,
     Constraint,
     Encapsulation,
-    Forwarding,
     Insertion,
     Latency,
     Rules,
@@ -357,8 +356,6 @@ def check(network: VirtualNetwork, rules: Rules, switches: Mapping[int, SwitchVi
         reason = "paths of their own need tunnels: use encapsulation vlan or mpls"
     elif rules.insertion is Insertion.ON_DEMAND:
         reason = "they are kept by rules that are there beforehand: use insertion offline"
-    elif network.forwarding is Forwarding.L3:
-        reason = "the openflow driver keeps them for networks with forwarding L2 only"
     if reason:
         raise Unsupported(f"network {network.name} has constraints: {reason}")
     for c in network.constraints:

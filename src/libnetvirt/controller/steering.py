@@ -26,6 +26,8 @@ from libnetvirt.controller.wrapping import TUNNELLINGS, Actions, deliver
 
 #: above the rules for all who send to a host
 _PRIORITY = 40
+#: where packets of routers are put on courses
+_ROUTING = (Table.ROUTE, Table.ONWARD)
 
 
 class Steering:
@@ -85,7 +87,7 @@ class Steering:
     def steers(flow: Flow, source: Bound) -> bool:
         """Whether a rule puts frames of an endpoint on a course."""
         known = (source.port, source.entered)
-        steering = flow.table == Table.HOST and flow.priority == _PRIORITY
+        steering = flow.priority == _PRIORITY if flow.table == Table.HOST else flow.table in _ROUTING
         return steering and (flow.match.get("in_port"), flow.match.get("metadata")) == known
 
     def wants(self, entry: Entry, dpid: int, name: str) -> bool:
@@ -95,14 +97,18 @@ class Steering:
 
     def _begin(self, entry: Entry, course: Course, source: Bound, bound: Bound) -> Actions | None:
         """What the first switch does."""
-        if source.dpid == bound.dpid:
-            return deliver(bound, source.port)
+        return deliver(bound, source.port) if source.dpid == bound.dpid else self.leave(entry, course)
+
+    def leave(self, entry: Entry, course: Course) -> Actions | None:
+        """What wraps a frame and sends it on a course to another switch, or, if it is degraded, on the way of
+        all others. Raises LabelsExhausted."""
+        start, end = course.ends
         if course.degraded:
-            way = self._ways.find(entry, source.dpid, bound.dpid)
+            way = self._ways.find(entry, start, end)
             return None if way is None else way.leave
         assert course.label is not None
         tunnelling = TUNNELLINGS[course.kind]
-        inner = self._labels.spaces[course.kind].service(bound.dpid, entry.uuid)
+        inner = self._labels.spaces[course.kind].service(end, entry.uuid)
         out = self._out(course, course.places[0])
         return (*tunnelling.wrap(inner), *tunnelling.enter(course.label), out)
 

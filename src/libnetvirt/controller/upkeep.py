@@ -272,6 +272,7 @@ class Upkeep(Guarantees):
         switch = self.switches[dpid]
         self.reactive.changed()
         for entry in self.rulesdb.ports_known(switch):
+            self.recompile_courses(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
             self.reactive.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
         self.installed.settle(into)
