@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # For the demonstration: --slow waits after each step. For the tests: any options of pytest.
 ARGS ?=
+# How many processes run the tests; 0: none beside pytest itself, for --pdb, -s and the like.
+PROCESSES ?= 2
 
 # program:package of Debian
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
@@ -37,7 +39,7 @@ demo-simulated: $(VENV)/.installed-demo ## tell the same story in memory, withou
 	@$(BIN)/python -m demo --simulated $(ARGS)
 
 test: deps-root $(VENV)/.installed-dev ## run all tests; those that need root are skipped without it
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .

@@ -1,12 +1,31 @@
-"""Shared by all tests: the private network namespace for those marked ``root``."""
+"""Shared by all tests: a private network namespace for those marked ``root``; turns of several processes."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import nullcontext
 
 import pytest
 
 from lab import private_network_namespace, why_not
+from lab.turns import group, turn
+
+# Whether this is one of several processes that share the work.
+_SHARED = "PYTEST_XDIST_WORKER" in os.environ
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if _SHARED:
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    # Around everything else: a test's time does not run while it waits for its turn.
+    with turn(item.get_closest_marker("alone") is not None) if _SHARED else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -387,6 +387,7 @@ class Chaos:
         stray = frames.marked(frames.mac(0xBAD), frames.BROADCAST, b"nobody's")
         for tags in ((frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)):
             bench.inject(place, frames.tagged(stray, *tags))
+        bench.watch.rest()
 
     def _route(self, network: VirtualNetwork, guests: list[Guest]) -> None:
         gateway = frames.octets_text(gateway_mac(network.uuid))

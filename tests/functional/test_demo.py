@@ -43,6 +43,7 @@ def _check_key_lines(text: str) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.alone
 def test_on_real_switches_all_promises_are_kept_within_a_minute() -> None:
     text = _run()
     _check_key_lines(text)
@@ -54,6 +55,7 @@ def test_on_real_switches_all_promises_are_kept_within_a_minute() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.alone
 def test_on_ovn_all_promises_are_kept_within_a_minute() -> None:
     need_ovn()
     text = _run("--ovn")

@@ -73,6 +73,7 @@ def burst(bench: Bench, source: Guest, destination: Guest, times: int) -> int:
     return arrived
 
 
+@pytest.mark.alone
 def test_a_constraint_counts_what_it_carries_and_what_it_drops(bench: Bench) -> None:
     network, (a, b, c) = met(bench, *ports(bench, (1, 0), (2, 0), (3, 0)))
     network.add_constraint(source=1, destination=2, max_bandwidth="1 Mbit/s")
@@ -105,6 +106,7 @@ def test_a_constraint_counts_what_it_carries_and_what_it_drops(bench: Bench) -> 
     bench.eventually(wrong, "all frames are counted")
 
 
+@pytest.mark.alone
 def test_the_rate_of_a_constraint_is_that_of_now(bench: Bench) -> None:
     network, (a, b) = met(bench, *ports(bench, (1, 0), (2, 0)))
     network.add_constraint(source=1, destination=2, max_bandwidth="2 Mbit/s")

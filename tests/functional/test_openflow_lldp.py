@@ -58,6 +58,7 @@ class Scene:
         self.network = self.bench.create(*places[:3], (places[3], 20))
         self.guests: list[Guest] = self.bench.guests(self.network)
         self.bench.meet(*self.guests)
+        self.bench.watch.rest()
         self.links = self.seen_links()
         self.ignored = harness.ignored()
         self.first = len(harness.listener.events)

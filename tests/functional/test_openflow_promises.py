@@ -20,7 +20,7 @@ from libnetvirt.conformance.bench import Bench, clean, endpoint_at
 from libnetvirt.conformance.harness import Place
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(240)]
 
 MBIT = 1_000_000
 SECONDS = 6.0

@@ -17,7 +17,7 @@ from libnetvirt.conformance.bench import Bench, clean, endpoint_at
 from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.harness import Place
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(180)]
 
 PORT = 21
 MBIT = 1_000_000

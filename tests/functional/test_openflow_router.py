@@ -120,6 +120,7 @@ def test_what_cannot_be_reached_is_said_to_be_so(routed: Routed, v6: bool) -> No
     assert "No route" in shown or "Destination Net Unreachable" in shown, shown
 
 
+@pytest.mark.alone
 @FAMILIES
 def test_tcp_and_udp_take_the_switches_and_not_the_controller(routed: Routed, v6: bool) -> None:
     target = routed.address(2, v6)
@@ -232,6 +233,7 @@ def test_pings_go_on_while_the_controller_restarts_and_a_link_is_cut(routed: Rou
     assert "DUP" not in shown
 
 
+@pytest.mark.alone
 def test_errors_are_limited_per_endpoint(routed: Routed) -> None:
     """At most a hundred at once and a hundred a second: a flood of packets cannot make a flood of errors."""
     host, target = routed.hosts[0], routed.address(2, False)

@@ -95,6 +95,7 @@ def _trio(**fields: object) -> VirtualNetwork:
     return VirtualNetwork.model_validate({"name": "limited", "endpoints": ends, "constraints": constraints})
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("limited", "free"),
     [
@@ -115,6 +116,7 @@ def test_a_limit_holds_and_binds_nobody_else(
         assert _throughput(wires["ch1p1"], wires["ch2p2"], C) > 0.9 * OFFERED
 
 
+@pytest.mark.alone
 def test_a_limit_between_two_ends_of_a_router_holds(
     connection: libnetvirt.Connection, wires: dict[str, Wire]
 ) -> None:

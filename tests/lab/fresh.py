@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lab.asked import ask
 from lab.network import Lab
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -19,8 +19,6 @@ from libnetvirt.controller.installed import Dump
 from libnetvirt.controller.rulesdb import SwitchView
 from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.store.sqlite import SqliteStore
-
-_ASKED = (of.FlowStatsReply, of.GroupDescReply, of.MeterConfigReply, of.PortDescReply, of.DescReply)
 
 
 class _NoWire:
@@ -34,7 +32,15 @@ def differences(lab: Lab, state: Path) -> list[str]:
     """One line for each entry that a switch should hold with this state and does not, or the reverse."""
     core, dumps = _controller(state), {}
     for dpid in lab.switches:
-        flows, groups, meters, ports, desc = _ask(lab, dpid)
+        flows, groups, meters, ports, desc = ask(
+            lab,
+            dpid,
+            of.FlowStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK),
+            of.GroupDescRequest(),
+            of.MeterConfigRequest(),
+            of.PortDescRequest(),
+            of.DescRequest(),
+        )
         dumps[dpid] = Dump(list(flows.entries), list(groups.entries), list(meters.entries))
         view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
         view.description = " ".join((desc.mfr_desc, desc.hw_desc, desc.sw_desc))
@@ -80,31 +86,3 @@ def _controller(state: Path) -> Controller:
     core.load(snapshot.networks, snapshot.facts, time.monotonic())
     core.waited = True
     return core
-
-
-def _ask(lab: Lab, dpid: int) -> list[Any]:
-    """What a switch holds and has, over a connection of our own."""
-    channel, parts, answers = of.Channel(), of.MultipartAssembler(), {}
-    with socket.socket(socket.AF_UNIX) as wire:
-        wire.settimeout(10)
-        wire.connect(lab.management(dpid))
-        wire.sendall(channel.start())
-        while len(answers) < len(_ASKED):
-            data = wire.recv(1 << 16)
-            if not data:
-                raise RuntimeError(f"switch {dpid} ended the connection")
-            for event in channel.receive(data):
-                if isinstance(event, of.HandshakeDone):
-                    for ask in (
-                        of.FlowStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK),
-                        of.GroupDescRequest(),
-                        of.MeterConfigRequest(),
-                        of.PortDescRequest(),
-                        of.DescRequest(),
-                    ):
-                        ask.xid = channel.next_xid()
-                        wire.sendall(ask.encode())
-                elif isinstance(event, of.MultipartReply) and (whole := parts.add(event)) is not None:
-                    answers[type(whole)] = whole
-            wire.sendall(channel.outgoing())
-    return [answers[kind] for kind in _ASKED]

@@ -16,7 +16,7 @@ import libnetvirt
 from lab.served import Served
 from lab.wire import Wire, set_up
 from labs.ovn import OVN, why_not
-from libnetvirt.conformance import Ability, Arrival, Harness, Place
+from libnetvirt.conformance import Ability, Allowance, Arrival, Harness, Place
 
 #: rules of a chassis that are there because of a logical port or a logical switch
 _METADATA = re.compile(r"metadata=0x[1-9a-f]|load:0x[0-9a-f]+->OXM_OF_METADATA")
@@ -28,6 +28,8 @@ class Ovn(Harness):
     abilities = frozenset(
         {Ability.UNPLUG, Ability.RESTART_SWITCH, Ability.RESTART_CONTROLLER, Ability.LEFTOVERS}
     )
+    # What a router of OVN says passes through it as what others say does. It turns a ping into its answer.
+    allowances = frozenset({Allowance.HOPS, Allowance.FRAGMENTS})
     patience = 8.0
     quiet = 0.03
     # The userspace datapath forwards in the thread that changes its rules; OVN makes some for every host.

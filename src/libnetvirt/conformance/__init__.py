@@ -11,13 +11,13 @@ pytest.register_assert_rewrite(
     *(
         f"libnetvirt.conformance.{module}"
         for module in (
-            "bench", "stream", "forwarding", "isolation", "operations", "observation", "faults", "hostile",
-            "flood", "limits", "constraints", "routed", "routing", "routing_faults", "routing_random",
-            "differential", "suite",
+            "watch", "speech", "bench", "stream", "forwarding", "isolation", "labels", "operations",
+            "mobility", "observation", "faults", "hostile", "flood", "limits", "constraints", "routed", "routing",
+            "routing_faults", "routing_random", "differential", "suite",
         )
     )
 )  # fmt: skip
 
-from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place  # noqa: E402
+from libnetvirt.conformance.harness import Ability, Allowance, Arrival, Harness, Place  # noqa: E402
 
-__all__ = ["Ability", "Arrival", "Harness", "Place"]
+__all__ = ["Ability", "Allowance", "Arrival", "Harness", "Place"]

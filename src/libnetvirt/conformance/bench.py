@@ -16,6 +16,8 @@ import pytest
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance import frames
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
+from libnetvirt.conformance.speech import canonical, routers_of
+from libnetvirt.conformance.watch import Watch, listed
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.semantics import Knowledge, Outcome, forward
 from libnetvirt.semantics.forward import Classified, classify
@@ -64,6 +66,7 @@ class Bench:
         self.harness = harness
         self.rules = rules
         self.knowledge = Knowledge()
+        self.watch = Watch(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
         self._fences = itertools.count(1)
@@ -153,21 +156,17 @@ class Bench:
         """Send frames into a port and check that exactly what the oracle says comes out, once.
 
         Returns what came out. Waits after each frame that teaches the network something until the
-        network knows it, because switches learn later than the oracle does.
+        network knows it, because switches learn later than the oracle does. Does not wait for silence:
+        what comes too much, and late, ends a later exchange or the test (see ``watch``).
         """
-        self.drain()
+        self.watch.look()
         networks = self.current()
         expected: Counter[Arrival] = Counter()
-        tolerated: Counter[Arrival] = Counter()
         arrived: list[Arrival] = []
         batch: list[bytes] = []
 
         def take(arrivals: Iterable[Arrival]) -> None:
-            for arrival in arrivals:
-                if tolerated[arrival] > 0 and arrival not in expected:
-                    tolerated[arrival] -= 1
-                else:
-                    arrived.append(arrival)
+            arrived.extend(self.watch.unwanted(arrivals, expected))
 
         def flush() -> None:
             while batch:
@@ -175,7 +174,7 @@ class Bench:
                 del batch[:BURST]
                 take(self._collect(sum(expected.values()) - len(arrived)))
             if len(arrived) < sum(expected.values()):
-                _compare(expected, Counter(arrived), place, sent)
+                self._compare(expected, Counter(arrived), place, sent)
 
         for frame in sent:
             outcome = self._outcome(networks, place, frame)
@@ -183,17 +182,23 @@ class Bench:
             if teaches:  # what was sent before must be through before, or it may profit
                 flush()
             expected.update(_arrivals(outcome.outputs))
-            tolerated.update(_arrivals(outcome.tolerated))
+            self.watch.tolerated.update(_arrivals(outcome.tolerated))
             batch.append(frame)
             if teaches:
                 self.knowledge = outcome.knowledge
                 flush()
-                self.await_known(networks)
+                self.await_known(network for network in networks if network.uuid == outcome.network)
         flush()
         fence = self._fence(networks, place, sent[-1])
-        take(self._settle(fence, place))
-        _compare(expected, Counter(arrived), place, sent)
+        take(self._passed(fence, place))
+        self._compare(expected, Counter(arrived), place, sent)
+        self.watch.add(place, sent, bool(fence))
         return arrived
+
+    def send(self, guest: Guest, *sent: bytes) -> None:
+        """Send untagged frames as a guest, and leave it to the test what becomes of them."""
+        self.watch.rest()
+        self.harness.send(guest.place, [guest.wrapped(frame) for frame in sent])
 
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle says, less what the harness says that its substrate cannot carry."""
@@ -214,9 +219,8 @@ class Bench:
         return networks
 
     def drain(self) -> None:
-        """Forget what arrived until now."""
-        while self.harness.receive(0):
-            pass
+        """Wait for silence after exchanges, and forget what arrived by other ways until now."""
+        self.watch.rest()
 
     def await_known(self, networks: Iterable[VirtualNetwork]) -> None:
         """Wait until the networks know every host that the oracle knows, and where."""
@@ -224,7 +228,11 @@ class Bench:
             wanted = self._hosts_of(network.uuid)
             near = self._neighbours_of(network.uuid)
             if wanted or near:
-                unknown = partial(self._unknown, network.uuid, wanted, near)
+                try:
+                    shown = self.harness.connection.lookup(network.uuid)
+                except NetworkNotFound:
+                    pytest.fail(f"network {network.name} is gone, and was to know {wanted or near}")
+                unknown = partial(_unknown, shown, wanted, near)
                 self.eventually(unknown, f"network {network.name} knows its hosts")
 
     def await_arrivals(self, guest: Guest, frame: bytes, wanted: Iterable[Arrival]) -> None:
@@ -280,17 +288,6 @@ class Bench:
                 pytest.fail(f"not within {self.harness.patience:g} s: {what}: {found!r}"[:2000])
             time.sleep(0.005)
 
-    def _unknown(self, uuid: str, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:
-        """The hosts that a network does not know to be where they are; of a router, the neighbours."""
-        try:
-            state = self.harness.connection.lookup(uuid).state
-        except NetworkNotFound:
-            return {**wanted, **near}
-        known = {host.mac: host.endpoint for host in state.hosts}
-        found = {(host.endpoint, address): host.mac for host in state.hosts for address in host.addresses}
-        strangers = {mac: endpoint for mac, endpoint in wanted.items() if known.get(mac) != endpoint}
-        return {**strangers, **{place: mac for place, mac in near.items() if found.get(place) != mac}}
-
     def _neighbours_of(self, uuid: str) -> dict[tuple[str, str], str]:
         """(endpoint, address) -> MAC of a router's neighbours."""
         return {
@@ -324,8 +321,8 @@ class Bench:
         self.harness.send(place, [marker])
         return Counter(_arrivals(outcome.outputs))
 
-    def _settle(self, fence: Counter[Arrival], place: Place) -> list[Arrival]:
-        """Wait for the fence and then for silence; what else came."""
+    def _passed(self, fence: Counter[Arrival], place: Place) -> list[Arrival]:
+        """Wait for the fence and take what is there then; what else came."""
         others: list[Arrival] = []
         awaited = +fence
         deadline = time.monotonic() + self.harness.patience
@@ -336,48 +333,49 @@ class Bench:
                 else:
                     others.append(arrival)
         if awaited:
-            pytest.fail(f"a broadcast into {place} did not arrive at: {_listed(awaited)}")
-        while late := self.harness.receive(self.harness.quiet if fence else 2 * self.harness.quiet):
-            others += late
-        return others
+            pytest.fail(f"a broadcast into {place} did not arrive at: {listed(awaited)}")
+        return others + self.harness.receive(0.0)
+
+    def _compare(
+        self, expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
+    ) -> None:
+        """Fail if these are not the same, apart from what routers may choose in what they say themselves."""
+        missing, surplus = expected - arrived, arrived - expected
+        if not missing and not surplus:
+            return
+        routers, allowed = routers_of(self._networks.values()), self.harness.allowances
+        one, other = (
+            Counter((a.place, canonical(a.frame, routers, allowed)) for a in arrivals.elements())
+            for arrivals in (missing, surplus)
+        )
+        if one != other:
+            what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
+            pytest.fail(
+                f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
+                f"which did not arrive:\n{listed(missing)}\n"
+                f"and which arrived though nothing said so:\n{listed(surplus)}"
+            )
 
 
 def _arrivals(outputs: Iterable[tuple[str, str, bytes]]) -> Iterator[Arrival]:
     return (Arrival(Place(switch, port), frame) for switch, port, frame in outputs)
 
 
-def _spoken(arrivals: Counter[Arrival]) -> Counter[Arrival]:
-    """The same without what a router may choose in what it says itself."""
-    found: Counter[Arrival] = Counter()
-    for (place, frame), count in arrivals.items():
-        found[Arrival(place, frames.spoken(frame))] += count
-    return found
-
-
-def _listed(arrivals: Counter[Arrival]) -> str:
-    lines = [
-        f"  {count} x at switch {place.switch} port {place.port}: {frames.described(frame)}"
-        for (place, frame), count in sorted(arrivals.items())[:40]
-    ]
-    return "\n".join(lines) or "  nothing"
-
-
-def _compare(
-    expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
-) -> None:
-    if expected == arrived or _spoken(expected - arrived) == _spoken(arrived - expected):
-        return
-    what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
-    pytest.fail(
-        f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
-        f"which did not arrive:\n{_listed(expected - arrived)}\n"
-        f"and which arrived though nothing said so:\n{_listed(arrived - expected)}"
-    )
+def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:
+    """The hosts that a network does not know to be where they are; of a router, the neighbours."""
+    hosts = network.state.hosts
+    known = {host.mac: host.endpoint for host in hosts}
+    found = {(host.endpoint, address): host.mac for host in hosts for address in host.addresses}
+    strangers = {mac: endpoint for mac, endpoint in wanted.items() if known.get(mac) != endpoint}
+    return {**strangers, **{place: mac for place, mac in near.items() if found.get(place) != mac}}
 
 
 def clean(bench: Bench) -> Iterator[str]:
-    """Remove all networks, and say what is left then."""
-    for network in bench.harness.connection.networks():
-        network.remove()
+    """Remove all networks, and say what is left then. Fails if a frame has come late."""
+    try:
+        bench.watch.rest()
+    finally:
+        for network in bench.harness.connection.networks():
+            network.remove()
     if Ability.LEFTOVERS in bench.harness.abilities:
         yield from bench.harness.leftovers()

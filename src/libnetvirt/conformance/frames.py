@@ -154,36 +154,6 @@ def mpls(source: str, destination: str, *labels: int, kind: int = MPLS, payload:
     return ethernet(source, destination, kind, stack + payload)
 
 
-def spoken(frame: bytes) -> bytes:
-    """An ARP or ICMP message without what its sender may choose: padding, TTL, the packet's identity.
-
-    Checksums are checked: a wrong one stays as it is and makes a difference. All other frames, and what is
-    not ICMP, are returned unchanged.
-    """
-    at = 12
-    while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8"):
-        at += 4
-    kind, packet = int.from_bytes(frame[at : at + 2], "big"), frame[at + 2 :]
-    head = frame[: at + 2]
-    if kind == ARP:
-        return head + packet[:28]
-    if kind == IPV4 and len(packet) >= 20 and packet[9] == 1:
-        packet = packet[: int.from_bytes(packet[2:4], "big")]
-        if checksum(packet[:20]) or checksum(packet[20:]):
-            return frame
-        # Type of service, length, identity and fragmentation, TTL and checksum.
-        return head + packet[9:10] + packet[12:20] + _quoted(packet[20:])
-    if kind == IPV6 and len(packet) >= 40 and packet[6] == 58:
-        return head + packet[8:40] + packet[40 : 40 + int.from_bytes(packet[4:6], "big")]
-    return frame
-
-
-def _quoted(message: bytes) -> bytes:
-    """An ICMP message; of an error's cause what every error has to quote (RFC 792), and no checksum."""
-    is_error = message[:1] in (b"\x03", b"\x0b", b"\x0c")
-    return message[:2] + message[4 : 8 + 28] if is_error else message
-
-
 def in_label(label: int, frame: bytes) -> bytes:
     """The whole frame in one mpls label, as an endpoint with that label sends and takes it."""
     entry = struct.pack("!I", label << 12 | 0x100 | 64)

@@ -59,11 +59,20 @@ class Ability(StrEnum):
     LEFTOVERS = "sees what is left in the switches"
 
 
+class Allowance(StrEnum):
+    """How what routers of a substrate say themselves may differ from what the oracle says."""
+
+    FRAGMENTS = "whether a router's own IPv4 packets may be fragmented is up to it"
+    HOPS = "a router's own packets have already crossed one hop: a TTL of 63 or 254"
+
+
 class Harness(ABC):
     """A substrate under a driver. Used as a context manager around all tests of a module."""
 
     #: what it can do
     abilities: frozenset[Ability] = frozenset()
+    #: in what its routers differ from the oracle
+    allowances: frozenset[Allowance] = frozenset()
     #: seconds after which something expected is given up
     patience: float = 5.0
     #: seconds without a frame after which nothing more is expected (a fence frame has passed before)

@@ -100,10 +100,12 @@ def test_malformed_frames_harm_nobody(bench: Bench, what: str) -> None:
 
 def test_oversized_frames_harm_nobody(bench: Bench) -> None:
     hostile, others, strangers = _neighbours_of_a_hostile_guest(bench)
-    for size in (1501, 1502, 1504, 1600, 2000, 4000, 8900):
-        for destination in (BROADCAST, others[0].mac):
-            frame = frames.ethernet(hostile.mac, destination, frames.EXPERIMENT, b"L" * size)
-            bench.harness.send(hostile.place, [frame])
+    large = [
+        frames.ethernet(hostile.mac, destination, frames.EXPERIMENT, b"L" * size)
+        for size in (1501, 1502, 1504, 1600, 2000, 4000, 8900)
+        for destination in (BROADCAST, others[0].mac)
+    ]
+    bench.send(hostile, *large)
     reached = {arrival.place for arrival in bench.harness.receive(4 * bench.harness.quiet)}
     assert strangers[2].place not in reached
     bench.drain()

@@ -57,9 +57,7 @@ def test_native_networks_refuse_a_mac_of_another_native_network(bench: Bench) ->
     listener = Listener(bench.harness.connection)
     intruder = bench.guest(blue, blue.description.endpoints[0], a.mac)
     for destination in (BROADCAST, d.mac, b.mac):
-        bench.drain()
-        frame = frames.marked(intruder.mac, destination, b"not mine")
-        bench.harness.send(intruder.place, [intruder.wrapped(frame)])
+        bench.send(intruder, frames.marked(intruder.mac, destination, b"not mine"))
         reached = {arrival.place for arrival in bench.harness.receive(4 * bench.harness.quiet)}
         assert not reached & {Place(e.switch, e.port) for e in red.description.endpoints}
 
@@ -181,6 +179,7 @@ def test_guests_that_send_lldp_change_nothing(bench: Bench) -> None:
             frame = frames.lldp(a.mac, chassis, destination=destination)
             bench.exchange(a, frame)
             bench.inject(outside, frame)
+    bench.watch.rest()
     assert bench.harness.connection.substrate().links == before
     frame = frames.marked(a.mac, c.mac, b"as before")
     assert bench.exchange(a, frame) == [c.arrival(frame)]
@@ -200,4 +199,5 @@ def test_group_addresses_as_source_are_not_learned(bench: Bench) -> None:
     for source in (BROADCAST, "01:00:5e:00:00:01", "00:00:00:00:00:00"):
         bench.exchange(a, frames.marked(source, b.mac, b"from a group"))
         bench.exchange(a, frames.marked(source, BROADCAST, b"from a group"))
+    bench.watch.rest()
     assert {host.mac for host in network.state.hosts} == {a.mac, b.mac}

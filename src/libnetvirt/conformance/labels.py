@@ -74,6 +74,7 @@ def test_labels_that_nobody_claims_lead_nowhere(labelled: tuple[Network, list[Gu
             frames.in_label(LABEL, frame[:13])[:31],
         ):
             assert bench.inject(a.place, wire) == []
+    bench.watch.rest()
     assert frames.mac(0xBAD) not in {host.mac for host in network.state.hosts}
 
 

@@ -13,7 +13,8 @@ from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.flood import TIGHT, WIDE, acquainted, flood
 
 
-def test_endpoints_get_and_give_no_more_than_their_limits(bench: Bench) -> None:
+def test_endpoints_get_and_give_no_more_than_their_limits(plain_bench: Bench) -> None:
+    bench = plain_bench
     if not bench.offers("endpoint.limits"):
         pytest.skip("the driver does not offer endpoint.limits")
     p, q, r = bench.places(3)

@@ -103,8 +103,7 @@ def test_statistics_count_what_endpoints_sent_and_got(bench: Bench) -> None:
     bench.exchange(a, frame)
     time.sleep(LATE)
     before = counted()
-    bench.drain()
-    bench.harness.send(a.place, [a.wrapped(frame)] * 20)
+    bench.send(a, *[frame] * 20)
     expected = before[0] + 20, before[1] + 20
     bench.eventually(lambda: counted() != expected and (counted(), expected), "20 frames more are counted")
     bench.drain()

@@ -213,7 +213,7 @@ def test_addresses_cannot_be_taken_from_where_they_are_not(routed_bench: Bench) 
             frames.arp(thief.mac, "10.0.3.254", "10.0.3.254"),
         )
         # Whether such a question is answered is the driver's matter; nobody must believe it.
-        bench.harness.send(thief.place, [thief.wrapped(lie) for lie in lies])
+        bench.send(thief, *lies)
         while bench.harness.receive(bench.harness.quiet):
             pass
     for address, owner in (("10.0.2.1", declared), ("10.0.2.2", b)):
@@ -254,7 +254,7 @@ def test_statistics_count_routed_packets(routed_bench: Bench) -> None:
     time.sleep(LATE)
     before = counted()
     packets = [routed.sent(a, routed.v4[n], b"count me") for n in (2, 3) for _ in range(20)]
-    bench.harness.send(a.guest.place, [a.guest.wrapped(packet) for packet in packets])
+    bench.send(a.guest, *packets)
     expected = before[0] + 40, before[1] + 20, before[2] + 20
     bench.eventually(lambda: counted() != expected and (counted(), expected), "40 packets more are counted")
     time.sleep(LATE)
