@@ -66,6 +66,7 @@ def burst(bench: Bench, source: Guest, destination: Guest, times: int) -> int:
     """Send large frames in bursts; how many arrived."""
     big = frames.marked(source.mac, destination.mac, bytes(SIZE - 60)).ljust(SIZE, b"\0")
     arrived = 0
+    bench.drain()
     for _ in range(times):
         bench.harness.send(source.place, [source.wrapped(big)] * BURST)
         while found := bench.harness.receive(0.05):
@@ -133,6 +134,7 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="sender")
 
     def __enter__(self) -> None:
+        self._bench.drain()
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
