@@ -107,6 +107,11 @@ class Capacities:
         """What is to keep minimums; None if the file does not say it."""
         return self._defaults.enforcement
 
+    def exchange(self, other: Capacities) -> None:
+        """Say of links what another one says from now on, which says what this one did. Measurements stay."""
+        self._defaults, other._defaults = other._defaults, self._defaults
+        self._links, other._links = other._links, self._links
+
     def capacity(self, link: Place) -> int | None:
         """bit/s; None while nobody has said it."""
         settings = self._settings(link)

@@ -34,8 +34,9 @@ class Upkeep(Guarantees):
         the first frame takes it and the old one until the last has left it.
         """
         self.topology_changed = False
+        reweighed, self.capacities_changed = self.capacities_changed, False
         before = self.paths.edges
-        if not self.paths.update(self._usable_edges()) and not self.courses.again():
+        if not self.paths.update(self._usable_edges()) and not reweighed and not self.courses.again():
             return None
         if {(e.source, e.source_port) for e in before} - {
             (e.source, e.source_port) for e in self.paths.edges
@@ -272,6 +273,7 @@ class Upkeep(Guarantees):
         switch = self.switches[dpid]
         self.reactive.changed()
         for entry in self.rulesdb.ports_known(switch):
+            self.recompile_courses(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
             self.reactive.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
         self.installed.settle(into)
@@ -301,6 +303,8 @@ class Upkeep(Guarantees):
             switch.ports[number] = new
         if (old and old.name) != (new and new.name):
             self.rebind.add(dpid)
+        if old is not None and new is not None and old.speed != new.speed:
+            self.capacities_changed = self.topology_changed = True
         if new is not None and new.up:
             if old is None or not old.up:
                 self.send_lldp(dpid, [number], now)

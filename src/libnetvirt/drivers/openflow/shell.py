@@ -9,10 +9,11 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
+from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Controller, Options, Work, port_view
 from libnetvirt.controller.enforcement import Enforcement
 from libnetvirt.controller.intake import Intake
@@ -53,6 +54,7 @@ POLL_INTERVAL = 1.0
 #: what switches report by themselves: everything, and unlike by default also packets whose TTL is used up
 REPORTS = of.SetAsync(packet_in=(0b111, 0), port_status=(0b111, 0b111), flow_removed=(0b1111, 0))
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Shell:
@@ -140,13 +142,13 @@ class Shell:
     def _session(self) -> Session:
         return Session(self, self._confirm_timeout)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         # An operation's own errors go to its caller.
@@ -559,18 +561,35 @@ class Shell:
                     if work is None:
                         await self._mend_queues()
                         continue
-                    await self._store_facts()
-                    await self._mend_queues(work.queues)
-                    await self._execute(work, tolerant=True)
-                    if work.later.remove:
-                        self._linger_over(work)
-                    else:
-                        work.done()
-                        await self._mend_queues()
+                    await self._move(work)
                 self.notices.links(before)
         finally:
             self._settling = False
         self.notices.states(self.now())
+
+    async def _move(self, work: Work) -> None:
+        """Carry out what a change of the substrate calls for."""
+        await self._store_facts()
+        await self._mend_queues(work.queues)
+        await self._execute(work, tolerant=True)
+        if work.later.remove:
+            self._linger_over(work)
+        else:
+            work.done()
+            await self._mend_queues()
+
+    async def reweigh(self, said: Capacities, degrade: bool) -> list[str]:
+        """Take other capacities of links; what became of constraints. If the caller is cancelled, it still
+        ends whole. Raises ConstraintUnmet, with nothing changed."""
+
+        async def work() -> list[str]:
+            async with self._lock:
+                moving, lines = self.core.reweigh(said, degrade)
+                await self._move(moving)
+            self._settle()
+            return lines
+
+        return await asyncio.shield(self._spawn(work()))
 
     def _called_for(self) -> bool:
         stale = self.queueing is not None and self.queueing.stale
