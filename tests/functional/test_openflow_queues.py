@@ -224,6 +224,7 @@ def test_what_cannot_be_made_leaves_no_trace(harness: OpenFlow, bench: Bench) ->
     network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
 
 
+@pytest.mark.alone
 def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, bench: Bench) -> None:
     """A filter of the kernel takes the part of the datapath, and puts frames into the class of their queue.
 

@@ -299,14 +299,19 @@ class Reactive:
             for route in list(self._routes[place].values()):
                 self._take_out(route)
 
-    def reroute(self) -> list[Route]:
-        """The topology has changed: remove the rules that no longer follow the best path."""
+    def reroute(self, *, only_costs: bool) -> list[Route]:
+        """The topology has changed: remove the rules that no longer follow the best path.
+
+        ``only_costs``: no link came or went. Then rules of another run, whose way is not known yet, stay: a
+        switch that loses its connection again before all have come would take them along otherwise, while
+        nobody knows where their destinations are.
+        """
         self.changed()
         best: dict[tuple[Edge, ...], bool] = {}
 
         def stale(route: Route) -> bool:
             if route.track is None:
-                return isinstance(route, Adopted)
+                return isinstance(route, Adopted) and not only_costs
             edges = route.track.edges
             if not edges:
                 return False

@@ -38,9 +38,8 @@ class Upkeep(Guarantees):
         before = self.paths.edges
         if not self.paths.update(self._usable_edges()) and not reweighed and not self.courses.again():
             return None
-        if {(e.source, e.source_port) for e in before} - {
-            (e.source, e.source_port) for e in self.paths.edges
-        }:
+        was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, self.paths.edges))
+        if was - now:
             self._distrust()
         into = Differences()
         self.compile_links(into)
@@ -51,7 +50,7 @@ class Upkeep(Guarantees):
         for kind, needs in self.needs.items():
             for egress in sorted(filter(needs.used, needs.by_egress)):
                 moved += self._turn(kind, egress, replaced, into)
-        for route in self.reactive.reroute():
+        for route in self.reactive.reroute(only_costs=was == now):
             moved.append(route.first[0])
         aside = Differences()
         moved += self._turn_hosts(aside, into)
