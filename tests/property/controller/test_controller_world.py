@@ -86,7 +86,7 @@ class World:
     def step(self) -> None:
         """One random thing."""
         ways = [self.create, self.add, self.modify, self.modify, self.drop, self.remove, self.send, self.send]
-        ways += [self.send, self.cut, self.restore, self.reconnect, self.expire]
+        ways += [self.send, self.cut, self.restore, self.reconnect, self.expire, self.restart]
         self.chance.choice(ways)()
 
     def endpoint(self, pool: int) -> Endpoint | None:
@@ -257,6 +257,34 @@ class World:
         if roll >= 0.6:
             self.compare(f"switch {dpid} connects anew")
         self.rig.holds_what_it_should()
+
+    def restart(self) -> None:
+        """The controller is killed and starts anew. Switches may have lost some rules meanwhile."""
+        order = self.chance.sample(list(self.ports), len(self.ports))
+        whole = self.chance.random() < 0.6
+        if whole:
+            self.watch()
+        else:
+            for dpid in self.chance.sample(order, self.chance.randint(1, len(order))):
+                self.damage(dpid)
+        self.rig.restart({dpid: self.ports[dpid] for dpid in order})
+        if whole:
+            self.compare("the controller starts anew")
+        self.rig.holds_what_it_should()
+        for network in self.rig.networks:
+            self.forget(network)
+
+    def forget(self, network: VirtualNetwork) -> None:
+        """A new controller knows the hosts that rules tell of, and no others."""
+        known = self.rig.known
+        learned = known.of(network.uuid)
+        for source, endpoint in learned.hosts.items():
+            host = self.rig.core.locator.find(network.uuid, int.from_bytes(source))
+            if host is None:
+                learned = learned.without_host(source)
+            else:
+                assert host.endpoint == endpoint
+        self.rig.known = known.with_learned(network.uuid, learned)
 
     def damage(self, dpid: int) -> None:
         """A switch lost some of what it held, and holds something else."""

@@ -78,6 +78,7 @@ class Rig:
         self.known = Knowledge(limit=self.core.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
         self.lingering: list[Work] = []
+        self.stored: dict[tuple[str, str], str] = {}
         self.queues: dict[int, deque[of.Message | Callable[[bool], None]]] = {}
         self.out: list[Out] = []
         self.errors: list[str] = []
@@ -124,6 +125,21 @@ class Rig:
         for item in queue:
             if callable(item):
                 item(False)
+
+    def restart(self, ports: Mapping[int, int]) -> None:
+        """The controller is killed, and another one starts with what was stored. The switches go on as they
+        are, and connect one after the other, with these ports."""
+        facts = self.stored | self.core.labels.changes | self.core.link_facts()
+        self.stored = {fact: value for fact, value in facts.items() if value is not None}
+        self.queues.clear()
+        self.lingering.clear()
+        self.fabric.up.clear()
+        networks = self.networks
+        self.core = Controller(self.core.options, SECRET, self, self._publish)
+        self.intake = Intake(self.core)
+        self.core.load(networks, self.stored, self.now)
+        for dpid, count in ports.items():
+            self.connect(dpid, count)
 
     def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
         """Connect two ports, and let Discovery find that."""
@@ -224,7 +240,7 @@ class Rig:
         for _ in range(200):
             self.pump()
             self.hear()
-            if self.core.topology_changed or self.core.rebind:
+            if self.core.topology_changed or self.core.rebind or self.core.compare:
                 self.follow()
             elif self.lingering:
                 self.linger_over()
@@ -234,9 +250,12 @@ class Rig:
 
     def follow(self) -> None:
         """As the shell does when the substrate has changed."""
-        while self.core.topology_changed or self.core.rebind:
+        while self.core.topology_changed or self.core.rebind or self.core.compare:
             while self.core.rebind:
                 self.execute(self.core.rebound(self.core.rebind.pop()))
+            while self.core.compare:
+                dpid = self.core.compare.pop()
+                self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
             work = self.core.reroute()
             if work is not None:
                 self.execute(work)
