@@ -144,7 +144,7 @@ class Intake:
             return
         hosts = core.locator.known(entry.uuid)
         host = hosts.get(int.from_bytes(frame[6:12]))
-        if host is None or host.endpoint != bound.endpoint.uuid:
+        if host is None or host.endpoint != bound.uuid:
             verdict = self._learn(bound, frame, now)
             if verdict not in _SERVED:
                 return
@@ -356,6 +356,8 @@ class Intake:
                 raise Forged("an endpoint is at this port")
             if not core.may_link(dpid, port):
                 raise Forged("the port is not one of link-ports")
+            if core.latency.arrived(dpid, port, message.frame, now):
+                return
             if core.discovery.receive(dpid, port, message.frame, now):
                 core.topology_changed = True
                 # The far end may not have been there when we sent last.

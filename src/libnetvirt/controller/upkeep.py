@@ -43,6 +43,7 @@ class Upkeep(Guarantees):
             self._distrust()
         into = Differences()
         self.compile_links(into)
+        queues = self.queue_shape()
         free_labels = self.replan(into)
         replaced: dict[tuple[Encapsulation, int], int] = {}
         moved: list[int] = []
@@ -65,7 +66,8 @@ class Upkeep(Guarantees):
             free_labels()
 
         later = into.split_off((Table.TUNNEL, Table.PATH))
-        return Work(Plan(aside.plan().rounds + into.plan().rounds), None, done, later, replaced)
+        plan = Plan(aside.plan().rounds + into.plan().rounds)
+        return Work(plan, None, done, later, replaced, queues=queues)
 
     def _turn(
         self,
@@ -77,14 +79,15 @@ class Upkeep(Guarantees):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+        old = self.installed.places(unit)
         new = list(self.compiler.tunnel(kind, egress, ingresses))
-        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
-        if any(isinstance(p.entry, Flow) for p in turned):
+        turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
+        if turned:
             replaced |= self._relabel(kind, egress, ingresses)
             new = list(self.compiler.tunnel(kind, egress, ingresses))
+        moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
         self.installed.replace(unit, new, into)
-        return [egress] if turned else []
+        return [egress] if moved else []
 
     def _turn_hosts(self, aside: Differences, into: Differences) -> list[int]:
         """The ways to the hosts of native networks whose rules are there beforehand follow the topology.
@@ -96,7 +99,7 @@ class Upkeep(Guarantees):
         for entry in [e for e in self.rulesdb if e.tunnel is None and not e.on_demand]:
             for host in self.locator.hosts(entry.uuid):
                 unit = ("host", entry.uuid, host.mac)
-                old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+                old = self.installed.places(unit)
                 new = {(p.dpid, p.entry.key): p for p in self.compiler.host(entry, host)}
                 if old == new:
                     continue
@@ -338,7 +341,33 @@ class Upkeep(Guarantees):
             self.takeover.settle(self.mended, waited=True)
             self.compare |= self.unsure
             self.unsure.clear()
+        self._measure(now)
         if self.discovery.expire(now, lambda dpid: self._held(dpid, now)):
+            self.topology_changed = True
+
+    def _measure(self, now: float) -> None:
+        """Time the links whose latency is to be measured, and look at what depends on it."""
+
+        def connected(dpid: int) -> bool:
+            switch = self.switches.get(dpid)
+            return switch is not None and switch.connected
+
+        edges = [
+            edge
+            for edge in self.paths.edges
+            if self.capacities.is_measured((edge.source, edge.source_port))
+            and connected(edge.source)
+            and connected(edge.destination)
+        ]
+        before = self.latency.known
+        for dpid, message in self.latency.begin(edges, now):
+            self.wire.send(dpid, message)
+        self.capacities.measurements = self.latency.known
+        if self.latency.known != before and any(
+            bool(course.degraded) or self.courses.is_too_slow(course)
+            for course in self.courses.ordered()
+            if course.constraint.max_latency is not None
+        ):
             self.topology_changed = True
 
     def _held(self, dpid: int, now: float) -> bool:

@@ -14,7 +14,9 @@ from typing import Any
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.core import Controller, Options, Work, port_view
+from libnetvirt.controller.enforcement import Enforcement
 from libnetvirt.controller.intake import Intake
+from libnetvirt.controller.queues import Shape
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
@@ -29,6 +31,7 @@ from libnetvirt.drivers.openflow.patience import (
     Unanswered,
 )  # fmt: skip
 from libnetvirt.drivers.openflow.quarantine import Quarantine
+from libnetvirt.drivers.openflow.queueing import NOWHERE, Queueing, Sources
 from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
 from libnetvirt.drivers.openflow.tls import Credentials, Identity, SecureServer
@@ -55,7 +58,14 @@ log = logging.getLogger(__name__)
 class Shell:
     """Runs a controller. Everything happens in one event loop."""
 
-    def __init__(self, options: Options, store: Store, secret: bytes, confirm_timeout: float) -> None:
+    def __init__(
+        self,
+        options: Options,
+        store: Store,
+        secret: bytes,
+        confirm_timeout: float,
+        databases: Sources | None = None,
+    ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.intake = Intake(self.core)
@@ -76,7 +86,16 @@ class Shell:
         self._settling = False
         self._serving = False
         self._lingering: list[Work] = []
+        self._queues_failed = False  # whether they are to be tried again with the next tick
         self._closed = False
+        self.queueing: Queueing | None = None
+        if databases is not None:
+            unchecked = self.core.backend.kind is Enforcement.UNCHECKED
+            self.queueing = Queueing(self.core, databases, unchecked, confirm_timeout)
+            self.queueing.changed = self._queues_changed
+            self.core.backend.judge = self.queueing.judge
+        elif self.core.backend.queues:
+            self.core.backend.judge = lambda _: NOWHERE
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -90,6 +109,8 @@ class Shell:
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self.notices.states(self.now(), report=False)
+        if self.queueing is not None:
+            await self.queueing.open()
         for listen in listens:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
@@ -105,6 +126,8 @@ class Shell:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.queueing is not None:
+            await self.queueing.close()
         self.events.close()
         await asyncio.to_thread(self._writer.shutdown)
         self._store.close()
@@ -146,6 +169,8 @@ class Shell:
         now = self.now()
         self.core.tick(now)
         self.intake.tick(now)
+        if self.queueing is not None and self._queues_failed:
+            self._queues_failed, self.queueing.stale = False, True
         self._settle()
         if not all(switch.connected for switch in self.core.switches.values()):
             self.notices.states(self.now())
@@ -215,6 +240,8 @@ class Shell:
             return
         if isinstance(message, of.PacketIn):
             self.packet(session.dpid, message, self.now())
+        elif isinstance(message, of.EchoReply):
+            self.core.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.intake.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
@@ -322,6 +349,7 @@ class Shell:
             name = switch_text(session.dpid)
             what = f"{count} changes make switch {name} hold what it should"
             self.publish("switch.mended", what, switch=name)
+        await self._mend_queues()
         await self._execute(work, tolerant=True)
 
     # ---- work ----------------------------------------------------------------------------------
@@ -356,6 +384,7 @@ class Shell:
         try:
             if late := [s for s in self._addressed(work.plan.switches) if s in self._late]:
                 raise Unanswered(late)
+            await self._make_queues(work)
             await self._execute(work, patience=patience)
             await self._commit(change)
         except BaseException:
@@ -364,9 +393,10 @@ class Shell:
         for lingering in self._lingering:
             await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
         if work.later.remove:
-            self._spawn(self._finish_later(work))
+            self._linger_over(work)
         else:
             work.done()
+            await self._mend_queues()
         await self._store_facts()
         after = change.after or change.before
         assert after is not None
@@ -414,6 +444,42 @@ class Shell:
             # One that is away is compared when it connects again, one that is late when it answers.
             if session not in self._late:
                 await self._compare(session)
+        await self._mend_queues()
+
+    async def _make_queues(self, work: Work) -> None:
+        """Have ports have the queues that a work's rules use, and those that were used before it.
+
+        Raises RuleRefused, SwitchTimeout.
+        """
+        if self.queueing is None:
+            return
+        await self.queueing.match([work.queues, *(other.queues for other in self._lingering)])
+        for (dpid, port), wanted in self.core.queue_shape().items():
+            session = self._sessions.get(dpid)
+            if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
+                continue
+            reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
+            missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}
+            if missing:
+                raise RuleRefused(
+                    f"switch {switch_text(dpid)} did not make queue {min(missing)} of port {port}, as its "
+                    "database says; the change was undone. Has its system linux-htb? Its log says more"
+                )
+
+    async def _mend_queues(self, *held: Shape) -> None:
+        """Have ports have the queues that they should have, and no others, as far as that is possible now."""
+        if self.queueing is None:
+            return
+        try:
+            await self.queueing.match([*held, *(w.queues for w in self._lingering)], patient=False)
+        except SubstrateError as error:
+            self._queues_failed = True
+            self.publish("queue.error", f"{error} It is tried again")
+
+    def _queues_changed(self) -> None:
+        """Rows were changed, or a database came or went: what can be promised may be another thing."""
+        self.core.topology_changed = True
+        self._settle()
 
     def _addressed(self, switches: Iterable[int]) -> list[Session]:
         """The connections of those switches that have one."""
@@ -491,20 +557,24 @@ class Shell:
                                 await self._compare(session)
                     work = self.core.reroute()
                     if work is None:
+                        await self._mend_queues()
                         continue
                     await self._store_facts()
+                    await self._mend_queues(work.queues)
                     await self._execute(work, tolerant=True)
                     if work.later.remove:
-                        self._spawn(self._finish_later(work))
+                        self._linger_over(work)
                     else:
                         work.done()
+                        await self._mend_queues()
                 self.notices.links(before)
         finally:
             self._settling = False
         self.notices.states(self.now())
 
     def _called_for(self) -> bool:
-        return bool(self.core.topology_changed or self.core.rebind or self.core.compare)
+        stale = self.queueing is not None and self.queueing.stale
+        return bool(self.core.topology_changed or self.core.rebind or self.core.compare or stale)
 
     async def _compare(self, session: Session) -> None:
         """Make a switch hold what it should."""
@@ -513,13 +583,17 @@ class Shell:
         except SubstrateError as error:
             session.fail(str(error))
 
-    async def _finish_later(self, work: Work) -> None:
+    def _linger_over(self, work: Work) -> None:
         self._lingering.append(work)
+        self._spawn(self._finish_later(work))
+
+    async def _finish_later(self, work: Work) -> None:
         await asyncio.sleep(LINGER)
         async with self._lock:
             self._lingering.remove(work)
             await self._execute(Work(self.core.linger_over(work), frozenset()), tolerant=True)
             work.done()
+            await self._mend_queues()
             await self._store_facts()
         self._settle()
 
