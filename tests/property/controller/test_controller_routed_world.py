@@ -39,7 +39,15 @@ class Routers(World):
 
     def step(self) -> None:
         ways = [self.create, self.create, self.add, self.add, self.modify, self.modify, self.drop]
-        ways += [self.remove, self.cut, self.restore, self.reconnect, self.restart, *[self.send] * 80]
+        ways += [
+            self.remove,
+            self.cut,
+            self.restore,
+            self.reconnect,
+            self.restart,
+            self.doom,
+            *[self.send] * 80,
+        ]
         with suppress(InvalidDescription):  # a route or a prefix that another endpoint has
             self.chance.choice(ways)()
 

@@ -82,6 +82,9 @@ class Rig:
         #: what controller and switches have to say to each other: messages and confirmations, by switch
         self.lingering: list[Work] = []
         self.stored: dict[tuple[str, str], str] = {}
+        self.committed: list[VirtualNetwork] = []
+        #: whether what a controller stores is kept for the next one
+        self.stores = False
         self.queues: dict[int, deque[of.Message | Callable[[bool], None]]] = {}
         self.out: list[Out] = []
         self.errors: list[str] = []
@@ -132,17 +135,28 @@ class Rig:
     def restart(self, ports: Mapping[int, int]) -> None:
         """The controller is killed, and another one starts with what was stored. The switches go on as they
         are, and connect one after the other, with these ports."""
-        facts = self.stored | self.core.labels.changes | self.core.link_facts()
-        self.stored = {fact: value for fact, value in facts.items() if value is not None}
         self.queues.clear()
         self.lingering.clear()
         self.fabric.up.clear()
-        networks = self.networks
         self.core = Controller(self.core.options, SECRET, self, self._publish)
         self.intake = Intake(self.core)
-        self.core.load(networks, self.stored, self.now)
+        self.core.load(self.committed, self.stored, self.now)
         for dpid, count in ports.items():
             self.connect(dpid, count)
+
+    def commit(self) -> None:
+        """Store the networks as they are, and the facts."""
+        if not self.stores:
+            return
+        self.committed = self.networks
+        self._store_facts()
+
+    def _store_facts(self) -> None:
+        if not self.stores:
+            return
+        facts = self.stored | self.core.labels.changes | self.core.link_facts()
+        self.core.labels.changes = {}
+        self.stored = {fact: value for fact, value in facts.items() if value is not None}
 
     def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
         """Connect two ports, and let Discovery find that."""
@@ -265,6 +279,7 @@ class Rig:
                 self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
             work = self.core.reroute()
             if work is not None:
+                self._store_facts()
                 self.execute(work)
                 self.lingering.append(work)
 
@@ -296,11 +311,12 @@ class Rig:
         """One operation."""
         work = self.core.begin(before, after)
         self.execute(work)
+        self.known = self.known.changed(before, after)
+        self.commit()
         if work.later.remove:
             self.lingering.append(work)
         else:
             work.done()
-        self.known = self.known.changed(before, after)
         self.settle()
         return work
 

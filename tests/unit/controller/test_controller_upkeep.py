@@ -294,6 +294,7 @@ def test_every_rule_and_group_has_a_line() -> None:
 @pytest.mark.parametrize("rules", [VLAN, VLAN.model_copy(update={"encapsulation": Encapsulation.NATIVE})])
 def test_declared_hosts_are_reached_while_their_switch_has_not_come_since_the_start(rules: Rules) -> None:
     rig = Rig(Options(rules))
+    rig.stores = True
     line(rig, 3)
     rig.change(None, network(1, endpoint(11, 1, 3, None, 1), endpoint(12, 3, 3, None, 2)))
     sent = frame(mac(1), mac(2))
@@ -303,3 +304,17 @@ def test_declared_hosts_are_reached_while_their_switch_has_not_come_since_the_st
     rig.connect(1, 4)
     assert places(rig.check(3, 3, sent)) == [(1, 3)]
     rig.holds_what_it_should()
+
+
+def test_numbers_of_a_network_are_free_although_its_removal_was_cut_short_behind_the_store() -> None:
+    rig = Rig()
+    rig.stores = True
+    line(rig, 3)
+    rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 3, 3)))
+    rig.execute(rig.core.begin(rig.networks[0], None))
+    rig.commit()
+    rig.restart({1: 4, 2: 4, 3: 4})
+    assert rig.core.labels.networks() == []
+    assert rig.space.tunnels() == []
+    rig.commit()
+    assert not [fact for fact in rig.stored if fact[0] not in ("link", "last")]
