@@ -55,6 +55,17 @@ class Controller(Operations, Reweighing):
             for egress in needs.by_egress:
                 self.compile_tunnel(kind, egress, into)
         self.compile_links(into)
+        self._free_left_over()
+
+    def _free_left_over(self) -> None:
+        """Free the numbers of networks whose removal was stored, when the controller was killed before they
+        were free."""
+        for uuid in self.labels.networks():
+            if uuid not in self.rulesdb.networks:
+                self.labels.drop_network(uuid)
+                self.meters.keep(uuid, lambda *_: False)
+                self.queues.keep(uuid, ())
+        self._free_tunnels()
 
     def link_facts(self) -> dict[Fact, str | None]:
         """What the store has to be told about links since the last call."""

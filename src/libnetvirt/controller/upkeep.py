@@ -251,7 +251,9 @@ class Upkeep(Guarantees):
 
     def _may_be_told(self, flow: Flow) -> bool:
         network = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
-        if network is None or flow.cookie & 0xFFFF != Kind.HOST or flow.table == Table.SOURCE:
+        # Where declared hosts are is known, but not at which port before their switch has come.
+        hosts = flow.cookie & 0xFFFF in (Kind.HOST, Kind.DECLARED)
+        if network is None or not hosts or flow.table == Table.SOURCE:
             return False
         return self._awaits(network)
 

@@ -4,6 +4,7 @@ point of rest; and while a change is under way, packets between others are deliv
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from itertools import permutations
 
@@ -38,7 +39,15 @@ class Routers(World):
 
     def step(self) -> None:
         ways = [self.create, self.create, self.add, self.add, self.modify, self.modify, self.drop]
-        ways += [self.remove, self.cut, self.restore, self.reconnect, *[self.send] * 80]
+        ways += [
+            self.remove,
+            self.cut,
+            self.restore,
+            self.reconnect,
+            self.restart,
+            self.doom,
+            *[self.send] * 80,
+        ]
         with suppress(InvalidDescription):  # a route or a prefix that another endpoint has
             self.chance.choice(ways)()
 
@@ -170,6 +179,16 @@ class Routers(World):
             return asked[:6] + source + asked[12:]
         told = p.advertisement(gateway, claimed, mine, pick((own, bytes(16))), router=False)
         return told[:6] + source + told[12:]
+
+    def forget(self, network: VirtualNetwork) -> None:
+        """A new controller knows the neighbours that rules tell of; what waited for others is lost."""
+        known = self.rig.known
+        learned = known.of(network.uuid)
+        found = {
+            (n.endpoint, n.address): n.mac for n in self.rig.core.neighbours.known(network.uuid) if n.mac
+        }
+        assert found.items() <= learned.neighbours.items()
+        self.rig.known = known.with_learned(network.uuid, replace(learned, neighbours=found, waiting={}))
 
     # ---- nothing else is disturbed -------------------------------------------------------------
 
