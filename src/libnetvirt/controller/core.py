@@ -34,6 +34,7 @@ class Controller(Operations, Upkeep):
         self.started = now
         self.labels.load(facts)
         self.meters.load(facts)
+        self.queues.load(facts)
         self.courses.load(facts)
         for kind, key in facts:
             if kind == "link":

@@ -8,6 +8,7 @@ from dataclasses import replace
 from libnetvirt.controller.books import Place
 from libnetvirt.controller.courses import Course, Key, changed, labels_of
 from libnetvirt.controller.installed import Differences
+from libnetvirt.controller.queues import Shape
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import State
 from libnetvirt.controller.steering import link_meter
@@ -61,7 +62,7 @@ class Guarantees(State):
 
     def police_links(self, into: Differences) -> None:
         """Guard the links of which something is promised, and no others."""
-        links = frozenset(self.courses.books.links())
+        links = frozenset() if self.backend.queues else frozenset(self.courses.books.links())
         flipped = links ^ self.exits.metered
         self.exits.metered = links
         for link in links | flipped:
@@ -90,6 +91,12 @@ class Guarantees(State):
                 and any((edge.source, edge.source_port) in flipped for edge in route.track.edges)
             )
         )
+
+    def queue_shape(self) -> Shape:
+        """The queues that ports have to have; none with meters."""
+        if not self.backend.queues:
+            return {}
+        return self.queues.shape(self.courses.ordered(), self.capacities)
 
     def replan(self, into: Differences) -> Callable[[], None]:
         """The substrate has changed, or something has been freed: courses that must be others, or may be
@@ -133,7 +140,8 @@ class Guarantees(State):
             self.topology_changed = True
 
     def free_meters(self, uuid: str, entry: Entry | None) -> None:
-        """Free the numbers of meters that a network, and the links, do not need any more."""
+        """Free the numbers of meters and queues that a network, and the links, do not need any more."""
+        self.queues.keep(uuid, self._queued(uuid) if entry is not None else ())
 
         def wanted(dpid: int, name: str) -> bool:
             if entry is None:
@@ -144,3 +152,8 @@ class Guarantees(State):
         self.meters.keep(uuid, wanted)
         links = {(dpid, link_meter(port)) for dpid, port in self.exits.metered}
         self.meters.keep("", lambda dpid, name: (dpid, name) in links)
+
+    def _queued(self, uuid: str) -> set[Key]:
+        """The constraints of a network that have queues, or will when there is room again."""
+        own = self.courses.of(uuid).items()
+        return {key for key, course in own if self.backend.queues and course.constraint.min_bandwidth}
