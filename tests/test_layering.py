@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "packet": set(),
     "errors": set(),
     "model": {"errors"},
+    "ovsdb": {"errors"},
     "uri": {"errors"},
     "driver": {"errors", "model", "uri"},
     "events": {"errors", "model"},

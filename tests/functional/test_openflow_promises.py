@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from functional_guests import FIRST_PORT, Guests
 
 from lab.linux import LinuxHost, need_programs
 from lab.openflow import OpenFlow
 from lab.traffic import AROUND, PAYLOAD, Flow, run
 from lab.unread import unread
-from libnetvirt import Constraint, Encapsulation, Insertion, Network, Rules, Timeout
+from libnetvirt import Constraint, Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.conformance.bench import Bench, clean, endpoint_at
 from libnetvirt.conformance.harness import Place
 from libnetvirt.errors import ConstraintUnmet, Unsupported
@@ -24,7 +25,6 @@ pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(240)]
 
 MBIT = 1_000_000
 SECONDS = 6.0
-FIRST_PORT = 21
 #: what the operator says, and what the kernel does on each link
 CAPACITIES = 'capacity = "100 Mbit/s"\nlatency = "1 ms"\n'
 SHAPED = ("tbf", "rate", "100mbit", "burst", "128kb", "latency", "50ms")
@@ -40,44 +40,6 @@ def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -
             name = harness.lab.interface(*link)
             subprocess.run(["tc", "qdisc", "add", "dev", name, "root", *SHAPED], check=True)
         yield harness
-
-
-class Guests:
-    """Pairs of real hosts, of one network each, at switches 1 and 2."""
-
-    def __init__(self, bench: Bench, stack: ExitStack, rules: Rules | None, count: int = 3) -> None:
-        self.bench, lab = bench, bench.harness.lab  # type: ignore[attr-defined]
-        self.hosts: dict[tuple[int, int], LinuxHost] = {}
-        self.networks: list[Network] = []
-        wanted = set()
-        for number in range(count):
-            for switch in (1, 2):
-                port = FIRST_PORT + number
-                host = LinuxHost(lab, switch, port, (f"10.0.{number}.{switch}/24",), ())
-                self.hosts[number, switch] = stack.enter_context(host)
-                wanted.add((str(switch), port))
-
-        def missing() -> set[tuple[str, int]]:
-            switches = bench.harness.connection.substrate().switches
-            return wanted - {(s.id, p.number) for s in switches for p in s.ports if p.up}
-
-        bench.eventually(missing, "the ports are there")
-        for number in range(count):
-            places = [Place(str(switch), str(FIRST_PORT + number)) for switch in (1, 2)]
-            ends = [endpoint_at(place, n) for n, place in enumerate(places, 1)]
-            description = bench.description(endpoints=ends, rules=rules)
-            self.networks.append(bench.harness.connection.create(description))
-            answer = self.hosts[number, 1].run("ping", "-c", "2", "-i", "0.2", "-W", "5", f"10.0.{number}.2")
-            assert "2 received" in answer
-
-    def flow(self, number: int, rate: int | None, backwards: bool = False) -> Flow:
-        source, destination = (2, 1) if backwards else (1, 2)
-        hosts = self.hosts[number, source], self.hosts[number, destination]
-        return Flow(*hosts, f"10.0.{number}.{destination}", rate)
-
-    def route(self, number: int) -> list[str]:
-        """The switches from 1 to 2."""
-        return [hop.switch for p in self.networks[number].paths() if p.source == "1" for hop in p.hops]
 
 
 @pytest.fixture(params=[Encapsulation.VLAN, Encapsulation.MPLS])

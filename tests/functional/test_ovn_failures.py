@@ -23,8 +23,8 @@ from libnetvirt.conformance.bench import Bench
 from libnetvirt.conformance.stream import Listener, Stream
 from libnetvirt.drivers.ovn import OvnDriver
 from libnetvirt.drivers.ovn.northbound import Northbound
-from libnetvirt.drivers.ovn.ovsdb import Operation
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
+from libnetvirt.ovsdb.database import Operation
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

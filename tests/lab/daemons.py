@@ -77,6 +77,16 @@ class OpenVSwitch:
         assert self._switch is not None
         self._switch.send_signal(signal.SIGCONT)
 
+    def freeze_database(self) -> None:
+        """The database keeps its connections and answers nobody, until ``thaw_database``."""
+        assert self._database is not None
+        self._database.send_signal(signal.SIGSTOP)
+
+    def thaw_database(self) -> None:
+        """Undo ``freeze_database``."""
+        assert self._database is not None
+        self._database.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         self.kill_switch()
         if self._database is not None:

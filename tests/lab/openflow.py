@@ -22,7 +22,7 @@ from libnetvirt.conformance import Ability, Arrival, Harness, Place
 _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
 _TUNNEL = 2
 #: how Discovery signs its frames; they come out of host ports too
-_DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56, 0x01))
+_DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 

@@ -2,15 +2,20 @@
 
 ::
 
+    enforcement = "queue"         # what keeps minimums; else meters do
     reservable = 0.9              # the fraction of each link that may be promised
     capacity = "1 Gbit/s"         # of links that are not named below; else the port's speed counts
-    latency = "100 us"
+    latency = "100 us"            # or "measured"
     cost = 1
 
     [[link]]                      # a direction of a link, named by the switch and port that send into it
     switch = "1"
     port = "101"
     capacity = "100 Mbit/s"
+
+    [[switch]]                    # where the queues of a switch are made
+    id = "1"
+    ovsdb = "tcp:192.0.2.1:6640"
 """
 
 from __future__ import annotations
@@ -20,13 +25,24 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from libnetvirt.controller.books import Place
+from libnetvirt.controller.enforcement import Enforcement
 from libnetvirt.controller.rulesdb import SwitchView, parse_switch, switch_text
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Bandwidth, Latency
 
+#: of a latency in the file: it is to be measured
+MEASURED = Latency(0)
 #: of a link's capacity, what may be used at all while something of it is promised. The rest is for what
 #: frames have around them on the link (labels, preamble, gap) and for short bursts
 USABLE = Fraction(19, 20)
@@ -34,7 +50,7 @@ USABLE = Fraction(19, 20)
 LEAST_REST = Fraction(1, 50)
 MOST_RESERVABLE = 0.93
 DEFAULT_RESERVABLE = 0.9
-#: links, in one file
+#: links, and switches, in one file
 MOST_LINKS = 100_000
 
 
@@ -42,12 +58,16 @@ def _text(value: Any) -> Any:
     return str(value) if type(value) is int else value
 
 
+def _latency(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    return MEASURED if value == "measured" else read(value)
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     capacity: Bandwidth | None = None
     cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
-    latency: Latency | None = None
+    latency: Annotated[Latency | None, WrapValidator(_latency)] = None
     reservable: Annotated[float, Field(gt=0, le=MOST_RESERVABLE)] | None = None
 
 
@@ -56,17 +76,36 @@ class _LinkSettings(_Settings):
     port: Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 
 
+class _SwitchSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: Annotated[str, BeforeValidator(_text)]
+    ovsdb: Annotated[str, Field(min_length=1)]
+
+
 class _File(_Settings):
+    enforcement: Annotated[Enforcement | None, Field(strict=False)] = None
     link: Annotated[list[_LinkSettings], Field(max_length=MOST_LINKS)] = []
+    switch: Annotated[list[_SwitchSettings], Field(max_length=MOST_LINKS)] = []
 
 
 class Capacities:
     """Answers for a link, named by its sending end."""
 
     def __init__(self, switches: Mapping[int, SwitchView], text: str = "", file: str = "") -> None:
-        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription."""
+        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription.
+
+        ``databases``: where the OVSDB of a switch is, of those of which the file says it.
+        """
         self._switches = switches
-        self._defaults, self._links = _read(text, file)
+        #: what was found of the links that are measured, in microseconds
+        self.measurements: Mapping[Place, int] = {}
+        self._defaults, self._links, self.databases = _read(text, file)
+
+    @property
+    def enforcement(self) -> Enforcement | None:
+        """What is to keep minimums; None if the file does not say it."""
+        return self._defaults.enforcement
 
     def exchange(self, other: Capacities) -> None:
         """Say what another one says from now on, which says what this one did."""
@@ -99,11 +138,18 @@ class Capacities:
         return int(max(capacity * USABLE - reserved, capacity * LEAST_REST))
 
     def latency(self, link: Place) -> int | None:
-        """Microseconds; None if nobody has said it."""
+        """Microseconds; None if nobody has said it, or it was not measured yet."""
+        said = self._said(link)
+        return self.measurements.get(link) if said == MEASURED else said
+
+    def is_measured(self, link: Place) -> bool:
+        """Whether the latency of a link is to be measured."""
+        return self._said(link) == MEASURED
+
+    def _said(self, link: Place) -> int | None:
         settings = self._settings(link)
         said = settings.latency if settings is not None and settings.latency is not None else None
-        said = said if said is not None else self._defaults.latency
-        return None if said is None else int(said)
+        return said if said is not None else self._defaults.latency
 
     def cost(self, link: Place) -> float:
         """What a path pays for the link."""
@@ -129,7 +175,7 @@ class Capacities:
         return self._links.get((dpid, port.name)) if port is not None else None
 
 
-def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSettings]]:
+def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSettings], dict[int, str]]:
     try:
         parsed = _File.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -138,17 +184,27 @@ def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSetti
         raise InvalidDescription(f"{file}: {_fault(error)}") from None
     links: dict[tuple[int, str], _LinkSettings] = {}
     for number, link in enumerate(parsed.link, 1):
-        try:
-            place = (parse_switch(link.switch), link.port)
-        except InvalidDescription as error:
-            raise InvalidDescription(f"{file}: link {number}: {error}") from None
+        place = (_switch(link.switch, f"{file}: link {number}"), link.port)
         if place in links:
             raise InvalidDescription(
                 f"{file}: link {number}: switch {link.switch} port {link.port} is named twice: "
                 "say all about a direction of a link in one place"
             )
         links[place] = link
-    return parsed, links
+    databases: dict[int, str] = {}
+    for number, switch in enumerate(parsed.switch, 1):
+        dpid = _switch(switch.id, f"{file}: switch {number}")
+        if dpid in databases:
+            raise InvalidDescription(f"{file}: switch {number}: switch {switch.id} is named twice")
+        databases[dpid] = switch.ovsdb
+    return parsed, links, databases
+
+
+def _switch(text: str, where: str) -> int:
+    try:
+        return parse_switch(text)
+    except InvalidDescription as error:
+        raise InvalidDescription(f"{where}: {error}") from None
 
 
 def _fault(error: ValidationError) -> str:
@@ -156,11 +212,12 @@ def _fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = [f"{part + 1}" if isinstance(part, int) else part for part in first["loc"]]
     allowed = (
-        "; known: capacity, cost, latency, reservable, and switch and port in [[link]]"
+        "; known: capacity, cost, enforcement, latency, reservable, switch and port in [[link]], "
+        "id and ovsdb in [[switch]]"
         if first["type"] == "extra_forbidden"
         else f"; reservable is a fraction above 0, at most {MOST_RESERVABLE}"
         if "reservable" in where
-        else '; write numbers with units in quotes, such as capacity = "100 Mbit/s"'
+        else '; write numbers with units in quotes, such as capacity = "100 Mbit/s", or latency = "measured"'
         if {"capacity", "latency"} & set(where)
         else ""
     )

@@ -35,6 +35,7 @@ class Controller(Operations, Reweighing):
         self.started = now
         self.labels.load(facts)
         self.meters.load(facts)
+        self.queues.load(facts)
         self.courses.load(facts)
         for kind, key in facts:
             if kind == "link":

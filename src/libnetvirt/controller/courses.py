@@ -13,8 +13,9 @@ from libnetvirt.controller import cspf
 from libnetvirt.controller.books import Books, Claim, Place
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.cspf import Terrain, Wanted
+from libnetvirt.controller.enforcement import Backend
 from libnetvirt.controller.labels import Fact, Labels
-from libnetvirt.controller.meters import STEP, Meters
+from libnetvirt.controller.meters import STEP
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Entry, SwitchView, parse_switch, switch_text
 from libnetvirt.errors import ConstraintUnmet, Unsupported
@@ -28,6 +29,9 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 
+#: how far a path's latency may exceed its bound before another one is looked for: one part in so many of the
+#: bound, and so many microseconds at least. What is measured is never still, and to move costs more than that
+SLACK, LEAST_SLACK = 10, 500
 #: network, source and destination endpoint
 Key = tuple[str, str, str]
 _KIND = "course"
@@ -86,20 +90,15 @@ def wanted(constraint: Constraint) -> Wanted:
     )
 
 
-def _soon(constraint: Constraint) -> Wanted:
-    """What a path has to have besides bandwidth and a number of switches, which it has as long as it is."""
-    return replace(wanted(constraint), bits=0, hops=None)
-
-
 class Courses:
     """All courses, and the books of what they reserve."""
 
-    def __init__(self, labels: Labels, paths: PathFinder, capacities: Capacities, meters: Meters) -> None:
+    def __init__(self, labels: Labels, paths: PathFinder, capacities: Capacities, backend: Backend) -> None:
         self._labels = labels
         self._paths = paths
-        self._meters = meters
+        self._backend = backend
         self.capacities = capacities
-        self.books = Books(capacities.reservable)
+        self.books = Books(self._reservable)
         self._courses: dict[str, dict[Key, Course]] = {}
         self._into: dict[tuple[str, str], dict[Key, Course]] = {}
         self._stored: dict[Key, tuple[int, int | None, tuple[Edge, ...]]] = {}
@@ -191,22 +190,16 @@ class Courses:
             raise ConstraintUnmet(f"{course} cannot be kept: {reason}")
         return replace(course, degraded=reason)
 
-    def again(self, recheck: bool = False) -> dict[Key, Course]:
+    def again(self) -> dict[Key, Course]:
         """The courses that have to be others: after a change of the substrate, or when something was freed.
 
-        What is lost gives up all it had first; then paths are looked for by priority and order of creation,
-        those that were degraded before included. Nobody takes what another one keeps. ``recheck``: links may
-        have another latency. Puts nothing into the books.
+        What is lost, or has become too slow, gives up all it had first; then paths are looked for by priority
+        and order of creation, those that were degraded before included. Nobody takes what another one keeps.
+        Puts nothing into the books.
         """
         books = self.books.copy()
         courses = self.ordered()
-        terrain = self.terrain(books)
-        lost = {
-            c.key
-            for c in courses
-            if not c.degraded
-            and not (self._there(c) and (not recheck or cspf.suits(terrain, c.edges, _soon(c.constraint))))
-        }
+        lost = {c.key for c in courses if not c.degraded and (not self._there(c) or self.is_too_slow(c))}
         for key in lost:
             books.restore(key, None)
         # Less may be promised than is: the least and last give way.
@@ -289,13 +282,19 @@ class Courses:
             if (kind, label) not in held:
                 self._labels.spaces[kind].free_outer(label)
 
+    def _reservable(self, link: Place) -> int | None:
+        if self._backend.queues:
+            able = self._backend.judge(link).able
+            if not able:
+                return None if able is None else 0
+        return self.capacities.reservable(link)
+
     def terrain(self, books: Books | None = None, key: Key | None = None) -> Terrain:
         """What paths can be looked for in."""
         known = self.books if books is None else books
 
         def free(link: Place) -> int:
-            # Where there are no meters, nothing keeps others out of what is promised.
-            return known.free(link, key) if self._meters.there(link[0]) else 0
+            return known.free(link, key) if self._backend.verdict(link).able else 0
 
         return Terrain(self._paths.leaving, free, self.capacities.latency)
 
@@ -309,7 +308,7 @@ class Courses:
             return self._too_far(terrain, course, replace(asked, bits=0), ends)
         most = cspf.widest(terrain, source, destination, asked)
         links = ", ".join(
-            f"switch {switch_text(d)} port {p} has {_rate(terrain.free((d, p)))} free"
+            f"switch {switch_text(d)} port {p} has {_rate(terrain.free((d, p)))} free{self._reason((d, p))}"
             for d, p in cspf.narrow(terrain, source, destination, asked)
         )
         fits = f"{_rate(most)} would fit" if most else "no min-bandwidth at all would fit"
@@ -317,6 +316,10 @@ class Courses:
             f"min-bandwidth {course.constraint.min_bandwidth} is more than is free {ends}: {links} of the "
             f"{_rate(asked.bits)} wanted; {fits}. 'netvirt substrate' shows all links"
         )
+
+    def _reason(self, link: Place) -> str:
+        reason = self._backend.verdict(link).reason
+        return f" ({reason})" if reason else ""
 
     def _too_far(self, terrain: Terrain, course: Course, asked: Wanted, ends: str) -> str:
         constraint, fits = course.constraint, []
@@ -334,7 +337,10 @@ class Courses:
         would = " or ".join(filter(None, fits))
         said = f"{would} would fit" if would else "both together are too much"
         if asked.latency is not None and cspf.quickest(terrain, *course.ends, Wanted()) is None:
-            said = "the latency of the links is not known: give it in the file of the option 'capacities'"
+            said = (
+                "the latency of the links is not known: give it in the file of the option 'capacities', or, "
+                "where that has it measured, wait for that"
+            )
         return f"no path {ends} has {what}; {said}"
 
     def _fresh(self, network: VirtualNetwork, kind: Encapsulation | None) -> Iterator[Course]:
@@ -344,13 +350,28 @@ class Courses:
             ends = [parse_switch(network.by_uuid[uuid].switch) for uuid in c.key]
             yield Course((network.uuid, *c.key), 0, c, kind, (ends[0], ends[1]))
 
+    def is_too_slow(self, course: Course) -> bool:
+        """Whether the links of a course take longer than its constraint allows: where latency is measured,
+        which is never still, by more than the slack."""
+        most = course.constraint.max_latency
+        delays = [self.capacities.latency(place) for place in course.places]
+        if most is None or None in delays:
+            return False
+        bound = int(most)
+        if any(self.capacities.is_measured(place) for place in course.places):
+            bound += max(bound // SLACK, LEAST_SLACK)
+        return sum(d for d in delays if d is not None) > bound
+
     def _there(self, course: Course) -> bool:
         """Whether the links of a course are up."""
         return self._paths.has(course.edges)
 
 
-def check(network: VirtualNetwork, rules: Rules, switches: Mapping[int, SwitchView]) -> None:
-    """Raise Unsupported if a network's constraints cannot be kept whatever is free."""
+def check(
+    network: VirtualNetwork, rules: Rules, switches: Mapping[int, SwitchView], queues: bool = False
+) -> None:
+    """Raise Unsupported if a network's constraints cannot be kept whatever is free. ``queues``: whether
+    minimums are kept by queues, which need no meters."""
     reason = ""
     if rules.encapsulation is Encapsulation.NATIVE:
         reason = "paths of their own need tunnels: use encapsulation vlan or mpls"
@@ -365,7 +386,8 @@ def check(network: VirtualNetwork, rules: Rules, switches: Mapping[int, SwitchVi
             if rate < STEP:
                 raise Unsupported(f"{what}: {name} {rate} is less than switches can measure: 1 kbit/s")
         switch = switches.get(parse_switch(network.by_uuid[c.source].switch))
-        if rates and switch is not None and switch.known and not switch.meters:
+        metered = rates.keys() - {"min-bandwidth"} if queues else rates
+        if metered and switch is not None and switch.known and not switch.meters:
             raise Unsupported(
                 f"{what}: switch {switch_text(switch.dpid)} has no meters, which bandwidth needs"
             )

@@ -28,8 +28,9 @@ from libnetvirt.controller.pathfinder import Edge
 _ETHERNET = Struct("!6s6sH")
 _TLV = Struct("!H")
 _PLACE = Struct("!QId")  # datapath, port, time sent
-# Locally administered organisation code, subtype 1.
-_ORGANISATION = bytes((0x02, 0x4E, 0x56, 0x01))
+# Locally administered organisation code; what follows it tells the kinds of our values.
+_ORGANISATION = bytes((0x02, 0x4E, 0x56))
+_SUBTYPE = 1
 _SIGNATURE = 16
 _END, _CHASSIS, _PORT, _TTL, _CUSTOM = 0, 1, 2, 3, 127
 #: intervals that a frame counts for, and after which a silent link is lost
@@ -104,16 +105,7 @@ class Discovery:
         place = _PLACE.pack(dpid, port, now)
         self._sent.setdefault((dpid, port), deque(maxlen=OUTSTANDING)).append(now)
         ttl = max(1, round(MISSED * self.interval))
-        tlvs = (
-            (_CHASSIS, b"\x07" + f"dpid:{dpid:016x}".encode()),
-            (_PORT, b"\x07" + str(port).encode()),
-            (_TTL, ttl.to_bytes(2)),
-            (_CUSTOM, _ORGANISATION + place + self._sign(place)),
-            (_END, b""),
-        )
-        source = hw_addr or (0x02 << 40 | dpid & 0xFFFF_FFFF << 8 | port & 0xFF)
-        head = _ETHERNET.pack(LLDP_ADDRESS.to_bytes(6), source.to_bytes(6), LLDP_TYPE)
-        return head + b"".join(_TLV.pack(kind << 9 | len(value)) + value for kind, value in tlvs)
+        return lldp(dpid, port, hw_addr, ttl, _SUBTYPE, place + self._sign(place))
 
     def receive(self, dpid: int, port: int, frame: bytes, now: float) -> bool:
         """Take a frame that came in at a port. Returns whether the links have changed. Raises Forged."""
@@ -221,23 +213,43 @@ class Discovery:
 
     def _check(self, frame: bytes, now: float) -> tuple[Place, float]:
         """Where and when a frame was sent."""
-        offset = _ETHERNET.size
-        while offset + _TLV.size <= len(frame):
-            (head,) = _TLV.unpack_from(frame, offset)
-            offset += _TLV.size
-            kind, length = head >> 9, head & 0x1FF
-            value = frame[offset : offset + length]
-            offset += length
-            if kind == _END or len(value) < length:
-                break
-            if kind == _CUSTOM and value.startswith(_ORGANISATION):
-                place = value[len(_ORGANISATION) : -_SIGNATURE]
-                if len(place) != _PLACE.size or not hmac.compare_digest(
-                    self._sign(place), value[-_SIGNATURE:]
-                ):
-                    raise Forged("its signature is wrong")
-                dpid, port, sent = _PLACE.unpack(place)
-                if not now - MISSED * self.interval <= sent <= now:
-                    raise Forged("it is too old or from the future: a replay")
-                return (dpid, port), sent
-        raise Forged("it is not from this controller")
+        value = organisation_value(frame, _SUBTYPE)
+        if value is None:
+            raise Forged("it is not from this controller")
+        place = value[:-_SIGNATURE]
+        if len(place) != _PLACE.size or not hmac.compare_digest(self._sign(place), value[-_SIGNATURE:]):
+            raise Forged("its signature is wrong")
+        dpid, port, sent = _PLACE.unpack(place)
+        if not now - MISSED * self.interval <= sent <= now:
+            raise Forged("it is too old or from the future: a replay")
+        return (dpid, port), sent
+
+
+def lldp(dpid: int, port: int, hw_addr: int, ttl: int, subtype: int, value: bytes) -> bytes:
+    """An LLDP frame from a port (address 0: one is made up) with a value of ours. ``ttl`` in seconds."""
+    tlvs = (
+        (_CHASSIS, b"\x07" + f"dpid:{dpid:016x}".encode()),
+        (_PORT, b"\x07" + str(port).encode()),
+        (_TTL, ttl.to_bytes(2)),
+        (_CUSTOM, _ORGANISATION + bytes((subtype,)) + value),
+        (_END, b""),
+    )
+    source = hw_addr or (0x02 << 40 | dpid & 0xFFFF_FFFF << 8 | port & 0xFF)
+    head = _ETHERNET.pack(LLDP_ADDRESS.to_bytes(6), source.to_bytes(6), LLDP_TYPE)
+    return head + b"".join(_TLV.pack(kind << 9 | len(value)) + value for kind, value in tlvs)
+
+
+def organisation_value(frame: bytes, subtype: int) -> bytes | None:
+    """The value of ours that an LLDP frame carries; None if it has none of this subtype."""
+    offset, head = _ETHERNET.size, _ORGANISATION + bytes((subtype,))
+    while offset + _TLV.size <= len(frame):
+        (code,) = _TLV.unpack_from(frame, offset)
+        offset += _TLV.size
+        kind, length = code >> 9, code & 0x1FF
+        value = frame[offset : offset + length]
+        offset += length
+        if kind == _END or len(value) < length:
+            return None
+        if kind == _CUSTOM and value.startswith(head):
+            return value[len(head) :]
+    return None

@@ -9,6 +9,7 @@ from libnetvirt.controller.books import Place
 from libnetvirt.controller.courses import Course, Key, changed, labels_of
 from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences
+from libnetvirt.controller.queues import Shape
 from libnetvirt.controller.routed_courses import routed_course
 from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Entry
@@ -73,7 +74,7 @@ class Guarantees(State):
 
     def police_links(self, into: Differences) -> None:
         """Guard the links of which something is promised, and no others."""
-        links = frozenset(self.courses.books.links())
+        links = frozenset() if self.backend.queues else frozenset(self.courses.books.links())
         flipped = links ^ self.exits.metered
         self.exits.metered = links
         for link in links | flipped:
@@ -103,11 +104,16 @@ class Guarantees(State):
             )
         )
 
-    def replan(self, into: Differences, recheck: bool) -> Callable[[], None]:
-        """The substrate has changed (``recheck``: perhaps in what its links are like), or something has been
-        freed: courses that must be others, or may be again. Returns what frees their old labels when the work
-        is done."""
-        plan = self.courses.again(recheck)
+    def queue_shape(self) -> Shape:
+        """The queues that ports have to have; none with meters."""
+        if not self.backend.queues:
+            return {}
+        return self.queues.shape(self.courses.ordered(), self.capacities)
+
+    def replan(self, into: Differences) -> Callable[[], None]:
+        """The substrate has changed, or something has been freed: courses that must be others, or may be
+        again. Returns what frees their old labels when the work is done."""
+        plan = self.courses.again()
         old: dict[Key, Course] = {}
         for network in {key[0] for key in plan}:
             own = {key: course for key, course in plan.items() if key[0] == network}
@@ -146,7 +152,8 @@ class Guarantees(State):
             self.topology_changed = True
 
     def free_meters(self, uuid: str, entry: Entry | None) -> None:
-        """Free the numbers of meters that a network, and the links, do not need any more."""
+        """Free the numbers of meters and queues that a network, and the links, do not need any more."""
+        self.queues.keep(uuid, self._queued(uuid) if entry is not None else ())
 
         def wanted(dpid: int, name: str) -> bool:
             if entry is None:
@@ -157,3 +164,8 @@ class Guarantees(State):
         self.meters.keep(uuid, wanted)
         links = {(dpid, link_meter(port)) for dpid, port in self.exits.metered}
         self.meters.keep("", lambda dpid, name: (dpid, name) in links)
+
+    def _queued(self, uuid: str) -> set[Key]:
+        """The constraints of a network that have queues, or will when there is room again."""
+        own = self.courses.of(uuid).items()
+        return {key for key, course in own if self.backend.queues and course.constraint.min_bandwidth}

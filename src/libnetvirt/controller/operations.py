@@ -53,6 +53,7 @@ class Operations(Guarantees):
         gone: list[int] = []
         # What cannot be admitted was refused before, or is waited for.
         plan_of = {} if after is None else self.plan_courses(after, strict=False)
+        queues = self.queue_shape()
         courses = self.courses.commit(network.uuid, plan_of)
         try:
             if after is None:
@@ -102,6 +103,7 @@ class Operations(Guarantees):
             hosts=hosts,
             neighbours=neighbours,
             courses=courses,
+            queues=queues,
         )
 
     def _follow_courses(

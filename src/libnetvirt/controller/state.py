@@ -13,18 +13,22 @@ from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.compiler import Compiler, chunks
 from libnetvirt.controller.courses import Course, Courses, Key
 from libnetvirt.controller.discovery import Discovery, LinkPorts
+from libnetvirt.controller.enforcement import Backend, Enforcement
 from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences, Installed, Plan
 from libnetvirt.controller.labels import LABELS, Labels
+from libnetvirt.controller.latency import LinkLatency
 from libnetvirt.controller.locator import HOST_LIMIT, Host, Locator
 from libnetvirt.controller.meters import Meters
 from libnetvirt.controller.neighbours import Neighbour, Neighbours
 from libnetvirt.controller.pathfinder import PathFinder
 from libnetvirt.controller.policing import Policing
+from libnetvirt.controller.queues import Queues, Shape
 from libnetvirt.controller.reactive import Reactive, Wire
 from libnetvirt.controller.routing import Routing, is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
 from libnetvirt.controller.steering import Steering
+from libnetvirt.controller.takeover import Takeover
 from libnetvirt.controller.ways import Exits, Ways
 from libnetvirt.model import Encapsulation, Rules
 
@@ -51,6 +55,8 @@ class Options:
     # What the operator says about links, in TOML, and the name of the file it comes from.
     capacities: str = ""
     capacities_file: str = ""
+    # What keeps minimums; None: what the operator's file says, or else meters.
+    enforcement: Enforcement | None = None
     # Ports that are never sent Discovery's frames, and from which none count, are all others.
     link_ports: LinkPorts = field(default_factory=LinkPorts)
     # ICMP errors per second that a router sends out at one endpoint, and as many at once.
@@ -76,6 +82,8 @@ class Work:
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
     courses: dict[Key, Course] = field(default_factory=dict)
+    # The queues that ports had before.
+    queues: Shape = field(default_factory=dict)
     neighbours: tuple[Neighbour, ...] = ()
 
 
@@ -130,13 +138,18 @@ class State:
         self.meters = Meters(self.labels, self.switches)
         self.policing = Policing(self.meters)
         self.capacities = Capacities(self.switches, options.capacities, options.capacities_file)
-        self.courses = Courses(self.labels, self.paths, self.capacities, self.meters)
-        self.steering = Steering(self.labels, self.courses, ways, self.exits, self.meters)
+        self.latency = LinkLatency(secret)
+        kind = options.enforcement or self.capacities.enforcement or Enforcement.METER
+        self.backend = Backend(kind, self.meters)
+        self.queues = Queues(self.labels)
+        self.courses = Courses(self.labels, self.paths, self.capacities, self.backend)
+        self.steering = Steering(self.labels, self.courses, ways, self.exits, self.backend, self.queues)
         self.compiler = Compiler(
             self.labels, self.paths, ways, self.policing, self.exits, self.steering, options.host_age
         )
         self.routing = Routing(self.labels, ways, options.link_mtu)
         self.reactive = Reactive(wire, self.locator, self.paths, ways)
+        self.takeover = Takeover(wire, self.rulesdb, self.locator, self.reactive)
         #: by kind of tunnel
         self.needs = {kind: Needs() for kind in LABELS}
         self._chunks: dict[tuple[str, int], int] = {}

@@ -2,7 +2,8 @@
 
 A course has an outer label of its own and one rule in each switch on its way. What takes it is told at the
 switch of its source by endpoint and destination address, and metered there. Of a link of which something is
-promised, all that has no promise may have the rest: it is sent out through table *exit*, and a meter.
+promised, all that has no promise may have the rest: it is sent out through table *exit*, and a meter. With
+queues, that goes out as always, and what is promised is put into its own queue at each link.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from libnetvirt.controller import layout
 from libnetvirt.controller.books import Books, Place
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.courses import Course, Courses
+from libnetvirt.controller.enforcement import Backend
 from libnetvirt.controller.entries import Flow, Order, Placed
 from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.layout import Kind, Table
 from libnetvirt.controller.locator import Host
-from libnetvirt.controller.meters import Meters, meter
+from libnetvirt.controller.meters import meter
 from libnetvirt.controller.policing import link_exits
+from libnetvirt.controller.queues import Queues
 from libnetvirt.controller.rulesdb import Bound, Entry
 from libnetvirt.controller.ways import Exits, Ways
 from libnetvirt.controller.wrapping import TUNNELLINGS, Actions, deliver
@@ -33,25 +36,30 @@ _ROUTING = (Table.ROUTE, Table.ONWARD)
 class Steering:
     """Compiles courses, and what guards them."""
 
-    def __init__(self, labels: Labels, courses: Courses, ways: Ways, exits: Exits, meters: Meters) -> None:
+    def __init__(
+        self, labels: Labels, courses: Courses, ways: Ways, exits: Exits, backend: Backend, queues: Queues
+    ) -> None:
         self._labels = labels
         self._courses = courses
         self._ways = ways
         self._exits = exits
-        self._meters = meters
+        self._backend = backend
+        self._meters = backend.meters
+        self._queues = queues
 
     def course(self, entry: Entry, course: Course) -> Iterator[Placed]:
         """A course's meter, and its rules in the switches behind the first."""
         start = course.ends[0]
         number = self.meter(course)
-        if number is not None and course.ceiling:
-            yield Placed(start, Order.RECEIVE, meter(number, course.ceiling))
+        ceiling = self._ceiling(course)
+        if number is not None and ceiling:
+            yield Placed(start, Order.RECEIVE, meter(number, ceiling))
         if course.label is None:
             return
         tunnelling, cookie = TUNNELLINGS[course.kind], layout.cookie(entry.index, Kind.TUNNEL)
         match = of.Match(**tunnelling.outer(course.label))
         for edge in course.edges[1:]:
-            then = (of.ApplyActions((self._out(course, (edge.source, edge.source_port)),)),)
+            then = (of.ApplyActions(self._out(course, (edge.source, edge.source_port))),)
             yield Placed(edge.source, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
         leave = (of.ApplyActions(tunnelling.leave()), of.GotoTable(Table.SERVICE))
         yield Placed(course.ends[1], Order.RECEIVE, Flow(Table.TUNNEL, 10, match, leave, cookie))
@@ -93,7 +101,7 @@ class Steering:
     def wants(self, entry: Entry, dpid: int, name: str) -> bool:
         """Whether one of a network's courses uses a meter."""
         own = self._courses.of(entry.uuid).values()
-        return any((c.ends[0], c.meter) == (dpid, name) and c.ceiling for c in own)
+        return any((c.ends[0], c.meter) == (dpid, name) and self._ceiling(c) for c in own)
 
     def _begin(self, entry: Entry, course: Course, source: Bound, bound: Bound) -> Actions | None:
         """What the first switch does."""
@@ -110,15 +118,22 @@ class Steering:
         tunnelling = TUNNELLINGS[course.kind]
         inner = self._labels.spaces[course.kind].service(end, entry.uuid)
         out = self._out(course, course.places[0])
-        return (*tunnelling.wrap(inner), *tunnelling.enter(course.label), out)
+        return (*tunnelling.wrap(inner), *tunnelling.enter(course.label), *out)
 
-    def _out(self, course: Course, link: Place) -> of.Action:
-        return of.Output(link[1]) if course.bits else self._exits.out(*link)
+    def _out(self, course: Course, link: Place) -> Actions:
+        if not course.bits:
+            return (self._exits.out(*link),)
+        out = of.Output(link[1])
+        return (of.SetQueue(self._queues.number(course.key)), out) if self._backend.queues else (out,)
+
+    def _ceiling(self, course: Course) -> int | None:
+        """What a course's frames may take, in bit/s. A queue gives what exceeds a minimum what is left."""
+        return course.constraint.max_bandwidth if self._backend.queues else course.ceiling
 
     def meter(self, course: Course) -> int | None:
         """The number of a course's meter in its first switch; None if it has none. Raises LabelsExhausted."""
         start = course.ends[0]
-        if not course.ceiling or not self._meters.there(start):
+        if not self._ceiling(course) or not self._meters.there(start):
             return None
         return self._meters.number(start, course.meter)
 

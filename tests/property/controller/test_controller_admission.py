@@ -129,8 +129,8 @@ MBIT = 1_000_000
 RING = [((1, 1), (2, 1)), ((2, 2), (3, 1)), ((3, 2), (4, 1)), ((4, 2), (1, 2)), ((1, 5), (3, 5))]
 
 
-def world(chance: Random) -> Rig:
-    rig = Rig(Options(VLAN, capacities=CAPACITIES))
+def world(chance: Random, capacities: str = CAPACITIES) -> Rig:
+    rig = Rig(Options(VLAN, capacities=capacities))
     for dpid in (1, 2, 3, 4):
         rig.switch(dpid, 5)
     for one, other in RING:

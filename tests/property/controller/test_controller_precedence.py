@@ -96,7 +96,7 @@ def load(courses: Iterable[Course]) -> dict[Place, int]:
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32))
 def test_nobody_gives_way_to_what_ranks_lower(seed: int) -> None:
     world = World(Random(seed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -44,6 +44,8 @@ class Agent:
         self.changes = 0
         self.broken = False
         self.barriers = 0
+        #: the numbers of a port's queues
+        self.queues: Callable[[int], Iterable[int]] = lambda _: ()
         self.packet_out: Callable[[of.PacketOut], None] = lambda _: None
         self._framer = of.Framer()
         self._bundles: dict[int, list[of.Message]] = {}
@@ -110,6 +112,9 @@ class Agent:
             yield of.GroupDescReply(tuple(dump.groups), xid=xid)
         elif isinstance(m, of.MeterConfigRequest):
             yield of.MeterConfigReply(tuple(dump.meters), xid=xid)
+        elif isinstance(m, of.QueueStatsRequest):
+            held = (of.QueueStatsEntry(m.port_no, number) for number in self.queues(m.port_no))
+            yield of.QueueStatsReply(tuple(held), xid=xid)
         elif isinstance(m, of.AggregateStatsRequest):
             yield of.AggregateStatsReply(0, 0, len(dump.flows), xid=xid)
 

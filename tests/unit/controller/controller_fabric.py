@@ -113,6 +113,8 @@ class Switch:
     #: the meters that frames went through, and those that let none pass
     metered: list[int] = field(default_factory=list)
     exceeded: set[int] = field(default_factory=set)
+    #: port and queue of frames that left in another queue than the default one
+    queued: list[tuple[int, int]] = field(default_factory=list)
 
     def dump(self) -> Dump:
         """What the switch says that it holds."""
@@ -339,6 +341,8 @@ class Fabric:
                 now.frame = now.frame[:14] + decrement_ttl(now.frame[14:])
             elif isinstance(action, of.SetField):
                 _set(now, action)
+            elif isinstance(action, of.SetQueue):
+                now.queue = action.queue_id
             elif isinstance(action, of.Experimenter) and (again := nicira.looked_up(action)):
                 self._look_again(now, *again, out)
             elif isinstance(action, of.Experimenter) and (inner := nicira.cloned(action)) is not None:
@@ -396,6 +400,8 @@ class Fabric:
         assert 0 < port < of.Port.MAX
         if port in now.switch.down:
             return
+        if now.queue:
+            now.switch.queued.append((port, now.queue))
         far = self.links.get((now.switch.dpid, port))
         if far is None:
             out.append((now.switch.dpid, port, now.frame))
@@ -462,6 +468,7 @@ class _Frame:
     cookie: int
     bare: bool = False
     dropped: bool = False
+    queue: int = 0
 
     def measure(self, action: of.Experimenter) -> None:
         """Open vSwitch's check_pkt_larger."""
@@ -471,4 +478,6 @@ class _Frame:
         self.metadata = self.metadata & ~(1 << bit) | larger << bit
 
     def copy(self) -> _Frame:
-        return _Frame(self.switch, self.in_port, self.frame, self.metadata, self.table, self.cookie)
+        copied = _Frame(self.switch, self.in_port, self.frame, self.metadata, self.table, self.cookie)
+        copied.queue = self.queue
+        return copied

@@ -13,6 +13,7 @@ from libnetvirt.controller.core import Controller, Options, Work
 from libnetvirt.controller.discovery import Discovery
 from libnetvirt.controller.intake import Intake
 from libnetvirt.controller.labels import LabelSpace
+from libnetvirt.controller.layout import Table
 from libnetvirt.controller.rulesdb import PortView, SwitchView
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Latency
@@ -72,6 +73,8 @@ class Rig:
         self.chance = chance
         self.fabric = Fabric()
         self.now = 1000.0
+        #: seconds that Discovery's frames and probes take along a link, by its sending end
+        self.delays: dict[tuple[int, int], float] = {}
         self.events: list[tuple[str, str]] = []
         self.core = Controller(options or Options(VLAN), SECRET, self, self._publish)
         self.intake = Intake(self.core)
@@ -193,6 +196,8 @@ class Rig:
             item = self.queues[dpid].popleft()
             if callable(item):
                 item(True)
+            elif isinstance(item, of.EchoRequest):
+                self.core.latency.echoed(dpid, item.body, self.now)
             elif isinstance(item, of.PacketOut):
                 self.out += self.fabric.packet_out(dpid, item)
             else:
@@ -210,7 +215,9 @@ class Rig:
         up, self.fabric.up = self.fabric.up, []
         for dpid, message in up:
             if self._connected(dpid):
-                self.intake.packet_in(dpid, message, self.now)
+                sender = self.fabric.links.get((dpid, message.head.in_port), (0, 0))
+                late = self.delays.get(sender, 0.0) if message.head.table_id == Table.CLASSIFY else 0.0
+                self.intake.packet_in(dpid, message, self.now + late)
         while self.intake.next_turn(self.now):
             pass
         for dpid, switch in self.fabric.switches.items():

@@ -12,9 +12,9 @@ from typing import Any
 
 from libnetvirt.drivers.ovn import schema
 from libnetvirt.drivers.ovn.northbound import Northbound
-from libnetvirt.drivers.ovn.ovsdb import Operation, Refused
-from libnetvirt.drivers.ovn.values import Kind, decode, default, encode
 from libnetvirt.model import VirtualNetwork
+from libnetvirt.ovsdb.database import Operation, Refused
+from libnetvirt.ovsdb.values import Kind, decode, default, encode
 
 Rows = dict[str, dict[str, dict[str, Any]]]
 OWNER = "libnetvirt"

@@ -13,10 +13,11 @@ from libnetvirt.controller import counting, courses, layout, policing, reporting
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.discovery import LinkPorts
+from libnetvirt.controller.enforcement import MEANINGS, Enforcement
 from libnetvirt.controller.locator import HOST_LIMIT
 from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
 from libnetvirt.driver import Capabilities, Change, Driver
-from libnetvirt.drivers.openflow import offer
+from libnetvirt.drivers.openflow import offer, queueing
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.session import Session
 from libnetvirt.drivers.openflow.shell import Shell
@@ -56,9 +57,11 @@ OPTIONS: Mapping[str, str] = {
     "certificate": "file (PEM) with the controller's certificate: switches have to speak TLS then",
     "key": "file (PEM) with the certificate's private key",
     "ca": "file (PEM) with the authority that signs the certificates of switches",
+    "crl": "file (PEM) with the list of certificates that this authority has revoked",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
     **offer.OPTIONS,
     "capacities": "TOML file that says what links carry (default: the speed of their ports)",
+    **queueing.OPTIONS,
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
     "link-ports": "[SWITCH/]PORT, or several: ports that may be links, number or name, with * (default: all)",
     "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
@@ -71,14 +74,12 @@ OPTIONS: Mapping[str, str] = {
 }
 
 
-def _capacities(uri: URI) -> dict[str, str]:
-    """The file that the URI names, read. Raises InvalidURI, InvalidDescription."""
+def _capacities(uri: URI) -> tuple[str, str]:
+    """The text of the file that the URI names, and its name. Raises InvalidURI."""
     file = uri.options.get("capacities")
     if file is None:
-        return {}
-    text = _read(file)
-    Capacities({}, text, file)
-    return {"capacities": text, "capacities_file": file}
+        return "", ""
+    return _read(file), file
 
 
 def _read(file: str) -> str:
@@ -120,6 +121,10 @@ class OpenFlowDriver(Driver):
                 "write openflow:///?listen=ADDRESS:PORT"
             )
         rules = offer.defaults(uri)
+        text, file = _capacities(uri)
+        said = Capacities({}, text, file)
+        chosen = uri.choice("enforcement", MEANINGS, said.enforcement or Enforcement.METER)
+        databases = queueing.Sources.parse(uri, said, file)
         options = Options(
             rules=rules,
             link_ports=_link_ports(uri),
@@ -130,7 +135,9 @@ class OpenFlowDriver(Driver):
             packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
             error_rate=uri.number("error-rate", 100, 1, 100_000),
             link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
-            **_capacities(uri),
+            capacities=text,
+            capacities_file=file,
+            enforcement=Enforcement(chosen),
         )
         confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
         identity = Identity.parse(uri)
@@ -138,15 +145,15 @@ class OpenFlowDriver(Driver):
             Listen.parse(part, tls=identity is not None)
             for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")
         ]
-        secured = identity.context() if identity else None
         store = SqliteStore(uri.options.get("state") or default_path(NAME))
-        shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout)
+        shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout, databases)
         try:
-            await shell.start(listens, secured)
+            await shell.start(listens, identity)
         except BaseException:
             await shell.close()
             raise
-        return cls(shell, offer.capabilities(rules))
+        deaf = databases is None and chosen != Enforcement.METER
+        return cls(shell, offer.capabilities(rules, without=offer.NO_DATABASE if deaf else {}))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -233,7 +240,8 @@ class OpenFlowDriver(Driver):
 
     def _check_constraints(self, network: VirtualNetwork, pending: bool) -> None:
         if network.constraints:
-            courses.check(network, self._capabilities.resolve(network.rules), self._core.switches)
+            rules = self._capabilities.resolve(network.rules)
+            courses.check(network, rules, self._core.switches, self._core.backend.queues)
             self._core.plan_courses(network, pending=pending)
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
@@ -265,6 +273,8 @@ class OpenFlowDriver(Driver):
         found = reporting.substrate(self._core)
         now = self.shell.now()
         notes = [*found.notes, *self.shell.refusals.notes()]
+        if self.shell.queueing is not None:
+            notes += self.shell.queueing.troubles()
         notes += [
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.shell.quarantine.waiting(now).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from types import MappingProxyType
 
 from libnetvirt.driver import Capabilities, Combination
 from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
@@ -52,17 +53,22 @@ FEATURES = frozenset(
 REASONS = {
     "repair": "switches are compared and mended whenever they connect, without being asked",
 }
+#: what a session with queues, but without the databases where they are made, cannot do
+NO_DATABASE: Mapping[str, str] = {
+    "constraint.min-bandwidth": "enforcement is queue, and nothing says where the databases of switches are: "
+    "give ovsdb in the URI, or choose enforcement=meter",
+}
 
 
-def capabilities(defaults: Rules) -> Capabilities:
-    """What a session with these defaults offers."""
+def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType({})) -> Capabilities:
+    """What a session with these defaults offers. ``without``: features that it lacks, and why."""
     return Capabilities(
         driver=NAME,
         description="switches that speak OpenFlow 1.3, such as Open vSwitch",
-        features=FEATURES,
+        features=FEATURES - without.keys(),
         combinations=COMBINATIONS,
         defaults=defaults,
-        reasons=REASONS,
+        reasons={**REASONS, **without},
     )
 
 

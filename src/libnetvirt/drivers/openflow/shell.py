@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ssl import SSLContext
 from typing import Any, TypeVar
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Controller, Options, Work, port_view
+from libnetvirt.controller.enforcement import Enforcement
 from libnetvirt.controller.intake import Intake
+from libnetvirt.controller.queues import Shape
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.notices import Notices
+from libnetvirt.drivers.openflow.patience import (
+    SHARE,
+    UPKEEP_SHARE,
+    Confirmation,
+    Exclusive,
+    Late,
+    Unanswered,
+)  # fmt: skip
 from libnetvirt.drivers.openflow.quarantine import Quarantine
+from libnetvirt.drivers.openflow.queueing import NOWHERE, Queueing, Sources
 from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
-from libnetvirt.drivers.openflow.tls import SecureServer
+from libnetvirt.drivers.openflow.tls import Credentials, Identity, SecureServer
 from libnetvirt.errors import (
     ConnectionClosed,
     NetvirtError,
@@ -49,7 +60,14 @@ T = TypeVar("T")
 class Shell:
     """Runs a controller. Everything happens in one event loop."""
 
-    def __init__(self, options: Options, store: Store, secret: bytes, confirm_timeout: float) -> None:
+    def __init__(
+        self,
+        options: Options,
+        store: Store,
+        secret: bytes,
+        confirm_timeout: float,
+        databases: Sources | None = None,
+    ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.intake = Intake(self.core)
@@ -64,23 +82,37 @@ class Shell:
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._sessions: dict[int, Session] = {}
-        self._lock = asyncio.Lock()
+        self._lock = Exclusive()
+        self._late = Late()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
         self._serving = False
         self._lingering: list[Work] = []
+        self._queues_failed = False  # whether they are to be tried again with the next tick
         self._closed = False
+        self.queueing: Queueing | None = None
+        if databases is not None:
+            unchecked = self.core.backend.kind is Enforcement.UNCHECKED
+            self.queueing = Queueing(self.core, databases, unchecked, confirm_timeout)
+            self.queueing.changed = self._queues_changed
+            self.core.backend.judge = self.queueing.judge
+        elif self.core.backend.queues:
+            self.core.backend.judge = lambda _: NOWHERE
 
     # ---- life ----------------------------------------------------------------------------------
 
-    async def start(self, listens: list[Listen], secured: SSLContext | None = None) -> None:
-        """Load the state and wait for switches, with ``secured`` where they have to speak TLS.
+    async def start(self, listens: list[Listen], identity: Identity | None = None) -> None:
+        """Load the state and wait for switches, with ``identity`` where they have to speak TLS.
 
-        Raises AddressInUse, ConnectionFailed, StateUnusable.
+        Raises AddressInUse, ConnectionFailed, InvalidURI, StateUnusable.
         """
+        report = functools.partial(self.publish, "controller.identity")
+        secured = Credentials(identity, report).context if identity else None
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self.notices.states(self.now(), report=False)
+        if self.queueing is not None:
+            await self.queueing.open()
         for listen in listens:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
@@ -96,6 +128,8 @@ class Shell:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.queueing is not None:
+            await self.queueing.close()
         self.events.close()
         await asyncio.to_thread(self._writer.shutdown)
         self._store.close()
@@ -137,6 +171,8 @@ class Shell:
         now = self.now()
         self.core.tick(now)
         self.intake.tick(now)
+        if self.queueing is not None and self._queues_failed:
+            self._queues_failed, self.queueing.stale = False, True
         self._settle()
         if not all(switch.connected for switch in self.core.switches.values()):
             self.notices.states(self.now())
@@ -206,6 +242,8 @@ class Shell:
             return
         if isinstance(message, of.PacketIn):
             self.packet(session.dpid, message, self.now())
+        elif isinstance(message, of.EchoReply):
+            self.core.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.intake.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
@@ -313,6 +351,7 @@ class Shell:
             name = switch_text(session.dpid)
             what = f"{count} changes make switch {name} hold what it should"
             self.publish("switch.mended", what, switch=name)
+        await self._mend_queues()
         await self._execute(work, tolerant=True)
 
     # ---- work ----------------------------------------------------------------------------------
@@ -324,34 +363,48 @@ class Shell:
         await asyncio.shield(self._spawn(self._apply(change, validate)))
 
     async def _apply(self, change: Change, validate: Callable[[Change], None]) -> None:
-        async with self._lock:
-            entry = self.core.rulesdb.networks.get(change.uuid)
-            known = entry.description if entry else None
-            if known is not change.before and known != change.before:
-                raise StaleChange(
-                    f"network {change.uuid} was changed by somebody else meanwhile: read it again"
-                )
-            validate(change)
-            work = self.core.begin(change.before, change.after, change.touched)
+        patience = self._confirm_timeout * SHARE
+        while True:
             try:
-                await self._execute(work)
-                await self._commit(change)
-            except BaseException:
-                await self._undo(change, work)
-                raise
-            for lingering in self._lingering:
-                await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
-            if work.later.remove:
-                self._spawn(self._finish_later(work))
-            else:
-                work.done()
-            await self._store_facts()
-            after = change.after or change.before
-            assert after is not None
-            kind = "created" if change.before is None else "removed" if change.after is None else "changed"
-            self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
-            self.notices.change(change, self.now())
+                async with self._lock:
+                    await self._carry_out(change, validate, patience)
+                break
+            except Unanswered as unanswered:
+                await self._late.answered(unanswered)
+                # It may be that there is much to do: it is not put off for ever.
+                patience *= 2
         self._settle()
+
+    async def _carry_out(self, change: Change, validate: Callable[[Change], None], patience: float) -> None:
+        """Do an operation, or nothing. Raises Unanswered if others are to go on meanwhile."""
+        entry = self.core.rulesdb.networks.get(change.uuid)
+        known = entry.description if entry else None
+        if known is not change.before and known != change.before:
+            raise StaleChange(f"network {change.uuid} was changed by somebody else meanwhile: read it again")
+        validate(change)
+        work = self.core.begin(change.before, change.after, change.touched)
+        try:
+            if late := [s for s in self._addressed(work.plan.switches) if s in self._late]:
+                raise Unanswered(late)
+            await self._make_queues(work)
+            await self._execute(work, patience=patience)
+            await self._commit(change)
+        except BaseException:
+            await self._undo(change, work)
+            raise
+        for lingering in self._lingering:
+            await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
+        if work.later.remove:
+            self._linger_over(work)
+        else:
+            work.done()
+            await self._mend_queues()
+        await self._store_facts()
+        after = change.after or change.before
+        assert after is not None
+        kind = "created" if change.before is None else "removed" if change.after is None else "changed"
+        self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
+        self.notices.change(change, self.now())
 
     async def _commit(self, change: Change) -> None:
         batch = Batch(facts=self._take_facts())
@@ -389,30 +442,103 @@ class Shell:
     async def _undo(self, change: Change, work: Work) -> None:
         """Take a change back in the controller's mind, then make the switches agree."""
         self.core.undo(work, change.before, change.after)
-        for dpid in work.plan.switches:
-            # One that is away is compared and mended when it connects again.
-            await self._compare(dpid)
+        for session in self._addressed(work.plan.switches):
+            # One that is away is compared when it connects again, one that is late when it answers.
+            if session not in self._late:
+                await self._compare(session)
+        await self._mend_queues()
 
-    async def _execute(self, work: Work, tolerant: bool = False) -> None:
+    async def _make_queues(self, work: Work) -> None:
+        """Have ports have the queues that a work's rules use, and those that were used before it.
+
+        Raises RuleRefused, SwitchTimeout.
+        """
+        if self.queueing is None:
+            return
+        await self.queueing.match([work.queues, *(other.queues for other in self._lingering)])
+        for (dpid, port), wanted in self.core.queue_shape().items():
+            session = self._sessions.get(dpid)
+            if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
+                continue
+            reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
+            missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}
+            if missing:
+                raise RuleRefused(
+                    f"switch {switch_text(dpid)} did not make queue {min(missing)} of port {port}, as its "
+                    "database says; the change was undone. Has its system linux-htb? Its log says more"
+                )
+
+    async def _mend_queues(self, *held: Shape) -> None:
+        """Have ports have the queues that they should have, and no others, as far as that is possible now."""
+        if self.queueing is None:
+            return
+        try:
+            await self.queueing.match([*held, *(w.queues for w in self._lingering)], patient=False)
+        except SubstrateError as error:
+            self._queues_failed = True
+            self.publish("queue.error", f"{error} It is tried again")
+
+    def _queues_changed(self) -> None:
+        """Rows were changed, or a database came or went: what can be promised may be another thing."""
+        self.core.topology_changed = True
+        self._settle()
+
+    def _addressed(self, switches: Iterable[int]) -> list[Session]:
+        """The connections of those switches that have one."""
+        return [session for dpid in switches if (session := self._sessions.get(dpid)) is not None]
+
+    async def _execute(self, work: Work, tolerant: bool = False, patience: float | None = None) -> None:
         """Send a plan's rounds. ``tolerant``: a switch that fails is let go, to be mended when it connects
-        again, and the others go on; else the first failure is raised when all of its round have answered."""
+        again, and the others go on; else the first failure is raised when all of its round have answered.
+
+        While others wait for their turn, a switch has ``patience`` seconds to answer. Then, if ``tolerant``,
+        the rest goes on without it; else Unanswered is raised.
+        """
         self.intake.busy = work.networks
         try:
             for one in work.plan.rounds:
-                sessions = [(self._sessions[d], m) for d, m in one.items() if d in self._sessions]
-                results = await asyncio.gather(
-                    *(session.confirm(messages) for session, messages in sessions), return_exceptions=True
-                )
-                for (session, _), result in zip(sessions, results, strict=True):
-                    if result is None:
-                        continue
-                    if not tolerant or not isinstance(result, SubstrateError):
-                        raise result
-                    self.notices.error(self.now(), session.dpid, str(result))
-                    session.fail(str(result))
+                asked = {
+                    self._spawn(session.confirm(one[session.dpid])): session
+                    for session in self._addressed(one)
+                }
+                await self._confirmed(asked, tolerant, patience or self._confirm_timeout * UPKEEP_SHARE)
         finally:
             self.intake.resume(self.now())
             self._next_turn()
+
+    async def _confirmed(self, asked: dict[Confirmation, Session], tolerant: bool, patience: float) -> None:
+        """Wait until switches have confirmed a round."""
+        pending = await self._lock.share([t for t, s in asked.items() if s not in self._late], patience)
+        unanswered = {t: s for t, s in asked.items() if t in pending or s in self._late}
+        for task, session in unanswered.items():
+            self._late.add(
+                session, self._spawn(self._recover(session, task, self._late.recovery(session), tolerant))
+            )
+        for task, session in asked.items():
+            error = None if task in unanswered else task.exception()
+            if error is None:
+                continue
+            if not tolerant or not isinstance(error, SubstrateError):
+                raise error
+            self._let_go(session, error)
+        if unanswered and not tolerant:
+            raise Unanswered(list(unanswered.values()), list(unanswered))
+
+    def _let_go(self, session: Session, error: SubstrateError) -> None:
+        self.notices.error(self.now(), session.dpid, str(error))
+        session.fail(str(error))
+
+    async def _recover(
+        self, session: Session, task: Confirmation, earlier: asyncio.Task[Any] | None, tolerant: bool
+    ) -> None:
+        """A switch is late: when it has answered, compare it with what it should hold by then."""
+        await asyncio.wait([task] if earlier is None else [task, earlier])
+        error = None if task.cancelled() else task.exception()
+        if tolerant and isinstance(error, SubstrateError):
+            self._let_go(session, error)
+        async with self._lock:
+            if not (session.closed or session.failed):
+                await self._compare(session)
 
     def _settle(self) -> None:
         """Start the work that events have called for, unless it is on its way."""
@@ -428,9 +554,12 @@ class Shell:
                     while self.core.rebind:
                         await self._execute(self.core.rebound(self.core.rebind.pop()), tolerant=True)
                     while self.core.compare:
-                        await self._compare(self.core.compare.pop())
+                        for session in self._addressed([self.core.compare.pop()]):
+                            if session not in self._late:
+                                await self._compare(session)
                     work = self.core.reroute()
                     if work is None:
+                        await self._mend_queues()
                         continue
                     await self._move(work)
                 self.notices.links(before)
@@ -441,11 +570,13 @@ class Shell:
     async def _move(self, work: Work) -> None:
         """Carry out what a change of the substrate calls for."""
         await self._store_facts()
+        await self._mend_queues(work.queues)
         await self._execute(work, tolerant=True)
         if work.later.remove:
-            self._spawn(self._finish_later(work))
+            self._linger_over(work)
         else:
             work.done()
+            await self._mend_queues()
 
     async def reweigh(self, said: Capacities, degrade: bool) -> list[str]:
         """Take other capacities of links; what became of constraints. If the caller is cancelled, it still
@@ -461,23 +592,27 @@ class Shell:
         return await asyncio.shield(self._spawn(work()))
 
     def _called_for(self) -> bool:
-        return bool(self.core.topology_changed or self.core.rebind or self.core.compare)
+        stale = self.queueing is not None and self.queueing.stale
+        return bool(self.core.topology_changed or self.core.rebind or self.core.compare or stale)
 
-    async def _compare(self, dpid: int) -> None:
-        session = self._sessions.get(dpid)
-        if session is not None:
-            try:
-                await self._mend(session)
-            except SubstrateError as error:
-                session.fail(str(error))
+    async def _compare(self, session: Session) -> None:
+        """Make a switch hold what it should."""
+        try:
+            await self._mend(session)
+        except SubstrateError as error:
+            session.fail(str(error))
+
+    def _linger_over(self, work: Work) -> None:
+        self._lingering.append(work)
+        self._spawn(self._finish_later(work))
 
     async def _finish_later(self, work: Work) -> None:
-        self._lingering.append(work)
         await asyncio.sleep(LINGER)
         async with self._lock:
             self._lingering.remove(work)
             await self._execute(Work(self.core.linger_over(work), frozenset()), tolerant=True)
             work.done()
+            await self._mend_queues()
             await self._store_facts()
         self._settle()
 

@@ -22,8 +22,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from libnetvirt.drivers.ovn.records import NETWORK, ROUTER_KEY, tunnel_key
 from libnetvirt.drivers.ovn.rows import KEY, Key, Row
 from libnetvirt.drivers.ovn.schema import OWNER
-from libnetvirt.drivers.ovn.values import Value
 from libnetvirt.model import Constraint, Endpoint, Forwarding, VirtualNetwork
+from libnetvirt.ovsdb.values import Value
 from libnetvirt.packet import mac_text
 from libnetvirt.semantics import gateway_mac
 

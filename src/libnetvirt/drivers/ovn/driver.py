@@ -13,7 +13,6 @@ from libnetvirt.drivers.ovn.compiler import place_name
 from libnetvirt.drivers.ovn.northbound import Known, Northbound, touched_places
 from libnetvirt.drivers.ovn.notices import Notices
 from libnetvirt.drivers.ovn.offer import CAPABILITIES
-from libnetvirt.drivers.ovn.ovsdb import Interrupted, Operation, Refused
 from libnetvirt.drivers.ovn.realisation import Realisation
 from libnetvirt.drivers.ovn.reporting import View
 from libnetvirt.drivers.ovn.settings import Settings
@@ -32,6 +31,7 @@ from libnetvirt.errors import (
 )
 from libnetvirt.events import EventStream
 from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
+from libnetvirt.ovsdb.database import Interrupted, Operation, Refused
 from libnetvirt.uri import URI
 
 #: seconds to wait at open for the chassis' own databases

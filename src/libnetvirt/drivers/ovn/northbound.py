@@ -16,13 +16,13 @@ from typing import Any
 
 from libnetvirt.drivers.ovn import compiler, records, rows, schema
 from libnetvirt.drivers.ovn.compiler import Place
-from libnetvirt.drivers.ovn.ovsdb import Database, Difference, Interrupted, Operation, Refused
-from libnetvirt.drivers.ovn.ovsdb import Row as Stored
-from libnetvirt.drivers.ovn.remotes import Remote
 from libnetvirt.drivers.ovn.rows import Key
-from libnetvirt.drivers.ovn.values import pairs
 from libnetvirt.errors import ConnectionFailed, EndpointClaimed, NetvirtError, RuleRefused
 from libnetvirt.model import Endpoint, VirtualNetwork
+from libnetvirt.ovsdb.database import Database, Difference, Interrupted, Operation, Refused
+from libnetvirt.ovsdb.database import Row as Stored
+from libnetvirt.ovsdb.remotes import Remote
+from libnetvirt.ovsdb.values import pairs
 
 #: the key in NB_Global.external_ids, and how many tokens it holds
 TOKENS, MAX_TOKENS = "netvirt:transactions", 32

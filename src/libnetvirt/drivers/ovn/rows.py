@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from libnetvirt.drivers.ovn.schema import OURS, OWNER, PARTS, ROOTS
-from libnetvirt.drivers.ovn.values import Named, Value, encode, reference, references
+from libnetvirt.ovsdb.values import Named, Value, encode, reference, references
 
 #: what identifies a row of ours: its table, and a name that no other of our rows there has
 Key = tuple[str, str]

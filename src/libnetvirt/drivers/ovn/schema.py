@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from libnetvirt.drivers.ovn.ovsdb import Watch
-from libnetvirt.drivers.ovn.values import Columns, Kind, pairs
+from libnetvirt.ovsdb.database import Watch
+from libnetvirt.ovsdb.values import Columns, Kind, pairs
 
 TEXT, NUMBER, FLAG, OPTIONAL = Kind.TEXT, Kind.NUMBER, Kind.FLAG, Kind.OPTIONAL
 REFERENCE, REFERENCES, SET, MAP = Kind.REFERENCE, Kind.REFERENCES, Kind.SET, Kind.MAP

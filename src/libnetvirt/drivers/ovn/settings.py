@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from libnetvirt.drivers.ovn.remotes import Remote, tls_context
 from libnetvirt.errors import InvalidURI
+from libnetvirt.ovsdb.remotes import Remote, tls_context
 from libnetvirt.uri import URI
 
 NORTHBOUND_PORT, SOUTHBOUND_PORT = 6641, 6642

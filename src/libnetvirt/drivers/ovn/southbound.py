@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from libnetvirt.drivers.ovn import schema
 from libnetvirt.drivers.ovn.compiler import AT
-from libnetvirt.drivers.ovn.ovsdb import Database, Difference
-from libnetvirt.drivers.ovn.ovsdb import Row as Stored
 from libnetvirt.drivers.ovn.records import NETWORK
-from libnetvirt.drivers.ovn.remotes import Remote
 from libnetvirt.model import Host
+from libnetvirt.ovsdb.database import Database, Difference
+from libnetvirt.ovsdb.database import Row as Stored
+from libnetvirt.ovsdb.remotes import Remote
 from libnetvirt.packet import is_host_mac
 
 #: seconds to wait for one answer

@@ -9,11 +9,11 @@ import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from libnetvirt.drivers.ovn import schema
-from libnetvirt.drivers.ovn.ovsdb import Database, Difference, Interrupted, Operation, Refused
-from libnetvirt.drivers.ovn.ovsdb import Row as Stored
-from libnetvirt.drivers.ovn.remotes import Remote
-from libnetvirt.drivers.ovn.values import pairs
 from libnetvirt.errors import RuleRefused, SwitchTimeout
+from libnetvirt.ovsdb.database import Database, Difference, Interrupted, Operation, Refused
+from libnetvirt.ovsdb.database import Row as Stored
+from libnetvirt.ovsdb.remotes import Remote
+from libnetvirt.ovsdb.values import pairs
 
 IFACE_ID = "iface-id"
 _ANSWER = 5.0

@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from libnetvirt.drivers.ovn.framing import Framer
-from libnetvirt.drivers.ovn.remotes import Remote
-from libnetvirt.drivers.ovn.values import Columns, Kind, Value, decode, default, patched
 from libnetvirt.errors import ConnectionFailed
+from libnetvirt.ovsdb.framing import Framer
+from libnetvirt.ovsdb.remotes import Remote
+from libnetvirt.ovsdb.values import Columns, Kind, Value, decode, default, patched
 
 Row = dict[str, Value]
 Operation = dict[str, Any]

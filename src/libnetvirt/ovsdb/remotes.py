@@ -1,4 +1,4 @@
-"""Where databases are: ``unix:PATH``, ``tcp:HOST:PORT``, ``ssl:HOST:PORT``, as OVN's programs write it."""
+"""Where databases are: ``unix:PATH``, ``tcp:HOST:PORT``, ``ssl:HOST:PORT``, as ovsdb(7) writes it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Remote:
 def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
     """TLS from the options key, certificate and ca; None without them. Raises InvalidURI.
 
-    OVN's certificates name a role rather than a host, so the server has to show one of the given
+    These certificates name a role rather than a host, so the server has to show one of the given
     authority, whatever its name.
     """
     names = ("key", "certificate", "ca")
