@@ -25,7 +25,7 @@ class Reweighing(Upkeep):
         edges, known = self.paths.edges, {course.key: course for course in self.courses.ordered()}
         self.capacities.exchange(said)
         self.paths.update(self._usable_edges())
-        plan = self.courses.again(recheck=True)
+        plan = self.courses.again()
         lost = [c for c in plan.values() if c.degraded and not known[c.key].degraded]
         if lost and not degrade:
             self.capacities.exchange(said)
