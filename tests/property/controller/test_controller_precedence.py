@@ -14,6 +14,7 @@ from libnetvirt.controller.books import Books, Place
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.courses import Course, Courses, Key, wanted
 from libnetvirt.controller.cspf import Terrain
+from libnetvirt.controller.enforcement import Backend, Enforcement
 from libnetvirt.controller.labels import Labels
 from libnetvirt.controller.meters import Meters
 from libnetvirt.controller.pathfinder import Edge, PathFinder
@@ -37,7 +38,8 @@ class World:
         ]
         self.paths.update(self.edges)
         self.capacities = Capacities({}, self._file())
-        self.courses = Courses(Labels(), self.paths, self.capacities, Meters(Labels(), {}))
+        backend = Backend(Enforcement.METER, Meters(Labels(), {}))
+        self.courses = Courses(Labels(), self.paths, self.capacities, backend)
         for uuid in range(1, 5):
             ends = [endpoint(n, n, uuid) for n in SWITCHES]
             asked = {pair: self._constraint(*pair) for pair in self._pairs()}
@@ -96,7 +98,7 @@ def load(courses: Iterable[Course]) -> dict[Place, int]:
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32))
 def test_nobody_gives_way_to_what_ranks_lower(seed: int) -> None:
     world = World(Random(seed))

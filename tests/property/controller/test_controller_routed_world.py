@@ -260,7 +260,7 @@ class Promised(Routers):
 def test_constraints_change_nothing_of_what_routers_do(seed: int) -> None:
     encapsulation = Encapsulation.MPLS if seed % 2 else Encapsulation.VLAN
     world = Promised(seed, Rules(encapsulation=encapsulation).over(VLAN))
-    for _ in range(100):
+    for _ in range(60):
         world.step()
     world.end()
 
