@@ -18,8 +18,12 @@ PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-
 # What the benchmark compares with, besides.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux
 
+# What the compiled modules are tested with: all that runs them without a switch.
+COMPILED_TESTS := $(foreach layer,unit property,$(wildcard \
+	tests/$(layer)/controller tests/$(layer)/openflow tests/$(layer)/openflow_driver tests/$(layer)/packet))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup deps-root demo demo-ovn demo-simulated test lint bench docs clean
+.PHONY: help compiled test-compiled setup deps-root demo demo-ovn demo-simulated test lint bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,16 +45,22 @@ demo-simulated: $(VENV)/.installed-demo ## tell the same story in memory, withou
 test: deps-root $(VENV)/.installed-dev ## run all tests; those that need root are skipped without it
 	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
 
+compiled: build/compiled/.built ## compile the hot path: PYTHONPATH=build/compiled runs it, in a minute
+
+test-compiled: build/compiled/.built ## run the tests of the controller and the codec on the compiled hot path
+	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
+		$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(COMPILED_TESTS) $(ARGS)
+
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: bench-programs $(VENV)/.installed-dev ## measure all beside others, as root, in ten minutes; writes docs/performance.md
+bench: bench-programs build/compiled/.built ## measure all beside others, as root, in ten minutes; writes docs/performance.md
 	@$(BIN)/python -m benchmarks --report $(ARGS)
 
-bench-quick: bench-programs $(VENV)/.installed-dev ## the same on a small scale, in two minutes; ARGS=setup for one part
+bench-quick: bench-programs build/compiled/.built ## the same on a small scale, in two minutes; ARGS=setup for one part
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 .PHONY: bench-quick bench-programs
@@ -63,6 +73,17 @@ docs: $(VENV)/.installed ## write the generated pages anew and check all links
 clean: ## remove what can be made again
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# A directory of its own, so that an old extension module is never imported instead of a source that changed.
+build/compiled/.built: pyproject.toml hatch_build.py $(shell find src -name '*.py') | $(VENV)/.installed-dev
+	@$(call install,cc:gcc)
+	@$(BIN)/python -c 'import sys, sysconfig; from pathlib import Path; \
+		sys.exit(not Path(sysconfig.get_path("include"), "Python.h").exists())' || \
+		{ $(call install,:python3-dev); }
+	@rm -rf build/compiled
+	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --target build/compiled .
+	@touch $@
 
 # The stamps say which extras are installed; pyproject.toml says what these are.
 

@@ -106,7 +106,8 @@ def _plots(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
         for row in rows:
             if row.scenario == "setup" and row.name.startswith(start) and row.ours and row.peer:
                 unit = row.unit
-                group = groups.setdefault(row.size, {"libnetvirt": row.ours})
+                group = groups.setdefault(row.size, {})
+                group["libnetvirt, compiled" if row.name.endswith(", compiled") else "libnetvirt"] = row.ours
                 group[row.peer_name] = row.peer
         yield name, plots.bars(title, groups, unit)
     found = growth.series(rows)

@@ -1,4 +1,5 @@
-"""Shared by all tests: a private network namespace for those marked ``root``; turns of several processes."""
+"""Shared by all tests: a private network namespace for those marked ``root``; turns of several processes;
+which hot path is tested."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import pytest
 
 from lab import private_network_namespace, why_not
 from lab.turns import group, turn
+from libnetvirt.controller import compiled
 
 # Whether this is one of several processes that share the work.
 _SHARED = "PYTEST_XDIST_WORKER" in os.environ
@@ -26,6 +28,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     # Around everything else: a test's time does not run while it waits for its turn.
     with turn(item.get_closest_marker("alone") is not None) if _SHARED else nullcontext():
         return (yield)
+
+
+def pytest_report_header() -> str:
+    """Say whether the compiled hot path is tested, and fail if it is wanted and not there."""
+    if os.environ.get("NETVIRT_COMPILED") and not compiled():
+        pytest.exit("the hot path is not compiled: run 'make test-compiled'", returncode=1)
+    return f"hot path: {'compiled' if compiled() else 'Python'}"
 
 
 @pytest.fixture(scope="session")

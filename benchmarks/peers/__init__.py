@@ -14,7 +14,10 @@ from pathlib import Path
 
 from benchmarks.workers import MEASURED, ROOT, Failed, Worker, die_with_parent, stop, wait_for_port
 
-OVS_NAME, OSKEN_NAME, OURS, LEAST = "ovs-testcontroller", "os-ken", "libnetvirt", "ceiling"
+OVS_NAME, OSKEN_NAME, LEAST = "ovs-testcontroller", "os-ken", "ceiling"
+OURS, COMPILED = "libnetvirt", "libnetvirt, compiled"
+#: what is imported for each
+TREES = {OURS: ROOT / "src", COMPILED: ROOT / "build" / "compiled"}
 _ports = itertools.count(16_653)
 
 
@@ -43,6 +46,8 @@ def missing(peer: str) -> str:
         return "not installed: apt-get install openvswitch-testcontroller"
     if peer == OSKEN_NAME and find_spec("os_ken") is None:
         return "not installed: pip install os-ken"
+    if peer == COMPILED and not (TREES[COMPILED] / ".built").exists():
+        return "not built: make compiled"
     if peer == LEAST and shutil.which("cc") is None:
         return "no C compiler: apt-get install gcc"
     return ""
@@ -84,11 +89,14 @@ def least(hosts: int) -> Iterator[int]:
 
 @contextmanager
 def ours(
-    options: str = "", state: str = ":memory:", core: int | None = MEASURED, traced: bool = False
-) -> Iterator[tuple[Worker, int]]:
+    options: str = "", state: str = ":memory:", core: int | None = MEASURED, traced: bool = False,
+    tree: str = OURS,
+) -> Iterator[tuple[Worker, int]]:  # fmt: skip
     """An open connection; yields the worker and its port. ``core``: where it is pinned to, if anywhere."""
     port = free_port()
-    with Worker("benchmarks.peers.connection", core) as worker:
+    with Worker("benchmarks.peers.connection", core, PYTHONPATH=str(TREES[tree])) as worker:
+        if worker.ask("compiled") != (tree == COMPILED):
+            raise Failed(f"{tree} is not what was imported: run 'make compiled'")
         if traced:
             worker.ask("trace")
         worker.ask("open", uri=f"openflow:///?listen=127.0.0.1:{port}&state={state}{options}")

@@ -19,6 +19,7 @@ from typing import Any
 
 import libnetvirt.aio
 from benchmarks.workers import memory, serve
+from libnetvirt.controller import compiled
 from libnetvirt.model import Endpoint, State, VirtualNetwork
 
 
@@ -39,6 +40,17 @@ class Commands:
         began = time.perf_counter()
         self._open = await libnetvirt.aio.open(uri)
         return time.perf_counter() - began
+
+    async def compiled(self) -> bool:
+        """Whether the hot path is compiled."""
+        return compiled()
+
+    async def settle(self) -> None:
+        """Have the garbage collector do as it does in `netvirt serve`."""
+        # Here, as the other measurements are of a process that has no web framework in it.
+        from libnetvirt.daemon.server import collect_seldom
+
+        collect_seldom()
 
     async def close(self) -> None:
         await self.connection.close()

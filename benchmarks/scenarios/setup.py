@@ -56,8 +56,8 @@ def running(peer: str, case: Case, fleet: Worker) -> Iterator[Worker | None]:
     """A controller with the fleet connected and, if ours, with the networks made."""
     with ExitStack() as stack:
         worker = None
-        if peer == peers.OURS:
-            worker, port = stack.enter_context(peers.ours())
+        if peer in peers.TREES:
+            worker, port = stack.enter_context(peers.ours(tree=peer))
         elif peer == peers.LEAST:
             port = stack.enter_context(peers.least(case.hosts))
         else:
@@ -70,6 +70,7 @@ def running(peer: str, case: Case, fleet: Worker) -> Iterator[Worker | None]:
             for network in range(case.networks):
                 members = [h for h in hosts if h[0] % case.networks == network]
                 worker.ask("create", network=described(f"vn{network}", members))
+            worker.ask("settle")
         yield worker
         fleet.ask("disconnect")
 
@@ -105,7 +106,7 @@ def rows(plan: Plan) -> list[Row]:
     with Worker("benchmarks.fleet", LOADER) as fleet:
         for case in QUICK if plan.quick else FULL:
             seen: dict[str, dict[int, dict[str, Any]]] = {}
-            for peer in (peers.LEAST, peers.OVS_NAME, peers.OSKEN_NAME, peers.OURS):
+            for peer in (peers.LEAST, peers.OVS_NAME, peers.OSKEN_NAME, *peers.TREES):
                 why = peers.missing(peer)
                 if peer == peers.OVS_NAME and case.switches > OVS_SWITCHES:
                     why = f"takes {OVS_SWITCHES} switches at most"
@@ -117,14 +118,16 @@ def rows(plan: Plan) -> list[Row]:
                     seen[peer] = measure(peer, case, fleet, (1, WINDOW))
                 except Failed as error:
                     plan.say(f"setup: {peer} failed: {error}")
-            found += list(_compared(case, seen))
+            for tree in peers.TREES:
+                found += list(_compared(case, seen, tree))
     return found
 
 
-def _compared(case: Case, seen: dict[str, dict[int, dict[str, Any]]]) -> Iterator[Row]:
-    ours = seen.get(peers.OURS)
+def _compared(case: Case, seen: dict[str, dict[int, dict[str, Any]]], tree: str) -> Iterator[Row]:
+    ours = seen.get(tree)
     if ours is None:
         return
+    which = tree.removeprefix(peers.OURS)
     one_switch = case.switches == 1
     for peer, bar in ((peers.OVS_NAME, 2.0), (peers.OSKEN_NAME, 50.0), (peers.LEAST, 0.0)):
         theirs = seen.get(peer)
@@ -134,8 +137,8 @@ def _compared(case: Case, seen: dict[str, dict[int, dict[str, Any]]]) -> Iterato
         a, b = ours[WINDOW], theirs[WINDOW]
         ratio = a["rate"] / b["rate"] if b["rate"] else None
         many = Row(
-            "setup", f"set-ups, {WINDOW} outstanding", sizes, "/s", a["rate"], b["rate"], peer, ratio,
-            note=_note(a, "ours") + _note(b, peer), measured={"ours": a, "peer": b},
+            "setup", f"set-ups, {WINDOW} outstanding{which}", sizes, "/s", a["rate"], b["rate"], peer, ratio,
+            note=_note(a, tree) + _note(b, peer), measured={"ours": a, "peer": b},
         )  # fmt: skip
         if one_switch and bar:
             many.bar, many.holds = f"≥ {bar:g}×", (ratio or 0) >= bar and a["sound"]
@@ -143,8 +146,8 @@ def _compared(case: Case, seen: dict[str, dict[int, dict[str, Any]]]) -> Iterato
         a, b = ours[1], theirs[1]
         ratio = b["p50"] / a["p50"] if a["p50"] else None
         one = Row(
-            "setup", "latency, 1 outstanding (median)", sizes, "s", a["p50"], b["p50"], peer, ratio,
-            note=_note(a, "ours") + _note(b, peer), measured={"ours": a, "peer": b},
+            "setup", f"latency, 1 outstanding (median){which}", sizes, "s", a["p50"], b["p50"], peer, ratio,
+            note=_note(a, tree) + _note(b, peer), measured={"ours": a, "peer": b},
         )  # fmt: skip
         if one_switch and peer == peers.OVS_NAME:
             one.bar, one.holds = "≤ 1× the peer's", (ratio or 0) >= 1 and a["sound"]

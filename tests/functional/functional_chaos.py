@@ -26,14 +26,38 @@ LABELS = (16, 1048575)
 STEPS = {
     "create": 8, "remove": 4, "add": 8, "modify": 8, "drop": 5, "talk": 8,
     "cut": 5, "mend": 4, "unplug": 4, "plug": 3, "release": 2, "reconnect": 3, "change_while_away": 5,
-    "restart_switch": 3, "restart_all": 1, "freeze": 1, "kill": 2, "kill_in_operation": 3,
+    "restart_switch": 3, "restart_all": 1, "freeze": 1, "hang": 1, "kill": 2, "kill_in_operation": 3,
 }  # fmt: skip
 
 
-class Chaos:
-    """Networks and faults, and what should be there."""
+class _Asking:
+    """An operation in a thread of its own."""
 
-    def __init__(self, harness: OpenFlow, seed: int) -> None:
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work, self._confirmed = work, False
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def ended(self) -> bool:
+        """Wait for its end. Returns whether it was confirmed."""
+        self._thread.join()
+        return self._confirmed
+
+    def _ask(self) -> None:
+        try:
+            self._work()
+        except (NetvirtError, RuntimeError, OSError):
+            return
+        self._confirmed = True
+
+
+class Chaos:
+    """Networks and faults, and what should be there.
+
+    ``only``: an encapsulation and an insertion, as in ``native/on-demand``, which all networks have.
+    """
+
+    def __init__(self, harness: OpenFlow, seed: int, only: str = "") -> None:
         self.harness, self.bench = harness, Bench(harness, None)
         self.chance = random.Random(seed)
         self.places = list(harness.host_ports())
@@ -45,8 +69,10 @@ class Chaos:
         self._numbers = iter(range(1, 1 << 20))
         self._capabilities = capabilities = harness.connection.capabilities()
         self.features = capabilities.features
-        self.options: list[Rules | None] = [None]
+        self.options: list[Rules | None] = [] if only else [None]
         for one in capabilities.combinations:
+            if only not in ("", f"{one.encapsulation}/{one.insertion}"):
+                continue
             duration = None if one.timeout is Timeout.PERMANENT else "20 s"
             self.options.append(
                 Rules.model_validate({**one.model_dump(exclude_none=True), "duration": duration})
@@ -70,8 +96,9 @@ class Chaos:
         steps = {name: often for name, often in STEPS.items() if not idle.get(name)}
         name = self.chance.choices(list(steps), list(steps.values()))[0]
         print(f"step {self._count}: {name}", end=" ", flush=True)
+        began = time.monotonic()
         getattr(self, name)()
-        print(flush=True)
+        print(f"({time.monotonic() - began:.2f} s)", flush=True)
 
     def tell(self) -> None:
         """Print what there is, for whoever has to find out what went wrong."""
@@ -99,11 +126,15 @@ class Chaos:
     def drop(self) -> None:
         self._operate(self._drop())
 
+    @property
+    def _operations(self) -> tuple[Callable[[], Callable[[], object] | None], ...]:
+        return self._creation, self._removal, self._addition, self._modification, self._drop
+
     def _creation(self) -> Callable[[], object]:
         if len(self.asked) >= NETWORKS:
             return self._some().remove
         number = next(self._numbers)
-        routed = "forwarding.L3" in self.features and self.chance.random() < 0.4
+        routed = "forwarding.L3" in self.features and self.chance.random() < 0.4 and bool(self._routable)
         rules = self.chance.choice(self._routable if routed else self.options)
         endpoints = [self._endpoint(n, routed) for n in range(1, self.chance.randint(2, ENDPOINTS) + 1)]
         document = {"uuid": number, "name": f"chaos-{number}", "forwarding": "L3" if routed else "L2",
@@ -183,11 +214,17 @@ class Chaos:
         return {d.uuid: d for d in self.harness.connection.descriptions()}
 
     def talk(self) -> None:
-        """Hosts say something, and nobody looks at what becomes of it."""
-        for guest in self._guests():
-            if guest.place not in self.unplugged and self.chance.random() < 0.5:
-                frame = frames.marked(guest.mac, frames.BROADCAST, b"%d" % self.chance.getrandbits(40))
-                self.harness.send(guest.place, [guest.wrapped(frame)])
+        """Hosts say something to all or to each other, and nobody looks at what becomes of it.
+
+        Not through a router: a packet would wait there for its receiver, and come out when we do look.
+        """
+        for network in self.asked.values():
+            guests = self._guests(network)
+            says = (self._greeting,) if network.forwarding == "L3" else (self._greeting, self._word)
+            for guest in guests:
+                if guest.place not in self.unplugged and self.chance.random() < 0.5:
+                    frame = self.chance.choice(says)(network, guest, self.chance.choice(guests))
+                    self.harness.send(guest.place, [guest.wrapped(frame)])
 
     # ---- faults --------------------------------------------------------------------------------
 
@@ -266,6 +303,20 @@ class Chaos:
         time.sleep(0.3)
         self.harness.lab.ovs.thaw_switch()
 
+    def hang(self) -> None:
+        """Switches do not answer for so long that operations which wait for them let others go on."""
+        self.harness.lab.ovs.freeze_switch()
+        works = [work for make in self._operations for work in [make()] if work is not None]
+        asking = [_Asking(work) for work in self.chance.sample(works, min(2, len(works)))]
+        time.sleep(0.9)
+        self.harness.lab.ovs.thaw_switch()
+        before, self.asked = self.asked, {}
+        done = sum(one.ended() for one in asking)
+        self.asked = self._described()
+        changed = [uuid for uuid in {**before, **self.asked} if before.get(uuid) != self.asked.get(uuid)]
+        print(f"{done} of {len(asking)} confirmed", end=" ")
+        assert len(changed) <= done
+
     def kill(self) -> None:
         self.harness.kill_controller()
         for fault in self.chance.sample(("cut", "mend", "unplug", "restart_switch", "talk"), 2):
@@ -275,25 +326,14 @@ class Chaos:
         assert self._described() == self.asked
 
     def kill_in_operation(self) -> None:
-        make = self.chance.choice(
-            (self._creation, self._removal, self._addition, self._modification, self._drop)
-        )
-        work, confirmed = make(), []
+        make = self.chance.choice(self._operations)
+        work = make()
         if work is None:
             return
-
-        def ask() -> None:
-            try:
-                work()
-            except (NetvirtError, RuntimeError, OSError):
-                return
-            confirmed.append(True)
-
-        thread = threading.Thread(target=ask)
-        thread.start()
+        asking = _Asking(work)
         time.sleep(self.chance.uniform(0, 0.04))
         self.harness.kill_controller()
-        thread.join()
+        confirmed = asking.ended()
         self._revive()
         before, now = self.asked, self._described()
         print("confirmed" if confirmed else "done" if now != before else "not done", end="")
@@ -320,15 +360,17 @@ class Chaos:
         self.chance.shuffle(cuts)
         while not self._whole():
             self._mend(cuts.pop())
-        print(f"quiet, without {sorted(self.cuts)}")
-        bench = self.bench
+        print(f"quiet, without {sorted(self.cuts)}", end=" ", flush=True)
+        began, bench = time.monotonic(), self.bench
         bench.eventually(self._unseen, "the substrate is as it is")
         assert self._described() == self.asked
         bench.eventually(self._inactive, "all networks are active")
         bench.eventually(self.harness.differences, "the switches hold what they should and nothing else")
+        print(f"({time.monotonic() - began:.2f} s until then)", end=" ", flush=True)
         # A switch's cache may be a second late, longer after a flood.
         self.harness.settle()
         self._exchange()
+        print(f"({time.monotonic() - began:.2f} s)", flush=True)
 
     def _whole(self) -> bool:
         """Whether the links that are up join all switches."""
@@ -371,33 +413,37 @@ class Chaos:
         return found
 
     def _exchange(self) -> None:
-        """What goes in comes out where the oracle says, and what belongs to nobody comes out nowhere."""
+        """What goes in comes out where the oracle says, and what belongs to nobody comes out nowhere.
+
+        In each network, first every host says where it is, then each talks to the next.
+        """
         bench = self.bench
         bench.knowledge = Knowledge()
         for network in self.asked.values():
             guests = self._guests(network)
-            if network.forwarding == "L3":
-                self._route(network, guests)
-            else:
-                bench.meet(*guests)
-                for one, other in pairwise((*guests, *guests[:1])):
-                    frame = frames.marked(one.mac, other.mac, b"%d" % self.chance.getrandbits(40))
-                    bench.exchange(one, frame)
+            for make in (self._greeting, self._word):
+                for guest, after in pairwise((*guests, *guests[:1])):
+                    bench.exchange(guest, make(network, guest, after))
         place = self.chance.choice(self.places)
         stray = frames.marked(frames.mac(0xBAD), frames.BROADCAST, b"nobody's")
         for tags in ((frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)):
             bench.inject(place, frames.tagged(stray, *tags))
         bench.watch.rest()
 
-    def _route(self, network: VirtualNetwork, guests: list[Guest]) -> None:
-        gateway = frames.octets_text(gateway_mac(network.uuid))
+    def _greeting(self, network: VirtualNetwork, guest: Guest, _: Guest) -> bytes:
+        """What tells the network where a host is."""
+        if network.forwarding == "L3":
+            return frames.arp(guest.mac, _address(guest), f"10.0.{guest.endpoint}.254")
+        return frames.marked(guest.mac, frames.BROADCAST, b"here I am")
 
-        def prefix(guest: Guest) -> str:
-            return f"10.0.{guest.endpoint}"
+    def _word(self, network: VirtualNetwork, guest: Guest, other: Guest) -> bytes:
+        """From a host to another one of its network; both are known."""
+        text = b"%d" % self.chance.getrandbits(40)
+        if network.forwarding == "L3":
+            gateway = frames.octets_text(gateway_mac(network.uuid))
+            return frames.ipv4(guest.mac, gateway, _address(guest), _address(other), frames.udp(5, 6, text))
+        return frames.marked(guest.mac, other.mac, text)
 
-        for guest in guests:
-            self.bench.exchange(guest, frames.arp(guest.mac, f"{prefix(guest)}.1", f"{prefix(guest)}.254"))
-        for one, other in pairwise((*guests, *guests[:1])):
-            text = frames.udp(5, 6, b"%d" % self.chance.getrandbits(40))
-            packet = frames.ipv4(one.mac, gateway, f"{prefix(one)}.1", f"{prefix(other)}.1", text)
-            self.bench.exchange(one, packet)
+
+def _address(guest: Guest) -> str:
+    return f"10.0.{guest.endpoint}.1"

@@ -45,12 +45,18 @@ def bench(harness: OpenFlow) -> Iterator[Bench]:
 @pytest.fixture
 def strange(harness: OpenFlow, bench: Bench) -> Iterator[TcpSwitch]:
     """A fifth switch, that is not a real one; it has no links."""
-    with TcpSwitch(int(STRANGE.switch), harness.served.port) as switch:
-        bench.eventually(lambda: not _connected(harness, STRANGE.switch), "it is connected")
+    with _strange(harness, bench, STRANGE) as switch:
+        yield switch
+
+
+@contextmanager
+def _strange(harness: OpenFlow, bench: Bench, place: Place) -> Iterator[TcpSwitch]:
+    with TcpSwitch(int(place.switch), harness.served.port) as switch:
+        bench.eventually(lambda: not _connected(harness, place.switch), "it is connected")
         yield switch
         for network in harness.connection.networks():
             network.remove()
-    bench.eventually(lambda: _connected(harness, STRANGE.switch), "it is gone")
+    bench.eventually(lambda: _connected(harness, place.switch), "it is gone")
 
 
 def _connected(harness: OpenFlow, switch: str) -> bool:
@@ -63,10 +69,10 @@ def _others(bench: Bench) -> list[Guest]:
     return guests
 
 
-def _shared(bench: Bench) -> VirtualNetwork:
-    """A network on real switches and the strange one."""
+def _shared(bench: Bench, strange: Place = STRANGE) -> VirtualNetwork:
+    """A network on real switches and a strange one."""
     real = [(place, 77) for place in bench.places(3)]
-    return bench.description(*real, STRANGE)
+    return bench.description(*real, strange)
 
 
 def _of(harness: OpenFlow, network: VirtualNetwork) -> list[VirtualNetwork]:
@@ -126,6 +132,34 @@ def test_a_switch_that_does_not_answer_is_left_alone_and_mended_later(
     _check_all(bench, guests)
 
 
+def test_while_an_operation_waits_for_a_switch_others_go_on(bench: Bench, harness: OpenFlow) -> None:
+    place = Place("98", "1")  # one that has not failed yet, and is soon taken up again
+    network, done = _shared(bench, place), 0
+    ended: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            harness.connection.create(network, pending=True)
+        except SwitchTimeout as error:
+            ended.append(error)
+
+    with _strange(harness, bench, place) as strange:
+        strange.faults.silent = True
+        before = strange.agent.barriers
+        with _running(ask) as waiting:
+            while waiting.is_alive():
+                waits = strange.agent.barriers > before
+                bench.create((Place("1", "3"), 50), (Place("3", "3"), 50)).remove()
+                done += waits and not ended
+        assert len(ended) == 1
+        assert done >= 1
+        assert not _of(harness, network)
+        strange.faults.silent = False
+        harness.patience = 15.0
+        bench.eventually(lambda: not _connected(harness, place.switch), "it is taken up again")
+        harness.connection.create(network, pending=True)
+
+
 def test_a_switch_that_breaks_off_in_a_change_holds_it_when_it_is_back(
     bench: Bench, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
@@ -183,6 +217,17 @@ def test_real_switches_that_freeze_are_mended_when_they_answer_again(bench: Benc
     bench.eventually(harness.differences, "the switches hold what they should")
     _check_all(bench, guests)
     harness.connection.create(network)
+
+
+@contextmanager
+def _running(work: Callable[[], None]) -> Iterator[threading.Thread]:
+    """Something goes on in a thread of its own, and comes to its end."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join()
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from libnetvirt.conformance.bench import Bench, clean
 from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.stream import Listener
 from libnetvirt.drivers.openflow.listen import Listen
-from libnetvirt.drivers.openflow.tls import Identity
+from libnetvirt.drivers.openflow.tls import Credentials, Identity
+from libnetvirt.model import Substrate
 from libnetvirt.uri import URI
 
 SWITCHES = Path(__file__).parents[2] / "docs" / "switches.md"
@@ -34,10 +35,10 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return Pki(tmp_path_factory.mktemp("pki"))
 
 
-def _controller(pki: Pki) -> ssl.SSLContext:
-    identity = Identity.parse(URI.parse(f"openflow:///?listen=127.0.0.1:0{pki.options}"))
+def _controller(options: str) -> Credentials:
+    identity = Identity.parse(URI.parse(f"openflow:///?listen=127.0.0.1:0{options}"))
     assert identity is not None
-    return identity.context()
+    return Credentials(identity, lambda report: pytest.fail(report))
 
 
 def _client(pki: Pki, shown: Certified | None, ca: Path | None = None) -> ssl.SSLContext:
@@ -83,12 +84,12 @@ class Stand:
                 await asyncio.sleep(0.005)
 
 
-def _run(pki: Pki, story: Callable[[Stand], Awaitable[None]]) -> Stand:
-    stand = Stand()
+def _run(pki: Pki, story: Callable[[Stand], Awaitable[None]], options: str = "") -> Stand:
+    stand, credentials = Stand(), _controller(pki.options + options)
 
     async def whole() -> None:
         listen = Listen("127.0.0.1", 0, secure=True)
-        server = await listen.open(stand.session, _controller(pki), lambda *r: stand.refused.append(r))
+        server = await listen.open(stand.session, credentials.context, lambda *r: stand.refused.append(r))
         stand.port = server.sockets[0].getsockname()[1]
         try:
             await story(stand)
@@ -116,6 +117,37 @@ def test_a_verified_switch_gets_through_with_all_it_said(pki: Pki) -> None:
     assert len(stand.sessions) == 2
 
 
+def _knock(context: ssl.SSLContext, port: int) -> bytes:
+    """What a switch hears, if it gets in; not with asyncio, which keeps to itself what it does not like about
+    the other side."""
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain) as secured,
+    ):
+        secured.sendall(b"let me in?")
+        return secured.recv(100)
+    return b""
+
+
+def test_a_certificate_that_is_revoked_meanwhile_is_refused(pki: Pki) -> None:
+    lost, kept = pki.switches.issue("lost"), pki.switches.issue("kept")
+    revoked = pki.switches.revoke()
+
+    async def story(stand: Stand) -> None:
+        async def knocks(shown: Certified) -> bytes:
+            return await asyncio.to_thread(_knock, _client(pki, shown), stand.port)
+
+        assert await knocks(lost) == b"heard let me in?"
+        pki.switches.revoke(lost)
+        assert await knocks(lost) == b""
+        await stand.until(lambda: stand.refused)
+        assert await knocks(kept) == b"heard let me in?"
+
+    stand = _run(pki, story, f"&crl={revoked}")
+    assert [reason for _, reason in stand.refused] == ["its certificate does not hold: certificate revoked"]
+
+
 @pytest.mark.parametrize(
     ("shown", "ca", "said"),
     [
@@ -132,18 +164,8 @@ def test_who_is_not_verified_gets_no_further_than_the_handshake(
         pki, getattr(pki, shown) if shown else None, getattr(pki, ca).certificate if ca else None
     )
 
-    def knock(port: int) -> None:
-        # Not with asyncio, which keeps to itself what it does not like about the other side.
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection(("127.0.0.1", port)) as plain,
-            context.wrap_socket(plain) as secured,
-        ):
-            secured.sendall(b"let me in?")
-            secured.recv(100)
-
     async def story(stand: Stand) -> None:
-        await asyncio.to_thread(knock, stand.port)
+        await asyncio.to_thread(_knock, context, stand.port)
         await stand.until(lambda: stand.refused)
 
     stand = _run(pki, story)
@@ -220,7 +242,7 @@ def _page() -> dict[str, str]:
 @pytest.mark.timeout(60)
 def test_certificates_are_made_and_used_as_the_page_says(tmp_path: Path) -> None:
     blocks = _page()
-    assert list(blocks) == ["authority", "controller", "switch"]
+    assert list(blocks) == ["authority", "controller", "switch", "list", "revoke"]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with Lab(1) as lab, contextlib.ExitStack() as ends:
@@ -244,13 +266,24 @@ def test_certificates_are_made_and_used_as_the_page_says(tmp_path: Path) -> None
             assert process.stdout is not None
             assert process.stdout.readline().startswith("serving ")
 
-        for mark in blocks:
+        blocks["controller"] = blocks["controller"].replace(
+            "/switchca.pem'", "/switchca.pem&crl=/etc/netvirt/revoked.pem'"
+        )
+        for mark in ("authority", "list", "controller", "switch"):
             run(mark)
         with libnetvirt.open(f"openflow+unix://{tmp_path}/netvirt.sock") as connection:
-            deadline = time.monotonic() + 10
-            while not any(s.connected for s in connection.substrate().switches):
-                assert time.monotonic() < deadline, connection.substrate().notes
-                time.sleep(0.02)
+
+            def until(what: Callable[[Substrate], bool]) -> None:
+                deadline = time.monotonic() + 10
+                while not what(connection.substrate()):
+                    assert time.monotonic() < deadline, connection.substrate().notes
+                    time.sleep(0.02)
+
+            until(lambda substrate: any(s.connected for s in substrate.switches))
+            run("revoke")
+            lab.ovs.vsctl("del-controller", lab.bridge(1))
+            run("switch")
+            until(lambda substrate: any("certificate revoked" in note for note in substrate.notes))
 
 
 @pytest.fixture(scope="module")
@@ -329,4 +362,5 @@ def test_a_switch_without_tls_is_refused_and_the_others_go_on(harness: OpenFlow)
     finally:
         harness.lab.control(harness.served.target)
         bench.await_links()
+    bench.eventually(lambda: _connected(harness) != {"1", "2", "3"}, "all are connected again")
     assert list(clean(bench)) == []

@@ -37,6 +37,20 @@ class Authority:
                  "-CAcreateserial", "-days", days, "-out", made.certificate)  # fmt: skip
         return made
 
+    def revoke(self, *revoked: Certified) -> Path:
+        """A list of certificates that do not hold any more."""
+        rules, listed = self._directory / f"{self._name}.cnf", self._directory / f"{self._name}.crl"
+        (self._directory / f"{self._name}-index").touch()
+        rules.write_text(
+            f"[ca]\ndefault_ca=it\n[it]\ndatabase={self._directory}/{self._name}-index\n"
+            "default_md=sha256\ndefault_crl_days=2\n"
+        )
+        words = ("ca", "-config", rules, "-cert", self.certificate, "-keyfile", self._key)
+        for one in revoked:
+            _openssl(*words, "-revoke", one.certificate)
+        _openssl(*words, "-gencrl", "-out", listed)
+        return listed
+
 
 class Pki:
     """An authority for the controller, one for switches, and one that nobody believes; one of each."""

@@ -4,3 +4,13 @@ RulesDB, Locator, PathFinder, Installed rules and Discovery are the five parts o
 the compiler turns networks into rules, reactive makes rules when packets ask for them, and core joins
 them. Only shell does I/O.
 """
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+def compiled() -> bool:
+    """Whether the hot path is imported as extension modules (``make compiled``) or as Python."""
+    spec = find_spec(f"{__name__}.intake")
+    return spec is not None and not str(spec.origin).endswith(".py")

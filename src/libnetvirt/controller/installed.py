@@ -8,7 +8,7 @@ no longer wanted. So at no time does a frame meet half a path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
@@ -186,6 +186,10 @@ class Installed:
     def unit(self, unit: Unit) -> Iterable[Placed]:
         """The entries of a unit."""
         return self._units.get(unit, {}).values()
+
+    def places(self, unit: Unit) -> Mapping[tuple[int, Key], Placed]:
+        """The entries of a unit, by switch and key; not changed by what is done later."""
+        return self._units.get(unit, {})
 
     def units(self, kind: str) -> list[Unit]:
         """The units of one kind that have entries."""

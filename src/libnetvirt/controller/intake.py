@@ -56,6 +56,8 @@ class Intake:
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
         self.turns = Turns()
+        # What comes out of a tunnel was counted where it entered.
+        self._tunnelled = Tokens(float("inf"))
         #: frames that were not served because their endpoint or network sent too many
         self.dropped = 0
 
@@ -68,29 +70,39 @@ class Intake:
         if table == _CLASSIFY:
             self._lldp(dpid, message, now)
             return
-        if table >= _GATEWAY:
-            self._routed(dpid, message, now)
-            return
-        bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
-        if bound is None:
-            return
-        entry = bound.network
-        if entry.index != metadata >> 32:
-            return
-        own, shared = bound.tokens, entry.tokens
+        if table < _GATEWAY:
+            bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
+            if bound is None:
+                return
+            entry = bound.network
+            if entry.index != metadata >> 32:
+                return
+            own = bound.tokens
+        else:
+            found = self._entered(dpid, message)
+            if found is None:
+                return
+            entry, bound = found
+            own = self._tunnelled if bound is None else bound.tokens
+        shared = entry.tokens
         own.left -= 1.0
         shared.left -= 1.0
-        if (own.left < 0.0 or shared.left < 0.0) and not self._refill(own, shared, now):
+        if (own.left < 0.0 or shared.left < 0.0) and (empty := self._refill(own, shared, now)) is not None:
             self.dropped += 1
-            if table == _SOURCE:
+            if table == _SOURCE and bound is not None:
                 self._quiet(bound, now)
+            elif bound is not None and empty is own:
+                self._router.overrun(bound, table)
             return
         turns = self.turns
         if entry.turn != turns.number:
             entry.turn, entry.share = turns.number, SHARE
         entry.share -= 1
         if entry.share >= 0:
-            self._serve(bound, dpid, message, now)
+            if table >= _GATEWAY or bound is None:
+                self._serve_routed(entry, bound, dpid, message, now)
+            else:
+                self._serve(bound, dpid, message, now)
         elif (first := turns.put_aside(entry, dpid, message)) is not None:
             self._serve_waiting(*first, now)
 
@@ -113,7 +125,9 @@ class Intake:
         # What comes in before the next turn goes behind what still waits.
         entry.turn, entry.share = self.turns.number, 0
         if head.table_id >= _GATEWAY:
-            self._serve_routed(dpid, message, now)
+            found = self._entered(dpid, message)
+            if found is not None:
+                self._serve_routed(*found, dpid, message, now)
             return
         bound = self._core.rulesdb.at(dpid, head.in_port, head.metadata & layout.METADATA_TAG)
         if bound is not None and bound.network is entry:
@@ -130,7 +144,7 @@ class Intake:
             return
         hosts = core.locator.known(entry.uuid)
         host = hosts.get(int.from_bytes(frame[6:12]))
-        if host is None or host.endpoint != bound.endpoint.uuid:
+        if host is None or host.endpoint != bound.uuid:
             verdict = self._learn(bound, frame, now)
             if verdict not in _SERVED:
                 return
@@ -147,27 +161,6 @@ class Intake:
                 bound.tokens.left -= more
                 entry.tokens.left -= more
 
-    def _routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame of a network that is one router; serve it as :meth:`packet_in` serves others."""
-        found = self._entered(dpid, message)
-        if found is None:
-            return
-        entry, bound = found
-        rate = self._core.options.packet_rate
-        if bound is not None and not bound.tokens.take(rate, now):
-            self.dropped += 1
-            self._router.overrun(bound, message.head.table_id)
-            return
-        if not entry.tokens.take(rate * NETWORK_SHARE, now):
-            self.dropped += 1
-            return
-        if entry.turn != self.turns.number:
-            entry.turn, entry.share = self.turns.number, SHARE
-        entry.share -= 1
-        first = (dpid, message) if entry.share >= 0 else self.turns.put_aside(entry, dpid, message)
-        if first is not None:
-            self._serve_routed(*first, now)
-
     def _entered(self, dpid: int, message: of.PacketIn) -> tuple[Entry, Bound | None] | None:
         """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
         head, rulesdb = message.head, self._core.rulesdb
@@ -181,14 +174,13 @@ class Intake:
                 return None
         return entry, bound
 
-    def _serve_routed(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        found = self._entered(dpid, message)
-        if found is None:
-            return
-        entry, bound = found
+    def _serve_routed(
+        self, entry: Entry, bound: Bound | None, dpid: int, message: of.PacketIn, now: float
+    ) -> None:
+        """Hand a frame of a network that is one router to what routes."""
         if self._waits(entry):
             source = bound.endpoint.uuid if bound else ""
-            self._defer((entry.uuid, source), lambda now: self._routed(dpid, message, now))
+            self._defer((entry.uuid, source), lambda now: self.packet_in(dpid, message, now))
             return
         self._router.packet(entry, bound, message.head.table_id, message.frame, now)
 
@@ -252,17 +244,17 @@ class Intake:
                 elif host.heard < limit and not host.declared:
                     self._forget(entry.endpoints[host.endpoint], host)
 
-    def _refill(self, own: Tokens, shared: Tokens, now: float) -> bool:
+    def _refill(self, own: Tokens, shared: Tokens, now: float) -> Tokens | None:
         """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
-        If not, they are given back."""
+        If not, they are given back, and the bucket that is empty is returned."""
         rate = self._core.options.packet_rate
         if not own.refill(rate, now):
             shared.left += 1.0
-            return False
+            return own
         if not shared.refill(rate * NETWORK_SHARE, now):
             own.left += 1.0
-            return False
-        return True
+            return shared
+        return None
 
     def _waits(self, entry: Entry) -> bool:
         return self.busy is None or entry.uuid in self.busy

@@ -15,13 +15,13 @@ from typing import Protocol
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.compiler import apply
-from libnetvirt.controller.entries import Flow, deleting
+from libnetvirt.controller.entries import Flow, Key, deleting
 from libnetvirt.controller.lanes import SOURCE, Exit, Hop, Origin, Track, headed, sendings
 from libnetvirt.controller.locator import Host, Locator
 from libnetvirt.controller.pathfinder import Edge, PathFinder
 from libnetvirt.controller.rulesdb import Bound, Entry
 from libnetvirt.controller.ways import Ways
-from libnetvirt.controller.wrapping import deliver
+from libnetvirt.controller.wrapping import Actions
 
 #: frames that wait for one path's rules
 QUEUE_LIMIT = 64
@@ -85,9 +85,14 @@ class Route:
     @property
     def first(self) -> tuple[int, Flow]:
         """The first switch and its rule."""
-        origin, exit, track = self.origin, self.exit, self.track
-        here = exit.back if origin.port == exit.port else exit.actions
-        return origin.dpid, origin.entrance.flow(*self.addresses, track.actions if track else here)
+        return self.origin.dpid, self.origin.entrance.flow(*self.addresses, self.leave)
+
+    @property
+    def leave(self) -> Actions:
+        """What the first rule does."""
+        if self.track is not None:
+            return self.track.actions
+        return self.exit.back if self.origin.port == self.exit.port else self.exit.actions
 
     @property
     def further(self) -> list[tuple[int, Flow]] | None:
@@ -112,9 +117,9 @@ class Route:
 
 
 class Adopted(Route):
-    """What another run of the controller made: only the first rule is known."""
+    """What another run of the controller made: only the first rule is known, until `takeover` knows all."""
 
-    __slots__ = ("_first", "_place", "sure")
+    __slots__ = ("_first", "_place")
 
     def __init__(
         self, place: Place, macs: bytes, source: Host | None, target: Host | None, first: tuple[int, Flow]
@@ -123,8 +128,6 @@ class Adopted(Route):
         self.track = self.pending = None
         self._place = place
         self._first = first
-        #: whether it is known where it ends
-        self.sure = False
 
     @property
     def place(self) -> Place:
@@ -135,6 +138,10 @@ class Adopted(Route):
     def first(self) -> tuple[int, Flow]:
         """The first switch and its rule."""
         return self._first
+
+    def leads_like(self, route: Route) -> bool:
+        """Whether the first rule does what this route's does."""
+        return self._first[1].instructions == (apply(*route.leave),)
 
     @property
     def further(self) -> None:
@@ -184,8 +191,6 @@ class Reactive:
         self._routes: dict[Place, dict[bytes, Route]] = {}
         self._ready: dict[str, Ready] = {}
         self._epoch = 0
-        # Where the pairs end whose last rule was found in a switch, by network.
-        self._ends: dict[tuple[str, bytes], str] = {}
 
     def __iter__(self) -> Iterator[Route]:
         """All routes."""
@@ -210,7 +215,7 @@ class Reactive:
             if len(route.pending) < QUEUE_LIMIT:
                 route.pending.append(frame)
             return 0
-        exit = sender.network.exits.get(target.endpoint) or self._exit(sender, bound.network, target)
+        exit = sender.network.exits.get(target.endpoint) or self._exit(sender, bound.network, target.endpoint)
         if exit is None:
             return 0
         origin, track = sender.origin, None
@@ -230,9 +235,9 @@ class Reactive:
         if track is not None:
             self._make_further(route, track, frame)
             return 0
-        end = exit.end if exit.port != origin.port else exit.back_end
+        half = exit.end if exit.port != origin.port else exit.back_end
         self._wire.post(
-            origin.dpid, end.header, origin.head, macs[:6], SOURCE, macs[6:], end.tail,
+            origin.dpid, half.header, origin.head, macs[:6], SOURCE, macs[6:], half.tail,
             exit.release(len(frame)), frame,
         )  # fmt: skip
         return 0
@@ -253,19 +258,19 @@ class Reactive:
             return
 
         def gone() -> None:
-            kept = self._in_use(route)
+            kept = self.held(route.place[0], route.macs)
             for dpid, flow in further:
                 if (dpid, flow.key) not in kept:
                     self._wire.send(dpid, deleting(flow))
 
         self._wire.confirm(first, lambda _: self._wire.linger(gone))
 
-    def _in_use(self, route: Route) -> set[tuple[int, object]]:
-        """The rules behind the first switch of the route that a pair has now, if any."""
-        network = route.place[0]
-        host = self._locator.find(network, route.addresses[0])
-        now = self._routes.get((network, host.endpoint), {}).get(route.macs) if host is not None else None
-        return {(dpid, flow.key) for dpid, flow in (now.further or ())} if now is not None else set()
+    def held(self, network: str, macs: bytes) -> set[tuple[int, Key]]:
+        """The switches and keys of the rules that a pair has now, as far as they are known."""
+        host = self._locator.find(network, int.from_bytes(macs[6:]))
+        now = self._routes.get((network, host.endpoint), {}).get(macs) if host is not None else None
+        rules = (now.first, *(now.further or ())) if now is not None else ()
+        return {(dpid, flow.key) for dpid, flow in rules}
 
     def drop_where(self, unwanted: Callable[[Route], bool]) -> list[Route]:
         """Remove the rules of all pairs for which ``unwanted`` is true."""
@@ -315,67 +320,53 @@ class Reactive:
 
     def expired(self, dpid: int, bound: Bound, flow: of.Match) -> None:
         """The first rule of a pair has gone: remove the others."""
-        route = self._routes.get((bound.network.uuid, bound.endpoint.uuid), {}).get(_macs(flow))
+        route = self._routes.get((bound.network.uuid, bound.endpoint.uuid), {}).get(macs_of(flow))
         if route is not None and route.first[0] == dpid and route.pending is None:
             self.drop(route)
 
-    def adopt(self, dpid: int, bound: Bound, flow: Flow, awaited: bool) -> None:
+    def adopt(self, dpid: int, bound: Bound, flow: Flow) -> None:
         """Take over a first rule that another run of the controller made, unless it leads elsewhere than it
-        would now. ``awaited``: its destination may still become known."""
-        place, macs = (bound.network.uuid, bound.endpoint.uuid), _macs(flow.match)
+        would now."""
+        place, macs = (bound.network.uuid, bound.endpoint.uuid), macs_of(flow.match)
         own = self._routes.setdefault(place, {})
         if macs not in own:
             source, target = (
                 self._locator.find(place[0], flow.match.value(a)) for a in ("eth_src", "eth_dst")
             )
-            if target is None and not awaited:
-                return
-            if target is not None and not self._leads(bound, target, flow):
-                return
-            route = own[macs] = Adopted(place, macs, source, target, (dpid, flow))
+            route = Adopted(place, macs, source, target, (dpid, flow))
+            if target is not None:
+                now = self.as_now(bound.network, route, target.endpoint)
+                if now is None or not route.leads_like(now):
+                    return
+            own[macs] = route
             for host in (source, target):
                 if host is not None:
                     host.routes[route] = None
 
-    def _leads(self, bound: Bound, target: Host, flow: Flow) -> bool:
-        """Whether a first rule does what is right now for frames to this host."""
+    def adopted(self, entry: Entry) -> list[Adopted]:
+        """The pairs of a network that were taken over, and of which not all is known yet."""
+        places = (self._routes.get((entry.uuid, name), {}) for name in entry.endpoints)
+        return [route for own in places for route in own.values() if isinstance(route, Adopted)]
+
+    def as_now(self, entry: Entry, adopted: Adopted, end: str) -> Route | None:
+        """What this run would make for a pair that ends at an endpoint; None if there is no way."""
+        bound = entry.endpoints.get(adopted.place[1])
+        if bound is None or bound.port is None or end == bound.endpoint.uuid:
+            return None
         sender = self._sender(bound)
-        exit = self._exit(sender, bound.network, target)
-        if exit is None or target.endpoint == sender.endpoint:
-            return False
-        if exit.dpid == bound.dpid:
-            actions = exit.back if exit.port == bound.port else exit.actions
-        else:
-            track = self._track(sender, bound.network, exit.dpid)
-            if track is None:
-                return False
-            actions = track.actions
-        return flow.instructions == (apply(*actions),)
+        exit, track = self._exit(sender, entry, end), None
+        if exit is not None and exit.dpid != bound.dpid:
+            track = self._track(sender, entry, exit.dpid)
+            exit = exit if track is not None else None
+        return Route(adopted.macs, adopted.source, None, sender.origin, exit, track) if exit else None
 
-    def ends(self, dpid: int, entry: Entry, flows: Iterable[of.FlowStatsEntry]) -> None:
-        """Take note of the pairs' rules that another run made and that lead to an endpoint here."""
-        bounds = [bound for bound in entry.on(dpid) if bound.port is not None]
-        leading: dict[object, str] = {(apply(*deliver(b)),): b.endpoint.uuid for b in bounds}
-        # Out at the port of entrance.
-        back: dict[object, str] = {(b.port, (apply(*deliver(b, b.port)),)): b.endpoint.uuid for b in bounds}
-        for flow in flows:
-            then = flow.instructions
-            end = leading.get(then) or back.get((flow.match.value("in_port"), then))
-            if end is not None and flow.match.get("eth_dst") is not None:
-                self._ends[entry.uuid, _macs(flow.match)] = end
-
-    def doubt(self, entry: Entry) -> None:
-        """All switches of a network have come: of the rules that another run made, remove those that end
-        nowhere, or where their destination is no more."""
-
-        for route in [r for r in self if isinstance(r, Adopted) and r.place[0] == entry.uuid and not r.sure]:
-            bound, end = entry.endpoints.get(route.place[1]), self._ends.get((entry.uuid, route.macs))
-            target = self._locator.find(entry.uuid, route.addresses[1])
-            there = target is None or target.endpoint == end
-            route.sure = bound is not None and end is not None and there
-            if not route.sure:
-                self.drop(route)
-        self._ends = {pair: end for pair, end in self._ends.items() if pair[0] != entry.uuid}
+    def replace(self, adopted: Adopted, route: Route) -> None:
+        """All of a pair that was taken over is known now."""
+        self._take_out(adopted)
+        self._routes.setdefault(route.place, {})[route.macs] = route
+        for host in (route.source, route.target):
+            if host is not None:
+                host.routes[route] = None
 
     def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
         """The rules that a switch should hold."""
@@ -405,13 +396,13 @@ class Reactive:
             sender = bound.ready = Sender(self._epoch, endpoint, origin, ready, hosts, routes)
         return sender
 
-    def _exit(self, sender: Sender, entry: Entry, target: Host) -> Exit | None:
-        exit = sender.network.exits.get(target.endpoint)
+    def _exit(self, sender: Sender, entry: Entry, end: str) -> Exit | None:
+        exit = sender.network.exits.get(end)
         if exit is None:
-            there = entry.endpoints.get(target.endpoint)
+            there = entry.endpoints.get(end)
             if there is None or there.port is None:
                 return None
-            exit = sender.network.exits[target.endpoint] = Exit(there)
+            exit = sender.network.exits[end] = Exit(there)
         return exit
 
     def _track(self, sender: Sender, entry: Entry, destination: int) -> Track | None:
@@ -476,6 +467,6 @@ class Reactive:
         return len(floods) + len(bound.network.endpoints) // COPIES
 
 
-def _macs(match: of.Match) -> bytes:
+def macs_of(match: of.Match) -> bytes:
     """Destination and source, as in a frame."""
     return match.value("eth_dst").to_bytes(6) + match.value("eth_src").to_bytes(6)

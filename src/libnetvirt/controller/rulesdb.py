@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from libnetvirt.controller.layout import FLOOD_CHUNKS, MAX_NETWORKS, ROUTING_TABLES, entered, tag_code
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
@@ -137,7 +137,12 @@ class Bound:
     #: ICMP errors that it may still get
     errors: Tokens = field(default_factory=Tokens)
     #: what the reactive part keeps ready for its frames
-    ready: object = None
+    ready: Any = None
+    #: the endpoint's
+    uuid: str = ""
+
+    def __post_init__(self) -> None:
+        self.uuid = self.endpoint.uuid
 
     @property
     def place(self) -> tuple[int, int | str, int]:

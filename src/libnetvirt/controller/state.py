@@ -28,6 +28,7 @@ from libnetvirt.controller.reactive import Reactive, Wire
 from libnetvirt.controller.routing import Routing, is_routed
 from libnetvirt.controller.rulesdb import Bound, Entry, RulesDB, SwitchView
 from libnetvirt.controller.steering import Steering
+from libnetvirt.controller.takeover import Takeover
 from libnetvirt.controller.ways import Exits, Ways
 from libnetvirt.model import Encapsulation, Rules
 
@@ -148,6 +149,7 @@ class State:
         )
         self.routing = Routing(self.labels, ways, options.link_mtu)
         self.reactive = Reactive(wire, self.locator, self.paths, ways)
+        self.takeover = Takeover(wire, self.rulesdb, self.locator, self.reactive)
         #: by kind of tunnel
         self.needs = {kind: Needs() for kind in LABELS}
         self._chunks: dict[tuple[str, int], int] = {}

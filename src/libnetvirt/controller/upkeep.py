@@ -79,14 +79,15 @@ class Upkeep(Guarantees):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+        old = self.installed.places(unit)
         new = list(self.compiler.tunnel(kind, egress, ingresses))
-        turned = [p for p in new if old.get((p.dpid, p.entry.key), p) != p]
-        if any(isinstance(p.entry, Flow) for p in turned):
+        turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
+        if turned:
             replaced |= self._relabel(kind, egress, ingresses)
             new = list(self.compiler.tunnel(kind, egress, ingresses))
+        moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
         self.installed.replace(unit, new, into)
-        return [egress] if turned else []
+        return [egress] if moved else []
 
     def _turn_hosts(self, aside: Differences, into: Differences) -> list[int]:
         """The ways to the hosts of native networks whose rules are there beforehand follow the topology.
@@ -98,7 +99,7 @@ class Upkeep(Guarantees):
         for entry in [e for e in self.rulesdb if e.tunnel is None and not e.on_demand]:
             for host in self.locator.hosts(entry.uuid):
                 unit = ("host", entry.uuid, host.mac)
-                old = {(p.dpid, p.entry.key): p for p in self.installed.unit(unit)}
+                old = self.installed.places(unit)
                 new = {(p.dpid, p.entry.key): p for p in self.compiler.host(entry, host)}
                 if old == new:
                     continue
@@ -234,9 +235,7 @@ class Upkeep(Guarantees):
             plan.rounds.append({dpid: stale})
         self._check_paths(dump, expected)
         self.mended.add(dpid)
-        for entry in affected:
-            if entry.on_demand and self.mended.issuperset(entry.by_switch):
-                self.reactive.doubt(entry)
+        self.takeover.settle(self.mended, self.waited)
         return Work(plan, None)
 
     def _spare_unknown_hosts(self, surplus: list[Entry]) -> bool:
@@ -337,9 +336,7 @@ class Upkeep(Guarantees):
         if not self.waited and now - self.started > self.options.hold:
             # Who has not come by now does not come.
             self.waited = True
-            for entry in self.rulesdb:
-                if entry.on_demand:
-                    self.reactive.doubt(entry)
+            self.takeover.settle(self.mended, waited=True)
             self.compare |= self.unsure
             self.unsure.clear()
         self._measure(now)
@@ -379,8 +376,7 @@ class Upkeep(Guarantees):
 
     def _adopt(self, dpid: int, dump: Dump) -> None:
         """Learn from a switch's rules what another run of this controller had learned."""
-        if dpid not in self.mended:
-            self._find_ends(dpid, dump)
+        self.takeover.note(dpid, self._pairs(dump), dpid in self.mended)
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(layout.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
@@ -412,18 +408,16 @@ class Upkeep(Guarantees):
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
-                self.reactive.adopt(dpid, bound, first, self._awaits(entry))
+                self.reactive.adopt(dpid, bound, first)
 
-    def _find_ends(self, dpid: int, dump: Dump) -> None:
-        """Take note of where the pairs of on-demand networks end."""
-        paths: dict[int, list[of.FlowStatsEntry]] = {}
+    def _pairs(self, dump: Dump) -> dict[int, list[of.FlowStatsEntry]]:
+        """What a switch holds of the pairs of on-demand networks, by index."""
+        pairs: dict[int, list[of.FlowStatsEntry]] = {}
         for flow in dump.flows:
             if flow.cookie & 0xFFFF == Kind.PATH:
-                paths.setdefault(layout.cookie_network(flow.cookie), []).append(flow)
-        for index, flows in paths.items():
-            entry = self.rulesdb.by_index.get(index)
-            if entry is not None and entry.on_demand:
-                self.reactive.ends(dpid, entry, flows)
+                pairs.setdefault(layout.cookie_network(flow.cookie), []).append(flow)
+        by_index = self.rulesdb.by_index
+        return {i: flows for i, flows in pairs.items() if i in by_index and by_index[i].on_demand}
 
     def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""

@@ -35,11 +35,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # What exists by now stays, and what a controller learns lives long: looking through all of it for
-        # garbage time and again would hold up the frames of a whole second.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        collect_seldom()
         if self._ready is not None:
             self._ready()
 
@@ -48,6 +44,17 @@ class _Server(uvicorn.Server):
         # Signals are handled by serve(), which has the streams and the running changes to end first;
         # uvicorn would also raise them again when it is done.
         yield
+
+
+def collect_seldom() -> None:
+    """Have the garbage collector pass over what exists by now, and look at the rest less often.
+
+    That stays, and what a controller learns lives long: looking through all of it for garbage time and again
+    would hold up the frames of a whole second.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def run(

@@ -1,9 +1,26 @@
-"""`Framer`: a stream of bytes into whole messages (OpenFlow 1.3.5 §7.1)."""
+"""`Framer`: a stream of bytes into whole messages (OpenFlow 1.3.5 §7.1); and where packets begin in them."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from libnetvirt.openflow.constants import HEADER_LENGTH
 from libnetvirt.openflow.faults import ProtocolError
+
+_PACKET_IN_MINIMUM: Final = 34
+_PACKET_IN_MATCH: Final = 24
+
+
+def packet_start(frame: bytes) -> int:
+    """Where the packet begins in a PACKET_IN (§7.4.1). Raises ProtocolError."""
+    end = len(frame)
+    if end < _PACKET_IN_MINIMUM:
+        raise ProtocolError(f"a packet-in of {end} bytes; at least {_PACKET_IN_MINIMUM} are needed")
+    # Behind the match, padded to 8 octets, come 2 more.
+    start = ((frame[26] << 8 | frame[27]) + 7 & ~7) + _PACKET_IN_MATCH + 2
+    if start > end:
+        raise ProtocolError("a packet-in that ends before its packet")
+    return start
 
 
 class Framer:

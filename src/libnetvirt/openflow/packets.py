@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from struct import Struct, error
 from typing import ClassVar, Final
 
 from libnetvirt.openflow.actions import ACTIONS, Action
 from libnetvirt.openflow.constants import MAX_MESSAGE_LENGTH, NO_BUFFER, OFP_VERSION, MsgType, Port
 from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.framer import packet_start
 from libnetvirt.openflow.layout import MAC, TEXT16, Layout, Record, Wired
 from libnetvirt.openflow.match import MATCH, Match
 from libnetvirt.openflow.message import Message
 
 _EMPTY: Final = Match()
 _PACKET_IN: Final = Struct("!IHBBQ")
-_PACKET_IN_MINIMUM: Final = 34
-_PACKET_IN_MATCH: Final = 24
-_HEADS: Final = 4096
-_HEAD_LIMIT: Final = 128
+_MATCH_START: Final = 16
 _PACKET_OUT: Final = Struct("!BBHIIIH6x")
 _PACKET_OUT_BODY: Final = Struct("!IIH")
 
@@ -72,34 +69,18 @@ class PacketIn(Message):
 
     @classmethod
     def parse_body(cls, frame: bytes, xid: int) -> PacketIn:
-        """Written out because a controller's load is packet-ins. Raises ProtocolError."""
-        end = len(frame)
-        if end < _PACKET_IN_MINIMUM:
-            raise ProtocolError(f"a packet-in of {end} bytes; at least {_PACKET_IN_MINIMUM} are needed")
-        # Behind the match, padded to 8 octets, come 2 more.
-        pos = (frame[26] << 8 | frame[27]) + 7 & ~7
-        pos += _PACKET_IN_MATCH + 2
-        if pos > end:
-            raise ProtocolError("a packet-in that ends before its packet")
-        head = frame[8:pos]
-        known = _remembered_head(head) if pos <= _HEAD_LIMIT else _parse_head(head)
-        return cls(known, frame[pos:], xid=xid)
+        """The message from a whole frame. Raises ProtocolError."""
+        start = packet_start(frame)
+        return cls(parse_head(frame[8:start]), frame[start:], xid=xid)
 
 
-def _parse_head(wire: bytes) -> PacketInHead:
-    """From behind the header to the packet."""
-    match, pos = MATCH.parse(wire, _PACKET_IN_MATCH - 8, len(wire))
+def parse_head(wire: bytes) -> PacketInHead:
+    """What is between a PACKET_IN's header and its packet. Raises ProtocolError."""
+    match, pos = MATCH.parse(wire, _MATCH_START, len(wire))
     if pos + 2 != len(wire):
         raise ProtocolError("a packet-in whose match is shorter than it says")
     buffer_id, total_len, reason, table_id, cookie = _PACKET_IN.unpack_from(wire)
     return PacketInHead(buffer_id, total_len, reason, table_id, cookie, match)
-
-
-@lru_cache(maxsize=_HEADS)
-def _remembered_head(wire: bytes) -> PacketInHead:
-    """A pure function's memo: packets of one endpoint and length have equal heads. Bounded in number and,
-    by the caller, in bytes."""
-    return _parse_head(wire)
 
 
 _PACKET_IN_WHOLE: Final = Struct("!BBHIIHBBQ")

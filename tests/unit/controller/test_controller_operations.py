@@ -55,10 +55,10 @@ def _state(core: Controller) -> dict[str, Any]:
         "indexes": set(core.rulesdb.by_index),
         "places": {p: b.endpoint for p, b in core.rulesdb.places.items()},
         "ports": dict(core.rulesdb.ports),
-        "names": dict(vars(core.rulesdb)["_names"]),
+        "names": dict(core.rulesdb._names),
         "hosts": {u: list(core.locator.hosts(u)) for u in core.rulesdb.networks},
-        "located": set(vars(core.locator)["_networks"]),
-        "native": dict(vars(core.locator)["_native"]),
+        "located": set(core.locator._networks),
+        "native": dict(core.locator._native),
     }
 
 

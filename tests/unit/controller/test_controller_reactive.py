@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import permutations
 from random import Random
 
+import pytest
 from controller_rig import BROADCAST, NATIVE, Rig, endpoint, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
@@ -206,12 +209,107 @@ def test_a_new_controller_takes_over_the_rules_it_finds() -> None:
     before = _paths(rig)
     again = _restarted(rig, 3)
     assert _paths(again) == before
-    assert [r.further for r in again.core.reactive] == [None]
+    assert [dpid for r in again.core.reactive for dpid, _ in r.further or ()] == [3, 2]
     assert again.core.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
     again.change(ONE, None)
     assert _paths(again) == []
+
+
+ORDERS = list(permutations((1, 2, 3)))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_rule_is_taken_over_in_whatever_order_switches_come(order: Sequence[int]) -> None:
+    """The destination has been silent for so long that only the rules that lead to it tell where it is."""
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3, order)
+    assert _paths(again) == before
+    assert not again.fabric.up
+    assert _host(again, THERE).endpoint == "12"
+    # All of it is known: it goes with its destination.
+    again.check(3, 4, frame(BROADCAST, THERE))
+    assert _paths(again) == []
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("lost", [2, 3])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_rule_whose_way_is_broken_further_on_is_not_believed_by_a_new_controller(
+    order: Sequence[int], lost: int, elsewhere: bool
+) -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    switch = rig.fabric.switches[lost]
+    (key,) = [k for k, f in switch.flows.items() if f.cookie & 0xFFFF == Kind.PATH]
+    if elsewhere:
+        switch.flows[key] = replace(switch.flows[key], instructions=())
+    else:
+        del switch.flows[key]
+    again = _restarted(rig, 3, order)
+    assert _paths(again) == []
+    assert places(again.inject(1, 3, frame(THERE, HERE))) == [(3, 3), (3, 4)]  # nobody has said where it is
+    again.check(3, 3, frame(BROADCAST, THERE, vlan=20))
+    assert places(again.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    assert len(_paths(again)) == 3
+
+
+def test_a_switch_between_that_does_not_come_is_not_waited_for_forever() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3, (1, 3))
+    assert (1, Table.HOST) in _paths(again)
+    again.now += again.core.options.hold + 1
+    again.core.tick(again.now)
+    again.settle()
+    assert (1, Table.HOST) not in _paths(again)
+    again.connect(2, 4)
+    again.check(3, 3, frame(BROADCAST, THERE, vlan=20))
+    assert places(again.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
+
+
+def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_does() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3, (2, 3))
+    again.tick(again.core.options.hold + 1)
+    assert _paths(again) == before
+    assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    again.connect(1, 4)
+    assert _paths(again) == before
+    assert [len(r.further or ()) for r in again.core.reactive] == [2]
+
+
+def test_a_rule_whose_way_broke_before_its_first_switch_came_is_not_believed() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3, (2, 3))
+    again.disconnect(2)
+    flows = again.fabric.switches[2].flows
+    del flows[next(k for k, f in flows.items() if f.cookie & 0xFFFF == Kind.PATH)]
+    again.connect(2, 4)
+    again.connect(1, 4)
+    assert _paths(again) == []
+
+
+def test_what_another_run_left_behind_the_first_switch_goes() -> None:
+    """Its controller was killed between the removal of the first rule and that of the others."""
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    flows = rig.fabric.switches[1].flows
+    del flows[next(k for k, f in flows.items() if f.cookie & 0xFFFF == Kind.PATH)]
+    assert _paths(rig) == [(2, Table.PATH), (3, Table.PATH)]
+    assert _paths(_restarted(rig, 3)) == []
 
 
 def test_an_endpoint_that_goes_receives_nothing_more_from_rules_that_were_taken_over() -> None:

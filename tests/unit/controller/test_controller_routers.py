@@ -221,6 +221,20 @@ def test_an_endpoint_that_floods_packets_without_route_is_cut_off_in_its_switch(
     assert not rig.fabric.up
 
 
+def test_what_a_network_has_no_share_left_for_costs_its_endpoint_nothing() -> None:
+    """Four endpoints use up what the network may send; the fifth is served as soon as there is some again."""
+    rig = Rig(Options(VLAN, packet_rate=20))
+    rig.switch(1, 5)
+    rig.change(None, routed(*(end(n, 1, n) for n in range(1, 6))))
+
+    def served(number: int, count: int) -> int:
+        return sum(bool(rig.inject(1, number, hello(number, False))) for _ in range(count))
+
+    assert [served(number, 20) for number in (1, 2, 3, 4, 5)] == [20, 20, 20, 20, 0]
+    rig.now += 0.1
+    assert served(5, 10) == 8
+
+
 @FAMILIES
 def test_packets_too_large_for_a_tunnel_are_reported_or_cut(rig: Rig, v6: bool) -> None:
     rig.inject(2, 3, hello(2, v6))

@@ -23,6 +23,7 @@ class Wire(asyncio.Transport):
         self.agent.packet_out = lambda m: fabric.packet_out(dpid, m) and None
         self._framer = of.Framer()
         self._ended = False
+        self._frozen: list[of.Message] | None = None
         self.session = Session(shell, timeout)
         self.session.connection_made(self)
         self.session.data_received(self.agent.greeting())
@@ -50,8 +51,21 @@ class Wire(asyncio.Transport):
         if not self._ended:
             self.session.data_received(message.encode())
 
+    def freeze(self) -> None:
+        """The switch does nothing until :meth:`thaw`."""
+        self._frozen = []
+
+    def thaw(self) -> None:
+        """It does what it was told meanwhile."""
+        waiting, self._frozen = self._frozen or [], None
+        for message in waiting:
+            self._answer(message)
+
     def _answer(self, m: of.Message) -> None:
         if self._ended:
+            return
+        if self._frozen is not None:
+            self._frozen.append(m)
             return
         for message in self.agent.answer(m):
             self.say(message)

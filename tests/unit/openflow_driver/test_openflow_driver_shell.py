@@ -37,10 +37,11 @@ class FullDisk(SqliteStore):
 
 
 class Lab:
-    """A shell and two linked switches."""
+    """A shell and two linked switches, which have ``answers`` seconds to answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: float = 0.2) -> None:
         self.store = FullDisk(MEMORY)
+        self.answers = answers
         self.shell = Shell(Options(VLAN), self.store, b"s" * 32, 0.2)
         self.shell.quarantine = Quarantine(first=0.0)
         self.fabric = Fabric()
@@ -54,7 +55,7 @@ class Lab:
             await self.connect(dpid)
 
     async def connect(self, dpid: int) -> None:
-        self.wires[dpid] = wire = Wire(self.shell, self.fabric, dpid)
+        self.wires[dpid] = wire = Wire(self.shell, self.fabric, dpid, self.answers)
         WIRES.setdefault(id(self.fabric), {})[dpid] = [wire]
         await self.rest()
         await self.idle()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from lab.certificates import Pki
 from libnetvirt.drivers.openflow.listen import Listen
-from libnetvirt.drivers.openflow.tls import Identity, refusal
+from libnetvirt.drivers.openflow.tls import Credentials, Identity, refusal
 from libnetvirt.errors import InvalidURI
 from libnetvirt.uri import URI
 
@@ -54,11 +56,18 @@ def test_both_ends_are_verified_with_a_recent_version(pki: Pki) -> None:
         ("key", "switches-switch.key", "is not the private key of certificate="),
         ("ca", "switches-switch.pem", "there is no certificate of an authority"),
         ("key", "locked.key", "needs a pass phrase"),
+        ("crl", "none.pem", "none.pem: No such file"),
+        ("crl", "text", "text is no PEM file with a X509 CRL"),
+        ("crl", "damaged.crl", "damaged.crl: its X509 CRL cannot be read"),
     ],
 )
 def test_a_file_at_fault_is_named(pki: Pki, option: str, file: str, said: str) -> None:
     (pki.directory / "text").write_text("this is no certificate")
-    for name, what in (("damaged", "CERTIFICATE"), ("damaged.key", "PRIVATE KEY")):
+    for name, what in (
+        ("damaged", "CERTIFICATE"),
+        ("damaged.key", "PRIVATE KEY"),
+        ("damaged.crl", "X509 CRL"),
+    ):
         (pki.directory / name).write_text(f"-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n")
     subprocess.run(
         ["openssl", "ec", "-in", pki.controller.key, "-out", pki.directory / "locked.key", "-aes128",
@@ -71,7 +80,33 @@ def test_a_file_at_fault_is_named(pki: Pki, option: str, file: str, said: str) -
     assert "\n" not in text
 
 
-@pytest.mark.parametrize("given", ["certificate=a", "key=a", "ca=a&key=b", "certificate=a&key=b&ca="])
+def test_files_are_read_again_when_they_have_changed(pki: Pki, tmp_path: Path) -> None:
+    reports: list[str] = []
+    for name, file in (("certificate", pki.controller.certificate), ("key", pki.controller.key)):
+        shutil.copy(file, tmp_path / name)
+    used = Credentials(
+        _identity(pki, certificate=tmp_path / "certificate", key=tmp_path / "key"), reports.append
+    )
+    first = used.context()
+    assert used.context() is first
+    renewed = pki.controllers.issue("renewed")
+    shutil.copy(renewed.certificate, tmp_path / "certificate")
+    # Between the two files they do not fit together.
+    assert used.context() is first
+    assert used.context() is first
+    ((report),) = reports
+    assert "is not the private key of" in report
+    assert report.endswith("What was read before stays in use")
+    (tmp_path / "key").unlink()
+    assert used.context() is first
+    shutil.copy(renewed.key, tmp_path / "key")
+    assert used.context() is not first
+    assert len(reports) == 2
+
+
+@pytest.mark.parametrize(
+    "given", ["certificate=a", "key=a", "ca=a&key=b", "certificate=a&key=b&ca=", "crl=a"]
+)
 def test_certificates_come_with_key_and_authority(given: str) -> None:
     with pytest.raises(InvalidURI, match=r"without .*: TLS needs certificate=FILE, key=FILE and ca=FILE"):
         Identity.parse(URI.parse(f"openflow:///?{given}"))

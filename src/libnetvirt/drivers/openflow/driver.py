@@ -55,6 +55,7 @@ OPTIONS: Mapping[str, str] = {
     "certificate": "file (PEM) with the controller's certificate: switches have to speak TLS then",
     "key": "file (PEM) with the certificate's private key",
     "ca": "file (PEM) with the authority that signs the certificates of switches",
+    "crl": "file (PEM) with the list of certificates that this authority has revoked",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
     **offer.OPTIONS,
     "capacities": "TOML file that says what links carry (default: the speed of their ports)",
@@ -138,11 +139,10 @@ class OpenFlowDriver(Driver):
             Listen.parse(part, tls=identity is not None)
             for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")
         ]
-        secured = identity.context() if identity else None
         store = SqliteStore(uri.options.get("state") or default_path(NAME))
         shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout, databases)
         try:
-            await shell.start(listens, secured)
+            await shell.start(listens, identity)
         except BaseException:
             await shell.close()
             raise

@@ -63,11 +63,11 @@ class Listen:
     async def open(
         self,
         session: Callable[[], asyncio.Protocol],
-        secured: ssl.SSLContext | None,
+        secured: Callable[[], ssl.SSLContext] | None,
         refused: Callable[[str, str], None],
     ) -> asyncio.Server | SecureServer:
-        """Begin to listen. ``secured`` is for those who speak TLS; ``refused`` is told of address and reason
-        of those who do not get through. Raises AddressInUse, ConnectionFailed."""
+        """Begin to listen. ``secured`` says how to speak TLS with who does; ``refused`` is told of address
+        and reason of those who do not get through. Raises AddressInUse, ConnectionFailed."""
         loop = asyncio.get_running_loop()
         try:
             if self.path:

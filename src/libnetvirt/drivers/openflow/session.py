@@ -143,7 +143,8 @@ class Session(asyncio.Protocol):
 
     def post(self, parts: Sequence[bytes]) -> None:
         """Send messages made ready, in parts; errors in answer to them belong to nobody."""
-        self._flush_soon()
+        if not self._flushing:
+            self._flush_soon()
         self._out += parts
 
     def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
@@ -201,6 +202,8 @@ class Session(asyncio.Protocol):
         batch = in_bundle(self._bundle_id, messages) if self.bundles else list(in_stages(messages))
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
+        # At once, and not when all switches of a round have been made theirs: this one begins meanwhile.
+        self._flush()
         change = Pending(xids[0], barrier, self._loop.create_future(), _commit(xids, batch))
         self._changes[barrier] = change
         try:

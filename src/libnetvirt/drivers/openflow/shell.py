@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ssl import SSLContext
 from typing import Any
 
 from libnetvirt import openflow as of
@@ -22,11 +22,19 @@ from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.listen import Listen
 from libnetvirt.drivers.openflow.notices import Notices
+from libnetvirt.drivers.openflow.patience import (
+    SHARE,
+    UPKEEP_SHARE,
+    Confirmation,
+    Exclusive,
+    Late,
+    Unanswered,
+)  # fmt: skip
 from libnetvirt.drivers.openflow.quarantine import Quarantine
 from libnetvirt.drivers.openflow.queueing import NOWHERE, Queueing, Sources
 from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
-from libnetvirt.drivers.openflow.tls import SecureServer
+from libnetvirt.drivers.openflow.tls import Credentials, Identity, SecureServer
 from libnetvirt.errors import (
     ConnectionClosed,
     NetvirtError,
@@ -72,7 +80,8 @@ class Shell:
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._sessions: dict[int, Session] = {}
-        self._lock = asyncio.Lock()
+        self._lock = Exclusive()
+        self._late = Late()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._settling = False
         self._serving = False
@@ -90,11 +99,13 @@ class Shell:
 
     # ---- life ----------------------------------------------------------------------------------
 
-    async def start(self, listens: list[Listen], secured: SSLContext | None = None) -> None:
-        """Load the state and wait for switches, with ``secured`` where they have to speak TLS.
+    async def start(self, listens: list[Listen], identity: Identity | None = None) -> None:
+        """Load the state and wait for switches, with ``identity`` where they have to speak TLS.
 
-        Raises AddressInUse, ConnectionFailed, StateUnusable.
+        Raises AddressInUse, ConnectionFailed, InvalidURI, StateUnusable.
         """
+        report = functools.partial(self.publish, "controller.identity")
+        secured = Credentials(identity, report).context if identity else None
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self.notices.states(self.now(), report=False)
@@ -350,36 +361,48 @@ class Shell:
         await asyncio.shield(self._spawn(self._apply(change, validate)))
 
     async def _apply(self, change: Change, validate: Callable[[Change], None]) -> None:
-        async with self._lock:
-            entry = self.core.rulesdb.networks.get(change.uuid)
-            known = entry.description if entry else None
-            if known is not change.before and known != change.before:
-                raise StaleChange(
-                    f"network {change.uuid} was changed by somebody else meanwhile: read it again"
-                )
-            validate(change)
-            work = self.core.begin(change.before, change.after, change.touched)
+        patience = self._confirm_timeout * SHARE
+        while True:
             try:
-                await self._make_queues(work)
-                await self._execute(work)
-                await self._commit(change)
-            except BaseException:
-                await self._undo(change, work)
-                raise
-            for lingering in self._lingering:
-                await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
-            if work.later.remove:
-                self._linger_over(work)
-            else:
-                work.done()
-                await self._mend_queues()
-            await self._store_facts()
-            after = change.after or change.before
-            assert after is not None
-            kind = "created" if change.before is None else "removed" if change.after is None else "changed"
-            self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
-            self.notices.change(change, self.now())
+                async with self._lock:
+                    await self._carry_out(change, validate, patience)
+                break
+            except Unanswered as unanswered:
+                await self._late.answered(unanswered)
+                # It may be that there is much to do: it is not put off for ever.
+                patience *= 2
         self._settle()
+
+    async def _carry_out(self, change: Change, validate: Callable[[Change], None], patience: float) -> None:
+        """Do an operation, or nothing. Raises Unanswered if others are to go on meanwhile."""
+        entry = self.core.rulesdb.networks.get(change.uuid)
+        known = entry.description if entry else None
+        if known is not change.before and known != change.before:
+            raise StaleChange(f"network {change.uuid} was changed by somebody else meanwhile: read it again")
+        validate(change)
+        work = self.core.begin(change.before, change.after, change.touched)
+        try:
+            if late := [s for s in self._addressed(work.plan.switches) if s in self._late]:
+                raise Unanswered(late)
+            await self._make_queues(work)
+            await self._execute(work, patience=patience)
+            await self._commit(change)
+        except BaseException:
+            await self._undo(change, work)
+            raise
+        for lingering in self._lingering:
+            await self._execute(Work(self.core.unneeded(lingering), frozenset()), tolerant=True)
+        if work.later.remove:
+            self._linger_over(work)
+        else:
+            work.done()
+            await self._mend_queues()
+        await self._store_facts()
+        after = change.after or change.before
+        assert after is not None
+        kind = "created" if change.before is None else "removed" if change.after is None else "changed"
+        self.publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
+        self.notices.change(change, self.now())
 
     async def _commit(self, change: Change) -> None:
         batch = Batch(facts=self._take_facts())
@@ -417,9 +440,10 @@ class Shell:
     async def _undo(self, change: Change, work: Work) -> None:
         """Take a change back in the controller's mind, then make the switches agree."""
         self.core.undo(work, change.before, change.after)
-        for dpid in work.plan.switches:
-            # One that is away is compared and mended when it connects again.
-            await self._compare(dpid)
+        for session in self._addressed(work.plan.switches):
+            # One that is away is compared when it connects again, one that is late when it answers.
+            if session not in self._late:
+                await self._compare(session)
         await self._mend_queues()
 
     async def _make_queues(self, work: Work) -> None:
@@ -457,26 +481,62 @@ class Shell:
         self.core.topology_changed = True
         self._settle()
 
-    async def _execute(self, work: Work, tolerant: bool = False) -> None:
+    def _addressed(self, switches: Iterable[int]) -> list[Session]:
+        """The connections of those switches that have one."""
+        return [session for dpid in switches if (session := self._sessions.get(dpid)) is not None]
+
+    async def _execute(self, work: Work, tolerant: bool = False, patience: float | None = None) -> None:
         """Send a plan's rounds. ``tolerant``: a switch that fails is let go, to be mended when it connects
-        again, and the others go on; else the first failure is raised when all of its round have answered."""
+        again, and the others go on; else the first failure is raised when all of its round have answered.
+
+        While others wait for their turn, a switch has ``patience`` seconds to answer. Then, if ``tolerant``,
+        the rest goes on without it; else Unanswered is raised.
+        """
         self.intake.busy = work.networks
         try:
             for one in work.plan.rounds:
-                sessions = [(self._sessions[d], m) for d, m in one.items() if d in self._sessions]
-                results = await asyncio.gather(
-                    *(session.confirm(messages) for session, messages in sessions), return_exceptions=True
-                )
-                for (session, _), result in zip(sessions, results, strict=True):
-                    if result is None:
-                        continue
-                    if not tolerant or not isinstance(result, SubstrateError):
-                        raise result
-                    self.notices.error(self.now(), session.dpid, str(result))
-                    session.fail(str(result))
+                asked = {
+                    self._spawn(session.confirm(one[session.dpid])): session
+                    for session in self._addressed(one)
+                }
+                await self._confirmed(asked, tolerant, patience or self._confirm_timeout * UPKEEP_SHARE)
         finally:
             self.intake.resume(self.now())
             self._next_turn()
+
+    async def _confirmed(self, asked: dict[Confirmation, Session], tolerant: bool, patience: float) -> None:
+        """Wait until switches have confirmed a round."""
+        pending = await self._lock.share([t for t, s in asked.items() if s not in self._late], patience)
+        unanswered = {t: s for t, s in asked.items() if t in pending or s in self._late}
+        for task, session in unanswered.items():
+            self._late.add(
+                session, self._spawn(self._recover(session, task, self._late.recovery(session), tolerant))
+            )
+        for task, session in asked.items():
+            error = None if task in unanswered else task.exception()
+            if error is None:
+                continue
+            if not tolerant or not isinstance(error, SubstrateError):
+                raise error
+            self._let_go(session, error)
+        if unanswered and not tolerant:
+            raise Unanswered(list(unanswered.values()), list(unanswered))
+
+    def _let_go(self, session: Session, error: SubstrateError) -> None:
+        self.notices.error(self.now(), session.dpid, str(error))
+        session.fail(str(error))
+
+    async def _recover(
+        self, session: Session, task: Confirmation, earlier: asyncio.Task[Any] | None, tolerant: bool
+    ) -> None:
+        """A switch is late: when it has answered, compare it with what it should hold by then."""
+        await asyncio.wait([task] if earlier is None else [task, earlier])
+        error = None if task.cancelled() else task.exception()
+        if tolerant and isinstance(error, SubstrateError):
+            self._let_go(session, error)
+        async with self._lock:
+            if not (session.closed or session.failed):
+                await self._compare(session)
 
     def _settle(self) -> None:
         """Start the work that events have called for, unless it is on its way."""
@@ -492,7 +552,9 @@ class Shell:
                     while self.core.rebind:
                         await self._execute(self.core.rebound(self.core.rebind.pop()), tolerant=True)
                     while self.core.compare:
-                        await self._compare(self.core.compare.pop())
+                        for session in self._addressed([self.core.compare.pop()]):
+                            if session not in self._late:
+                                await self._compare(session)
                     work = self.core.reroute()
                     if work is None:
                         await self._mend_queues()
@@ -514,13 +576,12 @@ class Shell:
         stale = self.queueing is not None and self.queueing.stale
         return bool(self.core.topology_changed or self.core.rebind or self.core.compare or stale)
 
-    async def _compare(self, dpid: int) -> None:
-        session = self._sessions.get(dpid)
-        if session is not None:
-            try:
-                await self._mend(session)
-            except SubstrateError as error:
-                session.fail(str(error))
+    async def _compare(self, session: Session) -> None:
+        """Make a switch hold what it should."""
+        try:
+            await self._mend(session)
+        except SubstrateError as error:
+            session.fail(str(error))
 
     def _linger_over(self, work: Work) -> None:
         self._lingering.append(work)

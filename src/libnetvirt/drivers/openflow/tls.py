@@ -24,6 +24,8 @@ SHUTDOWN_TIMEOUT = 3.0
 HANDSHAKE_LIMIT = 256
 #: seconds to wait when the machine cannot accept a connection
 ACCEPT_PAUSE = 0.5
+#: the options that name files, the last of which may be left out
+FILES = ("certificate", "key", "ca", "crl")
 #: what OpenSSL calls what a switch may have done wrong, and what that is
 REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate: give it one with 'ovs-vsctl set-ssl'",
@@ -39,16 +41,18 @@ _HOW = "docs/switches.md tells how to make certificates"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The controller's certificate and private key, and the authority that signs the switches': PEM files."""
+    """The controller's certificate and private key, the authority that signs the switches', and its list of
+    those that it has revoked, if any: PEM files."""
 
     certificate: str
     key: str
     ca: str
+    crl: str = ""
 
     @classmethod
     def parse(cls, uri: URI) -> Self | None:
         """What a URI's options say, None if nothing. Raises InvalidURI if they say only part of it."""
-        given = {name: uri.options[name] for name in ("certificate", "key", "ca") if name in uri.options}
+        given = {name: uri.options[name] for name in FILES if name in uri.options}
         missing = [name for name in ("certificate", "key", "ca") if not given.get(name)]
         if given and missing:
             raise InvalidURI(
@@ -69,9 +73,16 @@ class Identity:
                 f"ca={self.ca}: there is no certificate of an authority in it: give the file of the "
                 f"authority that signs the switches' certificates; {_HOW}"
             )
+        if self.crl:
+            _check(self.crl, "crl", lambda: context.load_verify_locations(self.crl), "X509 CRL")
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         _check(self.certificate, "certificate", self._own_certificate, "CERTIFICATE")
         _check(self.key, "key", lambda: self._own_key(context), "PRIVATE KEY")
         return context
+
+    def versions(self) -> list[tuple[int, ...] | None]:
+        """What changes when a file does."""
+        return [_version(file) for file in (self.certificate, self.key, self.ca, self.crl) if file]
 
     def _own_certificate(self) -> None:
         # As an authority, only to see whether it can be read: with the key, errors are not told apart.
@@ -87,6 +98,39 @@ class Identity:
                 f"key={self.key} is not the private key of certificate={self.certificate}: give the one that "
                 "the certificate was requested with"
             ) from None
+
+
+class Credentials:
+    """An identity in use. Its files are read again when they have changed and a switch connects; if one is
+    at fault then, ``report`` is told, and what was read before stays in use.
+
+    Raises InvalidURI at first.
+    """
+
+    def __init__(self, identity: Identity, report: Callable[[str], None]) -> None:
+        self._identity = identity
+        self._report = report
+        self._versions = identity.versions()
+        self._context = identity.context()
+
+    def context(self) -> ssl.SSLContext:
+        """For one more handshake; blocks for as long as it takes to read the files, if they have changed."""
+        versions = self._identity.versions()
+        if versions != self._versions:
+            self._versions = versions
+            try:
+                self._context = self._identity.context()
+            except InvalidURI as error:
+                self._report(f"{error}. What was read before stays in use")
+        return self._context
+
+
+def _version(file: str) -> tuple[int, ...] | None:
+    try:
+        found = Path(file).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _check(file: str, option: str, load: Callable[[], None], what: str) -> None:
@@ -134,7 +178,7 @@ class SecureServer:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: Callable[[], ssl.SSLContext],
         session: Callable[[], asyncio.Protocol],
         refused: Callable[[str, str], None],
     ) -> None:
@@ -184,7 +228,7 @@ class SecureServer:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._session,
                 peer,
-                ssl=self._context,
+                ssl=self._context(),
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
                 ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
             )
