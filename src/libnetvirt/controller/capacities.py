@@ -101,6 +101,8 @@ class Capacities:
         #: what was found of the links that are measured, in microseconds
         self.measurements: Mapping[Place, int] = {}
         self._defaults, self._links, self.databases = _read(text, file)
+        #: whether the latency of any link is to be measured
+        self.measures = any(s.latency == MEASURED for s in (self._defaults, *self._links.values()))
 
     @property
     def enforcement(self) -> Enforcement | None:

@@ -350,6 +350,8 @@ class Upkeep(Guarantees):
 
     def _measure(self, now: float) -> None:
         """Time the links whose latency is to be measured, and look at what depends on it."""
+        if not self.capacities.measures:
+            return
 
         def connected(dpid: int) -> bool:
             switch = self.switches.get(dpid)

@@ -152,7 +152,7 @@ class OpenFlowDriver(Driver):
         except BaseException:
             await shell.close()
             raise
-        deaf = databases is None and chosen != Enforcement.METER
+        deaf = not databases.remotes and chosen != Enforcement.METER
         return cls(shell, offer.capabilities(rules, without=offer.NO_DATABASE if deaf else {}))
 
     @property
@@ -273,8 +273,7 @@ class OpenFlowDriver(Driver):
         found = reporting.substrate(self._core)
         now = self.shell.now()
         notes = [*found.notes, *self.shell.refusals.notes()]
-        if self.shell.queueing is not None:
-            notes += self.shell.queueing.troubles()
+        notes += self.shell.queueing.troubles()
         notes += [
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.shell.quarantine.waiting(now).items()
