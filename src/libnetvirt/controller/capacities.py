@@ -23,6 +23,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import (
@@ -101,8 +102,6 @@ class Capacities:
         #: what was found of the links that are measured, in microseconds
         self.measurements: Mapping[Place, int] = {}
         self._defaults, self._links, self.databases = _read(text, file)
-        #: whether the latency of any link is to be measured
-        self.measures = any(s.latency == MEASURED for s in (self._defaults, *self._links.values()))
 
     @property
     def enforcement(self) -> Enforcement | None:
@@ -144,6 +143,11 @@ class Capacities:
         """Microseconds; None if nobody has said it, or it was not measured yet."""
         said = self._said(link)
         return self.measurements.get(link) if said == MEASURED else said
+
+    @property
+    def measures(self) -> bool:
+        """Whether the latency of any link is to be measured."""
+        return any(said.latency == MEASURED for said in chain((self._defaults,), self._links.values()))
 
     def is_measured(self, link: Place) -> bool:
         """Whether the latency of a link is to be measured."""
