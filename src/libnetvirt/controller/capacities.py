@@ -112,7 +112,6 @@ class Capacities:
         """Say of links what another one says from now on, which says what this one did. Measurements stay."""
         self._defaults, other._defaults = other._defaults, self._defaults
         self._links, other._links = other._links, self._links
-        self.measures, other.measures = other.measures, self.measures
 
     def capacity(self, link: Place) -> int | None:
         """bit/s; None while nobody has said it."""
