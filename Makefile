@@ -63,7 +63,10 @@ bench: bench-programs build/compiled/.built ## measure all beside others, as roo
 bench-quick: bench-programs build/compiled/.built ## the same on a small scale, in two minutes; ARGS=setup for one part
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
-.PHONY: bench-quick bench-programs
+bench-promises: bench-programs $(VENV)/.installed-dev ## measure limits and promises, as root, in two minutes; writes a table in docs/qos.md
+	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
+
+.PHONY: bench-quick bench-promises bench-programs
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 

@@ -101,11 +101,19 @@ class Capacities:
         #: what was found of the links that are measured, in microseconds
         self.measurements: Mapping[Place, int] = {}
         self._defaults, self._links, self.databases = _read(text, file)
+        #: whether the latency of any link is to be measured
+        self.measures = any(s.latency == MEASURED for s in (self._defaults, *self._links.values()))
 
     @property
     def enforcement(self) -> Enforcement | None:
         """What is to keep minimums; None if the file does not say it."""
         return self._defaults.enforcement
+
+    def exchange(self, other: Capacities) -> None:
+        """Say of links what another one says from now on, which says what this one did. Measurements stay."""
+        self._defaults, other._defaults = other._defaults, self._defaults
+        self._links, other._links = other._links, self._links
+        self.measures, other.measures = other.measures, self.measures
 
     def capacity(self, link: Place) -> int | None:
         """bit/s; None while nobody has said it."""

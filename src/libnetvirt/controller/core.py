@@ -15,14 +15,15 @@ from libnetvirt.controller.installed import Differences
 from libnetvirt.controller.labels import Fact
 from libnetvirt.controller.operations import Operations
 from libnetvirt.controller.reactive import Wire
+from libnetvirt.controller.reweighing import Reweighing
 from libnetvirt.controller.state import Needs, Options, Publish, Work
-from libnetvirt.controller.upkeep import Upkeep, port_view
+from libnetvirt.controller.upkeep import port_view
 from libnetvirt.model import VirtualNetwork
 
 __all__ = ["Controller", "Needs", "Options", "Publish", "Work", "port_view"]
 
 
-class Controller(Operations, Upkeep):
+class Controller(Operations, Reweighing):
     """The controller's state and what it does on each event."""
 
     def __init__(self, options: Options, secret: bytes, wire: Wire, publish: Publish) -> None:
@@ -54,6 +55,17 @@ class Controller(Operations, Upkeep):
             for egress in needs.by_egress:
                 self.compile_tunnel(kind, egress, into)
         self.compile_links(into)
+        self._free_left_over()
+
+    def _free_left_over(self) -> None:
+        """Free the numbers of networks whose removal was stored, when the controller was killed before they
+        were free."""
+        for uuid in self.labels.networks():
+            if uuid not in self.rulesdb.networks:
+                self.labels.drop_network(uuid)
+                self.meters.keep(uuid, lambda *_: False)
+                self.queues.keep(uuid, ())
+        self._free_tunnels()
 
     def link_facts(self) -> dict[Fact, str | None]:
         """What the store has to be told about links since the last call."""

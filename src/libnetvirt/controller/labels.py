@@ -55,6 +55,10 @@ class Labels:
         """The index that a network was given."""
         return self._indexes.get(network)
 
+    def networks(self) -> list[str]:
+        """The networks that have an index."""
+        return list(self._indexes)
+
     def give_index(self, network: str, index: int) -> None:
         """Note a network's index."""
         self._indexes[network] = self.last_index = index

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.compiler import apply
@@ -24,13 +24,13 @@ from libnetvirt.controller.ways import Ways
 from libnetvirt.controller.wrapping import Actions
 
 #: frames that wait for one path's rules
-QUEUE_LIMIT = 64
+QUEUE_LIMIT: Final = 64
 #: pairs of switches of a network for which a path is kept ready
 TRACK_LIMIT = 10_000
 #: copies of a flooded frame that cost as much as a message
 COPIES = 16
 #: pairs that one endpoint may have rules for; more are served without
-ROUTE_LIMIT = 16_384
+ROUTE_LIMIT: Final = 16_384
 
 Place = tuple[str, str]  # network, endpoint
 

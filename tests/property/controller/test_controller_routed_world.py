@@ -4,6 +4,7 @@ point of rest; and while a change is under way, packets between others are deliv
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from itertools import permutations
 
@@ -15,7 +16,7 @@ from test_controller_world import World, laws, seeds
 from libnetvirt import packet as p
 from libnetvirt.controller.core import Options
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
+from libnetvirt.model import Constraint, Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
 from libnetvirt.semantics import gateway_mac, on_wire
 
 GROUPS = (p.BROADCAST, bytes.fromhex("333300000001"))
@@ -38,7 +39,15 @@ class Routers(World):
 
     def step(self) -> None:
         ways = [self.create, self.create, self.add, self.add, self.modify, self.modify, self.drop]
-        ways += [self.remove, self.cut, self.restore, self.reconnect, *[self.send] * 80]
+        ways += [
+            self.remove,
+            self.cut,
+            self.restore,
+            self.reconnect,
+            self.restart,
+            self.doom,
+            *[self.send] * 80,
+        ]
         with suppress(InvalidDescription):  # a route or a prefix that another endpoint has
             self.chance.choice(ways)()
 
@@ -171,6 +180,16 @@ class Routers(World):
         told = p.advertisement(gateway, claimed, mine, pick((own, bytes(16))), router=False)
         return told[:6] + source + told[12:]
 
+    def forget(self, network: VirtualNetwork) -> None:
+        """A new controller knows the neighbours that rules tell of; what waited for others is lost."""
+        known = self.rig.known
+        learned = known.of(network.uuid)
+        found = {
+            (n.endpoint, n.address): n.mac for n in self.rig.core.neighbours.known(network.uuid) if n.mac
+        }
+        assert found.items() <= learned.neighbours.items()
+        self.rig.known = known.with_learned(network.uuid, replace(learned, neighbours=found, waiting={}))
+
     # ---- nothing else is disturbed -------------------------------------------------------------
 
     def watch(self) -> None:
@@ -202,6 +221,48 @@ class Routers(World):
             assert not core.installed.units(kind)
         assert not vars(core.neighbours)["_networks"]
         assert not vars(core)["_plans"]
+
+
+class Promised(Routers):
+    """The same with constraints, which change the way of packets, but not where they come out."""
+
+    def step(self) -> None:
+        with suppress(InvalidDescription):
+            if self.chance.random() < 0.08:
+                self.constrain()
+        super().step()
+
+    def constrain(self) -> None:
+        """A constraint comes, changes or goes."""
+        network = self.pick()
+        if network is None or len(network.endpoints) < 2:
+            return
+        one, other = self.chance.sample([e.uuid for e in network.endpoints], 2)
+        rest = tuple(c for c in network.constraints if c.key != (one, other))
+        asked = self.chance.choice(({}, {"max-hops": 255}, {"max-hops": 2}, {"max-bandwidth": "1 Gbit/s"}))
+        wanted = {"source": one, "destination": other, **asked}
+        new = (Constraint.model_validate(wanted),) if asked else ()
+        self.change(network, network.changed(constraints=(*rest, *new)))
+
+    def drop(self) -> None:
+        network = self.pick()
+        if network and network.endpoints:
+            self.change(network, network.without_endpoint(self.chance.choice(network.endpoints).uuid))
+
+    def end(self) -> None:
+        super().end()
+        assert self.rig.core.courses.ordered() == []
+        assert not self.rig.core.installed.units("course")
+
+
+@laws
+@given(seed=seeds)
+def test_constraints_change_nothing_of_what_routers_do(seed: int) -> None:
+    encapsulation = Encapsulation.MPLS if seed % 2 else Encapsulation.VLAN
+    world = Promised(seed, Rules(encapsulation=encapsulation).over(VLAN))
+    for _ in range(60):
+        world.step()
+    world.end()
 
 
 @pytest.mark.parametrize("encapsulation", [Encapsulation.VLAN, Encapsulation.MPLS])

@@ -3,6 +3,7 @@ and while a change is under way, what it does not concern is delivered as before
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 
 import pytest
@@ -46,6 +47,10 @@ laws = settings(
 seeds = st.integers(0, 2**32)
 
 
+class Killed(Exception):
+    """The controller is no more."""
+
+
 class World:
     """A random substrate and what is done to it."""
 
@@ -57,6 +62,7 @@ class World:
         # Then switches cannot replicate frames, and the controller does, wherever links lead.
         self.floods = not self.native and rules.insertion is Insertion.OFFLINE
         self.rig = Rig(Options(rules, host_limit=100), chance)
+        self.rig.stores = True
         count = chance.randint(1, 6)
         pairs = {(chance.randint(1, d - 1), d) for d in range(2, count + 1)}
         for _ in range(chance.randint(0, count)):
@@ -80,13 +86,15 @@ class World:
         self.uuids = 0
         self.text = 0
         self.disturbed: list[str] = []
+        #: whether the controller is killed in the next change
+        self.doomed = False
 
     # ---- what is done --------------------------------------------------------------------------
 
     def step(self) -> None:
         """One random thing."""
         ways = [self.create, self.add, self.modify, self.modify, self.drop, self.remove, self.send, self.send]
-        ways += [self.send, self.cut, self.restore, self.reconnect, self.expire]
+        ways += [self.send, self.cut, self.restore, self.reconnect, self.expire, self.restart, self.doom]
         self.chance.choice(ways)()
 
     def endpoint(self, pool: int) -> Endpoint | None:
@@ -168,6 +176,9 @@ class World:
             self.change(network, None)
 
     def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
+        if self.doomed:
+            self.kill_in(before, after)
+            return
         self.watch()
         self.rig.change(before, after)
         self.compare(f"changing {before} to {after}")
@@ -257,6 +268,62 @@ class World:
         if roll >= 0.6:
             self.compare(f"switch {dpid} connects anew")
         self.rig.holds_what_it_should()
+
+    def restart(self) -> None:
+        """The controller is killed and starts anew. Switches may have lost some rules meanwhile."""
+        self.rig.commit()
+        order = self.chance.sample(list(self.ports), len(self.ports))
+        whole = self.chance.random() < 0.6
+        if whole:
+            self.watch()
+        else:
+            for dpid in self.chance.sample(order, self.chance.randint(1, len(order))):
+                self.damage(dpid)
+        self.rig.restart({dpid: self.ports[dpid] for dpid in order})
+        if whole:
+            self.compare("the controller starts anew")
+        self.rig.holds_what_it_should()
+        for network in self.rig.networks:
+            self.forget(network)
+
+    def doom(self) -> None:
+        """An operation in which the controller is killed, if any is done."""
+        self.doomed = True
+        self.chance.choice((self.create, self.add, self.modify, self.drop, self.remove))()
+        self.doomed = False
+
+    def kill_in(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
+        """Begin a change; after some of its messages there is a new controller. It is done wholly, or not."""
+        left = self.chance.randint(0, 20)
+
+        def between() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+
+        self.rig.commit()
+        self.rig.between = between
+        with suppress(Killed):
+            self.rig.change(before, after)
+        self.rig.between = lambda: None
+        order = self.chance.sample(list(self.ports), len(self.ports))
+        self.rig.restart({dpid: self.ports[dpid] for dpid in order})
+        self.rig.holds_what_it_should()
+        for network in self.rig.networks:
+            self.forget(network)
+
+    def forget(self, network: VirtualNetwork) -> None:
+        """A new controller knows the hosts that rules tell of, and no others."""
+        known = self.rig.known
+        learned = known.of(network.uuid)
+        for source, endpoint in learned.hosts.items():
+            host = self.rig.core.locator.find(network.uuid, int.from_bytes(source))
+            if host is None:
+                learned = learned.without_host(source)
+            else:
+                assert host.endpoint == endpoint
+        self.rig.known = known.with_learned(network.uuid, learned)
 
     def damage(self, dpid: int) -> None:
         """A switch lost some of what it held, and holds something else."""

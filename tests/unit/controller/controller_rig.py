@@ -81,6 +81,10 @@ class Rig:
         self.known = Knowledge(limit=self.core.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
         self.lingering: list[Work] = []
+        self.stored: dict[tuple[str, str], str] = {}
+        self.committed: list[VirtualNetwork] = []
+        #: whether what a controller stores is kept for the next one
+        self.stores = False
         self.queues: dict[int, deque[of.Message | Callable[[bool], None]]] = {}
         self.out: list[Out] = []
         self.errors: list[str] = []
@@ -127,6 +131,32 @@ class Rig:
         for item in queue:
             if callable(item):
                 item(False)
+
+    def restart(self, ports: Mapping[int, int]) -> None:
+        """The controller is killed, and another one starts with what was stored. The switches go on as they
+        are, and connect one after the other, with these ports."""
+        self.queues.clear()
+        self.lingering.clear()
+        self.fabric.up.clear()
+        self.core = Controller(self.core.options, SECRET, self, self._publish)
+        self.intake = Intake(self.core)
+        self.core.load(self.committed, self.stored, self.now)
+        for dpid, count in ports.items():
+            self.connect(dpid, count)
+
+    def commit(self) -> None:
+        """Store the networks as they are, and the facts."""
+        if not self.stores:
+            return
+        self.committed = self.networks
+        self._store_facts()
+
+    def _store_facts(self) -> None:
+        if not self.stores:
+            return
+        facts = self.stored | self.core.labels.changes | self.core.link_facts()
+        self.core.labels.changes = {}
+        self.stored = {fact: value for fact, value in facts.items() if value is not None}
 
     def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
         """Connect two ports, and let Discovery find that."""
@@ -231,7 +261,7 @@ class Rig:
         for _ in range(200):
             self.pump()
             self.hear()
-            if self.core.topology_changed or self.core.rebind:
+            if self.core.topology_changed or self.core.rebind or self.core.compare:
                 self.follow()
             elif self.lingering:
                 self.linger_over()
@@ -241,11 +271,15 @@ class Rig:
 
     def follow(self) -> None:
         """As the shell does when the substrate has changed."""
-        while self.core.topology_changed or self.core.rebind:
+        while self.core.topology_changed or self.core.rebind or self.core.compare:
             while self.core.rebind:
                 self.execute(self.core.rebound(self.core.rebind.pop()))
+            while self.core.compare:
+                dpid = self.core.compare.pop()
+                self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
             work = self.core.reroute()
             if work is not None:
+                self._store_facts()
                 self.execute(work)
                 self.lingering.append(work)
 
@@ -277,11 +311,12 @@ class Rig:
         """One operation."""
         work = self.core.begin(before, after)
         self.execute(work)
+        self.known = self.known.changed(before, after)
+        self.commit()
         if work.later.remove:
             self.lingering.append(work)
         else:
             work.done()
-        self.known = self.known.changed(before, after)
         self.settle()
         return work
 

@@ -6,13 +6,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from controller_rig import BROADCAST, Rig, endpoint, frame, line, mac, network, places, ring
+from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import reporting
+from libnetvirt.controller.core import Options
 from libnetvirt.controller.labels import LABELS
 from libnetvirt.controller.layout import Kind
-from libnetvirt.model import Encapsulation, State
+from libnetvirt.model import Encapsulation, Rules, State
 
 ONE = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3), endpoint(13, 4, 3))
 
@@ -288,3 +289,32 @@ def test_every_rule_and_group_has_a_line() -> None:
     counters = reporting.counters(rig.core, rig.core.rulesdb.networks["1"], flows)
     assert [c.endpoint for c in counters] == ["11", "12", "13"]
     assert Kind.HOST in {f.cookie & 0xFFFF for _, f in flows}
+
+
+@pytest.mark.parametrize("rules", [VLAN, VLAN.model_copy(update={"encapsulation": Encapsulation.NATIVE})])
+def test_declared_hosts_are_reached_while_their_switch_has_not_come_since_the_start(rules: Rules) -> None:
+    rig = Rig(Options(rules))
+    rig.stores = True
+    line(rig, 3)
+    rig.change(None, network(1, endpoint(11, 1, 3, None, 1), endpoint(12, 3, 3, None, 2)))
+    sent = frame(mac(1), mac(2))
+    assert places(rig.check(3, 3, sent)) == [(1, 3)]
+    rig.restart({2: 4, 3: 4})
+    assert places(rig.fabric.inject(3, 3, sent)) == [(1, 3)]
+    rig.connect(1, 4)
+    assert places(rig.check(3, 3, sent)) == [(1, 3)]
+    rig.holds_what_it_should()
+
+
+def test_numbers_of_a_network_are_free_although_its_removal_was_cut_short_behind_the_store() -> None:
+    rig = Rig()
+    rig.stores = True
+    line(rig, 3)
+    rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 3, 3)))
+    rig.execute(rig.core.begin(rig.networks[0], None))
+    rig.commit()
+    rig.restart({1: 4, 2: 4, 3: 4})
+    assert rig.core.labels.networks() == []
+    assert rig.space.tunnels() == []
+    rig.commit()
+    assert not [fact for fact in rig.stored if fact[0] not in ("link", "last")]
