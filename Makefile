@@ -5,8 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # For the demonstration: --slow waits after each step. For the tests: any options of pytest.
 ARGS ?=
-# How many processes run the tests; 0: none beside pytest itself, for --pdb, -s and the like.
-PROCESSES ?= 2
+# How many processes run the tests. 0: none beside pytest itself; 2 take about half of the time on two cores.
+PROCESSES ?= 0
 
 # program:package of Debian
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
@@ -63,7 +63,10 @@ bench: bench-programs build/compiled/.built ## measure all beside others, as roo
 bench-quick: bench-programs build/compiled/.built ## the same on a small scale, in two minutes; ARGS=setup for one part
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
-.PHONY: bench-quick bench-programs
+bench-promises: bench-programs $(VENV)/.installed-dev ## measure limits and promises, as root, in two minutes; writes a table in docs/qos.md
+	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
+
+.PHONY: bench-quick bench-promises bench-programs
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 

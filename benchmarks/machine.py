@@ -38,8 +38,13 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def installed(program: str) -> bool:
+    """Whether a program can be found."""
+    return shutil.which(program) is not None
+
+
 def _program(*command: str) -> str:
-    if shutil.which(command[0]) is None:
+    if not installed(command[0]):
         return "not installed"
     text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     match = re.search(r"\d+\.\d+(\.\d+)?", text)

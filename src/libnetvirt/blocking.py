@@ -136,6 +136,7 @@ class Network:
     description = property(_blocking(aio.Network.description))
     state = property(_blocking(aio.Network.state))
     statistics = _blocking(aio.Network.statistics)
+    constraint_statistics = _blocking(aio.Network.constraint_statistics)
     paths = _blocking(aio.Network.paths)
     remove = _blocking(aio.Network.remove)
     add_endpoint = _blocking(aio.Network.add_endpoint)
@@ -172,6 +173,7 @@ class Connection:
     capabilities = _blocking(aio.Connection.capabilities)
     rules = _blocking(aio.Connection.rules)
     repair = _blocking(aio.Connection.repair)
+    reload = _blocking(aio.Connection.reload)
 
     def networks(self) -> list[Network]:
         """All networks, ordered by creation."""

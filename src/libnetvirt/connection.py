@@ -26,6 +26,7 @@ from libnetvirt.errors import (
 )
 from libnetvirt.model import (
     Constraint,
+    ConstraintCounters,
     Counters,
     Endpoint,
     Event,
@@ -185,6 +186,16 @@ class Connection:
         self.driver.capabilities.require("repair", "putting networks right")
         return await self.driver.repair(uuid, orphans=orphans)
 
+    async def reload(self, *, degrade: bool = False) -> Sequence[str]:
+        """Take what the operator says now of links: read again the files that the URI names. Returns what
+        became of constraints, one line each.
+
+        ``degrade``: constraints that can be kept no more are degraded; else they are the reason to refuse.
+        Raises ConstraintUnmet, InvalidDescription, InvalidURI; then nothing is changed.
+        """
+        self.driver.capabilities.require("reload", "taking new capacities")
+        return await self.driver.reload(degrade=degrade)
+
     def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the connection is closed."""
         return self.driver.events()
@@ -267,6 +278,12 @@ class Network:
         driver = self.connection.driver
         driver.capabilities.require("statistics", "counting traffic")
         return await driver.statistics(self.uuid)
+
+    async def constraint_statistics(self) -> Sequence[ConstraintCounters]:
+        """Counters per constraint, with the rate of now: asks the switches twice, a second apart."""
+        driver = self.connection.driver
+        driver.capabilities.require("constraint.statistics", "counting what constraints carry")
+        return await driver.constraint_statistics(self.uuid)
 
     async def paths(self) -> Sequence[Path]:
         """The ways between the endpoints, as they are now."""

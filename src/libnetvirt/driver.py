@@ -24,6 +24,7 @@ from pydantic import Field
 
 from libnetvirt.errors import DriverNotFound, Unsupported
 from libnetvirt.model import (
+    ConstraintCounters,
     Counters,
     Encapsulation,
     Event,
@@ -51,6 +52,7 @@ FEATURES: Mapping[str, str] = {
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "paths below a latency",
     "constraint.max-hops": "paths below a number of hops",
+    "constraint.statistics": "counts what constraints carry and drop",
     "encapsulation.native": "forwarding on the hosts' own fields in every switch",
     "encapsulation.vlan": "tunnels of vlan tags",
     "encapsulation.mpls": "tunnels of mpls labels",
@@ -60,6 +62,7 @@ FEATURES: Mapping[str, str] = {
     "statistics": "counts packets per endpoint",
     "rules": "shows the rules in the switches",
     "repair": "puts right what others changed in what it keeps for its networks",
+    "reload": "takes new capacities of links while it runs",
     "router.no-route": "routers tell the sender when there is no route",
 }
 
@@ -239,6 +242,11 @@ class Driver(ABC):
         """Counters per endpoint (capability ``statistics``). Asks the switches."""
         raise Unsupported(f"statistics of {uuid}: not offered")
 
+    async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
+        """Counters per constraint (capability ``constraint.statistics``). Asks the switches twice, a second
+        apart, if there are constraints."""
+        raise Unsupported(f"constraint statistics of {uuid}: not offered")
+
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all (capability ``rules``). Asks the switches."""
         raise Unsupported(f"rules of {uuid}: not offered")
@@ -250,6 +258,15 @@ class Driver(ABC):
         ``orphans``: of all, remove also what is ours and belongs to no network.
         """
         raise Unsupported(f"repair of {uuid}: not offered ({orphans=})")
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        """Read again the operator's files that the URI names; what became of constraints, one line each
+        (capability ``reload``).
+
+        Raises ConstraintUnmet, with nothing changed, if one that is kept could be kept no more, unless
+        ``degrade``; InvalidDescription and InvalidURI if a file is wrong or cannot be read.
+        """
+        raise Unsupported(f"reload: not offered ({degrade=})")
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:

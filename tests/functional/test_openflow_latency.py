@@ -13,7 +13,7 @@ from libnetvirt import Network
 from libnetvirt.conformance.bench import Bench, clean
 from libnetvirt.errors import ConstraintUnmet
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 
 #: what a measurement may be too large by, in microseconds: switches and cable are processes on a busy machine
 TOLERANCE = 6000

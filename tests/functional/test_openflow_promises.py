@@ -10,13 +10,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from functional_guests import Guests
+from functional_guests import FIRST_PORT, Guests
 
-from lab.linux import need_programs
+from lab.linux import LinuxHost, need_programs
 from lab.openflow import OpenFlow
-from lab.traffic import run
+from lab.traffic import AROUND, PAYLOAD, Flow, run
+from lab.unread import unread
 from libnetvirt import Constraint, Encapsulation, Insertion, Rules, Timeout
-from libnetvirt.conformance.bench import Bench, clean
+from libnetvirt.conformance.bench import Bench, clean, endpoint_at
+from libnetvirt.conformance.harness import Place
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(240)]
@@ -97,6 +99,52 @@ def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Gues
     a.modify_constraint(source=1, destination=2, max_bandwidth="30 Mbit/s")
     (got_more,) = run([guests.flow(0, 60 * MBIT)], SECONDS)
     assert 0.95 * 30 * MBIT <= got_more <= 1.05 * 30 * MBIT
+
+
+def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
+    """Three hosts send to one: the first has a promise, the second a maximum, the third nothing."""
+    bench = Bench(harness, None)
+    senders = [(1, FIRST_PORT), (1, FIRST_PORT + 1), (1, FIRST_PORT + 2)]
+    places = [*senders, (2, FIRST_PORT)]
+    with ExitStack() as stack:
+        hosts = [
+            stack.enter_context(
+                LinuxHost(harness.lab, *place, (f"10.0.{n}.1/24",), (f"10.0.{n}.254",), mtu=1492)
+            )
+            for n, place in enumerate(places, 1)
+        ]
+
+        def missing() -> set[tuple[int, int]]:
+            switches = harness.connection.substrate().switches
+            return set(places) - {(int(s.id), p.number) for s in switches for p in s.ports if p.up}
+
+        bench.eventually(missing, "the ports are there")
+        ends = [
+            endpoint_at(Place(str(s), str(p)), n, address=[f"10.0.{n}.254/24"])
+            for n, (s, p) in enumerate(places, 1)
+        ]
+        network = harness.connection.create(bench.description(endpoints=ends, forwarding="L3"))
+        for host in hosts[:3]:
+            assert "2 received" in host.run("ping", "-c", "2", "-i", "0.2", "-W", "5", "10.0.4.1")
+        network.add_constraint(source=1, destination=4, min_bandwidth="30 Mbit/s")
+        network.add_constraint(source=2, destination=4, max_bandwidth="15 Mbit/s")
+        assert _reserved(harness) == {("1", "2"): 30 * MBIT}
+        flows = [
+            Flow(host, hosts[3], "10.0.4.1", rate * MBIT)
+            for host, rate in zip(hosts[:3], (30, 60, 120), strict=True)
+        ]
+        before = unread()
+        promised, limited, rest = run(flows, SECONDS)
+        # What a busy machine has not read is lost before any rule sees it, and may be of any of them.
+        lost = (unread() - before) * (PAYLOAD + AROUND) * 8 / SECONDS
+        assert promised + lost >= 0.95 * flows[0].due(30 * MBIT)
+        assert limited <= 1.05 * 15 * MBIT
+        assert limited + rest <= 1.05 * 65 * MBIT
+        assert limited + rest + lost >= 0.8 * min(65 * MBIT, flows[1].sent + flows[2].sent)
+        (kept, _) = network.constraint_statistics()
+        assert (kept.source, kept.dropped_packets) == ("1", 0), "its own meter has dropped what was promised"
+        network.remove()
+        assert list(clean(bench)) == []
 
 
 def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness: OpenFlow) -> None:

@@ -92,6 +92,15 @@ def _classes(harness: OpenFlow, switch: int, port: int) -> set[str]:
     return {f"{int(least) / (1 if unit == 'M' else 1000):.0f}-{most}" for least, unit, most in found}
 
 
+def _counted(link: str, queue: int) -> tuple[int, int]:
+    """The packets that the class of a queue has passed on, and dropped."""
+    said = subprocess.run(
+        ["tc", "-s", "class", "show", "dev", link], capture_output=True, text=True, check=True
+    )
+    found = re.search(rf"class htb 1:{queue + 1:x} .*?(\d+) pkt \(dropped (\d+)", said.stdout, re.DOTALL)
+    return int(found[1]), int(found[2])
+
+
 def _set_queues(harness: OpenFlow, switch: int) -> set[str]:
     """What the rules of a switch put into queues: queue and port."""
     lines = harness.lab.ofctl("dump-flows", switch).splitlines()
@@ -224,6 +233,7 @@ def test_what_cannot_be_made_leaves_no_trace(harness: OpenFlow, bench: Bench) ->
     network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
 
 
+@pytest.mark.alone
 def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, bench: Bench) -> None:
     """A filter of the kernel takes the part of the datapath, and puts frames into the class of their queue.
 
@@ -242,15 +252,19 @@ def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, bench:
         for offset in ("0", "-8"):  # kernels differ in where they look for what follows tags
             outer = ["match", "u32", f"{label << 16 | 0x88A8:#x}", "0x0fffffff", "at", offset]
             subprocess.run([*classify, *outer, "flowid", f"1:{queue + 1:x}"], check=True)
-        flows = [guests.flow(0, 38 * MBIT), guests.flow(1, 120 * MBIT)]
-        kept, rest = run(flows, 4.0)
-        # In one queue, each of them would get as large a part as it sends: 24 of the 100 Mbit/s.
-        assert kept >= 0.85 * flows[0].due(38 * MBIT)
+        # What a busy machine does not bring as far as the class is nothing that the class has dropped.
+        _, rest = run([guests.flow(0, 38 * MBIT), guests.flow(1, 120 * MBIT)], 4.0)
+        passed, dropped = _counted(link, queue)
+        assert passed > 1000
+        # In one queue with the flood, more than a third of them would be.
+        assert dropped <= 0.15 * (passed + dropped)
         assert rest <= 70 * MBIT
-        alone = guests.flow(0, 80 * MBIT)
-        run([alone], 2.0)
-        assert alone.arrived >= 0.65 * alone.due(80 * MBIT)
-        assert alone.sent < 70 * MBIT or alone.arrived > 44 * MBIT
+        # A ceiling would drop half.
+        run([guests.flow(0, 80 * MBIT)], 2.0)
+        passed, dropped = (
+            now - before for now, before in zip(_counted(link, queue), (passed, dropped), strict=True)
+        )
+        assert dropped <= 0.3 * (passed + dropped)
     subprocess.run(["ip", "link", "set", link, "txqueuelen", "1000"], check=True)
 
 

@@ -65,6 +65,9 @@ class Generous(TestDriver):
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         return [f"repaired {uuid} {orphans}"]
 
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        return [f"reloaded {degrade}"]
+
     @property
     def capabilities(self) -> Capabilities:
         combinations = (Combination(encapsulation="vlan", insertion="offline", timeout="permanent"),)
@@ -336,7 +339,10 @@ def test_optional_readings_are_refused_before_the_driver_is_asked() -> None:
     async def story() -> None:
         async with over(Meagre) as connection:
             blue = await connection.create(VirtualNetwork(endpoints=BLUE.endpoints[:1]))
-            for work in (blue.paths, blue.statistics, connection.rules, connection.repair):
+            for work in (
+                blue.paths, blue.statistics, blue.constraint_statistics, connection.rules, connection.repair,
+                connection.reload,
+            ):  # fmt: skip
                 with pytest.raises(Unsupported, match="the meagre driver does not offer"):
                     await work()
             for fields in ({"vlan": 5}, {"mac": "02:00:00:00:00:01"}):
@@ -358,6 +364,8 @@ def test_a_driver_that_offers_everything_is_asked_everything() -> None:
             assert [r.network for r in await connection.rules()] == [""]
             assert await connection.repair("blue") == ["repaired 7 False"]
             assert await connection.repair(orphans=True) == ["repaired None True"]
+            assert await connection.reload() == ["reloaded False"]
+            assert await connection.reload(degrade=True) == ["reloaded True"]
             with pytest.raises(NetworkNotFound):
                 await connection.repair("red")
             added = await blue.add_constraint(source=11, destination=12, min_bandwidth="1 Mbit/s")

@@ -18,6 +18,10 @@ MinBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Guaranteed
 MaxBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Never exceeded.")]
 MaxLatency = Annotated[str | None, typer.Option(metavar="TIME", help="Of the path, such as '5 ms'.")]
 MaxHops = Annotated[str | None, typer.Option(metavar="N", help="Of the path, 1 to 255.")]
+Priority = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="0 to 255: higher ones come first where not all can be kept (default 0)."),
+]
 
 
 def add(
@@ -29,6 +33,7 @@ def add(
     max_bandwidth: MaxBandwidth = None,
     max_latency: MaxLatency = None,
     max_hops: MaxHops = None,
+    priority: Priority = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -41,7 +46,9 @@ def add(
       netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' --max-latency '5 ms'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
+    constraint = _constraint(
+        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
+    )
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
         _require(connection, constraint)
@@ -58,6 +65,7 @@ def modify(
     max_bandwidth: MaxBandwidth = None,
     max_latency: MaxLatency = None,
     max_hops: MaxHops = None,
+    priority: Priority = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -68,7 +76,9 @@ def modify(
       netvirt constraint modify blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
+    constraint = _constraint(
+        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
+    )
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
         _require(connection, constraint)
@@ -85,6 +95,7 @@ def check(
     max_bandwidth: MaxBandwidth = None,
     max_latency: MaxLatency = None,
     max_hops: MaxHops = None,
+    priority: Priority = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -97,7 +108,9 @@ def check(
       netvirt constraint check blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops)
+    constraint = _constraint(
+        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
+    )
     with connected(ctx, connect) as connection:
         now = connection.lookup(network).description
         others = tuple(c for c in now.constraints if c.key != constraint.key)
@@ -138,6 +151,7 @@ def _constraint(
     max_bandwidth: str | None,
     max_latency: str | None,
     max_hops: str | None,
+    priority: str | None,
 ) -> Constraint:
     if not any((min_bandwidth, max_bandwidth, max_latency, max_hops)):
         raise typer.BadParameter(
@@ -151,6 +165,7 @@ def _constraint(
             "max-bandwidth": max_bandwidth,
             "max-latency": max_latency,
             "max-hops": max_hops,
+            "priority": priority,
         }
     )
 

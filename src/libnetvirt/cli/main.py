@@ -160,6 +160,7 @@ def build() -> typer.Typer:
         ("substrate", physical.substrate),
         ("rules", physical.rules),
         ("repair", physical.repair),
+        ("reload", physical.reload),
         ("events", events.events),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),

@@ -154,6 +154,30 @@ def repair(
         line(text)
 
 
+def reload(
+    ctx: typer.Context,
+    degrade: Annotated[
+        bool,
+        typer.Option("--degrade", help="Degrade constraints that can be kept no more, instead of refusing."),
+    ] = False,
+    connect: Connect = None,
+) -> None:
+    """Take new capacities of links.
+
+    Reads again the file that the option 'capacities' of the server's URI names. If constraints that are kept
+    could be kept no more, it names them and nothing changes, unless --degrade is given.
+
+    \b
+    Examples:
+      netvirt reload
+      netvirt reload --degrade
+    """
+    with connected(ctx, connect) as connection:
+        done = connection.reload(degrade=degrade)
+    for text in done or ("the capacities are taken; all constraints are kept where they are",):
+        line(text)
+
+
 def _wait(connection: libnetvirt.Connection, switches: int, links: int | None, timeout: float) -> Substrate:
     """The substrate once it is complete. Raises SubstrateError after ``timeout`` seconds."""
     end = time.monotonic() + timeout

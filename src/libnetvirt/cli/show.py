@@ -13,7 +13,7 @@ from libnetvirt import VirtualNetwork
 from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected
 from libnetvirt.cli.output import document, line, pairs, table
 from libnetvirt.driver import Capabilities
-from libnetvirt.model import Counters, NetworkState, Path
+from libnetvirt.model import Bandwidth, ConstraintCounters, Counters, NetworkState, Path
 
 # Every pair of endpoints has a path: beyond this many endpoints the table would bury the rest.
 _FEW = 12
@@ -26,6 +26,7 @@ class _Picture:
     capabilities: Capabilities
     paths: Sequence[Path] | None
     counters: Sequence[Counters] | None
+    promised: Sequence[ConstraintCounters] | None
 
 
 def show(
@@ -39,7 +40,8 @@ def show(
 ) -> None:
     """Show all about one network.
 
-    Endpoints with state and reason, known hosts, paths, counters, the MTU of its hosts.
+    Endpoints with state and reason, known hosts, paths, counters, the MTU of its hosts. With constraints it
+    takes a second, in which their rates are measured.
 
     \b
     Examples:
@@ -61,6 +63,8 @@ def show(
         result["paths"] = [path.to_json() for path in seen.paths]
     if seen.counters is not None:
         result["statistics"] = [counters.to_json() for counters in seen.counters]
+    if seen.promised is not None:
+        result["constraint-statistics"] = [counters.to_json() for counters in seen.promised]
     document(result, wanted)
 
 
@@ -74,6 +78,9 @@ def _look(connection: libnetvirt.Connection, network: libnetvirt.Network, everyt
         capabilities,
         network.paths() if few and "paths" in capabilities.features else None,
         network.statistics() if "statistics" in capabilities.features else None,
+        network.constraint_statistics()
+        if description.constraints and "constraint.statistics" in capabilities.features
+        else None,
     )
 
 
@@ -115,12 +122,13 @@ def _print(seen: _Picture) -> None:
         kept = {(c.source, c.destination): (c.state, c.reason or "-") for c in state.constraints}
         line("")
         table(
-            ["FROM", "TO", "REQUIREMENTS", "STATE", "REASON"],
+            ["FROM", "TO", "REQUIREMENTS", "PRIORITY", "STATE", "REASON"],
             [
                 (
                     c.source,
                     c.destination,
                     ", ".join(f"{n} {v}" for n, v in c.asked.items()),
+                    c.priority or 0,
                     *(kept.get(c.key) or ("-", "-")),
                 )
                 for c in description.constraints
@@ -156,6 +164,24 @@ def _print_traffic(seen: _Picture) -> None:
                 for c in seen.counters
             ],
             title="Counters",
+        )
+    if seen.promised is not None:
+        line("")
+        table(
+            ["FROM", "TO", "RATE", "PACKETS", "OCTETS", "DROPPED PACKETS", "OCTETS"],
+            [
+                (
+                    c.source,
+                    c.destination,
+                    f"{Bandwidth(c.rate)} ({c.window:g} s)" if c.rate else "0",
+                    c.packets,
+                    c.bytes,
+                    c.dropped_packets,
+                    c.dropped_bytes,
+                )
+                for c in seen.promised
+            ],
+            title="Constraint counters",
         )
 
 

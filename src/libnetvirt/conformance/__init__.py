@@ -12,8 +12,8 @@ pytest.register_assert_rewrite(
         f"libnetvirt.conformance.{module}"
         for module in (
             "watch", "speech", "bench", "stream", "forwarding", "isolation", "labels", "operations",
-            "mobility", "observation", "faults", "hostile", "routed", "routing", "routing_faults",
-            "routing_random", "differential", "suite",
+            "mobility", "observation", "faults", "hostile", "flood", "limits", "constraints", "routed",
+            "routing", "routing_faults", "routing_random", "differential", "suite",
         )
     )
 )  # fmt: skip

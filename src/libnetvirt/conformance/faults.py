@@ -14,6 +14,7 @@ from libnetvirt.conformance.bench import Bench, Guest
 from libnetvirt.conformance.frames import BROADCAST
 from libnetvirt.conformance.harness import Ability
 from libnetvirt.conformance.stream import Stream
+from libnetvirt.model import Link
 
 #: seconds without traffic that a cut link may cost
 OUTAGE = 1.0
@@ -34,6 +35,12 @@ def _cut(bench: Bench, *links: tuple[str, str]) -> Iterator[None]:
         for a, b in links:
             bench.harness.mend(a, b)
         bench.await_links()
+
+
+def _seen_up(bench: Bench, ends: tuple[str, str]) -> list[Link]:
+    """In which directions the driver takes a link for up."""
+    links = bench.harness.connection.substrate().links
+    return [x for x in links if x.up and {x.source, x.destination} == set(ends)]
 
 
 def _acquainted(bench: Bench, count: int = 4) -> tuple[Network, list[Guest]]:
@@ -110,7 +117,9 @@ def test_a_link_that_is_not_in_use_can_be_cut_without_loss(bench: Bench) -> None
 
 def test_a_network_created_while_a_link_is_down_works(bench: Bench) -> None:
     bench.need(Ability.CUT)
-    with _cut(bench, bench.harness.links()[0]):
+    link = bench.harness.links()[0]
+    with _cut(bench, link):
+        bench.eventually(lambda: _seen_up(bench, link), f"the link {link} is known to be down")
         _, guests = _acquainted(bench, 3)
         _check_all(bench, guests)
     bench.await_traffic(*guests)

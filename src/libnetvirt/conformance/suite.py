@@ -13,6 +13,7 @@ import pytest
 
 from libnetvirt import Rules
 from libnetvirt.conformance.bench import Bench, clean
+from libnetvirt.conformance.constraints import *
 from libnetvirt.conformance.differential import *
 from libnetvirt.conformance.faults import *
 from libnetvirt.conformance.forwarding import *
@@ -20,6 +21,7 @@ from libnetvirt.conformance.harness import Harness
 from libnetvirt.conformance.hostile import *
 from libnetvirt.conformance.isolation import *
 from libnetvirt.conformance.labels import *
+from libnetvirt.conformance.limits import *
 from libnetvirt.conformance.mobility import *
 from libnetvirt.conformance.observation import *
 from libnetvirt.conformance.operations import *

@@ -23,6 +23,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from itertools import chain
 from typing import Annotated, Any
 
 from pydantic import (
@@ -107,6 +108,11 @@ class Capacities:
         """What is to keep minimums; None if the file does not say it."""
         return self._defaults.enforcement
 
+    def exchange(self, other: Capacities) -> None:
+        """Say of links what another one says from now on, which says what this one did. Measurements stay."""
+        self._defaults, other._defaults = other._defaults, self._defaults
+        self._links, other._links = other._links, self._links
+
     def capacity(self, link: Place) -> int | None:
         """bit/s; None while nobody has said it."""
         settings = self._settings(link)
@@ -136,6 +142,11 @@ class Capacities:
         """Microseconds; None if nobody has said it, or it was not measured yet."""
         said = self._said(link)
         return self.measurements.get(link) if said == MEASURED else said
+
+    @property
+    def measures(self) -> bool:
+        """Whether the latency of any link is to be measured."""
+        return any(said.latency == MEASURED for said in chain((self._defaults,), self._links.values()))
 
     def is_measured(self, link: Place) -> bool:
         """Whether the latency of a link is to be measured."""

@@ -15,14 +15,15 @@ from libnetvirt.controller.installed import Differences
 from libnetvirt.controller.labels import Fact
 from libnetvirt.controller.operations import Operations
 from libnetvirt.controller.reactive import Wire
+from libnetvirt.controller.reweighing import Reweighing
 from libnetvirt.controller.state import Needs, Options, Publish, Work
-from libnetvirt.controller.upkeep import Upkeep, port_view
+from libnetvirt.controller.upkeep import port_view
 from libnetvirt.model import VirtualNetwork
 
 __all__ = ["Controller", "Needs", "Options", "Publish", "Work", "port_view"]
 
 
-class Controller(Operations, Upkeep):
+class Controller(Operations, Reweighing):
     """The controller's state and what it does on each event."""
 
     def __init__(self, options: Options, secret: bytes, wire: Wire, publish: Publish) -> None:

@@ -23,7 +23,6 @@ from libnetvirt.model import (
     Bandwidth,
     Constraint,
     Encapsulation,
-    Forwarding,
     Insertion,
     Latency,
     Rules,
@@ -63,6 +62,11 @@ class Course:
         of others' minimums, and a meter cannot tell it from the rest."""
         least, most = self.constraint.min_bandwidth, self.constraint.max_bandwidth
         return most if self.degraded else least or most
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Its place in the order in which courses are looked for; those that come last give way first."""
+        return -(self.constraint.priority or 0), self.number
 
     @property
     def places(self) -> list[Place]:
@@ -136,16 +140,21 @@ class Courses:
         return self._into.get((network, endpoint), {}).values()
 
     def ordered(self) -> list[Course]:
-        """All courses by creation."""
-        return sorted((c for own in self._courses.values() for c in own.values()), key=lambda c: c.number)
+        """All courses, by priority and then creation."""
+        return sorted((c for own in self._courses.values() for c in own.values()), key=lambda c: c.rank)
 
     def plan(
-        self, network: VirtualNetwork, kind: Encapsulation | None, strict: bool = True
+        self,
+        network: VirtualNetwork,
+        kind: Encapsulation | None,
+        strict: bool = True,
+        pending: bool = False,
     ) -> dict[Key, Course]:
         """The courses that a network would have if it were as described; changes nothing.
 
         What needs no other path keeps it. ``strict``: raise ConstraintUnmet for what cannot be admitted, else
-        it is degraded. New courses have no labels yet.
+        it is degraded; ``pending``: so is, all the same, what no path at all leads to. New courses have no
+        labels yet.
         """
         books = self.books.copy()
         old = self.of(network.uuid)
@@ -153,44 +162,50 @@ class Courses:
         for key in old.keys() - {course.key for course in fresh}:
             books.restore(key, None)
         found = {}
-        # What takes less than it had makes room for others.
-        for course in sorted(fresh, key=lambda c: c.key in old and c.bits <= old[c.key].bits, reverse=True):
-            course = found[course.key] = self._admit(course, old.get(course.key), books, strict)
-            books.restore(course.key, Claim(course.bits, frozenset(course.places)))
-        return found
 
-    def _admit(self, course: Course, old: Course | None, books: Books, strict: bool) -> Course:
+        def turn(course: Course) -> tuple[bool, int]:
+            # What takes less than it had makes room for others.
+            less = course.key in old and course.bits <= old[course.key].bits
+            return not less, course.rank[0]
+
+        for course in sorted(fresh, key=turn):
+            course = found[course.key] = self._admit(course, old.get(course.key), books, strict, pending)
+            books.restore(course.key, Claim(course.bits, frozenset(course.places)))
+        return {course.key: found[course.key] for course in fresh}
+
+    def _admit(self, course: Course, old: Course | None, books: Books, strict: bool, pending: bool) -> Course:
         terrain, asked = self.terrain(books, course.key), wanted(course.constraint)
         if old is not None:
             course = replace(course, number=old.number)
             if (old.kind, old.ends) == (course.kind, course.ends):
-                if old.constraint == course.constraint:
-                    return old
+                if old.constraint.asked == course.constraint.asked:
+                    return replace(old, constraint=course.constraint)
                 if not old.degraded and self._there(old) and cspf.suits(terrain, old.edges, asked):
                     return replace(old, constraint=course.constraint)
         path = cspf.find(terrain, *course.ends, asked)
         if path is not None:
             return replace(course, edges=tuple(replace(edge, cost=0.0) for edge in path))
         reason = self.why_not(course, terrain)
-        if strict:
+        if strict and not (pending and cspf.find(terrain, *course.ends, Wanted()) is None):
             raise ConstraintUnmet(f"{course} cannot be kept: {reason}")
         return replace(course, degraded=reason)
 
     def again(self) -> dict[Key, Course]:
         """The courses that have to be others: after a change of the substrate, or when something was freed.
 
-        What is lost, or has become too slow, gives up all it had first; then paths are looked for by order of
-        creation, those that were degraded before included. Puts nothing into the books.
+        What is lost, or has become too slow, gives up all it had first; then paths are looked for by priority
+        and order of creation, those that were degraded before included. Nobody takes what another one keeps.
+        Puts nothing into the books.
         """
         books = self.books.copy()
         courses = self.ordered()
         lost = {c.key for c in courses if not c.degraded and (not self._there(c) or self.is_too_slow(c))}
         for key in lost:
             books.restore(key, None)
-        # Less may be promised than is: the last that came give way.
-        by_age = {course.key: course for course in reversed(courses)}
+        # Less may be promised than is: the least and last give way.
         while over := books.overbooked():
-            key = next(key for key in by_age if key in set(books.holders(over[0])))
+            holders = set(books.holders(over[0]))
+            key = next(course.key for course in reversed(courses) if course.key in holders)
             books.restore(key, None)
             lost.add(key)
         changed: dict[Key, Course] = {}
@@ -336,13 +351,16 @@ class Courses:
             yield Course((network.uuid, *c.key), 0, c, kind, (ends[0], ends[1]))
 
     def is_too_slow(self, course: Course) -> bool:
-        """Whether the links of a course take longer by more than the slack than its constraint allows."""
+        """Whether the links of a course take longer than its constraint allows: where latency is measured,
+        which is never still, by more than the slack."""
         most = course.constraint.max_latency
         delays = [self.capacities.latency(place) for place in course.places]
         if most is None or None in delays:
             return False
         bound = int(most)
-        return sum(d for d in delays if d is not None) > bound + max(bound // SLACK, LEAST_SLACK)
+        if any(self.capacities.is_measured(place) for place in course.places):
+            bound += max(bound // SLACK, LEAST_SLACK)
+        return sum(d for d in delays if d is not None) > bound
 
     def _there(self, course: Course) -> bool:
         """Whether the links of a course are up."""
@@ -359,8 +377,6 @@ def check(
         reason = "paths of their own need tunnels: use encapsulation vlan or mpls"
     elif rules.insertion is Insertion.ON_DEMAND:
         reason = "they are kept by rules that are there beforehand: use insertion offline"
-    elif network.forwarding is Forwarding.L3:
-        reason = "the openflow driver keeps them for networks with forwarding L2 only"
     if reason:
         raise Unsupported(f"network {network.name} has constraints: {reason}")
     for c in network.constraints:

@@ -7,8 +7,11 @@ from dataclasses import replace
 
 from libnetvirt.controller.books import Place
 from libnetvirt.controller.courses import Course, Key, changed, labels_of
+from libnetvirt.controller.entries import Placed
 from libnetvirt.controller.installed import Differences
 from libnetvirt.controller.queues import Shape
+from libnetvirt.controller.routed_courses import routed_course
+from libnetvirt.controller.routing import is_routed
 from libnetvirt.controller.rulesdb import Entry
 from libnetvirt.controller.state import State
 from libnetvirt.controller.steering import link_meter
@@ -19,11 +22,14 @@ from libnetvirt.model import Encapsulation, Rules, VirtualNetwork
 class Guarantees(State):
     """Keeps constraints."""
 
-    def plan_courses(self, after: VirtualNetwork, strict: bool = True) -> dict[Key, Course]:
-        """The courses that a network would have. Raises ConstraintUnmet if ``strict``."""
+    def plan_courses(
+        self, after: VirtualNetwork, strict: bool = True, pending: bool = False
+    ) -> dict[Key, Course]:
+        """The courses that a network would have. Raises ConstraintUnmet if ``strict``, but not, with
+        ``pending``, where there is no path at all yet."""
         if not after.constraints and not self.courses.of(after.uuid):
             return {}
-        return self.courses.plan(after, self.kind_of(after), strict)
+        return self.courses.plan(after, self.kind_of(after), strict, pending)
 
     def kind_of(self, network: VirtualNetwork) -> Encapsulation | None:
         """The kind of tunnel that a network has, or would have."""
@@ -46,19 +52,25 @@ class Guarantees(State):
         self.police_links(into)
 
     def recompile_courses(self, entry: Entry, endpoints: Iterable[str], into: Differences) -> None:
-        """Endpoints have changed places: what begins there has other rules."""
-        names = set(endpoints)
-        self._compile(entry, [k for k in self.courses.of(entry.uuid) if k[1] in names], into)
+        """Endpoints have changed places or addresses: what begins there has other rules; of a router, what
+        ends there."""
+        names, ends = set(endpoints), slice(1, 3 if is_routed(entry) else 2)
+        self._compile(entry, [k for k in self.courses.of(entry.uuid) if names.intersection(k[ends])], into)
 
     def _compile(self, entry: Entry, keys: Iterable[Key], into: Differences) -> None:
         targets = set()
         for key in keys:
             course = self.courses.of(entry.uuid).get(key)
-            entries = () if course is None else self.steering.course(entry, course)
+            entries = () if course is None else self._entries(entry, course)
             self.installed.replace(("course", *key), entries, into)
             targets.add(key[2])
         for host in [h for name in targets for h in self.locator.at(entry.uuid, name)]:
             self.compile_host(entry, host.mac, into)
+
+    def _entries(self, entry: Entry, course: Course) -> Iterable[Placed]:
+        yield from self.steering.course(entry, course)
+        if is_routed(entry) and self.fits(entry, course.ends[0]):
+            yield from routed_course(self.steering, entry, course)
 
     def police_links(self, into: Differences) -> None:
         """Guard the links of which something is promised, and no others."""

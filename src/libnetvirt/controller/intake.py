@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -37,10 +38,13 @@ REPORT_LIMIT = 10_000
 #: seconds between two looks for hosts of on-demand networks that have gone silent
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
-_OURS = layout.COOKIE_MARK >> 48
-# Numbers, which compare faster than members of an enumeration.
-_CLASSIFY, _SOURCE, _HOST = Table.CLASSIFY.value, Table.SOURCE.value, Table.HOST.value
-_GATEWAY = Table.GATEWAY.value
+# What every frame is compared with: numbers, which compare faster than members of an enumeration.
+_OURS: Final = layout.COOKIE_MARK >> 48
+_TAG: Final = layout.METADATA_TAG
+_CLASSIFY: Final = Table.CLASSIFY.value
+_SOURCE: Final = Table.SOURCE.value
+_HOST: Final = Table.HOST.value
+_GATEWAY: Final = Table.GATEWAY.value
 
 
 class Intake:
@@ -48,6 +52,9 @@ class Intake:
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
+        self._places = controller.rulesdb.places
+        self._locator = controller.locator
+        self._reactive = controller.reactive
         self._router = Router(controller)
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
@@ -63,7 +70,7 @@ class Intake:
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
         """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
-        head, core = message.head, self._core
+        head = message.head
         if head.cookie >> 48 != _OURS:
             return
         table, metadata = head.table_id, head.metadata
@@ -71,7 +78,7 @@ class Intake:
             self._lldp(dpid, message, now)
             return
         if table < _GATEWAY:
-            bound = core.rulesdb.places.get((dpid, head.in_port, metadata & layout.METADATA_TAG))
+            bound = self._places.get((dpid, head.in_port, metadata & _TAG))
             if bound is None:
                 return
             entry = bound.network
@@ -135,14 +142,14 @@ class Intake:
 
     def _serve(self, bound: Bound, dpid: int, message: of.PacketIn, now: float) -> None:
         """Learn where a frame comes from, and forward it if rules are made on demand."""
-        core, entry, frame, table = self._core, bound.network, message.frame, message.head.table_id
+        entry, frame, table = bound.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and entry.uuid in busy):
             self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
             return
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
-        hosts = core.locator.known(entry.uuid)
+        hosts = self._locator.known(entry.uuid)
         host = hosts.get(int.from_bytes(frame[6:12]))
         if host is None or host.endpoint != bound.uuid:
             verdict = self._learn(bound, frame, now)
@@ -155,7 +162,7 @@ class Intake:
         if table == _HOST:
             if host is not None:
                 host.heard = now
-            more = core.reactive.packet(bound, frame, host if entry.on_demand else None)
+            more = self._reactive.packet(bound, frame, host if entry.on_demand else None)
             if more:
                 # What is sent out at many ports costs its endpoint and its network as much.
                 bound.tokens.left -= more
@@ -201,10 +208,10 @@ class Intake:
         if bound is None or bound.network is not entry:
             return
         if kind == Kind.PATH:
-            self._core.reactive.expired(dpid, bound, message.match)
+            self._reactive.expired(dpid, bound, message.match)
             return
         mac = message.match.value("eth_src")
-        host = self._core.locator.find(entry.uuid, mac)
+        host = self._locator.find(entry.uuid, mac)
         if host is not None and host.endpoint == bound.endpoint.uuid:
             self._forget(bound, host)
 
@@ -215,7 +222,7 @@ class Intake:
                 if self._waits(entry):
                     self._defer(("", entry.uuid), lambda _: self.port_down(dpid, port))
                     return
-                for host in self._core.locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
+                for host in self._locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
                     self._core.host_changed(entry, host)
                 self._router.resolver.unplugged(bound)
 
@@ -238,7 +245,7 @@ class Intake:
         self._swept = now
         limit = now - self._core.options.host_age
         for entry in [e for e in self._core.rulesdb if e.on_demand]:
-            for host in self._core.locator.hosts(entry.uuid):
+            for host in self._locator.hosts(entry.uuid):
                 if host.routes or not host.heard:
                     host.heard = now
                 elif host.heard < limit and not host.declared:
@@ -310,7 +317,7 @@ class Intake:
         return verdict
 
     def _forget(self, bound: Bound, host: Host) -> None:
-        if self._core.locator.forget(bound.network.uuid, host.mac) is not None:
+        if self._locator.forget(bound.network.uuid, host.mac) is not None:
             self._core.host_changed(bound.network, host)
 
     def _quiet(self, bound: Bound, now: float) -> None:

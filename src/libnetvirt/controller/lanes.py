@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
@@ -25,10 +26,10 @@ from libnetvirt.model import Timeout
 GRACE = 30
 PRIORITY = 20
 #: actions in one packet-out, of 16 octets at most, and octets of a frame: both together fit into a message
-ACTION_LIMIT = 1000
-FRAME_LIMIT = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
+ACTION_LIMIT: Final = 1000
+FRAME_LIMIT: Final = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
 _DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5 §7.2.3.7), six octets follow
-SOURCE = bytes.fromhex("80000806")
+SOURCE: Final = bytes.fromhex("80000806")
 
 _ENTERING: Fields = {"in_port": 0, "metadata": 0}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.compiler import apply
@@ -24,13 +24,13 @@ from libnetvirt.controller.ways import Ways
 from libnetvirt.controller.wrapping import Actions
 
 #: frames that wait for one path's rules
-QUEUE_LIMIT = 64
+QUEUE_LIMIT: Final = 64
 #: pairs of switches of a network for which a path is kept ready
 TRACK_LIMIT = 10_000
 #: copies of a flooded frame that cost as much as a message
 COPIES = 16
 #: pairs that one endpoint may have rules for; more are served without
-ROUTE_LIMIT = 16_384
+ROUTE_LIMIT: Final = 16_384
 
 Place = tuple[str, str]  # network, endpoint
 
@@ -299,14 +299,19 @@ class Reactive:
             for route in list(self._routes[place].values()):
                 self._take_out(route)
 
-    def reroute(self) -> list[Route]:
-        """The topology has changed: remove the rules that no longer follow the best path."""
+    def reroute(self, *, only_costs: bool) -> list[Route]:
+        """The topology has changed: remove the rules that no longer follow the best path.
+
+        ``only_costs``: no link came or went. Then rules of another run, whose way is not known yet, stay: a
+        switch that loses its connection again before all have come would take them along otherwise, while
+        nobody knows where their destinations are.
+        """
         self.changed()
         best: dict[tuple[Edge, ...], bool] = {}
 
         def stale(route: Route) -> bool:
             if route.track is None:
-                return isinstance(route, Adopted)
+                return isinstance(route, Adopted) and not only_costs
             edges = route.track.edges
             if not edges:
                 return False

@@ -93,7 +93,7 @@ def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
         mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
         endpoints=states,
         hosts=tuple(_hosts(core, entry)),
-        constraints=tuple(constraint_states(core, entry)),
+        constraints=tuple(constraint_states(core, entry, states)),
     )
 
 
@@ -181,14 +181,19 @@ def substrate(core: Controller) -> Substrate:
     return Substrate(switches=tuple(switches), links=links, notes=strangers)
 
 
-def constraint_states(core: Controller, entry: Entry) -> Iterator[ConstraintState]:
-    """The state of each constraint of a network."""
+def constraint_states(
+    core: Controller, entry: Entry, endpoints: Iterable[EndpointState]
+) -> Iterator[ConstraintState]:
+    """The state of each constraint of a network, whose endpoints have these states."""
+    waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
     for course in core.courses.of(entry.uuid).values():
+        awaited = next((f"endpoint {u}: {waiting[u]}" for u in course.key[1:] if u in waiting), "")
+        state = State.PENDING if awaited else State.DEGRADED if course.degraded else State.ACTIVE
         yield ConstraintState(
             source=course.key[1],
             destination=course.key[2],
-            state=State.DEGRADED if course.degraded else State.ACTIVE,
-            reason=course.degraded,
+            state=state,
+            reason=awaited or course.degraded,
             reserved=course.bits,
         )
 

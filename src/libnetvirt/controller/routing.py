@@ -71,7 +71,7 @@ def gateway_of(entry: Entry) -> int:
     return int.from_bytes(gateway_mac(entry.uuid))
 
 
-def _to(net: AnyNetwork, **fields: int | tuple[int, int]) -> of.Match:
+def to_prefix(net: AnyNetwork, **fields: int | tuple[int, int]) -> of.Match:
     """Matches packets to a prefix."""
     return _within(net, _DESTINATIONS, **fields)
 
@@ -94,7 +94,7 @@ def _untaken() -> Iterator[tuple[Table, int, of.Match]]:
         for text in prefixes:
             yield Table.GATEWAY, 300, _from(ip_network(text))
         for text in (*prefixes, LINK_LOCAL[version]):
-            yield Table.ROUTE, 4000, _to(ip_network(text))
+            yield Table.ROUTE, 4000, to_prefix(ip_network(text))
 
 
 class Routing:
@@ -134,7 +134,7 @@ class Routing:
         everybody = ip_network("ff00::/8")
         for kind in _DISCOVERY:
             for target in (own, _MULTICAST6):
-                group = _to(
+                group = to_prefix(
                     everybody, metadata=entering, eth_dst=target, ip_proto=PROTO_ICMPV6, icmpv6_type=kind
                 )
                 yield Placed(dpid, Order.SEND, Flow(Table.GATEWAY, 350, group, (_UP,), cookie))
@@ -187,10 +187,7 @@ class Routing:
         cookie = layout.cookie(entry.index, Kind.GATEWAY)
         for a in e.address:
             yield from self._own(entry, dpid, ip_network(a.ip), a.network, cookie)
-        ways = [(net, Rank.PREFIX) for net in dict.fromkeys(a.network for a in e.address)]
-        ways += [(route.prefix, Rank.ROUTE) for route in e.route]
-        for net, rank in ways:
-            priority = _rank(net.prefixlen, rank)
+        for net, priority in reached(e):
             if dpid == bound.dpid:
                 yield from self._here(entry, dpid, net, priority, cookie)
             else:
@@ -204,19 +201,19 @@ class Routing:
         for address in map(ip_network, reserved(net)):
             drops += [
                 (Table.GATEWAY, 300, _from(address, metadata=entering)),
-                (Table.ROUTE, 4000, _to(address, metadata=entering)),
+                (Table.ROUTE, 4000, to_prefix(address, metadata=entering)),
             ]
         for table, priority, match in drops:
             yield Placed(dpid, Order.SEND, Flow(table, priority, match, (), cookie))
-        here = _to(own, metadata=entering, eth_dst=gateway_of(entry))
+        here = to_prefix(own, metadata=entering, eth_dst=gateway_of(entry))
         yield Placed(dpid, Order.SEND, Flow(Table.GATEWAY, 200, here, (_UP,), cookie))
 
     def _here(self, entry: Entry, dpid: int, net: AnyNetwork, priority: int, cookie: int) -> Iterator[Placed]:
         """The way to a prefix at an endpoint of this switch."""
-        anywhere = _to(net, metadata=(entry.index << 32, layout.METADATA_NETWORK))
+        anywhere = to_prefix(net, metadata=(entry.index << 32, layout.METADATA_NETWORK))
         asking = Flow(Table.NEIGHBOUR, priority, anywhere, (_UP,), cookie)
         yield Placed(dpid, Order.RECEIVE, asking)
-        match = _to(net, metadata=(entry.index << 32, _UNTUNNELLED))
+        match = to_prefix(net, metadata=(entry.index << 32, _UNTUNNELLED))
         onward = (apply(of.DecNwTtl()), of.GotoTable(Table.NEIGHBOUR))
         yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, onward, cookie))
 
@@ -226,7 +223,7 @@ class Routing:
         """The way to a prefix at an endpoint of another switch."""
         entry = bound.network
         cookie = layout.cookie(entry.index, Kind.GATEWAY)
-        match = _to(net, metadata=(entry.index << 32, _UNTUNNELLED))
+        match = to_prefix(net, metadata=(entry.index << 32, _UNTUNNELLED))
         # Only what goes into a tunnel is measured: Open vSwitch counts a packet twice after that.
         octets = self.mtu(entry) + ETHERNET_LENGTH
         limit = (check_larger(octets, layout.METADATA_LARGE),) if measures else ()
@@ -249,10 +246,10 @@ class Routing:
         )
         for net, priority in _behind(bound.endpoint, neighbour.address):
             then = (apply(*addressed, *deliver(bound)),)
-            flow = Flow(Table.NEIGHBOUR, priority, _to(net, metadata=network), then, cookie)
+            flow = Flow(Table.NEIGHBOUR, priority, to_prefix(net, metadata=network), then, cookie)
             yield Placed(bound.dpid, Order.RECEIVE, flow)
             # A switch sends nothing back by itself, and a router may have to.
-            match = _to(net, metadata=network, in_port=bound.port)
+            match = to_prefix(net, metadata=network, in_port=bound.port)
             then = (apply(*addressed, *deliver(bound, bound.port)),)
             flow = Flow(Table.NEIGHBOUR, priority + 1, match, then, cookie)
             yield Placed(bound.dpid, Order.RECEIVE, flow)
@@ -263,7 +260,7 @@ class Routing:
         index = bound.network.index
         network = (index << 32, layout.METADATA_NETWORK)
         for net, priority in _behind(bound.endpoint, neighbour.address):
-            match = _to(net, metadata=network)
+            match = to_prefix(net, metadata=network)
             yield Flow(Table.NEIGHBOUR, priority, match, (), layout.cookie(index, Kind.QUIET), hard=seconds)
 
     def nowhere(self, bound: Bound, seconds: int) -> Flow:
@@ -272,6 +269,15 @@ class Routing:
         index = bound.network.index
         match = of.Match(in_port=bound.port, metadata=bound.entered)
         return Flow(Table.ROUTE, 2, match, (), layout.cookie(index, Kind.QUIET), hard=seconds)
+
+
+def reached(endpoint: Endpoint) -> Iterator[tuple[AnyNetwork, int]]:
+    """(prefix, priority) of what is reached at an endpoint, whichever host it is. The next priority is free
+    where packets enter."""
+    for net in dict.fromkeys(a.network for a in endpoint.address):
+        yield net, _rank(net.prefixlen, Rank.PREFIX)
+    for route in endpoint.route:
+        yield route.prefix, _rank(route.prefix.prefixlen, Rank.ROUTE)
 
 
 def _behind(endpoint: Endpoint, address: bytes) -> Iterator[tuple[AnyNetwork, int]]:

@@ -156,6 +156,8 @@ class State:
         self._plans: dict[str, AddressPlan] = {}
         #: set when the topology has to be looked at again
         self.topology_changed = False
+        #: set when links may have other capacities, latencies and costs than before
+        self.capacities_changed = False
         #: switches whose ports came, went or were renamed
         self.rebind: set[int] = set()
         #: switches that are to be compared with what they should hold

@@ -29,6 +29,8 @@ from libnetvirt.controller.wrapping import TUNNELLINGS, Actions, deliver
 
 #: above the rules for all who send to a host
 _PRIORITY = 40
+#: where packets of routers are put on courses
+_ROUTING = (Table.ROUTE, Table.ONWARD)
 
 
 class Steering:
@@ -48,7 +50,7 @@ class Steering:
     def course(self, entry: Entry, course: Course) -> Iterator[Placed]:
         """A course's meter, and its rules in the switches behind the first."""
         start = course.ends[0]
-        number = self._meter(course)
+        number = self.meter(course)
         ceiling = self._ceiling(course)
         if number is not None and ceiling:
             yield Placed(start, Order.RECEIVE, meter(number, ceiling))
@@ -69,7 +71,7 @@ class Steering:
             if source is None or source.port is None or bound.port is None:
                 continue
             actions = self._begin(entry, course, source, bound)
-            number = self._meter(course)
+            number = self.meter(course)
             if actions is None or (course.degraded and number is None):
                 continue
             match = of.Match(in_port=source.port, metadata=source.entered, eth_dst=host.mac)
@@ -89,6 +91,13 @@ class Steering:
         cookie = layout.cookie(0, Kind.LINK)
         yield from link_exits(dpid, port, of.Meter(number), cookie)
 
+    @staticmethod
+    def steers(flow: Flow, source: Bound) -> bool:
+        """Whether a rule puts frames of an endpoint on a course."""
+        known = (source.port, source.entered)
+        steering = flow.priority == _PRIORITY if flow.table == Table.HOST else flow.table in _ROUTING
+        return steering and (flow.match.get("in_port"), flow.match.get("metadata")) == known
+
     def wants(self, entry: Entry, dpid: int, name: str) -> bool:
         """Whether one of a network's courses uses a meter."""
         own = self._courses.of(entry.uuid).values()
@@ -96,14 +105,18 @@ class Steering:
 
     def _begin(self, entry: Entry, course: Course, source: Bound, bound: Bound) -> Actions | None:
         """What the first switch does."""
-        if source.dpid == bound.dpid:
-            return deliver(bound, source.port)
+        return deliver(bound, source.port) if source.dpid == bound.dpid else self.leave(entry, course)
+
+    def leave(self, entry: Entry, course: Course) -> Actions | None:
+        """What wraps a frame and sends it on a course to another switch, or, if it is degraded, on the way of
+        all others. Raises LabelsExhausted."""
+        start, end = course.ends
         if course.degraded:
-            way = self._ways.find(entry, source.dpid, bound.dpid)
+            way = self._ways.find(entry, start, end)
             return None if way is None else way.leave
         assert course.label is not None
         tunnelling = TUNNELLINGS[course.kind]
-        inner = self._labels.spaces[course.kind].service(bound.dpid, entry.uuid)
+        inner = self._labels.spaces[course.kind].service(end, entry.uuid)
         out = self._out(course, course.places[0])
         return (*tunnelling.wrap(inner), *tunnelling.enter(course.label), *out)
 
@@ -117,7 +130,8 @@ class Steering:
         """What a course's frames may take, in bit/s. A queue gives what exceeds a minimum what is left."""
         return course.constraint.max_bandwidth if self._backend.queues else course.ceiling
 
-    def _meter(self, course: Course) -> int | None:
+    def meter(self, course: Course) -> int | None:
+        """The number of a course's meter in its first switch; None if it has none. Raises LabelsExhausted."""
         start = course.ends[0]
         if not self._ceiling(course) or not self._meters.there(start):
             return None

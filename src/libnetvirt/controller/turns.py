@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Final
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.rulesdb import Entry
 
 #: frames of a network that are served at a time
-SHARE = 64
+SHARE: Final = 64
 #: frames of a network that wait for their turn; with more, the first is served at once
-QUEUE_LIMIT = 512
+QUEUE_LIMIT: Final = 512
 
 Waiting = tuple[int, of.PacketIn]
 

@@ -34,12 +34,12 @@ class Upkeep(Guarantees):
         the first frame takes it and the old one until the last has left it.
         """
         self.topology_changed = False
+        reweighed, self.capacities_changed = self.capacities_changed, False
         before = self.paths.edges
-        if not self.paths.update(self._usable_edges()) and not self.courses.again():
+        if not self.paths.update(self._usable_edges()) and not reweighed and not self.courses.again():
             return None
-        if {(e.source, e.source_port) for e in before} - {
-            (e.source, e.source_port) for e in self.paths.edges
-        }:
+        was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, self.paths.edges))
+        if was - now:
             self._distrust()
         into = Differences()
         self.compile_links(into)
@@ -50,7 +50,7 @@ class Upkeep(Guarantees):
         for kind, needs in self.needs.items():
             for egress in sorted(filter(needs.used, needs.by_egress)):
                 moved += self._turn(kind, egress, replaced, into)
-        for route in self.reactive.reroute():
+        for route in self.reactive.reroute(only_costs=was == now):
             moved.append(route.first[0])
         aside = Differences()
         moved += self._turn_hosts(aside, into)
@@ -274,6 +274,7 @@ class Upkeep(Guarantees):
         switch = self.switches[dpid]
         self.reactive.changed()
         for entry in self.rulesdb.ports_known(switch):
+            self.recompile_courses(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
             self.reactive.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
         self.installed.settle(into)
@@ -303,6 +304,8 @@ class Upkeep(Guarantees):
             switch.ports[number] = new
         if (old and old.name) != (new and new.name):
             self.rebind.add(dpid)
+        if old is not None and new is not None and old.speed != new.speed:
+            self.capacities_changed = self.topology_changed = True
         if new is not None and new.up:
             if old is None or not old.up:
                 self.send_lldp(dpid, [number], now)
@@ -347,6 +350,8 @@ class Upkeep(Guarantees):
 
     def _measure(self, now: float) -> None:
         """Time the links whose latency is to be measured, and look at what depends on it."""
+        if not self.capacities.measures:
+            return
 
         def connected(dpid: int) -> bool:
             switch = self.switches.get(dpid)

@@ -29,15 +29,25 @@ from libnetvirt.daemon.wire import (
     ChangeRequest,
     Outcome,
     Problem,
+    ReloadRequest,
     RepairRequest,
     Version,
     dump,
     parse_change,
+    parse_reload,
     parse_repair,
 )
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.errors import InvalidDescription, NetvirtError
-from libnetvirt.model import Counters, NetworkState, Path, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import (
+    ConstraintCounters,
+    Counters,
+    NetworkState,
+    Path,
+    RuleLine,
+    Substrate,
+    VirtualNetwork,
+)
 
 log = logging.getLogger("libnetvirt.daemon")
 
@@ -115,6 +125,11 @@ def _reading(service: Service) -> APIRouter:
         """Counters per endpoint; asks the switches."""
         return _reply(await (await connection.lookup(key)).statistics())
 
+    @router.get("/networks/{key}/constraint-statistics", response_model=list[ConstraintCounters])
+    async def constraint_statistics(key: str) -> Response:
+        """Counters per constraint; asks the switches twice, a second apart."""
+        return _reply(await (await connection.lookup(key)).constraint_statistics())
+
     @router.get("/networks/{key}/rules", response_model=list[RuleLine])
     async def rules_of(key: str) -> Response:
         """The rules of one network; asks the switches."""
@@ -141,9 +156,9 @@ def _reading(service: Service) -> APIRouter:
 
 def _changing(service: Service) -> APIRouter:
     router = APIRouter()
-    body, repair_body = (
+    body, repair_body, reload_body = (
         {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}
-        for kind in (ChangeRequest, RepairRequest)
+        for kind in (ChangeRequest, RepairRequest, ReloadRequest)
     )
 
     @router.post("/changes", status_code=204, openapi_extra={"requestBody": body})
@@ -163,6 +178,12 @@ def _changing(service: Service) -> APIRouter:
         """Put right what others changed below networks; replies what was done, one line each."""
         asked = parse_repair(await _body(request))
         return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
+
+    @router.post("/reloads", response_model=list[str], openapi_extra={"requestBody": reload_body})
+    async def reload(request: Request) -> Response:
+        """Read the operator's files again; replies what became of constraints, one line each."""
+        asked = parse_reload(await _body(request))
+        return _reply(await service.connection.reload(degrade=asked.degrade))
 
     @router.post("/checks", status_code=204, openapi_extra={"requestBody": body})
     async def check(request: Request) -> Response:

@@ -62,6 +62,19 @@ class RepairRequest(Element):
     orphans: bool = Field(default=False, strict=True)
 
 
+class ReloadRequest(Element):
+    """Read the operator's files again; what can be kept no more is degraded, or the reason to refuse it."""
+
+    ELEMENT: ClassVar[str] = "reload"
+
+    degrade: bool = Field(default=False, strict=True)
+
+
+def parse_reload(body: bytes) -> ReloadRequest:
+    """Read a request's body. Raises InvalidDescription that lists every fault."""
+    return ReloadRequest.model_validate(_document(body))
+
+
 def parse_repair(body: bytes) -> RepairRequest:
     """Read a request's body. Raises InvalidDescription that lists every fault."""
     return RepairRequest.model_validate(_document(body))

@@ -221,6 +221,8 @@ def _constraint_gaps(c: Constraint) -> list[tuple[str, str]]:
         for name in ("max-latency", "max-hops")
         if name in c.asked
     ]
+    if c.priority is not None:
+        gaps.append(("priority", "does not exist in the format of 2012"))
     for name, bandwidth in (("min-bandwidth", c.min_bandwidth), ("max-bandwidth", c.max_bandwidth)):
         if isinstance(bandwidth, Bandwidth) and bandwidth % _MBIT:
             gaps.append((name, f"{bandwidth} is not a whole number of Mbit/s, as the format of 2012 needs"))

@@ -33,7 +33,9 @@ _ENDPOINT = Shape(
         "bandwidth": Child("bandwidth", _LIMITS),
     },
 )
-_CONSTRAINT = Shape(("source", "destination", "min-bandwidth", "max-bandwidth", "max-latency", "max-hops"))
+_CONSTRAINT = Shape(
+    ("source", "destination", "min-bandwidth", "max-bandwidth", "max-latency", "max-hops", "priority")
+)
 _RULES = Shape(("encapsulation", "insertion", "timeout", "duration"))
 _NETWORK = Shape(
     ("uuid", "name"),

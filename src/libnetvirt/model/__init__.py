@@ -15,6 +15,7 @@ from libnetvirt.model.description import (
 )
 from libnetvirt.model.quantity import Bandwidth, Latency
 from libnetvirt.model.report import (
+    ConstraintCounters,
     ConstraintState,
     Counters,
     EndpointState,
@@ -35,6 +36,7 @@ __all__ = [
     "DEFAULT_DURATION",
     "Bandwidth",
     "Constraint",
+    "ConstraintCounters",
     "ConstraintState",
     "Counters",
     "Encapsulation",

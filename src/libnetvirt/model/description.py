@@ -152,7 +152,10 @@ class Endpoint(Element):
 
 
 class Constraint(Element):
-    """A unidirectional requirement on the path from endpoint ``source`` to endpoint ``destination``."""
+    """A unidirectional requirement on the path from endpoint ``source`` to endpoint ``destination``.
+
+    ``priority``: where not all can be kept any more, higher ones come first; 0 if left out.
+    """
 
     source: Uuid
     destination: Uuid
@@ -160,6 +163,7 @@ class Constraint(Element):
     max_bandwidth: Bandwidth | None = None
     max_latency: Latency | None = None
     max_hops: Annotated[int, whole(1, 255, "number of hops")] | None = None
+    priority: Annotated[int, whole(0, 255, "priority")] | None = None
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

@@ -52,7 +52,8 @@ class EndpointState(Report):
 
 
 class ConstraintState(Report):
-    """One constraint: ``active`` if it is kept, else ``degraded``, and ``reason`` says why.
+    """One constraint: ``active`` if it is kept, ``pending`` while one of its endpoints is, else ``degraded``.
+    ``reason`` says why it is not active.
 
     ``reserved``: bit/s on each link of its path.
     """
@@ -115,6 +116,23 @@ class Counters(Report):
     received_bytes: int = 0
     delivered_packets: int = 0
     delivered_bytes: int = 0
+
+
+class ConstraintCounters(Report):
+    """Traffic of one constraint, as its source sent it: what was carried, and ``dropped`` because it exceeded
+    what the constraint allows. Counted anew when the constraint changes or its source moves.
+
+    ``rate``: bit/s carried during the last ``window`` seconds.
+    """
+
+    source: str
+    destination: str
+    packets: int = 0
+    bytes: int = 0
+    dropped_packets: int = 0
+    dropped_bytes: int = 0
+    rate: int = 0
+    window: float = 0.0
 
 
 class Port(Report):

@@ -159,6 +159,8 @@ def random_constraint(chance: Random, before: VirtualNetwork) -> Constraint:
             asked["max-hops"] = chance.randint(1, 4)
         if chance.random() < 0.2:
             asked["max-latency"] = f"{chance.randint(1, 4)} ms"
+    if chance.random() < 0.5:
+        asked["priority"] = chance.randint(0, 3)
     return Constraint.model_validate({"source": one, "destination": other, **asked})
 
 

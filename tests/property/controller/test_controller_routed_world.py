@@ -16,7 +16,7 @@ from test_controller_world import World, laws, seeds
 from libnetvirt import packet as p
 from libnetvirt.controller.core import Options
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
+from libnetvirt.model import Constraint, Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
 from libnetvirt.semantics import gateway_mac, on_wire
 
 GROUPS = (p.BROADCAST, bytes.fromhex("333300000001"))
@@ -221,6 +221,48 @@ class Routers(World):
             assert not core.installed.units(kind)
         assert not vars(core.neighbours)["_networks"]
         assert not vars(core)["_plans"]
+
+
+class Promised(Routers):
+    """The same with constraints, which change the way of packets, but not where they come out."""
+
+    def step(self) -> None:
+        with suppress(InvalidDescription):
+            if self.chance.random() < 0.08:
+                self.constrain()
+        super().step()
+
+    def constrain(self) -> None:
+        """A constraint comes, changes or goes."""
+        network = self.pick()
+        if network is None or len(network.endpoints) < 2:
+            return
+        one, other = self.chance.sample([e.uuid for e in network.endpoints], 2)
+        rest = tuple(c for c in network.constraints if c.key != (one, other))
+        asked = self.chance.choice(({}, {"max-hops": 255}, {"max-hops": 2}, {"max-bandwidth": "1 Gbit/s"}))
+        wanted = {"source": one, "destination": other, **asked}
+        new = (Constraint.model_validate(wanted),) if asked else ()
+        self.change(network, network.changed(constraints=(*rest, *new)))
+
+    def drop(self) -> None:
+        network = self.pick()
+        if network and network.endpoints:
+            self.change(network, network.without_endpoint(self.chance.choice(network.endpoints).uuid))
+
+    def end(self) -> None:
+        super().end()
+        assert self.rig.core.courses.ordered() == []
+        assert not self.rig.core.installed.units("course")
+
+
+@laws
+@given(seed=seeds)
+def test_constraints_change_nothing_of_what_routers_do(seed: int) -> None:
+    encapsulation = Encapsulation.MPLS if seed % 2 else Encapsulation.VLAN
+    world = Promised(seed, Rules(encapsulation=encapsulation).over(VLAN))
+    for _ in range(60):
+        world.step()
+    world.end()
 
 
 @pytest.mark.parametrize("encapsulation", [Encapsulation.VLAN, Encapsulation.MPLS])

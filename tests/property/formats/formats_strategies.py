@@ -69,7 +69,9 @@ def constraints(draw: st.DrawFn, source: str, destination: str) -> dict[str, Any
         "max-hops": draw(st.integers(1, 255)),
     }
     kept = draw(st.sets(st.sampled_from(sorted(asked)), min_size=1))
-    return {"source": source, "destination": destination, **{k: asked[k] for k in sorted(kept)}}
+    found: dict[str, Any] = {"source": source, "destination": destination}
+    _optional(draw, found, "priority", st.integers(0, 255))
+    return {**found, **{k: asked[k] for k in sorted(kept)}}
 
 
 @st.composite

@@ -20,7 +20,7 @@ def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
     shown = netvirt.ok("--help")
     names = shown[shown.index("Commands:") :].splitlines()[1:]
     commands = [line.split()[0] for line in names if line.strip()]
-    assert len(commands) == 15
+    assert len(commands) == 16
     for command in commands:
         for words in [(command, action) for action in groups.get(command, ())] or [(command,)]:
             text = netvirt.ok(*words, "--help")
@@ -140,7 +140,7 @@ def test_pending_accepts_what_is_not_there(netvirt: Commands) -> None:
     "words",
     [
         ["add", "blue", "11", "12", "--min-bandwidth", "1 Mbit/s"],
-        ["modify", "blue", "11", "12", "--max-hops", "3"],
+        ["modify", "blue", "11", "12", "--max-hops", "3", "--priority", "7"],
         ["remove", "blue", "11", "12"],
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
 
+from libnetvirt import openflow as of
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.courses import check
@@ -145,3 +146,69 @@ def test_rates_that_switches_cannot_measure_are_refused() -> None:
     bare = {1: SwitchView(1, connected=True, known=True)}
     with pytest.raises(Unsupported, match="switch 1 has no meters"):
         check(constrained("1 Mbit/s"), VLAN, bare)
+
+
+def test_a_port_that_has_become_slower_takes_promises_back_and_faster_gives_them_again() -> None:
+    rig = Rig(Options(VLAN))
+    line(rig, 2)
+
+    def speed(mbit: int) -> None:
+        for dpid, port in ((1, 2), (2, 1)):
+            rates = {"curr_speed": 1000 * mbit, "name": f"s{dpid}-eth{port}"}
+            status = of.PortStatus(of.PortStatusReason.MODIFY, of.PortDesc(port, **rates))
+            rig.core.port_status(dpid, status, rig.now)
+        rig.settle()
+
+    speed(100)
+    rig.change(None, constrained("60 Mbit/s"))
+    (course,) = rig.core.courses.ordered()
+    assert not course.degraded
+    speed(1000)
+    assert any(m.bands[0].rate == 890_000 for m in rig.fabric.switches[1].meters.values())  # type: ignore[union-attr]
+    speed(10)
+    assert "9 Mbit/s would fit" in rig.core.courses.ordered()[0].degraded
+    assert "constraint.degraded" in rig.kinds()
+    rig.holds_what_it_should()
+    speed(100)
+    assert "constraint.restored" in rig.kinds()
+    rig.holds_what_it_should()
+
+
+def test_new_capacities_are_refused_wholly_or_taken_wholly() -> None:
+    rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"\ncost = 2'))
+    line(rig, 2)
+    rig.change(None, constrained("60 Mbit/s"))
+    before = rig.core.paths.edges, rig.core.courses.ordered(), rig.core.courses.books.links()
+    less = Capacities(rig.core.switches, 'capacity = "50 Mbit/s"\ncost = 7')
+    with pytest.raises(
+        ConstraintUnmet, match=r"1 of the constraints .* of network n1: min-bandwidth 60 Mbit/s"
+    ):
+        rig.core.reweigh(less, degrade=False)
+    assert (rig.core.paths.edges, rig.core.courses.ordered(), rig.core.courses.books.links()) == before
+    assert rig.core.capacities.capacity((1, 2)) == 100 * MBIT
+    rig.holds_what_it_should()
+    work, lines = rig.core.reweigh(less, degrade=True)
+    rig.execute(work)
+    rig.lingering.append(work)
+    rig.settle()
+    assert [line.split(":")[0] for line in lines] == ["the constraint from 1 to 2 of network n1 is degraded"]
+    assert {e.cost for e in rig.core.paths.edges} == {7.0}
+    assert rig.core.courses.books.links() == {}
+    rig.holds_what_it_should()
+
+
+def test_with_pending_only_what_no_path_leads_to_may_wait() -> None:
+    rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"'))
+    line(rig, 2)
+    before = network(1, endpoint(1, 1, 3), endpoint(2, 2, 3), endpoint(3, 9, 3))
+    for destination, rate, fits in ((2, "60 Mbit/s", True), (2, "95 Mbit/s", False), (3, "95 Mbit/s", True)):
+        asked = {"source": 1, "destination": destination, "min-bandwidth": rate}
+        after = before.changed(constraints=(Constraint.model_validate(asked),))
+        if fits:
+            (course,) = rig.core.plan_courses(after, pending=True).values()
+            assert bool(course.degraded) == (destination == 3)
+        else:
+            with pytest.raises(ConstraintUnmet, match="90 Mbit/s would fit"):
+                rig.core.plan_courses(after, pending=True)
+    with pytest.raises(ConstraintUnmet, match="no path leads"):
+        rig.core.plan_courses(after)

@@ -288,6 +288,35 @@ def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_
     assert [len(r.further or ()) for r in again.core.reactive] == [2]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_switches_that_connect_twice_before_all_have_come_go_on_forwarding(order: Sequence[int]) -> None:
+    """A switch that is away makes paths through it dearer; that is no reason to doubt what was taken over."""
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3, order[:2])
+    for dpid in order[:2]:
+        again.disconnect(dpid)
+    again.core.topology_changed = True
+    again.settle()
+    for dpid in order:
+        again.connect(dpid, 4)
+        assert _paths(again) == before
+        assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    assert not again.fabric.up
+    assert [len(r.further or ()) for r in again.core.reactive] == [2]
+
+
+def test_what_was_taken_over_is_doubted_when_a_link_is_lost_before_all_have_come() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3, (1, 2))
+    again.cut((1, 2))
+    assert (1, Table.HOST) not in _paths(again)
+
+
 def test_a_rule_whose_way_broke_before_its_first_switch_came_is_not_believed() -> None:
     rig = Watched()
     rig.hold = False

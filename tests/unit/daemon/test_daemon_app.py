@@ -51,10 +51,13 @@ class Repairing(simulated.TestDriver):
     @property
     def capabilities(self) -> Capabilities:
         offered = super().capabilities
-        return offered.model_copy(update={"features": offered.features | {"repair"}})
+        return offered.model_copy(update={"features": offered.features | {"repair", "reload"}})
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         return [f"repaired {uuid} {orphans}"]
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        return [f"reloaded {degrade}"]
 
 
 class Broken(simulated.TestDriver):
@@ -82,6 +85,16 @@ def run(work: Callable[[httpx.AsyncClient, Any], Awaitable[None]], kind: Any = S
             await asyncio.wait_for(work(client, driver), 20)
 
     asyncio.run(main())
+
+
+def test_what_links_carry_is_read_again_when_that_is_asked_for() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        for body, said in (({}, "reloaded False"), ({"degrade": True}, "reloaded True")):
+            answer = await client.post("/reloads", json=body)
+            assert (answer.status_code, answer.json()) == (200, [said])
+        assert (await client.post("/reloads", json={"degrade": "yes"})).status_code == 422
+
+    run(work, Repairing)
 
 
 def test_repairs_are_asked_for_by_name_or_for_all() -> None:

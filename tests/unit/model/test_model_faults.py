@@ -123,6 +123,7 @@ def test_l3_needs_addresses_that_do_not_overlap_and_next_hops_on_them() -> None:
     [
         ({"source": 11, "destination": 11, "max-hops": 1}, "itself"),
         ({"source": 11, "destination": 12}, "asks for nothing"),
+        ({"source": 11, "destination": 12, "priority": 9}, "asks for nothing"),
         ({"source": 11, "destination": 12, "min-bandwidth": "2 bit/s", "max-bandwidth": "1 bit/s"}, "below"),
     ],
 )

@@ -152,9 +152,8 @@ def test_why_a_port_can_have_no_queues() -> None:
 def test_databases_are_named_in_the_uri_or_for_single_switches() -> None:
     capacities = Capacities({}, '[[switch]]\nid = 3\novsdb = "tcp:[fd00::1]:6640"\n', "c.toml")
     found = Sources.parse(URI.parse("openflow:///?ovsdb=unix:/x"), capacities, "c.toml")
-    assert found is not None
     assert (str(found.of(1)), str(found.of(3))) == ("unix:/x", "tcp:[fd00::1]:6640")
-    assert Sources.parse(URI.parse("openflow:///"), Capacities({}), "") is None
+    assert not Sources.parse(URI.parse("openflow:///"), Capacities({}), "").remotes
     for text, why in (
         ("ovsdb=x", "is not a database's address"),
         ("ovsdb=ssl:a:1", "key, certificate and ca"),

@@ -31,6 +31,8 @@ from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
 FILE = 'capacity = "100 Mbit/s"\n[[link]]\nswitch = 1\nport = 2\ncost = 0.5\n'
 PLAIN = network(1, endpoint(11, 1, 3, None, 1), endpoint(12, 2, 3, None, 2))
+#: seconds that switches have to answer
+TIMEOUT = 20.0
 REMOTE = Remote.parse("unix:/nowhere")
 
 
@@ -103,7 +105,8 @@ class Lab:
         monkeypatch.setattr(queueing, "Database", opened)
         monkeypatch.setattr(shell_module, "LINGER", 0.02)
         options = Options(VLAN, capacities=FILE, enforcement=Enforcement.QUEUE)
-        self.shell = Shell(options, SqliteStore(MEMORY), b"s" * 32, 0.2, Sources(every=REMOTE))
+        # Nobody is to seem late because the machine is busy: nothing here depends on who answers when.
+        self.shell = Shell(options, SqliteStore(MEMORY), b"s" * 32, TIMEOUT, Sources(every=REMOTE))
         self.shell.quarantine = Quarantine(first=0.0)
         self.fabric = Fabric()
         for one, other in (((1, 2), (2, 1)), ((2, 2), (3, 1)), ((3, 2), (1, 1))):
@@ -128,7 +131,7 @@ class Lab:
                 self.wrong.append(f"switch {dpid} has no queue {number} at port {port}")
 
     async def connect(self, dpid: int) -> None:
-        self.wires[dpid] = wire = Wire(self.shell, self.fabric, dpid)
+        self.wires[dpid] = wire = Wire(self.shell, self.fabric, dpid, TIMEOUT)
         wire.agent.queues = lambda port: self.queues(dpid, port)
         switch, answer = wire.agent.switch, wire.agent.answer
 

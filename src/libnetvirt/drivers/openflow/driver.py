@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import courses, layout, policing, reporting
+from libnetvirt.controller import counting, courses, layout, policing, reporting
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Options
 from libnetvirt.controller.discovery import LinkPorts
@@ -33,6 +34,7 @@ from libnetvirt.errors import (
     Unsupported,
 )
 from libnetvirt.model import (
+    ConstraintCounters,
     Counters,
     Encapsulation,
     Endpoint,
@@ -77,8 +79,12 @@ def _capacities(uri: URI) -> tuple[str, str]:
     file = uri.options.get("capacities")
     if file is None:
         return "", ""
+    return _read(file), file
+
+
+def _read(file: str) -> str:
     try:
-        return FilePath(file).read_text(), file
+        return FilePath(file).read_text()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise InvalidURI(f"option capacities={file!r}: the file cannot be read: {reason}") from None
@@ -146,7 +152,7 @@ class OpenFlowDriver(Driver):
         except BaseException:
             await shell.close()
             raise
-        deaf = databases is None and chosen != Enforcement.METER
+        deaf = not databases.remotes and chosen != Enforcement.METER
         return cls(shell, offer.capabilities(rules, without=offer.NO_DATABASE if deaf else {}))
 
     @property
@@ -236,7 +242,7 @@ class OpenFlowDriver(Driver):
         if network.constraints:
             rules = self._capabilities.resolve(network.rules)
             courses.check(network, rules, self._core.switches, self._core.backend.queues)
-            self._core.plan_courses(network, strict=not pending)
+            self._core.plan_courses(network, pending=pending)
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
         entry = self._core.rulesdb.networks.get(network.uuid)
@@ -267,8 +273,7 @@ class OpenFlowDriver(Driver):
         found = reporting.substrate(self._core)
         now = self.shell.now()
         notes = [*found.notes, *self.shell.refusals.notes()]
-        if self.shell.queueing is not None:
-            notes += self.shell.queueing.troubles()
+        notes += self.shell.queueing.troubles()
         notes += [
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.shell.quarantine.waiting(now).items()
@@ -297,6 +302,30 @@ class OpenFlowDriver(Driver):
         flows = await self._flows(uuid)
         return reporting.counters(self._core, self._entry(uuid), flows)
 
+    async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
+        if not self._entry(uuid).description.constraints:
+            return []
+        before = await self._tallies(uuid)
+        await asyncio.sleep(counting.WINDOW)
+        return counting.rates(before, await self._tallies(uuid))
+
+    async def _tallies(self, uuid: str) -> dict[courses.Key, counting.Tally]:
+        wanted = counting.sources(self._core, self._entry(uuid))
+        cookie = layout.cookie(self._entry(uuid).index, layout.Kind.BASE)
+        asked = of.FlowStatsRequest(cookie=cookie, cookie_mask=layout.COOKIE_NETWORK_MASK)
+
+        async def ask(session: Session) -> counting.Seen | None:
+            if session.dpid not in wanted:
+                return None
+            flows = await session.request(asked, of.FlowStatsReply)
+            meters: Sequence[of.MeterStatsEntry] = ()
+            if self._core.meters.there(session.dpid):
+                meters = (await session.request(of.MeterStatsRequest(), of.MeterStatsReply)).entries
+            return counting.Seen(self.shell.now(), flows.entries, meters)
+
+        seen = {dpid: said for dpid, said in await self.shell.each_switch(ask) if said is not None}
+        return counting.tallies(self._core, self._entry(uuid), seen)
+
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         lines = [reporting.rule_line(self._core, dpid, flow) for dpid, flow in await self._flows(uuid)]
 
@@ -311,6 +340,15 @@ class OpenFlowDriver(Driver):
                 if index is None or layout.flood_group_network(group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        file = self._core.options.capacities_file
+        if not file:
+            raise Unsupported(
+                "there is no file to read again: the connection was opened without the option 'capacities'"
+            )
+        said = Capacities(self._core.switches, _read(file), file)
+        return await self.shell.reweigh(said, degrade)
 
     def events(self) -> AsyncIterator[Event]:
         return self.shell.events.subscribe()

@@ -45,8 +45,9 @@ FEATURES = frozenset(
     (
         "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "endpoint.mac", "endpoint.limits",
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
-        "constraint.max-hops", "encapsulation.native", "encapsulation.vlan", "encapsulation.mpls", "pending",
-        "durable", "paths", "statistics", "rules", "router.no-route",
+        "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
+        "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
+        "reload", "router.no-route",
     )
 )  # fmt: skip
 REASONS = {

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from libnetvirt import openflow as of
 from libnetvirt.controller.books import Place
 from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Controller
-from libnetvirt.controller.enforcement import Verdict
+from libnetvirt.controller.enforcement import Enforcement, Verdict
 from libnetvirt.controller.queues import Shape, union
 from libnetvirt.controller.rulesdb import switch_text
+from libnetvirt.controller.state import Publish, Work
 from libnetvirt.drivers.openflow.queue_rows import DATABASE, WATCHES, Ports, operations
-from libnetvirt.errors import ConnectionFailed, InvalidDescription, InvalidURI, RuleRefused, SwitchTimeout
+from libnetvirt.drivers.openflow.session import Session
+from libnetvirt.errors import (
+    ConnectionFailed,
+    InvalidDescription,
+    InvalidURI,
+    RuleRefused,
+    SubstrateError,
+    SwitchTimeout,
+)
 from libnetvirt.ovsdb.database import Database, Difference, Interrupted, Refused
 from libnetvirt.ovsdb.remotes import Remote, tls_context
 from libnetvirt.uri import URI
@@ -48,8 +58,8 @@ class Sources:
     tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, uri: URI, capacities: Capacities, file: str) -> Sources | None:
-        """What URI and file say; None if nothing. Raises InvalidURI, InvalidDescription."""
+    def parse(cls, uri: URI, capacities: Capacities, file: str) -> Sources:
+        """What URI and file say. Raises InvalidURI, InvalidDescription."""
         owner = uri.options.get("owner", "libnetvirt")
         if not owner or len(owner) > 63 or not owner.isprintable():
             raise InvalidURI(f"option owner in {uri.text!r}: write 1 to 63 printable characters")
@@ -60,10 +70,8 @@ class Sources:
                 by_switch[dpid] = Remote.parse(text)
             except InvalidURI as error:
                 raise InvalidDescription(f"{file}: switch {switch_text(dpid)}: ovsdb: {error}") from None
-        if every is None and not by_switch:
-            return None
         tls = None
-        if any(remote.kind == "ssl" for remote in (every, *by_switch.values()) if remote is not None):
+        if any(remote.kind == "ssl" for remote in cls(owner, every, by_switch).remotes):
             tls = tls_context(uri.options)
             if tls is None:
                 raise InvalidURI(
@@ -71,9 +79,17 @@ class Sources:
                 )
         return cls(owner, every, by_switch, tls)
 
+    @property
+    def remotes(self) -> frozenset[Remote]:
+        """All databases."""
+        return frozenset(remote for remote in (self.every, *self.by_switch.values()) if remote is not None)
+
     def of(self, dpid: int) -> Remote | None:
         """Where a switch's database is."""
         return self.by_switch.get(dpid, self.every)
+
+
+NO_SOURCES = Sources()
 
 
 class _Source:
@@ -107,17 +123,30 @@ class _Source:
 class Queueing:
     """Makes the ports of links have the queues that the controller wants them to have."""
 
-    def __init__(self, core: Controller, sources: Sources, unchecked: bool, timeout: float) -> None:
+    def __init__(
+        self,
+        core: Controller,
+        sources: Sources,
+        timeout: float,
+        lingering: Sequence[Work],
+        publish: Publish,
+        changed: Callable[[], None],
+    ) -> None:
+        """``lingering``: works whose old rules are still there; ``changed``: called when rows have changed,
+        or databases came or went."""
         self._core = core
         self._sources = sources
-        self._unchecked = unchecked
+        self._unchecked = core.backend.kind is Enforcement.UNCHECKED
         self._timeout = timeout
-        #: whether rows may be others than they should be, and who wants to know when
-        self.stale = True
+        self._lingering = lingering
+        self._publish = publish
+        self._changed = changed
+        #: whether rows may be others than they should be
+        self.stale = False
+        self._failed = False  # whether they are to be tried again with the next tick
+        core.backend.judge = self.judge
         self._matched: tuple[Shape, frozenset[int]] | None = None
-        self.changed: Callable[[], None] = lambda: None
-        remotes = {r for r in (sources.every, *sources.by_switch.values()) if r is not None}
-        self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in remotes}
+        self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in sources.remotes}
 
     async def open(self) -> None:
         """Connect to the databases. One that is not there is tried for until :meth:`close`."""
@@ -146,23 +175,61 @@ class Queueing:
             if not source.db.connected
         ]
 
+    async def prepare(self, work: Work, sessions: Mapping[int, Session]) -> None:
+        """Have ports have the queues that a work's rules use, and those that were used before it.
+
+        Raises RuleRefused, SwitchTimeout.
+        """
+        if not self._all:
+            return
+        await self.match([work.queues, *self._held()])
+        for (dpid, port), wanted in self._core.queue_shape().items():
+            session = sessions.get(dpid)
+            if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
+                continue
+            reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
+            missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}
+            if missing:
+                raise RuleRefused(
+                    f"switch {switch_text(dpid)} did not make queue {min(missing)} of port {port}, as its "
+                    "database says; the change was undone. Has its system linux-htb? Its log says more"
+                )
+
+    async def mend(self, *held: Shape) -> None:
+        """Have ports have the queues that they should have, and no others, as far as that is possible now."""
+        try:
+            await self.match([*held, *self._held()], patient=False)
+        except SubstrateError as error:
+            self._failed = True
+            self._publish("queue.error", f"{error} It is tried again")
+
+    def tick(self) -> None:
+        """Try again what has failed."""
+        if self._failed:
+            self._failed, self.stale = False, True
+
+    def _held(self) -> list[Shape]:
+        return [work.queues for work in self._lingering]
+
     async def match(self, held: Iterable[Shape] = (), patient: bool = True) -> None:
         """Make rows be what the controller wants, and what is ``held`` for frames on their way.
 
         Returns when Open vSwitch has made its queues so; if not ``patient``, when the rows are. Raises
         RuleRefused, SwitchTimeout.
         """
+        if not self._all:
+            return
         shape = union(self._core.queue_shape(), *held)
         known = frozenset(self._core.switches) | {dpid for dpid, _ in shape}
         if (shape, known) == self._matched and not self.stale:
             return
         self.stale, self._matched = False, None
-        of: dict[Remote, set[int]] = {}
+        switches: dict[Remote, set[int]] = {}
         for dpid in known:
             remote = self._sources.of(dpid)
             if remote is not None:
-                of.setdefault(remote, set()).add(dpid)
-        writing = (self._write(remote, shape, dpids, patient) for remote, dpids in of.items())
+                switches.setdefault(remote, set()).add(dpid)
+        writing = (self._write(remote, shape, dpids, patient) for remote, dpids in switches.items())
         results = await asyncio.gather(*writing, return_exceptions=True)
         for result in results:
             if result is not None:
@@ -202,7 +269,7 @@ class Queueing:
 
     def _heard(self) -> None:
         self.stale = True
-        self.changed()
+        self._changed()
 
 
 def _reached(db: Database) -> int:

@@ -9,14 +9,13 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from libnetvirt import openflow as of
 from libnetvirt.controller import layout
+from libnetvirt.controller.capacities import Capacities
 from libnetvirt.controller.core import Controller, Options, Work, port_view
-from libnetvirt.controller.enforcement import Enforcement
 from libnetvirt.controller.intake import Intake
-from libnetvirt.controller.queues import Shape
 from libnetvirt.controller.rulesdb import SwitchView, switch_text
 from libnetvirt.controller.state import LINGER
 from libnetvirt.driver import Change
@@ -31,7 +30,7 @@ from libnetvirt.drivers.openflow.patience import (
     Unanswered,
 )  # fmt: skip
 from libnetvirt.drivers.openflow.quarantine import Quarantine
-from libnetvirt.drivers.openflow.queueing import NOWHERE, Queueing, Sources
+from libnetvirt.drivers.openflow.queueing import NO_SOURCES, Queueing, Sources
 from libnetvirt.drivers.openflow.refusals import Refusals
 from libnetvirt.drivers.openflow.session import Session, error_text
 from libnetvirt.drivers.openflow.tls import Credentials, Identity, SecureServer
@@ -53,6 +52,7 @@ POLL_INTERVAL = 1.0
 #: what switches report by themselves: everything, and unlike by default also packets whose TTL is used up
 REPORTS = of.SetAsync(packet_in=(0b111, 0), port_status=(0b111, 0b111), flow_removed=(0b1111, 0))
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Shell:
@@ -64,7 +64,7 @@ class Shell:
         store: Store,
         secret: bytes,
         confirm_timeout: float,
-        databases: Sources | None = None,
+        databases: Sources = NO_SOURCES,
     ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
@@ -86,16 +86,10 @@ class Shell:
         self._settling = False
         self._serving = False
         self._lingering: list[Work] = []
-        self._queues_failed = False  # whether they are to be tried again with the next tick
         self._closed = False
-        self.queueing: Queueing | None = None
-        if databases is not None:
-            unchecked = self.core.backend.kind is Enforcement.UNCHECKED
-            self.queueing = Queueing(self.core, databases, unchecked, confirm_timeout)
-            self.queueing.changed = self._queues_changed
-            self.core.backend.judge = self.queueing.judge
-        elif self.core.backend.queues:
-            self.core.backend.judge = lambda _: NOWHERE
+        self.queueing = Queueing(
+            self.core, databases, confirm_timeout, self._lingering, self.publish, self._queues_changed
+        )
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -109,8 +103,7 @@ class Shell:
         snapshot = self._store.load()
         self.core.load(snapshot.networks, snapshot.facts, self.now())
         self.notices.states(self.now(), report=False)
-        if self.queueing is not None:
-            await self.queueing.open()
+        await self.queueing.open()
         for listen in listens:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self._spawn(self._timer(self.core.options.lldp_interval, self._tick))
@@ -126,8 +119,7 @@ class Shell:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.queueing is not None:
-            await self.queueing.close()
+        await self.queueing.close()
         self.events.close()
         await asyncio.to_thread(self._writer.shutdown)
         self._store.close()
@@ -140,13 +132,13 @@ class Shell:
     def _session(self) -> Session:
         return Session(self, self._confirm_timeout)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         # An operation's own errors go to its caller.
@@ -169,8 +161,7 @@ class Shell:
         now = self.now()
         self.core.tick(now)
         self.intake.tick(now)
-        if self.queueing is not None and self._queues_failed:
-            self._queues_failed, self.queueing.stale = False, True
+        self.queueing.tick()
         self._settle()
         if not all(switch.connected for switch in self.core.switches.values()):
             self.notices.states(self.now())
@@ -349,7 +340,7 @@ class Shell:
             name = switch_text(session.dpid)
             what = f"{count} changes make switch {name} hold what it should"
             self.publish("switch.mended", what, switch=name)
-        await self._mend_queues()
+        await self.queueing.mend()
         await self._execute(work, tolerant=True)
 
     # ---- work ----------------------------------------------------------------------------------
@@ -384,7 +375,7 @@ class Shell:
         try:
             if late := [s for s in self._addressed(work.plan.switches) if s in self._late]:
                 raise Unanswered(late)
-            await self._make_queues(work)
+            await self.queueing.prepare(work, self._sessions)
             await self._execute(work, patience=patience)
             await self._commit(change)
         except BaseException:
@@ -396,7 +387,7 @@ class Shell:
             self._linger_over(work)
         else:
             work.done()
-            await self._mend_queues()
+            await self.queueing.mend()
         await self._store_facts()
         after = change.after or change.before
         assert after is not None
@@ -444,37 +435,7 @@ class Shell:
             # One that is away is compared when it connects again, one that is late when it answers.
             if session not in self._late:
                 await self._compare(session)
-        await self._mend_queues()
-
-    async def _make_queues(self, work: Work) -> None:
-        """Have ports have the queues that a work's rules use, and those that were used before it.
-
-        Raises RuleRefused, SwitchTimeout.
-        """
-        if self.queueing is None:
-            return
-        await self.queueing.match([work.queues, *(other.queues for other in self._lingering)])
-        for (dpid, port), wanted in self.core.queue_shape().items():
-            session = self._sessions.get(dpid)
-            if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
-                continue
-            reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
-            missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}
-            if missing:
-                raise RuleRefused(
-                    f"switch {switch_text(dpid)} did not make queue {min(missing)} of port {port}, as its "
-                    "database says; the change was undone. Has its system linux-htb? Its log says more"
-                )
-
-    async def _mend_queues(self, *held: Shape) -> None:
-        """Have ports have the queues that they should have, and no others, as far as that is possible now."""
-        if self.queueing is None:
-            return
-        try:
-            await self.queueing.match([*held, *(w.queues for w in self._lingering)], patient=False)
-        except SubstrateError as error:
-            self._queues_failed = True
-            self.publish("queue.error", f"{error} It is tried again")
+        await self.queueing.mend()
 
     def _queues_changed(self) -> None:
         """Rows were changed, or a database came or went: what can be promised may be another thing."""
@@ -557,24 +518,41 @@ class Shell:
                                 await self._compare(session)
                     work = self.core.reroute()
                     if work is None:
-                        await self._mend_queues()
+                        await self.queueing.mend()
                         continue
-                    await self._store_facts()
-                    await self._mend_queues(work.queues)
-                    await self._execute(work, tolerant=True)
-                    if work.later.remove:
-                        self._linger_over(work)
-                    else:
-                        work.done()
-                        await self._mend_queues()
+                    await self._move(work)
                 self.notices.links(before)
         finally:
             self._settling = False
         self.notices.states(self.now())
 
+    async def _move(self, work: Work) -> None:
+        """Carry out what a change of the substrate calls for."""
+        await self._store_facts()
+        await self.queueing.mend(work.queues)
+        await self._execute(work, tolerant=True)
+        if work.later.remove:
+            self._linger_over(work)
+        else:
+            work.done()
+            await self.queueing.mend()
+
+    async def reweigh(self, said: Capacities, degrade: bool) -> list[str]:
+        """Take other capacities of links; what became of constraints. If the caller is cancelled, it still
+        ends whole. Raises ConstraintUnmet, with nothing changed."""
+
+        async def work() -> list[str]:
+            async with self._lock:
+                moving, lines = self.core.reweigh(said, degrade)
+                await self._move(moving)
+            self._settle()
+            return lines
+
+        return await asyncio.shield(self._spawn(work()))
+
     def _called_for(self) -> bool:
-        stale = self.queueing is not None and self.queueing.stale
-        return bool(self.core.topology_changed or self.core.rebind or self.core.compare or stale)
+        core = self.core
+        return bool(core.topology_changed or core.rebind or core.compare or self.queueing.stale)
 
     async def _compare(self, session: Session) -> None:
         """Make a switch hold what it should."""
@@ -593,7 +571,7 @@ class Shell:
             self._lingering.remove(work)
             await self._execute(Work(self.core.linger_over(work), frozenset()), tolerant=True)
             work.done()
-            await self._mend_queues()
+            await self.queueing.mend()
             await self._store_facts()
         self._settle()
 

@@ -13,7 +13,9 @@ _NOT_OFFERED: Mapping[str, str] = {
     "endpoints, and nothing in it could refuse a guarantee that cannot be kept",
     "constraint.max-latency": _PATHS,
     "constraint.max-hops": _PATHS,
+    "constraint.statistics": "OVN's databases count no packets",
     "statistics": "OVN's databases count no packets of logical ports",
+    "reload": "it has no file that says what links are like",
     "rules": "each chassis computes its rules itself: ask one with ovs-ofctl, or ovn-sbctl lflow-list",
     "router.no-route": "OVN's routers drop what they have no route for without a word",
     **{

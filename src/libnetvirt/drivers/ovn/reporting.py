@@ -11,6 +11,7 @@ from libnetvirt.drivers.ovn.northbound import Known, Northbound
 from libnetvirt.drivers.ovn.southbound import Southbound
 from libnetvirt.drivers.ovn.vswitch import VSwitch
 from libnetvirt.model import (
+    ConstraintState,
     Endpoint,
     EndpointState,
     Hop,
@@ -84,8 +85,23 @@ class View:
             state=State.DEGRADED if drift and state is State.ACTIVE else state,
             endpoints=endpoints,
             hosts=tuple(self._hosts(network)),
+            constraints=tuple(self._constraints(network, endpoints, bool(drift))),
             drift=drift,
         )
+
+    @staticmethod
+    def _constraints(
+        network: VirtualNetwork, endpoints: Iterable[EndpointState], drift: bool
+    ) -> Iterator[ConstraintState]:
+        """All that can be asked for is a maximum, which OVN keeps unless somebody has meddled with it."""
+        waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
+        for c in network.constraints:
+            state, reason = State.ACTIVE, next((waiting[uuid] for uuid in c.key if uuid in waiting), "")
+            if reason:
+                state = State.PENDING
+            elif drift:
+                state, reason = State.DEGRADED, "others have changed rows of the network"
+            yield ConstraintState(source=c.source, destination=c.destination, state=state, reason=reason)
 
     def _hosts(self, network: VirtualNetwork) -> Iterator[Host]:
         addresses: dict[tuple[str, str], list[str]] = {}

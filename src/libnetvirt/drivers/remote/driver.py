@@ -20,7 +20,16 @@ from libnetvirt.errors import (
     NetworkNotFound,
     NotFound,
 )
-from libnetvirt.model import Counters, Event, NetworkState, Path, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import (
+    ConstraintCounters,
+    Counters,
+    Event,
+    NetworkState,
+    Path,
+    RuleLine,
+    Substrate,
+    VirtualNetwork,
+)
 from libnetvirt.uri import URI
 
 INTERFACE = 1
@@ -150,6 +159,11 @@ class RemoteDriver(Driver):
         """Counters per endpoint."""
         return _parsed(tuple[Counters, ...], await self._client.get("networks", uuid, "statistics"))
 
+    async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
+        """Counters per constraint."""
+        body = await self._client.get("networks", uuid, "constraint-statistics")
+        return _parsed(tuple[ConstraintCounters, ...], body)
+
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all."""
         place = ("rules",) if uuid is None else ("networks", uuid, "rules")
@@ -159,6 +173,11 @@ class RemoteDriver(Driver):
         """Put right what others changed below one network, or below all."""
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
         return _parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        """Let the server read its operator's files again."""
+        body = json.dumps({"degrade": degrade}).encode()
+        return _parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
 
     async def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.

@@ -6,6 +6,7 @@ from libnetvirt.driver import FEATURES, Capabilities
 
 _NOT_OFFERED = {
     "endpoint.limits": "frames take no time in memory",
+    "reload": "it has no file that says what links are like",
     "repair": "nobody else can change anything in it",
     "rules": "there are no rules: frames are forwarded by the oracle",
     **{name: "frames take no time in memory" for name in FEATURES if name.startswith("constraint.")},

@@ -1,0 +1,324 @@
+"""``python -m benchmarks.promises [--report]``: limits and promises, measured between real hosts.
+
+Three Open vSwitch bridges in a ring, in a network namespace of this process's own. The kernel shapes each
+link to 100 Mbit/s, and the driver is told so. iperf3 sends; what is counted is what arrives. Takes less than
+two minutes, needs root. ``--report`` writes the table into docs/qos.md. Ends with status 1 if a figure does
+not hold. *unread* are the frames of a scene that Open vSwitch did not read in time, because the machine was
+busy: they are lost before any rule sees them, and no figure is excused for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from benchmarks.scenarios import bridges  # noqa: F401  (it makes the lab of the tests importable)
+from benchmarks.workers import ROOT
+from lab import private_network_namespace, why_not
+from lab.linux import PROGRAMS, LinuxHost
+from lab.openflow import OpenFlow
+from lab.traffic import Flow, run
+from lab.unread import unread
+from labs.daemons import eventually
+from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
+
+PAGE = ROOT / "docs" / "qos.md"
+BEGIN, END = "<!-- measured: begin (written by make bench-promises) -->", "<!-- measured: end -->"
+COMMAND = "make bench-promises"
+MBIT = 1_000_000
+#: of each link; what may be promised of it; and what is left when 50 Mbit/s are promised (95 % less these)
+LINK, REST = 100 * MBIT, 45 * MBIT
+SECONDS = 5.0
+CAPACITIES = f'capacity = "{LINK // MBIT} Mbit/s"\n'
+SHAPED = ("tbf", "rate", f"{LINK // MBIT}mbit", "burst", "128kb", "latency", "50ms")
+#: for how long switches may use what they had cached of their rules
+CACHED = 1.5
+PAIRS, FIRST_PORT = 3, 21
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What arrived of one flow, in bit/s, and the bounds it has to keep."""
+
+    scene: str
+    what: str
+    bar: str
+    sent: float
+    got: float
+    least: float
+    most: float
+    #: frames that Open vSwitch has not read in time, of all flows of the scene
+    unread: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is within the bounds."""
+        return self.least <= self.got <= self.most
+
+
+@dataclass
+class Expected:
+    """A flow of a scene, and which part of a figure has to arrive: at least, and at most."""
+
+    flow: Flow
+    what: str
+    figure: int
+    least: float
+    most: float = 1.05
+
+    def measured(self, scene: str, lost: int) -> Figure:
+        """As it is after the flow. ``lost``: frames that were not read meanwhile."""
+        bar = f"{self.least:.0%} to {self.most:.0%}" if self.least else f"at most {self.most:.0%}"
+        due = self.flow.due(self.figure) if self.flow.rate is not None else self.figure
+        return Figure(
+            scene, self.what, f"{bar} of {self.figure // MBIT} Mbit/s", self.flow.sent, self.flow.arrived,
+            self.least * due, self.most * self.figure, lost,
+        )  # fmt: skip
+
+
+@dataclass
+class Site:
+    """The switches, and hosts behind them: pairs at switches 1 and 2, each for one network."""
+
+    stack: ExitStack
+    harness: OpenFlow
+    hosts: dict[tuple[int, int], LinuxHost] = field(default_factory=dict)
+    networks: list[Network] = field(default_factory=list)
+
+    @classmethod
+    def build(cls, stack: ExitStack) -> Site:
+        """All of it."""
+        private_network_namespace()
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="netvirt-promises-")))
+        file = directory / "capacities.toml"
+        file.write_text(CAPACITIES)
+        harness = OpenFlow(3, [(1, 2), (2, 3), (3, 1)], hosts=0, options=f"&capacities={file}")
+        site = cls(stack, stack.enter_context(harness))
+        for link in harness.lab.link_ports:
+            name = harness.lab.interface(*link)
+            subprocess.run(["tc", "qdisc", "add", "dev", name, "root", *SHAPED], check=True)
+        for number in range(PAIRS):
+            for switch in (1, 2):
+                address = (f"10.0.{number}.{switch}/24",)
+                site.plug(switch, FIRST_PORT + number, (number, switch), address, ())
+        return site
+
+    def plug(
+        self, switch: int, port: int, name: tuple[int, int], addresses: Sequence[str], gateways: Sequence[str]
+    ) -> None:
+        """A host more."""
+        host = LinuxHost(self.harness.lab, switch, port, addresses, gateways, mtu=1480)
+        self.hosts[name] = self.stack.enter_context(host)
+
+        def there() -> bool:
+            switches = self.harness.connection.substrate().switches
+            return any(s.id == str(switch) and p.number == port and p.up for s in switches for p in s.ports)
+
+        eventually(there, f"port {port} of switch {switch} is there")
+
+    def connect(self, rules: Rules | None, *limits: dict[str, str]) -> list[Network]:
+        """A network for each pair, in place of those that were; ``limits`` of the first one's endpoints."""
+        self.clear()
+        for number in range(PAIRS):
+            given = limits if number == 0 and limits else ({}, {})
+            ends = [
+                endpoint(n, switch=n, port=FIRST_PORT + number, **({"bandwidth": limit} if limit else {}))
+                for n, limit in enumerate(given, 1)
+            ]
+            network = VirtualNetwork(name=f"pair-{number}", endpoints=tuple(ends), rules=rules)
+            self.networks.append(self.harness.connection.create(network))
+            self.greet((number, 1), f"10.0.{number}.2")
+        return self.networks
+
+    def greet(self, name: tuple[int, int], address: str) -> None:
+        """Let a host and another one know each other."""
+        answer = self.hosts[name].run("ping", "-c", "2", "-i", "0.2", "-W", "5", address)
+        if "2 received" not in answer:
+            raise RuntimeError(f"no answer from {address}: {answer[-500:]}")
+
+    def clear(self) -> None:
+        """Remove all networks."""
+        for network in self.networks:
+            network.remove()
+        self.networks.clear()
+
+    def flow(self, number: int, rate: int | None, back: bool = False, streams: int = 1) -> Flow:
+        """Traffic between a pair."""
+        source, target = (2, 1) if back else (1, 2)
+        address = f"10.0.{number}.{target}"
+        return Flow(self.hosts[number, source], self.hosts[number, target], address, rate, streams)
+
+    def reserved(self) -> dict[tuple[str, str], int]:
+        """What is promised of links, in Mbit/s."""
+        links = self.harness.connection.substrate().links
+        return {(k.source, k.destination): k.reserved // MBIT for k in links if k.reserved}
+
+
+def endpoint(uuid: int, **fields: Any) -> Endpoint:
+    """An endpoint by its fields."""
+    return Endpoint.model_validate({"uuid": uuid, **fields})
+
+
+def shared_link(site: Site, encapsulation: str) -> Iterator[Figure]:
+    """Two promises and a flood on one link, and again after that link has failed."""
+    first, second, _ = site.connect(Rules.model_validate({"encapsulation": encapsulation}))
+    first.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
+    second.add_constraint(source=1, destination=2, min_bandwidth="20 Mbit/s")
+
+    def expected() -> list[Expected]:
+        return [
+            Expected(site.flow(0, 30 * MBIT), "UDP, promised 30, sends 30", 30 * MBIT, 0.95),
+            Expected(site.flow(1, 80 * MBIT), "UDP, promised 20, sends 80", 20 * MBIT, 0.95),
+            Expected(site.flow(2, 120 * MBIT), "UDP, no promise, sends 120", REST, 0.8),
+        ]
+
+    yield from _scene(f"100 Mbit/s link, {encapsulation}", expected())
+    site.harness.lab.cut(1, 2)
+    try:
+        eventually(lambda: ("1", "3") in site.reserved(), "the paths go round")
+        time.sleep(CACHED)
+        yield from _scene(f"after it failed, {encapsulation}", expected())
+    finally:
+        site.harness.lab.mend(1, 2)
+        eventually(lambda: len(site.harness.connection.substrate().links) == 6, "the link is up again")
+
+
+def tcp(site: Site) -> Iterator[Figure]:
+    """TCP with a promise in a flood; the other direction has neither promise nor limit."""
+    first, second, _ = site.connect(None)
+    first.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
+    second.add_constraint(source=1, destination=2, min_bandwidth="20 Mbit/s")
+    flows = [
+        Expected(site.flow(0, None, streams=2), "TCP, promised 30", 30 * MBIT, 0.8),
+        Expected(site.flow(2, 120 * MBIT), "UDP, no promise, sends 120", REST, 0.8),
+        Expected(site.flow(1, 10 * MBIT, back=True), "UDP, the other way, sends 10", 10 * MBIT, 0.8),
+    ]
+    yield from _scene("100 Mbit/s link, vlan", flows)
+
+
+def maximum(site: Site) -> Iterator[Figure]:
+    """A maximum, for UDP and for TCP."""
+    first, *_ = site.connect(None)
+    first.add_constraint(source=1, destination=2, max_bandwidth="15 Mbit/s")
+    for rate, what, least in ((60 * MBIT, "UDP, sends 60", 0.95), (None, "TCP", 0.8)):
+        yield from _scene("max-bandwidth 15", [Expected(site.flow(0, rate), what, 15 * MBIT, least)])
+
+
+def limits(site: Site) -> Iterator[Figure]:
+    """Limits of endpoints: of one inbound, of the other outbound."""
+    site.connect(None, {"inbound": "40 Mbit/s"}, {"outbound": "20 Mbit/s", "inbound": "10 Mbit/s"})
+    flows = [
+        Expected(site.flow(0, 80 * MBIT), "UDP, sends 80", 20 * MBIT, 0.95),
+        Expected(site.flow(0, 80 * MBIT, back=True), "UDP, the other way, sends 80", 10 * MBIT, 0.95),
+    ]
+    yield from _scene("limits of endpoints: 20 there, 10 back", flows)
+    yield from _scene("the same", [Expected(site.flow(0, None), "TCP", 20 * MBIT, 0.8)])
+
+
+def router(site: Site) -> Iterator[Figure]:
+    """A network that is one router: three endpoints send to a fourth."""
+    site.clear()
+    places = [(1, 31), (1, 32), (1, 33), (2, 31)]
+    for n, place in enumerate(places, 1):
+        site.plug(*place, (100, n), (f"10.9.{n}.1/24",), (f"10.9.{n}.254",))
+    ends = [endpoint(n, switch=s, port=p, address=[f"10.9.{n}.254/24"]) for n, (s, p) in enumerate(places, 1)]
+    network = VirtualNetwork.model_validate({"name": "router", "forwarding": "L3", "endpoints": ends})
+    site.networks.append(site.harness.connection.create(network))
+    (made,) = site.networks
+    for n in (1, 2, 3):
+        site.greet((100, n), "10.9.4.1")
+    made.add_constraint(source=1, destination=4, min_bandwidth="30 Mbit/s")
+    made.add_constraint(source=2, destination=4, max_bandwidth="15 Mbit/s")
+
+    def flow(n: int, rate: int) -> Flow:
+        return Flow(site.hosts[100, n], site.hosts[100, 4], "10.9.4.1", rate)
+
+    flows = [
+        Expected(flow(1, 30 * MBIT), "UDP, promised 30, sends 30", 30 * MBIT, 0.95),
+        Expected(flow(2, 60 * MBIT), "UDP, max-bandwidth 15, sends 60", 15 * MBIT, 0.0),
+        Expected(flow(3, 120 * MBIT), "UDP, no promise, sends 120", 65 * MBIT, 0.6),
+    ]
+    yield from _scene("100 Mbit/s link, one router", flows)
+
+
+def _scene(scene: str, expected: Sequence[Expected]) -> Iterator[Figure]:
+    before = unread()
+    run([one.flow for one in expected], SECONDS)
+    lost = unread() - before
+    for one in expected:
+        yield one.measured(scene, lost)
+
+
+SCENES: tuple[Callable[[Site], Iterator[Figure]], ...] = (
+    lambda site: shared_link(site, "vlan"),
+    lambda site: shared_link(site, "mpls"),
+    tcp,
+    maximum,
+    limits,
+    router,
+)
+
+
+def table(figures: Sequence[Figure]) -> Iterator[str]:
+    """The figures as a table of Markdown; rates in Mbit/s."""
+    yield "| where | traffic, Mbit/s | has to get | sent | got | unread | |"
+    yield "|---|---|---|---|---|---|---|"
+    for f in figures:
+        verdict = "holds" if f.holds else "**does not hold**"
+        rates = f"{f.sent / MBIT:.1f} | {f.got / MBIT:.1f} | {f.unread}"
+        yield f"| {f.scene} | {f.what} | {f.bar} | {rates} | {verdict} |"
+
+
+def write(figures: Sequence[Figure], page: Path = PAGE) -> None:
+    """Write the table into the page, with the command that makes it. Raises ValueError if the page has lost
+    its marks."""
+    text = page.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"{page.name} needs the lines {BEGIN!r} and {END!r}, once each")
+    facts = machine.facts()
+    known = ("cores", "kernel", "Open vSwitch", "load before")
+    said = ", ".join(f"{name} {facts[name]}" for name in known)
+    lines = ["", "```console", f"# {COMMAND}", "```", "", f"On {time.strftime('%Y-%m-%d')}; {said}.", ""]
+    if any(f.unread for f in figures):
+        lines += ["*Unread* are frames that Open vSwitch did not read in time, as the machine was busy.", ""]
+    head, tail = text[: text.index(BEGIN)], text[text.index(END) :]
+    page.write_text(head + "\n".join([BEGIN, *lines, *table(figures), "", tail]))
+
+
+def main() -> int:
+    """Measure, print, and write if that is asked for."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks.promises", description=__doc__)
+    options.add_argument("--report", action="store_true", help="write the table into docs/qos.md")
+    chosen = options.parse_args()
+    missing = [program for program in (*PROGRAMS, "tc", "ss") if not machine.installed(program)]
+    reason = why_not() or (f"not installed: {', '.join(missing)} ('make deps-root')" if missing else "")
+    if reason:
+        sys.stderr.write(f"{options.prog}: {reason}\n")
+        return 2
+    began, figures = time.monotonic(), list[Figure]()
+    with ExitStack() as stack:
+        site = Site.build(stack)
+        for scene in SCENES:
+            for figure in scene(site):
+                figures.append(figure)
+                sys.stdout.write(f"{[*table([figure])][-1]}\n")
+                sys.stdout.flush()
+        site.clear()
+    broken = sum(not figure.holds for figure in figures)
+    sys.stdout.write(f"{time.monotonic() - began:.0f} s; {broken} of {len(figures)} figures do not hold\n")
+    if chosen.report:
+        write(figures)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
