@@ -96,6 +96,8 @@ class Rounds:
         after = self.networks()
         self.took_place += after != before
         self.cut_short += not answered
+        # How long one takes depends on who else uses the machine: about half are to be cut short.
+        self.usual *= 0.85 if answered else 1.15
         print(f"{name} after {delay * 1000:.1f} ms: {'answered' if answered else 'cut short'}, "
               f"{'as before' if after == before else 'it took place'}")  # fmt: skip
         if answered:
