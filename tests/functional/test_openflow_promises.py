@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,6 +58,14 @@ def _reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
     return {(k.source, k.destination): k.reserved for k in links if k.reserved}
 
 
+def _run(flows: Sequence[Flow]) -> tuple[list[float], float]:
+    """What arrived of each, and what a busy machine has not read of all of them, in bit/s: that is lost
+    before any rule sees it."""
+    before = unread()
+    got = run(flows, SECONDS)
+    return got, (unread() - before) * (PAYLOAD + AROUND) * 8 / SECONDS
+
+
 def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: OpenFlow) -> None:
     a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
@@ -67,10 +75,12 @@ def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: O
     def check() -> None:
         # The second sends four times what it was promised, the third has no promise at all.
         flows = [guests.flow(0, 30 * MBIT), guests.flow(1, 80 * MBIT), guests.flow(2, 120 * MBIT)]
-        got = run(flows, SECONDS)
-        assert got[0] >= 0.95 * flows[0].due(30 * MBIT)
-        assert 0.95 * flows[1].due(20 * MBIT) <= got[1] <= 1.05 * 20 * MBIT
-        assert 0.8 * flows[2].due(45 * MBIT) <= got[2] <= 1.05 * 45 * MBIT
+        got, lost = _run(flows)
+        assert got[0] + lost >= 0.95 * flows[0].due(30 * MBIT)
+        assert got[1] + lost >= 0.95 * flows[1].due(20 * MBIT)
+        assert got[2] + lost >= 0.8 * flows[2].due(45 * MBIT)
+        assert got[1] <= 1.05 * 20 * MBIT
+        assert got[2] <= 1.05 * 45 * MBIT
 
     check()
     harness.lab.cut(1, 2)
@@ -133,10 +143,7 @@ def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
             Flow(host, hosts[3], "10.0.4.1", rate * MBIT)
             for host, rate in zip(hosts[:3], (30, 60, 120), strict=True)
         ]
-        before = unread()
-        promised, limited, rest = run(flows, SECONDS)
-        # What a busy machine has not read is lost before any rule sees it, and may be of any of them.
-        lost = (unread() - before) * (PAYLOAD + AROUND) * 8 / SECONDS
+        (promised, limited, rest), lost = _run(flows)
         assert promised + lost >= 0.95 * flows[0].due(30 * MBIT)
         assert limited <= 1.05 * 15 * MBIT
         assert limited + rest <= 1.05 * 65 * MBIT
