@@ -155,7 +155,7 @@ def test_paths_move_while_an_operation_waits_for_a_switch() -> None:
         slow = await _begun(lab, None, FAR)
         lab.shell.core.discovery.lose_port(1, 2)
         lab.shell.core.topology_changed = True
-        lab.shell._settle()
+        lab.shell.works.settle()
         while lab.shell.core.paths.edges:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         assert not slow.done()

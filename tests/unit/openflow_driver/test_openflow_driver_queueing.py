@@ -150,13 +150,13 @@ class Lab:
         for _ in range(4):
             for _ in range(100):
                 await asyncio.sleep(0)
-            while self.shell._settling or self.shell._lock.locked() or self.shell._lingering:
+            while self.shell.works.settling or self.shell.works.lock.locked() or self.shell.works.lingering:
                 await asyncio.sleep(0.001)
                 for dpid in self.wires:
                     self.check(dpid)
 
     async def apply(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
-        await self.shell.apply(Change(before, after), lambda _: None)
+        await self.shell.works.apply(Change(before, after), lambda _: None)
 
     def held(self) -> Any:
         return {d: dict(s.flows) for d, s in self.fabric.switches.items()}, self.rows.tables["Queue"].keys()
@@ -202,7 +202,7 @@ def test_rows_come_before_rules_and_go_after_them(monkeypatch: pytest.MonkeyPatc
         # The path moves: the old queues stay until the last rule that names them has gone.
         lab.shell.core.discovery.lose_port(1, 2)
         lab.shell.core.topology_changed = True
-        lab.shell._settle()
+        lab.shell.works.settle()
         await lab.idle()
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
         assert [lab.queues(*place) for place in ((1, 1), (3, 1), (1, 2))] == [{0, 1}, {0, 1}, set()]
@@ -212,7 +212,7 @@ def test_rows_come_before_rules_and_go_after_them(monkeypatch: pytest.MonkeyPatc
         await lab.idle()
         lab.shell.core.discovery.lose_port(1, 1)
         lab.shell.core.topology_changed = True
-        lab.shell._settle()
+        lab.shell.works.settle()
         await lab.idle()
         assert [lab.queues(*place) for place in ((1, 1), (3, 1), (1, 2))] == [set(), set(), {0, 1}]
         await lab.apply(first, PLAIN)

@@ -62,7 +62,7 @@ class Lab:
 
     async def idle(self) -> None:
         """Until no work is under way."""
-        while self.shell._settling or self.shell._lock.locked():  # noqa: ASYNC110
+        while self.shell.works.settling or self.shell.works.lock.locked():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
     async def rest(self) -> None:
@@ -70,7 +70,7 @@ class Lab:
             await asyncio.sleep(0)
 
     async def apply(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
-        await self.shell.apply(Change(before, after), lambda _: None)
+        await self.shell.works.apply(Change(before, after), lambda _: None)
 
     def held(self) -> Any:
         return {d: (dict(s.flows), dict(s.groups)) for d, s in self.fabric.switches.items()}
@@ -84,7 +84,7 @@ class Lab:
             want = {k: p.entry for k, p in self.shell.core.installed.on(dpid).items()}
             assert {e.key: e for e in switch.dump().entries()} == want, dpid
         assert self.store.load().networks == self.descriptions()
-        assert not self.shell._lock.locked()
+        assert not self.shell.works.lock.locked()
         assert self.shell.intake.busy == frozenset()
 
 
@@ -212,7 +212,7 @@ def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            async with lab.shell._lock:
+            async with lab.shell.works.lock:
                 pass
             await lab.rest()
             await lab.idle()
@@ -225,7 +225,7 @@ def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
 
 def test_a_connection_that_ends_while_it_waits_its_turn_is_not_taken_up() -> None:
     async def story(lab: Lab) -> None:
-        async with lab.shell._lock:
+        async with lab.shell.works.lock:
             wire = Wire(lab.shell, lab.fabric, 9)
             await lab.rest()
             wire.abort()
@@ -259,7 +259,7 @@ def test_paths_move_although_nothing_can_be_stored() -> None:
         lab.store.fails = True
         lab.shell.core.discovery.lose_port(1, 2)
         lab.shell.core.topology_changed = True
-        lab.shell._settle()
+        lab.shell.works.settle()
         for _ in range(50):
             await asyncio.sleep(0.001)
         lab.store.fails = False
@@ -275,7 +275,7 @@ def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
             raise StaleChange("no")
 
         with pytest.raises(NetvirtError):
-            await lab.shell.apply(Change(None, ONE), veto)
+            await lab.shell.works.apply(Change(None, ONE), veto)
         lab.agrees()
 
     _run(story)
@@ -359,7 +359,7 @@ def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
         lab.wires[2] = wire = Wire(lab.shell, lab.fabric, 2)
         wire.faults.silent = True
         await lab.rest()
-        assert not lab.shell._lock.locked()
+        assert not lab.shell.works.lock.locked()
         await lab.apply(None, network(9, endpoint(91, 1, 4, 7)))
         assert not wire.session.ready
         async with asyncio.timeout(5):

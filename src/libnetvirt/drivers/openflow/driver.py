@@ -258,7 +258,7 @@ class OpenFlowDriver(Driver):
                 )
 
     async def apply(self, change: Change) -> None:
-        await self.shell.apply(change, self.validate)
+        await self.shell.works.apply(change, self.validate)
 
     def _entry(self, uuid: str) -> Entry:
         entry = self._core.rulesdb.networks.get(uuid)
@@ -273,7 +273,7 @@ class OpenFlowDriver(Driver):
         found = reporting.substrate(self._core)
         now = self.shell.now()
         notes = [*found.notes, *self.shell.refusals.notes()]
-        notes += self.shell.queueing.troubles()
+        notes += self.shell.works.queueing.troubles()
         notes += [
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.shell.quarantine.waiting(now).items()
@@ -348,7 +348,7 @@ class OpenFlowDriver(Driver):
                 "there is no file to read again: the connection was opened without the option 'capacities'"
             )
         said = Capacities(self._core.switches, _read(file), file)
-        return await self.shell.reweigh(said, degrade)
+        return await self.shell.works.reweigh(said, degrade)
 
     def events(self) -> AsyncIterator[Event]:
         return self.shell.events.subscribe()
