@@ -289,8 +289,10 @@ class World:
     def doom(self) -> None:
         """An operation in which the controller is killed, if any is done."""
         self.doomed = True
-        self.chance.choice((self.create, self.add, self.modify, self.drop, self.remove))()
-        self.doomed = False
+        try:
+            self.chance.choice((self.create, self.add, self.modify, self.drop, self.remove))()
+        finally:  # it may be refused
+            self.doomed = False
 
     def kill_in(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
         """Begin a change; after some of its messages there is a new controller. It is done wholly, or not."""
