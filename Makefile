@@ -5,8 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # For the demonstration: --slow waits after each step. For the tests: any options of pytest.
 ARGS ?=
-# How many processes run the tests. 0: none beside pytest itself; 2 take about half of the time on two cores.
-PROCESSES ?= 0
+# How many processes run the tests. 0: none beside pytest itself, for --pdb, -s and the like; it takes twice as long.
+PROCESSES ?= 2
 
 # program:package of Debian
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
