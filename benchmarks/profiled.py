@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from benchmarks import peers
-from benchmarks.scenarios.setup import QUICK, WINDOW, running
+from benchmarks.scenarios.setup import QUICK, UNLIMITED, WINDOW, running
 from benchmarks.workers import LOADER, Worker
 
 
 def main() -> None:
     """Profile and print."""
     case = next(c for c in QUICK if str(c.hops) == (sys.argv[1] if len(sys.argv) > 1 else "1"))
-    with Worker("benchmarks.fleet", LOADER) as fleet, running(peers.OURS, case, fleet) as worker:
+    with Worker("benchmarks.fleet", LOADER) as fleet, running(peers.OURS, case, fleet, UNLIMITED) as worker:
         assert worker is not None
         fleet.ask("introduce", networks=case.networks, reach=case.reach)
         worker.ask("profile")
