@@ -94,14 +94,13 @@ class Capacities:
     """Answers for a link, named by its sending end."""
 
     def __init__(self, switches: Mapping[int, SwitchView], text: str = "", file: str = "") -> None:
-        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription.
-
-        ``databases``: where the OVSDB of a switch is, of those of which the file says it.
-        """
+        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription."""
         self._switches = switches
         #: what was found of the links that are measured, in microseconds
         self.measurements: Mapping[Place, int] = {}
-        self._defaults, self._links, self.databases = _read(text, file)
+        self._defaults, self._links, databases = _read(text, file)
+        #: where the OVSDB of a switch is, of those of which the file says it
+        self.databases = databases
 
     @property
     def enforcement(self) -> Enforcement | None:

@@ -283,17 +283,18 @@ class OpenFlowDriver(Driver):
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(reporting.paths(self._core, self._entry(uuid)))
 
-    async def _flows(self, uuid: str | None) -> list[tuple[int, of.FlowStatsEntry]]:
+    def _flows_of(self, uuid: str | None) -> of.FlowStatsRequest:
+        """What asks for the rules of a network, or for all of ours."""
         if uuid is None:
-            cookie, mask = layout.COOKIE_MARK, layout.COOKIE_MARK_MASK
-        else:
-            cookie = layout.cookie(self._entry(uuid).index, layout.Kind.BASE)
-            mask = layout.COOKIE_NETWORK_MASK
+            return of.FlowStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK)
+        cookie = layout.cookie(self._entry(uuid).index, layout.Kind.BASE)
+        return of.FlowStatsRequest(cookie=cookie, cookie_mask=layout.COOKIE_NETWORK_MASK)
+
+    async def _flows(self, uuid: str | None) -> list[tuple[int, of.FlowStatsEntry]]:
+        asked = self._flows_of(uuid)
 
         async def ask(session: Session) -> of.FlowStatsReply:
-            return await session.request(
-                of.FlowStatsRequest(cookie=cookie, cookie_mask=mask), of.FlowStatsReply
-            )
+            return await session.request(asked, of.FlowStatsReply)
 
         answers = await self.shell.each_switch(ask)
         return [(dpid, flow) for dpid, reply in answers for flow in reply.entries]
@@ -311,8 +312,7 @@ class OpenFlowDriver(Driver):
 
     async def _tallies(self, uuid: str) -> dict[courses.Key, counting.Tally]:
         wanted = counting.sources(self._core, self._entry(uuid))
-        cookie = layout.cookie(self._entry(uuid).index, layout.Kind.BASE)
-        asked = of.FlowStatsRequest(cookie=cookie, cookie_mask=layout.COOKIE_NETWORK_MASK)
+        asked = self._flows_of(uuid)
 
         async def ask(session: Session) -> counting.Seen | None:
             if session.dpid not in wanted:

@@ -112,11 +112,7 @@ class Works:
             raise
         for lingering in self.lingering:
             await self._execute(Work(self._core.unneeded(lingering), frozenset()), tolerant=True)
-        if work.later.remove:
-            self._linger_over(work)
-        else:
-            work.done()
-            await self.queueing.mend()
+        await self._finish(work)
         await self._archive.store_facts()
         after = change.after or change.before
         assert after is not None
@@ -127,10 +123,7 @@ class Works:
     async def _undo(self, change: Change, work: Work) -> None:
         """Take a change back in the controller's mind, then make the switches agree."""
         self._core.undo(work, change.before, change.after)
-        for session in self._addressed(work.plan.switches):
-            # One that is away is compared when it connects again, one that is late when it answers.
-            if session not in self._late:
-                await self._compare(session)
+        await self._compare_all(work.plan.switches)
         await self.queueing.mend()
 
     def _queues_changed(self) -> None:
@@ -208,9 +201,7 @@ class Works:
                     while self._core.rebind:
                         await self._execute(self._core.rebound(self._core.rebind.pop()), tolerant=True)
                     while self._core.compare:
-                        for session in self._addressed([self._core.compare.pop()]):
-                            if session not in self._late:
-                                await self._compare(session)
+                        await self._compare_all([self._core.compare.pop()])
                     work = self._core.reroute()
                     if work is None:
                         await self.queueing.mend()
@@ -226,11 +217,7 @@ class Works:
         await self._archive.store_facts()
         await self.queueing.mend(work.queues)
         await self._execute(work, tolerant=True)
-        if work.later.remove:
-            self._linger_over(work)
-        else:
-            work.done()
-            await self.queueing.mend()
+        await self._finish(work)
 
     async def reweigh(self, said: Capacities, degrade: bool) -> list[str]:
         """Take other capacities of links; what became of constraints. If the caller is cancelled, it still
@@ -249,6 +236,13 @@ class Works:
         core = self._core
         return bool(core.topology_changed or core.rebind or core.compare or self.queueing.stale)
 
+    async def _compare_all(self, switches: Iterable[int]) -> None:
+        """Make switches hold what they should. One that is away is compared when it connects again, one that
+        is late when it answers."""
+        for session in self._addressed(switches):
+            if session not in self._late:
+                await self._compare(session)
+
     async def _compare(self, session: Session) -> None:
         """Make a switch hold what it should."""
         try:
@@ -256,9 +250,14 @@ class Works:
         except SubstrateError as error:
             session.fail(str(error))
 
-    def _linger_over(self, work: Work) -> None:
-        self.lingering.append(work)
-        self._tasks.spawn(self._finish_later(work))
+    async def _finish(self, work: Work) -> None:
+        """Free what a work no longer needs: at once, or with the rules that are to go later."""
+        if work.later.remove:
+            self.lingering.append(work)
+            self._tasks.spawn(self._finish_later(work))
+        else:
+            work.done()
+            await self.queueing.mend()
 
     async def _finish_later(self, work: Work) -> None:
         await asyncio.sleep(LINGER)
