@@ -199,14 +199,13 @@ def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: i
             new = random_constraint(chance, before)
             others = tuple(c for c in before.constraints if c.key != new.key)
             after = before.changed(constraints=(*others, new))
+            state = dict(rig.core.courses.books.links()), rig.core.courses.ordered()
             try:
                 rig.core.plan_courses(after)
             except ConstraintUnmet:
-                state = rig.core.courses.books.links(), rig.core.courses.ordered()
                 continue
             finally:
-                state = rig.core.courses.books.links(), rig.core.courses.ordered()
-            assert state == (rig.core.courses.books.links(), rig.core.courses.ordered())
+                assert state == (rig.core.courses.books.links(), rig.core.courses.ordered())
             if chance.random() < 0.3:
                 work = rig.core.begin(before, after)
                 rig.core.undo(work, before, after)
@@ -218,12 +217,8 @@ def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: i
                 ).degraded
         elif step < 0.75 and before.constraints:
             rig.change(before, before.changed(constraints=before.constraints[1:]))
-        elif step < 0.9 and len(down) < 2:
-            one = chance.choice([one for one, _ in RING if one not in down])
-            down.append(one)
-            rig.cut(one)
-        elif down:
-            rig.cut(down.pop(), up=True)
+        else:
+            cut_or_mend(rig, chance, step, down)
         if not down:
             holds(rig)
     while down:
@@ -236,6 +231,16 @@ def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: i
     rig.holds_what_it_should()
     assert rig.core.courses.books.links() == {}
     assert all(number < 4096 for switch in rig.fabric.switches.values() for number in switch.meters)
+
+
+def cut_or_mend(rig: Rig, chance: Random, step: float, down: list[tuple[int, int]]) -> None:
+    """Cut a link of the ring, of which two are down at the most, or mend the last that was cut."""
+    if step < 0.9 and len(down) < 2:
+        one = chance.choice([one for one, _ in RING if one not in down])
+        down.append(one)
+        rig.cut(one)
+    elif down:
+        rig.cut(down.pop(), up=True)
 
 
 def _would_fit(rig: Rig, course) -> bool:

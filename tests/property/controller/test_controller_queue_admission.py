@@ -7,7 +7,7 @@ from random import Random
 from controller_rig import Rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_controller_admission import CAPACITIES, MBIT, RING, holds, random_constraint, world
+from test_controller_admission import CAPACITIES, MBIT, cut_or_mend, holds, random_constraint, world
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.queues import DEFAULT
@@ -67,12 +67,8 @@ def test_random_changes_and_failures_leave_queues_right(seed: int) -> None:
                 rig.change(before, after)
         elif step < 0.75 and before.constraints:
             rig.change(before, before.changed(constraints=before.constraints[1:]))
-        elif step < 0.9 and len(down) < 2:
-            one = chance.choice([one for one, _ in RING if one not in down])
-            down.append(one)
-            rig.cut(one)
-        elif down:
-            rig.cut(down.pop(), up=True)
+        else:
+            cut_or_mend(rig, chance, step, down)
         queues_agree(rig)
         if not down:
             holds(rig)
