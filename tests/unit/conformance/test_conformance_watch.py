@@ -2,52 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 
-import libnetvirt
-from libnetvirt.conformance import Arrival, Harness, Place, frames
+from lab.memory import Memory
+from libnetvirt.conformance import Arrival, frames
 from libnetvirt.conformance.bench import Bench, Guest, clean
-from libnetvirt.drivers.test import TestDriver
-
-TestDriver.__test__ = False  # type: ignore[attr-defined]
 
 LOST = frames.marked(frames.mac(77), frames.BROADCAST, b"astray")
 
 
-class Leaky(Harness):
+class Leaky(Memory):
     """The driver in memory; what a test puts into ``late`` arrives later, in silence at the latest."""
 
     quiet = 0.001
     patience = 0.2
 
     def start(self) -> None:
-        self._connection = libnetvirt.open("test:///default")
-        driver = self._connection._aio.driver
-        assert isinstance(driver, TestDriver)
-        self._driver = driver
-        self._arrived: list[Arrival] = []
+        super().start()
         #: (how many times nothing is there before, what is there then)
         self.late: list[tuple[int, Arrival]] = []
 
-    def stop(self) -> None:
-        self._connection.close()
-
-    @property
-    def connection(self) -> libnetvirt.Connection:
-        return self._connection
-
-    def host_ports(self) -> Sequence[Place]:
-        return [Place(s, p) for s, ports in self._driver.host_ports().items() for p in ports[:2]]
-
-    def send(self, place: Place, frames: Sequence[bytes]) -> None:
-        for frame in frames:
-            out = self._driver.inject(place.switch, place.port, frame)
-            self._arrived += [Arrival(Place(s, p), f) for s, p, f in out]
-
     def receive(self, timeout: float) -> list[Arrival]:
-        found, self._arrived = self._arrived, []
+        found = super().receive(timeout)
         # A wait for silence lasts long enough for all of them.
         silence = timeout in (self.quiet, 2 * self.quiet)
         found += [arrival for turns, arrival in self.late if turns <= 0 or silence]

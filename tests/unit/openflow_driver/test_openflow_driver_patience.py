@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from controller_rig import endpoint, network
-from test_openflow_driver_shell import MORE, ONE, Lab
+from test_openflow_driver_shell import MORE, ONE, Lab, run
 
 from libnetvirt.errors import RuleRefused, StaleChange, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
@@ -24,17 +24,8 @@ CHANGES = pytest.mark.parametrize(
 )
 
 
-def _run(story: Callable[[Lab], Coroutine[Any, Any, None]], timeout: float = TIMEOUT) -> None:
-    async def whole() -> None:
-        lab = Lab(answers=timeout)
-        await lab.start()
-        try:
-            await story(lab)
-        finally:
-            await lab.shell.close()
-            await lab.rest()
-
-    asyncio.run(whole())
+def _run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = TIMEOUT) -> None:
+    run(story, answers)
 
 
 async def _begun(lab: Lab, before: VirtualNetwork | None, after: VirtualNetwork | None) -> asyncio.Task[None]:
@@ -129,7 +120,7 @@ def test_a_switch_that_never_answers_fails_the_operation_in_time() -> None:
         await lab.apply(None, ONE)
         lab.agrees()
 
-    _run(story, timeout=0.5)
+    _run(story, answers=0.5)
 
 
 def test_a_switch_that_refuses_late_has_the_operation_refused() -> None:

@@ -88,9 +88,11 @@ class Lab:
         assert self.shell.intake.busy == frozenset()
 
 
-def _run(story: Callable[[Lab], Coroutine[Any, Any, None]]) -> None:
+def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2) -> None:
+    """Tell a story of a lab that has been started."""
+
     async def whole() -> None:
-        lab = Lab()
+        lab = Lab(answers)
         await lab.start()
         try:
             await story(lab)
@@ -107,7 +109,7 @@ def test_switches_are_taken_up_and_links_are_found() -> None:
         assert len(lab.shell.core.paths.edges) == 2
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_an_operation_is_one_change_in_each_switch() -> None:
@@ -122,7 +124,7 @@ def test_an_operation_is_one_change_in_each_switch() -> None:
         lab.agrees()
         assert not any(s.groups for s in lab.fabric.switches.values())
 
-    _run(story)
+    run(story)
 
 
 CHANGES = pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_an_operation_that_a_switch_refuses_leaves_no_trace(before: Any, after: 
         await lab.apply(before, after)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 @CHANGES
@@ -168,7 +170,7 @@ def test_an_operation_that_cannot_be_stored_leaves_no_trace(before: Any, after: 
         await lab.apply(before, after)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 @CHANGES
@@ -190,7 +192,7 @@ def test_a_switch_that_fails_in_the_middle_is_mended_when_it_is_back(
         assert lab.held() == held
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_of_two_changes_from_one_state_the_second_is_stale() -> None:
@@ -201,7 +203,7 @@ def test_of_two_changes_from_one_state_the_second_is_stale() -> None:
         assert isinstance(done[1], StaleChange)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
@@ -220,7 +222,7 @@ def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
             if lab.descriptions():
                 await lab.apply(ONE, None)
 
-    _run(story)
+    run(story)
 
 
 def test_a_connection_that_ends_while_it_waits_its_turn_is_not_taken_up() -> None:
@@ -235,7 +237,7 @@ def test_a_connection_that_ends_while_it_waits_its_turn_is_not_taken_up() -> Non
         await lab.apply(None, ONE)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
@@ -250,7 +252,7 @@ def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
         await lab.apply(ONE, MORE)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_paths_move_although_nothing_can_be_stored() -> None:
@@ -266,7 +268,7 @@ def test_paths_move_although_nothing_can_be_stored() -> None:
         assert not lab.shell.core.paths.edges
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
@@ -278,7 +280,7 @@ def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
             await lab.shell.works.apply(Change(None, ONE), veto)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 @CHANGES
@@ -295,7 +297,7 @@ def test_a_bundle_that_a_switch_forgets_is_no_success(before: Any, after: Any) -
         assert lab.held() == held
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -308,7 +310,7 @@ def test_switches_without_bundles_may_carry_out_rules_in_any_order(seed: int) ->
             await lab.apply(before, after)
             lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_messages_that_come_twice_change_nothing() -> None:
@@ -324,7 +326,7 @@ def test_messages_that_come_twice_change_nothing() -> None:
         with pytest.raises(RuleRefused):
             await lab.apply(ONE, MORE)
 
-    _run(story)
+    run(story)
 
 
 def test_a_switch_that_answered_nothing_is_left_alone_before_it_is_taken_up_again() -> None:
@@ -349,7 +351,7 @@ def test_a_switch_that_answered_nothing_is_left_alone_before_it_is_taken_up_agai
         lab.shell.events.close()
         assert [e.switch async for e in events if e.kind == "switch.quarantined"] == ["2"]
 
-    _run(story)
+    run(story)
 
 
 def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
@@ -368,7 +370,7 @@ def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
         await lab.connect(2)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
@@ -389,7 +391,7 @@ def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
         await lab.connect(2)
         lab.agrees()
 
-    _run(story)
+    run(story)
 
 
 def test_refused_switches_are_reported_once_and_not_too_often() -> None:
@@ -411,4 +413,4 @@ def test_refused_switches_are_reported_once_and_not_too_often() -> None:
         lab.shell.refusals.forget("192.0.2.1:5000")
         assert len(list(lab.shell.refusals.notes())) == 1
 
-    _run(story)
+    run(story)
