@@ -45,11 +45,11 @@ def differences(lab: Lab, state: Path) -> list[str]:
         view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
         view.description = " ".join((desc.mfr_desc, desc.hw_desc, desc.sw_desc))
         view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
-        core.switch_up(view)
-        core.reconcile(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
+        core.topology.switch_up(view)
+        core.reconciler.reconcile(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
     found = []
     for dpid, dump in dumps.items():
-        wanted = {key: placed.entry for key, placed in core.installed.on(dpid).items()}
+        wanted = {key: placed.entry for key, placed in core.state.installed.on(dpid).items()}
         held = {entry.key: entry for entry in dump.entries()}
         for key in wanted.keys() | held.keys():
             if wanted.get(key) != held.get(key):
@@ -61,7 +61,7 @@ def differences(lab: Lab, state: Path) -> list[str]:
 
 
 def _of_nobody(core: Controller, dump: SwitchSnapshot) -> Iterator[str]:
-    indexes = {0, *core.rulesdb.by_index}
+    indexes = {0, *core.state.rulesdb.by_index}
     for flow in dump.flows:
         if pipeline.cookie_network(flow.cookie) not in indexes:
             yield of.format_flow(flow)
@@ -84,5 +84,5 @@ def _controller(state: Path) -> Controller:
             store.close()
     core = Controller(Options(OpenFlowDriver.offers().defaults), bytes(32), _NoWire(), lambda *_, **__: None)
     core.load(snapshot.networks, snapshot.facts, time.monotonic())
-    core.waited = True
+    core.restart.end_hold()
     return core

@@ -177,7 +177,7 @@ def random_constraint(chance: Random, before: VirtualNetwork) -> Constraint:
 def holds(rig: Rig) -> None:
     """What must be true at every point of rest."""
     rig.holds_what_it_should()
-    te_paths = rig.core.te_paths
+    te_paths = rig.state.te_paths
     booked: dict[LinkEnd, int] = {}
     for te_path in te_paths.ordered():
         for place in te_path.places:
@@ -188,7 +188,7 @@ def holds(rig: Rig) -> None:
     assert all(bits <= 90 * MBIT for bits in booked.values())
     labels = [(c.kind, c.label) for c in te_paths.ordered() if c.label is not None]
     assert len(labels) == len(set(labels))
-    for entry in rig.core.rulesdb:
+    for entry in rig.state.rulesdb:
         for one in entry.endpoints.values():
             for other in entry.endpoints.values():
                 if one is not other:
@@ -209,21 +209,24 @@ def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: i
             new = random_constraint(chance, before)
             others = tuple(c for c in before.constraints if c.key != new.key)
             after = before.changed(constraints=(*others, new))
-            state = dict(rig.core.te_paths.reservations.links()), rig.core.te_paths.ordered()
+            state = dict(rig.state.te_paths.reservations.links()), rig.state.te_paths.ordered()
             try:
-                rig.core.plan_te_paths(after)
+                rig.core.constraints.plan(after)
             except ConstraintUnmet:
                 continue
             finally:
-                assert state == (rig.core.te_paths.reservations.links(), rig.core.te_paths.ordered())
+                assert state == (
+                    rig.state.te_paths.reservations.links(),
+                    rig.state.te_paths.ordered(),
+                )
             if chance.random() < 0.3:
-                work = rig.core.begin(before, after)
-                rig.core.undo(work, before, after)
-                assert rig.core.te_paths.ordered() == state[1]
+                work = rig.core.operations.begin(before, after)
+                rig.undo(work)
+                assert rig.state.te_paths.ordered() == state[1]
             else:
                 rig.change(before, after)
                 assert not next(
-                    c for c in rig.core.te_paths.ordered() if c.key == (before.uuid, *new.key)
+                    c for c in rig.state.te_paths.ordered() if c.key == (before.uuid, *new.key)
                 ).degraded
         elif step < 0.75 and before.constraints:
             rig.change(before, before.changed(constraints=before.constraints[1:]))
@@ -235,11 +238,11 @@ def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: i
         rig.cut(down.pop(), up=True)
     rig.tick()
     holds(rig)
-    assert not [c for c in rig.core.te_paths.ordered() if c.degraded and _would_fit(rig, c)]
+    assert not [c for c in rig.state.te_paths.ordered() if c.degraded and _would_fit(rig, c)]
     for before in rig.networks:
         rig.change(before, None)
     rig.holds_what_it_should()
-    assert rig.core.te_paths.reservations.links() == {}
+    assert rig.state.te_paths.reservations.links() == {}
     assert all(number < 4096 for switch in rig.fabric.switches.values() for number in switch.meters)
 
 
@@ -254,7 +257,7 @@ def cut_or_mend(rig: Rig, chance: Random, step: float, down: list[tuple[int, int
 
 
 def _would_fit(rig: Rig, te_path) -> bool:
-    residual_graph = rig.core.te_paths.residual_graph(key=te_path.key)
+    residual_graph = rig.state.te_paths.residual_graph(key=te_path.key)
     asked = PathRequirements(int(te_path.constraint.min_bandwidth or 0))
     limits = (te_path.constraint.max_latency, te_path.constraint.max_hops)
     return find(residual_graph, *te_path.ends, replace(asked, latency=limits[0], hops=limits[1])) is not None

@@ -16,7 +16,7 @@ from libnetvirt.errors import ConstraintUnmet
 
 def queues_agree(rig: Rig) -> None:
     """Books, ports and rules say the same."""
-    shape, reservations = rig.core.queue_shape(), rig.core.te_paths.reservations
+    shape, reservations = rig.core.constraints.queue_shape(), rig.state.te_paths.reservations
     assert shape.keys() == reservations.links().keys()
     for place, port in shape.items():
         assert port.rate == 100 * MBIT
@@ -37,8 +37,8 @@ def queues_agree(rig: Rig) -> None:
     there = {(place, n) for place, port in shape.items() for n in port.queues if n != DEFAULT}
     assert named <= there
     assert {n for switch in rig.fabric.switches.values() for n in switch.meters if n >= 4096} <= {
-        rig.core.meters.number(c.ends[0], c.meter)
-        for c in rig.core.te_paths.ordered()
+        rig.state.meters.number(c.ends[0], c.meter)
+        for c in rig.state.te_paths.ordered()
         if c.constraint.max_bandwidth is not None
     }
 
@@ -56,13 +56,13 @@ def test_random_changes_and_failures_leave_queues_right(seed: int) -> None:
             new = random_constraint(chance, before)
             after = before.changed(constraints=(*(c for c in before.constraints if c.key != new.key), new))
             try:
-                rig.core.plan_te_paths(after)
+                rig.core.constraints.plan(after)
             except ConstraintUnmet:
                 continue
             if chance.random() < 0.3:
-                known = rig.core.queue_shape()
-                rig.core.undo(rig.core.begin(before, after), before, after)
-                assert rig.core.queue_shape() == known
+                known = rig.core.constraints.queue_shape()
+                rig.undo(rig.core.operations.begin(before, after))
+                assert rig.core.constraints.queue_shape() == known
             else:
                 rig.change(before, after)
         elif step < 0.75 and before.constraints:
@@ -79,5 +79,5 @@ def test_random_changes_and_failures_leave_queues_right(seed: int) -> None:
     holds(rig)
     for before in rig.networks:
         rig.change(before, None)
-    assert rig.core.queue_shape() == {}
-    assert not [key for key, value in rig.core.labels.changes.items() if key[0] == "queue" and value]
+    assert rig.core.constraints.queue_shape() == {}
+    assert not [key for key, value in rig.state.labels.changes.items() if key[0] == "queue" and value]

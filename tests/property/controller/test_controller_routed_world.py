@@ -35,7 +35,7 @@ class Routers(World):
 
     def __init__(self, seed: int, rules: Rules = VLAN) -> None:
         super().__init__(seed, rules)
-        self.rig.core.options = Options(rules, host_limit=100, error_rate=1e6, packet_rate=1e6)
+        self.rig.state.options = Options(rules, host_limit=100, error_rate=1e6, packet_rate=1e6)
 
     def step(self) -> None:
         transports = [self.create, self.create, self.add, self.add, self.modify, self.modify, self.drop]
@@ -114,8 +114,8 @@ class Routers(World):
         got = rig.inject(dpid, port, sent)
         assert got == want, f"{sent.hex()} at {dpid}/{port}: got {got}, wanted {want}"
         assert not rig.errors
-        for entry in rig.core.rulesdb:
-            neighbours = {(n.endpoint, n.address): n.mac for n in rig.core.neighbours.known(entry.uuid)}
+        for entry in rig.state.rulesdb:
+            neighbours = {(n.endpoint, n.address): n.mac for n in rig.state.neighbours.known(entry.uuid)}
             assert neighbours == rig.known.of(entry.uuid).neighbours
 
     def frame(self, network: VirtualNetwork, end: Endpoint) -> bytes:
@@ -185,7 +185,7 @@ class Routers(World):
         known = self.rig.known
         learned = known.of(network.uuid)
         found = {
-            (n.endpoint, n.address): n.mac for n in self.rig.core.neighbours.known(network.uuid) if n.mac
+            (n.endpoint, n.address): n.mac for n in self.rig.state.neighbours.known(network.uuid) if n.mac
         }
         assert found.items() <= learned.neighbours.items()
         self.rig.known = known.with_learned(network.uuid, replace(learned, neighbours=found, waiting={}))
@@ -196,7 +196,7 @@ class Routers(World):
         self.probes = []
         for network in self.rig.networks:
             ends = network.by_uuid
-            known = [n for n in self.rig.core.neighbours.known(network.uuid) if n.endpoint in ends]
+            known = [n for n in self.rig.state.neighbours.known(network.uuid) if n.endpoint in ends]
             pairs = [(a, b) for a, b in permutations(known, 2) if len(a.address) == len(b.address)]
             for a, b in self.chance.sample(pairs, min(4, len(pairs))):
                 assert a.mac is not None
@@ -218,8 +218,8 @@ class Routers(World):
         super().end()
         core = self.rig.core
         for kind in ("gateway", "prefix", "family", "neighbour"):
-            assert not core.installed.units(kind)
-        assert not vars(core.neighbours)["_networks"]
+            assert not core.state.installed.units(kind)
+        assert not vars(core.state.neighbours)["_networks"]
         assert not vars(core)["_plans"]
 
 
@@ -251,8 +251,8 @@ class Promised(Routers):
 
     def end(self) -> None:
         super().end()
-        assert self.rig.core.te_paths.ordered() == []
-        assert not self.rig.core.installed.units("course")
+        assert self.rig.state.te_paths.ordered() == []
+        assert not self.rig.state.installed.units("course")
 
 
 @laws

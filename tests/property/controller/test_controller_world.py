@@ -337,7 +337,7 @@ class World:
         known = self.rig.known
         learned = known.of(network.uuid)
         for source, endpoint in learned.hosts.items():
-            host = self.rig.core.locator.find(network.uuid, int.from_bytes(source))
+            host = self.rig.state.locator.find(network.uuid, int.from_bytes(source))
             if host is None:
                 learned = learned.without_host(source)
             else:
@@ -375,7 +375,7 @@ class World:
         switch.expire(flow)
         self.rig.settle()
         if flow.cookie & 0xFFFF == Kind.HOST:
-            entry = self.rig.core.rulesdb.by_index[pipeline.cookie_network(flow.cookie)]
+            entry = self.rig.state.rulesdb.by_index[pipeline.cookie_network(flow.cookie)]
             source = flow.match.value("eth_src").to_bytes(6)
             learned = self.rig.known.of(entry.uuid).without_host(source)
             self.rig.known = self.rig.known.with_learned(entry.uuid, learned)
@@ -387,7 +387,7 @@ class World:
         self.probes: list[tuple[int, int, bytes]] = []
         for network in self.rig.networks:
             ends = list(network.endpoints)
-            hosts = [h.mac for h in self.rig.core.locator.hosts(network.uuid)]
+            hosts = [h.mac for h in self.rig.state.locator.hosts(network.uuid)]
             for end in self.chance.sample(ends, min(3, len(ends))):
                 for target in (BROADCAST, *self.chance.sample(hosts, min(2, len(hosts)))):
                     source = self.chance.choice(self.hosts_at(network, end) or [mac(0xABCD)])
@@ -404,7 +404,7 @@ class World:
         self.rig.between = between
 
     def hosts_at(self, network: VirtualNetwork, end: Endpoint) -> list[int]:
-        return [h.mac for h in self.rig.core.locator.hosts(network.uuid) if h.endpoint == end.uuid]
+        return [h.mac for h in self.rig.state.locator.hosts(network.uuid) if h.endpoint == end.uuid]
 
     def look(self, probe: tuple[int, int, bytes]) -> list[Out]:
         return self.rig.fabric.probe(*probe)
@@ -430,21 +430,21 @@ class World:
             assert not switch.groups, dpid
             kinds = {f.cookie & 0xFFFF for f in switch.flows.values()}
             assert kinds <= {Kind.BASE, Kind.LINK}, kinds
-        assert not core.installed.units("flood") + core.installed.units("host")
-        assert not core.installed.units("endpoint") + core.installed.units("tunnel")
-        assert not any(any(needs.by_egress.values()) for needs in core.needs.values())
-        assert not vars(core.labels)["_indexes"]
-        for space in core.labels.spaces.values():
+        assert not core.state.installed.units("flood") + core.state.installed.units("host")
+        assert not core.state.installed.units("endpoint") + core.state.installed.units("tunnel")
+        assert not any(any(needs.by_egress.values()) for needs in core.state.tunnel_users.values())
+        assert not vars(core.state.labels)["_indexes"]
+        for space in core.state.labels.spaces.values():
             labels = vars(space)
             assert not space.tunnels()
             assert not labels["_outer"]
             assert not labels["_numbers"]
             assert not any(labels["_services"].values())
             assert not any(labels["_inner"].values())
-        assert not list(core.ondemand)
-        assert not core.rulesdb.places
-        assert not core.rulesdb.ports
-        assert not core.rulesdb.by_index
+        assert not list(core.state.ondemand)
+        assert not core.state.rulesdb.places
+        assert not core.state.rulesdb.ports
+        assert not core.state.rulesdb.by_index
         self.rig.holds_what_it_should()
 
 

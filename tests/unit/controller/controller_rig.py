@@ -11,6 +11,8 @@ from controller_fabric import Fabric, Out, Refused, Switch
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Controller, Options, Transaction
+from libnetvirt.controller.engine.effects import PendingEffects
+from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.labels import LabelSpace
 from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
@@ -76,9 +78,8 @@ class Rig:
         #: seconds that Discovery's frames and probes take along a link, by its sending end
         self.delays: dict[tuple[int, int], float] = {}
         self.events: list[tuple[str, str]] = []
-        self.core = Controller(options or Options(VLAN), SECRET, self, self._publish)
-        self.dispatcher = PacketInDispatcher(self.core)
-        self.known = Knowledge(limit=self.core.options.host_limit)
+        self._start(options or Options(VLAN))
+        self.known = Knowledge(limit=self.state.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
         self.lingering: list[Transaction] = []
         self.stored: dict[tuple[str, str], str] = {}
@@ -90,6 +91,19 @@ class Rig:
         self.errors: list[str] = []
         #: called after each message or round that reached a switch
         self.between: Callable[[], None] = lambda: None
+
+    def _start(self, options: Options) -> None:
+        self.core = Controller(options, SECRET, self, self._publish)
+        self.dispatcher = PacketInDispatcher(self.core)
+        # Tests may replace `send`.
+        self.pending = PendingEffects(
+            lambda dpid, message: self.send(dpid, message), self._publish, self.dispatcher.port_down
+        )
+
+    @property
+    def state(self) -> ControllerState:
+        """What the controller knows."""
+        return self.core.state
 
     def _publish(self, kind: str, message: str, **fields: str) -> None:
         assert all(isinstance(v, str) for v in fields.values())
@@ -119,15 +133,15 @@ class Rig:
     def connect(self, dpid: int, ports: int) -> None:
         """The switch connects; what it holds is mended."""
         view = self.view(dpid, ports)
-        self.core.switch_up(view)
-        self.execute(self.core.reconcile(dpid, self.fabric.switches[dpid].dump()))
-        self.core.send_lldp(dpid, view.ports, self.now)
+        self.pending.add(self.core.topology.switch_up(view))
+        self.execute(self.core.reconciler.reconcile(dpid, self.fabric.switches[dpid].dump()))
+        self.pending.add(self.core.topology.lldp(dpid, view.ports, self.now))
         self.settle()
 
     def disconnect(self, dpid: int) -> None:
         """The control connection is lost."""
         queue = self.queues.pop(dpid, deque())
-        self.core.switch_down(dpid, self.now)
+        self.pending.add(self.core.topology.switch_down(dpid, self.now))
         for item in queue:
             if callable(item):
                 item(False)
@@ -138,8 +152,7 @@ class Rig:
         self.queues.clear()
         self.lingering.clear()
         self.fabric.up.clear()
-        self.core = Controller(self.core.options, SECRET, self, self._publish)
-        self.dispatcher = PacketInDispatcher(self.core)
+        self._start(self.state.options)
         self.core.load(self.committed, self.stored, self.now)
         for dpid, count in ports.items():
             self.connect(dpid, count)
@@ -154,15 +167,15 @@ class Rig:
     def _store_facts(self) -> None:
         if not self.stores:
             return
-        facts = self.stored | self.core.labels.changes | self.core.link_facts()
-        self.core.labels.changes = {}
+        facts = self.stored | self.state.labels.changes | self.core.link_facts()
+        self.state.labels.changes = {}
         self.stored = {fact: value for fact, value in facts.items() if value is not None}
 
     def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
         """Connect two ports, and let Discovery find that."""
         self.fabric.link(one, other)
         for dpid, port in (one, other):
-            self.core.send_lldp(dpid, [port], self.now)
+            self.pending.add(self.core.topology.lldp(dpid, [port], self.now))
         self.settle()
 
     def port(self, dpid: int, port: int, up: bool) -> None:
@@ -171,9 +184,9 @@ class Rig:
         (down.discard if up else down.add)(port)
         state = 0 if up else of.PortState.LINK_DOWN
         desc = of.PortDesc(port, name=f"s{dpid}-eth{port}", state=state)
-        self.core.port_status(dpid, of.PortStatus(of.PortStatusReason.MODIFY, desc), self.now)
-        while self.core.ports_down:
-            self.dispatcher.port_down(*self.core.ports_down.pop())
+        self.pending.add(
+            self.core.topology.port_status(dpid, of.PortStatus(of.PortStatusReason.MODIFY, desc), self.now)
+        )
 
     def cut(self, one: tuple[int, int], up: bool = False) -> None:
         """A link goes down, or up."""
@@ -184,13 +197,14 @@ class Rig:
     def tick(self, seconds: float = 2.0) -> None:
         """Time goes by."""
         self.now += seconds
-        self.core.tick(self.now)
+        for effects in self.core.tick(self.now):
+            self.pending.add(effects)
         self.dispatcher.tick(self.now)
         self.dispatcher.poll(self.now)
         self.settle()
 
     def _connected(self, dpid: int) -> bool:
-        view = self.core.switches.get(dpid)
+        view = self.state.switches.get(dpid)
         return view is not None and view.connected
 
     # ---- the wire ------------------------------------------------------------------------------
@@ -227,7 +241,7 @@ class Rig:
             if callable(item):
                 item(True)
             elif isinstance(item, of.EchoRequest):
-                self.core.latency.echoed(dpid, item.body, self.now)
+                self.state.latency.echoed(dpid, item.body, self.now)
             elif isinstance(item, of.PacketOut):
                 self.out += self.fabric.packet_out(dpid, item)
             else:
@@ -247,7 +261,9 @@ class Rig:
             if self._connected(dpid):
                 sender = self.fabric.links.get((dpid, message.head.in_port), (0, 0))
                 late = self.delays.get(sender, 0.0) if message.head.table_id == Table.CLASSIFY else 0.0
-                self.dispatcher.packet_in(dpid, message, self.now + late)
+                effects = self.dispatcher.packet_in(dpid, message, self.now + late)
+                if effects is not None:
+                    self.pending.add(effects)
         while self.dispatcher.serve_queued(self.now):
             pass
         for dpid, switch in self.fabric.switches.items():
@@ -261,7 +277,7 @@ class Rig:
         for _ in range(200):
             self.pump()
             self.hear()
-            if self.core.topology_changed or self.core.rebind or self.core.compare:
+            if self.pending:
                 self.follow()
             elif self.lingering:
                 self.linger_over()
@@ -271,13 +287,13 @@ class Rig:
 
     def follow(self) -> None:
         """As the shell does when the substrate has changed."""
-        while self.core.topology_changed or self.core.rebind or self.core.compare:
-            while self.core.rebind:
-                self.execute(self.core.rebound(self.core.rebind.pop()))
-            while self.core.compare:
-                dpid = self.core.compare.pop()
-                self.execute(self.core.reconcile(dpid, self.fabric.switches[dpid].dump()))
-            work = self.core.reroute()
+        while self.pending:
+            while self.pending.rebind:
+                self.execute(self.core.reconciler.rebind(self.pending.rebind.pop()))
+            while self.pending.compare:
+                dpid = self.pending.compare.pop()
+                self.execute(self.core.reconciler.reconcile(dpid, self.fabric.switches[dpid].dump()))
+            work = self.core.reroute.plan(self.pending.take_reroute())
             if work is not None:
                 self._store_facts()
                 self.execute(work)
@@ -287,13 +303,14 @@ class Rig:
         """The time that old paths stay is over."""
         executor, self.lingering = self.lingering, []
         for work in executor:
-            self.execute(Transaction(self.core.linger_over(work), frozenset()))
-            work.done()
+            self.execute(Transaction(self.core.reroute.remaining(work), frozenset()))
+            self.pending.add(work.cleanup())
 
     # ---- operations ----------------------------------------------------------------------------
 
     def execute(self, work: Transaction) -> None:
         """Carry out a plan round by round; within a round, switch by switch."""
+        self.pending.add(work.effects)
         self.dispatcher.busy = work.networks
         for one in work.plan.rounds:
             switches = sorted(one)
@@ -309,26 +326,30 @@ class Rig:
 
     def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Transaction:
         """One operation."""
-        work = self.core.begin(before, after)
+        work = self.core.operations.begin(before, after)
         self.execute(work)
         self.known = self.known.changed(before, after)
         self.commit()
-        if work.later.remove:
+        if work.deferred.remove:
             self.lingering.append(work)
         else:
-            work.done()
+            self.pending.add(work.cleanup())
         self.settle()
         return work
+
+    def undo(self, work: Transaction) -> None:
+        """Undo an operation in the controller's state."""
+        self.pending.add(work.undo())
 
     @property
     def space(self) -> LabelSpace:
         """The labels of vlan tunnels."""
-        return self.core.labels.spaces[Encapsulation.VLAN]
+        return self.state.labels.spaces[Encapsulation.VLAN]
 
     @property
     def networks(self) -> list[VirtualNetwork]:
         """All networks."""
-        return [entry.description for entry in self.core.rulesdb]
+        return [entry.description for entry in self.state.rulesdb]
 
     # ---- frames --------------------------------------------------------------------------------
 
@@ -357,7 +378,7 @@ class Rig:
     def holds_what_it_should(self) -> None:
         """Each switch holds exactly what Installed says (and reactive rules, which it does not keep)."""
         for dpid, switch in self.fabric.switches.items():
-            want = {k: p.entry for k, p in self.core.installed.on(dpid).items()}
+            want = {k: p.entry for k, p in self.state.installed.on(dpid).items()}
             found = {e.key: e for e in switch.dump().entries()}
             assert found == want, dpid
 

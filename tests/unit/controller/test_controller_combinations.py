@@ -7,6 +7,7 @@ from controller_rig import BROADCAST, Rig, endpoint, frame, line, mac, network, 
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.controller.ondemand.flow_templates import GRACE
 from libnetvirt.controller.reports import views
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
@@ -62,7 +63,7 @@ def test_networks_of_all_kinds_live_side_by_side(encapsulation: str, insertion: 
         acquainted(rig, one, int(one.uuid) * 16)
         rig.change(one, None)
     assert not any(s.groups for s in rig.fabric.switches.values())
-    assert not any(space.tunnels() for space in rig.core.labels.spaces.values())
+    assert not any(space.tunnels() for space in rig.state.labels.spaces.values())
 
 
 @pytest.mark.parametrize(("encapsulation", "cost"), [("native", 0), ("vlan", 8), ("mpls", 22)])
@@ -72,9 +73,9 @@ def test_a_network_tells_the_mtu_of_its_hosts(encapsulation: str, cost: int) -> 
     spread, alone = pair(1, rules(encapsulation)), pair(2, rules(encapsulation), endpoint(1, 1, 4))
     for one in (spread, alone):
         rig.change(None, one)
-    networks = rig.core.rulesdb.networks
-    assert views.network_state(rig.core, networks["1"], rig.now).mtu == 1500 - cost
-    assert views.network_state(rig.core, networks["2"], rig.now).mtu == 1500
+    networks = rig.state.rulesdb.networks
+    assert views.network_state(rig.state, networks["1"], rig.now).mtu == 1500 - cost
+    assert views.network_state(rig.state, networks["2"], rig.now).mtu == 1500
 
 
 @pytest.mark.parametrize("timeout", ["fixed", "idle", "permanent"])
@@ -104,7 +105,7 @@ def test_a_native_host_does_not_get_into_mpls_tunnels(insertion: str) -> None:
     for one, first in ((tunnelled, 0x10), (native, 0x20)):
         rig.change(None, one)
         acquainted(rig, one, first)
-    space = rig.core.labels.spaces[Encapsulation.MPLS]
+    space = rig.state.labels.spaces[Encapsulation.MPLS]
     outer, inner = space.tunnel(3).label, space.service(3, "1")
     inside = frame(BROADCAST, mac(0x10))
     for target in (0x20 + 1, 0x01005E90_0000):
@@ -131,7 +132,7 @@ def test_hosts_own_mpls_frames_go_nowhere_where_labels_are_used(where: str, inse
     for kind in (b"\x88\x47", b"\x88\x48"):
         sent = BROADCAST.to_bytes(6) + mac(7).to_bytes(6) + kind + b"\x00\x01\x01\x40" + bytes(46)
         assert rig.inject(1, 3, tagged(one.endpoints[0], sent)) == []
-    assert rig.core.locator.find("1", mac(7)) is None
+    assert rig.state.locator.find("1", mac(7)) is None
     if where == "endpoint":
         rig.change(one, plain)
         assert places(rig.inject(1, 3, tagged(one.endpoints[0], sent))) == [(3, 3)]
@@ -144,15 +145,15 @@ def test_what_lingers_of_a_native_way_goes_with_its_network() -> None:
     rig.change(None, one)
     acquainted(rig, one)
     rig.fabric.switches[2].down.add(2)
-    rig.core.paths.update(e for e in rig.core.paths.edges if (e.source, e.source_port) != (2, 2))
-    rig.core.topology_changed = True
-    rig.core.discovery.lose_port(2, 2)
-    work = rig.core.reroute()
+    rig.state.paths.update(e for e in rig.state.paths.edges if (e.source, e.source_port) != (2, 2))
+    rig.pending.add(REROUTE)
+    rig.state.discovery.lose_port(2, 2)
+    work = rig.core.reroute.plan()
     if work is None:  # the way led over switch 4
         pytest.fail("the way should have turned")
     rig.execute(work)
     rig.change(one, None)
-    rig.execute(type(work)(rig.core.unneeded(work), frozenset()))
+    rig.execute(type(work)(rig.core.reroute.unneeded(work), frozenset()))
     assert not any(flows(rig, dpid, Table.PATH) for dpid in rig.fabric.switches)
 
 
@@ -162,11 +163,11 @@ def test_a_label_of_an_endpoint_is_counted_for_it() -> None:
     one = pair(1, rules("vlan"), labelled(1, 1, 100), labelled(3, 2, 200))
     rig.change(None, one)
     acquainted(rig, one)
-    entry = rig.core.rulesdb.networks["1"]
+    entry = rig.state.rulesdb.networks["1"]
     match = of.Match(in_port=4, vlan_vid=0, eth_type=0x8847, mpls_label=100, mpls_bos=1)
     assert match in flows(rig, 1, Table.CLASSIFY)
     counted = views.counters(
-        rig.core, entry, [(1, of.FlowStatsEntry(Table.CLASSIFY, match=match, packet_count=3, byte_count=90))]
+        rig.state, entry, [(1, of.FlowStatsEntry(Table.CLASSIFY, match=match, packet_count=3, byte_count=90))]
     )
     assert [c.received_packets for c in counted] == [3, 0]
     assert add_label(200, frame(BROADCAST, mac(1))) in [
@@ -190,9 +191,9 @@ def test_a_pairs_rule_of_before_a_move_does_not_come_back_with_its_switch(
     rig.change(one, moved)
     assert rig.inject(3, 3, frame(BROADCAST, mac(2), vlan=7)) == []  # switch 1 cannot be told
     if fresh:
-        for route in list(rig.core.ondemand):
-            rig.core.ondemand._take_out(route)
-    rig.core.stale = False  # as if the substrate had not changed since the controller's start
+        for route in list(rig.state.ondemand):
+            rig.state.ondemand._take_out(route)
+    rig.core.restart._stale = False  # as if the substrate had not changed since the controller's start
     rig.connect(1, 4)
     sent = frame(mac(2), mac(1), vlan=1)
     assert rig.inject(1, 3, sent) == [(3, 3, frame(mac(2), mac(1), vlan=7))]

@@ -21,7 +21,7 @@ def constrained(*asked: dict[str, object]) -> tuple[Rig, NetworkRecord]:
         rig.check(n, 3, frame(BROADCAST, mac(n)))
     (before,) = rig.networks
     rig.change(before, before.changed(constraints=tuple(map(Constraint.model_validate, asked))))
-    return rig, rig.core.rulesdb.networks["1"]
+    return rig, rig.state.rulesdb.networks["1"]
 
 
 def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> constraint_counters.Seen:
@@ -45,9 +45,9 @@ def test_meters_tell_what_is_carried_and_dropped_and_rules_where_there_are_none(
         {"source": 1, "destination": 3, "min-bandwidth": "1 Mbit/s"},
         {"source": 1, "destination": 2, "max-hops": 2},
     )
-    assert constraint_counters.sources(rig.core, entry) == {1}
-    before = constraint_counters.tallies(rig.core, entry, {1: seen(rig, 1, 10.0, 50, 20)})
-    after = constraint_counters.tallies(rig.core, entry, {1: seen(rig, 1, 12.0, 150, 20)})
+    assert constraint_counters.sources(rig.state, entry) == {1}
+    before = constraint_counters.tallies(rig.state, entry, {1: seen(rig, 1, 10.0, 50, 20)})
+    after = constraint_counters.tallies(rig.state, entry, {1: seen(rig, 1, 12.0, 150, 20)})
     counted = {(c.source, c.destination): c for c in constraint_counters.rates(before, after)}
     metered, ruled = counted["1", "3"], counted["1", "2"]
     assert (metered.packets, metered.bytes) == (130, 13_000)
@@ -59,12 +59,12 @@ def test_meters_tell_what_is_carried_and_dropped_and_rules_where_there_are_none(
 
 def test_where_a_switch_says_nothing_nothing_is_made_up() -> None:
     rig, entry = constrained({"source": 2, "destination": 3, "min-bandwidth": "1 Mbit/s"})
-    known = constraint_counters.tallies(rig.core, entry, {2: seen(rig, 2, 10.0, 50)})
-    silent = constraint_counters.tallies(rig.core, entry, {})
+    known = constraint_counters.tallies(rig.state, entry, {2: seen(rig, 2, 10.0, 50)})
+    silent = constraint_counters.tallies(rig.state, entry, {})
     for before, after in ((known, silent), (silent, known), ({}, known)):
         (counted,) = constraint_counters.rates(before, after)
         assert (counted.rate, counted.window) == (0, 0.0)
     # Counted anew in between: not a negative rate.
-    fewer = constraint_counters.tallies(rig.core, entry, {2: seen(rig, 2, 11.0, 5)})
+    fewer = constraint_counters.tallies(rig.state, entry, {2: seen(rig, 2, 11.0, 5)})
     (counted,) = constraint_counters.rates(known, fewer)
     assert (counted.packets, counted.rate, counted.window) == (5, 0, 1.0)

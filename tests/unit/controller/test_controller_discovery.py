@@ -243,11 +243,11 @@ def test_any_octets_are_a_link_or_a_forgery(junk: bytes, head: bool) -> None:
 def test_links_are_found_over_the_switches() -> None:
     rig = Rig()
     line(rig, 3)
-    assert len(rig.core.paths.edges) == 4
+    assert len(rig.state.paths.edges) == 4
     for _ in range(10):
         rig.tick()
-    assert len(rig.core.paths.edges) == 4
+    assert len(rig.state.paths.edges) == 4
     rig.fabric.links.clear()  # silence
     for _ in range(4):
         rig.tick()
-    assert not rig.core.paths.edges
+    assert not rig.state.paths.edges

@@ -31,7 +31,7 @@ def _rig(**options: Any) -> Rig:
 
 
 def _up(rig: Rig, source: int, table: Table = Table.SOURCE, port: int = 3) -> of.PacketIn:
-    index = rig.core.rulesdb.networks["1"].index
+    index = rig.state.rulesdb.networks["1"].index
     match = of.Match(in_port=port, metadata=pipeline.entered(index, None))
     head = of.PacketInHead(of.NO_BUFFER, 60, 1, table, pipeline.cookie(0, Kind.BASE), match)
     return of.PacketIn(head, frame(BROADCAST, mac(source)))
@@ -61,7 +61,7 @@ def test_an_arp_packet_tells_the_hosts_address() -> None:
     rig = _rig()
     arp = bytes.fromhex("00010800060400010200000000010a000007000000000000") + bytes([10, 0, 0, 9])
     rig.inject(1, 3, BROADCAST.to_bytes(6) + mac(1).to_bytes(6) + b"\x08\x06" + arp + bytes(18))
-    assert rig.core.locator.find("1", mac(1)).addresses == ("10.0.0.7",)  # type: ignore[union-attr]
+    assert rig.state.locator.find("1", mac(1)).addresses == ("10.0.0.7",)  # type: ignore[union-attr]
 
 
 def test_a_host_moves_within_its_network_and_rules_follow() -> None:
@@ -82,7 +82,7 @@ def test_a_silent_host_is_forgotten_everywhere() -> None:
     (source,) = [f for f in rig.fabric.switches[1].flows.values() if f.notify]
     rig.fabric.switches[1].expire(source)
     rig.settle()
-    assert rig.core.locator.find("1", mac(1)) is None
+    assert rig.state.locator.find("1", mac(1)) is None
     assert _rules_of(rig, Kind.HOST) == 0
     rig.holds_what_it_should()
 
@@ -91,12 +91,12 @@ def test_the_removal_of_a_rule_that_a_host_has_moved_away_from_does_not_forget_i
     rig = _rig()
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(BROADCAST, mac(1)))
-    index = rig.core.rulesdb.networks["1"].index
+    index = rig.state.rulesdb.networks["1"].index
     match = of.Match(in_port=3, metadata=pipeline.entered(index, None), eth_src=mac(1))
     rig.dispatcher.flow_removed(
         1, of.FlowRemoved(pipeline.cookie(index, Kind.HOST), 100, 0, Table.SOURCE, match=match)
     )
-    assert rig.core.locator.find("1", mac(1)) is not None
+    assert rig.state.locator.find("1", mac(1)) is not None
 
 
 def test_a_host_behind_a_port_that_goes_down_is_forgotten() -> None:
@@ -104,7 +104,7 @@ def test_a_host_behind_a_port_that_goes_down_is_forgotten() -> None:
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.port(1, 3, up=False)
     rig.settle()
-    assert rig.core.locator.find("1", mac(1)) is None
+    assert rig.state.locator.find("1", mac(1)) is None
     rig.holds_what_it_should()
 
 
@@ -112,25 +112,25 @@ def test_an_endpoint_sends_up_no_more_than_its_rate_and_others_are_unharmed() ->
     rig = _rig(packet_rate=20.0)
     for n in range(100):
         rig.dispatcher.packet_in(1, _up(rig, n + 1), rig.now)
-    assert len(list(rig.core.locator.hosts("1"))) == 20
+    assert len(list(rig.state.locator.hosts("1"))) == 20
     assert rig.dispatcher.dropped == 80
     assert _rules_of(rig, Kind.QUIET) == 1
     assert rig.kinds().count("host.refused") == 1
     rig.check(2, 3, frame(BROADCAST, mac(500)))
-    assert rig.core.locator.find("1", mac(500)) is not None
+    assert rig.state.locator.find("1", mac(500)) is not None
     # In the switch nothing more of it goes up, but frames are forwarded.
     assert places(rig.inject(1, 3, frame(BROADCAST, mac(400)))) == [(1, 4), (2, 3)]
-    assert rig.core.locator.find("1", mac(400)) is None
+    assert rig.state.locator.find("1", mac(400)) is None
     rig.now += 1
     rig.dispatcher.packet_in(1, _up(rig, 401), rig.now)
-    assert rig.core.locator.find("1", mac(401)) is not None
+    assert rig.state.locator.find("1", mac(401)) is not None
 
 
 def test_too_many_hosts_are_reported_once_and_made_quiet_for_a_while() -> None:
     rig = _rig(host_limit=3)
     for n in range(1, 11):
         rig.inject(1, 3, frame(BROADCAST, mac(n)))
-    assert len(list(rig.core.locator.hosts("1"))) == 3
+    assert len(list(rig.state.locator.hosts("1"))) == 3
     assert rig.kinds().count("host.refused") == 1
     (quiet,) = [f for f in rig.fabric.switches[1].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
     assert (quiet.hard, quiet.idle) == (QUIET_TIME, 0)
@@ -156,15 +156,15 @@ def test_frames_of_a_network_wait_while_it_changes_and_others_do_not() -> None:
     rig.dispatcher.busy = frozenset(("1",))
     rig.inject(1, 3, frame(BROADCAST, mac(1)))
     rig.inject(1, 3, frame(BROADCAST, mac(2), vlan=20))
-    assert rig.core.locator.find("1", mac(1)) is None
-    assert rig.core.locator.find("2", mac(2)) is not None
+    assert rig.state.locator.find("1", mac(1)) is None
+    assert rig.state.locator.find("2", mac(2)) is not None
     rig.dispatcher.resume(rig.now)
-    assert rig.core.locator.find("1", mac(1)) is not None
+    assert rig.state.locator.find("1", mac(1)) is not None
     rig.dispatcher.busy = None
     rig.inject(2, 3, frame(BROADCAST, mac(3), vlan=20))
-    assert rig.core.locator.find("2", mac(3)) is None
+    assert rig.state.locator.find("2", mac(3)) is None
     rig.dispatcher.resume(rig.now)
-    assert rig.core.locator.find("2", mac(3)) is not None
+    assert rig.state.locator.find("2", mac(3)) is not None
 
 
 def test_what_waits_is_bounded() -> None:
@@ -179,17 +179,17 @@ def test_what_waits_is_bounded() -> None:
     rig.dispatcher.resume(rig.now)
     while rig.dispatcher.serve_queued(rig.now):
         pass
-    assert rig.core.locator.find("1", mac(5000)) is not None
-    assert len(list(rig.core.locator.hosts("1"))) == DEFER_LIMIT + 1
+    assert rig.state.locator.find("1", mac(5000)) is not None
+    assert len(list(rig.state.locator.hosts("1"))) == DEFER_LIMIT + 1
 
 
 def test_what_waits_for_a_network_that_goes_is_dropped() -> None:
     rig = _rig()
     rig.dispatcher.busy = frozenset(("1",))
     rig.dispatcher.packet_in(1, _up(rig, 1), rig.now)
-    rig.execute(rig.core.begin(PAIR, None))
-    assert not rig.core.installed.units("host")
-    assert not list(rig.core.locator.hosts("1"))
+    rig.execute(rig.core.operations.begin(PAIR, None))
+    assert not rig.state.installed.units("host")
+    assert not list(rig.state.locator.hosts("1"))
 
 
 def test_forged_lldp_is_reported_once_per_interval_and_port() -> None:
@@ -199,7 +199,7 @@ def test_forged_lldp_is_reported_once_per_interval_and_port() -> None:
     for _ in range(5):
         rig.inject(1, 3, junk)
     assert rig.kinds().count("discovery.forged") == 1
-    assert rig.core.discovery.forged == 5
+    assert rig.state.discovery.forged == 5
     rig.inject(1, 4, junk)
     assert rig.kinds().count("discovery.forged") == 2
     rig.now += 10
@@ -212,22 +212,22 @@ def test_lldp_at_an_endpoints_port_is_no_link() -> None:
     line(rig, 1)
     rig.switch(2)
     rig.change(None, network(1, endpoint(11, 1, 3, 20)))
-    sent = rig.core.discovery.frame(2, 1, 0, rig.now)
+    sent = rig.state.discovery.frame(2, 1, 0, rig.now)
     rig.inject(1, 3, sent)
-    assert not rig.core.discovery.places()
-    assert rig.core.discovery.ignored == {(1, 3): 1}
+    assert not rig.state.discovery.places()
+    assert rig.state.discovery.ignored == {(1, 3): 1}
     assert any(k == "discovery.forged" and "an endpoint is at this port" in m for k, m in rig.events)
-    notes = {s.id: s.notes for s in views.substrate(rig.core).switches}
+    notes = {s.id: s.notes for s in views.substrate(rig.state).switches}
     assert notes["1"] == ("1 LLDP frames at port 3 were ignored: not a link's",)
 
 
 def test_ports_that_may_be_no_links_are_sent_no_lldp_and_none_counts_there() -> None:
     rig = Rig(Options(VLAN, link_ports=LinkPorts.parse("*eth1,2/2", parse_switch)))
     line(rig, 3)
-    assert {(e.source, e.destination) for e in rig.core.paths.edges} == {(2, 3), (3, 2)}
-    sent = {p for p, times in vars(rig.core.discovery)["_sent"].items() if times}
+    assert {(e.source, e.destination) for e in rig.state.paths.edges} == {(2, 3), (3, 2)}
+    sent = {p for p, times in vars(rig.state.discovery)["_sent"].items() if times}
     assert sent <= {(1, 1), (2, 1), (2, 2), (3, 1)}
-    rig.inject(1, 3, rig.core.discovery.frame(3, 1, 0, rig.now))
+    rig.inject(1, 3, rig.state.discovery.frame(3, 1, 0, rig.now))
     assert ("the port is not one of link-ports") in rig.events[-1][1]
 
 
@@ -246,7 +246,7 @@ def test_ports_that_call_each_other_do_so_once_an_interval() -> None:
     rig.send = noted  # type: ignore[method-assign]
     for n in range(30):
         # Somebody passes on what comes out of one port to two others in turn.
-        rig.inject(2 + n % 2, 3, rig.core.discovery.frame(1, 3, 0, rig.now))
+        rig.inject(2 + n % 2, 3, rig.state.discovery.frame(1, 3, 0, rig.now))
     assert sent == [(2, 3), (3, 3)]
 
 
@@ -255,7 +255,7 @@ def test_networks_are_served_in_turns() -> None:
     rig.switch(1, 8)
     for number, port in ((1, 3), (2, 5)):
         rig.change(None, network(number, endpoint(11, 1, port), endpoint(12, 1, port + 1)))
-    index = {number: rig.core.rulesdb.networks[str(number)].index for number in (1, 2)}
+    index = {number: rig.state.rulesdb.networks[str(number)].index for number in (1, 2)}
 
     def up(number: int, port: int, source: int, destination: int) -> None:
         match = of.Match(in_port=port, metadata=pipeline.entered(index[number], None))
@@ -264,7 +264,7 @@ def test_networks_are_served_in_turns() -> None:
         rig.dispatcher.packet_in(1, of.PacketIn(head, frame(destination, source)), rig.now)
 
     def learned(number: int) -> list[int]:
-        return sorted(h.mac for h in rig.core.locator.hosts(str(number)))
+        return sorted(h.mac for h in rig.state.locator.hosts(str(number)))
 
     for n in range(10 * QUANTUM):
         up(1, 3, mac(n + 1), BROADCAST)
@@ -286,7 +286,7 @@ def test_networks_are_served_in_turns() -> None:
 
 def test_what_waits_for_its_turn_goes_with_its_network() -> None:
     rig = _rig(rules=NATIVE, packet_rate=1e6)
-    index = rig.core.rulesdb.networks["1"].index
+    index = rig.state.rulesdb.networks["1"].index
     match = of.Match(in_port=3, metadata=pipeline.entered(index, None))
     head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, pipeline.cookie(index, Kind.FLOOD), match)
     for n in range(2 * QUANTUM):
@@ -298,7 +298,7 @@ def test_what_waits_for_its_turn_goes_with_its_network() -> None:
 
 def test_a_packet_from_nowhere_is_nobodys() -> None:
     rig = _rig()
-    index = rig.core.rulesdb.networks["1"].index
+    index = rig.state.rulesdb.networks["1"].index
     for match in (
         of.Match(),
         of.Match(in_port=3),
@@ -309,7 +309,7 @@ def test_a_packet_from_nowhere_is_nobodys() -> None:
         message = _up(rig, 1)
         head = replace(message.head, match=match)
         rig.dispatcher.packet_in(1, of.PacketIn(head, message.frame), rig.now)
-    assert not list(rig.core.locator.hosts("1"))
+    assert not list(rig.state.locator.hosts("1"))
 
 
 def test_silent_hosts_of_native_networks_are_forgotten_by_the_clock() -> None:
@@ -317,10 +317,10 @@ def test_silent_hosts_of_native_networks_are_forgotten_by_the_clock() -> None:
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     for _ in range(10):
         rig.tick()
-    assert rig.core.locator.find("1", mac(1)) is not None
+    assert rig.state.locator.find("1", mac(1)) is not None
     for _ in range(15):
         rig.tick()
-    assert rig.core.locator.find("1", mac(1)) is None
+    assert rig.state.locator.find("1", mac(1)) is None
 
 
 octets = st.binary(max_size=120)

@@ -113,7 +113,7 @@ def test_without_limits_nothing_stays_and_numbers_are_free() -> None:
     assert not any(
         f.table >= pipeline.Table.EXIT for s in rig.fabric.switches.values() for f in s.flows.values()
     )
-    assert {k: v for k, v in rig.core.labels.changes.items() if k[0] == "meter" and v is not None} == {}
+    assert {k: v for k, v in rig.state.labels.changes.items() if k[0] == "meter" and v is not None} == {}
     rig.holds_what_it_should()
     for n in (1, 2):
         rig.check(1, 2 + n, frame(mac(3), mac(n)))
@@ -127,13 +127,13 @@ def test_meters_keep_their_numbers_when_the_controller_is_another() -> None:
     rig = Rig()
     limited(rig, e1=IN, e2=IN, e3=OUT)
     (known,) = rig.networks
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = {k: v for k, v in rig.state.labels.changes.items() if v is not None}
     again = Rig()
     again.fabric = rig.fabric
     again.core.load([known], facts, again.now)
     for dpid in (1, 2):
-        again.core.switch_up(again.view(dpid, 4))
-        plan = again.core.reconcile(dpid, again.fabric.switches[dpid].dump()).plan
+        again.pending.add(again.core.topology.switch_up(again.view(dpid, 4)))
+        plan = again.core.reconciler.reconcile(dpid, again.fabric.switches[dpid].dump()).plan
         assert not [
             m for one in plan.rounds for ms in one.values() for m in ms if "Meter" in type(m).__name__
         ]
@@ -143,10 +143,10 @@ def test_a_switch_without_room_for_one_more_meter_refuses_and_nothing_stays() ->
     rig = Rig()
     ends = limited(rig, e1=IN)
     (before,) = rig.networks
-    rig.core.switches[1].meter_limit = pipeline.METERS.start
+    rig.state.switches[1].meter_limit = pipeline.METERS.start
     after = before.changed(endpoints=(ends[0], ends[1].changed(bandwidth=IN), *ends[2:]))
     with pytest.raises(LabelsExhausted, match=r"switch 1 has no meter left.*use all 1"):
-        rig.core.begin(before, after)
+        rig.core.operations.begin(before, after)
     rig.holds_what_it_should()
     rig.check(1, 3, frame(mac(2), mac(1)))
 
@@ -165,7 +165,7 @@ def test_limits_that_a_switch_cannot_keep_are_refused() -> None:
 def test_a_switch_that_turns_out_to_have_no_meters_forwards_all_the_same() -> None:
     rig = Rig(Options(VLAN))
     line(rig, 2)
-    for view in rig.core.switches.values():
+    for view in rig.state.switches.values():
         view.meters = False
     ends = [endpoint(1, 1, 3).changed(bandwidth=IN), endpoint(2, 2, 3).changed(bandwidth=OUT)]
     rig.change(None, network(1, *ends))

@@ -25,7 +25,8 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.installed import Installed
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.engine.controller import Controller, Needs, Options
+from libnetvirt.controller.engine.controller import Controller, Options
+from libnetvirt.controller.engine.state import TunnelUsers
 from libnetvirt.controller.intent.labels import LABELS, Tunnel
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
@@ -38,27 +39,29 @@ def _entries(installed: Installed, rig: Rig) -> dict[int, Any]:
 def _state(core: Controller) -> dict[str, Any]:
     """All that an operation may change, in a form that compares. Labels go round: the last one given is
     not compared, nor is what the store need not be told."""
-    labels: dict[Any, Any] = {"indexes": dict(vars(core.labels)["_indexes"])}
-    labels["rules"] = dict(vars(core.labels)["_rules"])
-    for kind, space in core.labels.spaces.items():
+    labels: dict[Any, Any] = {"indexes": dict(vars(core.state.labels)["_indexes"])}
+    labels["rules"] = dict(vars(core.state.labels)["_rules"])
+    for kind, space in core.state.labels.spaces.items():
         for name in ("_tunnels", "_numbers", "_outer"):
             labels[kind, name] = copy.deepcopy(vars(space)[name])
         for name in ("_services", "_inner"):
             labels[kind, name] = {d: copy.copy(x) for d, x in vars(space)[name].items() if x}
-    installed = vars(core.installed)
+    installed = vars(core.state.installed)
     return {
         "labels": labels,
         "units": {u: dict(p) for u, p in installed["_units"].items()},
         "entries": {d: dict(p) for d, p in installed["_switches"].items() if p},
-        "needs": {k: {e: dict(c) for e, c in n.by_egress.items() if c} for k, n in core.needs.items()},
-        "networks": {u: (e.description, e.index, e.rules) for u, e in core.rulesdb.networks.items()},
-        "indexes": set(core.rulesdb.by_index),
-        "places": {p: b.endpoint for p, b in core.rulesdb.places.items()},
-        "ports": dict(core.rulesdb.ports),
-        "names": dict(core.rulesdb._names),
-        "hosts": {u: list(core.locator.hosts(u)) for u in core.rulesdb.networks},
-        "located": set(core.locator._networks),
-        "native": dict(core.locator._native),
+        "needs": {
+            k: {e: dict(c) for e, c in n.by_egress.items() if c} for k, n in core.state.tunnel_users.items()
+        },
+        "networks": {u: (e.description, e.index, e.rules) for u, e in core.state.rulesdb.networks.items()},
+        "indexes": set(core.state.rulesdb.by_index),
+        "places": {p: b.endpoint for p, b in core.state.rulesdb.places.items()},
+        "ports": dict(core.state.rulesdb.ports),
+        "names": dict(core.state.rulesdb._names),
+        "hosts": {u: list(core.state.locator.hosts(u)) for u in core.state.rulesdb.networks},
+        "located": set(core.state.locator._networks),
+        "native": dict(core.state.locator._native),
     }
 
 
@@ -106,7 +109,7 @@ def test_guests_may_send_lldp_to_each_other(rules: Any) -> None:
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 2, 3)))
     sent = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
     assert places(rig.check(1, 3, sent)) == [(2, 3)]
-    assert not rig.core.discovery.forged
+    assert not rig.state.discovery.forged
 
 
 def test_lldp_with_a_tag_that_nobody_claims_costs_the_controller_nothing() -> None:
@@ -135,7 +138,7 @@ def test_declared_hosts_are_there_before_they_speak_and_cannot_be_taken() -> Non
     rig.change(None, network(1, endpoint(11, 1, 3, None, 1), endpoint(12, 2, 3), endpoint(13, 2, 4)))
     assert places(rig.check(2, 3, frame(mac(1), mac(2)))) == [(1, 3)]
     assert rig.check(2, 3, frame(BROADCAST, mac(1))) == []
-    assert rig.core.locator.find("1", mac(1)).endpoint == "11"  # type: ignore[union-attr]
+    assert rig.state.locator.find("1", mac(1)).endpoint == "11"  # type: ignore[union-attr]
     assert places(rig.check(1, 3, frame(BROADCAST, mac(1)))) == [(2, 3), (2, 4)]
 
 
@@ -146,7 +149,7 @@ def test_what_was_learned_at_an_endpoint_that_moved_is_forgotten() -> None:
     rig.change(None, one)
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.change(one, network(1, endpoint(11, 2, 4), endpoint(12, 2, 3), endpoint(13, 1, 4)))
-    assert rig.core.locator.find("1", mac(1)) is None
+    assert rig.state.locator.find("1", mac(1)) is None
     assert places(rig.check(2, 3, frame(mac(1), mac(2)))) == [(1, 4), (2, 4)]
     rig.holds_what_it_should()
 
@@ -194,14 +197,14 @@ def test_a_first_endpoint_on_a_switch_changes_only_its_own_networks_rules() -> N
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 2, 3)))
     two = network(2, endpoint(21, 1, 4), endpoint(22, 2, 4))
     rig.change(None, two)
-    before = _entries(rig.core.installed, rig)
+    before = _entries(rig.state.installed, rig)
     rig.change(two, two.changed(endpoints=(*two.endpoints, endpoint(23, 3, 3))))
-    index = rig.core.rulesdb.networks["1"].index
+    index = rig.state.rulesdb.networks["1"].index
     for dpid, entries in before.items():
         for key, entry in entries.items():
             cookie = getattr(entry, "cookie", 0)
             if pipeline.cookie_network(cookie) == index or cookie & 0xFFFF in (Kind.BASE, Kind.LINK):
-                assert rig.core.installed.on(dpid)[key].entry == entry
+                assert rig.state.installed.on(dpid)[key].entry == entry
     assert places(rig.check(3, 3, frame(BROADCAST, mac(1)))) == [(1, 4), (2, 4)]
 
 
@@ -211,7 +214,7 @@ def test_a_change_that_changes_nothing_tells_the_switches_nothing() -> None:
     one = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3))
     rig.change(None, one)
     assert rig.change(one, one.changed(name="other")).plan.rounds == []
-    assert rig.core.rulesdb.find("other") is not None
+    assert rig.state.rulesdb.find("other") is not None
 
 
 def test_creation_is_one_round_and_removal_one_masked_delete_a_switch() -> None:
@@ -234,7 +237,7 @@ def test_a_plan_receives_then_sends_then_admits_then_removes() -> None:
     line(rig, 2)
     one = network(1, endpoint(11, 1, 3), endpoint(12, 1, 4))
     rig.change(None, one)
-    receive, send, admit, removal = rig.core.begin(
+    receive, send, admit, removal = rig.core.operations.begin(
         one, network(1, endpoint(11, 1, 3), endpoint(13, 2, 3))
     ).plan.rounds
     assert set(receive) == {1, 2}  # tunnels and floods at both
@@ -259,8 +262,8 @@ def test_the_inverse_call_takes_a_change_back(before: Any, after: Any) -> None:
     if before is not None:
         rig.change(None, before)
     was = _state(rig.core)
-    rig.core.begin(before, after)
-    rig.core.begin(after, before).done()
+    rig.core.operations.begin(before, after)
+    rig.core.operations.begin(after, before).cleanup()
     assert _state(rig.core)["entries"] == was["entries"]
     assert _state(rig.core)["needs"] == was["needs"]
     assert _state(rig.core)["places"] == was["places"]
@@ -270,10 +273,10 @@ def test_removing_and_taking_it_back_forwards_again() -> None:
     rig = Rig()
     ring(rig, 4)
     rig.change(None, LARGE)
-    rig.core.begin(LARGE, None)
-    rig.core.begin(None, LARGE)
+    rig.core.operations.begin(LARGE, None)
+    rig.core.operations.begin(None, LARGE)
     for dpid, switch in rig.fabric.switches.items():
-        rig.execute(rig.core.reconcile(dpid, switch.dump()))
+        rig.execute(rig.core.reconciler.reconcile(dpid, switch.dump()))
     rig.known = rig.known.changed(LARGE, None)
     rig.check(1, 3, frame(BROADCAST, mac(7)))
     rig.check(3, 3, frame(mac(7), mac(8), vlan=20))
@@ -303,14 +306,14 @@ def test_without_labels_an_operation_fails_and_leaves_no_trace(what: str, before
     _exhaust(rig, what)
     was = _state(rig.core)
     with pytest.raises(LabelsExhausted):
-        rig.core.begin(before, LARGE)
+        rig.core.operations.begin(before, LARGE)
     assert _state(rig.core) == was
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = {k: v for k, v in rig.state.labels.changes.items() if v is not None}
     assert not {k for k in facts if k[0] == "tunnel"} - {("tunnel", str(d)) for d in rig.space.tunnels()}
 
 
 def test_tunnels_are_there_as_long_as_a_network_needs_them() -> None:
-    needs = Needs()
+    needs = TunnelUsers()
     assert needs.change(set(), {1, 2}) == {1, 2}
     assert needs.ingresses(1) == [2]
     assert needs.change(set(), {1, 2, 3}) >= {1, 2, 3}
@@ -332,15 +335,15 @@ def test_tunnels_are_shared_and_go_with_their_last_network() -> None:
         rig.change(None, one)
     assert sorted(rig.space.tunnels()) == [1, 2]
     tunnel = {
-        (u, p.dpid, p.entry) for u in rig.core.installed.units("tunnel") for p in rig.core.installed.unit(u)
+        (u, p.dpid, p.entry) for u in rig.state.installed.units("tunnel") for p in rig.state.installed.unit(u)
     }
     rig.change(networks[0], None)
     assert tunnel == {
-        (u, p.dpid, p.entry) for u in rig.core.installed.units("tunnel") for p in rig.core.installed.unit(u)
+        (u, p.dpid, p.entry) for u in rig.state.installed.units("tunnel") for p in rig.state.installed.unit(u)
     }
     rig.change(networks[1], None)
     assert rig.space.tunnels() == []
-    assert not rig.core.installed.units("tunnel")
+    assert not rig.state.installed.units("tunnel")
     assert isinstance(rig.space.tunnel(1), Tunnel)
 
 
@@ -354,7 +357,7 @@ def test_another_encapsulation_is_put_in_place_of_the_old_one() -> None:
     rig.known = rig.known.changed(new, None)
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(mac(1), mac(2)))
-    assert not rig.core.installed.units("tunnel")
+    assert not rig.state.installed.units("tunnel")
     rig.change(new, old)
     rig.known = rig.known.changed(new, None)
     rig.check(1, 3, frame(BROADCAST, mac(1)))

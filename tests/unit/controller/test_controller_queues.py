@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
@@ -56,7 +57,7 @@ def test_promised_frames_have_their_queue_on_each_link_and_all_others_the_defaul
     rig = three(rules)
     for one in (constrained(1, min_bandwidth="30 Mbit/s"), constrained(2, max_hops=3), constrained(3)):
         rig.change(None, one)
-    assert rig.core.queue_shape() == dict.fromkeys(
+    assert rig.core.constraints.queue_shape() == dict.fromkeys(
         [(1, 2), (2, 2)],
         PortQueues(
             100 * MBIT,
@@ -84,7 +85,7 @@ def test_a_maximum_is_kept_by_its_meter_and_is_the_ceiling_of_the_queue() -> Non
     rig.change(None, constrained(min_bandwidth="19 Mbit/s", max_bandwidth="38 Mbit/s"))
     send(rig, 1)
     assert limited(rig)
-    assert rig.core.queue_shape()[1, 2].queues[1] == Queue(20 * MBIT, 40 * MBIT, ("1", "1", "2"))
+    assert rig.core.constraints.queue_shape()[1, 2].queues[1] == Queue(20 * MBIT, 40 * MBIT, ("1", "1", "2"))
 
 
 def test_numbers_outlive_the_controller_and_come_free_with_their_constraint() -> None:
@@ -92,15 +93,15 @@ def test_numbers_outlive_the_controller_and_come_free_with_their_constraint() ->
     first, second = constrained(1, min_bandwidth="10 Mbit/s"), constrained(2, min_bandwidth="20 Mbit/s")
     for one in (first, second):
         rig.change(None, one)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = {k: v for k, v in rig.state.labels.changes.items() if v is not None}
     again = Rig(Options(VLAN, capacities=FILE))
     again.fabric = rig.fabric
     again.core.load([first, second], facts, again.now)
-    assert again.core.queue_shape() == rig.core.queue_shape()
+    assert again.core.constraints.queue_shape() == rig.core.constraints.queue_shape()
     rig.change(first, None)
-    assert rig.core.queue_shape()[1, 2].queues.keys() == {DEFAULT, 2}
+    assert rig.core.constraints.queue_shape()[1, 2].queues.keys() == {DEFAULT, 2}
     rig.change(None, constrained(3, min_bandwidth="10 Mbit/s"))
-    assert rig.core.queue_shape()[1, 2].queues.keys() == {DEFAULT, 1, 2}
+    assert rig.core.constraints.queue_shape()[1, 2].queues.keys() == {DEFAULT, 1, 2}
     rig.holds_what_it_should()
 
 
@@ -108,36 +109,36 @@ def test_an_operation_that_is_undone_leaves_queues_as_they_were() -> None:
     rig = three()
     before, after = constrained(min_bandwidth="10 Mbit/s"), constrained(min_bandwidth="60 Mbit/s")
     rig.change(None, before)
-    known = rig.core.queue_shape()
-    work = rig.core.begin(before, after)
-    assert work.queues == known != rig.core.queue_shape()
-    rig.core.undo(work, before, after)
-    assert rig.core.queue_shape() == known
+    known = rig.core.constraints.queue_shape()
+    work = rig.core.operations.begin(before, after)
+    assert work.queues == known != rig.core.constraints.queue_shape()
+    rig.undo(work)
+    assert rig.core.constraints.queue_shape() == known
 
 
 def test_a_port_that_can_have_no_queues_promises_nothing_and_what_was_promised_moves() -> None:
     rig = three()
     verdicts: dict[tuple[int, int], Verdict] = {}
-    rig.core.backend.support = lambda link: verdicts.get(link, Verdict(True))
+    rig.state.backend.support = lambda link: verdicts.get(link, Verdict(True))
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
     # A database that was not reached yet takes nothing away.
     verdicts[2, 2] = Verdict(None, "not reached")
-    rig.core.topology_changed = True
+    rig.pending.add(REROUTE)
     rig.settle()
-    assert not rig.core.te_paths.ordered()[0].degraded
+    assert not rig.state.te_paths.ordered()[0].degraded
     with pytest.raises(ConstraintUnmet, match=r"port 2 has 0 bit/s free \(not reached\)"):
-        rig.core.plan_te_paths(constrained(2, min_bandwidth="1 Mbit/s"))
+        rig.core.constraints.plan(constrained(2, min_bandwidth="1 Mbit/s"))
     verdicts[2, 2] = Verdict(False, "it is a stranger's")
-    rig.core.topology_changed = True
+    rig.pending.add(REROUTE)
     rig.settle()
-    assert "(it is a stranger's)" in rig.core.te_paths.ordered()[0].degraded
-    assert rig.core.queue_shape() == {}
+    assert "(it is a stranger's)" in rig.state.te_paths.ordered()[0].degraded
+    assert rig.core.constraints.queue_shape() == {}
     del verdicts[2, 2]
-    rig.core.topology_changed = True
+    rig.pending.add(REROUTE)
     rig.settle()
-    assert not rig.core.te_paths.ordered()[0].degraded
-    assert rig.core.queue_shape().keys() == {(1, 2), (2, 2)}
+    assert not rig.state.te_paths.ordered()[0].degraded
+    assert rig.core.constraints.queue_shape().keys() == {(1, 2), (2, 2)}
     assert "constraint.restored" in rig.kinds()
     rig.holds_what_it_should()
 
@@ -146,7 +147,7 @@ def test_from_meters_to_queues_and_back() -> None:
     rig = three(text='capacity = "100 Mbit/s"')
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = {k: v for k, v in rig.state.labels.changes.items() if v is not None}
     for kind in (Enforcement.QUEUE, Enforcement.METER):
         again = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"', enforcement=kind))
         again.fabric = rig.fabric
@@ -157,7 +158,7 @@ def test_from_meters_to_queues_and_back() -> None:
         again.fabric.switches[1].metered.clear()
         send(again, 1)
         assert limited(again) == (kind is Enforcement.METER)
-        facts = {**facts, **{k: v for k, v in again.core.labels.changes.items() if v is not None}}
+        facts = {**facts, **{k: v for k, v in again.state.labels.changes.items() if v is not None}}
 
 
 def test_queues_need_no_meters() -> None:

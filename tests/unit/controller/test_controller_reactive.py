@@ -14,6 +14,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.ondemand.flow_templates import GRACE
 from libnetvirt.controller.ondemand.flows import QUEUE_LIMIT
@@ -59,7 +60,7 @@ class Watched(Rig):
 
 
 def _host(rig: Rig, address: int) -> Host:
-    host = rig.core.locator.find("1", address)
+    host = rig.state.locator.find("1", address)
     assert host is not None
     return host
 
@@ -106,7 +107,7 @@ def test_a_rule_that_is_not_confirmed_is_taken_back_and_the_next_frame_tries_aga
     rig.asked.pop(0)[1](False)
     rig.asked.pop(0)[1](True)
     rig.confirm_all()
-    assert not list(rig.core.ondemand)
+    assert not list(rig.state.ondemand)
     assert _paths(rig) == []
     rig.inject(1, 3, frame(THERE, HERE, b"again"))
     rig.confirm_all()
@@ -118,7 +119,7 @@ def test_a_switch_that_goes_away_before_it_confirmed_fails_the_pair() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.disconnect(2)
-    assert not list(rig.core.ondemand)
+    assert not list(rig.state.ondemand)
     rig.confirm_all()
     assert (1, Table.HOST) not in _paths(rig)
 
@@ -139,7 +140,7 @@ def test_the_first_rule_expires_first_and_takes_the_others_along() -> None:
     rig.settle()
     rig.confirm_all()
     assert _paths(rig) == []
-    assert not list(rig.core.ondemand)
+    assert not list(rig.state.ondemand)
 
 
 def test_on_one_switch_there_is_nothing_to_wait_for() -> None:
@@ -192,8 +193,8 @@ def test_a_topology_that_changes_takes_the_paths_along() -> None:
 
 def _restarted(rig: Rig, count: int, order: Sequence[int] = ()) -> Rig:
     """The same switches with a new controller."""
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
-    again = Rig(rig.core.options)
+    facts = {k: v for k, v in (rig.state.labels.changes | rig.core.link_facts()).items() if v is not None}
+    again = Rig(rig.state.options)
     again.known = rig.known
     again.fabric = rig.fabric
     again.core.load(rig.networks, facts, again.now)
@@ -209,8 +210,8 @@ def test_a_new_controller_takes_over_the_rules_it_finds() -> None:
     before = _paths(rig)
     again = _restarted(rig, 3)
     assert _paths(again) == before
-    assert [dpid for r in again.core.ondemand for dpid, _ in r.further or ()] == [3, 2]
-    assert again.core.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
+    assert [dpid for r in again.state.ondemand for dpid, _ in r.further or ()] == [3, 2]
+    assert again.state.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
     again.change(ONE, None)
@@ -265,8 +266,9 @@ def test_a_switch_between_that_does_not_come_is_not_waited_for_forever() -> None
     rig.check(1, 3, frame(THERE, HERE))
     again = _restarted(rig, 3, (1, 3))
     assert (1, Table.HOST) in _paths(again)
-    again.now += again.core.options.hold + 1
-    again.core.tick(again.now)
+    again.now += again.state.options.hold + 1
+    for effects in again.core.tick(again.now):
+        again.pending.add(effects)
     again.settle()
     assert (1, Table.HOST) not in _paths(again)
     again.connect(2, 4)
@@ -280,12 +282,12 @@ def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_
     rig.check(1, 3, frame(THERE, HERE))
     before = _paths(rig)
     again = _restarted(rig, 3, (2, 3))
-    again.tick(again.core.options.hold + 1)
+    again.tick(again.state.options.hold + 1)
     assert _paths(again) == before
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     again.connect(1, 4)
     assert _paths(again) == before
-    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
+    assert [len(r.further or ()) for r in again.state.ondemand] == [2]
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -298,14 +300,14 @@ def test_switches_that_connect_twice_before_all_have_come_go_on_forwarding(order
     again = _restarted(rig, 3, order[:2])
     for dpid in order[:2]:
         again.disconnect(dpid)
-    again.core.topology_changed = True
+    again.pending.add(REROUTE)
     again.settle()
     for dpid in order:
         again.connect(dpid, 4)
         assert _paths(again) == before
         assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
-    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
+    assert [len(r.further or ()) for r in again.state.ondemand] == [2]
 
 
 def test_what_was_taken_over_is_doubted_when_a_link_is_lost_before_all_have_come() -> None:
@@ -405,7 +407,7 @@ def test_a_removed_network_leaves_no_path_anywhere() -> None:
     rig.check(1, 3, frame(THERE, HERE))
     rig.change(ONE, None)
     assert _paths(rig) == []
-    assert not list(rig.core.ondemand)
+    assert not list(rig.state.ondemand)
 
 
 def test_what_was_removed_while_a_switch_was_away_goes_when_it_is_back() -> None:
@@ -438,7 +440,7 @@ def test_a_pair_that_is_dropped_goes_from_its_first_switch_first() -> None:
             del rig.fabric.up[up:]
 
         rig.between = between
-        rig.core.ondemand.drop_host(_host(rig, THERE))
+        rig.state.ondemand.drop_host(_host(rig, THERE))
         rig.pump()
         rig.between = lambda: None
         assert not lost, seed
@@ -448,7 +450,7 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()
-    rig.core.ondemand.drop_host(_host(rig, THERE))
+    rig.state.ondemand.drop_host(_host(rig, THERE))
     (late,) = rig.asked
     rig.asked.clear()
     rig.inject(1, 3, frame(THERE, HERE))
@@ -461,7 +463,7 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
 
 def test_frames_too_short_to_have_a_type_are_ignored() -> None:
     rig = Watched()
-    attachment = rig.core.rulesdb.networks["1"].endpoints["11"]
+    attachment = rig.state.rulesdb.networks["1"].endpoints["11"]
     metadata = pipeline.entered(attachment.network.index, None)
     match = of.Match(in_port=3, metadata=metadata)
     cookie = pipeline.cookie(attachment.network.index, Kind.FLOOD)

@@ -38,8 +38,8 @@ def ask(rig: Rig, *asked: dict[str, object]) -> VirtualNetwork:
     """Give the network these constraints."""
     (before,) = rig.networks
     after = before.changed(constraints=tuple(map(Constraint.model_validate, asked)))
-    check(after, rig.core.options.rules, rig.core.switches)
-    rig.core.plan_te_paths(after)
+    check(after, rig.state.options.rules, rig.state.switches)
+    rig.core.constraints.plan(after)
     rig.change(before, after)
     rig.holds_what_it_should()
     return after
@@ -67,8 +67,8 @@ def test_what_is_behind_the_destination_takes_the_path_and_nothing_else(rig: Rig
         source = host(1, v6=len(destination) == 16)
         assert metered(rig, 1, 3, source, destination) == (through, 1), destination
     assert metered(rig, 2, 3, host(2, v6=False), host(1, v6=False)) == ([], 1)
-    entry = rig.core.rulesdb.networks["1"]
-    assert constraint_counters.sources(rig.core, entry) == {1}
+    entry = rig.state.rulesdb.networks["1"]
+    assert constraint_counters.sources(rig.state, entry) == {1}
 
 
 def test_it_works_within_one_switch_and_follows_its_endpoints(rig: Rig) -> None:
@@ -105,11 +105,11 @@ def test_a_promise_is_not_dropped_with_all_the_rest(rig: Rig) -> None:
 
 def test_without_a_path_packets_take_the_way_of_all_others_within_their_maximum(rig: Rig) -> None:
     ask(rig, {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s", "max-latency": "1 ms"})
-    work, _ = rig.core.reload_capacities(Capacities(rig.core.switches, 'latency = "2 ms"'), degrade=True)
+    work, _ = rig.core.capacity_reload.plan(Capacities(rig.state.switches, 'latency = "2 ms"'), degrade=True)
     rig.execute(work)
     rig.lingering.append(work)
     rig.settle()
     rig.holds_what_it_should()
-    assert rig.core.te_paths.ordered()[0].degraded
+    assert rig.state.te_paths.ordered()[0].degraded
     through, count = metered(rig, 1, 3, host(1, v6=False), host(2, v6=False))
     assert (len(through), count) == (1, 1)

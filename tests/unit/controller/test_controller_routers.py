@@ -134,12 +134,12 @@ def test_what_waits_is_bounded_per_network(rig: Rig) -> None:
     for address in range(1, 120):
         for _ in range(QUEUE):
             rig.inject(1, 3, datagram(host(1, False), host(2, False, address)))
-    waiting = [len(n.queue) for n in rig.core.neighbours.at("1", "2")]
+    waiting = [len(n.queue) for n in rig.state.neighbours.at("1", "2")]
     assert sum(waiting) == NETWORK_QUEUE
     wait(rig, 4)
-    assert rig.core.neighbours.at("1", "2") == []
+    assert rig.state.neighbours.at("1", "2") == []
     rig.inject(1, 3, datagram(host(1, False), host(2, False)))
-    assert [len(n.queue) for n in rig.core.neighbours.at("1", "2")] == [1]
+    assert [len(n.queue) for n in rig.state.neighbours.at("1", "2")] == [1]
 
 
 def test_a_switch_is_told_to_drop_when_too_much_comes_for_one_that_does_not_answer(rig: Rig) -> None:
@@ -162,11 +162,11 @@ def test_a_silent_neighbour_is_asked_again_and_forgotten_if_it_does_not_answer(r
     assert kinds(wait(rig, 74)) == []
     asked = wait(rig, 28)
     assert len(asked) == TRIES
-    assert rig.core.neighbours.find("1", "2", host(2, v6)) is not None
+    assert rig.state.neighbours.find("1", "2", host(2, v6)) is not None
     # It has forwarded all the time.
     assert rig.fabric.inject(1, 3, datagram(host(1, v6), host(2, v6)))
     wait(rig, 2)
-    assert rig.core.neighbours.find("1", "2", host(2, v6)) is None
+    assert rig.state.neighbours.find("1", "2", host(2, v6)) is None
     assert not any(f.cookie & 0xFFFF == Kind.NEIGHBOUR for f in rig.fabric.switches[2].flows.values())
     rig.holds_what_it_should()
 
@@ -178,14 +178,14 @@ def test_a_neighbour_that_answers_is_kept(rig: Rig) -> None:
             question = p.parse_arp(frame[14:])
             answer = p.ARP(2, mac(2).to_bytes(6), question.target, GATEWAY, question.sender)
             rig.inject(switch, port, p.arp_frame(GATEWAY, answer))
-    assert rig.core.neighbours.find("1", "2", host(2, False)) is not None
+    assert rig.state.neighbours.find("1", "2", host(2, False)) is not None
 
 
 def test_neighbours_whose_switch_is_away_are_not_given_up(rig: Rig) -> None:
     rig.inject(2, 3, hello(2, False))
     rig.disconnect(2)
     wait(rig, 200)
-    assert rig.core.neighbours.find("1", "2", host(2, False)) is not None
+    assert rig.state.neighbours.find("1", "2", host(2, False)) is not None
     rig.connect(2, 4)
     assert rig.fabric.inject(1, 3, datagram(host(1, False), host(2, False)))
 
@@ -195,12 +195,12 @@ def test_an_unplugged_port_loses_its_neighbours(rig: Rig) -> None:
     rig.inject(2, 4, hello(3, False))
     rig.port(2, 3, up=False)
     rig.settle()
-    assert {n.endpoint for n in rig.core.neighbours.known("1")} == {"3"}
+    assert {n.endpoint for n in rig.state.neighbours.known("1")} == {"3"}
     rig.holds_what_it_should()
 
 
 def test_errors_are_limited_per_endpoint(rig: Rig) -> None:
-    rig.core.options = Options(VLAN, error_rate=10)
+    rig.state.options = Options(VLAN, error_rate=10)
     sent = [rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1"))) for _ in range(50)]
     assert [error_of(out[0][2]) for out in sent if out] == [NO_ROUTE.v4] * 10
     assert rig.inject(2, 3, datagram(host(2, False), octets("192.0.2.1"))), "others have their own share"
@@ -211,7 +211,7 @@ def test_errors_are_limited_per_endpoint(rig: Rig) -> None:
 
 
 def test_an_endpoint_that_floods_packets_without_route_is_cut_off_in_its_switch(rig: Rig) -> None:
-    rig.core.options = Options(VLAN, packet_rate=20)
+    rig.state.options = Options(VLAN, packet_rate=20)
     for _ in range(30):
         rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
     assert rig.dispatcher.dropped
@@ -278,7 +278,7 @@ def test_a_switch_with_few_tables_has_no_routers_and_all_else(rig: Rig) -> None:
     rig.holds_what_it_should()
     assert rig.fabric.inject(3, 3, hello(4, False)) == []
     assert not rig.fabric.up
-    states = {e.uuid: e for e in views.network_state(rig.core, rig.core.rulesdb.networks["1"], 0).endpoints}
+    states = {e.uuid: e for e in views.network_state(rig.state, rig.state.rulesdb.networks["1"], 0).endpoints}
     assert (states["4"].state, states["1"].state) == (State.DOWN, State.ACTIVE)
     assert "tables" in states["4"].reason
 
@@ -287,27 +287,27 @@ def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Ri
     for v6 in (False, True):
         for number, port in ((2, 3), (3, 4)):
             rig.inject(2, port, hello(number, v6))
-    known = {(n.endpoint, n.address, n.mac) for n in rig.core.neighbours.known("1")}
+    known = {(n.endpoint, n.address, n.mac) for n in rig.state.neighbours.known("1")}
     assert len(known) == 4
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = {k: v for k, v in (rig.state.labels.changes | rig.core.link_facts()).items() if v is not None}
     again = Rig()
     again.fabric = rig.fabric
     again.core.load(rig.networks, facts, again.now)
     for dpid in (1, 2):
-        again.core.switch_up(again.view(dpid, 4))
-        work = again.core.reconcile(dpid, again.fabric.switches[dpid].dump())
+        again.pending.add(again.core.topology.switch_up(again.view(dpid, 4)))
+        work = again.core.reconciler.reconcile(dpid, again.fabric.switches[dpid].dump())
         assert work.plan.rounds == []
-    assert {(n.endpoint, n.address, n.mac) for n in again.core.neighbours.known("1")} == known
+    assert {(n.endpoint, n.address, n.mac) for n in again.state.neighbours.known("1")} == known
 
 
 def test_an_undone_change_gives_the_neighbours_back(rig: Rig) -> None:
     rig.inject(2, 3, hello(2, False))
     (before,) = rig.networks
     after = before.with_endpoint(end(2, 1, 4))
-    work = rig.core.begin(before, after)
-    assert list(rig.core.neighbours.known("1")) == []
-    rig.core.undo(work, before, after)
-    assert [n.mac for n in rig.core.neighbours.known("1")] == [mac(2).to_bytes(6)]
+    work = rig.core.operations.begin(before, after)
+    assert list(rig.state.neighbours.known("1")) == []
+    rig.undo(work)
+    assert [n.mac for n in rig.state.neighbours.known("1")] == [mac(2).to_bytes(6)]
     rig.holds_what_it_should()
 
 
@@ -324,7 +324,7 @@ def test_one_endpoint_more_costs_a_few_messages_a_switch(rig: Rig) -> None:
 
 def test_rules_are_as_many_as_the_page_says(rig: Rig) -> None:
     def count(dpid: int) -> int:
-        return len(rig.core.installed.on(dpid))
+        return len(rig.state.installed.on(dpid))
 
     steps = {
         "address": ("10.0.9.254/24",),
@@ -347,13 +347,13 @@ def test_rules_are_as_many_as_the_page_says(rig: Rig) -> None:
     grown = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(counts)]
     # An IPv4 address, the endpoint itself and that it has no IPv6; an IPv6 address; a route; a host.
     assert grown == [(8, 8 + 1 + 1), (6, 6 - 1), (2, 2), (0, 2 + 2)]
-    assert len(list(rig.core.installed.unit(("gateway", "1", 1)))) == 14
+    assert len(list(rig.state.installed.unit(("gateway", "1", 1)))) == 14
 
 
 def test_a_host_of_one_network_is_nobody_in_another(rig: Rig) -> None:
     rig.change(None, routed(end(1, 1, 4), end(2, 2, 2), uuid=2).changed(uuid="2", name="other"))
     rig.inject(2, 3, hello(2, False))
-    assert list(rig.core.neighbours.known("2")) == []
+    assert list(rig.state.neighbours.known("2")) == []
     body = datagram(host(1, False), host(2, False))
     asked = rig.inject(1, 4, gateway_mac("2") + body[6:])
     assert [(o[:2], kinds([o])) for o in asked] == [((2, 2), [p.ETH_ARP])]

@@ -28,8 +28,8 @@ def _ringed(chance: Random | None = None) -> Rig:
 
 
 def _states(rig: Rig) -> list[State]:
-    entry = rig.core.rulesdb.networks["1"]
-    return [state for _, state, _ in views.endpoint_states(rig.core, entry, rig.now)]
+    entry = rig.state.rulesdb.networks["1"]
+    return [state for _, state, _ in views.endpoint_states(rig.state, entry, rig.now)]
 
 
 def _outer(rig: Rig) -> dict[int, int]:
@@ -46,7 +46,7 @@ def test_a_link_that_goes_down_is_gone_around() -> None:
         rig.cut(one, up=True)
         assert places(rig.check(3, 3, frame(mac(3), mac(2)))) == [(4, 3)]
         rig.holds_what_it_should()
-    assert len(rig.core.paths.edges) == 8
+    assert len(rig.state.paths.edges) == 8
 
 
 def test_a_tunnel_keeps_its_label_if_only_the_way_into_it_turns() -> None:
@@ -55,10 +55,10 @@ def test_a_tunnel_keeps_its_label_if_only_the_way_into_it_turns() -> None:
     rig.fabric.link((1, 4), (4, 4))
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 4, 3)))
     was = rig.space.tunnel(4)
-    rig.core.send_lldp(1, [4], rig.now)
-    rig.core.send_lldp(4, [4], rig.now)
+    rig.pending.add(rig.core.topology.lldp(1, [4], rig.now))
+    rig.pending.add(rig.core.topology.lldp(4, [4], rig.now))
     rig.settle()
-    assert len(rig.core.paths.path(1, 4) or ()) == 1
+    assert len(rig.state.paths.path(1, 4) or ()) == 1
     assert rig.space.tunnel(4) == was
     rig.cut((1, 4))
     assert rig.space.tunnel(4) == was
@@ -127,8 +127,8 @@ def test_an_island_is_reached_again_when_its_link_is_back() -> None:
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4)))
     rig.cut((1, 2))
     assert places(rig.inject(1, 3, frame(BROADCAST, mac(1)))) == [(1, 4)]
-    entry = rig.core.rulesdb.networks["1"]
-    states = {b.endpoint.uuid: state for b, state, _ in views.endpoint_states(rig.core, entry, rig.now)}
+    entry = rig.state.rulesdb.networks["1"]
+    states = {b.endpoint.uuid: state for b, state, _ in views.endpoint_states(rig.state, entry, rig.now)}
     assert states == {"11": State.ACTIVE, "12": State.DOWN, "13": State.ACTIVE}
     rig.cut((1, 2), up=True)
     assert places(rig.inject(1, 3, frame(BROADCAST, mac(1)))) == [(1, 4), (2, 3)]
@@ -148,15 +148,15 @@ def test_a_switch_that_connects_again_is_not_touched() -> None:
     rig = _ringed()
     for dpid in (1, 2, 3, 4):
         rig.disconnect(dpid)
-        rig.core.switch_up(rig.view(dpid, 4))
-        assert rig.core.reconcile(dpid, rig.fabric.switches[dpid].dump()).plan.rounds == []
+        rig.pending.add(rig.core.topology.switch_up(rig.view(dpid, 4)))
+        assert rig.core.reconciler.reconcile(dpid, rig.fabric.switches[dpid].dump()).plan.rounds == []
         rig.settle()
 
 
 def test_a_new_controller_changes_nothing_in_the_switches() -> None:
     rig = _ringed()
     held = {d: (dict(s.flows), dict(s.groups)) for d, s in rig.fabric.switches.items()}
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = {k: v for k, v in (rig.state.labels.changes | rig.core.link_facts()).items() if v is not None}
     again = Rig()
     again.known = rig.known
     again.fabric = rig.fabric
@@ -169,7 +169,7 @@ def test_a_new_controller_changes_nothing_in_the_switches() -> None:
         again.connect(dpid, 4)
     again.between = lambda: None
     assert not lost
-    assert {h.mac: h.endpoint for h in again.core.locator.hosts("1")} == {
+    assert {h.mac: h.endpoint for h in again.state.locator.hosts("1")} == {
         mac(1): "11",
         mac(2): "12",
         mac(3): "13",
@@ -220,7 +220,7 @@ def test_an_endpoint_follows_its_ports_name() -> None:
     rig.change(None, network(1, endpoint(11, 1, "s1-eth3"), endpoint(12, 1, 4)))
     for number, name in ((3, "other"), (7, "s1-eth3")):
         status = of.PortStatus(of.PortStatusReason.MODIFY, of.PortDesc(number, name=name))
-        rig.core.port_status(1, status, rig.now)
+        rig.pending.add(rig.core.topology.port_status(1, status, rig.now))
     rig.settle()
     assert places(rig.inject(1, 4, frame(BROADCAST, mac(1)))) == [(1, 7)]
     assert rig.inject(1, 3, frame(BROADCAST, mac(2))) == []
@@ -233,11 +233,11 @@ def test_a_link_survives_a_control_connection_that_was_away_for_a_while() -> Non
     rig.disconnect(2)
     for _ in range(6):
         rig.tick()
-    assert len(rig.core.paths.edges) == 8
+    assert len(rig.state.paths.edges) == 8
     rig.connect(2, 4)
     for _ in range(5):
         rig.tick()
-        assert len(rig.core.paths.edges) == 8
+        assert len(rig.state.paths.edges) == 8
     assert "path.moved" not in rig.kinds()
 
 
@@ -246,7 +246,7 @@ def test_a_switch_that_stays_away_is_gone_around() -> None:
     rig.disconnect(2)
     for _ in range(12):
         rig.tick()
-    assert {d for e in rig.core.paths.edges for d in (e.source, e.destination)} == {1, 3, 4}
+    assert {d for e in rig.state.paths.edges for d in (e.source, e.destination)} == {1, 3, 4}
     assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(3, 3)]
 
 
@@ -261,7 +261,7 @@ def test_links_are_stored_once() -> None:
 
 def test_what_is_said_about_the_substrate() -> None:
     rig = _ringed()
-    found = views.substrate(rig.core)
+    found = views.substrate(rig.state)
     assert [s.id for s in found.switches] == ["1", "2", "3", "4"]
     assert [(p.number, p.use) for p in found.switches[0].ports] == [
         (1, "link"),
@@ -270,11 +270,11 @@ def test_what_is_said_about_the_substrate() -> None:
         (4, ""),
     ]
     assert len(found.links) == 8
-    paths = {(p.source, p.destination): p for p in views.paths(rig.core, rig.core.rulesdb.networks["1"])}
+    paths = {(p.source, p.destination): p for p in views.paths(rig.state, rig.state.rulesdb.networks["1"])}
     assert [(h.switch, h.in_port, h.out_port) for h in paths["11", "12"].hops] == [
         ("1", "3", "2"), ("2", "1", "2"), ("3", "1", "3")
     ]  # fmt: skip
-    state = views.network_state(rig.core, rig.core.rulesdb.networks["1"], rig.now)
+    state = views.network_state(rig.state, rig.state.rulesdb.networks["1"], rig.now)
     assert (state.mtu, len(state.hosts), state.state) == (1492, 3, State.ACTIVE)
 
 
@@ -282,11 +282,11 @@ def test_every_rule_and_group_has_a_line() -> None:
     rig = _ringed()
     for dpid, switch in rig.fabric.switches.items():
         dump = switch.dump()
-        lines = [views.rule_line(rig.core, dpid, flow) for flow in dump.flows]
-        lines += [views.group_line(rig.core, dpid, group) for group in dump.groups]
+        lines = [views.rule_line(rig.state, dpid, flow) for flow in dump.flows]
+        lines += [views.group_line(rig.state, dpid, group) for group in dump.groups]
         assert {line.network for line in lines} <= {"base", "link", "tunnel", "n1"}
     flows = [(d, f) for d, s in rig.fabric.switches.items() for f in s.dump().flows]
-    counters = views.counters(rig.core, rig.core.rulesdb.networks["1"], flows)
+    counters = views.counters(rig.state, rig.state.rulesdb.networks["1"], flows)
     assert [c.endpoint for c in counters] == ["11", "12", "13"]
     assert Kind.HOST in {f.cookie & 0xFFFF for _, f in flows}
 
@@ -311,10 +311,10 @@ def test_numbers_of_a_network_are_free_although_its_removal_was_cut_short_behind
     rig.stores = True
     line(rig, 3)
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 3, 3)))
-    rig.execute(rig.core.begin(rig.networks[0], None))
+    rig.execute(rig.core.operations.begin(rig.networks[0], None))
     rig.commit()
     rig.restart({1: 4, 2: 4, 3: 4})
-    assert rig.core.labels.networks() == []
+    assert rig.state.labels.networks() == []
     assert rig.space.tunnels() == []
     rig.commit()
     assert not [fact for fact in rig.stored if fact[0] not in ("link", "last")]

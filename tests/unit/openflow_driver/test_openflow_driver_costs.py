@@ -59,7 +59,7 @@ class Stand:
         self.sessions: list[Session] = []
         self.wires: list[Wire] = []
         for dpid in range(1, switches + 1):
-            self.core.switches[dpid] = SwitchView(
+            self.core.state.switches[dpid] = SwitchView(
                 dpid, True, True, {p: PortView(p, f"p{p}", True) for p in (*range(1, ports + 1), 101, 102)}
             )
             session, wire = Session(self.runtime, 5.0), Wire()
@@ -74,9 +74,9 @@ class Stand:
             self.sessions.append(session)
             self.wires.append(wire)
         for dpid in range(1, switches):
-            self.core.discovery.assume((dpid, 102), (dpid + 1, 101), 1e12)
-            self.core.discovery.assume((dpid + 1, 101), (dpid, 102), 1e12)
-        self.core.reroute()
+            self.core.state.discovery.assume((dpid, 102), (dpid + 1, 101), 1e12)
+            self.core.state.discovery.assume((dpid + 1, 101), (dpid, 102), 1e12)
+        self.core.reroute.plan()
 
     async def turn(self) -> list[Counter[str]]:
         """End the turn of the loop; what each switch was sent by then, by kind of message."""
@@ -96,7 +96,7 @@ class Stand:
     def ask(self, port: int, source: int, destination: int) -> bytes:
         """A packet-in of an on-demand network's frame."""
         frame = destination.to_bytes(6) + source.to_bytes(6) + b"\x08\x00" + bytes(46)
-        index = next(iter(self.core.rulesdb.by_index))
+        index = next(iter(self.core.state.rulesdb.by_index))
         match = of.Match(in_port=port, metadata=pipeline.entered(index, None))
         cookie = pipeline.cookie(index, pipeline.Kind.FLOOD)
         head = of.PacketInHead(of.NO_BUFFER, len(frame), 0, pipeline.Table.HOST, cookie, match)
@@ -117,7 +117,7 @@ def _network(size: int, switches: int) -> VirtualNetwork:
 def test_a_network_costs_one_rule_per_endpoint_and_a_few_per_switch() -> None:
     async def story() -> None:
         stand = Stand("proactive", 10)
-        work = stand.core.begin(None, _network(200, 10))
+        work = stand.core.operations.begin(None, _network(200, 10))
         (only,) = work.plan.rounds
         assert len(only) == 10
         sent = [message for messages in only.values() for message in messages]
@@ -134,9 +134,9 @@ def test_one_more_endpoint_takes_one_rule_and_one_group(size: int) -> None:
     async def story() -> None:
         stand = Stand("proactive", 10, ports=300)
         before = _network(size, 10)
-        stand.core.begin(None, before).done()
+        stand.core.operations.begin(None, before).cleanup()
         after = before.changed(endpoints=(*before.endpoints, {"uuid": 99999, "switch": 3, "port": 299}))
-        plan = stand.core.begin(before, after).plan
+        plan = stand.core.operations.begin(before, after).plan
         sent = [type(m).__name__ for one in plan.rounds for messages in one.values() for m in messages]
         assert sorted(sent) == ["FlowMod", "GroupMod"]
         assert plan.switches == {3}
@@ -147,7 +147,7 @@ def test_one_more_endpoint_takes_one_rule_and_one_group(size: int) -> None:
 def test_a_set_up_takes_a_rule_per_switch_one_barrier_a_turn_and_one_packet() -> None:
     async def story() -> None:
         stand = Stand("reactive", 5)
-        stand.core.begin(None, _network(10, 5))
+        stand.core.operations.begin(None, _network(10, 5))
         first, last = stand.sessions[0], stand.sessions[4]
         first.data_received(stand.ask(1, HOSTS + 1, HOSTS + 5))
         last.data_received(stand.ask(1, HOSTS + 5, (1 << 48) - 1))
@@ -194,7 +194,7 @@ def _calls(work: Callable[[], object]) -> int:
 def test_a_set_up_takes_few_calls() -> None:
     async def story() -> None:
         stand = Stand("reactive")
-        stand.core.begin(None, _network(64, 1))
+        stand.core.operations.begin(None, _network(64, 1))
         session = stand.sessions[0]
         for port in range(1, 65):
             session.data_received(stand.ask(port, HOSTS + port, (1 << 48) - 1))
@@ -207,7 +207,7 @@ def test_a_set_up_takes_few_calls() -> None:
         for first in range(640, 1280, 32):
             chunk = b"".join(asked[first : first + 32])
             counted += _calls(lambda chunk=chunk: session.data_received(chunk))  # type: ignore[misc]
-        assert len(list(stand.core.ondemand)) == 1280
+        assert len(list(stand.core.state.ondemand)) == 1280
         assert counted / 640 < 60
 
     asyncio.run(story())
@@ -218,15 +218,15 @@ def test_one_more_endpoint_takes_the_same_calls_in_a_small_and_in_a_large_networ
         stand = Stand("proactive", 10, ports=300)
         network, store = _network(size, 10), SqliteStore(MEMORY)
         extra = Endpoint(uuid=99999, switch=3, port=299)
-        stand.core.begin(None, network).done()
+        stand.core.operations.begin(None, network).cleanup()
         store.commit(Batch(put=[network]))
 
         def carry_out(before: VirtualNetwork, after: VirtualNetwork) -> VirtualNetwork:
-            work = stand.core.begin(before, after, before.touched(after))
+            work = stand.core.operations.begin(before, after, before.touched(after))
             for messages in (m for one in work.plan.rounds for m in one.values()):
                 for message in messages:
                     message.encode()
-            work.done()
+            work.cleanup()
             store.commit(Batch(alter=[(before, after)]))
             return after
 
@@ -251,11 +251,11 @@ def test_one_more_endpoint_takes_the_same_calls_in_a_small_and_in_a_large_networ
 def test_what_is_kept_of_a_set_up_is_bounded() -> None:
     async def story() -> None:
         stand = Stand("reactive")
-        stand.core.begin(None, _network(64, 1))
+        stand.core.operations.begin(None, _network(64, 1))
         session = stand.sessions[0]
         for port in range(1, 65):
             for host in range(16):
-                stand.core.locator.learn("7", str(port), HOSTS + port * 16 + host)
+                stand.core.state.locator.learn("7", str(port), HOSTS + port * 16 + host)
         asked = [
             stand.ask(1 + n % 32, HOSTS + (1 + n % 32) * 16 + n // 32 % 16, HOSTS + 40 * 16 + n // 512)
             for n in range(4096)
@@ -263,11 +263,11 @@ def test_what_is_kept_of_a_set_up_is_bounded() -> None:
         session.data_received(b"".join(asked[:1024]))
         stand.quiet()
         gc.collect()
-        routes, blocks = len(list(stand.core.ondemand)), sys.getallocatedblocks()
+        routes, blocks = len(list(stand.core.state.ondemand)), sys.getallocatedblocks()
         session.data_received(b"".join(asked[1024:]))
         stand.quiet()
         gc.collect()
-        made = len(list(stand.core.ondemand)) - routes
+        made = len(list(stand.core.state.ondemand)) - routes
         assert made > 1000
         # A route, its key with two numbers, its part of three dictionaries.
         assert (sys.getallocatedblocks() - blocks) / made < 12
@@ -278,7 +278,7 @@ def test_what_is_kept_of_a_set_up_is_bounded() -> None:
 def test_what_came_in_one_turn_goes_out_in_few_writes() -> None:
     async def story() -> None:
         stand = Stand("reactive")
-        stand.core.begin(None, _network(4, 1))
+        stand.core.operations.begin(None, _network(4, 1))
         session, wire = stand.sessions[0], stand.wires[0]
         session.data_received(stand.ask(2, HOSTS + 2, (1 << 48) - 1))
         await asyncio.sleep(0)

@@ -10,6 +10,7 @@ import pytest
 from controller_rig import endpoint, network
 from test_openflow_driver_shell import MORE, ONE, Lab, run
 
+from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.errors import RuleRefused, StaleChange, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
 
@@ -113,7 +114,7 @@ def test_a_switch_that_never_answers_fails_the_operation_in_time() -> None:
         with pytest.raises(SwitchTimeout, match="did not answer within"):
             await slow
         await lab.rest()
-        assert not lab.runtime.core.switches[2].connected
+        assert not lab.runtime.core.state.switches[2].connected
         assert lab.descriptions() == [NEAR]
         await lab.connect(2)
         lab.agrees()
@@ -144,10 +145,10 @@ def test_paths_move_while_an_operation_waits_for_a_switch() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].freeze()
         slow = await _begun(lab, None, FAR)
-        lab.runtime.core.discovery.lose_port(1, 2)
-        lab.runtime.core.topology_changed = True
+        lab.runtime.core.state.discovery.lose_port(1, 2)
+        lab.runtime.pending.add(REROUTE)
         lab.runtime.executor.follow_up()
-        while lab.runtime.core.paths.edges:  # noqa: ASYNC110
+        while lab.runtime.core.state.paths.edges:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         assert not slow.done()
         lab.wires[2].thaw()

@@ -15,6 +15,7 @@ from openflow_driver_switch import WIRES, Wire
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow import runtime as shell_module
@@ -184,7 +185,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, story: Callable[[Lab], Coroutine[Any, 
         await lab.runtime.start([])
         for dpid in (1, 2, 3):
             await lab.connect(dpid)
-        assert len(lab.runtime.core.paths.edges) == 6
+        assert len(lab.runtime.core.state.paths.edges) == 6
         await lab.apply(None, PLAIN)
         try:
             await story(lab)
@@ -204,18 +205,18 @@ def test_rows_come_before_rules_and_go_after_them(monkeypatch: pytest.MonkeyPatc
         assert set_queues(lab.fabric.switches[1]) == {(2, 1)}
         assert lab.queues(1, 2) == {0, 1}
         # The path moves: the old queues stay until the last rule that names them has gone.
-        lab.runtime.core.discovery.lose_port(1, 2)
-        lab.runtime.core.topology_changed = True
+        lab.runtime.core.state.discovery.lose_port(1, 2)
+        lab.runtime.pending.add(REROUTE)
         lab.runtime.executor.follow_up()
         await lab.idle()
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
         assert [lab.queues(*place) for place in ((1, 1), (3, 1), (1, 2))] == [{0, 1}, {0, 1}, set()]
         # And back, while the rule of the switch between lingers.
         for dpid in (1, 2):
-            lab.runtime.core.send_lldp(dpid, range(1, 5), lab.runtime.now())
+            lab.runtime.pending.add(lab.runtime.core.topology.lldp(dpid, range(1, 5), lab.runtime.now()))
         await lab.idle()
-        lab.runtime.core.discovery.lose_port(1, 1)
-        lab.runtime.core.topology_changed = True
+        lab.runtime.core.state.discovery.lose_port(1, 1)
+        lab.runtime.pending.add(REROUTE)
         lab.runtime.executor.follow_up()
         await lab.idle()
         assert [lab.queues(*place) for place in ((1, 1), (3, 1), (1, 2))] == [set(), set(), {0, 1}]
@@ -272,8 +273,10 @@ def test_what_fails_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, fault: str,
         await lab.idle()
         if lab.wires[2].session.closed:
             await lab.connect(2)
-        assert [e.description for e in lab.runtime.core.rulesdb] == [before]
-        assert lab.runtime.core.te_paths.reservations.links().keys() == ({(1, 2)} if rates[0] else set())
+        assert [e.description for e in lab.runtime.core.state.rulesdb] == [before]
+        assert lab.runtime.core.state.te_paths.reservations.links().keys() == (
+            {(1, 2)} if rates[0] else set()
+        )
         assert len(lab.rows.tables["Queue"]) == (2 if rates[0] else 0)
         if rates[0]:
             assert str(lab.held()) == held
@@ -298,7 +301,7 @@ def test_what_a_stranger_takes_is_put_back_or_given_up(monkeypatch: pytest.Monke
         lab.wrong.clear()  # until the path had moved, that could not be otherwise
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
         with pytest.raises(ConstraintUnmet, match="a QoS that is not ours"):
-            lab.runtime.core.plan_te_paths(
+            lab.runtime.core.constraints.plan(
                 PLAIN.changed(constraints=(promised("1 Mbit/s").constraints[0].changed(max_hops=2),))
             )
 

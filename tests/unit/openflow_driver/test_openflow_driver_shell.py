@@ -13,6 +13,7 @@ from controller_rig import VLAN, endpoint, network
 from openflow_driver_switch import WIRES, Wire
 
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
@@ -76,12 +77,12 @@ class Lab:
         return {d: (dict(s.flows), dict(s.groups)) for d, s in self.fabric.switches.items()}
 
     def descriptions(self) -> list[VirtualNetwork]:
-        return [e.description for e in self.runtime.core.rulesdb.ordered()]
+        return [e.description for e in self.runtime.core.state.rulesdb.ordered()]
 
     def agrees(self) -> None:
         """Switches, controller and store say the same."""
         for dpid, switch in self.fabric.switches.items():
-            want = {k: p.entry for k, p in self.runtime.core.installed.on(dpid).items()}
+            want = {k: p.entry for k, p in self.runtime.core.state.installed.on(dpid).items()}
             assert {e.key: e for e in switch.dump().entries()} == want, dpid
         assert self.store.load().networks == self.descriptions()
         assert not self.runtime.executor.lock.locked()
@@ -105,8 +106,8 @@ def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2)
 
 def test_switches_are_taken_up_and_links_are_found() -> None:
     async def story(lab: Lab) -> None:
-        assert {d for d, s in lab.runtime.core.switches.items() if s.connected} == {1, 2}
-        assert len(lab.runtime.core.paths.edges) == 2
+        assert {d for d, s in lab.runtime.core.state.switches.items() if s.connected} == {1, 2}
+        assert len(lab.runtime.core.state.paths.edges) == 2
         lab.agrees()
 
     run(story)
@@ -186,7 +187,7 @@ def test_a_switch_that_fails_in_the_middle_is_mended_when_it_is_back(
         with pytest.raises(SwitchTimeout):
             await lab.apply(before, after)
         await lab.rest()
-        assert not lab.runtime.core.switches[2].connected
+        assert not lab.runtime.core.state.switches[2].connected
         assert lab.descriptions() == networks
         await lab.connect(2)
         assert lab.held() == held
@@ -233,7 +234,7 @@ def test_a_connection_that_ends_while_it_waits_its_turn_is_not_taken_up() -> Non
             wire.abort()
             await lab.rest()
         await lab.rest()
-        assert 9 not in lab.runtime.core.switches
+        assert 9 not in lab.runtime.core.state.switches
         await lab.apply(None, ONE)
         lab.agrees()
 
@@ -247,7 +248,7 @@ def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
         old = lab.wires[1]
         await lab.connect(1)
         assert old.session.closed
-        assert lab.runtime.core.switches[1].connected
+        assert lab.runtime.core.state.switches[1].connected
         assert lab.held() == held
         await lab.apply(ONE, MORE)
         lab.agrees()
@@ -259,13 +260,13 @@ def test_paths_move_although_nothing_can_be_stored() -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(None, ONE)
         lab.store.fails = True
-        lab.runtime.core.discovery.lose_port(1, 2)
-        lab.runtime.core.topology_changed = True
+        lab.runtime.core.state.discovery.lose_port(1, 2)
+        lab.runtime.pending.add(REROUTE)
         lab.runtime.executor.follow_up()
         for _ in range(50):
             await asyncio.sleep(0.001)
         lab.store.fails = False
-        assert not lab.runtime.core.paths.edges
+        assert not lab.runtime.core.state.paths.edges
         lab.agrees()
 
     run(story)
@@ -338,13 +339,13 @@ def test_a_switch_that_answered_nothing_is_left_alone_before_it_is_taken_up_agai
             await lab.apply(None, ONE)
         await lab.rest()
         await lab.connect(2)
-        assert not lab.runtime.core.switches[2].connected
+        assert not lab.runtime.core.state.switches[2].connected
         assert lab.runtime.backoff.left(2, lab.runtime.now()) > 0
         # Others do not wait for it.
         alone = network(9, endpoint(91, 1, 4, 7))
         await lab.apply(None, alone)
         async with asyncio.timeout(5):
-            while not lab.runtime.core.switches[2].connected:  # noqa: ASYNC110
+            while not lab.runtime.core.state.switches[2].connected:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await lab.idle()
         lab.agrees()

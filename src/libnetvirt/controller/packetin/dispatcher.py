@@ -17,6 +17,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import adding
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.engine.effects import REROUTE, Effects
 from libnetvirt.controller.intent.locator import Host, Verdict, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
@@ -54,13 +55,14 @@ class PacketInDispatcher:
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
-        self._places = controller.rulesdb.places
-        self._locator = controller.locator
-        self._ondemand = controller.ondemand
+        self._state = controller.state
+        self._places = self._state.rulesdb.places
+        self._locator = self._state.locator
+        self._ondemand = self._state.ondemand
         self._slow_path = SlowPath(controller)
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
-        self._deferred: deque[Callable[[float], None]] = deque()
+        self._deferred: deque[Callable[[float], object]] = deque()
         self._waiting: dict[tuple[str, str], int] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
@@ -70,27 +72,29 @@ class PacketInDispatcher:
         #: frames that were not served because their endpoint or network sent too many
         self.dropped = 0
 
-    def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
+    def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
+        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn.
+
+        Returns what it calls for beyond the answers that were sent already: only an LLDP frame does.
+        """
         head = message.head
         if head.cookie >> 48 != _OURS:
-            return
+            return None
         table, metadata = head.table_id, head.metadata
         if table == _CLASSIFY:
-            self._lldp(dpid, message, now)
-            return
+            return self._lldp(dpid, message, now)
         if table < _GATEWAY:
             attachment = self._places.get((dpid, head.in_port, metadata & _TAG))
             if attachment is None:
-                return
+                return None
             entry = attachment.network
             if entry.index != metadata >> 32:
-                return
+                return None
             own = attachment.tokens
         else:
             found = self._entered(dpid, message)
             if found is None:
-                return
+                return None
             entry, attachment = found
             own = self._tunnelled if attachment is None else attachment.tokens
         shared = entry.tokens
@@ -102,7 +106,7 @@ class PacketInDispatcher:
                 self._quiet(attachment, now)
             elif attachment is not None and empty is own:
                 self._slow_path.overrun(attachment, table)
-            return
+            return None
         fair_queue = self.fair_queue
         if entry.turn != fair_queue.number:
             entry.turn, entry.share = fair_queue.number, QUANTUM
@@ -114,6 +118,7 @@ class PacketInDispatcher:
                 self._serve(attachment, dpid, message, now)
         elif (first := fair_queue.enqueue(entry, dpid, message)) is not None:
             self._serve_waiting(*first, now)
+        return None
 
     def serve_queued(self, now: float) -> bool:
         """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
@@ -128,7 +133,7 @@ class PacketInDispatcher:
     def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
         """Serve a frame that was put aside, if its endpoint is still there."""
         head = message.head
-        entry = self._core.rulesdb.by_index.get(head.metadata >> 32)
+        entry = self._state.rulesdb.by_index.get(head.metadata >> 32)
         if entry is None:
             return
         # What comes in before the next turn goes behind what still waits.
@@ -138,7 +143,7 @@ class PacketInDispatcher:
             if found is not None:
                 self._serve_routed(*found, dpid, message, now)
             return
-        attachment = self._core.rulesdb.at(dpid, head.in_port, head.metadata & pipeline.METADATA_TAG)
+        attachment = self._state.rulesdb.at(dpid, head.in_port, head.metadata & pipeline.METADATA_TAG)
         if attachment is not None and attachment.network is entry:
             self._serve(attachment, dpid, message, now)
 
@@ -174,7 +179,7 @@ class PacketInDispatcher:
 
     def _entered(self, dpid: int, message: of.PacketIn) -> tuple[NetworkRecord, Attachment | None] | None:
         """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
-        head, rulesdb = message.head, self._core.rulesdb
+        head, rulesdb = message.head, self._state.rulesdb
         metadata = head.metadata
         entry, attachment = rulesdb.by_index.get(metadata >> 32), None
         if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
@@ -200,7 +205,7 @@ class PacketInDispatcher:
         if not pipeline.is_ours(message.cookie) or message.reason not in _EXPIRED:
             return
         kind = message.cookie & 0xFFFF
-        entry = self._core.rulesdb.by_index.get(pipeline.cookie_network(message.cookie))
+        entry = self._state.rulesdb.by_index.get(pipeline.cookie_network(message.cookie))
         metadata = message.match.get("metadata")
         if entry is None or kind not in (Kind.HOST, Kind.PATH) or not isinstance(metadata, int):
             return
@@ -208,7 +213,7 @@ class PacketInDispatcher:
             self._defer(("", entry.uuid), lambda _: self.flow_removed(dpid, message))
             return
         port = message.match.value("in_port")
-        attachment = self._core.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
+        attachment = self._state.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
         if attachment is None or attachment.network is not entry:
             return
         if kind == Kind.PATH:
@@ -221,13 +226,13 @@ class PacketInDispatcher:
 
     def port_down(self, dpid: int, port: int) -> None:
         """A port went down or away: forget the hosts behind it."""
-        for entry in self._core.rulesdb:
+        for entry in self._state.rulesdb:
             for attachment in [b for b in entry.on(dpid) if b.port == port]:
                 if self._waits(entry):
                     self._defer(("", entry.uuid), lambda _: self.port_down(dpid, port))
                     return
                 for host in self._locator.forget_endpoint(entry.uuid, attachment.endpoint.uuid):
-                    self._core.host_changed(entry, host)
+                    self._core.hosts.host_changed(entry, host)
                 self._slow_path.resolver.unplugged(attachment)
 
     def resume(self, now: float) -> None:
@@ -247,8 +252,8 @@ class PacketInDispatcher:
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
-        limit = now - self._core.options.host_age
-        for entry in [e for e in self._core.rulesdb if e.on_demand]:
+        limit = now - self._state.options.host_age
+        for entry in [e for e in self._state.rulesdb if e.on_demand]:
             for host in self._locator.hosts(entry.uuid):
                 if host.routes or not host.heard:
                     host.heard = now
@@ -258,7 +263,7 @@ class PacketInDispatcher:
     def _refill(self, own: Tokens, shared: Tokens, now: float) -> Tokens | None:
         """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
         If not, they are given back, and the bucket that is empty is returned."""
-        rate = self._core.options.packet_rate
+        rate = self._state.options.packet_rate
         if not own.refill(rate, now):
             shared.left += 1.0
             return own
@@ -270,7 +275,7 @@ class PacketInDispatcher:
     def _waits(self, entry: NetworkRecord) -> bool:
         return self.busy is None or entry.uuid in self.busy
 
-    def _defer(self, source: tuple[str, str], action: Callable[[float], None]) -> None:
+    def _defer(self, source: tuple[str, str], action: Callable[[float], object]) -> None:
         """Keep something for when the operation is over; each source has its own share."""
         count = self._waiting.get(source, 0)
         if count < DEFER_LIMIT:
@@ -283,17 +288,17 @@ class PacketInDispatcher:
         """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""
         network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
         if self._may_report(now, 1.0, "told", network, mac_text(mac)):
-            for placed in self._core.installed.unit(("host", network, mac)):
+            for placed in self._state.installed.unit(("host", network, mac)):
                 self._core.wire.send(placed.dpid, adding(placed.entry))
 
     def _learn(self, attachment: Attachment, frame: bytes, now: float) -> Verdict:
         """Take note of the frame's source."""
-        core, entry = self._core, attachment.network
+        core, state, entry = self._core, self._state, attachment.network
         mac = int.from_bytes(frame[6:12])
-        moved_from = core.locator.find(entry.uuid, mac)
-        verdict = core.locator.learn(entry.uuid, attachment.endpoint.uuid, mac)
+        moved_from = state.locator.find(entry.uuid, mac)
+        verdict = state.locator.learn(entry.uuid, attachment.endpoint.uuid, mac)
         if verdict in (Verdict.LEARNED, Verdict.MOVED):
-            host = core.locator.find(entry.uuid, mac)
+            host = state.locator.find(entry.uuid, mac)
             assert host is not None
             host.addresses = _addresses(frame) or host.addresses
             if verdict is Verdict.MOVED and moved_from is not None:
@@ -305,15 +310,15 @@ class PacketInDispatcher:
                 )
             else:
                 self._publish("host.learned", attachment, mac, f"was learned at endpoint {host.endpoint}")
-            core.host_changed(entry, host)
+            core.hosts.host_changed(entry, host)
         elif verdict is Verdict.FULL:
             if moved_from is not None:
-                core.host_changed(entry, moved_from)
+                core.hosts.host_changed(entry, moved_from)
             self._quiet(attachment, now)
         elif verdict is Verdict.ELSEWHERE:
             self._refuse(attachment, mac, now, "is declared at another endpoint of the network")
         elif verdict is Verdict.FOREIGN:
-            holder = core.rulesdb.networks[core.locator.native_holder(mac) or ""].description
+            holder = state.rulesdb.networks[state.locator.native_holder(mac) or ""].description
             self._refuse(
                 attachment,
                 mac,
@@ -325,14 +330,14 @@ class PacketInDispatcher:
 
     def _forget(self, attachment: Attachment, host: Host) -> None:
         if self._locator.forget(attachment.network.uuid, host.mac) is not None:
-            self._core.host_changed(attachment.network, host)
+            self._core.hosts.host_changed(attachment.network, host)
 
     def _quiet(self, attachment: Attachment, now: float) -> None:
         """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
         if self._may_report(now, QUIET_TIME, "quiet", attachment.network.uuid, attachment.endpoint.uuid):
             if attachment.port is not None and not attachment.network.on_demand:
                 self._core.wire.send(
-                    attachment.dpid, adding(self._core.compiler.quiet(attachment, QUIET_TIME))
+                    attachment.dpid, adding(self._state.switching.quiet(attachment, QUIET_TIME))
                 )
             name = attachment.network.description.name
             self._core.publish(
@@ -367,22 +372,22 @@ class PacketInDispatcher:
         self._reported[key] = now
         return True
 
-    def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        core, port = self._core, message.head.in_port
+    def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
+        core, state, port = self._core, self._state, message.head.in_port
         try:
-            if core.rulesdb.holds_port(dpid, port):
+            if state.rulesdb.holds_port(dpid, port):
                 raise Forged("an endpoint is at this port")
-            if not core.may_link(dpid, port):
+            if not state.may_link(dpid, port):
                 raise Forged("the port is not one of link-ports")
-            if core.latency.arrived(dpid, port, message.frame, now):
-                return
-            if core.discovery.receive(dpid, port, message.frame, now):
-                core.topology_changed = True
+            if state.latency.arrived(dpid, port, message.frame, now):
+                return None
+            if state.discovery.receive(dpid, port, message.frame, now):
                 # The far end may not have been there when we sent last.
-                if core.discovery.may_answer(dpid, port, now):
-                    core.send_lldp(dpid, [port], now)
+                if state.discovery.may_answer(dpid, port, now):
+                    return REROUTE | core.topology.lldp(dpid, [port], now)
+                return REROUTE
         except Forged as error:
-            core.discovery.ignore(dpid, port)
+            state.discovery.ignore(dpid, port)
             name = switch_text(dpid)
             if self._may_report(now, REPORT_INTERVAL, "forged", name, str(port), str(error)):
                 core.publish(
@@ -391,6 +396,7 @@ class PacketInDispatcher:
                     switch=name,
                     port=str(port),
                 )
+        return None
 
 
 _EXPIRED = (of.FlowRemovedReason.IDLE_TIMEOUT, of.FlowRemovedReason.HARD_TIMEOUT)

@@ -35,7 +35,8 @@ class NeighbourResolution:
 
     def __init__(self, core: Controller) -> None:
         self._core = core
-        self._neighbours = core.neighbours
+        self._state = core.state
+        self._neighbours = core.state.neighbours
 
     def forward(self, entry: NetworkRecord, onward: Onward, now: float) -> None:
         """Send a packet to its next hop, now or when that has answered."""
@@ -55,7 +56,7 @@ class NeighbourResolution:
         self._neighbours.wait(neighbour, onward.packet)
         if neighbour.surplus > SURPLUS:
             neighbour.surplus = 0
-            for flow in self._core.routing.unanswered(attachment, neighbour, QUIET_TIME):
+            for flow in self._state.routing.unanswered(attachment, neighbour, QUIET_TIME):
                 self._core.wire.send(attachment.dpid, adding(flow))
 
     def hear(self, attachment: Attachment, heard: Heard, now: float) -> None:
@@ -77,7 +78,7 @@ class NeighbourResolution:
             if neighbour is not None:
                 self._neighbours.forget(neighbour)
         elif before != heard.mac:
-            self._core.neighbour_changed(attachment.network, learned)
+            self._core.hosts.neighbour_changed(attachment.network, learned)
             self._report(attachment, learned, "learned" if before is None else "moved")
 
     def unplugged(self, attachment: Attachment) -> None:
@@ -88,11 +89,11 @@ class NeighbourResolution:
     def tick(self, now: float, waits: Callable[[NetworkRecord], bool]) -> None:
         """Ask again, and give up. ``waits``: whether an operation on a network is under way."""
         for neighbour in self._neighbours.take_due(now):
-            entry = self._core.rulesdb.networks.get(neighbour.network)
+            entry = self._state.rulesdb.networks.get(neighbour.network)
             attachment = entry.endpoints.get(neighbour.endpoint) if entry else None
             if entry is None or attachment is None:
                 self._neighbours.forget(neighbour)
-            elif waits(entry) or (neighbour.mac is not None and not self._core.reaches(attachment)):
+            elif waits(entry) or (neighbour.mac is not None and not self._state.reaches(attachment)):
                 self._neighbours.put_off(neighbour, now + INTERVAL)
             elif neighbour.tries >= TRIES - 1 + (neighbour.mac is not None):
                 waiting = self._neighbours.release(neighbour)
@@ -106,10 +107,10 @@ class NeighbourResolution:
 
     def may_err(self, attachment: Attachment, now: float) -> bool:
         """Whether one more ICMP error may go out at an endpoint (RFC 1812 section 4.3.2.8)."""
-        return attachment.errors.take(self._core.options.error_rate, now)
+        return attachment.errors.take(self._state.options.error_rate, now)
 
     def _refuse(self, entry: NetworkRecord, packet: bytes, now: float) -> None:
-        error = unreachable(self._core.plan(entry), packet)
+        error = unreachable(self._state.address_plan(entry), packet)
         attachment = entry.endpoints.get(error.hop.endpoint) if error else None
         if error is not None and attachment is not None and self.may_err(attachment, now):
             self.forward(entry, error, now)
@@ -118,15 +119,17 @@ class NeighbourResolution:
         known = neighbour.mac is not None
         self._neighbours.forget(neighbour)
         if known:
-            self._core.neighbour_changed(entry, neighbour)
+            self._core.hosts.neighbour_changed(entry, neighbour)
 
     def _ask(self, attachment: Attachment, neighbour: Neighbour) -> None:
-        side = Side(self._core.plan(attachment.network), attachment.endpoint.uuid)
+        side = Side(self._state.address_plan(attachment.network), attachment.endpoint.uuid)
         self.emit(attachment, question(side, neighbour.address))
 
     def _send(self, attachment: Attachment, mac: bytes, packet: bytes) -> None:
         ethertype = ETH_IPV4 if packet[0] >> 4 == 4 else ETH_IPV6
-        self.emit(attachment, ethernet(mac, self._core.plan(attachment.network).gateway, ethertype, packet))
+        self.emit(
+            attachment, ethernet(mac, self._state.address_plan(attachment.network).gateway, ethertype, packet)
+        )
 
     def emit(self, attachment: Attachment, frame: bytes) -> None:
         """Send an untagged frame out at an endpoint."""
@@ -135,7 +138,7 @@ class NeighbourResolution:
 
     def _age(self, address: bytes) -> float:
         """Seconds until a silent neighbour is asked again: not all at the same time."""
-        return self._core.options.host_age * (1.0 - (int.from_bytes(address) & 63) / 256)
+        return self._state.options.host_age * (1.0 - (int.from_bytes(address) & 63) / 256)
 
     def _report(self, attachment: Attachment, neighbour: Neighbour, what: str) -> None:
         assert neighbour.mac is not None

@@ -20,13 +20,14 @@ class SlowPath:
 
     def __init__(self, core: Controller) -> None:
         self._core = core
+        self._state = core.state
         self.resolver = NeighbourResolution(core)
 
     def packet(
         self, entry: NetworkRecord, attachment: Attachment | None, table: int, frame: bytes, now: float
     ) -> None:
         """Take a frame that came up. ``attachment``: where it entered; None if it came out of a tunnel."""
-        plan = self._core.plan(entry)
+        plan = self._state.address_plan(entry)
         if table == Table.NEIGHBOUR:
             routed = onward(plan, frame)
             if routed is not None:
@@ -42,7 +43,7 @@ class SlowPath:
         if reaction.onward is None:
             return
         hop, packet = reaction.onward
-        egress, mtu = entry.endpoints.get(hop.endpoint), self._core.routing.mtu(entry)
+        egress, mtu = entry.endpoints.get(hop.endpoint), self._state.routing.mtu(entry)
         pieces: Reaction | list[bytes] = [packet]
         if egress is not None and egress.dpid != attachment.dpid and len(packet) > mtu:
             pieces = narrow(side, frame, packet, mtu)
@@ -60,4 +61,4 @@ class SlowPath:
         """An endpoint sends up more than is served: of packets without a route, let its switch send no more
         for a while."""
         if table == Table.ROUTE and attachment.port is not None:
-            self._core.wire.send(attachment.dpid, adding(self._core.routing.nowhere(attachment, QUIET_TIME)))
+            self._core.wire.send(attachment.dpid, adding(self._state.routing.nowhere(attachment, QUIET_TIME)))

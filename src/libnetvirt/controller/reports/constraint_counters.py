@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.installed import Unit
-from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.model import ConstraintCounters
@@ -39,27 +39,29 @@ class Tally:
     dropped: list[int] = field(default_factory=lambda: [0, 0])
 
 
-def sources(core: Controller, entry: NetworkRecord) -> frozenset[int]:
+def sources(state: ControllerState, entry: NetworkRecord) -> frozenset[int]:
     """The switches that count for a network's constraints."""
-    return frozenset(te_path.ends[0] for te_path in core.te_paths.of(entry.uuid).values())
+    return frozenset(te_path.ends[0] for te_path in state.te_paths.of(entry.uuid).values())
 
 
-def tallies(core: Controller, entry: NetworkRecord, seen: Mapping[int, Seen]) -> dict[ConstraintKey, Tally]:
+def tallies(
+    state: ControllerState, entry: NetworkRecord, seen: Mapping[int, Seen]
+) -> dict[ConstraintKey, Tally]:
     """What each constraint of a network has carried and dropped; nothing where its switch said nothing."""
     flows = {(d, f.table_id, f.priority, f.match): f for d, said in seen.items() for f in said.flows}
     meters = {(d, m.meter_id): m for d, said in seen.items() for m in said.meters}
     found = {}
-    for key, te_path in core.te_paths.of(entry.uuid).items():
+    for key, te_path in state.te_paths.of(entry.uuid).items():
         start = te_path.ends[0]
         tally = found[key] = Tally(seen[start].when if start in seen else 0.0)
-        number = core.steering.meter(te_path)
+        number = state.steering.meter(te_path)
         if number is not None and (metered := meters.get((start, number))) is not None:
             _add(tally.carried, metered.packet_count, metered.byte_count)
             for band in metered.bands:
                 _add(tally.dropped, band.packet_count, band.byte_count)
                 _add(tally.carried, -band.packet_count, -band.byte_count)
         elif number is None:
-            for rule in _leading(core, entry, te_path):
+            for rule in _leading(state, entry, te_path):
                 if (flow := flows.get((start, *rule))) is not None:
                     _add(tally.carried, flow.packet_count, flow.byte_count)
     return found
@@ -89,15 +91,21 @@ def rates(
     return found
 
 
-def _leading(core: Controller, entry: NetworkRecord, te_path: TePath) -> Iterator[tuple[int, int, of.Match]]:
+def _leading(
+    state: ControllerState, entry: NetworkRecord, te_path: TePath
+) -> Iterator[tuple[int, int, of.Match]]:
     """(table, priority, match) of the rules that put frames on a course."""
     units: list[Unit] = [("course", *te_path.key)]
-    units += [("host", entry.uuid, h.mac) for h in core.locator.at(entry.uuid, te_path.key[2])]
+    units += [("host", entry.uuid, h.mac) for h in state.locator.at(entry.uuid, te_path.key[2])]
     source = entry.endpoints[te_path.key[1]]
     for unit in units:
-        for placed in core.installed.unit(unit):
+        for placed in state.installed.unit(unit):
             one = placed.entry
-            if placed.dpid == te_path.ends[0] and isinstance(one, Flow) and core.steering.steers(one, source):
+            if (
+                placed.dpid == te_path.ends[0]
+                and isinstance(one, Flow)
+                and state.steering.steers(one, source)
+            ):
                 yield one.table, one.priority, one.match
 
 

@@ -110,7 +110,7 @@ class OpenFlowDriver(Driver):
 
     def __init__(self, runtime: Runtime, capabilities: Capabilities) -> None:
         self.runtime = runtime
-        self._core = runtime.core
+        self._state = runtime.core.state
         self._capabilities = capabilities
 
     @classmethod
@@ -167,29 +167,48 @@ class OpenFlowDriver(Driver):
         return self._capabilities
 
     async def networks(self) -> Sequence[VirtualNetwork]:
-        return [entry.description for entry in self._core.rulesdb.ordered()]
+        return [entry.description for entry in self._state.rulesdb.ordered()]
 
     async def lookup(self, key: str) -> VirtualNetwork | None:
-        entry = self._core.rulesdb.find(key)
+        entry = self._state.rulesdb.find(key)
         return entry.description if entry else None
 
     def validate(self, change: Change) -> None:
+        """All checks but those that need paths of constraints to be computed: :meth:`apply` and :meth:`check`
+        make these, once."""
+        self._check_description(change)
+        if change.after is not None and not change.after.constraints:
+            self._check_paths(change)
+
+    async def check(self, change: Change) -> None:
+        self._admit(change)
+
+    def _admit(self, change: Change) -> Mapping[te_paths.ConstraintKey, te_paths.TePath]:
+        """Raise what forbids a change. Returns the TE paths that the network's constraints would have."""
+        self._check_description(change)
+        planned: Mapping[te_paths.ConstraintKey, te_paths.TePath] = {}
+        if change.after is not None and change.after.constraints:
+            planned = self.runtime.core.constraints.plan(change.after, pending=change.pending)
+        self._check_paths(change)
+        return planned
+
+    def _check_description(self, change: Change) -> None:
         after = change.after
         if after is None:
             return
-        other = self._core.rulesdb.find(after.name)
+        other = self._state.rulesdb.find(after.name)
         if other is not None and other.uuid != after.uuid:
             raise AlreadyExists(f"network {other.uuid} has the name {after.name} already: choose another")
         new = after.select(change.touched)
         for endpoint in new:
             parse_switch(endpoint.switch)
-        self._core.rulesdb.check(after, change.touched, self._core.switches)
+        self._state.rulesdb.check(after, change.touched, self._state.switches)
         rules = self._capabilities.resolve(after.rules)
         if after.forwarding is Forwarding.L3:
             capabilities.check_routed(after, rules)
         if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
-            mac = views.declared_elsewhere(self._core, after.uuid, declared)
+            mac = views.declared_elsewhere(self._state, after.uuid, declared)
             if mac is not None:
                 raise AddressConflict(
                     f"host {mac} is in use in another network with native encapsulation, which needs "
@@ -197,21 +216,20 @@ class OpenFlowDriver(Driver):
                 )
         for endpoint in new:
             self._check_place(endpoint, change.pending)
-            switch = self._core.switches.get(parse_switch(endpoint.switch))
+            switch = self._state.switches.get(parse_switch(endpoint.switch))
             if after.forwarding is Forwarding.L3 and switch is not None and not switch.routes:
                 raise Unsupported(
                     f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
                     f"network with forwarding L3 needs {pipeline.ROUTING_TABLES}: choose another switch, or "
                     "forwarding L2"
                 )
-        self._check_constraints(after, change.pending)
-        if change.pending:
-            return
-        self._check_paths(after, new, all_of_them=change.before is None)
+        if after.constraints:
+            switches, queues = self._state.switches, self._state.backend.queues
+            te_paths.check(after, rules, switches, queues)
 
     def _check_place(self, endpoint: Endpoint, pending: bool) -> None:
         dpid = parse_switch(endpoint.switch)
-        switch = self._core.switches.get(dpid)
+        switch = self._state.switches.get(dpid)
         policing.check(endpoint, switch)
         if pending and (switch is None or switch.number_of(endpoint.port) is None):
             return
@@ -222,7 +240,7 @@ class OpenFlowDriver(Driver):
                     f"endpoint {endpoint.uuid}: switch {endpoint.switch} is left alone for a while, as it "
                     f"has failed ({failure.reason}): see after it, or allow pending endpoints"
                 )
-            known = ", ".join(switch_text(d) for d, s in self._core.switches.items() if s.connected)
+            known = ", ".join(switch_text(d) for d, s in self._state.switches.items() if s.connected)
             raise SwitchNotFound(
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} is not connected. Connected: "
                 f"{known or 'none'}. Connect it first, or allow pending endpoints"
@@ -234,30 +252,29 @@ class OpenFlowDriver(Driver):
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} has no port {endpoint.port}. "
                 f"It has: {names or 'none'}"
             )
-        if self._core.options.link_ports.patterns and self._core.may_link(dpid, port):
+        if self._state.options.link_ports.patterns and self._state.may_link(dpid, port):
             raise PortNotFound(
                 f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is one of "
                 "link-ports, which are kept for links: use another, or change link-ports in the URI"
             )
-        if self._core.discovery.is_link(dpid, port):
+        if self._state.discovery.is_link(dpid, port):
             raise PortNotFound(
                 f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is a link to "
                 "another switch and cannot be an endpoint: 'netvirt substrate' shows the ports in use"
             )
 
-    def _check_constraints(self, network: VirtualNetwork, pending: bool) -> None:
-        if network.constraints:
-            rules = self._capabilities.resolve(network.rules)
-            te_paths.check(network, rules, self._core.switches, self._core.backend.queues)
-            self._core.plan_te_paths(network, pending=pending)
-
-    def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
-        entry = self._core.rulesdb.networks.get(network.uuid)
+    def _check_paths(self, change: Change) -> None:
+        """Raise NoPath if a new endpoint's switch has no path to switches of the other endpoints."""
+        network = change.after
+        if network is None or change.pending:
+            return
+        new, all_of_them = network.select(change.touched), change.before is None
+        entry = self._state.rulesdb.networks.get(network.uuid)
         touched = {parse_switch(e.switch): e for e in new}
         switches = touched.keys() | (set(entry.by_switch) if entry else set())
         for dpid, endpoint in touched.items():
             others = switches - {dpid}
-            cut = [d for d in others if not views.both_ways(self._core, dpid, d)]
+            cut = [d for d in others if not views.both_ways(self._state, dpid, d)]
             if cut and (all_of_them or len(cut) == len(others)):
                 raise NoPath(
                     f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
@@ -265,19 +282,19 @@ class OpenFlowDriver(Driver):
                 )
 
     async def apply(self, change: Change) -> None:
-        await self.runtime.executor.apply(change, self.validate)
+        await self.runtime.executor.apply(change, self._admit)
 
     def _entry(self, uuid: str) -> NetworkRecord:
-        entry = self._core.rulesdb.networks.get(uuid)
+        entry = self._state.rulesdb.networks.get(uuid)
         if entry is None:
             raise NetworkNotFound(f"there is no network {uuid!r}")
         return entry
 
     async def state(self, uuid: str) -> NetworkState:
-        return views.network_state(self._core, self._entry(uuid), self.runtime.now())
+        return views.network_state(self._state, self._entry(uuid), self.runtime.now())
 
     async def substrate(self) -> Substrate:
-        found = views.substrate(self._core)
+        found = views.substrate(self._state)
         now = self.runtime.now()
         notes = [*found.notes, *self.runtime.rejections.notes()]
         notes += self.runtime.executor.provisioner.troubles()
@@ -288,7 +305,7 @@ class OpenFlowDriver(Driver):
         return found.model_copy(update={"notes": tuple(notes)})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
-        return list(views.paths(self._core, self._entry(uuid)))
+        return list(views.paths(self._state, self._entry(uuid)))
 
     def _flows_of(self, uuid: str | None) -> of.FlowStatsRequest:
         """What asks for the rules of a network, or for all of ours."""
@@ -308,7 +325,7 @@ class OpenFlowDriver(Driver):
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         flows = await self._flows(uuid)
-        return views.counters(self._core, self._entry(uuid), flows)
+        return views.counters(self._state, self._entry(uuid), flows)
 
     async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
         if not self._entry(uuid).description.constraints:
@@ -318,7 +335,7 @@ class OpenFlowDriver(Driver):
         return constraint_counters.rates(before, await self._tallies(uuid))
 
     async def _tallies(self, uuid: str) -> dict[te_paths.ConstraintKey, constraint_counters.Tally]:
-        wanted = constraint_counters.sources(self._core, self._entry(uuid))
+        wanted = constraint_counters.sources(self._state, self._entry(uuid))
         asked = self._flows_of(uuid)
 
         async def ask(session: Session) -> constraint_counters.Seen | None:
@@ -326,15 +343,15 @@ class OpenFlowDriver(Driver):
                 return None
             flows = await session.request(asked, of.FlowStatsReply)
             meters: Sequence[of.MeterStatsEntry] = ()
-            if self._core.meters.there(session.dpid):
+            if self._state.meters.there(session.dpid):
                 meters = (await session.request(of.MeterStatsRequest(), of.MeterStatsReply)).entries
             return constraint_counters.Seen(self.runtime.now(), flows.entries, meters)
 
         seen = {dpid: said for dpid, said in await self.runtime.each_switch(ask) if said is not None}
-        return constraint_counters.tallies(self._core, self._entry(uuid), seen)
+        return constraint_counters.tallies(self._state, self._entry(uuid), seen)
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
-        lines = [views.rule_line(self._core, dpid, flow) for dpid, flow in await self._flows(uuid)]
+        lines = [views.rule_line(self._state, dpid, flow) for dpid, flow in await self._flows(uuid)]
 
         async def ask(session: Session) -> of.GroupDescReply:
             return await session.request(of.GroupDescRequest(), of.GroupDescReply)
@@ -342,19 +359,19 @@ class OpenFlowDriver(Driver):
         index = None if uuid is None else self._entry(uuid).index
         for dpid, reply in await self.runtime.each_switch(ask):
             lines += [
-                views.group_line(self._core, dpid, group)
+                views.group_line(self._state, dpid, group)
                 for group in reply.entries
                 if index is None or pipeline.flood_group_network(group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
-        file = self._core.options.capacities_file
+        file = self._state.options.capacities_file
         if not file:
             raise Unsupported(
                 "there is no file to read again: the connection was opened without the option 'capacities'"
             )
-        said = Capacities(self._core.switches, _read(file), file)
+        said = Capacities(self._state.switches, _read(file), file)
         return await self.runtime.executor.reload_capacities(said, degrade)
 
     def events(self) -> AsyncIterator[Event]:

@@ -22,12 +22,13 @@ class EventReporter:
 
     def __init__(self, core: Controller) -> None:
         self._core = core
+        self._state = core.state
         self._states: dict[str, dict[str, State]] = {}
         self._errors: dict[int, float] = {}
 
     def links(self, before: Iterable[Edge]) -> None:
         """Report the links that came or went since ``before``."""
-        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self._core.paths.edges))
+        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self._state.paths.edges))
         for what, edges in (("down", was - now), ("up", now - was)):
             for edge in sorted(edges):
                 source, destination = switch_text(edge.source), switch_text(edge.destination)
@@ -48,14 +49,14 @@ class EventReporter:
 
     def states(self, now: float, report: bool = True) -> None:
         """Report the endpoints whose state has changed."""
-        networks = self._core.rulesdb.networks
+        networks = self._state.rulesdb.networks
         self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
         for entry in networks.values():
             self._compare(entry, None, now, report)
 
     def change(self, change: Change, now: float) -> None:
         """The same after an operation; where only endpoints changed, only these are looked at."""
-        entry = self._core.rulesdb.networks.get(change.uuid)
+        entry = self._state.rulesdb.networks.get(change.uuid)
         if entry is None:
             self._states.pop(change.uuid, None)
             return
@@ -67,7 +68,7 @@ class EventReporter:
 
     def _compare(self, entry: NetworkRecord, names: Collection[str] | None, now: float, report: bool) -> None:
         known = self._states.setdefault(entry.uuid, {})
-        for attachment, state, reason in endpoint_states(self._core, entry, now, names):
+        for attachment, state, reason in endpoint_states(self._state, entry, now, names):
             uuid = attachment.endpoint.uuid
             if report and known.get(uuid, state) is not state:
                 self._core.publish(

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.engine.controller import Controller, Options, port_view
-from libnetvirt.controller.engine.state import LINGER
+from libnetvirt.controller.engine.controller import LINGER, Controller, Options, port_view
+from libnetvirt.controller.engine.effects import PendingEffects
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
-from libnetvirt.drivers.openflow.execution.executor import TransactionExecutor
+from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
+from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, QueueDatabases
@@ -57,30 +58,31 @@ class Runtime:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.dispatcher = PacketInDispatcher(self.core)
+        self.pending = PendingEffects(self.send, self.publish, self.dispatcher.port_down)
         self.reporter = EventReporter(self.core)
         self.packet = self.dispatcher.packet_in
+        self.called_for = self.pending.add
         self.rejections = Rejections()
         self.backoff = Backoff()
         self.tasks = Tasks(self.publish)
         self._persistence = Persistence(self.core, store, self.publish)
-        self._confirm_timeout = confirm_timeout
+        self.connections = SwitchConnections(confirm_timeout)
+        self._sessions = self.connections.by_switch
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
-        self._sessions: dict[int, Session] = {}
         self._serving = False
-        self.executor = TransactionExecutor(
+        context = ExecutionContext(
             self.core,
+            self.pending,
             self.dispatcher,
-            self.reporter,
+            self.connections,
             self._persistence,
+            self.reporter,
             self.tasks,
-            self._sessions,
-            databases,
-            confirm_timeout,
-            self.publish,
             self.now,
             self._serve_queued,
         )
+        self.executor = TransactionExecutor(context, databases)
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class Runtime:
         await self.executor.provisioner.open()
         for listen in listens:
             self._servers.append(await listen.open(self._session, secured, self.refused))
-        self.tasks.every(self.core.options.lldp_interval, self._tick)
+        self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
 
     async def close(self) -> None:
@@ -117,15 +119,16 @@ class Runtime:
         return [s.getsockname()[1] for server in self._servers for s in server.sockets if s.family != 1]
 
     def _session(self) -> Session:
-        return Session(self, self._confirm_timeout)
+        return Session(self, self.connections.confirm_timeout)
 
     def _tick(self) -> None:
         now = self.now()
-        self.core.tick(now)
+        for effects in self.core.tick(now):
+            self.pending.add(effects)
         self.dispatcher.tick(now)
         self.executor.provisioner.tick()
         self.executor.follow_up()
-        if not all(switch.connected for switch in self.core.switches.values()):
+        if not all(switch.connected for switch in self.core.state.switches.values()):
             self.reporter.states(self.now())
 
     def _poll(self) -> None:
@@ -192,15 +195,15 @@ class Runtime:
                 session.early.append(message)
             return
         if isinstance(message, of.PacketIn):
-            self.packet(session.dpid, message, self.now())
+            effects = self.packet(session.dpid, message, self.now())
+            if effects is not None:
+                self.pending.add(effects)
         elif isinstance(message, of.EchoReply):
-            self.core.latency.echoed(session.dpid, message.body, self.now())
+            self.core.state.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.dispatcher.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
-            self.core.port_status(session.dpid, message, self.now())
-            while self.core.ports_down:
-                self.dispatcher.port_down(*self.core.ports_down.pop())
+            self.pending.add(self.core.topology.port_status(session.dpid, message, self.now()))
             self.reporter.states(self.now())
         elif isinstance(message, (of.Error, of.ExperimenterError)):
             self.reporter.error(self.now(), session.dpid, error_text(message))
@@ -229,7 +232,7 @@ class Runtime:
         self._all.discard(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
-            self.core.switch_down(session.dpid, self.now())
+            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
             if not self.executor.closed:
                 self.reporter.states(self.now())
         if session.failed and not self.executor.closed:
@@ -272,10 +275,10 @@ class Runtime:
                 old = self._sessions.get(session.dpid)
                 if old is not None and old is not session:
                     old.abort("the switch connected anew")
-                    self.core.switch_down(session.dpid, self.now())
+                    self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
                 self._sessions[session.dpid] = session
                 self.rejections.forget(session.address)
-                self.core.switch_up(view)
+                self.pending.add(self.core.topology.switch_up(view))
                 await self.executor.reconcile(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)
                 ours = await session.request(
@@ -286,7 +289,7 @@ class Runtime:
                 )
                 view.foreign = total.flow_count - ours.flow_count
                 session.ready = True
-                self.core.send_lldp(session.dpid, view.ports, self.now())
+                self.pending.add(self.core.topology.lldp(session.dpid, view.ports, self.now()))
             early, session.early = session.early, []
             for message in early:
                 self.message(session, message)

@@ -43,7 +43,7 @@ class Persistence:
         try:
             await self._write(batch)
         except BaseException:
-            self._core.labels.changes = batch.facts | self._core.labels.changes
+            self._core.state.labels.changes = batch.facts | self._core.state.labels.changes
             raise
 
     async def _write(self, batch: Batch) -> None:
@@ -57,10 +57,10 @@ class Persistence:
         try:
             await self._write(Batch(facts=facts))
         except StateUnusable as error:
-            self._core.labels.changes = facts | self._core.labels.changes
+            self._core.state.labels.changes = facts | self._core.state.labels.changes
             self._publish("store.error", str(error))
 
     def _take_facts(self) -> dict[tuple[str, str], str | None]:
-        facts = self._core.labels.changes
-        self._core.labels.changes = {}
+        facts = self._core.state.labels.changes
+        self._core.state.labels.changes = {}
         return facts | self._core.link_facts()

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.engine.controller import Controller
-from libnetvirt.controller.engine.state import Publish, Transaction
+from libnetvirt.controller.engine.controller import Controller, Publish, Transaction
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
@@ -136,7 +135,7 @@ class QueueProvisioner:
         changed, or databases came or went."""
         self._core = core
         self._sources = sources
-        self._unchecked = core.backend.kind is Enforcement.UNCHECKED
+        self._unchecked = core.state.backend.kind is Enforcement.UNCHECKED
         self._timeout = timeout
         self._lingering = lingering
         self._publish = publish
@@ -144,7 +143,7 @@ class QueueProvisioner:
         #: whether rows may be others than they should be
         self.stale = False
         self._failed = False  # whether they are to be tried again with the next tick
-        core.backend.support = self.support
+        core.state.backend.support = self.support
         self._matched: tuple[Shape, frozenset[int]] | None = None
         self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in sources.remotes}
 
@@ -183,7 +182,7 @@ class QueueProvisioner:
         if not self._all:
             return
         await self.match([work.queues, *self._held()])
-        for (dpid, port), wanted in self._core.queue_shape().items():
+        for (dpid, port), wanted in self._core.constraints.queue_shape().items():
             session = sessions.get(dpid)
             if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
                 continue
@@ -219,8 +218,8 @@ class QueueProvisioner:
         """
         if not self._all:
             return
-        shape = union(self._core.queue_shape(), *held)
-        known = frozenset(self._core.switches) | {dpid for dpid, _ in shape}
+        shape = union(self._core.constraints.queue_shape(), *held)
+        known = frozenset(self._core.state.switches) | {dpid for dpid, _ in shape}
         if (shape, known) == self._matched and not self.stale:
             return
         self.stale, self._matched = False, None

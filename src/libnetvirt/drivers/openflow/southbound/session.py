@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.installed import SwitchSnapshot
+from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.drivers.openflow.southbound.batches import Mark, Pending, in_bundle, in_stages
 from libnetvirt.errors import RuleRefused, SwitchTimeout
@@ -35,8 +36,11 @@ class Owner(Protocol):
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
         """The switch is known."""
 
-    def packet(self, dpid: int, message: of.PacketIn, now: float, /) -> None:
-        """A frame came up from a switch that is ready."""
+    def packet(self, dpid: int, message: of.PacketIn, now: float, /) -> Effects | None:
+        """A frame came up from a switch that is ready. Returns what it calls for, seldom anything."""
+
+    def called_for(self, effects: Effects, /) -> None:
+        """Carry out what a frame calls for."""
 
     def message(self, session: Session, message: object) -> None:
         """Another message that is no reply."""
@@ -101,7 +105,9 @@ class Session(asyncio.Protocol):
         self._flushing = True
         for event in self._channel.receive(data):
             if type(event) is of.PacketIn and self.ready:
-                packet(self.dpid, event, now)
+                effects = packet(self.dpid, event, now)
+                if effects is not None:
+                    self._owner.called_for(effects)
                 if len(self._out) > FLUSH_PARTS:
                     self._write()
             else:
