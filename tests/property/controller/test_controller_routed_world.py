@@ -220,7 +220,7 @@ class Routers(World):
         for kind in ("gateway", "prefix", "family", "neighbour"):
             assert not core.state.installed.units(kind)
         assert not vars(core.state.neighbours)["_networks"]
-        assert not vars(core)["_plans"]
+        assert not vars(core.state)["_address_plans"]
 
 
 class Promised(Routers):

@@ -21,6 +21,7 @@ from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.drivers.openflow.capabilities import PRESETS
 from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.drivers.openflow.southbound.life import SwitchState
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
@@ -64,12 +65,12 @@ class Stand:
             )
             session, wire = Session(self.runtime, 5.0), Wire()
             session.connection_made(wire)
-            session.dpid, session.ready = dpid, True
+            session.dpid, session.state = dpid, SwitchState.READY
             # As after the handshake.
             session.data_received(of.Hello().encode())
             self.runtime.handshake = lambda *_: None  # type: ignore[method-assign]
             session.data_received(of.FeaturesReply(datapath_id=dpid, n_tables=254).encode())
-            session.ready = True
+            session.state = SwitchState.READY
             self.runtime._sessions[dpid] = session
             self.sessions.append(session)
             self.wires.append(wire)

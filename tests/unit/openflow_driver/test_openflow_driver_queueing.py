@@ -271,7 +271,7 @@ def test_what_fails_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, fault: str,
         lab.wires[1].agent.queues = lambda port: lab.queues(1, port)
         lab.runtime._tick()
         await lab.idle()
-        if lab.wires[2].session.closed:
+        if lab.wires[2].session.ended:
             await lab.connect(2)
         assert [e.description for e in lab.runtime.core.state.rulesdb] == [before]
         assert lab.runtime.core.state.te_paths.reservations.links().keys() == (

@@ -240,7 +240,7 @@ def test_a_connection_that_is_lost_fails_all_that_waits() -> None:
             with pytest.raises(SwitchTimeout, match="was lost"):
                 await task
         assert marked == [False]
-        assert peer.session.closed
+        assert peer.session.ended
         assert peer.owner.ended == 1
 
     _run(story)

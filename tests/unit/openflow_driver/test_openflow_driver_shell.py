@@ -17,6 +17,7 @@ from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
+from libnetvirt.drivers.openflow.southbound.life import SwitchState
 from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.store import Batch
@@ -247,7 +248,7 @@ def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
         held = lab.held()
         old = lab.wires[1]
         await lab.connect(1)
-        assert old.session.closed
+        assert old.session.ended
         assert lab.runtime.core.state.switches[1].connected
         assert lab.held() == held
         await lab.apply(ONE, MORE)
@@ -364,9 +365,9 @@ def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
         await lab.rest()
         assert not lab.runtime.executor.lock.locked()
         await lab.apply(None, network(9, endpoint(91, 1, 4, 7)))
-        assert not wire.session.ready
+        assert not wire.session.served
         async with asyncio.timeout(5):
-            while not wire.session.closed:  # noqa: ASYNC110
+            while not wire.session.ended:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await lab.connect(2)
         lab.agrees()
@@ -383,11 +384,11 @@ def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
         await lab.rest()
         session.poll(100.0)
         session.poll(100.1)
-        assert not session.failed
+        assert session.state is SwitchState.READY
         session.poll(100.3)
         await lab.rest()
-        assert session.failed
-        assert session.closed
+        assert session.state is SwitchState.FAILED
+        assert lab.wires[2]._ended
         assert done == [False]
         await lab.connect(2)
         lab.agrees()

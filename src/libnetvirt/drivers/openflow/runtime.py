@@ -23,6 +23,7 @@ from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
+from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.session import Session, error_text
@@ -187,10 +188,11 @@ class Runtime:
             self.refused(session.address, reason)
             session.abort(reason)
         else:
+            session.step(Step.IDENTIFIED)
             self.tasks.spawn(self._take_up(session))
 
     def message(self, session: Session, message: object) -> None:
-        if not session.ready:
+        if not session.served:
             if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
             return
@@ -235,7 +237,7 @@ class Runtime:
             self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
             if not self.executor.closed:
                 self.reporter.states(self.now())
-        if session.failed and not self.executor.closed:
+        if session.state is SwitchState.FAILED and not self.executor.closed:
             self._leave_alone(session)
 
     def _leave_alone(self, session: Session) -> None:
@@ -252,8 +254,9 @@ class Runtime:
         """Learn what a switch is and holds, and mend what differs from what it should hold."""
         try:
             await asyncio.sleep(self.backoff.left(session.dpid, self.now()))
-            if session.closed:
+            if session.ended:
                 return
+            session.step(Step.DUE)
             session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
             session.send(REPORTS)
             await session.probe_bundles()
@@ -270,8 +273,9 @@ class Runtime:
             # Not while others wait: it may be one that does not answer.
             await session.try_out()
             async with self.executor.lock:
-                if session.closed:
+                if session.ended:
                     return
+                session.step(Step.PROBED)
                 old = self._sessions.get(session.dpid)
                 if old is not None and old is not session:
                     old.abort("the switch connected anew")
@@ -288,7 +292,7 @@ class Runtime:
                     of.AggregateStatsReply,
                 )
                 view.foreign = total.flow_count - ours.flow_count
-                session.ready = True
+                session.step(Step.RECONCILED)
                 self.pending.add(self.core.topology.lldp(session.dpid, view.ports, self.now()))
             early, session.early = session.early, []
             for message in early:
@@ -303,7 +307,7 @@ class Runtime:
 
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
         """Ask all connected switches at once; those that fail are left out."""
-        sessions = [s for s in self._sessions.values() if s.ready]
+        sessions = [s for s in self._sessions.values() if s.served]
         answers = await asyncio.gather(*(ask(s) for s in sessions), return_exceptions=True)
         return [
             (s.dpid, a) for s, a in zip(sessions, answers, strict=True) if not isinstance(a, BaseException)

@@ -306,7 +306,7 @@ class TransactionExecutor:
         if tolerant and isinstance(error, SubstrateError):
             self._disconnect(session, error)
         async with self.lock:
-            if not (session.closed or session.failed):
+            if not session.ended:
                 await self._compare(session)
 
     async def _finish(self, transaction: Transaction) -> None:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
+from libnetvirt.drivers.openflow.southbound.life import Step
 from libnetvirt.drivers.openflow.southbound.session import Session
 
 #: the part of the time a switch has to confirm for which others wait with an operation; and with upkeep,
@@ -70,6 +71,7 @@ class UnresponsiveSwitches:
 
     def add(self, session: Session, recovery: asyncio.Task[Any]) -> None:
         """A switch is late until its ``recovery`` is over."""
+        session.step(Step.LATE)
         self._recoveries[session] = recovery
         recovery.add_done_callback(lambda _: self._over(session, recovery))
 
@@ -89,3 +91,4 @@ class UnresponsiveSwitches:
     def _over(self, session: Session, recovery: asyncio.Task[Any]) -> None:
         if self._recoveries.get(session) is recovery:
             del self._recoveries[session]
+            session.step(Step.ANSWERED)

@@ -184,7 +184,7 @@ class QueueProvisioner:
         await self.match([work.queues, *self._held()])
         for (dpid, port), wanted in self._core.constraints.queue_shape().items():
             session = sessions.get(dpid)
-            if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
+            if session is None or not session.served or work.queues.get((dpid, port)) == wanted:
                 continue
             reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
             missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}

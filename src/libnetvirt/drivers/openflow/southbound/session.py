@@ -12,6 +12,7 @@ from libnetvirt.controller.dataplane.installed import SwitchSnapshot
 from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.drivers.openflow.southbound.batches import Mark, Pending, in_bundle, in_stages
+from libnetvirt.drivers.openflow.southbound.life import ENDED, SERVED, Step, SwitchState, after
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 #: pieces collected, beyond which they are written before the turn is over: the switch begins while we go on
@@ -76,13 +77,11 @@ class Session(asyncio.Protocol):
         self.dpid = 0
         self.address = ""
         self.tables = 0
-        self.ready = False
+        self.state = SwitchState.CONNECTING
         self.bundles = False
-        #: what came before the switch was taken up
+        #: messages that came before the switch was ready
         self.early: list[object] = []
         self.reason = ""
-        #: whether the switch is to be left alone for a while before it is taken up again
-        self.failed = False
         # Since when the oldest barrier of the marks is open, as far as poll() has seen.
         self._open: tuple[int, float] | None = None
 
@@ -102,9 +101,10 @@ class Session(asyncio.Protocol):
             return
         now = self._owner.now()
         packet = self._owner.packet
+        served = self.state in SERVED
         self._flushing = True
         for event in self._channel.receive(data):
-            if type(event) is of.PacketIn and self.ready:
+            if served and type(event) is of.PacketIn:
                 effects = packet(self.dpid, event, now)
                 if effects is not None:
                     self._owner.called_for(effects)
@@ -122,6 +122,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self.step(Step.LOST)
         lost = SwitchTimeout(
             f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
             f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
@@ -259,10 +260,21 @@ class Session(asyncio.Protocol):
         if self.bundles:
             self.send(of.BundleControl(0xFFFF, of.BundleCtrlType.DISCARD_REQUEST))
 
+    # ---- its life ------------------------------------------------------------------------------
+
+    def step(self, step: Step) -> None:
+        """Something has happened to the switch. Raises IllegalStep if that cannot be."""
+        self.state = after(self.state, step)
+
     @property
-    def closed(self) -> bool:
-        """Whether the connection has ended."""
-        return self._transport is None
+    def served(self) -> bool:
+        """Whether messages of the switch are handled as they come."""
+        return self.state in SERVED
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection has ended, or is being ended because the switch has failed."""
+        return self.state in ENDED
 
     def poll(self, now: float) -> None:
         """Once a second: keep-alive, and whether barriers that nobody waits for by himself are answered."""
@@ -277,7 +289,7 @@ class Session(asyncio.Protocol):
 
     def fail(self, reason: str) -> None:
         """End the connection: the switch does not do as it should."""
-        self.failed = True
+        self.step(Step.FAIL)
         self.abort(reason)
 
     def abort(self, reason: str) -> None:
