@@ -44,6 +44,12 @@ class EventStream:
         reader.close()
         return reader
 
+    @property
+    def lost(self) -> int:
+        """How many events the readers there are now have lost because they were too slow."""
+        with self._lock:
+            return sum(reader.lost for reader in self._readers)
+
     def close(self) -> None:
         """End all readers, after what waits for them. May be called twice."""
         with self._lock:

@@ -15,6 +15,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import parse_switch
+from libnetvirt.controller.packetin import dispatcher
 from libnetvirt.controller.packetin.dispatcher import DEFER_LIMIT, QUIET_TIME
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, QUEUE_LIMIT
 from libnetvirt.controller.reports import views
@@ -181,6 +182,29 @@ def test_what_waits_is_bounded() -> None:
         pass
     assert rig.state.locator.find("1", mac(5000)) is not None
     assert len(list(rig.state.locator.hosts("1"))) == DEFER_LIMIT + 1
+
+
+def test_frames_of_all_endpoints_that_wait_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "DEFER_LIMIT", 20)
+    monkeypatch.setattr(dispatcher, "DEFER_TOTAL", 30)
+    rig = _rig(packet_rate=1e6)
+    rig.dispatcher.busy = None
+    for n in range(25):
+        # Those that one endpoint sends beyond its own share take nothing of the others'.
+        rig.dispatcher.packet_in(1, _up(rig, n + 1), rig.now)
+    for n in range(15):
+        rig.dispatcher.packet_in(2, _up(rig, n + 101), rig.now)
+    while rig.dispatcher.serve_queued(rig.now):
+        pass
+    assert rig.dispatcher.dropped == 5 + 5
+    rig.dispatcher.resume(rig.now)
+    while rig.dispatcher.serve_queued(rig.now):
+        pass
+    assert len(list(rig.state.locator.hosts("1"))) == 30
+    rig.dispatcher.busy = None
+    rig.dispatcher.packet_in(2, _up(rig, 900), rig.now)
+    rig.dispatcher.resume(rig.now)
+    assert rig.state.locator.find("1", mac(900)) is not None
 
 
 def test_what_waits_for_a_network_that_goes_is_dropped() -> None:

@@ -10,6 +10,7 @@ from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, net
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Kind
+from libnetvirt.controller.engine import topology_events
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.labels import LABELS
 from libnetvirt.controller.reports import views
@@ -318,3 +319,50 @@ def test_numbers_of_a_network_are_free_although_its_removal_was_cut_short_behind
     assert rig.space.tunnels() == []
     rig.commit()
     assert not [fact for fact in rig.stored if fact[0] not in ("link", "last")]
+
+
+def test_switches_that_belong_to_nothing_are_forgotten_beyond_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(topology_events, "STRANGER_LIMIT", 8)
+    rig = Rig()
+    line(rig, 2)
+    rig.switch(3)
+    waiting = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 3, 9))
+    rig.change(None, waiting)
+    known = len(vars(rig.state.installed)["_switches"])
+    for dpid in (1, 2, 3):
+        rig.disconnect(dpid)
+    for dpid in range(101, 121):
+        rig.now += 0.1
+        rig.switch(dpid)
+        rig.disconnect(dpid)
+    rig.switch(200)
+    rig.tick()
+    assert len(rig.state.switches) == 3 + 20 + 1, "they may come back yet"
+    rig.tick(rig.state.options.hold + 1.0)
+    # Those of networks, those that are connected, and the last of those that are neither.
+    assert set(rig.state.switches) == {1, 2, 3, 200, *range(113, 121)}
+    assert len(vars(rig.state.installed)["_switches"]) == known + 1 + 8
+    assert {dpid for dpid, _ in vars(rig.state.discovery)["_sent"]} <= set(rig.state.switches)
+    assert vars(rig.core.restart)["_compared"] == set(rig.state.switches)
+    for dpid in range(102, 113):
+        del rig.fabric.switches[dpid]
+    for dpid in (1, 2, 3, 101):
+        rig.connect(dpid, 4)
+    rig.tick()
+    rig.holds_what_it_should()
+
+
+def test_a_switch_of_a_path_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topology_events, "STRANGER_LIMIT", 0)
+    rig = _ringed()
+    rig.disconnect(2)
+    rig.switch(9)
+    rig.disconnect(9)
+    rig.tick(rig.state.options.hold + 1.0)
+    assert 2 in rig.state.switches or not any(2 in (e.source, e.destination) for e in rig.state.paths.edges)
+    assert 9 not in rig.state.switches
+    del rig.fabric.switches[9]
+    rig.connect(2, 4)
+    rig.holds_what_it_should()

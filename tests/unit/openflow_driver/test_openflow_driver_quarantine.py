@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libnetvirt.drivers.openflow.southbound.backoff import FORGET, LONGEST, Backoff
+from libnetvirt.drivers.openflow.southbound.backoff import FORGET, LIMIT, LONGEST, Backoff
 
 
 def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:
@@ -30,3 +30,17 @@ def test_what_is_long_ago_does_not_count() -> None:
     for now in (100.0, 102.0, 105.0):
         found.fail(7, "silent", now)
     assert found.fail(7, "silent", 110.0 + FORGET) == 1
+
+
+def test_the_failures_of_strangers_are_bounded() -> None:
+    found = Backoff()
+    for dpid in range(1, LIMIT + 1):
+        found.fail(dpid, "silent", 100.0)
+    found.fail(1, "silent", 102.0)
+    found.fail(LIMIT + 1, "silent", 102.0)
+    assert len(found.waiting(0.0)) == LIMIT
+    assert found.left(1, 102.0) == 2
+    assert found.left(LIMIT + 1, 102.0) == 1
+    # The one whose wait ended first is a first-time failure again.
+    assert found.fail(2, "silent", 103.0) == 1
+    assert found.fail(LIMIT, "silent", 103.0) == 2

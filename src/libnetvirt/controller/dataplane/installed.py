@@ -218,10 +218,12 @@ class Installed:
                 continue
             dpid, key = place
             into.remove.setdefault(dpid, []).append(placed.entry)
-            held = self._switches[dpid]
+            held = self._switches.get(dpid, {})
             # Another unit may have taken the place over in the same change.
             if held.get(key) is placed:
                 del held[key]
+                if not held:
+                    del self._switches[dpid]
 
     def keep_reclaimed(self, into: Delta) -> None:
         """Do not remove what another unit has taken over in the same change."""

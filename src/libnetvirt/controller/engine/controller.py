@@ -5,8 +5,8 @@
     ConstraintService   paths of constraints, policing of links
     HostUpdates         single hosts, at once
     Operations          a network is created, changed or removed       -> Transaction
-    TopologyEvents      switches, ports and links come and go          -> Effects
     WarmRestart         what an earlier run of the controller left on switches
+    TopologyEvents      switches, ports and links come and go          -> Effects
     Reroute             paths follow the topology                      -> Transaction
     Reconciler          a switch is compared with what it should hold  -> Transaction
     CapacityReload      links get other capacities                     -> Transaction
@@ -55,8 +55,8 @@ class Controller:
         self.constraints = ConstraintService(self.state, self.units)
         self.hosts = HostUpdates(self.state, self.units, wire)
         self.operations = Operations(self.state, self.units, self.constraints)
-        self.topology = TopologyEvents(self.state)
         self.restart = WarmRestart(self.state, wire)
+        self.topology = TopologyEvents(self.state, self.units, self.restart)
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
         self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
         self.capacity_reload = CapacityReload(self.state, self.reroute)

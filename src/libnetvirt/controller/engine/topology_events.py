@@ -9,6 +9,9 @@ Nothing is recompiled here; that needs the lock and is done by
 A link is up as long as LLDP frames arrive over it. One of a switch whose connection is lost counts as up for
 ``hold`` seconds more, because the switch goes on forwarding; the same holds for links known from the store
 after a restart.
+
+Any switch may connect, so what is kept of switches that belong to no network is bounded: beyond
+`STRANGER_LIMIT` of them, those that were disconnected longest ago are removed.
 """
 
 from __future__ import annotations
@@ -16,16 +19,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
 from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.units import UnitCompiler
+from libnetvirt.controller.engine.warm_restart import WarmRestart
 from libnetvirt.controller.intent.switches import PortView, SwitchView, switch_text
+
+#: disconnected switches that belong to no network and no link, and are remembered all the same
+STRANGER_LIMIT = 1024
 
 
 class TopologyEvents:
     """Handles what happens to switches, ports and links."""
 
-    def __init__(self, state: ControllerState) -> None:
+    def __init__(self, state: ControllerState, units: UnitCompiler, restart: WarmRestart) -> None:
         self._state = state
+        self._units = units
+        self._restart = restart
 
     # ---- switches and ports --------------------------------------------------------------------
 
@@ -107,6 +118,7 @@ class TopologyEvents:
     def tick(self, now: float) -> Effects:
         """Call once per LLDP interval: time links whose latency is measured, and expire silent ones."""
         effects = self._measure(now)
+        self._evict_strangers(now)
         if self._state.discovery.expire(now, lambda dpid: self._held(dpid, now)):
             effects |= REROUTE
         return effects
@@ -138,6 +150,27 @@ class TopologyEvents:
             if te_path.constraint.max_latency is not None
         )
         return Effects(messages, reroute=reroute)
+
+    def _evict_strangers(self, now: float) -> None:
+        """Remove the switches beyond `STRANGER_LIMIT` that are not connected and belong to no network."""
+        state = self._state
+        if len(state.switches) <= STRANGER_LIMIT:
+            return
+        ours = {dpid for record in state.rulesdb for dpid in record.by_switch}
+        ours.update(dpid for dpid, _ in state.discovery.places())
+        strangers = [
+            (switch.lost_at, dpid)
+            for dpid, switch in state.switches.items()
+            if not switch.connected
+            and now - switch.lost_at > state.options.hold
+            and dpid not in ours
+            and self._units.holds_only_base(dpid)
+        ]
+        for _, dpid in sorted(strangers)[: max(0, len(strangers) - STRANGER_LIMIT)]:
+            del state.switches[dpid]
+            self._units.drop_base(dpid, Delta())
+            state.discovery.remove_switch(dpid)
+            self._restart.remove_switch(dpid)
 
     def _held(self, dpid: int, now: float) -> bool:
         """Whether a switch counts as forwarding although it is not connected."""

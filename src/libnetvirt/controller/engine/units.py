@@ -39,6 +39,15 @@ class UnitCompiler:
         base = (*self._state.switching.base(switch), *routers)
         self._installed.replace(("base", dpid), base, delta)
 
+    def drop_base(self, dpid: int, delta: Delta) -> None:
+        """Remove what :meth:`compile_base` made."""
+        self._installed.replace(("base", dpid), (), delta)
+
+    def holds_only_base(self, dpid: int) -> bool:
+        """Whether no unit but the base has entries on a switch."""
+        base = {placed.entry.key for placed in self._installed.unit(("base", dpid))}
+        return self._installed.on(dpid).keys() <= base
+
     def compile_links(self, delta: Delta) -> None:
         """The rules that admit frames of other switches, one for each end of a link."""
         wanted = {(e.destination, e.destination_port) for e in self._state.paths.edges}

@@ -104,6 +104,11 @@ class WarmRestart:
         self._compared.add(dpid)
         return effects
 
+    def remove_switch(self, dpid: int) -> None:
+        """Remove what is kept of a switch that belongs to no network."""
+        self._compared.discard(dpid)
+        self._spared.discard(dpid)
+
     def conclude(self) -> None:
         """Decide about the pairs of those networks of which all switches were compared."""
         self._adoption.conclude(self._compared, self._hold_over)

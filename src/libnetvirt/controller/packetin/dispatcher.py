@@ -34,8 +34,9 @@ NETWORK_SHARE = 4
 QUIET_TIME = 10
 #: seconds between two reports of the same trouble
 REPORT_INTERVAL = 10.0
-#: packets of one endpoint kept while an operation on their network runs
+#: frames of one endpoint kept while an operation on their network runs, and frames of all endpoints
 DEFER_LIMIT = 500
+DEFER_TOTAL = 10_000
 #: reports remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
 #: seconds between two looks for hosts of on-demand networks that have gone silent
@@ -63,13 +64,14 @@ class PacketInDispatcher:
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
         self._deferred: deque[Callable[[float], object]] = deque()
+        self._deferred_frames = 0
         self._waiting: dict[tuple[str, str], int] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
         self.fair_queue = FairQueue()
         # What comes out of a tunnel was counted where it entered.
         self._tunnelled = Tokens(float("inf"))
-        #: frames that were not served because their endpoint or network sent too many
+        #: frames that were not served: their endpoint or network sent too many, or too many were deferred
         self.dropped = 0
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
@@ -152,9 +154,7 @@ class PacketInDispatcher:
         entry, frame, table = attachment.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and entry.uuid in busy):
-            self._defer(
-                (entry.uuid, attachment.endpoint.uuid), lambda now: self.packet_in(dpid, message, now)
-            )
+            self._defer_frame((entry.uuid, attachment.endpoint.uuid), dpid, message)
             return
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
@@ -196,7 +196,7 @@ class PacketInDispatcher:
         """Hand a frame of a network that is one router to what routes."""
         if self._waits(entry):
             source = attachment.endpoint.uuid if attachment else ""
-            self._defer((entry.uuid, source), lambda now: self.packet_in(dpid, message, now))
+            self._defer_frame((entry.uuid, source), dpid, message)
             return
         self._slow_path.packet(entry, attachment, message.head.table_id, message.frame, now)
 
@@ -239,6 +239,7 @@ class PacketInDispatcher:
         """The operation is over: take what has waited for it."""
         self.busy = frozenset()
         waiting, self._deferred = self._deferred, deque()
+        self._deferred_frames = 0
         self._waiting.clear()
         for action in waiting:
             action(now)
@@ -275,14 +276,23 @@ class PacketInDispatcher:
     def _waits(self, entry: NetworkRecord) -> bool:
         return self.busy is None or entry.uuid in self.busy
 
-    def _defer(self, source: tuple[str, str], action: Callable[[float], object]) -> None:
-        """Keep something for when the operation is over; each source has its own share."""
+    def _defer(self, source: tuple[str, str], action: Callable[[float], object]) -> bool:
+        """Keep something for when the operation is over; each source has its own share. Returns whether it
+        was kept."""
         count = self._waiting.get(source, 0)
-        if count < DEFER_LIMIT:
-            self._waiting[source] = count + 1
-            self._deferred.append(action)
-        else:
+        if count >= DEFER_LIMIT:
             self.dropped += 1
+            return False
+        self._waiting[source] = count + 1
+        self._deferred.append(action)
+        return True
+
+    def _defer_frame(self, source: tuple[str, str], dpid: int, message: of.PacketIn) -> None:
+        """Keep a frame for when the operation is over, unless there are too many of all endpoints."""
+        if self._deferred_frames >= DEFER_TOTAL:
+            self.dropped += 1
+        elif self._defer(source, lambda now: self.packet_in(dpid, message, now)):
+            self._deferred_frames += 1
 
     def _tell_again(self, attachment: Attachment, frame: bytes, now: float) -> None:
         """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""

@@ -158,6 +158,12 @@ class Discovery:
             del self._seen[source]
         return bool(gone)
 
+    def remove_switch(self, dpid: int) -> None:
+        """Remove all that is kept of a switch that is an end of no link."""
+        for kept in (self._sent, self._answered, self.ignored):
+            for place in [place for place in kept if place[0] == dpid]:
+                del kept[place]
+
     def expire(self, now: float, trusted: Callable[[int], bool]) -> bool:
         """Lose links that were silent too long. Returns whether the links have changed.
 

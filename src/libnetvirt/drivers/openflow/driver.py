@@ -302,6 +302,7 @@ class OpenFlowDriver(Driver):
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.runtime.backoff.waiting(now).items()
         ]
+        notes += self.runtime.notes()
         return found.model_copy(update={"notes": tuple(notes)})
 
     async def paths(self, uuid: str) -> Sequence[Path]:

@@ -15,6 +15,8 @@ from libnetvirt.model import State
 
 #: seconds between two reports of errors of one switch
 ERROR_INTERVAL = 1.0
+#: switches with errors that are remembered; then all are forgotten
+ERROR_LIMIT = 1024
 
 
 class EventReporter:
@@ -43,6 +45,8 @@ class EventReporter:
     def error(self, now: float, dpid: int, text: str) -> None:
         """Report a switch's error, seldom."""
         if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
+            if len(self._errors) >= ERROR_LIMIT:
+                self._errors.clear()
             self._errors[dpid] = now
             name = switch_text(dpid)
             self._core.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)

@@ -305,6 +305,18 @@ class Runtime:
 
     # ---- reports -------------------------------------------------------------------------------
 
+    def notes(self) -> list[str]:
+        """A sentence for each kind of thing that was dropped since the connection was opened."""
+        notes = []
+        if frames := self.dispatcher.dropped:
+            notes.append(
+                f"{frames} frames of hosts that came to the controller were dropped: an endpoint sent more "
+                "than 'packet-rate' allows, or too many waited for an operation"
+            )
+        if events := self.events.lost:
+            notes.append(f"{events} events were lost: a program that reads events is too slow")
+        return notes
+
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
         """Ask all connected switches at once; those that fail are left out."""
         sessions = [s for s in self._sessions.values() if s.served]

@@ -14,6 +14,8 @@ FIRST = 1.0
 LONGEST = 60.0
 #: seconds without a failure after which the next one is a first
 FORGET = 300.0
+#: switches whose failures are remembered; beyond that, the one whose wait ended first is forgotten
+LIMIT = 1024
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ class Backoff:
         last = self._failures.get(dpid)
         again = last is not None and now - last.until < FORGET
         period = min(LONGEST, 2 * last.period) if last is not None and again else self._first
+        if last is None and len(self._failures) >= LIMIT:
+            del self._failures[min(self._failures, key=lambda d: self._failures[d].until)]
         self._failures[dpid] = Failure(reason, now + period, period)
         return period
 
