@@ -13,7 +13,7 @@ from libnetvirt.model.description import (
     Timeout,
     VirtualNetwork,
 )
-from libnetvirt.model.quantity import Bandwidth, Latency
+from libnetvirt.model.quantity import Bandwidth, Duration
 from libnetvirt.model.report import (
     ConstraintCounters,
     ConstraintState,
@@ -39,6 +39,7 @@ __all__ = [
     "ConstraintCounters",
     "ConstraintState",
     "Counters",
+    "Duration",
     "Encapsulation",
     "Endpoint",
     "EndpointState",
@@ -47,7 +48,6 @@ __all__ = [
     "Hop",
     "Host",
     "Insertion",
-    "Latency",
     "Limits",
     "Link",
     "NetworkState",

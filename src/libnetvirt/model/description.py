@@ -20,9 +20,10 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from libnetvirt.model.crossing import MAX_ENDPOINTS, cross_faults
+from libnetvirt.model.cross_checks import MAX_ENDPOINTS, cross_faults
 from libnetvirt.model.element import Element, faults_of
-from libnetvirt.model.quantity import Bandwidth, Latency
+from libnetvirt.model.messages import Location
+from libnetvirt.model.quantity import Bandwidth, Duration
 from libnetvirt.model.scalars import (
     Address,
     Interface,
@@ -35,7 +36,6 @@ from libnetvirt.model.scalars import (
     several,
     whole,
 )
-from libnetvirt.model.wording import Location
 
 __all__ = [
     "MAX_ENDPOINTS",
@@ -161,7 +161,7 @@ class Constraint(Element):
     destination: Uuid
     min_bandwidth: Bandwidth | None = None
     max_bandwidth: Bandwidth | None = None
-    max_latency: Latency | None = None
+    max_latency: Duration | None = None
     max_hops: Annotated[int, whole(1, 255, "number of hops")] | None = None
     priority: Annotated[int, whole(0, 255, "priority")] | None = None
 
@@ -190,7 +190,7 @@ class Constraint(Element):
 
 
 #: how long fixed and idle rules last where nobody says
-DEFAULT_DURATION = Latency.parse("60 s")
+DEFAULT_DURATION = Duration.parse("60 s")
 
 
 class Rules(Element):
@@ -202,7 +202,7 @@ class Rules(Element):
     encapsulation: Encapsulation | None = None
     insertion: Insertion | None = None
     timeout: Timeout | None = None
-    duration: Latency | None = None
+    duration: Duration | None = None
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

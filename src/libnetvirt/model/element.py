@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationErro
 from pydantic_core import CoreSchema, core_schema
 
 from libnetvirt.errors import Fault, InvalidDescription
+from libnetvirt.model.messages import Location, hyphenated, key_text, shown
 from libnetvirt.model.scalars import uuid_text
-from libnetvirt.model.wording import Location, hyphenated, key_text, shown
 
 __all__ = ["Element", "faults_of", "hyphenated", "path_text", "text_of"]
 

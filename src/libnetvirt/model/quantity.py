@@ -10,7 +10,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from libnetvirt.model.wording import shown
+from libnetvirt.model.messages import shown
 
 _NUMBER = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,18})?)\s*(\S*)", re.ASCII)
 
@@ -85,7 +85,7 @@ class Bandwidth(Quantity):
     WHAT: ClassVar[str] = "bandwidth"
 
 
-class Latency(Quantity):
+class Duration(Quantity):
     """Microseconds."""
 
     UNITS: ClassVar[dict[str, int]] = {"s": 10**6, "ms": 10**3, "us": 1}

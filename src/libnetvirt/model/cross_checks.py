@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from libnetvirt.model.messages import Location
 from libnetvirt.model.scalars import (
     AnyInterface,
     AnyNetwork,
@@ -20,7 +21,6 @@ from libnetvirt.model.scalars import (
     uuid_text,
     whole_number,
 )
-from libnetvirt.model.wording import Location
 
 #: The most endpoints, and the most constraints, of one network.
 MAX_ENDPOINTS = 100_000
