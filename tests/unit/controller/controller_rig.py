@@ -16,7 +16,7 @@ from libnetvirt.controller.labels import LabelSpace
 from libnetvirt.controller.layout import Table
 from libnetvirt.controller.rulesdb import PortView, SwitchView
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.model.quantity import Latency
+from libnetvirt.model.quantity import Duration
 from libnetvirt.semantics import Knowledge, forward
 from libnetvirt.semantics.forward import on_wire
 
@@ -26,7 +26,7 @@ NATIVE = Rules(
     encapsulation=Encapsulation.NATIVE,
     insertion=Insertion.ON_DEMAND,
     timeout=Timeout.IDLE,
-    duration=Latency.parse("60 s"),
+    duration=Duration.parse("60 s"),
 )
 BROADCAST = 0xFFFF_FFFF_FFFF
 
