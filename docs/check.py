@@ -132,8 +132,10 @@ def site_faults(site: Path) -> Iterator[str]:
     documented = set().union(*(page.anchors for page in pages.values()))
     for module in (libnetvirt, libnetvirt.aio):
         for name in module.__all__:
-            defined_in = getattr(getattr(module, name), "__module__", module.__name__)
-            places = {f"{module.__name__}.{name}", f"{defined_in}.{name}"}
+            value = getattr(module, name)
+            places = {f"{module.__name__}.{name}", f"{getattr(value, '__module__', '')}.{name}"}
+            if getattr(libnetvirt, name, None) is value:
+                places.add(f"libnetvirt.{name}")
             if not name.startswith("__") and not places & documented:
                 yield f"the API reference has no {module.__name__}.{name}"
 

@@ -1,7 +1,9 @@
 """A griffe extension for the API reference.
 
 Docstrings are written in reStructuredText and the site in Markdown: roles, tables and literal blocks are
-translated. Fields of models are shown with their type alone, without the validators beside it.
+translated. Fields of models are shown with their type alone, without the validators beside it. The methods of
+`libnetvirt.blocking`, which are derived from coroutines at run time, are shown with the signature and the
+docstring of these.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import griffe
 
 _ROLE = re.compile(r":(?:mod|class|meth|func|data|attr|exc):`(~?)([\w.]+)`")
 _TABLE = re.compile(r"^=+(?: =+)+\n(?:.*\n)*?^=+(?: =+)+$(?=\n\n|\n?\Z)", re.MULTILINE)
+_DERIVED = re.compile(r"(_blocking|_to_network)\(([\w.]+)\)")
 _LITERAL = re.compile(r"^::\n", re.MULTILINE)
 
 
@@ -27,6 +30,28 @@ class Docstrings(griffe.Extension):
         """Called for every object that was loaded."""
         if obj.docstring is not None:
             obj.docstring.value = _markdown(obj.docstring.value, obj)
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Called when all modules of the package were loaded."""
+        for cls in pkg["blocking"].classes.values():
+            for attribute in list(cls.attributes.values()):
+                derived = _DERIVED.fullmatch(str(attribute.value))
+                if derived is not None:
+                    path = cls.resolve(derived[2].partition(".")[0]) + derived[2][derived[2].index(".") :]
+                    source = pkg[path.removeprefix(f"{pkg.path}.")]
+                    cls[attribute.name] = _blocking(source, cls, derived[1] == "_to_network")
+
+
+def _blocking(source: griffe.Function, cls: griffe.Class, to_network: bool) -> griffe.Function:
+    """The blocking method that is derived from a coroutine method."""
+    while source.is_alias:
+        source = source.final_target
+    returns = griffe.ExprName("Network", parent=cls.parent) if to_network else source.returns
+    method = griffe.Function(
+        source.name, parameters=source.parameters, returns=returns, docstring=source.docstring, parent=cls
+    )
+    method.overloads = source.overloads
+    return method
 
 
 def _plain(annotation: Any) -> Any:
