@@ -36,8 +36,8 @@ def capabilities() -> str:
     lines = [
         "# What each driver offers",
         "",
-        "Written by `make docs` from the drivers themselves; `netvirt drivers` shows the same for those",
-        "that are installed on your machine.",
+        "`make docs` generates this page from the drivers in this repository. `netvirt drivers` prints the same",
+        "for the drivers that are installed on your machine.",
         "",
         f"| feature | meaning | {' | '.join(offers)} |",
         f"|---|---|{'---|' * len(offers)}",
@@ -46,22 +46,29 @@ def capabilities() -> str:
         marks = " | ".join("yes" if feature in c.features else "no" for c in offers.values())
         lines.append(f"| `{feature}` | {meaning} | {marks} |")
     for name, c in offers.items():
-        lines += ["", f"## {name}", "", f"{c.description[:1].upper()}{c.description[1:]}.", ""]
+        lines += ["", f"## The {name} driver", "", f"{c.description[:1].upper()}{c.description[1:]}.", ""]
         lines += _rules(c)
-        lines += [f"- No `{feature}`: {why}." for feature, why in sorted(c.reasons.items())]
+        lines += ["Not offered:", "", "| feature | reason |", "|---|---|"]
+        by_reason: dict[str, list[str]] = {}
+        for feature, why in sorted(c.reasons.items()):
+            by_reason.setdefault(why, []).append(f"`{feature}`")
+        lines += [f"| {', '.join(names)} | {why} |" for why, names in by_reason.items()]
     return "\n".join(lines) + "\n"
 
 
 def _rules(c: Capabilities) -> Iterator[str]:
     if c.combinations:
         default = c.resolve(None)
+        yield "[Rules](openflow-rules.md), as encapsulation/insertion/timeout:"
+        yield ""
         for one in c.combinations:
             is_default = (one.encapsulation, one.insertion, one.timeout) == (
                 default.encapsulation,
                 default.insertion,
                 default.timeout,
             )
-            yield f"- Rules `{one}`{' (the default)' if is_default else ''}."
+            yield f"- `{one}`{' (the default)' if is_default else ''}"
+        yield ""
 
 
 def faults() -> Iterator[str]:
