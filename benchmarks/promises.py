@@ -289,7 +289,8 @@ def write(figures: Sequence[Figure], page: Path = PAGE) -> None:
     said = ", ".join(f"{name} {facts[name]}" for name in known)
     lines = ["", "```console", f"# {COMMAND}", "```", "", f"On {time.strftime('%Y-%m-%d')}; {said}.", ""]
     if any(f.unread for f in figures):
-        lines += ["*Unread* counts frames that Open vSwitch did not read in time because the machine was busy.", ""]
+        why = "because the machine was busy"
+        lines += [f"*Unread* counts frames that Open vSwitch did not read in time {why}.", ""]
     head, tail = text[: text.index(BEGIN)], text[text.index(END) :]
     page.write_text(head + "\n".join([BEGIN, *lines, *table(figures), "", tail]))
 

@@ -36,8 +36,8 @@ def capabilities() -> str:
     lines = [
         "# What each driver offers",
         "",
-        "`make docs` generates this page from the drivers in this repository. `netvirt drivers` prints the same",
-        "for the drivers that are installed on your machine.",
+        "`make docs` generates this page from the drivers in this repository. `netvirt drivers` prints the",
+        "same for the drivers that are installed on your machine.",
         "",
         f"| feature | meaning | {' | '.join(offers)} |",
         f"|---|---|{'---|' * len(offers)}",
