@@ -85,7 +85,7 @@ def test_what_is_measured_is_what_the_cable_takes_and_paths_obey(harness: OpenFl
     cable.seconds = 0.030
     bench.eventually(lambda: state() != ["active"], "it is kept again")
     assert route(network) == ["1", "2"]
-    network.modify_constraint(source=1, destination=2, max_latency="60 ms")
+    network.modify_constraint(source=1, destination=2, max_hops=None)
     assert route(network) == ["1", "2"]
     cable.seconds = 0.090
     bench.eventually(lambda: route(network) != ["1", "3", "2"], "it goes round")

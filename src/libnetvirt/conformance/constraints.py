@@ -143,7 +143,8 @@ def test_constraints_come_change_and_go(plain_bench: Bench) -> None:
         network.add_constraint(source=1, destination=2, **asked)
     assert _snapshot(bench) == before
     back = network.add_constraint(source=2, destination=1, priority=7, **asked)
-    changed = network.modify_constraint(source=1, destination=2, priority=9, **asked)
+    changed = network.modify_constraint(source=1, destination=2, priority=9)
+    assert changed == added.changed(priority=9)
     assert set(network.description().constraints) == {changed, back}
     assert _states(network) == {("1", "2"): State.ACTIVE, ("2", "1"): State.ACTIVE}
     network.remove_constraint(1, 2)
