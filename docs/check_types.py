@@ -1,4 +1,4 @@
-"""Type-check the Python in README.md, in the pages of docs and in examples: ``make lint``.
+"""Type-check the Python in README.md, docs and examples, and tests/typed: ``make lint``.
 
 Each block is a module, checked by mypy (--strict) and basedpyright (strict) as a user's code would be: with
 the installed library, without this repository's settings. Line numbers in messages are those of the page.
@@ -76,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         ROOT / "README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
         *sorted((ROOT / "examples").glob("*.py")),
+        ROOT / "tests" / "typed" / "interface.py",
     ]
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary).resolve()
