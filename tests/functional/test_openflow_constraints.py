@@ -12,11 +12,11 @@ import pytest
 
 from lab.openflow import OpenFlow
 from libnetvirt import Network
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, Guest, clean
-from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.stream import Listener, Stream
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.stream import Listener, Stream
+from libnetvirt.conformance.support.testbed import Bench, Guest, clean
+from libnetvirt.conformance.tests.faults import _check_all
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, InvalidURI
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
@@ -205,7 +205,9 @@ def test_new_capacities_are_taken_or_refused_while_networks_run(
         with Stream(bench, *guests) as stream:
             (said,) = connection.reload(degrade=True)
         stream.check_unharmed()
-        assert said.startswith(f"the constraint from 1 to 2 of network {first.description().name} is degraded")
+        assert said.startswith(
+            f"the constraint from 1 to 2 of network {first.description().name} is degraded"
+        )
         assert (states(first), states(second)) == (["degraded"], ["active"])
         assert reserved(harness) == {("1", "2"): 30}
         # All that has no promise gets the rest of what there is now.
