@@ -45,7 +45,7 @@ def measured(rows: Sequence[Row], rest: dict[str, Any], drawn: Sequence[str]) ->
     """The measured part."""
     parts = [
         f"Measured on {rest['when']} with", "", "```console", f"$ {rest['command']}", "```", "",
-        "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rest["machine"].items()), "",
+        "| environment | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rest["machine"].items()), "",
         "### Targets", "", "| target | what | measured | result |", "|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
