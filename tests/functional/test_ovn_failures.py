@@ -22,7 +22,7 @@ from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
 from libnetvirt.conformance.bench import Bench
 from libnetvirt.conformance.stream import Listener, Stream
 from libnetvirt.drivers.ovn import OvnDriver
-from libnetvirt.drivers.ovn.northbound import Northbound
+from libnetvirt.drivers.ovn.transactions import Transactions
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
 from libnetvirt.ovsdb.database import Operation
 
@@ -74,15 +74,15 @@ def test_writes_go_on_when_the_leader_is_killed_and_nothing_is_lost_or_doubled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written: list[tuple[float, float]] = []
-    commit = Northbound.commit
+    commit = Transactions.commit
 
-    async def timed(self: Northbound, build: Callable[[], Sequence[Operation]]) -> int:
+    async def timed(self: Transactions, plan: Callable[[], Sequence[Operation]]) -> int:
         began = time.monotonic()
-        number = await commit(self, build)
+        number = await commit(self, plan)
         written.append((began, time.monotonic()))
         return number
 
-    monkeypatch.setattr(Northbound, "commit", timed)
+    monkeypatch.setattr(Transactions, "commit", timed)
     need_ovn()
     over = threading.Event()
     # northd finds the new leader by itself, and takes its time: an operation waits for it.
@@ -173,7 +173,7 @@ def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
         state = network.state
         assert state.state is State.DEGRADED
         assert [(e.uuid, e.state) for e in state.endpoints] == [("1", State.ACTIVE), ("2", State.DOWN)]
-        assert "chassis ch2 is not there" in state.endpoints[1].reason
+        assert "chassis ch2 is not registered" in state.endpoints[1].reason
         assert [p.hops for p in network.paths()] == [(), ()]
     finally:
         lab.chassis["ch2"].controller.start()
@@ -192,7 +192,7 @@ def test_what_strangers_change_is_noticed_and_put_right_when_asked(
         (("set", "Logical_Switch_Port", "ch1:p1", "options:requested-chassis=ch2"), "differs in options"),
         (("lsp-set-addresses", "ch1:p1", "02:00:00:00:00:99"), "differs in addresses"),
         (("lsp-del", "ch1:p1"), "ch1:p1 is missing"),
-        (("lsp-add", switch, "intruder"), "not ours"),
+        (("lsp-add", switch, "intruder"), "of others"),
         (("clear", "Logical_Switch", switch, "acls"), "zero is missing"),
         (("lsp-set-enabled", "ch2:p1", "disabled"), "differs in enabled"),
     ):
@@ -226,7 +226,7 @@ def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: l
         shown = subprocess.run([*run, "show", "blue"], capture_output=True, text=True, check=True).stdout
         assert "changed by others: Logical_Switch_Port ch1:p1 is missing" in shown
         done = subprocess.run([*run, "repair", "blue"], capture_output=True, text=True, check=True).stdout
-        assert "network blue: put right: Logical_Switch_Port ch1:p1 is missing" in done
+        assert "network blue: repaired: Logical_Switch_Port ch1:p1 is missing" in done
         assert connection.lookup("blue").state.drift == ()
         done = subprocess.run([*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True)
         assert done.stdout == "nothing was to be put right\n"
@@ -244,7 +244,7 @@ def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libn
         _eventually(lambda: any("4711" in note for note in connection.substrate().notes), "it is shown")
         assert not connection.repair()
         assert "lost" in lab.nbctl("ls-list")
-        assert connection.repair(orphans=True) == ["removed what nothing needs: 4711"]
+        assert connection.repair(orphans=True) == ["removed orphaned rows of network 4711"]
         assert "lost" not in lab.nbctl("ls-list")
         assert "theirs" in lab.nbctl("ls-list")
         assert network.state.state is State.ACTIVE
@@ -256,7 +256,7 @@ def test_a_refusal_of_the_database_is_told_in_our_words_and_leaves_nothing(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     end = Endpoint(uuid="1", switch="ch1", port="p1", bandwidth=Limits(inbound=Bandwidth.parse("9 Tbit/s")))
-    with pytest.raises(RuleRefused, match="nothing of it was done"):
+    with pytest.raises(RuleRefused, match="nothing was changed"):
         connection.create(VirtualNetwork(name="fast", endpoints=(end,)))
     assert _rows(lab) == []
 
@@ -315,14 +315,14 @@ def test_a_move_that_was_broken_off_is_finished_by_repair(
     after = before.with_endpoint(before.endpoints[0].changed(port="p2"))
     driver = connection.driver
     assert isinstance(driver, OvnDriver)
-    northbound = driver._nb
+    transactions, planner = driver._transactions, driver._planner
 
     async def half() -> None:
-        await northbound.commit(lambda: northbound.plan_move(before, after))
+        await transactions.commit(lambda: planner.move(before, after))
 
     connection._loop.run(half())
     assert len(_rows(lab)) == 4
-    assert connection.repair() == ["network blue: put right: a move that was broken off"]
+    assert connection.repair() == ["network blue: repaired: an interrupted move"]
     assert sorted(_rows(lab)[1:]) == ["Logical_Switch_Port ch1:p2", "Logical_Switch_Port ch2:p1"]
     assert connection.lookup("blue").state.state is State.ACTIVE
 
