@@ -14,6 +14,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.ovn.capabilities import CAPABILITIES
@@ -54,8 +55,8 @@ class OvnDriver(Driver):
         self._settings = settings
         self._stream = EventStream()
         self._closed = False
-        #: network -> the lock of its operations
-        self._locks: dict[str, asyncio.Lock] = {}
+        #: network -> the lock of its operations in progress
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
         #: the number of learned hosts that all chassis have applied, and the task that is waiting for more
         self._applied_hosts = 0

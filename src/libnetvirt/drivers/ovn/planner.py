@@ -1,4 +1,4 @@
-"""Plans the operations that turn the stored rows of the northbound database into the desired ones. Pure.
+"""Plans the operations that turn the stored rows of the northbound database into the desired ones. No I/O.
 
 All plans are made in the same way: compile the description that should hold, compare its rows with those in
 the mirror, return the operations that apply the delta. So creating, changing, undoing, repairing and removing
