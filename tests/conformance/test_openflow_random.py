@@ -9,9 +9,9 @@ import pytest
 
 from lab.openflow import OpenFlow
 from libnetvirt import Rules
-from libnetvirt.conformance.bench import Bench, clean
-from libnetvirt.conformance.differential import Trial
-from libnetvirt.drivers.openflow.offer import COMBINATIONS
+from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.tests.random_networks import Trial
+from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

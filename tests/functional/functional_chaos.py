@@ -12,9 +12,9 @@ from itertools import pairwise
 
 from lab.openflow import OpenFlow
 from libnetvirt import Endpoint, Network, Rules, State, Timeout, VirtualNetwork
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, Guest
 from libnetvirt.conformance.harness import Place
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.testbed import Bench, Guest
 from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError, Unsupported
 from libnetvirt.semantics import Knowledge, gateway_mac
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from lab.linux import LinuxHost
 from lab.traffic import Flow
 from libnetvirt import Network, Rules
-from libnetvirt.conformance.bench import Bench, endpoint_at
 from libnetvirt.conformance.harness import Place
+from libnetvirt.conformance.support.testbed import Bench, endpoint_at
 
 FIRST_PORT = 21
 

@@ -12,7 +12,7 @@ import pytest
 from functional_chaos import Chaos
 
 from lab.openflow import RING, OpenFlow
-from libnetvirt.conformance.bench import clean
+from libnetvirt.conformance.support.testbed import clean
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 

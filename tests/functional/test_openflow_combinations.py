@@ -22,9 +22,9 @@ import pytest
 from lab.openflow import OpenFlow
 from lab.wire import set_mtu
 from libnetvirt import Network, Rules
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, Guest, clean
-from libnetvirt.drivers.openflow.offer import COMBINATIONS
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.testbed import Bench, Guest, clean
+from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

@@ -13,7 +13,7 @@ import pytest
 from lab import Lab
 from lab.openflow import of_a_network
 from lab.served import NETVIRT, Served
-from libnetvirt.conformance import frames
+from libnetvirt.conformance.support import frames
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
 

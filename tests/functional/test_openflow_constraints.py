@@ -12,11 +12,11 @@ import pytest
 
 from lab.openflow import OpenFlow
 from libnetvirt import Network
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, Guest, clean
-from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.stream import Listener, Stream
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.stream import Listener, Stream
+from libnetvirt.conformance.support.testbed import Bench, Guest, clean
+from libnetvirt.conformance.tests.faults import _check_all
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, InvalidURI
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]

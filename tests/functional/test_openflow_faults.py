@@ -14,12 +14,12 @@ from functional_switch import TcpSwitch
 
 from lab.openflow import OpenFlow
 from libnetvirt import Network, VirtualNetwork
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, Guest, clean, endpoint_at
-from libnetvirt.conformance.faults import _check_all
-from libnetvirt.conformance.frames import BROADCAST
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.stream import Listener, Stream
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.frames import BROADCAST
+from libnetvirt.conformance.support.stream import Listener, Stream
+from libnetvirt.conformance.support.testbed import Bench, Guest, clean, endpoint_at
+from libnetvirt.conformance.tests.faults import _check_all
 from libnetvirt.errors import RuleRefused, SubstrateError, SwitchNotFound, SwitchTimeout
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]

@@ -13,8 +13,8 @@ import pytest
 
 from lab.openflow import OpenFlow
 from libnetvirt import Network, VirtualNetwork
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, clean, endpoint_at
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
 from libnetvirt.errors import NetvirtError
 from libnetvirt.semantics import Knowledge
 

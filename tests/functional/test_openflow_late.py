@@ -8,9 +8,9 @@ import pytest
 
 from lab.openflow import OpenFlow
 from libnetvirt import Network, VirtualNetwork
-from libnetvirt.conformance.bench import Bench, clean
-from libnetvirt.conformance.faults import _check_all
-from libnetvirt.conformance.stream import Listener
+from libnetvirt.conformance.support.stream import Listener
+from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.tests.faults import _check_all
 from libnetvirt.errors import ConstraintUnmet, SwitchNotFound
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]

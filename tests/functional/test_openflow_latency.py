@@ -10,7 +10,7 @@ import pytest
 from lab.delay import DelayLine
 from lab.openflow import OpenFlow
 from libnetvirt import Network
-from libnetvirt.conformance.bench import Bench, clean
+from libnetvirt.conformance.support.testbed import Bench, clean
 from libnetvirt.errors import ConstraintUnmet
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]

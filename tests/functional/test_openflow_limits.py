@@ -11,12 +11,12 @@ import pytest
 
 from lab.openflow import OpenFlow
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, clean, endpoint_at
-from libnetvirt.conformance.faults import _check_all
-from libnetvirt.conformance.stream import Stream
-from libnetvirt.controller.labels import LABELS
-from libnetvirt.controller.layout import Table
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.stream import Stream
+from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
+from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.intent.labels import LABELS
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
 from libnetvirt.errors import LabelsExhausted, RuleRefused

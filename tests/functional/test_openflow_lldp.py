@@ -11,9 +11,9 @@ import pytest
 from lab.openflow import OpenFlow, is_discovery
 from lab.wire import Wire
 from libnetvirt import Endpoint
-from libnetvirt.conformance.bench import Bench, Guest, clean
-from libnetvirt.conformance.faults import _check_all
-from libnetvirt.conformance.stream import Listener
+from libnetvirt.conformance.support.stream import Listener
+from libnetvirt.conformance.support.testbed import Bench, Guest, clean
+from libnetvirt.conformance.tests.faults import _check_all
 from libnetvirt.errors import PortNotFound
 from libnetvirt.model import Link
 

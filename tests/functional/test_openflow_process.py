@@ -11,7 +11,7 @@ import pytest
 import libnetvirt
 from lab import Lab
 from libnetvirt import Endpoint, VirtualNetwork
-from libnetvirt.conformance import frames
+from libnetvirt.conformance.support import frames
 from libnetvirt.errors import AddressInUse, DaemonUnreachable, InvalidURI, StateUnusable
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]

@@ -17,8 +17,8 @@ from lab.openflow import OpenFlow
 from lab.traffic import AROUND, PAYLOAD, Flow, run
 from lab.unread import unread
 from libnetvirt import Constraint, Encapsulation, Insertion, Rules, Timeout
-from libnetvirt.conformance.bench import Bench, clean, endpoint_at
 from libnetvirt.conformance.harness import Place
+from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(240)]

@@ -20,7 +20,7 @@ from functional_guests import Guests
 from lab.openflow import OpenFlow
 from lab.traffic import run
 from libnetvirt import Encapsulation, Network, Rules
-from libnetvirt.conformance.bench import Bench, clean
+from libnetvirt.conformance.support.testbed import Bench, clean
 from libnetvirt.errors import ConstraintUnmet, RuleRefused, SwitchTimeout
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]

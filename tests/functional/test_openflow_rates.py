@@ -12,10 +12,10 @@ from lab.linux import LinuxHost, need_programs
 from lab.openflow import OpenFlow
 from lab.traffic import Flow, run
 from libnetvirt import Encapsulation, Insertion, Network, Rules, Timeout
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, clean, endpoint_at
-from libnetvirt.conformance.faults import _check_all
 from libnetvirt.conformance.harness import Place
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
+from libnetvirt.conformance.tests.faults import _check_all
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(180)]
 

@@ -13,8 +13,8 @@ import pytest
 from lab.linux import LinuxHost, need_programs
 from lab.openflow import OpenFlow
 from libnetvirt import Network
-from libnetvirt.conformance.bench import Bench, clean, endpoint_at
 from libnetvirt.conformance.harness import Place
+from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

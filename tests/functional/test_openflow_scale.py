@@ -9,8 +9,8 @@ import pytest
 
 from lab import Lab
 from lab.openflow import OpenFlow
-from libnetvirt.conformance import frames
-from libnetvirt.conformance.bench import Bench, clean
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.testbed import Bench, clean
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 

@@ -10,9 +10,9 @@ import pytest
 
 from lab.openflow import OpenFlow, of_a_network
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout
-from libnetvirt.conformance.bench import Bench, clean
-from libnetvirt.conformance.faults import _check_all
-from libnetvirt.conformance.stream import Listener, Stream
+from libnetvirt.conformance.support.stream import Listener, Stream
+from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.tests.faults import _check_all
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 

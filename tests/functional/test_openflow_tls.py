@@ -19,11 +19,11 @@ from lab import Lab
 from lab.certificates import Certified, Pki
 from lab.openflow import OpenFlow
 from lab.served import NETVIRT
-from libnetvirt.conformance.bench import Bench, clean
-from libnetvirt.conformance.faults import _check_all
-from libnetvirt.conformance.stream import Listener
-from libnetvirt.drivers.openflow.listen import Listen
-from libnetvirt.drivers.openflow.tls import Credentials, Identity
+from libnetvirt.conformance.support.stream import Listener
+from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.drivers.openflow.southbound.listener import Listen
+from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
 from libnetvirt.model import Substrate
 from libnetvirt.uri import URI
 
@@ -216,7 +216,7 @@ def test_an_old_version_of_tls_is_refused(pki: Pki) -> None:
 
 
 def test_who_begins_many_handshakes_keeps_nobody_out(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libnetvirt.drivers.openflow.tls.HANDSHAKE_LIMIT", 3)
+    monkeypatch.setattr("libnetvirt.drivers.openflow.southbound.tls.HANDSHAKE_LIMIT", 3)
 
     async def story(stand: Stand) -> None:
         silent = [await asyncio.open_connection("127.0.0.1", stand.port) for _ in range(10)]

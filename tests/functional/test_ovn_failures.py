@@ -19,8 +19,8 @@ from lab.proxy import Proxy
 from lab.served import NETVIRT, Served
 from labs.ovn import OVN
 from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
-from libnetvirt.conformance.bench import Bench
-from libnetvirt.conformance.stream import Listener, Stream
+from libnetvirt.conformance.support.stream import Listener, Stream
+from libnetvirt.conformance.support.testbed import Bench
 from libnetvirt.drivers.ovn import OvnDriver
 from libnetvirt.drivers.ovn.transactions import Transactions
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout

@@ -15,7 +15,7 @@ from lab.wire import Wire
 from labs.daemons import run
 from labs.ovn import OVN
 from libnetvirt import Bandwidth, Constraint, Endpoint, Forwarding, Limits, VirtualNetwork
-from libnetvirt.conformance import frames
+from libnetvirt.conformance.support import frames
 from libnetvirt.errors import ConnectionFailed, PortNotFound, Unsupported
 from libnetvirt.semantics import gateway_mac
 

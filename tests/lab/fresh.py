@@ -13,10 +13,10 @@ from typing import Any
 from lab.asked import ask
 from lab.network import Lab
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.core import Controller, Options, port_view
-from libnetvirt.controller.installed import Dump
-from libnetvirt.controller.rulesdb import SwitchView
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.installed import Dump
+from libnetvirt.controller.engine.controller import Controller, Options, port_view
+from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.store.sqlite import SqliteStore
 
@@ -35,7 +35,7 @@ def differences(lab: Lab, state: Path) -> list[str]:
         flows, groups, meters, ports, desc = ask(
             lab,
             dpid,
-            of.FlowStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK),
+            of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK),
             of.GroupDescRequest(),
             of.MeterConfigRequest(),
             of.PortDescRequest(),
@@ -63,10 +63,10 @@ def differences(lab: Lab, state: Path) -> list[str]:
 def _of_nobody(core: Controller, dump: Dump) -> Iterator[str]:
     indexes = {0, *core.rulesdb.by_index}
     for flow in dump.flows:
-        if layout.cookie_network(flow.cookie) not in indexes:
+        if pipeline.cookie_network(flow.cookie) not in indexes:
             yield of.format_flow(flow)
     for group in dump.groups:
-        if layout.flood_group_network(group.group_id) not in indexes:
+        if pipeline.flood_group_network(group.group_id) not in indexes:
             yield f"group {group.group_id:#x}"
 
 

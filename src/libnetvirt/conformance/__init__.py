@@ -8,15 +8,8 @@ Needs the extra ``libnetvirt[conformance]``.
 import pytest
 
 pytest.register_assert_rewrite(
-    *(
-        f"libnetvirt.conformance.{module}"
-        for module in (
-            "watch", "speech", "bench", "stream", "forwarding", "isolation", "labels", "operations",
-            "mobility", "observation", "faults", "hostile", "flood", "limits", "constraints", "routed",
-            "routing", "routing_faults", "routing_random", "differential", "suite",
-        )
-    )
-)  # fmt: skip
+    "libnetvirt.conformance.support", "libnetvirt.conformance.tests", "libnetvirt.conformance.suite"
+)
 
 from libnetvirt.conformance.harness import Ability, Allowance, Arrival, Harness, Place  # noqa: E402
 

@@ -12,22 +12,22 @@ from collections.abc import Iterator
 import pytest
 
 from libnetvirt import Rules
-from libnetvirt.conformance.bench import Bench, clean
-from libnetvirt.conformance.constraints import *
-from libnetvirt.conformance.differential import *
-from libnetvirt.conformance.faults import *
-from libnetvirt.conformance.forwarding import *
 from libnetvirt.conformance.harness import Harness
-from libnetvirt.conformance.hostile import *
-from libnetvirt.conformance.isolation import *
-from libnetvirt.conformance.labels import *
-from libnetvirt.conformance.limits import *
-from libnetvirt.conformance.mobility import *
-from libnetvirt.conformance.observation import *
-from libnetvirt.conformance.operations import *
-from libnetvirt.conformance.routing import *
-from libnetvirt.conformance.routing_faults import *
-from libnetvirt.conformance.routing_random import *
+from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.tests.constraints import *
+from libnetvirt.conformance.tests.faults import *
+from libnetvirt.conformance.tests.forwarding import *
+from libnetvirt.conformance.tests.hostile import *
+from libnetvirt.conformance.tests.isolation import *
+from libnetvirt.conformance.tests.labels import *
+from libnetvirt.conformance.tests.limits import *
+from libnetvirt.conformance.tests.mobility import *
+from libnetvirt.conformance.tests.observation import *
+from libnetvirt.conformance.tests.operations import *
+from libnetvirt.conformance.tests.random_networks import *
+from libnetvirt.conformance.tests.random_routers import *
+from libnetvirt.conformance.tests.routing import *
+from libnetvirt.conformance.tests.routing_faults import *
 
 
 def _named(rules: Rules | None) -> str:

@@ -12,5 +12,5 @@ from importlib.util import find_spec
 
 def compiled() -> bool:
     """Whether the hot path is imported as extension modules (``make compiled``) or as Python."""
-    spec = find_spec(f"{__name__}.intake")
+    spec = find_spec(f"{__name__}.packetin.dispatcher")
     return spec is not None and not str(spec.origin).endswith(".py")

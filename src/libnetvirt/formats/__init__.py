@@ -14,9 +14,9 @@ from pathlib import Path
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats import fns, json, xml, yaml
+from libnetvirt.formats.decoding import decoded, format_of
 from libnetvirt.formats.document import NO_NETWORK, networks_of
 from libnetvirt.formats.limits import MAX_OCTETS
-from libnetvirt.formats.text import decoded, format_of
 from libnetvirt.model import VirtualNetwork
 
 __all__ = ["FORMATS", "read", "read_file", "read_one", "schema", "write"]

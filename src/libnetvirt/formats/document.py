@@ -9,7 +9,7 @@ from typing import Any
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.limits import MAX_FAULTS, MAX_NETWORKS
-from libnetvirt.formats.node import Node, member
+from libnetvirt.formats.tree import Node, member
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.crossing import Claim, claim_of
 from libnetvirt.model.element import path_text

@@ -20,8 +20,8 @@ from lxml import etree
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.document import NO_NETWORK, Document
-from libnetvirt.formats.node import Node
-from libnetvirt.formats.shape import Child, Shape, document_text, new_root, read_shape
+from libnetvirt.formats.tree import Node
+from libnetvirt.formats.xml_schema import Child, Shape, document_text, new_root, read_shape
 from libnetvirt.model import Bandwidth, Constraint, Endpoint, VirtualNetwork
 from libnetvirt.model.element import path_text
 from libnetvirt.model.scalars import network_prefix

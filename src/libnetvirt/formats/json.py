@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.document import Document, structured
+from libnetvirt.formats.dump import plain
 from libnetvirt.formats.limits import MAX_DEPTH
-from libnetvirt.formats.node import Node
-from libnetvirt.formats.plain import plain
+from libnetvirt.formats.tree import Node
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.wording import shown
 

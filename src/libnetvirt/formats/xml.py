@@ -10,9 +10,9 @@ from lxml import etree
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats import fns
 from libnetvirt.formats.document import NO_NETWORK, Document
-from libnetvirt.formats.node import Node
-from libnetvirt.formats.plain import plain
-from libnetvirt.formats.shape import Child, Shape, document_text, line_of, new_root, read_shape
+from libnetvirt.formats.dump import plain
+from libnetvirt.formats.tree import Node
+from libnetvirt.formats.xml_schema import Child, Shape, document_text, line_of, new_root, read_shape
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.wording import key_text, shown
 

@@ -23,11 +23,11 @@ from ruamel.yaml.events import (
 )
 
 from libnetvirt.errors import Fault, InvalidDescription
-from libnetvirt.formats.block import NOTHING, read_block
 from libnetvirt.formats.document import Document, structured
+from libnetvirt.formats.dump import plain
 from libnetvirt.formats.limits import MAX_ALIASED, MAX_DEPTH, MAX_YAML
-from libnetvirt.formats.node import Node
-from libnetvirt.formats.plain import plain
+from libnetvirt.formats.tree import Node
+from libnetvirt.formats.yaml_fast import NOTHING, read_block
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.wording import shown
 

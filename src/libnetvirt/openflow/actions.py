@@ -7,7 +7,7 @@ from struct import Struct, error
 from typing import ClassVar, Final
 
 from libnetvirt.openflow.constants import CONTROLLER_NO_BUFFER, ActionType
-from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.layout import Family, Layout, Rest, Wired, bad_value, pack_tlv, require_multiple
 from libnetvirt.openflow.oxm import FIELDS, field_named, parse_field
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from libnetvirt.openflow.faults import FaultKind, ProtocolError
+from libnetvirt.openflow.errors import FaultKind, ProtocolError
 from libnetvirt.openflow.multipart import MultipartReply
 
 MAX_PARTS: Final = 1 << 16

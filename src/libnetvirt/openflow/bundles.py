@@ -15,7 +15,7 @@ from libnetvirt.openflow.constants import (
     BundleFlags,
     MsgType,
 )
-from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.message import Message
 
 _HEAD: Final = Struct("!BBHIIIIHH")

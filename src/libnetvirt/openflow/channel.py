@@ -40,7 +40,7 @@ from typing import Final
 
 from libnetvirt.openflow.codec import decode
 from libnetvirt.openflow.constants import OFP_VERSION, MsgType
-from libnetvirt.openflow.faults import ErrorType, HelloFailed, ProtocolError
+from libnetvirt.openflow.errors import ErrorType, HelloFailed, ProtocolError
 from libnetvirt.openflow.framer import Framer, packet_start
 from libnetvirt.openflow.message import Message
 from libnetvirt.openflow.packets import PacketIn, PacketInHead, parse_head

@@ -7,9 +7,9 @@ from struct import Struct
 from types import MappingProxyType
 from typing import Final
 
-from libnetvirt.openflow import bundles, inventory, modify, multipart, packets, queues, session
+from libnetvirt.openflow import bundles, modify, multipart, packets, queues, session, statistics
 from libnetvirt.openflow.constants import BUNDLE_ADD, BUNDLE_CONTROL, OFP_VERSION, ONF_EXPERIMENTER, MsgType
-from libnetvirt.openflow.faults import ErrorType, FaultKind, ProtocolError
+from libnetvirt.openflow.errors import ErrorType, FaultKind, ProtocolError
 from libnetvirt.openflow.message import HEADER, Message, Multipart
 
 SIMPLE: Final[tuple[type[Message], ...]] = (
@@ -47,16 +47,16 @@ REQUESTS: Final[tuple[type[Multipart], ...]] = (
     multipart.FlowStatsRequest,
     multipart.AggregateStatsRequest,
     multipart.TableStatsRequest,
-    inventory.PortStatsRequest,
-    inventory.QueueStatsRequest,
-    inventory.GroupStatsRequest,
-    inventory.GroupDescRequest,
-    inventory.GroupFeaturesRequest,
-    inventory.MeterStatsRequest,
-    inventory.MeterConfigRequest,
-    inventory.MeterFeaturesRequest,
+    statistics.PortStatsRequest,
+    statistics.QueueStatsRequest,
+    statistics.GroupStatsRequest,
+    statistics.GroupDescRequest,
+    statistics.GroupFeaturesRequest,
+    statistics.MeterStatsRequest,
+    statistics.MeterConfigRequest,
+    statistics.MeterFeaturesRequest,
     multipart.TableFeaturesRequest,
-    inventory.PortDescRequest,
+    statistics.PortDescRequest,
 )
 """Multipart requests, told apart by the multipart type."""
 
@@ -65,16 +65,16 @@ REPLIES: Final[tuple[type[Multipart], ...]] = (
     multipart.FlowStatsReply,
     multipart.AggregateStatsReply,
     multipart.TableStatsReply,
-    inventory.PortStatsReply,
-    inventory.QueueStatsReply,
-    inventory.GroupStatsReply,
-    inventory.GroupDescReply,
-    inventory.GroupFeaturesReply,
-    inventory.MeterStatsReply,
-    inventory.MeterConfigReply,
-    inventory.MeterFeaturesReply,
+    statistics.PortStatsReply,
+    statistics.QueueStatsReply,
+    statistics.GroupStatsReply,
+    statistics.GroupDescReply,
+    statistics.GroupFeaturesReply,
+    statistics.MeterStatsReply,
+    statistics.MeterConfigReply,
+    statistics.MeterFeaturesReply,
     multipart.TableFeaturesReply,
-    inventory.PortDescReply,
+    statistics.PortDescReply,
 )
 """Multipart replies, told apart by the multipart type."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from libnetvirt.openflow.constants import HEADER_LENGTH
-from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.errors import ProtocolError
 
 _PACKET_IN_MINIMUM: Final = 34
 _PACKET_IN_MATCH: Final = 24

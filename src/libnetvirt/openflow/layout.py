@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Protocol, Self
 
-from libnetvirt.openflow.faults import FaultKind, ProtocolError
+from libnetvirt.openflow.errors import FaultKind, ProtocolError
 
 
 class Part(Protocol):

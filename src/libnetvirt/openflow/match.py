@@ -7,7 +7,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, overload
 
-from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.layout import bad_value
 from libnetvirt.openflow.oxm import FIELDS, OxmField, field_named, parse_field
 

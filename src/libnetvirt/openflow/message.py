@@ -8,7 +8,7 @@ from struct import Struct, error
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 from libnetvirt.openflow.constants import HEADER_LENGTH, MAX_MESSAGE_LENGTH, OFP_VERSION, MultipartType
-from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.layout import Layout
 
 HEADER: Final = Struct("!BBHI")

@@ -15,7 +15,7 @@ from libnetvirt.openflow.constants import (
     MultipartType,
     Port,
 )
-from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.instructions import INSTRUCTIONS, Instruction
 from libnetvirt.openflow.layout import TEXT32, TEXT256, Layout, Records, Wired
 from libnetvirt.openflow.match import MATCH, Match

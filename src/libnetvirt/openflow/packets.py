@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from libnetvirt.openflow.actions import ACTIONS, Action
 from libnetvirt.openflow.constants import MAX_MESSAGE_LENGTH, NO_BUFFER, OFP_VERSION, MsgType, Port
-from libnetvirt.openflow.faults import ProtocolError
+from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.framer import packet_start
 from libnetvirt.openflow.layout import MAC, TEXT16, Layout, Record, Wired
 from libnetvirt.openflow.match import MATCH, Match

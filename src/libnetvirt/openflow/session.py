@@ -10,7 +10,7 @@ from struct import Struct
 from typing import ClassVar, Final
 
 from libnetvirt.openflow.constants import OFP_VERSION, HelloElement, MsgType
-from libnetvirt.openflow.faults import ErrorType, ProtocolError, error_text
+from libnetvirt.openflow.errors import ErrorType, ProtocolError, error_text
 from libnetvirt.openflow.layout import Layout, Numbers, Rest
 from libnetvirt.openflow.message import HEADER, Message, frame_of
 

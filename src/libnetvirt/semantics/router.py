@@ -25,7 +25,7 @@ from libnetvirt.packet import (
     parse_ethernet,
     parse_ip,
 )
-from libnetvirt.packet.answer import (
+from libnetvirt.packet.icmp_replies import (
     NO_ROUTE,
     PORT_UNREACHABLE,
     PROTOCOL_UNREACHABLE,

@@ -11,10 +11,10 @@ from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, mac, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libnetvirt.controller.books import Books, Claim, Overbooked, Place
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.cspf import Terrain, Wanted, find, quickest, shortest, suits, widest
-from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.qos.cspf import Terrain, Wanted, find, quickest, shortest, suits, widest
+from libnetvirt.controller.qos.reservations import Books, Claim, Overbooked
+from libnetvirt.controller.topology.pathfinder import Edge, Place
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Constraint, VirtualNetwork
 

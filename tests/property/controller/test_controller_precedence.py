@@ -9,15 +9,15 @@ from controller_rig import endpoint, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libnetvirt.controller import cspf
-from libnetvirt.controller.books import Books, Place
-from libnetvirt.controller.capacities import Capacities
-from libnetvirt.controller.courses import Course, Courses, Key, wanted
-from libnetvirt.controller.cspf import Terrain
-from libnetvirt.controller.enforcement import Backend, Enforcement
-from libnetvirt.controller.labels import Labels
-from libnetvirt.controller.meters import Meters
-from libnetvirt.controller.pathfinder import Edge, PathFinder
+from libnetvirt.controller.intent.labels import Labels
+from libnetvirt.controller.qos import cspf
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.cspf import Terrain
+from libnetvirt.controller.qos.enforcement import Backend, Enforcement
+from libnetvirt.controller.qos.meters import Meters
+from libnetvirt.controller.qos.reservations import Books
+from libnetvirt.controller.qos.te_paths import Course, Courses, Key, wanted
+from libnetvirt.controller.topology.pathfinder import Edge, PathFinder, Place
 from libnetvirt.model import Constraint, Encapsulation
 
 MBIT = 1_000_000

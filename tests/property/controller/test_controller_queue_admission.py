@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_controller_admission import CAPACITIES, MBIT, cut_or_mend, holds, random_constraint, world
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.queues import DEFAULT
+from libnetvirt.controller.qos.queues import DEFAULT
 from libnetvirt.errors import ConstraintUnmet
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from test_controller_world import World, laws, seeds
 
 from libnetvirt import packet as p
-from libnetvirt.controller.core import Options
+from libnetvirt.controller.engine.controller import Options
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Constraint, Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
 from libnetvirt.semantics import gateway_mac, on_wire

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.entries import Flow
-from libnetvirt.controller.layout import Kind
-from libnetvirt.controller.locator import mac_text
-from libnetvirt.drivers.openflow.offer import COMBINATIONS
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow
+from libnetvirt.controller.dataplane.pipeline import Kind
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.locator import mac_text
+from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from libnetvirt.model import Encapsulation, Endpoint, Forwarding, Insertion, Rules, VirtualNetwork
 
 TAGS: tuple[dict[str, int], ...] = (
@@ -340,7 +340,7 @@ class World:
             if self.chance.random() < 0.3:
                 del switch.groups[group]
         match = of.Match(in_port=self.ports[dpid], vlan_vid=0x1FFF)
-        surplus = Flow(0, 200, match, (), layout.cookie(77, Kind.ENDPOINT))
+        surplus = Flow(0, 200, match, (), pipeline.cookie(77, Kind.ENDPOINT))
         switch.flows[surplus.key] = surplus
         switch.removed.clear()
 
@@ -358,7 +358,7 @@ class World:
         switch.expire(flow)
         self.rig.settle()
         if flow.cookie & 0xFFFF == Kind.HOST:
-            entry = self.rig.core.rulesdb.by_index[layout.cookie_network(flow.cookie)]
+            entry = self.rig.core.rulesdb.by_index[pipeline.cookie_network(flow.cookie)]
             source = flow.match.value("eth_src").to_bytes(6)
             learned = self.rig.known.of(entry.uuid).without_host(source)
             self.rig.known = self.rig.known.with_learned(entry.uuid, learned)

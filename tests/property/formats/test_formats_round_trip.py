@@ -10,8 +10,8 @@ from lxml import etree
 
 from libnetvirt import formats
 from libnetvirt.errors import Fault, InvalidDescription
-from libnetvirt.formats.block import read_block
 from libnetvirt.formats.yaml import parsed
+from libnetvirt.formats.yaml_fast import read_block
 from libnetvirt.model import VirtualNetwork
 
 NEW = ["xml", "yaml", "json"]

@@ -10,8 +10,8 @@ from benchmarks.fleet.switch import Switch
 from benchmarks.fleet.tables import PLAIN, Miss, Tables
 from benchmarks.fleet.traffic import Host, frame, introductions, pairs, percentile
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
 
 
 def decoded(data: bytes) -> list[object]:
@@ -137,13 +137,13 @@ def test_one_masked_delete_removes_a_network() -> None:
     tables = Tables()
     for index in (1, 2):
         for port in (1, 2, 3):
-            tables.apply(sent(flow(cookie=layout.cookie(index, Kind.ENDPOINT), in_port=port + 10 * index)))
+            tables.apply(sent(flow(cookie=pipeline.cookie(index, Kind.ENDPOINT), in_port=port + 10 * index)))
     delete = of.FlowMod(
         table_id=of.ALL_TABLES, command=of.FlowModCommand.DELETE,
-        cookie=layout.cookie(1, Kind.BASE), cookie_mask=layout.COOKIE_NETWORK_MASK,
+        cookie=pipeline.cookie(1, Kind.BASE), cookie_mask=pipeline.COOKIE_NETWORK_MASK,
     )  # fmt: skip
     tables.apply(sent(delete))
-    assert {layout.cookie_network(e.cookie) for e in told(tables, of.FlowStatsRequest())} == {2}
+    assert {pipeline.cookie_network(e.cookie) for e in told(tables, of.FlowStatsRequest())} == {2}
     assert tables.count(sent(of.AggregateStatsRequest())) == 3
 
 
@@ -182,13 +182,13 @@ def test_groups_and_meters_come_and_go() -> None:
 
 def test_how_a_port_asks_is_read_from_the_rules() -> None:
     tables = Tables()
-    enter = (of.WriteMetadata(layout.entered(3, None), layout.METADATA_ALL), of.GotoTable(Table.HOST))
-    tables.apply(sent(flow(Table.CLASSIFY, layout.cookie(3, Kind.ENDPOINT), enter, in_port=1, vlan_vid=0)))
+    enter = (of.WriteMetadata(pipeline.entered(3, None), pipeline.METADATA_ALL), of.GotoTable(Table.HOST))
+    tables.apply(sent(flow(Table.CLASSIFY, pipeline.cookie(3, Kind.ENDPOINT), enter, in_port=1, vlan_vid=0)))
     up = (of.ApplyActions((of.Output(of.Port.CONTROLLER),)),)
-    cookie = layout.cookie(3, Kind.FLOOD)
-    tables.apply(sent(flow(Table.HOST, cookie, up, metadata=(3 << 32, layout.METADATA_SIDE))))
-    other = layout.cookie(4, Kind.FLOOD)
-    tables.apply(sent(flow(Table.HOST, other, up, metadata=(4 << 32, layout.METADATA_SIDE))))
+    cookie = pipeline.cookie(3, Kind.FLOOD)
+    tables.apply(sent(flow(Table.HOST, cookie, up, metadata=(3 << 32, pipeline.METADATA_SIDE))))
+    other = pipeline.cookie(4, Kind.FLOOD)
+    tables.apply(sent(flow(Table.HOST, other, up, metadata=(4 << 32, pipeline.METADATA_SIDE))))
     found, default = tables.misses()
     assert found == {1: Miss(Table.HOST, cookie, 3 << 32, 1)}
     assert default == PLAIN

@@ -7,8 +7,9 @@ from ipaddress import ip_address
 import pytest
 
 from libnetvirt import VirtualNetwork, packet
-from libnetvirt.conformance import Allowance, frames
-from libnetvirt.conformance.speech import canonical, routers_of
+from libnetvirt.conformance import Allowance
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.normalisation import canonical, routers_of
 from libnetvirt.semantics import gateway_mac
 
 ROUTER = VirtualNetwork.model_validate(

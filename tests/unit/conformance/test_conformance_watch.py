@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.memory import Memory
-from libnetvirt.conformance import Arrival, frames
-from libnetvirt.conformance.bench import Bench, Guest, clean
+from libnetvirt.conformance import Arrival
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.testbed import Bench, Guest, clean
 
 LOST = frames.marked(frames.mac(77), frames.BROADCAST, b"astray")
 

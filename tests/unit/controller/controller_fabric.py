@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from struct import unpack_from
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.entries import Flow, Group, Meter
-from libnetvirt.controller.installed import Dump
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, Group, Meter
+from libnetvirt.controller.dataplane.installed import Dump
 from libnetvirt.openflow import nicira
 from libnetvirt.openflow.actions import ACTIONS
 from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
@@ -45,7 +45,7 @@ def tags(frame: bytes) -> int:
 def _vlan(frame: bytes) -> int:
     if frame[12:14] not in TPIDS:
         return 0
-    return layout.VLAN_PRESENT | int.from_bytes(frame[14:16]) & 0xFFF
+    return pipeline.VLAN_PRESENT | int.from_bytes(frame[14:16]) & 0xFFF
 
 
 def _fields(frame: bytes, in_port: int, metadata: int) -> dict[str, int]:

@@ -9,12 +9,12 @@ from random import Random
 from controller_fabric import Fabric, Out, Refused, Switch
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.core import Controller, Options, Work
-from libnetvirt.controller.discovery import Discovery
-from libnetvirt.controller.intake import Intake
-from libnetvirt.controller.labels import LabelSpace
-from libnetvirt.controller.layout import Table
-from libnetvirt.controller.rulesdb import PortView, SwitchView
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.engine.controller import Controller, Options, Work
+from libnetvirt.controller.intent.labels import LabelSpace
+from libnetvirt.controller.intent.switches import PortView, SwitchView
+from libnetvirt.controller.packetin.dispatcher import Intake
+from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Latency
 from libnetvirt.semantics import Knowledge, forward

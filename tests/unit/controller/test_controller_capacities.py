@@ -6,10 +6,10 @@ import pytest
 from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.capacities import Capacities
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.courses import check
-from libnetvirt.controller.rulesdb import PortView, SwitchView
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.switches import PortView, SwitchView
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.te_paths import check
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
 

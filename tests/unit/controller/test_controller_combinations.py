@@ -6,9 +6,9 @@ import pytest
 from controller_rig import BROADCAST, Rig, endpoint, frame, line, mac, network, places, ring, tagged
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import reporting
-from libnetvirt.controller.lanes import GRACE
-from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.ondemand.flow_templates import GRACE
+from libnetvirt.controller.reports import views
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
 from libnetvirt.packet import add_label
 
@@ -73,8 +73,8 @@ def test_a_network_tells_the_mtu_of_its_hosts(encapsulation: str, cost: int) -> 
     for one in (spread, alone):
         rig.change(None, one)
     networks = rig.core.rulesdb.networks
-    assert reporting.network_state(rig.core, networks["1"], rig.now).mtu == 1500 - cost
-    assert reporting.network_state(rig.core, networks["2"], rig.now).mtu == 1500
+    assert views.network_state(rig.core, networks["1"], rig.now).mtu == 1500 - cost
+    assert views.network_state(rig.core, networks["2"], rig.now).mtu == 1500
 
 
 @pytest.mark.parametrize("timeout", ["fixed", "idle", "permanent"])
@@ -165,7 +165,7 @@ def test_a_label_of_an_endpoint_is_counted_for_it() -> None:
     entry = rig.core.rulesdb.networks["1"]
     match = of.Match(in_port=4, vlan_vid=0, eth_type=0x8847, mpls_label=100, mpls_bos=1)
     assert match in flows(rig, 1, Table.CLASSIFY)
-    counted = reporting.counters(
+    counted = views.counters(
         rig.core, entry, [(1, of.FlowStatsEntry(Table.CLASSIFY, match=match, packet_count=3, byte_count=90))]
     )
     assert [c.received_packets for c in counted] == [3, 0]

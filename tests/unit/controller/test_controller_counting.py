@@ -5,9 +5,10 @@ from __future__ import annotations
 from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import counting, layout
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.rulesdb import Entry
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.reports import constraint_counters
 from libnetvirt.model import Constraint
 
 
@@ -23,7 +24,7 @@ def constrained(*asked: dict[str, object]) -> tuple[Rig, Entry]:
     return rig, rig.core.rulesdb.networks["1"]
 
 
-def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> counting.Seen:
+def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> constraint_counters.Seen:
     """As if each rule and meter of a switch had met so many packets of 100 octets."""
     dump = rig.fabric.switches[dpid].dump()
     flows = [
@@ -35,8 +36,8 @@ def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> co
     ]  # fmt: skip
     bands = (of.BandStats(dropped, 100 * dropped),)
     meters = [of.MeterStatsEntry(m.meter_id, 0, packets, 100 * packets, bands=bands) for m in dump.meters]
-    assert any(m.meter_id in layout.METERS for m in meters)
-    return counting.Seen(when, flows, meters)
+    assert any(m.meter_id in pipeline.METERS for m in meters)
+    return constraint_counters.Seen(when, flows, meters)
 
 
 def test_meters_tell_what_is_carried_and_dropped_and_rules_where_there_are_none() -> None:
@@ -44,10 +45,10 @@ def test_meters_tell_what_is_carried_and_dropped_and_rules_where_there_are_none(
         {"source": 1, "destination": 3, "min-bandwidth": "1 Mbit/s"},
         {"source": 1, "destination": 2, "max-hops": 2},
     )
-    assert counting.sources(rig.core, entry) == {1}
-    before = counting.tallies(rig.core, entry, {1: seen(rig, 1, 10.0, 50, 20)})
-    after = counting.tallies(rig.core, entry, {1: seen(rig, 1, 12.0, 150, 20)})
-    counted = {(c.source, c.destination): c for c in counting.rates(before, after)}
+    assert constraint_counters.sources(rig.core, entry) == {1}
+    before = constraint_counters.tallies(rig.core, entry, {1: seen(rig, 1, 10.0, 50, 20)})
+    after = constraint_counters.tallies(rig.core, entry, {1: seen(rig, 1, 12.0, 150, 20)})
+    counted = {(c.source, c.destination): c for c in constraint_counters.rates(before, after)}
     metered, ruled = counted["1", "3"], counted["1", "2"]
     assert (metered.packets, metered.bytes) == (130, 13_000)
     assert (metered.dropped_packets, metered.dropped_bytes) == (20, 2_000)
@@ -58,12 +59,12 @@ def test_meters_tell_what_is_carried_and_dropped_and_rules_where_there_are_none(
 
 def test_where_a_switch_says_nothing_nothing_is_made_up() -> None:
     rig, entry = constrained({"source": 2, "destination": 3, "min-bandwidth": "1 Mbit/s"})
-    known = counting.tallies(rig.core, entry, {2: seen(rig, 2, 10.0, 50)})
-    silent = counting.tallies(rig.core, entry, {})
+    known = constraint_counters.tallies(rig.core, entry, {2: seen(rig, 2, 10.0, 50)})
+    silent = constraint_counters.tallies(rig.core, entry, {})
     for before, after in ((known, silent), (silent, known), ({}, known)):
-        (counted,) = counting.rates(before, after)
+        (counted,) = constraint_counters.rates(before, after)
         assert (counted.rate, counted.window) == (0, 0.0)
     # Counted anew in between: not a negative rate.
-    fewer = counting.tallies(rig.core, entry, {2: seen(rig, 2, 11.0, 5)})
-    (counted,) = counting.rates(known, fewer)
+    fewer = constraint_counters.tallies(rig.core, entry, {2: seen(rig, 2, 11.0, 5)})
+    (counted,) = constraint_counters.rates(known, fewer)
     assert (counted.packets, counted.rate, counted.window) == (5, 0, 1.0)

@@ -9,9 +9,9 @@ from controller_rig import Rig, discovery, line
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libnetvirt.controller.discovery import Discovery, Forged, LinkPorts
-from libnetvirt.controller.pathfinder import Edge
-from libnetvirt.controller.rulesdb import parse_switch
+from libnetvirt.controller.intent.switches import parse_switch
+from libnetvirt.controller.topology.discovery import Discovery, Forged, LinkPorts
+from libnetvirt.controller.topology.pathfinder import Edge
 
 A, B = (1, 5), (2, 6)
 
@@ -197,7 +197,7 @@ def test_frames_are_answered_once_an_interval() -> None:
 
 
 def test_ports_that_ignored_frames_are_counted_by_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libnetvirt.controller.discovery.COUNTED", 2)
+    monkeypatch.setattr("libnetvirt.controller.topology.discovery.COUNTED", 2)
     found = discovery()
     for port in (1, 2, 3, 4, 1):
         found.ignore(7, port)

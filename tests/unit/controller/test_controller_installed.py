@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.entries import Flow, Group, Order, Placed, adding, deleting, modifying
-from libnetvirt.controller.installed import Differences, Dump, Installed, Plan
-from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, Group, Order, Placed, adding, deleting, modifying
+from libnetvirt.controller.dataplane.installed import Differences, Dump, Installed, Plan
+from libnetvirt.controller.dataplane.pipeline import Kind
 
 RECEIVE, SEND, ADMIT = Order
 
 
 def _flow(number: int, *then: of.Instruction, index: int = 1, kind: Kind = Kind.HOST) -> Flow:
-    return Flow(4, 20, of.Match(in_port=number), then, layout.cookie(index, kind))
+    return Flow(4, 20, of.Match(in_port=number), then, pipeline.cookie(index, kind))
 
 
 def _group(number: int, port: int = 1) -> Group:
     bucket = of.Bucket(actions=(of.Output(port),))
-    return Group(layout.tunnel_group(number), of.GroupType.INDIRECT, (bucket,))
+    return Group(pipeline.tunnel_group(number), of.GroupType.INDIRECT, (bucket,))
 
 
 def _stats(flow: Flow) -> of.FlowStatsEntry:
@@ -108,8 +108,8 @@ def test_a_network_that_goes_is_one_masked_delete_a_switch() -> None:
     (only,) = into.plan([7]).rounds
     (masked,) = only[2]
     assert isinstance(masked, of.FlowMod)
-    assert masked.cookie_mask == layout.COOKIE_NETWORK_MASK
-    assert masked.cookie == layout.cookie(7, Kind.BASE) & layout.COOKIE_NETWORK_MASK
+    assert masked.cookie_mask == pipeline.COOKIE_NETWORK_MASK
+    assert masked.cookie == pipeline.cookie(7, Kind.BASE) & pipeline.COOKIE_NETWORK_MASK
     assert only[1] == [masked, deleting(_flow(99, index=8)), deleting(_group(3))]
 
 
@@ -153,11 +153,16 @@ def test_rules_that_go_by_themselves_are_not_compared() -> None:
 
 
 def test_numbers_of_groups_and_cookies_are_read_back() -> None:
-    assert layout.flood_group_network(layout.flood_group(layout.MAX_NETWORKS, 255)) == layout.MAX_NETWORKS
-    assert layout.flood_group_network(layout.tunnel_group(1)) == 0
-    value = layout.cookie(layout.MAX_NETWORKS, Kind.QUIET)
-    assert layout.cookie_network(value) == layout.MAX_NETWORKS
-    assert layout.is_ours(value)
-    assert not layout.is_ours(0)
-    assert layout.entered(5, 4094) & layout.METADATA_TAG == layout.tag_code(4094)
-    assert layout.tunnelled(5) & layout.METADATA_SIDE != layout.entered(5, None) & layout.METADATA_SIDE
+    assert (
+        pipeline.flood_group_network(pipeline.flood_group(pipeline.MAX_NETWORKS, 255))
+        == pipeline.MAX_NETWORKS
+    )
+    assert pipeline.flood_group_network(pipeline.tunnel_group(1)) == 0
+    value = pipeline.cookie(pipeline.MAX_NETWORKS, Kind.QUIET)
+    assert pipeline.cookie_network(value) == pipeline.MAX_NETWORKS
+    assert pipeline.is_ours(value)
+    assert not pipeline.is_ours(0)
+    assert pipeline.entered(5, 4094) & pipeline.METADATA_TAG == pipeline.tag_code(4094)
+    assert (
+        pipeline.tunnelled(5) & pipeline.METADATA_SIDE != pipeline.entered(5, None) & pipeline.METADATA_SIDE
+    )

@@ -11,13 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout, reporting
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.discovery import LinkPorts
-from libnetvirt.controller.intake import DEFER_LIMIT, QUIET_TIME
-from libnetvirt.controller.layout import Kind, Table
-from libnetvirt.controller.rulesdb import parse_switch
-from libnetvirt.controller.turns import QUEUE_LIMIT, SHARE
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.switches import parse_switch
+from libnetvirt.controller.packetin.dispatcher import DEFER_LIMIT, QUIET_TIME
+from libnetvirt.controller.packetin.fair_queue import QUEUE_LIMIT, SHARE
+from libnetvirt.controller.reports import views
+from libnetvirt.controller.topology.discovery import LinkPorts
 
 PAIR = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4))
 
@@ -31,8 +32,8 @@ def _rig(**options: Any) -> Rig:
 
 def _up(rig: Rig, source: int, table: Table = Table.SOURCE, port: int = 3) -> of.PacketIn:
     index = rig.core.rulesdb.networks["1"].index
-    match = of.Match(in_port=port, metadata=layout.entered(index, None))
-    head = of.PacketInHead(of.NO_BUFFER, 60, 1, table, layout.cookie(0, Kind.BASE), match)
+    match = of.Match(in_port=port, metadata=pipeline.entered(index, None))
+    head = of.PacketInHead(of.NO_BUFFER, 60, 1, table, pipeline.cookie(0, Kind.BASE), match)
     return of.PacketIn(head, frame(BROADCAST, mac(source)))
 
 
@@ -53,7 +54,7 @@ def test_a_host_is_learned_once_and_its_frames_come_up_no_more() -> None:
 def test_only_the_head_of_a_frame_comes_up() -> None:
     rig = _rig()
     rig.fabric.inject(1, 3, frame(BROADCAST, mac(1), bytes(1400)))
-    assert [len(m.frame) for _, m in rig.fabric.up] == [layout.LEARN_LENGTH]
+    assert [len(m.frame) for _, m in rig.fabric.up] == [pipeline.LEARN_LENGTH]
 
 
 def test_an_arp_packet_tells_the_hosts_address() -> None:
@@ -91,9 +92,9 @@ def test_the_removal_of_a_rule_that_a_host_has_moved_away_from_does_not_forget_i
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(BROADCAST, mac(1)))
     index = rig.core.rulesdb.networks["1"].index
-    match = of.Match(in_port=3, metadata=layout.entered(index, None), eth_src=mac(1))
+    match = of.Match(in_port=3, metadata=pipeline.entered(index, None), eth_src=mac(1))
     rig.intake.flow_removed(
-        1, of.FlowRemoved(layout.cookie(index, Kind.HOST), 100, 0, Table.SOURCE, match=match)
+        1, of.FlowRemoved(pipeline.cookie(index, Kind.HOST), 100, 0, Table.SOURCE, match=match)
     )
     assert rig.core.locator.find("1", mac(1)) is not None
 
@@ -194,7 +195,7 @@ def test_what_waits_for_a_network_that_goes_is_dropped() -> None:
 def test_forged_lldp_is_reported_once_per_interval_and_port() -> None:
     rig = Rig()
     rig.switch(1)
-    junk = layout.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
+    junk = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
     for _ in range(5):
         rig.inject(1, 3, junk)
     assert rig.kinds().count("discovery.forged") == 1
@@ -216,7 +217,7 @@ def test_lldp_at_an_endpoints_port_is_no_link() -> None:
     assert not rig.core.discovery.places()
     assert rig.core.discovery.ignored == {(1, 3): 1}
     assert any(k == "discovery.forged" and "an endpoint is at this port" in m for k, m in rig.events)
-    notes = {s.id: s.notes for s in reporting.substrate(rig.core).switches}
+    notes = {s.id: s.notes for s in views.substrate(rig.core).switches}
     assert notes["1"] == ("1 LLDP frames at port 3 were ignored: not a link's",)
 
 
@@ -257,8 +258,8 @@ def test_networks_are_served_in_turns() -> None:
     index = {number: rig.core.rulesdb.networks[str(number)].index for number in (1, 2)}
 
     def up(number: int, port: int, source: int, destination: int) -> None:
-        match = of.Match(in_port=port, metadata=layout.entered(index[number], None))
-        cookie = layout.cookie(index[number], Kind.FLOOD)
+        match = of.Match(in_port=port, metadata=pipeline.entered(index[number], None))
+        cookie = pipeline.cookie(index[number], Kind.FLOOD)
         head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, cookie, match)
         rig.intake.packet_in(1, of.PacketIn(head, frame(destination, source)), rig.now)
 
@@ -286,8 +287,8 @@ def test_networks_are_served_in_turns() -> None:
 def test_what_waits_for_its_turn_goes_with_its_network() -> None:
     rig = _rig(rules=NATIVE, packet_rate=1e6)
     index = rig.core.rulesdb.networks["1"].index
-    match = of.Match(in_port=3, metadata=layout.entered(index, None))
-    head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, layout.cookie(index, Kind.FLOOD), match)
+    match = of.Match(in_port=3, metadata=pipeline.entered(index, None))
+    head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, pipeline.cookie(index, Kind.FLOOD), match)
     for n in range(2 * SHARE):
         rig.intake.packet_in(1, of.PacketIn(head, frame(BROADCAST, mac(n + 1))), rig.now)
     rig.change(rig.networks[0], None)
@@ -301,9 +302,9 @@ def test_a_packet_from_nowhere_is_nobodys() -> None:
     for match in (
         of.Match(),
         of.Match(in_port=3),
-        of.Match(in_port=9, metadata=layout.entered(index, None)),
-        of.Match(in_port=3, metadata=layout.entered(index + 1, None)),
-        of.Match(in_port=3, metadata=layout.entered(index, 7)),
+        of.Match(in_port=9, metadata=pipeline.entered(index, None)),
+        of.Match(in_port=3, metadata=pipeline.entered(index + 1, None)),
+        of.Match(in_port=3, metadata=pipeline.entered(index, 7)),
     ):
         message = _up(rig, 1)
         head = replace(message.head, match=match)
@@ -345,7 +346,7 @@ def test_whatever_comes_up_nothing_is_raised(rules: Any, sent: list[Any]) -> Non
     rig = _rig(rules=rules)
     for dpid, table, port, metadata, junk, removed in sent:
         match = of.Match(in_port=port, metadata=metadata)
-        cookie = layout.cookie(1, Kind.HOST)
+        cookie = pipeline.cookie(1, Kind.HOST)
         if removed:
             gone = of.FlowRemoved(cookie | metadata & 15, 1, metadata & 3, table, match=match)
             rig.intake.flow_removed(dpid, gone)

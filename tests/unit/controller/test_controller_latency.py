@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.capacities import Capacities
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.discovery import Forged
-from libnetvirt.controller.latency import AT_ONCE, LATEST, PROBES, ROUNDS, LinkLatency
-from libnetvirt.controller.pathfinder import Edge
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.topology.discovery import Forged
+from libnetvirt.controller.topology.latency import AT_ONCE, LATEST, PROBES, ROUNDS, LinkLatency
+from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Constraint, VirtualNetwork
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network, places
 
-from libnetvirt.controller import layout, policing
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.meters import LEAST_BURST, meter
-from libnetvirt.controller.rulesdb import SwitchView
-from libnetvirt.drivers.openflow.offer import COMBINATIONS
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.switches import SwitchView
+from libnetvirt.controller.qos.meters import LEAST_BURST, meter
+from libnetvirt.controller.rules import policing
+from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from libnetvirt.errors import LabelsExhausted, Unsupported
 from libnetvirt.model import Limits, Rules
 
@@ -42,7 +43,7 @@ def limited(rig: Rig, **what: Any) -> list[Any]:
 def rates(rig: Rig, dpid: int) -> list[int]:
     """The rates, in kbit/s, of a switch's meters for limits."""
     meters = rig.fabric.switches[dpid].meters
-    return [m.bands[0].rate for number, m in sorted(meters.items()) if number in layout.METERS]  # type: ignore[union-attr]
+    return [m.bands[0].rate for number, m in sorted(meters.items()) if number in pipeline.METERS]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("rules", ALL_RULES, ids=lambda r: f"{r.encapsulation}-{r.insertion}-{r.timeout}")
@@ -61,7 +62,7 @@ def test_all_that_leaves_and_enters_goes_through_the_meters_of_its_endpoint(rule
         one.metered.clear()
         two.metered.clear()
         rig.check(*sent)
-        found = tuple(len([m for m in s.metered if m in layout.METERS]) for s in (one, two))
+        found = tuple(len([m for m in s.metered if m in pipeline.METERS]) for s in (one, two))
         assert found == through, sent
 
 
@@ -70,7 +71,7 @@ def test_what_a_meter_drops_is_nobody_elses_loss(rules: Rules) -> None:
     rig = Rig(Options(rules))
     limited(rig, e3=OUT, e4=limits(outbound="1 Mbit/s"))
     two = rig.fabric.switches[2]
-    numbers = sorted(n for n in two.meters if n in layout.METERS)
+    numbers = sorted(n for n in two.meters if n in pipeline.METERS)
     for number, reached in zip(numbers, ((2, 4), (2, 3)), strict=True):
         two.exceeded = {number}
         assert places(rig.inject(1, 3, frame(BROADCAST, mac(1), b"x"))) == sorted([(1, 4), reached])
@@ -110,7 +111,7 @@ def test_without_limits_nothing_stays_and_numbers_are_free() -> None:
     rig.change(before, plain)
     assert (rates(rig, 1), rates(rig, 2)) == ([], [])
     assert not any(
-        f.table >= layout.Table.EXIT for s in rig.fabric.switches.values() for f in s.flows.values()
+        f.table >= pipeline.Table.EXIT for s in rig.fabric.switches.values() for f in s.flows.values()
     )
     assert {k: v for k, v in rig.core.labels.changes.items() if k[0] == "meter" and v is not None} == {}
     rig.holds_what_it_should()
@@ -142,7 +143,7 @@ def test_a_switch_without_room_for_one_more_meter_refuses_and_nothing_stays() ->
     rig = Rig()
     ends = limited(rig, e1=IN)
     (before,) = rig.networks
-    rig.core.switches[1].meter_limit = layout.METERS.start
+    rig.core.switches[1].meter_limit = pipeline.METERS.start
     after = before.changed(endpoints=(ends[0], ends[1].changed(bandwidth=IN), *ends[2:]))
     with pytest.raises(LabelsExhausted, match=r"switch 1 has no meter left.*use all 1"):
         rig.core.begin(before, after)

@@ -22,11 +22,11 @@ from controller_rig import (
 )
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.core import Controller, Needs, Options
-from libnetvirt.controller.installed import Installed
-from libnetvirt.controller.labels import LABELS, Tunnel
-from libnetvirt.controller.layout import Kind, Table
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.installed import Installed
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.controller import Controller, Needs, Options
+from libnetvirt.controller.intent.labels import LABELS, Tunnel
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
 
@@ -104,7 +104,7 @@ def test_guests_may_send_lldp_to_each_other(rules: Any) -> None:
     rig = Rig(Options(rules))
     line(rig, 2)
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 2, 3)))
-    sent = layout.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
+    sent = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
     assert places(rig.check(1, 3, sent)) == [(2, 3)]
     assert not rig.core.discovery.forged
 
@@ -112,7 +112,7 @@ def test_guests_may_send_lldp_to_each_other(rules: Any) -> None:
 def test_lldp_with_a_tag_that_nobody_claims_costs_the_controller_nothing() -> None:
     rig = Rig()
     rig.switch(1)
-    sent = layout.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x81\x00\x00\x07\x88\xcc" + bytes(46)
+    sent = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x81\x00\x00\x07\x88\xcc" + bytes(46)
     rig.fabric.inject(1, 3, sent)
     assert not rig.fabric.up
 
@@ -200,7 +200,7 @@ def test_a_first_endpoint_on_a_switch_changes_only_its_own_networks_rules() -> N
     for dpid, entries in before.items():
         for key, entry in entries.items():
             cookie = getattr(entry, "cookie", 0)
-            if layout.cookie_network(cookie) == index or cookie & 0xFFFF in (Kind.BASE, Kind.LINK):
+            if pipeline.cookie_network(cookie) == index or cookie & 0xFFFF in (Kind.BASE, Kind.LINK):
                 assert rig.core.installed.on(dpid)[key].entry == entry
     assert places(rig.check(3, 3, frame(BROADCAST, mac(1)))) == [(1, 4), (2, 4)]
 

@@ -7,10 +7,11 @@ from random import Random
 import pytest
 from controller_rig import edges, endpoint, mac, network
 
-from libnetvirt.controller.labels import LABELS, Labels
-from libnetvirt.controller.locator import Locator, Verdict
-from libnetvirt.controller.pathfinder import Edge, PathFinder
-from libnetvirt.controller.rulesdb import PortView, RulesDB, SwitchView, parse_switch, switch_text
+from libnetvirt.controller.intent.labels import LABELS, Labels
+from libnetvirt.controller.intent.locator import Locator, Verdict
+from libnetvirt.controller.intent.rulesdb import RulesDB
+from libnetvirt.controller.intent.switches import PortView, SwitchView, parse_switch, switch_text
+from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules, VirtualNetwork
 

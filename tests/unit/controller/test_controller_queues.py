@@ -10,13 +10,13 @@ from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, net
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libnetvirt.controller import layout
-from libnetvirt.controller.capacities import Capacities
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.courses import check
-from libnetvirt.controller.enforcement import Enforcement, Verdict
-from libnetvirt.controller.queues import DEFAULT, PortQueues, Queue, union
-from libnetvirt.controller.rulesdb import SwitchView
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.switches import SwitchView
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
+from libnetvirt.controller.qos.queues import DEFAULT, PortQueues, Queue, union
+from libnetvirt.controller.qos.te_paths import check
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, Unsupported
 from libnetvirt.model import Constraint, Encapsulation, VirtualNetwork
 
@@ -41,7 +41,7 @@ def three(rules: object = VLAN, text: str = FILE) -> Rig:
 
 def limited(rig: Rig) -> bool:
     """Whether a frame went through a meter of a limit."""
-    return any(n in layout.METERS for switch in rig.fabric.switches.values() for n in switch.metered)
+    return any(n in pipeline.METERS for switch in rig.fabric.switches.values() for n in switch.metered)
 
 
 def send(rig: Rig, uuid: int, forth: bool = True) -> None:

@@ -11,12 +11,12 @@ import pytest
 from controller_rig import BROADCAST, NATIVE, Rig, endpoint, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.lanes import GRACE
-from libnetvirt.controller.layout import Kind, Table
-from libnetvirt.controller.locator import Host
-from libnetvirt.controller.reactive import QUEUE_LIMIT
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.locator import Host
+from libnetvirt.controller.ondemand.flow_templates import GRACE
+from libnetvirt.controller.ondemand.flows import QUEUE_LIMIT
 
 ONE = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3, 20), endpoint(13, 3, 4))
 THERE, HERE = mac(2), mac(1)
@@ -462,9 +462,9 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
 def test_frames_too_short_to_have_a_type_are_ignored() -> None:
     rig = Watched()
     bound = rig.core.rulesdb.networks["1"].endpoints["11"]
-    metadata = layout.entered(bound.network.index, None)
+    metadata = pipeline.entered(bound.network.index, None)
     match = of.Match(in_port=3, metadata=metadata)
-    cookie = layout.cookie(bound.network.index, Kind.FLOOD)
+    cookie = pipeline.cookie(bound.network.index, Kind.FLOOD)
     head = of.PacketInHead(of.NO_BUFFER, 5, 0, Table.HOST, cookie, match)
     rig.intake.packet_in(1, of.PacketIn(head, b"short"), 0.0)
     assert not rig.sent

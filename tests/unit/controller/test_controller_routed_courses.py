@@ -6,10 +6,11 @@ import pytest
 from controller_rig import VLAN, Rig, line, network
 from test_controller_routers import datagram, end, hello, host, octets
 
-from libnetvirt.controller import counting, layout
-from libnetvirt.controller.capacities import Capacities
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.courses import check
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.te_paths import check
+from libnetvirt.controller.reports import constraint_counters
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Constraint, Encapsulation, VirtualNetwork
 
@@ -49,13 +50,13 @@ def metered(rig: Rig, dpid: int, port: int, source: bytes, destination: bytes) -
     for switch in rig.fabric.switches.values():
         switch.metered.clear()
     out = rig.inject(dpid, port, datagram(source, destination))
-    through = [n for s in rig.fabric.switches.values() for n in s.metered if n in layout.METERS]
+    through = [n for s in rig.fabric.switches.values() for n in s.metered if n in pipeline.METERS]
     return through, len(out)
 
 
 def test_what_is_behind_the_destination_takes_the_path_and_nothing_else(rig: Rig) -> None:
     ask(rig, {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s"})
-    (number,) = (n for n in rig.fabric.switches[1].meters if n in layout.METERS)
+    (number,) = (n for n in rig.fabric.switches[1].meters if n in pipeline.METERS)
     for destination, through in (
         (host(2, v6=False), [number]),
         (host(2, v6=True), [number]),
@@ -67,7 +68,7 @@ def test_what_is_behind_the_destination_takes_the_path_and_nothing_else(rig: Rig
         assert metered(rig, 1, 3, source, destination) == (through, 1), destination
     assert metered(rig, 2, 3, host(2, v6=False), host(1, v6=False)) == ([], 1)
     entry = rig.core.rulesdb.networks["1"]
-    assert counting.sources(rig.core, entry) == {1}
+    assert constraint_counters.sources(rig.core, entry) == {1}
 
 
 def test_it_works_within_one_switch_and_follows_its_endpoints(rig: Rig) -> None:
@@ -87,7 +88,7 @@ def test_it_works_within_one_switch_and_follows_its_endpoints(rig: Rig) -> None:
     assert metered(rig, 1, 4, host(3, v6=False), octets("10.50.1.1"))[0] == []
     rig.change(rig.networks[0], None)
     rig.holds_what_it_should()
-    assert all(n not in layout.METERS for s in rig.fabric.switches.values() for n in s.meters)
+    assert all(n not in pipeline.METERS for s in rig.fabric.switches.values() for n in s.meters)
 
 
 def test_a_promise_is_not_dropped_with_all_the_rest(rig: Rig) -> None:

@@ -10,13 +10,13 @@ from controller_fabric import Out
 from controller_rig import VLAN, Rig, endpoint, line, mac, network
 
 from libnetvirt import packet as p
-from libnetvirt.controller import reporting
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.layout import SWITCHING_TABLES, Kind, Table
-from libnetvirt.controller.neighbours import NETWORK_QUEUE, QUEUE
-from libnetvirt.controller.resolver import SURPLUS, TRIES
+from libnetvirt.controller.dataplane.pipeline import SWITCHING_TABLES, Kind, Table
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.neighbours import NETWORK_QUEUE, QUEUE
+from libnetvirt.controller.packetin.neighbour_resolution import SURPLUS, TRIES
+from libnetvirt.controller.reports import views
 from libnetvirt.model import Endpoint, State, VirtualNetwork
-from libnetvirt.packet.answer import HOST_UNREACHABLE, NO_ROUTE, TIME_EXCEEDED, TOO_BIG
+from libnetvirt.packet.icmp_replies import HOST_UNREACHABLE, NO_ROUTE, TIME_EXCEEDED, TOO_BIG
 from libnetvirt.semantics import gateway_mac
 
 GATEWAY = gateway_mac("1")
@@ -278,9 +278,7 @@ def test_a_switch_with_few_tables_has_no_routers_and_all_else(rig: Rig) -> None:
     rig.holds_what_it_should()
     assert rig.fabric.inject(3, 3, hello(4, False)) == []
     assert not rig.fabric.up
-    states = {
-        e.uuid: e for e in reporting.network_state(rig.core, rig.core.rulesdb.networks["1"], 0).endpoints
-    }
+    states = {e.uuid: e for e in views.network_state(rig.core, rig.core.rulesdb.networks["1"], 0).endpoints}
     assert (states["4"].state, states["1"].state) == (State.DOWN, State.ACTIVE)
     assert "tables" in states["4"].reason
 

@@ -9,10 +9,10 @@ import pytest
 from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import reporting
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.labels import LABELS
-from libnetvirt.controller.layout import Kind
+from libnetvirt.controller.dataplane.pipeline import Kind
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.labels import LABELS
+from libnetvirt.controller.reports import views
 from libnetvirt.model import Encapsulation, Rules, State
 
 ONE = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3), endpoint(13, 4, 3))
@@ -29,7 +29,7 @@ def _ringed(chance: Random | None = None) -> Rig:
 
 def _states(rig: Rig) -> list[State]:
     entry = rig.core.rulesdb.networks["1"]
-    return [state for _, state, _ in reporting.endpoint_states(rig.core, entry, rig.now)]
+    return [state for _, state, _ in views.endpoint_states(rig.core, entry, rig.now)]
 
 
 def _outer(rig: Rig) -> dict[int, int]:
@@ -128,7 +128,7 @@ def test_an_island_is_reached_again_when_its_link_is_back() -> None:
     rig.cut((1, 2))
     assert places(rig.inject(1, 3, frame(BROADCAST, mac(1)))) == [(1, 4)]
     entry = rig.core.rulesdb.networks["1"]
-    states = {b.endpoint.uuid: state for b, state, _ in reporting.endpoint_states(rig.core, entry, rig.now)}
+    states = {b.endpoint.uuid: state for b, state, _ in views.endpoint_states(rig.core, entry, rig.now)}
     assert states == {"11": State.ACTIVE, "12": State.DOWN, "13": State.ACTIVE}
     rig.cut((1, 2), up=True)
     assert places(rig.inject(1, 3, frame(BROADCAST, mac(1)))) == [(1, 4), (2, 3)]
@@ -261,7 +261,7 @@ def test_links_are_stored_once() -> None:
 
 def test_what_is_said_about_the_substrate() -> None:
     rig = _ringed()
-    found = reporting.substrate(rig.core)
+    found = views.substrate(rig.core)
     assert [s.id for s in found.switches] == ["1", "2", "3", "4"]
     assert [(p.number, p.use) for p in found.switches[0].ports] == [
         (1, "link"),
@@ -270,11 +270,11 @@ def test_what_is_said_about_the_substrate() -> None:
         (4, ""),
     ]
     assert len(found.links) == 8
-    paths = {(p.source, p.destination): p for p in reporting.paths(rig.core, rig.core.rulesdb.networks["1"])}
+    paths = {(p.source, p.destination): p for p in views.paths(rig.core, rig.core.rulesdb.networks["1"])}
     assert [(h.switch, h.in_port, h.out_port) for h in paths["11", "12"].hops] == [
         ("1", "3", "2"), ("2", "1", "2"), ("3", "1", "3")
     ]  # fmt: skip
-    state = reporting.network_state(rig.core, rig.core.rulesdb.networks["1"], rig.now)
+    state = views.network_state(rig.core, rig.core.rulesdb.networks["1"], rig.now)
     assert (state.mtu, len(state.hosts), state.state) == (1492, 3, State.ACTIVE)
 
 
@@ -282,11 +282,11 @@ def test_every_rule_and_group_has_a_line() -> None:
     rig = _ringed()
     for dpid, switch in rig.fabric.switches.items():
         dump = switch.dump()
-        lines = [reporting.rule_line(rig.core, dpid, flow) for flow in dump.flows]
-        lines += [reporting.group_line(rig.core, dpid, group) for group in dump.groups]
+        lines = [views.rule_line(rig.core, dpid, flow) for flow in dump.flows]
+        lines += [views.group_line(rig.core, dpid, group) for group in dump.groups]
         assert {line.network for line in lines} <= {"base", "link", "tunnel", "n1"}
     flows = [(d, f) for d, s in rig.fabric.switches.items() for f in s.dump().flows]
-    counters = reporting.counters(rig.core, rig.core.rulesdb.networks["1"], flows)
+    counters = views.counters(rig.core, rig.core.rulesdb.networks["1"], flows)
     assert [c.endpoint for c in counters] == ["11", "12", "13"]
     assert Kind.HOST in {f.cookie & 0xFFFF for _, f in flows}
 

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from libnetvirt.drivers.openflow.queue_rows import WATCHES
+from libnetvirt.drivers.openflow.ovsdb_queues.rows import WATCHES
 from libnetvirt.ovsdb.database import Operation, Refused
 from libnetvirt.ovsdb.values import ColumnType, decode, default_value
 

@@ -9,8 +9,8 @@ from controller_agent import Agent, Faults
 from controller_fabric import Fabric, Switch
 
 from libnetvirt import openflow as of
-from libnetvirt.drivers.openflow.session import Session
-from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.southbound.session import Session
 
 
 class Wire(asyncio.Transport):

@@ -16,12 +16,12 @@ import pytest
 
 from libnetvirt import Endpoint, VirtualNetwork
 from libnetvirt import openflow as of
-from libnetvirt.controller import layout
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.rulesdb import PortView, SwitchView
-from libnetvirt.drivers.openflow.offer import PRESETS
-from libnetvirt.drivers.openflow.session import Session
-from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.switches import PortView, SwitchView
+from libnetvirt.drivers.openflow.capabilities import PRESETS
+from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
@@ -97,9 +97,9 @@ class Stand:
         """A packet-in of an on-demand network's frame."""
         frame = destination.to_bytes(6) + source.to_bytes(6) + b"\x08\x00" + bytes(46)
         index = next(iter(self.core.rulesdb.by_index))
-        match = of.Match(in_port=port, metadata=layout.entered(index, None))
-        cookie = layout.cookie(index, layout.Kind.FLOOD)
-        head = of.PacketInHead(of.NO_BUFFER, len(frame), 0, layout.Table.HOST, cookie, match)
+        match = of.Match(in_port=port, metadata=pipeline.entered(index, None))
+        cookie = pipeline.cookie(index, pipeline.Kind.FLOOD)
+        head = of.PacketInHead(of.NO_BUFFER, len(frame), 0, pipeline.Table.HOST, cookie, match)
         return of.PacketIn(head, frame).encode()
 
 

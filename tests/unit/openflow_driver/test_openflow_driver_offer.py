@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from libnetvirt.drivers.openflow.offer import COMBINATIONS, PRESETS, capabilities, check_routed, defaults
+from libnetvirt.drivers.openflow.capabilities import (
+    COMBINATIONS,
+    PRESETS,
+    capabilities,
+    check_routed,
+    defaults,
+)
 from libnetvirt.errors import InvalidURI, Unsupported
 from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 from libnetvirt.uri import URI

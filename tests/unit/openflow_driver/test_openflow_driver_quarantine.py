@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libnetvirt.drivers.openflow.quarantine import FORGET, LONGEST, Quarantine
+from libnetvirt.drivers.openflow.southbound.backoff import FORGET, LONGEST, Quarantine
 
 
 def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openflow_driver_rows import Rows
 
-from libnetvirt.controller.books import Place
-from libnetvirt.controller.capacities import Capacities
-from libnetvirt.controller.queues import PortQueues, Queue
-from libnetvirt.drivers.openflow import offer
-from libnetvirt.drivers.openflow.queue_rows import OWNER, PORT, Ports, operations
-from libnetvirt.drivers.openflow.queueing import Sources
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.queues import PortQueues, Queue
+from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.drivers.openflow import capabilities
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import Sources
+from libnetvirt.drivers.openflow.ovsdb_queues.rows import OWNER, PORT, Ports, operations
 from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
 from libnetvirt.ovsdb.database import Refused
@@ -169,7 +169,7 @@ def test_databases_are_named_in_the_uri_or_for_single_switches() -> None:
 
 
 def test_queues_without_a_database_are_not_offered() -> None:
-    offered = offer.capabilities(offer.PRESETS["proactive"], without=offer.NO_DATABASE)
+    offered = capabilities.capabilities(capabilities.PRESETS["proactive"], without=capabilities.NO_DATABASE)
     asked = Constraint.model_validate({"source": 1, "destination": 2, "min-bandwidth": "1 Mbit/s"})
     ends = [{"uuid": n, "switch": n, "port": 1} for n in (1, 2)]
     with pytest.raises(Unsupported, match=r"nothing says where .* enforcement=meter"):

@@ -14,15 +14,15 @@ from openflow_driver_rows import Rows
 from openflow_driver_switch import WIRES, Wire
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.enforcement import Enforcement
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.driver import Change
-from libnetvirt.drivers.openflow import queueing
-from libnetvirt.drivers.openflow import shell as shell_module
-from libnetvirt.drivers.openflow.quarantine import Quarantine
-from libnetvirt.drivers.openflow.queue_rows import Ports
-from libnetvirt.drivers.openflow.queueing import Sources
-from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.drivers.openflow import runtime as shell_module
+from libnetvirt.drivers.openflow.ovsdb_queues import provisioner
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import Sources
+from libnetvirt.drivers.openflow.ovsdb_queues.rows import Ports
+from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.southbound.backoff import Quarantine
 from libnetvirt.errors import ConnectionFailed, ConstraintUnmet, RuleRefused, SwitchTimeout
 from libnetvirt.model import Constraint, VirtualNetwork
 from libnetvirt.ovsdb.database import Interrupted, Operation, Refused, RowUpdate
@@ -102,7 +102,7 @@ class Lab:
             self.databases.append(MemoryDatabase(self.rows, changed, session))
             return self.databases[-1]
 
-        monkeypatch.setattr(queueing, "Database", opened)
+        monkeypatch.setattr(provisioner, "Database", opened)
         monkeypatch.setattr(shell_module, "LINGER", 0.02)
         options = Options(VLAN, capacities=FILE, enforcement=Enforcement.QUEUE)
         # Nobody is to seem late because the machine is busy: nothing here depends on who answers when.

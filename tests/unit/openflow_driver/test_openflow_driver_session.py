@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from libnetvirt import openflow as of
-from libnetvirt.drivers.openflow.session import Session
+from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
 FLOW = of.Match(in_port=1)

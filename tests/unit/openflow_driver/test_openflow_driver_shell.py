@@ -12,10 +12,10 @@ from controller_fabric import Fabric
 from controller_rig import VLAN, endpoint, network
 from openflow_driver_switch import WIRES, Wire
 
-from libnetvirt.controller.core import Options
+from libnetvirt.controller.engine.controller import Options
 from libnetvirt.driver import Change
-from libnetvirt.drivers.openflow.quarantine import Quarantine
-from libnetvirt.drivers.openflow.shell import Shell
+from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.southbound.backoff import Quarantine
 from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.store import Batch

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import Pki
-from libnetvirt.drivers.openflow.listen import Listen
-from libnetvirt.drivers.openflow.tls import Credentials, Identity, refusal
+from libnetvirt.drivers.openflow.southbound.listener import Listen
+from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, refusal
 from libnetvirt.errors import InvalidURI
 from libnetvirt.uri import URI
 

@@ -9,19 +9,24 @@ from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
-from libnetvirt.controller import counting, courses, layout, policing, reporting
-from libnetvirt.controller.capacities import Capacities
-from libnetvirt.controller.core import Options
-from libnetvirt.controller.discovery import LinkPorts
-from libnetvirt.controller.enforcement import MEANINGS, Enforcement
-from libnetvirt.controller.locator import HOST_LIMIT
-from libnetvirt.controller.rulesdb import Entry, parse_switch, switch_text
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.locator import HOST_LIMIT
+from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.switches import parse_switch, switch_text
+from libnetvirt.controller.qos import te_paths
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.enforcement import MEANINGS, Enforcement
+from libnetvirt.controller.reports import constraint_counters, views
+from libnetvirt.controller.rules import policing
+from libnetvirt.controller.topology.discovery import LinkPorts
 from libnetvirt.driver import Capabilities, Change, Driver
-from libnetvirt.drivers.openflow import offer, queueing
-from libnetvirt.drivers.openflow.listen import Listen
-from libnetvirt.drivers.openflow.session import Session
-from libnetvirt.drivers.openflow.shell import Shell
-from libnetvirt.drivers.openflow.tls import Identity
+from libnetvirt.drivers.openflow import capabilities
+from libnetvirt.drivers.openflow.ovsdb_queues import provisioner
+from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.southbound.listener import Listen
+from libnetvirt.drivers.openflow.southbound.session import Session
+from libnetvirt.drivers.openflow.southbound.tls import Identity
 from libnetvirt.errors import (
     AddressConflict,
     AlreadyExists,
@@ -59,9 +64,9 @@ OPTIONS: Mapping[str, str] = {
     "ca": "file (PEM) with the authority that signs the certificates of switches",
     "crl": "file (PEM) with the list of certificates that this authority has revoked",
     "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
-    **offer.OPTIONS,
+    **capabilities.OPTIONS,
     "capacities": "TOML file that says what links carry (default: the speed of their ports)",
-    **queueing.OPTIONS,
+    **provisioner.OPTIONS,
     "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
     "link-ports": "[SWITCH/]PORT, or several: ports that may be links, number or name, with * (default: all)",
     "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
@@ -110,7 +115,7 @@ class OpenFlowDriver(Driver):
 
     @classmethod
     def offers(cls) -> Capabilities:
-        return offer.capabilities(offer.PRESETS["proactive"])
+        return capabilities.capabilities(capabilities.PRESETS["proactive"])
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
@@ -120,11 +125,11 @@ class OpenFlowDriver(Driver):
                 f"{uri.text!r}: the openflow driver waits for switches and takes no host or path: "
                 "write openflow:///?listen=ADDRESS:PORT"
             )
-        rules = offer.defaults(uri)
+        rules = capabilities.defaults(uri)
         text, file = _capacities(uri)
         said = Capacities({}, text, file)
         chosen = uri.choice("enforcement", MEANINGS, said.enforcement or Enforcement.METER)
-        databases = queueing.Sources.parse(uri, said, file)
+        databases = provisioner.Sources.parse(uri, said, file)
         options = Options(
             rules=rules,
             link_ports=_link_ports(uri),
@@ -153,7 +158,7 @@ class OpenFlowDriver(Driver):
             await shell.close()
             raise
         deaf = not databases.remotes and chosen != Enforcement.METER
-        return cls(shell, offer.capabilities(rules, without=offer.NO_DATABASE if deaf else {}))
+        return cls(shell, capabilities.capabilities(rules, without=capabilities.NO_DATABASE if deaf else {}))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -179,10 +184,10 @@ class OpenFlowDriver(Driver):
         self._core.rulesdb.check(after, change.touched, self._core.switches)
         rules = self._capabilities.resolve(after.rules)
         if after.forwarding is Forwarding.L3:
-            offer.check_routed(after, rules)
+            capabilities.check_routed(after, rules)
         if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
-            mac = reporting.declared_elsewhere(self._core, after.uuid, declared)
+            mac = views.declared_elsewhere(self._core, after.uuid, declared)
             if mac is not None:
                 raise AddressConflict(
                     f"host {mac} is in use in another network with native encapsulation, which needs "
@@ -194,7 +199,7 @@ class OpenFlowDriver(Driver):
             if after.forwarding is Forwarding.L3 and switch is not None and not switch.routes:
                 raise Unsupported(
                     f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
-                    f"network with forwarding L3 needs {layout.ROUTING_TABLES}: choose another switch, or "
+                    f"network with forwarding L3 needs {pipeline.ROUTING_TABLES}: choose another switch, or "
                     "forwarding L2"
                 )
         self._check_constraints(after, change.pending)
@@ -241,7 +246,7 @@ class OpenFlowDriver(Driver):
     def _check_constraints(self, network: VirtualNetwork, pending: bool) -> None:
         if network.constraints:
             rules = self._capabilities.resolve(network.rules)
-            courses.check(network, rules, self._core.switches, self._core.backend.queues)
+            te_paths.check(network, rules, self._core.switches, self._core.backend.queues)
             self._core.plan_courses(network, pending=pending)
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
@@ -250,7 +255,7 @@ class OpenFlowDriver(Driver):
         switches = touched.keys() | (set(entry.by_switch) if entry else set())
         for dpid, endpoint in touched.items():
             others = switches - {dpid}
-            cut = [d for d in others if not reporting.both_ways(self._core, dpid, d)]
+            cut = [d for d in others if not views.both_ways(self._core, dpid, d)]
             if cut and (all_of_them or len(cut) == len(others)):
                 raise NoPath(
                     f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
@@ -267,10 +272,10 @@ class OpenFlowDriver(Driver):
         return entry
 
     async def state(self, uuid: str) -> NetworkState:
-        return reporting.network_state(self._core, self._entry(uuid), self.shell.now())
+        return views.network_state(self._core, self._entry(uuid), self.shell.now())
 
     async def substrate(self) -> Substrate:
-        found = reporting.substrate(self._core)
+        found = views.substrate(self._core)
         now = self.shell.now()
         notes = [*found.notes, *self.shell.refusals.notes()]
         notes += self.shell.works.queueing.troubles()
@@ -281,14 +286,14 @@ class OpenFlowDriver(Driver):
         return found.model_copy(update={"notes": tuple(notes)})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
-        return list(reporting.paths(self._core, self._entry(uuid)))
+        return list(views.paths(self._core, self._entry(uuid)))
 
     def _flows_of(self, uuid: str | None) -> of.FlowStatsRequest:
         """What asks for the rules of a network, or for all of ours."""
         if uuid is None:
-            return of.FlowStatsRequest(cookie=layout.COOKIE_MARK, cookie_mask=layout.COOKIE_MARK_MASK)
-        cookie = layout.cookie(self._entry(uuid).index, layout.Kind.BASE)
-        return of.FlowStatsRequest(cookie=cookie, cookie_mask=layout.COOKIE_NETWORK_MASK)
+            return of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
+        cookie = pipeline.cookie(self._entry(uuid).index, pipeline.Kind.BASE)
+        return of.FlowStatsRequest(cookie=cookie, cookie_mask=pipeline.COOKIE_NETWORK_MASK)
 
     async def _flows(self, uuid: str | None) -> list[tuple[int, of.FlowStatsEntry]]:
         asked = self._flows_of(uuid)
@@ -301,33 +306,33 @@ class OpenFlowDriver(Driver):
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         flows = await self._flows(uuid)
-        return reporting.counters(self._core, self._entry(uuid), flows)
+        return views.counters(self._core, self._entry(uuid), flows)
 
     async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
         if not self._entry(uuid).description.constraints:
             return []
         before = await self._tallies(uuid)
-        await asyncio.sleep(counting.WINDOW)
-        return counting.rates(before, await self._tallies(uuid))
+        await asyncio.sleep(constraint_counters.WINDOW)
+        return constraint_counters.rates(before, await self._tallies(uuid))
 
-    async def _tallies(self, uuid: str) -> dict[courses.Key, counting.Tally]:
-        wanted = counting.sources(self._core, self._entry(uuid))
+    async def _tallies(self, uuid: str) -> dict[te_paths.Key, constraint_counters.Tally]:
+        wanted = constraint_counters.sources(self._core, self._entry(uuid))
         asked = self._flows_of(uuid)
 
-        async def ask(session: Session) -> counting.Seen | None:
+        async def ask(session: Session) -> constraint_counters.Seen | None:
             if session.dpid not in wanted:
                 return None
             flows = await session.request(asked, of.FlowStatsReply)
             meters: Sequence[of.MeterStatsEntry] = ()
             if self._core.meters.there(session.dpid):
                 meters = (await session.request(of.MeterStatsRequest(), of.MeterStatsReply)).entries
-            return counting.Seen(self.shell.now(), flows.entries, meters)
+            return constraint_counters.Seen(self.shell.now(), flows.entries, meters)
 
         seen = {dpid: said for dpid, said in await self.shell.each_switch(ask) if said is not None}
-        return counting.tallies(self._core, self._entry(uuid), seen)
+        return constraint_counters.tallies(self._core, self._entry(uuid), seen)
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
-        lines = [reporting.rule_line(self._core, dpid, flow) for dpid, flow in await self._flows(uuid)]
+        lines = [views.rule_line(self._core, dpid, flow) for dpid, flow in await self._flows(uuid)]
 
         async def ask(session: Session) -> of.GroupDescReply:
             return await session.request(of.GroupDescRequest(), of.GroupDescReply)
@@ -335,9 +340,9 @@ class OpenFlowDriver(Driver):
         index = None if uuid is None else self._entry(uuid).index
         for dpid, reply in await self.shell.each_switch(ask):
             lines += [
-                reporting.group_line(self._core, dpid, group)
+                views.group_line(self._core, dpid, group)
                 for group in reply.entries
-                if index is None or layout.flood_group_network(group.group_id) == index
+                if index is None or pipeline.flood_group_network(group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
 

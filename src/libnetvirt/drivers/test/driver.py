@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import Self
 
 from libnetvirt.driver import Capabilities, Change, Driver
-from libnetvirt.drivers.test import sightings
-from libnetvirt.drivers.test.ledger import Claims, Tallies
-from libnetvirt.drivers.test.offer import offer
-from libnetvirt.drivers.test.states import endpoint_states, moved, ways
+from libnetvirt.drivers.test import host_events
+from libnetvirt.drivers.test.capabilities import offer
+from libnetvirt.drivers.test.counters import Claims, Tallies
+from libnetvirt.drivers.test.endpoint_states import endpoint_states, moved, ways
 from libnetvirt.drivers.test.topology import MTU, SHAPES, Topology
 from libnetvirt.errors import (
     AlreadyExists,
@@ -181,7 +181,7 @@ class TestDriver(Driver):
                 state=overall([e.state for e in endpoints]),
                 mtu=MTU,
                 endpoints=endpoints,
-                hosts=sightings.hosts(network, self._knowledge.of(uuid)),
+                hosts=host_events.hosts(network, self._knowledge.of(uuid)),
             )
 
     async def substrate(self) -> Substrate:
@@ -355,7 +355,7 @@ class TestDriver(Driver):
     def _note_sightings(self, found: Classified, delivery: Delivery) -> None:
         network, endpoint = found.network, found.endpoint
         before, after = self._knowledge.of(network.uuid), delivery.knowledge.of(network.uuid)
-        for sighting in sightings.compare(network, endpoint, before, after, found.frame, delivery.drop):
+        for sighting in host_events.compare(network, endpoint, before, after, found.frame, delivery.drop):
             if sighting.kind == "host.refused":
                 # Once per endpoint, until the network changes: a flood of hosts is no flood of events.
                 if (network.uuid, endpoint.uuid) in self._refused:

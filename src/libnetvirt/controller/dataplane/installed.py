@@ -1,0 +1,247 @@
+"""Installed rules: what each switch should hold, by unit; the differences that a change makes; and the
+comparison with what a switch says it holds.
+
+A :class:`Plan` is a list of rounds; each is sent to all its switches at once and confirmed by all before
+the next begins: what receives, then what sends, then what lets frames in, and last the removal of what is
+no longer wanted. So at no time does a frame meet half a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import (
+    Entry,
+    Flow,
+    Group,
+    Key,
+    Meter,
+    Order,
+    Placed,
+    adding,
+    deleting,
+    modifying,
+    put_order,
+    removal_order,
+)
+from libnetvirt.controller.dataplane.pipeline import Kind
+
+Unit = Hashable
+Round = dict[int, list[of.Message]]
+# Not compared: they go by themselves, or the reactive part looks after them.
+_UNCOMPARED = (Kind.QUIET, Kind.PATH)
+
+
+@dataclass(slots=True)
+class Plan:
+    """Rounds of messages by switch."""
+
+    rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def switches(self) -> set[int]:
+        """The switches that the plan sends anything to."""
+        return {dpid for one in self.rounds for dpid in one}
+
+    def merged(self) -> Plan:
+        """All rounds in one: for rules that no frame can meet yet, or any more."""
+        whole: Round = {}
+        for one in self.rounds:
+            for dpid, messages in one.items():
+                whole.setdefault(dpid, []).extend(messages)
+        return Plan([whole] if whole else [])
+
+
+@dataclass(slots=True)
+class Differences:
+    """Entries to put, change and remove, by switch."""
+
+    put: dict[tuple[Order, int], list[Entry]] = field(default_factory=dict)
+    change: dict[tuple[Order, int], list[tuple[Entry, Entry]]] = field(default_factory=dict)
+    remove: dict[int, list[Entry]] = field(default_factory=dict)
+
+    def split_off(
+        self, tables: Collection[int], chosen_if: Callable[[Flow], bool] = lambda _: True
+    ) -> Differences:
+        """Take removals from some tables out, to be done at another time."""
+        later = Differences()
+        for dpid, entries in self.remove.items():
+            chosen: list[Entry] = []
+            kept: list[Entry] = []
+            for entry in entries:
+                fits = isinstance(entry, Flow) and entry.table in tables and chosen_if(entry)
+                (chosen if fits else kept).append(entry)
+            if chosen:
+                later.remove[dpid] = chosen
+                self.remove[dpid] = kept
+        return later
+
+    def plan(self, gone: Iterable[int] = ()) -> Plan:
+        """The rounds. ``gone``: indexes of networks of which nothing stays; one message each removes
+        their rules from a switch."""
+        rounds: list[Round] = []
+        # Many switches may get the same entry: one message for all.
+        messages: dict[tuple[int, int], of.Message] = {}
+
+        def message(old: Entry | None, new: Entry) -> of.Message:
+            key = (id(old), id(new))
+            found = messages.get(key)
+            if found is None:
+                found = messages[key] = adding(new) if old is None else modifying(old, new)
+            return found
+
+        for order in Order:
+            one: Round = {}
+            for (when, dpid), entries in self.put.items():
+                if when is order:
+                    one.setdefault(dpid, []).extend(message(None, e) for e in put_order(entries))
+            for (when, dpid), pairs in self.change.items():
+                if when is order:
+                    one.setdefault(dpid, []).extend(message(*pair) for pair in pairs)
+            rounds.append(one)
+        last: Round = {}
+        cookies = {pipeline.cookie(index, Kind.BASE) for index in gone}
+        for dpid, entries in self.remove.items():
+            masked: dict[int, of.Message] = {}
+            single: list[of.Message] = []
+            for entry in removal_order(entries):
+                network = entry.cookie & pipeline.COOKIE_NETWORK_MASK if isinstance(entry, Flow) else 0
+                if network in cookies:
+                    masked.setdefault(network, delete_network(network))
+                else:
+                    single.append(deleting(entry))
+            if entries:
+                last[dpid] = [*masked.values(), *single]
+        rounds.append(last)
+        return Plan([one for one in rounds if one])
+
+
+def delete_network(cookie: int) -> of.FlowMod:
+    """The message that removes all rules of a network from a switch."""
+    return of.FlowMod(
+        table_id=of.ALL_TABLES,
+        command=of.FlowModCommand.DELETE,
+        cookie=cookie & pipeline.COOKIE_NETWORK_MASK,
+        cookie_mask=pipeline.COOKIE_NETWORK_MASK,
+    )
+
+
+def delete_paths(index: int) -> of.FlowMod:
+    """The message that removes a network's reactive rules from a switch."""
+    return of.FlowMod(
+        table_id=of.ALL_TABLES,
+        command=of.FlowModCommand.DELETE,
+        cookie=pipeline.cookie(index, Kind.PATH),
+        cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
+    )
+
+
+@dataclass(slots=True)
+class Dump:
+    """What a switch says it holds: flows with our cookie, all groups and meters."""
+
+    flows: list[of.FlowStatsEntry] = field(default_factory=list)
+    groups: list[of.GroupDesc] = field(default_factory=list)
+    meters: list[of.MeterConfig] = field(default_factory=list)
+
+    def entries(self) -> list[Entry]:
+        """The entries that can be compared with ours; groups and meters outside our numbers are foreign."""
+        found: list[Entry] = []
+        for f in self.flows:
+            if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in _UNCOMPARED:
+                notify = bool(f.flags & of.FlowModFlags.SEND_FLOW_REM)
+                found.append(
+                    Flow(
+                        f.table_id, f.priority, f.match, f.instructions, f.cookie,
+                        f.idle_timeout, f.hard_timeout, notify,
+                    )
+                )  # fmt: skip
+        found += [
+            Group(g.group_id, of.GroupType(g.type), g.buckets)
+            for g in self.groups
+            if pipeline.is_tunnel_group(g.group_id) or pipeline.flood_group_network(g.group_id)
+        ]
+        found += [
+            Meter(m.meter_id, of.MeterFlags(m.flags & ~of.MeterFlags.STATS), m.bands)
+            for m in self.meters
+            if m.meter_id == pipeline.LLDP_METER or m.meter_id in pipeline.METERS
+        ]
+        return found
+
+
+class Installed:
+    """What every switch should hold, by unit and by key."""
+
+    def __init__(self) -> None:
+        self._units: dict[Unit, dict[tuple[int, Key], Placed]] = {}
+        self._switches: dict[int, dict[Key, Placed]] = {}
+
+    def on(self, dpid: int) -> dict[Key, Placed]:
+        """What a switch should hold."""
+        return self._switches.get(dpid, {})
+
+    def unit(self, unit: Unit) -> Iterable[Placed]:
+        """The entries of a unit."""
+        return self._units.get(unit, {}).values()
+
+    def places(self, unit: Unit) -> Mapping[tuple[int, Key], Placed]:
+        """The entries of a unit, by switch and key; not changed by what is done later."""
+        return self._units.get(unit, {})
+
+    def units(self, kind: str) -> list[Unit]:
+        """The units of one kind that have entries."""
+        return [u for u in self._units if isinstance(u, tuple) and u[0] == kind]
+
+    def count(self) -> int:
+        """The number of entries in all switches."""
+        return sum(len(entries) for entries in self._switches.values())
+
+    def replace(self, unit: Unit, entries: Iterable[Placed], into: Differences) -> None:
+        """Make a unit consist of these entries, and note the differences."""
+        new = {(p.dpid, p.entry.key): p for p in entries}
+        old = self._units.get(unit, {})
+        if new:
+            self._units[unit] = new
+        else:
+            self._units.pop(unit, None)
+        for place, placed in new.items():
+            dpid, key = place
+            before = old.get(place)
+            if before is None:
+                into.put.setdefault((placed.order, dpid), []).append(placed.entry)
+            elif before.entry != placed.entry:
+                into.change.setdefault((placed.order, dpid), []).append((before.entry, placed.entry))
+            self._switches.setdefault(dpid, {})[key] = placed
+        for place, placed in old.items():
+            if place in new:
+                continue
+            dpid, key = place
+            into.remove.setdefault(dpid, []).append(placed.entry)
+            held = self._switches[dpid]
+            # Another unit may have taken the place over in the same change.
+            if held.get(key) is placed:
+                del held[key]
+
+    def settle(self, into: Differences) -> None:
+        """Do not remove what another unit has taken over in the same change."""
+        for dpid, entries in into.remove.items():
+            held = self._switches.get(dpid, {})
+            into.remove[dpid] = [e for e in entries if e.key not in held]
+        into.remove = {dpid: entries for dpid, entries in into.remove.items() if entries}
+
+    def mend(self, dpid: int, dump: Dump) -> Differences:
+        """The differences between what a switch holds and what it should hold."""
+        found = {entry.key: entry for entry in dump.entries()}
+        into = Differences()
+        for key, placed in self.on(dpid).items():
+            entry = found.pop(key, None)
+            if entry is None:
+                into.put.setdefault((placed.order, dpid), []).append(placed.entry)
+            elif entry != placed.entry:
+                into.change.setdefault((placed.order, dpid), []).append((entry, placed.entry))
+        if found:
+            into.remove[dpid] = list(found.values())
+        return into

@@ -1,0 +1,1 @@
+"""The controller itself: operations, topology events and reconciliation with switches."""

@@ -1,0 +1,76 @@
+"""The controller: joins RulesDB, Locator, PathFinder, Installed rules and Discovery. Pure logic.
+
+Two kinds of work come out of it. What a frame, a timer or an expired rule calls for goes to the
+:class:`~libnetvirt.controller.ondemand.flows.Wire` at once. What an operation or a change of the topology
+calls for is :class:`~libnetvirt.controller.engine.state.Work`: a plan of rounds that the shell carries out
+one after the other, one work at a time; while it runs, frames of its networks wait in
+:class:`~libnetvirt.controller.packetin.dispatcher.Intake`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from libnetvirt.controller.dataplane.installed import Differences
+from libnetvirt.controller.engine.capacity_reload import Reweighing
+from libnetvirt.controller.engine.operations import Operations
+from libnetvirt.controller.engine.reconcile import port_view
+from libnetvirt.controller.engine.state import Needs, Options, Publish, Work
+from libnetvirt.controller.intent.labels import Fact
+from libnetvirt.controller.ondemand.flows import Wire
+from libnetvirt.model import VirtualNetwork
+
+__all__ = ["Controller", "Needs", "Options", "Publish", "Work", "port_view"]
+
+
+class Controller(Operations, Reweighing):
+    """The controller's state and what it does on each event."""
+
+    def __init__(self, options: Options, secret: bytes, wire: Wire, publish: Publish) -> None:
+        super().__init__(options, secret, wire, publish)
+        self._stored_links: set[str] = set()
+
+    def load(self, networks: Iterable[VirtualNetwork], facts: dict[Fact, str], now: float) -> None:
+        """Take up what the store has: called once, before any switch connects."""
+        self.started = now
+        self.labels.load(facts)
+        self.meters.load(facts)
+        self.queues.load(facts)
+        self.courses.load(facts)
+        for kind, key in facts:
+            if kind == "link":
+                source, destination = (
+                    (int(d), int(p)) for d, p in (end.split("/") for end in key.split(">"))
+                )
+                self.discovery.assume(source, destination, now + self.options.hold)
+                self._stored_links.add(key)
+        self.paths.update(self.discovery.edges())
+        into = Differences()
+        for network in networks:
+            self.install(network, into)
+        for entry in self.rulesdb:
+            self.courses.restore(entry.uuid, self.courses.known(entry))
+            self.compile_courses(entry, {}, into)
+        for kind, needs in self.needs.items():
+            for egress in needs.by_egress:
+                self.compile_tunnel(kind, egress, into)
+        self.compile_links(into)
+        self._free_left_over()
+
+    def _free_left_over(self) -> None:
+        """Free the numbers of networks whose removal was stored, when the controller was killed before they
+        were free."""
+        for uuid in self.labels.networks():
+            if uuid not in self.rulesdb.networks:
+                self.labels.drop_network(uuid)
+                self.meters.keep(uuid, lambda *_: False)
+                self.queues.keep(uuid, ())
+        self._free_tunnels()
+
+    def link_facts(self) -> dict[Fact, str | None]:
+        """What the store has to be told about links since the last call."""
+        now = {f"{e.source}/{e.source_port}>{e.destination}/{e.destination_port}" for e in self.paths.edges}
+        facts: dict[Fact, str | None] = {("link", key): None for key in self._stored_links - now}
+        facts |= {("link", key): "" for key in now - self._stored_links}
+        self._stored_links = now
+        return facts

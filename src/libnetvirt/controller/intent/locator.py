@@ -1,0 +1,184 @@
+"""Locator: which host is at which endpoint, per network.
+
+Learned only from frames that entered at one of the network's endpoints; bounded; a move is accepted only
+between endpoints of the network. MAC addresses are ints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from libnetvirt.model import Endpoint
+
+#: hosts learned per endpoint
+HOST_LIMIT = 1024
+
+
+def mac_text(mac: int) -> str:
+    """``02:00:00:00:00:01``."""
+    return ":".join(f"{byte:02x}" for byte in mac.to_bytes(6))
+
+
+def mac_number(text: str) -> int:
+    """The int of a canonical MAC address."""
+    return int(text.replace(":", ""), 16)
+
+
+@dataclass(slots=True)
+class Host:
+    """A host. ``declared``: it is in the description and never moves or ages."""
+
+    mac: int
+    endpoint: str
+    declared: bool = False
+    addresses: tuple[str, ...] = ()
+    #: when a native network's host was heard last
+    heard: float = 0.0
+    #: what the reactive part has made for it
+    routes: dict[object, None] = field(default_factory=dict)
+
+
+class Verdict(Enum):
+    """What came of a frame's source address."""
+
+    KNOWN = "known"
+    LEARNED = "learned"
+    MOVED = "moved"
+    FULL = "full"  # the endpoint has as many hosts as it may have
+    ELSEWHERE = "elsewhere"  # declared at another endpoint of the network
+    FOREIGN = "foreign"  # of another native network
+    INVALID = "invalid"
+
+
+@dataclass(slots=True)
+class _Hosts:
+    by_mac: dict[int, Host] = field(default_factory=dict)
+    by_endpoint: dict[str, dict[int, Host]] = field(default_factory=dict)
+    learned: dict[str, int] = field(default_factory=dict)  # endpoint -> number of learned hosts
+    native: bool = False
+
+
+class Locator:
+    """The hosts of all networks, by network uuid."""
+
+    def __init__(self, limit: int = HOST_LIMIT) -> None:
+        self.limit = limit
+        self._networks: dict[str, _Hosts] = {}
+        self._native: dict[int, str] = {}  # MAC -> the one native network that has it
+
+    def put(self, network: str, native: bool, declared: Iterable[tuple[int, str]]) -> None:
+        """Begin or change a network; ``declared``: (MAC, endpoint) from its description."""
+        hosts = self._networks.setdefault(network, _Hosts())
+        hosts.native = native
+        self.declare(network, declared)
+
+    def declare(self, network: str, declared: Iterable[tuple[int, str]], gone: Iterable[str] = ()) -> None:
+        """Declare hosts; those declared so far at the endpoints ``gone`` are declared no more."""
+        hosts = self._networks[network]
+        for endpoint in gone:
+            for host in [h for h in hosts.by_endpoint.get(endpoint, {}).values() if h.declared]:
+                self._remove(network, hosts, host)
+        for mac, endpoint in declared:
+            old = hosts.by_mac.get(mac)
+            if old is not None:
+                self._remove(network, hosts, old)
+            self._insert(network, hosts, Host(mac, endpoint, declared=True))
+
+    def at(self, network: str, endpoint: str) -> list[Host]:
+        """The hosts at an endpoint."""
+        hosts = self._networks.get(network)
+        return list(hosts.by_endpoint.get(endpoint, {}).values()) if hosts else []
+
+    def drop(self, network: str) -> None:
+        """Forget a network."""
+        hosts = self._networks.pop(network, None)
+        for mac in hosts.by_mac if hosts else ():
+            if self._native.get(mac) == network:
+                del self._native[mac]
+
+    def known(self, network: str) -> Mapping[int, Host]:
+        """A network's hosts by address; stays true."""
+        return self._networks[network].by_mac
+
+    def find(self, network: str, mac: int) -> Host | None:
+        """The host with this address."""
+        hosts = self._networks.get(network)
+        return hosts.by_mac.get(mac) if hosts else None
+
+    def hosts(self, network: str) -> Iterator[Host]:
+        """All hosts of a network."""
+        hosts = self._networks.get(network)
+        return iter(list(hosts.by_mac.values())) if hosts else iter(())
+
+    def native_holder(self, mac: int) -> str | None:
+        """The native network that has this address."""
+        return self._native.get(mac)
+
+    def learn(self, network: str, endpoint: str, mac: int) -> Verdict:
+        """Take note of a source address seen at an endpoint of the network."""
+        if mac >> 40 & 1 or not mac:
+            return Verdict.INVALID
+        hosts = self._networks[network]
+        host = hosts.by_mac.get(mac)
+        if host is None:
+            if hosts.native and self._native.get(mac, network) != network:
+                return Verdict.FOREIGN
+            if hosts.learned.get(endpoint, 0) >= self.limit:
+                return Verdict.FULL
+            self._insert(network, hosts, Host(mac, endpoint))
+            return Verdict.LEARNED
+        if host.endpoint == endpoint:
+            return Verdict.KNOWN
+        if host.declared:
+            return Verdict.ELSEWHERE
+        self._remove(network, hosts, host)
+        if hosts.learned.get(endpoint, 0) >= self.limit:
+            return Verdict.FULL  # and no longer where it was
+        self._insert(network, hosts, Host(mac, endpoint, addresses=host.addresses, routes=host.routes))
+        return Verdict.MOVED
+
+    def forget(self, network: str, mac: int) -> Host | None:
+        """Forget a learned host; returns it, or None if there is none."""
+        hosts = self._networks.get(network)
+        host = hosts.by_mac.get(mac) if hosts else None
+        if hosts is None or host is None or host.declared:
+            return None
+        self._remove(network, hosts, host)
+        return host
+
+    def forget_endpoint(self, network: str, endpoint: str) -> list[Host]:
+        """Forget the learned hosts of an endpoint."""
+        gone = [h for h in self.at(network, endpoint) if not h.declared]
+        for host in gone:
+            self.forget(network, host.mac)
+        return gone
+
+    def _insert(self, network: str, hosts: _Hosts, host: Host) -> None:
+        hosts.by_mac[host.mac] = host
+        hosts.by_endpoint.setdefault(host.endpoint, {})[host.mac] = host
+        if hosts.native:
+            self._native[host.mac] = network
+        if not host.declared:
+            hosts.learned[host.endpoint] = hosts.learned.get(host.endpoint, 0) + 1
+
+    def _remove(self, network: str, hosts: _Hosts, host: Host) -> None:
+        del hosts.by_mac[host.mac]
+        there = hosts.by_endpoint[host.endpoint]
+        del there[host.mac]
+        if not there:
+            del hosts.by_endpoint[host.endpoint]
+        if self._native.get(host.mac) == network:
+            del self._native[host.mac]
+        if not host.declared:
+            hosts.learned[host.endpoint] -= 1
+            if not hosts.learned[host.endpoint]:
+                del hosts.learned[host.endpoint]
+
+
+def declared_hosts(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, str]]:
+    """(MAC, endpoint) of the hosts that endpoints declare."""
+    for endpoint in endpoints:
+        for mac in endpoint.mac:
+            yield mac_number(mac), endpoint.uuid

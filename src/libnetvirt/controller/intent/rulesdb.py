@@ -1,0 +1,335 @@
+"""RulesDB: what was asked for, and which (switch, port, tag) belongs to which endpoint.
+
+Pure and in memory; the store keeps it durable. Switches are datapath ids (int), ports OpenFlow port
+numbers where they are known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from libnetvirt.controller.dataplane.pipeline import (
+    FLOOD_CHUNKS,
+    MAX_NETWORKS,
+    entered,
+    tag_code,
+)
+from libnetvirt.controller.intent.switches import SwitchView, parse_switch
+from libnetvirt.controller.intent.token_bucket import Tokens
+from libnetvirt.errors import EndpointClaimed, LabelsExhausted
+from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
+
+
+@dataclass(slots=True)
+class Bound:
+    """An endpoint bound to a place. ``port`` is None while the switch's ports are not known."""
+
+    endpoint: Endpoint
+    dpid: int
+    port: int | None
+    network: Entry
+    tokens: Tokens = field(default_factory=Tokens)
+    #: ICMP errors that it may still get
+    errors: Tokens = field(default_factory=Tokens)
+    #: what the reactive part keeps ready for its frames
+    ready: Any = None
+    #: the endpoint's
+    uuid: str = ""
+
+    def __post_init__(self) -> None:
+        self.uuid = self.endpoint.uuid
+
+    @property
+    def place(self) -> tuple[int, int | str, int]:
+        """What only one endpoint can hold."""
+        port = self.endpoint.port if self.port is None else self.port
+        return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
+
+    @property
+    def entered(self) -> int:
+        """The metadata of a frame that entered here."""
+        return entered(self.network.index, self.endpoint.vlan, self.endpoint.mpls)
+
+    @property
+    def slot(self) -> int:
+        """Which of the `FLOOD_CHUNKS` slots of flood groups it is in: a hash of port and tag."""
+        assert self.port is not None
+        code = self.port * 0x9E3779B1 + (self.endpoint.vlan or 0) * 0x85EBCA6B
+        return (code >> 7) % FLOOD_CHUNKS
+
+
+@dataclass(slots=True)
+class Entry:
+    """A network in the RulesDB. ``index`` stands for it in cookies, metadata and group numbers."""
+
+    description: VirtualNetwork
+    index: int
+    rules: Rules
+    endpoints: dict[str, Bound] = field(default_factory=dict)
+    by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
+    by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
+    #: per switch, the ports with several endpoints
+    crowded: dict[int, set[int]] = field(default_factory=dict)
+    #: per switch, the endpoints with an mpls label
+    labelled: dict[int, dict[str, Bound]] = field(default_factory=dict)
+    #: per switch and slot, the other endpoints whose port is known: what a flood group is made of
+    by_slot: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
+    uuid: str = ""
+    tokens: Tokens = field(default_factory=Tokens)
+    #: the turn in which it was served last, and what it may still have of it
+    turn: int = -1
+    share: int = 0
+    #: whether rules come pair by pair, when a packet asks for them
+    on_demand: bool = False
+
+    def __post_init__(self) -> None:
+        self.uuid = self.description.uuid
+        self.on_demand = self.rules.insertion is Insertion.ON_DEMAND
+
+    @property
+    def tunnel(self) -> Encapsulation | None:
+        """The kind of tunnel that frames take between switches; None if they travel as they are."""
+        encapsulation = self.rules.encapsulation
+        return None if encapsulation is Encapsulation.NATIVE else encapsulation
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether frames are put into mpls labels, in tunnels or at endpoints."""
+        return self.tunnel is Encapsulation.MPLS or bool(self.labelled)
+
+    @property
+    def floods(self) -> bool:
+        """Whether switches replicate frames for everybody; else the controller does."""
+        return self.tunnel is not None and not self.on_demand
+
+    def on(self, dpid: int) -> Collection[Bound]:
+        """The endpoints on a switch."""
+        return self.by_switch.get(dpid, {}).values()
+
+    def siblings(self, bound: Bound) -> list[Bound]:
+        """The other endpoints of the network on the same port, with other tags."""
+        if bound.port is None:
+            return []
+        found = self.by_port.get((bound.dpid, bound.port), {})
+        return [b for b in found.values() if b is not bound]
+
+    def insert(self, bound: Bound) -> None:
+        """Add an endpoint."""
+        uuid = bound.endpoint.uuid
+        self.endpoints[uuid] = bound
+        self.by_switch.setdefault(bound.dpid, {})[uuid] = bound
+        if bound.endpoint.mpls is not None:
+            self.labelled.setdefault(bound.dpid, {})[uuid] = bound
+        if bound.port is not None:
+            there = self.by_port.setdefault((bound.dpid, bound.port), {})
+            there[uuid] = bound
+            if len(there) > 1:
+                self.crowded.setdefault(bound.dpid, set()).add(bound.port)
+            if bound.endpoint.mpls is None:
+                self.by_slot.setdefault((bound.dpid, bound.slot), {})[uuid] = bound
+
+    def take_out(self, uuid: str) -> Bound | None:
+        """Remove an endpoint."""
+        bound = self.endpoints.pop(uuid, None)
+        if bound is not None:
+            _discard(self.by_switch, bound.dpid, uuid)
+            if bound.endpoint.mpls is not None:
+                _discard(self.labelled, bound.dpid, uuid)
+            if bound.port is not None:
+                place = (bound.dpid, bound.port)
+                _discard(self.by_port, place, uuid)
+                if len(self.by_port.get(place, ())) < 2:
+                    self.crowded.get(bound.dpid, set()).discard(bound.port)
+                if bound.endpoint.mpls is None:
+                    _discard(self.by_slot, (bound.dpid, bound.slot), uuid)
+        return bound
+
+
+K = TypeVar("K")
+
+
+def _discard(index: dict[K, dict[str, Bound]], key: K, uuid: str) -> None:
+    held = index[key]
+    del held[uuid]
+    if not held:
+        del index[key]
+
+
+class RulesDB:
+    """The networks, and one dictionary look-up from (datapath, port, tag) to endpoint and network."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, Entry] = {}
+        self.by_index: dict[int, Entry] = {}
+        self.places: dict[tuple[int, int | str, int], Bound] = {}
+        self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
+        self.unbound: Counter[int] = Counter()  # datapath -> endpoints that wait for their port
+        self._names: dict[str, str] = {}
+        self._positions: dict[str, int] = {}
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.networks.values())
+
+    def find(self, key: str) -> Entry | None:
+        """The network with this uuid, or else this name."""
+        return self.networks.get(key.lower()) or self.networks.get(self._names.get(key, ""))
+
+    def at(self, dpid: int, port: int, tag: int) -> Bound | None:
+        """The endpoint that holds this place (``tag`` as :func:`layout.tag_code` makes it)."""
+        return self.places.get((dpid, port, tag))
+
+    def holds_port(self, dpid: int, port: int) -> bool:
+        """Whether any endpoint is on this port."""
+        return (dpid, port) in self.ports
+
+    def free_index(self, last: int) -> int:
+        """The next index after the last one given that no network has. Raises LabelsExhausted."""
+        for step in range(MAX_NETWORKS):
+            index = (last + step) % MAX_NETWORKS + 1
+            if index not in self.by_index:
+                return index
+        raise LabelsExhausted(f"{MAX_NETWORKS} networks exist: no number is left for one more")
+
+    def check(
+        self, network: VirtualNetwork, touched: Collection[str], switches: Mapping[int, SwitchView]
+    ) -> None:
+        """Raise EndpointClaimed if the place of a touched endpoint belongs to another endpoint."""
+        entry = self.networks.get(network.uuid) or Entry(network, 0, Rules())
+        seen: dict[tuple[int, int | str, int], Bound] = {}
+        for endpoint in network.select(touched):
+            bound = _bind(endpoint, entry, switches)
+            holder = seen.get(bound.place) or self._holder(bound)
+            if holder is not None:
+                ours = holder.network.uuid == network.uuid
+                if not ours or holder.endpoint.uuid not in touched or bound.place in seen:
+                    raise _claimed(bound, network if ours else holder.network.description, holder.endpoint)
+            seen[bound.place] = bound
+
+    def _holder(self, bound: Bound) -> Bound | None:
+        """Who holds an endpoint's place, by number or by the text of a port that was not there yet."""
+        dpid, port, tag = bound.place
+        if isinstance(port, int):
+            return self.places.get(bound.place) or self.places.get((dpid, str(port), tag))
+        number = int(port) if port.isascii() and port.isdigit() else None
+        by_number = self.places.get((dpid, number, tag)) if number is not None else None
+        return self.places.get(bound.place) or by_number
+
+    def put(
+        self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
+    ) -> Entry:
+        """Insert a network."""
+        entry = Entry(network, index, rules)
+        for endpoint in network.endpoints:
+            self._insert(_bind(endpoint, entry, switches))
+        self.networks[network.uuid] = entry
+        if network.uuid not in self._positions:
+            self._count += 1
+            self._positions[network.uuid] = self._count
+        self.by_index[index] = entry
+        self._names[network.name] = network.uuid
+        return entry
+
+    def alter(
+        self,
+        entry: Entry,
+        network: VirtualNetwork,
+        touched: Iterable[str],
+        switches: Mapping[int, SwitchView],
+    ) -> list[Bound]:
+        """Make a network be as described; only ``touched`` endpoints differ. Returns what they were."""
+        before = []
+        for uuid in touched:
+            old = entry.take_out(uuid)
+            if old is not None:
+                self._unclaim(old)
+                before.append(old)
+        for endpoint in network.select(touched):
+            self._insert(_bind(endpoint, entry, switches))
+        self._names.pop(entry.description.name, None)
+        self._names[network.name] = network.uuid
+        entry.description = network
+        return before
+
+    def drop(self, uuid: str) -> Entry:
+        """Remove a network."""
+        entry = self.networks.pop(uuid)
+        self._release(entry)
+        return entry
+
+    def forget(self, uuid: str) -> None:
+        """The network's removal is final: its place in the order of creation is lost."""
+        self._positions.pop(uuid, None)
+
+    def ordered(self) -> list[Entry]:
+        """The networks by creation."""
+        return sorted(self, key=lambda entry: self._positions[entry.uuid])
+
+    def ports_known(self, switch: SwitchView) -> list[Entry]:
+        """Bind the endpoints of a switch whose ports have become known or changed.
+
+        Returns the networks with endpoints there. Of two endpoints that turn out to be at one place (one by
+        port name, one by number), the later network's stays unbound.
+        """
+        affected = [entry for entry in self if entry.on(switch.dpid)]
+        bounds = [bound for entry in affected for bound in entry.on(switch.dpid)]
+        # All let go first: ports may have changed numbers with one another.
+        for bound in bounds:
+            bound.network.take_out(bound.endpoint.uuid)
+            self._unclaim(bound)
+        for bound in bounds:
+            bound.port = switch.number_of(bound.endpoint.port)
+            if bound.port is not None and bound.place in self.places:
+                bound.port = None
+            self._insert(bound)
+        return affected
+
+    def _insert(self, bound: Bound) -> None:
+        bound.network.insert(bound)
+        self._claim(bound)
+
+    def _claim(self, bound: Bound) -> None:
+        self.places.setdefault(bound.place, bound)
+        if bound.port is None:
+            self.unbound[bound.dpid] += 1
+        else:
+            key = (bound.dpid, bound.port)
+            self.ports[key] = self.ports.get(key, 0) + 1
+
+    def _unclaim(self, bound: Bound) -> None:
+        if self.places.get(bound.place) is bound:
+            del self.places[bound.place]
+        if bound.port is None:
+            self.unbound[bound.dpid] -= 1
+        else:
+            key = (bound.dpid, bound.port)
+            self.ports[key] -= 1
+            if not self.ports[key]:
+                del self.ports[key]
+
+    def _release(self, entry: Entry) -> None:
+        for bound in entry.endpoints.values():
+            self._unclaim(bound)
+        self.by_index.pop(entry.index, None)
+        self._names.pop(entry.description.name, None)
+
+
+def _bind(endpoint: Endpoint, entry: Entry, switches: Mapping[int, SwitchView]) -> Bound:
+    dpid = parse_switch(endpoint.switch)
+    switch = switches.get(dpid)
+    port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
+    if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
+        # A number is a number, whether or not the switch has shown the port yet.
+        endpoint = endpoint.changed(port=str(int(endpoint.port)))
+    return Bound(endpoint, dpid, port, entry)
+
+
+def _claimed(bound: Bound, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:
+    return EndpointClaimed(
+        f"endpoint {bound.endpoint.uuid}: {bound.endpoint.place} belongs to endpoint {endpoint.uuid} of "
+        f"network {holder.name} (uuid {holder.uuid}) already: use another port or tag, "
+        "or remove that endpoint first"
+    )

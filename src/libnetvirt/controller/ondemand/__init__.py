@@ -1,0 +1,1 @@
+"""On-demand insertion: rules for a pair of hosts when its first frame comes up."""

@@ -1,0 +1,199 @@
+"""Lanes: what the rules of all pairs of hosts from one endpoint to another have in common, made ready once.
+
+A flow-mod for a pair of hosts differs from the next one of the same lane in its xid and two MAC addresses.
+What comes before the addresses depends on where frames enter, what comes after them on where they leave.
+So there is a half for each source endpoint, one for each destination endpoint, and one for each path
+between two switches; all as bytes, and the hot path only joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, adding
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.rules.encapsulation import (
+    MPLS,
+    Actions,
+    Fields,
+    deliver,
+    deliver_plain,
+    labelled,
+    wrapped,
+)
+from libnetvirt.controller.rules.instructions import apply
+from libnetvirt.controller.rules.transport import Way, arrival
+from libnetvirt.model import Timeout
+
+#: seconds that rules behind the first switch outlive it
+GRACE = 30
+PRIORITY = 20
+#: actions in one packet-out, of 16 octets at most, and octets of a frame: both together fit into a message
+ACTION_LIMIT: Final = 1000
+FRAME_LIMIT: Final = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
+_DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5 §7.2.3.7), six octets follow
+SOURCE: Final = bytes.fromhex("80000806")
+
+_ENTERING: Fields = {"in_port": 0, "metadata": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """How frames of one kind come into a switch: the half of a rule before the addresses."""
+
+    dpid: int
+    table: Table
+    fields: Fields
+    cookie: int
+    idle: int
+    hard: int
+    notify: bool = False
+
+    def flow(self, source: int, destination: int, actions: Actions) -> Flow:
+        """The rule of a pair of hosts."""
+        match = of.Match(**self.fields, eth_src=source, eth_dst=destination)
+        then = (apply(*actions),)
+        return Flow(self.table, PRIORITY, match, then, self.cookie, self.idle, self.hard, self.notify)
+
+    def head(self) -> bytes:
+        """A flow-mod from behind its header up to the destination's address."""
+        return _halves(self.flow(0, 0, ()))[0]
+
+
+def _halves(flow: Flow) -> tuple[bytes, bytes]:
+    wire = adding(flow).encode()
+    destination = wire.index(_DESTINATION, 48) + 4
+    source = wire.index(SOURCE, destination) + 4
+    return wire[8:destination], wire[source + 6 :]
+
+
+class End:
+    """What frames do at a switch: the half of a rule behind the addresses.
+
+    ``header`` is the whole flow-mod's, ``tail`` begins with the match's padding; both are the same for all
+    entrances of a table that match the same ``fields``, whatever their values.
+    """
+
+    __slots__ = ("header", "tail")
+
+    def __init__(self, table: Table, fields: Fields, actions: Actions) -> None:
+        flow = Entrance(0, table, fields, 0, 0, 0).flow(0, 0, actions)
+        self.tail = _halves(flow)[1]
+        self.header = adding(flow).encode()[:8]
+
+
+def headed(kind: of.MsgType, body: bytes, more: int) -> bytes:
+    """A message's header and body, if ``more`` octets will follow. It has no xid: nobody asks for it."""
+    return of.HEADER.pack(of.OFP_VERSION, kind, 8 + len(body) + more, 0) + body
+
+
+class Origin:
+    """An endpoint as a source. Never changes; nor do the other halves."""
+
+    __slots__ = ("dpid", "entrance", "head", "place", "port")
+
+    def __init__(self, bound: Bound) -> None:
+        entry = bound.network
+        self.place = (entry.uuid, bound.endpoint.uuid)
+        assert bound.port is not None
+        fields: Fields = {"in_port": bound.port, "metadata": bound.entered}
+        idle, hard = _timeouts(entry)
+        cookie = pipeline.cookie(entry.index, Kind.PATH)
+        self.dpid, self.port = bound.dpid, bound.port
+        self.entrance = Entrance(bound.dpid, Table.HOST, fields, cookie, idle, hard, notify=True)
+        self.head = self.entrance.head()
+
+
+class Exit:
+    """An endpoint as a destination."""
+
+    __slots__ = (
+        "_body", "_out", "_size", "actions", "back", "back_end", "dpid", "end", "endpoint", "far_end", "port",
+    )  # fmt: skip
+
+    def __init__(self, bound: Bound) -> None:
+        assert bound.port is not None
+        self.endpoint = bound.endpoint.uuid
+        self.dpid, self.port = bound.dpid, bound.port
+        self.actions = deliver(bound)
+        #: out at the port that the frame came in at
+        self.back = deliver(bound, bound.port)
+        self.end = End(Table.HOST, _ENTERING, self.actions)
+        self.back_end = End(Table.HOST, _ENTERING, self.back)
+        #: at the end of a way
+        self.far_end = End(*arrival(bound.network), self.actions)
+        ((_, self._body),) = sendings([bound])
+        self._size, self._out = 0, b""
+
+    def release(self, size: int) -> bytes:
+        """A packet-out up to the frame, which has that many octets."""
+        if size != self._size:
+            self._size, self._out = size, headed(of.MsgType.PACKET_OUT, self._body, size)
+        return self._out
+
+
+class Hop:
+    """A switch behind the first of a way. ``actions`` and ``end`` are None at the last: the exit's are."""
+
+    __slots__ = ("actions", "dpid", "end", "entrance", "head")
+
+    def __init__(self, entrance: Entrance, actions: Actions) -> None:
+        self.dpid = entrance.dpid
+        self.entrance = entrance
+        self.head = entrance.head()
+        self.actions = actions or None
+        self.end = End(entrance.table, entrance.fields, actions) if actions else None
+
+
+class Track:
+    """A way from one switch to another, for one network."""
+
+    __slots__ = ("actions", "edges", "end", "hops")
+
+    def __init__(self, entry: Entry, way: Way) -> None:
+        self.edges = way.edges
+        self.actions = way.leave
+        self.end = End(Table.HOST, _ENTERING, self.actions)
+        cookie = pipeline.cookie(entry.index, Kind.PATH)
+        idle, hard = (min(65535, t + GRACE) if t else 0 for t in _timeouts(entry))
+        #: the last comes first
+        self.hops = [
+            Hop(Entrance(hop.dpid, hop.table, hop.fields, cookie, idle, hard), hop.actions)
+            for hop in reversed(way.hops)
+        ]
+
+
+def sendings(targets: Iterable[Bound]) -> list[tuple[int, bytes]]:
+    """Per switch, a packet-out less its header and frame that sends straight out at endpoints; several where
+    one would be too long."""
+    by_switch: dict[int, tuple[list[Bound], list[Bound]]] = {}
+    for bound in targets:
+        if bound.port is not None:
+            kinds = by_switch.setdefault(bound.dpid, ([], []))
+            kinds[bound.endpoint.mpls is not None].append(bound)
+    return [
+        (dpid, of.PacketOut(actions=actions).encode()[8:])
+        for dpid, (plain, in_labels) in by_switch.items()
+        for actions in (
+            *(deliver_plain(some) for some in _portions(plain)),
+            *(wrapped(MPLS, labelled(some)) for some in _portions(in_labels)),
+        )
+    ]
+
+
+def _portions(bounds: list[Bound]) -> Iterator[list[Bound]]:
+    """So many that the actions for them fit into one packet-out."""
+    most = ACTION_LIMIT // 4
+    return (bounds[i : i + most] for i in range(0, len(bounds), most))
+
+
+def _timeouts(entry: Entry) -> tuple[int, int]:
+    """Idle and hard, in seconds."""
+    seconds = int(entry.rules.duration or 0) // 10**6
+    timeout = entry.rules.timeout
+    return seconds if timeout is Timeout.IDLE else 0, seconds if timeout is Timeout.FIXED else 0

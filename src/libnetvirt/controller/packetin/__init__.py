@@ -1,0 +1,1 @@
+"""Frames that switches send to the controller: dispatch, fair queueing, and the slow path of routers."""

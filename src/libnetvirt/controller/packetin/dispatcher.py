@@ -1,0 +1,396 @@
+"""What comes up from the switches: packets and expired rules. The hot path.
+
+A frame of an endpoint comes up in two cases: its source is unknown (table source, its head only; the
+switch forwards the frame itself), or its network is on-demand and has no rule for it (table host). The
+metadata names the network and the tag: one dictionary look-up finds the endpoint. Endpoints that send up
+too much are cut off in the controller and, for learning, in the switch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import adding
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.intent.locator import Host, Verdict, mac_text
+from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.intent.token_bucket import Tokens
+from libnetvirt.controller.ondemand.flow_templates import FRAME_LIMIT
+from libnetvirt.controller.packetin.fair_queue import SHARE, Turns
+from libnetvirt.controller.packetin.slow_path import Router
+from libnetvirt.controller.rules.routing import is_routed
+from libnetvirt.controller.topology.discovery import Forged
+
+#: how many endpoints of a network may send as much as one may at the same time
+NETWORK_SHARE = 4
+#: seconds that an endpoint with too many hosts sends no more unknown ones up
+QUIET_TIME = 10
+#: seconds between two reports of the same trouble
+REPORT_INTERVAL = 10.0
+#: packets of one endpoint kept while an operation on their network runs
+DEFER_LIMIT = 500
+#: reports remembered, so as not to repeat them
+REPORT_LIMIT = 10_000
+#: seconds between two looks for hosts of on-demand networks that have gone silent
+SWEEP_INTERVAL = 10.0
+_ARP = b"\x08\x06"
+# What every frame is compared with: numbers, which compare faster than members of an enumeration.
+_OURS: Final = pipeline.COOKIE_MARK >> 48
+_TAG: Final = pipeline.METADATA_TAG
+_CLASSIFY: Final = Table.CLASSIFY.value
+_SOURCE: Final = Table.SOURCE.value
+_HOST: Final = Table.HOST.value
+_GATEWAY: Final = Table.GATEWAY.value
+
+
+class Intake:
+    """Handles PACKET_IN and FLOW_REMOVED."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._core = controller
+        self._places = controller.rulesdb.places
+        self._locator = controller.locator
+        self._reactive = controller.reactive
+        self._router = Router(controller)
+        #: networks whose frames wait for an operation (None: all)
+        self.busy: frozenset[str] | None = frozenset()
+        self._deferred: deque[Callable[[float], None]] = deque()
+        self._waiting: dict[tuple[str, str], int] = {}
+        self._reported: dict[tuple[str, ...], float] = {}
+        self._swept = 0.0
+        self.turns = Turns()
+        # What comes out of a tunnel was counted where it entered.
+        self._tunnelled = Tokens(float("inf"))
+        #: frames that were not served because their endpoint or network sent too many
+        self.dropped = 0
+
+    def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
+        head = message.head
+        if head.cookie >> 48 != _OURS:
+            return
+        table, metadata = head.table_id, head.metadata
+        if table == _CLASSIFY:
+            self._lldp(dpid, message, now)
+            return
+        if table < _GATEWAY:
+            bound = self._places.get((dpid, head.in_port, metadata & _TAG))
+            if bound is None:
+                return
+            entry = bound.network
+            if entry.index != metadata >> 32:
+                return
+            own = bound.tokens
+        else:
+            found = self._entered(dpid, message)
+            if found is None:
+                return
+            entry, bound = found
+            own = self._tunnelled if bound is None else bound.tokens
+        shared = entry.tokens
+        own.left -= 1.0
+        shared.left -= 1.0
+        if (own.left < 0.0 or shared.left < 0.0) and (empty := self._refill(own, shared, now)) is not None:
+            self.dropped += 1
+            if table == _SOURCE and bound is not None:
+                self._quiet(bound, now)
+            elif bound is not None and empty is own:
+                self._router.overrun(bound, table)
+            return
+        turns = self.turns
+        if entry.turn != turns.number:
+            entry.turn, entry.share = turns.number, SHARE
+        entry.share -= 1
+        if entry.share >= 0:
+            if table >= _GATEWAY or bound is None:
+                self._serve_routed(entry, bound, dpid, message, now)
+            else:
+                self._serve(bound, dpid, message, now)
+        elif (first := turns.put_aside(entry, dpid, message)) is not None:
+            self._serve_waiting(*first, now)
+
+    def next_turn(self, now: float) -> bool:
+        """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
+        turns = self.turns
+        if turns.pending:
+            for dpid, message in turns.share_out():
+                self._serve_waiting(dpid, message, now)
+            return turns.pending
+        turns.number += 1
+        return False
+
+    def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Serve a frame that was put aside, if its endpoint is still there."""
+        head = message.head
+        entry = self._core.rulesdb.by_index.get(head.metadata >> 32)
+        if entry is None:
+            return
+        # What comes in before the next turn goes behind what still waits.
+        entry.turn, entry.share = self.turns.number, 0
+        if head.table_id >= _GATEWAY:
+            found = self._entered(dpid, message)
+            if found is not None:
+                self._serve_routed(*found, dpid, message, now)
+            return
+        bound = self._core.rulesdb.at(dpid, head.in_port, head.metadata & pipeline.METADATA_TAG)
+        if bound is not None and bound.network is entry:
+            self._serve(bound, dpid, message, now)
+
+    def _serve(self, bound: Bound, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Learn where a frame comes from, and forward it if rules are made on demand."""
+        entry, frame, table = bound.network, message.frame, message.head.table_id
+        busy = self.busy
+        if busy is None or (busy and entry.uuid in busy):
+            self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
+            return
+        if not 14 <= len(frame) <= FRAME_LIMIT:
+            return
+        hosts = self._locator.known(entry.uuid)
+        host = hosts.get(int.from_bytes(frame[6:12]))
+        if host is None or host.endpoint != bound.uuid:
+            verdict = self._learn(bound, frame, now)
+            if verdict not in _SERVED:
+                return
+            host = hosts.get(int.from_bytes(frame[6:12]))
+        elif table == _SOURCE:
+            self._tell_again(bound, frame, now)
+            return
+        if table == _HOST:
+            if host is not None:
+                host.heard = now
+            more = self._reactive.packet(bound, frame, host if entry.on_demand else None)
+            if more:
+                # What is sent out at many ports costs its endpoint and its network as much.
+                bound.tokens.left -= more
+                entry.tokens.left -= more
+
+    def _entered(self, dpid: int, message: of.PacketIn) -> tuple[Entry, Bound | None] | None:
+        """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
+        head, rulesdb = message.head, self._core.rulesdb
+        metadata = head.metadata
+        entry, bound = rulesdb.by_index.get(metadata >> 32), None
+        if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
+            return None
+        if not metadata & pipeline.METADATA_TUNNEL:
+            bound = rulesdb.at(dpid, head.in_port, metadata & pipeline.METADATA_TAG)
+            if bound is None or bound.network is not entry:
+                return None
+        return entry, bound
+
+    def _serve_routed(
+        self, entry: Entry, bound: Bound | None, dpid: int, message: of.PacketIn, now: float
+    ) -> None:
+        """Hand a frame of a network that is one router to what routes."""
+        if self._waits(entry):
+            source = bound.endpoint.uuid if bound else ""
+            self._defer((entry.uuid, source), lambda now: self.packet_in(dpid, message, now))
+            return
+        self._router.packet(entry, bound, message.head.table_id, message.frame, now)
+
+    def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
+        """Take note of a rule that has gone."""
+        if not pipeline.is_ours(message.cookie) or message.reason not in _EXPIRED:
+            return
+        kind = message.cookie & 0xFFFF
+        entry = self._core.rulesdb.by_index.get(pipeline.cookie_network(message.cookie))
+        metadata = message.match.get("metadata")
+        if entry is None or kind not in (Kind.HOST, Kind.PATH) or not isinstance(metadata, int):
+            return
+        if self._waits(entry):
+            self._defer(("", entry.uuid), lambda _: self.flow_removed(dpid, message))
+            return
+        port = message.match.value("in_port")
+        bound = self._core.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
+        if bound is None or bound.network is not entry:
+            return
+        if kind == Kind.PATH:
+            self._reactive.expired(dpid, bound, message.match)
+            return
+        mac = message.match.value("eth_src")
+        host = self._locator.find(entry.uuid, mac)
+        if host is not None and host.endpoint == bound.endpoint.uuid:
+            self._forget(bound, host)
+
+    def port_down(self, dpid: int, port: int) -> None:
+        """A port went down or away: forget the hosts behind it."""
+        for entry in self._core.rulesdb:
+            for bound in [b for b in entry.on(dpid) if b.port == port]:
+                if self._waits(entry):
+                    self._defer(("", entry.uuid), lambda _: self.port_down(dpid, port))
+                    return
+                for host in self._locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
+                    self._core.host_changed(entry, host)
+                self._router.resolver.unplugged(bound)
+
+    def resume(self, now: float) -> None:
+        """The operation is over: take what has waited for it."""
+        self.busy = frozenset()
+        waiting, self._deferred = self._deferred, deque()
+        self._waiting.clear()
+        for action in waiting:
+            action(now)
+
+    def poll(self, now: float) -> None:
+        """Once a second: ask neighbours of routers again, or give them up."""
+        self._router.resolver.tick(now, self._waits)
+
+    def tick(self, now: float) -> None:
+        """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""
+        if now - self._swept < SWEEP_INTERVAL:
+            return
+        self._swept = now
+        limit = now - self._core.options.host_age
+        for entry in [e for e in self._core.rulesdb if e.on_demand]:
+            for host in self._locator.hosts(entry.uuid):
+                if host.routes or not host.heard:
+                    host.heard = now
+                elif host.heard < limit and not host.declared:
+                    self._forget(entry.endpoints[host.endpoint], host)
+
+    def _refill(self, own: Tokens, shared: Tokens, now: float) -> Tokens | None:
+        """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
+        If not, they are given back, and the bucket that is empty is returned."""
+        rate = self._core.options.packet_rate
+        if not own.refill(rate, now):
+            shared.left += 1.0
+            return own
+        if not shared.refill(rate * NETWORK_SHARE, now):
+            own.left += 1.0
+            return shared
+        return None
+
+    def _waits(self, entry: Entry) -> bool:
+        return self.busy is None or entry.uuid in self.busy
+
+    def _defer(self, source: tuple[str, str], action: Callable[[float], None]) -> None:
+        """Keep something for when the operation is over; each source has its own share."""
+        count = self._waiting.get(source, 0)
+        if count < DEFER_LIMIT:
+            self._waiting[source] = count + 1
+            self._deferred.append(action)
+        else:
+            self.dropped += 1
+
+    def _tell_again(self, bound: Bound, frame: bytes, now: float) -> None:
+        """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""
+        network, mac = bound.network.uuid, int.from_bytes(frame[6:12])
+        if self._may_report(now, 1.0, "told", network, mac_text(mac)):
+            for placed in self._core.installed.unit(("host", network, mac)):
+                self._core.wire.send(placed.dpid, adding(placed.entry))
+
+    def _learn(self, bound: Bound, frame: bytes, now: float) -> Verdict:
+        """Take note of the frame's source."""
+        core, entry = self._core, bound.network
+        mac = int.from_bytes(frame[6:12])
+        moved_from = core.locator.find(entry.uuid, mac)
+        verdict = core.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+        if verdict in (Verdict.LEARNED, Verdict.MOVED):
+            host = core.locator.find(entry.uuid, mac)
+            assert host is not None
+            host.addresses = _addresses(frame) or host.addresses
+            if verdict is Verdict.MOVED and moved_from is not None:
+                self._publish(
+                    "host.moved", bound, mac, f"moved from endpoint {moved_from.endpoint} to {host.endpoint}"
+                )
+            else:
+                self._publish("host.learned", bound, mac, f"was learned at endpoint {host.endpoint}")
+            core.host_changed(entry, host)
+        elif verdict is Verdict.FULL:
+            if moved_from is not None:
+                core.host_changed(entry, moved_from)
+            self._quiet(bound, now)
+        elif verdict is Verdict.ELSEWHERE:
+            self._refuse(bound, mac, now, "is declared at another endpoint of the network")
+        elif verdict is Verdict.FOREIGN:
+            holder = core.rulesdb.networks[core.locator.native_holder(mac) or ""].description
+            self._refuse(
+                bound,
+                mac,
+                now,
+                f"is already in use in network {holder.name}: networks with native encapsulation need "
+                "addresses that are unique among them, or use encapsulation vlan",
+            )
+        return verdict
+
+    def _forget(self, bound: Bound, host: Host) -> None:
+        if self._locator.forget(bound.network.uuid, host.mac) is not None:
+            self._core.host_changed(bound.network, host)
+
+    def _quiet(self, bound: Bound, now: float) -> None:
+        """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
+        if self._may_report(now, QUIET_TIME, "quiet", bound.network.uuid, bound.endpoint.uuid):
+            if bound.port is not None and not bound.network.on_demand:
+                self._core.wire.send(bound.dpid, adding(self._core.compiler.quiet(bound, QUIET_TIME)))
+            name = bound.network.description.name
+            self._core.publish(
+                "host.refused",
+                f"endpoint {bound.endpoint.uuid} of network {name} has more hosts, or "
+                f"sends more of unknown ones, than are served: none are learned for {QUIET_TIME} s",
+                network=bound.network.uuid,
+                endpoint=bound.endpoint.uuid,
+            )
+
+    def _refuse(self, bound: Bound, mac: int, now: float, reason: str) -> None:
+        if self._may_report(now, REPORT_INTERVAL, "refused", bound.network.uuid, bound.endpoint.uuid):
+            self._publish("host.refused", bound, mac, reason)
+
+    def _publish(self, kind: str, bound: Bound, mac: int, what: str) -> None:
+        name = bound.network.description.name
+        self._core.publish(
+            kind,
+            f"host {mac_text(mac)} of network {name} {what}",
+            network=bound.network.uuid,
+            endpoint=bound.endpoint.uuid,
+            mac=mac_text(mac),
+        )
+
+    def _may_report(self, now: float, interval: float, *key: str) -> bool:
+        if now - self._reported.get(key, -interval) < interval:
+            return False
+        if len(self._reported) > REPORT_LIMIT:
+            self._reported.clear()
+        self._reported[key] = now
+        return True
+
+    def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        core, port = self._core, message.head.in_port
+        try:
+            if core.rulesdb.holds_port(dpid, port):
+                raise Forged("an endpoint is at this port")
+            if not core.may_link(dpid, port):
+                raise Forged("the port is not one of link-ports")
+            if core.latency.arrived(dpid, port, message.frame, now):
+                return
+            if core.discovery.receive(dpid, port, message.frame, now):
+                core.topology_changed = True
+                # The far end may not have been there when we sent last.
+                if core.discovery.may_answer(dpid, port, now):
+                    core.send_lldp(dpid, [port], now)
+        except Forged as error:
+            core.discovery.ignore(dpid, port)
+            name = switch_text(dpid)
+            if self._may_report(now, REPORT_INTERVAL, "forged", name, str(port), str(error)):
+                core.publish(
+                    "discovery.forged",
+                    f"an LLDP frame at port {port} of switch {name} is ignored: {error}",
+                    switch=name,
+                    port=str(port),
+                )
+
+
+_EXPIRED = (of.FlowRemovedReason.IDLE_TIMEOUT, of.FlowRemovedReason.HARD_TIMEOUT)
+_SERVED = (Verdict.LEARNED, Verdict.MOVED, Verdict.FULL)
+
+
+def _addresses(frame: bytes) -> tuple[str, ...]:
+    """The sender's IPv4 address, if the frame is an ARP packet (RFC 826)."""
+    if frame[12:14] != _ARP or len(frame) < 32:
+        return ()
+    sender = frame[28:32]
+    return () if not any(sender) else (".".join(map(str, sender)),)

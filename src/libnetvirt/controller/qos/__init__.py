@@ -1,0 +1,1 @@
+"""Bandwidth and latency: capacities, reservations, constrained paths, meters and queues."""

@@ -1,0 +1,101 @@
+"""Books: what is promised of each directed link. Whole bit/s; pure.
+
+A claim is all that one holder has: the same number of bit/s on each link of its path. Who asks what is free
+may leave its own claim out, for a path that replaces another shares what that one had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+from libnetvirt.controller.topology.pathfinder import Place
+
+#: how much of a link may be promised, in bit/s; None while that is not known
+Reservable = Callable[[Place], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a holder has: ``bits`` a second on each of ``links``."""
+
+    bits: int
+    links: frozenset[Place]
+
+
+class Overbooked(ValueError):
+    """More would be promised than there is."""
+
+
+class Books:
+    """The claims by holder, and their sum by link."""
+
+    def __init__(self, reservable: Reservable) -> None:
+        self._reservable = reservable
+        self._claims: dict[Hashable, Claim] = {}
+        self._reserved: dict[Place, int] = {}
+
+    def copy(self) -> Books:
+        """To try something out."""
+        other = Books(self._reservable)
+        other._claims = dict(self._claims)
+        other._reserved = dict(self._reserved)
+        return other
+
+    def reserved(self, link: Place) -> int:
+        """What is promised of a link."""
+        return self._reserved.get(link, 0)
+
+    def links(self) -> dict[Place, int]:
+        """What is promised, of all links of which anything is."""
+        return dict(self._reserved)
+
+    def free(self, link: Place, besides: Hashable = None) -> int:
+        """What may still be promised of a link, to the holder ``besides`` if it gives up what it has. Nothing
+        of a link whose capacity is not known."""
+        own = self._claims.get(besides)
+        share = own.bits if own is not None and link in own.links else 0
+        return max(0, (self._reservable(link) or 0) - self.reserved(link) + share)
+
+    def put(self, holder: Hashable, bits: int, links: Iterable[Place]) -> None:
+        """Give a holder this claim, in place of what it had. Raises Overbooked, with nothing changed."""
+        claim = Claim(bits, frozenset(links))
+        if bits < 0:
+            raise Overbooked(f"{bits} bit/s cannot be promised")
+        short = [link for link in claim.links if bits > self.free(link, holder)] if bits else []
+        if short:
+            raise Overbooked(f"{bits} bit/s are not free on {sorted(short)}")
+        self.restore(holder, claim)
+
+    def restore(self, holder: Hashable, claim: Claim | None) -> None:
+        """Give a holder what it had before (None: nothing), whatever the capacities are now."""
+        old = self._claims.pop(holder, None)
+        if old is not None and old.bits:
+            for link in old.links:
+                left = self._reserved[link] - old.bits
+                if left:
+                    self._reserved[link] = left
+                else:
+                    del self._reserved[link]
+        if claim is None:
+            return
+        self._claims[holder] = claim
+        if claim.bits:
+            for link in claim.links:
+                self._reserved[link] = self._reserved.get(link, 0) + claim.bits
+
+    def claim(self, holder: Hashable) -> Claim | None:
+        """What a holder has."""
+        return self._claims.get(holder)
+
+    def holders(self, link: Place) -> Iterator[Hashable]:
+        """Who has anything of a link."""
+        return (h for h, claim in self._claims.items() if claim.bits and link in claim.links)
+
+    def overbooked(self) -> list[Place]:
+        """The links of which more is promised than may be: their capacity has become less."""
+        return [
+            link
+            for link, bits in self._reserved.items()
+            if (most := self._reservable(link)) is not None and bits > most
+        ]

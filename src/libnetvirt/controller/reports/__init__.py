@@ -1,0 +1,1 @@
+"""States, paths and counters for people."""

@@ -1,0 +1,280 @@
+"""What the controller says about networks and the substrate. Reads, never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.intent.locator import mac_number, mac_text
+from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
+from libnetvirt.model import (
+    ConstraintState,
+    Counters,
+    EndpointState,
+    Hop,
+    Host,
+    Link,
+    NetworkState,
+    Path,
+    Port,
+    RuleLine,
+    State,
+    Substrate,
+    Switch,
+)
+from libnetvirt.model.report import overall
+
+
+def endpoint_states(
+    core: Controller, entry: Entry, now: float, names: Iterable[str] | None = None
+) -> Iterator[tuple[Bound, State, str]]:
+    """The state of each endpoint of a network (or of those named), and why it is not active."""
+    cut = _cut_off(core, entry)
+    known = entry.endpoints
+    for bound in known.values() if names is None else [known[n] for n in names if n in known]:
+        yield (bound, *_why(core, bound, cut, now))
+
+
+def _cut_off(core: Controller, entry: Entry) -> set[int]:
+    """The switches of a network from which no path leads to any of its others."""
+    switches = list(entry.by_switch)
+    if len(switches) < 2:
+        return set()
+    first = switches[0]
+    joined = {d for d in switches[1:] if both_ways(core, first, d)}
+    if joined:
+        joined.add(first)
+    return {
+        d for d in switches if d not in joined and not any(both_ways(core, d, e) for e in switches if e != d)
+    }
+
+
+def both_ways(core: Controller, a: int, b: int) -> bool:
+    """Whether there are paths between two switches."""
+    return b in core.paths.tree(a) and a in core.paths.tree(b)
+
+
+def _why(core: Controller, bound: Bound, cut: set[int], now: float) -> tuple[State, str]:
+    switch = core.switches.get(bound.dpid)
+    name = switch_text(bound.dpid)
+    if switch is None:
+        return State.PENDING, f"switch {name} has not connected yet"
+    if not switch.connected and now - switch.lost_at > core.options.hold:
+        return State.DOWN, f"switch {name} is not connected"
+    if bound.port is None:
+        return State.PENDING, f"switch {name} has no port {bound.endpoint.port}"
+    if not core.fits(bound.network, bound.dpid):
+        return State.DOWN, f"switch {name} has too few tables for a network with forwarding L3"
+    port = switch.ports.get(bound.port)
+    if port is None or not port.up:
+        return State.DOWN, f"port {bound.endpoint.port} of switch {name} is down"
+    if bound.dpid in cut and len(bound.network.on(bound.dpid)) == 1:
+        return State.DOWN, f"no path leads from switch {name} to the network's other switches"
+    return State.ACTIVE, ""
+
+
+def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
+    """The state of a network, its endpoints and its hosts."""
+    states = tuple(
+        EndpointState(uuid=bound.endpoint.uuid, state=state, reason=reason)
+        for bound, state, reason in endpoint_states(core, entry, now)
+    )
+    spread = len(entry.by_switch) > 1
+    return NetworkState(
+        uuid=entry.uuid,
+        name=entry.description.name,
+        state=overall([s.state for s in states]),
+        mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
+        endpoints=states,
+        hosts=tuple(_hosts(core, entry)),
+        constraints=tuple(constraint_states(core, entry, states)),
+    )
+
+
+def _hosts(core: Controller, entry: Entry) -> Iterator[Host]:
+    """The hosts that a network knows; of a router, its neighbours with their addresses."""
+    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
+    addresses = {place: h.addresses for place, h in hosts.items()}
+    for n in sorted(core.neighbours.known(entry.uuid), key=lambda n: (len(n.address), n.address)):
+        place = (int.from_bytes(n.mac or b""), n.endpoint)
+        addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
+    for (mac, endpoint), known in sorted(addresses.items()):
+        host = hosts.get((mac, endpoint))
+        source = "declared" if host is not None and host.declared else "learned"
+        yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
+
+
+def paths(core: Controller, entry: Entry) -> Iterator[Path]:
+    """The way from each endpoint to each other one."""
+    for source in entry.endpoints.values():
+        for destination in entry.endpoints.values():
+            if source is not destination:
+                yield Path(
+                    source=source.endpoint.uuid,
+                    destination=destination.endpoint.uuid,
+                    hops=tuple(_hops(core, source, destination)),
+                )
+
+
+def _hops(core: Controller, source: Bound, destination: Bound) -> Iterator[Hop]:
+    key = (source.network.uuid, source.endpoint.uuid, destination.endpoint.uuid)
+    course = core.courses.of(key[0]).get(key)
+    steered = course is not None and not course.degraded
+    edges = course.edges if course and steered else core.paths.path(source.dpid, destination.dpid)
+    if edges is None:
+        return
+    in_port = source.endpoint.port
+    for edge in edges:
+        yield Hop(switch=switch_text(edge.source), in_port=in_port, out_port=str(edge.source_port))
+        in_port = str(edge.destination_port)
+    yield Hop(switch=switch_text(destination.dpid), in_port=in_port, out_port=destination.endpoint.port)
+
+
+def substrate(core: Controller) -> Substrate:
+    """The switches, ports and links."""
+    switches = []
+    for dpid in sorted(core.switches):
+        view = core.switches[dpid]
+        notes = []
+        if view.foreign:
+            notes.append(f"{view.foreign} rules are not ours and were left alone")
+        if view.connected and not view.bundles:
+            notes.append("no bundles: changes in this switch are confirmed, but not atomic")
+        ignored = sorted((p, n) for (d, p), n in core.discovery.ignored.items() if d == dpid)
+        notes += [f"{n} LLDP frames at port {p} were ignored: not a link's" for p, n in ignored]
+        ports = tuple(
+            Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(core, dpid, p.number))
+            for p in sorted(view.ports.values(), key=lambda p: p.number)
+        )
+        switches.append(
+            Switch(
+                id=switch_text(dpid),
+                connected=view.connected,
+                description=view.description,
+                address=view.address,
+                ports=ports,
+                notes=tuple(notes),
+            )
+        )
+    links = tuple(
+        Link(
+            source=switch_text(e.source),
+            source_port=str(e.source_port),
+            destination=switch_text(e.destination),
+            destination_port=str(e.destination_port),
+            cost=e.cost,
+            capacity=core.capacities.capacity((e.source, e.source_port)) or 0,
+            reserved=core.courses.books.reserved((e.source, e.source_port)),
+            free=core.courses.books.free((e.source, e.source_port)),
+            latency=core.capacities.latency((e.source, e.source_port)) or 0,
+        )
+        for e in sorted(core.paths.edges)
+    )
+    places = frozenset((e.source, e.source_port) for e in core.paths.edges)
+    strangers = tuple(core.capacities.strangers(places))
+    return Substrate(switches=tuple(switches), links=links, notes=strangers)
+
+
+def constraint_states(
+    core: Controller, entry: Entry, endpoints: Iterable[EndpointState]
+) -> Iterator[ConstraintState]:
+    """The state of each constraint of a network, whose endpoints have these states."""
+    waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
+    for course in core.courses.of(entry.uuid).values():
+        awaited = next((f"endpoint {u}: {waiting[u]}" for u in course.key[1:] if u in waiting), "")
+        state = State.PENDING if awaited else State.DEGRADED if course.degraded else State.ACTIVE
+        yield ConstraintState(
+            source=course.key[1],
+            destination=course.key[2],
+            state=state,
+            reason=awaited or course.degraded,
+            reserved=course.bits,
+        )
+
+
+def _use(core: Controller, dpid: int, port: int) -> str:
+    if core.rulesdb.holds_port(dpid, port):
+        return "endpoint"
+    return "link" if core.discovery.is_link(dpid, port) else ""
+
+
+def counters(
+    core: Controller, entry: Entry, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+) -> list[Counters]:
+    """Traffic per endpoint, from the counters of (switch, rule)."""
+    received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    leading = {
+        (p.dpid, p.entry.table, p.entry.priority, p.entry.match): n.endpoint
+        for n in core.neighbours.known(entry.uuid)
+        for p in core.installed.unit(("neighbour", entry.uuid, n.endpoint, n.address))
+        if isinstance(p.entry, Flow)
+    }
+    for dpid, flow in flows:
+        count = None
+        if flow.table_id == Table.CLASSIFY:
+            tag = flow.match.value("vlan_vid")
+            vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
+            mpls = flow.match.value("mpls_label") or None
+            bound = core.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
+            if bound is not None and bound.network is entry:
+                count = received[bound.endpoint.uuid]
+        elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
+            host = core.locator.find(entry.uuid, flow.match.value("eth_dst"))
+            place = entry.endpoints.get(host.endpoint) if host else None
+            if host is not None and place is not None and place.dpid == dpid:
+                count = delivered[host.endpoint]
+        elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
+            endpoint = leading.get((dpid, flow.table_id, flow.priority, flow.match), "")
+            count = delivered.get(endpoint)
+        if count is not None:
+            count[0] += flow.packet_count
+            count[1] += flow.byte_count
+    return [
+        Counters(
+            endpoint=u,
+            received_packets=received[u][0],
+            received_bytes=received[u][1],
+            delivered_packets=delivered[u][0],
+            delivered_bytes=delivered[u][1],
+        )
+        for u in entry.endpoints
+    ]
+
+
+def rule_line(core: Controller, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
+    """A rule as text."""
+    entry = core.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
+    table = Table(flow.table_id).name.lower() if flow.table_id in list(Table) else str(flow.table_id)
+    kind = flow.cookie & 0xFFFF
+    name = entry.description.name if entry else Kind(kind).name.lower() if kind in list(Kind) else "?"
+    return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
+
+
+def group_line(core: Controller, dpid: int, group: of.GroupDesc) -> RuleLine:
+    """A group as text."""
+    entry = core.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
+    buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
+    kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
+    return RuleLine(
+        switch=switch_text(dpid),
+        table="group",
+        text=f"group_id={group.group_id:#x},type={kind} {buckets}",
+        network=entry.description.name if entry else "tunnel",
+    )
+
+
+def declared_elsewhere(core: Controller, entry_uuid: str, macs: Iterable[str]) -> str | None:
+    """A MAC address that another native network has, if any."""
+    for mac in macs:
+        holder = core.locator.native_holder(mac_number(mac))
+        if holder is not None and holder != entry_uuid:
+            return mac
+    return None

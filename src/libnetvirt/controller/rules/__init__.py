@@ -1,0 +1,1 @@
+"""From intent to rules: one module for each kind of rule."""

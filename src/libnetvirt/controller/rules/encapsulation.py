@@ -1,0 +1,215 @@
+"""How frames are wrapped: with the tags of endpoints, and with the two labels of tunnels.
+
+With vlan tags both labels go in front of the frame's type, and its addresses stay outside. An mpls label
+cannot say what type of frame is below it, so the frame goes in as it is, Ethernet header and all, below an
+Ethernet header of its own: a pseudowire in raw mode (RFC 4448). An endpoint with an mpls label speaks the
+same to its host.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.intent.rulesdb import Bound
+from libnetvirt.model import Encapsulation
+from libnetvirt.openflow import nicira
+
+Actions = tuple[of.Action, ...]
+Fields = dict[str, int | tuple[int, int]]
+
+ANY_VLAN = (pipeline.VLAN_PRESENT, pipeline.VLAN_PRESENT)
+POP = of.PopVlan()
+
+
+def vlan_match(vlan: int | None) -> int:
+    """The vlan_vid that a frame with this tag (None: without) matches."""
+    return 0 if vlan is None else pipeline.VLAN_PRESENT | vlan
+
+
+def push(tpid: int, vlan: int) -> Actions:
+    """Push a tag."""
+    return (of.PushVlan(tpid), of.SetField("vlan_vid", pipeline.VLAN_PRESENT | vlan))
+
+
+class Tunnelling(ABC):
+    """One kind of tunnel. ``cost``: octets of a link's MTU that its labels take."""
+
+    encapsulation: ClassVar[Encapsulation]
+    space: ClassVar[int]
+    cost: ClassVar[int]
+    #: what comes in from a link in such a tunnel
+    arriving: ClassVar[Fields]
+
+    @abstractmethod
+    def wrap(self, inner: int) -> Actions:
+        """Put an inner label on a frame."""
+
+    @abstractmethod
+    def change(self, inner: int) -> of.Action:
+        """Make the inner label another one."""
+
+    @abstractmethod
+    def unwrap(self) -> Actions:
+        """Take the inner label off."""
+
+    @abstractmethod
+    def enter(self, outer: int) -> Actions:
+        """Put the outer label on a frame with an inner one."""
+
+    @abstractmethod
+    def leave(self) -> Actions:
+        """Take the outer label off."""
+
+    @abstractmethod
+    def outer(self, label: int) -> Fields:
+        """What a frame with this outer label matches."""
+
+    @abstractmethod
+    def inner(self, label: int) -> Fields:
+        """What a frame with this inner label, and no outer one any more, matches."""
+
+    def group(self, number: int) -> of.Group:
+        """Send into the tunnel to the egress switch with this number."""
+        return of.Group(pipeline.tunnel_group(number, self.space))
+
+
+class VlanTunnelling(Tunnelling):
+    """Two service tags (IEEE 802.1ad)."""
+
+    encapsulation = Encapsulation.VLAN
+    space = 0
+    cost = 8
+    arriving: ClassVar[Fields] = {"vlan_vid": ANY_VLAN}
+
+    def wrap(self, inner: int) -> Actions:
+        return push(pipeline.TPID_SERVICE, inner)
+
+    def change(self, inner: int) -> of.Action:
+        return of.SetField("vlan_vid", pipeline.VLAN_PRESENT | inner)
+
+    def unwrap(self) -> Actions:
+        return (POP,)
+
+    def enter(self, outer: int) -> Actions:
+        return push(pipeline.TPID_SERVICE, outer)
+
+    def leave(self) -> Actions:
+        return (POP,)
+
+    def outer(self, label: int) -> Fields:
+        return {"vlan_vid": vlan_match(label)}
+
+    inner = outer
+
+
+class MplsTunnelling(Tunnelling):
+    """Ethernet in two mpls labels. Needs Open vSwitch's generic encapsulation."""
+
+    encapsulation = Encapsulation.MPLS
+    space = 1
+    # Two labels, and the header of the frame inside.
+    cost = 22
+    # Native networks' frames may have labels, too, but no group's destination: those never take a link.
+    arriving: ClassVar[Fields] = {
+        "vlan_vid": 0,
+        "eth_type": pipeline.TYPE_MPLS,
+        "eth_dst": pipeline.POINT_TO_POINT,
+    }
+
+    def wrap(self, inner: int) -> Actions:
+        return (
+            nicira.encap(nicira.MPLS),
+            self.change(inner),
+            nicira.encap(nicira.ETHERNET),
+            of.SetField("eth_dst", pipeline.POINT_TO_POINT),
+        )
+
+    def change(self, inner: int) -> of.Action:
+        return of.SetField("mpls_label", inner)
+
+    def unwrap(self) -> Actions:
+        return (nicira.decap(), nicira.decap(nicira.ETHERNET))
+
+    def enter(self, outer: int) -> Actions:
+        return (of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
+
+    def leave(self) -> Actions:
+        return (of.PopMpls(pipeline.TYPE_MPLS),)
+
+    def outer(self, label: int) -> Fields:
+        return {"eth_type": pipeline.TYPE_MPLS, "mpls_label": label}
+
+    def inner(self, label: int) -> Fields:
+        # The last label: Open vSwitch marks that of a frame with labels of its own wrongly, and would then
+        # take its addresses for labels.
+        return {**self.outer(label), "mpls_bos": 1}
+
+
+VLAN = VlanTunnelling()
+MPLS = MplsTunnelling()
+TUNNELLINGS: Mapping[Encapsulation, Tunnelling] = {kind.encapsulation: kind for kind in (VLAN, MPLS)}
+
+
+def claim(bound: Bound) -> tuple[int, Fields, Actions]:
+    """The priority of an endpoint's claim, what its frames look like, and how its tag comes off."""
+    vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
+    if mpls is not None:
+        return 210, {"vlan_vid": 0, **MPLS.inner(mpls)}, MPLS.unwrap()
+    return 200, {"vlan_vid": vlan_match(vlan)}, () if vlan is None else (POP,)
+
+
+def deliver(bound: Bound, in_port: int | None = None) -> Actions:
+    """Send an untagged frame out at an endpoint. ``in_port``: the port it came in at, if that is known."""
+    vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
+    out = _leave(bound, in_port)
+    if mpls is not None:
+        return (*MPLS.wrap(mpls), out)
+    return (out,) if vlan is None else (*push(pipeline.TPID_CUSTOMER, vlan), out)
+
+
+def deliver_plain(bounds: Iterable[Bound], in_port: int | None = None) -> Actions:
+    """Send an untagged frame out at endpoints without mpls label; afterwards it is as before."""
+    sent: list[of.Action] = []
+    for bound in bounds:
+        one = deliver(bound, in_port)
+        sent += one if len(one) == 1 else (*one, POP)
+    return tuple(sent)
+
+
+def labelled(bounds: Iterable[Bound], in_port: int | None = None) -> list[tuple[int, of.Action]]:
+    """(label, action) for each endpoint with an mpls label: input to :func:`wrapped`."""
+    return [
+        (b.endpoint.mpls, _leave(b, in_port))
+        for b in bounds
+        if b.endpoint.mpls is not None and b.port is not None
+    ]
+
+
+def wrapped(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Actions:
+    """For each (inner label, action), do the action with the frame in that label."""
+    actions: list[of.Action] = []
+    for label, action in sent:
+        actions += (tunnelling.change(label),) if actions else tunnelling.wrap(label)
+        actions.append(action)
+    return tuple(actions)
+
+
+def leaving(bound: Bound) -> tuple[int, Fields]:
+    """A priority, and what a frame looks like that is about to leave at an endpoint."""
+    vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
+    return (
+        (200, {"vlan_vid": vlan_match(vlan)}) if mpls is None else (210, {"vlan_vid": 0, **MPLS.outer(mpls)})
+    )
+
+
+def _leave(bound: Bound, in_port: int | None) -> of.Action:
+    assert bound.port is not None
+    limits, turns = bound.endpoint.bandwidth, in_port == bound.port
+    if limits is not None and limits.outbound is not None:
+        return nicira.resubmit(bound.port, Table.TURN if turns else Table.EXIT)
+    return of.Output(of.Port.IN_PORT if turns else bound.port)

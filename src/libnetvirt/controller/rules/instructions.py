@@ -1,0 +1,32 @@
+"""Instructions and rules that several compilers of rules share."""
+
+from __future__ import annotations
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.intent.labels import Labels
+from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
+from libnetvirt.model import Encapsulation
+
+
+def apply(*actions: of.Action) -> of.Instruction:
+    """Do the actions now."""
+    return of.ApplyActions(actions)
+
+
+def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
+    """Do the actions and nothing more. No actions are no instruction: so switches report it, too."""
+    return (of.ApplyActions(actions),) if actions else ()
+
+
+def service(labels: Labels, entry: Entry, kind: Encapsulation, dpid: int, then: Table) -> Placed:
+    """What takes a network's frames out of the tunnel to a switch, to go on in a table."""
+    label, tunnelling = labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
+    meta = of.WriteMetadata(pipeline.tunnelled(entry.index), pipeline.METADATA_ALL)
+    enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(then))
+    match = of.Match(**tunnelling.inner(label))
+    flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(entry.index, Kind.SERVICE))
+    return Placed(dpid, Order.RECEIVE, flow)

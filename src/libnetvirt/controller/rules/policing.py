@@ -1,0 +1,125 @@
+"""Policing: the limits of endpoints, in meters.
+
+What enters is metered where it enters. What leaves may come from many rules and from the buckets of groups,
+which cannot meter: all of them send it to table *exit*, looked up as if it had come in at the port it is to
+leave by; from there one rule meters it and sends it out. It does so with a copy, for a meter that drops a
+packet ends all that is still to be done with it, and other endpoints wait for their copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.switches import SwitchView, switch_text
+from libnetvirt.controller.qos.meters import STEP, Meters, meter
+from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, leaving
+from libnetvirt.errors import Unsupported
+from libnetvirt.model import Endpoint
+from libnetvirt.openflow import nicira
+
+#: What makes Open vSwitch work on a copy is something in it that could not be taken back. This is the last
+#: thing done with the copy and has no effect, but it must not meet a vlan tag.
+_IRREVERSIBLE = nicira.decap()
+
+
+class Policing:
+    """Compiles what limits ask for."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def inbound(self, bound: Bound) -> tuple[of.Instruction, ...]:
+        """What an endpoint's frames go through before they enter."""
+        limits = bound.endpoint.bandwidth
+        if limits is None or limits.inbound is None or not self._meters.there(bound.dpid):
+            return ()
+        return (of.Meter(self._meters.number(bound.dpid, _name(bound, "in"))),)
+
+    def endpoint(self, bound: Bound) -> Iterator[Placed]:
+        """An endpoint's meters, and what leads through the outbound one."""
+        limits = bound.endpoint.bandwidth
+        if limits is None or bound.port is None:
+            return
+        there = self._meters.there(bound.dpid)
+        if limits.inbound is not None and there:
+            number = self._meters.number(bound.dpid, _name(bound, "in"))
+            yield Placed(bound.dpid, Order.RECEIVE, meter(number, limits.inbound))
+        if limits.outbound is None:
+            return
+        metered: tuple[of.Instruction, ...] = ()
+        if there:
+            number = self._meters.number(bound.dpid, _name(bound, "out"))
+            yield Placed(bound.dpid, Order.RECEIVE, meter(number, limits.outbound))
+            metered = (of.Meter(number),)
+        cookie = pipeline.cookie(bound.network.index, Kind.ENDPOINT)
+        yield from exits(bound.dpid, bound.port, leaving(bound), metered, cookie)
+
+    def wants(self, entry: Entry, dpid: int, name: str) -> bool:
+        """Whether one of a network's endpoints uses a meter."""
+        way, _, endpoint = name.split("/", 2)
+        bound = entry.endpoints.get(endpoint)
+        if bound is None or bound.dpid != dpid or bound.endpoint.bandwidth is None:
+            return False
+        limits = bound.endpoint.bandwidth
+        return (limits.inbound if way == "in" else limits.outbound) is not None
+
+
+def exits(
+    dpid: int, port: int, leaving: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
+) -> Iterator[Placed]:
+    """What sends frames out at an endpoint, through a meter. ``leaving``: priority and look of the frames."""
+    priority, fields = leaving
+    match = of.Match(in_port=port, **fields)
+    untag = (POP,) if fields["vlan_vid"] else ()
+    for here, there, out in (
+        (Table.EXIT, Table.POLICE, port),
+        (Table.TURN, Table.POLICE_TURN, int(of.Port.IN_PORT)),
+    ):
+        yield Placed(dpid, Order.RECEIVE, Flow(here, priority, match, _copy(port, there, *untag), cookie))
+        then = (*metered, of.ApplyActions((of.Output(out),)))
+        yield Placed(dpid, Order.RECEIVE, Flow(there, priority, match, then, cookie))
+
+
+def link_exits(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[Placed]:
+    """What sends frames out at a link through a meter. They have two tags, or none."""
+
+    def rule(table: Table, match: of.Match, *then: of.Instruction) -> Placed:
+        return Placed(dpid, Order.RECEIVE, Flow(table, 100, match, then, cookie))
+
+    tagged = of.Match(in_port=port, vlan_vid=ANY_VLAN)
+    yield rule(Table.STRIP, tagged, of.ApplyActions((POP,)))
+    yield rule(Table.EXIT, tagged, *_copy(port, Table.POLICE, POP, nicira.resubmit(port, Table.STRIP)))
+    yield rule(Table.EXIT, of.Match(in_port=port, vlan_vid=0), *_copy(port, Table.POLICE))
+    yield rule(Table.POLICE, of.Match(in_port=port), metered, of.ApplyActions((of.Output(port),)))
+
+
+def _copy(port: int, table: Table, *untag: of.Action) -> tuple[of.Instruction, ...]:
+    """Let a table treat a copy. ``untag``: takes its tags off afterwards."""
+    return (of.ApplyActions((nicira.clone(nicira.resubmit(port, table), *untag, _IRREVERSIBLE),)),)
+
+
+def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
+    """Raise Unsupported if an endpoint's limits cannot be kept at its switch."""
+    limits = endpoint.bandwidth
+    if limits is None:
+        return
+    for way, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):
+        if limit is not None and limit < STEP:
+            raise Unsupported(
+                f"endpoint {endpoint.uuid}: {way} {limit} is less than switches can measure: "
+                "give 1 kbit/s or more"
+            )
+    if switch is not None and switch.known and not switch.meters:
+        raise Unsupported(
+            f"endpoint {endpoint.uuid}: switch {switch_text(switch.dpid)} has no meters, which its bandwidth "
+            "limits need. Remove the limits, or place the endpoint on another switch"
+        )
+
+
+def _name(bound: Bound, way: str) -> str:
+    return f"{way}/{bound.network.uuid}/{bound.endpoint.uuid}"

@@ -1,0 +1,43 @@
+"""Courses of routers: what puts packets from one endpoint to what is behind another on a path of their own.
+
+Such a rule stands just above that for the same prefix, which all other endpoints use: a longer prefix still
+wins. It is in the table where the packet would leave for its egress switch, so that what is too large for a
+tunnel has gone up before; or, if that is the very switch, where the packet is routed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.qos.te_paths import Course
+from libnetvirt.controller.rules.routing import reached, to_prefix
+from libnetvirt.controller.rules.steering import Steering
+
+
+def routed_course(steering: Steering, entry: Entry, course: Course) -> Iterator[Placed]:
+    """The rules, all at the switch of the source."""
+    source, destination = (entry.endpoints.get(uuid) for uuid in course.key[1:])
+    if source is None or destination is None or source.port is None:
+        return
+    number = steering.meter(course)
+    if course.degraded and number is None:
+        return
+    metered = () if number is None else (of.Meter(number),)
+    if source.dpid == destination.dpid:
+        table = Table.ROUTE
+        then: tuple[of.Instruction, ...] = (of.ApplyActions((of.DecNwTtl(),)), of.GotoTable(Table.NEIGHBOUR))
+    else:
+        table, leave = Table.ONWARD, steering.leave(entry, course)
+        if leave is None:
+            return
+        then = (of.ApplyActions((of.DecNwTtl(), *leave)),)
+    cookie = pipeline.cookie(entry.index, Kind.GATEWAY)
+    for net, priority in reached(destination.endpoint):
+        match = to_prefix(net, in_port=source.port, metadata=source.entered)
+        flow = Flow(table, priority + 1, match, (*metered, *then), cookie)
+        yield Placed(source.dpid, Order.SEND, flow)

@@ -1,0 +1,90 @@
+"""Ways: how a frame gets from one switch to another. This is all that encapsulation decides.
+
+When the rules of a way come is another question (insertion): with all hosts as they are known
+(:mod:`~libnetvirt.controller.rules.switching`), or pair by pair
+(:mod:`~libnetvirt.controller.ondemand.flows`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.intent.labels import Labels
+from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, Actions, Fields
+from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
+from libnetvirt.openflow import nicira
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What a switch behind the first does with frames that match ``fields`` besides their addresses. No
+    ``actions``: it is the last, and delivers them."""
+
+    dpid: int
+    table: Table
+    fields: Fields
+    actions: Actions = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """``leave``: what the first switch does; ``hops``: the others, in order; ``edges``: the links
+    that the hops depend on, none for a tunnel."""
+
+    leave: Actions
+    hops: tuple[Hop, ...]
+    edges: tuple[Edge, ...] = ()
+
+
+class Exits:
+    """How frames without a promise leave by a link. ``metered``: the links of which something is promised."""
+
+    def __init__(self) -> None:
+        self.metered: frozenset[tuple[int, int]] = frozenset()
+
+    def out(self, dpid: int, port: int) -> of.Action:
+        """Send a frame out at a link's port."""
+        if (dpid, port) in self.metered:
+            return nicira.resubmit(port, Table.EXIT)
+        return of.Output(port)
+
+
+class Ways:
+    """Finds the way; gives labels where they are needed."""
+
+    def __init__(self, labels: Labels, paths: PathFinder, exits: Exits) -> None:
+        self._exits = exits
+        self._labels = labels
+        self._paths = paths
+
+    def find(self, entry: Entry, dpid: int, egress: int) -> Way | None:
+        """The way of a network's frames from a switch to another one; None if there is none. A tunnel is a
+        way, wherever it leads. Raises LabelsExhausted."""
+        if entry.tunnel is None:
+            return self._native(dpid, egress)
+        tunnelling, space = TUNNELLINGS[entry.tunnel], self._labels.spaces[entry.tunnel]
+        inner = space.service(egress, entry.uuid)
+        leave = (*tunnelling.wrap(inner), tunnelling.group(space.tunnel(egress).number))
+        return Way(leave, (Hop(egress, *arrival(entry)),))
+
+    def _native(self, dpid: int, egress: int) -> Way | None:
+        edges = self._paths.path(dpid, egress)
+        if not edges:
+            return None
+        out: list[Actions] = [(self._exits.out(edge.source, edge.source_port),) for edge in edges]
+        hops = (
+            Hop(edge.destination, Table.PATH, {"in_port": edge.destination_port}, actions)
+            for edge, actions in zip(edges, (*out[1:], ()), strict=True)
+        )
+        return Way(out[0], tuple(hops), tuple(edges))
+
+
+def arrival(entry: Entry) -> tuple[Table, Fields]:
+    """Where a network's frames arrive at the last switch of a way, and what they match (port 0: any)."""
+    if entry.tunnel is None:
+        return Table.PATH, {"in_port": 0}
+    return Table.HOST, {"metadata": (pipeline.tunnelled(entry.index), pipeline.METADATA_SIDE)}

@@ -1,0 +1,1 @@
+"""The substrate: discovery of links, their latency, and shortest paths."""

@@ -1,0 +1,112 @@
+"""PathFinder: shortest paths through the substrate, cached until the topology changes.
+
+All paths to one switch form a tree. Ties are broken by datapath id and port, so the same topology always
+gives the same trees: a restarted controller finds its rules as it left them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import rustworkx
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Edge:
+    """A unidirectional link that can be used."""
+
+    source: int
+    source_port: int
+    destination: int
+    destination_port: int
+    cost: float = 1.0
+
+
+#: the next link towards a switch, by switch
+Tree = dict[int, Edge]
+
+
+class PathFinder:
+    """The substrate's graph."""
+
+    def __init__(self) -> None:
+        self._edges: frozenset[Edge] = frozenset()
+        self._nodes: dict[int, int] = {}
+        self._reverse: rustworkx.PyDiGraph[int, Edge] = rustworkx.PyDiGraph()
+        self._out: dict[int, list[Edge]] = {}
+        self._trees: dict[int, Tree] = {}
+
+    @property
+    def edges(self) -> frozenset[Edge]:
+        """The links in use."""
+        return self._edges
+
+    def update(self, edges: Iterable[Edge]) -> bool:
+        """Take a new topology. Returns whether it differs from the last one."""
+        new = frozenset(edges)
+        if new == self._edges:
+            return False
+        self._edges = new
+        self._trees.clear()
+        self._reverse = rustworkx.PyDiGraph()
+        self._nodes.clear()
+        self._out.clear()
+        for edge in sorted(new):
+            self._out.setdefault(edge.source, []).append(edge)
+            self._reverse.add_edge(self._node(edge.destination), self._node(edge.source), edge)
+        return True
+
+    def leaving(self, dpid: int) -> Sequence[Edge]:
+        """The links that leave a switch, in order."""
+        return self._out.get(dpid, ())
+
+    def has(self, edges: Iterable[Edge]) -> bool:
+        """Whether all these links are in use, whatever they cost."""
+        return all(
+            any(replace(e, cost=edge.cost) == edge for e in self.leaving(edge.source)) for edge in edges
+        )
+
+    def tree(self, destination: int) -> Tree:
+        """The next link towards ``destination`` for every switch that has a path to it."""
+        tree = self._trees.get(destination)
+        if tree is None:
+            tree = self._trees[destination] = self._grow(destination)
+        return tree
+
+    def path(self, source: int, destination: int) -> list[Edge] | None:
+        """The links from ``source`` to ``destination``: empty within one switch, None if there is no way."""
+        tree = self.tree(destination)
+        path: list[Edge] = []
+        while source != destination:
+            edge = tree.get(source)
+            if edge is None:
+                return None
+            path.append(edge)
+            source = edge.destination
+        return path
+
+    def _node(self, dpid: int) -> int:
+        node = self._nodes.get(dpid)
+        if node is None:
+            node = self._nodes[dpid] = self._reverse.add_node(dpid)
+        return node
+
+    def _grow(self, destination: int) -> Tree:
+        node = self._nodes.get(destination)
+        if node is None:
+            return {}
+        costs = rustworkx.dijkstra_shortest_path_lengths(self._reverse, node, lambda edge: edge.cost)
+        distance = {destination: 0.0} | {self._reverse[n]: float(cost) for n, cost in costs.items()}
+        return {
+            dpid: min(
+                (e for e in self._out[dpid] if e.destination in distance),
+                key=lambda e: (e.cost + distance[e.destination], e.destination, e.source_port),
+            )
+            for dpid in distance
+            if dpid != destination
+        }
+
+
+#: a link by its sending end: datapath id and port
+Place = tuple[int, int]

@@ -1,0 +1,81 @@
+"""Events about what has changed: states of endpoints, links, errors of switches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.reports.views import endpoint_states
+from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.driver import Change
+from libnetvirt.model import State
+
+#: seconds between two reports of errors of one switch
+ERROR_INTERVAL = 1.0
+
+
+class Notices:
+    """Compares what is with what was last reported."""
+
+    def __init__(self, core: Controller) -> None:
+        self._core = core
+        self._states: dict[str, dict[str, State]] = {}
+        self._errors: dict[int, float] = {}
+
+    def links(self, before: Iterable[Edge]) -> None:
+        """Report the links that came or went since ``before``."""
+        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self._core.paths.edges))
+        for what, edges in (("down", was - now), ("up", now - was)):
+            for edge in sorted(edges):
+                source, destination = switch_text(edge.source), switch_text(edge.destination)
+                self._core.publish(
+                    f"link.{what}",
+                    f"the link from switch {source} port {edge.source_port} to switch {destination} port "
+                    f"{edge.destination_port} is {what}",
+                    switch=source,
+                    port=str(edge.source_port),
+                )
+
+    def error(self, now: float, dpid: int, text: str) -> None:
+        """Report a switch's error, seldom."""
+        if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
+            self._errors[dpid] = now
+            name = switch_text(dpid)
+            self._core.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)
+
+    def states(self, now: float, report: bool = True) -> None:
+        """Report the endpoints whose state has changed."""
+        networks = self._core.rulesdb.networks
+        self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
+        for entry in networks.values():
+            self._compare(entry, None, now, report)
+
+    def change(self, change: Change, now: float) -> None:
+        """The same after an operation; where only endpoints changed, only these are looked at."""
+        entry = self._core.rulesdb.networks.get(change.uuid)
+        if entry is None:
+            self._states.pop(change.uuid, None)
+            return
+        known = self._states.get(entry.uuid)
+        if known is not None:
+            for gone in [u for u in change.touched if u not in entry.endpoints]:
+                known.pop(gone, None)
+        self._compare(entry, None if known is None else change.touched, now, True)
+
+    def _compare(self, entry: Entry, names: Collection[str] | None, now: float, report: bool) -> None:
+        known = self._states.setdefault(entry.uuid, {})
+        for bound, state, reason in endpoint_states(self._core, entry, now, names):
+            uuid = bound.endpoint.uuid
+            if report and known.get(uuid, state) is not state:
+                self._core.publish(
+                    "endpoint.state",
+                    f"endpoint {uuid} of network {entry.description.name} is {state}"
+                    f"{': ' + reason if reason else ''}",
+                    network=entry.uuid,
+                    endpoint=uuid,
+                    state=state,
+                )
+            known[uuid] = state

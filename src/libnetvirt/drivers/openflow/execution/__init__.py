@@ -1,0 +1,1 @@
+"""Carries out transactions: locks, rounds, persistence."""

@@ -1,0 +1,66 @@
+"""The archive: stores networks with each operation, and beside them all else that outlives a controller."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from libnetvirt.controller.engine.controller import Controller, Publish
+from libnetvirt.driver import Change
+from libnetvirt.errors import StateUnusable
+from libnetvirt.store import Batch, Store
+
+
+class Archive:
+    """Writes to a store, and is its only user."""
+
+    def __init__(self, core: Controller, store: Store, publish: Publish) -> None:
+        self._core = core
+        self._store = store
+        self._publish = publish
+        # One thread, so that commits follow one another, also when the caller of one is cancelled.
+        self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
+
+    def load(self, now: float) -> None:
+        """Give the controller what was stored. Raises StateUnusable."""
+        snapshot = self._store.load()
+        self._core.load(snapshot.networks, snapshot.facts, now)
+
+    async def close(self) -> None:
+        """Wait for what is being written, and close the store."""
+        await asyncio.to_thread(self._writer.shutdown)
+        self._store.close()
+
+    async def commit(self, change: Change) -> None:
+        """Store an operation, and the facts that came with it. Raises StateUnusable."""
+        batch = Batch(facts=self._take_facts())
+        if change.after is None:
+            batch.drop.append(change.uuid)
+        elif change.before is None:
+            batch.put.append(change.after)
+        else:
+            batch.alter.append((change.before, change.after))
+        try:
+            await self._write(batch)
+        except BaseException:
+            self._core.labels.changes = batch.facts | self._core.labels.changes
+            raise
+
+    async def _write(self, batch: Batch) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._store.commit, batch)
+
+    async def store_facts(self) -> None:
+        """Store what is not part of an operation. A failure is reported, and made good with the next."""
+        facts = self._take_facts()
+        if not facts:
+            return
+        try:
+            await self._write(Batch(facts=facts))
+        except StateUnusable as error:
+            self._core.labels.changes = facts | self._core.labels.changes
+            self._publish("store.error", str(error))
+
+    def _take_facts(self) -> dict[tuple[str, str], str | None]:
+        facts = self._core.labels.changes
+        self._core.labels.changes = {}
+        return facts | self._core.link_facts()

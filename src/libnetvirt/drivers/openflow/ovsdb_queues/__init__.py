@@ -1,0 +1,1 @@
+"""Queues of Open vSwitch ports, configured over OVSDB."""

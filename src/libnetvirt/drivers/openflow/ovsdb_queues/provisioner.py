@@ -1,0 +1,276 @@
+"""Queues in the switches' databases: one session with each database, and what is to be there made true.
+
+Rows come before the rules that use them, and go when the last of those has gone. A database that is away
+fails what needs it, and nothing else; when it is back, it is compared, and mended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.engine.state import Publish, Work
+from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
+from libnetvirt.controller.qos.queues import Shape, union
+from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.drivers.openflow.ovsdb_queues.rows import DATABASE, WATCHES, Ports, operations
+from libnetvirt.drivers.openflow.southbound.session import Session
+from libnetvirt.errors import (
+    ConnectionFailed,
+    InvalidDescription,
+    InvalidURI,
+    RuleRefused,
+    SubstrateError,
+    SwitchTimeout,
+)
+from libnetvirt.ovsdb.database import Database, Interrupted, Refused, RowUpdate
+from libnetvirt.ovsdb.remotes import Remote, tls_context
+from libnetvirt.uri import URI
+
+OPTIONS: Mapping[str, str] = {
+    "enforcement": "what keeps min-bandwidth: meter, queue, or queue-unchecked, which are queues also in "
+    "datapaths that take no notice of them (default: what the capacities say, or meter)",
+    "ovsdb": "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT: where queues are made, for all switches for "
+    "which the capacities name none",
+    "owner": "whose rows in these databases are ours (default libnetvirt)",
+}
+#: what is said of links whose switches have no database that is known
+NOWHERE = Verdict(False, "nothing says where its switch's database is: give ovsdb in the URI")
+#: the table of the sequence numbers of changes: asked for, and done
+_COUNTER = "Open_vSwitch"
+#: seconds that opening the connection waits for a database; it is tried for further
+_PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the databases are, of all switches and of some; and whose rows are ours there."""
+
+    owner: str = "libnetvirt"
+    every: Remote | None = None
+    by_switch: Mapping[int, Remote] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def parse(cls, uri: URI, capacities: Capacities, file: str) -> Sources:
+        """What URI and file say. Raises InvalidURI, InvalidDescription."""
+        owner = uri.options.get("owner", "libnetvirt")
+        if not owner or len(owner) > 63 or not owner.isprintable():
+            raise InvalidURI(f"option owner in {uri.text!r}: write 1 to 63 printable characters")
+        every = Remote.parse(uri.options["ovsdb"]) if "ovsdb" in uri.options else None
+        by_switch = {}
+        for dpid, text in capacities.databases.items():
+            try:
+                by_switch[dpid] = Remote.parse(text)
+            except InvalidURI as error:
+                raise InvalidDescription(f"{file}: switch {switch_text(dpid)}: ovsdb: {error}") from None
+        tls = None
+        if any(remote.kind == "ssl" for remote in cls(owner, every, by_switch).remotes):
+            tls = tls_context(uri.options)
+            if tls is None:
+                raise InvalidURI(
+                    f"{uri.text!r}: a database behind ssl needs the options key, certificate and ca"
+                )
+        return cls(owner, every, by_switch, tls)
+
+    @property
+    def remotes(self) -> frozenset[Remote]:
+        """All databases."""
+        return frozenset(remote for remote in (self.every, *self.by_switch.values()) if remote is not None)
+
+    def of(self, dpid: int) -> Remote | None:
+        """Where a switch's database is."""
+        return self.by_switch.get(dpid, self.every)
+
+
+NO_SOURCES = Sources()
+
+
+class _Source:
+    """One database: the copy of its rows, and where ports are in it."""
+
+    def __init__(self, remote: Remote, tls: ssl.SSLContext | None, changed: Callable[[], None]) -> None:
+        self._told = changed
+        self._found: Ports | None = None
+        #: whether it was there once: what it said then counts until it says otherwise
+        self.known = False
+        self.db = Database(
+            DATABASE, (remote,), WATCHES, tls=tls, changed=self._changed, session=self._session
+        )
+
+    @property
+    def ports(self) -> Ports:
+        if self._found is None:
+            self._found = Ports.of(self.db.tables)
+        return self._found
+
+    def _changed(self, differences: list[RowUpdate]) -> None:
+        if any(difference.table != _COUNTER for difference in differences):
+            self._found = None
+            self._told()
+
+    def _session(self, there: bool) -> None:
+        self.known = self.known or there
+        self._told()
+
+
+class Queueing:
+    """Makes the ports of links have the queues that the controller wants them to have."""
+
+    def __init__(
+        self,
+        core: Controller,
+        sources: Sources,
+        timeout: float,
+        lingering: Sequence[Work],
+        publish: Publish,
+        changed: Callable[[], None],
+    ) -> None:
+        """``lingering``: works whose old rules are still there; ``changed``: called when rows have changed,
+        or databases came or went."""
+        self._core = core
+        self._sources = sources
+        self._unchecked = core.backend.kind is Enforcement.UNCHECKED
+        self._timeout = timeout
+        self._lingering = lingering
+        self._publish = publish
+        self._changed = changed
+        #: whether rows may be others than they should be
+        self.stale = False
+        self._failed = False  # whether they are to be tried again with the next tick
+        core.backend.judge = self.judge
+        self._matched: tuple[Shape, frozenset[int]] | None = None
+        self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in sources.remotes}
+
+    async def open(self) -> None:
+        """Connect to the databases. One that is not there is tried for until :meth:`close`."""
+        await asyncio.gather(*(s.db.open(_PATIENCE, required=False) for s in self._all.values()))
+
+    async def close(self) -> None:
+        """End the sessions; rows stay, as rules do."""
+        await asyncio.gather(*(source.db.close() for source in self._all.values()))
+
+    def judge(self, place: Place) -> Verdict:
+        """What is known of the queues of a port."""
+        dpid, _ = place
+        remote = self._sources.of(dpid)
+        if remote is None:
+            return NOWHERE
+        source = self._all[remote]
+        if not source.known:
+            return Verdict(None, f"its switch's database was not reached yet, {source.db.trouble}")
+        return source.ports.verdict(source.db.tables, place, self._sources.owner, self._unchecked)
+
+    def troubles(self) -> list[str]:
+        """The databases that are away."""
+        return [
+            f"the database {remote} cannot be reached: {source.db.trouble}"
+            for remote, source in self._all.items()
+            if not source.db.connected
+        ]
+
+    async def prepare(self, work: Work, sessions: Mapping[int, Session]) -> None:
+        """Have ports have the queues that a work's rules use, and those that were used before it.
+
+        Raises RuleRefused, SwitchTimeout.
+        """
+        if not self._all:
+            return
+        await self.match([work.queues, *self._held()])
+        for (dpid, port), wanted in self._core.queue_shape().items():
+            session = sessions.get(dpid)
+            if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
+                continue
+            reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
+            missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}
+            if missing:
+                raise RuleRefused(
+                    f"switch {switch_text(dpid)} did not make queue {min(missing)} of port {port}, as its "
+                    "database says; the change was undone. Has its system linux-htb? Its log says more"
+                )
+
+    async def mend(self, *held: Shape) -> None:
+        """Have ports have the queues that they should have, and no others, as far as that is possible now."""
+        try:
+            await self.match([*held, *self._held()], patient=False)
+        except SubstrateError as error:
+            self._failed = True
+            self._publish("queue.error", f"{error} It is tried again")
+
+    def tick(self) -> None:
+        """Try again what has failed."""
+        if self._failed:
+            self._failed, self.stale = False, True
+
+    def _held(self) -> list[Shape]:
+        return [work.queues for work in self._lingering]
+
+    async def match(self, held: Iterable[Shape] = (), patient: bool = True) -> None:
+        """Make rows be what the controller wants, and what is ``held`` for frames on their way.
+
+        Returns when Open vSwitch has made its queues so; if not ``patient``, when the rows are. Raises
+        RuleRefused, SwitchTimeout.
+        """
+        if not self._all:
+            return
+        shape = union(self._core.queue_shape(), *held)
+        known = frozenset(self._core.switches) | {dpid for dpid, _ in shape}
+        if (shape, known) == self._matched and not self.stale:
+            return
+        self.stale, self._matched = False, None
+        switches: dict[Remote, set[int]] = {}
+        for dpid in known:
+            remote = self._sources.of(dpid)
+            if remote is not None:
+                switches.setdefault(remote, set()).add(dpid)
+        writing = (self._write(remote, shape, dpids, patient) for remote, dpids in switches.items())
+        results = await asyncio.gather(*writing, return_exceptions=True)
+        for result in results:
+            if result is not None:
+                raise result
+        self._matched = shape, known
+
+    async def _write(self, remote: Remote, shape: Shape, dpids: set[int], patient: bool) -> None:
+        source = self._all[remote]
+        if not source.known:
+            # Nothing is promised there; what is there is compared when it comes.
+            return
+        steps = operations(source.db.tables, source.ports, shape, dpids, self._sources.owner)
+        if not steps:
+            return
+        done = {"op": "mutate", "table": _COUNTER, "where": [], "mutations": [["next_cfg", "+=", 1]]}
+        number = {"op": "select", "table": _COUNTER, "where": [], "columns": ["next_cfg"]}
+        try:
+            await source.db.ready(self._timeout if patient else 0)
+            answers = await source.db.transact([*steps, done, number], self._timeout)
+            wanted = answers[-1]["rows"][0]["next_cfg"]
+            if patient:
+                await source.db.until(lambda: _reached(source.db) >= wanted, self._timeout)
+        except Refused as error:
+            raise RuleRefused(
+                f"the database {remote} refuses to change queues ({error}). Has somebody else changed them "
+                "at the same time?"
+            ) from None
+        except (Interrupted, ConnectionFailed) as error:
+            raise SwitchTimeout(
+                f"the database {remote}, which queues are made in, cannot be reached: {error}"
+            ) from None
+        except TimeoutError:
+            raise SwitchTimeout(
+                f"Open vSwitch did not make the queues of the database {remote} within {self._timeout:g} s. "
+                "Is ovs-vswitchd running?"
+            ) from None
+
+    def _heard(self) -> None:
+        self.stale = True
+        self._changed()
+
+
+def _reached(db: Database) -> int:
+    return max((int(row["cur_cfg"]) for _, row in db.rows(_COUNTER)), default=0)

@@ -1,0 +1,224 @@
+"""Queues as rows of a switch's database (ovs-vswitchd.conf.db(5), tables QoS and Queue). Pure.
+
+What is ours has our owner in its external_ids, and says what it is for; nothing else is changed. A QoS is
+ours at one port only. Rows of QoS and Queue stay when nothing refers to them, so those of ours are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from libnetvirt.controller.qos.enforcement import ABLE, Verdict
+from libnetvirt.controller.qos.queues import PortQueues, Queue, Shape
+from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.ovsdb.database import Operation, Watch
+from libnetvirt.ovsdb.database import Row as Stored
+from libnetvirt.ovsdb.values import ColumnType, encode, encode_map
+
+DATABASE = "Open_vSwitch"
+TYPE = "linux-htb"
+OWNER, PORT, CONSTRAINT = "netvirt:owner", "netvirt:port", "netvirt:constraint"
+#: the datapath that forwards in a process, and hands frames to the kernel without saying their queue
+_DEAF = "netdev"
+WATCHES: Mapping[str, Watch] = {
+    "Open_vSwitch": Watch({"cur_cfg": ColumnType.INTEGER}),
+    "Bridge": Watch(
+        {"datapath_id": ColumnType.OPTIONAL, "datapath_type": ColumnType.STRING, "ports": ColumnType.UUID_SET}
+    ),
+    "Port": Watch({"interfaces": ColumnType.UUID_SET, "qos": ColumnType.OPTIONAL_UUID}),
+    "Interface": Watch({"ofport": ColumnType.OPTIONAL}),
+    "QoS": Watch({"type": ColumnType.STRING, "queues": ColumnType.MAP, "other_config": ColumnType.MAP,
+                  "external_ids": ColumnType.MAP}),
+    "Queue": Watch({"other_config": ColumnType.MAP, "external_ids": ColumnType.MAP}),
+}  # fmt: skip
+Tables = Mapping[str, Mapping[str, Stored]]
+
+
+@dataclass(slots=True)
+class Ports:
+    """The ports of a database's bridges: uuid of the row, by datapath id and OpenFlow port."""
+
+    rows: dict[Place, str] = field(default_factory=dict)
+    #: datapath id -> type of the datapath
+    bridges: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tables: Tables) -> Ports:
+        """Those in a copy of the tables."""
+        found = cls()
+        for bridge in tables["Bridge"].values():
+            if bridge["datapath_id"] is None:
+                continue
+            dpid = int(bridge["datapath_id"], 16)
+            found.bridges[dpid] = bridge["datapath_type"]
+            for uuid in bridge["ports"]:
+                # A bond's interfaces have numbers of their own, and share one QoS.
+                interfaces = tables["Port"][uuid]["interfaces"] if uuid in tables["Port"] else ()
+                if len(interfaces) == 1:
+                    interface = next(iter(interfaces))
+                    number = tables["Interface"].get(interface, {}).get("ofport")
+                    if number is not None and number > 0:
+                        found.rows[dpid, number] = uuid
+        return found
+
+    def verdict(self, tables: Tables, place: Place, owner: str, unchecked: bool) -> Verdict:
+        """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is.
+
+        A database that was started anew has neither datapath ids nor ports until Open vSwitch has told it.
+        """
+        dpid, _ = place
+        if dpid not in self.bridges:
+            return Verdict(None, "its switch's database has no bridge with its datapath id")
+        if self.bridges[dpid] == _DEAF and not unchecked:
+            return Verdict(False, "its switch's datapath, netdev, takes no notice of queues")
+        if place not in self.rows:
+            return Verdict(None, "its switch's database does not have the port, or has it in a bond")
+        found = tables["Port"][self.rows[place]]["qos"]
+        if found is not None and not _is_owned(tables["QoS"].get(found), owner):
+            return Verdict(False, "its port has a QoS that is not ours")
+        return ABLE
+
+
+def operations(
+    tables: Tables, ports: Ports, shape: Shape, dpids: Collection[int], owner: str
+) -> list[Operation]:
+    """What makes the ports of these switches have the queues of ``shape``, and no other ones of ours.
+
+    A port with somebody else's QoS keeps that. The transaction happens only if nobody else has given a port
+    a QoS meanwhile.
+    """
+    return list(_Change(tables, owner).all(ports, shape, dpids))
+
+
+class _Change:
+    """One transaction that is being made."""
+
+    def __init__(self, tables: Tables, owner: str) -> None:
+        self._tables = tables
+        self._owner = owner
+        # What ports and QoS rows refer to when it is done; new rows are not needed there.
+        self._of_ports = {uuid: row["qos"] for uuid, row in tables["Port"].items()}
+        self._of_qos = {uuid: _queues(row) for uuid, row in tables["QoS"].items()}
+        self._names = 0
+
+    def all(self, ports: Ports, shape: Shape, dpids: Collection[int]) -> Iterator[Operation]:
+        for place, uuid in sorted(ports.rows.items()):
+            if place[0] not in dpids:
+                continue
+            wanted = shape.get(place, PortQueues(0))
+            found = self._of_ports[uuid]
+            if wanted.rate is None or (found is not None and not self._is_ours("QoS", found)):
+                continue
+            if not wanted.queues:
+                if found is not None:
+                    yield from self._refer(uuid, None)
+            elif found is not None and self._tables["QoS"][found]["external_ids"].get(PORT) == _port(place):
+                yield from self._alter(found, place, wanted)
+            else:
+                row, made = self._insert_qos(place, wanted)
+                yield from made
+                yield from self._refer(uuid, row)
+        yield from self._sweep()
+
+    def _alter(self, uuid: str, place: Place, wanted: PortQueues) -> Iterator[Operation]:
+        """A QoS of ours becomes what is wanted."""
+        row, held = self._tables["QoS"][uuid], self._of_qos[uuid]
+        queues: dict[int, Any] = {}
+        for number, queue in wanted.queues.items():
+            known = held.get(number)
+            columns = self._queue(queue)
+            if known is None or not self._is_ours("Queue", known):
+                name = self._name()
+                queues[number] = ["named-uuid", name]
+                yield _insert("Queue", name, columns)
+                continue
+            queues[number] = ["uuid", known]
+            if _differs(self._tables["Queue"][known], columns):
+                yield _update("Queue", known, columns)
+        self._of_qos[uuid] = {n: ref[1] for n, ref in queues.items() if ref[0] == "uuid"}
+        columns = self._qos(place, wanted, queues)
+        if _differs(row, columns):
+            yield _update("QoS", uuid, columns)
+
+    def _insert_qos(self, place: Place, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
+        names = {number: self._name() for number in wanted.queues}
+        made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in wanted.queues.items()]
+        queues = {n: ["named-uuid", name] for n, name in names.items()}
+        name = self._name()
+        return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(place, wanted, queues))]
+
+    def _refer(self, port: str, row: list[str] | None) -> Iterator[Operation]:
+        """A port's QoS is another one from now on."""
+        old = encode(ColumnType.OPTIONAL_UUID, self._of_ports[port])
+        yield {"op": "wait", "table": "Port", "where": _where(port), "columns": ["qos"], "until": "==",
+               "rows": [{"qos": old}], "timeout": 0}  # fmt: skip
+        yield {"op": "update", "table": "Port", "where": _where(port),
+               "row": {"qos": ["set", []] if row is None else row}}  # fmt: skip
+        self._of_ports[port] = None
+
+    def _sweep(self) -> Iterator[Operation]:
+        """Remove rows of ours to which nothing refers any more."""
+        used = set(self._of_ports.values())
+        for uuid in [u for u in self._of_qos if u not in used and self._is_ours("QoS", u)]:
+            del self._of_qos[uuid]
+            yield {"op": "delete", "table": "QoS", "where": _where(uuid)}
+        held = {queue for queues in self._of_qos.values() for queue in queues.values()}
+        for uuid in self._tables["Queue"]:
+            if uuid not in held and self._is_ours("Queue", uuid):
+                yield {"op": "delete", "table": "Queue", "where": _where(uuid)}
+
+    def _is_ours(self, table: str, uuid: str) -> bool:
+        return _is_owned(self._tables[table].get(uuid), self._owner)
+
+    def _name(self) -> str:
+        self._names += 1
+        return f"row{self._names}"
+
+    def _queue(self, queue: Queue) -> dict[str, Any]:
+        about = {OWNER: self._owner} | ({CONSTRAINT: "/".join(queue.key)} if queue.key else {})
+        rates = {"min-rate": str(queue.least), "max-rate": str(queue.most)}
+        return {"other_config": rates, "external_ids": about}
+
+    def _qos(self, place: Place, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
+        return {
+            "type": TYPE,
+            "queues": dict(queues),
+            "other_config": {"max-rate": str(wanted.rate)},
+            "external_ids": {OWNER: self._owner, PORT: _port(place)},
+        }
+
+
+def _port(place: Place) -> str:
+    return f"{place[0]:016x}/{place[1]}"
+
+
+def _is_owned(row: Stored | None, owner: str) -> bool:
+    return row is not None and row["external_ids"].get(OWNER) == owner
+
+
+def _queues(row: Stored) -> dict[int, str]:
+    return {number: reference[1] for number, reference in row["queues"].items()}
+
+
+def _differs(row: Stored, columns: Mapping[str, Any]) -> bool:
+    return any(row[column] != value for column, value in columns.items())
+
+
+def _where(uuid: str) -> list[Any]:
+    return [["_uuid", "==", ["uuid", uuid]]]
+
+
+def _wire(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        column: encode_map(value) if isinstance(value, dict) else value for column, value in columns.items()
+    }
+
+
+def _insert(table: str, name: str, columns: Mapping[str, Any]) -> Operation:
+    return {"op": "insert", "table": table, "uuid-name": name, "row": _wire(columns)}
+
+
+def _update(table: str, uuid: str, columns: Mapping[str, Any]) -> Operation:
+    return {"op": "update", "table": table, "where": _where(uuid), "row": _wire(columns)}

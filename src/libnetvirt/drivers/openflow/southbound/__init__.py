@@ -1,0 +1,1 @@
+"""Connections to switches: listeners, TLS, sessions, and switches that are rejected or backed off."""

@@ -1,0 +1,100 @@
+"""Where the controller waits for switches: TCP addresses, with TLS or without, and local sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import ssl
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from libnetvirt.drivers.openflow.southbound.tls import SecureServer
+from libnetvirt.errors import AddressInUse, ConnectionFailed, InvalidURI
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to wait for switches: an address and port, or a local socket's path.
+
+    ``secure``: whether switches have to speak TLS there.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    secure: bool = False
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, *, tls: bool = False) -> Self:
+        """Read ``[ssl:|tcp:]ADDRESS:PORT`` or ``unix:PATH``. Raises InvalidURI.
+
+        ``tls``: whether there are certificates; addresses without a prefix are for TLS then.
+        """
+        if text.startswith("unix:"):
+            return cls(path=text.removeprefix("unix:"))
+        prefix = next((p for p in ("ssl:", "tcp:") if text.startswith(p)), "")
+        if prefix == "ssl:" and not tls:
+            raise InvalidURI(
+                f"listen={text!r} needs certificate=FILE, key=FILE and ca=FILE: docs/switches.md tells how "
+                "to make certificates"
+            )
+        host, _, port = text.removeprefix(prefix).rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        try:
+            address, number = str(ipaddress.ip_address(host)), int(port)
+        except ValueError:
+            address, number = "", -1
+        if not 0 <= number < 65536:
+            raise InvalidURI(
+                f"listen={text!r} is not an address and port: write for example listen=0.0.0.0:6653 "
+                "or listen=[::]:6653"
+            )
+        return cls(address, number, secure=tls if not prefix else prefix == "ssl:")
+
+    async def open(
+        self,
+        session: Callable[[], asyncio.Protocol],
+        secured: Callable[[], ssl.SSLContext] | None,
+        refused: Callable[[str, str], None],
+    ) -> asyncio.Server | SecureServer:
+        """Begin to listen. ``secured`` says how to speak TLS with who does; ``refused`` is told of address
+        and reason of those who do not get through. Raises AddressInUse, ConnectionFailed."""
+        loop = asyncio.get_running_loop()
+        try:
+            if self.path:
+                await self._clear()
+                return await loop.create_unix_server(session, self.path)
+            if self.secure:
+                assert secured is not None
+                return SecureServer(secured, session, refused).start(self.host, self.port)
+            return await loop.create_server(session, self.host, self.port, backlog=1024)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(
+                    f"cannot listen on {self}: the address is in use. Stop the other controller "
+                    "('ss -ltnp' shows who it is), or choose another address with listen=ADDRESS:PORT"
+                ) from None
+            raise ConnectionFailed(f"cannot listen on {self}: {error.strerror or error}") from None
+
+    async def _clear(self) -> None:
+        """Remove the socket that a controller which was killed has left. Raises AddressInUse."""
+        try:
+            if not stat.S_ISSOCK(os.stat(self.path).st_mode):  # noqa: PTH116
+                raise AddressInUse(f"cannot listen on {self}: there is a file of that name that is no socket")
+            _, writer = await asyncio.open_unix_connection(self.path)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            os.unlink(self.path)  # noqa: PTH108
+            return
+        writer.close()
+        raise AddressInUse(f"cannot listen on {self}: another controller answers there")
