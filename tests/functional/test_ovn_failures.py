@@ -1,5 +1,5 @@
-"""What goes wrong around the ovn driver, and that it does not mind: a leader that is killed, connections that
-break at the worst time, northd and chassis that stop, strangers, refusals."""
+"""Faults around the ovn driver: a killed leader, connections that break within a transaction, northd and
+chassis that stop, foreign changes of rows, rejected transactions."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_without_northd_an_operation_is_undone_and_says_why(
                 lab.northd.start()
 
 
-def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
+def test_a_chassis_that_leaves_and_returns_is_reported_and_its_endpoints_come_back(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     listener = Listener(connection)
@@ -181,14 +181,14 @@ def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
     assert {"switch.connected", "endpoint.state", "link.down", "link.up"} <= listener.kinds()
 
 
-def test_what_strangers_change_is_noticed_and_put_right_when_asked(
+def test_foreign_changes_are_reported_and_repaired_on_request(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     listener = Listener(connection)
     network = connection.create(_pair("blue"))
     tagged = connection.create(_pair("red", vlan=7, port="p2"))
     switch = f"netvirt-{network.uuid}"
-    for words, told in (
+    for words, expected in (
         (("set", "Logical_Switch_Port", "ch1:p1", "options:requested-chassis=ch2"), "differs in options"),
         (("lsp-set-addresses", "ch1:p1", "02:00:00:00:00:99"), "differs in addresses"),
         (("lsp-del", "ch1:p1"), "ch1:p1 is missing"),
@@ -201,9 +201,9 @@ def test_what_strangers_change_is_noticed_and_put_right_when_asked(
         _eventually(lambda: "network.drift" in listener.kinds(), f"{words} is noticed")
         state = network.state
         assert state.state is not State.ACTIVE
-        assert any(told in line for line in state.drift), (words, state.drift)
+        assert any(expected in line for line in state.drift), (words, state.drift)
         time.sleep(0.05)
-        assert network.state.drift, "nobody asked to mend it"
+        assert network.state.drift, "no repair was requested"
         done = connection.repair("blue")
         assert done
         assert network.state.drift == ()
@@ -234,7 +234,7 @@ def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: l
         served.stop()
 
 
-def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libnetvirt.Connection) -> None:
+def test_orphans_are_shown_and_removed_only_on_request(lab: OVN, connection: libnetvirt.Connection) -> None:
     network = connection.create(_pair("blue"))
     ids = "external_ids:netvirt\\:owner=libnetvirt"
     lab.nbctl("ls-add", "lost", "--", "set", "Logical_Switch", "lost", ids,
@@ -252,7 +252,7 @@ def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libn
         lab.nbctl("--if-exists", "ls-del", "theirs")
 
 
-def test_a_refusal_of_the_database_is_told_in_our_words_and_leaves_nothing(
+def test_a_rejected_transaction_is_reported_and_leaves_nothing(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     end = Endpoint(uuid="1", switch="ch1", port="p1", bandwidth=Limits(inbound=Bandwidth.parse("9 Tbit/s")))
@@ -308,9 +308,7 @@ def test_without_the_chassis_databases_an_iface_id_set_by_hand_will_do(lab: OVN)
             lab.chassis[f"ch{n}"].vsctl("remove", "Interface", "p1", "external_ids", "iface-id")
 
 
-def test_a_move_that_was_broken_off_is_finished_by_repair(
-    lab: OVN, connection: libnetvirt.Connection
-) -> None:
+def test_an_interrupted_move_is_finished_by_repair(lab: OVN, connection: libnetvirt.Connection) -> None:
     before = connection.create(_pair("blue")).description
     after = before.with_endpoint(before.endpoints[0].changed(port="p2"))
     driver = connection.driver

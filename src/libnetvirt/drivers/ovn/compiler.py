@@ -227,7 +227,7 @@ class _Compiler:
 
 
 def _sources(e: Endpoint) -> Iterator[str]:
-    """Match the packets of an endpoint behind the router: only the source address tells where one entered."""
+    """Match the packets of an endpoint behind the router: only the source address shows where one entered."""
     prefixes = [*(a.network for a in e.address), *(r.prefix for r in e.route)]
     for version in (4, 6):
         family = [str(p) for p in prefixes if p.version == version]

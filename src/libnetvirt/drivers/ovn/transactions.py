@@ -128,8 +128,8 @@ def _error(refusal: Refused) -> NetvirtError:
     """The error to raise for a transaction that the database rejected."""
     if refusal.error == "constraint violation" and "Logical_Switch_Port" in refusal.details:
         return EndpointClaimed(
-            "the northbound database already has a logical port of that name, of somebody else: "
-            f"use another port, or remove it there. The database reports: {refusal.details}"
+            "the northbound database already has a logical port of that name, created by somebody else: "
+            f"use another port, or delete it there. The database reports: {refusal.details}"
         )
     return RuleRefused(
         f"the northbound database rejected the change, nothing was changed: {refusal}. "
