@@ -117,7 +117,7 @@ class Database:
         self._writer: asyncio.StreamWriter | None = None
         self._index: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
-        self._heard = 0.0
+        self._last_message = 0.0
         self._server = ""
 
     # ---- opening and closing -------------------------------------------------------------------
@@ -258,11 +258,11 @@ class Database:
     async def _read(self, reader: asyncio.StreamReader, setup: asyncio.Task[None]) -> None:
         """Process messages until the session breaks. Raises what ended it."""
         framer, loop = Framer(), asyncio.get_running_loop()
-        self._heard = loop.time()
+        self._last_message = loop.time()
         prober = asyncio.create_task(self._keep_alive())
         try:
             while data := await reader.read(_CHUNK):
-                self._heard = loop.time()
+                self._last_message = loop.time()
                 for message in framer.feed(data):
                     self._receive(message)
                 if setup.done():
@@ -275,7 +275,7 @@ class Database:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._probe)
-            silence = loop.time() - self._heard
+            silence = loop.time() - self._last_message
             if silence > 2 * self._probe:
                 self._abort(f"no message from the server for {silence:.0f} s")
             elif silence > self._probe / 2:

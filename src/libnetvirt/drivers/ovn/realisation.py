@@ -114,10 +114,15 @@ class Realisation:
         unbound = [e for port, e in ports.items() if port in missing]
         if unbound and not pending:
             e = unbound[0]
+            hint = (
+                "The bridge that ovn-bridge-mappings names for it has to exist on the chassis"
+                if e.port.startswith(PHYSNET)
+                else "The interface has to be on the chassis's integration bridge, with "
+                f"external_ids:iface-id={iface_id((e.switch, e.port))}"
+            )
             raise PortNotFound(
-                f"endpoint {e.uuid}: chassis {e.switch} did not bind interface {e.port} within "
-                f"{self._bind_timeout:g} s; the change was undone. The interface has to be on the chassis's "
-                f"integration bridge, with external_ids:iface-id={iface_id((e.switch, e.port))}"
+                f"endpoint {e.uuid}: chassis {e.switch} did not bind {e.port} within "
+                f"{self._bind_timeout:g} s; the change was undone. {hint}"
             )
 
     # ---- iface-ids -----------------------------------------------------------------------------
