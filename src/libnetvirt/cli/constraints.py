@@ -14,20 +14,30 @@ from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen,
 from libnetvirt.cli.output import document, line
 from libnetvirt.driver import FEATURES
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Uuid of the endpoint it starts at.")]
-Destination = Annotated[str, typer.Argument(metavar="DESTINATION", help="Uuid of the endpoint it leads to.")]
-MinBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Guaranteed, such as '10 Mbit/s'.")]
-MaxBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Never exceeded.")]
-MaxLatency = Annotated[str | None, typer.Option(metavar="TIME", help="Of the path, such as '5 ms'.")]
-MaxHops = Annotated[str | None, typer.Option(metavar="N", help="Of the path, 1 to 255.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="UUID of the endpoint where the path starts.")]
+Destination = Annotated[
+    str, typer.Argument(metavar="DESTINATION", help="UUID of the endpoint where the path ends.")
+]
+MinBandwidth = Annotated[
+    str | None, typer.Option(metavar="BW", help="Guaranteed bandwidth, such as '10 Mbit/s'.")
+]
+MaxBandwidth = Annotated[
+    str | None, typer.Option(metavar="BW", help="Maximum bandwidth, such as '50 Mbit/s'.")
+]
+MaxLatency = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Maximum latency of the path, such as '5 ms'.")
+]
+MaxHops = Annotated[
+    str | None, typer.Option(metavar="N", help="Maximum number of switches of the path, 1 to 255.")
+]
 Priority = Annotated[
     str | None,
-    typer.Option(metavar="N", help="0 to 255: higher ones come first where not all can be kept (default 0)."),
+    typer.Option(metavar="N", help="0 (default) to 255: higher ones are kept first after a failure."),
 ]
 
 
 class Clearable(StrEnum):
-    """What 'modify --clear' can take away."""
+    """The fields that 'modify --clear' can remove."""
 
     MIN_BANDWIDTH = "min-bandwidth"
     MAX_BANDWIDTH = "max-bandwidth"
@@ -36,7 +46,7 @@ class Clearable(StrEnum):
     PRIORITY = "priority"
 
 
-Clear = Annotated[list[Clearable] | None, typer.Option("--clear", help="Take this away; may be repeated.")]
+Clear = Annotated[list[Clearable] | None, typer.Option("--clear", help="Remove a field; may be repeated.")]
 
 
 def add(
@@ -52,7 +62,7 @@ def add(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Require something of the path from one endpoint to another, in this direction.
+    """Add a constraint on the path from one endpoint to another, in this direction.
 
     Refused by drivers that do not offer it; 'netvirt drivers' shows which do.
 
@@ -84,7 +94,7 @@ def modify(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Change a constraint: what is given replaces what was, the rest stays.
+    """Change the given fields of a constraint; the others stay.
 
     \b
     Examples:
@@ -116,9 +126,9 @@ def check(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Tell whether add would be accepted now or, if there is a constraint, modify. Changes nothing.
+    """Check whether 'add' would be accepted now, or 'modify' if there is a constraint. Changes nothing.
 
-    What would be refused ends with the same error and exit status.
+    If not, it fails with the same error and exit status.
 
     \b
     Examples:
@@ -143,7 +153,7 @@ def remove(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Drop all requirements of the path from one endpoint to another.
+    """Remove the constraint on the path from one endpoint to another.
 
     \b
     Examples:
@@ -167,7 +177,7 @@ def _given(
     max_hops: str | None,
     priority: str | None,
 ) -> dict[str, Any]:
-    """The fields of a constraint that options give."""
+    """The fields of a constraint that are given by options."""
     fields = {
         "min_bandwidth": min_bandwidth,
         "max_bandwidth": max_bandwidth,
@@ -184,16 +194,14 @@ def _cleared(clear: list[Clearable] | None) -> dict[str, Any]:
 
 def _constraint(ctx: typer.Context, source: str, destination: str, fields: Mapping[str, Any]) -> Constraint:
     if not any(value for name, value in fields.items() if name != "priority"):
-        raise typer.BadParameter(
-            "nothing is required: give at least one option, such as --max-hops.", ctx=ctx
-        )
+        raise typer.BadParameter("no requirement: give at least one option, such as --max-hops.", ctx=ctx)
     return Constraint(source=source, destination=destination, **fields)
 
 
 def _require(
     connection: libnetvirt.Connection, source: str, destination: str, fields: Mapping[str, Any]
 ) -> None:
-    # Before looking whether there is one to modify: "not offered" is the more useful answer.
+    # Before the constraint is looked up: "not offered" is more useful than "not found".
     for name, value in fields.items():
         if value is not None and name != "priority":
             connection.capabilities().require(
