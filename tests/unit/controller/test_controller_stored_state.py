@@ -117,7 +117,9 @@ def test_a_file_of_version_1_that_cannot_be_converted_stays_as_it_is(tmp_path: P
     with closing(sqlite3.connect(path)) as db:
         db.execute("INSERT INTO fact VALUES ('tunnel', 'no number', '1 1')")
         db.commit()
-    with pytest.raises(StateUnusable, match=r"state\.db cannot be used"):
+    with pytest.raises(
+        StateUnusable, match=r"state\.db cannot be used: the fact tunnel 'no number' = '1 1' is not one"
+    ):
         SqliteStore(path, from_version_1)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (1,)

@@ -224,7 +224,14 @@ def from_version_1(old: Mapping[RowKey, str]) -> dict[RowKey, str]:
 
     Raises ValueError for a row that is not of that version.
     """
-    return dict(_from_version_1(kind, key, value).row() for (kind, key), value in old.items())
+    found = {}
+    for (kind, key), value in old.items():
+        try:
+            row, new = _from_version_1(kind, key, value).row()
+        except (ValueError, TypeError):
+            raise ValueError(f"the fact {kind} {key!r} = {value!r} is not one of state version 1") from None
+        found[row] = new
+    return found
 
 
 def _from_version_1(kind: str, key: str, value: str) -> Fact:
