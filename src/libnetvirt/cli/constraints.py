@@ -1,8 +1,10 @@
-"""``constraint add|modify|remove``."""
+"""``constraint add|modify|check|remove``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
@@ -12,16 +14,39 @@ from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen,
 from libnetvirt.cli.output import document, line
 from libnetvirt.driver import FEATURES
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Uuid of the endpoint it starts at.")]
-Destination = Annotated[str, typer.Argument(metavar="DESTINATION", help="Uuid of the endpoint it leads to.")]
-MinBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Guaranteed, such as '10 Mbit/s'.")]
-MaxBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Never exceeded.")]
-MaxLatency = Annotated[str | None, typer.Option(metavar="TIME", help="Of the path, such as '5 ms'.")]
-MaxHops = Annotated[str | None, typer.Option(metavar="N", help="Of the path, 1 to 255.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="UUID of the endpoint where the path starts.")]
+Destination = Annotated[
+    str, typer.Argument(metavar="DESTINATION", help="UUID of the endpoint where the path ends.")
+]
+MinBandwidth = Annotated[
+    str | None, typer.Option(metavar="BW", help="Guaranteed bandwidth, such as '10 Mbit/s'.")
+]
+MaxBandwidth = Annotated[
+    str | None, typer.Option(metavar="BW", help="Maximum bandwidth, such as '50 Mbit/s'.")
+]
+MaxLatency = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Maximum latency of the path, such as '5 ms'.")
+]
+MaxHops = Annotated[
+    str | None, typer.Option(metavar="N", help="Maximum number of switches of the path, 1 to 255.")
+]
 Priority = Annotated[
     str | None,
-    typer.Option(metavar="N", help="0 to 255: higher ones come first where not all can be kept (default 0)."),
+    typer.Option(metavar="N", help="0 (default) to 255: higher ones are kept first after a failure."),
 ]
+
+
+class Clearable(StrEnum):
+    """The fields that 'modify --clear' can remove."""
+
+    MIN_BANDWIDTH = "min-bandwidth"
+    MAX_BANDWIDTH = "max-bandwidth"
+    MAX_LATENCY = "max-latency"
+    MAX_HOPS = "max-hops"
+    PRIORITY = "priority"
+
+
+Clear = Annotated[list[Clearable] | None, typer.Option("--clear", help="Remove a field; may be repeated.")]
 
 
 def add(
@@ -37,7 +62,7 @@ def add(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Require something of the path from one endpoint to another, in this direction.
+    """Add a constraint on the path from one endpoint to another, in this direction.
 
     Refused by drivers that do not offer it; 'netvirt drivers' shows which do.
 
@@ -46,12 +71,11 @@ def add(
       netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' --max-latency '5 ms'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    fields = _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
+    constraint = _constraint(ctx, source, destination, fields)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
-        _require(connection, constraint)
+        _require(connection, source, destination, fields)
         found.add_constraint(constraint)
     _tell(network, source, destination, "added", wanted)
 
@@ -66,23 +90,25 @@ def modify(
     max_latency: MaxLatency = None,
     max_hops: MaxHops = None,
     priority: Priority = None,
+    clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Replace the requirements of the path from one endpoint to another.
+    """Change the given fields of a constraint; the others stay.
 
     \b
     Examples:
       netvirt constraint modify blue 11 12 --min-bandwidth '20 Mbit/s'
+      netvirt constraint modify blue 11 12 --clear max-latency
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    changes = _cleared(clear) | _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
+    if not changes:
+        raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
-        _require(connection, constraint)
-        found.modify_constraint(constraint)
+        _require(connection, source, destination, changes)
+        found.modify_constraint(source, destination, **changes)
     _tell(network, source, destination, "modified", wanted)
 
 
@@ -96,25 +122,26 @@ def check(
     max_latency: MaxLatency = None,
     max_hops: MaxHops = None,
     priority: Priority = None,
+    clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Tell whether add, or modify, would be accepted now. Changes nothing.
+    """Check whether 'add' would be accepted now, or 'modify' if there is a constraint. Changes nothing.
 
-    What would be refused ends with the same error and exit status.
+    If not, it fails with the same error and exit status.
 
     \b
     Examples:
       netvirt constraint check blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    changes = _cleared(clear) | _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
     with connected(ctx, connect) as connection:
-        now = connection.lookup(network).description
-        others = tuple(c for c in now.constraints if c.key != constraint.key)
-        connection.check(now.changed(constraints=(*others, constraint)))
+        now = connection.lookup(network).description()
+        old = now.constraint(source, destination)
+        new = old.changed(**changes) if old else _constraint(ctx, source, destination, changes)
+        others = tuple(c for c in now.constraints if c is not old)
+        connection.check(now.changed(constraints=(*others, new)))
     _tell(network, source, destination, "can be kept", wanted)
 
 
@@ -126,7 +153,7 @@ def remove(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Drop all requirements of the path from one endpoint to another.
+    """Remove the constraint on the path from one endpoint to another.
 
     \b
     Examples:
@@ -143,39 +170,43 @@ def remove(
     _tell(network, source, destination, "removed", wanted)
 
 
-def _constraint(
-    ctx: typer.Context,
-    source: str,
-    destination: str,
+def _given(
     min_bandwidth: str | None,
     max_bandwidth: str | None,
     max_latency: str | None,
     max_hops: str | None,
     priority: str | None,
-) -> Constraint:
-    if not any((min_bandwidth, max_bandwidth, max_latency, max_hops)):
-        raise typer.BadParameter(
-            "nothing is required: give at least one option, such as --max-hops.", ctx=ctx
-        )
-    return Constraint.model_validate(
-        {
-            "source": source,
-            "destination": destination,
-            "min-bandwidth": min_bandwidth,
-            "max-bandwidth": max_bandwidth,
-            "max-latency": max_latency,
-            "max-hops": max_hops,
-            "priority": priority,
-        }
-    )
+) -> dict[str, Any]:
+    """The fields of a constraint that are given by options."""
+    fields = {
+        "min_bandwidth": min_bandwidth,
+        "max_bandwidth": max_bandwidth,
+        "max_latency": max_latency,
+        "max_hops": max_hops,
+        "priority": priority,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def _require(connection: libnetvirt.Connection, constraint: Constraint) -> None:
-    # Before looking whether there is one to modify: "not offered" is the more useful answer.
-    for name in constraint.asked:
-        connection.capabilities().require(
-            f"constraint.{name}", f"the constraint from {constraint.source} to {constraint.destination}"
-        )
+def _cleared(clear: list[Clearable] | None) -> dict[str, Any]:
+    return {what.replace("-", "_"): None for what in clear or ()}
+
+
+def _constraint(ctx: typer.Context, source: str, destination: str, fields: Mapping[str, Any]) -> Constraint:
+    if not any(value for name, value in fields.items() if name != "priority"):
+        raise typer.BadParameter("no requirement: give at least one option, such as --max-hops.", ctx=ctx)
+    return Constraint(source=source, destination=destination, **fields)
+
+
+def _require(
+    connection: libnetvirt.Connection, source: str, destination: str, fields: Mapping[str, Any]
+) -> None:
+    # Before the constraint is looked up: "not offered" is more useful than "not found".
+    for name, value in fields.items():
+        if value is not None and name != "priority":
+            connection.capabilities().require(
+                f"constraint.{name.replace('_', '-')}", f"the constraint from {source} to {destination}"
+            )
 
 
 def _tell(network: str, source: str, destination: str, outcome: str, output: Format) -> None:
