@@ -73,7 +73,7 @@ bench-programs:
 
 docs: $(VENV)/.installed-docs ## write the generated pages, build the site into build/site, check all links
 	@$(BIN)/python docs/check.py --write
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@$(BIN)/python docs/check.py --site build/site
 
 clean: ## remove what can be made again

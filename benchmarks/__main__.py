@@ -19,7 +19,7 @@ SCENARIOS = {
     "setup": "flow set-ups a second and their latency, beside ovs-testcontroller and os-ken",
     "networks": "networks created, changed and removed, beside ovs-ofctl --bundle",
     "ovn": "networks on OVN, beside ovn-nbctl",
-    "upkeep": "reroute, restart, memory",
+    "recovery": "reroute, restart, memory",
     "prototype": "the three tests of the prototype",
     "descriptions": "documents read and written; calls through netvirt serve",
     "codec": "the OpenFlow codec, beside os-ken's",

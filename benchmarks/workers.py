@@ -84,14 +84,14 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
 
 def memory(pid: int) -> int:
-    """Resident memory of a process, in octets."""
+    """Resident memory of a process, in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def wait_for_port(port: int, process: subprocess.Popen[Any], patience: float = 20.0) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[Any], timeout: float = 20.0) -> None:
     """Return when somebody listens on a TCP port of this machine. Raises Failed."""
-    wanted, deadline = f":{port:04X} ", time.monotonic() + patience
+    wanted, deadline = f":{port:04X} ", time.monotonic() + timeout
     while time.monotonic() < deadline:
         tables = [Path(f"/proc/self/net/tcp{v}").read_text() for v in ("", "6")]
         if any(wanted in row[6:] and row.split()[3] == "0A" for t in tables for row in t.splitlines()[1:]):

@@ -19,10 +19,10 @@ from benchmarks.fleet.traffic import Host, Load, Traffic, frame, introductions, 
 from benchmarks.fleet.wire import FRAME_LENGTH
 
 #: seconds without a completed set-up after which the outstanding ones count as lost
-PATIENCE = 1.0
+TIMEOUT = 1.0
 #: seconds in which a controller has to do something about a link that was cut
-PATIENCE_FOR_BARRIER = 10.0
-#: octets that wait for a connection, beyond which a switch sends no further frames up: about 100 frames
+BARRIER_TIMEOUT = 10.0
+#: bytes that wait for a connection, beyond which a switch sends no further frames up: about 100 frames
 BACKLOG = 12_000
 _ABREAST = 50  # connections made at a time
 
@@ -106,9 +106,9 @@ class Fleet:
 
     # ---- what can be asked of it ---------------------------------------------------------------
 
-    async def connect(self, host: str, port: int, patience: float = 20.0) -> None:
+    async def connect(self, host: str, port: int, timeout: float = 20.0) -> None:
         """Connect all switches; returns when they were asked what they are. Raises OSError."""
-        loop, deadline = asyncio.get_running_loop(), time.monotonic() + patience
+        loop, deadline = asyncio.get_running_loop(), time.monotonic() + timeout
         self._links = []
 
         async def one(switch: Switch) -> None:
@@ -197,16 +197,16 @@ class Fleet:
         self.flush()
         end, seen, lost = now + load.seconds, 0, 0
         while not over.done() and time.perf_counter() < end:
-            await asyncio.wait([over], timeout=min(PATIENCE, max(0.01, end - time.perf_counter())))
+            await asyncio.wait([over], timeout=min(TIMEOUT, max(0.01, end - time.perf_counter())))
             if over.done() or len(traffic.latencies) != seen:
                 seen = len(traffic.latencies)
                 continue
-            if time.perf_counter() - traffic.last >= PATIENCE:
+            if time.perf_counter() - traffic.last >= TIMEOUT:
                 break  # nothing has come for so long: what is outstanding is lost
         traffic.end()
         if traffic.outstanding:
             seen = len(traffic.latencies)
-            await asyncio.wait([over], timeout=PATIENCE)
+            await asyncio.wait([over], timeout=TIMEOUT)
             lost = traffic.outstanding
         traffic.finished = lambda: None
         return lost
@@ -222,7 +222,7 @@ class Fleet:
         for dpid, port in ends:
             self.switches[dpid].set_port(port, False)
         self.flush()
-        while not self.barriers and time.perf_counter() - began < PATIENCE_FOR_BARRIER:
+        while not self.barriers and time.perf_counter() - began < BARRIER_TIMEOUT:
             await asyncio.sleep(0.01)
         if not self.barriers:
             raise TimeoutError("the controller sent no barrier because of the link that was cut")

@@ -174,7 +174,7 @@ class Traffic:
 
 
 def frame(mac: bytes, source: Host, target: Host, number: int) -> bytes:
-    """The frame of a host, FRAME_LENGTH octets: UDP over IPv4, with its number at the end."""
+    """The frame of a host, FRAME_LENGTH bytes: UDP over IPv4, with its number at the end."""
     ip = bytes.fromhex("4500002e0000000040110000") + source.address + target.address
     udp = bytes.fromhex("04d2162e001a0000")
     return mac + source.mac + b"\x08\x00" + ip + udp + bytes(14) + number.to_bytes(4)

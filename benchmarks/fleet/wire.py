@@ -19,7 +19,7 @@ PORT_IN, PORT_FLOOD, PORT_ALL, PORT_CONTROLLER = 0xFFFFFFF8, 0xFFFFFFFB, 0xFFFFF
 NO_BUFFER = 0xFFFFFFFF
 ONF, BUNDLE_CONTROL, BUNDLE_ADD = 0x4F4E4600, 2300, 2301
 LLDP = b"\x88\xcc"
-#: octets of the frames that hosts send
+#: bytes of the frames that hosts send
 FRAME_LENGTH = 60
 
 HEADER = Struct("!BBHI")

@@ -56,10 +56,10 @@ class Commands:
         await self.connection.close()
         self._open = None
 
-    async def wait(self, switches: int, links: int, endpoints: int = 0, patience: float = 60.0) -> float:
+    async def wait(self, switches: int, links: int, endpoints: int = 0, timeout: float = 60.0) -> float:
         """Wait until all switches and links are there and this many endpoints up; returns the seconds."""
         began = time.perf_counter()
-        while time.perf_counter() - began < patience:
+        while time.perf_counter() - began < timeout:
             found = await self.connection.substrate()
             up = sum(1 for s in found.switches if s.connected)
             if up >= switches and len(found.links) >= links:
@@ -87,7 +87,7 @@ class Commands:
         return await self._timed(network.remove_endpoint(uuid))
 
     async def memory(self) -> dict[str, int]:
-        """Octets: resident, and those that Python's objects take if they are traced."""
+        """Bytes: resident, and those that Python's objects take if they are traced."""
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         return {
