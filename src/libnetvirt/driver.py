@@ -270,7 +270,11 @@ class Driver(ABC):
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:
-        """Events from now on, until the session is closed. A reader that is too slow loses the oldest."""
+        """Events from now on, until the session is closed.
+
+        A reader that is too slow loses the oldest; an event of kind ``events.lost`` says how many
+        (:class:`libnetvirt.events.EventStream` does this).
+        """
 
     @abstractmethod
     async def close(self) -> None:
