@@ -15,7 +15,7 @@ from tempfile import TemporaryFile
 
 from demo.stage import ADDRESSES, Pings, Reach
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 _INTERVAL = 0.01
 _ANSWER = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .* icmp_seq=(\d+) ", re.MULTILINE)
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
@@ -133,7 +133,7 @@ class Server:
                 start_new_session=True,
             )
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        readable, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)
         if not readable or not self._process.stdout.readline():
             self.kill()
             raise RuntimeError(f"netvirt serve did not start: {self._log.read_text()[-2000:]}")

@@ -17,7 +17,7 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import Node, OVSSwitch
 
-from demo.processes import PATIENCE, Server
+from demo.processes import TIMEOUT, Server
 from demo.served import ServedStage
 from demo.stage import HOSTS, RING, SWITCHES
 from demo.switches import OpenVSwitch
@@ -173,7 +173,7 @@ class RealStage(ServedStage):
         subprocess.run(["ip", "link", "set", self._ends(a, b)[0].name, state], check=True)
 
     def _await_substrate(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         wanted = {*RING, *((b, a) for a, b in RING)}
         while time.monotonic() < deadline:
             seen = self.connection.substrate()
@@ -182,7 +182,7 @@ class RealStage(ServedStage):
             if switches == set(SWITCHES) and links == wanted:
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"after {PATIENCE:g} s only switches {sorted(switches)}, links {sorted(links)}")
+        raise RuntimeError(f"after {TIMEOUT:g} s only switches {sorted(switches)}, links {sorted(links)}")
 
 
 def _no_offload(node: Node) -> None:

@@ -20,7 +20,7 @@ from libnetvirt.model import Path as NetworkPath
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 #: Longest time of a reroute in seconds.
 REROUTE = 1.0
-PATIENCE = 10.0
+TIMEOUT = 10.0
 _LEGEND = "● arrives and is answered   · does not arrive   ✗ not as promised"
 _COLOURS = {"blue": "blue", "red": "red"}
 
@@ -196,7 +196,7 @@ class Story:
             yield Check(not asked.done(), "the change waits")
             for command in self.stage.start_control():
                 self.screen.code(command, "bash")
-            asked.result(PATIENCE)
+            asked.result(TIMEOUT)
         yield from self._unharmed(running)
         yield Check(blue.state.state is State.ACTIVE, f"the change is done, blue is {blue.state.state}")
         blue.remove_endpoint("5")
@@ -315,10 +315,10 @@ class Story:
         return all((a, b) in up and (b, a) in up for a, b in self.stage.links)
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
             if time.monotonic() > deadline:
-                raise BrokenPromise(f"not within {PATIENCE:g} s: {what}")
+                raise BrokenPromise(f"not within {TIMEOUT:g} s: {what}")
             time.sleep(0.02)
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-_PATIENCE = 15.0
+_TIMEOUT = 15.0
 
 
 class OpenVSwitch:
@@ -66,10 +66,10 @@ class OpenVSwitch:
                 start_new_session=True,
             )
         )
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
             ask = ["ovs-appctl", "-t", control, "version"]
             if subprocess.run(ask, capture_output=True, check=False).returncode == 0:
                 return
             time.sleep(0.02)
-        raise RuntimeError(f"{program} did not start within {_PATIENCE:g} s: see {log}")
+        raise RuntimeError(f"{program} did not start within {_TIMEOUT:g} s: see {log}")

@@ -40,30 +40,30 @@ from libnetvirt.model import (
 from libnetvirt.model.report import Report
 from libnetvirt.uri import URI
 
-#: Everything that a driver may or may not offer, and what it means.
+#: The features that a driver may offer, with their meanings as operators read them.
 FEATURES: Mapping[str, str] = {
-    "forwarding.L2": "networks that look like one switch",
-    "forwarding.L3": "networks that look like one router",
-    "tag.vlan": "endpoints with a vlan tag",
-    "tag.mpls": "endpoints with an mpls label",
-    "endpoint.mac": "hosts known beforehand",
+    "forwarding.L2": "networks that behave as one switch",
+    "forwarding.L3": "networks that behave as one router",
+    "tag.vlan": "endpoints with a VLAN tag",
+    "tag.mpls": "endpoints with an MPLS label",
+    "endpoint.mac": "hosts declared by their MAC address",
     "endpoint.limits": "bandwidth limits of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
-    "constraint.max-latency": "paths below a latency",
-    "constraint.max-hops": "paths below a number of hops",
-    "constraint.statistics": "counts what constraints carry and drop",
-    "encapsulation.native": "forwarding on the hosts' own fields in every switch",
-    "encapsulation.vlan": "tunnels of vlan tags",
-    "encapsulation.mpls": "tunnels of mpls labels",
-    "pending": "endpoints whose switch or port is not there yet",
-    "durable": "networks outlive the process",
-    "paths": "shows the way between endpoints",
-    "statistics": "counts packets per endpoint",
-    "rules": "shows the rules in the switches",
-    "repair": "puts right what others changed in what it keeps for its networks",
-    "reload": "takes new capacities of links while it runs",
-    "router.no-route": "routers tell the sender when there is no route",
+    "constraint.max-latency": "a bound on the latency of a path",
+    "constraint.max-hops": "a bound on the hops of a path",
+    "constraint.statistics": "counters of the traffic that constraints carry and drop",
+    "encapsulation.native": "no tunnels: every switch forwards by the hosts' addresses",
+    "encapsulation.vlan": "tunnels of VLAN tags",
+    "encapsulation.mpls": "tunnels of MPLS labels",
+    "pending": "endpoints whose switch or port does not exist yet",
+    "durable": "networks survive a restart of the driver's process",
+    "paths": "listing the paths between endpoints",
+    "statistics": "packet and byte counters of endpoints",
+    "rules": "listing the rules in the switches",
+    "repair": "restoring what others changed in its networks",
+    "reload": "reloading the capacities of links",
+    "router.no-route": "routers report a missing route to the sender by ICMP",
 }
 
 
