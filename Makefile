@@ -51,11 +51,12 @@ test-compiled: build/compiled/.built ## test controller and codec with the compi
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
 		$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(COMPILED_TESTS) $(ARGS)
 
-lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
+lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules; the Python of all pages type-checked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/check_types.py
 
 bench: bench-programs build/compiled/.built ## benchmark, write docs/performance.md (root, 10 minutes)
 	@$(BIN)/python -m benchmarks --report $(ARGS)

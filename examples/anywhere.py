@@ -16,8 +16,8 @@ from libnetvirt import Endpoint, VirtualNetwork
 
 
 def free_ports(connection: libnetvirt.Connection) -> list[tuple[str, str]]:
-    """An unused port of each switch: (switch, port) as an endpoint's description names them."""
-    found = []
+    """A free port of each switch, as (switch, port) of an endpoint's description."""
+    found: list[tuple[str, str]] = []
     for switch in connection.substrate().switches:
         port = next((p.word for p in switch.ports if p.up and not p.use), None)
         if port is not None:
@@ -37,9 +37,9 @@ def main() -> int:
                 ),
             )
         )
-        print(f"{network.description.name} is {network.state.state}")
+        print(f"{network.description().name} is {network.state().state}")
         network.add_endpoint(uuid="3", switch=one, port=first, vlan=30)
-        print(f"{len(network.state.endpoints)} endpoints, {network.state.state}")
+        print(f"{len(network.state().endpoints)} endpoints, {network.state().state}")
         for path in network.paths():
             if (path.source, path.destination) == ("1", "2"):
                 print(f"1 reaches 2 over {len(path.hops)} switches")

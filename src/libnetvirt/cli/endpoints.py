@@ -82,7 +82,7 @@ class Attributes:
 
 
 class Clearable(StrEnum):
-    """The attributes that 'modify --clear' can remove."""
+    """The fields that 'modify --clear' can remove."""
 
     TAG = "tag"
     ADDRESS = "address"
@@ -137,15 +137,17 @@ def modify(
     given: Attributes,
     clear: Annotated[
         list[Clearable] | None,
-        typer.Option("--clear", metavar="|".join(Clearable), help="Remove an attribute; may be repeated."),
+        typer.Option(
+            "--clear", metavar="FIELD", help=f"Remove a field ({', '.join(Clearable)}); may be repeated."
+        ),
     ] = None,
     pending: Pending = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Change attributes of an endpoint.
+    """Change fields of an endpoint.
 
-    Each option replaces the old value of its attribute. Attributes without an option stay as they are.
+    Each option replaces the old value of its field. Fields without an option stay as they are.
 
     \b
     Examples:
@@ -162,7 +164,7 @@ def modify(
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
         if limits:
-            old = found.description.endpoint(uuid)
+            old = found.description().endpoint(uuid)
             if old is not None and old.bandwidth is not None and "bandwidth" not in fields:
                 limits = old.bandwidth.model_dump(exclude_none=True) | limits
             fields["bandwidth"] = limits

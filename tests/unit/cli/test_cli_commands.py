@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 import libnetvirt
 from libnetvirt import formats
 from libnetvirt.cli import events, networks, substrate
+from libnetvirt.driver import FEATURES, Capabilities
+from libnetvirt.drivers.test import TestDriver
 from libnetvirt.model import Event, Link
 
 
@@ -151,6 +153,33 @@ def test_constraints_are_refused_by_capability_in_the_one_wording(
     said = netvirt.fails(6, "constraint", *words)
     assert said.startswith("error: the test driver does not offer constraint.")
     assert "'netvirt drivers' shows what each driver offers." in said
+
+
+def test_a_modified_constraint_keeps_what_was_not_given(
+    netvirt: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generous = Capabilities(driver="test", features=frozenset(FEATURES) - {"constraint.statistics"})
+    monkeypatch.setattr(TestDriver, "capabilities", generous)
+
+    def asked() -> dict[str, object]:
+        ((one,),) = (n.constraints for n in formats.read(netvirt.ok("dump", "blue")))
+        return {**one.asked, "priority": one.priority}
+
+    netvirt.ok("create", "blue.xml")
+    said = "constraint from 11 to 12 of blue"
+    words = ("11", "12", "--max-hops", "3", "--max-latency", "5 ms")
+    assert netvirt.ok("constraint", "add", "blue", *words) == f"{said} added\n"
+    assert netvirt.ok("constraint modify blue 11 12 --priority 7 --max-hops 4") == f"{said} modified\n"
+    assert asked() == {"max-latency": 5000, "max-hops": 4, "priority": 7}
+    assert netvirt.ok("constraint check blue 11 12 --clear max-hops") == f"{said} can be kept\n"
+    assert "asks for nothing" in netvirt.fails(
+        3, "constraint check blue 11 12 --clear max-hops --clear max-latency"
+    )
+    assert asked() == {"max-latency": 5000, "max-hops": 4, "priority": 7}
+    netvirt.ok("constraint modify blue 11 12 --clear max-latency --clear priority")
+    assert asked() == {"max-hops": 4, "priority": None}
+    assert "at least one option" in netvirt.fails(2, "constraint modify blue 11 12")
+    assert "no constraint from 12 to 11" in netvirt.fails(4, "constraint modify blue 12 11 --max-hops 3")
 
 
 def test_rules_are_refused_where_there_are_none(netvirt: Commands) -> None:

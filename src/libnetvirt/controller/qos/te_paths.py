@@ -24,9 +24,9 @@ from libnetvirt.errors import ConstraintUnmet, Unsupported
 from libnetvirt.model import (
     Bandwidth,
     Constraint,
+    Duration,
     Encapsulation,
     Insertion,
-    Latency,
     Rules,
     VirtualNetwork,
 )
@@ -334,7 +334,7 @@ class TePaths:
             fits.append("" if hops is None else f"max-hops {hops}")
         if asked.latency is not None:
             delay = cspf.quickest(residual_graph, *te_path.ends, asked)
-            fits.append("" if delay is None else f"max-latency {Latency(max(1, delay))}")
+            fits.append("" if delay is None else f"max-latency {Duration(max(1, delay))}")
         what = " and ".join(
             f"{name} {value}"
             for name, value in constraint.asked.items()
