@@ -19,7 +19,7 @@ SCENARIOS = {
     "setup": "rate and latency of flow set-ups, compared with ovs-testcontroller and os-ken",
     "networks": "creating, changing and removing networks, compared with ovs-ofctl --bundle",
     "ovn": "networks on OVN, compared with ovn-nbctl",
-    "upkeep": "reroute, restart, memory",
+    "recovery": "reroute, restart, memory",
     "prototype": "the three tests of the 2012 prototype",
     "descriptions": "parsing and writing descriptions; calls through netvirt serve",
     "codec": "the OpenFlow codec, compared with os-ken's",

@@ -27,7 +27,7 @@ def rows(plan: Plan) -> list[Row]:
         try:
             found += part(plan)
         except Failed as error:
-            plan.say(f"upkeep: {part.__name__}: {error}")
+            plan.say(f"recovery: {part.__name__}: {error}")
     return found
 
 
@@ -39,7 +39,7 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
         for kind, switches in graphs:
             hosts = fleet.ask("build", kind=kind, switches=switches, hosts=1)
             tunnels = fleet.ask("crossing", a=1, b=2)
-            plan.say(f"upkeep: {tunnels} tunnels over a link of a {kind} of {switches} switches")
+            plan.say(f"recovery: {tunnels} tunnels over a link of a {kind} of {switches} switches")
             with peers.ours("&lldp-interval=0.5") as (worker, port):
                 links = 2 * (switches if kind == "dumbbell" else len(ring(switches)))
                 fleet.ask("connect", host="127.0.0.1", port=port)
@@ -55,7 +55,8 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
                 fleet.ask("disconnect")
             took = median(one["seconds"] for one in seen)
             row = Row(
-                "upkeep", f"reroute, link down to last barrier ({kind})", {"tunnels": tunnels}, "s", took,
+                "recovery", f"reroute, link down to last barrier reply ({kind})", {"tunnels": tunnels}, "s",
+                took,
                 measured={"each": seen},
             )  # fmt: skip
             if tunnels >= 900:
@@ -69,7 +70,7 @@ def _restarts(plan: Plan) -> Iterator[Row]:
     sizes = [Sizes(n, switches) for n in ((100, 1_000) if plan.quick else (100, 1_000, 10_000))]
     with Worker("benchmarks.fleet", LOADER) as fleet, tempfile.TemporaryDirectory() as home:
         for size in sizes:
-            plan.say(f"upkeep: restart with {size.endpoints} endpoints")
+            plan.say(f"recovery: restart with {size.endpoints} endpoints")
             state = str(Path(home) / f"{size.endpoints}.db")
             fleet.ask("build", kind="ring", switches=switches, hosts=-(-size.endpoints // switches))
             port = peers.free_port()
@@ -92,7 +93,7 @@ def _restarts(plan: Plan) -> Iterator[Row]:
             before["flow-mods"] += switches
             changes = {k: after[k] - before[k] for k in ("flow-mods", "group-mods") if after[k] != before[k]}
             row = Row(
-                "upkeep", "restart, process start to last question", size.to_json(), "s", took,
+                "recovery", "restart, process start to last request", size.to_json(), "s", took,
                 note=f"restart: rules were changed: {changes}. " if changes else "",
                 measured={"open": opened, "rules": before["flows"] + before["groups"]},
             )  # fmt: skip
@@ -105,11 +106,11 @@ def _memory(plan: Plan) -> Iterator[Row]:
     """The memory of a network, an endpoint and a rule, measured by the growth of the process."""
     few = 10 if plan.quick else 1
     with Worker("benchmarks.fleet", LOADER) as fleet:
-        plan.say("upkeep: memory")
+        plan.say("recovery: memory")
         yield _grown(fleet, "network of 2 endpoints", [2] * (500 // few), 20)
         yield _grown(fleet, "endpoint", [10_000 // few], 20)
         hosts = Sizes(1_000 // few, 20, declared=True)
-        yield _grown(fleet, "rule (of declared hosts)", [hosts.endpoints], 20, declared=True)
+        yield _grown(fleet, "rule (declared hosts)", [hosts.endpoints], 20, declared=True)
         case = Case(1, 200, 2, 0, 18_000 // few)
         with running(peers.OURS, case, fleet) as worker:
             assert worker is not None
@@ -146,7 +147,7 @@ def _grown(fleet: Worker, what: str, counts: list[int], switches: int, declared:
 
 def _each(what: str, before: dict[str, int], after: dict[str, int], number: int) -> Row:
     each = (after["resident"] - before["resident"]) / number
-    row = Row("upkeep", f"memory of a {what}" if what[0] not in "ae" else f"memory of an {what}",
+    row = Row("recovery", f"memory of a {what}" if what[0] not in "ae" else f"memory of an {what}",
               {"of them": number}, "B", each, measured={"before": before, "after": after})  # fmt: skip
     if what.startswith("rule"):
         row.bar, row.holds = "≤ 1 KiB", each <= RULE_BAR
