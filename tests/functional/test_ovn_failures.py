@@ -229,7 +229,7 @@ def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: l
         assert "network blue: repaired: Logical_Switch_Port ch1:p1 is missing" in done
         assert connection.lookup("blue").state().drift == ()
         done = subprocess.run([*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True)
-        assert done.stdout == "nothing was to be put right\n"
+        assert done.stdout == "nothing to repair\n"
     finally:
         served.stop()
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 import libnetvirt
 from libnetvirt import formats
-from libnetvirt.cli import events, networks, physical
+from libnetvirt.cli import events, networks, substrate
 from libnetvirt.driver import FEATURES, Capabilities
 from libnetvirt.drivers.test import TestDriver
 from libnetvirt.model import Event, Link
@@ -212,7 +212,7 @@ def test_a_bad_file_among_several_keeps_all_from_being_created(netvirt: Commands
 def test_a_failure_says_what_was_done_before_it(netvirt: Commands, directory: Path) -> None:
     (directory / "clash.yaml").write_text((directory / "red.yaml").read_text().replace("uuid: 8", "uuid: 9"))
     said = netvirt.fails(5, "create", "blue.xml", "red.yaml", "clash.yaml")
-    assert "Done before: blue (blue.xml), red (red.yaml)." in said
+    assert "Done: blue (blue.xml), red (red.yaml)." in said
     assert "Not done: red (clash.yaml)." in said
     result = netvirt("remove", "blue", "nope", "red", "--format", "json")
     assert result.exit_code == 4
@@ -343,10 +343,10 @@ def test_switches_are_joined_only_by_links_that_are_up_both_ways() -> None:
     there = Link(source="1", source_port="1", destination="2", destination_port="1")
     back = Link(source="2", source_port="1", destination="1", destination_port="1")
     dead = back.model_copy(update={"up": False})
-    assert physical.joined(["1", "2"], physical.two_way((there, back)))
-    assert not physical.joined(["1", "2"], physical.two_way((there,)))
-    assert not physical.joined(["1", "2"], physical.two_way((there, dead)))
-    assert physical.joined(["1"], frozenset())
+    assert substrate.connects_all(["1", "2"], substrate.bidirectional((there, back)))
+    assert not substrate.connects_all(["1", "2"], substrate.bidirectional((there,)))
+    assert not substrate.connects_all(["1", "2"], substrate.bidirectional((there, dead)))
+    assert substrate.connects_all(["1"], frozenset())
 
 
 def test_an_event_is_one_line_whatever_its_message() -> None:
