@@ -252,7 +252,7 @@ class Promised(Routers):
     def end(self) -> None:
         super().end()
         assert self.rig.state.te_paths.ordered() == []
-        assert not self.rig.state.installed.units("course")
+        assert not self.rig.state.installed.units("constraint")
 
 
 @laws

@@ -73,7 +73,7 @@ class ConstraintService:
     def drop(self, before: Iterable[ConstraintKey], delta: Delta) -> None:
         """Remove the TE paths of a network that is gone."""
         for key in before:
-            self._state.installed.replace(("course", *key), (), delta)
+            self._state.installed.replace(("constraint", *key), (), delta)
         self.police_links(delta)
 
     def recompile_endpoints(self, record: NetworkRecord, endpoints: Iterable[str], delta: Delta) -> None:
@@ -88,7 +88,7 @@ class ConstraintService:
         for key in keys:
             te_path = self._te_paths.of(record.uuid).get(key)
             entries = () if te_path is None else self._entries(record, te_path)
-            self._state.installed.replace(("course", *key), entries, delta)
+            self._state.installed.replace(("constraint", *key), entries, delta)
             destinations.add(key[2])
         for host in [h for name in destinations for h in self._state.locator.at(record.uuid, name)]:
             self._units.compile_host(record, host.mac, delta)
@@ -106,7 +106,7 @@ class ConstraintService:
         def wanted(dpid: int, name: str) -> bool:
             if record is None:
                 return False
-            owner = state.steering if name.startswith("course/") else state.policing
+            owner = state.steering if name.startswith("constraint/") else state.policing
             return owner.wants(record, dpid, name)
 
         state.meters.keep(uuid, wanted)

@@ -21,7 +21,7 @@ hosts do not wait for that: they are answered through the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
@@ -37,7 +37,7 @@ from libnetvirt.controller.engine.topology_events import TopologyEvents, port_vi
 from libnetvirt.controller.engine.transaction import LINGER, Transaction
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.engine.warm_restart import WarmRestart
-from libnetvirt.controller.intent.labels import Fact
+from libnetvirt.controller.intent.facts import Facts, KnownLink
 from libnetvirt.controller.ondemand.flows import Wire
 from libnetvirt.model import VirtualNetwork
 
@@ -60,7 +60,7 @@ class Controller:
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
         self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
         self.capacity_reload = CapacityReload(self.state, self.reroute)
-        self._stored_links: set[str] = set()
+        self._stored_links: set[KnownLink] = set()
 
     def tick(self, now: float) -> Iterator[Effects]:
         """Call once per LLDP interval. Each of the effects has to be carried out before the next is taken."""
@@ -68,7 +68,7 @@ class Controller:
         yield self.restart.tick(now)
         yield self.topology.tick(now)
 
-    def load(self, networks: Iterable[VirtualNetwork], facts: Mapping[Fact, str], now: float) -> None:
+    def load(self, networks: Iterable[VirtualNetwork], facts: Facts, now: float) -> None:
         """Take over what the store has. Call once, before any switch connects."""
         state = self.state
         self.restart.start(now)
@@ -76,13 +76,10 @@ class Controller:
         state.meters.load(facts)
         state.queues.load(facts)
         state.te_paths.load(facts)
-        for kind, key in facts:
-            if kind == "link":
-                source, destination = (
-                    (int(d), int(p)) for d, p in (end.split("/") for end in key.split(">"))
-                )
-                state.discovery.assume(source, destination, now + state.options.hold)
-                self._stored_links.add(key)
+        for link in facts.of(KnownLink):
+            source, destination = (link.source, link.source_port), (link.destination, link.destination_port)
+            state.discovery.assume(source, destination, now + state.options.hold)
+            self._stored_links.add(link)
         state.paths.update(state.discovery.edges())
         # No switch has to be told: each is compared with the result when it connects.
         delta = Delta()
@@ -95,12 +92,12 @@ class Controller:
         self.units.compile_links(delta)
         self.operations.free_left_over()
 
-    def link_facts(self) -> dict[Fact, str | None]:
-        """What the store has to be told about links since the last call; None: the link is gone."""
-        now = {
-            f"{e.source}/{e.source_port}>{e.destination}/{e.destination_port}" for e in self.state.paths.edges
-        }
-        facts: dict[Fact, str | None] = {("link", key): None for key in self._stored_links - now}
-        facts |= {("link", key): "" for key in now - self._stored_links}
+    def journal_links(self) -> None:
+        """Note in the journal which links have come and gone since the last call."""
+        edges = self.state.paths.edges
+        now = {KnownLink(e.source, e.source_port, e.destination, e.destination_port) for e in edges}
+        for link in self._stored_links - now:
+            self.state.journal.remove(link)
+        for link in now - self._stored_links:
+            self.state.journal.put(link)
         self._stored_links = now
-        return facts

@@ -15,6 +15,7 @@ from itertools import permutations
 from libnetvirt.controller.dataplane.installed import Installed
 from libnetvirt.controller.engine.options import Options
 from libnetvirt.controller.intent.addressing import AddressPlan
+from libnetvirt.controller.intent.facts import FactJournal
 from libnetvirt.controller.intent.labels import LABELS, Labels
 from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
@@ -79,7 +80,9 @@ class ControllerState:
         self.locator = Locator(options.host_limit)
         self.neighbours = Neighbours(options.host_limit)
         self.paths = PathFinder()
-        self.labels = Labels()
+        #: what the store has to be told: numbers and links that were given, or are gone
+        self.journal = FactJournal()
+        self.labels = Labels(self.journal)
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.latency = LinkLatency(secret)
@@ -87,12 +90,12 @@ class ControllerState:
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.
         self.link_output = LinkOutput()
-        self.meters = Meters(self.labels, self.switches)
+        self.meters = Meters(self.journal, self.switches)
         self.capacities = Capacities(self.switches, options.capacities, options.capacities_file)
         self.backend = Backend(
             options.enforcement or self.capacities.enforcement or Enforcement.METER, self.meters
         )
-        self.queues = Queues(self.labels)
+        self.queues = Queues(self.journal)
         self.te_paths = TePaths(self.labels, self.paths, self.capacities, self.backend)
         # How all this becomes entries in switches.
         transports = Transports(self.labels, self.paths, self.link_output)
