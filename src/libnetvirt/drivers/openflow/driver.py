@@ -238,8 +238,8 @@ class OpenFlowDriver(Driver):
             failure = self.runtime.backoff.waiting(self.runtime.now()).get(dpid)
             if failure is not None:
                 raise SwitchNotFound(
-                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} is left alone for a while, as it "
-                    f"has failed ({failure.reason}): see after it, or allow pending endpoints"
+                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} has failed ({failure.reason}) and "
+                    "will be retried soon: check the switch, or allow pending endpoints"
                 )
             known = ", ".join(switch_text(d) for d, s in self._state.switches.items() if s.connected)
             raise SwitchNotFound(
@@ -300,7 +300,7 @@ class OpenFlowDriver(Driver):
         notes = [*found.notes, *self.runtime.rejections.notes()]
         notes += self.runtime.executor.provisioner.troubles()
         notes += [
-            f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
+            f"switch {switch_text(dpid)} will be retried in {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.runtime.backoff.waiting(now).items()
         ]
         notes += self.runtime.notes()

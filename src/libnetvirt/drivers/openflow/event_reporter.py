@@ -1,4 +1,4 @@
-"""Events about what has changed: states of endpoints, links, errors of switches."""
+"""EventReporter: events about endpoints whose state has changed, links, and errors of switches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ERROR_LIMIT = 1024
 
 
 class EventReporter:
-    """Compares what is with what was last reported."""
+    """Compares the current states with those that were last reported."""
 
     def __init__(self, core: Controller) -> None:
         self._core = core
@@ -43,7 +43,7 @@ class EventReporter:
                 )
 
     def error(self, now: float, dpid: int, text: str) -> None:
-        """Report a switch's error, seldom."""
+        """Report an error of a switch, at most once per `ERROR_INTERVAL`."""
         if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
             if len(self._errors) >= ERROR_LIMIT:
                 self._errors.clear()
@@ -59,7 +59,8 @@ class EventReporter:
             self._compare(entry, None, now, report)
 
     def change(self, change: Change, now: float) -> None:
-        """The same after an operation; where only endpoints changed, only these are looked at."""
+        """Report the endpoints whose state an operation has changed. Where only some endpoints changed, only
+        these are compared."""
         entry = self._state.rulesdb.networks.get(change.uuid)
         if entry is None:
             self._states.pop(change.uuid, None)

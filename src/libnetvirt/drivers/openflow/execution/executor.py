@@ -8,8 +8,7 @@ takes the lock like an operation does:
     operation    admit, plan                 -> rounds -> store   -> clean up
     follow-up    rebind, compare, reroute    -> rounds             -> clean up
 
-The lock is fair to operations on healthy switches: see `fair_lock` for what happens when a switch does not
-answer while others wait.
+`fair_lock` tells what happens when a switch does not answer while others wait for the lock.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.fair_lock import (
-    SHARE,
-    UPKEEP_SHARE,
+    FOLLOW_UP_SHARE,
+    OPERATION_SHARE,
     Confirmation,
     FairLock,
     Unresponsive,
@@ -38,6 +37,7 @@ from libnetvirt.drivers.openflow.execution.fair_lock import (
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases, QueueProvisioner
+from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import ConnectionClosed, StaleChange, SubstrateError
 
@@ -107,19 +107,19 @@ class TransactionExecutor:
         await asyncio.shield(self._tasks.spawn(self._apply(change, admit)))
 
     async def _apply(self, change: Change, admit: Admit) -> None:
-        patience = self._connections.confirm_timeout * SHARE
+        yield_after = self._connections.confirm_timeout * OPERATION_SHARE
         while True:
             try:
                 async with self.lock:
-                    await self._carry_out(change, admit, patience)
+                    await self._carry_out(change, admit, yield_after)
                 break
             except Unresponsive as unanswered:
                 await self._unresponsive.answered(unanswered)
                 # Its switches may have a lot to do: it is not put off for ever.
-                patience *= 2
+                yield_after *= 2
         self.follow_up()
 
-    async def _carry_out(self, change: Change, admit: Admit, patience: float) -> None:
+    async def _carry_out(self, change: Change, admit: Admit, yield_after: float) -> None:
         """Carry out an operation, or nothing. Raises Unresponsive if others are to go first."""
         record = self._core.state.rulesdb.networks.get(change.uuid)
         known = record.description if record else None
@@ -134,7 +134,7 @@ class TransactionExecutor:
             if late := [session for session in addressed if session in self._unresponsive]:
                 raise Unresponsive(late)
             await self.provisioner.prepare(transaction, self._connections.by_switch)
-            await self._execute(transaction, patience=patience)
+            await self._execute(transaction, yield_after=yield_after)
             await self._persistence.commit(change)
         except BaseException:
             await self._undo(transaction)
@@ -219,14 +219,13 @@ class TransactionExecutor:
 
     async def reconcile(self, session: Session) -> None:
         """Make a switch hold what it should; holding the lock. Raises RuleRefused, SwitchTimeout."""
-        dump = await session.dump()
-        transaction = self._planned(self._core.reconciler.reconcile(session.dpid, dump))
+        snapshot = await probe.snapshot(session)
+        transaction = self._planned(self._core.reconciler.reconcile(session.dpid, snapshot))
         count = sum(len(one.get(session.dpid, ())) for one in transaction.plan.rounds)
         if count:
             name = switch_text(session.dpid)
-            self._publish(
-                "switch.mended", f"{count} changes make switch {name} hold what it should", switch=name
-            )
+            text = f"switch {name}: {count} differences from the rules it should hold are repaired"
+            self._publish("switch.mended", text, switch=name)
         await self.provisioner.reconcile()
         await self._execute(transaction, tolerant=True)
 
@@ -251,17 +250,17 @@ class TransactionExecutor:
         return transaction
 
     async def _execute(
-        self, transaction: Transaction, tolerant: bool = False, patience: float | None = None
+        self, transaction: Transaction, tolerant: bool = False, yield_after: float | None = None
     ) -> None:
         """Send the rounds of a plan. ``tolerant``: a switch that fails is disconnected, to be compared when
         it connects again, and the others go on; else the first failure is raised when the whole round has
         ended.
 
-        While others wait for the lock, a switch has ``patience`` seconds to answer. Then, if ``tolerant``,
-        the rest goes on without it; else Unresponsive is raised.
+        While others wait for the lock, a switch has ``yield_after`` seconds to answer. Then, if ``tolerant``,
+        the transaction goes on without it; else Unresponsive is raised.
         """
-        if patience is None:
-            patience = self._connections.confirm_timeout * UPKEEP_SHARE
+        if yield_after is None:
+            yield_after = self._connections.confirm_timeout * FOLLOW_UP_SHARE
         self._dispatcher.busy = transaction.networks
         try:
             for one in transaction.plan.rounds:
@@ -269,15 +268,17 @@ class TransactionExecutor:
                     self._tasks.spawn(session.confirm(one[session.dpid])): session
                     for session in self._connections.of(one)
                 }
-                await self._confirmed(asked, tolerant, patience)
+                await self._confirmed(asked, tolerant, yield_after)
         finally:
             self._dispatcher.resume(self._now())
             self._serve_queued()
 
-    async def _confirmed(self, asked: dict[Confirmation, Session], tolerant: bool, patience: float) -> None:
+    async def _confirmed(
+        self, asked: dict[Confirmation, Session], tolerant: bool, yield_after: float
+    ) -> None:
         """Wait until switches have confirmed a round."""
-        pending = await self.lock.share(
-            [t for t, s in asked.items() if s not in self._unresponsive], patience
+        pending = await self.lock.wait(
+            [t for t, s in asked.items() if s not in self._unresponsive], yield_after
         )
         unanswered = {t: s for t, s in asked.items() if t in pending or s in self._unresponsive}
         for task, session in unanswered.items():

@@ -1,4 +1,5 @@
-"""Tasks of a connection: each is kept until it ends, ends with the connection, and fails aloud."""
+"""Tasks of a connection: each is referenced until it ends, is cancelled with the connection, and reports its
+failure."""
 
 from __future__ import annotations
 
@@ -15,25 +16,25 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """The tasks that are under way."""
+    """The tasks that are running."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._all: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Have work done beside others."""
-        task = asyncio.get_running_loop().create_task(work)
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine as a task."""
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._all.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def every(self, interval: float, action: Callable[[], None]) -> None:
-        """Have something done again and again, with ``interval`` seconds between."""
+        """Call ``action`` again and again, ``interval`` seconds after the last call has returned."""
         self.spawn(self._repeat(interval, action))
 
     async def close(self) -> None:
-        """Cancel all, and wait until they have ended."""
+        """Cancel all tasks, and wait until they have ended."""
         for task in list(self._all):
             task.cancel()
         await asyncio.gather(*self._all, return_exceptions=True)
@@ -43,13 +44,13 @@ class Tasks:
             await asyncio.sleep(interval)
             try:
                 action()
-            except Exception as error:  # the next turn may go better, and without turns switches are lost
+            except Exception as error:  # without the next call, switches would time out
                 self._report(error)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._all.discard(task)
         error = None if task.cancelled() else task.exception()
-        # An operation's own errors go to its caller.
+        # The errors of an operation are raised to its caller.
         if error is not None and not isinstance(error, NetvirtError):
             self._report(error)
 

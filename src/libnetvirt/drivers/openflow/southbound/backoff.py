@@ -1,26 +1,28 @@
-"""Switches that failed, and for how long each is left alone.
+"""Backoff: how long a switch that failed waits before it is used again.
 
-A switch that does not answer, or refuses to be mended, would fail again as soon as it is back, and hold up
-the operations of others each time. So it waits, twice as long after each failure, and is then tried where it
-holds up nobody.
+A switch that does not answer, or refuses to be repaired, would fail again as soon as it has reconnected, and
+delay operations on other switches each time. So its next connection waits, twice as long after each failure
+(exponential back-off), and is then probed without the lock.
+
+Any switch may fail, so the failures of at most `LIMIT` switches are remembered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: seconds that a switch waits after its first failure, and at most
+#: seconds that a switch waits after its first failure, and after many
 FIRST = 1.0
 LONGEST = 60.0
-#: seconds without a failure after which the next one is a first
+#: seconds without a failure after which the next one counts as the first
 FORGET = 300.0
-#: switches whose failures are remembered; beyond that, the one whose wait ended first is forgotten
+#: switches whose failures are remembered; beyond that, the one whose wait ended first is removed
 LIMIT = 1024
 
 
 @dataclass(slots=True)
 class Failure:
-    """Why a switch waits, until when, and for how many seconds in all."""
+    """Why a switch waits, until when, and for how many seconds altogether."""
 
     reason: str
     until: float
@@ -28,14 +30,15 @@ class Failure:
 
 
 class Backoff:
-    """The failures of switches. Times are in seconds of any steady clock; ``first`` is the first wait."""
+    """The failures of switches. Times are in seconds of any steady clock."""
 
     def __init__(self, first: float = FIRST) -> None:
+        """``first``: seconds to wait after the first failure."""
         self._first = first
         self._failures: dict[int, Failure] = {}
 
     def fail(self, dpid: int, reason: str, now: float) -> float:
-        """Note a failure. Returns for how many seconds the switch waits."""
+        """Record a failure. Returns for how many seconds the switch waits."""
         last = self._failures.get(dpid)
         again = last is not None and now - last.until < FORGET
         period = min(LONGEST, 2 * last.period) if last is not None and again else self._first
@@ -45,10 +48,10 @@ class Backoff:
         return period
 
     def left(self, dpid: int, now: float) -> float:
-        """The seconds that a switch still waits; 0 if it does not."""
+        """The seconds that a switch has yet to wait; 0 if it need not."""
         failure = self._failures.get(dpid)
         return max(0.0, failure.until - now) if failure is not None else 0.0
 
     def waiting(self, now: float) -> dict[int, Failure]:
-        """The switches that wait."""
+        """The switches that have to wait, by datapath id."""
         return {dpid: failure for dpid, failure in self._failures.items() if failure.until > now}

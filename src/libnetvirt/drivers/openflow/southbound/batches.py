@@ -56,3 +56,11 @@ def in_stages(messages: Iterable[of.Message]) -> Iterator[of.Message]:
             yield of.BarrierRequest()
         last = type(message)
         yield message
+
+
+def commit_xid(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
+    """The xid of a bundle's commit; 0 if there is no bundle."""
+    return next(
+        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
+        0,
+    )

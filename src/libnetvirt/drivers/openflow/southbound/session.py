@@ -1,4 +1,16 @@
-"""One switch's connection: bytes to and from the codec, requests matched with replies, changes confirmed."""
+"""Session: the connection of one switch. Requests are matched with replies, and changes are confirmed.
+
+A session is an asyncio protocol around the codec's `Channel`. What goes out is collected and written once per
+turn of the event loop. Three kinds of messages are waited for:
+
+- a *request* has one reply, or an error, with its xid (`request`);
+- a *change* is a batch of messages with a barrier behind it. Errors that come before the barrier's reply
+  belong to the change if their xid is one of the batch's (`confirm`);
+- a *mark* asks whether single messages were accepted, without waiting. All marks of one turn share a barrier
+  (`mark`, `track`), and `poll` watches that it is answered.
+
+A switch that does not answer within the confirm timeout has failed (`life`), and is disconnected.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +19,46 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import SwitchSnapshot
 from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.drivers.openflow.southbound.batches import Mark, Pending, in_bundle, in_stages
+from libnetvirt.drivers.openflow.southbound.batches import Mark, Pending, commit_xid, in_bundle, in_stages
 from libnetvirt.drivers.openflow.southbound.life import ENDED, SERVED, Step, SwitchState, after
+from libnetvirt.drivers.openflow.southbound.refusals import error_text, refusal_text
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
-#: pieces collected, beyond which they are written before the turn is over: the switch begins while we go on
+#: parts collected, beyond which they are written before the turn is over: the switch starts on them meanwhile
 FLUSH_PARTS = 256
-#: bytes that a switch may leave unread before its connection is given up
+#: bytes that a switch may leave unread before it is disconnected
 WRITE_LIMIT = 64 << 20
-#: how a record of a TLS handshake begins (RFC 8446 section 5.1)
+#: the first bytes of a TLS handshake record (RFC 8446 section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
 
 
 class Owner(Protocol):
-    """Who a session reports to."""
+    """What a session reports to."""
 
     def now(self) -> float:
-        """Steady seconds."""
+        """Seconds of a steady clock."""
 
     def opened(self, session: Session) -> None:
         """A connection was accepted."""
 
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
-        """The switch is known."""
+        """The OpenFlow handshake is done."""
 
     def packet(self, dpid: int, message: of.PacketIn, now: float, /) -> Effects | None:
-        """A frame came up from a switch that is ready. Returns what it calls for, seldom anything."""
+        """Handle a frame from a switch that is served. Returns what it calls for, which is mostly nothing."""
 
     def called_for(self, effects: Effects, /) -> None:
-        """Carry out what a frame calls for."""
+        """Carry out the effects of a frame."""
 
     def message(self, session: Session, message: object) -> None:
-        """Another message that is no reply."""
+        """Handle any other message that is no reply."""
 
-    def turned(self) -> None:
-        """All that came in this turn was handed over."""
+    def data_handled(self) -> None:
+        """All messages that came in this turn were handled."""
 
     def refused(self, address: str, reason: str) -> None:
         """The switch at this address cannot be used."""
@@ -57,7 +68,7 @@ class Owner(Protocol):
 
 
 class Session(asyncio.Protocol):
-    """A connection. Writes are collected and go out once per turn of the event loop."""
+    """The connection of one switch."""
 
     def __init__(self, owner: Owner, confirm_timeout: float) -> None:
         self._owner = owner
@@ -66,7 +77,7 @@ class Session(asyncio.Protocol):
         self._channel = of.Channel()
         self._parts = of.MultipartAssembler()
         self._out: list[bytes] = []
-        self._flushing = False  # whether what is collected is about to go out
+        self._flushing = False  # whether the collected parts are about to be written
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
@@ -82,8 +93,8 @@ class Session(asyncio.Protocol):
         #: messages that came before the switch was ready
         self.early: list[object] = []
         self.reason = ""
-        # Since when the oldest barrier of the marks is open, as far as poll() has seen.
-        self._open: tuple[int, float] | None = None
+        # The oldest barrier of marks without a reply, and when poll() saw it first.
+        self._oldest_barrier: tuple[int, float] | None = None
 
     # ---- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -112,10 +123,10 @@ class Session(asyncio.Protocol):
                     self._write()
             else:
                 self._event(event)
-        # The answers to what came in go out at once, what other switches are sent when the turn is over.
+        # Answers to this switch are written at once, messages to others when the turn is over.
         self._flush()
         self._drain()
-        self._owner.turned()
+        self._owner.data_handled()
 
     def eof_received(self) -> None:
         self._channel.receive_eof()
@@ -142,20 +153,20 @@ class Session(asyncio.Protocol):
     # ---- what goes out -------------------------------------------------------------------------
 
     def send(self, message: of.Message) -> int:
-        """Send a message in this turn of the loop; returns its xid."""
+        """Send a message in this turn of the event loop; returns its xid."""
         xid = message.xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out.append(message.encode())
         return xid
 
     def post(self, parts: Sequence[bytes]) -> None:
-        """Send messages made ready, in parts; errors in answer to them belong to nobody."""
+        """Send encoded messages, in parts. Their xid is 0: errors in reply to them are only reported."""
         if not self._flushing:
             self._flush_soon()
         self._out += parts
 
     def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
-        """Send one message made ready, with an xid filled in, and `mark` it."""
+        """Send one encoded message, with its xid filled in, and `mark` it."""
         xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out += (header[:4], xid.to_bytes(4), *parts)
@@ -178,12 +189,12 @@ class Session(asyncio.Protocol):
         return [message.xid for message in messages]
 
     def mark(self, done: Callable[[bool], None]) -> None:
-        """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
+        """Call ``done`` when the switch has carried out all messages up to here; with False if any failed."""
         self._flush_soon()
         self._asking.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
-        """Ask, and return the whole reply. Raises RuleRefused on an error, SwitchTimeout."""
+        """Send a multipart request; returns the whole reply. Raises RuleRefused on an error, SwitchTimeout."""
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid] = future
@@ -199,9 +210,9 @@ class Session(asyncio.Protocol):
         return reply
 
     async def confirm(self, messages: Sequence[of.Message]) -> None:
-        """Have the switch do all of a change or, where it has bundles, nothing; returns when it is done.
+        """Send a change, and return when the switch has carried it out. Raises RuleRefused, SwitchTimeout.
 
-        Raises RuleRefused, SwitchTimeout.
+        On a switch with bundles, a change that is refused has no effect.
         """
         if not messages:
             return
@@ -209,9 +220,9 @@ class Session(asyncio.Protocol):
         batch = in_bundle(self._bundle_id, messages) if self.bundles else list(in_stages(messages))
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
-        # At once, and not when all switches of a round have been made theirs: this one begins meanwhile.
+        # At once, and not when the messages for all switches are encoded: this one starts meanwhile.
         self._flush()
-        change = Pending(xids[0], barrier, self._loop.create_future(), _commit(xids, batch))
+        change = Pending(xids[0], barrier, self._loop.create_future(), commit_xid(xids, batch))
         self._changes[barrier] = change
         try:
             await self._within(change.future)
@@ -220,35 +231,10 @@ class Session(asyncio.Protocol):
         if change.commit and not change.errors:
             change.errors.append("the bundle's commit was not answered")
         if change.errors:
-            kinds = ", ".join(dict.fromkeys(change.errors))
-            remedy = next((text for kind, text in _REMEDIES.items() if kind in kinds), _SHOWN)
-            raise RuleRefused(
-                f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. {remedy}"
-            )
-
-    async def dump(self) -> SwitchSnapshot:
-        """What the switch holds: flows with our cookie, groups and meters."""
-        ask = of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
-        flows = await self.request(ask, of.FlowStatsReply)
-        groups = await self.request(of.GroupDescRequest(), of.GroupDescReply)
-        try:
-            meters = list((await self.request(of.MeterConfigRequest(), of.MeterConfigReply)).entries)
-        except RuleRefused:
-            meters = []
-        return SwitchSnapshot(list(flows.entries), list(groups.entries), meters)
-
-    async def try_out(self) -> None:
-        """Have the switch carry out a change that changes nothing. Raises RuleRefused, SwitchTimeout."""
-        nobody = of.FlowMod(
-            table_id=of.ALL_TABLES,
-            command=of.FlowModCommand.DELETE,
-            cookie=pipeline.COOKIE_MARK | pipeline.NOBODY,
-            cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
-        )
-        await self.confirm([nobody])
+            raise RuleRefused(refusal_text(self.dpid, change.errors))
 
     async def probe_bundles(self) -> None:
-        """Find out whether the switch has bundles (ONF extension 230)."""
+        """Find out whether the switch supports bundles (ONF extension 230). Raises SwitchTimeout."""
         change: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(of.BundleControl(0xFFFF, of.BundleCtrlType.OPEN_REQUEST))
         self._replies[xid] = change
@@ -263,12 +249,12 @@ class Session(asyncio.Protocol):
     # ---- its life ------------------------------------------------------------------------------
 
     def step(self, step: Step) -> None:
-        """Something has happened to the switch. Raises IllegalStep if that cannot be."""
+        """Change the state of the connection. Raises IllegalStep if the table in `life` forbids that."""
         self.state = after(self.state, step)
 
     @property
     def served(self) -> bool:
-        """Whether messages of the switch are handled as they come."""
+        """Whether messages of the switch are handled as they arrive."""
         return self.state in SERVED
 
     @property
@@ -277,23 +263,23 @@ class Session(asyncio.Protocol):
         return self.state in ENDED
 
     def poll(self, now: float) -> None:
-        """Once a second: keep-alive, and whether barriers that nobody waits for by himself are answered."""
+        """Call once a second: keep-alive, and the timeout of barriers that no coroutine awaits."""
         for event in self._channel.poll(now):
             self._event(event)
         oldest = next(iter(self._marks), 0)
-        if not oldest or self._open is None or self._open[0] != oldest:
-            self._open = (oldest, now) if oldest else None
-        elif now - self._open[1] > self._timeout:
+        if not oldest or self._oldest_barrier is None or self._oldest_barrier[0] != oldest:
+            self._oldest_barrier = (oldest, now) if oldest else None
+        elif now - self._oldest_barrier[1] > self._timeout:
             self.fail(self._silence())
         self._drain()
 
     def fail(self, reason: str) -> None:
-        """End the connection: the switch does not do as it should."""
+        """Disconnect a switch that does not answer or refuses to be repaired; its next connection waits."""
         self.step(Step.FAIL)
         self.abort(reason)
 
     def abort(self, reason: str) -> None:
-        """End the connection now; the switch will connect again."""
+        """Disconnect the switch; it will connect again."""
         self.reason = self.reason or reason
         if self._transport is not None:
             self._flush()
@@ -358,7 +344,7 @@ class Session(asyncio.Protocol):
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
                 return
-        # The first that was asked about behind the message is the one it belongs to; 0 is nobody's.
+        # The first mark behind the message is the one it belongs to; xid 0 belongs to none.
         found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
@@ -369,7 +355,7 @@ class Session(asyncio.Protocol):
             return await asyncio.wait_for(future, self._timeout)
         except TimeoutError:
             reason = self._silence()
-            # It may still do what it was asked: it is compared and mended when it connects again.
+            # It may still carry out the change: it is compared and repaired when it connects again.
             self.fail(reason)
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
 
@@ -379,21 +365,21 @@ class Session(asyncio.Protocol):
         )
 
     def _flush_soon(self) -> None:
-        """Have what is collected go out when this turn is over."""
+        """Write what is collected when this turn of the event loop is over."""
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._asking:
-            # One barrier for all that was asked about in this turn.
+            # One barrier for all marks of this turn.
             xid = self.send(of.BarrierRequest())
             self._marks[xid], self._asking = self._asking, []
         self._flushing = False
         self._write()
 
     def _write(self) -> None:
-        """Hand over what has been collected."""
+        """Write what has been collected."""
         out, self._out = self._out, []
         transport = self._transport
         if transport is None or not out:
@@ -410,33 +396,7 @@ class Session(asyncio.Protocol):
                 self._transport.write(data)
 
 
-def _commit(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
-    """The xid of a bundle's commit; 0 if there is no bundle."""
-    return next(
-        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
-        0,
-    )
-
-
 def address_text(transport: asyncio.BaseTransport) -> str:
     """Where a connection comes from."""
     peer = transport.get_extra_info("peername")
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
-
-
-_SHOWN = "'netvirt rules' shows what the switch holds; its log says more."
-_FULL = "It has no room for more: remove networks or hosts, or raise the limit of its tables."
-_REMEDIES = {
-    "TABLE_FULL": _FULL,
-    "OUT_OF_GROUPS": _FULL,
-    "OUT_OF_METERS": "It has no meter left: remove bandwidth limits or constraints there.",
-    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels, and limits of what "
-    "leaves, need Open vSwitch 2.17.",
-}
-
-
-def error_text(error: of.Error | of.ExperimenterError) -> str:
-    """An error's names, such as ``FLOW_MOD_FAILED/TABLE_FULL``."""
-    if isinstance(error, of.Error):
-        return error.text
-    return f"experimenter {error.experimenter:#x} error {error.exp_type}"
