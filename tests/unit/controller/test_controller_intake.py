@@ -15,8 +15,9 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import parse_switch
-from libnetvirt.controller.packetin import dispatcher
-from libnetvirt.controller.packetin.dispatcher import DEFER_LIMIT, QUIET_TIME
+from libnetvirt.controller.packetin import deferral
+from libnetvirt.controller.packetin.deferral import SOURCE_LIMIT
+from libnetvirt.controller.packetin.dispatcher import QUIET_TIME
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, QUEUE_LIMIT
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.topology.discovery import LinkPorts
@@ -171,7 +172,7 @@ def test_frames_of_a_network_wait_while_it_changes_and_others_do_not() -> None:
 def test_what_waits_is_bounded() -> None:
     rig = _rig(packet_rate=1e6)
     rig.dispatcher.busy = None
-    for n in range(DEFER_LIMIT + 50):
+    for n in range(SOURCE_LIMIT + 50):
         rig.dispatcher.packet_in(1, _up(rig, n + 1), rig.now)
     while rig.dispatcher.serve_queued(rig.now):
         pass
@@ -181,12 +182,12 @@ def test_what_waits_is_bounded() -> None:
     while rig.dispatcher.serve_queued(rig.now):
         pass
     assert rig.state.locator.find("1", mac(5000)) is not None
-    assert len(list(rig.state.locator.hosts("1"))) == DEFER_LIMIT + 1
+    assert len(list(rig.state.locator.hosts("1"))) == SOURCE_LIMIT + 1
 
 
 def test_frames_of_all_endpoints_that_wait_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "DEFER_LIMIT", 20)
-    monkeypatch.setattr(dispatcher, "DEFER_TOTAL", 30)
+    monkeypatch.setattr(deferral, "SOURCE_LIMIT", 20)
+    monkeypatch.setattr(deferral, "FRAME_LIMIT", 30)
     rig = _rig(packet_rate=1e6)
     rig.dispatcher.busy = None
     for n in range(25):

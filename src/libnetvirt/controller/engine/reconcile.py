@@ -2,8 +2,8 @@
 
 A switch that connects is never wiped. It tells what it holds (a `SwitchSnapshot`), and `reconcile` plans one
 change from that: missing entries are added, wrong ones modified, surplus ones removed. Entries without our
-cookie are left alone. The same is done for a switch that failed in the middle of a change, since nobody knows
-what it has carried out by then.
+cookie are not touched. The same is done for a switch that failed in the middle of a change, since nobody
+knows what it has carried out by then.
 
 A snapshot also tells what an earlier run of the controller had learned
 (:class:`~libnetvirt.controller.engine.warm_restart.WarmRestart`): that is learned first, so that the rules

@@ -8,8 +8,6 @@ too much are cut off in the controller and, for learning, in the switch.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 from libnetvirt import openflow as of
@@ -23,6 +21,7 @@ from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.intent.token_bucket import Tokens
 from libnetvirt.controller.ondemand.flow_templates import FRAME_LIMIT
+from libnetvirt.controller.packetin.deferral import Deferral
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
 from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
@@ -34,9 +33,6 @@ NETWORK_SHARE = 4
 QUIET_TIME = 10
 #: seconds between two reports of the same trouble
 REPORT_INTERVAL = 10.0
-#: frames of one endpoint kept while an operation on their network runs, and frames of all endpoints
-DEFER_LIMIT = 500
-DEFER_TOTAL = 10_000
 #: reports remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
 #: seconds between two looks for hosts of on-demand networks that have gone silent
@@ -63,9 +59,7 @@ class PacketInDispatcher:
         self._slow_path = SlowPath(controller)
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
-        self._deferred: deque[Callable[[float], object]] = deque()
-        self._deferred_frames = 0
-        self._waiting: dict[tuple[str, str], int] = {}
+        self._deferral = Deferral()
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
         self.fair_queue = FairQueue()
@@ -154,7 +148,7 @@ class PacketInDispatcher:
         entry, frame, table = attachment.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and entry.uuid in busy):
-            self._defer_frame((entry.uuid, attachment.endpoint.uuid), dpid, message)
+            self._defer_frame(entry.uuid, attachment.endpoint.uuid, dpid, message)
             return
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
@@ -195,8 +189,7 @@ class PacketInDispatcher:
     ) -> None:
         """Hand a frame of a network that is one router to what routes."""
         if self._waits(entry):
-            source = attachment.endpoint.uuid if attachment else ""
-            self._defer_frame((entry.uuid, source), dpid, message)
+            self._defer_frame(entry.uuid, attachment.endpoint.uuid if attachment else "", dpid, message)
             return
         self._slow_path.packet(entry, attachment, message.head.table_id, message.frame, now)
 
@@ -210,7 +203,8 @@ class PacketInDispatcher:
         if entry is None or kind not in (Kind.HOST, Kind.PATH) or not isinstance(metadata, int):
             return
         if self._waits(entry):
-            self._defer(("", entry.uuid), lambda _: self.flow_removed(dpid, message))
+            if not self._deferral.add(("", entry.uuid), lambda _: self.flow_removed(dpid, message)):
+                self.dropped += 1
             return
         port = message.match.value("in_port")
         attachment = self._state.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
@@ -229,7 +223,8 @@ class PacketInDispatcher:
         for entry in self._state.rulesdb:
             for attachment in [b for b in entry.on(dpid) if b.port == port]:
                 if self._waits(entry):
-                    self._defer(("", entry.uuid), lambda _: self.port_down(dpid, port))
+                    if not self._deferral.add(("", entry.uuid), lambda _: self.port_down(dpid, port)):
+                        self.dropped += 1
                     return
                 for host in self._locator.forget_endpoint(entry.uuid, attachment.endpoint.uuid):
                     self._core.hosts.host_changed(entry, host)
@@ -238,10 +233,7 @@ class PacketInDispatcher:
     def resume(self, now: float) -> None:
         """The operation is over: take what has waited for it."""
         self.busy = frozenset()
-        waiting, self._deferred = self._deferred, deque()
-        self._deferred_frames = 0
-        self._waiting.clear()
-        for action in waiting:
+        for action in self._deferral.take():
             action(now)
 
     def poll(self, now: float) -> None:
@@ -276,23 +268,10 @@ class PacketInDispatcher:
     def _waits(self, entry: NetworkRecord) -> bool:
         return self.busy is None or entry.uuid in self.busy
 
-    def _defer(self, source: tuple[str, str], action: Callable[[float], object]) -> bool:
-        """Keep something for when the operation is over; each source has its own share. Returns whether it
-        was kept."""
-        count = self._waiting.get(source, 0)
-        if count >= DEFER_LIMIT:
+    def _defer_frame(self, network: str, endpoint: str, dpid: int, message: of.PacketIn) -> None:
+        """Keep a frame until the operation is over."""
+        if not self._deferral.add_frame((network, endpoint), lambda now: self.packet_in(dpid, message, now)):
             self.dropped += 1
-            return False
-        self._waiting[source] = count + 1
-        self._deferred.append(action)
-        return True
-
-    def _defer_frame(self, source: tuple[str, str], dpid: int, message: of.PacketIn) -> None:
-        """Keep a frame for when the operation is over, unless there are too many of all endpoints."""
-        if self._deferred_frames >= DEFER_TOTAL:
-            self.dropped += 1
-        elif self._defer(source, lambda now: self.packet_in(dpid, message, now)):
-            self._deferred_frames += 1
 
     def _tell_again(self, attachment: Attachment, frame: bytes, now: float) -> None:
         """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""

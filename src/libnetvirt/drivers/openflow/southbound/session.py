@@ -194,7 +194,7 @@ class Session(asyncio.Protocol):
         self._asking.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
-        """Send a multipart request; returns the whole reply. Raises RuleRefused on an error, SwitchTimeout."""
+        """Send a multipart request; returns the whole reply. Raises RuleRefused, SwitchTimeout."""
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid] = future
