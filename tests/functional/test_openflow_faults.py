@@ -53,6 +53,9 @@ def strange(harness: OpenFlow, bench: Bench) -> Iterator[TcpSwitch]:
 def _strange(harness: OpenFlow, bench: Bench, place: Place) -> Iterator[TcpSwitch]:
     with TcpSwitch(int(place.switch), harness.served.port) as switch:
         bench.eventually(lambda: not _connected(harness, place.switch), "it is connected")
+        # It may still be reconciled: an operation waits until that is over, so that the faults that a test
+        # sets meet the test's own operations.
+        bench.create((Place("1", "3"), 50), (Place("3", "3"), 50)).remove()
         yield switch
         for network in harness.connection.networks():
             network.remove()

@@ -27,6 +27,7 @@ class UnitCompiler:
     def __init__(self, state: ControllerState) -> None:
         self._state = state
         self._installed = state.installed
+        self._fits = state.fits
         # The number of chunks that a network's flood group has on a switch.
         self._chunks: dict[tuple[str, int], int] = {}
 
@@ -206,9 +207,6 @@ class UnitCompiler:
         for neighbour in self._state.neighbours.at(uuid, name):
             self._state.neighbours.forget(neighbour)
             self._installed.replace(("neighbour", uuid, name, neighbour.address), (), delta)
-
-    def _fits(self, record: NetworkRecord, dpid: int) -> bool:
-        return self._state.fits(record, dpid)
 
     def _measures(self, dpid: int) -> bool:
         switch = self._state.switches.get(dpid)
