@@ -442,7 +442,7 @@ class World:
             assert not any(labels["_services"].values())
             assert not any(labels["_inner"].values())
         assert not list(core.state.ondemand)
-        assert not core.state.rulesdb.places
+        assert not core.state.rulesdb.by_point
         assert not core.state.rulesdb.ports
         assert not core.state.rulesdb.by_index
         self.rig.holds_what_it_should()

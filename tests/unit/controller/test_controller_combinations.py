@@ -147,7 +147,7 @@ def test_what_lingers_of_a_native_way_goes_with_its_network() -> None:
     rig.fabric.switches[2].down.add(2)
     rig.state.paths.update(e for e in rig.state.paths.edges if (e.source, e.source_port) != (2, 2))
     rig.pending.add(REROUTE)
-    rig.state.discovery.lose_port(2, 2)
+    rig.state.discovery.remove_port(2, 2)
     work = rig.core.reroute.plan()
     if work is None:  # the way led over switch 4
         pytest.fail("the way should have turned")
@@ -192,7 +192,7 @@ def test_a_pairs_rule_of_before_a_move_does_not_come_back_with_its_switch(
     assert rig.inject(3, 3, frame(BROADCAST, mac(2), vlan=7)) == []  # switch 1 cannot be told
     if fresh:
         for route in list(rig.state.ondemand):
-            rig.state.ondemand._take_out(route)
+            rig.state.ondemand._discard(route)
     rig.core.restart._stale = False  # as if the substrate had not changed since the controller's start
     rig.connect(1, 4)
     sent = frame(mac(2), mac(1), vlan=1)

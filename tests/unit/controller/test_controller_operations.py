@@ -58,7 +58,7 @@ def _state(core: Controller) -> dict[str, Any]:
         },
         "networks": {u: (e.description, e.index, e.rules) for u, e in core.state.rulesdb.networks.items()},
         "indexes": set(core.state.rulesdb.by_index),
-        "places": {p: b.endpoint for p, b in core.state.rulesdb.places.items()},
+        "places": {p: b.endpoint for p, b in core.state.rulesdb.by_point.items()},
         "ports": dict(core.state.rulesdb.ports),
         "names": dict(core.state.rulesdb._names),
         "hosts": {u: list(core.state.locator.hosts(u)) for u in core.state.rulesdb.networks},

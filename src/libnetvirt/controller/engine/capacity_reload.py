@@ -37,12 +37,12 @@ class CapacityReload:
         state = self._state
         edges = state.paths.edges
         known = {te_path.key: te_path for te_path in state.te_paths.ordered()}
-        state.capacities.exchange(capacities)
+        state.capacities.swap(capacities)
         state.paths.update(self._reroute.usable_edges())
-        plan = state.te_paths.again()
+        plan = state.te_paths.plan_reroute()
         lost = [c for c in plan.values() if c.degraded and not known[c.key].degraded]
         if lost and not degrade:
-            state.capacities.exchange(capacities)
+            state.capacities.swap(capacities)
             state.paths.update(edges)
             raise ConstraintUnmet(self._refusal(lost))
         lines = list(self._outcomes(plan.values(), known))

@@ -22,7 +22,7 @@ from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Repo
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
-from libnetvirt.controller.qos.queues import Shape
+from libnetvirt.controller.qos.queues import QueueConfig
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, changed, labels_of
 from libnetvirt.controller.rules.routed_steering import routed_te_path
 from libnetvirt.controller.rules.routing import is_routed
@@ -122,11 +122,11 @@ class ConstraintService:
         """Something was freed: look for paths again if any constraint is degraded."""
         return REROUTE if any(te_path.degraded for te_path in self._te_paths.ordered()) else NOTHING
 
-    def queue_shape(self) -> Shape:
+    def queue_shape(self) -> QueueConfig:
         """The queues that ports have to have; none where minimums are enforced with meters."""
         if not self._state.backend.queues:
             return {}
-        return self._state.queues.shape(self._te_paths.ordered(), self._state.capacities)
+        return self._state.queues.config(self._te_paths.ordered(), self._state.capacities)
 
     # ---- policing ------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class ConstraintService:
         flipped = links ^ state.link_output.metered
         state.link_output.metered = links
         for link in links | flipped:
-            policer = state.steering.link(link, reservations, state.capacities)
+            policer = state.steering.police_link(link, reservations, state.capacities)
             state.installed.replace(("police", *link), policer if link in links else (), delta)
         if flipped:
             self._recompile_outputs(flipped, delta)
@@ -150,13 +150,13 @@ class ConstraintService:
                 self._units.compile_tunnel(kind, egress, delta)
         for record in state.rulesdb:
             for key, te_path in self._te_paths.of(record.uuid).items():
-                if not te_path.bits and flipped & set(te_path.places):
+                if not te_path.bits and flipped & set(te_path.links):
                     self._compile(record, [key], delta)
             if record.tunnel is None and not record.on_demand:
                 for host in state.locator.hosts(record.uuid):
                     self._units.compile_host(record, host.mac, delta)
         state.ondemand.changed()
-        state.ondemand.drop_where(
+        state.ondemand.remove_where(
             lambda route: (
                 route.path_template is not None
                 and any((edge.source, edge.source_port) in flipped for edge in route.path_template.edges)
@@ -171,7 +171,7 @@ class ConstraintService:
         Returns what frees the labels of the old paths once nothing uses them, and what became of
         constraints.
         """
-        plan = self._te_paths.again()
+        plan = self._te_paths.plan_reroute()
         old: dict[ConstraintKey, TePath] = {}
         for network in {key[0] for key in plan}:
             own = {key: te_path for key, te_path in plan.items() if key[0] == network}

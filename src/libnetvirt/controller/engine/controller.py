@@ -86,7 +86,7 @@ class Controller:
         for network in networks:
             self.operations.install(network, delta)
         for record in state.rulesdb:
-            state.te_paths.restore(record.uuid, state.te_paths.known(record))
+            state.te_paths.restore(record.uuid, state.te_paths.from_store(record))
             self.constraints.compile(record, {}, delta)
         self.units.compile_tunnels(delta)
         self.units.compile_links(delta)

@@ -27,7 +27,7 @@ class HostUpdates:
     def host_changed(self, record: NetworkRecord, host: Host) -> None:
         """A host was learned, moved or was removed."""
         if record.on_demand:
-            self._state.ondemand.drop_host(host)
+            self._state.ondemand.remove_host(host)
             return
         delta = Delta()
         self._units.compile_host(record, host.mac, delta)

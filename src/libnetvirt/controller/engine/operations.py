@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Delta, Plan, delete_network, delete_paths
+from libnetvirt.controller.dataplane.installed import Delta, Plan, delete_network, delete_pair_flows
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.effects import Effects
@@ -86,7 +86,7 @@ class Operations:
                 self.install(after, delta)
             elif rebuilt:
                 freed |= self._uninstall(old, delta)
-                state.labels.drop_rules(after.uuid)
+                state.labels.release_rules(after.uuid)
                 self.install(after, delta)
             else:
                 freed |= self._alter(old, after, touched, delta)
@@ -125,7 +125,7 @@ class Operations:
 
     def _remove_pairs(self, index: int, wholly: bool, plan: Plan) -> None:
         """Remove the rules of a network's pairs, which may be on any switch."""
-        message = delete_network(pipeline.cookie(index, Kind.BASE)) if wholly else delete_paths(index)
+        message = delete_network(pipeline.cookie(index, Kind.BASE)) if wholly else delete_pair_flows(index)
         plan.rounds.append({dpid: [message] for dpid, s in self._state.switches.items() if s.connected})
 
     def _follow_te_paths(
@@ -160,7 +160,7 @@ class Operations:
             self.install(before, delta)
         elif after is not None and _rebuilt(before, after):
             freed |= self._uninstall(record, delta)
-            state.labels.drop_rules(uuid)
+            state.labels.release_rules(uuid)
             self.install(before, delta)
         else:
             freed |= self._alter(record, before, (after or before).touched(before), delta)
@@ -199,13 +199,13 @@ class Operations:
         index = state.labels.index(network.uuid)
         if index is None:
             index = state.rulesdb.free_index(state.labels.last_index)
-            state.labels.give_index(network.uuid, index)
+            state.labels.assign_index(network.uuid, index)
         rules = state.labels.rules(network.uuid)
         if rules is None:
             # The defaults of the time when it was created stay, whatever those of the next connection are.
             rules = (network.rules or Rules()).over(state.options.rules)
-            state.labels.give_rules(network.uuid, rules)
-        record = state.rulesdb.put(network, index, rules, state.switches)
+            state.labels.set_rules(network.uuid, rules)
+        record = state.rulesdb.add(network, index, rules, state.switches)
         state.locator.put(network.uuid, record.tunnel is None, declared_hosts(network.endpoints))
         self._units.change_switches(record, set(), set(record.by_switch), delta)
         self._units.compile_network(record, delta)
@@ -214,10 +214,10 @@ class Operations:
         """Remove a network. Returns the switches where that frees ports for others."""
         state, uuid = self._state, record.uuid
         macs = [host.mac for host in state.locator.hosts(uuid)]
-        state.rulesdb.drop(uuid)
+        state.rulesdb.remove(uuid)
         freed = self._awaited(record.by_switch)
-        state.locator.drop(uuid)
-        state.ondemand.forget(uuid)
+        state.locator.remove_network(uuid)
+        state.ondemand.discard_network(uuid)
         for dpid in record.by_switch:
             self._units.drop_flood(uuid, dpid, delta)
         for name in record.endpoints:
@@ -236,7 +236,7 @@ class Operations:
         state, units, uuid = self._state, self._units, after.uuid
         was, old_switches, used_labels = record.description, set(record.by_switch), record.uses_labels
         macs = {h.mac for name in touched for h in state.locator.at(uuid, name)}
-        before = state.rulesdb.alter(record, after, touched, state.switches)
+        before = state.rulesdb.update(record, after, touched, state.switches)
         freed = self._awaited(b.dpid for b in before)
         self._forget_moved(was, after, touched, delta)
         state.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
@@ -244,7 +244,7 @@ class Operations:
         now = [record.endpoints[u] for u in touched if u in record.endpoints]
         switches = set(record.by_switch)
         if not record.floods:
-            state.ondemand.drop_endpoints(uuid, touched)
+            state.ondemand.remove_endpoints(uuid, touched)
         units.change_switches(record, old_switches, switches, delta)
         for dpid in old_switches - switches:
             units.drop_flood(uuid, dpid, delta)
@@ -275,7 +275,7 @@ class Operations:
         for old in was.select(touched):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
-                self._state.locator.forget_endpoint(after.uuid, old.uuid)
+                self._state.locator.remove_learned_at(after.uuid, old.uuid)
             if new is None:
                 self._units.drop_endpoint(after.uuid, old.uuid, delta)
             elif (new.place, new.address) != (old.place, old.address):
@@ -301,7 +301,7 @@ class Operations:
         neighbours = self._state.neighbours
         for neighbour in list(neighbours.known(record.uuid)):
             if declared.get(neighbour.mac or b"", neighbour.endpoint) != neighbour.endpoint:
-                neighbours.forget(neighbour)
+                neighbours.remove(neighbour)
                 self._units.compile_neighbour(record, neighbour, delta)
 
     def _awaited(self, dpids: Iterable[int]) -> _Freed:
@@ -316,8 +316,8 @@ class Operations:
         state = self._state
         record = state.rulesdb.networks.get(uuid)
         if record is None:
-            state.labels.drop_network(uuid)
-            state.rulesdb.forget(uuid)
+            state.labels.release_network(uuid)
+            state.rulesdb.release_position(uuid)
         else:
             spread = record.by_switch if len(record.by_switch) > 1 else ()
             for kind, space in state.labels.spaces.items():
@@ -331,7 +331,7 @@ class Operations:
         state = self._state
         for uuid in state.labels.networks():
             if uuid not in state.rulesdb.networks:
-                state.labels.drop_network(uuid)
+                state.labels.release_network(uuid)
                 state.meters.keep(uuid, lambda *_: False)
                 state.queues.keep(uuid, ())
         self._free_tunnels()
@@ -340,7 +340,7 @@ class Operations:
         for kind, space in self._state.labels.spaces.items():
             for egress in space.tunnels():
                 if not self._state.tunnel_users[kind].used(egress):
-                    space.drop_tunnel(egress)
+                    space.release_tunnel(egress)
 
 
 def _rebuilt(before: VirtualNetwork, after: VirtualNetwork) -> bool:

@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, deleting
-from libnetvirt.controller.dataplane.installed import Delta, SwitchSnapshot, delete_network, delete_paths
+from libnetvirt.controller.dataplane.entries import Flow, delete_message
+from libnetvirt.controller.dataplane.installed import Delta, SwitchSnapshot, delete_network, delete_pair_flows
 from libnetvirt.controller.dataplane.pipeline import Kind
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.state import ControllerState
@@ -46,7 +46,7 @@ class Reconciler:
         """Plan what makes a switch hold what it should, and other switches what follows from its ports."""
         state, delta = self._state, Delta()
         self._units.compile_base(dpid, delta)
-        affected = state.rulesdb.ports_known(state.switches[dpid])
+        affected = state.rulesdb.bind_ports(state.switches[dpid])
         state.ondemand.changed()
         for record in affected:
             names = [b.endpoint.uuid for b in record.on(dpid)]
@@ -72,11 +72,11 @@ class Reconciler:
         """Attach the endpoints of a switch anew: its ports came, went or were renamed."""
         state, delta = self._state, Delta()
         state.ondemand.changed()
-        for record in state.rulesdb.ports_known(state.switches[dpid]):
+        for record in state.rulesdb.bind_ports(state.switches[dpid]):
             names = [b.endpoint.uuid for b in record.on(dpid)]
             self._constraints.recompile_endpoints(record, names, delta)
             self._units.compile_on(record, (dpid,), record.on(dpid), delta)
-            state.ondemand.drop_endpoints(record.uuid, names)
+            state.ondemand.remove_endpoints(record.uuid, names)
         state.installed.keep_reclaimed(delta)
         return Transaction(delta.plan(), None)
 
@@ -99,11 +99,11 @@ class Reconciler:
             elif kind == Kind.QUIET:
                 continue
             elif not record.on_demand:
-                stale[index] = delete_paths(index)
+                stale[index] = delete_pair_flows(index)
             elif self._restart.stale or flow.flags & of.FlowModFlags.SEND_FLOW_REM:
                 held = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
                 if held.key not in expected:
-                    single.append(deleting(held))
+                    single.append(delete_message(held))
         return [*stale.values(), *single]
 
     def _drop_broken_pairs(
@@ -114,7 +114,7 @@ class Reconciler:
             (f.table_id, f.priority, f.match): f.instructions for f in snapshot.flows
         }
         broken = {route for route, flow in expected if held.get(flow.key) != flow.instructions}
-        self._state.ondemand.drop_where(broken.__contains__)
+        self._state.ondemand.remove_where(broken.__contains__)
 
 
 def _replace_part(delta: Delta, dpid: int, difference: Delta) -> None:

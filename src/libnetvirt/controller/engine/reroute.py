@@ -63,7 +63,7 @@ class Reroute:
         """
         state = self._state
         before = state.paths.edges
-        if not state.paths.update(self.usable_edges()) and not capacities and not state.te_paths.again():
+        if not state.paths.update(self.usable_edges()) and not capacities and not state.te_paths.plan_reroute():
             return None
         was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, state.paths.edges))
         if was - now:
@@ -131,7 +131,7 @@ class Reroute:
         """Compile a tunnel for the new topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self._state.tunnel_users[kind].ingresses(egress)
-        old = self._state.installed.places(unit)
+        old = self._state.installed.entries_by_key(unit)
         new = list(self._state.switching.tunnel(kind, egress, ingresses))
         turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
         if turned:
@@ -168,7 +168,7 @@ class Reroute:
         for record in [r for r in state.rulesdb if r.tunnel is None and not r.on_demand]:
             for host in state.locator.hosts(record.uuid):
                 unit = ("host", record.uuid, host.mac)
-                old = state.installed.places(unit)
+                old = state.installed.entries_by_key(unit)
                 new = {(p.dpid, p.entry.key): p for p in state.switching.host(record, host)}
                 if old == new:
                     continue

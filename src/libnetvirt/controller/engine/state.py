@@ -126,7 +126,7 @@ class ControllerState:
         """Whether a switch has the tables that a network needs. One that has not connected yet counts as
         having them."""
         switch = self.switches.get(dpid)
-        return switch is None or switch.routes or not is_routed(record)
+        return switch is None or switch.can_route or not is_routed(record)
 
     def reaches(self, attachment: Attachment) -> bool:
         """Whether the switch of an endpoint is connected."""
@@ -143,4 +143,4 @@ class ControllerState:
     def drop_address_plan(self, uuid: str) -> None:
         """Remove the address plan of a network, and its neighbours."""
         self._address_plans.pop(uuid, None)
-        self.neighbours.drop(uuid)
+        self.neighbours.remove_network(uuid)

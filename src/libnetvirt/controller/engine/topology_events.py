@@ -48,10 +48,10 @@ class TopologyEvents:
         if old is not None and old.known:
             ports: Iterable[int] = old.ports.keys() | view.ports.keys()
         else:
-            ports = [p for d, p in discovery.places() if d == dpid]
+            ports = [p for d, p in discovery.link_ends() if d == dpid]
         for port in ports:
             if port not in view.ports or not view.ports[port].up:
-                discovery.lose_port(dpid, port)
+                discovery.remove_port(dpid, port)
         name = switch_text(dpid)
         text = f"switch {name} connected from {view.address} with {len(view.ports)} ports"
         return Effects(events=(Report("switch.connected", text, {"switch": name}),), reroute=True)
@@ -61,7 +61,7 @@ class TopologyEvents:
         switch = self._state.switches[dpid]
         switch.connected = False
         switch.lost_at = now
-        self._state.ondemand.lose_switch(dpid)
+        self._state.ondemand.switch_down(dpid)
         name = switch_text(dpid)
         text = f"the connection of switch {name} is lost"
         return Effects(events=(Report("switch.disconnected", text, {"switch": name}),))
@@ -90,7 +90,7 @@ class TopologyEvents:
             return effects
         if old is not None and old.up:
             effects |= _port_event(dpid, number, "down")
-        if self._state.discovery.lose_port(dpid, number):
+        if self._state.discovery.remove_port(dpid, number):
             effects |= REROUTE
         return effects | Effects(ports_down=((dpid, number),))
 
@@ -142,7 +142,7 @@ class TopologyEvents:
             and connected(edge.destination)
         ]
         before = state.latency.known
-        messages = tuple(state.latency.begin(edges, now))
+        messages = tuple(state.latency.begin_round(edges, now))
         state.capacities.measurements = state.latency.known
         reroute = state.latency.known != before and any(
             bool(te_path.degraded) or state.te_paths.is_too_slow(te_path)
@@ -157,7 +157,7 @@ class TopologyEvents:
         if len(state.switches) <= STRANGER_LIMIT:
             return
         ours = {dpid for record in state.rulesdb for dpid in record.by_switch}
-        ours.update(dpid for dpid, _ in state.discovery.places())
+        ours.update(dpid for dpid, _ in state.discovery.link_ends())
         strangers = [
             (switch.lost_at, dpid)
             for dpid, switch in state.switches.items()

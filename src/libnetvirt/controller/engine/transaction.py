@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from libnetvirt.controller.dataplane.installed import Delta, Plan
 from libnetvirt.controller.engine.effects import NOTHING, Effects
-from libnetvirt.controller.qos.queues import Shape
+from libnetvirt.controller.qos.queues import QueueConfig
 from libnetvirt.model import Encapsulation
 
 #: seconds that old paths outlive their replacement (Open vSwitch revalidates its cache within one)
@@ -43,4 +43,4 @@ class Transaction:
     #: outer labels that were replaced, with the egress switches of their tunnels
     replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     #: the queues that ports had before
-    queues: Shape = field(default_factory=dict)
+    queues: QueueConfig = field(default_factory=dict)

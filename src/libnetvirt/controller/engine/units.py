@@ -36,7 +36,7 @@ class UnitCompiler:
     def compile_base(self, dpid: int, delta: Delta) -> None:
         """The entries of a switch that belong to no network."""
         switch = self._state.switches[dpid]
-        routers = self._state.routing.base(dpid) if switch.routes else ()
+        routers = self._state.routing.base(dpid) if switch.can_route else ()
         base = (*self._state.switching.base(switch), *routers)
         self._installed.replace(("base", dpid), base, delta)
 
@@ -205,9 +205,9 @@ class UnitCompiler:
     def drop_neighbours(self, uuid: str, name: str, delta: Delta) -> None:
         """Forget the neighbours at an endpoint, and remove the rules that lead to them."""
         for neighbour in self._state.neighbours.at(uuid, name):
-            self._state.neighbours.forget(neighbour)
+            self._state.neighbours.remove(neighbour)
             self._installed.replace(("neighbour", uuid, name, neighbour.address), (), delta)
 
     def _measures(self, dpid: int) -> bool:
         switch = self._state.switches.get(dpid)
-        return switch is not None and switch.measures
+        return switch is not None and switch.checks_length

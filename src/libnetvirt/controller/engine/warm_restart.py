@@ -28,7 +28,7 @@ from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.ondemand.adoption import Adoption
 from libnetvirt.controller.ondemand.flows import Wire
-from libnetvirt.controller.rules.routing import adopted, is_routed
+from libnetvirt.controller.rules.routing import neighbour_of_rule, is_routed
 
 
 class WarmRestart:
@@ -59,7 +59,7 @@ class WarmRestart:
         if self._hold_over or now - self._started <= self._state.options.hold:
             return NOTHING
         self.end_hold()
-        self._adoption.conclude(self._compared, waited=True)
+        self._adoption.resolve(self._compared, waited=True)
         return self._compare_spared()
 
     @property
@@ -70,7 +70,7 @@ class WarmRestart:
     def substrate_changed(self) -> None:
         """A link is gone or a switch has lost its rules: paths that an earlier run made may lead nowhere."""
         self._stale = True
-        self._state.ondemand.drop_where(lambda route: route.further is None)
+        self._state.ondemand.remove_where(lambda route: route.downstream is None)
 
     # ---- one switch ----------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class WarmRestart:
         """Learn hosts, neighbours and pairs from the rules that a switch holds."""
         if not any(pipeline.is_ours(flow.cookie) for flow in snapshot.flows):
             self.substrate_changed()
-        self._adoption.note(dpid, self._pairs(snapshot), dpid in self._compared)
+        self._adoption.add_found(dpid, self._pairs(snapshot), dpid in self._compared)
         for flow in snapshot.flows:
             record = self._state.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
             if record is None:
@@ -111,7 +111,7 @@ class WarmRestart:
 
     def conclude(self) -> None:
         """Decide about the pairs of those networks of which all switches were compared."""
-        self._adoption.conclude(self._compared, self._hold_over)
+        self._adoption.resolve(self._compared, self._hold_over)
 
     # ---- spared surplus ------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class WarmRestart:
 
     def _learn_neighbour(self, dpid: int, record: NetworkRecord, flow: of.FlowStatsEntry) -> None:
         """It is asked again when the earlier run would have asked it."""
-        found = adopted(flow)
+        found = neighbour_of_rule(flow)
         plan = self._state.address_plan(record)
         attachment = record.endpoints.get(plan.at(found.address)) if found else None
         if found is None or attachment is None or attachment.dpid != dpid:

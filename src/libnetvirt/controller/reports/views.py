@@ -35,18 +35,18 @@ from libnetvirt.model.report import overall
 
 
 def endpoint_states(
-    state: ControllerState, entry: NetworkRecord, now: float, names: Iterable[str] | None = None
+    state: ControllerState, record: NetworkRecord, now: float, names: Iterable[str] | None = None
 ) -> Iterator[tuple[Attachment, State, str]]:
     """The state of each endpoint of a network (or of those named), and why it is not active."""
-    cut = _cut_off(state, entry)
-    known = entry.endpoints
+    cut = _cut_off(state, record)
+    known = record.endpoints
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
         yield (attachment, *_why(state, attachment, cut, now))
 
 
-def _cut_off(state: ControllerState, entry: NetworkRecord) -> set[int]:
+def _cut_off(state: ControllerState, record: NetworkRecord) -> set[int]:
     """The switches of a network from which no path leads to any of its others."""
-    switches = list(entry.by_switch)
+    switches = list(record.by_switch)
     if len(switches) < 2:
         return set()
     first = switches[0]
@@ -82,29 +82,29 @@ def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: flo
     return State.ACTIVE, ""
 
 
-def network_state(state: ControllerState, entry: NetworkRecord, now: float) -> NetworkState:
+def network_state(state: ControllerState, record: NetworkRecord, now: float) -> NetworkState:
     """The state of a network, its endpoints and its hosts."""
     states = tuple(
         EndpointState(uuid=attachment.endpoint.uuid, state=one, reason=reason)
-        for attachment, one, reason in endpoint_states(state, entry, now)
+        for attachment, one, reason in endpoint_states(state, record, now)
     )
-    spread = len(entry.by_switch) > 1
+    spread = len(record.by_switch) > 1
     return NetworkState(
-        uuid=entry.uuid,
-        name=entry.description.name,
+        uuid=record.uuid,
+        name=record.description.name,
         state=overall([s.state for s in states]),
-        mtu=state.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
+        mtu=state.options.link_mtu - (TUNNELLINGS[record.tunnel].overhead if spread and record.tunnel else 0),
         endpoints=states,
-        hosts=tuple(_hosts(state, entry)),
-        constraints=tuple(constraint_states(state, entry, states)),
+        hosts=tuple(_hosts(state, record)),
+        constraints=tuple(constraint_states(state, record, states)),
     )
 
 
-def _hosts(state: ControllerState, entry: NetworkRecord) -> Iterator[Host]:
+def _hosts(state: ControllerState, record: NetworkRecord) -> Iterator[Host]:
     """The hosts that a network knows; of a router, its neighbours with their addresses."""
-    hosts = {(h.mac, h.endpoint): h for h in state.locator.hosts(entry.uuid)}
+    hosts = {(h.mac, h.endpoint): h for h in state.locator.hosts(record.uuid)}
     addresses = {place: h.addresses for place, h in hosts.items()}
-    for n in sorted(state.neighbours.known(entry.uuid), key=lambda n: (len(n.address), n.address)):
+    for n in sorted(state.neighbours.known(record.uuid), key=lambda n: (len(n.address), n.address)):
         place = (int.from_bytes(n.mac or b""), n.endpoint)
         addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
@@ -113,10 +113,10 @@ def _hosts(state: ControllerState, entry: NetworkRecord) -> Iterator[Host]:
         yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
-def paths(state: ControllerState, entry: NetworkRecord) -> Iterator[Path]:
+def paths(state: ControllerState, record: NetworkRecord) -> Iterator[Path]:
     """The way from each endpoint to each other one."""
-    for source in entry.endpoints.values():
-        for destination in entry.endpoints.values():
+    for source in record.endpoints.values():
+        for destination in record.endpoints.values():
             if source is not destination:
                 yield Path(
                     source=source.endpoint.uuid,
@@ -180,16 +180,16 @@ def substrate(state: ControllerState) -> Substrate:
         for e in sorted(state.paths.edges)
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
-    strangers = tuple(state.capacities.strangers(places))
+    strangers = tuple(state.capacities.unknown_links(places))
     return Substrate(switches=tuple(switches), links=links, notes=strangers)
 
 
 def constraint_states(
-    state: ControllerState, entry: NetworkRecord, endpoints: Iterable[EndpointState]
+    state: ControllerState, record: NetworkRecord, endpoints: Iterable[EndpointState]
 ) -> Iterator[ConstraintState]:
     """The state of each constraint of a network, whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
-    for te_path in state.te_paths.of(entry.uuid).values():
+    for te_path in state.te_paths.of(record.uuid).values():
         awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
         one = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
         yield ConstraintState(
@@ -208,15 +208,15 @@ def _use(state: ControllerState, dpid: int, port: int) -> PortUse:
 
 
 def counters(
-    state: ControllerState, entry: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+    state: ControllerState, record: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
 ) -> list[Counters]:
     """Traffic per endpoint, from the counters of (switch, rule)."""
-    received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
-    delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    received: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
+    delivered: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     leading = {
         (p.dpid, p.entry.table, p.entry.priority, p.entry.match): n.endpoint
-        for n in state.neighbours.known(entry.uuid)
-        for p in state.installed.unit(("neighbour", entry.uuid, n.endpoint, n.address))
+        for n in state.neighbours.known(record.uuid)
+        for p in state.installed.unit(("neighbour", record.uuid, n.endpoint, n.address))
         if isinstance(p.entry, Flow)
     }
     for dpid, flow in flows:
@@ -226,11 +226,11 @@ def counters(
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
             mpls = flow.match.value("mpls_label") or None
             attachment = state.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
-            if attachment is not None and attachment.network is entry:
+            if attachment is not None and attachment.network is record:
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
-            host = state.locator.find(entry.uuid, flow.match.value("eth_dst"))
-            place = entry.endpoints.get(host.endpoint) if host else None
+            host = state.locator.find(record.uuid, flow.match.value("eth_dst"))
+            place = record.endpoints.get(host.endpoint) if host else None
             if host is not None and place is not None and place.dpid == dpid:
                 count = delivered[host.endpoint]
         elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
@@ -247,36 +247,36 @@ def counters(
             delivered_packets=delivered[u][0],
             delivered_bytes=delivered[u][1],
         )
-        for u in entry.endpoints
+        for u in record.endpoints
     ]
 
 
 def rule_line(state: ControllerState, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
     """A rule as text."""
-    entry = state.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
+    record = state.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
     table = Table(flow.table_id).name.lower() if flow.table_id in list(Table) else str(flow.table_id)
     kind = flow.cookie & 0xFFFF
-    name = entry.description.name if entry else Kind(kind).name.lower() if kind in list(Kind) else "?"
+    name = record.description.name if record else Kind(kind).name.lower() if kind in list(Kind) else "?"
     return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
 
 
 def group_line(state: ControllerState, dpid: int, group: of.GroupDesc) -> RuleLine:
     """A group as text."""
-    entry = state.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
+    record = state.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
     buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
     kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
     return RuleLine(
         switch=switch_text(dpid),
         table="group",
         text=f"group_id={group.group_id:#x},type={kind} {buckets}",
-        network=entry.description.name if entry else "tunnel",
+        network=record.description.name if record else "tunnel",
     )
 
 
-def declared_elsewhere(state: ControllerState, entry_uuid: str, macs: Iterable[str]) -> str | None:
+def declared_elsewhere(state: ControllerState, network: str, macs: Iterable[str]) -> str | None:
     """A MAC address that another native network has, if any."""
     for mac in macs:
         holder = state.locator.native_holder(mac_number(mac))
-        if holder is not None and holder != entry_uuid:
+        if holder is not None and holder != network:
             return mac
     return None

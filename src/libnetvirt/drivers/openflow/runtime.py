@@ -26,7 +26,7 @@ from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.execution.tasks import Tasks
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, QueueDatabases
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
@@ -57,7 +57,7 @@ class Runtime:
         store: Store,
         secret: bytes,
         confirm_timeout: float,
-        databases: QueueDatabases = NO_SOURCES,
+        databases: QueueDatabases = NO_DATABASES,
     ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
@@ -231,7 +231,7 @@ class Runtime:
 
     def refused(self, address: str, reason: str) -> None:
         """Report a switch that cannot be used, with the reason."""
-        if self.rejections.note(address, reason, self.now()):
+        if self.rejections.record(address, reason, self.now()):
             self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
@@ -284,7 +284,7 @@ class Runtime:
             old.abort("the switch connected anew")
             self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
         self._sessions[session.dpid] = session
-        self.rejections.forget(session.address)
+        self.rejections.remove(session.address)
         self.pending.add(self.core.topology.switch_up(view))
         await self.executor.reconcile(session)
         view.foreign = await probe.foreign_flows(session)

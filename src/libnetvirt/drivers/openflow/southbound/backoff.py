@@ -1,6 +1,6 @@
-"""Backoff: how long a switch that failed waits before it is used again.
+"""Backoff: how long a switch that failed waits before it is used repeated.
 
-A switch that does not answer, or refuses to be repaired, would fail again as soon as it has reconnected, and
+A switch that does not answer, or refuses to be repaired, would fail repeated as soon as it has reconnected, and
 delay operations on other switches each time. So its next connection waits, twice as long after each failure
 (exponential back-off), and is then probed without the lock.
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: seconds that a switch waits after its first failure, and after many
-FIRST = 1.0
-LONGEST = 60.0
+INITIAL = 1.0
+MAXIMUM = 60.0
 #: seconds without a failure after which the next one counts as the first
-FORGET = 300.0
+RESET_AFTER = 300.0
 #: switches whose failures are remembered; beyond that, the one whose wait ended first is removed
 LIMIT = 1024
 
@@ -32,7 +32,7 @@ class Failure:
 class Backoff:
     """The failures of switches. Times are in seconds of any steady clock."""
 
-    def __init__(self, first: float = FIRST) -> None:
+    def __init__(self, first: float = INITIAL) -> None:
         """``first``: seconds to wait after the first failure."""
         self._first = first
         self._failures: dict[int, Failure] = {}
@@ -40,8 +40,8 @@ class Backoff:
     def fail(self, dpid: int, reason: str, now: float) -> float:
         """Record a failure. Returns for how many seconds the switch waits."""
         last = self._failures.get(dpid)
-        again = last is not None and now - last.until < FORGET
-        period = min(LONGEST, 2 * last.period) if last is not None and again else self._first
+        repeated = last is not None and now - last.until < RESET_AFTER
+        period = min(MAXIMUM, 2 * last.period) if last is not None and repeated else self._first
         if last is None and len(self._failures) >= LIMIT:
             del self._failures[min(self._failures, key=lambda d: self._failures[d].until)]
         self._failures[dpid] = Failure(reason, now + period, period)

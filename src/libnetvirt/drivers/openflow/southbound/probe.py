@@ -43,7 +43,7 @@ async def exercise(session: Session) -> None:
     nobody = of.FlowMod(
         table_id=of.ALL_TABLES,
         command=of.FlowModCommand.DELETE,
-        cookie=pipeline.COOKIE_MARK | pipeline.NOBODY,
+        cookie=pipeline.COOKIE_MARK | pipeline.UNUSED,
         cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
     )
     await session.confirm([nobody])

@@ -81,7 +81,7 @@ class Session(asyncio.Protocol):
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
-        self._asking: list[Mark] = []
+        self._unmarked: list[Mark] = []
         self._last = 0
         self._bundle_id = 0
         self._transport: asyncio.Transport | None = None
@@ -145,8 +145,8 @@ class Session(asyncio.Protocol):
             if not reply.done():
                 reply.set_exception(lost)
         marks, self._marks = self._marks, {}
-        asking, self._asking = self._asking, []
-        for mark in (*(mark for one in marks.values() for mark in one), *asking):
+        unmarked, self._unmarked = self._unmarked, []
+        for mark in (*(mark for one in marks.values() for mark in one), *unmarked):
             mark.done(False)
         self._owner.closed(self)
 
@@ -170,7 +170,7 @@ class Session(asyncio.Protocol):
         xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out += (header[:4], xid.to_bytes(4), *parts)
-        self._asking.append(Mark(xid, done))
+        self._unmarked.append(Mark(xid, done))
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
         """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
@@ -191,7 +191,7 @@ class Session(asyncio.Protocol):
     def mark(self, done: Callable[[bool], None]) -> None:
         """Call ``done`` when the switch has carried out all messages up to here; with False if any failed."""
         self._flush_soon()
-        self._asking.append(Mark(self._last, done))
+        self._unmarked.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
         """Send a multipart request; returns the whole reply. Raises RuleRefused, SwitchTimeout."""
@@ -371,10 +371,10 @@ class Session(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._asking:
+        if self._unmarked:
             # One barrier for all marks of this turn.
             xid = self.send(of.BarrierRequest())
-            self._marks[xid], self._asking = self._asking, []
+            self._marks[xid], self._unmarked = self._unmarked, []
         self._flushing = False
         self._write()
 
