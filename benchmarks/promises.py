@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.scenarios import bridges  # noqa: F401  (it makes the lab of the tests importable)
 from benchmarks.workers import ROOT
-from lab import private_network_namespace, why_not
-from lab.linux import PROGRAMS, LinuxHost
-from lab.openflow import OpenFlow
-from lab.traffic import Flow, run
-from lab.unread import unread
 from labs.daemons import eventually
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
+from tests.support.lab import private_network_namespace, why_not
+from tests.support.lab.linux_hosts import PROGRAMS, LinuxHost
+from tests.support.lab.socket_overruns import unread
+from tests.support.lab.traffic import Flow, run
+from tests.support.openflow_harness import OpenFlow
 
 PAGE = ROOT / "docs" / "qos.md"
 BEGIN, END = "<!-- measured: begin (written by make bench-promises) -->", "<!-- measured: end -->"

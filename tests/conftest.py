@@ -9,9 +9,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from lab import private_network_namespace, why_not
-from lab.turns import group, turn
 from libnetvirt.controller import compiled
+from tests.support.lab import private_network_namespace, why_not
+from tests.support.xdist import group, turn
 
 # Whether this is one of several processes that share the work.
 _SHARED = "PYTEST_XDIST_WORKER" in os.environ

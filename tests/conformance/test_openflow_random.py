@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.openflow import OpenFlow
 from libnetvirt import Rules
 from libnetvirt.conformance.support.testbed import Bench, clean
 from libnetvirt.conformance.tests.random_networks import Trial
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
+from tests.support.openflow_harness import OpenFlow
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 

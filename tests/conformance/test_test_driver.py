@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lab.memory import Memory
 from libnetvirt.conformance import Ability, Harness, Place
 from libnetvirt.conformance.suite import *  # noqa: F403
+from tests.support.memory_harness import Memory
 
 
 class InMemory(Memory):

@@ -16,7 +16,7 @@ from demo.screen import Screen
 from demo.simulated import SimulatedStage
 from demo.stage import Reach
 from demo.story import Story
-from lab.ovn import need_ovn
+from tests.support.ovn_harness import need_ovn
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.openflow import OpenFlow
-from lab.ovn import need_ovn
 from labs.ovn import OVN
+from tests.support.openflow_harness import OpenFlow
+from tests.support.ovn_harness import need_ovn
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "anywhere.py"
 TOLD = [

@@ -1,0 +1,153 @@
+"""Who keeps a path or gives way when links are lost or carry less: by priority, then age."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libnetvirt.controller.intent.labels import Labels
+from libnetvirt.controller.qos import cspf
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.cspf import Terrain
+from libnetvirt.controller.qos.enforcement import Backend, Enforcement
+from libnetvirt.controller.qos.meters import Meters
+from libnetvirt.controller.qos.reservations import Books
+from libnetvirt.controller.qos.te_paths import Course, Courses, Key, wanted
+from libnetvirt.controller.topology.pathfinder import Edge, PathFinder, Place
+from libnetvirt.model import Constraint, Encapsulation
+from tests.support.controller_rig import endpoint, network
+
+MBIT = 1_000_000
+SWITCHES = range(1, 6)
+
+
+class World:
+    """Random courses of some networks on a random substrate, with names for its parts."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.paths = PathFinder()
+        self.edges = [
+            Edge(a, 10 * a + b, b, 10 * b + a, float(chance.randint(1, 3)))
+            for a in SWITCHES
+            for b in SWITCHES
+            if a != b and chance.random() < 0.6
+        ]
+        self.paths.update(self.edges)
+        self.capacities = Capacities({}, self._file())
+        backend = Backend(Enforcement.METER, Meters(Labels(), {}))
+        self.courses = Courses(Labels(), self.paths, self.capacities, backend)
+        for uuid in range(1, 5):
+            ends = [endpoint(n, n, uuid) for n in SWITCHES]
+            asked = {pair: self._constraint(*pair) for pair in self._pairs()}
+            described = network(uuid, *ends).changed(constraints=tuple(asked.values()))
+            self.courses.commit(str(uuid), self.courses.plan(described, Encapsulation.VLAN, strict=False))
+
+    def _file(self) -> str:
+        links = [
+            f'[[link]]\nswitch = {e.source}\nport = {e.source_port}\ncapacity = "{capacity} Mbit/s"\n'
+            for e in self.edges
+            if (capacity := self.chance.choice([20, 50, 100, 200])) < 200
+        ]
+        return 'capacity = "100 Mbit/s"\nreservable = 0.9\n' + "".join(links)
+
+    def _pairs(self) -> Iterable[tuple[int, int]]:
+        every = [(a, b) for a in SWITCHES for b in SWITCHES if a != b]
+        return self.chance.sample(every, self.chance.randint(1, 4))
+
+    def _constraint(self, source: int, destination: int) -> Constraint:
+        asked: dict[str, object] = {"min-bandwidth": f"{self.chance.choice([5, 18, 40, 85])} Mbit/s"}
+        if self.chance.random() < 0.3:
+            asked["max-hops"] = self.chance.randint(2, 4)
+        if self.chance.random() < 0.7:
+            asked["priority"] = self.chance.randint(0, 3)
+        return Constraint.model_validate({"source": source, "destination": destination, **asked})
+
+    def shake(self) -> None:
+        """Some links are lost, others are back, and all may carry less or more."""
+        self.paths.update([e for e in self.edges if self.chance.random() < 0.85])
+        if self.chance.random() < 0.6:
+            self.capacities.exchange(Capacities({}, self._file()))
+
+    def follow(self) -> dict[Key, Course]:
+        """What becomes of the courses; returns those that are others now."""
+        changed = self.courses.again()
+        for uuid in {key[0] for key in changed}:
+            own = {key: course for key, course in changed.items() if key[0] == uuid}
+            self.courses.commit(uuid, own, all_of_them=False)
+        return changed
+
+    def fits(self, course: Course, others: Iterable[Course]) -> bool:
+        """Whether there is a path beside others."""
+        books = Books(self.capacities.reservable)
+        for other in others:
+            books.put(other.key, other.bits, other.places)
+        terrain = Terrain(self.paths.leaving, books.free, self.capacities.latency)
+        return cspf.find(terrain, *course.ends, wanted(course.constraint)) is not None
+
+
+def load(courses: Iterable[Course]) -> dict[Place, int]:
+    """What courses reserve together."""
+    found: dict[Place, int] = {}
+    for course in courses:
+        for place in course.places:
+            found[place] = found.get(place, 0) + course.bits
+    return found
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32))
+def test_nobody_gives_way_to_what_ranks_lower(seed: int) -> None:
+    world = World(Random(seed))
+    for _ in range(4):
+        before = {c.key: c for c in world.courses.ordered()}
+        world.shake()
+        changed = world.follow()
+        after = {c.key: c for c in world.courses.ordered()}
+        assert all(bits <= (world.capacities.reservable(p) or 0) for p, bits in load(after.values()).items())
+        whole = [c for c in before.values() if not c.degraded and world.paths.has(c.edges)]
+        for course in whole:
+            # Beside those that rank higher there is room on its path: it does not even move.
+            above = load(c for c in whole if c.rank <= course.rank)
+            if all(above[p] <= (world.capacities.reservable(p) or 0) for p in course.places):
+                assert after[course.key] == course
+        for course in after.values():
+            if course.degraded:
+                # Whoever has found a new path before this one could not ranks higher.
+                stayed = [c for key, c in after.items() if key not in changed or c.rank < course.rank]
+                assert not world.fits(course, (c for c in stayed if not c.degraded))
+        # That was all: at most the reasons are worded anew.
+        assert all(c.degraded and after[key].degraded for key, c in world.follow().items())
+
+
+def test_a_higher_priority_comes_first_and_then_the_older_one() -> None:
+    world = World(Random(1))
+    for uuid in list(world.courses._courses):
+        world.courses.restore(uuid, {})
+    world.edges = [Edge(1, 12, 2, 21), Edge(1, 13, 2, 31)]
+    world.paths.update(world.edges)
+    world.capacities.exchange(Capacities({}, 'capacity = "100 Mbit/s"'))
+    for uuid, rate, priority in ((1, 50, 0), (2, 50, 7), (3, 40, 7), (4, 30, 0)):
+        asked = {"source": 1, "destination": 2, "min-bandwidth": f"{rate} Mbit/s", "priority": priority}
+        described = network(uuid, endpoint(1, 1, uuid), endpoint(2, 2, uuid))
+        described = described.changed(constraints=(Constraint.model_validate(asked),))
+        world.courses.commit(str(uuid), world.courses.plan(described, Encapsulation.VLAN))
+
+    def kept() -> set[str]:
+        return {c.key[0] for c in world.courses.ordered() if not c.degraded}
+
+    assert [c.key[0] for c in world.courses.ordered()] == ["2", "3", "1", "4"]
+    assert kept() == {"1", "2", "3", "4"}
+    world.paths.update(world.edges[:1])
+    world.follow()
+    # 90 Mbit/s may be promised of the one link. What was on it before keeps its place.
+    assert kept() == {"1", "3"}
+    world.capacities.exchange(Capacities({}, 'capacity = "60 Mbit/s"'))
+    world.follow()
+    assert kept() == {"3"}
+    world.paths.update(world.edges)
+    world.follow()
+    assert kept() == {"2", "3"}

@@ -1,0 +1,395 @@
+"""A controller over switches in memory, driven as the shell drives it, next to the oracle."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.engine.controller import Controller, Options, Work
+from libnetvirt.controller.intent.labels import LabelSpace
+from libnetvirt.controller.intent.switches import PortView, SwitchView
+from libnetvirt.controller.packetin.dispatcher import Intake
+from libnetvirt.controller.topology.discovery import Discovery
+from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
+from libnetvirt.model.quantity import Latency
+from libnetvirt.semantics import Knowledge, forward
+from libnetvirt.semantics.forward import on_wire
+from tests.support.switch_fabric import Fabric, Out, Refused, Switch
+
+SECRET = b"s" * 32
+VLAN = Rules(encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT)
+NATIVE = Rules(
+    encapsulation=Encapsulation.NATIVE,
+    insertion=Insertion.ON_DEMAND,
+    timeout=Timeout.IDLE,
+    duration=Latency.parse("60 s"),
+)
+BROADCAST = 0xFFFF_FFFF_FFFF
+
+
+def mac(number: int) -> int:
+    """The address of host ``number``."""
+    return 0x02 << 40 | number
+
+
+def frame(destination: int, source: int, text: bytes = b"", vlan: int | None = None) -> bytes:
+    """A frame with an experimental type."""
+    tag = b"" if vlan is None else b"\x81\x00" + vlan.to_bytes(2)
+    return destination.to_bytes(6) + source.to_bytes(6) + tag + b"\x88\xb5" + text.ljust(46, b".")
+
+
+def tagged(end: Endpoint, sent: bytes) -> bytes:
+    """A frame without tag as the endpoint's host sends it."""
+    return on_wire(end, sent)[2]
+
+
+def endpoint(uuid: int | str, switch: int, port: int | str, vlan: int | None = None, *hosts: int) -> Endpoint:
+    """An endpoint; ``hosts``: numbers of declared hosts."""
+    macs = tuple(":".join(f"{b:02x}" for b in mac(h).to_bytes(6)) for h in hosts)
+    return Endpoint(uuid=str(uuid), switch=str(switch), port=str(port), vlan=vlan, mac=macs)
+
+
+def network(uuid: int | str, *endpoints: Endpoint, rules: Rules | None = None) -> VirtualNetwork:
+    """A network."""
+    return VirtualNetwork(uuid=str(uuid), name=f"n{uuid}", endpoints=endpoints, rules=rules)
+
+
+Probe = tuple[tuple[int, int, bytes], Callable[[Out], bool]]
+
+
+class Rig:
+    """Everything but asyncio. With ``chance``, rounds reach the switches in a random order, and what the
+    controller sends by itself waits until :meth:`pump`."""
+
+    #: what switches say that they are
+    description = "Nicira, Inc. Open vSwitch 3.1.0"
+    tables = 254
+
+    def __init__(self, options: Options | None = None, chance: Random | None = None) -> None:
+        self.chance = chance
+        self.fabric = Fabric()
+        self.now = 1000.0
+        #: seconds that Discovery's frames and probes take along a link, by its sending end
+        self.delays: dict[tuple[int, int], float] = {}
+        self.events: list[tuple[str, str]] = []
+        self.core = Controller(options or Options(VLAN), SECRET, self, self._publish)
+        self.intake = Intake(self.core)
+        self.known = Knowledge(limit=self.core.options.host_limit)
+        #: what controller and switches have to say to each other: messages and confirmations, by switch
+        self.lingering: list[Work] = []
+        self.stored: dict[tuple[str, str], str] = {}
+        self.committed: list[VirtualNetwork] = []
+        #: whether what a controller stores is kept for the next one
+        self.stores = False
+        self.queues: dict[int, deque[of.Message | Callable[[bool], None]]] = {}
+        self.out: list[Out] = []
+        self.errors: list[str] = []
+        #: called after each message or round that reached a switch
+        self.between: Callable[[], None] = lambda: None
+
+    def _publish(self, kind: str, message: str, **fields: str) -> None:
+        assert all(isinstance(v, str) for v in fields.values())
+        self.events.append((kind, message))
+
+    def kinds(self) -> list[str]:
+        """The kinds of the events so far."""
+        return [kind for kind, _ in self.events]
+
+    # ---- the substrate -------------------------------------------------------------------------
+
+    def switch(self, dpid: int, ports: int = 4) -> Switch:
+        """A switch connects with these ports."""
+        switch = self.fabric.switches[dpid] = Switch(dpid)
+        self.connect(dpid, ports)
+        return switch
+
+    def view(self, dpid: int, ports: int) -> SwitchView:
+        """As the switch describes itself."""
+        view = SwitchView(dpid, connected=True, known=True, address="test", bundles=True, meters=True)
+        view.description, view.tables = self.description, self.tables
+        down = self.fabric.switches[dpid].down
+        for number in range(1, ports + 1):
+            view.ports[number] = PortView(number, f"s{dpid}-eth{number}", number not in down)
+        return view
+
+    def connect(self, dpid: int, ports: int) -> None:
+        """The switch connects; what it holds is mended."""
+        view = self.view(dpid, ports)
+        self.core.switch_up(view)
+        self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
+        self.core.send_lldp(dpid, view.ports, self.now)
+        self.settle()
+
+    def disconnect(self, dpid: int) -> None:
+        """The control connection is lost."""
+        queue = self.queues.pop(dpid, deque())
+        self.core.switch_down(dpid, self.now)
+        for item in queue:
+            if callable(item):
+                item(False)
+
+    def restart(self, ports: Mapping[int, int]) -> None:
+        """The controller is killed, and another one starts with what was stored. The switches go on as they
+        are, and connect one after the other, with these ports."""
+        self.queues.clear()
+        self.lingering.clear()
+        self.fabric.up.clear()
+        self.core = Controller(self.core.options, SECRET, self, self._publish)
+        self.intake = Intake(self.core)
+        self.core.load(self.committed, self.stored, self.now)
+        for dpid, count in ports.items():
+            self.connect(dpid, count)
+
+    def commit(self) -> None:
+        """Store the networks as they are, and the facts."""
+        if not self.stores:
+            return
+        self.committed = self.networks
+        self._store_facts()
+
+    def _store_facts(self) -> None:
+        if not self.stores:
+            return
+        facts = self.stored | self.core.labels.changes | self.core.link_facts()
+        self.core.labels.changes = {}
+        self.stored = {fact: value for fact, value in facts.items() if value is not None}
+
+    def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
+        """Connect two ports, and let Discovery find that."""
+        self.fabric.link(one, other)
+        for dpid, port in (one, other):
+            self.core.send_lldp(dpid, [port], self.now)
+        self.settle()
+
+    def port(self, dpid: int, port: int, up: bool) -> None:
+        """A port goes up or down."""
+        down = self.fabric.switches[dpid].down
+        (down.discard if up else down.add)(port)
+        state = 0 if up else of.PortState.LINK_DOWN
+        desc = of.PortDesc(port, name=f"s{dpid}-eth{port}", state=state)
+        self.core.port_status(dpid, of.PortStatus(of.PortStatusReason.MODIFY, desc), self.now)
+        while self.core.ports_down:
+            self.intake.port_down(*self.core.ports_down.pop())
+
+    def cut(self, one: tuple[int, int], up: bool = False) -> None:
+        """A link goes down, or up."""
+        for dpid, port in (one, self.fabric.links[one]):
+            self.port(dpid, port, up)
+        self.settle()
+
+    def tick(self, seconds: float = 2.0) -> None:
+        """Time goes by."""
+        self.now += seconds
+        self.core.tick(self.now)
+        self.intake.tick(self.now)
+        self.intake.poll(self.now)
+        self.settle()
+
+    def _connected(self, dpid: int) -> bool:
+        view = self.core.switches.get(dpid)
+        return view is not None and view.connected
+
+    # ---- the wire ------------------------------------------------------------------------------
+
+    def post(self, dpid: int, *parts: bytes) -> None:
+        for message in of.Framer().feed(b"".join(parts)):
+            self.send(dpid, of.decode(message))
+
+    def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
+        self.post(dpid, header, *parts)
+        self.confirm(dpid, done)
+
+    def send(self, dpid: int, message: of.Message) -> None:
+        if self._connected(dpid):
+            self.queues.setdefault(dpid, deque()).append(message)
+        if self.chance is None:
+            self.pump()
+
+    def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
+        if self._connected(dpid):
+            self.queues.setdefault(dpid, deque()).append(done)
+        else:
+            self.queues.setdefault(0, deque()).append(lambda _: done(False))
+
+    def linger(self, action: Callable[[], None]) -> None:
+        self.queues.setdefault(0, deque()).append(lambda _: action())
+
+    def pump(self, count: int = 1 << 30) -> None:
+        """Let ``count`` messages reach their switches, which are chosen at random."""
+        while count and (waiting := sorted(d for d, q in self.queues.items() if q)):
+            count -= 1
+            dpid = self.chance.choice(waiting) if self.chance else waiting[0]
+            item = self.queues[dpid].popleft()
+            if callable(item):
+                item(True)
+            elif isinstance(item, of.EchoRequest):
+                self.core.latency.echoed(dpid, item.body, self.now)
+            elif isinstance(item, of.PacketOut):
+                self.out += self.fabric.packet_out(dpid, item)
+            else:
+                self._take(dpid, item)
+            self.between()
+
+    def _take(self, dpid: int, message: of.Message) -> None:
+        try:
+            self.fabric.switches[dpid].take(message)
+        except Refused as error:
+            self.errors.append(str(error))
+
+    def hear(self) -> None:
+        """The controller takes what the switches sent it."""
+        up, self.fabric.up = self.fabric.up, []
+        for dpid, message in up:
+            if self._connected(dpid):
+                sender = self.fabric.links.get((dpid, message.head.in_port), (0, 0))
+                late = self.delays.get(sender, 0.0) if message.head.table_id == Table.CLASSIFY else 0.0
+                self.intake.packet_in(dpid, message, self.now + late)
+        while self.intake.next_turn(self.now):
+            pass
+        for dpid, switch in self.fabric.switches.items():
+            gone, switch.removed = switch.removed, []
+            if self._connected(dpid):
+                for one in gone:
+                    self.intake.flow_removed(dpid, one)
+
+    def settle(self) -> None:
+        """Until nothing is on its way any more."""
+        for _ in range(200):
+            self.pump()
+            self.hear()
+            if self.core.topology_changed or self.core.rebind or self.core.compare:
+                self.follow()
+            elif self.lingering:
+                self.linger_over()
+            elif not any(self.queues.values()) and not self.fabric.up:
+                return
+        raise AssertionError("it never comes to rest")
+
+    def follow(self) -> None:
+        """As the shell does when the substrate has changed."""
+        while self.core.topology_changed or self.core.rebind or self.core.compare:
+            while self.core.rebind:
+                self.execute(self.core.rebound(self.core.rebind.pop()))
+            while self.core.compare:
+                dpid = self.core.compare.pop()
+                self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
+            work = self.core.reroute()
+            if work is not None:
+                self._store_facts()
+                self.execute(work)
+                self.lingering.append(work)
+
+    def linger_over(self) -> None:
+        """The time that old paths stay is over."""
+        works, self.lingering = self.lingering, []
+        for work in works:
+            self.execute(Work(self.core.linger_over(work), frozenset()))
+            work.done()
+
+    # ---- operations ----------------------------------------------------------------------------
+
+    def execute(self, work: Work) -> None:
+        """Carry out a plan round by round; within a round, switch by switch."""
+        self.intake.busy = work.networks
+        for one in work.plan.rounds:
+            switches = sorted(one)
+            if self.chance:
+                self.chance.shuffle(switches)
+            for dpid in switches:
+                if not self._connected(dpid):
+                    continue
+                for message in one[dpid]:
+                    self.fabric.switches[dpid].take(message)
+                self.between()
+        self.intake.resume(self.now)
+
+    def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Work:
+        """One operation."""
+        work = self.core.begin(before, after)
+        self.execute(work)
+        self.known = self.known.changed(before, after)
+        self.commit()
+        if work.later.remove:
+            self.lingering.append(work)
+        else:
+            work.done()
+        self.settle()
+        return work
+
+    @property
+    def space(self) -> LabelSpace:
+        """The labels of vlan tunnels."""
+        return self.core.labels.spaces[Encapsulation.VLAN]
+
+    @property
+    def networks(self) -> list[VirtualNetwork]:
+        """All networks."""
+        return [entry.description for entry in self.core.rulesdb]
+
+    # ---- frames --------------------------------------------------------------------------------
+
+    def inject(self, dpid: int, port: int, sent: bytes) -> list[Out]:
+        """A frame enters; all that comes out until everything is at rest, sorted."""
+        self.out = []
+        out = self.fabric.inject(dpid, port, sent)
+        self.settle()
+        out += self.out
+        self.out = []
+        return sorted(out)
+
+    def expected(self, dpid: int, port: int, sent: bytes) -> list[Out]:
+        """What the oracle says, and learns."""
+        outcome = forward(self.networks, self.known, str(dpid), str(port), sent)
+        self.known = outcome.knowledge
+        return sorted((int(s), int(p), f) for s, p, f in outcome.outputs)
+
+    def check(self, dpid: int, port: int, sent: bytes) -> list[Out]:
+        """A frame enters, and what comes out is as the oracle says."""
+        want = self.expected(dpid, port, sent)
+        got = self.inject(dpid, port, sent)
+        assert got == want, f"{sent[:20].hex()} at {dpid}/{port}: got {got}, wanted {want}"
+        return got
+
+    def holds_what_it_should(self) -> None:
+        """Each switch holds exactly what Installed says (and reactive rules, which it does not keep)."""
+        for dpid, switch in self.fabric.switches.items():
+            want = {k: p.entry for k, p in self.core.installed.on(dpid).items()}
+            found = {e.key: e for e in switch.dump().entries()}
+            assert found == want, dpid
+
+
+def line(rig: Rig, count: int, ports: int = 4) -> None:
+    """Switches 1 … count in a line: port 1 to the left, port 2 to the right, others for hosts."""
+    for dpid in range(1, count + 1):
+        rig.switch(dpid, ports)
+    for dpid in range(1, count):
+        rig.link((dpid, 2), (dpid + 1, 1))
+
+
+def ring(rig: Rig, count: int, ports: int = 4) -> None:
+    """A line whose ends are linked."""
+    line(rig, count, ports)
+    rig.link((count, 2), (1, 1))
+
+
+def places(sent: Iterable[Out]) -> list[tuple[int, int]]:
+    """Where frames came out."""
+    return [(dpid, port) for dpid, port, _ in sent]
+
+
+def edges(*pairs: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
+    """Links in both directions, as (switch, port, switch, port)."""
+    return [p for a, b, c, d in pairs for p in ((a, b, c, d), (c, d, a, b))]
+
+
+def counted(work: Work) -> Mapping[int, int]:
+    """Messages of a plan by round."""
+    return {i: sum(map(len, one.values())) for i, one in enumerate(work.plan.rounds)}
+
+
+def discovery() -> Discovery:
+    """One with an interval of 2 s."""
+    return Discovery(SECRET, 2.0)

@@ -1,0 +1,481 @@
+"""Native networks: rules are made when a packet asks for them, and no frame outruns them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import permutations
+from random import Random
+
+import pytest
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.locator import Host
+from libnetvirt.controller.ondemand.flow_templates import GRACE
+from libnetvirt.controller.ondemand.flows import QUEUE_LIMIT
+from tests.support.controller_rig import (
+    BROADCAST,
+    NATIVE,
+    Rig,
+    endpoint,
+    frame,
+    line,
+    mac,
+    network,
+    places,
+    ring,
+)
+
+ONE = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3, 20), endpoint(13, 3, 4))
+THERE, HERE = mac(2), mac(1)
+
+
+class Watched(Rig):
+    """Notes what is sent, and confirms when told to."""
+
+    def __init__(self) -> None:
+        super().__init__(Options(NATIVE))
+        self.sent: list[tuple[int, of.Message]] = []
+        self.asked: list[tuple[int, Callable[[bool], None]]] = []
+        self.hold = False
+        line(self, 3)
+        self.change(None, ONE)
+        self.check(3, 3, frame(BROADCAST, THERE, vlan=20))
+        self.check(1, 3, frame(BROADCAST, HERE))
+        self.sent.clear()
+        self.hold = True
+
+    def send(self, dpid: int, message: of.Message) -> None:
+        if getattr(self, "hold", False):
+            self.sent.append((dpid, message))
+        super().send(dpid, message)
+
+    def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
+        if self.hold:
+            self.asked.append((dpid, done))
+        else:
+            super().confirm(dpid, done)
+
+    def told(self, kind: type[of.Message]) -> list[int]:
+        return [dpid for dpid, message in self.sent if isinstance(message, kind)]
+
+    def confirm_all(self) -> None:
+        asked, self.asked = self.asked, []
+        for _, done in asked:
+            done(True)
+        self.settle()
+
+
+def _host(rig: Rig, address: int) -> Host:
+    host = rig.core.locator.find("1", address)
+    assert host is not None
+    return host
+
+
+def _paths(rig: Rig) -> list[tuple[int, int]]:
+    return sorted(
+        (d, f.table)
+        for d, s in rig.fabric.switches.items()
+        for f in s.flows.values()
+        if f.cookie & 0xFFFF == Kind.PATH
+    )
+
+
+def test_the_last_hop_is_told_first_and_the_first_when_all_others_have_confirmed() -> None:
+    rig = Watched()
+    assert rig.inject(1, 3, frame(THERE, HERE, b"a")) == []
+    assert rig.told(of.FlowMod) == [3, 2]
+    assert [dpid for dpid, _ in rig.asked] == [3, 2]
+    rig.asked.pop(0)[1](True)
+    assert rig.told(of.FlowMod) == [3, 2]
+    assert rig.told(of.PacketOut) == []
+    rig.confirm_all()
+    assert rig.told(of.FlowMod) == [3, 2, 1]
+    assert rig.told(of.PacketOut) == [3]
+    assert [f[-46:-45] for _, _, f in rig.out] == [b"a"]
+    # From now on the switches know the way.
+    assert places(rig.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    assert not rig.fabric.up
+
+
+def test_what_waits_is_released_in_order_and_bounded() -> None:
+    rig = Watched()
+    for n in range(QUEUE_LIMIT + 10):
+        rig.inject(1, 3, frame(THERE, HERE, bytes((n,))))
+    assert rig.told(of.FlowMod) == [3, 2]
+    rig.confirm_all()
+    released = [m.frame[14] for _, m in rig.sent if isinstance(m, of.PacketOut)]
+    assert released == list(range(QUEUE_LIMIT))
+
+
+def test_a_rule_that_is_not_confirmed_is_taken_back_and_the_next_frame_tries_again() -> None:
+    rig = Watched()
+    rig.inject(1, 3, frame(THERE, HERE))
+    rig.asked.pop(0)[1](False)
+    rig.asked.pop(0)[1](True)
+    rig.confirm_all()
+    assert not list(rig.core.reactive)
+    assert _paths(rig) == []
+    rig.inject(1, 3, frame(THERE, HERE, b"again"))
+    rig.confirm_all()
+    assert places(rig.out) == [(3, 3)]
+    assert _paths(rig) == [(1, Table.HOST), (2, Table.PATH), (3, Table.PATH)]
+
+
+def test_a_switch_that_goes_away_before_it_confirmed_fails_the_pair() -> None:
+    rig = Watched()
+    rig.inject(1, 3, frame(THERE, HERE))
+    rig.disconnect(2)
+    assert not list(rig.core.reactive)
+    rig.confirm_all()
+    assert (1, Table.HOST) not in _paths(rig)
+
+
+def test_the_first_rule_expires_first_and_takes_the_others_along() -> None:
+    rig = Watched()
+    rig.inject(1, 3, frame(THERE, HERE))
+    rig.confirm_all()
+    flows = {
+        d: f
+        for d, s in rig.fabric.switches.items()
+        for f in s.flows.values()
+        if f.cookie & 0xFFFF == Kind.PATH
+    }
+    assert (flows[1].idle, flows[1].hard, flows[1].notify) == (60, 0, True)
+    assert {(flows[d].idle, flows[d].notify) for d in (2, 3)} == {(60 + GRACE, False)}
+    rig.fabric.switches[1].expire(flows[1])
+    rig.settle()
+    rig.confirm_all()
+    assert _paths(rig) == []
+    assert not list(rig.core.reactive)
+
+
+def test_on_one_switch_there_is_nothing_to_wait_for() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(3, 4, frame(BROADCAST, mac(3)))
+    assert places(rig.check(3, 4, frame(THERE, mac(3)))) == [(3, 3)]
+    assert places(rig.fabric.inject(3, 4, frame(THERE, mac(3)))) == [(3, 3)]
+    assert not rig.fabric.up
+
+
+def test_broadcasts_go_straight_out_at_the_endpoints() -> None:
+    rig = Watched()
+    assert places(rig.inject(1, 3, frame(BROADCAST, HERE))) == [(3, 3), (3, 4)]
+    assert rig.told(of.PacketOut) == [3]
+    assert rig.told(of.FlowMod) == []
+
+
+def test_a_host_that_moves_takes_its_rules_along() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.check(3, 4, frame(BROADCAST, HERE))
+    assert _paths(rig) == []
+    assert places(rig.check(3, 3, frame(HERE, THERE, vlan=20))) == [(3, 4)]
+
+
+def test_an_address_of_another_native_network_is_not_served() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.change(None, network(2, endpoint(21, 1, 4), endpoint(22, 2, 3)))
+    assert rig.inject(1, 4, frame(BROADCAST, HERE)) == []
+    assert rig.inject(1, 4, frame(THERE, HERE)) == []
+    assert rig.kinds().count("host.refused") == 1
+    assert places(rig.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
+
+
+def test_a_topology_that_changes_takes_the_paths_along() -> None:
+    rig = Rig(Options(NATIVE))
+    ring(rig, 4)
+    rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 3, 3)))
+    rig.check(1, 3, frame(BROADCAST, HERE))
+    rig.check(3, 3, frame(HERE, THERE))
+    assert _paths(rig) == [(1, Table.PATH), (2, Table.PATH), (3, Table.HOST)]
+    rig.cut((1, 2))
+    assert _paths(rig) == []
+    assert places(rig.check(3, 3, frame(HERE, THERE))) == [(1, 3)]
+    assert _paths(rig) == [(1, Table.PATH), (3, Table.HOST), (4, Table.PATH)]
+
+
+def _restarted(rig: Rig, count: int, order: Sequence[int] = ()) -> Rig:
+    """The same switches with a new controller."""
+    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    again = Rig(rig.core.options)
+    again.known = rig.known
+    again.fabric = rig.fabric
+    again.core.load(rig.networks, facts, again.now)
+    for dpid in order or range(1, count + 1):
+        again.connect(dpid, 4)
+    return again
+
+
+def test_a_new_controller_takes_over_the_rules_it_finds() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3)
+    assert _paths(again) == before
+    assert [dpid for r in again.core.reactive for dpid, _ in r.further or ()] == [3, 2]
+    assert again.core.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
+    assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    assert not again.fabric.up
+    again.change(ONE, None)
+    assert _paths(again) == []
+
+
+ORDERS = list(permutations((1, 2, 3)))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_rule_is_taken_over_in_whatever_order_switches_come(order: Sequence[int]) -> None:
+    """The destination has been silent for so long that only the rules that lead to it tell where it is."""
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3, order)
+    assert _paths(again) == before
+    assert not again.fabric.up
+    assert _host(again, THERE).endpoint == "12"
+    # All of it is known: it goes with its destination.
+    again.check(3, 4, frame(BROADCAST, THERE))
+    assert _paths(again) == []
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("lost", [2, 3])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_rule_whose_way_is_broken_further_on_is_not_believed_by_a_new_controller(
+    order: Sequence[int], lost: int, elsewhere: bool
+) -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    switch = rig.fabric.switches[lost]
+    (key,) = [k for k, f in switch.flows.items() if f.cookie & 0xFFFF == Kind.PATH]
+    if elsewhere:
+        switch.flows[key] = replace(switch.flows[key], instructions=())
+    else:
+        del switch.flows[key]
+    again = _restarted(rig, 3, order)
+    assert _paths(again) == []
+    assert places(again.inject(1, 3, frame(THERE, HERE))) == [(3, 3), (3, 4)]  # nobody has said where it is
+    again.check(3, 3, frame(BROADCAST, THERE, vlan=20))
+    assert places(again.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    assert len(_paths(again)) == 3
+
+
+def test_a_switch_between_that_does_not_come_is_not_waited_for_forever() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3, (1, 3))
+    assert (1, Table.HOST) in _paths(again)
+    again.now += again.core.options.hold + 1
+    again.core.tick(again.now)
+    again.settle()
+    assert (1, Table.HOST) not in _paths(again)
+    again.connect(2, 4)
+    again.check(3, 3, frame(BROADCAST, THERE, vlan=20))
+    assert places(again.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
+
+
+def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_does() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3, (2, 3))
+    again.tick(again.core.options.hold + 1)
+    assert _paths(again) == before
+    assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    again.connect(1, 4)
+    assert _paths(again) == before
+    assert [len(r.further or ()) for r in again.core.reactive] == [2]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_switches_that_connect_twice_before_all_have_come_go_on_forwarding(order: Sequence[int]) -> None:
+    """A switch that is away makes paths through it dearer; that is no reason to doubt what was taken over."""
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    before = _paths(rig)
+    again = _restarted(rig, 3, order[:2])
+    for dpid in order[:2]:
+        again.disconnect(dpid)
+    again.core.topology_changed = True
+    again.settle()
+    for dpid in order:
+        again.connect(dpid, 4)
+        assert _paths(again) == before
+        assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    assert not again.fabric.up
+    assert [len(r.further or ()) for r in again.core.reactive] == [2]
+
+
+def test_what_was_taken_over_is_doubted_when_a_link_is_lost_before_all_have_come() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3, (1, 2))
+    again.cut((1, 2))
+    assert (1, Table.HOST) not in _paths(again)
+
+
+def test_a_rule_whose_way_broke_before_its_first_switch_came_is_not_believed() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3, (2, 3))
+    again.disconnect(2)
+    flows = again.fabric.switches[2].flows
+    del flows[next(k for k, f in flows.items() if f.cookie & 0xFFFF == Kind.PATH)]
+    again.connect(2, 4)
+    again.connect(1, 4)
+    assert _paths(again) == []
+
+
+def test_what_another_run_left_behind_the_first_switch_goes() -> None:
+    """Its controller was killed between the removal of the first rule and that of the others."""
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    flows = rig.fabric.switches[1].flows
+    del flows[next(k for k, f in flows.items() if f.cookie & 0xFFFF == Kind.PATH)]
+    assert _paths(rig) == [(2, Table.PATH), (3, Table.PATH)]
+    assert _paths(_restarted(rig, 3)) == []
+
+
+def test_an_endpoint_that_goes_receives_nothing_more_from_rules_that_were_taken_over() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    again = _restarted(rig, 3)
+    again.change(ONE, ONE.changed(endpoints=tuple(e for e in ONE.endpoints if e.uuid != "12")))
+    assert places(again.inject(1, 3, frame(THERE, HERE))) == [(3, 4)]
+
+
+MOVED = ONE.changed(endpoints=(ONE.endpoints[0], endpoint(12, 2, 3), ONE.endpoints[2]))
+
+
+def test_a_rule_that_was_dropped_while_its_switch_was_away_is_not_believed_again() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.disconnect(1)
+    rig.change(ONE, MOVED)
+    rig.connect(1, 4)
+    assert places(rig.check(1, 3, frame(THERE, HERE))) == [(2, 3), (3, 4)]
+    rig.check(2, 3, frame(BROADCAST, THERE))
+    assert places(rig.check(1, 3, frame(THERE, HERE))) == [(2, 3)]
+
+
+def test_a_rule_whose_end_moved_while_its_switch_was_away_is_not_believed_by_a_new_controller() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.disconnect(1)
+    rig.change(ONE, MOVED)
+    again = _restarted(rig, 3)
+    assert places(again.inject(1, 3, frame(THERE, HERE))) == [(2, 3), (3, 4)]
+
+
+def test_a_rule_that_leads_to_where_its_host_is_no_more_is_not_believed_by_a_new_controller() -> None:
+    """The host is known from what it sends elsewhere; which switch comes first does not matter."""
+    for order in ((1, 2, 3), (3, 2, 1)):
+        rig = Watched()
+        rig.hold = False
+        rig.check(1, 3, frame(THERE, HERE))
+        rig.disconnect(1)
+        rig.change(ONE, MOVED)
+        rig.inject(3, 4, frame(BROADCAST, mac(3)))
+        rig.inject(2, 3, frame(mac(3), THERE))
+        again = _restarted(rig, 3, order)
+        assert places(again.inject(1, 3, frame(THERE, HERE))) == [(2, 3)]
+
+
+def test_a_switch_that_lost_a_rule_of_a_path_has_the_pair_made_anew() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.disconnect(2)
+    rig.fabric.switches[2].wipe()
+    rig.connect(2, 4)
+    assert places(rig.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
+
+
+def test_a_removed_network_leaves_no_path_anywhere() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.change(ONE, None)
+    assert _paths(rig) == []
+    assert not list(rig.core.reactive)
+
+
+def test_what_was_removed_while_a_switch_was_away_goes_when_it_is_back() -> None:
+    rig = Watched()
+    rig.hold = False
+    rig.check(1, 3, frame(THERE, HERE))
+    rig.disconnect(2)
+    rig.change(ONE, None)
+    assert _paths(rig) == [(2, Table.PATH)]
+    rig.connect(2, 4)
+    assert _paths(rig) == []
+
+
+def test_a_pair_that_is_dropped_goes_from_its_first_switch_first() -> None:
+    for seed in range(20):
+        rig = Rig(Options(NATIVE), Random(seed))
+        line(rig, 3)
+        rig.change(None, ONE)
+        rig.check(3, 3, frame(BROADCAST, THERE, vlan=20))
+        rig.check(1, 3, frame(BROADCAST, HERE))
+        rig.check(1, 3, frame(THERE, HERE))
+        lost: list[int] = []
+
+        def between(rig: Rig = rig, lost: list[int] = lost) -> None:
+            # Delivered by rules, or by the controller; never swallowed.
+            up = len(rig.fabric.up)
+            out = rig.fabric.inject(1, 3, frame(THERE, HERE))
+            if not out and len(rig.fabric.up) == up:
+                lost.append(1)
+            del rig.fabric.up[up:]
+
+        rig.between = between
+        rig.core.reactive.drop_host(_host(rig, THERE))
+        rig.pump()
+        rig.between = lambda: None
+        assert not lost, seed
+
+
+def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() -> None:
+    rig = Watched()
+    rig.inject(1, 3, frame(THERE, HERE))
+    rig.confirm_all()
+    rig.core.reactive.drop_host(_host(rig, THERE))
+    (late,) = rig.asked
+    rig.asked.clear()
+    rig.inject(1, 3, frame(THERE, HERE))
+    rig.confirm_all()
+    late[1](True)
+    rig.settle()
+    assert places(rig.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
+    assert _paths(rig) == [(1, Table.HOST), (2, Table.PATH), (3, Table.PATH)]
+
+
+def test_frames_too_short_to_have_a_type_are_ignored() -> None:
+    rig = Watched()
+    bound = rig.core.rulesdb.networks["1"].endpoints["11"]
+    metadata = pipeline.entered(bound.network.index, None)
+    match = of.Match(in_port=3, metadata=metadata)
+    cookie = pipeline.cookie(bound.network.index, Kind.FLOOD)
+    head = of.PacketInHead(of.NO_BUFFER, 5, 0, Table.HOST, cookie, match)
+    rig.intake.packet_in(1, of.PacketIn(head, b"short"), 0.0)
+    assert not rig.sent

@@ -1,0 +1,369 @@
+"""What comes up from the switches: learned, limited, deferred, never an exception."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.switches import parse_switch
+from libnetvirt.controller.packetin.dispatcher import DEFER_LIMIT, QUIET_TIME
+from libnetvirt.controller.packetin.fair_queue import QUEUE_LIMIT, SHARE
+from libnetvirt.controller.reports import views
+from libnetvirt.controller.topology.discovery import LinkPorts
+from tests.support.controller_rig import (
+    BROADCAST,
+    NATIVE,
+    VLAN,
+    Rig,
+    endpoint,
+    frame,
+    line,
+    mac,
+    network,
+    places,
+)
+
+PAIR = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4))
+
+
+def _rig(**options: Any) -> Rig:
+    rig = Rig(Options(**({"rules": VLAN} | options)))
+    line(rig, 2)
+    rig.change(None, PAIR)
+    return rig
+
+
+def _up(rig: Rig, source: int, table: Table = Table.SOURCE, port: int = 3) -> of.PacketIn:
+    index = rig.core.rulesdb.networks["1"].index
+    match = of.Match(in_port=port, metadata=pipeline.entered(index, None))
+    head = of.PacketInHead(of.NO_BUFFER, 60, 1, table, pipeline.cookie(0, Kind.BASE), match)
+    return of.PacketIn(head, frame(BROADCAST, mac(source)))
+
+
+def _rules_of(rig: Rig, kind: Kind) -> int:
+    return sum(f.cookie & 0xFFFF == kind for s in rig.fabric.switches.values() for f in s.flows.values())
+
+
+def test_a_host_is_learned_once_and_its_frames_come_up_no_more() -> None:
+    rig = _rig()
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    rig.check(2, 3, frame(BROADCAST, mac(2)))
+    rig.fabric.inject(1, 3, frame(mac(2), mac(1)))
+    assert not rig.fabric.up
+    assert rig.kinds().count("host.learned") == 2
+    assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(2, 3)]
+
+
+def test_only_the_head_of_a_frame_comes_up() -> None:
+    rig = _rig()
+    rig.fabric.inject(1, 3, frame(BROADCAST, mac(1), bytes(1400)))
+    assert [len(m.frame) for _, m in rig.fabric.up] == [pipeline.LEARN_LENGTH]
+
+
+def test_an_arp_packet_tells_the_hosts_address() -> None:
+    rig = _rig()
+    arp = bytes.fromhex("00010800060400010200000000010a000007000000000000") + bytes([10, 0, 0, 9])
+    rig.inject(1, 3, BROADCAST.to_bytes(6) + mac(1).to_bytes(6) + b"\x08\x06" + arp + bytes(18))
+    assert rig.core.locator.find("1", mac(1)).addresses == ("10.0.0.7",)  # type: ignore[union-attr]
+
+
+def test_a_host_moves_within_its_network_and_rules_follow() -> None:
+    rig = _rig()
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    rig.check(2, 3, frame(BROADCAST, mac(2)))
+    assert places(rig.check(2, 3, frame(BROADCAST, mac(1)))) == [(1, 3), (1, 4)]
+    assert places(rig.check(1, 4, frame(mac(1), mac(3)))) == [(2, 3)]
+    assert "host.moved" in rig.kinds()
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    assert places(rig.check(2, 3, frame(mac(1), mac(2)))) == [(1, 3)]
+    rig.holds_what_it_should()
+
+
+def test_a_silent_host_is_forgotten_everywhere() -> None:
+    rig = _rig()
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    (source,) = [f for f in rig.fabric.switches[1].flows.values() if f.notify]
+    rig.fabric.switches[1].expire(source)
+    rig.settle()
+    assert rig.core.locator.find("1", mac(1)) is None
+    assert _rules_of(rig, Kind.HOST) == 0
+    rig.holds_what_it_should()
+
+
+def test_the_removal_of_a_rule_that_a_host_has_moved_away_from_does_not_forget_it() -> None:
+    rig = _rig()
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    rig.check(2, 3, frame(BROADCAST, mac(1)))
+    index = rig.core.rulesdb.networks["1"].index
+    match = of.Match(in_port=3, metadata=pipeline.entered(index, None), eth_src=mac(1))
+    rig.intake.flow_removed(
+        1, of.FlowRemoved(pipeline.cookie(index, Kind.HOST), 100, 0, Table.SOURCE, match=match)
+    )
+    assert rig.core.locator.find("1", mac(1)) is not None
+
+
+def test_a_host_behind_a_port_that_goes_down_is_forgotten() -> None:
+    rig = _rig()
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    rig.port(1, 3, up=False)
+    rig.settle()
+    assert rig.core.locator.find("1", mac(1)) is None
+    rig.holds_what_it_should()
+
+
+def test_an_endpoint_sends_up_no_more_than_its_rate_and_others_are_unharmed() -> None:
+    rig = _rig(packet_rate=20.0)
+    for n in range(100):
+        rig.intake.packet_in(1, _up(rig, n + 1), rig.now)
+    assert len(list(rig.core.locator.hosts("1"))) == 20
+    assert rig.intake.dropped == 80
+    assert _rules_of(rig, Kind.QUIET) == 1
+    assert rig.kinds().count("host.refused") == 1
+    rig.check(2, 3, frame(BROADCAST, mac(500)))
+    assert rig.core.locator.find("1", mac(500)) is not None
+    # In the switch nothing more of it goes up, but frames are forwarded.
+    assert places(rig.inject(1, 3, frame(BROADCAST, mac(400)))) == [(1, 4), (2, 3)]
+    assert rig.core.locator.find("1", mac(400)) is None
+    rig.now += 1
+    rig.intake.packet_in(1, _up(rig, 401), rig.now)
+    assert rig.core.locator.find("1", mac(401)) is not None
+
+
+def test_too_many_hosts_are_reported_once_and_made_quiet_for_a_while() -> None:
+    rig = _rig(host_limit=3)
+    for n in range(1, 11):
+        rig.inject(1, 3, frame(BROADCAST, mac(n)))
+    assert len(list(rig.core.locator.hosts("1"))) == 3
+    assert rig.kinds().count("host.refused") == 1
+    (quiet,) = [f for f in rig.fabric.switches[1].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
+    assert (quiet.hard, quiet.idle) == (QUIET_TIME, 0)
+    rig.fabric.switches[1].expire(quiet)
+    rig.now += QUIET_TIME
+    rig.inject(1, 3, frame(BROADCAST, mac(11)))
+    assert rig.kinds().count("host.refused") == 2
+    rig.change(PAIR, None)
+    assert _rules_of(rig, Kind.QUIET) == 0
+
+
+def test_a_host_that_moves_to_a_full_endpoint_is_flooded_to() -> None:
+    rig = _rig(host_limit=1)
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    rig.check(2, 3, frame(BROADCAST, mac(2)))
+    rig.check(2, 3, frame(BROADCAST, mac(1)))
+    assert places(rig.check(1, 4, frame(mac(1), mac(3)))) == [(1, 3), (2, 3)]
+
+
+def test_frames_of_a_network_wait_while_it_changes_and_others_do_not() -> None:
+    rig = _rig()
+    rig.change(None, network(2, endpoint(21, 1, 3, 20), endpoint(22, 2, 3, 20)))
+    rig.intake.busy = frozenset(("1",))
+    rig.inject(1, 3, frame(BROADCAST, mac(1)))
+    rig.inject(1, 3, frame(BROADCAST, mac(2), vlan=20))
+    assert rig.core.locator.find("1", mac(1)) is None
+    assert rig.core.locator.find("2", mac(2)) is not None
+    rig.intake.resume(rig.now)
+    assert rig.core.locator.find("1", mac(1)) is not None
+    rig.intake.busy = None
+    rig.inject(2, 3, frame(BROADCAST, mac(3), vlan=20))
+    assert rig.core.locator.find("2", mac(3)) is None
+    rig.intake.resume(rig.now)
+    assert rig.core.locator.find("2", mac(3)) is not None
+
+
+def test_what_waits_is_bounded() -> None:
+    rig = _rig(packet_rate=1e6)
+    rig.intake.busy = None
+    for n in range(DEFER_LIMIT + 50):
+        rig.intake.packet_in(1, _up(rig, n + 1), rig.now)
+    while rig.intake.next_turn(rig.now):
+        pass
+    assert rig.intake.dropped == 50
+    rig.intake.packet_in(2, _up(rig, 5000), rig.now)
+    rig.intake.resume(rig.now)
+    while rig.intake.next_turn(rig.now):
+        pass
+    assert rig.core.locator.find("1", mac(5000)) is not None
+    assert len(list(rig.core.locator.hosts("1"))) == DEFER_LIMIT + 1
+
+
+def test_what_waits_for_a_network_that_goes_is_dropped() -> None:
+    rig = _rig()
+    rig.intake.busy = frozenset(("1",))
+    rig.intake.packet_in(1, _up(rig, 1), rig.now)
+    rig.execute(rig.core.begin(PAIR, None))
+    assert not rig.core.installed.units("host")
+    assert not list(rig.core.locator.hosts("1"))
+
+
+def test_forged_lldp_is_reported_once_per_interval_and_port() -> None:
+    rig = Rig()
+    rig.switch(1)
+    junk = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
+    for _ in range(5):
+        rig.inject(1, 3, junk)
+    assert rig.kinds().count("discovery.forged") == 1
+    assert rig.core.discovery.forged == 5
+    rig.inject(1, 4, junk)
+    assert rig.kinds().count("discovery.forged") == 2
+    rig.now += 10
+    rig.inject(1, 3, junk)
+    assert rig.kinds().count("discovery.forged") == 3
+
+
+def test_lldp_at_an_endpoints_port_is_no_link() -> None:
+    rig = Rig()
+    line(rig, 1)
+    rig.switch(2)
+    rig.change(None, network(1, endpoint(11, 1, 3, 20)))
+    sent = rig.core.discovery.frame(2, 1, 0, rig.now)
+    rig.inject(1, 3, sent)
+    assert not rig.core.discovery.places()
+    assert rig.core.discovery.ignored == {(1, 3): 1}
+    assert any(k == "discovery.forged" and "an endpoint is at this port" in m for k, m in rig.events)
+    notes = {s.id: s.notes for s in views.substrate(rig.core).switches}
+    assert notes["1"] == ("1 LLDP frames at port 3 were ignored: not a link's",)
+
+
+def test_ports_that_may_be_no_links_are_sent_no_lldp_and_none_counts_there() -> None:
+    rig = Rig(Options(VLAN, link_ports=LinkPorts.parse("*eth1,2/2", parse_switch)))
+    line(rig, 3)
+    assert {(e.source, e.destination) for e in rig.core.paths.edges} == {(2, 3), (3, 2)}
+    sent = {p for p, times in vars(rig.core.discovery)["_sent"].items() if times}
+    assert sent <= {(1, 1), (2, 1), (2, 2), (3, 1)}
+    rig.inject(1, 3, rig.core.discovery.frame(3, 1, 0, rig.now))
+    assert ("the port is not one of link-ports") in rig.events[-1][1]
+
+
+def test_ports_that_call_each_other_do_so_once_an_interval() -> None:
+    rig = Rig()
+    for dpid in (1, 2, 3):
+        rig.switch(dpid)
+    sent: list[tuple[int, int]] = []
+    send = rig.send
+
+    def noted(dpid: int, message: Any) -> None:
+        if isinstance(message, of.PacketOut):
+            sent.append((dpid, message.actions[0].port))
+        send(dpid, message)
+
+    rig.send = noted  # type: ignore[method-assign]
+    for n in range(30):
+        # Somebody passes on what comes out of one port to two others in turn.
+        rig.inject(2 + n % 2, 3, rig.core.discovery.frame(1, 3, 0, rig.now))
+    assert sent == [(2, 3), (3, 3)]
+
+
+def test_networks_are_served_in_turns() -> None:
+    rig = Rig(Options(NATIVE, packet_rate=1e6))
+    rig.switch(1, 8)
+    for number, port in ((1, 3), (2, 5)):
+        rig.change(None, network(number, endpoint(11, 1, port), endpoint(12, 1, port + 1)))
+    index = {number: rig.core.rulesdb.networks[str(number)].index for number in (1, 2)}
+
+    def up(number: int, port: int, source: int, destination: int) -> None:
+        match = of.Match(in_port=port, metadata=pipeline.entered(index[number], None))
+        cookie = pipeline.cookie(index[number], Kind.FLOOD)
+        head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, cookie, match)
+        rig.intake.packet_in(1, of.PacketIn(head, frame(destination, source)), rig.now)
+
+    def learned(number: int) -> list[int]:
+        return sorted(h.mac for h in rig.core.locator.hosts(str(number)))
+
+    for n in range(10 * SHARE):
+        up(1, 3, mac(n + 1), BROADCAST)
+    assert len(learned(1)) == 10 * SHARE - QUEUE_LIMIT
+    up(2, 5, mac(5000), BROADCAST)
+    # The second network does not wait for the first one's storm.
+    assert learned(2) == [mac(5000)]
+    up(1, 3, mac(6000), BROADCAST)
+    assert mac(6000) not in learned(1)
+    # What waited comes in order, and nothing is lost.
+    assert rig.intake.next_turn(rig.now)
+    at_once = 10 * SHARE - QUEUE_LIMIT + 1
+    assert learned(1) == [mac(n + 1) for n in range(at_once + SHARE)]
+    while rig.intake.next_turn(rig.now):
+        pass
+    assert learned(1) == [mac(n + 1) for n in range(10 * SHARE)] + [mac(6000)]
+    assert not rig.intake.dropped
+
+
+def test_what_waits_for_its_turn_goes_with_its_network() -> None:
+    rig = _rig(rules=NATIVE, packet_rate=1e6)
+    index = rig.core.rulesdb.networks["1"].index
+    match = of.Match(in_port=3, metadata=pipeline.entered(index, None))
+    head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, pipeline.cookie(index, Kind.FLOOD), match)
+    for n in range(2 * SHARE):
+        rig.intake.packet_in(1, of.PacketIn(head, frame(BROADCAST, mac(n + 1))), rig.now)
+    rig.change(rig.networks[0], None)
+    assert not rig.intake.next_turn(rig.now)
+    assert not rig.intake.turns.pending
+
+
+def test_a_packet_from_nowhere_is_nobodys() -> None:
+    rig = _rig()
+    index = rig.core.rulesdb.networks["1"].index
+    for match in (
+        of.Match(),
+        of.Match(in_port=3),
+        of.Match(in_port=9, metadata=pipeline.entered(index, None)),
+        of.Match(in_port=3, metadata=pipeline.entered(index + 1, None)),
+        of.Match(in_port=3, metadata=pipeline.entered(index, 7)),
+    ):
+        message = _up(rig, 1)
+        head = replace(message.head, match=match)
+        rig.intake.packet_in(1, of.PacketIn(head, message.frame), rig.now)
+    assert not list(rig.core.locator.hosts("1"))
+
+
+def test_silent_hosts_of_native_networks_are_forgotten_by_the_clock() -> None:
+    rig = _rig(rules=NATIVE, host_age=30)
+    rig.check(1, 3, frame(BROADCAST, mac(1)))
+    for _ in range(10):
+        rig.tick()
+    assert rig.core.locator.find("1", mac(1)) is not None
+    for _ in range(15):
+        rig.tick()
+    assert rig.core.locator.find("1", mac(1)) is None
+
+
+octets = st.binary(max_size=120)
+numbers = st.integers(0, 2**64 - 1)
+
+
+@pytest.mark.parametrize("rules", [VLAN, NATIVE], ids=["vlan", "native"])
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=30)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((1, 2)),
+            st.sampled_from((*Table, 77)),
+            st.integers(1, 5),
+            st.one_of(numbers, st.sampled_from((1 << 32, (1 << 32) + (1 << 31)))),
+            st.one_of(octets, st.builds(lambda o: frame(BROADCAST, mac(1))[:12] + o, octets)),
+            st.booleans(),
+        ),
+        max_size=30,
+    )
+)
+def test_whatever_comes_up_nothing_is_raised(rules: Any, sent: list[Any]) -> None:
+    rig = _rig(rules=rules)
+    for dpid, table, port, metadata, junk, removed in sent:
+        match = of.Match(in_port=port, metadata=metadata)
+        cookie = pipeline.cookie(1, Kind.HOST)
+        if removed:
+            gone = of.FlowRemoved(cookie | metadata & 15, 1, metadata & 3, table, match=match)
+            rig.intake.flow_removed(dpid, gone)
+        else:
+            rig.intake.packet_in(
+                dpid, of.PacketIn(of.PacketInHead(0, 1, 1, table, cookie, match), junk), rig.now
+            )
+    rig.settle()
+    rig.tick()

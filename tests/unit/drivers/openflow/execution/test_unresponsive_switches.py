@@ -1,0 +1,189 @@
+"""A switch that does not answer: who has to do with it waits, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from libnetvirt.errors import RuleRefused, StaleChange, SwitchTimeout
+from libnetvirt.model import VirtualNetwork
+from tests.support.controller_rig import endpoint, network
+from tests.unit.drivers.openflow.test_runtime import MORE, ONE, Lab, run
+
+#: so long that whoever waited for it would not come to an end
+TIMEOUT = 1000.0
+NEAR = network(2, endpoint(21, 1, 4), endpoint(22, 1, 4, 20))
+FAR = network(3, endpoint(31, 2, 4), endpoint(32, 2, 4, 30))
+CHANGES = pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, ONE), (ONE, MORE), (MORE, ONE), (ONE, None)],
+    ids=["create", "add", "drop", "remove"],
+)
+
+
+def _run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = TIMEOUT) -> None:
+    run(story, answers)
+
+
+async def _begun(lab: Lab, before: VirtualNetwork | None, after: VirtualNetwork | None) -> asyncio.Task[None]:
+    """An operation that is under way."""
+    task = asyncio.create_task(lab.apply(before, after))
+    await lab.rest()
+    assert not task.done()
+    return task
+
+
+@CHANGES
+def test_others_go_on_while_an_operation_waits_for_a_switch(before: Any, after: Any) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        lab.wires[2].freeze()
+        slow = await _begun(lab, before, after)
+        await lab.apply(None, NEAR)
+        assert not slow.done()
+        # Now that it is known to be late, nobody waits for it any more.
+        await lab.apply(NEAR, None)
+        assert not slow.done()
+        lab.wires[2].thaw()
+        await slow
+        await lab.idle()
+        assert lab.descriptions() == ([after] if after else [])
+        lab.agrees()
+
+    _run(story)
+
+
+def test_an_operation_that_waits_leaves_no_trace_meanwhile_but_in_the_switch_that_is_late() -> None:
+    async def story(lab: Lab) -> None:
+        held = lab.held()
+        lab.wires[2].freeze()
+        slow = await _begun(lab, None, ONE)
+        await lab.apply(None, NEAR)
+        await lab.apply(NEAR, None)
+        assert lab.held() == held
+        assert lab.descriptions() == []
+        lab.wires[2].thaw()
+        await slow
+        lab.agrees()
+
+    _run(story)
+
+
+def test_operations_on_a_switch_that_is_late_wait_for_it_outside_of_the_row() -> None:
+    async def story(lab: Lab) -> None:
+        lab.wires[2].freeze()
+        slow = await _begun(lab, None, ONE)
+        far = await _begun(lab, None, FAR)
+        await lab.apply(None, NEAR)
+        another = await _begun(lab, NEAR, NEAR.changed(endpoints=(*NEAR.endpoints, endpoint(23, 2, 3, 9))))
+        lab.wires[2].thaw()
+        await asyncio.gather(slow, far, another)
+        await lab.idle()
+        assert {d.uuid for d in lab.descriptions()} == {"1", "2", "3"}
+        lab.agrees()
+
+    _run(story)
+
+
+def test_what_an_operation_was_told_about_changes_meanwhile_makes_it_stale() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, NEAR)
+        lab.wires[2].freeze()
+        wider = NEAR.changed(endpoints=(*NEAR.endpoints, endpoint(23, 2, 3)))
+        slow = await _begun(lab, NEAR, wider)
+        await lab.apply(NEAR, None)
+        lab.wires[2].thaw()
+        with pytest.raises(StaleChange):
+            await slow
+        await lab.idle()
+        lab.agrees()
+
+    _run(story)
+
+
+def test_a_switch_that_never_answers_fails_the_operation_in_time() -> None:
+    async def story(lab: Lab) -> None:
+        lab.wires[2].freeze()
+        slow = await _begun(lab, None, ONE)
+        await lab.apply(None, NEAR)
+        with pytest.raises(SwitchTimeout, match="did not answer within"):
+            await slow
+        await lab.rest()
+        assert not lab.shell.core.switches[2].connected
+        assert lab.descriptions() == [NEAR]
+        await lab.connect(2)
+        lab.agrees()
+        await lab.apply(None, ONE)
+        lab.agrees()
+
+    _run(story, answers=0.5)
+
+
+def test_a_switch_that_refuses_late_has_the_operation_refused() -> None:
+    async def story(lab: Lab) -> None:
+        lab.wires[2].freeze()
+        slow = await _begun(lab, None, ONE)
+        await lab.apply(None, NEAR)
+        lab.wires[2].faults.refuses = True
+        lab.wires[2].thaw()
+        lab.wires[2].faults.refuses = False
+        with pytest.raises(RuleRefused):
+            await slow
+        await lab.idle()
+        assert lab.descriptions() == [NEAR]
+        lab.agrees()
+
+    _run(story)
+
+
+def test_paths_move_while_an_operation_waits_for_a_switch() -> None:
+    async def story(lab: Lab) -> None:
+        lab.wires[2].freeze()
+        slow = await _begun(lab, None, FAR)
+        lab.shell.core.discovery.lose_port(1, 2)
+        lab.shell.core.topology_changed = True
+        lab.shell.works.settle()
+        while lab.shell.core.paths.edges:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert not slow.done()
+        lab.wires[2].thaw()
+        await slow
+        await lab.idle()
+        lab.agrees()
+
+    _run(story)
+
+
+def test_a_switch_that_needs_long_is_not_put_off_for_ever() -> None:
+    """Each time that an operation begins anew, others wait twice as long for it."""
+
+    async def story(lab: Lab) -> None:
+        over = False
+
+        async def others() -> None:
+            known = None
+            while not over:
+                wanted = NEAR if known is None else None
+                await lab.apply(known, wanted)
+                known = wanted
+
+        async def lags() -> None:
+            """Whatever it is told takes as long as others are to wait at most."""
+            while not over:
+                lab.wires[2].freeze()
+                await asyncio.sleep(0.2)
+                lab.wires[2].thaw()
+
+        background = [asyncio.create_task(others()), asyncio.create_task(lags())]
+        await lab.apply(None, FAR)
+        over = True
+        await asyncio.gather(*background)
+        lab.wires[2].thaw()
+        await lab.idle()
+        assert FAR in lab.descriptions()
+
+    _run(story)

@@ -1,0 +1,176 @@
+"""Queues as rows: what is wanted is there after one transaction, and nothing of others is changed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.queues import PortQueues, Queue
+from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.drivers.openflow import capabilities
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import Sources
+from libnetvirt.drivers.openflow.ovsdb_queues.rows import OWNER, PORT, Ports, operations
+from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
+from libnetvirt.model import Constraint, VirtualNetwork
+from libnetvirt.ovsdb.database import Refused
+from libnetvirt.uri import URI
+from tests.support.switch_database import Rows
+
+US, OTHERS = "libnetvirt", "somebody"
+PLACES: list[Place] = [(1, 1), (1, 2), (2, 1), (3, 1)]
+rates = st.integers(1, 3)
+queues = st.dictionaries(
+    st.integers(0, 3), st.builds(Queue, rates, rates, st.just(("n", "1", "2"))), min_size=1
+)
+ports = st.one_of(st.just(PortQueues(None)), st.builds(PortQueues, rates, queues))
+shapes = st.dictionaries(st.sampled_from(PLACES), ports)
+#: what a stranger does: to which of the things that he finds, and how
+thefts = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5)), max_size=3)
+
+
+def wish(rows: Rows, shape: dict[Place, PortQueues], dpids: set[int]) -> list:
+    return operations(rows.tables, Ports.of(rows.tables), shape, dpids, US)
+
+
+def theirs(rows: Rows) -> dict:
+    return {
+        uuid: row
+        for table in ("QoS", "Queue")
+        for uuid, row in rows.tables[table].items()
+        if row["external_ids"].get(OWNER) != US
+    }
+
+
+def steal(rows: Rows, what: str, which: int) -> None:
+    """Somebody else changes something."""
+    tables = rows.tables
+    port = sorted(tables["Port"])[which % len(tables["Port"])]
+    qos = sorted(tables["QoS"])
+    if what == "a":
+        tables["Port"][port]["qos"] = None
+    elif what == "b":
+        tables["Port"][port]["qos"] = rows.put("QoS", type="linux-sfq", external_ids={OWNER: OTHERS})
+    elif qos and what == "c":
+        tables["QoS"][qos[which % len(qos)]]["queues"] = {}
+    elif qos and what == "d":
+        stranger = rows.put("Queue", external_ids={})
+        row = tables["QoS"][qos[which % len(qos)]]
+        row["queues"] = {**row["queues"], which: ["uuid", stranger]}
+    elif qos and what == "e":
+        tables["Port"][port]["qos"] = qos[which % len(qos)]
+    elif what == "f":
+        for row in tables["Queue"].values():
+            row["other_config"] = {}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(shapes, thefts), min_size=1, max_size=4))
+def test_one_transaction_makes_what_is_wanted_whatever_others_did(steps: list) -> None:
+    rows = Rows({1: (1, 2), 2: (1,), 3: (1,)})
+    dpids = {1, 2}  # the third is somebody else's
+    for shape, stolen in steps:
+        for theft in stolen:
+            steal(rows, *theft)
+        before, foreign = seen_or_none(rows), copy.deepcopy(theirs(rows))
+        third = copy.deepcopy(rows.tables["Port"][Ports.of(rows.tables).rows[3, 1]])
+        rows.transact(wish(rows, shape, dpids))
+        assert wish(rows, shape, dpids) == []
+        assert theirs(rows) == foreign
+        assert rows.tables["Port"][Ports.of(rows.tables).rows[3, 1]] == third
+        uuids = Ports.of(rows.tables).rows
+        for place in [place for place in PLACES if place[0] in dpids]:
+            qos = rows.tables["Port"][uuids[place]]["qos"]
+            if qos in foreign:
+                continue
+            wanted = shape.get(place, PortQueues(0))
+            if wanted.rate is None:
+                assert qos == before[place]
+            elif wanted.queues:
+                now = seen_at(rows, place)
+                assert now == (wanted.rate, {n: (q.least, q.most) for n, q in wanted.queues.items()})
+            else:
+                assert qos is None
+        used = {row["qos"] for row in rows.tables["Port"].values()}
+        assert {u for u, r in rows.tables["QoS"].items() if r["external_ids"].get(OWNER) == US} <= used
+
+
+def seen_or_none(rows: Rows) -> dict[Place, str | None]:
+    return {place: rows.tables["Port"][uuid]["qos"] for place, uuid in Ports.of(rows.tables).rows.items()}
+
+
+def seen_at(rows: Rows, place: Place) -> object:
+    qos = rows.tables["QoS"][rows.tables["Port"][Ports.of(rows.tables).rows[place]]["qos"]]
+    assert qos["external_ids"] == {OWNER: US, PORT: f"{place[0]:016x}/{place[1]}"}
+    held = {n: rows.tables["Queue"][ref[1]]["other_config"] for n, ref in qos["queues"].items()}
+    return int(qos["other_config"]["max-rate"]), {
+        n: (int(c["min-rate"]), int(c["max-rate"])) for n, c in held.items()
+    }
+
+
+def test_what_nobody_wants_any_more_leaves_nothing() -> None:
+    rows = Rows({1: (1, 2)})
+    shape = {(1, 1): PortQueues(9, {0: Queue(1, 9), 4: Queue(5, 9, ("n", "1", "2"))})}
+    rows.transact(wish(rows, shape, {1}))
+    assert len(rows.tables["Queue"]) == 2
+    rows.transact(wish(rows, {}, {1}))
+    assert not rows.tables["QoS"]
+    assert not rows.tables["Queue"]
+
+
+def test_somebody_who_is_faster_is_not_overwritten() -> None:
+    rows = Rows({1: (1,)})
+    steps = wish(rows, {(1, 1): PortQueues(9, {0: Queue(1, 9)})}, {1})
+    steal(rows, "b", 0)
+    with pytest.raises(Refused, match="timed out"):
+        rows.transact(steps)
+
+
+def test_why_a_port_can_have_no_queues() -> None:
+    rows = Rows({1: (1, 2)}, "netdev")
+    bonded = frozenset({rows.put("Interface", ofport=5), rows.put("Interface", ofport=6)})
+    bridge = next(iter(rows.tables["Bridge"].values()))
+    bridge["ports"] |= {rows.put("Port", interfaces=bonded)}
+    steal(rows, "b", 1)
+    known = Ports.of(rows.tables)
+    taken = next(place for place, uuid in known.rows.items() if rows.tables["Port"][uuid]["qos"])
+    free = next(place for place in known.rows if place != taken)
+
+    def why(place: Place, unchecked: bool = True) -> str:
+        return known.verdict(rows.tables, place, US, unchecked).reason
+
+    assert why(free) == ""
+    assert "netdev, takes no notice of queues" in why(free, unchecked=False)
+    assert "QoS that is not ours" in why(taken)
+    assert "in a bond" in why((1, 5))
+    assert "no bridge with its datapath id" in why((7, 1))
+
+
+def test_databases_are_named_in_the_uri_or_for_single_switches() -> None:
+    capacities = Capacities({}, '[[switch]]\nid = 3\novsdb = "tcp:[fd00::1]:6640"\n', "c.toml")
+    found = Sources.parse(URI.parse("openflow:///?ovsdb=unix:/x"), capacities, "c.toml")
+    assert (str(found.of(1)), str(found.of(3))) == ("unix:/x", "tcp:[fd00::1]:6640")
+    assert not Sources.parse(URI.parse("openflow:///"), Capacities({}), "").remotes
+    for text, why in (
+        ("ovsdb=x", "is not a database's address"),
+        ("ovsdb=ssl:a:1", "key, certificate and ca"),
+        ("owner=", "option owner"),
+    ):
+        with pytest.raises(InvalidURI, match=why):
+            Sources.parse(URI.parse(f"openflow:///?{text}"), capacities, "c.toml")
+    wrong = Capacities({}, '[[switch]]\nid = 3\novsdb = "there"\n', "c.toml")
+    with pytest.raises(
+        InvalidDescription, match=r"c\.toml: switch 3: ovsdb: 'there' is not a database's address"
+    ):
+        Sources.parse(URI.parse("openflow:///"), wrong, "c.toml")
+
+
+def test_queues_without_a_database_are_not_offered() -> None:
+    offered = capabilities.capabilities(capabilities.PRESETS["proactive"], without=capabilities.NO_DATABASE)
+    asked = Constraint.model_validate({"source": 1, "destination": 2, "min-bandwidth": "1 Mbit/s"})
+    ends = [{"uuid": n, "switch": n, "port": 1} for n in (1, 2)]
+    with pytest.raises(Unsupported, match=r"nothing says where .* enforcement=meter"):
+        offered.check(VirtualNetwork.model_validate({"endpoints": ends, "constraints": [asked]}))

@@ -1,0 +1,183 @@
+"""Descriptions as rows, and changes as operations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from libnetvirt.drivers.ovn import records
+from libnetvirt.errors import EndpointClaimed, LabelsExhausted
+from libnetvirt.model import VirtualNetwork
+from tests.support.northbound_database import World, drifts
+
+ROUTER_PORT = {"router-port": "netvirt-7-1-router", "requested-tnl-key": "1"}
+SWITCH, PORT, ROUTER = "Logical_Switch", "Logical_Switch_Port", "Logical_Router"
+
+
+def network(*endpoints: dict[str, Any], uuid: int = 7, **fields: Any) -> VirtualNetwork:
+    numbered = [{"uuid": n, **e} for n, e in enumerate(endpoints, 1)]
+    return VirtualNetwork.model_validate({"uuid": uuid, "name": f"n{uuid}", "endpoints": numbered, **fields})
+
+
+def at(switch: str, port: str, vlan: int | None = None, **fields: Any) -> dict[str, Any]:
+    return {"switch": switch, "port": port, "vlan": vlan, **fields}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_an_l2_network_is_a_logical_switch_with_its_description(world: World) -> None:
+    wanted = network(at("ch1", "p1"), at("ch2", "p1"))
+    world.change(None, wanted)
+    switch = world.only(SWITCH)
+    assert switch["name"] == "netvirt-7"
+    assert len(switch["ports"]) == 2
+    port = world.only(PORT, name="ch1:p1")
+    assert port["addresses"] == {"unknown"}
+    assert port["options"]["requested-chassis"] == "ch1"
+    assert port["external_ids"]["netvirt:owner"] == "libnetvirt"
+    assert port["external_ids"]["netvirt:network"] == "7"
+    assert world.client.ordered() == [wanted]
+    assert drifts(world) == []
+
+
+def test_a_tagged_endpoint_has_a_parent_and_without_one_a_trunk(world: World) -> None:
+    blue, red = network(at("ch1", "p1", 20)), network(at("ch1", "p1"), uuid=8)
+    world.change(None, blue)
+    child = world.only(PORT, name="ch1:p1#20")
+    assert (child["parent_name"], child["tag"], child["tag_request"]) == ("ch1:p1", 20, 20)
+    assert "netvirt-trunk-ch1:p1" in world.names(SWITCH)
+    parent = world.only(PORT, name="ch1:p1")
+    assert parent["addresses"] == frozenset()
+    world.change(None, red)
+    assert world.names(SWITCH) == ["netvirt-7", "netvirt-8"]
+    assert world.only(PORT, name="ch1:p1")["addresses"] == {"unknown"}
+    world.change(red, None)
+    assert world.names(SWITCH) == ["netvirt-7", "netvirt-trunk-ch1:p1"]
+    world.change(blue, None)
+    assert not any(world.everything().values())
+
+
+def test_an_l3_network_is_a_router_and_a_switch_for_each_endpoint(world: World) -> None:
+    routes = [{"prefix": "10.9.0.0/16", "via": "10.0.1.7"}]
+    wanted = network(
+        at("ch1", "p1", address=["10.0.1.254/24", "fd00:1::fe/64"], route=routes, mac="02:00:00:00:00:09"),
+        at("ch2", "p1", 5, address="10.0.2.254/24"),
+        forwarding="L3",
+    )
+    world.change(None, wanted)
+    assert world.names(SWITCH) == ["netvirt-7-1", "netvirt-7-2", "netvirt-trunk-ch2:p1"]
+    leg = world.only("Logical_Router_Port", name="netvirt-7-1-router")
+    assert leg["networks"] == {"10.0.1.254/24", "fd00:1::fe/64"}
+    route = world.only("Logical_Router_Static_Route")
+    assert (route["ip_prefix"], route["nexthop"]) == ("10.9.0.0/16", "10.0.1.7")
+    peer = world.only(PORT, name="netvirt-7-1-switch")
+    assert (peer["type"], peer["options"]) == ("router", ROUTER_PORT)
+    matches = [row["match"] for row in world.server.tables["ACL"].values()]
+    assert any("ch2:p1#5" in m and "02:00:00:00:00:09" in m for m in matches), "a declared host stays at home"
+    assert world.client.ordered() == [wanted]
+    l2 = wanted.changed(
+        forwarding="L2", endpoints=[e.changed(route=()) for e in wanted.endpoints], name="flat"
+    )
+    world.change(wanted, l2)
+    assert world.names(ROUTER) == []
+    assert world.client.ordered() == [l2]
+    assert drifts(world) == []
+
+
+def test_limits_are_meters_and_round_down(world: World) -> None:
+    limits = {"inbound": "1999999 bit/s", "outbound": "10 bit/s"}
+    constraint = {"source": 2, "destination": 1, "max-bandwidth": "5 Mbit/s"}
+    wanted = network(at("ch1", "p1", bandwidth=limits), at("ch2", 'p"1'), constraints=[constraint])
+    world.change(None, wanted)
+    inbound = world.only("QoS", direction="from-lport")
+    assert inbound["match"] == 'inport == "ch1:p1"'
+    assert inbound["bandwidth"]["rate"] == 1999
+    outbound = world.only("QoS", match='outport == "ch1:p1"')
+    assert outbound["bandwidth"]["rate"] == 1
+    assert world.only("QoS", priority=200)["match"] == 'inport == "ch2:p\\"1" && outport == "ch1:p1"'
+
+
+def test_a_physical_network_is_a_gateway_port(world: World) -> None:
+    world.change(None, network(at("ch1", "physnet:ext", 40)))
+    port = world.only(PORT)
+    assert (port["type"], port["tag"], port["parent_name"]) == ("l2gateway", 40, None)
+    assert port["options"]["network_name"] == "ext"
+    assert port["options"]["l2gateway-chassis"] == "ch1"
+
+
+def test_a_change_costs_what_it_changes(world: World) -> None:
+    big = network(*(at("ch1", f"p{n}") for n in range(50)))
+    world.change(None, big)
+    one_more = big.with_endpoint(network(at("ch2", "new"), uuid=9).endpoints[0].changed(uuid="99"))
+    assert world.change(big, one_more) == 3, "the new port, its record, its place in the switch"
+    assert world.change(one_more, one_more.without_endpoint("25")) == 2
+
+
+def test_hosts_stay_with_an_endpoint_that_stays(world: World) -> None:
+    before = network(at("ch1", "p1"), at("ch2", "p1"))
+    world.change(None, before)
+
+    def keys() -> dict[str, str]:
+        ports = world.server.tables[PORT].values()
+        return {p["name"]: p["options"]["requested-tnl-key"] for p in ports}
+
+    old = keys()
+    moved = before.with_endpoint(before.endpoints[0].changed(port="p9"))
+    world.change(before, moved)
+    assert keys()["ch2:p1"] == old["ch2:p1"]
+    assert keys()["ch1:p9"] not in old.values(), "a key that was in use just now would keep the hosts"
+    limited = moved.with_endpoint(moved.endpoints[0].changed(bandwidth={"inbound": "1 Mbit/s"}))
+    now = keys()
+    world.change(moved, limited)
+    assert keys() == now
+
+
+def test_tunnel_keys_come_round_and_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_TUNNEL_KEY", 4)
+    old: dict[str, str] = {}
+    for n in range(7):
+        wanted = network(at("ch1", "p1"), at("ch2", f"p{n}"))
+        old = records.written(wanted, 1, old)
+        keys = {records.tunnel_key(old, e.uuid) for e in wanted.endpoints}
+        assert len(keys) == 2
+        assert keys <= {2, 3, 4}
+    with pytest.raises(LabelsExhausted, match="3 in one switch"):
+        records.written(network(*(at("ch1", f"p{n}") for n in range(4))), 1, {})
+
+
+def test_places_are_claimed_by_all_names_of_a_switch(world: World) -> None:
+    blue, red = network(at("ch1", "p1", 5)), network(at("host1", "p1", 5), uuid=8)
+    world.change(None, blue)
+    names = {"host1": ["ch1"], "ch1": ["host1"]}
+    with pytest.raises(EndpointClaimed, match="network n7"):
+        world.client.check_claims(red, red.endpoints, lambda s: names.get(s, []))
+    world.client.check_claims(blue, blue.endpoints, lambda s: names.get(s, []))
+
+
+def test_a_description_that_cannot_be_read_is_reported_and_harms_no_other(world: World) -> None:
+    world.change(None, network(at("ch1", "p1")))
+    world.change(None, network(at("ch1", "p2"), uuid=8))
+    uuid, row = next((u, r) for u, r in world.server.tables[SWITCH].items() if r["name"] == "netvirt-7")
+    for damage in ("{", json.dumps({"forwarding": "L9"})):
+        ids = row["external_ids"] | {records.DESCRIPTION: damage}
+        encoded = ["map", sorted(map(list, ids.items()))]
+        world.commit([{"op": "update", "table": SWITCH, "where": [["_uuid", "==", ["uuid", uuid]]],
+                       "row": {"external_ids": encoded}}])  # fmt: skip
+        assert list(world.client.unreadable) == ["7"]
+        assert "8" in world.client.known
+
+
+def test_who_describes_what_is_heard_once(world: World) -> None:
+    blue = network(at("ch1", "p1"))
+    world.change(None, blue)
+    assert world.heard == [({"7"}, {"7"})]
+    world.change(blue, blue)
+    assert len(world.heard) == 1, "nothing changed"
+    world.change(blue, None)
+    assert world.heard[1] == ({"7"}, {"7"})
+    assert world.client.known == {}
