@@ -128,7 +128,7 @@ class Story:
             began = time.monotonic()
             network = self._connection.create(file)
             took = time.monotonic() - began
-            state = network.state
+            state = network.state()
             count = len(state.endpoints)
             yield Check(
                 state.state is State.ACTIVE,
@@ -177,7 +177,7 @@ class Story:
         after = self._way("1", "3")
         yield Check(bool(after) and not _uses(after, a, b), f"the new path is {_arrows(after)}")
         yield from self._rerouted(running)
-        yield Check(blue.state.state is State.ACTIVE, f"blue is {blue.state.state}")
+        yield Check(blue.state().state is State.ACTIVE, f"blue is {blue.state().state}")
         self.screen.say(f"The link {a}-{b} is mended.")
         with self.stage.pinging(("b1", "b3"), ("r1", "r4")) as running:
             self.stage.mend(a, b)
@@ -198,7 +198,7 @@ class Story:
                 self.screen.code(command, "bash")
             asked.result(PATIENCE)
         yield from self._unharmed(running)
-        yield Check(blue.state.state is State.ACTIVE, f"the change is done, blue is {blue.state.state}")
+        yield Check(blue.state().state is State.ACTIVE, f"the change is done, blue is {blue.state().state}")
         blue.remove_endpoint("5")
 
     def restart(self) -> Iterator[Check]:

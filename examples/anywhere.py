@@ -37,9 +37,9 @@ def main() -> int:
                 ),
             )
         )
-        print(f"{network.description.name} is {network.state.state}")
+        print(f"{network.description().name} is {network.state().state}")
         network.add_endpoint(uuid="3", switch=one, port=first, vlan=30)
-        print(f"{len(network.state.endpoints)} endpoints, {network.state.state}")
+        print(f"{len(network.state().endpoints)} endpoints, {network.state().state}")
         for path in network.paths():
             if (path.source, path.destination) == ("1", "2"):
                 print(f"1 reaches 2 over {len(path.hops)} switches")

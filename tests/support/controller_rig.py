@@ -14,7 +14,7 @@ from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.controller.packetin.dispatcher import Intake
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.model.quantity import Latency
+from libnetvirt.model.quantity import Duration
 from libnetvirt.semantics import Knowledge, forward
 from libnetvirt.semantics.forward import on_wire
 from tests.support.switch_fabric import Fabric, Out, Refused, Switch
@@ -25,7 +25,7 @@ NATIVE = Rules(
     encapsulation=Encapsulation.NATIVE,
     insertion=Insertion.ON_DEMAND,
     timeout=Timeout.IDLE,
-    duration=Latency.parse("60 s"),
+    duration=Duration.parse("60 s"),
 )
 BROADCAST = 0xFFFF_FFFF_FFFF
 

@@ -1,8 +1,10 @@
-"""``constraint add|modify|remove``."""
+"""``constraint add|modify|check|remove``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +24,19 @@ Priority = Annotated[
     str | None,
     typer.Option(metavar="N", help="0 to 255: higher ones come first where not all can be kept (default 0)."),
 ]
+
+
+class Clearable(StrEnum):
+    """What 'modify --clear' can take away."""
+
+    MIN_BANDWIDTH = "min-bandwidth"
+    MAX_BANDWIDTH = "max-bandwidth"
+    MAX_LATENCY = "max-latency"
+    MAX_HOPS = "max-hops"
+    PRIORITY = "priority"
+
+
+Clear = Annotated[list[Clearable] | None, typer.Option("--clear", help="Take this away; may be repeated.")]
 
 
 def add(
@@ -46,12 +61,11 @@ def add(
       netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' --max-latency '5 ms'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    fields = _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
+    constraint = _constraint(ctx, source, destination, fields)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
-        _require(connection, constraint)
+        _require(connection, source, destination, fields)
         found.add_constraint(constraint)
     _tell(network, source, destination, "added", wanted)
 
@@ -66,23 +80,25 @@ def modify(
     max_latency: MaxLatency = None,
     max_hops: MaxHops = None,
     priority: Priority = None,
+    clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Replace the requirements of the path from one endpoint to another.
+    """Change a constraint: what is given replaces what was, the rest stays.
 
     \b
     Examples:
       netvirt constraint modify blue 11 12 --min-bandwidth '20 Mbit/s'
+      netvirt constraint modify blue 11 12 --clear max-latency
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    changes = _cleared(clear) | _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
+    if not changes:
+        raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
-        _require(connection, constraint)
-        found.modify_constraint(constraint)
+        _require(connection, source, destination, changes)
+        found.modify_constraint(source, destination, **changes)
     _tell(network, source, destination, "modified", wanted)
 
 
@@ -96,10 +112,11 @@ def check(
     max_latency: MaxLatency = None,
     max_hops: MaxHops = None,
     priority: Priority = None,
+    clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Tell whether add, or modify, would be accepted now. Changes nothing.
+    """Tell whether add would be accepted now or, if there is a constraint, modify. Changes nothing.
 
     What would be refused ends with the same error and exit status.
 
@@ -108,13 +125,13 @@ def check(
       netvirt constraint check blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    changes = _cleared(clear) | _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
     with connected(ctx, connect) as connection:
-        now = connection.lookup(network).description
-        others = tuple(c for c in now.constraints if c.key != constraint.key)
-        connection.check(now.changed(constraints=(*others, constraint)))
+        now = connection.lookup(network).description()
+        old = now.constraint(source, destination)
+        new = old.changed(**changes) if old else _constraint(ctx, source, destination, changes)
+        others = tuple(c for c in now.constraints if c is not old)
+        connection.check(now.changed(constraints=(*others, new)))
     _tell(network, source, destination, "can be kept", wanted)
 
 
@@ -143,39 +160,45 @@ def remove(
     _tell(network, source, destination, "removed", wanted)
 
 
-def _constraint(
-    ctx: typer.Context,
-    source: str,
-    destination: str,
+def _given(
     min_bandwidth: str | None,
     max_bandwidth: str | None,
     max_latency: str | None,
     max_hops: str | None,
     priority: str | None,
-) -> Constraint:
-    if not any((min_bandwidth, max_bandwidth, max_latency, max_hops)):
+) -> dict[str, Any]:
+    """The fields of a constraint that options give."""
+    fields = {
+        "min_bandwidth": min_bandwidth,
+        "max_bandwidth": max_bandwidth,
+        "max_latency": max_latency,
+        "max_hops": max_hops,
+        "priority": priority,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _cleared(clear: list[Clearable] | None) -> dict[str, Any]:
+    return {what.replace("-", "_"): None for what in clear or ()}
+
+
+def _constraint(ctx: typer.Context, source: str, destination: str, fields: Mapping[str, Any]) -> Constraint:
+    if not any(value for name, value in fields.items() if name != "priority"):
         raise typer.BadParameter(
             "nothing is required: give at least one option, such as --max-hops.", ctx=ctx
         )
-    return Constraint.model_validate(
-        {
-            "source": source,
-            "destination": destination,
-            "min-bandwidth": min_bandwidth,
-            "max-bandwidth": max_bandwidth,
-            "max-latency": max_latency,
-            "max-hops": max_hops,
-            "priority": priority,
-        }
-    )
+    return Constraint(source=source, destination=destination, **fields)
 
 
-def _require(connection: libnetvirt.Connection, constraint: Constraint) -> None:
+def _require(
+    connection: libnetvirt.Connection, source: str, destination: str, fields: Mapping[str, Any]
+) -> None:
     # Before looking whether there is one to modify: "not offered" is the more useful answer.
-    for name in constraint.asked:
-        connection.capabilities().require(
-            f"constraint.{name}", f"the constraint from {constraint.source} to {constraint.destination}"
-        )
+    for name, value in fields.items():
+        if value is not None and name != "priority":
+            connection.capabilities().require(
+                f"constraint.{name.replace('_', '-')}", f"the constraint from {source} to {destination}"
+            )
 
 
 def _tell(network: str, source: str, destination: str, outcome: str, output: Format) -> None:

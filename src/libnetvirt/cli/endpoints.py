@@ -117,7 +117,7 @@ def modify(
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
         if limits:
-            old = found.description.endpoint(uuid)
+            old = found.description().endpoint(uuid)
             if old is not None and old.bandwidth is not None and "bandwidth" not in fields:
                 limits = old.bandwidth.model_dump(exclude_none=True) | limits
             fields["bandwidth"] = limits

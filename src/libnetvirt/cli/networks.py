@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt import Fault, NetvirtError, VirtualNetwork, formats
-from libnetvirt.aio import Applied
+from libnetvirt import Applied, Fault, NetvirtError, Outcome, VirtualNetwork, formats
 from libnetvirt.cli import files
 from libnetvirt.cli.options import (
     DOCUMENTS,
@@ -24,6 +23,17 @@ from libnetvirt.cli.options import (
 )
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.errors import InvalidDescription
+from libnetvirt.model.report import Report
+
+
+class _Removed(Report):
+    """A network that was removed, as output shows it beside :class:`Applied`."""
+
+    uuid: str
+    name: str
+    outcome: str = "removed"
+    changes: tuple[str, ...] = ()
+
 
 Files = Annotated[
     list[str], typer.Argument(metavar="FILE...", help="XML, YAML or JSON; '-' is standard input.")
@@ -77,7 +87,7 @@ def create(
 
     def one(connection: libnetvirt.Connection, network: VirtualNetwork) -> Applied:
         connection.create(network, pending=pending)
-        return Applied(uuid=network.uuid, name=network.name, outcome="created")
+        return Applied(uuid=network.uuid, name=network.name, outcome=Outcome.CREATED)
 
     with connected(ctx, connect) as connection:
         _in_order(described, lambda network: one(connection, network), wanted)
@@ -124,11 +134,11 @@ def remove(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
 
-        def one(key: str) -> Applied:
+        def one(key: str) -> _Removed:
             network = connection.lookup(key)
-            name = network.description.name
+            name = network.description().name
             network.remove()
-            return Applied(uuid=network.uuid, name=name, outcome="removed")
+            return _Removed(uuid=network.uuid, name=name)
 
         _each(networks, one, wanted)
 
@@ -150,7 +160,7 @@ def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = 
                 # Created by somebody else in between.
                 continue
             try:
-                state = str(handles[network.uuid].state.state)
+                state = str(handles[network.uuid].state().state)
             except libnetvirt.NotFound:
                 # Removed by somebody else since the list was read.
                 continue
@@ -181,7 +191,7 @@ def dump(ctx: typer.Context, network: NetworkName, connect: Connect = None, outp
     """
     wanted = chosen(ctx, output, DOCUMENTS)
     with connected(ctx, connect) as connection:
-        description = connection.lookup(network).description
+        description = connection.lookup(network).description()
     sys.stdout.write(formats.write([description], str(wanted)).rstrip("\n") + "\n")
 
 
@@ -211,9 +221,9 @@ def _in_order(
     _each(list(by_place), lambda label: operation(by_place[label]), output)
 
 
-def _each(labels: Sequence[str], operation: Callable[[str], Applied], output: Format) -> None:
+def _each(labels: Sequence[str], operation: Callable[[str], Applied | _Removed], output: Format) -> None:
     """One operation after the other; a failure says which were done, and ends it."""
-    done: list[Applied] = []
+    done: list[Applied | _Removed] = []
     try:
         for label in labels:
             done.append(operation(label))
@@ -230,7 +240,7 @@ def _each(labels: Sequence[str], operation: Callable[[str], Applied], output: Fo
             document([applied.to_json() for applied in done], output)
 
 
-def _tell(applied: Applied) -> None:
+def _tell(applied: Applied | _Removed) -> None:
     line(f"network {applied.name} ({applied.uuid}) {applied.outcome}")
     for change in applied.changes:
         line(f"  {change}")

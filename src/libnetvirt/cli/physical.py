@@ -11,7 +11,7 @@ import libnetvirt
 from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.errors import SubstrateError
-from libnetvirt.model import Bandwidth, Latency, Link, Substrate
+from libnetvirt.model import Bandwidth, Duration, Link, Substrate
 
 # Discovery reports links one after the other: they are complete when none came for this many seconds.
 _SETTLED = 0.5
@@ -89,7 +89,7 @@ def substrate(
                 _speed(k.capacity),
                 _speed(k.reserved),
                 str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
-                str(Latency(k.latency)) if k.latency else "-",
+                str(Duration(k.latency)) if k.latency else "-",
             )
             for k in seen.links
         ],

@@ -70,11 +70,11 @@ def show(
 
 def _look(connection: libnetvirt.Connection, network: libnetvirt.Network, everything: bool) -> _Picture:
     capabilities = connection.capabilities()
-    description = network.description
+    description = network.description()
     few = everything or len(description.endpoints) <= _FEW
     return _Picture(
         description,
-        network.state,
+        network.state(),
         capabilities,
         network.paths() if few and "paths" in capabilities.features else None,
         network.statistics() if "statistics" in capabilities.features else None,

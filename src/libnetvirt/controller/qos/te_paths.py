@@ -23,9 +23,9 @@ from libnetvirt.errors import ConstraintUnmet, Unsupported
 from libnetvirt.model import (
     Bandwidth,
     Constraint,
+    Duration,
     Encapsulation,
     Insertion,
-    Latency,
     Rules,
     VirtualNetwork,
 )
@@ -329,7 +329,7 @@ class Courses:
             fits.append("" if hops is None else f"max-hops {hops}")
         if asked.latency is not None:
             delay = cspf.quickest(terrain, *course.ends, asked)
-            fits.append("" if delay is None else f"max-latency {Latency(max(1, delay))}")
+            fits.append("" if delay is None else f"max-latency {Duration(max(1, delay))}")
         what = " and ".join(
             f"{name} {value}"
             for name, value in constraint.asked.items()

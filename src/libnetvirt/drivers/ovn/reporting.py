@@ -16,10 +16,12 @@ from libnetvirt.model import (
     EndpointState,
     Hop,
     Host,
+    HostSource,
     Link,
     NetworkState,
     Path,
     Port,
+    PortUse,
     State,
     Substrate,
     Switch,
@@ -110,7 +112,7 @@ class View:
         declared = {m: e.uuid for e in network.endpoints for m in e.mac}
         for mac, uuid in declared.items():
             own = tuple(addresses.get((mac, uuid), ()))
-            yield Host(mac=mac, endpoint=uuid, addresses=own, source="declared")
+            yield Host(mac=mac, endpoint=uuid, addresses=own, source=HostSource.DECLARED)
         for (mac, uuid), found in addresses.items():
             if mac not in declared:
                 yield Host(mac=mac, endpoint=uuid, addresses=tuple(sorted(found)))
@@ -167,18 +169,18 @@ class View:
         own = self.vswitch(name)
         ports = []
         if own is None:
-            ports = [Port(name=p, use="endpoint") for p in sorted(claimed)]
+            ports = [Port(name=p, use=PortUse.ENDPOINT) for p in sorted(claimed)]
         else:
             for port, (_, row) in sorted(own.interfaces().items()):
                 ports.append(
                     Port(
                         name=port, up=row["link_state"] == "up",
-                        speed=row["link_speed"] or 0, use="endpoint" if port in claimed else "",
+                        speed=row["link_speed"] or 0, use=_use(port in claimed),
                     )
                 )  # fmt: skip
         mapped = sorted(PHYSNET + n for n in self.southbound.physical_networks(name))
-        ports += [Port(name=p, use="endpoint" if p in claimed else "") for p in mapped]
-        ports += [Port(name=t, use="link") for t in tunnels]
+        ports += [Port(name=p, use=_use(p in claimed)) for p in mapped]
+        ports += [Port(name=t, use=PortUse.LINK) for t in tunnels]
         address = next((ip for _, ip in self.southbound.tunnels(name)), "")
         return Switch(
             id=name,
@@ -196,3 +198,7 @@ class View:
         for what in (self.northbound.db, self.southbound.db, *(v.db for v in self.vswitches.values())):
             if what.trouble:
                 yield f"no connection to the database {what.name}: {what.trouble}"
+
+
+def _use(claimed: bool) -> PortUse:
+    return PortUse.ENDPOINT if claimed else PortUse.NONE
