@@ -181,13 +181,13 @@ def shared_link(site: Site, encapsulation: str) -> Iterator[Figure]:
         ]
 
     yield from _scene(f"100 Mbit/s link, {encapsulation}", expected())
-    site.harness.lab.cut(1, 2)
+    site.harness.lab.cut_link(1, 2)
     try:
         eventually(lambda: ("1", "3") in site.reserved(), "the paths go round")
         time.sleep(CACHED)
         yield from _scene(f"after it failed, {encapsulation}", expected())
     finally:
-        site.harness.lab.mend(1, 2)
+        site.harness.lab.restore_link(1, 2)
         eventually(lambda: len(site.harness.connection.substrate().links) == 6, "the link is up again")
 
 

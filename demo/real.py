@@ -80,10 +80,10 @@ class RealStage(ServedStage):
         _no_offload(node)
         self.hosts[host] = moved
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         self._set_link(a, b, "down")
 
-    def mend(self, a: str, b: str) -> None:
+    def restore_link(self, a: str, b: str) -> None:
         self._set_link(a, b, "up")
 
     def rules(self) -> Sequence[str]:

@@ -151,10 +151,10 @@ class SimulatedStage(Stage):
     def replug(self, host: str, switch: str, port: str) -> None:
         self.hosts[host] = self.hosts[host].at(switch, port)
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         self._switches.link_down(a, b)
 
-    def mend(self, a: str, b: str) -> None:
+    def restore_link(self, a: str, b: str) -> None:
         self._switches.link_up(a, b)
 
     def kill_controller(self) -> None:

@@ -121,12 +121,12 @@ class Stage(ABC):
     def replug(self, host: str, switch: str, port: str) -> None:
         """Pull a host's cable out and plug it in at another switch."""
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         """``reroutes``: cut the link between two switches."""
         raise NotImplementedError
 
-    def mend(self, a: str, b: str) -> None:
-        """``reroutes``: undo ``cut``."""
+    def restore_link(self, a: str, b: str) -> None:
+        """``reroutes``: undo ``cut_link``."""
         raise NotImplementedError
 
     def stop_control(self) -> Sequence[str]:

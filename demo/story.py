@@ -171,7 +171,7 @@ class Story:
         a, b = next(pairwise(before))
         self.screen.say(f"b1 reaches b3 by switches {_arrows(before)}. The link {a}-{b} is cut.")
         with self.stage.pinging(("b1", "b3")) as running:
-            self.stage.cut(a, b)
+            self.stage.cut_link(a, b)
             self._until(lambda: not _uses(self._way("1", "3"), a, b), "the path moves off the link")
             time.sleep(REROUTE)
         after = self._way("1", "3")
@@ -180,7 +180,7 @@ class Story:
         yield Check(blue.state().state is State.ACTIVE, f"blue is {blue.state().state}")
         self.screen.say(f"The link {a}-{b} is mended.")
         with self.stage.pinging(("b1", "b3"), ("r1", "r4")) as running:
-            self.stage.mend(a, b)
+            self.stage.restore_link(a, b)
             self._until(lambda: self._whole(), "the link is found again")
             time.sleep(0.5)
         yield from self._unharmed(running)

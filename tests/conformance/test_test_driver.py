@@ -15,16 +15,16 @@ class InMemory(Memory):
     """With all that can be done to it."""
 
     abilities = frozenset({Ability.CUT, Ability.UNPLUG, Ability.RESTART_SWITCH, Ability.LEFTOVERS})
-    quiet = 0.0
+    quiet_time = 0.0
 
     def links(self) -> Sequence[tuple[str, str]]:
         links = self._connection.substrate().links
         return sorted({(min(x.source, x.destination), max(x.source, x.destination)) for x in links})
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         self._driver.link_down(a, b)
 
-    def mend(self, a: str, b: str) -> None:
+    def restore_link(self, a: str, b: str) -> None:
         self._driver.link_up(a, b)
 
     def unplug(self, place: Place) -> None:

@@ -105,7 +105,7 @@ class _Litter(SimulatedStage):
 class _Uncuttable(SimulatedStage):
     """The path stays where it is."""
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         pass
 
 

@@ -39,11 +39,11 @@ def test_frames_cross_unchanged(lab: Lab, tag: str) -> None:
 
 
 def test_a_cut_link_carries_nothing_until_it_is_mended(lab: Lab) -> None:
-    lab.cut(1, 2)
+    lab.cut_link(1, 2)
     assert "LINK_DOWN" in lab.ofctl("show", 2)
     lab.send(1, 1, PLAIN)
     assert lab.receive(0.05) == []
-    lab.mend(1, 2)
+    lab.restore_link(1, 2)
     lab.send(1, 1, PLAIN)
     assert len(lab.receive(2)) == 1
 

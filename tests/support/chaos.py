@@ -13,7 +13,7 @@ from itertools import pairwise
 from libnetvirt import Endpoint, Network, Rules, State, Timeout, VirtualNetwork
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, Guest
+from libnetvirt.conformance.support.testbed import Guest, Testbed
 from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError, Unsupported
 from libnetvirt.semantics import Knowledge, gateway_mac
 from tests.support.openflow_harness import OpenFlow
@@ -58,7 +58,7 @@ class Chaos:
     """
 
     def __init__(self, harness: OpenFlow, seed: int, only: str = "") -> None:
-        self.harness, self.bench = harness, Bench(harness, None)
+        self.harness, self.testbed = harness, Testbed(harness, None)
         self.chance = random.Random(seed)
         self.places = list(harness.host_ports())
         self.asked: dict[str, VirtualNetwork] = {}
@@ -224,14 +224,14 @@ class Chaos:
             for guest in guests:
                 if guest.place not in self.unplugged and self.chance.random() < 0.5:
                     frame = self.chance.choice(says)(network, guest, self.chance.choice(guests))
-                    self.harness.send(guest.place, [guest.wrapped(frame)])
+                    self.harness.send(guest.place, [guest.on_wire(frame)])
 
     # ---- faults --------------------------------------------------------------------------------
 
     def cut(self) -> None:
         link = self.chance.choice(self.harness.links())
         self.cuts.add(link)
-        self.harness.cut(*link)
+        self.harness.cut_link(*link)
 
     def mend(self) -> None:
         for link in self.chance.sample(sorted(self.cuts), min(1, len(self.cuts))):
@@ -239,7 +239,7 @@ class Chaos:
 
     def _mend(self, link: tuple[str, str]) -> None:
         self.cuts.discard(link)
-        self.harness.mend(*link)
+        self.harness.restore_link(*link)
 
     def unplug(self) -> None:
         place = self.chance.choice(self.places)
@@ -266,7 +266,7 @@ class Chaos:
         switch = self.chance.choice(used)
         self.released.add(switch)
         self.harness.lab.release([int(switch)])
-        self.bench.eventually(lambda: switch in self._connected(), f"switch {switch} is away")
+        self.testbed.eventually(lambda: switch in self._connected(), f"switch {switch} is away")
         there = [(n, e) for n in self.asked.values() for e in n.endpoints if e.switch == switch]
         network, endpoint = self.chance.choice(there)
         handle = self.harness.connection.lookup(network.uuid)
@@ -295,7 +295,7 @@ class Chaos:
     def _cut_again(self) -> None:
         """A switch takes all of its ports up when it starts."""
         for link in self.cuts:
-            self.harness.cut(*link)
+            self.harness.cut_link(*link)
 
     def freeze(self) -> None:
         """All switches are busy with something else for a moment."""
@@ -361,14 +361,14 @@ class Chaos:
         while not self._whole():
             self._mend(cuts.pop())
         print(f"quiet, without {sorted(self.cuts)}", end=" ", flush=True)
-        began, bench = time.monotonic(), self.bench
-        bench.eventually(self._unseen, "the substrate is as it is")
+        began, testbed = time.monotonic(), self.testbed
+        testbed.eventually(self._unseen, "the substrate is as it is")
         assert self._described() == self.asked
-        bench.eventually(self._inactive, "all networks are active")
-        bench.eventually(self.harness.differences, "the switches hold what they should and nothing else")
+        testbed.eventually(self._inactive, "all networks are active")
+        testbed.eventually(self.harness.differences, "the switches hold what they should and nothing else")
         print(f"({time.monotonic() - began:.2f} s until then)", end=" ", flush=True)
         # A switch's cache may be a second late, longer after a flood.
-        self.harness.settle()
+        self.harness.flush_caches()
         self._exchange()
         print(f"({time.monotonic() - began:.2f} s)", flush=True)
 
@@ -409,7 +409,7 @@ class Chaos:
             native = self._capabilities.resolve(one.rules).encapsulation == "native"
             for endpoint in one.endpoints:
                 number = int(endpoint.uuid) + (0x10000 * int(one.uuid) if native else 0)
-                found.append(self.bench.guest(one, endpoint, frames.mac(number)))
+                found.append(self.testbed.guest(one, endpoint, frames.mac(number)))
         return found
 
     def _exchange(self) -> None:
@@ -417,18 +417,18 @@ class Chaos:
 
         In each network, first every host says where it is, then each talks to the next.
         """
-        bench = self.bench
-        bench.knowledge = Knowledge()
+        testbed = self.testbed
+        testbed.knowledge = Knowledge()
         for network in self.asked.values():
             guests = self._guests(network)
             for make in (self._greeting, self._word):
                 for guest, after in pairwise((*guests, *guests[:1])):
-                    bench.exchange(guest, make(network, guest, after))
+                    testbed.exchange(guest, make(network, guest, after))
         place = self.chance.choice(self.places)
         stray = frames.marked(frames.mac(0xBAD), frames.BROADCAST, b"nobody's")
         for tags in ((frames.tag(7),), (frames.tag(8), frames.tag(1)), (frames.tag(9, tpid=frames.AD),)):
-            bench.inject(place, frames.tagged(stray, *tags))
-        bench.watch.rest()
+            testbed.inject(place, frames.tagged(stray, *tags))
+        testbed.drain()
 
     def _greeting(self, network: VirtualNetwork, guest: Guest, _: Guest) -> bytes:
         """What tells the network where a host is."""
@@ -440,7 +440,7 @@ class Chaos:
         """From a host to another one of its network; both are known."""
         text = b"%d" % self.chance.getrandbits(40)
         if network.forwarding == "L3":
-            gateway = frames.octets_text(gateway_mac(network.uuid))
+            gateway = frames.mac_text(gateway_mac(network.uuid))
             return frames.ipv4(guest.mac, gateway, _address(guest), _address(other), frames.udp(5, 6, text))
         return frames.marked(guest.mac, other.mac, text)
 

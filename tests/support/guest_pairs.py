@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from libnetvirt import Network, Rules
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.support.testbed import Bench, endpoint_at
+from libnetvirt.conformance.support.testbed import Testbed, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost
 from tests.support.lab.traffic import Flow
 
@@ -16,8 +16,8 @@ FIRST_PORT = 21
 class Guests:
     """Pairs of real hosts, of one network each, at switches 1 and 2."""
 
-    def __init__(self, bench: Bench, stack: ExitStack, rules: Rules | None, count: int = 3) -> None:
-        self.bench, lab = bench, bench.harness.lab  # type: ignore[attr-defined]
+    def __init__(self, testbed: Testbed, stack: ExitStack, rules: Rules | None, count: int = 3) -> None:
+        self.testbed, lab = testbed, testbed.harness.lab  # type: ignore[attr-defined]
         self.hosts: dict[tuple[int, int], LinuxHost] = {}
         self.networks: list[Network] = []
         wanted = set()
@@ -29,15 +29,15 @@ class Guests:
                 wanted.add((str(switch), port))
 
         def missing() -> set[tuple[str, int]]:
-            switches = bench.harness.connection.substrate().switches
+            switches = testbed.harness.connection.substrate().switches
             return wanted - {(s.id, p.number) for s in switches for p in s.ports if p.up}
 
-        bench.eventually(missing, "the ports are there")
+        testbed.eventually(missing, "the ports are there")
         for number in range(count):
             places = [Place(str(switch), str(FIRST_PORT + number)) for switch in (1, 2)]
             ends = [endpoint_at(place, n) for n, place in enumerate(places, 1)]
-            description = bench.description(endpoints=ends, rules=rules)
-            self.networks.append(bench.harness.connection.create(description))
+            description = testbed.description(endpoints=ends, rules=rules)
+            self.networks.append(testbed.harness.connection.create(description))
             answer = self.hosts[number, 1].run("ping", "-c", "2", "-i", "0.2", "-W", "5", f"10.0.{number}.2")
             assert "2 received" in answer
 

@@ -30,8 +30,8 @@ class OpenFlow(Harness):
     """``netvirt serve`` and a lab of Open vSwitch bridges, a ring of four unless said otherwise."""
 
     abilities = frozenset(Ability)
-    patience = 4.0
-    quiet = 0.03
+    timeout = 4.0
+    quiet_time = 0.03
 
     def __init__(
         self, switches: int = 4, links: Sequence[tuple[int, int]] = RING, hosts: int = 3, options: str = ""
@@ -82,7 +82,7 @@ class OpenFlow(Harness):
             if found or time.monotonic() >= deadline:
                 return found
 
-    def settle(self) -> None:
+    def flush_caches(self) -> None:
         # Open vSwitch answers a barrier before it has gone through its cache; after ten thousand flows of
         # another test that takes long enough for a new network's first frame to meet an old cached flow.
         self.lab.ovs.appctl("revalidator/purge")
@@ -94,13 +94,13 @@ class OpenFlow(Harness):
     def links(self) -> Sequence[tuple[str, str]]:
         return [(str(a), str(b)) for a, b in self.lab.links]
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         self._down |= {(a, b), (b, a)}
-        self.lab.cut(int(a), int(b))
+        self.lab.cut_link(int(a), int(b))
 
-    def mend(self, a: str, b: str) -> None:
+    def restore_link(self, a: str, b: str) -> None:
         self._down -= {(a, b), (b, a)}
-        self.lab.mend(int(a), int(b))
+        self.lab.restore_link(int(a), int(b))
 
     def unplug(self, place: Place) -> None:
         self.lab.port_down(int(place.switch), int(place.port))

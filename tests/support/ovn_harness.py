@@ -30,10 +30,10 @@ class Ovn(Harness):
     )
     # What a router of OVN says passes through it as what others say does. It turns a ping into its answer.
     allowances = frozenset({Allowance.HOPS, Allowance.FRAGMENTS})
-    patience = 8.0
-    quiet = 0.03
+    timeout = 8.0
+    quiet_time = 0.03
     # The userspace datapath forwards in the thread that changes its rules; OVN makes some for every host.
-    pace = 1000.0
+    frame_rate = 1000.0
 
     def __init__(self, chassis: int = 3, hosts: int = 3) -> None:
         self.lab = OVN(chassis, hosts)
@@ -84,7 +84,7 @@ class Ovn(Harness):
                 found.append(Arrival(key.data, frame))
         return found
 
-    def settle(self) -> None:
+    def flush_caches(self) -> None:
         for chassis in self.lab.chassis.values():
             chassis.switch.ask("revalidator/purge")
 

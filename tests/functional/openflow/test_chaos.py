@@ -33,7 +33,7 @@ def test_whatever_happens_the_end_is_as_asked_for(
 ) -> None:
     print(f"seed {seed}, {only or 'all combinations'}")
     with OpenFlow(4, [*RING, (1, 3)], options="&lldp-interval=0.5") as harness:
-        harness.patience = 15.0
+        harness.timeout = 15.0
         chaos = Chaos(harness, seed, only)
         try:
             for step in range(1, steps + 1):
@@ -43,5 +43,5 @@ def test_whatever_happens_the_end_is_as_asked_for(
         except BaseException:
             chaos.tell()
             raise
-        assert list(clean(chaos.bench)) == []
+        assert list(clean(chaos.testbed)) == []
         assert harness.differences() == []

@@ -21,7 +21,7 @@ import pytest
 
 from libnetvirt import Network, Rules
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, Guest, clean
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from tests.support.lab.wire import set_mtu
 from tests.support.openflow_harness import OpenFlow
@@ -77,42 +77,42 @@ def went_up(harness: OpenFlow) -> int:
     return sum(held(harness, switch).up for switch in harness.lab.switches)
 
 
-def delay(bench: Bench, a: Guest, b: Guest, text: bytes) -> float:
+def delay(testbed: Testbed, a: Guest, b: Guest, text: bytes) -> float:
     """Seconds from sending a frame to its arrival."""
-    bench.drain()
+    testbed.drain()
     frame = frames.marked(a.mac, b.mac, text)
     wanted, began = b.arrival(frame), time.perf_counter()
-    bench.harness.send(a.place, [a.wrapped(frame)])
-    while wanted not in bench.harness.receive(2.0):
+    testbed.harness.send(a.place, [a.on_wire(frame)])
+    while wanted not in testbed.harness.receive(2.0):
         assert time.perf_counter() - began < 2.0
     return time.perf_counter() - began
 
 
-def largest(bench: Bench, network: Network, a: Guest, b: Guest) -> int:
+def largest(testbed: Testbed, network: Network, a: Guest, b: Guest) -> int:
     """The MTU that the network says, which must be true."""
     mtu = network.state().mtu
     packet = b"\x45" + bytes(mtu - 1)
     frame = frames.ethernet(a.mac, b.mac, frames.IPV4, packet)
-    assert bench.exchange(a, frame) == [b.arrival(frame)]
+    assert testbed.exchange(a, frame) == [b.arrival(frame)]
     return mtu
 
 
-def measure(bench: Bench, harness: OpenFlow, rules: Rules) -> list[str]:
+def measure(testbed: Testbed, harness: OpenFlow, rules: Rules) -> list[str]:
     """One row of the table."""
     places = [p for p in harness.host_ports() if p.switch in ("1", "4")]
-    network = bench.create(*places, rules=rules)
-    bench.create(*((p, 7) for p in places), rules=rules)
-    guests = bench.guests(network)
+    network = testbed.create(*places, rules=rules)
+    testbed.create(*((p, 7) for p in places), rules=rules)
+    guests = testbed.guests(network)
     before, base = held(harness, EDGE), went_up(harness)
-    bench.meet(*guests)
+    testbed.announce(*guests)
     pairs = [(a, b) for a in guests for b in guests if a is not b]
-    first = [(delay(bench, a, b, b"first"), a, b) for a, b in pairs]
+    first = [(delay(testbed, a, b, b"first"), a, b) for a, b in pairs]
     went_up(harness)  # which takes so long that rules are in force
-    next_one = [(delay(bench, a, b, b"next"), a, b) for a, b in pairs]
+    next_one = [(delay(testbed, a, b, b"next"), a, b) for a, b in pairs]
     up = went_up(harness) - base
     after, transit = held(harness, EDGE), held(harness, TRANSIT)
-    mtu = largest(bench, network, guests[0], guests[-1])
-    assert list(clean(bench)) == []
+    mtu = largest(testbed, network, guests[0], guests[-1])
+    assert list(clean(testbed)) == []
     times = [
         f"{statistics.median(t for t, a, b in delays if a.place.switch != b.place.switch) * 1000:.1f} ms"
         for delays in (first, next_one)
@@ -122,11 +122,11 @@ def measure(bench: Bench, harness: OpenFlow, rules: Rules) -> list[str]:
 
 
 def test_the_table_of_combinations_is_what_was_measured(harness: OpenFlow) -> None:
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     options = [
         Rules(encapsulation=c.encapsulation, insertion=c.insertion, timeout=c.timeout) for c in COMBINATIONS
     ]
-    rows = [measure(bench, harness, rules) for rules in options]
+    rows = [measure(testbed, harness, rules) for rules in options]
     table = HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
     print(table)
     text = PAGE.read_text()

@@ -13,9 +13,8 @@ import pytest
 from libnetvirt import Network
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.stream import Listener, Stream
-from libnetvirt.conformance.support.testbed import Bench, Guest, clean
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, InvalidURI
 from tests.support.openflow_harness import OpenFlow
 
@@ -40,43 +39,43 @@ def harness(private_namespace: None, file: Path) -> Iterator[OpenFlow]:  # noqa:
 
 
 @pytest.fixture
-def bench(harness: OpenFlow) -> Iterator[Bench]:
-    bench = Bench(harness, None)
-    harness.settle()
-    bench.drain()
-    yield bench
-    assert list(clean(bench)) == []
+def testbed(harness: OpenFlow) -> Iterator[Testbed]:
+    testbed = Testbed(harness, None)
+    harness.flush_caches()
+    testbed.drain()
+    yield testbed
+    assert list(clean(testbed)) == []
 
 
-def ports(bench: Bench, *wanted: tuple[int, int]) -> list[Place]:
+def ports(testbed: Testbed, *wanted: tuple[int, int]) -> list[Place]:
     """Host ports: (switch, which of its)."""
-    every = bench.harness.host_ports()
+    every = testbed.harness.host_ports()
     return [[p for p in every if p.switch == str(switch)][which] for switch, which in wanted]
 
 
-def met(bench: Bench, *places: Place) -> tuple[Network, list[Guest]]:
+def met(testbed: Testbed, *places: Place) -> tuple[Network, list[Guest]]:
     """A network whose guests know each other."""
-    network = bench.create(*places)
-    guests = bench.guests(network)
-    bench.meet(*guests)
+    network = testbed.create(*places)
+    guests = testbed.guests(network)
+    testbed.announce(*guests)
     return network, guests
 
 
-def burst(bench: Bench, source: Guest, destination: Guest, times: int) -> int:
+def burst(testbed: Testbed, source: Guest, destination: Guest, times: int) -> int:
     """Send large frames in bursts; how many arrived."""
     big = frames.marked(source.mac, destination.mac, bytes(SIZE - 60)).ljust(SIZE, b"\0")
     arrived = 0
-    bench.drain()
+    testbed.drain()
     for _ in range(times):
-        bench.harness.send(source.place, [source.wrapped(big)] * BURST)
-        while found := bench.harness.receive(0.05):
+        testbed.harness.send(source.place, [source.on_wire(big)] * BURST)
+        while found := testbed.harness.receive(0.05):
             arrived += len(found)
     return arrived
 
 
 @pytest.mark.alone
-def test_a_constraint_counts_what_it_carries_and_what_it_drops(bench: Bench) -> None:
-    network, (a, b, c) = met(bench, *ports(bench, (1, 0), (2, 0), (3, 0)))
+def test_a_constraint_counts_what_it_carries_and_what_it_drops(testbed: Testbed) -> None:
+    network, (a, b, c) = met(testbed, *ports(testbed, (1, 0), (2, 0), (3, 0)))
     network.add_constraint(source=1, destination=2, max_bandwidth="1 Mbit/s")
     network.add_constraint(source=1, destination=3, max_hops=2)
     idle = network.constraint_statistics()
@@ -86,8 +85,8 @@ def test_a_constraint_counts_what_it_carries_and_what_it_drops(bench: Bench) -> 
     ]
     assert all(0.9 <= k.window < 5 for k in idle)
     # What the switch has cached of its rules, it may use for a moment after a change.
-    bench.harness.settle()
-    limited, free = burst(bench, a, b, 8), burst(bench, a, c, 3)
+    testbed.harness.flush_caches()
+    limited, free = burst(testbed, a, b, 8), burst(testbed, a, c, 3)
     # 400 kbit may pass at once, which is 35 frames, and 89 frames a second.
     assert 30 <= limited < 8 * BURST
 
@@ -104,21 +103,21 @@ def test_a_constraint_counts_what_it_carries_and_what_it_drops(bench: Bench) -> 
         left = limited <= metered.packets <= 1.1 * limited and free <= counted.packets <= 1.1 * free
         return not (entered and left) and (metered, counted, limited, free)
 
-    bench.eventually(wrong, "all frames are counted")
+    testbed.eventually(wrong, "all frames are counted")
 
 
 @pytest.mark.alone
-def test_the_rate_of_a_constraint_is_that_of_now(bench: Bench) -> None:
-    network, (a, b) = met(bench, *ports(bench, (1, 0), (2, 0)))
+def test_the_rate_of_a_constraint_is_that_of_now(testbed: Testbed) -> None:
+    network, (a, b) = met(testbed, *ports(testbed, (1, 0), (2, 0)))
     network.add_constraint(source=1, destination=2, max_bandwidth="2 Mbit/s")
-    bench.harness.settle()
-    with Sender(bench, a, b):
+    testbed.harness.flush_caches()
+    with Sender(testbed, a, b):
         (counted,) = network.constraint_statistics()
     # What passes is what the meter lets through, and at the beginning a fifth of a second's worth more; on a
     # busy machine the two looks are not quite as far apart as their answers.
     assert 0.6 * 2 * MBIT <= counted.rate <= 1.6 * 2 * MBIT
     assert counted.dropped_packets > 0
-    bench.drain()
+    testbed.drain()
     (after,) = network.constraint_statistics()
     assert after.rate == 0
     assert after.packets >= counted.packets
@@ -127,14 +126,14 @@ def test_the_rate_of_a_constraint_is_that_of_now(bench: Bench) -> None:
 class Sender:
     """Sends large frames, more than any limit here lets pass, until the block ends."""
 
-    def __init__(self, bench: Bench, source: Guest, destination: Guest) -> None:
-        self._bench, self._source = bench, source
+    def __init__(self, testbed: Testbed, source: Guest, destination: Guest) -> None:
+        self._testbed, self._source = testbed, source
         self._frame = frames.marked(source.mac, destination.mac, bytes(SIZE - 60)).ljust(SIZE, b"\0")
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sender")
 
     def __enter__(self) -> None:
-        self._bench.drain()
+        self._testbed.drain()
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +142,7 @@ class Sender:
 
     def _run(self) -> None:
         while not self._over.wait(0.01):
-            self._bench.harness.send(self._source.place, [self._source.wrapped(self._frame)] * 10)
+            self._testbed.harness.send(self._source.place, [self._source.on_wire(self._frame)] * 10)
 
 
 def reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
@@ -155,9 +154,9 @@ def states(network: Network) -> list[str]:
     return [str(c.state) for c in network.state().constraints]
 
 
-def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(bench: Bench, harness: OpenFlow) -> None:
-    one, two, other, three = ports(bench, (1, 0), (2, 0), (1, 1), (3, 0))
-    fixed, moving = bench.create(one, two), bench.create((three, 7), (two, 7))
+def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(testbed: Testbed, harness: OpenFlow) -> None:
+    one, two, other, three = ports(testbed, (1, 0), (2, 0), (1, 1), (3, 0))
+    fixed, moving = testbed.create(one, two), testbed.create((three, 7), (two, 7))
     fixed.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
     moving.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
     before = moving.description(), reserved(harness), sorted(harness.leftovers())
@@ -169,26 +168,26 @@ def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(bench: Bench, h
     moving.modify_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=3)
     moving.modify_endpoint(1, switch=other.switch, port=other.port)
     assert reserved(harness) == {("1", "2"): 60, ("1", "3"): 60, ("3", "2"): 60}
-    guests = bench.guests(moving)
-    bench.meet(*guests)
-    _check_all(bench, guests)
+    guests = testbed.guests(moving)
+    testbed.announce(*guests)
+    testbed.check_reachability(guests)
     fixed.remove_endpoint(1)
     assert reserved(harness) == {("1", "3"): 60, ("3", "2"): 60}
 
 
 def test_new_capacities_are_taken_or_refused_while_networks_run(
-    bench: Bench, harness: OpenFlow, file: Path
+    testbed: Testbed, harness: OpenFlow, file: Path
 ) -> None:
-    one, two, three = ports(bench, (1, 0), (2, 0), (3, 0))
-    first, second = bench.create(one, two), bench.create((one, 7), (two, 7))
-    plain = bench.create((one, 8), (three, 8))
-    guests = bench.guests(first)
-    bench.meet(*guests)
+    one, two, three = ports(testbed, (1, 0), (2, 0), (3, 0))
+    first, second = testbed.create(one, two), testbed.create((one, 7), (two, 7))
+    plain = testbed.create((one, 8), (three, 8))
+    guests = testbed.guests(first)
+    testbed.announce(*guests)
     first.add_constraint(source=1, destination=2, min_bandwidth="40 Mbit/s", max_hops=2)
     second.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s", max_hops=2, priority=3)
     connection = harness.connection
     before = reserved(harness), sorted(harness.leftovers()), connection.substrate().links
-    listener = Listener(connection)
+    reader = EventReader(connection)
     try:
         file.write_text('capacity = "50 Mbit/s"\nlatency = "1 ms"\n')
         with pytest.raises(ConstraintUnmet, match=f"from 1 to 2 of network {first.description().name}: min-"):
@@ -202,9 +201,9 @@ def test_new_capacities_are_taken_or_refused_while_networks_run(
         assert (reserved(harness), sorted(harness.leftovers()), connection.substrate().links) == before
         # Of the links between 1 and 2 there is room for one of them; the more important one stays.
         file.write_text('capacity = "50 Mbit/s"\nlatency = "1 ms"\n')
-        with Stream(bench, *guests) as stream:
+        with Stream(testbed, *guests) as stream:
             (said,) = connection.reload(degrade=True)
-        stream.check_unharmed()
+        stream.check_exactly_once()
         assert said.startswith(
             f"the constraint from 1 to 2 of network {first.description().name} is degraded"
         )
@@ -212,7 +211,7 @@ def test_new_capacities_are_taken_or_refused_while_networks_run(
         assert reserved(harness) == {("1", "2"): 30}
         # All that has no promise gets the rest of what there is now.
         assert "rate=17500" in harness.lab.ofctl("dump-meters", 1)
-        bench.eventually(lambda: "constraint.degraded" not in listener.kinds(), "an event")
+        testbed.eventually(lambda: "constraint.degraded" not in reader.kinds(), "an event")
         file.write_text(CAPACITIES)
         assert len(connection.reload()) == 1
         assert (states(first), states(second)) == (["active"], ["active"])

@@ -13,7 +13,7 @@ import pytest
 
 from libnetvirt import Network, VirtualNetwork
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
+from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.errors import NetvirtError
 from libnetvirt.semantics import Knowledge
 from tests.support.openflow_harness import OpenFlow
@@ -34,9 +34,9 @@ class Rounds:
     """One operation after the other, in each of which the controller dies."""
 
     def __init__(self, harness: OpenFlow) -> None:
-        self.harness, self.bench = harness, Bench(harness, None)
+        self.harness, self.testbed = harness, Testbed(harness, None)
         self.chance = random.Random(SEED)
-        self.places = self.bench.places(9)
+        self.places = self.testbed.places(9)
         self.usual = 0.02
         self.cut_short = 0
         self.took_place = 0
@@ -49,7 +49,7 @@ class Rounds:
         networks = self.networks()
         if not networks or (len(networks) < 3 and self.chance.random() < 0.5):
             vlan = 100 + self.chance.randrange(1000)
-            new = self.bench.description(*((place, vlan) for place in self.chance.sample(self.places, 4)))
+            new = self.testbed.description(*((place, vlan) for place in self.chance.sample(self.places, 4)))
             return "create", lambda: self.harness.connection.create(new)
         network: Network = self.harness.connection.lookup(self.chance.choice(networks).uuid)
         endpoints = network.description().endpoints
@@ -116,18 +116,18 @@ class Rounds:
                 assert len((old or new).endpoints) >= 1  # type: ignore[union-attr]
             else:
                 assert len(new.touched(old)) == 1
-        self.bench.eventually(self.harness.differences, "the switches hold what they should")
+        self.testbed.eventually(self.harness.differences, "the switches hold what they should")
 
     def exchange(self) -> None:
         """All networks do as the oracle says. What hosts were known may have been lost with an operation."""
-        self.bench.knowledge = Knowledge()
+        self.testbed.knowledge = Knowledge()
         for description in self.networks():
-            guests = self.bench.guests(self.harness.connection.lookup(description.uuid))
-            self.bench.await_traffic(*guests)
-            self.bench.meet(*guests)
+            guests = self.testbed.guests(self.harness.connection.lookup(description.uuid))
+            self.testbed.await_traffic(*guests)
+            self.testbed.announce(*guests)
             for one, other in pairwise((*guests, guests[0])):
                 frame = frames.marked(one.mac, other.mac, b"just for you")
-                assert self.bench.exchange(one, frame) == [other.arrival(frame)]
+                assert self.testbed.exchange(one, frame) == [other.arrival(frame)]
 
 
 def test_an_operation_in_which_the_controller_dies_took_place_or_did_not(harness: OpenFlow) -> None:
@@ -141,5 +141,5 @@ def test_an_operation_in_which_the_controller_dies_took_place_or_did_not(harness
             rounds.exchange()
     print(f"{rounds.cut_short} of {ROUNDS} cut short; {rounds.took_place} took place")
     assert rounds.cut_short >= ROUNDS // 5
-    assert list(clean(rounds.bench)) == []
+    assert list(clean(rounds.testbed)) == []
     assert harness.differences() == []

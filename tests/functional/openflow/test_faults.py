@@ -15,9 +15,8 @@ from libnetvirt import Network, VirtualNetwork
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
-from libnetvirt.conformance.support.stream import Listener, Stream
-from libnetvirt.conformance.support.testbed import Bench, Guest, clean, endpoint_at
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from libnetvirt.errors import RuleRefused, SubstrateError, SwitchNotFound, SwitchTimeout
 from tests.support.openflow_harness import OpenFlow
 from tests.support.tcp_switch import TcpSwitch
@@ -35,44 +34,44 @@ def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
 
 
 @pytest.fixture
-def bench(harness: OpenFlow) -> Iterator[Bench]:
-    bench = Bench(harness, None)
-    yield bench
-    assert list(clean(bench)) == []
-    bench.eventually(harness.differences, "the switches hold what they should")
+def testbed(harness: OpenFlow) -> Iterator[Testbed]:
+    testbed = Testbed(harness, None)
+    yield testbed
+    assert list(clean(testbed)) == []
+    testbed.eventually(harness.differences, "the switches hold what they should")
 
 
 @pytest.fixture
-def strange(harness: OpenFlow, bench: Bench) -> Iterator[TcpSwitch]:
+def strange(harness: OpenFlow, testbed: Testbed) -> Iterator[TcpSwitch]:
     """A fifth switch, that is not a real one; it has no links."""
-    with _strange(harness, bench, STRANGE) as switch:
+    with _strange(harness, testbed, STRANGE) as switch:
         yield switch
 
 
 @contextmanager
-def _strange(harness: OpenFlow, bench: Bench, place: Place) -> Iterator[TcpSwitch]:
+def _strange(harness: OpenFlow, testbed: Testbed, place: Place) -> Iterator[TcpSwitch]:
     with TcpSwitch(int(place.switch), harness.served.port) as switch:
-        bench.eventually(lambda: not _connected(harness, place.switch), "it is connected")
+        testbed.eventually(lambda: not _connected(harness, place.switch), "it is connected")
         yield switch
         for network in harness.connection.networks():
             network.remove()
-    bench.eventually(lambda: _connected(harness, place.switch), "it is gone")
+    testbed.eventually(lambda: _connected(harness, place.switch), "it is gone")
 
 
 def _connected(harness: OpenFlow, switch: str) -> bool:
     return any(s.connected for s in harness.connection.substrate().switches if s.id == switch)
 
 
-def _others(bench: Bench) -> list[Guest]:
-    guests = bench.guests(bench.create(*bench.places(4)))
-    bench.meet(*guests)
+def _others(testbed: Testbed) -> list[Guest]:
+    guests = testbed.guests(testbed.create(*testbed.places(4)))
+    testbed.announce(*guests)
     return guests
 
 
-def _shared(bench: Bench, strange: Place = STRANGE) -> VirtualNetwork:
+def _shared(testbed: Testbed, strange: Place = STRANGE) -> VirtualNetwork:
     """A network on real switches and a strange one."""
-    real = [(place, 77) for place in bench.places(3)]
-    return bench.description(*real, strange)
+    real = [(place, 77) for place in testbed.places(3)]
+    return testbed.description(*real, strange)
 
 
 def _of(harness: OpenFlow, network: VirtualNetwork) -> list[VirtualNetwork]:
@@ -80,32 +79,32 @@ def _of(harness: OpenFlow, network: VirtualNetwork) -> list[VirtualNetwork]:
 
 
 def test_a_switch_that_refuses_has_the_operation_undone_everywhere(
-    bench: Bench, harness: OpenFlow, strange: TcpSwitch
+    testbed: Testbed, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
-    guests = _others(bench)
+    guests = _others(testbed)
     held = [harness.lab.dump(s) for s in harness.lab.switches]
-    network = _shared(bench)
+    network = _shared(testbed)
     strange.faults.refuses = True
-    with Stream(bench, guests[0], guests[2]) as stream:
+    with Stream(testbed, guests[0], guests[2]) as stream:
         with pytest.raises(RuleRefused, match="switch 99 refused the change"):
             harness.connection.create(network, pending=True)
         strange.faults.refuses = False
         assert not _of(harness, network)
         assert [harness.lab.dump(s) for s in harness.lab.switches] == held
-    stream.check_unharmed()
-    bench.eventually(lambda: not _connected(harness, STRANGE.switch), "the switch is back")
+    stream.check_exactly_once()
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "the switch is back")
     harness.connection.create(network, pending=True)
     assert strange.agent.switch.groups
 
 
 @pytest.mark.parametrize("way", ["silent", "mute"])
 def test_a_switch_that_does_not_answer_is_left_alone_and_mended_later(
-    bench: Bench, harness: OpenFlow, strange: TcpSwitch, way: str
+    testbed: Testbed, harness: OpenFlow, strange: TcpSwitch, way: str
 ) -> None:
-    guests, network = _others(bench), _shared(bench)
-    listener = Listener(harness.connection)
+    guests, network = _others(testbed), _shared(testbed)
+    reader = EventReader(harness.connection)
     setattr(strange.faults, way, True)
-    with Stream(bench, guests[0], guests[2]) as stream:
+    with Stream(testbed, guests[0], guests[2]) as stream:
         started = time.monotonic()
         with pytest.raises(SwitchTimeout, match=r"switch 99 from 127.0.0.1:\d+ did not answer within 1 s"):
             harness.connection.create(network, pending=True)
@@ -118,23 +117,23 @@ def test_a_switch_that_does_not_answer_is_left_alone_and_mended_later(
         deadline = time.monotonic() + 5 * TIMEOUT
         while time.monotonic() < deadline:
             started = time.monotonic()
-            other = bench.create((Place("1", "3"), 50), (Place("3", "3"), 50))
+            other = testbed.create((Place("1", "3"), 50), (Place("3", "3"), 50))
             other.remove()
             longest = max(longest, time.monotonic() - started)
         assert longest < TIMEOUT
-    stream.check_unharmed()
-    assert "switch.quarantined" in listener.kinds()
+    stream.check_exactly_once()
+    assert "switch.quarantined" in reader.kinds()
     assert strange.connections >= 2
     setattr(strange.faults, way, False)
-    harness.patience = 15.0
-    bench.eventually(lambda: not _connected(harness, STRANGE.switch), "it is taken up again")
+    harness.timeout = 15.0
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is taken up again")
     harness.connection.create(network, pending=True)
-    _check_all(bench, guests)
+    testbed.check_reachability(guests)
 
 
-def test_while_an_operation_waits_for_a_switch_others_go_on(bench: Bench, harness: OpenFlow) -> None:
+def test_while_an_operation_waits_for_a_switch_others_go_on(testbed: Testbed, harness: OpenFlow) -> None:
     place = Place("98", "1")  # one that has not failed yet, and is soon taken up again
-    network, done = _shared(bench, place), 0
+    network, done = _shared(testbed, place), 0
     ended: list[BaseException] = []
 
     def ask() -> None:
@@ -143,53 +142,53 @@ def test_while_an_operation_waits_for_a_switch_others_go_on(bench: Bench, harnes
         except SwitchTimeout as error:
             ended.append(error)
 
-    with _strange(harness, bench, place) as strange:
+    with _strange(harness, testbed, place) as strange:
         strange.faults.silent = True
         before = strange.agent.barriers
         with _running(ask) as waiting:
             while waiting.is_alive():
                 waits = strange.agent.barriers > before
-                bench.create((Place("1", "3"), 50), (Place("3", "3"), 50)).remove()
+                testbed.create((Place("1", "3"), 50), (Place("3", "3"), 50)).remove()
                 done += waits and not ended
         assert len(ended) == 1
         assert done >= 1
         assert not _of(harness, network)
         strange.faults.silent = False
-        harness.patience = 15.0
-        bench.eventually(lambda: not _connected(harness, place.switch), "it is taken up again")
+        harness.timeout = 15.0
+        testbed.eventually(lambda: not _connected(harness, place.switch), "it is taken up again")
         harness.connection.create(network, pending=True)
 
 
 def test_a_switch_that_breaks_off_in_a_change_holds_it_when_it_is_back(
-    bench: Bench, harness: OpenFlow, strange: TcpSwitch
+    testbed: Testbed, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
-    network = _shared(bench)
+    network = _shared(testbed)
     strange.faults.breaks = True
     with pytest.raises(SwitchTimeout, match="the connection of switch 99"):
         harness.connection.create(network, pending=True)
     assert not _of(harness, network)
     strange.faults.breaks = False
-    harness.patience = 15.0
-    bench.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back")
+    harness.timeout = 15.0
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back")
     created = harness.connection.create(network, pending=True)
     strange.faults.breaks = True
     with pytest.raises(SwitchTimeout):
         created.remove_endpoint("4")
     strange.faults.breaks = False
     assert _of(harness, network) == [network]
-    bench.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back")
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back")
     assert strange.agent.switch.groups
 
 
 def test_messages_may_come_twice_and_rules_be_carried_out_in_any_order(
-    bench: Bench, harness: OpenFlow, strange: TcpSwitch
+    testbed: Testbed, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
-    guests, network = _others(bench), _shared(bench)
+    guests, network = _others(testbed), _shared(testbed)
     strange.faults.plain, strange.faults.repeats, strange.faults.order = True, True, Random(7)
     count = strange.connections
     strange.reconnect()
-    bench.eventually(lambda: strange.connections == count, "it connects again")
-    bench.eventually(lambda: not _connected(harness, STRANGE.switch), "it is taken up")
+    testbed.eventually(lambda: strange.connections == count, "it connects again")
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is taken up")
     created = harness.connection.create(network, pending=True)
     created.remove_endpoint("4")
     created.add_endpoint(endpoint_at(STRANGE, 5, 30), pending=True)
@@ -198,12 +197,14 @@ def test_messages_may_come_twice_and_rules_be_carried_out_in_any_order(
     assert strange.agent.changes > 5
     created.remove()
     assert not strange.agent.switch.groups
-    _check_all(bench, guests)
+    testbed.check_reachability(guests)
 
 
-def test_real_switches_that_freeze_are_mended_when_they_answer_again(bench: Bench, harness: OpenFlow) -> None:
-    guests = _others(bench)
-    network = bench.description(*((place, 60) for place in bench.places(4)))
+def test_real_switches_that_freeze_are_mended_when_they_answer_again(
+    testbed: Testbed, harness: OpenFlow
+) -> None:
+    guests = _others(testbed)
+    network = testbed.description(*((place, 60) for place in testbed.places(4)))
     harness.lab.ovs.freeze_switch()
     try:
         with pytest.raises(SwitchTimeout, match="did not answer within 1 s"):
@@ -211,11 +212,11 @@ def test_real_switches_that_freeze_are_mended_when_they_answer_again(bench: Benc
     finally:
         harness.lab.ovs.thaw_switch()
     assert not _of(harness, network)
-    harness.patience = 15.0
-    bench.eventually(lambda: not all(_connected(harness, s) for s in "1234"), "all are connected again")
-    bench.await_links()
-    bench.eventually(harness.differences, "the switches hold what they should")
-    _check_all(bench, guests)
+    harness.timeout = 15.0
+    testbed.eventually(lambda: not all(_connected(harness, s) for s in "1234"), "all are connected again")
+    testbed.await_links()
+    testbed.eventually(harness.differences, "the switches hold what they should")
+    testbed.check_reachability(guests)
     harness.connection.create(network)
 
 
@@ -259,42 +260,42 @@ def _flapping(harness: OpenFlow, a: int, b: int, seed: int) -> Callable[[], None
     chance = random.Random(seed)
 
     def flap() -> None:
-        harness.lab.cut(a, b)
+        harness.lab.cut_link(a, b)
         time.sleep(chance.uniform(0, 0.05))
-        harness.lab.mend(a, b)
+        harness.lab.restore_link(a, b)
         time.sleep(chance.uniform(0, 0.05))
 
     return flap
 
 
-def test_two_links_that_flap_at_once_leave_all_as_it_was(bench: Bench, harness: OpenFlow) -> None:
-    guests = _others(bench)
-    neighbours = bench.guests(bench.create((Place("1", "3"), 40), (Place("1", "2"), 40)))
-    bench.meet(*neighbours)
+def test_two_links_that_flap_at_once_leave_all_as_it_was(testbed: Testbed, harness: OpenFlow) -> None:
+    guests = _others(testbed)
+    neighbours = testbed.guests(testbed.create((Place("1", "3"), 40), (Place("1", "2"), 40)))
+    testbed.announce(*neighbours)
     with (
-        Stream(bench, neighbours[0], neighbours[1]) as stream,
+        Stream(testbed, neighbours[0], neighbours[1]) as stream,
         _meanwhile(_flapping(harness, 1, 2, seed=1), _flapping(harness, 3, 4, seed=2)),
     ):
         time.sleep(2)
     # Its switch has nothing to do with links.
-    stream.check_unharmed()
-    bench.await_links()
-    bench.await_traffic(*guests)
-    bench.eventually(harness.differences, "the switches hold what they should")
-    bench.meet(*guests)
-    _check_all(bench, guests)
+    stream.check_exactly_once()
+    testbed.await_links()
+    testbed.await_traffic(*guests)
+    testbed.eventually(harness.differences, "the switches hold what they should")
+    testbed.announce(*guests)
+    testbed.check_reachability(guests)
 
 
-def test_networks_change_while_paths_move(bench: Bench, harness: OpenFlow) -> None:
-    guests = _others(bench)
-    changing = bench.create(*((place, 60) for place in bench.places(4)))
+def test_networks_change_while_paths_move(testbed: Testbed, harness: OpenFlow) -> None:
+    guests = _others(testbed)
+    changing = testbed.create(*((place, 60) for place in testbed.places(4)))
     done = refused = 0
     chance = random.Random(3)
     with _meanwhile(_flapping(harness, 1, 2, seed=3), _flapping(harness, 2, 3, seed=4)):
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
             before = changing.description()
-            place = chance.choice(bench.places(4))
+            place = chance.choice(testbed.places(4))
             try:
                 _change(changing, chance, place)
                 done += 1
@@ -303,13 +304,13 @@ def test_networks_change_while_paths_move(bench: Bench, harness: OpenFlow) -> No
                 assert changing.description() == before
     print(f"{done} changes done, {refused} refused")
     assert done >= 10
-    bench.await_links()
-    bench.eventually(harness.differences, "the switches hold what they should")
-    changed = bench.guests(changing)
+    testbed.await_links()
+    testbed.eventually(harness.differences, "the switches hold what they should")
+    changed = testbed.guests(changing)
     for group in (guests, changed):
-        bench.await_traffic(*group)
-        bench.meet(*group)
-        _check_all(bench, group)
+        testbed.await_traffic(*group)
+        testbed.announce(*group)
+        testbed.check_reachability(group)
 
 
 def _change(network: Network, chance: Random, place: Place) -> None:
@@ -323,20 +324,22 @@ def _change(network: Network, chance: Random, place: Place) -> None:
         network.modify_endpoint(chance.choice(endpoints).uuid, vlan=vlan)
 
 
-def test_the_parts_of_a_split_substrate_work_and_become_one_again(bench: Bench, harness: OpenFlow) -> None:
+def test_the_parts_of_a_split_substrate_work_and_become_one_again(
+    testbed: Testbed, harness: OpenFlow
+) -> None:
     """Cut between 1 and 2 and between 3 and 4: switches 1 and 4 are one part, 2 and 3 the other."""
-    network = bench.create(*bench.places(4))
-    guests = bench.guests(network)
-    bench.meet(*guests)
+    network = testbed.create(*testbed.places(4))
+    guests = testbed.guests(network)
+    testbed.announce(*guests)
     parts = [[g for g in guests if g.place.switch in part] for part in ("14", "23")]
     for a, b in ((1, 2), (3, 4)):
-        harness.lab.cut(a, b)
+        harness.lab.cut_link(a, b)
     try:
         for part in parts:
-            bench.await_traffic(*part)
-        bench.eventually(harness.differences, "the switches hold what they should")
+            testbed.await_traffic(*part)
+        testbed.eventually(harness.differences, "the switches hold what they should")
         for one, other in parts:
-            bench.drain()
+            testbed.drain()
             frame = frames.marked(one.mac, BROADCAST, b"to my part")
             harness.send(one.place, [frame])
             assert [a for a in _heard(harness) if a.frame == frame] == [other.arrival(frame)]
@@ -345,11 +348,11 @@ def test_the_parts_of_a_split_substrate_work_and_become_one_again(bench: Bench, 
         harness.connection.lookup(network.uuid).modify_endpoint(parts[0][0].endpoint, vlan=None)
     finally:
         for a, b in ((1, 2), (3, 4)):
-            harness.lab.mend(a, b)
-    bench.await_links()
-    bench.await_traffic(*guests)
-    bench.meet(*guests)
-    _check_all(bench, guests)
+            harness.lab.restore_link(a, b)
+    testbed.await_links()
+    testbed.await_traffic(*guests)
+    testbed.announce(*guests)
+    testbed.check_reachability(guests)
 
 
 def _heard(harness: OpenFlow) -> list[object]:
@@ -359,18 +362,18 @@ def _heard(harness: OpenFlow) -> list[object]:
     return found
 
 
-def test_a_switch_that_goes_and_comes_back_during_operations(bench: Bench, harness: OpenFlow) -> None:
-    guests = _others(bench)
+def test_a_switch_that_goes_and_comes_back_during_operations(testbed: Testbed, harness: OpenFlow) -> None:
+    guests = _others(testbed)
     with _meanwhile(lambda: harness.lab.restart_switch(2)):
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
             try:
-                network = bench.create(*((place, 60) for place in bench.places(4)))
+                network = testbed.create(*((place, 60) for place in testbed.places(4)))
             except SubstrateError:
                 continue
             network.remove()
-    bench.await_links()
-    bench.eventually(harness.differences, "the switches hold what they should")
-    bench.await_traffic(*guests)
-    bench.meet(*guests)
-    _check_all(bench, guests)
+    testbed.await_links()
+    testbed.eventually(harness.differences, "the switches hold what they should")
+    testbed.await_traffic(*guests)
+    testbed.announce(*guests)
+    testbed.check_reachability(guests)

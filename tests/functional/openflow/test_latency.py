@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from libnetvirt import Network
-from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.errors import ConstraintUnmet
 from tests.support.lab.delay_line import DelayLine
 from tests.support.openflow_harness import OpenFlow
@@ -32,13 +32,13 @@ def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def cable(harness: OpenFlow) -> Iterator[DelayLine]:
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     with DelayLine(*(harness.lab.host_interface(*end) for end in ENDS), 0.030) as cable:
-        bench.eventually(lambda: not measured(harness).get(("1", "2")), "the slow link is measured")
-        bench.eventually(lambda: 0 in measured(harness).values(), "all links are measured")
+        testbed.eventually(lambda: not measured(harness).get(("1", "2")), "the slow link is measured")
+        testbed.eventually(lambda: 0 in measured(harness).values(), "all links are measured")
         yield cable
-        assert list(clean(bench)) == []
-    bench.eventually(lambda: ("1", "2") in measured(harness), "the slow link is gone")
+        assert list(clean(testbed)) == []
+    testbed.eventually(lambda: ("1", "2") in measured(harness), "the slow link is gone")
 
 
 def measured(harness: OpenFlow) -> dict[tuple[str, str], int]:
@@ -55,17 +55,17 @@ def is_about(found: int, wanted: int) -> bool:
 
 
 def test_what_is_measured_is_what_the_cable_takes_and_paths_obey(harness: OpenFlow, cable: DelayLine) -> None:
-    bench = Bench(harness, None)
-    bench.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
-    bench.eventually(lambda: not is_about(measured(harness)["2", "1"], 30_000), "30 ms back")
+    testbed = Testbed(harness, None)
+    testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
+    testbed.eventually(lambda: not is_about(measured(harness)["2", "1"], 30_000), "30 ms back")
 
     def slow() -> dict[tuple[str, str], int]:
         return {e: found for e, found in measured(harness).items() if "3" in e and found > TOLERANCE}
 
-    bench.eventually(slow, "the other links take next to nothing")
+    testbed.eventually(slow, "the other links take next to nothing")
 
     places = [p for p in harness.host_ports() if (p.switch, p.port) in (("1", "1"), ("2", "1"))]
-    network = bench.create(*places)
+    network = testbed.create(*places)
     with pytest.raises(ConstraintUnmet, match=r"has max-latency 20 ms and max-hops 2"):
         network.add_constraint(source=1, destination=2, max_latency="20 ms", max_hops=2)
     # The direct way is the cheapest, and too slow.
@@ -79,24 +79,24 @@ def test_what_is_measured_is_what_the_cable_takes_and_paths_obey(harness: OpenFl
         return [str(c.state) for c in network.state().constraints]
 
     cable.seconds = 0.090
-    bench.eventually(lambda: state() != ["degraded"], "there is no other way within two switches")
+    testbed.eventually(lambda: state() != ["degraded"], "there is no other way within two switches")
     (told,) = [c.reason for c in network.state().constraints]
     assert "has max-latency 60 ms and max-hops 2" in told
     cable.seconds = 0.030
-    bench.eventually(lambda: state() != ["active"], "it is kept again")
+    testbed.eventually(lambda: state() != ["active"], "it is kept again")
     assert route(network) == ["1", "2"]
     network.modify_constraint(source=1, destination=2, max_hops=None)
     assert route(network) == ["1", "2"]
     cable.seconds = 0.090
-    bench.eventually(lambda: route(network) != ["1", "3", "2"], "it goes round")
+    testbed.eventually(lambda: route(network) != ["1", "3", "2"], "it goes round")
     assert state() == ["active"]
     cable.seconds = 0.030
-    bench.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
+    testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
     assert route(network) == ["1", "3", "2"]
 
 
 def test_probes_that_come_twice_count_once(harness: OpenFlow, cable: DelayLine) -> None:
-    bench, lab = Bench(harness, None), harness.lab
+    testbed, lab = Testbed(harness, None), harness.lab
     cable.seconds = 0.030
     lab.receive()
     probes = [a.frame for a in lab.receive_for(0.6) if (a.switch, a.port) == ENDS[0] and b"NV\x02" in a.frame]
@@ -109,5 +109,5 @@ def test_probes_that_come_twice_count_once(harness: OpenFlow, cable: DelayLine) 
         switches = harness.connection.substrate().switches
         return [s.id for s in switches if any("were ignored: not a link's" in note for note in s.notes)]
 
-    bench.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
-    bench.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "the figure stays")
+    testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
+    testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "the figure stays")

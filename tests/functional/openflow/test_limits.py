@@ -12,8 +12,7 @@ import pytest
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import Stream
-from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.intent.labels import LABELS
 from libnetvirt.driver import Change
@@ -41,10 +40,10 @@ def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
 
 
 @pytest.fixture
-def bench(harness: OpenFlow) -> Iterator[Bench]:
-    bench = Bench(harness, None)
-    yield bench
-    assert list(clean(bench)) == []
+def testbed(harness: OpenFlow) -> Iterator[Testbed]:
+    testbed = Testbed(harness, None)
+    yield testbed
+    assert list(clean(testbed)) == []
 
 
 def rules_in(harness: OpenFlow, switch: int, table: Table) -> int:
@@ -69,38 +68,40 @@ def limited(harness: OpenFlow, switch: int, table: Table, room: int) -> Iterator
 
 @pytest.mark.parametrize("rules", OFFLINE, ids=lambda r: r.encapsulation)
 def test_a_network_for_which_a_table_has_no_room_is_refused_whole(
-    bench: Bench, harness: OpenFlow, rules: Rules
+    testbed: Testbed, harness: OpenFlow, rules: Rules
 ) -> None:
     p, q, r, s, *_ = harness.host_ports()[::2]
-    others = bench.guests(bench.create(p, r))
-    bench.meet(*others)
+    others = testbed.guests(testbed.create(p, r))
+    testbed.announce(*others)
     before = harness.leftovers()
     macs = tuple(frames.mac(0x4000 + n) for n in range(40))
-    wanted = bench.description((q, 7), (s, 7), rules=rules)
+    wanted = testbed.description((q, 7), (s, 7), rules=rules)
     wanted = wanted.changed(endpoints=(wanted.endpoints[0], wanted.endpoints[1].changed(mac=macs)))
     refused = pytest.raises(RuleRefused, match=r"switch 1 refused.*TABLE_FULL.*raise the limit")
-    with limited(harness, 1, Table.HOST, 10), Stream(bench, *others) as stream, refused:
+    with limited(harness, 1, Table.HOST, 10), Stream(testbed, *others) as stream, refused:
         harness.connection.create(wanted)
-    stream.check_unharmed()
-    bench.eventually(lambda: set(harness.leftovers()) ^ set(before), "the switches hold what they held")
+    stream.check_exactly_once()
+    testbed.eventually(lambda: set(harness.leftovers()) ^ set(before), "the switches hold what they held")
     assert harness.connection.networks() != []
-    _check_all(bench, others)
-    guests = bench.guests(harness.connection.create(wanted))
+    testbed.check_reachability(others)
+    guests = testbed.guests(harness.connection.create(wanted))
     frame = frames.marked(guests[0].mac, macs[-1], b"now there is room")
-    assert bench.exchange(guests[0], frame) == [guests[1].arrival(frame)]
+    assert testbed.exchange(guests[0], frame) == [guests[1].arrival(frame)]
 
 
 @pytest.mark.parametrize("rules", ON_DEMAND, ids=lambda r: r.encapsulation)
-def test_frames_arrive_though_no_rules_fit_for_them(bench: Bench, harness: OpenFlow, rules: Rules) -> None:
+def test_frames_arrive_though_no_rules_fit_for_them(
+    testbed: Testbed, harness: OpenFlow, rules: Rules
+) -> None:
     by_switch = {place.switch: place for place in harness.host_ports()}
-    guests = bench.guests(bench.create(*by_switch.values(), rules=rules))
-    bench.meet(*guests)
+    guests = testbed.guests(testbed.create(*by_switch.values(), rules=rules))
+    testbed.announce(*guests)
     table = Table.PATH if rules.encapsulation is Encapsulation.NATIVE else Table.HOST
     with limited(harness, 3, table, 0) as held:
         for _ in range(3):
-            _check_all(bench, guests)
+            testbed.check_reachability(guests)
         assert rules_in(harness, 3, table) == held
-    _check_all(bench, guests)
+    testbed.check_reachability(guests)
     assert rules_in(harness, 3, table) > held
 
 

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from libnetvirt import Endpoint
-from libnetvirt.conformance.support.stream import Listener
-from libnetvirt.conformance.support.testbed import Bench, Guest, clean
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.stream import EventReader
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from libnetvirt.errors import PortNotFound
 from libnetvirt.model import Link
 from tests.support.lab.wire import Wire
@@ -33,7 +32,7 @@ class Watched(OpenFlow):
 
     def start(self) -> None:
         super().start()
-        self.listener = Listener(self.connection)
+        self.reader = EventReader(self.connection)
 
     def ignored(self) -> int:
         """How many LLDP frames were ignored."""
@@ -52,16 +51,16 @@ class Scene:
 
     def __init__(self, harness: Watched) -> None:
         self.harness = harness
-        self.bench = Bench(harness, None)
-        places = self.bench.places(4)
+        self.testbed = Testbed(harness, None)
+        places = self.testbed.places(4)
         # On a port with a tagged endpoint LLDP comes up to the controller.
-        self.network = self.bench.create(*places[:3], (places[3], 20))
-        self.guests: list[Guest] = self.bench.guests(self.network)
-        self.bench.meet(*self.guests)
-        self.bench.watch.rest()
+        self.network = self.testbed.create(*places[:3], (places[3], 20))
+        self.guests: list[Guest] = self.testbed.guests(self.network)
+        self.testbed.announce(*self.guests)
+        self.testbed.drain()
         self.links = self.seen_links()
         self.ignored = harness.ignored()
-        self.first = len(harness.listener.events)
+        self.first = len(harness.reader.events)
 
     def seen_links(self) -> tuple[Link, ...]:
         return self.harness.connection.substrate().links
@@ -76,25 +75,25 @@ class Scene:
             frames.extend(a.frame for a in arrived if a[:2] == place and is_discovery(a.frame))
             return not frames
 
-        self.bench.eventually(none, f"a frame of Discovery comes out at {place}")
+        self.testbed.eventually(none, f"a frame of Discovery comes out at {place}")
         return frames[0]
 
     def reported(self, said: str) -> None:
         """Wait for the event, and for the count of it."""
 
         def missing() -> list[str]:
-            found = [e.message for e in self.harness.listener.events if e.kind == "discovery.forged"]
+            found = [e.message for e in self.harness.reader.events if e.kind == "discovery.forged"]
             return [] if any(said in message for message in found) else [*found, said]
 
-        self.bench.eventually(missing, "it is reported")
-        self.bench.eventually(lambda: self.harness.ignored() == self.ignored, "it is counted")
+        self.testbed.eventually(missing, "it is reported")
+        self.testbed.eventually(lambda: self.harness.ignored() == self.ignored, "it is counted")
 
     def unharmed(self) -> None:
         """The links are what they were, and so is what comes out."""
         time.sleep(0.3)
         assert self.seen_links() == self.links
-        assert not [e for e in self.harness.listener.events[self.first :] if e.kind == "link.up"]
-        _check_all(self.bench, self.guests)
+        assert not [e for e in self.harness.reader.events[self.first :] if e.kind == "link.up"]
+        self.testbed.check_reachability(self.guests)
 
 
 @contextmanager
@@ -104,7 +103,7 @@ def _scene(harness: Watched) -> Iterator[Scene]:
         yield scene
         scene.unharmed()
     finally:
-        left = list(clean(scene.bench))
+        left = list(clean(scene.testbed))
     assert left == []
 
 
@@ -143,7 +142,7 @@ def test_a_copy_of_a_links_frame_changes_nothing(harness: Watched) -> None:
             return not frames
 
         try:
-            scene.bench.eventually(none, "a frame of Discovery is on the link")
+            scene.testbed.eventually(none, "a frame of Discovery is on the link")
         finally:
             tap.close()
         for place in harness.lab.host_ports:
@@ -192,12 +191,12 @@ def test_a_frame_passed_on_in_one_direction_only_is_no_link(harness: Watched) ->
 
 def test_what_hosts_pass_on_in_both_directions_is_a_link_for_as_long_as_they_do(harness: Watched) -> None:
     """What docs/switches.md warns of: without ``link-ports`` it cannot be told from a cable."""
-    bench, listener = Bench(harness, None), harness.listener
+    testbed, reader = Testbed(harness, None), harness.reader
     before = harness.connection.substrate().links
     _pass_on(harness, 5)
-    bench.eventually(lambda: "link.up" not in listener.kinds(), "the link is reported")
-    bench.eventually(lambda: harness.connection.substrate().links != before, "it is lost again")
-    bench.eventually(lambda: "link.down" not in listener.kinds(), "that is reported, too")
+    testbed.eventually(lambda: "link.up" not in reader.kinds(), "the link is reported")
+    testbed.eventually(lambda: harness.connection.substrate().links != before, "it is lost again")
+    testbed.eventually(lambda: "link.down" not in reader.kinds(), "that is reported, too")
 
 
 @DECLARED

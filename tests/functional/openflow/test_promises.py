@@ -13,7 +13,7 @@ import pytest
 
 from libnetvirt import Constraint, Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
+from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 from tests.support.guest_pairs import FIRST_PORT, Guests
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
@@ -45,12 +45,12 @@ def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(params=[Encapsulation.VLAN, Encapsulation.MPLS])
 def guests(harness: OpenFlow, request: pytest.FixtureRequest) -> Iterator[Guests]:
     rules = Rules(encapsulation=request.param, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT)
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     with ExitStack() as stack:
-        yield Guests(bench, stack, rules)
+        yield Guests(testbed, stack, rules)
         harness.lab.mend_all()
-        assert list(clean(bench)) == []
-    bench.eventually(lambda: _reserved(harness), "nothing is reserved")
+        assert list(clean(testbed)) == []
+    testbed.eventually(lambda: _reserved(harness), "nothing is reserved")
 
 
 def _reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
@@ -83,8 +83,8 @@ def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: O
         assert got[2] <= 1.05 * 45 * MBIT
 
     check()
-    harness.lab.cut(1, 2)
-    guests.bench.eventually(lambda: guests.route(0) != ["1", "3", "2"], "the path goes round")
+    harness.lab.cut_link(1, 2)
+    guests.testbed.eventually(lambda: guests.route(0) != ["1", "3", "2"], "the path goes round")
     assert guests.route(1) == ["1", "3", "2"]
     assert _reserved(harness) == {("1", "3"): 50 * MBIT, ("3", "2"): 50 * MBIT}
     time.sleep(1.5)  # the switches' caches
@@ -113,7 +113,7 @@ def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Gues
 
 def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
     """Three hosts send to one: the first has a promise, the second a maximum, the third nothing."""
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     senders = [(1, FIRST_PORT), (1, FIRST_PORT + 1), (1, FIRST_PORT + 2)]
     places = [*senders, (2, FIRST_PORT)]
     with ExitStack() as stack:
@@ -128,12 +128,12 @@ def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
             switches = harness.connection.substrate().switches
             return set(places) - {(int(s.id), p.number) for s in switches for p in s.ports if p.up}
 
-        bench.eventually(missing, "the ports are there")
+        testbed.eventually(missing, "the ports are there")
         ends = [
             endpoint_at(Place(str(s), str(p)), n, address=[f"10.0.{n}.254/24"])
             for n, (s, p) in enumerate(places, 1)
         ]
-        network = harness.connection.create(bench.description(endpoints=ends, forwarding="L3"))
+        network = harness.connection.create(testbed.description(endpoints=ends, forwarding="L3"))
         for host in hosts[:3]:
             assert "2 received" in host.run("ping", "-c", "2", "-i", "0.2", "-W", "5", "10.0.4.1")
         network.add_constraint(source=1, destination=4, min_bandwidth="30 Mbit/s")
@@ -151,7 +151,7 @@ def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
         (kept, _) = network.constraint_statistics()
         assert (kept.source, kept.dropped_packets) == ("1", 0), "its own meter has dropped what was promised"
         network.remove()
-        assert list(clean(bench)) == []
+        assert list(clean(testbed)) == []
 
 
 def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness: OpenFlow) -> None:
@@ -193,16 +193,16 @@ def test_what_fits_nowhere_is_degraded_and_comes_back_by_itself(guests: Guests, 
         return [str(c.state) for n in (a, b) for c in n.state().constraints]
 
     assert states() == ["active", "active"]
-    harness.lab.cut(1, 2)
-    guests.bench.eventually(
+    harness.lab.cut_link(1, 2)
+    guests.testbed.eventually(
         lambda: states() != ["degraded", "active"], "the first has no room beside the second"
     )
     assert "3 received" in guests.hosts[0, 1].run("ping", "-c", "3", "-i", "0.2", "-W", "2", "10.0.0.2")
     b.remove_constraint(1, 2)
-    guests.bench.eventually(lambda: states() != ["active"], "there is room again")
+    guests.testbed.eventually(lambda: states() != ["active"], "there is room again")
     assert guests.route(0) == ["1", "3", "2"]
-    harness.lab.mend(1, 2)
-    guests.bench.await_links()
+    harness.lab.restore_link(1, 2)
+    guests.testbed.await_links()
     assert guests.route(0) == ["1", "3", "2"]
     assert _reserved(harness) == {("1", "3"): 60 * MBIT, ("3", "2"): 60 * MBIT}
 
@@ -217,7 +217,7 @@ def test_promises_survive_the_controller(guests: Guests, harness: OpenFlow) -> N
     assert {s: harness.lab.dump(s) for s in harness.lab.switches} == before
     again = harness.connection.lookup(a.uuid)
     again.remove_constraint(1, 2)
-    guests.bench.eventually(lambda: _reserved(harness), "nothing is reserved")
+    guests.testbed.eventually(lambda: _reserved(harness), "nothing is reserved")
 
 
 def test_promises_come_back_with_their_switch(guests: Guests, harness: OpenFlow) -> None:
@@ -230,7 +230,7 @@ def test_promises_come_back_with_their_switch(guests: Guests, harness: OpenFlow)
         harness.lab.release([switch])
         harness.lab.wipe(switch)
         harness.lab.control(harness.served.target, [switch])
-    guests.bench.eventually(
+    guests.testbed.eventually(
         lambda: {s: _enduring(harness, s) for s in before if sorted(_enduring(harness, s)) != before[s]},
         "the switches hold what they held",
     )
@@ -245,13 +245,13 @@ def _enduring(harness: OpenFlow, switch: int) -> list[str]:
 
 
 def test_constraints_where_they_cannot_be_kept_are_refused(harness: OpenFlow) -> None:
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     for rules, reason in (
         (Rules(encapsulation=Encapsulation.NATIVE), "use encapsulation vlan or mpls"),
         (Rules(insertion=Insertion.ON_DEMAND), "use insertion offline"),
     ):
-        network = bench.create(*harness.host_ports()[:3:2], rules=rules)
+        network = testbed.create(*harness.host_ports()[:3:2], rules=rules)
         with pytest.raises(Unsupported, match=reason):
             network.add_constraint(source=1, destination=2, max_hops=3)
         network.remove()
-    assert list(clean(bench)) == []
+    assert list(clean(testbed)) == []

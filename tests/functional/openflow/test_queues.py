@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from libnetvirt import Encapsulation, Network, Rules
-from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.errors import ConstraintUnmet, RuleRefused, SwitchTimeout
 from tests.support.guest_pairs import Guests
 from tests.support.lab.traffic import run
@@ -41,11 +41,11 @@ def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def bench(harness: OpenFlow) -> Iterator[Bench]:
-    bench = Bench(harness, None)
-    yield bench
+def testbed(harness: OpenFlow) -> Iterator[Testbed]:
+    testbed = Testbed(harness, None)
+    yield testbed
     harness.lab.mend_all()
-    assert list(clean(bench)) == []
+    assert list(clean(testbed)) == []
     assert _rows(harness, "QoS", "Queue") == []
 
 
@@ -108,20 +108,20 @@ def _set_queues(harness: OpenFlow, switch: int) -> set[str]:
 
 
 @pytest.fixture
-def pair(harness: OpenFlow, bench: Bench, request: pytest.FixtureRequest) -> list[Network]:
+def pair(harness: OpenFlow, testbed: Testbed, request: pytest.FixtureRequest) -> list[Network]:
     """Two networks from switch 1 to switch 2, whose hosts have met."""
     networks = []
     for number in (1, 2):
         places = [p for p in harness.host_ports() if p.switch in "12" and p.port == str(number)]
-        network = bench.create(*places, rules=Rules(encapsulation=getattr(request, "param", None)))
-        bench.meet(*bench.guests(network))
+        network = testbed.create(*places, rules=Rules(encapsulation=getattr(request, "param", None)))
+        testbed.announce(*testbed.guests(network))
         networks.append(network)
     return networks
 
 
 @pytest.mark.parametrize("pair", [Encapsulation.VLAN, Encapsulation.MPLS], indirect=True)
 def test_a_minimum_has_a_queue_at_each_port_of_its_path(
-    harness: OpenFlow, bench: Bench, pair: list[Network]
+    harness: OpenFlow, testbed: Testbed, pair: list[Network]
 ) -> None:
     a, b = pair
     a.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
@@ -136,16 +136,16 @@ def test_a_minimum_has_a_queue_at_each_port_of_its_path(
     assert [len(_set_queues(harness, s)) for s in (1, 2, 3)] == [2, 0, 1]
     assert "rate=70000" in harness.lab.ofctl("dump-meters", 1)
     for network in pair:
-        bench.meet(*bench.guests(network))
+        testbed.announce(*testbed.guests(network))
     # A change of the figures changes rows, and no rule.
     before = {s: harness.lab.dump(s) for s in (1, 2, 3)}
     a.modify_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
-    bench.eventually(
+    testbed.eventually(
         lambda: _queues(harness)["1:101"] != {"": (45, 100), "1/2": (53, 100)}, "the rows follow"
     )
     assert {s: harness.lab.dump(s) for s in before} == before
     a.remove_constraint(1, 2)
-    bench.eventually(lambda: _queues(harness).keys() - {"1:102", "3:101"}, "the queues of the first go")
+    testbed.eventually(lambda: _queues(harness).keys() - {"1:102", "3:101"}, "the queues of the first go")
     assert len(_set_queues(harness, 1)) == 1
     assert _classes(harness, 1, 101) == set()
     b.remove()
@@ -153,7 +153,7 @@ def test_a_minimum_has_a_queue_at_each_port_of_its_path(
 
 
 def test_queues_survive_the_controller_and_follow_a_path_that_moves(
-    harness: OpenFlow, bench: Bench, pair: list[Network]
+    harness: OpenFlow, testbed: Testbed, pair: list[Network]
 ) -> None:
     a, _ = pair
     a.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
@@ -161,20 +161,20 @@ def test_queues_survive_the_controller_and_follow_a_path_that_moves(
     harness.kill_controller()
     harness.start_controller()
     assert (_rows(harness, "QoS", "Queue"), [sorted(harness.lab.dump(s)) for s in (1, 2, 3)]) == before
-    harness.lab.cut(1, 2)
-    bench.eventually(lambda: _queues(harness).keys() != {"1:102", "3:101"}, "the queues go round")
+    harness.lab.cut_link(1, 2)
+    testbed.eventually(lambda: _queues(harness).keys() != {"1:102", "3:101"}, "the queues go round")
     assert [len(_set_queues(harness, s)) for s in (1, 2, 3)] == [1, 0, 1]
-    harness.lab.mend(1, 2)
-    bench.await_links()
+    harness.lab.restore_link(1, 2)
+    testbed.await_links()
     harness.connection.lookup(a.uuid).remove_constraint(1, 2)
-    bench.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
+    testbed.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
 
 
 def test_what_others_change_is_mended_and_what_is_theirs_is_left_alone(
-    harness: OpenFlow, bench: Bench
+    harness: OpenFlow, testbed: Testbed
 ) -> None:
     places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
-    network, vsctl = bench.create(*places), harness.lab.ovs.vsctl
+    network, vsctl = testbed.create(*places), harness.lab.ovs.vsctl
     network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
     wanted, port = _queues(harness), harness.lab.interface(1, 101)
     for theft in (
@@ -183,29 +183,29 @@ def test_what_others_change_is_mended_and_what_is_theirs_is_left_alone(
         lambda: ("clear", "QoS", _rows(harness, "QoS")[0]["_uuid"][1], "queues"),
     ):
         vsctl(*theft())
-        bench.eventually(lambda: _queues(harness) != wanted, "the rows are back")
+        testbed.eventually(lambda: _queues(harness) != wanted, "the rows are back")
         assert len(_rows(harness, "Queue")) == 2
     victim = next(r for r in _rows(harness, "Queue") if CONSTRAINT in r["external_ids"])["_uuid"][1]
     vsctl("set", "Queue", victim, "other_config:min-rate=1")
-    bench.eventually(lambda: _queues(harness) != wanted, "the rate is back")
+    testbed.eventually(lambda: _queues(harness) != wanted, "the rate is back")
     # Somebody takes the port: what was promised goes round, and comes back by itself.
     vsctl("set", "Port", port, "qos=@new", "--", "--id=@new", "create", "QoS", "type=linux-sfq")
-    bench.eventually(lambda: not _set_queues(harness, 3), "the path goes round")
+    testbed.eventually(lambda: not _set_queues(harness, 3), "the path goes round")
     assert vsctl("get", "QoS", vsctl("get", "Port", port, "qos").strip(), "type").strip() == "linux-sfq"
     with pytest.raises(
         ConstraintUnmet, match=r"port 101 has 0 bit/s free \(its port has a QoS that is not ours\)"
     ):
         network.modify_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s", max_hops=2)
     network.remove_constraint(1, 2)
-    bench.eventually(lambda: len(_rows(harness, "QoS")) != 1, "only the stranger's is left")
+    testbed.eventually(lambda: len(_rows(harness, "QoS")) != 1, "only the stranger's is left")
     vsctl("--", "clear", "Port", port, "qos", "--", "--all", "destroy", "QoS")
     network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s", max_hops=2)
     assert _queues(harness) == wanted
 
 
-def test_what_cannot_be_made_leaves_no_trace(harness: OpenFlow, bench: Bench) -> None:
+def test_what_cannot_be_made_leaves_no_trace(harness: OpenFlow, testbed: Testbed) -> None:
     places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
-    network, bridge = bench.create(*places), harness.lab.bridge(2)
+    network, bridge = testbed.create(*places), harness.lab.bridge(2)
     held = len(harness.lab.ofctl("dump-flows", 2, "table=1").splitlines()) - 1
     harness.lab.ovs.vsctl(
         "--", "--id=@t", "create", "Flow_Table", f"flow_limit={held}", "overflow_policy=refuse",
@@ -226,15 +226,15 @@ def test_what_cannot_be_made_leaves_no_trace(harness: OpenFlow, bench: Bench) ->
     finally:
         harness.lab.ovs.thaw_database()
     assert harness.leftovers() == before
-    bench.eventually(lambda: _rows(harness, "QoS", "Queue"), "nothing comes later")
-    bench.eventually(
+    testbed.eventually(lambda: _rows(harness, "QoS", "Queue"), "nothing comes later")
+    testbed.eventually(
         lambda: [n for n in harness.connection.substrate().notes if "database" in n], "it is back"
     )
     network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
 
 
 @pytest.mark.alone
-def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, bench: Bench) -> None:
+def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, testbed: Testbed) -> None:
     """A filter of the kernel takes the part of the datapath, and puts frames into the class of their queue.
 
     So the classes that Open vSwitch makes of the rows are seen to keep a minimum, and to be no ceiling.
@@ -243,7 +243,7 @@ def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, bench:
     # Frames of a full class are to be dropped there, and not where Open vSwitch hands them over.
     subprocess.run(["ip", "link", "set", link, "txqueuelen", "45"], check=True)
     with ExitStack() as stack:
-        guests = Guests(bench, stack, Rules(encapsulation=Encapsulation.VLAN), count=2)
+        guests = Guests(testbed, stack, Rules(encapsulation=Encapsulation.VLAN), count=2)
         guests.networks[0].add_constraint(source=1, destination=2, min_bandwidth="40 Mbit/s", max_hops=2)
         rule = next(line for line in harness.lab.ofctl("dump-flows", 1).splitlines() if "set_queue" in line)
         queue = int(re.findall(r"set_queue:(\d+)", rule)[0])
@@ -268,15 +268,15 @@ def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, bench:
     subprocess.run(["ip", "link", "set", link, "txqueuelen", "1000"], check=True)
 
 
-def test_with_meters_again_the_rows_go(harness: OpenFlow, bench: Bench) -> None:
+def test_with_meters_again_the_rows_go(harness: OpenFlow, testbed: Testbed) -> None:
     places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
-    network = bench.create(*places)
+    network = testbed.create(*places)
     network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
     assert len(_rows(harness, "QoS", "Queue")) == 3
     harness.kill_controller()
     harness.served.uri += "&enforcement=meter"
     harness.start_controller()
-    bench.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
+    testbed.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
     assert "rate=30000" in harness.lab.ofctl("dump-meters", 1)
     (state,) = [c.state for c in harness.connection.lookup(network.uuid).state().constraints]
     assert str(state) == "active"

@@ -11,8 +11,7 @@ import pytest
 from libnetvirt import Encapsulation, Insertion, Network, Rules, Timeout
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
 from tests.support.lab.traffic import Flow, run
 from tests.support.openflow_harness import OpenFlow
@@ -40,7 +39,7 @@ def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
 class Pair:
     """Two real hosts on two switches."""
 
-    bench: Bench
+    testbed: Testbed
     hosts: tuple[LinuxHost, LinuxHost]
 
     def flow(self, backwards: bool = False, rate: int | None = None) -> Flow:
@@ -53,8 +52,8 @@ class Pair:
             endpoint_at(Place(str(n), str(PORT)), n).changed(bandwidth=limit)
             for n, limit in enumerate(limits, 1)
         ]
-        description = self.bench.description(endpoints=ends, rules=rules)
-        network = self.bench.harness.connection.create(description)
+        description = self.testbed.description(endpoints=ends, rules=rules)
+        network = self.testbed.harness.connection.create(description)
         assert "2 received" in self.hosts[0].run("ping", "-c", "2", "-i", "0.2", "-W", "5", "10.0.0.2")
         yield network
         network.remove()
@@ -62,7 +61,7 @@ class Pair:
 
 @pytest.fixture
 def pair(harness: OpenFlow) -> Iterator[Pair]:
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     with ExitStack() as stack:
         hosts = [
             stack.enter_context(LinuxHost(harness.lab, n, PORT, (f"10.0.0.{n}/24",), ())) for n in (1, 2)
@@ -72,9 +71,9 @@ def pair(harness: OpenFlow) -> Iterator[Pair]:
             switches = harness.connection.substrate().switches
             return {"1", "2"} - {s.id for s in switches for p in s.ports if p.number == PORT and p.up}
 
-        bench.eventually(missing, "the ports are there")
-        yield Pair(bench, (hosts[0], hosts[1]))
-        assert list(clean(bench)) == []
+        testbed.eventually(missing, "the ports are there")
+        yield Pair(testbed, (hosts[0], hosts[1]))
+        assert list(clean(testbed)) == []
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_tcp_gets_the_rate_of_its_limits_and_a_change_holds_at_once(pair: Pair) 
 def test_what_one_host_is_denied_others_still_get(pair: Pair, harness: OpenFlow) -> None:
     """Many frames for everybody: the limited endpoint gets its rate, the one beside it all of them."""
     source, beside, limited = Place("1", "1"), Place("2", "1"), Place("2", "2")
-    network = pair.bench.create(source, beside, limited)
+    network = pair.testbed.create(source, beside, limited)
     network.modify_endpoint(3, bandwidth={"outbound": "1 Mbit/s"})
     arrived = dict.fromkeys((beside, limited), 0)
     for sent in range(20, 201, 20):
@@ -115,7 +114,7 @@ def test_what_one_host_is_denied_others_still_get(pair: Pair, harness: OpenFlow)
                 arrived[arrival.place] += 1
             return arrived if arrived[beside] < sent else {}
 
-        pair.bench.eventually(missing, f"all {sent} frames reach the endpoint without limits")
+        pair.testbed.eventually(missing, f"all {sent} frames reach the endpoint without limits")
     # 400 kbit may pass at once, and 1 Mbit/s after that.
     assert 40 <= arrived[limited] < 150
 
@@ -133,13 +132,15 @@ def test_limits_of_tagged_endpoints_change_no_frame(
     far = next(p for p in harness.host_ports() if p.switch == "2")
     places = [(one, tag), (two, None), (far, tag), (one, {"vlan": 5})]
     ends = [endpoint_at(place, n, t, **limits) for n, (place, t) in enumerate(places, 1)]
-    guests = pair.bench.guests(harness.connection.create(pair.bench.description(endpoints=ends, rules=rules)))
-    pair.bench.meet(*guests)
-    _check_all(pair.bench, guests)
+    guests = pair.testbed.guests(
+        harness.connection.create(pair.testbed.description(endpoints=ends, rules=rules))
+    )
+    pair.testbed.announce(*guests)
+    pair.testbed.check_reachability(guests)
 
 
 def test_limits_hold_at_the_endpoints_of_a_router(harness: OpenFlow) -> None:
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     with ExitStack() as stack:
         hosts = [
             stack.enter_context(
@@ -148,7 +149,7 @@ def test_limits_hold_at_the_endpoints_of_a_router(harness: OpenFlow) -> None:
             for n in (1, 2)
         ]
         wanted = {"1", "2"}
-        bench.eventually(
+        testbed.eventually(
             lambda: (
                 wanted
                 - {
@@ -165,7 +166,7 @@ def test_limits_hold_at_the_endpoints_of_a_router(harness: OpenFlow) -> None:
             endpoint_at(Place(str(n), str(PORT)), n, address=[f"10.0.{n}.254/24"], bandwidth=limit)
             for n, limit in enumerate(limits, 1)
         ]
-        network = harness.connection.create(bench.description(endpoints=ends, forwarding="L3"))
+        network = harness.connection.create(testbed.description(endpoints=ends, forwarding="L3"))
         assert "2 received" in hosts[0].run("ping", "-c", "2", "-i", "0.2", "-W", "5", "10.0.2.1")
         flows = [
             Flow(hosts[0], hosts[1], "10.0.2.1", 60 * MBIT),
@@ -175,4 +176,4 @@ def test_limits_hold_at_the_endpoints_of_a_router(harness: OpenFlow) -> None:
         assert 0.95 * 12 * MBIT <= there <= 1.05 * 12 * MBIT
         assert 0.95 * 8 * MBIT <= back <= 1.05 * 8 * MBIT
         network.remove()
-        assert list(clean(bench)) == []
+        assert list(clean(testbed)) == []

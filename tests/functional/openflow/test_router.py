@@ -12,7 +12,7 @@ import pytest
 
 from libnetvirt import Network
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
+from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
 from tests.support.openflow_harness import OpenFlow
 
@@ -33,8 +33,8 @@ def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
 class Routed:
     """A router with real hosts at three of its endpoints, number n at switch n."""
 
-    def __init__(self, bench: Bench, harness: OpenFlow, hosts: list[LinuxHost], network: Network) -> None:
-        self.bench, self.harness, self.hosts, self.network = bench, harness, hosts, network
+    def __init__(self, testbed: Testbed, harness: OpenFlow, hosts: list[LinuxHost], network: Network) -> None:
+        self.testbed, self.harness, self.hosts, self.network = testbed, harness, hosts, network
 
     def address(self, number: int, v6: bool) -> str:
         return f"fd00:{number}::1" if v6 else f"10.0.{number}.1"
@@ -51,7 +51,7 @@ class Routed:
 
 @pytest.fixture
 def routed(harness: OpenFlow) -> Iterator[Routed]:
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     with ExitStack() as stack:
         hosts = [
             stack.enter_context(
@@ -71,14 +71,14 @@ def routed(harness: OpenFlow) -> Iterator[Routed]:
             switches = harness.connection.substrate().switches
             return wanted - {(s.id, str(p.number)) for s in switches for p in s.ports if p.up}
 
-        bench.eventually(missing, "the driver knows the hosts' ports")
+        testbed.eventually(missing, "the driver knows the hosts' ports")
         endpoints = [
             endpoint_at(Place(str(n), str(PORT)), n, address=(f"10.0.{n}.254/24", f"fd00:{n}::fe/64"))
             for n in (1, 2, 3)
         ]
-        network = bench.create(forwarding="L3", endpoints=endpoints)
-        yield Routed(bench, harness, hosts, network)
-        assert list(clean(bench)) == []
+        network = testbed.create(forwarding="L3", endpoints=endpoints)
+        yield Routed(testbed, harness, hosts, network)
+        assert list(clean(testbed)) == []
 
 
 def received(output: str) -> int:
@@ -128,7 +128,7 @@ def test_tcp_and_udp_take_the_switches_and_not_the_controller(routed: Routed, v6
     before = _sent_up(routed.harness)
     server = routed.hosts[1].start("iperf3", "-s", "-1", "-J", "--forceflush")
     try:
-        routed.bench.eventually(lambda: _unheard(routed), "iperf3 listens")
+        routed.testbed.eventually(lambda: _unheard(routed), "iperf3 listens")
         report = json.loads(routed.hosts[0].run("iperf3", "-c", target, "-t", "1", "-J"))
         assert report["end"]["sum_received"]["bits_per_second"] > 10e6, report["end"]
     finally:
@@ -136,7 +136,7 @@ def test_tcp_and_udp_take_the_switches_and_not_the_controller(routed: Routed, v6
         server.communicate()
     server = routed.hosts[1].start("iperf3", "-s", "-1", "-J", "--forceflush")
     try:
-        routed.bench.eventually(lambda: _unheard(routed), "iperf3 listens")
+        routed.testbed.eventually(lambda: _unheard(routed), "iperf3 listens")
         report = json.loads(routed.hosts[0].run("iperf3", "-c", target, "-u", "-b", "20M", "-t", "1", "-J"))
         assert report["end"]["sum"]["lost_percent"] < 5, report["end"]
     finally:
@@ -206,12 +206,12 @@ def test_a_host_that_is_unplugged_is_asked_for_anew(routed: Routed) -> None:
     target = routed.address(2, True)
     assert received(routed.ping(1, target)) == 3
     routed.hosts[1].must("ip", "link", "set", "eth0", "down")
-    routed.bench.eventually(
+    routed.testbed.eventually(
         lambda: any(host.endpoint == "2" for host in routed.network.state().hosts),
         "the neighbours are forgotten",
     )
     routed.hosts[1].plug_in()
-    routed.bench.eventually(lambda: not received(routed.ping(1, target, 1)), "the host answers again")
+    routed.testbed.eventually(lambda: not received(routed.ping(1, target, 1)), "the host answers again")
 
 
 def test_pings_go_on_while_the_controller_restarts_and_a_link_is_cut(routed: Routed) -> None:
@@ -221,12 +221,12 @@ def test_pings_go_on_while_the_controller_restarts_and_a_link_is_cut(routed: Rou
     harness.kill_controller()
     harness.start_controller()
     link = next(link for link in harness.links() if "1" in link)
-    harness.cut(*link)
+    harness.cut_link(*link)
     try:
         shown = stream.communicate(timeout=60)[0]
     finally:
-        harness.mend(*link)
-        routed.bench.await_links()
+        harness.restore_link(*link)
+        routed.testbed.await_links()
     routed.network = harness.connection.lookup(routed.network.uuid)
     # A cut costs what it takes to move the paths; the restart costs nothing.
     assert received(shown) > 500, shown[-500:]

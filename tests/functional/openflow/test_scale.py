@@ -8,7 +8,7 @@ import time
 import pytest
 
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.support.testbed import Testbed, clean
 from tests.support.lab import Lab
 from tests.support.openflow_harness import OpenFlow
 
@@ -18,27 +18,27 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 def test_two_hundred_endpoints_on_ten_switches_take_one_bundle_a_switch(private_namespace: None) -> None:  # noqa: ARG001
     links = [(n, n % 10 + 1) for n in range(1, 11)]
     with OpenFlow(10, links, hosts=20) as harness:
-        bench = Bench(harness, None)
+        testbed = Testbed(harness, None)
         places = harness.host_ports()
         assert len(places) == 200
         harness.lab.ovs.appctl("vlog/disable-rate-limit", "vconn")
         harness.lab.ovs.appctl("vlog/set", "vconn:file:dbg")
         seen = harness.lab.ovs.log.stat().st_size
         began = time.monotonic()
-        network = bench.create(*places)
+        network = testbed.create(*places)
         took = time.monotonic() - began
         harness.lab.ovs.appctl("vlog/set", "vconn:file:info")
         bundles, loose = bundled(harness.lab, seen)
         print(f"created in {took:.2f} s with {bundles} bundles")
         assert (bundles, loose) == (10, 0)
         assert {line.split(":")[0] for line in harness.leftovers()} == {f"switch {s}" for s in range(1, 11)}
-        first, *others = bench.guests(network)
+        first, *others = testbed.guests(network)
         frame = frames.marked(first.mac, frames.BROADCAST, b"to all 199")
-        assert sorted(bench.exchange(first, frame)) == sorted(g.arrival(frame) for g in others)
-        bench.meet(others[-1])
+        assert sorted(testbed.exchange(first, frame)) == sorted(g.arrival(frame) for g in others)
+        testbed.announce(others[-1])
         frame = frames.marked(first.mac, others[-1].mac, b"to the last")
-        assert bench.exchange(first, frame) == [others[-1].arrival(frame)]
-        assert list(clean(bench)) == []
+        assert testbed.exchange(first, frame) == [others[-1].arrival(frame)]
+        assert list(clean(testbed)) == []
 
 
 def bundled(lab: Lab, since: int) -> tuple[int, int]:

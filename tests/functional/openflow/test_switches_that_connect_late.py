@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from libnetvirt import Network, VirtualNetwork
-from libnetvirt.conformance.support.stream import Listener
-from libnetvirt.conformance.support.testbed import Bench, clean
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.stream import EventReader
+from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.errors import ConstraintUnmet, SwitchNotFound
 from tests.support.openflow_harness import OpenFlow
 
@@ -50,17 +49,17 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
     with Late(
         3, [(1, 2), (2, 3), (3, 1)], hosts=2, options=f"&capacities={file}&lldp-interval=0.5"
     ) as harness:
-        bench = Bench(harness, None)
-        bench.eventually(lambda: harness.connected() != {"1", "2"}, "two switches are there")
-        bench.eventually(lambda: len(harness.connection.substrate().links) < 2, "and their link")
-        places = bench.places(3)
-        listener = Listener(harness.connection)
+        testbed = Testbed(harness, None)
+        testbed.eventually(lambda: harness.connected() != {"1", "2"}, "two switches are there")
+        testbed.eventually(lambda: len(harness.connection.substrate().links) < 2, "and their link")
+        places = testbed.places(3)
+        reader = EventReader(harness.connection)
 
         def wanted(rate: str, *pairs: tuple[int, int]) -> VirtualNetwork:
             number = rate.split()[0]
             asked = [{"source": a, "destination": b, "min-bandwidth": rate} for a, b in pairs]
             spots = [(place, int(number)) for place in places]
-            return bench.description(*spots, constraints=asked)
+            return testbed.description(*spots, constraints=asked)
 
         with pytest.raises(ConstraintUnmet, match="90 Mbit/s would fit"):
             harness.connection.create(wanted("91 Mbit/s", (1, 2), (1, 3)), pending=True)
@@ -76,13 +75,13 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
         small.add_constraint(source=2, destination=1, min_bandwidth="50 Mbit/s")
         small.remove_constraint(1, 2)
         harness.lab.control(harness.served.target, [3])
-        bench.eventually(lambda: "active" not in states(small)[0], "it is kept")
+        testbed.eventually(lambda: "active" not in states(small)[0], "it is kept")
         assert harness.reserved() == {("1", "3"): 60, ("2", "1"): 50}
-        bench.eventually(lambda: states(large) != ["degraded"], "there is no room for the other")
+        testbed.eventually(lambda: states(large) != ["degraded"], "there is no room for the other")
         assert "90 Mbit/s would fit" in large.state().constraints[0].reason
-        bench.eventually(lambda: "constraint.restored" not in listener.kinds(), "an event")
-        bench.await_links()
-        guests = bench.guests(small)
-        bench.meet(*guests)
-        _check_all(bench, guests)
-        assert list(clean(bench)) == []
+        testbed.eventually(lambda: "constraint.restored" not in reader.kinds(), "an event")
+        testbed.await_links()
+        guests = testbed.guests(small)
+        testbed.announce(*guests)
+        testbed.check_reachability(guests)
+        assert list(clean(testbed)) == []

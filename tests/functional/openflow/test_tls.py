@@ -13,12 +13,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from libnetvirt.drivers.openflow.southbound.reader import Listen
 
 import libnetvirt
-from libnetvirt.conformance.support.stream import Listener
-from libnetvirt.conformance.support.testbed import Bench, clean
-from libnetvirt.conformance.tests.faults import _check_all
-from libnetvirt.drivers.openflow.southbound.listener import Listen
+from libnetvirt.conformance.support.stream import EventReader
+from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
 from libnetvirt.model import Substrate
 from libnetvirt.uri import URI
@@ -301,12 +300,12 @@ def _connected(harness: OpenFlow) -> set[str]:
 @pytest.mark.root
 @pytest.mark.timeout(60)
 def test_a_network_works_over_switches_that_speak_tls(harness: OpenFlow) -> None:
-    bench = Bench(harness, None)
+    testbed = Testbed(harness, None)
     assert harness.served.target.startswith("ssl:")
-    guests = bench.guests(bench.create(*bench.places(3)))
-    bench.meet(*guests)
-    _check_all(bench, guests)
-    assert list(clean(bench)) == []
+    guests = testbed.guests(testbed.create(*testbed.places(3)))
+    testbed.announce(*guests)
+    testbed.check_reachability(guests)
+    assert list(clean(testbed)) == []
 
 
 @pytest.mark.root
@@ -322,45 +321,45 @@ def test_a_network_works_over_switches_that_speak_tls(harness: OpenFlow) -> None
 def test_switches_and_a_controller_that_do_not_trust_each_other_stay_apart(
     harness: OpenFlow, pki: Pki, shown: str, ca: str, said: str
 ) -> None:
-    listener = Listener(harness.connection)
-    bench = Bench(harness, None)
+    reader = EventReader(harness.connection)
+    testbed = Testbed(harness, None)
     harness.lab.release()
-    bench.eventually(lambda: _connected(harness), "no switch is connected")
+    testbed.eventually(lambda: _connected(harness), "no switch is connected")
     harness.certify(getattr(pki, shown), getattr(pki, ca).certificate)
     try:
         harness.lab.control(harness.served.target)
 
         def unreported() -> list[str]:
-            found = [e.message for e in listener.events if e.kind == "switch.refused"]
+            found = [e.message for e in reader.events if e.kind == "switch.refused"]
             return [] if any("127.0.0.1:" in m and said in m for m in found) else found or ["nothing"]
 
-        bench.eventually(unreported, "an event names address and reason")
+        testbed.eventually(unreported, "an event names address and reason")
         assert any(said in note for note in harness.connection.substrate().notes)
         assert not _connected(harness)
     finally:
         harness.certify(pki.switch, pki.controllers.certificate)
         harness.lab.control(harness.served.target)
-        bench.await_links()
-    bench.eventually(lambda: _connected(harness) != {"1", "2", "3"}, "all are connected again")
+        testbed.await_links()
+    testbed.eventually(lambda: _connected(harness) != {"1", "2", "3"}, "all are connected again")
     assert not harness.connection.substrate().notes
 
 
 @pytest.mark.root
 @pytest.mark.timeout(60)
 def test_a_switch_without_tls_is_refused_and_the_others_go_on(harness: OpenFlow) -> None:
-    bench = Bench(harness, None)
-    guests = bench.guests(bench.create(*bench.places(3)))
-    bench.meet(*guests)
+    testbed = Testbed(harness, None)
+    guests = testbed.guests(testbed.create(*testbed.places(3)))
+    testbed.announce(*guests)
     harness.lab.control(harness.served.target.replace("ssl:", "tcp:"), [1])
     try:
-        bench.eventually(
+        testbed.eventually(
             lambda: not any("does not speak TLS" in n for n in harness.connection.substrate().notes),
             "the switch is refused",
         )
         assert _connected(harness) == {"2", "3"}
-        _check_all(bench, guests)
+        testbed.check_reachability(guests)
     finally:
         harness.lab.control(harness.served.target)
-        bench.await_links()
-    bench.eventually(lambda: _connected(harness) != {"1", "2", "3"}, "all are connected again")
-    assert list(clean(bench)) == []
+        testbed.await_links()
+    testbed.eventually(lambda: _connected(harness) != {"1", "2", "3"}, "all are connected again")
+    assert list(clean(testbed)) == []

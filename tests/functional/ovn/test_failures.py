@@ -16,8 +16,8 @@ import pytest
 import libnetvirt
 from labs.ovn import OVN
 from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
-from libnetvirt.conformance.support.stream import Listener, Stream
-from libnetvirt.conformance.support.testbed import Bench
+from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.testbed import Testbed
 from libnetvirt.drivers.ovn import OvnDriver
 from libnetvirt.drivers.ovn.northbound import Northbound
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
@@ -165,11 +165,11 @@ def test_without_northd_an_operation_is_undone_and_says_why(
 def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
-    listener = Listener(connection)
+    reader = EventReader(connection)
     network = connection.create(_pair("blue"))
     lab.chassis["ch2"].controller.leave()
     try:
-        _eventually(lambda: "switch.disconnected" in listener.kinds(), "the chassis is gone")
+        _eventually(lambda: "switch.disconnected" in reader.kinds(), "the chassis is gone")
         state = network.state()
         assert state.state is State.DEGRADED
         assert [(e.uuid, e.state) for e in state.endpoints] == [("1", State.ACTIVE), ("2", State.DOWN)]
@@ -178,13 +178,13 @@ def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
     finally:
         lab.chassis["ch2"].controller.start()
     _eventually(lambda: network.state().state is State.ACTIVE, "the network is active again")
-    assert {"switch.connected", "endpoint.state", "link.down", "link.up"} <= listener.kinds()
+    assert {"switch.connected", "endpoint.state", "link.down", "link.up"} <= reader.kinds()
 
 
 def test_what_strangers_change_is_noticed_and_put_right_when_asked(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
-    listener = Listener(connection)
+    reader = EventReader(connection)
     network = connection.create(_pair("blue"))
     tagged = connection.create(_pair("red", vlan=7, port="p2"))
     switch = f"netvirt-{network.uuid}"
@@ -196,9 +196,9 @@ def test_what_strangers_change_is_noticed_and_put_right_when_asked(
         (("clear", "Logical_Switch", switch, "acls"), "zero is missing"),
         (("lsp-set-enabled", "ch2:p1", "disabled"), "differs in enabled"),
     ):
-        listener.events.clear()
+        reader.events.clear()
         lab.nbctl(*words)
-        _eventually(lambda: "network.drift" in listener.kinds(), f"{words} is noticed")
+        _eventually(lambda: "network.drift" in reader.kinds(), f"{words} is noticed")
         state = network.state()
         assert state.state is not State.ACTIVE
         assert any(told in line for line in state.drift), (words, state.drift)
@@ -207,7 +207,7 @@ def test_what_strangers_change_is_noticed_and_put_right_when_asked(
         done = connection.repair("blue")
         assert done
         assert network.state().drift == ()
-        assert "network.mended" in listener.kinds()
+        assert "network.mended" in reader.kinds()
         _eventually(lambda: network.state().state is State.ACTIVE, f"active after {words}")
     lab.nbctl("ls-del", "netvirt-trunk-ch1:p2")
     _eventually(lambda: tagged.state().drift, "the trunk is missed")
@@ -332,14 +332,14 @@ def test_a_port_that_gets_and_loses_its_untagged_endpoint_goes_on_for_the_tagged
 ) -> None:
     need_ovn()
     with Ovn(2, 2) as harness:
-        bench = Bench(harness, None)
-        p, q = bench.places(2)
-        a, b = bench.guests(bench.create((p, 50), (q, 50)))
-        bench.meet(a, b)
-        with Stream(bench, a, b) as stream:
+        testbed = Testbed(harness, None)
+        p, q = testbed.places(2)
+        a, b = testbed.guests(testbed.create((p, 50), (q, 50)))
+        testbed.announce(a, b)
+        with Stream(testbed, a, b) as stream:
             for _ in range(3):
-                bench.create(p, q).remove()
-        stream.check_unharmed()
+                testbed.create(p, q).remove()
+        stream.check_exactly_once()
 
 
 def test_endpoints_that_wait_come_up_with_their_interface(

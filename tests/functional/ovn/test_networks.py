@@ -128,7 +128,7 @@ def test_a_limit_between_two_ends_of_a_router_holds(
     network = connection.create(
         VirtualNetwork(name="r", forwarding=Forwarding.L3, endpoints=tuple(ends), constraints=(limit,))
     )
-    gateway = frames.octets_text(gateway_mac(network.uuid))
+    gateway = frames.mac_text(gateway_mac(network.uuid))
     wires["ch2p1"].send(frames.arp(B, "10.0.2.1", "10.0.2.254"))
     deadline = time.monotonic() + 5
     while not any(h.addresses for h in network.state().hosts):

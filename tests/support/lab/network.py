@@ -150,11 +150,11 @@ class Lab:
 
     # Faults
 
-    def cut(self, a: int, b: int) -> None:
+    def cut_link(self, a: int, b: int) -> None:
         """Take the (first) link between two switches down; both see it at once."""
         set_up(self.interface(*self._link(a, b)), False)
 
-    def mend(self, a: int, b: int) -> None:
+    def restore_link(self, a: int, b: int) -> None:
         """Undo ``cut``."""
         set_up(self.interface(*self._link(a, b)), True)
 

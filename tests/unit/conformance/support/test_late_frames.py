@@ -8,7 +8,7 @@ import pytest
 
 from libnetvirt.conformance import Arrival
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, Guest, clean
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from tests.support.memory_harness import Memory
 
 LOST = frames.marked(frames.mac(77), frames.BROADCAST, b"astray")
@@ -17,8 +17,8 @@ LOST = frames.marked(frames.mac(77), frames.BROADCAST, b"astray")
 class Leaky(Memory):
     """The driver in memory; what a test puts into ``late`` arrives later, in silence at the latest."""
 
-    quiet = 0.001
-    patience = 0.2
+    quiet_time = 0.001
+    timeout = 0.2
 
     def start(self) -> None:
         super().start()
@@ -28,24 +28,24 @@ class Leaky(Memory):
     def receive(self, timeout: float) -> list[Arrival]:
         found = super().receive(timeout)
         # A wait for silence lasts long enough for all of them.
-        silence = timeout in (self.quiet, 2 * self.quiet)
+        silence = timeout in (self.quiet_time, 2 * self.quiet_time)
         found += [arrival for turns, arrival in self.late if turns <= 0 or silence]
         self.late = [(turns - 1, a) for turns, a in self.late if turns > 0 and not silence]
         return found
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+def testbed() -> Iterator[Testbed]:
     with Leaky() as harness:
-        yield Bench(harness, None)
+        yield Testbed(harness, None)
 
 
-def scene(bench: Bench) -> tuple[Leaky, Guest, Guest]:
-    network = bench.create(*bench.places(2))
-    a, b = bench.guests(network)
-    bench.meet(a, b)
-    assert isinstance(bench.harness, Leaky)
-    return bench.harness, a, b
+def scene(testbed: Testbed) -> tuple[Leaky, Guest, Guest]:
+    network = testbed.create(*testbed.places(2))
+    a, b = testbed.guests(network)
+    testbed.announce(a, b)
+    assert isinstance(testbed.harness, Leaky)
+    return testbed.harness, a, b
 
 
 def hello(a: Guest, b: Guest) -> bytes:
@@ -61,65 +61,65 @@ def finds(work: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_a_stray_frame_is_found_whenever_it_comes(bench: Bench, turns: int) -> None:
-    harness, a, b = scene(bench)
-    harness.late.append((turns, Arrival(bench.places(3)[2], LOST)))
+def test_a_stray_frame_is_found_whenever_it_comes(testbed: Testbed, turns: int) -> None:
+    harness, a, b = scene(testbed)
+    harness.late.append((turns, Arrival(testbed.places(3)[2], LOST)))
 
     def rest_of_the_test() -> None:
         for _ in range(2):
-            bench.exchange(a, hello(a, b))
-        list(clean(bench))
+            testbed.exchange(a, hello(a, b))
+        list(clean(testbed))
 
     assert finds(rest_of_the_test)
-    assert harness.connection.networks() == [] or list(clean(Bench(harness, None))) == []
+    assert harness.connection.networks() == [] or list(clean(Testbed(harness, None))) == []
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_a_second_copy_is_found_whenever_it_comes(bench: Bench, turns: int) -> None:
-    harness, a, b = scene(bench)
-    bench.exchange(a, hello(a, b))
+def test_a_second_copy_is_found_whenever_it_comes(testbed: Testbed, turns: int) -> None:
+    harness, a, b = scene(testbed)
+    testbed.exchange(a, hello(a, b))
     harness.late.append((turns, b.arrival(hello(a, b))))
 
     def rest_of_the_test() -> None:
         for _ in range(3):
-            bench.exchange(a, hello(a, b))
-        list(clean(bench))
+            testbed.exchange(a, hello(a, b))
+        list(clean(testbed))
 
     with pytest.raises(pytest.fail.Exception):
         rest_of_the_test()
 
 
-def test_a_frame_after_one_that_goes_nowhere_is_found(bench: Bench) -> None:
-    harness, a, _ = scene(bench)
-    outside = bench.places(3)[2]
-    assert bench.inject(outside, hello(a, a)) == []
+def test_a_frame_after_one_that_goes_nowhere_is_found(testbed: Testbed) -> None:
+    harness, a, _ = scene(testbed)
+    outside = testbed.places(3)[2]
+    assert testbed.inject(outside, hello(a, a)) == []
     harness.late.append((1, Arrival(a.place, LOST)))
-    assert finds(lambda: list(clean(bench)))
+    assert finds(lambda: list(clean(testbed)))
 
 
-def test_before_a_test_sends_by_other_ways_it_is_looked_for(bench: Bench) -> None:
-    harness, a, b = scene(bench)
+def test_before_a_test_sends_by_other_ways_it_is_looked_for(testbed: Testbed) -> None:
+    harness, a, b = scene(testbed)
     harness.late.append((9, Arrival(b.place, LOST)))
-    assert finds(lambda: bench.send(a, hello(a, b)))
+    assert finds(lambda: testbed.send(a, hello(a, b)))
 
 
-def test_the_networks_are_removed_although_a_frame_came_late(bench: Bench) -> None:
-    harness, _, b = scene(bench)
+def test_the_networks_are_removed_although_a_frame_came_late(testbed: Testbed) -> None:
+    harness, _, b = scene(testbed)
     harness.late.append((9, Arrival(b.place, LOST)))
-    assert finds(lambda: list(clean(bench)))
+    assert finds(lambda: list(clean(testbed)))
     assert harness.connection.networks() == []
 
 
-def test_what_a_test_sends_by_other_ways_is_its_own_matter(bench: Bench) -> None:
-    harness, a, b = scene(bench)
-    bench.send(a, hello(a, b))
-    assert bench.exchange(a, hello(a, b)) == [b.arrival(hello(a, b))]
-    assert list(clean(bench)) == []
+def test_what_a_test_sends_by_other_ways_is_its_own_matter(testbed: Testbed) -> None:
+    harness, a, b = scene(testbed)
+    testbed.send(a, hello(a, b))
+    assert testbed.exchange(a, hello(a, b)) == [b.arrival(hello(a, b))]
+    assert list(clean(testbed)) == []
     assert harness.receive(0) == []
 
 
-def test_a_frame_that_is_lost_is_missed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    harness, a, b = scene(bench)
+def test_a_frame_that_is_lost_is_missed(testbed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness, a, b = scene(testbed)
     monkeypatch.setattr(harness, "send", lambda *_: None)
     with pytest.raises(pytest.fail.Exception, match="did not arrive"):
-        bench.exchange(a, hello(a, b))
+        testbed.exchange(a, hello(a, b))

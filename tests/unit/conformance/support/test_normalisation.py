@@ -9,7 +9,7 @@ import pytest
 from libnetvirt import VirtualNetwork, packet
 from libnetvirt.conformance import Allowance
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.normalisation import canonical, routers_of
+from libnetvirt.conformance.support.normalisation import normalise, routers_of
 from libnetvirt.semantics import gateway_mac
 
 ROUTER = VirtualNetwork.model_validate(
@@ -20,7 +20,7 @@ ROUTER = VirtualNetwork.model_validate(
 )  # fmt: skip
 BRIDGE = VirtualNetwork.model_validate({"uuid": 8, "name": "red"})
 ROUTERS = routers_of((ROUTER, BRIDGE))
-GATEWAY = frames.octets_text(gateway_mac(ROUTER.uuid))
+GATEWAY = frames.mac_text(gateway_mac(ROUTER.uuid))
 HOST = frames.mac(1)
 NOTHING: frozenset[Allowance] = frozenset()
 
@@ -56,7 +56,7 @@ def own6(ttl: int, kind: int = 129) -> bytes:
 
 
 def same(a: bytes, b: bytes, allowed: frozenset[Allowance] = NOTHING) -> bool:
-    return canonical(a, ROUTERS, allowed) == canonical(b, ROUTERS, allowed)
+    return normalise(a, ROUTERS, allowed) == normalise(b, ROUTERS, allowed)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_standards_leave_to_a_router_makes_no_difference(other: bytes) -> N
     [
         own(ttl=63), own(ttl=254), own(ttl=1), own(dont=0), own()[:-1], own() + b"\0" * 60,
         own(pad=True)[:-1] + b"x", own()[:-1] + b"x", own()[:24] + b"\0\0" + own()[26:],
-        frames.octets(frames.mac(2)) + own()[6:], frames.tagged(own(), frames.tag(1)),
+        frames.mac_bytes(frames.mac(2)) + own()[6:], frames.tagged(own(), frames.tag(1)),
     ],
 )  # fmt: skip
 def test_everything_else_does(other: bytes) -> None:
@@ -85,7 +85,7 @@ def test_what_a_router_forwards_is_compared_octet_by_octet() -> None:
     of_others = {"sender": "10.0.2.1"}
     for changed in ({"ttl": 255}, {"identity": 3}, {"pad": True}):
         assert not same(own(**of_others), own(**of_others, **changed))  # type: ignore[arg-type]
-    stranger = frames.octets(HOST) + frames.octets(frames.mac(9))
+    stranger = frames.mac_bytes(HOST) + frames.mac_bytes(frames.mac(9))
     assert not same(stranger + own()[12:], stranger + own(ttl=255)[12:])
 
 
@@ -121,4 +121,4 @@ def test_cut_frames_are_compared_too(length: int) -> None:
     for frame in (own(pad=True), own6(64), frames.arp(GATEWAY, "10.0.1.254", "10.0.1.1", reply_to=HOST)):
         cut = frame[:length]
         assert same(cut, cut)
-        assert same(cut, frame) == (canonical(frame, ROUTERS, NOTHING) == canonical(cut, ROUTERS, NOTHING))
+        assert same(cut, frame) == (normalise(frame, ROUTERS, NOTHING) == normalise(cut, ROUTERS, NOTHING))
