@@ -51,11 +51,12 @@ test-compiled: build/compiled/.built ## run the tests of the controller and the 
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
 		$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(COMPILED_TESTS) $(ARGS)
 
-lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules
+lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules; the Python of all pages type-checked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/check_types.py
 
 bench: bench-programs build/compiled/.built ## measure all beside others, as root, in ten minutes; writes docs/performance.md
 	@$(BIN)/python -m benchmarks --report $(ARGS)

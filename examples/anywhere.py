@@ -16,8 +16,8 @@ from libnetvirt import Endpoint, VirtualNetwork
 
 
 def free_ports(connection: libnetvirt.Connection) -> list[tuple[str, str]]:
-    """A port that nothing uses of each switch: what an endpoint's description calls both."""
-    found = []
+    """A free port of each switch, as (switch, port) of an endpoint's description."""
+    found: list[tuple[str, str]] = []
     for switch in connection.substrate().switches:
         port = next((p.word for p in switch.ports if p.up and not p.use), None)
         if port is not None:

@@ -173,7 +173,7 @@ class Connection:
         Returns what happened to constraints, one line each. Raises ConstraintUnmet, InvalidDescription,
         InvalidURI, Unsupported; then nothing is changed.
         """
-        self.driver.capabilities.require("reload", "taking new capacities")
+        self.driver.capabilities.require("reload", "reloading files")
         return await self.driver.reload(degrade=degrade)
 
     def events(self) -> AsyncIterator[Event]:

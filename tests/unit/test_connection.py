@@ -283,7 +283,7 @@ def test_what_is_not_there_is_named(connection: Connection, blue: Network) -> No
         with pytest.raises(ConstraintNotFound):
             change(11, 12)
     blue.remove()
-    for gone in (blue.remove, blue.description(), blue.state(), lambda: blue.add_endpoint(
+    for gone in (blue.remove, blue.description, blue.state, lambda: blue.add_endpoint(
         uuid=1, switch=1, port=1
     )):  # fmt: skip
         with pytest.raises(NetworkNotFound):
