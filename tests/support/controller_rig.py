@@ -8,10 +8,10 @@ from random import Random
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Table
-from libnetvirt.controller.engine.controller import Controller, Options, Work
+from libnetvirt.controller.engine.controller import Controller, Options, Transaction
 from libnetvirt.controller.intent.labels import LabelSpace
 from libnetvirt.controller.intent.switches import PortView, SwitchView
-from libnetvirt.controller.packetin.dispatcher import Intake
+from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Duration
@@ -76,10 +76,10 @@ class Rig:
         self.delays: dict[tuple[int, int], float] = {}
         self.events: list[tuple[str, str]] = []
         self.core = Controller(options or Options(VLAN), SECRET, self, self._publish)
-        self.intake = Intake(self.core)
+        self.dispatcher = PacketInDispatcher(self.core)
         self.known = Knowledge(limit=self.core.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
-        self.lingering: list[Work] = []
+        self.lingering: list[Transaction] = []
         self.stored: dict[tuple[str, str], str] = {}
         self.committed: list[VirtualNetwork] = []
         #: whether what a controller stores is kept for the next one
@@ -119,7 +119,7 @@ class Rig:
         """The switch connects; what it holds is mended."""
         view = self.view(dpid, ports)
         self.core.switch_up(view)
-        self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
+        self.execute(self.core.reconcile(dpid, self.fabric.switches[dpid].dump()))
         self.core.send_lldp(dpid, view.ports, self.now)
         self.settle()
 
@@ -138,7 +138,7 @@ class Rig:
         self.lingering.clear()
         self.fabric.up.clear()
         self.core = Controller(self.core.options, SECRET, self, self._publish)
-        self.intake = Intake(self.core)
+        self.dispatcher = PacketInDispatcher(self.core)
         self.core.load(self.committed, self.stored, self.now)
         for dpid, count in ports.items():
             self.connect(dpid, count)
@@ -172,7 +172,7 @@ class Rig:
         desc = of.PortDesc(port, name=f"s{dpid}-eth{port}", state=state)
         self.core.port_status(dpid, of.PortStatus(of.PortStatusReason.MODIFY, desc), self.now)
         while self.core.ports_down:
-            self.intake.port_down(*self.core.ports_down.pop())
+            self.dispatcher.port_down(*self.core.ports_down.pop())
 
     def cut(self, one: tuple[int, int], up: bool = False) -> None:
         """A link goes down, or up."""
@@ -184,8 +184,8 @@ class Rig:
         """Time goes by."""
         self.now += seconds
         self.core.tick(self.now)
-        self.intake.tick(self.now)
-        self.intake.poll(self.now)
+        self.dispatcher.tick(self.now)
+        self.dispatcher.poll(self.now)
         self.settle()
 
     def _connected(self, dpid: int) -> bool:
@@ -246,14 +246,14 @@ class Rig:
             if self._connected(dpid):
                 sender = self.fabric.links.get((dpid, message.head.in_port), (0, 0))
                 late = self.delays.get(sender, 0.0) if message.head.table_id == Table.CLASSIFY else 0.0
-                self.intake.packet_in(dpid, message, self.now + late)
-        while self.intake.next_turn(self.now):
+                self.dispatcher.packet_in(dpid, message, self.now + late)
+        while self.dispatcher.serve_queued(self.now):
             pass
         for dpid, switch in self.fabric.switches.items():
             gone, switch.removed = switch.removed, []
             if self._connected(dpid):
                 for one in gone:
-                    self.intake.flow_removed(dpid, one)
+                    self.dispatcher.flow_removed(dpid, one)
 
     def settle(self) -> None:
         """Until nothing is on its way any more."""
@@ -275,7 +275,7 @@ class Rig:
                 self.execute(self.core.rebound(self.core.rebind.pop()))
             while self.core.compare:
                 dpid = self.core.compare.pop()
-                self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
+                self.execute(self.core.reconcile(dpid, self.fabric.switches[dpid].dump()))
             work = self.core.reroute()
             if work is not None:
                 self._store_facts()
@@ -284,16 +284,16 @@ class Rig:
 
     def linger_over(self) -> None:
         """The time that old paths stay is over."""
-        works, self.lingering = self.lingering, []
-        for work in works:
-            self.execute(Work(self.core.linger_over(work), frozenset()))
+        executor, self.lingering = self.lingering, []
+        for work in executor:
+            self.execute(Transaction(self.core.linger_over(work), frozenset()))
             work.done()
 
     # ---- operations ----------------------------------------------------------------------------
 
-    def execute(self, work: Work) -> None:
+    def execute(self, work: Transaction) -> None:
         """Carry out a plan round by round; within a round, switch by switch."""
-        self.intake.busy = work.networks
+        self.dispatcher.busy = work.networks
         for one in work.plan.rounds:
             switches = sorted(one)
             if self.chance:
@@ -304,9 +304,9 @@ class Rig:
                 for message in one[dpid]:
                     self.fabric.switches[dpid].take(message)
                 self.between()
-        self.intake.resume(self.now)
+        self.dispatcher.resume(self.now)
 
-    def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Work:
+    def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Transaction:
         """One operation."""
         work = self.core.begin(before, after)
         self.execute(work)
@@ -385,7 +385,7 @@ def edges(*pairs: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
     return [p for a, b, c, d in pairs for p in ((a, b, c, d), (c, d, a, b))]
 
 
-def counted(work: Work) -> Mapping[int, int]:
+def counted(work: Transaction) -> Mapping[int, int]:
     """Messages of a plan by round."""
     return {i: sum(map(len, one.values())) for i, one in enumerate(work.plan.rounds)}
 

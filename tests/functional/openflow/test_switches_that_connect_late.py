@@ -15,7 +15,7 @@ from tests.support.openflow_harness import OpenFlow
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 
-class Late(OpenFlow):
+class UnresponsiveSwitches(OpenFlow):
     """Three switches, of which the third comes when it is told to."""
 
     def start(self) -> None:
@@ -46,7 +46,7 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
 ) -> None:
     file = tmp_path / "capacities.toml"
     file.write_text('capacity = "100 Mbit/s"\n')
-    with Late(
+    with UnresponsiveSwitches(
         3, [(1, 2), (2, 3), (3, 1)], hosts=2, options=f"&capacities={file}&lldp-interval=0.5"
     ) as harness:
         testbed = Testbed(harness, None)

@@ -12,7 +12,7 @@ from typing import Any
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Dump
+from libnetvirt.controller.dataplane.installed import SwitchSnapshot
 from libnetvirt.controller.engine.controller import Controller, Options, port_view
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.drivers.openflow import OpenFlowDriver
@@ -41,12 +41,12 @@ def differences(lab: Lab, state: Path) -> list[str]:
             of.PortDescRequest(),
             of.DescRequest(),
         )
-        dumps[dpid] = Dump(list(flows.entries), list(groups.entries), list(meters.entries))
+        dumps[dpid] = SwitchSnapshot(list(flows.entries), list(groups.entries), list(meters.entries))
         view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
         view.description = " ".join((desc.mfr_desc, desc.hw_desc, desc.sw_desc))
         view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
         core.switch_up(view)
-        core.mend(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
+        core.reconcile(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
     found = []
     for dpid, dump in dumps.items():
         wanted = {key: placed.entry for key, placed in core.installed.on(dpid).items()}
@@ -60,7 +60,7 @@ def differences(lab: Lab, state: Path) -> list[str]:
     return found
 
 
-def _of_nobody(core: Controller, dump: Dump) -> Iterator[str]:
+def _of_nobody(core: Controller, dump: SwitchSnapshot) -> Iterator[str]:
     indexes = {0, *core.rulesdb.by_index}
     for flow in dump.flows:
         if pipeline.cookie_network(flow.cookie) not in indexes:

@@ -273,7 +273,7 @@ def test_removing_and_taking_it_back_forwards_again() -> None:
     rig.core.begin(LARGE, None)
     rig.core.begin(None, LARGE)
     for dpid, switch in rig.fabric.switches.items():
-        rig.execute(rig.core.mend(dpid, switch.dump()))
+        rig.execute(rig.core.reconcile(dpid, switch.dump()))
     rig.known = rig.known.changed(LARGE, None)
     rig.check(1, 3, frame(BROADCAST, mac(7)))
     rig.check(3, 3, frame(mac(7), mac(8), vlan=20))

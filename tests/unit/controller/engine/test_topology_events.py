@@ -160,7 +160,7 @@ def test_a_switch_that_connects_again_is_not_touched() -> None:
     for dpid in (1, 2, 3, 4):
         rig.disconnect(dpid)
         rig.core.switch_up(rig.view(dpid, 4))
-        assert rig.core.mend(dpid, rig.fabric.switches[dpid].dump()).plan.rounds == []
+        assert rig.core.reconcile(dpid, rig.fabric.switches[dpid].dump()).plan.rounds == []
         rig.settle()
 
 

@@ -70,7 +70,7 @@ def wait(rig: Rig, seconds: float) -> list[Out]:
     rig.out = []
     for _ in range(round(seconds)):
         rig.now += 1
-        rig.intake.poll(rig.now)
+        rig.dispatcher.poll(rig.now)
         rig.settle()
     out, rig.out = rig.out, []
     return out
@@ -214,7 +214,7 @@ def test_an_endpoint_that_floods_packets_without_route_is_cut_off_in_its_switch(
     rig.core.options = Options(VLAN, packet_rate=20)
     for _ in range(30):
         rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
-    assert rig.intake.dropped
+    assert rig.dispatcher.dropped
     quiet = [f for f in rig.fabric.switches[1].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
     assert [(f.table, f.hard) for f in quiet] == [(Table.ROUTE, 1)]
     rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
@@ -295,7 +295,7 @@ def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Ri
     again.core.load(rig.networks, facts, again.now)
     for dpid in (1, 2):
         again.core.switch_up(again.view(dpid, 4))
-        work = again.core.mend(dpid, again.fabric.switches[dpid].dump())
+        work = again.core.reconcile(dpid, again.fabric.switches[dpid].dump())
         assert work.plan.rounds == []
     assert {(n.endpoint, n.address, n.mac) for n in again.core.neighbours.known("1")} == known
 

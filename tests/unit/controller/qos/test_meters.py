@@ -133,7 +133,7 @@ def test_meters_keep_their_numbers_when_the_controller_is_another() -> None:
     again.core.load([known], facts, again.now)
     for dpid in (1, 2):
         again.core.switch_up(again.view(dpid, 4))
-        plan = again.core.mend(dpid, again.fabric.switches[dpid].dump()).plan
+        plan = again.core.reconcile(dpid, again.fabric.switches[dpid].dump()).plan
         assert not [
             m for one in plan.rounds for ms in one.values() for m in ms if "Meter" in type(m).__name__
         ]

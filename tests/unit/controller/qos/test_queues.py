@@ -118,25 +118,25 @@ def test_an_operation_that_is_undone_leaves_queues_as_they_were() -> None:
 def test_a_port_that_can_have_no_queues_promises_nothing_and_what_was_promised_moves() -> None:
     rig = three()
     verdicts: dict[tuple[int, int], Verdict] = {}
-    rig.core.backend.judge = lambda link: verdicts.get(link, Verdict(True))
+    rig.core.backend.support = lambda link: verdicts.get(link, Verdict(True))
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
     # A database that was not reached yet takes nothing away.
     verdicts[2, 2] = Verdict(None, "not reached")
     rig.core.topology_changed = True
     rig.settle()
-    assert not rig.core.courses.ordered()[0].degraded
+    assert not rig.core.te_paths.ordered()[0].degraded
     with pytest.raises(ConstraintUnmet, match=r"port 2 has 0 bit/s free \(not reached\)"):
-        rig.core.plan_courses(constrained(2, min_bandwidth="1 Mbit/s"))
+        rig.core.plan_te_paths(constrained(2, min_bandwidth="1 Mbit/s"))
     verdicts[2, 2] = Verdict(False, "it is a stranger's")
     rig.core.topology_changed = True
     rig.settle()
-    assert "(it is a stranger's)" in rig.core.courses.ordered()[0].degraded
+    assert "(it is a stranger's)" in rig.core.te_paths.ordered()[0].degraded
     assert rig.core.queue_shape() == {}
     del verdicts[2, 2]
     rig.core.topology_changed = True
     rig.settle()
-    assert not rig.core.courses.ordered()[0].degraded
+    assert not rig.core.te_paths.ordered()[0].degraded
     assert rig.core.queue_shape().keys() == {(1, 2), (2, 2)}
     assert "constraint.restored" in rig.kinds()
     rig.holds_what_it_should()

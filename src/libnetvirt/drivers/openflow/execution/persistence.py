@@ -11,7 +11,7 @@ from libnetvirt.errors import StateUnusable
 from libnetvirt.store import Batch, Store
 
 
-class Archive:
+class Persistence:
     """Writes to a store, and is its only user."""
 
     def __init__(self, core: Controller, store: Store, publish: Publish) -> None:

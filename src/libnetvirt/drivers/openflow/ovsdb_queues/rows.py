@@ -12,7 +12,7 @@ from typing import Any
 
 from libnetvirt.controller.qos.enforcement import ABLE, Verdict
 from libnetvirt.controller.qos.queues import PortQueues, Queue, Shape
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.ovsdb.database import Operation, Watch
 from libnetvirt.ovsdb.database import Row as Stored
 from libnetvirt.ovsdb.values import Kind, encode, pairs
@@ -39,7 +39,7 @@ Tables = Mapping[str, Mapping[str, Stored]]
 class Ports:
     """The ports of a database's bridges: uuid of the row, by datapath id and OpenFlow port."""
 
-    rows: dict[Place, str] = field(default_factory=dict)
+    rows: dict[LinkEnd, str] = field(default_factory=dict)
     #: datapath id -> type of the datapath
     bridges: dict[int, str] = field(default_factory=dict)
 
@@ -62,7 +62,7 @@ class Ports:
                         found.rows[dpid, number] = uuid
         return found
 
-    def verdict(self, tables: Tables, place: Place, owner: str, unchecked: bool) -> Verdict:
+    def verdict(self, tables: Tables, place: LinkEnd, owner: str, unchecked: bool) -> Verdict:
         """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is.
 
         A database that was started anew has neither datapath ids nor ports until Open vSwitch has told it.
@@ -121,7 +121,7 @@ class _Change:
                 yield from self._refer(uuid, row)
         yield from self._sweep()
 
-    def _alter(self, uuid: str, place: Place, wanted: PortQueues) -> Iterator[Operation]:
+    def _alter(self, uuid: str, place: LinkEnd, wanted: PortQueues) -> Iterator[Operation]:
         """A QoS of ours becomes what is wanted."""
         row, held = self._tables["QoS"][uuid], self._of_qos[uuid]
         queues: dict[int, Any] = {}
@@ -141,7 +141,7 @@ class _Change:
         if _differs(row, columns):
             yield _update("QoS", uuid, columns)
 
-    def _insert_qos(self, place: Place, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
+    def _insert_qos(self, place: LinkEnd, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
         names = {number: self._name() for number in wanted.queues}
         made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in wanted.queues.items()]
         queues = {n: ["named-uuid", name] for n, name in names.items()}
@@ -180,7 +180,7 @@ class _Change:
         rates = {"min-rate": str(queue.least), "max-rate": str(queue.most)}
         return {"other_config": rates, "external_ids": about}
 
-    def _qos(self, place: Place, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
+    def _qos(self, place: LinkEnd, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
         return {
             "type": TYPE,
             "queues": dict(queues),
@@ -189,7 +189,7 @@ class _Change:
         }
 
 
-def _port(place: Place) -> str:
+def _port(place: LinkEnd) -> str:
     return f"{place[0]:016x}/{place[1]}"
 
 
