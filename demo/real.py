@@ -106,7 +106,7 @@ class RealStage(ServedStage):
         return self._mininet[name]
 
     def _pid(self, host: str) -> int:
-        return self._node(host).pid
+        return int(self._node(host).pid)
 
     def _inside(self, host: str) -> Sequence[str]:
         return ["setpriv", "--pdeathsig", "KILL", "mnexec", "-a", str(self._pid(host))]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from libnetvirt import Endpoint, Network, Rules, State, Timeout, VirtualNetwork
 from libnetvirt.conformance.harness import Place
@@ -168,7 +169,7 @@ class Chaos:
         moved = self._elsewhere()
         return lambda: network.modify_endpoint(old.uuid, **moved)
 
-    def _elsewhere(self) -> dict[str, object]:
+    def _elsewhere(self) -> dict[str, Any]:
         new = self._endpoint(1, False)
         return {"switch": new.switch, "port": new.port, "vlan": new.vlan, "mpls": new.mpls}
 

@@ -8,7 +8,7 @@ import libnetvirt
 from libnetvirt.conformance import Arrival, Harness, Place
 from libnetvirt.drivers.test import TestDriver
 
-TestDriver.__test__ = False  # type: ignore[attr-defined]
+TestDriver.__test__ = False
 
 
 class Memory(Harness):

@@ -19,7 +19,11 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.fabric = fabric
         self.agent = Agent(fabric.switches.setdefault(dpid, Switch(dpid)))
-        self.agent.packet_out = lambda m: fabric.packet_out(dpid, m) and None
+
+        def packet_out(message: of.PacketOut) -> None:
+            fabric.packet_out(dpid, message)
+
+        self.agent.packet_out = packet_out
         self._framer = of.Framer()
         self._ended = False
         self._frozen: list[of.Message] | None = None

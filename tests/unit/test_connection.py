@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 import libnetvirt
-from libnetvirt import Connection, Constraint, Endpoint, Event, Network, VirtualNetwork, aio
+from libnetvirt import (
+    Connection,
+    Constraint,
+    Encapsulation,
+    Endpoint,
+    Event,
+    Insertion,
+    Network,
+    Timeout,
+    VirtualNetwork,
+    aio,
+)
 from libnetvirt.driver import FEATURES, Capabilities, Change, Combination, Driver
 from libnetvirt.drivers.test import TestDriver, Topology
 from libnetvirt.errors import (
@@ -71,7 +82,11 @@ class Generous(TestDriver):
 
     @property
     def capabilities(self) -> Capabilities:
-        combinations = (Combination(encapsulation="vlan", insertion="offline", timeout="permanent"),)
+        combinations = (
+            Combination(
+                encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT
+            ),
+        )
         defaults = Rules(encapsulation="vlan", insertion="offline", timeout="permanent")
         return Capabilities(
             driver="generous", features=frozenset(FEATURES), combinations=combinations, defaults=defaults
@@ -318,7 +333,7 @@ def test_no_argument_is_dropped_silently(connection: Connection, blue: Network) 
         lambda: blue.add_endpoint(uuid=13, switch=3, port=1, vlam=20),  # type: ignore[call-overload]
         lambda: blue.modify_endpoint(11, vlam=20),  # type: ignore[call-arg]
         lambda: blue.modify_endpoint(11, uuid=13),  # type: ignore[call-arg]
-        lambda: blue.modify_endpoint(11, **{"port": 2, "Port": 3}),
+        lambda: blue.modify_endpoint(11, **{"port": 2, "Port": 3}),  # type: ignore[arg-type]
         lambda: connection.repair("blue", orphans=True),
     ):
         with pytest.raises(InvalidDescription):
@@ -367,7 +382,7 @@ def test_constraints_are_refused_by_capability(blue: Network, kind: str) -> None
     value = {"max_latency": "5 ms", "max_hops": 3}.get(kind, "1 Mbit/s")
     feature = f"constraint.{kind.replace('_', '-')}"
     with pytest.raises(Unsupported, match=f"does not offer {feature} .*from 11 to 12 needs"):
-        blue.add_constraint(source=11, destination=12, **{kind: value})
+        blue.add_constraint(Constraint.model_validate({"source": 11, "destination": 12, kind: value}))
     assert blue.description() == BLUE
 
 
@@ -418,7 +433,7 @@ def test_a_driver_that_offers_everything_is_asked_everything() -> None:
             changed = await blue.modify_constraint(source=11, destination=12, max_hops=2)
             (now,) = (await blue.description()).constraints
             assert now == changed == added.changed(max_hops=2)
-            await blue.modify_constraint(11, 12, min_bandwidth=None, **{"max-hops": 3})
+            await blue.modify_constraint(11, 12, min_bandwidth=None, **{"max-hops": 3})  # type: ignore[arg-type]
             (now,) = (await blue.description()).constraints
             assert (now.max_hops, now.min_bandwidth) == (3, None)
             with pytest.raises(InvalidDescription, match="asks for nothing"):

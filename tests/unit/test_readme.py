@@ -72,7 +72,7 @@ def test_the_python_of_a_page_is_type_checked_where_it_stands(tmp_path: Path) ->
     page = tmp_path / "some-page.md"
     block = "   ```python\n   from libnetvirt import Endpoint\n\n   Endpoint(uuid=1, {}=1, port=1)\n   ```\n"
     page.write_text("# Title\n\n1. Do this:\n\n" + block.format("switch") + block.format("swicth"))
-    checked = [sys.executable, ROOT / "docs" / "check_types.py", page]
+    checked = [sys.executable, str(ROOT / "docs" / "check_types.py"), str(page)]
     done = subprocess.run(checked, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     mypy, pyright = (f"{page}:13{column}error: " in done.stderr for column in (": ", ":1 - "))

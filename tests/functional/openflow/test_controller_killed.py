@@ -56,12 +56,16 @@ class Rounds:
         one, place = self.chance.choice(endpoints), self.chance.choice(self.places)
         vlan = 2000 + self.chance.randrange(1000)
         number = 1 + max(int(e.uuid) for e in endpoints)
-        moved = {"switch": place.switch, "port": place.port, "vlan": vlan}
         return self.chance.choice(
             [
                 ("remove", network.remove),
                 ("add", lambda: network.add_endpoint(endpoint_at(place, number, vlan))),
-                ("modify", lambda: network.modify_endpoint(one.uuid, **moved)),
+                (
+                    "modify",
+                    lambda: network.modify_endpoint(
+                        one.uuid, switch=place.switch, port=place.port, vlan=vlan
+                    ),
+                ),
                 ("drop", lambda: network.remove_endpoint(one.uuid)),
             ]
         )

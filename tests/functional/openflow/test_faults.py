@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from libnetvirt import Network, VirtualNetwork
+from libnetvirt.conformance import Arrival
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
@@ -355,8 +356,9 @@ def test_the_parts_of_a_split_substrate_work_and_become_one_again(
     testbed.check_reachability(guests)
 
 
-def _heard(harness: OpenFlow) -> list[object]:
-    found, deadline = [], time.monotonic() + 0.4
+def _heard(harness: OpenFlow) -> list[Arrival]:
+    found: list[Arrival] = []
+    deadline = time.monotonic() + 0.4
     while time.monotonic() < deadline:
         found += harness.receive(0.1)
     return found

@@ -33,7 +33,8 @@ def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def cable(harness: OpenFlow) -> Iterator[DelayLine]:
     testbed = Testbed(harness, None)
-    with DelayLine(*(harness.lab.host_interface(*end) for end in ENDS), 0.030) as cable:
+    near, far = (harness.lab.host_interface(*end) for end in ENDS)
+    with DelayLine(near, far, 0.030) as cable:
         testbed.eventually(lambda: not measured(harness).get(("1", "2")), "the slow link is measured")
         testbed.eventually(lambda: 0 in measured(harness).values(), "all links are measured")
         yield cable

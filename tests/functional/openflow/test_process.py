@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 def _free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        return int(s.getsockname()[1])
 
 
 def _network(**fields: object) -> VirtualNetwork:

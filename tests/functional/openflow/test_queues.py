@@ -70,14 +70,15 @@ def _queues(harness: OpenFlow) -> dict[str, dict[str, tuple[int, int]]]:
     """Port -> constraint (empty: the default queue) -> least and most Mbit/s, as the rows say."""
     by_uuid = {row["_uuid"][1]: row for row in _rows(harness, "QoS", "Queue", "Port")}
     used = [by_uuid[row["qos"][1]] for row in by_uuid.values() if row.get("qos", ["set"])[0] == "uuid"]
-    found = {}
+    found: dict[str, dict[str, tuple[int, int]]] = {}
     for row in [row for row in used if "netvirt:port" in row["external_ids"]]:
         assert (row["type"], row["other_config"]) == ("linux-htb", {"max-rate": str(100 * MBIT)})
         dpid, port = row["external_ids"]["netvirt:port"].split("/")
         held = [by_uuid[uuid] for uuid in row["queues"].values()]
         found[f"{int(dpid, 16)}:{port}"] = {
-            q["external_ids"].get(CONSTRAINT, "/").split("/", 1)[1]: tuple(
-                round(int(q["other_config"][rate]) / MBIT) for rate in ("min-rate", "max-rate")
+            q["external_ids"].get(CONSTRAINT, "/").split("/", 1)[1]: (
+                round(int(q["other_config"]["min-rate"]) / MBIT),
+                round(int(q["other_config"]["max-rate"]) / MBIT),
             )
             for q in held
         }
@@ -98,6 +99,7 @@ def _counted(link: str, queue: int) -> tuple[int, int]:
         ["tc", "-s", "class", "show", "dev", link], capture_output=True, text=True, check=True
     )
     found = re.search(rf"class htb 1:{queue + 1:x} .*?(\d+) pkt \(dropped (\d+)", said.stdout, re.DOTALL)
+    assert found is not None, said.stdout
     return int(found[1]), int(found[2])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.conformance.support.stream import EventReader, Stream
-from libnetvirt.conformance.support.testbed import Testbed, clean
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from tests.support.openflow_harness import OpenFlow, of_a_network
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
@@ -56,7 +56,7 @@ def _count(harness: OpenFlow, switch: int) -> dict[str, int]:
     return found
 
 
-def _acquainted(testbed: Testbed) -> list:
+def _acquainted(testbed: Testbed) -> list[Guest]:
     guests = testbed.guests(testbed.create(*testbed.places(4)))
     testbed.announce(*guests)
     return guests

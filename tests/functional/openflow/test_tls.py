@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from libnetvirt.drivers.openflow.southbound.reader import Listen
 
 import libnetvirt
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Testbed, clean
+from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
 from libnetvirt.model import Substrate
 from libnetvirt.uri import URI

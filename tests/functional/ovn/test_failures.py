@@ -228,8 +228,10 @@ def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: l
         done = subprocess.run([*run, "repair", "blue"], capture_output=True, text=True, check=True).stdout
         assert "network blue: put right: Logical_Switch_Port ch1:p1 is missing" in done
         assert connection.lookup("blue").state().drift == ()
-        done = subprocess.run([*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True)
-        assert done.stdout == "nothing was to be put right\n"
+        done = subprocess.run(
+            [*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True
+        ).stdout
+        assert done == "nothing was to be put right\n"
     finally:
         served.stop()
 
@@ -286,9 +288,11 @@ def test_two_clients_never_hold_one_place(lab: OVN, connection: libnetvirt.Conne
             second = pool.submit(claim, other, f"b{vlan}", vlan)
             assert sorted((first.result(), second.result())) == [False, True]
         for n in range(8):
-            first = pool.submit(connection.create, _pair(f"c{n}", 100 + n))
-            second = pool.submit(other.create, _pair(f"d{n}", 200 + n))
-            assert {first.result().state().state, second.result().state().state} == {State.ACTIVE}
+            created = [
+                pool.submit(connection.create, _pair(f"c{n}", 100 + n)),
+                pool.submit(other.create, _pair(f"d{n}", 200 + n)),
+            ]
+            assert {future.result().state().state for future in created} == {State.ACTIVE}
         assert connection.descriptions() == other.descriptions()
         assert len(connection.descriptions()) == 24
 

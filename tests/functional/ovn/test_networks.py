@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ def _throughput(source: Wire, destination: Wire, to: str, frame: bytes | None = 
     return arrived * SIZE * 8 / SECONDS
 
 
-def _trio(**fields: object) -> VirtualNetwork:
+def _trio(**fields: Any) -> VirtualNetwork:
     places = (("ch1", "p1"), ("ch2", "p1"), ("ch2", "p2"))
     ends = [
         Endpoint(uuid=str(n), switch=s, port=p, mac=(mac,), bandwidth=fields.get(f"e{n}"))

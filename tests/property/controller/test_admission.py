@@ -21,17 +21,21 @@ from libnetvirt.controller.qos.cspf import (
     widest,
 )
 from libnetvirt.controller.qos.reservations import Oversubscribed, Reservation, ReservationLedger
+from libnetvirt.controller.qos.te_paths import TePath
 from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Constraint, VirtualNetwork
 from tests.support.controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, mac, network
 
 LINKS: list[LinkEnd] = [(n, p) for n in (1, 2, 3) for p in (1, 2)]
+#: a reservation that is taken (name, rate, links) or, by its name, released
+Step = str | tuple[str, int, set[LinkEnd]]
+
 claims = st.tuples(st.sampled_from("abcde"), st.integers(0, 60), st.sets(st.sampled_from(LINKS)))
 
 
 @given(st.lists(st.one_of(claims, st.sampled_from("abcde")), max_size=40), st.integers(0, 100))
-def test_nothing_is_promised_twice_and_nothing_becomes_negative(steps: list, capacity: int) -> None:
+def test_nothing_is_promised_twice_and_nothing_becomes_negative(steps: list[Step], capacity: int) -> None:
     reservations = ReservationLedger(lambda link: capacity if link != (1, 1) else None)
     model: dict[str, tuple[int, set[LinkEnd]]] = {}
 
@@ -87,7 +91,9 @@ def residual_graph(chance: Random) -> tuple[ResidualGraph, dict[int, list[Edge]]
     return ResidualGraph(lambda d: edges.get(d, ()), free.__getitem__, delay.__getitem__), edges
 
 
-def paths(edges: dict[int, list[Edge]], here: int, end: int, so_far: tuple[Edge, ...] = ()) -> Iterator:
+def paths(
+    edges: dict[int, list[Edge]], here: int, end: int, so_far: tuple[Edge, ...] = ()
+) -> Iterator[tuple[Edge, ...]]:
     """All without loops."""
     if here == end:
         yield so_far
@@ -253,8 +259,10 @@ def cut_or_mend(rig: Rig, chance: Random, step: float, down: list[tuple[int, int
         rig.cut(down.pop(), up=True)
 
 
-def _would_fit(rig: Rig, te_path) -> bool:
+def _would_fit(rig: Rig, te_path: TePath) -> bool:
     residual_graph = rig.core.te_paths.residual_graph(key=te_path.key)
     asked = PathRequirements(int(te_path.constraint.min_bandwidth or 0))
     limits = (te_path.constraint.max_latency, te_path.constraint.max_hops)
-    return find(residual_graph, *te_path.ends, replace(asked, latency=limits[0], hops=limits[1])) is not None
+    source, destination = te_path.ends
+    asked = replace(asked, latency=limits[0], hops=limits[1])
+    return find(residual_graph, source, destination, asked) is not None

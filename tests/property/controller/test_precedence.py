@@ -130,9 +130,9 @@ def test_a_higher_priority_comes_first_and_then_the_older_one() -> None:
     world.edges = [Edge(1, 12, 2, 21), Edge(1, 13, 2, 31)]
     world.paths.update(world.edges)
     world.capacities.exchange(Capacities({}, 'capacity = "100 Mbit/s"'))
-    for uuid, rate, priority in ((1, 50, 0), (2, 50, 7), (3, 40, 7), (4, 30, 0)):
+    for number, rate, priority in ((1, 50, 0), (2, 50, 7), (3, 40, 7), (4, 30, 0)):
         asked = {"source": 1, "destination": 2, "min-bandwidth": f"{rate} Mbit/s", "priority": priority}
-        described = network(uuid, endpoint(1, 1, uuid), endpoint(2, 2, uuid))
+        described = network(number, endpoint(1, 1, number), endpoint(2, 2, number))
         described = described.changed(constraints=(Constraint.model_validate(asked),))
         world.te_paths.commit(str(uuid), world.te_paths.plan(described, Encapsulation.VLAN))
 

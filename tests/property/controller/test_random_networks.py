@@ -79,9 +79,9 @@ class World:
         self.places = [(d, n + i) for d, n in used.items() for i in range(1, HOST_PORTS + 1)]
         for dpid in self.ports:
             self.rig.switch(dpid, self.ports[dpid])
-        for one, other in links:
-            self.rig.link(one, other)
-        self.links = [one for one, _ in links]
+        for near, far in links:
+            self.rig.link(near, far)
+        self.links = [near for near, _ in links]
         self.lost: set[tuple[int, int]] = set()
         self.uuids = 0
         self.text = 0

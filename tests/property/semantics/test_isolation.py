@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libnetvirt import packet as p
-from libnetvirt.model import Endpoint, VirtualNetwork
+from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
 from libnetvirt.semantics import Classified, Knowledge, classify, forward, gateway_mac
 
 quick = settings(deadline=None, max_examples=150)
@@ -31,9 +31,7 @@ def substrates(draw: st.DrawFn) -> list[VirtualNetwork]:
     claimed = draw(st.lists(places, unique=True, min_size=2, max_size=12))
     owners = draw(st.lists(st.integers(0, 2), min_size=len(claimed), max_size=len(claimed)))
     networks = []
-    for number, forwarding in enumerate(
-        draw(st.lists(st.sampled_from(["L2", "L3"]), min_size=3, max_size=3))
-    ):
+    for number, forwarding in enumerate(draw(st.lists(st.sampled_from(Forwarding), min_size=3, max_size=3))):
         mine = [place for place, owner in zip(claimed, owners, strict=True) if owner == number]
         declared = draw(st.booleans())
         endpoints = tuple(

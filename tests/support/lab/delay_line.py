@@ -42,10 +42,10 @@ class DelayLine:
             while not self._over.is_set():
                 left = waiting[0][0] - time.monotonic() if waiting else _PATIENCE
                 for key, _ in selector.select(max(0.0, min(left, _PATIENCE))):
-                    wire = key.fileobj
-                    assert isinstance(wire, Wire)
+                    near = key.fileobj
+                    assert isinstance(near, Wire)
                     due = time.monotonic() + self.seconds
-                    while (frame := wire.receive()) is not None:
+                    while (frame := near.receive()) is not None:
                         waiting.append((due, key.data, frame))
                 while waiting and waiting[0][0] <= time.monotonic():
                     _, far, frame = waiting.popleft()

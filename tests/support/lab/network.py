@@ -238,7 +238,8 @@ class Lab:
             wire = key.fileobj
             assert isinstance(wire, Wire)
             while (frame := wire.receive()) is not None:
-                found.append(Arrival(*key.data, frame))
+                switch, number = key.data
+                found.append(Arrival(switch, number, frame))
         return found
 
     def receive_for(self, seconds: float) -> list[Arrival]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.support.lab.linux_hosts import LinuxHost
 
@@ -97,7 +98,7 @@ def _datagrams(host: LinuxHost) -> int:
     return int(figures[names.index("OutDatagrams")])
 
 
-def _rate(report: dict, udp: bool) -> float:
+def _rate(report: dict[str, Any], udp: bool) -> float:
     bits = octets = 0.0
     for interval in report["intervals"]:
         octets += interval["sum"]["bytes"]

@@ -63,7 +63,7 @@ class Wire:
                 if error.errno == errno.EAGAIN:
                     return None
                 raise
-            if address[2] != socket.PACKET_OUTGOING:  # type: ignore[attr-defined]
+            if address[2] != socket.PACKET_OUTGOING:
                 return _with_tag(frame, ancillary)
 
     def close(self) -> None:

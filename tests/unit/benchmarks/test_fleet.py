@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from benchmarks.fleet import graphs, wire
@@ -14,7 +16,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 
 
-def decoded(data: bytes) -> list[object]:
+def decoded(data: bytes) -> list[of.Message]:
     """The messages in a stream of bytes."""
     found = []
     while data:
@@ -24,7 +26,7 @@ def decoded(data: bytes) -> list[object]:
     return found
 
 
-def said(switch: Switch) -> list[object]:
+def said(switch: Switch) -> list[of.Message]:
     """What the switch had to say."""
     out, switch.out = switch.out, []
     return decoded(b"".join(out))
@@ -96,7 +98,7 @@ def flow(
     cookie: int = 1,
     then: tuple[of.Instruction, ...] = (),
     priority: int = 10,
-    **fields: object,
+    **fields: Any,
 ) -> of.FlowMod:
     """A flow-mod that adds."""
     match = of.Match(**fields)
@@ -105,7 +107,7 @@ def flow(
 
 def told(tables: Tables, request: of.FlowStatsRequest) -> list[of.FlowStatsEntry]:
     """What the tables answer to a request."""
-    found = []
+    found: list[of.FlowStatsEntry] = []
     for part in wire.multipart_replies(1, wire.FLOW, tables.flow_stats(sent(request))):
         reply = of.decode(part)
         assert isinstance(reply, of.FlowStatsReply)

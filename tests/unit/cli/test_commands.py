@@ -22,7 +22,8 @@ def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
     commands = [line.split()[0] for line in names if line.strip()]
     assert len(commands) == 16
     for command in commands:
-        for words in [(command, action) for action in groups.get(command, ())] or [(command,)]:
+        actions = groups.get(command, ())
+        for words in [[command, action] for action in actions] or [[command]]:
             text = netvirt.ok(*words, "--help")
             assert "Examples:" in text, words
             assert f"netvirt {' '.join(words)}" in text, words

@@ -6,9 +6,14 @@ import json
 import signal
 import stat
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from tests.support.command_line import NETVIRT, Commands, Serve, eventually, run
+
+
+def _answers(uri: str) -> bool:
+    return run(uri, "list").returncode == 0
 
 
 def test_commands_over_the_socket_do_what_they_do_without(serve: Serve, netvirt: Commands) -> None:
@@ -78,7 +83,7 @@ def test_signals_end_the_server_cleanly_and_remove_the_socket(serve: Serve) -> N
             [NETVIRT, "-c", server.uri, "events"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         try:
-            eventually(lambda server=server: run(server.uri, "list").returncode == 0)
+            eventually(partial(_answers, server.uri))
             assert server.stop(number) == 0
             assert not server.socket.exists()
             _, said = follower.communicate(timeout=20)

@@ -21,7 +21,7 @@ LAUGHS = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
 
 def faults(text: str | bytes, **options: str) -> list[Fault]:
     with pytest.raises(InvalidDescription) as caught:
-        formats.read(text, **options)  # type: ignore[arg-type]
+        formats.read(text, **options)
     return list(caught.value.faults)
 
 

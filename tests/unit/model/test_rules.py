@@ -28,7 +28,7 @@ def test_offline_insertion_is_permanent_whatever_the_default_is() -> None:
     assert (found.insertion, found.timeout, found.duration) == (Insertion.OFFLINE, Timeout.PERMANENT, None)
 
 
-@pytest.mark.parametrize("timeout", ["idle", "fixed"])
-def test_a_timeout_that_goes_by_itself_is_refused_over_offline(timeout: str) -> None:
+@pytest.mark.parametrize("timeout", [Timeout.IDLE, Timeout.FIXED])
+def test_rules_that_expire_are_refused_over_offline(timeout: Timeout) -> None:
     with pytest.raises(InvalidDescription, match="insertion on-demand"):
         Rules(timeout=timeout).over(PROACTIVE)

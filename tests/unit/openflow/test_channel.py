@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def _sent(channel: of.Channel) -> list[of.Message]:
     return [of.decode(frame) for frame in of.Framer().feed(channel.outgoing())]
 
 
-def _opened(**timing: float) -> of.Channel:
+def _opened(**timing: Any) -> of.Channel:
     channel = of.Channel(**timing)
     channel.start()
     channel.receive(_wire((HELLO, FEATURES)))
@@ -39,11 +40,12 @@ def test_the_handshake() -> None:
     channel = of.Channel()
     channel.start()
     assert channel.receive(_wire((HELLO,))) == []
-    assert channel.state is of.ChannelState.WAIT_FEATURES
+    states = [channel.state]
     (request,) = _sent(channel)
     assert isinstance(request, of.FeaturesRequest)
     assert channel.receive(_wire((FEATURES,))) == [of.HandshakeDone(FEATURES)]
-    assert channel.state is of.ChannelState.OPEN
+    states.append(channel.state)
+    assert states == [of.ChannelState.WAIT_FEATURES, of.ChannelState.OPEN]
     assert channel.outgoing() == b""
 
 

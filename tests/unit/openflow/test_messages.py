@@ -44,7 +44,8 @@ def test_an_xid_that_does_not_fit_is_a_value_error(sample: of.Message) -> None:
 def test_messages_are_equal_by_class_value_and_xid() -> None:
     assert of.BarrierRequest(xid=1) == of.BarrierRequest(xid=1)
     assert of.BarrierRequest(xid=1) != of.BarrierRequest(xid=2)
-    assert of.BarrierRequest(xid=1) != of.BarrierReply(xid=1)
+    reply: of.Message = of.BarrierReply(xid=1)
+    assert of.BarrierRequest(xid=1) != reply
 
 
 # --- matches ---

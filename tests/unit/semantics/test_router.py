@@ -69,7 +69,8 @@ def at(endpoint: str, octets: bytes, knowledge: Knowledge | None = None) -> Deli
 def knowing(*neighbours: tuple[str, str, bytes]) -> Knowledge:
     knowledge = Knowledge()
     for endpoint, address, mac in neighbours:
-        gateway = next(str(a.ip) for a in VN.endpoint(endpoint).address if ip_address(address) in a.network)
+        interfaces = VN.by_uuid[endpoint].address
+        gateway = next(str(a.ip) for a in interfaces if ip_address(address) in a.network)
         hello = (
             arp(1, mac, address, gateway) if "." in address else p.solicitation(mac, ip(address), ip(gateway))
         )

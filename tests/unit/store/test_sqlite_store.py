@@ -31,7 +31,7 @@ BLUE = VirtualNetwork(
         ),
         Endpoint(uuid=12, switch=2, port=1, address="10.0.2.254/24"),
     ),
-    constraints=({"source": 11, "destination": 12, "min-bandwidth": "1 Mbit/s", "max-hops": 3},),
+    constraints=({"source": 11, "destination": 12, "min_bandwidth": "1 Mbit/s", "max_hops": 3},),
     rules={"encapsulation": "native", "insertion": "on-demand", "timeout": "idle", "duration": "60 s"},
 )
 RED = VirtualNetwork(uuid=8, name="red")

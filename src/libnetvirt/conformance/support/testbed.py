@@ -132,7 +132,7 @@ class Testbed:
         """A new guest on each endpoint of a network."""
         return [self.guest(network, e) for e in network.description().endpoints]
 
-    def guest(self, network: Network, endpoint: Endpoint, mac: str = "") -> Guest:
+    def guest(self, network: Network | VirtualNetwork, endpoint: Endpoint, mac: str = "") -> Guest:
         """A guest on an endpoint, with a new MAC address unless one is given."""
         place = Place(endpoint.switch, endpoint.port)
         address = mac or frames.mac(next(self._hosts))

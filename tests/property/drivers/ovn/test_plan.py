@@ -28,7 +28,7 @@ def a_network(draw: st.DrawFn, uuid: int, free: list[tuple[str, str, int | None]
         e: dict[str, Any] = {"uuid": number, "switch": switch, "port": port, "vlan": vlan}
         if routed:
             e["address"] = draw(st.sampled_from([[f"10.0.{number}.254/24"], [f"fd00:{number}::1/64"]]))
-        if macs and draw(st.booleans()):
+        if macs and bool(draw(st.booleans())):
             e["mac"] = [macs.pop()]
         if draw(st.booleans()):
             e["bandwidth"] = {draw(st.sampled_from(["inbound", "outbound"])): "2 Mbit/s"}

@@ -251,7 +251,8 @@ def test_ports_that_call_each_other_do_so_once_an_interval() -> None:
 
     def noted(dpid: int, message: Any) -> None:
         if isinstance(message, of.PacketOut):
-            sent.append((dpid, message.actions[0].port))
+            (output,) = [a for a in message.actions if isinstance(a, of.Output)]
+            sent.append((dpid, output.port))
         send(dpid, message)
 
     rig.send = noted  # type: ignore[method-assign]

@@ -154,8 +154,8 @@ def test_a_port_that_has_become_slower_takes_promises_back_and_faster_gives_them
 
     def speed(mbit: int) -> None:
         for dpid, port in ((1, 2), (2, 1)):
-            rates = {"curr_speed": 1000 * mbit, "name": f"s{dpid}-eth{port}"}
-            status = of.PortStatus(of.PortStatusReason.MODIFY, of.PortDesc(port, **rates))
+            described = of.PortDesc(port, curr_speed=1000 * mbit, name=f"s{dpid}-eth{port}")
+            status = of.PortStatus(of.PortStatusReason.MODIFY, described)
             rig.core.port_status(dpid, status, rig.now)
         rig.settle()
 

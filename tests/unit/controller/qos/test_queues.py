@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libnetvirt import Rules
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import SwitchView
@@ -16,6 +17,7 @@ from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
 from libnetvirt.controller.qos.queues import DEFAULT, PortQueues, Queue, union
 from libnetvirt.controller.qos.te_paths import check
+from libnetvirt.controller.topology.discovery import LinkEnd
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, Unsupported
 from libnetvirt.model import Constraint, Encapsulation, VirtualNetwork
 from tests.support.controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
@@ -33,7 +35,7 @@ def constrained(uuid: int = 1, **asked: object) -> VirtualNetwork:
     )
 
 
-def three(rules: object = VLAN, text: str = FILE) -> Rig:
+def three(rules: Rules = VLAN, text: str = FILE) -> Rig:
     rig = Rig(Options(rules, capacities=text))
     line(rig, 3)
     return rig
@@ -52,7 +54,7 @@ def send(rig: Rig, uuid: int, forth: bool = True) -> None:
 
 
 @pytest.mark.parametrize("rules", [VLAN, MPLS], ids=["vlan", "mpls"])
-def test_promised_frames_have_their_queue_on_each_link_and_all_others_the_default_one(rules: object) -> None:
+def test_promised_frames_have_their_queue_on_each_link_and_all_others_the_default_one(rules: Rules) -> None:
     rig = three(rules)
     for one in (constrained(1, min_bandwidth="30 Mbit/s"), constrained(2, max_hops=3), constrained(3)):
         rig.change(None, one)
@@ -186,19 +188,22 @@ def test_the_file_says_what_keeps_minimums_and_where_databases_are() -> None:
 _rates = st.integers(0, 9)
 _queues = st.dictionaries(st.integers(0, 3), st.builds(Queue, _rates, _rates), min_size=1)
 _ports = st.one_of(st.just(PortQueues(None)), st.builds(PortQueues, _rates, _queues))
+_Shape = dict[LinkEnd, PortQueues]
 _shapes = st.dictionaries(st.sampled_from([(1, 1), (2, 1)]), _ports)
 
 
 @given(_shapes, _shapes)
-def test_two_shapes_together_have_all_that_each_has(one: dict, other: dict) -> None:
+def test_the_union_of_two_queue_shapes_has_the_queues_of_both(one: _Shape, other: _Shape) -> None:
     both = union(one, other)
     assert both == union(other, one) == union(both, one)
     for shape in (one, other):
         for place, port in shape.items():
-            if both[place].rate is None:
+            rate = both[place].rate
+            if rate is None:
                 assert PortQueues(None) in (one.get(place), other.get(place))
                 continue
-            assert both[place].rate >= port.rate
+            assert port.rate is not None
+            assert rate >= port.rate
             for number, queue in port.queues.items():
                 known = both[place].queues[number]
                 assert known.least >= queue.least

@@ -25,9 +25,8 @@ from tests.support.controller_rig import (
 
 
 def rules(encapsulation: str, insertion: str = "offline", timeout: str | None = None) -> Rules:
-    return Rules(encapsulation=encapsulation, insertion=insertion, timeout=timeout).over(
-        Rules(timeout="permanent")
-    )
+    given = {"encapsulation": encapsulation, "insertion": insertion, "timeout": timeout}
+    return Rules.model_validate(given).over(Rules(timeout="permanent"))
 
 
 def pair(uuid: int, chosen: Rules, *hosts: Endpoint) -> VirtualNetwork:

@@ -26,6 +26,13 @@ def probes(sent: Sent) -> list[bytes]:
     return [m.frame for _, m in sent if isinstance(m, of.PacketOut)]
 
 
+def _output(message: of.PacketOut) -> int:
+    """The port that a packet-out with one action sends to."""
+    (action,) = message.actions
+    assert isinstance(action, of.Output)
+    return action.port
+
+
 def round_trip(
     found: LinkLatency, now: float, takes: dict[Edge, float], trips: dict[int, float], noise: list[float]
 ) -> None:
@@ -38,8 +45,7 @@ def round_trip(
             found.echoed(dpid, message.body, now + trips[dpid] + extra)
             continue
         assert isinstance(message, of.PacketOut)
-        (out,) = message.actions
-        edge = by_port[dpid, out.port]
+        edge = by_port[dpid, _output(message)]
         control = (trips[edge.source] + trips[edge.destination]) / 2
         arrival = now + takes[edge] + control + extra
         assert found.arrived(edge.destination, edge.destination_port, message.frame, arrival)
@@ -120,7 +126,7 @@ def test_links_that_went_are_forgotten_and_many_take_turns() -> None:
     assert found.known == {}
     many = [Edge(1, n, 2, n) for n in range(AT_ONCE + 3)]
     sent = [list(found.begin(many, 13.0)) for _ in range(2)]
-    turns = [{m.actions[0].port for _, m in one if isinstance(m, of.PacketOut)} for one in sent]
+    turns = [{_output(m) for _, m in one if isinstance(m, of.PacketOut)} for one in sent]
     assert [len(turn) for turn in turns] == [AT_ONCE, AT_ONCE]
     assert turns[0] | turns[1] == set(range(AT_ONCE + 3))
 

@@ -158,7 +158,7 @@ def test_networks_survive_reopening(tmp_path: Path) -> None:
 def test_what_cannot_be_stored_does_not_happen(
     connection: Connection, driver: TestDriver, blue: Network
 ) -> None:
-    def full(_: object) -> None:
+    def full(batch: object) -> None:  # noqa: ARG001
         raise StateUnusable("no space left")
 
     driver._store.commit = full  # type: ignore[method-assign]

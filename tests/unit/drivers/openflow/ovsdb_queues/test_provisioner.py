@@ -135,8 +135,8 @@ class Lab:
         wire.agent.queues = lambda port: self.queues(dpid, port)
         switch, answer = wire.agent.switch, wire.agent.answer
 
-        def watched(message: of.Message) -> list[of.Message]:
-            said = answer(message)
+        def watched(m: of.Message) -> list[of.Message]:
+            said = answer(m)
             assert switch is self.fabric.switches[dpid]
             self.check(dpid)
             return said
@@ -253,7 +253,9 @@ FAULTS: dict[str, tuple[Callable[[Lab], None], type[Exception], str]] = {
         *((fault, ("30 Mbit/s", "60 Mbit/s")) for fault in FAULTS if fault != "rules"),
     ],
 )
-def test_what_fails_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, fault: str, rates: tuple) -> None:
+def test_what_fails_leaves_no_trace(
+    monkeypatch: pytest.MonkeyPatch, fault: str, rates: tuple[str, str]
+) -> None:
     fail, kind, told = FAULTS[fault]
 
     async def story(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import OWNER, PORT, Ports, operations
 from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
-from libnetvirt.ovsdb.database import Refused
+from libnetvirt.ovsdb.database import Operation, Refused
 from libnetvirt.uri import URI
 from tests.support.switch_database import Rows
 
@@ -32,11 +33,11 @@ shapes = st.dictionaries(st.sampled_from(PLACES), ports)
 thefts = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5)), max_size=3)
 
 
-def wish(rows: Rows, shape: dict[LinkEnd, PortQueues], dpids: set[int]) -> list:
+def wish(rows: Rows, shape: dict[LinkEnd, PortQueues], dpids: set[int]) -> list[Operation]:
     return operations(rows.tables, Ports.of(rows.tables), shape, dpids, US)
 
 
-def theirs(rows: Rows) -> dict:
+def theirs(rows: Rows) -> dict[str, dict[str, Any]]:
     return {
         uuid: row
         for table in ("QoS", "Queue")
@@ -69,7 +70,9 @@ def steal(rows: Rows, what: str, which: int) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(shapes, thefts), min_size=1, max_size=4))
-def test_one_transaction_makes_what_is_wanted_whatever_others_did(steps: list) -> None:
+def test_one_transaction_makes_what_is_wanted_whatever_others_did(
+    steps: list[tuple[dict[LinkEnd, PortQueues], list[tuple[str, int]]]],
+) -> None:
     rows = Rows({1: (1, 2), 2: (1,), 3: (1,)})
     dpids = {1, 2}  # the third is somebody else's
     for shape, stolen in steps:

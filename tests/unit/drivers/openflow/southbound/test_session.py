@@ -317,7 +317,7 @@ def test_what_is_sent_in_one_turn_is_one_write() -> None:
     async def story() -> None:
         peer = Peer()
         writes: list[bytes] = []
-        peer.transport.write = writes.append  # type: ignore[method-assign]
+        peer.transport.write = lambda data: writes.append(data)  # type: ignore[method-assign]
         for _ in range(10):
             peer.session.send(of.FlowMod())
         assert writes == []
