@@ -172,8 +172,11 @@ class Element(BaseModel):
 
     def changed(self, **fields: Any) -> Self:
         """A copy with these fields replaced, validated like a new one. Raises InvalidDescription."""
-        # A field given as ``max-hops`` replaces ``max_hops``; one given by both names is a fault.
-        kept = {k: getattr(self, k) for k in self.model_fields_set if hyphenated(k) not in fields}
+        kept = {k: getattr(self, k) for k in self.model_fields_set}
+        for name in fields:
+            # ``max-hops`` replaces ``max_hops``; a field that is given by both names is a fault.
+            if "-" in name:
+                kept.pop(name.replace("-", "_"), None)
         return type(self).model_validate({**kept, **fields})
 
 
