@@ -119,7 +119,7 @@ class _Uncuttable(SimulatedStage):
         (_Uncuttable, "not within 0.5 s: the path moves off the link"),
     ],
 )
-def test_a_broken_promise_is_told(
+def test_the_demo_reports_a_broken_promise(
     stage: type[SimulatedStage], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("demo.story.PATIENCE", 0.5)

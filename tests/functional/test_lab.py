@@ -31,14 +31,14 @@ def lab(private_namespace: None) -> Iterator[Lab]:  # noqa: ARG001
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_frames_cross_unchanged(lab: Lab, tag: str) -> None:
+def test_frames_arrive_unchanged(lab: Lab, tag: str) -> None:
     frame = PLAIN[:12] + TAGS[tag] + PLAIN[12:]
     lab.send(1, 1, frame)
     assert lab.receive(2) == [Arrival(2, 1, frame)]
     assert lab.receive(0.02) == []
 
 
-def test_a_cut_link_carries_nothing_until_it_is_mended(lab: Lab) -> None:
+def test_a_cut_link_carries_nothing_until_it_is_restored(lab: Lab) -> None:
     lab.cut_link(1, 2)
     assert "LINK_DOWN" in lab.ofctl("show", 2)
     lab.send(1, 1, PLAIN)
@@ -48,7 +48,7 @@ def test_a_cut_link_carries_nothing_until_it_is_mended(lab: Lab) -> None:
     assert len(lab.receive(2)) == 1
 
 
-def test_port_numbers_and_datapaths_are_as_asked(lab: Lab) -> None:
+def test_port_numbers_and_datapath_ids_are_the_requested_ones(lab: Lab) -> None:
     shown = lab.ofctl("show", 1)
     assert "dpid:0000000000000001" in shown
     assert all(f" {port}({lab.interface(1, port)})" in shown for port in (1, 2, 101))

@@ -25,7 +25,7 @@ if told := os.environ.get("NETVIRT_CHAOS"):
 
 
 @pytest.mark.parametrize(("seed", "steps", "only"), STORIES)
-def test_whatever_happens_the_end_is_as_asked_for(
+def test_random_operations_and_faults_end_in_the_requested_state(
     private_namespace: None,  # noqa: ARG001
     seed: int,
     steps: int,

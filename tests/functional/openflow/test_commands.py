@@ -75,7 +75,7 @@ def shop(private_namespace: None) -> Iterator[Shop]:  # noqa: ARG001
         shop.served.stop()
 
 
-def test_a_network_lives_and_dies_by_commands(shop: Shop, tmp_path: Path) -> None:
+def test_a_network_is_created_changed_and_removed_by_commands(shop: Shop, tmp_path: Path) -> None:
     blue = tmp_path / "blue.xml"
     blue.write_text(BLUE)
     shop.netvirt("create", str(blue))
@@ -110,7 +110,7 @@ def test_a_network_lives_and_dies_by_commands(shop: Shop, tmp_path: Path) -> Non
     ],
     ids=["duplicate uuid", "vlan 5000", "not xml", "unknown switch", "unknown port"],
 )
-def test_bad_input_is_refused_in_one_paragraph(
+def test_invalid_input_is_refused_with_one_message(
     shop: Shop, tmp_path: Path, text: str, status: int, said: str
 ) -> None:
     path = tmp_path / "bad.xml"
@@ -135,7 +135,7 @@ def test_a_port_owned_by_another_network_is_refused(shop: Shop, tmp_path: Path) 
         shop.netvirt("remove", "blue")
 
 
-def test_networks_outlive_the_server(shop: Shop, tmp_path: Path) -> None:
+def test_networks_survive_a_restart_of_the_server(shop: Shop, tmp_path: Path) -> None:
     blue = tmp_path / "blue.xml"
     blue.write_text(BLUE)
     shop.netvirt("create", str(blue))
@@ -154,7 +154,7 @@ def test_networks_outlive_the_server(shop: Shop, tmp_path: Path) -> None:
     assert [line for s in shop.lab.switches for line in shop.lab.dump(s) if of_a_network(line)] == []
 
 
-def test_what_was_removed_while_switches_were_away_goes_when_they_are_back(
+def test_networks_removed_while_switches_were_away_are_deleted_on_their_return(
     shop: Shop, tmp_path: Path
 ) -> None:
     blue = tmp_path / "blue.xml"

@@ -74,7 +74,7 @@ def burst(testbed: Testbed, source: Guest, destination: Guest, times: int) -> in
 
 
 @pytest.mark.alone
-def test_a_constraint_counts_what_it_carries_and_what_it_drops(testbed: Testbed) -> None:
+def test_constraint_counters_show_carried_and_dropped_packets(testbed: Testbed) -> None:
     network, (a, b, c) = met(testbed, *ports(testbed, (1, 0), (2, 0), (3, 0)))
     network.add_constraint(source=1, destination=2, max_bandwidth="1 Mbit/s")
     network.add_constraint(source=1, destination=3, max_hops=2)
@@ -107,7 +107,7 @@ def test_a_constraint_counts_what_it_carries_and_what_it_drops(testbed: Testbed)
 
 
 @pytest.mark.alone
-def test_the_rate_of_a_constraint_is_that_of_now(testbed: Testbed) -> None:
+def test_the_reported_rate_of_a_constraint_is_the_current_one(testbed: Testbed) -> None:
     network, (a, b) = met(testbed, *ports(testbed, (1, 0), (2, 0)))
     network.add_constraint(source=1, destination=2, max_bandwidth="2 Mbit/s")
     testbed.harness.flush_caches()
@@ -154,7 +154,9 @@ def states(network: Network) -> list[str]:
     return [str(c.state) for c in network.state().constraints]
 
 
-def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(testbed: Testbed, harness: OpenFlow) -> None:
+def test_a_reservation_follows_an_endpoint_that_moves_or_the_move_is_refused(
+    testbed: Testbed, harness: OpenFlow
+) -> None:
     one, two, other, three = ports(testbed, (1, 0), (2, 0), (1, 1), (3, 0))
     fixed, moving = testbed.create(one, two), testbed.create((three, 7), (two, 7))
     fixed.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
@@ -175,7 +177,7 @@ def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(testbed: Testbe
     assert reserved(harness) == {("1", "3"): 60, ("3", "2"): 60}
 
 
-def test_new_capacities_are_taken_or_refused_while_networks_run(
+def test_new_capacities_are_accepted_or_refused_while_networks_run(
     testbed: Testbed, harness: OpenFlow, file: Path
 ) -> None:
     one, two, three = ports(testbed, (1, 0), (2, 0), (3, 0))

@@ -134,7 +134,7 @@ class Rounds:
                 assert self.testbed.exchange(one, frame) == [other.arrival(frame)]
 
 
-def test_an_operation_in_which_the_controller_dies_took_place_or_did_not(harness: OpenFlow) -> None:
+def test_an_operation_is_atomic_when_the_controller_is_killed(harness: OpenFlow) -> None:
     print(f"seed {SEED}")
     rounds = Rounds(harness)
     rounds.usual = median(rounds.duration() for _ in range(7))

@@ -79,7 +79,7 @@ def _of(harness: OpenFlow, network: VirtualNetwork) -> list[VirtualNetwork]:
     return [d for d in harness.connection.descriptions() if d.uuid == network.uuid]
 
 
-def test_a_switch_that_refuses_has_the_operation_undone_everywhere(
+def test_an_operation_that_a_switch_refuses_is_undone_on_all_switches(
     testbed: Testbed, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
     guests = _others(testbed)
@@ -99,7 +99,7 @@ def test_a_switch_that_refuses_has_the_operation_undone_everywhere(
 
 
 @pytest.mark.parametrize("way", ["silent", "mute"])
-def test_a_switch_that_does_not_answer_is_left_alone_and_mended_later(
+def test_an_unresponsive_switch_is_backed_off_and_reconciled_later(
     testbed: Testbed, harness: OpenFlow, strange: TcpSwitch, way: str
 ) -> None:
     guests, network = _others(testbed), _shared(testbed)
@@ -132,7 +132,9 @@ def test_a_switch_that_does_not_answer_is_left_alone_and_mended_later(
     testbed.check_reachability(guests)
 
 
-def test_while_an_operation_waits_for_a_switch_others_go_on(testbed: Testbed, harness: OpenFlow) -> None:
+def test_an_operation_that_waits_for_a_switch_does_not_block_others(
+    testbed: Testbed, harness: OpenFlow
+) -> None:
     place = Place("98", "1")  # one that has not failed yet, and is soon taken up again
     network, done = _shared(testbed, place), 0
     ended: list[BaseException] = []
@@ -160,7 +162,7 @@ def test_while_an_operation_waits_for_a_switch_others_go_on(testbed: Testbed, ha
         harness.connection.create(network, pending=True)
 
 
-def test_a_switch_that_breaks_off_in_a_change_holds_it_when_it_is_back(
+def test_a_switch_that_disconnects_during_a_change_has_it_after_reconnection(
     testbed: Testbed, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
     network = _shared(testbed)
@@ -181,7 +183,7 @@ def test_a_switch_that_breaks_off_in_a_change_holds_it_when_it_is_back(
     assert strange.agent.switch.groups
 
 
-def test_messages_may_come_twice_and_rules_be_carried_out_in_any_order(
+def test_duplicate_messages_and_reordered_rules_are_harmless(
     testbed: Testbed, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
     guests, network = _others(testbed), _shared(testbed)
@@ -201,7 +203,7 @@ def test_messages_may_come_twice_and_rules_be_carried_out_in_any_order(
     testbed.check_reachability(guests)
 
 
-def test_real_switches_that_freeze_are_mended_when_they_answer_again(
+def test_real_switches_that_freeze_are_reconciled_when_they_respond_again(
     testbed: Testbed, harness: OpenFlow
 ) -> None:
     guests = _others(testbed)
@@ -269,7 +271,7 @@ def _flapping(harness: OpenFlow, a: int, b: int, seed: int) -> Callable[[], None
     return flap
 
 
-def test_two_links_that_flap_at_once_leave_all_as_it_was(testbed: Testbed, harness: OpenFlow) -> None:
+def test_two_flapping_links_leave_the_network_unchanged(testbed: Testbed, harness: OpenFlow) -> None:
     guests = _others(testbed)
     neighbours = testbed.guests(testbed.create((Place("1", "3"), 40), (Place("1", "2"), 40)))
     testbed.announce(*neighbours)
@@ -287,7 +289,7 @@ def test_two_links_that_flap_at_once_leave_all_as_it_was(testbed: Testbed, harne
     testbed.check_reachability(guests)
 
 
-def test_networks_change_while_paths_move(testbed: Testbed, harness: OpenFlow) -> None:
+def test_networks_change_during_a_reroute(testbed: Testbed, harness: OpenFlow) -> None:
     guests = _others(testbed)
     changing = testbed.create(*((place, 60) for place in testbed.places(4)))
     done = refused = 0
@@ -325,7 +327,7 @@ def _change(network: Network, chance: Random, place: Place) -> None:
         network.modify_endpoint(chance.choice(endpoints).uuid, vlan=vlan)
 
 
-def test_the_parts_of_a_split_substrate_work_and_become_one_again(
+def test_both_parts_of_a_partitioned_substrate_forward_and_rejoin(
     testbed: Testbed, harness: OpenFlow
 ) -> None:
     """Cut between 1 and 2 and between 3 and 4: switches 1 and 4 are one part, 2 and 3 the other."""
@@ -364,7 +366,9 @@ def _heard(harness: OpenFlow) -> list[Arrival]:
     return found
 
 
-def test_a_switch_that_goes_and_comes_back_during_operations(testbed: Testbed, harness: OpenFlow) -> None:
+def test_operations_succeed_while_a_switch_disconnects_and_reconnects(
+    testbed: Testbed, harness: OpenFlow
+) -> None:
     guests = _others(testbed)
     with _meanwhile(lambda: harness.lab.restart_switch(2)):
         deadline = time.monotonic() + 3

@@ -55,7 +55,9 @@ def is_about(found: int, wanted: int) -> bool:
     return wanted - 1000 <= found <= wanted + TOLERANCE
 
 
-def test_what_is_measured_is_what_the_cable_takes_and_paths_obey(harness: OpenFlow, cable: DelayLine) -> None:
+def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
+    harness: OpenFlow, cable: DelayLine
+) -> None:
     testbed = Testbed(harness, None)
     testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
     testbed.eventually(lambda: not is_about(measured(harness)["2", "1"], 30_000), "30 ms back")
@@ -96,7 +98,7 @@ def test_what_is_measured_is_what_the_cable_takes_and_paths_obey(harness: OpenFl
     assert route(network) == ["1", "3", "2"]
 
 
-def test_probes_that_come_twice_count_once(harness: OpenFlow, cable: DelayLine) -> None:
+def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) -> None:
     testbed, lab = Testbed(harness, None), harness.lab
     cable.seconds = 0.030
     lab.receive()

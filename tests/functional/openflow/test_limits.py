@@ -67,7 +67,7 @@ def limited(harness: OpenFlow, switch: int, table: Table, room: int) -> Iterator
 
 
 @pytest.mark.parametrize("rules", OFFLINE, ids=lambda r: r.encapsulation)
-def test_a_network_for_which_a_table_has_no_room_is_refused_whole(
+def test_a_network_that_exceeds_a_flow_table_is_refused_without_trace(
     testbed: Testbed, harness: OpenFlow, rules: Rules
 ) -> None:
     p, q, r, s, *_ = harness.host_ports()[::2]
@@ -90,7 +90,7 @@ def test_a_network_for_which_a_table_has_no_room_is_refused_whole(
 
 
 @pytest.mark.parametrize("rules", ON_DEMAND, ids=lambda r: r.encapsulation)
-def test_frames_arrive_though_no_rules_fit_for_them(
+def test_frames_are_delivered_when_no_rules_can_be_added_for_them(
     testbed: Testbed, harness: OpenFlow, rules: Rules
 ) -> None:
     by_switch = {place.switch: place for place in harness.host_ports()}
@@ -138,7 +138,7 @@ async def _fill_and_create(harness: OpenFlow, uri: str, room: int) -> None:
         await driver.close()
 
 
-def test_without_labels_a_network_is_refused_whole(harness: OpenFlow) -> None:
+def test_a_network_without_free_labels_is_refused_without_trace(harness: OpenFlow) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -107,7 +107,7 @@ def _scene(harness: Watched) -> Iterator[Scene]:
     assert left == []
 
 
-def test_forged_frames_change_nothing(harness: Watched) -> None:
+def test_forged_lldp_frames_change_nothing(harness: Watched) -> None:
     with _scene(harness) as scene:
         genuine = scene.caught(HERE)
         for place in harness.lab.host_ports:
@@ -115,14 +115,14 @@ def test_forged_frames_change_nothing(harness: Watched) -> None:
         scene.reported("its signature is wrong")
 
 
-def test_a_frame_that_was_caught_counts_once_and_is_no_link(harness: Watched) -> None:
+def test_a_captured_lldp_frame_is_accepted_once_and_makes_no_link(harness: Watched) -> None:
     with _scene(harness) as scene:
         genuine = scene.caught(HERE)
         harness.lab.send(*THERE, genuine, genuine, genuine)
         scene.reported("a copy or a replay")
 
 
-def test_an_old_frame_changes_nothing(harness: Watched) -> None:
+def test_an_expired_lldp_frame_changes_nothing(harness: Watched) -> None:
     with _scene(harness) as scene:
         genuine = scene.caught(HERE)
         time.sleep(1.1)  # three intervals, after which it is too old
@@ -130,7 +130,7 @@ def test_an_old_frame_changes_nothing(harness: Watched) -> None:
         scene.reported("a replay")
 
 
-def test_a_copy_of_a_links_frame_changes_nothing(harness: Watched) -> None:
+def test_a_replayed_lldp_frame_of_a_link_changes_nothing(harness: Watched) -> None:
     """Somebody has tapped the cable between switches 1 and 2, and plays its frames elsewhere."""
     with _scene(harness) as scene:
         tap = Wire(harness.lab.interface(2, 101))
@@ -151,7 +151,7 @@ def test_a_copy_of_a_links_frame_changes_nothing(harness: Watched) -> None:
 
 
 @pytest.mark.parametrize("guest", range(4), ids=["endpoint", "endpoint", "endpoint", "tagged endpoint"])
-def test_a_frame_that_is_passed_on_to_an_endpoint_changes_nothing(harness: Watched, guest: int) -> None:
+def test_lldp_relayed_to_an_endpoint_changes_nothing(harness: Watched, guest: int) -> None:
     with _scene(harness) as scene:
         place = scene.guests[guest].place
         for _ in range(3):
@@ -161,7 +161,7 @@ def test_a_frame_that_is_passed_on_to_an_endpoint_changes_nothing(harness: Watch
             scene.reported("an endpoint is at this port")
 
 
-def test_no_frame_of_discovery_comes_out_at_endpoints(harness: Watched) -> None:
+def test_no_discovery_frame_is_sent_to_endpoints(harness: Watched) -> None:
     with _scene(harness) as scene:
         harness.lab.receive()
         arrived = {a[:2] for a in harness.lab.receive_for(0.8) if is_discovery(a.frame)}
@@ -183,13 +183,13 @@ def _pass_on(harness: Watched, seconds: float, *, until_linked: bool = True) -> 
             return
 
 
-def test_a_frame_passed_on_in_one_direction_only_is_no_link(harness: Watched) -> None:
+def test_lldp_relayed_in_one_direction_makes_no_link(harness: Watched) -> None:
     with _scene(harness) as scene:
         for _ in range(4):
             harness.lab.send(*THERE, scene.caught(HERE))
 
 
-def test_what_hosts_pass_on_in_both_directions_is_a_link_for_as_long_as_they_do(harness: Watched) -> None:
+def test_lldp_relayed_in_both_directions_makes_a_link_while_it_is_relayed(harness: Watched) -> None:
     """What docs/switches.md warns of: without ``link-ports`` it cannot be told from a cable."""
     testbed, reader = Testbed(harness, None), harness.reader
     before = harness.connection.substrate().links
@@ -200,7 +200,7 @@ def test_what_hosts_pass_on_in_both_directions_is_a_link_for_as_long_as_they_do(
 
 
 @DECLARED
-def test_with_declared_link_ports_nothing_that_hosts_do_makes_a_link(harness: Watched) -> None:
+def test_with_declared_link_ports_hosts_cannot_make_a_link(harness: Watched) -> None:
     with _scene(harness) as scene:
         _pass_on(harness, 1.0)
         tap = Wire(harness.lab.interface(2, 101))
@@ -220,6 +220,6 @@ def test_with_declared_link_ports_nothing_that_hosts_do_makes_a_link(harness: Wa
 
 
 @DECLARED
-def test_with_declared_link_ports_discovery_says_nothing_to_hosts(harness: Watched) -> None:
+def test_with_declared_link_ports_hosts_receive_no_discovery_frames(harness: Watched) -> None:
     harness.lab.receive()
     assert not [a for a in harness.lab.receive_for(0.8) if is_discovery(a.frame)]

@@ -28,7 +28,7 @@ def _network(**fields: object) -> VirtualNetwork:
     return VirtualNetwork.model_validate({"name": "inside", "endpoints": endpoints, **fields})
 
 
-def test_a_controller_inside_the_process_forwards_and_cleans_up() -> None:
+def test_a_controller_in_process_forwards_and_cleans_up() -> None:
     port = _free_port()
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
@@ -46,7 +46,7 @@ def test_a_controller_inside_the_process_forwards_and_cleans_up() -> None:
             assert not any(line.startswith("group") for s in lab.switches for line in lab.dump(s))
 
 
-def test_forwarding_goes_on_when_the_connection_is_closed() -> None:
+def test_forwarding_continues_when_the_connection_is_closed() -> None:
     port = _free_port()
     with Lab(2, [(1, 2)], 1) as lab:
         lab.control(f"tcp:127.0.0.1:{port}")
@@ -61,14 +61,14 @@ def test_forwarding_goes_on_when_the_connection_is_closed() -> None:
         assert [(a.switch, a.port) for a in lab.receive_for(0.5) if a.frame == frame] == [(2, 1)]
 
 
-def test_a_listen_port_in_use_is_one_clear_error() -> None:
+def test_a_listen_port_in_use_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(AddressInUse, match=str(port)):
             libnetvirt.open(f"openflow:///?listen=127.0.0.1:{port}&state=:memory:")
 
 
-def test_a_state_file_in_use_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_state_file_in_use_is_reported(tmp_path: Path) -> None:
     state = tmp_path / "state.db"
     with (
         libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}"),
@@ -77,7 +77,7 @@ def test_a_state_file_in_use_is_one_clear_error(tmp_path: Path) -> None:
         libnetvirt.open(f"openflow:///?listen=127.0.0.1:{_free_port()}&state={state}")
 
 
-def test_a_state_file_that_is_none_is_one_clear_error(tmp_path: Path) -> None:
+def test_an_invalid_state_file_is_reported(tmp_path: Path) -> None:
     state = tmp_path / "state.db"
     state.write_bytes(b"this is not a database" * 100)
     with pytest.raises(StateUnusable):
@@ -86,11 +86,11 @@ def test_a_state_file_that_is_none_is_one_clear_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["listen=nowhere", "listen=127.0.0.1:99999", "colour=red", "preset=fast"])
-def test_wrong_options_are_refused(option: str) -> None:
+def test_invalid_options_are_refused(option: str) -> None:
     with pytest.raises(InvalidURI):
         libnetvirt.open(f"openflow:///?state=:memory:&{option}")
 
 
-def test_a_server_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DaemonUnreachable, match="netvirt"):
         libnetvirt.open(f"openflow+unix://{tmp_path}/netvirt.sock")

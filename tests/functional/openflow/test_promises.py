@@ -66,7 +66,7 @@ def _run(flows: Sequence[Flow]) -> tuple[list[float], float]:
     return got, (unread() - before) * (PAYLOAD + AROUND) * 8 / SECONDS
 
 
-def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: OpenFlow) -> None:
+def test_minimums_hold_under_overload_and_after_a_failure(guests: Guests, harness: OpenFlow) -> None:
     a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
     b.add_constraint(source=1, destination=2, min_bandwidth="20 Mbit/s", max_hops=3)
@@ -98,7 +98,7 @@ def test_minimums_hold_in_a_flood_and_after_a_failure(guests: Guests, harness: O
     assert got[2] >= 0.8 * back.due(10 * MBIT) > 0
 
 
-def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Guests) -> None:
+def test_a_maximum_is_never_exceeded_and_can_change_under_traffic(guests: Guests) -> None:
     a, *_ = guests.networks
     a.add_constraint(source=1, destination=2, max_bandwidth="15 Mbit/s")
     got = run([guests.flow(0, 60 * MBIT), guests.flow(0, 20 * MBIT, backwards=True)], SECONDS)
@@ -111,7 +111,7 @@ def test_a_maximum_is_never_exceeded_and_changes_while_traffic_runs(guests: Gues
     assert 0.95 * 30 * MBIT <= got_more <= 1.05 * 30 * MBIT
 
 
-def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
+def test_minimums_of_a_router_hold(harness: OpenFlow) -> None:
     """Three hosts send to one: the first has a promise, the second a maximum, the third nothing."""
     testbed = Testbed(harness, None)
     senders = [(1, FIRST_PORT), (1, FIRST_PORT + 1), (1, FIRST_PORT + 2)]
@@ -154,7 +154,7 @@ def test_promises_of_a_router_hold_too(harness: OpenFlow) -> None:
         assert list(clean(testbed)) == []
 
 
-def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness: OpenFlow) -> None:
+def test_an_oversubscribed_minimum_is_refused_without_trace(guests: Guests, harness: OpenFlow) -> None:
     a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s")
     before = sorted(harness.leftovers())
@@ -184,7 +184,9 @@ def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness
     assert "3 received" in guests.hosts[1, 1].run("ping", "-c", "3", "-i", "0.2", "-W", "2", "10.0.1.2")
 
 
-def test_what_fits_nowhere_is_degraded_and_comes_back_by_itself(guests: Guests, harness: OpenFlow) -> None:
+def test_a_constraint_without_a_path_is_degraded_and_recovers_by_itself(
+    guests: Guests, harness: OpenFlow
+) -> None:
     a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s")
     b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
@@ -207,7 +209,7 @@ def test_what_fits_nowhere_is_degraded_and_comes_back_by_itself(guests: Guests, 
     assert _reserved(harness) == {("1", "3"): 60 * MBIT, ("3", "2"): 60 * MBIT}
 
 
-def test_promises_survive_the_controller(guests: Guests, harness: OpenFlow) -> None:
+def test_minimums_hold_through_a_controller_restart(guests: Guests, harness: OpenFlow) -> None:
     a, *_ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="40 Mbit/s")
     before = {s: harness.lab.dump(s) for s in harness.lab.switches}
@@ -220,7 +222,7 @@ def test_promises_survive_the_controller(guests: Guests, harness: OpenFlow) -> N
     guests.testbed.eventually(lambda: _reserved(harness), "nothing is reserved")
 
 
-def test_promises_come_back_with_their_switch(guests: Guests, harness: OpenFlow) -> None:
+def test_minimums_hold_again_after_a_switch_restart(guests: Guests, harness: OpenFlow) -> None:
     a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s")
     b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
@@ -244,7 +246,7 @@ def _enduring(harness: OpenFlow, switch: int) -> list[str]:
     return [re.sub(r"^\(xid.*", "", line) for line in (*kept, *rates)]
 
 
-def test_constraints_where_they_cannot_be_kept_are_refused(harness: OpenFlow) -> None:
+def test_constraints_that_switches_cannot_enforce_are_refused(harness: OpenFlow) -> None:
     testbed = Testbed(harness, None)
     for rules, reason in (
         (Rules(encapsulation=Encapsulation.NATIVE), "use encapsulation vlan or mpls"),

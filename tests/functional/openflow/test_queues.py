@@ -154,7 +154,7 @@ def test_a_minimum_has_a_queue_at_each_port_of_its_path(
     assert _rows(harness, "QoS", "Queue") == []
 
 
-def test_queues_survive_the_controller_and_follow_a_path_that_moves(
+def test_queues_survive_a_controller_restart_and_follow_a_reroute(
     harness: OpenFlow, testbed: Testbed, pair: list[Network]
 ) -> None:
     a, _ = pair
@@ -172,7 +172,7 @@ def test_queues_survive_the_controller_and_follow_a_path_that_moves(
     testbed.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
 
 
-def test_what_others_change_is_mended_and_what_is_theirs_is_left_alone(
+def test_foreign_changes_to_queues_are_repaired_and_foreign_rows_kept(
     harness: OpenFlow, testbed: Testbed
 ) -> None:
     places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
@@ -205,7 +205,7 @@ def test_what_others_change_is_mended_and_what_is_theirs_is_left_alone(
     assert _queues(harness) == wanted
 
 
-def test_what_cannot_be_made_leaves_no_trace(harness: OpenFlow, testbed: Testbed) -> None:
+def test_a_failed_queue_operation_leaves_no_trace(harness: OpenFlow, testbed: Testbed) -> None:
     places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
     network, bridge = testbed.create(*places), harness.lab.bridge(2)
     held = len(harness.lab.ofctl("dump-flows", 2, "table=1").splitlines()) - 1
@@ -236,7 +236,7 @@ def test_what_cannot_be_made_leaves_no_trace(harness: OpenFlow, testbed: Testbed
 
 
 @pytest.mark.alone
-def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, testbed: Testbed) -> None:
+def test_kernel_classes_enforce_the_rates_of_queues(harness: OpenFlow, testbed: Testbed) -> None:
     """A filter of the kernel takes the part of the datapath, and puts frames into the class of their queue.
 
     So the classes that Open vSwitch makes of the rows are seen to keep a minimum, and to be no ceiling.
@@ -270,7 +270,7 @@ def test_what_the_classes_do_when_frames_get_into_them(harness: OpenFlow, testbe
     subprocess.run(["ip", "link", "set", link, "txqueuelen", "1000"], check=True)
 
 
-def test_with_meters_again_the_rows_go(harness: OpenFlow, testbed: Testbed) -> None:
+def test_a_change_back_to_meters_removes_the_queue_rows(harness: OpenFlow, testbed: Testbed) -> None:
     places = [p for p in harness.host_ports() if p.switch in "12" and p.port == "1"]
     network = testbed.create(*places)
     network.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")

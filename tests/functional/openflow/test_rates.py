@@ -79,7 +79,7 @@ def pair(harness: OpenFlow) -> Iterator[Pair]:
 @pytest.mark.parametrize(
     "rules", [OFFLINE_VLAN, OFFLINE_MPLS, ON_DEMAND_NATIVE], ids=["vlan", "mpls", "native"]
 )
-def test_an_endpoint_never_gets_more_than_its_limits(pair: Pair, rules: Rules) -> None:
+def test_an_endpoint_never_receives_more_than_its_limit(pair: Pair, rules: Rules) -> None:
     with pair.network(
         {"inbound": "20 Mbit/s"}, {"inbound": "8 Mbit/s", "outbound": "12 Mbit/s"}, rules=rules
     ):
@@ -88,7 +88,7 @@ def test_an_endpoint_never_gets_more_than_its_limits(pair: Pair, rules: Rules) -
         assert 0.95 * 8 * MBIT <= back <= 1.05 * 8 * MBIT
 
 
-def test_tcp_gets_the_rate_of_its_limits_and_a_change_holds_at_once(pair: Pair) -> None:
+def test_tcp_reaches_its_limit_and_a_new_limit_applies_at_once(pair: Pair) -> None:
     with pair.network({"inbound": "20 Mbit/s"}, {"outbound": "60 Mbit/s"}) as network:
         (got,) = run([pair.flow()], SECONDS)
         assert 0.8 * 20 * MBIT <= got <= 1.05 * 20 * MBIT
@@ -100,7 +100,7 @@ def test_tcp_gets_the_rate_of_its_limits_and_a_change_holds_at_once(pair: Pair) 
         assert got >= 0.95 * 50 * MBIT
 
 
-def test_what_one_host_is_denied_others_still_get(pair: Pair, harness: OpenFlow) -> None:
+def test_a_limit_of_one_host_does_not_affect_others(pair: Pair, harness: OpenFlow) -> None:
     """Many frames for everybody: the limited endpoint gets its rate, the one beside it all of them."""
     source, beside, limited = Place("1", "1"), Place("2", "1"), Place("2", "2")
     network = pair.testbed.create(source, beside, limited)
@@ -123,7 +123,7 @@ def test_what_one_host_is_denied_others_still_get(pair: Pair, harness: OpenFlow)
 @pytest.mark.parametrize(
     "rules", [OFFLINE_VLAN, OFFLINE_MPLS, ON_DEMAND_NATIVE], ids=["vlan", "mpls", "native"]
 )
-def test_limits_of_tagged_endpoints_change_no_frame(
+def test_limits_of_tagged_endpoints_do_not_alter_frames(
     pair: Pair, harness: OpenFlow, rules: Rules, tag: dict[str, int] | None
 ) -> None:
     """Whatever the tags: what is within the limits comes out as the oracle says, to one and to all."""
@@ -139,7 +139,7 @@ def test_limits_of_tagged_endpoints_change_no_frame(
     pair.testbed.check_reachability(guests)
 
 
-def test_limits_hold_at_the_endpoints_of_a_router(harness: OpenFlow) -> None:
+def test_limits_of_router_endpoints_hold(harness: OpenFlow) -> None:
     testbed = Testbed(harness, None)
     with ExitStack() as stack:
         hosts = [

@@ -109,7 +109,7 @@ def test_traceroute_shows_exactly_one_router(routed: Routed, v6: bool) -> None:
 
 
 @FAMILIES
-def test_what_cannot_be_reached_is_said_to_be_so(routed: Routed, v6: bool) -> None:
+def test_unreachable_destinations_are_reported_by_icmp(routed: Routed, v6: bool) -> None:
     nobody = "fd00:2::77" if v6 else "10.0.2.77"
     nowhere = "2001:db8::1" if v6 else "192.0.2.1"
     shown = routed.hosts[0].run("ping", "-n", "-c", "1", "-w", "6", nobody)
@@ -122,7 +122,7 @@ def test_what_cannot_be_reached_is_said_to_be_so(routed: Routed, v6: bool) -> No
 
 @pytest.mark.alone
 @FAMILIES
-def test_tcp_and_udp_take_the_switches_and_not_the_controller(routed: Routed, v6: bool) -> None:
+def test_tcp_and_udp_bypass_the_controller(routed: Routed, v6: bool) -> None:
     target = routed.address(2, v6)
     assert received(routed.ping(1, target)) == 3
     before = _sent_up(routed.harness)
@@ -146,7 +146,7 @@ def test_tcp_and_udp_take_the_switches_and_not_the_controller(routed: Routed, v6
 
 
 @FAMILIES
-def test_packets_too_large_for_the_network_are_said_to_be_so(routed: Routed, v6: bool) -> None:
+def test_oversized_packets_are_reported_by_icmp(routed: Routed, v6: bool) -> None:
     mtu = routed.network.state().mtu
     assert mtu == 1492
     target, head = routed.address(2, v6), 48 if v6 else 28
@@ -181,7 +181,7 @@ def _sent_up(harness: OpenFlow) -> int:
     return sum(int(found[1]) for found in counts if found)
 
 
-def test_a_neighbour_that_falls_silent_is_forgotten_and_found_again(routed: Routed) -> None:
+def test_a_silent_neighbour_expires_and_is_resolved_again(routed: Routed) -> None:
     """With host-age=5: asked again after at most five seconds, and given up three questions later."""
     target = routed.address(2, False)
     assert received(routed.ping(1, target)) == 3
@@ -202,7 +202,7 @@ def test_a_neighbour_that_falls_silent_is_forgotten_and_found_again(routed: Rout
     assert received(routed.ping(1, target)) == 3
 
 
-def test_a_host_that_is_unplugged_is_asked_for_anew(routed: Routed) -> None:
+def test_an_unplugged_host_is_resolved_again(routed: Routed) -> None:
     target = routed.address(2, True)
     assert received(routed.ping(1, target)) == 3
     routed.hosts[1].must("ip", "link", "set", "eth0", "down")
@@ -214,7 +214,7 @@ def test_a_host_that_is_unplugged_is_asked_for_anew(routed: Routed) -> None:
     routed.testbed.eventually(lambda: not received(routed.ping(1, target, 1)), "the host answers again")
 
 
-def test_pings_go_on_while_the_controller_restarts_and_a_link_is_cut(routed: Routed) -> None:
+def test_pings_continue_through_a_controller_restart_and_a_link_failure(routed: Routed) -> None:
     harness, target = routed.harness, routed.address(3, False)
     assert received(routed.ping(1, target)) == 3
     stream = routed.hosts[0].start("ping", "-n", "-i", "0.01", "-c", "600", "-W", "1", target)

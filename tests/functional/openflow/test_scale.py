@@ -15,7 +15,7 @@ from tests.support.openflow_harness import OpenFlow
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 
-def test_two_hundred_endpoints_on_ten_switches_take_one_bundle_a_switch(private_namespace: None) -> None:  # noqa: ARG001
+def test_two_hundred_endpoints_on_ten_switches_take_one_bundle_per_switch(private_namespace: None) -> None:  # noqa: ARG001
     links = [(n, n % 10 + 1) for n in range(1, 11)]
     with OpenFlow(10, links, hosts=20) as harness:
         testbed = Testbed(harness, None)

@@ -62,7 +62,9 @@ def _acquainted(testbed: Testbed) -> list[Guest]:
     return guests
 
 
-def test_reconnecting_mends_the_differences_and_wipes_nothing(testbed: Testbed, harness: OpenFlow) -> None:
+def test_a_reconnection_repairs_differences_and_keeps_all_other_rules(
+    testbed: Testbed, harness: OpenFlow
+) -> None:
     guests = _acquainted(testbed)
     for _ in range(5):
         testbed.check_reachability(guests)
@@ -99,7 +101,7 @@ def test_a_switch_that_reconnects_loses_no_frame(testbed: Testbed, harness: Open
     stream.check_exactly_once()
 
 
-def test_rules_of_others_survive(testbed: Testbed, harness: OpenFlow) -> None:
+def test_foreign_rules_are_kept(testbed: Testbed, harness: OpenFlow) -> None:
     foreign = "cookie=0xabc,table=0,priority=3,in_port=3,dl_type=0x88b6,actions=drop"
     harness.lab.ofctl("add-flow", 2, foreign)
     try:
@@ -139,7 +141,7 @@ def test_a_switch_that_speaks_only_openflow_1_0_is_reported(testbed: Testbed, ha
         harness.lab.ovs.vsctl("del-br", "old")
 
 
-def test_idle_rules_go_and_come_again(testbed: Testbed, harness: OpenFlow) -> None:
+def test_idle_rules_expire_and_are_installed_again(testbed: Testbed, harness: OpenFlow) -> None:
     rules = Rules(encapsulation=Encapsulation.NATIVE, insertion=Insertion.ON_DEMAND, timeout=Timeout.IDLE,
                   duration="1 s")  # fmt: skip
     network = testbed.create(*testbed.places(3), rules=rules)

@@ -40,7 +40,7 @@ def states(network: Network) -> list[str]:
     return [str(c.state) for c in network.state().constraints]
 
 
-def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
+def test_constraints_become_active_when_their_switch_connects(
     private_namespace: None,  # noqa: ARG001
     tmp_path: Path,
 ) -> None:

@@ -99,7 +99,7 @@ def _run(pki: Pki, story: Callable[[Stand], Awaitable[None]], options: str = "")
     return stand
 
 
-def test_a_verified_switch_gets_through_with_all_it_said(pki: Pki) -> None:
+def test_data_of_a_verified_switch_is_received_completely(pki: Pki) -> None:
     async def story(stand: Stand) -> None:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             context = _client(pki, pki.switch)
@@ -129,7 +129,7 @@ def _knock(context: ssl.SSLContext, port: int) -> bytes:
     return b""
 
 
-def test_a_certificate_that_is_revoked_meanwhile_is_refused(pki: Pki) -> None:
+def test_a_certificate_revoked_at_run_time_is_refused(pki: Pki) -> None:
     lost, kept = pki.switches.issue("lost"), pki.switches.issue("kept")
     revoked = pki.switches.revoke()
 
@@ -156,7 +156,7 @@ def test_a_certificate_that_is_revoked_meanwhile_is_refused(pki: Pki) -> None:
         ("switch", "others", "it does not trust the authority that signed the controller's certificate"),
     ],
 )
-def test_who_is_not_verified_gets_no_further_than_the_handshake(
+def test_an_unverified_peer_does_not_pass_the_handshake(
     pki: Pki, shown: str | None, ca: str | None, said: str
 ) -> None:
     context = _client(
@@ -185,7 +185,7 @@ def test_who_is_not_verified_gets_no_further_than_the_handshake(
     ],
     ids=["openflow", "http", "nothing", "half a hello", "junk"],
 )
-def test_what_is_no_tls_is_refused_without_harm(pki: Pki, sent: bytes, said: str) -> None:
+def test_a_peer_without_tls_is_refused(pki: Pki, sent: bytes, said: str) -> None:
     async def story(stand: Stand) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", stand.port)
         writer.write(sent)
@@ -214,7 +214,7 @@ def test_an_old_version_of_tls_is_refused(pki: Pki) -> None:
     assert stand.refused[0][1].startswith("it speaks no TLS newer than 1.1")
 
 
-def test_who_begins_many_handshakes_keeps_nobody_out(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_open_handshakes_do_not_lock_out_others(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("libnetvirt.drivers.openflow.southbound.tls.HANDSHAKE_LIMIT", 3)
 
     async def story(stand: Stand) -> None:
@@ -239,7 +239,7 @@ def _page() -> dict[str, str]:
 
 @pytest.mark.root
 @pytest.mark.timeout(60)
-def test_certificates_are_made_and_used_as_the_page_says(tmp_path: Path) -> None:
+def test_the_documented_commands_make_working_certificates(tmp_path: Path) -> None:
     blocks = _page()
     assert list(blocks) == ["authority", "controller", "switch", "list", "revoke"]
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -299,7 +299,7 @@ def _connected(harness: OpenFlow) -> set[str]:
 
 @pytest.mark.root
 @pytest.mark.timeout(60)
-def test_a_network_works_over_switches_that_speak_tls(harness: OpenFlow) -> None:
+def test_networks_work_over_tls(harness: OpenFlow) -> None:
     testbed = Testbed(harness, None)
     assert harness.served.target.startswith("ssl:")
     guests = testbed.guests(testbed.create(*testbed.places(3)))
@@ -318,7 +318,7 @@ def test_a_network_works_over_switches_that_speak_tls(harness: OpenFlow) -> None
         ("switch", "others", "it does not trust the authority that signed the controller's"),
     ],
 )
-def test_switches_and_a_controller_that_do_not_trust_each_other_stay_apart(
+def test_peers_without_a_common_authority_do_not_connect(
     harness: OpenFlow, pki: Pki, shown: str, ca: str, said: str
 ) -> None:
     reader = EventReader(harness.connection)
@@ -346,7 +346,7 @@ def test_switches_and_a_controller_that_do_not_trust_each_other_stay_apart(
 
 @pytest.mark.root
 @pytest.mark.timeout(60)
-def test_a_switch_without_tls_is_refused_and_the_others_go_on(harness: OpenFlow) -> None:
+def test_a_switch_without_tls_is_refused_without_effect_on_others(harness: OpenFlow) -> None:
     testbed = Testbed(harness, None)
     guests = testbed.guests(testbed.create(*testbed.places(3)))
     testbed.announce(*guests)

@@ -38,6 +38,6 @@ def test_the_trial_works_as_it_is_written() -> None:
     assert run >= 6
 
 
-def test_the_page_tells_of_every_option() -> None:
+def test_the_page_documents_every_option() -> None:
     text = PAGE.read_text()
     assert not [name for name in OPTIONS if f"`{name}`" not in text]

@@ -69,7 +69,7 @@ def _eventually(condition: Callable[[], object], what: str, patience: float = 10
         time.sleep(0.01)
 
 
-def test_writes_go_on_when_the_leader_is_killed_and_nothing_is_lost_or_doubled(
+def test_writes_continue_when_the_leader_is_killed_without_loss_or_duplicates(
     private_namespace: None,  # noqa: ARG001
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -118,7 +118,7 @@ def test_writes_go_on_when_the_leader_is_killed_and_nothing_is_lost_or_doubled(
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("what", ["create", "change", "remove"])
-def test_a_session_that_breaks_within_an_operation_does_it_once(
+def test_an_operation_whose_session_breaks_is_applied_once(
     lab: OVN, tmp_path: Path, connection: libnetvirt.Connection, what: str, before: bool
 ) -> None:
     target = Path(lab.northbound.remotes.removeprefix("unix:"))
@@ -141,7 +141,7 @@ def test_a_session_that_breaks_within_an_operation_does_it_once(
         assert len(_rows(lab)) == {"create": 3, "change": 4, "remove": 0}[what]
 
 
-def test_without_northd_an_operation_is_undone_and_says_why(
+def test_without_northd_an_operation_is_undone_with_the_reason(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     connection.create(_pair("before"))
@@ -162,7 +162,7 @@ def test_without_northd_an_operation_is_undone_and_says_why(
                 lab.northd.start()
 
 
-def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
+def test_a_chassis_that_leaves_and_returns_is_reported_and_its_endpoints_recover(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     reader = EventReader(connection)
@@ -181,7 +181,7 @@ def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
     assert {"switch.connected", "endpoint.state", "link.down", "link.up"} <= reader.kinds()
 
 
-def test_what_strangers_change_is_noticed_and_put_right_when_asked(
+def test_foreign_changes_are_shown_as_drift_and_repaired_on_request(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     reader = EventReader(connection)
@@ -216,7 +216,9 @@ def test_what_strangers_change_is_noticed_and_put_right_when_asked(
     assert not connection.repair()
 
 
-def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: libnetvirt.Connection) -> None:
+def test_repair_works_by_command_line_and_over_a_served_driver(
+    lab: OVN, connection: libnetvirt.Connection
+) -> None:
     connection.create(_pair("blue"))
     served = Served(uri=lab.uri)
     served.start()
@@ -236,7 +238,7 @@ def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: l
         served.stop()
 
 
-def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libnetvirt.Connection) -> None:
+def test_orphans_are_shown_and_removed_only_on_request(lab: OVN, connection: libnetvirt.Connection) -> None:
     network = connection.create(_pair("blue"))
     ids = "external_ids:netvirt\\:owner=libnetvirt"
     lab.nbctl("ls-add", "lost", "--", "set", "Logical_Switch", "lost", ids,
@@ -254,7 +256,7 @@ def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libn
         lab.nbctl("--if-exists", "ls-del", "theirs")
 
 
-def test_a_refusal_of_the_database_is_told_in_our_words_and_leaves_nothing(
+def test_a_database_error_is_translated_and_leaves_no_trace(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     end = Endpoint(uuid="1", switch="ch1", port="p1", bandwidth=Limits(inbound=Bandwidth.parse("9 Tbit/s")))
@@ -263,7 +265,7 @@ def test_a_refusal_of_the_database_is_told_in_our_words_and_leaves_nothing(
     assert _rows(lab) == []
 
 
-def test_a_port_of_somebody_else_is_not_taken(lab: OVN, connection: libnetvirt.Connection) -> None:
+def test_a_foreign_port_is_not_claimed(lab: OVN, connection: libnetvirt.Connection) -> None:
     lab.nbctl("ls-add", "theirs", "--", "lsp-add", "theirs", "ch1:p1")
     try:
         with pytest.raises(EndpointClaimed, match="somebody else"):
@@ -273,7 +275,7 @@ def test_a_port_of_somebody_else_is_not_taken(lab: OVN, connection: libnetvirt.C
         lab.nbctl("ls-del", "theirs")
 
 
-def test_two_clients_never_hold_one_place(lab: OVN, connection: libnetvirt.Connection) -> None:
+def test_two_clients_cannot_claim_the_same_place(lab: OVN, connection: libnetvirt.Connection) -> None:
     with libnetvirt.open(lab.uri) as other, ThreadPoolExecutor(2) as pool:
 
         def claim(client: libnetvirt.Connection, name: str, vlan: int) -> bool:
@@ -297,7 +299,7 @@ def test_two_clients_never_hold_one_place(lab: OVN, connection: libnetvirt.Conne
         assert len(connection.descriptions()) == 24
 
 
-def test_without_the_chassis_databases_an_iface_id_set_by_hand_will_do(lab: OVN) -> None:
+def test_without_chassis_databases_a_manual_iface_id_works(lab: OVN) -> None:
     uri = lab.uri.partition("&vswitch=")[0] + "&bind-timeout=0.5"
     with libnetvirt.open(uri) as connection:
         with pytest.raises(PortNotFound, match="iface-id=ch1:p1"):
@@ -312,9 +314,7 @@ def test_without_the_chassis_databases_an_iface_id_set_by_hand_will_do(lab: OVN)
             lab.chassis[f"ch{n}"].vsctl("remove", "Interface", "p1", "external_ids", "iface-id")
 
 
-def test_a_move_that_was_broken_off_is_finished_by_repair(
-    lab: OVN, connection: libnetvirt.Connection
-) -> None:
+def test_repair_completes_an_interrupted_move(lab: OVN, connection: libnetvirt.Connection) -> None:
     before = connection.create(_pair("blue")).description()
     after = before.with_endpoint(before.endpoints[0].changed(port="p2"))
     driver = connection.driver
@@ -331,7 +331,7 @@ def test_a_move_that_was_broken_off_is_finished_by_repair(
     assert connection.lookup("blue").state().state is State.ACTIVE
 
 
-def test_a_port_that_gets_and_loses_its_untagged_endpoint_goes_on_for_the_tagged_ones(
+def test_tagged_endpoints_keep_working_while_an_untagged_one_comes_and_goes(
     private_namespace: None,  # noqa: ARG001
 ) -> None:
     need_ovn()
@@ -346,7 +346,7 @@ def test_a_port_that_gets_and_loses_its_untagged_endpoint_goes_on_for_the_tagged
         stream.check_exactly_once()
 
 
-def test_endpoints_that_wait_come_up_with_their_interface(
+def test_pending_endpoints_become_active_with_their_interface(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     network = connection.create(_pair("late", port="p9"), pending=True)

@@ -106,7 +106,7 @@ def _trio(**fields: Any) -> VirtualNetwork:
     ],
     ids=["inbound", "outbound", "constraint"],
 )
-def test_a_limit_holds_and_binds_nobody_else(
+def test_a_limit_applies_to_its_pair_only(
     connection: libnetvirt.Connection, wires: dict[str, Wire], limited: dict[str, object], free: str | None
 ) -> None:
     connection.create(_trio(**limited))
@@ -118,7 +118,7 @@ def test_a_limit_holds_and_binds_nobody_else(
 
 
 @pytest.mark.alone
-def test_a_limit_between_two_ends_of_a_router_holds(
+def test_a_limit_between_two_router_endpoints_holds(
     connection: libnetvirt.Connection, wires: dict[str, Wire]
 ) -> None:
     ends = [
@@ -139,7 +139,7 @@ def test_a_limit_between_two_ends_of_a_router_holds(
     assert 0.7 * RATE < rate < 1.1 * RATE
 
 
-def test_two_limits_that_one_meter_cannot_keep_are_refused(connection: libnetvirt.Connection) -> None:
+def test_limits_that_would_share_a_meter_are_refused(connection: libnetvirt.Connection) -> None:
     limit = Constraint(source="1", destination="2", max_bandwidth=RATE)
     with pytest.raises(Unsupported, match="by one of them only"):
         connection.create(_trio(e2=Limits(outbound=RATE), constraints=[limit]))
@@ -188,7 +188,7 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         chassis.vsctl("del-br", "br-ext")
 
 
-def test_the_databases_may_be_reached_by_ssl_and_both_sides_are_verified(
+def test_databases_over_ssl_verify_both_sides(
     private_namespace: None,  # noqa: ARG001
     tmp_path: Path,
 ) -> None:

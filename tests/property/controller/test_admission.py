@@ -35,7 +35,7 @@ claims = st.tuples(st.sampled_from("abcde"), st.integers(0, 60), st.sets(st.samp
 
 
 @given(st.lists(st.one_of(claims, st.sampled_from("abcde")), max_size=40), st.integers(0, 100))
-def test_nothing_is_promised_twice_and_nothing_becomes_negative(steps: list[Step], capacity: int) -> None:
+def test_capacity_is_never_oversubscribed_and_never_negative(steps: list[Step], capacity: int) -> None:
     reservations = ReservationLedger(lambda link: capacity if link != (1, 1) else None)
     model: dict[str, tuple[int, set[LinkEnd]]] = {}
 
@@ -66,7 +66,7 @@ def test_nothing_is_promised_twice_and_nothing_becomes_negative(steps: list[Step
         assert reservations.oversubscribed() == []
 
 
-def test_capacity_that_has_become_less_is_seen() -> None:
+def test_a_reduced_capacity_is_noticed() -> None:
     room = {(1, 1): 10}
     reservations = ReservationLedger(lambda link: room.get(link))
     reservations.put("a", 6, [(1, 1)])
@@ -113,7 +113,7 @@ def paths(
         st.one_of(st.none(), st.integers(1, 6)),
     ),
 )
-def test_the_path_is_the_cheapest_of_all_that_have_what_is_wanted(
+def test_cspf_finds_the_cheapest_path_that_meets_the_requirements(
     seed: int, wanted: PathRequirements
 ) -> None:
     ground, edges = residual_graph(Random(seed))
@@ -204,7 +204,7 @@ def holds(rig: Rig) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
-def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: int) -> None:
+def test_random_changes_and_failures_keep_reservations_rules_and_traffic_consistent(seed: int) -> None:
     chance = Random(seed)
     rig = world(chance)
     down: list[tuple[int, int]] = []

@@ -100,7 +100,7 @@ def load(te_paths: Iterable[TePath]) -> dict[LinkEnd, int]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32))
-def test_nobody_gives_way_to_what_ranks_lower(seed: int) -> None:
+def test_no_reservation_is_preempted_by_a_lower_rank(seed: int) -> None:
     world = World(Random(seed))
     for _ in range(4):
         before = {c.key: c for c in world.te_paths.ordered()}
@@ -123,7 +123,7 @@ def test_nobody_gives_way_to_what_ranks_lower(seed: int) -> None:
         assert all(c.degraded and after[key].degraded for key, c in world.follow().items())
 
 
-def test_a_higher_priority_comes_first_and_then_the_older_one() -> None:
+def test_reservations_are_ranked_by_priority_and_then_by_age() -> None:
     world = World(Random(1))
     for uuid in list(world.te_paths._te_paths):
         world.te_paths.restore(uuid, {})

@@ -52,7 +52,7 @@ def queues_agree(rig: Rig) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32))
-def test_random_changes_and_failures_leave_queues_right(seed: int) -> None:
+def test_random_changes_and_failures_keep_queues_consistent(seed: int) -> None:
     chance = Random(seed)
     rig = world(chance, f'{CAPACITIES}enforcement = "queue"\n')
     down: list[tuple[int, int]] = []

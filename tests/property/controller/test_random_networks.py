@@ -470,13 +470,13 @@ def named(rules: Rules) -> str:
 @pytest.mark.parametrize("rules", ALL, ids=named)
 @laws
 @given(seed=seeds)
-def test_networks_forward_as_the_oracle_says(rules: Rules, seed: int) -> None:
+def test_networks_forward_as_the_oracle_predicts(rules: Rules, seed: int) -> None:
     live(seed, rules, 40)
 
 
 @pytest.mark.parametrize("rules", ON_DEMAND, ids=named)
 @pytest.mark.parametrize("seed", range(5))
-def test_bursts_of_first_frames_arrive_once_each(rules: Rules, seed: int) -> None:
+def test_bursts_of_first_frames_are_delivered_exactly_once(rules: Rules, seed: int) -> None:
     world = World(seed, rules)
     while not (world.rig.networks and len(world.rig.networks[0].endpoints) > 1):
         world.create()

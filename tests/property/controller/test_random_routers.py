@@ -257,7 +257,7 @@ class Promised(Routers):
 
 @laws
 @given(seed=seeds)
-def test_constraints_change_nothing_of_what_routers_do(seed: int) -> None:
+def test_constraints_do_not_affect_routing(seed: int) -> None:
     encapsulation = Encapsulation.MPLS if seed % 2 else Encapsulation.VLAN
     world = Promised(seed, Rules(encapsulation=encapsulation).over(VLAN))
     for _ in range(60):
@@ -268,7 +268,7 @@ def test_constraints_change_nothing_of_what_routers_do(seed: int) -> None:
 @pytest.mark.parametrize("encapsulation", [Encapsulation.VLAN, Encapsulation.MPLS])
 @laws
 @given(seed=seeds)
-def test_routers_forward_and_answer_as_the_oracle_says(seed: int, encapsulation: Encapsulation) -> None:
+def test_routers_forward_and_reply_as_the_oracle_predicts(seed: int, encapsulation: Encapsulation) -> None:
     world = Routers(seed, Rules(encapsulation=encapsulation).over(VLAN))
     for _ in range(200):
         world.step()

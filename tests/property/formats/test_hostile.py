@@ -36,14 +36,14 @@ def _only_one_kind_of_error(text: str | bytes, notation: str | None = None) -> N
 @pytest.mark.parametrize("notation", NOTATIONS)
 @given(text=st.binary(max_size=200))
 @settings(deadline=None, max_examples=150)
-def test_random_octets(notation: str | None, text: bytes) -> None:
+def test_random_bytes(notation: str | None, text: bytes) -> None:
     _only_one_kind_of_error(text, notation)
 
 
 @pytest.mark.parametrize("notation", NOTATIONS)
 @given(text=st.text(alphabet=st.sampled_from("<>{}[]:,-&*!'\"|>%@#? \n\tax1~\\/=;\ud800é"), max_size=60))
 @settings(deadline=None, max_examples=250)
-def test_random_texts_of_the_notations_own_characters(notation: str | None, text: str) -> None:
+def test_random_texts_of_each_notations_characters(notation: str | None, text: str) -> None:
     _only_one_kind_of_error(text, notation)
 
 
@@ -97,7 +97,7 @@ _VALUES = st.recursive(
 
 @given(value=_VALUES)
 @settings(deadline=None, max_examples=300)
-def test_values_of_the_wrong_kind_anywhere(value: object) -> None:
+def test_values_of_a_wrong_type_anywhere(value: object) -> None:
     _only_one_kind_of_error(json.dumps(value))
     refusal = _refusal(lambda: VirtualNetwork.model_validate(value))
     assert refusal is None or refusal.faults

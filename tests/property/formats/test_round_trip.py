@@ -27,7 +27,7 @@ def schemas() -> dict[str, etree.RelaxNG]:
 @pytest.mark.parametrize("notation", NEW)
 @given(network=networks())
 @settings(deadline=None, max_examples=80)
-def test_reading_back_what_was_written_gives_an_equal_network(notation: str, network: VirtualNetwork) -> None:
+def test_a_written_network_is_read_back_equal(notation: str, network: VirtualNetwork) -> None:
     assert formats.read_one(formats.write(network, notation)) == network
     assert formats.read_one(formats.write(network, notation).encode(), format=notation) == network
 
@@ -105,7 +105,7 @@ _LINES = st.sampled_from(
 
 @given(lines=st.lists(st.tuples(st.integers(0, 3), _LINES), min_size=1, max_size=8))
 @settings(deadline=None, max_examples=1500)
-def test_where_the_fast_yaml_reader_answers_the_full_one_agrees(lines: list[tuple[int, str]]) -> None:
+def test_the_fast_yaml_reader_agrees_with_the_full_one(lines: list[tuple[int, str]]) -> None:
     text = "\n".join("  " * depth + line for depth, line in lines)
     fast = read_block(text)
     if fast is not None:
@@ -134,7 +134,7 @@ _CHANGES = st.sampled_from(
 
 @given(network=networks(), changes=st.lists(_CHANGES, min_size=1, max_size=2))
 @settings(deadline=None, max_examples=100)
-def test_what_the_schema_refuses_the_reader_refuses(
+def test_the_reader_refuses_what_the_schema_refuses(
     network: VirtualNetwork, changes: list[tuple[str, str]], schemas: dict[str, etree.RelaxNG]
 ) -> None:
     text = formats.write(network, "xml")

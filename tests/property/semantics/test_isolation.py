@@ -95,7 +95,7 @@ def arrivals(draw: st.DrawFn) -> tuple[str, str, bytes]:
 
 @quick
 @given(substrates(), st.lists(arrivals(), max_size=12))
-def test_what_enters_a_network_leaves_only_there_and_at_most_once(
+def test_frames_leave_only_in_their_network_and_at_most_once(
     networks: list[VirtualNetwork], frames: list[tuple[str, str, bytes]]
 ) -> None:
     knowledge = Knowledge(limit=3)
@@ -144,7 +144,7 @@ def test_a_broadcast_reaches_every_other_endpoint_of_an_l2_network(
 
 @quick
 @given(substrates(), st.lists(arrivals(), max_size=20))
-def test_an_l2_host_that_spoke_is_reached_at_its_endpoint_alone(
+def test_a_learned_l2_host_is_reached_only_at_its_endpoint(
     networks: list[VirtualNetwork], frames: list[tuple[str, str, bytes]]
 ) -> None:
     knowledge, last = Knowledge(), {}
@@ -184,7 +184,7 @@ def test_arbitrary_bytes_never_raise(
 
 @quick
 @given(substrates(), st.lists(arrivals(), max_size=30))
-def test_what_is_learned_is_bounded(
+def test_learned_state_is_bounded(
     networks: list[VirtualNetwork], frames: list[tuple[str, str, bytes]]
 ) -> None:
     knowledge = Knowledge(limit=1)

@@ -115,7 +115,7 @@ def told(tables: Tables, request: of.FlowStatsRequest) -> list[of.FlowStatsEntry
     return found
 
 
-def test_a_flow_is_told_as_it_was_given() -> None:
+def test_flow_statistics_return_the_flow_as_it_was_added() -> None:
     tables, then = Tables(), (of.ApplyActions((of.PopVlan(), of.Output(3))), of.GotoTable(2))
     given = flow(1, 0xABCD, then, in_port=3, eth_dst=0x020000000001)
     tables.apply(sent(given))
@@ -161,7 +161,7 @@ def test_a_strict_delete_removes_one_flow_and_a_loose_one_what_is_more_specific(
         assert len(tables.flows) == left
 
 
-def test_answers_are_filtered_by_cookie_and_split_where_they_are_too_long() -> None:
+def test_replies_are_filtered_by_cookie_and_split_when_too_long() -> None:
     tables = Tables()
     for number in range(2_000):
         tables.apply(sent(flow(cookie=number % 2, in_port=number, eth_dst=5)))
@@ -171,7 +171,7 @@ def test_answers_are_filtered_by_cookie_and_split_where_they_are_too_long() -> N
     assert len(told(tables, of.FlowStatsRequest(cookie=1, cookie_mask=1))) == 1_000
 
 
-def test_groups_and_meters_come_and_go() -> None:
+def test_groups_and_meters_are_added_and_removed() -> None:
     tables = Tables()
     bucket = of.Bucket(actions=(of.Output(1),))
     for command in (of.GroupModCommand.ADD, of.GroupModCommand.MODIFY):
@@ -182,7 +182,7 @@ def test_groups_and_meters_come_and_go() -> None:
     assert not tables.groups
 
 
-def test_how_a_port_asks_is_read_from_the_rules() -> None:
+def test_the_packet_in_format_of_a_port_follows_the_rules() -> None:
     tables = Tables()
     enter = (of.WriteMetadata(pipeline.entered(3, None), pipeline.METADATA_ALL), of.GotoTable(Table.HOST))
     tables.apply(sent(flow(Table.CLASSIFY, pipeline.cookie(3, Kind.ENDPOINT), enter, in_port=1, vlan_vid=0)))
@@ -196,7 +196,7 @@ def test_how_a_port_asks_is_read_from_the_rules() -> None:
     assert default == PLAIN
 
 
-def test_a_learning_switch_is_asked_from_the_first_table() -> None:
+def test_a_learning_switch_gets_packet_ins_from_the_first_table() -> None:
     tables = Tables()
     up = (of.ApplyActions((of.Output(of.Port.CONTROLLER),)),)
     tables.apply(sent(flow(0, 77, up, priority=0)))
@@ -227,7 +227,7 @@ def test_a_switch_answers_the_handshake() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
-def test_messages_may_come_in_any_pieces(size: int) -> None:
+def test_messages_are_read_from_any_segmentation(size: int) -> None:
     one = fleet(graphs.line(1)).switches[1]
     stream = b"".join(sent(of.EchoRequest(bytes(n)), n) for n in range(10)) + sent(flow(in_port=1))
     for pos in range(0, len(stream), size):
@@ -236,7 +236,7 @@ def test_messages_may_come_in_any_pieces(size: int) -> None:
     assert len(one.tables.flows) == 1
 
 
-def test_ports_and_what_a_switch_is_are_told() -> None:
+def test_ports_and_the_switch_description_are_reported() -> None:
     two = fleet(graphs.line(2)).switches[2]
     two.set_port(1, False)
     two.receive(sent(of.PortDescRequest()) + sent(of.DescRequest()) + sent(of.MeterFeaturesRequest()))
@@ -268,7 +268,7 @@ def test_a_bundle_changes_nothing_until_it_is_committed() -> None:
     assert len(one.tables.flows) == 1
 
 
-def test_lldp_comes_up_at_the_far_end_of_a_link_and_nowhere_else() -> None:
+def test_lldp_causes_a_packet_in_only_at_the_far_end_of_its_link() -> None:
     whole = fleet(graphs.line(3))
     two, port = whole.switches[2], graphs.FIRST_LINK_PORT
     rule = flow(0, 0x4E56 << 48, (of.ApplyActions((of.Output(of.Port.CONTROLLER),)),), eth_type=0x88CC)
@@ -294,7 +294,7 @@ def test_a_cut_link_carries_nothing() -> None:
 # Traffic
 
 
-def test_a_set_up_is_complete_when_its_frame_comes_out_at_its_destination_once() -> None:
+def test_a_set_up_is_complete_when_its_frame_is_delivered_once() -> None:
     whole = fleet(graphs.line(2), hosts=2)
     traffic = whole.traffic
     traffic.begin([(0, 3)], 10)  # the first host of switch 1 to the second of switch 2
@@ -312,7 +312,7 @@ def test_a_set_up_is_complete_when_its_frame_comes_out_at_its_destination_once()
     assert (traffic.outstanding, traffic.strays, traffic.twice) == (0, 1, 1)
 
 
-def test_a_frame_that_a_controller_sends_along_a_link_asks_again_there() -> None:
+def test_a_packet_out_over_a_link_causes_a_packet_in_at_the_far_end() -> None:
     whole = fleet(graphs.line(2))
     data = frame(whole.hosts[2].mac, whole.hosts[0], whole.hosts[2], 0)
     message = of.PacketOut(in_port=1, actions=(of.Output(of.Port.FLOOD),), frame=data)
@@ -331,7 +331,7 @@ def hosts(switches: int, each: int) -> list[Host]:
 
 
 @pytest.mark.parametrize(("switches", "networks", "reach"), [(1, 1, 0), (1, 2, 0), (5, 2, 4), (6, 3, 4)])
-def test_pairs_are_new_of_one_network_and_as_far_apart_as_asked(
+def test_pairs_are_new_in_one_network_and_at_the_requested_distance(
     switches: int, networks: int, reach: int
 ) -> None:
     every = hosts(switches, 12)
@@ -347,7 +347,7 @@ def test_pairs_are_new_of_one_network_and_as_far_apart_as_asked(
         assert (source, target) not in introduced
 
 
-def test_everybody_is_introduced() -> None:
+def test_every_host_is_introduced() -> None:
     every = hosts(5, 12)
     heard = {source for part in introductions(every, 2, 4) for source, _ in part}
     assert heard == set(range(60))
@@ -359,7 +359,7 @@ def test_percentiles() -> None:
     assert percentile([1.0, 2.0, 3.0], 0.99) == 3.0
 
 
-def test_a_host_frame_is_one_that_hosts_send() -> None:
+def test_host_frames_are_well_formed() -> None:
     one, two = hosts(1, 2)
     data = frame(two.mac, one, two, 5)
     assert len(data) == wire.FRAME_LENGTH

@@ -13,14 +13,14 @@ SHORT = Figure("a link", "UDP", "95% to 105% of 30 Mbit/s", 30e6, 28.4e6, 28.5e6
 OVER = Figure("a link", "UDP", "at most 105% of 15 Mbit/s", 60e6, 15.8e6, 0.0, 15.75e6)
 
 
-def test_a_figure_holds_within_its_bounds_and_the_table_says_which_do_not() -> None:
+def test_the_table_marks_figures_outside_their_bounds() -> None:
     assert [f.holds for f in (KEPT, SHORT, OVER)] == [True, False, False]
     rows = list(table([KEPT, SHORT, OVER]))[2:]
     assert [row.split(" | ")[-1] for row in rows] == ["holds |", "**does not hold** |", "**does not hold** |"]
     assert "| 30.0 | 29.7 | 0 |" in rows[0]
 
 
-def test_the_page_has_the_marks_and_only_what_is_between_them_is_written_anew(tmp_path: Path) -> None:
+def test_only_the_marked_part_of_the_page_is_rewritten(tmp_path: Path) -> None:
     assert (PAGE.read_text().count(BEGIN), PAGE.read_text().count(END)) == (1, 1)
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nNot measured yet.\n{END}\nafter\n")

@@ -39,7 +39,7 @@ def test_n_log_n_is_the_limit_and_more_is_reported() -> None:
     assert [row.holds for row in growth.rows_of(rows(1.5))] == [False]
 
 
-def test_what_grows_only_at_the_end_is_seen() -> None:
+def test_growth_at_large_sizes_only_is_detected() -> None:
     points = [(10, 1.0), (100, 1.0), (1_000, 1.1), (10_000, 60.0)]
     rows = [Row("x", "y", {"endpoints": n}, "s", cost) for n, cost in points]
     assert growth.fit(points).exponent < growth.quasilinear([n for n, _ in points])
@@ -77,12 +77,12 @@ def test_plots_are_well_formed_and_say_what_they_show() -> None:
         assert set(words) <= set(texts)
 
 
-def test_nothing_to_plot_is_no_plot() -> None:
+def test_no_data_makes_no_plot() -> None:
     assert plots.bars("a", {}, "s") == ""
     assert plots.lines("a", {"b": []}, "x", "s") == ""
 
 
-def test_rows_come_back_from_the_file(tmp_path: Path) -> None:
+def test_rows_are_read_back_from_the_file(tmp_path: Path) -> None:
     rows = [Row("setup", "x", {"hops": 1}, "s", 0.5, 1.0, "peer", 2.0, "≥ 2×", True, "note", {"a": [1]})]
     rest = report.save(tmp_path / "r.json", rows, {"cores": "2"}, "python -m benchmarks")
     again, told = report.load(tmp_path / "r.json")
@@ -90,7 +90,7 @@ def test_rows_come_back_from_the_file(tmp_path: Path) -> None:
     assert told == rest
 
 
-def test_the_page_tells_which_bars_hold() -> None:
+def test_the_page_shows_which_targets_are_met() -> None:
     rows = [
         Row("setup", "a", {"switches": 1}, "/s", 2.0, 1.0, "peer", 2.0, "≥ 2×", True),
         Row("upkeep", "b", {}, "s", 0.2, bar="≤ 100 ms", holds=False),
@@ -105,7 +105,7 @@ def test_the_page_tells_which_bars_hold() -> None:
     assert "performance/setup-rate.svg" in text
 
 
-def test_the_page_in_the_repository_can_be_written_anew() -> None:
+def test_the_page_in_the_repository_has_one_marked_part() -> None:
     text = pages.PAGE.read_text()
     assert text.count(pages.BEGIN) == text.count(pages.END) == 1
     assert text.index(pages.BEGIN) < text.index(pages.END)

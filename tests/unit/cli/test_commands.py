@@ -52,7 +52,7 @@ def test_create_list_show_dump_remove(netvirt: Commands) -> None:
 
 
 @pytest.mark.parametrize("form", ["xml", "yaml", "json"])
-def test_what_dump_writes_create_reads(netvirt: Commands, form: str) -> None:
+def test_create_reads_what_dump_writes(netvirt: Commands, form: str) -> None:
     netvirt.ok("create", "blue.xml")
     text = netvirt.ok("dump", "blue", "--format", form)
     assert formats.read(text) == formats.read(BLUE)
@@ -128,7 +128,7 @@ def test_l3_endpoints_take_addresses_and_routes(netvirt: Commands) -> None:
     assert "PREFIX,VIA" in netvirt.fails(3, "endpoint modify green 1 --route 10.9.0.0/16")
 
 
-def test_pending_accepts_what_is_not_there(netvirt: Commands) -> None:
+def test_pending_accepts_missing_switches_and_ports(netvirt: Commands) -> None:
     netvirt.ok("create", "blue.xml")
     words = "endpoint add blue --uuid 13 --switch 99 --port 3"
     assert "99" in netvirt.fails(7, words)
@@ -145,7 +145,7 @@ def test_pending_accepts_what_is_not_there(netvirt: Commands) -> None:
         ["remove", "blue", "11", "12"],
     ],
 )
-def test_constraints_are_refused_by_capability_in_the_one_wording(
+def test_unsupported_constraints_are_refused_with_the_common_message(
     netvirt: Commands, words: list[str]
 ) -> None:
     netvirt.ok("create", "blue.xml")
@@ -154,7 +154,7 @@ def test_constraints_are_refused_by_capability_in_the_one_wording(
     assert "'netvirt drivers' shows what each driver offers." in said
 
 
-def test_rules_are_refused_where_there_are_none(netvirt: Commands) -> None:
+def test_rules_are_refused_by_a_driver_without_them(netvirt: Commands) -> None:
     assert "does not offer rules" in netvirt.fails(6, "rules")
 
 
@@ -175,13 +175,13 @@ def test_validate_prints_every_fault_of_every_file_with_its_line(netvirt: Comman
     assert {row["line"] for row in rows} == {4}
 
 
-def test_a_bad_file_among_several_keeps_all_from_being_created(netvirt: Commands, directory: Path) -> None:
+def test_an_invalid_file_prevents_the_creation_of_all(netvirt: Commands, directory: Path) -> None:
     (directory / "bad.xml").write_text(BLUE.replace(">20<", ">5000<"))
     assert "5000" in netvirt.fails(3, "create", "red.yaml", "bad.xml")
     assert netvirt.ok("list").count("\n") == 1
 
 
-def test_a_failure_says_what_was_done_before_it(netvirt: Commands, directory: Path) -> None:
+def test_a_failure_reports_what_was_completed_before_it(netvirt: Commands, directory: Path) -> None:
     (directory / "clash.yaml").write_text((directory / "red.yaml").read_text().replace("uuid: 8", "uuid: 9"))
     said = netvirt.fails(5, "create", "blue.xml", "red.yaml", "clash.yaml")
     assert "Done before: blue (blue.xml), red (red.yaml)." in said
@@ -239,7 +239,7 @@ def test_a_document_of_several_networks_creates_all(netvirt: Commands, directory
         (["serve", "-c", "test:///default?frob=1", "--socket", "s"], 3, "unknown option frob"),
     ],
 )
-def test_bad_input_gets_one_paragraph_and_a_status_by_class_and_changes_nothing(
+def test_invalid_input_gets_one_message_and_an_exit_status_by_class(
     netvirt: Commands, words: list[str], status: int, part: str
 ) -> None:
     with libnetvirt.open(netvirt.uri) as connection:
@@ -252,13 +252,13 @@ def test_bad_input_gets_one_paragraph_and_a_status_by_class_and_changes_nothing(
         assert connection.descriptions() == before
 
 
-def test_no_uri_at_all_is_said(netvirt: Commands) -> None:
+def test_a_missing_uri_is_reported(netvirt: Commands) -> None:
     netvirt.uri = ""
     assert "no connection URI" in netvirt.fails(3, "list")
     assert "no connection URI" in netvirt.fails(3, "serve")
 
 
-def test_what_nobody_expected_is_an_internal_error(
+def test_an_unexpected_exception_is_an_internal_error(
     netvirt: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -273,7 +273,7 @@ def test_what_nobody_expected_is_an_internal_error(
     assert "Traceback" in netvirt("--debug", "list").stderr
 
 
-def test_an_interrupt_is_130_and_says_what_was_done(
+def test_an_interrupt_exits_with_130_and_reports_what_was_completed(
     netvirt: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -295,7 +295,7 @@ def test_drivers_shows_what_each_offers_without_a_network(netvirt: Commands) -> 
     assert offered["transports"] == ["unix"]
 
 
-def test_a_table_in_a_pipe_is_never_cut(netvirt: Commands) -> None:
+def test_a_table_in_a_pipe_is_not_truncated(netvirt: Commands) -> None:
     name = "n" * 63
     netvirt.ok("create", "-", given=f"uuid: {2**64 - 1}\nname: {name}\n")
     lines = netvirt.ok("list").splitlines()
@@ -305,7 +305,7 @@ def test_a_table_in_a_pipe_is_never_cut(netvirt: Commands) -> None:
     assert "\x1b" not in lines[1]
 
 
-def test_waiting_for_the_substrate_ends_when_it_is_complete_or_in_time(netvirt: Commands) -> None:
+def test_waiting_for_the_substrate_ends_when_complete_or_at_the_timeout(netvirt: Commands) -> None:
     assert "Links" in netvirt.ok("substrate", "--wait", "4", "--links", "4")
     said = netvirt.fails(7, "substrate", "--wait", "9", "--timeout", "0.2")
     assert "4 switches are connected" in said

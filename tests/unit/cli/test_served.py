@@ -16,7 +16,7 @@ def _answers(uri: str) -> bool:
     return run(uri, "list").returncode == 0
 
 
-def test_commands_over_the_socket_do_what_they_do_without(serve: Serve, netvirt: Commands) -> None:
+def test_commands_over_the_socket_behave_as_without_it(serve: Serve, netvirt: Commands) -> None:
     server = serve()
     assert server.ready == f"serving test:///default on {server.socket}\n"
     assert stat.S_IMODE(server.socket.stat().st_mode) == 0o600
@@ -44,7 +44,7 @@ def test_the_wrong_driver_is_refused_and_the_served_one_named(serve: Serve, netv
     assert f"write test+unix://{server.socket}" in said
 
 
-def test_networks_are_there_after_kill_9_and_a_restart_and_open_sessions_go_on(
+def test_networks_and_open_sessions_survive_kill_9_and_a_restart(
     serve: Serve, netvirt: Commands, directory: Path
 ) -> None:
     import libnetvirt
@@ -65,7 +65,7 @@ def test_networks_are_there_after_kill_9_and_a_restart_and_open_sessions_go_on(
     assert "blue" in netvirt.ok("list")
 
 
-def test_a_second_server_on_the_same_socket_is_refused_and_harms_nothing(
+def test_a_second_server_on_the_same_socket_is_refused_without_effect(
     serve: Serve, netvirt: Commands
 ) -> None:
     server = serve()

@@ -32,11 +32,11 @@ def _hops(finder: PathFinder, source: int, destination: int) -> list[int] | None
 # ---- PathFinder ------------------------------------------------------------------------------------
 
 
-def test_of_two_shortest_paths_the_one_by_the_lower_switch_is_taken() -> None:
+def test_of_two_shortest_paths_the_lower_switch_is_used() -> None:
     assert _hops(_finder(*SQUARE), 1, 4) == [2, 4]
 
 
-def test_of_two_links_to_one_switch_the_one_at_the_lower_port_is_taken() -> None:
+def test_of_two_parallel_links_the_lower_port_is_used() -> None:
     finder = _finder(*edges((1, 7, 2, 3), (1, 5, 2, 9)))
     path = finder.path(1, 2)
     assert path is not None
@@ -65,7 +65,7 @@ def test_a_cheaper_detour_is_taken() -> None:
     assert _hops(finder, 1, 2) == [3, 2]
 
 
-def test_within_a_switch_the_path_is_empty_and_to_nowhere_there_is_none() -> None:
+def test_a_path_within_a_switch_is_empty_and_to_an_unreachable_one_is_none() -> None:
     finder = _finder(*edges((1, 1, 2, 1)))
     assert _hops(finder, 1, 1) == []
     assert _hops(finder, 1, 9) is None
@@ -108,7 +108,7 @@ def test_a_host_moves_between_endpoints_of_its_network() -> None:
     assert [(h.mac, h.endpoint) for h in locator.hosts("a")] == [(mac(1), "2"), (mac(2), "1")]
 
 
-def test_a_host_that_moves_to_a_full_endpoint_is_known_nowhere() -> None:
+def test_a_host_that_moves_to_a_full_endpoint_is_unknown() -> None:
     locator = Locator(limit=1)
     locator.put("a", False, ())
     locator.learn("a", "1", mac(1))
@@ -129,7 +129,7 @@ def test_a_declared_host_stays_where_it_is_declared() -> None:
     assert locator.learn("a", "1", mac(2)) is Verdict.LEARNED
 
 
-def test_a_learned_host_becomes_declared_and_is_forgotten_with_its_declaration() -> None:
+def test_a_learned_host_that_is_declared_is_removed_with_its_declaration() -> None:
     locator = Locator(limit=1)
     locator.put("a", False, ())
     locator.learn("a", "1", mac(1))
@@ -140,7 +140,7 @@ def test_a_learned_host_becomes_declared_and_is_forgotten_with_its_declaration()
 
 
 @pytest.mark.parametrize("address", [0, 0xFFFF_FFFF_FFFF, 0x0100_5E00_0001])
-def test_what_is_not_one_hosts_address_is_not_learned(address: int) -> None:
+def test_group_and_zero_addresses_are_not_learned(address: int) -> None:
     locator = Locator()
     locator.put("a", False, ())
     assert locator.learn("a", "1", address) is Verdict.INVALID
@@ -187,7 +187,7 @@ def _view(dpid: int, *names: str) -> SwitchView:
         ("FFFFFFFFFFFFFFFF", (1 << 64) - 1),
     ],
 )
-def test_a_switch_is_written_in_several_ways(text: str, dpid: int) -> None:
+def test_a_switch_can_be_written_in_several_notations(text: str, dpid: int) -> None:
     assert parse_switch(text) == dpid
     assert parse_switch(switch_text(dpid)) == dpid
 
@@ -212,7 +212,7 @@ NO_SWITCHES = (
 
 
 @pytest.mark.parametrize("text", NO_SWITCHES)
-def test_what_is_no_datapath_id_is_refused(text: str) -> None:
+def test_an_invalid_datapath_id_is_refused(text: str) -> None:
     with pytest.raises(InvalidDescription, match="is not a datapath id"):
         parse_switch(text)
 
@@ -246,7 +246,7 @@ def test_a_network_may_keep_its_own_places() -> None:
     rulesdb.check(after, {"11", "12"}, switches)
 
 
-def test_ports_that_swap_their_numbers_take_their_endpoints_along() -> None:
+def test_endpoints_follow_ports_that_swap_numbers() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
     entry = rulesdb.put(network(1, endpoint(11, 1, "eth1"), endpoint(12, 1, "eth2")), 1, Rules(), switches)
     assert [b.port for b in entry.endpoints.values()] == [1, 2]
@@ -256,7 +256,7 @@ def test_ports_that_swap_their_numbers_take_their_endpoints_along() -> None:
     assert rulesdb.ports == {(1, 1): 1, (1, 2): 1}
 
 
-def test_of_two_endpoints_that_turn_out_to_be_at_one_place_the_first_gets_it() -> None:
+def test_the_first_of_two_endpoints_at_one_place_gets_it() -> None:
     rulesdb = RulesDB()
     one = rulesdb.put(network(1, endpoint(11, 1, "eth1")), 1, Rules(), {})
     two = rulesdb.put(network(2, endpoint(21, 1, 1)), 2, Rules(), {})
@@ -266,7 +266,7 @@ def test_of_two_endpoints_that_turn_out_to_be_at_one_place_the_first_gets_it() -
     assert rulesdb.at(1, 1, 0) is one.endpoints["11"]
 
 
-def test_all_claims_go_with_their_network() -> None:
+def test_all_claims_are_released_with_their_network() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
     rulesdb.put(
         network(1, endpoint(11, 1, 1), endpoint(12, 1, 1, 20), endpoint(13, 2, "eth9")), 1, Rules(), switches
@@ -317,7 +317,7 @@ def test_labels_are_given_once_and_freed() -> None:
     assert space.service(1, "last") == 1
 
 
-def test_a_network_takes_its_labels_along() -> None:
+def test_labels_are_released_with_their_network() -> None:
     labels = Labels()
     space = labels.spaces[Encapsulation.VLAN]
     labels.give_index("a", 7)
@@ -329,7 +329,7 @@ def test_a_network_takes_its_labels_along() -> None:
     assert facts == {("last", "index")}
 
 
-def test_what_is_stored_gives_the_same_labels() -> None:
+def test_stored_labels_are_restored() -> None:
     labels = Labels()
     space = labels.spaces[Encapsulation.VLAN]
     labels.give_index("a", 7)

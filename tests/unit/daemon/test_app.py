@@ -88,7 +88,7 @@ def run(work: Callable[[httpx.AsyncClient, Any], Awaitable[None]], kind: Any = S
     asyncio.run(main())
 
 
-def test_what_links_carry_is_read_again_when_that_is_asked_for() -> None:
+def test_capacities_are_reloaded_on_request() -> None:
     async def work(client: httpx.AsyncClient, _: Any) -> None:
         for body, said in (({}, "reloaded False"), ({"degrade": True}, "reloaded True")):
             answer = await client.post("/reloads", json=body)
@@ -183,7 +183,7 @@ def test_errors_carry_their_code_status_and_every_fault() -> None:
     run(work)
 
 
-def test_what_nobody_expected_is_500_with_the_traceback_in_the_log_only(
+def test_an_unexpected_exception_is_500_with_the_traceback_in_the_log_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def work(client: httpx.AsyncClient, _: Any) -> None:
@@ -198,7 +198,7 @@ def test_what_nobody_expected_is_500_with_the_traceback_in_the_log_only(
     run(work, Broken)
 
 
-def test_a_change_is_completed_although_its_client_went_away() -> None:
+def test_a_change_completes_when_its_client_disconnects() -> None:
     async def work(client: httpx.AsyncClient, driver: Any) -> None:
         driver.hold()
         request = asyncio.create_task(client.post("/changes", json={"after": BLUE}))
@@ -214,7 +214,7 @@ def test_a_change_is_completed_although_its_client_went_away() -> None:
     run(work)
 
 
-def test_a_change_that_is_withdrawn_is_undone_and_its_client_told() -> None:
+def test_a_cancelled_change_is_undone_and_its_client_informed() -> None:
     async def work(client: httpx.AsyncClient, driver: Any) -> None:
         driver.hold()
         named = {"Netvirt-Operation": "one"}
@@ -229,7 +229,7 @@ def test_a_change_that_is_withdrawn_is_undone_and_its_client_told() -> None:
     run(work)
 
 
-def test_withdrawing_too_late_says_what_happened() -> None:
+def test_a_late_cancellation_reports_the_outcome() -> None:
     async def main() -> None:
         operations = Operations()
         go = asyncio.Event()
@@ -296,7 +296,7 @@ def test_a_change_is_of_one_network() -> None:
     assert parse_change(json.dumps({"before": BLUE, "pending": True}).encode()).pending
 
 
-def test_a_withdrawn_change_is_a_conflict() -> None:
+def test_a_cancelled_change_is_a_conflict() -> None:
     async def main() -> None:
         operations = Operations()
         running = asyncio.create_task(operations.run("a", asyncio.Event().wait()))  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
         assert _connects(path)
 
 
-def test_a_live_server_is_left_alone(tmp_path: Path) -> None:
+def test_a_running_server_is_not_disturbed(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with listening(path):
         with pytest.raises(AddressInUse, match="another server answers"), listening(path):
@@ -48,7 +48,7 @@ def test_a_live_server_is_left_alone(tmp_path: Path) -> None:
         assert _connects(path)
 
 
-def test_what_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("precious")
     link = tmp_path / "link"
@@ -59,7 +59,7 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_a_path_too_long_or_nowhere_is_said(tmp_path: Path) -> None:
+def test_an_invalid_socket_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConnectionFailed, match="107"), listening(Path("/" + "ä" * 54)):
         pass
     with pytest.raises(ConnectionFailed, match="no directory"), listening(tmp_path / "no" / "s"):

@@ -87,7 +87,7 @@ def test_yaml_in_block_style_has_lines_too() -> None:
     ]
 
 
-def test_xml_that_does_not_fit_the_shape_is_named_with_what_does() -> None:
+def test_xml_outside_the_schema_is_named_with_what_is_allowed() -> None:
     text = f"""<network uuid="7" {NS} colour="x">
 <endpoint uuid="11">text<switch>1<b/></switch><port a="1">1</port><prot/></endpoint>
 <forwarding>L2</forwarding>
@@ -183,11 +183,11 @@ def test_a_text_that_is_no_description_has_one_fault(text: str | bytes, word: st
         "networks",
     ],
 )
-def test_a_document_that_means_harm_is_refused(text: str, word: str) -> None:
+def test_a_malicious_document_is_refused(text: str, word: str) -> None:
     assert word in only(text)
 
 
-def test_fifty_megabytes_are_refused_unread(tmp_path: Path) -> None:
+def test_an_oversized_document_is_refused_unread(tmp_path: Path) -> None:
     assert "larger than 16 MiB" in only(b"<" + b" " * 50 * 2**20)
     path = tmp_path / "huge.xml"
     with path.open("wb") as stream:
@@ -202,14 +202,14 @@ def test_yaml_tags_are_refused() -> None:
     assert "tag" in found[0].text
 
 
-def test_yaml_aliases_in_moderation_are_read() -> None:
+def test_a_moderate_number_of_yaml_aliases_is_read() -> None:
     text = "a: &a {uuid: 1, switch: 1, port: 1}"
     assert "not known" in faults(text)[0].text
     (network,) = formats.read("uuid: 7\nendpoints:\n- {uuid: &u 1, switch: *u, port: 1}\n")
     assert network.endpoints[0].switch == "1"
 
 
-def test_the_list_of_faults_ends_somewhere() -> None:
+def test_the_list_of_faults_is_bounded() -> None:
     found = faults('{"endpoints": [' + ",".join('{"uuid": 0}' for _ in range(2000)) + "]}")
     assert len(found) == 1001
     assert "more" in found[-1].text
@@ -238,13 +238,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         formats.read_file(tmp_path)
 
 
-def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
+def test_the_format_is_detected_by_content(tmp_path: Path) -> None:
     path = tmp_path / "net.xml"
     path.write_bytes(b'\xef\xbb\xbf\n {"uuid": 7}')
     assert formats.read_file(path)[0].uuid == "7"
 
 
-def test_a_format_that_does_not_exist_is_the_callers_mistake() -> None:
+def test_an_unknown_format_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="unknown format"):
         formats.read("uuid: 7", format="toml")
     with pytest.raises(ValueError, match="unknown format"):

@@ -97,7 +97,7 @@ def test_a_value_out_of_bounds_is_named_with_what_is_allowed(
         ),
     ],
 )
-def test_what_two_endpoints_may_not_share(endpoints: list[Any], path: str, word: str) -> None:
+def test_conflicts_between_endpoints_are_faults(endpoints: list[Any], path: str, word: str) -> None:
     assert word in faults(endpoints=endpoints)[path]
 
 
@@ -127,7 +127,7 @@ def test_l3_needs_addresses_that_do_not_overlap_and_next_hops_on_them() -> None:
         ({"source": 11, "destination": 12, "min-bandwidth": "2 bit/s", "max-bandwidth": "1 bit/s"}, "below"),
     ],
 )
-def test_a_constraint_that_makes_no_sense(constraint: dict[str, Any], word: str) -> None:
+def test_contradictory_constraints_are_refused(constraint: dict[str, Any], word: str) -> None:
     assert word in faults(endpoints=[A, B], constraints=[constraint])["network/constraint[1]"]
 
 
@@ -151,11 +151,11 @@ def test_a_second_constraint_for_a_pair_and_direction() -> None:
         ({"timeout": "x"}, "permanent, fixed, idle"),
     ],
 )
-def test_rules_that_contradict_each_other(rules: dict[str, Any], word: str) -> None:
+def test_contradictory_rules_are_refused(rules: dict[str, Any], word: str) -> None:
     assert any(word in text for text in faults(rules=rules).values())
 
 
-def test_a_fault_repeats_little_of_what_was_written() -> None:
+def test_a_fault_quotes_a_bounded_part_of_the_input() -> None:
     long = "x" * 100_000
     for fields in (
         {"name": long},
@@ -171,19 +171,19 @@ def test_more_endpoints_than_allowed_are_refused_before_they_are_looked_at() -> 
     assert "at most 100000" in faults(endpoints=[{}] * 100_001)["network/endpoints"]
 
 
-def test_a_field_by_both_its_names_is_a_fault() -> None:
+def test_a_field_given_by_both_its_names_is_a_fault() -> None:
     one = {"source": 11, "destination": 12, "min-bandwidth": "1 bit/s", "min_bandwidth": "2 bit/s"}
     assert "twice" in faults(endpoints=[A, B], constraints=[one])["network/constraint[1]/min-bandwidth"]
 
 
-def test_the_parts_stand_alone() -> None:
+def test_elements_are_validated_on_their_own() -> None:
     with pytest.raises(InvalidDescription, match="endpoint/switch: is missing"):
         Endpoint(uuid=1, port=1)  # type: ignore[call-arg]
     with pytest.raises(InvalidDescription, match="constraint/max-latency"):
         Constraint(source=1, destination=2, max_latency="5")
 
 
-def test_what_is_left_out_has_a_default() -> None:
+def test_omitted_fields_have_defaults() -> None:
     network = VirtualNetwork()
     assert network.name == f"net-{network.uuid}"
     assert network.forwarding == "L2"
@@ -233,7 +233,7 @@ def test_a_bandwidth_is_a_number_with_a_unit(text: str, number: int) -> None:
         "9223372036854775806.999999999999999999 bit/s",
     ],
 )
-def test_a_bandwidth_without_a_sense_is_refused(text: str) -> None:
+def test_a_meaningless_bandwidth_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="bandwidth"):
         Bandwidth.parse(text)
 

@@ -11,7 +11,7 @@ PROACTIVE = Rules(encapsulation="vlan", insertion="offline", timeout="permanent"
 REACTIVE = Rules(encapsulation="native", insertion="on-demand", timeout="idle", duration="30 s")
 
 
-def test_what_is_left_out_is_the_default() -> None:
+def test_omitted_options_take_the_default() -> None:
     assert Rules().over(REACTIVE) == REACTIVE
     assert Rules(encapsulation="mpls").over(REACTIVE) == REACTIVE.changed(encapsulation=Encapsulation.MPLS)
     assert Rules(timeout="permanent").over(REACTIVE).duration is None

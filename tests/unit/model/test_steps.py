@@ -13,7 +13,7 @@ THREE = VirtualNetwork.model_validate(
 )
 
 
-def test_a_step_says_what_it_changed_and_from_which_description() -> None:
+def test_a_step_records_its_change_and_its_origin() -> None:
     added = THREE.with_endpoint(Endpoint(uuid=14, switch="2", port="1"))
     assert added.step_from(THREE) == ("14",)
     assert THREE.touched(added) == added.touched(THREE) == ("14",)
@@ -24,14 +24,14 @@ def test_a_step_says_what_it_changed_and_from_which_description() -> None:
     assert set(THREE.touched(gone)) == {"12", "14"}
 
 
-def test_what_was_made_by_no_step_is_compared() -> None:
+def test_descriptions_without_a_step_are_compared() -> None:
     same = THREE.changed()
     assert same.step_from(THREE) is None
     assert not THREE.touched(same)
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_a_copy_is_not_taken_for_what_it_was_copied_from(deep: bool) -> None:
+def test_a_copy_is_not_mistaken_for_its_original(deep: bool) -> None:
     added = THREE.with_endpoint(Endpoint(uuid=14, switch="2", port="1"))
     assert set(added.by_uuid) == {"11", "12", "13", "14"}
     other = added.model_copy(update={"endpoints": THREE.endpoints[:1]}, deep=deep)

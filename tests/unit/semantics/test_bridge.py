@@ -107,7 +107,7 @@ def test_what_is_dropped_teaches_nothing(octets: bytes, drop: Drop) -> None:
 
 
 @pytest.mark.parametrize(("switch", "port"), [("1", "2"), ("3", "1"), ("01", "1")])
-def test_what_enters_elsewhere_goes_nowhere(switch: str, port: str) -> None:
+def test_frames_from_unclaimed_places_are_dropped(switch: str, port: str) -> None:
     outcome = go(switch, port, frame(ALL, A))
     assert (outcome.outputs, outcome.network, outcome.drop) == ((), None, Drop.UNCLAIMED)
 

@@ -43,7 +43,7 @@ def a_network(draw: st.DrawFn, uuid: int, free: list[tuple[str, str, int | None]
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_any_sequence_of_changes_ends_in_the_rows_of_the_descriptions(data: st.DataObject) -> None:
+def test_any_sequence_of_changes_ends_in_the_described_rows(data: st.DataObject) -> None:
     world = World()
     networks: dict[int, VirtualNetwork] = {}
     for _ in range(data.draw(st.integers(1, 7))):
@@ -80,7 +80,7 @@ def _check_move(world: World, before: VirtualNetwork, after: VirtualNetwork) -> 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_whatever_a_stranger_does_is_mended(data: st.DataObject) -> None:
+def test_any_foreign_change_is_repaired(data: st.DataObject) -> None:
     world = World()
     network = data.draw(a_network(1, PLACES))
     world.change(None, network)
@@ -127,7 +127,7 @@ def _harm(data: st.DataObject, world: World, table: str, uuid: str) -> list[dict
     return holders or [{"op": "delete", "table": table, "where": here}]
 
 
-def test_comparing_with_nothing_removes_everything() -> None:
+def test_an_empty_description_removes_all_rows() -> None:
     world = World()
     description = {"uuid": 1, "endpoints": [{"uuid": 1, "switch": "ch1", "port": "p1", "vlan": 5}]}
     world.change(None, VirtualNetwork.model_validate(description))

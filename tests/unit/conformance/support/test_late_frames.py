@@ -61,7 +61,7 @@ def finds(work: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_a_stray_frame_is_found_whenever_it_comes(testbed: Testbed, turns: int) -> None:
+def test_a_misdelivered_frame_is_found_at_any_time(testbed: Testbed, turns: int) -> None:
     harness, a, b = scene(testbed)
     harness.late.append((turns, Arrival(testbed.places(3)[2], LOST)))
 
@@ -75,7 +75,7 @@ def test_a_stray_frame_is_found_whenever_it_comes(testbed: Testbed, turns: int) 
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_a_second_copy_is_found_whenever_it_comes(testbed: Testbed, turns: int) -> None:
+def test_a_duplicate_is_found_at_any_time(testbed: Testbed, turns: int) -> None:
     harness, a, b = scene(testbed)
     testbed.exchange(a, hello(a, b))
     harness.late.append((turns, b.arrival(hello(a, b))))
@@ -89,7 +89,7 @@ def test_a_second_copy_is_found_whenever_it_comes(testbed: Testbed, turns: int) 
         rest_of_the_test()
 
 
-def test_a_frame_after_one_that_goes_nowhere_is_found(testbed: Testbed) -> None:
+def test_a_late_frame_after_a_dropped_one_is_found(testbed: Testbed) -> None:
     harness, a, _ = scene(testbed)
     outside = testbed.places(3)[2]
     assert testbed.inject(outside, hello(a, a)) == []
@@ -97,7 +97,7 @@ def test_a_frame_after_one_that_goes_nowhere_is_found(testbed: Testbed) -> None:
     assert finds(lambda: list(clean(testbed)))
 
 
-def test_before_a_test_sends_by_other_ways_it_is_looked_for(testbed: Testbed) -> None:
+def test_late_frames_are_found_before_a_test_sends_frames_itself(testbed: Testbed) -> None:
     harness, a, b = scene(testbed)
     harness.late.append((9, Arrival(b.place, LOST)))
     assert finds(lambda: testbed.send(a, hello(a, b)))
@@ -110,7 +110,7 @@ def test_the_networks_are_removed_although_a_frame_came_late(testbed: Testbed) -
     assert harness.connection.networks() == []
 
 
-def test_what_a_test_sends_by_other_ways_is_its_own_matter(testbed: Testbed) -> None:
+def test_frames_that_a_test_sends_itself_are_not_late_frames(testbed: Testbed) -> None:
     harness, a, b = scene(testbed)
     testbed.send(a, hello(a, b))
     assert testbed.exchange(a, hello(a, b)) == [b.arrival(hello(a, b))]
@@ -118,7 +118,7 @@ def test_what_a_test_sends_by_other_ways_is_its_own_matter(testbed: Testbed) -> 
     assert harness.receive(0) == []
 
 
-def test_a_frame_that_is_lost_is_missed(testbed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_frame_fails_the_exchange(testbed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
     harness, a, b = scene(testbed)
     monkeypatch.setattr(harness, "send", lambda *_: None)
     with pytest.raises(pytest.fail.Exception, match="did not arrive"):

@@ -62,7 +62,7 @@ def same(a: bytes, b: bytes, allowed: frozenset[Allowance] = NOTHING) -> bool:
 @pytest.mark.parametrize(
     "other", [own(identity=77), own(ttl=255), own(pad=True), own(pad=True, ttl=255, identity=9)]
 )
-def test_what_standards_leave_to_a_router_makes_no_difference(other: bytes) -> None:
+def test_fields_that_a_router_may_choose_make_no_difference(other: bytes) -> None:
     assert own() != other
     assert same(own(), other)
     tag = frames.tag(20)
@@ -77,11 +77,11 @@ def test_what_standards_leave_to_a_router_makes_no_difference(other: bytes) -> N
         frames.mac_bytes(frames.mac(2)) + own()[6:], frames.tagged(own(), frames.tag(1)),
     ],
 )  # fmt: skip
-def test_everything_else_does(other: bytes) -> None:
+def test_all_other_differences_are_found(other: bytes) -> None:
     assert not same(own(), other)
 
 
-def test_what_a_router_forwards_is_compared_octet_by_octet() -> None:
+def test_forwarded_packets_are_compared_byte_by_byte() -> None:
     of_others = {"sender": "10.0.2.1"}
     for changed in ({"ttl": 255}, {"identity": 3}, {"pad": True}):
         assert not same(own(**of_others), own(**of_others, **changed))  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def test_a_hop_limit_is_one_of_two_and_of_neighbour_discovery_one() -> None:
         assert not same(own6(64, kind), own6(255, kind))
 
 
-def test_a_substrate_may_be_allowed_more() -> None:
+def test_allowances_of_the_harness_are_applied() -> None:
     hops, fragments = frozenset({Allowance.HOPS}), frozenset({Allowance.FRAGMENTS})
     assert same(own(), own(ttl=254), hops)
     assert same(own6(64), own6(63), hops)
@@ -117,7 +117,7 @@ def test_a_substrate_may_be_allowed_more() -> None:
 
 
 @pytest.mark.parametrize("length", range(62))
-def test_cut_frames_are_compared_too(length: int) -> None:
+def test_truncated_frames_are_compared(length: int) -> None:
     for frame in (own(pad=True), own6(64), frames.arp(GATEWAY, "10.0.1.254", "10.0.1.1", reply_to=HOST)):
         cut = frame[:length]
         assert same(cut, cut)

@@ -46,7 +46,7 @@ OUT = of.ApplyActions((of.Output(1),))
 ELSEWHERE = of.ApplyActions((of.Output(2),))
 
 
-def test_replacing_a_unit_notes_what_comes_changes_and_goes() -> None:
+def test_replacing_a_unit_records_additions_changes_and_removals() -> None:
     installed = Installed()
     installed.replace("u", [PlacedEntry(1, SEND, _flow(1)), PlacedEntry(2, SEND, _flow(2))], Delta())
     into = Delta()
@@ -61,7 +61,7 @@ def test_replacing_a_unit_notes_what_comes_changes_and_goes() -> None:
     assert again.plan().rounds == []
 
 
-def test_rounds_come_in_order_and_each_switch_gets_groups_before_the_flows_that_use_them() -> None:
+def test_rounds_are_ordered_and_groups_precede_the_flows_that_use_them() -> None:
     into, installed = Delta(), Installed()
     entries = [
         PlacedEntry(1, ADMIT, _flow(1)),
@@ -85,7 +85,7 @@ def test_rounds_come_in_order_and_each_switch_gets_groups_before_the_flows_that_
     assert Plan([]).merged().rounds == []
 
 
-def test_what_another_unit_takes_over_is_not_removed() -> None:
+def test_entries_that_another_unit_takes_over_are_not_removed() -> None:
     for first, second in (("old", "new"), ("new", "old")):
         installed = Installed()
         installed.replace("old", [PlacedEntry(1, SEND, _flow(1))], Delta())
@@ -106,7 +106,7 @@ def test_a_changed_flow_keeps_its_counters_where_it_can() -> None:
     assert other.command == of.FlowModCommand.ADD
 
 
-def test_a_network_that_goes_is_one_masked_delete_a_switch() -> None:
+def test_a_removed_network_takes_one_masked_delete_per_switch() -> None:
     installed = Installed()
     entries = [PlacedEntry(d, SEND, _flow(n, index=7)) for d in (1, 2) for n in range(50)]
     entries += [PlacedEntry(1, SEND, _flow(99, index=8)), PlacedEntry(1, SEND, _group(3))]
@@ -121,7 +121,7 @@ def test_a_network_that_goes_is_one_masked_delete_a_switch() -> None:
     assert only[1] == [masked, deleting(_flow(99, index=8)), deleting(_group(3))]
 
 
-def test_mending_puts_what_is_missing_changes_what_is_wrong_and_removes_what_is_too_much() -> None:
+def test_reconciliation_adds_changes_and_removes_entries() -> None:
     installed = Installed()
     right, missing, wrong = _flow(1), _flow(2), _flow(3, OUT)
     entries = [
@@ -147,7 +147,7 @@ def test_mending_puts_what_is_missing_changes_what_is_wrong_and_removes_what_is_
     assert into.remove == {1: [surplus]}
 
 
-def test_a_switch_that_holds_what_it_should_is_left_alone() -> None:
+def test_a_switch_in_the_desired_state_gets_no_messages() -> None:
     installed = Installed()
     installed.replace("u", [PlacedEntry(1, SEND, _flow(1, OUT)), PlacedEntry(1, SEND, _group(1))], Delta())
     groups = [of.GroupDesc(of.GroupType.INDIRECT, _group(1).group_id, _group(1).buckets)]
@@ -155,12 +155,12 @@ def test_a_switch_that_holds_what_it_should_is_left_alone() -> None:
     assert installed.compare(2, SwitchSnapshot()).plan().rounds == []
 
 
-def test_rules_that_go_by_themselves_are_not_compared() -> None:
+def test_rules_with_a_timeout_are_not_compared() -> None:
     dump = SwitchSnapshot([_stats(_flow(1, kind=Kind.QUIET)), _stats(_flow(2, kind=Kind.PATH))])
     assert Installed().compare(1, dump).plan().rounds == []
 
 
-def test_numbers_of_groups_and_cookies_are_read_back() -> None:
+def test_group_numbers_and_cookies_are_decoded() -> None:
     assert (
         pipeline.flood_group_network(pipeline.flood_group(pipeline.MAX_NETWORKS, 255))
         == pipeline.MAX_NETWORKS

@@ -88,7 +88,7 @@ def test_endpoints_that_share_a_port_reach_each_other_through_it() -> None:
     assert rig.check(1, 3, frame(mac(1), mac(3), vlan=20)) == []
 
 
-def test_equal_hosts_of_two_networks_do_not_meet() -> None:
+def test_hosts_with_equal_addresses_in_two_networks_stay_isolated() -> None:
     rig = Rig()
     line(rig, 2)
     for uuid, vlan in ((1, None), (2, 20)):
@@ -109,7 +109,7 @@ def test_guests_may_send_lldp_to_each_other(rules: Any) -> None:
     assert not rig.core.discovery.forged
 
 
-def test_lldp_with_a_tag_that_nobody_claims_costs_the_controller_nothing() -> None:
+def test_lldp_with_an_unclaimed_tag_causes_no_packet_in() -> None:
     rig = Rig()
     rig.switch(1)
     sent = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x81\x00\x00\x07\x88\xcc" + bytes(46)
@@ -117,7 +117,7 @@ def test_lldp_with_a_tag_that_nobody_claims_costs_the_controller_nothing() -> No
     assert not rig.fabric.up
 
 
-def test_a_host_that_pushes_tunnel_tags_gets_nowhere() -> None:
+def test_tunnel_tags_from_hosts_are_dropped() -> None:
     rig = Rig()
     line(rig, 2)
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4, 20)))
@@ -129,7 +129,7 @@ def test_a_host_that_pushes_tunnel_tags_gets_nowhere() -> None:
                 assert rig.check(1, port, BROADCAST.to_bytes(6) + mac(1).to_bytes(6) + tags + body) == []
 
 
-def test_declared_hosts_are_there_before_they_speak_and_cannot_be_taken() -> None:
+def test_declared_hosts_are_known_at_once_and_cannot_be_hijacked() -> None:
     rig = Rig()
     line(rig, 2)
     rig.change(None, network(1, endpoint(11, 1, 3, None, 1), endpoint(12, 2, 3), endpoint(13, 2, 4)))
@@ -139,7 +139,7 @@ def test_declared_hosts_are_there_before_they_speak_and_cannot_be_taken() -> Non
     assert places(rig.check(1, 3, frame(BROADCAST, mac(1)))) == [(2, 3), (2, 4)]
 
 
-def test_what_was_learned_at_an_endpoint_that_moved_is_forgotten() -> None:
+def test_hosts_learned_at_a_moved_endpoint_are_removed() -> None:
     rig = Rig()
     line(rig, 2)
     one = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4))
@@ -205,7 +205,7 @@ def test_a_first_endpoint_on_a_switch_changes_only_its_own_networks_rules() -> N
     assert places(rig.check(3, 3, frame(BROADCAST, mac(1)))) == [(1, 4), (2, 4)]
 
 
-def test_a_change_that_changes_nothing_tells_the_switches_nothing() -> None:
+def test_an_empty_change_sends_no_messages() -> None:
     rig = Rig()
     line(rig, 2)
     one = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3))
@@ -214,7 +214,7 @@ def test_a_change_that_changes_nothing_tells_the_switches_nothing() -> None:
     assert rig.core.rulesdb.find("other") is not None
 
 
-def test_creation_is_one_round_and_removal_one_masked_delete_a_switch() -> None:
+def test_creation_takes_one_round_and_removal_one_masked_delete_per_switch() -> None:
     rig = Rig()
     line(rig, 3)
     one = network(1, *(endpoint(10 * d + p, d, p) for d in (1, 2, 3) for p in (3, 4)))
@@ -229,7 +229,7 @@ def test_creation_is_one_round_and_removal_one_masked_delete_a_switch() -> None:
         assert {m.table_id for m in others} <= {Table.TUNNEL}
 
 
-def test_a_plan_receives_then_sends_then_admits_then_removes() -> None:
+def test_a_plan_installs_egress_then_ingress_then_admission_and_removes_last() -> None:
     rig = Rig()
     line(rig, 2)
     one = network(1, endpoint(11, 1, 3), endpoint(12, 1, 4))
@@ -252,7 +252,7 @@ LARGE = network(
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, LARGE), (SMALL, LARGE)])
-def test_the_inverse_call_takes_a_change_back(before: Any, after: Any) -> None:
+def test_the_inverse_call_undoes_a_change(before: Any, after: Any) -> None:
     rig = Rig()
     ring(rig, 4)
     rig.change(None, network(5, endpoint(11, 1, 3, 5), endpoint(12, 4, 4, 5)))
@@ -266,7 +266,7 @@ def test_the_inverse_call_takes_a_change_back(before: Any, after: Any) -> None:
     assert _state(rig.core)["places"] == was["places"]
 
 
-def test_removing_and_taking_it_back_forwards_again() -> None:
+def test_undoing_a_removal_restores_forwarding() -> None:
     rig = Rig()
     ring(rig, 4)
     rig.change(None, LARGE)
@@ -293,7 +293,7 @@ def _exhaust(rig: Rig, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["outer", "all outer but one", "inner"])
 @pytest.mark.parametrize("before", [None, SMALL], ids=["create", "alter"])
-def test_without_labels_an_operation_fails_and_leaves_no_trace(what: str, before: Any) -> None:
+def test_an_operation_without_free_labels_fails_without_trace(what: str, before: Any) -> None:
     rig = Rig()
     ring(rig, 4)
     rig.change(None, network(5, endpoint(11, 2, 3, 5)))
@@ -309,7 +309,7 @@ def test_without_labels_an_operation_fails_and_leaves_no_trace(what: str, before
     assert not {k for k in facts if k[0] == "tunnel"} - {("tunnel", str(d)) for d in rig.space.tunnels()}
 
 
-def test_tunnels_are_there_as_long_as_a_network_needs_them() -> None:
+def test_tunnels_exist_while_a_network_needs_them() -> None:
     needs = Needs()
     assert needs.change(set(), {1, 2}) == {1, 2}
     assert needs.ingresses(1) == [2]
@@ -324,7 +324,7 @@ def test_tunnels_are_there_as_long_as_a_network_needs_them() -> None:
     assert not any(needs.by_egress.values())
 
 
-def test_tunnels_are_shared_and_go_with_their_last_network() -> None:
+def test_tunnels_are_shared_and_removed_with_their_last_network() -> None:
     rig = Rig()
     ring(rig, 4)
     networks = [network(u, endpoint(11, 1, 3, u), endpoint(12, 2, 3, u)) for u in (1, 2)]
@@ -344,7 +344,7 @@ def test_tunnels_are_shared_and_go_with_their_last_network() -> None:
     assert isinstance(rig.space.tunnel(1), Tunnel)
 
 
-def test_another_encapsulation_is_put_in_place_of_the_old_one() -> None:
+def test_the_encapsulation_can_be_changed() -> None:
     rig = Rig()
     line(rig, 2)
     old = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3))

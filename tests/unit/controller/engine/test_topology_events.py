@@ -47,7 +47,7 @@ def _outer(rig: Rig) -> dict[int, int]:
     return {dpid: rig.space.tunnel(dpid).label for dpid in (1, 3, 4)}
 
 
-def test_a_link_that_goes_down_is_gone_around() -> None:
+def test_traffic_is_rerouted_around_a_failed_link() -> None:
     rig = _ringed()
     for one in ((1, 2), (2, 2), (3, 2), (4, 2)):
         rig.cut(one)
@@ -60,7 +60,7 @@ def test_a_link_that_goes_down_is_gone_around() -> None:
     assert len(rig.core.paths.edges) == 8
 
 
-def test_a_tunnel_keeps_its_label_if_only_the_way_into_it_turns() -> None:
+def test_a_tunnel_keeps_its_label_if_only_its_ingress_changes() -> None:
     rig = Rig()
     line(rig, 4)
     rig.fabric.link((1, 4), (4, 4))
@@ -88,7 +88,7 @@ def _with_detour(chance: Random | None = None) -> Rig:
     return rig
 
 
-def test_a_tunnel_gets_another_label_if_a_transit_rule_turns() -> None:
+def test_a_tunnel_gets_a_new_label_if_a_transit_rule_changes() -> None:
     rig = _with_detour()
     was = rig.space.tunnel(4)
     rig.cut((2, 4), up=True)
@@ -100,7 +100,7 @@ def test_a_tunnel_gets_another_label_if_a_transit_rule_turns() -> None:
     assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(4, 3)]
 
 
-def test_an_ingress_that_cannot_be_told_goes_on_sending_into_the_tunnel() -> None:
+def test_a_disconnected_ingress_keeps_sending_into_the_tunnel() -> None:
     rig = _with_detour()
     was = rig.space.tunnel(4)
     rig.disconnect(1)
@@ -121,7 +121,7 @@ def test_a_link_that_comes_up_loses_no_frame(seed: int) -> None:
     assert len(vars(rig.space)["_outer"]) == len(rig.space.tunnels())
 
 
-def test_with_all_labels_in_use_paths_still_move() -> None:
+def test_paths_are_rerouted_when_all_labels_are_in_use() -> None:
     rig = _ringed()
     vars(rig.space)["_outer"].update(LABELS[Encapsulation.VLAN])
     was = _outer(rig)
@@ -146,7 +146,7 @@ def test_an_island_is_reached_again_when_its_link_is_back() -> None:
 
 
 @pytest.mark.parametrize("dpid", [1, 2, 3])
-def test_a_switch_that_lost_everything_gets_it_again(dpid: int) -> None:
+def test_a_switch_that_lost_its_rules_gets_them_again(dpid: int) -> None:
     rig = _ringed()
     rig.disconnect(dpid)
     rig.fabric.switches[dpid].wipe()
@@ -189,7 +189,7 @@ def test_a_new_controller_changes_nothing_in_the_switches() -> None:
     assert places(again.check(1, 3, frame(mac(2), mac(1)))) == [(3, 3)]
 
 
-def test_what_was_asked_for_while_a_switch_was_away_is_there_when_it_is_back() -> None:
+def test_changes_made_while_a_switch_was_away_are_applied_on_its_return() -> None:
     rig = _ringed()
     rig.disconnect(3)
     more = ONE.changed(endpoints=(*ONE.endpoints[:1], endpoint(14, 3, 4, 20)))
@@ -200,7 +200,7 @@ def test_what_was_asked_for_while_a_switch_was_away_is_there_when_it_is_back() -
     assert rig.inject(3, 3, frame(BROADCAST, mac(2))) == []
 
 
-def test_rules_of_others_are_left_alone() -> None:
+def test_foreign_rules_are_kept() -> None:
     rig = _ringed()
     from_others = of.FlowMod(cookie=99, table_id=9, priority=5, match=of.Match(in_port=1))
     group = of.GroupMod(of.GroupModCommand.ADD, of.GroupType.ALL, 77)
@@ -238,7 +238,7 @@ def test_an_endpoint_follows_its_ports_name() -> None:
     rig.holds_what_it_should()
 
 
-def test_a_link_survives_a_control_connection_that_was_away_for_a_while() -> None:
+def test_a_link_survives_a_short_loss_of_the_control_connection() -> None:
     rig = _ringed()
     rig.tick()
     rig.disconnect(2)
@@ -252,7 +252,7 @@ def test_a_link_survives_a_control_connection_that_was_away_for_a_while() -> Non
     assert "path.moved" not in rig.kinds()
 
 
-def test_a_switch_that_stays_away_is_gone_around() -> None:
+def test_traffic_is_rerouted_around_a_switch_that_stays_away() -> None:
     rig = _ringed()
     rig.disconnect(2)
     for _ in range(12):
@@ -270,7 +270,7 @@ def test_links_are_stored_once() -> None:
     assert set(rig.core.link_facts().values()) == {None}
 
 
-def test_what_is_said_about_the_substrate() -> None:
+def test_the_substrate_is_reported() -> None:
     rig = _ringed()
     found = views.substrate(rig.core)
     assert [s.id for s in found.switches] == ["1", "2", "3", "4"]
@@ -303,7 +303,7 @@ def test_every_rule_and_group_has_a_line() -> None:
 
 
 @pytest.mark.parametrize("rules", [VLAN, VLAN.model_copy(update={"encapsulation": Encapsulation.NATIVE})])
-def test_declared_hosts_are_reached_while_their_switch_has_not_come_since_the_start(rules: Rules) -> None:
+def test_declared_hosts_are_reached_before_their_switch_has_reconnected(rules: Rules) -> None:
     rig = Rig(Options(rules))
     rig.stores = True
     line(rig, 3)
@@ -317,7 +317,7 @@ def test_declared_hosts_are_reached_while_their_switch_has_not_come_since_the_st
     rig.holds_what_it_should()
 
 
-def test_numbers_of_a_network_are_free_although_its_removal_was_cut_short_behind_the_store() -> None:
+def test_numbers_are_released_if_a_removal_is_interrupted_after_the_commit() -> None:
     rig = Rig()
     rig.stores = True
     line(rig, 3)

@@ -84,7 +84,7 @@ def _paths(rig: Rig) -> list[tuple[int, int]]:
     )
 
 
-def test_the_last_hop_is_told_first_and_the_first_when_all_others_have_confirmed() -> None:
+def test_rules_are_installed_from_the_last_hop_to_the_first() -> None:
     rig = Watched()
     assert rig.inject(1, 3, frame(THERE, HERE, b"a")) == []
     assert rig.told(of.FlowMod) == [3, 2]
@@ -101,7 +101,7 @@ def test_the_last_hop_is_told_first_and_the_first_when_all_others_have_confirmed
     assert not rig.fabric.up
 
 
-def test_what_waits_is_released_in_order_and_bounded() -> None:
+def test_waiting_frames_are_released_in_order_and_bounded() -> None:
     rig = Watched()
     for n in range(QUEUE_LIMIT + 10):
         rig.inject(1, 3, frame(THERE, HERE, bytes((n,))))
@@ -111,7 +111,7 @@ def test_what_waits_is_released_in_order_and_bounded() -> None:
     assert released == list(range(QUEUE_LIMIT))
 
 
-def test_a_rule_that_is_not_confirmed_is_taken_back_and_the_next_frame_tries_again() -> None:
+def test_an_unconfirmed_rule_is_removed_and_the_next_frame_retries() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.asked.pop(0)[1](False)
@@ -125,7 +125,7 @@ def test_a_rule_that_is_not_confirmed_is_taken_back_and_the_next_frame_tries_aga
     assert _paths(rig) == [(1, Table.HOST), (2, Table.PATH), (3, Table.PATH)]
 
 
-def test_a_switch_that_goes_away_before_it_confirmed_fails_the_pair() -> None:
+def test_a_switch_that_disconnects_before_confirming_fails_the_pair() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.disconnect(2)
@@ -134,7 +134,7 @@ def test_a_switch_that_goes_away_before_it_confirmed_fails_the_pair() -> None:
     assert (1, Table.HOST) not in _paths(rig)
 
 
-def test_the_first_rule_expires_first_and_takes_the_others_along() -> None:
+def test_the_expiry_of_the_ingress_rule_removes_the_others() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()
@@ -153,7 +153,7 @@ def test_the_first_rule_expires_first_and_takes_the_others_along() -> None:
     assert not list(rig.core.ondemand)
 
 
-def test_on_one_switch_there_is_nothing_to_wait_for() -> None:
+def test_a_pair_on_one_switch_needs_no_confirmation() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(3, 4, frame(BROADCAST, mac(3)))
@@ -162,14 +162,14 @@ def test_on_one_switch_there_is_nothing_to_wait_for() -> None:
     assert not rig.fabric.up
 
 
-def test_broadcasts_go_straight_out_at_the_endpoints() -> None:
+def test_broadcasts_are_sent_directly_to_the_endpoints() -> None:
     rig = Watched()
     assert places(rig.inject(1, 3, frame(BROADCAST, HERE))) == [(3, 3), (3, 4)]
     assert rig.told(of.PacketOut) == [3]
     assert rig.told(of.FlowMod) == []
 
 
-def test_a_host_that_moves_takes_its_rules_along() -> None:
+def test_rules_follow_a_host_that_moves() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -188,7 +188,7 @@ def test_an_address_of_another_native_network_is_not_served() -> None:
     assert places(rig.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
 
 
-def test_a_topology_that_changes_takes_the_paths_along() -> None:
+def test_paths_follow_topology_changes() -> None:
     rig = Rig(Options(NATIVE))
     ring(rig, 4)
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 3, 3)))
@@ -213,7 +213,7 @@ def _restarted(rig: Rig, count: int, order: Sequence[int] = ()) -> Rig:
     return again
 
 
-def test_a_new_controller_takes_over_the_rules_it_finds() -> None:
+def test_a_new_controller_adopts_existing_rules() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -232,7 +232,7 @@ ORDERS = list(permutations((1, 2, 3)))
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_rule_is_taken_over_in_whatever_order_switches_come(order: Sequence[int]) -> None:
+def test_a_rule_is_adopted_in_any_order_of_switch_connections(order: Sequence[int]) -> None:
     """The destination has been silent for so long that only the rules that lead to it tell where it is."""
     rig = Watched()
     rig.hold = False
@@ -250,7 +250,7 @@ def test_a_rule_is_taken_over_in_whatever_order_switches_come(order: Sequence[in
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("lost", [2, 3])
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_rule_whose_way_is_broken_further_on_is_not_believed_by_a_new_controller(
+def test_a_rule_whose_path_is_broken_downstream_is_not_adopted(
     order: Sequence[int], lost: int, elsewhere: bool
 ) -> None:
     rig = Watched()
@@ -270,7 +270,7 @@ def test_a_rule_whose_way_is_broken_further_on_is_not_believed_by_a_new_controll
     assert len(_paths(again)) == 3
 
 
-def test_a_switch_between_that_does_not_come_is_not_waited_for_forever() -> None:
+def test_adoption_does_not_wait_forever_for_a_transit_switch() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -285,7 +285,7 @@ def test_a_switch_between_that_does_not_come_is_not_waited_for_forever() -> None
     assert places(again.check(1, 3, frame(THERE, HERE))) == [(3, 3)]
 
 
-def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_does() -> None:
+def test_rules_of_a_late_switch_keep_forwarding_and_are_adopted() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -300,7 +300,7 @@ def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_switches_that_connect_twice_before_all_have_come_go_on_forwarding(order: Sequence[int]) -> None:
+def test_switches_that_reconnect_during_adoption_keep_forwarding(order: Sequence[int]) -> None:
     """A switch that is away makes paths through it dearer; that is no reason to doubt what was taken over."""
     rig = Watched()
     rig.hold = False
@@ -319,7 +319,7 @@ def test_switches_that_connect_twice_before_all_have_come_go_on_forwarding(order
     assert [len(r.further or ()) for r in again.core.ondemand] == [2]
 
 
-def test_what_was_taken_over_is_doubted_when_a_link_is_lost_before_all_have_come() -> None:
+def test_adopted_rules_are_checked_again_when_a_link_fails_during_adoption() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -328,7 +328,7 @@ def test_what_was_taken_over_is_doubted_when_a_link_is_lost_before_all_have_come
     assert (1, Table.HOST) not in _paths(again)
 
 
-def test_a_rule_whose_way_broke_before_its_first_switch_came_is_not_believed() -> None:
+def test_a_rule_whose_path_broke_before_its_ingress_switch_connected_is_not_adopted() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -341,7 +341,7 @@ def test_a_rule_whose_way_broke_before_its_first_switch_came_is_not_believed() -
     assert _paths(again) == []
 
 
-def test_what_another_run_left_behind_the_first_switch_goes() -> None:
+def test_leftover_rules_downstream_of_the_ingress_are_removed() -> None:
     """Its controller was killed between the removal of the first rule and that of the others."""
     rig = Watched()
     rig.hold = False
@@ -352,7 +352,7 @@ def test_what_another_run_left_behind_the_first_switch_goes() -> None:
     assert _paths(_restarted(rig, 3)) == []
 
 
-def test_an_endpoint_that_goes_receives_nothing_more_from_rules_that_were_taken_over() -> None:
+def test_a_removed_endpoint_receives_nothing_from_adopted_rules() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -364,7 +364,7 @@ def test_an_endpoint_that_goes_receives_nothing_more_from_rules_that_were_taken_
 MOVED = ONE.changed(endpoints=(ONE.endpoints[0], endpoint(12, 2, 3), ONE.endpoints[2]))
 
 
-def test_a_rule_that_was_dropped_while_its_switch_was_away_is_not_believed_again() -> None:
+def test_a_rule_removed_while_its_switch_was_away_is_not_adopted() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -376,7 +376,7 @@ def test_a_rule_that_was_dropped_while_its_switch_was_away_is_not_believed_again
     assert places(rig.check(1, 3, frame(THERE, HERE))) == [(2, 3)]
 
 
-def test_a_rule_whose_end_moved_while_its_switch_was_away_is_not_believed_by_a_new_controller() -> None:
+def test_a_rule_whose_endpoint_moved_while_its_switch_was_away_is_not_adopted() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -386,7 +386,7 @@ def test_a_rule_whose_end_moved_while_its_switch_was_away_is_not_believed_by_a_n
     assert places(again.inject(1, 3, frame(THERE, HERE))) == [(2, 3), (3, 4)]
 
 
-def test_a_rule_that_leads_to_where_its_host_is_no_more_is_not_believed_by_a_new_controller() -> None:
+def test_a_rule_to_an_old_location_of_its_host_is_not_adopted() -> None:
     """The host is known from what it sends elsewhere; which switch comes first does not matter."""
     for order in ((1, 2, 3), (3, 2, 1)):
         rig = Watched()
@@ -400,7 +400,7 @@ def test_a_rule_that_leads_to_where_its_host_is_no_more_is_not_believed_by_a_new
         assert places(again.inject(1, 3, frame(THERE, HERE))) == [(2, 3)]
 
 
-def test_a_switch_that_lost_a_rule_of_a_path_has_the_pair_made_anew() -> None:
+def test_a_pair_is_set_up_again_when_a_switch_lost_a_rule() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -419,7 +419,7 @@ def test_a_removed_network_leaves_no_path_anywhere() -> None:
     assert not list(rig.core.ondemand)
 
 
-def test_what_was_removed_while_a_switch_was_away_goes_when_it_is_back() -> None:
+def test_rules_removed_while_a_switch_was_away_are_deleted_on_its_return() -> None:
     rig = Watched()
     rig.hold = False
     rig.check(1, 3, frame(THERE, HERE))
@@ -430,7 +430,7 @@ def test_what_was_removed_while_a_switch_was_away_goes_when_it_is_back() -> None
     assert _paths(rig) == []
 
 
-def test_a_pair_that_is_dropped_goes_from_its_first_switch_first() -> None:
+def test_a_removed_pair_is_deleted_from_its_ingress_switch_first() -> None:
     for seed in range(20):
         rig = Rig(Options(NATIVE), Random(seed))
         line(rig, 3)
@@ -455,7 +455,7 @@ def test_a_pair_that_is_dropped_goes_from_its_first_switch_first() -> None:
         assert not lost, seed
 
 
-def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() -> None:
+def test_a_pair_set_up_again_during_its_removal_keeps_common_rules() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()

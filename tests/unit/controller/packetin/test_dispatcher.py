@@ -52,7 +52,7 @@ def _rules_of(rig: Rig, kind: Kind) -> int:
     return sum(f.cookie & 0xFFFF == kind for s in rig.fabric.switches.values() for f in s.flows.values())
 
 
-def test_a_host_is_learned_once_and_its_frames_come_up_no_more() -> None:
+def test_a_host_is_learned_once_and_then_causes_no_packet_ins() -> None:
     rig = _rig()
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(BROADCAST, mac(2)))
@@ -62,13 +62,13 @@ def test_a_host_is_learned_once_and_its_frames_come_up_no_more() -> None:
     assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(2, 3)]
 
 
-def test_only_the_head_of_a_frame_comes_up() -> None:
+def test_packet_ins_carry_only_the_head_of_a_frame() -> None:
     rig = _rig()
     rig.fabric.inject(1, 3, frame(BROADCAST, mac(1), bytes(1400)))
     assert [len(m.frame) for _, m in rig.fabric.up] == [pipeline.LEARN_LENGTH]
 
 
-def test_an_arp_packet_tells_the_hosts_address() -> None:
+def test_the_address_of_a_host_is_learned_from_arp() -> None:
     rig = _rig()
     arp = bytes.fromhex("00010800060400010200000000010a000007000000000000") + bytes([10, 0, 0, 9])
     rig.inject(1, 3, BROADCAST.to_bytes(6) + mac(1).to_bytes(6) + b"\x08\x06" + arp + bytes(18))
@@ -87,7 +87,7 @@ def test_a_host_moves_within_its_network_and_rules_follow() -> None:
     rig.holds_what_it_should()
 
 
-def test_a_silent_host_is_forgotten_everywhere() -> None:
+def test_a_silent_host_expires_on_all_switches() -> None:
     rig = _rig()
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     (source,) = [f for f in rig.fabric.switches[1].flows.values() if f.notify]
@@ -98,7 +98,7 @@ def test_a_silent_host_is_forgotten_everywhere() -> None:
     rig.holds_what_it_should()
 
 
-def test_the_removal_of_a_rule_that_a_host_has_moved_away_from_does_not_forget_it() -> None:
+def test_the_expiry_of_a_rule_at_an_old_location_keeps_the_host() -> None:
     rig = _rig()
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(BROADCAST, mac(1)))
@@ -110,7 +110,7 @@ def test_the_removal_of_a_rule_that_a_host_has_moved_away_from_does_not_forget_i
     assert rig.core.locator.find("1", mac(1)) is not None
 
 
-def test_a_host_behind_a_port_that_goes_down_is_forgotten() -> None:
+def test_hosts_behind_a_failed_port_are_removed() -> None:
     rig = _rig()
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.port(1, 3, up=False)
@@ -119,7 +119,7 @@ def test_a_host_behind_a_port_that_goes_down_is_forgotten() -> None:
     rig.holds_what_it_should()
 
 
-def test_an_endpoint_sends_up_no_more_than_its_rate_and_others_are_unharmed() -> None:
+def test_packet_ins_are_limited_per_endpoint_without_effect_on_others() -> None:
     rig = _rig(packet_rate=20.0)
     for n in range(100):
         rig.dispatcher.packet_in(1, _up(rig, n + 1), rig.now)
@@ -137,7 +137,7 @@ def test_an_endpoint_sends_up_no_more_than_its_rate_and_others_are_unharmed() ->
     assert rig.core.locator.find("1", mac(401)) is not None
 
 
-def test_too_many_hosts_are_reported_once_and_made_quiet_for_a_while() -> None:
+def test_too_many_hosts_are_reported_once_and_muted_for_a_while() -> None:
     rig = _rig(host_limit=3)
     for n in range(1, 11):
         rig.inject(1, 3, frame(BROADCAST, mac(n)))
@@ -178,7 +178,7 @@ def test_frames_of_a_network_wait_while_it_changes_and_others_do_not() -> None:
     assert rig.core.locator.find("2", mac(3)) is not None
 
 
-def test_what_waits_is_bounded() -> None:
+def test_waiting_frames_are_bounded() -> None:
     rig = _rig(packet_rate=1e6)
     rig.dispatcher.busy = None
     for n in range(DEFER_LIMIT + 50):
@@ -194,7 +194,7 @@ def test_what_waits_is_bounded() -> None:
     assert len(list(rig.core.locator.hosts("1"))) == DEFER_LIMIT + 1
 
 
-def test_what_waits_for_a_network_that_goes_is_dropped() -> None:
+def test_waiting_frames_are_dropped_with_their_network() -> None:
     rig = _rig()
     rig.dispatcher.busy = frozenset(("1",))
     rig.dispatcher.packet_in(1, _up(rig, 1), rig.now)
@@ -232,7 +232,7 @@ def test_lldp_at_an_endpoints_port_is_no_link() -> None:
     assert notes["1"] == ("1 LLDP frames at port 3 were ignored: not a link's",)
 
 
-def test_ports_that_may_be_no_links_are_sent_no_lldp_and_none_counts_there() -> None:
+def test_ports_that_cannot_be_links_neither_send_nor_accept_lldp() -> None:
     rig = Rig(Options(VLAN, link_ports=LinkPorts.parse("*eth1,2/2", parse_switch)))
     line(rig, 3)
     assert {(e.source, e.destination) for e in rig.core.paths.edges} == {(2, 3), (3, 2)}
@@ -242,7 +242,7 @@ def test_ports_that_may_be_no_links_are_sent_no_lldp_and_none_counts_there() -> 
     assert ("the port is not one of link-ports") in rig.events[-1][1]
 
 
-def test_ports_that_call_each_other_do_so_once_an_interval() -> None:
+def test_ports_exchange_one_discovery_frame_per_interval() -> None:
     rig = Rig()
     for dpid in (1, 2, 3):
         rig.switch(dpid)
@@ -262,7 +262,7 @@ def test_ports_that_call_each_other_do_so_once_an_interval() -> None:
     assert sent == [(2, 3), (3, 3)]
 
 
-def test_networks_are_served_in_turns() -> None:
+def test_networks_are_served_fairly() -> None:
     rig = Rig(Options(NATIVE, packet_rate=1e6))
     rig.switch(1, 8)
     for number, port in ((1, 3), (2, 5)):
@@ -296,7 +296,7 @@ def test_networks_are_served_in_turns() -> None:
     assert not rig.dispatcher.dropped
 
 
-def test_what_waits_for_its_turn_goes_with_its_network() -> None:
+def test_queued_frames_are_dropped_with_their_network() -> None:
     rig = _rig(rules=NATIVE, packet_rate=1e6)
     index = rig.core.rulesdb.networks["1"].index
     match = of.Match(in_port=3, metadata=pipeline.entered(index, None))
@@ -308,7 +308,7 @@ def test_what_waits_for_its_turn_goes_with_its_network() -> None:
     assert not rig.dispatcher.fair_queue.pending
 
 
-def test_a_packet_from_nowhere_is_nobodys() -> None:
+def test_a_packet_from_an_unclaimed_place_belongs_to_no_network() -> None:
     rig = _rig()
     index = rig.core.rulesdb.networks["1"].index
     for match in (
@@ -324,7 +324,7 @@ def test_a_packet_from_nowhere_is_nobodys() -> None:
     assert not list(rig.core.locator.hosts("1"))
 
 
-def test_silent_hosts_of_native_networks_are_forgotten_by_the_clock() -> None:
+def test_silent_hosts_of_native_networks_expire_by_time() -> None:
     rig = _rig(rules=NATIVE, host_age=30)
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     for _ in range(10):
@@ -354,7 +354,7 @@ numbers = st.integers(0, 2**64 - 1)
         max_size=30,
     )
 )
-def test_whatever_comes_up_nothing_is_raised(rules: Any, sent: list[Any]) -> None:
+def test_no_packet_in_raises_an_exception(rules: Any, sent: list[Any]) -> None:
     rig = _rig(rules=rules)
     for dpid, table, port, metadata, junk, removed in sent:
         match = of.Match(in_port=port, metadata=metadata)

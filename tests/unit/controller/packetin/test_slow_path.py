@@ -94,7 +94,7 @@ def error_of(frame: bytes) -> tuple[int, int]:
 
 
 @FAMILIES
-def test_who_does_not_answer_is_asked_three_times_and_senders_are_told(rig: Rig, v6: bool) -> None:
+def test_an_unresolved_neighbour_is_asked_three_times_and_senders_get_an_error(rig: Rig, v6: bool) -> None:
     asking = p.PROTO_ICMPV6 if v6 else p.ETH_ARP
     rig.inject(1, 3, hello(1, v6))
     asked = rig.inject(1, 3, datagram(host(1, v6), host(2, v6)))
@@ -115,7 +115,7 @@ def test_who_does_not_answer_is_asked_three_times_and_senders_are_told(rig: Rig,
 
 
 @FAMILIES
-def test_packets_that_wait_leave_in_their_order(rig: Rig, v6: bool) -> None:
+def test_waiting_packets_are_sent_in_order(rig: Rig, v6: bool) -> None:
     for n in range(QUEUE + 5):
         rig.inject(1, 3, datagram(host(1, v6), host(2, v6), b"%03d" % n))
     rig.out = []
@@ -130,7 +130,7 @@ def test_packets_that_wait_leave_in_their_order(rig: Rig, v6: bool) -> None:
     assert not rig.fabric.up
 
 
-def test_what_waits_is_bounded_per_network(rig: Rig) -> None:
+def test_waiting_packets_are_bounded_per_network(rig: Rig) -> None:
     for address in range(1, 120):
         for _ in range(QUEUE):
             rig.inject(1, 3, datagram(host(1, False), host(2, False, address)))
@@ -142,7 +142,7 @@ def test_what_waits_is_bounded_per_network(rig: Rig) -> None:
     assert [len(n.queue) for n in rig.core.neighbours.at("1", "2")] == [1]
 
 
-def test_a_switch_is_told_to_drop_when_too_much_comes_for_one_that_does_not_answer(rig: Rig) -> None:
+def test_packets_to_an_unresolved_neighbour_are_dropped_in_the_switch_above_a_rate(rig: Rig) -> None:
     for n in range(QUEUE + SURPLUS + 1):
         rig.inject(1, 3, datagram(host(1, False), host(2, False), b"%d" % n))
     quiet = [f for f in rig.fabric.switches[2].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
@@ -157,7 +157,7 @@ def test_a_switch_is_told_to_drop_when_too_much_comes_for_one_that_does_not_answ
 
 
 @FAMILIES
-def test_a_silent_neighbour_is_asked_again_and_forgotten_if_it_does_not_answer(rig: Rig, v6: bool) -> None:
+def test_a_silent_neighbour_is_probed_and_expires_without_a_reply(rig: Rig, v6: bool) -> None:
     rig.inject(2, 3, hello(2, v6))
     assert kinds(wait(rig, 74)) == []
     asked = wait(rig, 28)
@@ -171,7 +171,7 @@ def test_a_silent_neighbour_is_asked_again_and_forgotten_if_it_does_not_answer(r
     rig.holds_what_it_should()
 
 
-def test_a_neighbour_that_answers_is_kept(rig: Rig) -> None:
+def test_a_neighbour_that_replies_is_kept(rig: Rig) -> None:
     rig.inject(2, 3, hello(2, False))
     for _ in range(300):
         for switch, port, frame in wait(rig, 1):
@@ -181,7 +181,7 @@ def test_a_neighbour_that_answers_is_kept(rig: Rig) -> None:
     assert rig.core.neighbours.find("1", "2", host(2, False)) is not None
 
 
-def test_neighbours_whose_switch_is_away_are_not_given_up(rig: Rig) -> None:
+def test_neighbours_at_a_disconnected_switch_do_not_expire(rig: Rig) -> None:
     rig.inject(2, 3, hello(2, False))
     rig.disconnect(2)
     wait(rig, 200)
@@ -210,7 +210,7 @@ def test_errors_are_limited_per_endpoint(rig: Rig) -> None:
     assert kinds(rig.inject(1, 3, hello(1, False))) == [p.ETH_ARP], "answers are no errors"
 
 
-def test_an_endpoint_that_floods_packets_without_route_is_cut_off_in_its_switch(rig: Rig) -> None:
+def test_excess_packets_without_a_route_are_dropped_in_the_switch(rig: Rig) -> None:
     rig.core.options = Options(VLAN, packet_rate=20)
     for _ in range(30):
         rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
@@ -221,7 +221,7 @@ def test_an_endpoint_that_floods_packets_without_route_is_cut_off_in_its_switch(
     assert not rig.fabric.up
 
 
-def test_what_a_network_has_no_share_left_for_costs_its_endpoint_nothing() -> None:
+def test_packets_beyond_a_networks_share_do_not_consume_the_endpoints_rate() -> None:
     """Four endpoints use up what the network may send; the fifth is served as soon as there is some again."""
     rig = Rig(Options(VLAN, packet_rate=20))
     rig.switch(1, 5)
@@ -236,7 +236,7 @@ def test_what_a_network_has_no_share_left_for_costs_its_endpoint_nothing() -> No
 
 
 @FAMILIES
-def test_packets_too_large_for_a_tunnel_are_reported_or_cut(rig: Rig, v6: bool) -> None:
+def test_packets_too_large_for_a_tunnel_are_reported_or_fragmented(rig: Rig, v6: bool) -> None:
     rig.inject(2, 3, hello(2, v6))
     rig.inject(2, 4, hello(3, v6))
     head = 48 if v6 else 28
@@ -258,7 +258,7 @@ def test_packets_too_large_for_a_tunnel_are_reported_or_cut(rig: Rig, v6: bool) 
         assert sorted((x.offset, x.length, x.ttl) for x in pieces) == [(0, 1492, 63), (1472, 21, 63)]
 
 
-def test_a_switch_that_cannot_measure_packets_routes_all_the_same(rig: Rig) -> None:
+def test_a_switch_without_packet_size_matching_still_routes(rig: Rig) -> None:
     rig.description = "Nicira, Inc. Open vSwitch 2.11.4"
     rig.connect(1, 4)
     rig.inject(2, 3, hello(2, False))
@@ -267,7 +267,7 @@ def test_a_switch_that_cannot_measure_packets_routes_all_the_same(rig: Rig) -> N
     rig.holds_what_it_should()
 
 
-def test_a_switch_with_few_tables_has_no_routers_and_all_else(rig: Rig) -> None:
+def test_a_switch_with_few_tables_supports_everything_but_routers(rig: Rig) -> None:
     (before,) = rig.networks
     rig.change(before, before.with_endpoint(end(4, 3, 3, mac=("02:00:00:00:00:04",))))
     rig.tables = SWITCHING_TABLES
@@ -300,7 +300,7 @@ def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Ri
     assert {(n.endpoint, n.address, n.mac) for n in again.core.neighbours.known("1")} == known
 
 
-def test_an_undone_change_gives_the_neighbours_back(rig: Rig) -> None:
+def test_undoing_a_change_restores_the_neighbours(rig: Rig) -> None:
     rig.inject(2, 3, hello(2, False))
     (before,) = rig.networks
     after = before.with_endpoint(end(2, 1, 4))
@@ -311,7 +311,7 @@ def test_an_undone_change_gives_the_neighbours_back(rig: Rig) -> None:
     rig.holds_what_it_should()
 
 
-def test_one_endpoint_more_costs_a_few_messages_a_switch(rig: Rig) -> None:
+def test_one_more_endpoint_takes_few_messages_per_switch(rig: Rig) -> None:
     (before,) = rig.networks
     costs = []
     for number in range(10, 60):
@@ -322,7 +322,7 @@ def test_one_endpoint_more_costs_a_few_messages_a_switch(rig: Rig) -> None:
     assert max(costs) == min(costs) <= 20
 
 
-def test_rules_are_as_many_as_the_page_says(rig: Rig) -> None:
+def test_the_number_of_rules_is_as_documented(rig: Rig) -> None:
     def count(dpid: int) -> int:
         return len(rig.core.installed.on(dpid))
 
@@ -350,7 +350,7 @@ def test_rules_are_as_many_as_the_page_says(rig: Rig) -> None:
     assert len(list(rig.core.installed.unit(("gateway", "1", 1)))) == 14
 
 
-def test_a_host_of_one_network_is_nobody_in_another(rig: Rig) -> None:
+def test_a_neighbour_of_one_network_is_unknown_in_another(rig: Rig) -> None:
     rig.change(None, routed(end(1, 1, 4), end(2, 2, 2), uuid=2).changed(uuid="2", name="other"))
     rig.inject(2, 3, hello(2, False))
     assert list(rig.core.neighbours.known("2")) == []

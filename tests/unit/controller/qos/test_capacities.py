@@ -38,7 +38,7 @@ def switches() -> dict[int, SwitchView]:
     return {1: one, 2: two}
 
 
-def test_the_file_comes_first_and_then_the_speed_of_ports() -> None:
+def test_the_file_takes_precedence_over_the_speed_of_ports() -> None:
     found = Capacities(switches(), FILE, "links.toml")
     assert [found.capacity(p) for p in ((1, 7), (1, 8), (2, 4), (2, 5), (3, 1))] == [
         100 * MBIT, 10**9, 10 * MBIT, 0, None,
@@ -68,7 +68,7 @@ def test_the_file_comes_first_and_then_the_speed_of_ports() -> None:
         ("[[link]]\nswitch = 1\nport = 1\nlatency = '0 ms'", r"link 1 latency: .*out of range"),
     ],
 )
-def test_a_wrong_file_is_one_error_that_names_place_and_remedy(text: str, fault: str) -> None:
+def test_an_invalid_file_is_one_error_with_its_place_and_remedy(text: str, fault: str) -> None:
     with pytest.raises(InvalidDescription, match=fault) as caught:
         Capacities({}, text, "links.toml")
     assert "\n" not in str(caught.value)
@@ -80,7 +80,7 @@ def constrained(rate: str) -> VirtualNetwork:
     return before.changed(constraints=(Constraint.model_validate(asked),))
 
 
-def test_when_links_have_become_slower_what_came_last_is_degraded_and_comes_back() -> None:
+def test_the_latest_reservation_is_degraded_when_links_become_slower() -> None:
     rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"'))
     line(rig, 2)
     first, second = constrained("60 Mbit/s"), constrained("30 Mbit/s")
@@ -107,7 +107,7 @@ def test_when_links_have_become_slower_what_came_last_is_degraded_and_comes_back
     slow.holds_what_it_should()
 
 
-def test_where_nothing_is_known_of_links_nothing_is_promised() -> None:
+def test_links_of_unknown_capacity_admit_no_reservation() -> None:
     rig = Rig(Options(VLAN))
     line(rig, 2)
     with pytest.raises(ConstraintUnmet, match="no min-bandwidth at all would fit"):
@@ -118,7 +118,7 @@ def test_where_nothing_is_known_of_links_nothing_is_promised() -> None:
         rig.core.plan_te_paths(slow.changed(constraints=(late,)))
 
 
-def test_traffic_with_a_promise_does_not_go_through_the_meter_of_the_rest() -> None:
+def test_reserved_traffic_bypasses_the_best_effort_meter() -> None:
     rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"'))
     line(rig, 3)
     ends = [endpoint(1, 1, 3), endpoint(2, 3, 3)]
@@ -140,7 +140,7 @@ def test_traffic_with_a_promise_does_not_go_through_the_meter_of_the_rest() -> N
     rig.check(3, 3, frame(mac(1), mac(2)))
 
 
-def test_rates_that_switches_cannot_measure_are_refused() -> None:
+def test_rates_that_meters_cannot_express_are_refused() -> None:
     with pytest.raises(Unsupported, match="999 bit/s is less than switches can measure"):
         check(constrained("999 bit/s"), VLAN, {})
     bare = {1: SwitchView(1, connected=True, known=True)}
@@ -148,7 +148,7 @@ def test_rates_that_switches_cannot_measure_are_refused() -> None:
         check(constrained("1 Mbit/s"), VLAN, bare)
 
 
-def test_a_port_that_has_become_slower_takes_promises_back_and_faster_gives_them_again() -> None:
+def test_reservations_follow_the_speed_of_a_port() -> None:
     rig = Rig(Options(VLAN))
     line(rig, 2)
 
@@ -174,7 +174,7 @@ def test_a_port_that_has_become_slower_takes_promises_back_and_faster_gives_them
     rig.holds_what_it_should()
 
 
-def test_new_capacities_are_refused_wholly_or_taken_wholly() -> None:
+def test_new_capacities_are_applied_atomically() -> None:
     rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"\ncost = 2'))
     line(rig, 2)
     rig.change(None, constrained("60 Mbit/s"))
@@ -201,7 +201,7 @@ def test_new_capacities_are_refused_wholly_or_taken_wholly() -> None:
     rig.holds_what_it_should()
 
 
-def test_with_pending_only_what_no_path_leads_to_may_wait() -> None:
+def test_pending_admits_only_constraints_without_a_path() -> None:
     rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"'))
     line(rig, 2)
     before = network(1, endpoint(1, 1, 3), endpoint(2, 2, 3), endpoint(3, 9, 3))

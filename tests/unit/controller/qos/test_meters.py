@@ -47,7 +47,7 @@ def rates(rig: Rig, dpid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("rules", ALL_RULES, ids=lambda r: f"{r.encapsulation}-{r.insertion}-{r.timeout}")
-def test_all_that_leaves_and_enters_goes_through_the_meters_of_its_endpoint(rules: Rules) -> None:
+def test_all_traffic_of_an_endpoint_passes_its_meters(rules: Rules) -> None:
     rig = Rig(Options(rules))
     limited(rig, e1=IN, e3=OUT)
     one, two = (rig.fabric.switches[d] for d in (1, 2))
@@ -67,7 +67,7 @@ def test_all_that_leaves_and_enters_goes_through_the_meters_of_its_endpoint(rule
 
 
 @pytest.mark.parametrize("rules", ALL_RULES, ids=lambda r: f"{r.encapsulation}-{r.insertion}-{r.timeout}")
-def test_what_a_meter_drops_is_nobody_elses_loss(rules: Rules) -> None:
+def test_a_meter_affects_only_its_endpoint(rules: Rules) -> None:
     rig = Rig(Options(rules))
     limited(rig, e3=OUT, e4=limits(outbound="1 Mbit/s"))
     two = rig.fabric.switches[2]
@@ -77,7 +77,7 @@ def test_what_a_meter_drops_is_nobody_elses_loss(rules: Rules) -> None:
         assert places(rig.inject(1, 3, frame(BROADCAST, mac(1), b"x"))) == sorted([(1, 4), reached])
 
 
-def test_two_tags_of_one_port_have_limits_of_their_own() -> None:
+def test_two_tags_of_one_port_have_separate_limits() -> None:
     rig = Rig()
     rig.switch(1)
     ends = [endpoint(n, 1, 3, vlan) for n, vlan in enumerate((None, 5, 6), 1)]
@@ -92,7 +92,7 @@ def test_two_tags_of_one_port_have_limits_of_their_own() -> None:
     assert len(set(switch.metered)) == 2
 
 
-def test_a_new_rate_changes_the_meter_and_nothing_else() -> None:
+def test_a_new_rate_changes_only_the_meter() -> None:
     rig = Rig()
     ends = limited(rig, e1=IN, e3=OUT)
     (before,) = rig.networks
@@ -103,7 +103,7 @@ def test_a_new_rate_changes_the_meter_and_nothing_else() -> None:
     rig.holds_what_it_should()
 
 
-def test_without_limits_nothing_stays_and_numbers_are_free() -> None:
+def test_removed_limits_release_their_meters() -> None:
     rig = Rig()
     ends = limited(rig, e1=limits(inbound="7 Mbit/s", outbound="9 Mbit/s"), e3=OUT)
     (before,) = rig.networks
@@ -123,7 +123,7 @@ def test_without_limits_nothing_stays_and_numbers_are_free() -> None:
     rig.holds_what_it_should()
 
 
-def test_meters_keep_their_numbers_when_the_controller_is_another() -> None:
+def test_meter_numbers_survive_a_controller_restart() -> None:
     rig = Rig()
     limited(rig, e1=IN, e2=IN, e3=OUT)
     (known,) = rig.networks
@@ -139,7 +139,7 @@ def test_meters_keep_their_numbers_when_the_controller_is_another() -> None:
         ]
 
 
-def test_a_switch_without_room_for_one_more_meter_refuses_and_nothing_stays() -> None:
+def test_an_operation_that_exceeds_the_meters_of_a_switch_leaves_no_trace() -> None:
     rig = Rig()
     ends = limited(rig, e1=IN)
     (before,) = rig.networks
@@ -151,7 +151,7 @@ def test_a_switch_without_room_for_one_more_meter_refuses_and_nothing_stays() ->
     rig.check(1, 3, frame(mac(2), mac(1)))
 
 
-def test_limits_that_a_switch_cannot_keep_are_refused() -> None:
+def test_limits_that_a_switch_cannot_enforce_are_refused() -> None:
     one = endpoint(1, 1, 3).changed(bandwidth=limits(outbound="999 bit/s"))
     with pytest.raises(Unsupported, match=r"endpoint 1: outbound 999 bit/s is less.*1 kbit/s or more"):
         policing.check(one, None)
@@ -162,7 +162,7 @@ def test_limits_that_a_switch_cannot_keep_are_refused() -> None:
     policing.check(endpoint(1, 1, 3), SwitchView(9, connected=True, known=True))
 
 
-def test_a_switch_that_turns_out_to_have_no_meters_forwards_all_the_same() -> None:
+def test_a_switch_without_meters_still_forwards() -> None:
     rig = Rig(Options(VLAN))
     line(rig, 2)
     for view in rig.core.switches.values():

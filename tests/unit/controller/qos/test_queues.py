@@ -54,7 +54,7 @@ def send(rig: Rig, uuid: int, forth: bool = True) -> None:
 
 
 @pytest.mark.parametrize("rules", [VLAN, MPLS], ids=["vlan", "mpls"])
-def test_promised_frames_have_their_queue_on_each_link_and_all_others_the_default_one(rules: Rules) -> None:
+def test_reserved_traffic_uses_its_queue_on_each_link_and_other_traffic_the_default(rules: Rules) -> None:
     rig = three(rules)
     for one in (constrained(1, min_bandwidth="30 Mbit/s"), constrained(2, max_hops=3), constrained(3)):
         rig.change(None, one)
@@ -81,7 +81,7 @@ def test_promised_frames_have_their_queue_on_each_link_and_all_others_the_defaul
     rig.holds_what_it_should()
 
 
-def test_a_maximum_is_kept_by_its_meter_and_is_the_ceiling_of_the_queue() -> None:
+def test_a_maximum_is_enforced_by_its_meter_and_caps_the_queue() -> None:
     rig = three()
     rig.change(None, constrained(min_bandwidth="19 Mbit/s", max_bandwidth="38 Mbit/s"))
     send(rig, 1)
@@ -89,7 +89,7 @@ def test_a_maximum_is_kept_by_its_meter_and_is_the_ceiling_of_the_queue() -> Non
     assert rig.core.queue_shape()[1, 2].queues[1] == Queue(20 * MBIT, 40 * MBIT, ("1", "1", "2"))
 
 
-def test_numbers_outlive_the_controller_and_come_free_with_their_constraint() -> None:
+def test_queue_numbers_survive_a_restart_and_are_released_with_their_constraint() -> None:
     rig = three()
     first, second = constrained(1, min_bandwidth="10 Mbit/s"), constrained(2, min_bandwidth="20 Mbit/s")
     for one in (first, second):
@@ -106,7 +106,7 @@ def test_numbers_outlive_the_controller_and_come_free_with_their_constraint() ->
     rig.holds_what_it_should()
 
 
-def test_an_operation_that_is_undone_leaves_queues_as_they_were() -> None:
+def test_an_undone_operation_leaves_queues_unchanged() -> None:
     rig = three()
     before, after = constrained(min_bandwidth="10 Mbit/s"), constrained(min_bandwidth="60 Mbit/s")
     rig.change(None, before)
@@ -117,7 +117,7 @@ def test_an_operation_that_is_undone_leaves_queues_as_they_were() -> None:
     assert rig.core.queue_shape() == known
 
 
-def test_a_port_that_can_have_no_queues_promises_nothing_and_what_was_promised_moves() -> None:
+def test_a_port_without_queues_admits_no_reservation_and_reservations_move() -> None:
     rig = three()
     verdicts: dict[tuple[int, int], Verdict] = {}
     rig.core.backend.support = lambda link: verdicts.get(link, Verdict(True))
@@ -144,7 +144,7 @@ def test_a_port_that_can_have_no_queues_promises_nothing_and_what_was_promised_m
     rig.holds_what_it_should()
 
 
-def test_from_meters_to_queues_and_back() -> None:
+def test_a_network_can_change_from_meters_to_queues_and_back() -> None:
     rig = three(text='capacity = "100 Mbit/s"')
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
@@ -171,7 +171,7 @@ def test_queues_need_no_meters() -> None:
             check(asked, VLAN, bare, queues=queues)
 
 
-def test_the_file_says_what_keeps_minimums_and_where_databases_are() -> None:
+def test_the_file_selects_the_enforcement_and_the_databases() -> None:
     text = 'enforcement = "queue"\n[[switch]]\nid = 1\novsdb = "unix:/x"\n'
     found = Capacities({}, text, "c.toml")
     assert (found.enforcement, found.databases) == (Enforcement.QUEUE, {1: "unix:/x"})
@@ -210,7 +210,7 @@ def test_the_union_of_two_queue_shapes_has_the_queues_of_both(one: _Shape, other
                 assert known.most >= queue.most
 
 
-def test_frames_for_all_are_in_no_queue() -> None:
+def test_broadcasts_are_in_no_queue() -> None:
     rig = three()
     rig.change(None, constrained(min_bandwidth="30 Mbit/s"))
     sent = frame(BROADCAST, mac(11))

@@ -39,7 +39,7 @@ def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> co
     return constraint_counters.Seen(when, flows, meters)
 
 
-def test_meters_tell_what_is_carried_and_dropped_and_rules_where_there_are_none() -> None:
+def test_counters_come_from_meters_or_else_from_rules() -> None:
     rig, entry = constrained(
         {"source": 1, "destination": 3, "min-bandwidth": "1 Mbit/s"},
         {"source": 1, "destination": 2, "max-hops": 2},
@@ -56,7 +56,7 @@ def test_meters_tell_what_is_carried_and_dropped_and_rules_where_there_are_none(
     assert metered.window == 2.0
 
 
-def test_where_a_switch_says_nothing_nothing_is_made_up() -> None:
+def test_missing_statistics_give_a_rate_of_zero() -> None:
     rig, entry = constrained({"source": 2, "destination": 3, "min-bandwidth": "1 Mbit/s"})
     known = constraint_counters.tallies(rig.core, entry, {2: seen(rig, 2, 10.0, 50)})
     silent = constraint_counters.tallies(rig.core, entry, {})

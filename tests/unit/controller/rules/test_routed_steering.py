@@ -54,7 +54,7 @@ def metered(rig: Rig, dpid: int, port: int, source: bytes, destination: bytes) -
     return through, len(out)
 
 
-def test_what_is_behind_the_destination_takes_the_path_and_nothing_else(rig: Rig) -> None:
+def test_only_subnets_and_routes_of_the_destination_are_steered(rig: Rig) -> None:
     ask(rig, {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s"})
     (number,) = (n for n in rig.fabric.switches[1].meters if n in pipeline.METERS)
     for destination, through in (
@@ -71,7 +71,7 @@ def test_what_is_behind_the_destination_takes_the_path_and_nothing_else(rig: Rig
     assert constraint_counters.sources(rig.core, entry) == {1}
 
 
-def test_it_works_within_one_switch_and_follows_its_endpoints(rig: Rig) -> None:
+def test_routed_steering_works_on_one_switch_and_follows_its_endpoints(rig: Rig) -> None:
     ask(rig, {"source": 3, "destination": 2, "max-bandwidth": "5 Mbit/s"})
     through, count = metered(rig, 2, 4, host(3, v6=False), octets("10.50.1.1"))
     assert (len(through), count) == (1, 1)
@@ -91,7 +91,7 @@ def test_it_works_within_one_switch_and_follows_its_endpoints(rig: Rig) -> None:
     assert all(n not in pipeline.METERS for s in rig.fabric.switches.values() for n in s.meters)
 
 
-def test_a_promise_is_not_dropped_with_all_the_rest(rig: Rig) -> None:
+def test_reserved_traffic_is_not_policed_with_best_effort(rig: Rig) -> None:
     ask(rig, {"source": 1, "destination": 2, "min-bandwidth": "30 Mbit/s"})
     switch = rig.fabric.switches[1]
     (guard,) = (n for n, m in switch.meters.items() if m.bands[0].rate == 65_000)  # type: ignore[union-attr]
@@ -103,7 +103,7 @@ def test_a_promise_is_not_dropped_with_all_the_rest(rig: Rig) -> None:
         ask(rig, {"source": 1, "destination": 2, "min-bandwidth": "91 Mbit/s"})
 
 
-def test_without_a_path_packets_take_the_way_of_all_others_within_their_maximum(rig: Rig) -> None:
+def test_without_a_te_path_packets_take_the_shortest_path_within_their_maximum(rig: Rig) -> None:
     ask(rig, {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s", "max-latency": "1 ms"})
     work, _ = rig.core.reload_capacities(Capacities(rig.core.switches, 'latency = "2 ms"'), degrade=True)
     rig.execute(work)

@@ -54,7 +54,7 @@ def flows(rig: Rig, dpid: int, table: Table) -> list[of.Match]:
 
 @pytest.mark.parametrize("encapsulation", Encapsulation)
 @pytest.mark.parametrize("insertion", Insertion)
-def test_networks_of_all_kinds_live_side_by_side(encapsulation: str, insertion: str) -> None:
+def test_networks_with_different_options_coexist(encapsulation: str, insertion: str) -> None:
     rig = Rig()
     line(rig, 3)
     others = [pair(n, rules(e, i)) for n, (e, i) in enumerate(
@@ -76,7 +76,7 @@ def test_networks_of_all_kinds_live_side_by_side(encapsulation: str, insertion: 
 
 
 @pytest.mark.parametrize(("encapsulation", "cost"), [("native", 0), ("vlan", 8), ("mpls", 22)])
-def test_a_network_tells_the_mtu_of_its_hosts(encapsulation: str, cost: int) -> None:
+def test_the_mtu_of_a_network_is_reported(encapsulation: str, cost: int) -> None:
     rig = Rig()
     line(rig, 3)
     spread, alone = pair(1, rules(encapsulation)), pair(2, rules(encapsulation), endpoint(1, 1, 4))
@@ -107,7 +107,7 @@ def test_a_timeout_is_a_field_of_a_pairs_rules(encapsulation: str, timeout: str)
 
 
 @pytest.mark.parametrize("insertion", Insertion)
-def test_a_native_host_does_not_get_into_mpls_tunnels(insertion: str) -> None:
+def test_a_native_host_cannot_enter_mpls_tunnels(insertion: str) -> None:
     rig = Rig()
     line(rig, 3)
     tunnelled, native = pair(1, rules("mpls")), pair(2, rules("native", insertion))
@@ -127,7 +127,7 @@ def test_a_native_host_does_not_get_into_mpls_tunnels(insertion: str) -> None:
 
 @pytest.mark.parametrize("insertion", Insertion)
 @pytest.mark.parametrize("where", ["tunnel", "endpoint"])
-def test_hosts_own_mpls_frames_go_nowhere_where_labels_are_used(where: str, insertion: str) -> None:
+def test_mpls_frames_of_hosts_are_dropped_where_labels_are_used(where: str, insertion: str) -> None:
     rig = Rig()
     line(rig, 3)
     plain = pair(1, rules("mpls" if where == "tunnel" else "vlan", insertion))
@@ -147,7 +147,7 @@ def test_hosts_own_mpls_frames_go_nowhere_where_labels_are_used(where: str, inse
         assert places(rig.inject(1, 3, tagged(one.endpoints[0], sent))) == [(3, 3)]
 
 
-def test_what_lingers_of_a_native_way_goes_with_its_network() -> None:
+def test_lingering_rules_of_a_native_path_are_removed_with_the_network() -> None:
     rig = Rig()
     ring(rig, 4)
     one = pair(1, rules("native"))
@@ -166,7 +166,7 @@ def test_what_lingers_of_a_native_way_goes_with_its_network() -> None:
     assert not any(flows(rig, dpid, Table.PATH) for dpid in rig.fabric.switches)
 
 
-def test_a_label_of_an_endpoint_is_counted_for_it() -> None:
+def test_frames_with_an_endpoints_label_are_counted() -> None:
     rig = Rig()
     line(rig, 3)
     one = pair(1, rules("vlan"), labelled(1, 1, 100), labelled(3, 2, 200))
@@ -186,9 +186,7 @@ def test_a_label_of_an_endpoint_is_counted_for_it() -> None:
 
 @pytest.mark.parametrize("encapsulation", Encapsulation)
 @pytest.mark.parametrize("fresh", [False, True], ids=["the same controller", "a new controller"])
-def test_a_pairs_rule_of_before_a_move_does_not_come_back_with_its_switch(
-    encapsulation: str, fresh: bool
-) -> None:
+def test_a_pairs_rule_from_before_a_move_is_not_adopted(encapsulation: str, fresh: bool) -> None:
     rig = Rig()
     line(rig, 3)
     one = pair(1, rules(encapsulation, "on-demand"), endpoint(1, 1, 3, 1), endpoint(2, 1, 4, 1))

@@ -25,7 +25,7 @@ def _both(found: Discovery, now: float = 100.0) -> None:
     assert found.receive(*A, found.frame(*B, 0, now), now)
 
 
-def test_a_link_is_used_when_frames_came_through_in_both_directions() -> None:
+def test_a_link_is_used_once_frames_arrived_in_both_directions() -> None:
     found = discovery()
     assert found.receive(*B, found.frame(*A, 0, 100.0), 100.0)
     assert not list(found.edges())
@@ -37,7 +37,7 @@ def test_a_link_is_used_when_frames_came_through_in_both_directions() -> None:
     assert not found.receive(*B, found.frame(*A, 0, 101.0), 101.0)
 
 
-def test_frames_from_two_ends_that_do_not_see_each_other_are_no_link() -> None:
+def test_two_one_way_observations_make_no_link() -> None:
     found = discovery()
     found.receive(*B, found.frame(*A, 0, 1.0), 1.0)
     found.receive(3, 3, found.frame(*B, 0, 1.0), 1.0)
@@ -56,7 +56,7 @@ def test_frames_from_two_ends_that_do_not_see_each_other_are_no_link() -> None:
     ],
     ids=["signature", "cut short", "cut in the signature", "empty", "nothing", "another controller"],
 )
-def test_a_frame_that_is_not_ours_changes_nothing_and_is_counted(spoil: Callable[[bytes], bytes]) -> None:
+def test_a_foreign_frame_changes_nothing_and_is_counted(spoil: Callable[[bytes], bytes]) -> None:
     found = discovery()
     with pytest.raises(Forged):
         found.receive(*B, spoil(found.frame(*A, 0, 100.0)), 100.0)
@@ -64,7 +64,7 @@ def test_a_frame_that_is_not_ours_changes_nothing_and_is_counted(spoil: Callable
 
 
 @pytest.mark.parametrize("changed", range(60))
-def test_no_octet_of_what_is_signed_can_be_changed(changed: int) -> None:
+def test_no_signed_byte_can_be_changed(changed: int) -> None:
     found = discovery()
     sent = found.frame(*A, 0, 100.0)
     start = sent.index(b"\x02\x4e\x56\x01")
@@ -82,7 +82,7 @@ def test_replays_and_frames_from_the_future_are_refused(sent: float, now: float)
         found.receive(*B, found.frame(*A, 0, sent), now)
 
 
-def test_a_frame_that_comes_back_to_its_port_is_no_link() -> None:
+def test_a_frame_looped_back_to_its_port_makes_no_link() -> None:
     found = discovery()
     with pytest.raises(Forged, match="looped"):
         found.receive(*A, found.frame(*A, 0, 100.0), 100.0)
@@ -94,7 +94,7 @@ def test_trailing_padding_does_not_matter() -> None:
     assert found.receive(*B, found.frame(*A, 0, 100.0).ljust(200, b"\0"), 100.0)
 
 
-def test_a_port_that_goes_down_takes_its_links_along() -> None:
+def test_links_of_a_failed_port_are_removed() -> None:
     found = discovery()
     _both(found)
     assert found.lose_port(*B)
@@ -112,7 +112,7 @@ def test_a_link_is_lost_after_three_intervals_of_silence_in_one_direction() -> N
     assert not list(found.edges())
 
 
-def test_a_switch_without_its_connection_keeps_its_links_for_a_while() -> None:
+def test_links_of_a_disconnected_switch_are_kept_for_a_while() -> None:
     found = discovery()
     _both(found, 100.0)
     for now in range(102, 130, 2):
@@ -123,7 +123,7 @@ def test_a_switch_without_its_connection_keeps_its_links_for_a_while() -> None:
     assert found.expire(136.0, _never)
 
 
-def test_a_link_from_the_store_counts_until_it_is_silent() -> None:
+def test_a_stored_link_is_used_until_it_times_out() -> None:
     found = discovery()
     found.assume(A, B, 100.0)
     found.assume(B, A, 100.0)
@@ -132,7 +132,7 @@ def test_a_link_from_the_store_counts_until_it_is_silent() -> None:
     assert found.expire(106.5, _never)
 
 
-def test_a_controller_that_was_stopped_does_not_lose_its_links() -> None:
+def test_a_suspended_controller_keeps_its_links() -> None:
     found = discovery()
     _both(found, 100.0)
     assert not found.expire(102.0, _never)
@@ -141,7 +141,7 @@ def test_a_controller_that_was_stopped_does_not_lose_its_links() -> None:
     assert found.expire(508.0, _never)
 
 
-def test_a_cable_that_is_put_elsewhere_is_a_new_link_when_the_old_one_is_silent() -> None:
+def test_a_moved_cable_is_a_new_link_when_the_old_one_times_out() -> None:
     found = discovery()
     _both(found)
     with pytest.raises(Forged, match="port 5 of switch 1 has a link to another port"):
@@ -151,7 +151,7 @@ def test_a_cable_that_is_put_elsewhere_is_a_new_link_when_the_old_one_is_silent(
     assert found.receive(3, 9, found.frame(*A, 0, 108.0), 108.0)
 
 
-def test_a_cable_that_was_put_elsewhere_while_the_controller_was_away_is_a_new_link_at_once() -> None:
+def test_a_cable_moved_while_the_controller_was_down_invalidates_the_stored_link() -> None:
     found = discovery()
     found.assume(A, B, 100.0)
     found.assume(B, A, 100.0)
@@ -159,7 +159,7 @@ def test_a_cable_that_was_put_elsewhere_while_the_controller_was_away_is_a_new_l
     assert not list(found.edges())
 
 
-def test_a_frame_counts_once() -> None:
+def test_a_discovery_frame_is_accepted_once() -> None:
     found = discovery()
     sent = found.frame(*A, 0, 100.0)
     assert found.receive(*B, sent, 100.1)
@@ -169,7 +169,7 @@ def test_a_frame_counts_once() -> None:
     assert found.places() == [A, B]
 
 
-def test_a_frame_counts_no_longer_than_its_port_is_up() -> None:
+def test_a_discovery_frame_is_valid_only_while_its_port_is_up() -> None:
     found = discovery()
     sent = found.frame(*A, 0, 100.0)
     found.lose_port(*A)
@@ -178,7 +178,7 @@ def test_a_frame_counts_no_longer_than_its_port_is_up() -> None:
     assert found.receive(*B, found.frame(*A, 0, 100.2), 100.3)
 
 
-def test_a_port_in_a_link_takes_no_other() -> None:
+def test_a_port_belongs_to_one_link() -> None:
     found = discovery()
     _both(found)
     with pytest.raises(Forged, match="port 6 of switch 2 has a link"):
@@ -187,7 +187,7 @@ def test_a_port_in_a_link_takes_no_other() -> None:
     assert set(found.edges()) == {Edge(*A, *B), Edge(*B, *A)}
 
 
-def test_frames_are_answered_once_an_interval() -> None:
+def test_discovery_frames_are_answered_once_per_interval() -> None:
     found = discovery()
     assert found.may_answer(*A, 100.0)
     assert not found.may_answer(*A, 101.9)
@@ -196,7 +196,7 @@ def test_frames_are_answered_once_an_interval() -> None:
     assert found.may_answer(*A, 102.1)
 
 
-def test_ports_that_ignored_frames_are_counted_by_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counters_of_ignored_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("libnetvirt.controller.topology.discovery.COUNTED", 2)
     found = discovery()
     for port in (1, 2, 3, 4, 1):
@@ -222,7 +222,7 @@ def test_link_ports_are_chosen_by_switch_number_and_name(
     assert not any(chosen.allow(*place) for place in may_not)
 
 
-def test_the_frame_says_who_sent_it() -> None:
+def test_a_discovery_frame_identifies_its_sender() -> None:
     found = discovery()
     sent = found.frame(1, 5, 0x0A_0000_0000_01, 100.0)
     assert sent[:6] == bytes.fromhex("0180c200000e")
@@ -233,14 +233,14 @@ def test_the_frame_says_who_sent_it() -> None:
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_any_octets_are_a_link_or_a_forgery(junk: bytes, head: bool) -> None:
+def test_any_bytes_are_a_link_or_a_forgery(junk: bytes, head: bool) -> None:
     found = discovery()
     sent = found.frame(*A, 0, 100.0)[:14] + junk if head else junk
     with pytest.raises(Forged):
         found.receive(*B, sent, 100.0)
 
 
-def test_links_are_found_over_the_switches() -> None:
+def test_links_are_discovered_between_switches() -> None:
     rig = Rig()
     line(rig, 3)
     assert len(rig.core.paths.edges) == 4

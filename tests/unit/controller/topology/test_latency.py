@@ -55,7 +55,7 @@ times = st.floats(0.00001, 0.2)
 
 
 @given(times, times, times, times, st.lists(st.floats(0, 0.05), max_size=30))
-def test_the_latency_is_what_probes_take_less_what_the_connections_take(
+def test_the_latency_excludes_the_delay_of_the_control_connections(
     there: float, back: float, one: float, other: float, noise: list[float]
 ) -> None:
     found = LinkLatency(b"s")
@@ -70,7 +70,7 @@ def test_the_latency_is_what_probes_take_less_what_the_connections_take(
     assert found.known[2, 6] == pytest.approx(back * 1e6, abs=1.0)
 
 
-def test_one_round_that_was_held_up_changes_nothing_and_a_lasting_change_counts() -> None:
+def test_a_single_outlier_is_ignored_and_a_lasting_change_is_accepted() -> None:
     found = LinkLatency(b"s")
     seen = []
     for number, takes in enumerate((0.010, 0.010, 0.090, 0.010, 0.010, 0.040, 0.040)):
@@ -80,7 +80,7 @@ def test_one_round_that_was_held_up_changes_nothing_and_a_lasting_change_counts(
     assert seen == [10, 10, 10, 10, 10, 10, 40]
 
 
-def test_what_is_slower_than_a_round_is_measured_too() -> None:
+def test_latencies_above_the_probe_interval_are_measured() -> None:
     found = LinkLatency(b"s")
     first = list(found.begin([LINK], 10.0))
     for dpid, message in list(found.begin([LINK], 10.1)):
@@ -91,7 +91,7 @@ def test_what_is_slower_than_a_round_is_measured_too() -> None:
     assert found.known == {(1, 5): 300_000}
 
 
-def test_a_probe_counts_once_where_the_link_leads_and_not_for_ever() -> None:
+def test_a_probe_is_accepted_once_at_its_links_far_end_and_expires() -> None:
     found = LinkLatency(b"s")
     one, two, three, *_ = probes(list(found.begin([LINK], 10.0)))
     assert found.arrived(2, 6, one, 10.1)
@@ -108,7 +108,7 @@ def test_a_probe_counts_once_where_the_link_leads_and_not_for_ever() -> None:
 
 
 @given(st.binary(max_size=80))
-def test_no_frame_breaks_it(frame: bytes) -> None:
+def test_no_frame_raises_an_exception(frame: bytes) -> None:
     found = LinkLatency(b"s")
     list(found.begin([LINK], 1.0))
     try:
@@ -117,7 +117,7 @@ def test_no_frame_breaks_it(frame: bytes) -> None:
         assert b"NV\x02" in frame
 
 
-def test_links_that_went_are_forgotten_and_many_take_turns() -> None:
+def test_lost_links_are_removed_and_many_are_probed_in_rotation() -> None:
     found = LinkLatency(b"s")
     round_trip(found, 10.0, {LINK: 0.01}, {1: 0.0, 2: 0.0}, [])
     list(found.begin([Edge(1, 5, 2, 6, 7.0)], 11.0))
@@ -165,7 +165,7 @@ def measure(rig: Rig, rounds: int = ROUNDS + 1) -> None:
         rig.tick()
 
 
-def test_a_path_leaves_its_bound_by_more_than_the_slack_before_it_moves() -> None:
+def test_a_path_moves_only_when_it_exceeds_its_bound_by_the_slack() -> None:
     rig, before = triangle()
     with pytest.raises(ConstraintUnmet, match="where that has it measured, wait for that"):
         rig.core.plan_te_paths(within(before, max_latency="10 ms"))

@@ -20,7 +20,7 @@ def at(options: str) -> Rules:
     return defaults(URI.parse(f"openflow:///?{options}"))
 
 
-def test_every_sensible_combination_is_offered() -> None:
+def test_every_valid_combination_is_offered() -> None:
     assert len(set(COMBINATIONS)) == 12
     offered = capabilities(PRESETS["proactive"])
     for one in COMBINATIONS:
@@ -30,7 +30,7 @@ def test_every_sensible_combination_is_offered() -> None:
     offered.check(VirtualNetwork(endpoints=(limited,)))
 
 
-def test_routers_need_a_tunnel_and_rules_that_are_there_beforehand() -> None:
+def test_routers_require_tunnels_and_offline_rules() -> None:
     fitting = {"vlan/offline/permanent", "mpls/offline/permanent"}
     for one in COMBINATIONS:
         rules = Rules(encapsulation=one.encapsulation, insertion=one.insertion, timeout=one.timeout)
@@ -64,6 +64,6 @@ def test_a_uri_sets_the_defaults() -> None:
         ("encapsulation=gre", "native, vlan, mpls"),
     ],
 )
-def test_defaults_that_make_no_sense_are_refused(options: str, word: str) -> None:
+def test_contradictory_defaults_are_refused(options: str, word: str) -> None:
     with pytest.raises(InvalidURI, match=word):
         at(options)

@@ -144,7 +144,7 @@ def test_one_more_endpoint_takes_one_rule_and_one_group(size: int) -> None:
     asyncio.run(story())
 
 
-def test_a_set_up_takes_a_rule_per_switch_one_barrier_a_turn_and_one_packet() -> None:
+def test_a_set_up_takes_one_rule_per_switch_one_barrier_per_iteration_and_one_packet_out() -> None:
     async def story() -> None:
         stand = Stand("reactive", 5)
         stand.core.begin(None, _network(10, 5))
@@ -248,7 +248,7 @@ def test_one_more_endpoint_takes_the_same_calls_in_a_small_and_in_a_large_networ
     asyncio.run(story())
 
 
-def test_what_is_kept_of_a_set_up_is_bounded() -> None:
+def test_the_memory_of_a_set_up_is_bounded() -> None:
     async def story() -> None:
         stand = Stand("reactive")
         stand.core.begin(None, _network(64, 1))
@@ -275,7 +275,7 @@ def test_what_is_kept_of_a_set_up_is_bounded() -> None:
     asyncio.run(story())
 
 
-def test_what_came_in_one_turn_goes_out_in_few_writes() -> None:
+def test_messages_received_in_one_iteration_cause_few_writes() -> None:
     async def story() -> None:
         stand = Stand("reactive")
         stand.core.begin(None, _network(4, 1))

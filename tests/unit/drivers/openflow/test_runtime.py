@@ -103,7 +103,7 @@ def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2)
     asyncio.run(whole())
 
 
-def test_switches_are_taken_up_and_links_are_found() -> None:
+def test_switches_are_reconciled_and_links_discovered() -> None:
     async def story(lab: Lab) -> None:
         assert {d for d, s in lab.runtime.core.switches.items() if s.connected} == {1, 2}
         assert len(lab.runtime.core.paths.edges) == 2
@@ -175,7 +175,7 @@ def test_an_operation_that_cannot_be_stored_leaves_no_trace(before: Any, after: 
 
 @CHANGES
 @pytest.mark.parametrize("way", ["silent", "mute", "breaks"])
-def test_a_switch_that_fails_in_the_middle_is_mended_when_it_is_back(
+def test_a_switch_that_fails_during_a_change_is_reconciled_on_its_return(
     before: Any, after: Any, way: str
 ) -> None:
     async def story(lab: Lab) -> None:
@@ -206,7 +206,7 @@ def test_of_two_changes_from_one_state_the_second_is_stale() -> None:
     run(story)
 
 
-def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
+def test_a_cancelled_caller_leaves_the_operation_atomic() -> None:
     async def story(lab: Lab) -> None:
         for turns in range(0, 40, 4):
             task = asyncio.create_task(lab.apply(None, ONE))
@@ -225,7 +225,7 @@ def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
     run(story)
 
 
-def test_a_connection_that_ends_while_it_waits_its_turn_is_not_taken_up() -> None:
+def test_a_connection_that_closes_while_queued_is_not_reconciled() -> None:
     async def story(lab: Lab) -> None:
         async with lab.runtime.executor.lock:
             wire = Wire(lab.runtime, lab.fabric, 9)
@@ -255,7 +255,7 @@ def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
     run(story)
 
 
-def test_paths_move_although_nothing_can_be_stored() -> None:
+def test_paths_are_rerouted_when_the_store_fails() -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(None, ONE)
         lab.store.fails = True
@@ -271,7 +271,7 @@ def test_paths_move_although_nothing_can_be_stored() -> None:
     run(story)
 
 
-def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
+def test_an_internal_error_in_the_check_releases_the_lock() -> None:
     async def story(lab: Lab) -> None:
         def veto(_: Change) -> None:
             raise StaleChange("no")
@@ -284,7 +284,7 @@ def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
 
 
 @CHANGES
-def test_a_bundle_that_a_switch_forgets_is_no_success(before: Any, after: Any) -> None:
+def test_a_bundle_without_reply_is_no_success(before: Any, after: Any) -> None:
     async def story(lab: Lab) -> None:
         if before:
             await lab.apply(None, before)
@@ -313,7 +313,7 @@ def test_switches_without_bundles_may_carry_out_rules_in_any_order(seed: int) ->
     run(story)
 
 
-def test_messages_that_come_twice_change_nothing() -> None:
+def test_duplicate_messages_change_nothing() -> None:
     async def story(lab: Lab) -> None:
         for wire in lab.wires.values():
             wire.faults.repeats = True
@@ -329,7 +329,7 @@ def test_messages_that_come_twice_change_nothing() -> None:
     run(story)
 
 
-def test_a_switch_that_answered_nothing_is_left_alone_before_it_is_taken_up_again() -> None:
+def test_an_unresponsive_switch_is_backed_off_before_it_is_reconciled_again() -> None:
     async def story(lab: Lab) -> None:
         lab.runtime.backoff = Backoff(first=0.3)
         events = lab.runtime.events.subscribe()
@@ -354,7 +354,7 @@ def test_a_switch_that_answered_nothing_is_left_alone_before_it_is_taken_up_agai
     run(story)
 
 
-def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
+def test_an_unresponsive_switch_is_retried_without_blocking_operations() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].abort()
         await lab.rest()
@@ -373,7 +373,7 @@ def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
     run(story)
 
 
-def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
+def test_barriers_that_no_coroutine_awaits_time_out() -> None:
     async def story(lab: Lab) -> None:
         session = lab.wires[2].session
         lab.wires[2].faults.silent = True

@@ -89,7 +89,7 @@ def test_an_l3_network_is_a_router_and_a_switch_for_each_endpoint(world: World) 
     assert drifts(world) == []
 
 
-def test_limits_are_meters_and_round_down(world: World) -> None:
+def test_limits_become_meters_and_are_rounded_down(world: World) -> None:
     limits = {"inbound": "1999999 bit/s", "outbound": "10 bit/s"}
     constraint = {"source": 2, "destination": 1, "max-bandwidth": "5 Mbit/s"}
     wanted = network(at("ch1", "p1", bandwidth=limits), at("ch2", 'p"1'), constraints=[constraint])
@@ -118,7 +118,7 @@ def test_a_change_costs_what_it_changes(world: World) -> None:
     assert world.change(one_more, one_more.without_endpoint("25")) == 2
 
 
-def test_hosts_stay_with_an_endpoint_that_stays(world: World) -> None:
+def test_hosts_are_kept_at_an_unchanged_endpoint(world: World) -> None:
     before = network(at("ch1", "p1"), at("ch2", "p1"))
     world.change(None, before)
 
@@ -137,7 +137,7 @@ def test_hosts_stay_with_an_endpoint_that_stays(world: World) -> None:
     assert keys() == now
 
 
-def test_tunnel_keys_come_round_and_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tunnel_keys_wrap_around_and_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_TUNNEL_KEY", 4)
     old: dict[str, str] = {}
     for n in range(7):
@@ -159,7 +159,7 @@ def test_places_are_claimed_by_all_names_of_a_switch(world: World) -> None:
     world.client.check_claims(blue, blue.endpoints, lambda s: names.get(s, []))
 
 
-def test_a_description_that_cannot_be_read_is_reported_and_harms_no_other(world: World) -> None:
+def test_an_unreadable_description_is_reported_without_effect_on_others(world: World) -> None:
     world.change(None, network(at("ch1", "p1")))
     world.change(None, network(at("ch1", "p2"), uuid=8))
     uuid, row = next((u, r) for u, r in world.server.tables[SWITCH].items() if r["name"] == "netvirt-7")
@@ -172,7 +172,7 @@ def test_a_description_that_cannot_be_read_is_reported_and_harms_no_other(world:
         assert "8" in world.client.known
 
 
-def test_who_describes_what_is_heard_once(world: World) -> None:
+def test_each_change_of_a_claim_is_reported_once(world: World) -> None:
     blue = network(at("ch1", "p1"))
     world.change(None, blue)
     assert world.heard == [({"7"}, {"7"})]

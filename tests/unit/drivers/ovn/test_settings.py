@@ -43,13 +43,13 @@ def test_a_uri_names_databases_in_full_or_by_host() -> None:
         ("ovn:///?nothing=1", "unknown option nothing"),
     ],
 )
-def test_mistakes_in_a_uri_are_told(text: str, told: str) -> None:
+def test_mistakes_in_a_uri_are_reported(text: str, told: str) -> None:
     with pytest.raises(InvalidURI) as caught:
         _settings(text)
     assert told in str(caught.value)
 
 
-def test_certificates_that_are_none_are_told(tmp_path: Path) -> None:
+def test_invalid_certificates_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "file.pem"
     file.write_text("nothing")
     with pytest.raises(InvalidURI, match="PEM"):

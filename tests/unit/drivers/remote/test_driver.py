@@ -81,7 +81,7 @@ def run(
     asyncio.run(main())
 
 
-def test_it_offers_and_says_what_the_served_driver_does(tmp_path: Path) -> None:
+def test_capabilities_and_errors_are_those_of_the_served_driver(tmp_path: Path) -> None:
     async def work(remote: RemoteDriver, _: Path) -> None:
         local = await simulated.TestDriver.open(URI.parse("test:///default"))
         assert remote.capabilities == local.capabilities
@@ -136,7 +136,7 @@ def test_the_uri_must_name_the_served_driver_and_a_socket(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_socket_of_somebody_else_is_said(tmp_path: Path) -> None:
+def test_a_socket_of_another_user_is_reported(tmp_path: Path) -> None:
     for parent in (tmp_path, *tmp_path.parents[:-2]):
         parent.chmod(0o755)
 
@@ -172,7 +172,7 @@ def test_events_come_in_order_and_end_with_the_session(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
-def test_events_raise_when_the_server_goes_and_operations_go_on_when_it_is_back(tmp_path: Path) -> None:
+def test_events_raise_when_the_server_stops_and_operations_resume_when_it_returns(tmp_path: Path) -> None:
     async def main() -> None:
         path, uri = tmp_path / "s", f"test:///default?state={tmp_path}/state.db"
         async with serving(path, uri):
@@ -235,7 +235,7 @@ def test_ten_thousand_endpoints_work(tmp_path: Path) -> None:
     run(tmp_path, work, "test:///default?switches=20&ports=1000")
 
 
-def test_a_server_that_is_not_ours_is_told_apart(tmp_path: Path) -> None:
+def test_a_foreign_server_is_recognised(tmp_path: Path) -> None:
     async def main() -> None:
         async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")

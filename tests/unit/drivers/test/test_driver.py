@@ -97,7 +97,7 @@ def test_the_default_substrate_is_a_ring_of_four_with_eight_ports(
 
 
 @pytest.mark.parametrize(("shape", "links"), [("ring", 5), ("line", 4), ("star", 4), ("mesh", 10)])
-def test_other_shapes_have_their_links_and_reach_everywhere(shape: str, links: int) -> None:
+def test_other_topologies_have_their_links_and_full_reachability(shape: str, links: int) -> None:
     with libnetvirt.open(f"test:///?topology={shape}&switches=5&ports=2") as connection:
         assert len(connection.substrate().links) == 2 * links
         ends = [Endpoint(uuid=n, switch=n, port=1) for n in range(1, 6)]
@@ -129,7 +129,7 @@ def test_a_bad_uri_says_what_is_allowed(uri: str, words: str) -> None:
         libnetvirt.open(uri)
 
 
-def test_it_is_found_by_its_entry_point_and_shows_what_it_offers() -> None:
+def test_the_driver_is_found_by_its_entry_point_and_shows_its_capabilities() -> None:
     assert installed()["test"].load() is TestDriver
     offered = TestDriver.offers()
     assert "durable" not in offered.features
@@ -155,7 +155,7 @@ def test_networks_survive_reopening(tmp_path: Path) -> None:
         }  # fmt: skip
 
 
-def test_what_cannot_be_stored_does_not_happen(
+def test_a_change_that_cannot_be_stored_is_not_applied(
     connection: Connection, driver: TestDriver, blue: Network
 ) -> None:
     def full(batch: object) -> None:  # noqa: ARG001
@@ -280,7 +280,7 @@ def test_reading_an_unknown_network_is_an_error(connection: Connection, method: 
 # -- frames ---------------------------------------------------------------------------------------
 
 
-def test_frames_leave_as_the_oracle_says(driver: TestDriver, blue: Network) -> None:
+def test_frames_leave_as_the_oracle_predicts(driver: TestDriver, blue: Network) -> None:
     assert driver.inject("1", "1", HELLO) == [("2", "1", p.add_tag(20, HELLO)), ("3", "1", HELLO)]
     assert driver.inject("2", "1", p.add_tag(20, REPLY)) == [("1", "1", REPLY)]
     counters = {c.endpoint: c for c in blue.statistics()}
@@ -307,7 +307,7 @@ def test_a_routed_network_shows_its_neighbours(connection: Connection, driver: T
     assert network.statistics()[0].delivered_packets == 1
 
 
-def test_what_enters_elsewhere_goes_nowhere(driver: TestDriver, blue: Network) -> None:
+def test_frames_from_unclaimed_places_are_dropped(driver: TestDriver, blue: Network) -> None:
     assert driver.inject("4", "1", HELLO) == []
     assert driver.inject("1", "9", HELLO) == []
     assert driver.inject("1", "1", p.add_tag(20, HELLO)) == []
@@ -318,7 +318,7 @@ def test_what_enters_elsewhere_goes_nowhere(driver: TestDriver, blue: Network) -
         driver.inject("1", "99", HELLO)
 
 
-def test_a_removed_network_forwards_nothing_and_is_forgotten(
+def test_a_removed_network_forwards_nothing_and_is_unknown(
     connection: Connection, driver: TestDriver, blue: Network
 ) -> None:
     driver.inject("1", "1", HELLO)
@@ -353,7 +353,7 @@ def test_paths_move_when_a_link_goes_down_and_back(
     assert kinds(connection, lambda: driver.link_up("1", "2")) == []
 
 
-def test_nothing_gets_across_a_cut(connection: Connection, driver: TestDriver, blue: Network) -> None:
+def test_no_frame_crosses_a_partition(connection: Connection, driver: TestDriver, blue: Network) -> None:
     driver.link_down("1", "2")
     events = kinds(connection, lambda: driver.link_down("2", "3"))
     assert [(e.kind, e.endpoint) for e in events] == [("link.down", ""), ("endpoint.state", "12")]
@@ -362,7 +362,7 @@ def test_nothing_gets_across_a_cut(connection: Connection, driver: TestDriver, b
     assert way(blue, "11", "12") == ""
 
 
-def test_a_port_that_is_down_takes_and_gives_nothing(
+def test_a_port_that_is_down_neither_receives_nor_sends(
     connection: Connection, driver: TestDriver, blue: Network
 ) -> None:
     events = kinds(connection, lambda: driver.port_down("1", "1"))
@@ -380,7 +380,7 @@ def test_a_link_port_that_is_down_takes_the_link_down(connection: Connection, dr
     assert [e.kind for e in kinds(connection, lambda: driver.port_up("1", "9"))] == ["link.up"]
 
 
-def test_a_switch_that_is_down_is_gone_until_it_comes_back(
+def test_a_switch_that_is_down_is_disconnected_until_it_returns(
     connection: Connection, driver: TestDriver, blue: Network
 ) -> None:
     events = kinds(connection, lambda: driver.switch_down("2"))
@@ -420,7 +420,9 @@ def test_hosts_are_reported(connection: Connection, driver: TestDriver, blue: Ne
     assert all(e.network == "7" and "blue" in e.message for e in events)
 
 
-def test_a_flood_of_hosts_is_one_event(connection: Connection, driver: TestDriver, blue: Network) -> None:
+def test_many_refused_hosts_cause_one_event(
+    connection: Connection, driver: TestDriver, blue: Network
+) -> None:
     def flood() -> None:
         for n in range(1034):
             driver.inject("1", "1", p.BROADCAST + b"\2\0" + n.to_bytes(4, "big") + b"\x08\0")

@@ -37,7 +37,7 @@ async def _begun(lab: Lab, before: VirtualNetwork | None, after: VirtualNetwork 
 
 
 @CHANGES
-def test_others_go_on_while_an_operation_waits_for_a_switch(before: Any, after: Any) -> None:
+def test_other_operations_proceed_while_one_waits_for_a_switch(before: Any, after: Any) -> None:
     async def story(lab: Lab) -> None:
         if before:
             await lab.apply(None, before)
@@ -57,7 +57,7 @@ def test_others_go_on_while_an_operation_waits_for_a_switch(before: Any, after: 
     _run(story)
 
 
-def test_an_operation_that_waits_leaves_no_trace_meanwhile_but_in_the_switch_that_is_late() -> None:
+def test_a_waiting_operation_leaves_no_trace_except_in_the_unresponsive_switch() -> None:
     async def story(lab: Lab) -> None:
         held = lab.held()
         lab.wires[2].freeze()
@@ -73,7 +73,7 @@ def test_an_operation_that_waits_leaves_no_trace_meanwhile_but_in_the_switch_tha
     _run(story)
 
 
-def test_operations_on_a_switch_that_is_late_wait_for_it_outside_of_the_row() -> None:
+def test_operations_wait_for_an_unresponsive_switch_without_holding_the_lock() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].freeze()
         slow = await _begun(lab, None, ONE)
@@ -89,7 +89,7 @@ def test_operations_on_a_switch_that_is_late_wait_for_it_outside_of_the_row() ->
     _run(story)
 
 
-def test_what_an_operation_was_told_about_changes_meanwhile_makes_it_stale() -> None:
+def test_an_operation_is_stale_when_its_network_changed_while_it_waited() -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(None, NEAR)
         lab.wires[2].freeze()
@@ -123,7 +123,7 @@ def test_a_switch_that_never_answers_fails_the_operation_in_time() -> None:
     _run(story, answers=0.5)
 
 
-def test_a_switch_that_refuses_late_has_the_operation_refused() -> None:
+def test_a_late_refusal_by_a_switch_fails_the_operation() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].freeze()
         slow = await _begun(lab, None, ONE)
@@ -140,7 +140,7 @@ def test_a_switch_that_refuses_late_has_the_operation_refused() -> None:
     _run(story)
 
 
-def test_paths_move_while_an_operation_waits_for_a_switch() -> None:
+def test_paths_are_rerouted_while_an_operation_waits_for_a_switch() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].freeze()
         slow = await _begun(lab, None, FAR)
@@ -158,7 +158,7 @@ def test_paths_move_while_an_operation_waits_for_a_switch() -> None:
     _run(story)
 
 
-def test_a_switch_that_needs_long_is_not_put_off_for_ever() -> None:
+def test_a_slow_switch_is_not_starved() -> None:
     """Each time that an operation begins anew, others wait twice as long for it."""
 
     async def story(lab: Lab) -> None:

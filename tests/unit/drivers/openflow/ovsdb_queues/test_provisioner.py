@@ -197,7 +197,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, story: Callable[[Lab], Coroutine[Any, 
     asyncio.run(whole())
 
 
-def test_rows_come_before_rules_and_go_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_created_before_rules_and_removed_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(lab: Lab) -> None:
         first = promised("30 Mbit/s")
         await lab.apply(PLAIN, first)
@@ -253,7 +253,7 @@ FAULTS: dict[str, tuple[Callable[[Lab], None], type[Exception], str]] = {
         *((fault, ("30 Mbit/s", "60 Mbit/s")) for fault in FAULTS if fault != "rules"),
     ],
 )
-def test_what_fails_leaves_no_trace(
+def test_a_failed_operation_leaves_no_trace(
     monkeypatch: pytest.MonkeyPatch, fault: str, rates: tuple[str, str]
 ) -> None:
     fail, kind, told = FAULTS[fault]
@@ -285,7 +285,7 @@ def test_what_fails_leaves_no_trace(
     _run(monkeypatch, story)
 
 
-def test_what_a_stranger_takes_is_put_back_or_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_removed_by_others_are_restored_or_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(PLAIN, promised("30 Mbit/s"))
         port = lab.rows.tables["Port"][Ports.of(lab.rows.tables).rows[1, 2]]

@@ -70,7 +70,7 @@ def steal(rows: Rows, what: str, which: int) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(shapes, thefts), min_size=1, max_size=4))
-def test_one_transaction_makes_what_is_wanted_whatever_others_did(
+def test_one_transaction_restores_the_desired_rows_after_any_foreign_change(
     steps: list[tuple[dict[LinkEnd, PortQueues], list[tuple[str, int]]]],
 ) -> None:
     rows = Rows({1: (1, 2), 2: (1,), 3: (1,)})
@@ -114,7 +114,7 @@ def seen_at(rows: Rows, place: LinkEnd) -> object:
     }
 
 
-def test_what_nobody_wants_any_more_leaves_nothing() -> None:
+def test_unused_rows_are_removed() -> None:
     rows = Rows({1: (1, 2)})
     shape = {(1, 1): PortQueues(9, {0: Queue(1, 9), 4: Queue(5, 9, ("n", "1", "2"))})}
     rows.transact(wish(rows, shape, {1}))
@@ -124,7 +124,7 @@ def test_what_nobody_wants_any_more_leaves_nothing() -> None:
     assert not rows.tables["Queue"]
 
 
-def test_somebody_who_is_faster_is_not_overwritten() -> None:
+def test_a_concurrent_writer_is_not_overwritten() -> None:
     rows = Rows({1: (1,)})
     steps = wish(rows, {(1, 1): PortQueues(9, {0: Queue(1, 9)})}, {1})
     steal(rows, "b", 0)
@@ -132,7 +132,7 @@ def test_somebody_who_is_faster_is_not_overwritten() -> None:
         rows.transact(steps)
 
 
-def test_why_a_port_can_have_no_queues() -> None:
+def test_the_reason_why_a_port_has_no_queues_is_reported() -> None:
     rows = Rows({1: (1, 2)}, "netdev")
     bonded = frozenset({rows.put("Interface", ofport=5), rows.put("Interface", ofport=6)})
     bridge = next(iter(rows.tables["Bridge"].values()))
@@ -152,7 +152,7 @@ def test_why_a_port_can_have_no_queues() -> None:
     assert "no bridge with its datapath id" in why((7, 1))
 
 
-def test_databases_are_named_in_the_uri_or_for_single_switches() -> None:
+def test_databases_are_given_in_the_uri_or_per_switch() -> None:
     capacities = Capacities({}, '[[switch]]\nid = 3\novsdb = "tcp:[fd00::1]:6640"\n', "c.toml")
     found = QueueDatabases.parse(URI.parse("openflow:///?ovsdb=unix:/x"), capacities, "c.toml")
     assert (str(found.of(1)), str(found.of(3))) == ("unix:/x", "tcp:[fd00::1]:6640")

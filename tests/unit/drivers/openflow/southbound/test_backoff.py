@@ -14,7 +14,7 @@ def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:
     assert periods == [1, 2, 4, 8, 16, 32, LONGEST, LONGEST]
 
 
-def test_a_switch_waits_until_its_time_is_over_and_others_do_not() -> None:
+def test_a_switch_is_held_off_until_its_delay_ends_and_others_are_not() -> None:
     found = Backoff()
     assert found.left(7, 100.0) == 0
     found.fail(7, "silent", 100.0)
@@ -25,7 +25,7 @@ def test_a_switch_waits_until_its_time_is_over_and_others_do_not() -> None:
     assert not found.waiting(101.0)
 
 
-def test_what_is_long_ago_does_not_count() -> None:
+def test_old_failures_expire() -> None:
     found = Backoff()
     for now in (100.0, 102.0, 105.0):
         found.fail(7, "silent", now)

@@ -138,7 +138,7 @@ def test_a_change_is_confirmed_by_its_barrier() -> None:
     _run(story)
 
 
-def test_nothing_to_say_needs_no_confirmation() -> None:
+def test_an_empty_change_needs_no_confirmation() -> None:
     async def story() -> None:
         peer = Peer()
         await peer.session.confirm([])
@@ -147,7 +147,7 @@ def test_nothing_to_say_needs_no_confirmation() -> None:
     _run(story)
 
 
-def test_where_there_are_bundles_a_change_is_one() -> None:
+def test_a_change_is_one_bundle_where_bundles_are_supported() -> None:
     async def story() -> None:
         peer = Peer(bundles=True)
         meter = of.MeterMod(of.MeterModCommand.ADD, 0, 1)
@@ -186,7 +186,7 @@ def test_any_error_refuses_the_change(bundles: bool, at: int) -> None:
     _run(story)
 
 
-def test_an_error_of_something_else_does_not_refuse_a_change() -> None:
+def test_an_unrelated_error_does_not_refuse_a_change() -> None:
     async def story() -> None:
         peer = Peer()
         xid = peer.session.send(of.FlowMod())
@@ -200,7 +200,7 @@ def test_an_error_of_something_else_does_not_refuse_a_change() -> None:
     _run(story)
 
 
-def test_two_changes_at_once_are_told_apart() -> None:
+def test_two_concurrent_changes_are_confirmed_separately() -> None:
     async def story() -> None:
         peer = Peer()
         one = asyncio.create_task(peer.session.confirm([of.FlowMod(match=FLOW)]))
@@ -215,7 +215,7 @@ def test_two_changes_at_once_are_told_apart() -> None:
     _run(story)
 
 
-def test_a_switch_that_does_not_answer_is_let_go() -> None:
+def test_an_unresponsive_switch_is_disconnected() -> None:
     async def story() -> None:
         peer = Peer(timeout=0.01)
         with pytest.raises(SwitchTimeout, match="did not answer within"):
@@ -227,7 +227,7 @@ def test_a_switch_that_does_not_answer_is_let_go() -> None:
     _run(story)
 
 
-def test_a_connection_that_is_lost_fails_all_that_waits() -> None:
+def test_a_lost_connection_fails_all_waiting_requests() -> None:
     async def story() -> None:
         peer = Peer()
         marked: list[bool] = []
@@ -246,7 +246,7 @@ def test_a_connection_that_is_lost_fails_all_that_waits() -> None:
     _run(story)
 
 
-def test_a_mark_says_whether_all_before_it_was_taken() -> None:
+def test_a_mark_confirms_or_refuses_all_messages_before_it() -> None:
     async def story() -> None:
         peer = Peer()
         marked: list[tuple[str, bool]] = []
@@ -291,7 +291,7 @@ def test_an_error_as_reply_is_raised() -> None:
 
 
 @pytest.mark.parametrize("has", [True, False])
-def test_bundles_are_found_out_by_asking(has: bool) -> None:
+def test_bundle_support_is_probed(has: bool) -> None:
     async def story() -> None:
         peer = Peer()
         ask = asyncio.create_task(peer.session.probe_bundles())
@@ -313,7 +313,7 @@ def test_bundles_are_found_out_by_asking(has: bool) -> None:
     _run(story)
 
 
-def test_what_is_sent_in_one_turn_is_one_write() -> None:
+def test_messages_of_one_loop_iteration_are_one_write() -> None:
     async def story() -> None:
         peer = Peer()
         writes: list[bytes] = []
@@ -359,7 +359,7 @@ def test_after_the_end_nothing_is_sent() -> None:
         (b"GET / HTTP/1.1\r\n\r\n".ljust(0x5420, b"x"), "it does not speak OpenFlow"),
     ],
 )
-def test_who_does_not_speak_openflow_is_reported_and_let_go(sent: bytes, said: str) -> None:
+def test_a_peer_that_does_not_speak_openflow_is_reported_and_disconnected(sent: bytes, said: str) -> None:
     async def story() -> None:
         owner = Owner()
         session = Session(owner, 1.0)

@@ -61,7 +61,7 @@ def test_both_ends_are_verified_with_a_recent_version(pki: Pki) -> None:
         ("crl", "damaged.crl", "damaged.crl: its X509 CRL cannot be read"),
     ],
 )
-def test_a_file_at_fault_is_named(pki: Pki, option: str, file: str, said: str) -> None:
+def test_a_faulty_file_is_named(pki: Pki, option: str, file: str, said: str) -> None:
     (pki.directory / "text").write_text("this is no certificate")
     for name, what in (
         ("damaged", "CERTIFICATE"),
@@ -107,13 +107,13 @@ def test_files_are_read_again_when_they_have_changed(pki: Pki, tmp_path: Path) -
 @pytest.mark.parametrize(
     "given", ["certificate=a", "key=a", "ca=a&key=b", "certificate=a&key=b&ca=", "crl=a"]
 )
-def test_certificates_come_with_key_and_authority(given: str) -> None:
+def test_certificates_require_a_key_and_an_authority(given: str) -> None:
     with pytest.raises(InvalidURI, match=r"without .*: TLS needs certificate=FILE, key=FILE and ca=FILE"):
         Identity.parse(URI.parse(f"openflow:///?{given}"))
     assert Identity.parse(URI.parse("openflow:///")) is None
 
 
-def test_with_certificates_addresses_are_for_tls_unless_they_say_otherwise() -> None:
+def test_with_certificates_listen_addresses_default_to_tls() -> None:
     assert Listen.parse("127.0.0.1:6653", tls=True).secure
     assert Listen.parse("ssl:[::1]:6653", tls=True) == Listen("::1", 6653, secure=True)
     assert not Listen.parse("tcp:127.0.0.1:6653", tls=True).secure
@@ -123,6 +123,6 @@ def test_with_certificates_addresses_are_for_tls_unless_they_say_otherwise() -> 
         Listen.parse("ssl:127.0.0.1:6653")
 
 
-def test_who_is_silent_is_told_from_who_breaks_off() -> None:
+def test_a_silent_peer_is_distinguished_from_one_that_disconnects() -> None:
     assert "did not finish" in refusal(ConnectionAbortedError())
     assert "broke off" in refusal(ConnectionResetError())
