@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.intent.facts import QueueNumber
 from libnetvirt.controller.qos.queues import DEFAULT
 from libnetvirt.errors import ConstraintUnmet
 from tests.property.controller.test_admission import (
@@ -18,7 +19,7 @@ from tests.property.controller.test_admission import (
     random_constraint,
     world,
 )
-from tests.support.controller_rig import Rig
+from tests.support.controller_rig import Rig, facts_of
 
 
 def queues_agree(rig: Rig) -> None:
@@ -87,4 +88,4 @@ def test_random_changes_and_failures_keep_queues_consistent(seed: int) -> None:
     for before in rig.networks:
         rig.change(before, None)
     assert rig.core.queue_shape() == {}
-    assert not [key for key, value in rig.core.labels.changes.items() if key[0] == "queue" and value]
+    assert not facts_of(rig.core).of(QueueNumber)

@@ -21,6 +21,7 @@ from tests.support.controller_rig import (
     NATIVE,
     Rig,
     endpoint,
+    facts_of,
     frame,
     line,
     mac,
@@ -203,7 +204,7 @@ def test_paths_follow_topology_changes() -> None:
 
 def _restarted(rig: Rig, count: int, order: Sequence[int] = ()) -> Rig:
     """The same switches with a new controller."""
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig(rig.core.options)
     again.known = rig.known
     again.fabric = rig.fabric

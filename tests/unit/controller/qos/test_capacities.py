@@ -11,7 +11,7 @@ from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.te_paths import check
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
-from tests.support.controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
+from tests.support.controller_rig import BROADCAST, VLAN, Rig, endpoint, facts_of, frame, line, mac, network
 
 MBIT = 1_000_000
 FILE = """
@@ -89,7 +89,7 @@ def test_the_latest_reservation_is_degraded_when_links_become_slower() -> None:
     )
     rig.change(None, first)
     rig.change(None, second)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = facts_of(rig.core)
     slow = Rig(Options(VLAN, capacities='capacity = "80 Mbit/s"'))
     slow.fabric = rig.fabric
     slow.core.load([first, second], facts, slow.now)

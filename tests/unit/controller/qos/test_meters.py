@@ -8,13 +8,25 @@ import pytest
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.facts import MeterNumber
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.qos.meters import LEAST_BURST, meter
 from libnetvirt.controller.rules import policing
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from libnetvirt.errors import LabelsExhausted, Unsupported
 from libnetvirt.model import Limits, Rules
-from tests.support.controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network, places
+from tests.support.controller_rig import (
+    BROADCAST,
+    VLAN,
+    Rig,
+    endpoint,
+    facts_of,
+    frame,
+    line,
+    mac,
+    network,
+    places,
+)
 
 
 def limits(**fields: str) -> Limits:
@@ -113,7 +125,7 @@ def test_removed_limits_release_their_meters() -> None:
     assert not any(
         f.table >= pipeline.Table.EXIT for s in rig.fabric.switches.values() for f in s.flows.values()
     )
-    assert {k: v for k, v in rig.core.labels.changes.items() if k[0] == "meter" and v is not None} == {}
+    assert facts_of(rig.core).of(MeterNumber) == []
     rig.holds_what_it_should()
     for n in (1, 2):
         rig.check(1, 2 + n, frame(mac(3), mac(n)))
@@ -127,7 +139,7 @@ def test_meter_numbers_survive_a_controller_restart() -> None:
     rig = Rig()
     limited(rig, e1=IN, e2=IN, e3=OUT)
     (known,) = rig.networks
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig()
     again.fabric = rig.fabric
     again.core.load([known], facts, again.now)
