@@ -71,8 +71,10 @@ bench-promises: bench-programs $(VENV)/.installed-dev ## measure limits and prom
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 
-docs: $(VENV)/.installed ## write the generated pages anew and check all links
+docs: $(VENV)/.installed-docs ## write the generated pages, build the site into build/site, check all links
 	@$(BIN)/python docs/check.py --write
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@$(BIN)/python docs/check.py --site build/site
 
 clean: ## remove what can be made again
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
@@ -103,6 +105,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-demo: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from benchmarks.rows import Row
+from benchmarks.rows import Row, counted
 
 
 class Fit(NamedTuple):
@@ -54,9 +54,9 @@ def series(rows: Iterable[Row]) -> dict[tuple[str, str], list[tuple[float, float
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         axis = next((k for k in row.sizes if k in GROWING), None)
-        if axis is None or row.unit != "s" or not row.ours or "programs' start" in row.name:
+        if axis is None or row.unit != "s" or not row.ours or "start-up" in row.name:
             continue
-        fixed = ", ".join(f"{v:g} {k}" for k, v in row.sizes.items() if k != axis)
+        fixed = ", ".join(counted(v, k) for k, v in row.sizes.items() if k != axis)
         points = found.setdefault((f"{row.name}{', ' + fixed if fixed else ''}", axis), [])
         # Ours is the same beside every peer.
         if row.sizes[axis] not in [size for size, _ in points]:

@@ -175,9 +175,9 @@ def shared_link(site: Site, encapsulation: str) -> Iterator[Figure]:
 
     def expected() -> list[Expected]:
         return [
-            Expected(site.flow(0, 30 * MBIT), "UDP, promised 30, sends 30", 30 * MBIT, 0.95),
-            Expected(site.flow(1, 80 * MBIT), "UDP, promised 20, sends 80", 20 * MBIT, 0.95),
-            Expected(site.flow(2, 120 * MBIT), "UDP, no promise, sends 120", REST, 0.8),
+            Expected(site.flow(0, 30 * MBIT), "UDP, guaranteed 30, sends 30", 30 * MBIT, 0.95),
+            Expected(site.flow(1, 80 * MBIT), "UDP, guaranteed 20, sends 80", 20 * MBIT, 0.95),
+            Expected(site.flow(2, 120 * MBIT), "UDP, best effort, sends 120", REST, 0.8),
         ]
 
     yield from _scene(f"100 Mbit/s link, {encapsulation}", expected())
@@ -185,7 +185,7 @@ def shared_link(site: Site, encapsulation: str) -> Iterator[Figure]:
     try:
         eventually(lambda: ("1", "3") in site.reserved(), "the paths go round")
         time.sleep(CACHED)
-        yield from _scene(f"after it failed, {encapsulation}", expected())
+        yield from _scene(f"after the link failed, {encapsulation}", expected())
     finally:
         site.harness.lab.restore_link(1, 2)
         eventually(lambda: len(site.harness.connection.substrate().links) == 6, "the link is up again")
@@ -197,9 +197,9 @@ def tcp(site: Site) -> Iterator[Figure]:
     first.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
     second.add_constraint(source=1, destination=2, min_bandwidth="20 Mbit/s")
     flows = [
-        Expected(site.flow(0, None, streams=2), "TCP, promised 30", 30 * MBIT, 0.8),
-        Expected(site.flow(2, 120 * MBIT), "UDP, no promise, sends 120", REST, 0.8),
-        Expected(site.flow(1, 10 * MBIT, back=True), "UDP, the other way, sends 10", 10 * MBIT, 0.8),
+        Expected(site.flow(0, None, streams=2), "TCP, guaranteed 30", 30 * MBIT, 0.8),
+        Expected(site.flow(2, 120 * MBIT), "UDP, best effort, sends 120", REST, 0.8),
+        Expected(site.flow(1, 10 * MBIT, back=True), "UDP, reverse direction, sends 10", 10 * MBIT, 0.8),
     ]
     yield from _scene("100 Mbit/s link, vlan", flows)
 
@@ -217,9 +217,9 @@ def limits(site: Site) -> Iterator[Figure]:
     site.connect(None, {"inbound": "40 Mbit/s"}, {"outbound": "20 Mbit/s", "inbound": "10 Mbit/s"})
     flows = [
         Expected(site.flow(0, 80 * MBIT), "UDP, sends 80", 20 * MBIT, 0.95),
-        Expected(site.flow(0, 80 * MBIT, back=True), "UDP, the other way, sends 80", 10 * MBIT, 0.95),
+        Expected(site.flow(0, 80 * MBIT, back=True), "UDP, reverse direction, sends 80", 10 * MBIT, 0.95),
     ]
-    yield from _scene("limits of endpoints: 20 there, 10 back", flows)
+    yield from _scene("endpoint limits: 20 forward, 10 reverse", flows)
     yield from _scene("the same", [Expected(site.flow(0, None), "TCP", 20 * MBIT, 0.8)])
 
 
@@ -242,11 +242,11 @@ def router(site: Site) -> Iterator[Figure]:
         return Flow(site.hosts[100, n], site.hosts[100, 4], "10.9.4.1", rate)
 
     flows = [
-        Expected(flow(1, 30 * MBIT), "UDP, promised 30, sends 30", 30 * MBIT, 0.95),
+        Expected(flow(1, 30 * MBIT), "UDP, guaranteed 30, sends 30", 30 * MBIT, 0.95),
         Expected(flow(2, 60 * MBIT), "UDP, max-bandwidth 15, sends 60", 15 * MBIT, 0.0),
-        Expected(flow(3, 120 * MBIT), "UDP, no promise, sends 120", 65 * MBIT, 0.6),
+        Expected(flow(3, 120 * MBIT), "UDP, best effort, sends 120", 65 * MBIT, 0.6),
     ]
-    yield from _scene("100 Mbit/s link, one router", flows)
+    yield from _scene("100 Mbit/s link, L3 network", flows)
 
 
 def _scene(scene: str, expected: Sequence[Expected]) -> Iterator[Figure]:
@@ -269,10 +269,10 @@ SCENES: tuple[Callable[[Site], Iterator[Figure]], ...] = (
 
 def table(figures: Sequence[Figure]) -> Iterator[str]:
     """The figures as a table of Markdown; rates in Mbit/s."""
-    yield "| where | traffic, Mbit/s | has to get | sent | got | unread | |"
+    yield "| scenario | traffic, Mbit/s | required | sent | received | unread | result |"
     yield "|---|---|---|---|---|---|---|"
     for f in figures:
-        verdict = "holds" if f.holds else "**does not hold**"
+        verdict = "met" if f.holds else "**not met**"
         rates = f"{f.sent / MBIT:.1f} | {f.got / MBIT:.1f} | {f.unread}"
         yield f"| {f.scene} | {f.what} | {f.bar} | {rates} | {verdict} |"
 
@@ -288,7 +288,8 @@ def write(figures: Sequence[Figure], page: Path = PAGE) -> None:
     said = ", ".join(f"{name} {facts[name]}" for name in known)
     lines = ["", "```console", f"# {COMMAND}", "```", "", f"On {time.strftime('%Y-%m-%d')}; {said}.", ""]
     if any(f.unread for f in figures):
-        lines += ["*Unread* are frames that Open vSwitch did not read in time, as the machine was busy.", ""]
+        why = "because the machine was busy"
+        lines += [f"*Unread* counts frames that Open vSwitch did not read in time {why}.", ""]
     head, tail = text[: text.index(BEGIN)], text[text.index(END) :]
     page.write_text(head + "\n".join([BEGIN, *lines, *table(figures), "", tail]))
 
@@ -313,7 +314,7 @@ def main() -> int:
                 sys.stdout.flush()
         site.clear()
     broken = sum(not figure.holds for figure in figures)
-    sys.stdout.write(f"{time.monotonic() - began:.0f} s; {broken} of {len(figures)} figures do not hold\n")
+    sys.stdout.write(f"{time.monotonic() - began:.0f} s; {broken} of {len(figures)} figures are not met\n")
     if chosen.report:
         write(figures)
     return 1 if broken else 0

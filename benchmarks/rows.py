@@ -38,7 +38,13 @@ class Row:
     @property
     def size(self) -> str:
         """The sizes as text."""
-        return ", ".join(f"{number(v)} {k}" for k, v in self.sizes.items())
+        return ", ".join(counted(v, k) for k, v in self.sizes.items())
+
+
+def counted(value: float, noun: str) -> str:
+    """A number with its noun, which is a plural, in the singular if that is needed."""
+    singular = {"switches": "switch"}.get(noun, noun.removesuffix("s"))
+    return f"{number(value)} {singular if value == 1 and noun.isalpha() else noun}"
 
 
 #: where scenarios say what they are doing

@@ -186,7 +186,7 @@ def _rows(
     small, large = adds.get(_SMALL), adds.get(_LARGE)
     if small is not None and large is not None:
         for name, a, b in (("add", small.add, large.add), ("remove", small.drop, large.drop)):
-            what = f"{name} one endpoint, {_LARGE} endpoints beside {_SMALL} ({where})"
+            what = f"{name} one endpoint, with {_LARGE:,} endpoints instead of {_SMALL} ({where})"
             row = Row("networks", what, {"switches": switches}, "s", b, a, f"{_SMALL} endpoints", a / b)
             row.bar, row.holds = "within ±20 %", b <= 1.2 * a
             found.append(row)
@@ -205,12 +205,12 @@ def _of_network(where: str, sizes: Sizes, seen: Seen) -> Iterator[Row]:
             row.peer_name, row.ratio = FLOOR, floor / ours
             row.measured = {"rules": seen.rules, "start": seen.floor_start}
             if (sizes.endpoints, sizes.switches) == (_LARGE, 20):
-                row.bar, row.holds = "≤ 1.5× the floor", ours <= 1.5 * floor
+                row.bar, row.holds = "time ≤ 1.5× baseline", ours <= 1.5 * floor
         yield row
         if floor is not None and floor > seen.floor_start:
             strict = floor - seen.floor_start
             yield Row(
-                "networks", f"{name} a network{hosts} ({where}), programs' start not counted", at, "s", ours,
+                "networks", f"{name} a network{hosts} ({where}), process start-up excluded", at, "s", ours,
                 strict, FLOOR, strict / ours,
             )  # fmt: skip
     if not sizes.declared:

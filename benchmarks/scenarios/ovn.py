@@ -75,11 +75,11 @@ def _beside_floor(lab: OVN, connection: libnetvirt.Connection, ports: int, repea
         connection.lookup(wanted.name).remove()
     create, remove, floor = (median(times[name]) for name in ("create", "remove", "floor"))
     at = {"ports": float(ports)}
-    row = Row("ovn", "create a network, to sb_cfg", at, "s", create, floor, FLOOR, floor / create)
-    row.bar, row.holds = f"≤ {BAR}× the floor", create <= BAR * floor
+    row = Row("ovn", "create a network, until sb_cfg", at, "s", create, floor, FLOOR, floor / create)
+    row.bar, row.holds = f"time ≤ {BAR}× baseline", create <= BAR * floor
     row.measured = {name: sorted(some) for name, some in times.items()}
     yield row
-    yield Row("ovn", "remove a network, to sb_cfg", at, "s", remove)
+    yield Row("ovn", "remove a network, until sb_cfg", at, "s", remove)
 
 
 def _one_more(connection: libnetvirt.Connection, counts: tuple[int, ...]) -> Iterator[Row]:
@@ -92,7 +92,7 @@ def _one_more(connection: libnetvirt.Connection, counts: tuple[int, ...]) -> Ite
             times.append(time.perf_counter() - began)
             made.remove_endpoint(ports + 1)
         made.remove()
-        yield Row("ovn", "add one endpoint, to sb_cfg", {"ports": ports}, "s", median(times))
+        yield Row("ovn", "add one endpoint, until sb_cfg", {"ports": ports}, "s", median(times))
 
 
 def _taken_up(lab: OVN, connection: libnetvirt.Connection, ports: int) -> Row:

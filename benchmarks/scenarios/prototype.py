@@ -62,8 +62,8 @@ def _by_hops(plan: Plan) -> Iterator[Row]:
 
 def _flooded(plan: Plan) -> Iterator[Row]:
     """The victim's median set-up time, one at a time, while hosts of another network send to nobody."""
-    attacks = [("1 endpoint floods, same switch", 1, 0), ("1 endpoint floods, other switch", 1, 1)]
-    attacks += [] if plan.quick else [("10 endpoints flood, same switch", 10, 0)]
+    attacks = [("flood from 1 endpoint, same switch", 1, 0), ("flood from 1 endpoint, other switch", 1, 1)]
+    attacks += [] if plan.quick else [("flood from 10 endpoints, same switch", 10, 0)]
     networks, each, rate = 8, 160, 20_000.0
     # The victim is network 1, with 20 hosts on each of two switches; network 0 floods.
     count = 100 if plan.quick else 150
@@ -78,8 +78,8 @@ def _flooded(plan: Plan) -> Iterator[Row]:
             seen = fleet.ask("under_flood", rate=rate, sources=sources, skip=turn * count, **trial)
             ratio = seen["p50"] / quiet["p50"] if quiet["p50"] else 0.0
             yield Row(
-                "prototype", f"victim's set-up time, {what}", {"frames/s": rate}, "s", seen["p50"],
-                quiet["p50"], "quiet", 1 / ratio if ratio else None, "flooded ÷ quiet ≤ 2",
+                "prototype", f"set-up time under a {what}", {"frames/s": rate}, "s", seen["p50"],
+                quiet["p50"], "no flood", 1 / ratio if ratio else None, "time ≤ 2× no flood",
                 0 < ratio <= 2 and not seen["lost"], measured={"flooded": seen, "quiet": quiet},
             )  # fmt: skip
 
@@ -138,14 +138,14 @@ def _started(plan: Plan) -> Iterator[Row]:
             allowed = 0 if not rules else max(0, stream.early - QUEUE)
             row = Row(
                 "prototype", f"frames lost as a UDP flow starts, {name}", {"frames": stream.sent}, "frames",
-                stream.lost, control.lost, "the same again, rules being there",
+                stream.lost, control.lost, "again, rules installed",
                 measured={
                     "reordered": stream.reordered, "early": stream.early, "missing": stream.missing[:50],
                 },
                 note=f"{name}: {stream.reordered} of {stream.sent} frames came out of order; "
                 f"{stream.early} were sent before the first arrived. ",
             )  # fmt: skip
-            row.bar = "lost only beyond the queue" if rules else "0 lost, in order"
+            row.bar = "none but queue overflow" if rules else "0 lost, in order"
             row.holds = stream.lost <= allowed and (bool(rules) or not stream.reordered)
             yield row
 

@@ -152,7 +152,7 @@ def _compared(case: Case, seen: dict[str, dict[int, dict[str, Any]]], tree: str)
             note=_note(a, tree) + _note(b, peer), measured={"ours": a, "peer": b},
         )  # fmt: skip
         if one_switch and peer == peers.OVS_NAME:
-            one.bar, one.holds = "≤ 1× the peer's", (ratio or 0) >= 1 and _is_whole(a)
+            one.bar, one.holds = "time ≤ 1× peer", (ratio or 0) >= 1 and _is_whole(a)
         yield one
 
 

@@ -55,7 +55,8 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
                 fleet.ask("disconnect")
             took = median(one["seconds"] for one in seen)
             row = Row(
-                "upkeep", f"reroute, link down to last barrier ({kind})", {"tunnels": tunnels}, "s", took,
+                "upkeep", f"reroute, link down to last barrier reply ({kind})", {"tunnels": tunnels}, "s",
+                took,
                 measured={"each": seen},
             )  # fmt: skip
             if tunnels >= 900:
@@ -92,7 +93,7 @@ def _restarts(plan: Plan) -> Iterator[Row]:
             before["flow-mods"] += switches
             changes = {k: after[k] - before[k] for k in ("flow-mods", "group-mods") if after[k] != before[k]}
             row = Row(
-                "upkeep", "restart, process start to last question", size.to_json(), "s", took,
+                "upkeep", "restart, process start to last request", size.to_json(), "s", took,
                 note=f"restart: rules were changed: {changes}. " if changes else "",
                 measured={"open": opened, "rules": before["flows"] + before["groups"]},
             )  # fmt: skip
@@ -109,7 +110,7 @@ def _memory(plan: Plan) -> Iterator[Row]:
         yield _grown(fleet, "network of 2 endpoints", [2] * (500 // few), 20)
         yield _grown(fleet, "endpoint", [10_000 // few], 20)
         hosts = Sizes(1_000 // few, 20, declared=True)
-        yield _grown(fleet, "rule (of declared hosts)", [hosts.endpoints], 20, declared=True)
+        yield _grown(fleet, "rule (declared hosts)", [hosts.endpoints], 20, declared=True)
         case = Case(1, 200, 2, 0, 18_000 // few)
         with running(peers.OURS, case, fleet) as worker:
             assert worker is not None

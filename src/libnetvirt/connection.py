@@ -31,7 +31,7 @@ async def open(uri: str | None = None) -> Connection:
 
     Returns when it can be used. Raises InvalidURI, DriverNotFound, ConnectionFailed.
     """
-    text = uri or os.environ.get(ENVIRONMENT)
+    text = os.environ.get(ENVIRONMENT) if uri is None else uri
     if not text:
         raise InvalidURI(f"no connection URI: give one or set ${ENVIRONMENT}, for example {EXAMPLES}")
     parsed = URI.parse(text)

@@ -8,6 +8,7 @@ import threading
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,8 @@ def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> N
     with libnetvirt.open() as connection:
         assert len(connection.substrate().switches) == 2
         assert connection.uri == "test:///default?switches=2"
+    with pytest.raises(InvalidURI, match="no connection URI"):
+        libnetvirt.open("")
     monkeypatch.delenv("LIBNETVIRT_URI")
     with pytest.raises(InvalidURI, match="LIBNETVIRT_URI"):
         libnetvirt.open()
@@ -329,11 +332,12 @@ def test_no_argument_is_dropped_silently(connection: Connection, blue: Network) 
     for call in calls:
         with pytest.raises(TypeError):
             call()
+    twice: dict[str, Any] = {"port": 2, "Port": 3}
     for unknown in (
         lambda: blue.add_endpoint(uuid=13, switch=3, port=1, vlam=20),  # type: ignore[call-overload]
         lambda: blue.modify_endpoint(11, vlam=20),  # type: ignore[call-arg]
         lambda: blue.modify_endpoint(11, uuid=13),  # type: ignore[call-arg]
-        lambda: blue.modify_endpoint(11, **{"port": 2, "Port": 3}),  # type: ignore[arg-type]
+        lambda: blue.modify_endpoint(11, **twice),
         lambda: connection.repair("blue", orphans=True),
     ):
         with pytest.raises(InvalidDescription):
@@ -379,10 +383,10 @@ def test_what_is_not_offered_is_refused_in_one_wording(
 
 @pytest.mark.parametrize("kind", ["min_bandwidth", "max_bandwidth", "max_latency", "max_hops"])
 def test_constraints_are_refused_by_capability(blue: Network, kind: str) -> None:
-    value = {"max_latency": "5 ms", "max_hops": 3}.get(kind, "1 Mbit/s")
+    asked: dict[str, Any] = {kind: {"max_latency": "5 ms", "max_hops": 3}.get(kind, "1 Mbit/s")}
     feature = f"constraint.{kind.replace('_', '-')}"
     with pytest.raises(Unsupported, match=f"does not offer {feature} .*from 11 to 12 needs"):
-        blue.add_constraint(Constraint.model_validate({"source": 11, "destination": 12, kind: value}))
+        blue.add_constraint(source=11, destination=12, **asked)
     assert blue.description() == BLUE
 
 
@@ -433,7 +437,8 @@ def test_a_driver_that_offers_everything_is_asked_everything() -> None:
             changed = await blue.modify_constraint(source=11, destination=12, max_hops=2)
             (now,) = (await blue.description()).constraints
             assert now == changed == added.changed(max_hops=2)
-            await blue.modify_constraint(11, 12, min_bandwidth=None, **{"max-hops": 3})  # type: ignore[arg-type]
+            hyphenated: dict[str, Any] = {"max-hops": 3}
+            await blue.modify_constraint(11, 12, min_bandwidth=None, **hyphenated)
             (now,) = (await blue.description()).constraints
             assert (now.max_hops, now.min_bandwidth) == (3, None)
             with pytest.raises(InvalidDescription, match="asks for nothing"):
