@@ -135,7 +135,7 @@ def test_reservations_are_ranked_by_priority_and_then_by_age() -> None:
         asked = {"source": 1, "destination": 2, "min-bandwidth": f"{rate} Mbit/s", "priority": priority}
         described = network(number, endpoint(1, 1, number), endpoint(2, 2, number))
         described = described.changed(constraints=(Constraint.model_validate(asked),))
-        world.te_paths.commit(str(uuid), world.te_paths.plan(described, Encapsulation.VLAN))
+        world.te_paths.commit(str(number), world.te_paths.plan(described, Encapsulation.VLAN))
 
     def kept() -> set[str]:
         return {c.key[0] for c in world.te_paths.ordered() if not c.degraded}
