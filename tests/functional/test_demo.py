@@ -122,7 +122,7 @@ class _Uncuttable(SimulatedStage):
 def test_the_demo_reports_a_broken_promise(
     stage: type[SimulatedStage], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("demo.story.PATIENCE", 0.5)
+    monkeypatch.setattr("demo.story.TIMEOUT", 0.5)
     monkeypatch.setattr("demo.story.REROUTE", 0.2)
     text = io.StringIO()
     played = stage()

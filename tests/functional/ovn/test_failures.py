@@ -233,7 +233,7 @@ def test_repair_works_by_command_line_and_over_a_served_driver(
         done = subprocess.run(
             [*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True
         ).stdout
-        assert done == "nothing was to be put right\n"
+        assert done == "nothing to repair\n"
     finally:
         served.stop()
 

@@ -93,7 +93,7 @@ def test_rows_are_read_back_from_the_file(tmp_path: Path) -> None:
 def test_the_page_shows_which_targets_are_met() -> None:
     rows = [
         Row("setup", "a", {"switches": 1}, "/s", 2.0, 1.0, "peer", 2.0, "≥ 2×", True),
-        Row("upkeep", "b", {}, "s", 0.2, bar="≤ 100 ms", holds=False),
+        Row("recovery", "b", {}, "s", 0.2, bar="≤ 100 ms", holds=False),
     ]
     rows += growth.rows_of([Row("x", "y", {"endpoints": n}, "s", float(n)) for n in (10, 100)])
     text = pages.measured(

@@ -10,7 +10,9 @@ from ruamel.yaml import YAML
 
 import libnetvirt
 from libnetvirt import formats
-from libnetvirt.cli import events, networks, physical
+from libnetvirt.cli import events, networks, substrate
+from libnetvirt.driver import FEATURES, Capabilities
+from libnetvirt.drivers.test import TestDriver
 from libnetvirt.model import Event, Link
 from tests.support.command_line import BLUE, Commands
 
@@ -154,6 +156,33 @@ def test_unsupported_constraints_are_refused_with_the_common_message(
     assert "'netvirt drivers' shows what each driver offers." in said
 
 
+def test_a_modified_constraint_keeps_what_was_not_given(
+    netvirt: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generous = Capabilities(driver="test", features=frozenset(FEATURES) - {"constraint.statistics"})
+    monkeypatch.setattr(TestDriver, "capabilities", generous)
+
+    def asked() -> dict[str, object]:
+        ((one,),) = (n.constraints for n in formats.read(netvirt.ok("dump", "blue")))
+        return {**one.asked, "priority": one.priority}
+
+    netvirt.ok("create", "blue.xml")
+    said = "constraint from 11 to 12 of blue"
+    words = ("11", "12", "--max-hops", "3", "--max-latency", "5 ms")
+    assert netvirt.ok("constraint", "add", "blue", *words) == f"{said} added\n"
+    assert netvirt.ok("constraint modify blue 11 12 --priority 7 --max-hops 4") == f"{said} modified\n"
+    assert asked() == {"max-latency": 5000, "max-hops": 4, "priority": 7}
+    assert netvirt.ok("constraint check blue 11 12 --clear max-hops") == f"{said} can be kept\n"
+    assert "asks for nothing" in netvirt.fails(
+        3, "constraint check blue 11 12 --clear max-hops --clear max-latency"
+    )
+    assert asked() == {"max-latency": 5000, "max-hops": 4, "priority": 7}
+    netvirt.ok("constraint modify blue 11 12 --clear max-latency --clear priority")
+    assert asked() == {"max-hops": 4, "priority": None}
+    assert "at least one option" in netvirt.fails(2, "constraint modify blue 11 12")
+    assert "no constraint from 12 to 11" in netvirt.fails(4, "constraint modify blue 12 11 --max-hops 3")
+
+
 def test_rules_are_refused_by_a_driver_without_them(netvirt: Commands) -> None:
     assert "does not offer rules" in netvirt.fails(6, "rules")
 
@@ -184,7 +213,7 @@ def test_an_invalid_file_prevents_the_creation_of_all(netvirt: Commands, directo
 def test_a_failure_reports_what_was_completed_before_it(netvirt: Commands, directory: Path) -> None:
     (directory / "clash.yaml").write_text((directory / "red.yaml").read_text().replace("uuid: 8", "uuid: 9"))
     said = netvirt.fails(5, "create", "blue.xml", "red.yaml", "clash.yaml")
-    assert "Done before: blue (blue.xml), red (red.yaml)." in said
+    assert "Done: blue (blue.xml), red (red.yaml)." in said
     assert "Not done: red (clash.yaml)." in said
     result = netvirt("remove", "blue", "nope", "red", "--format", "json")
     assert result.exit_code == 4
@@ -315,10 +344,10 @@ def test_switches_are_joined_only_by_links_that_are_up_both_ways() -> None:
     there = Link(source="1", source_port="1", destination="2", destination_port="1")
     back = Link(source="2", source_port="1", destination="1", destination_port="1")
     dead = back.model_copy(update={"up": False})
-    assert physical.joined(["1", "2"], physical.two_way((there, back)))
-    assert not physical.joined(["1", "2"], physical.two_way((there,)))
-    assert not physical.joined(["1", "2"], physical.two_way((there, dead)))
-    assert physical.joined(["1"], frozenset())
+    assert substrate.connects_all(["1", "2"], substrate.bidirectional((there, back)))
+    assert not substrate.connects_all(["1", "2"], substrate.bidirectional((there,)))
+    assert not substrate.connects_all(["1", "2"], substrate.bidirectional((there, dead)))
+    assert substrate.connects_all(["1"], frozenset())
 
 
 def test_an_event_is_one_line_whatever_its_message() -> None:

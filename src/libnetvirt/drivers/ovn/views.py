@@ -189,5 +189,5 @@ class View:
                 yield f"no connection to database {database.name}: {database.trouble}"
 
 
-def _use(claimed: bool) -> PortUse:
-    return PortUse.ENDPOINT if claimed else PortUse.NONE
+def _use(occupied: bool) -> PortUse:
+    return PortUse.ENDPOINT if occupied else PortUse.NONE
