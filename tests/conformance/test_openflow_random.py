@@ -1,4 +1,4 @@
-"""Real switches in random topologies against the oracle."""
+"""Real switches in random topologies, compared with the oracle."""
 
 from __future__ import annotations
 

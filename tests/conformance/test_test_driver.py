@@ -1,4 +1,4 @@
-"""The conformance suite on the driver in memory."""
+"""The conformance suite on the test driver."""
 
 from __future__ import annotations
 

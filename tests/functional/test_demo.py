@@ -1,4 +1,4 @@
-"""The demonstration keeps its promises, and says so when one is broken."""
+"""The demonstration keeps its promises, and reports one that is broken."""
 
 from __future__ import annotations
 

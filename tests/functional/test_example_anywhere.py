@@ -1,4 +1,4 @@
-"""One program, that knows no driver, does the same on all of them."""
+"""The example that knows no driver does the same on all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab itself: what goes in comes out, with its tags."""
+"""The lab of Open vSwitch bridges itself: frames, links, restarts."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 class Certified(NamedTuple):
-    """The PEM files of one party."""
+    """The PEM files of one peer."""
 
     certificate: Path
     key: Path
 
 
 class Authority:
-    """An authority that signs certificates; its files are in a directory."""
+    """A certificate authority with its files in a directory."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory, self._name = directory, name
@@ -26,7 +26,7 @@ class Authority:
                  "-keyout", self._key, "-out", self.certificate)  # fmt: skip
 
     def issue(self, name: str, *, days: int = 2) -> Certified:
-        """A certificate and its key. With ``days`` below 0 it has expired."""
+        """Issue a certificate with its key. It has expired already if ``days`` is negative."""
         base = self._directory / f"{self._name}-{name}"
         request, made = (
             base.with_suffix(".csr"),
@@ -38,7 +38,7 @@ class Authority:
         return made
 
     def revoke(self, *revoked: Certified) -> Path:
-        """A list of certificates that do not hold any more."""
+        """Write a certificate revocation list."""
         rules, listed = self._directory / f"{self._name}.cnf", self._directory / f"{self._name}.crl"
         (self._directory / f"{self._name}-index").touch()
         rules.write_text(
@@ -53,7 +53,7 @@ class Authority:
 
 
 class Pki:
-    """An authority for the controller, one for switches, and one that nobody believes; one of each."""
+    """Authorities of the controller and of switches, and an untrusted one, with a certificate of each."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -66,7 +66,7 @@ class Pki:
 
     @property
     def options(self) -> str:
-        """The controller's, for the end of a URI."""
+        """The URI options with the controller's files."""
         certificate, key = self.controller
         return f"&certificate={certificate}&key={key}&ca={self.switches.certificate}"
 

@@ -1,4 +1,4 @@
-"""A world in which networks change and everything fails, at random; the seed repeats what is done."""
+"""Random operations and faults on real switches, reproducible by a seed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ NETWORKS = 4
 ENDPOINTS = 4
 VLANS = (None, None, 2, 20, 100, 1000, 4094)
 LABELS = (16, 1048575)
-#: steps and how often each is taken, compared with the others
+#: the relative frequency of each step
 STEPS = {
     "create": 8, "remove": 4, "add": 8, "modify": 8, "drop": 5, "talk": 8,
-    "cut": 5, "mend": 4, "unplug": 4, "plug": 3, "release": 2, "reconnect": 3, "change_while_away": 5,
+    "cut": 5, "restore": 4, "unplug": 4, "plug": 3, "release": 2, "reconnect": 3, "change_while_away": 5,
     "restart_switch": 3, "restart_all": 1, "freeze": 1, "hang": 1, "kill": 2, "kill_in_operation": 3,
 }  # fmt: skip
 
@@ -40,7 +40,7 @@ class _Asking:
         self._thread.start()
 
     def ended(self) -> bool:
-        """Wait for its end. Returns whether it was confirmed."""
+        """Wait until it ends. Whether it was confirmed."""
         self._thread.join()
         return self._confirmed
 
@@ -53,7 +53,7 @@ class _Asking:
 
 
 class Chaos:
-    """Networks and faults, and what should be there.
+    """Random networks and faults, and the networks that should exist.
 
     ``only``: an encapsulation and an insertion, as in ``native/on-demand``, which all networks have.
     """
@@ -81,7 +81,7 @@ class Chaos:
 
     @cached_property
     def _routable(self) -> list[Rules | None]:
-        """The options of which the driver makes routers."""
+        """The rules options with which the driver offers routers."""
         taken = []
         for rules in self.options:
             router = VirtualNetwork.model_validate({"name": "router", "forwarding": "L3", "rules": rules})
@@ -91,9 +91,9 @@ class Chaos:
         return taken
 
     def step(self) -> None:
-        """Do one thing."""
+        """Take one random step."""
         self._count += 1
-        idle = {"mend": not self.cuts, "plug": not self.unplugged, "reconnect": not self.released}
+        idle = {"restore": not self.cuts, "plug": not self.unplugged, "reconnect": not self.released}
         steps = {name: often for name, often in STEPS.items() if not idle.get(name)}
         name = self.chance.choices(list(steps), list(steps.values()))[0]
         print(f"step {self._count}: {name}", end=" ", flush=True)
@@ -102,7 +102,7 @@ class Chaos:
         print(f"({time.monotonic() - began:.2f} s)", flush=True)
 
     def tell(self) -> None:
-        """Print what there is, for whoever has to find out what went wrong."""
+        """Print the state, to help find the cause of a failure."""
         print()
         for network in self.asked.values():
             print(network.model_dump_json(exclude_none=True, exclude_defaults=True))
@@ -195,7 +195,7 @@ class Chaos:
         return Endpoint.model_validate(document)
 
     def _operate(self, work: Callable[[], object] | None) -> None:
-        """Ask for something, which is done wholly or refused and not done at all."""
+        """Request a change, which is applied completely or refused without trace."""
         if work is None:
             work = self._creation()
         try:
@@ -215,7 +215,7 @@ class Chaos:
         return {d.uuid: d for d in self.harness.connection.descriptions()}
 
     def talk(self) -> None:
-        """Hosts say something to all or to each other, and nobody looks at what becomes of it.
+        """Hosts send broadcasts or unicast frames, whose delivery is not checked.
 
         Not through a router: a packet would wait there for its receiver, and come out when we do look.
         """
@@ -234,11 +234,11 @@ class Chaos:
         self.cuts.add(link)
         self.harness.cut_link(*link)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         for link in self.chance.sample(sorted(self.cuts), min(1, len(self.cuts))):
-            self._mend(link)
+            self._restore_link(link)
 
-    def _mend(self, link: tuple[str, str]) -> None:
+    def _restore_link(self, link: tuple[str, str]) -> None:
         self.cuts.discard(link)
         self.harness.restore_link(*link)
 
@@ -254,13 +254,13 @@ class Chaos:
             self.harness.plug(place)
 
     def release(self) -> None:
-        """A switch loses its connection and goes on forwarding."""
+        """A switch loses its connection and keeps forwarding."""
         switch = self._switch()
         self.released.add(switch)
         self.harness.lab.release([int(switch)])
 
     def change_while_away(self) -> None:
-        """A switch is away while what it has to do changes."""
+        """Change a network while one of its switches is disconnected."""
         used = sorted({e.switch for network in self.asked.values() for e in network.endpoints})
         if not used:
             return
@@ -294,18 +294,18 @@ class Chaos:
         self._cut_again()
 
     def _cut_again(self) -> None:
-        """A switch takes all of its ports up when it starts."""
+        """Cut the links again that a restarted switch has brought up."""
         for link in self.cuts:
             self.harness.cut_link(*link)
 
     def freeze(self) -> None:
-        """All switches are busy with something else for a moment."""
+        """Freeze all switches for a moment."""
         self.harness.lab.ovs.freeze_switch()
         time.sleep(0.3)
         self.harness.lab.ovs.thaw_switch()
 
     def hang(self) -> None:
-        """Switches do not answer for so long that operations which wait for them let others go on."""
+        """Freeze switches for so long that operations which wait for them no longer block others."""
         self.harness.lab.ovs.freeze_switch()
         executor = [work for make in self._operations for work in [make()] if work is not None]
         asking = [_Asking(work) for work in self.chance.sample(executor, min(2, len(executor)))]
@@ -320,7 +320,7 @@ class Chaos:
 
     def kill(self) -> None:
         self.harness.kill_controller()
-        for fault in self.chance.sample(("cut", "mend", "unplug", "restart_switch", "talk"), 2):
+        for fault in self.chance.sample(("cut", "restore", "unplug", "restart_switch", "talk"), 2):
             print(f"({fault})", end=" ")
             getattr(self, fault)()
         self._revive()
@@ -349,10 +349,10 @@ class Chaos:
     def _switch(self) -> str:
         return str(self.chance.choice(list(self.harness.lab.switches)))
 
-    # ---- quiet ---------------------------------------------------------------------------------
+    # ---- rest ----------------------------------------------------------------------------------
 
-    def quiet(self) -> None:
-        """No more faults, but for links that nobody needs: now all is as it was asked for."""
+    def rest(self) -> None:
+        """Stop the faults, except cut links that are not needed; check that all networks are as requested."""
         for place in sorted(self.unplugged):
             self.harness.plug(place)
         self.unplugged.clear()
@@ -360,15 +360,15 @@ class Chaos:
         cuts = sorted(self.cuts)
         self.chance.shuffle(cuts)
         while not self._whole():
-            self._mend(cuts.pop())
-        print(f"quiet, without {sorted(self.cuts)}", end=" ", flush=True)
+            self._restore_link(cuts.pop())
+        print(f"at rest, without {sorted(self.cuts)}", end=" ", flush=True)
         began, testbed = time.monotonic(), self.testbed
         testbed.eventually(self._unseen, "the substrate is as it is")
         assert self._described() == self.asked
         testbed.eventually(self._inactive, "all networks are active")
         testbed.eventually(self.harness.differences, "the switches hold what they should and nothing else")
         print(f"({time.monotonic() - began:.2f} s until then)", end=" ", flush=True)
-        # A switch's cache may be a second late, longer after a flood.
+        # A switch's flow cache may lag by a second, longer after much traffic.
         self.harness.flush_caches()
         self._exchange()
         print(f"({time.monotonic() - began:.2f} s)", flush=True)
@@ -382,7 +382,7 @@ class Chaos:
         return len(reached) == len(self.harness.lab.switches)
 
     def _unseen(self) -> list[str]:
-        """What the driver does not know yet about the substrate."""
+        """The parts of the substrate that the driver does not know yet."""
         substrate = self.harness.connection.substrate()
         away = [f"switch {s.id} is away" for s in substrate.switches if not s.connected]
         down = [f"{s.id}/{p.name} is down" for s in substrate.switches for p in s.ports
@@ -404,7 +404,7 @@ class Chaos:
                 if e.state is not State.ACTIVE]  # fmt: skip
 
     def _guests(self, network: VirtualNetwork | None = None) -> list[Guest]:
-        """One host per endpoint, with an address that hosts of other networks have, too, if it may."""
+        """One guest per endpoint, with the same addresses in all networks where that is allowed."""
         found = []
         for one in [network] if network else self.asked.values():
             native = self._capabilities.resolve(one.rules).encapsulation == "native"
@@ -414,7 +414,7 @@ class Chaos:
         return found
 
     def _exchange(self) -> None:
-        """What goes in comes out where the oracle says, and what belongs to nobody comes out nowhere.
+        """Frames leave where the oracle predicts, and frames from unclaimed places nowhere.
 
         In each network, first every host says where it is, then each talks to the next.
         """
@@ -432,13 +432,13 @@ class Chaos:
         testbed.drain()
 
     def _greeting(self, network: VirtualNetwork, guest: Guest, _: Guest) -> bytes:
-        """What tells the network where a host is."""
+        """A frame by which the network learns where a host is."""
         if network.forwarding == "L3":
             return frames.arp(guest.mac, _address(guest), f"10.0.{guest.endpoint}.254")
         return frames.marked(guest.mac, frames.BROADCAST, b"here I am")
 
     def _word(self, network: VirtualNetwork, guest: Guest, other: Guest) -> bytes:
-        """From a host to another one of its network; both are known."""
+        """A frame from a host to another one of its network; both are learned."""
         text = b"%d" % self.chance.getrandbits(40)
         if network.forwarding == "L3":
             gateway = frames.mac_text(gateway_mac(network.uuid))

@@ -1,4 +1,4 @@
-"""A command line in this process, and servers in others."""
+"""The command line, run in this process, and servers in processes of their own."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Commands:
         return CliRunner().invoke(build(), list(arguments), input=given, env=environment, prog_name="netvirt")
 
     def ok(self, *arguments: str, given: str | bytes = "") -> str:
-        """The stdout of a command that must succeed and say nothing on stderr."""
+        """Run a command that must succeed with empty stderr. Its stdout."""
         result = self(*arguments, given=given)
         assert (result.exit_code, result.stderr) == (0, ""), result.output
         return str(result.stdout)
 
     def fails(self, status: int, *arguments: str, given: str | bytes = "") -> str:
-        """The stderr of a command that must fail with this status, without a traceback."""
+        """Run a command that must fail with this status, without a traceback. Its stderr."""
         result = self(*arguments, given=given)
         assert result.exit_code == status, result.output
         assert "Traceback" not in result.output

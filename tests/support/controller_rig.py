@@ -1,4 +1,4 @@
-"""A controller over switches in memory, driven as the shell drives it, next to the oracle."""
+"""A controller with switches in memory, driven as the runtime drives it, and the oracle beside it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Rig:
     """Everything but asyncio. With ``chance``, rounds reach the switches in a random order, and what the
     controller sends by itself waits until :meth:`pump`."""
 
-    #: what switches say that they are
+    #: the description that switches report
     description = "Nicira, Inc. Open vSwitch 3.1.0"
     tables = 254
 
@@ -84,17 +84,17 @@ class Rig:
         self.chance = chance
         self.fabric = Fabric()
         self.now = 1000.0
-        #: seconds that Discovery's frames and probes take along a link, by its sending end
+        #: seconds that discovery frames and probes take over a link, by its sending end
         self.delays: dict[tuple[int, int], float] = {}
         self.events: list[tuple[str, str]] = []
         self.core = Controller(options or Options(VLAN), SECRET, self, self._publish)
         self.dispatcher = PacketInDispatcher(self.core)
         self.known = Knowledge(limit=self.core.options.host_limit)
-        #: what controller and switches have to say to each other: messages and confirmations, by switch
+        #: messages and confirmations under way between the controller and each switch
         self.lingering: list[Transaction] = []
         self.stored: dict[RowKey, str] = {}
         self.committed: list[VirtualNetwork] = []
-        #: whether what a controller stores is kept for the next one
+        #: whether stored facts are kept for the next controller
         self.stores = False
         self.queues: dict[int, deque[of.Message | Callable[[bool], None]]] = {}
         self.out: list[Out] = []
@@ -119,7 +119,7 @@ class Rig:
         return switch
 
     def view(self, dpid: int, ports: int) -> SwitchView:
-        """As the switch describes itself."""
+        """The switch as it describes itself."""
         view = SwitchView(dpid, connected=True, known=True, address="test", bundles=True, meters=True)
         view.description, view.tables = self.description, self.tables
         down = self.fabric.switches[dpid].down
@@ -128,7 +128,7 @@ class Rig:
         return view
 
     def connect(self, dpid: int, ports: int) -> None:
-        """The switch connects; what it holds is mended."""
+        """The switch connects and is reconciled."""
         view = self.view(dpid, ports)
         self.core.switch_up(view)
         self.execute(self.core.reconcile(dpid, self.fabric.switches[dpid].dump()))
@@ -156,7 +156,7 @@ class Rig:
             self.connect(dpid, count)
 
     def commit(self) -> None:
-        """Store the networks as they are, and the facts."""
+        """Store the networks and the facts."""
         if not self.stores:
             return
         self.committed = self.networks
@@ -170,7 +170,7 @@ class Rig:
         self.stored = {key: value for key, value in written.items() if value is not None}
 
     def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
-        """Connect two ports, and let Discovery find that."""
+        """Link two ports and let Discovery find the link."""
         self.fabric.link(one, other)
         for dpid, port in (one, other):
             self.core.send_lldp(dpid, [port], self.now)
@@ -193,7 +193,7 @@ class Rig:
         self.settle()
 
     def tick(self, seconds: float = 2.0) -> None:
-        """Time goes by."""
+        """Advance the clock."""
         self.now += seconds
         self.core.tick(self.now)
         self.dispatcher.tick(self.now)
@@ -252,7 +252,7 @@ class Rig:
             self.errors.append(str(error))
 
     def hear(self) -> None:
-        """The controller takes what the switches sent it."""
+        """The controller handles what the switches have sent."""
         up, self.fabric.up = self.fabric.up, []
         for dpid, message in up:
             if self._connected(dpid):
@@ -268,7 +268,7 @@ class Rig:
                     self.dispatcher.flow_removed(dpid, one)
 
     def settle(self) -> None:
-        """Until nothing is on its way any more."""
+        """Deliver all messages, until none is under way."""
         for _ in range(200):
             self.pump()
             self.hear()
@@ -281,7 +281,7 @@ class Rig:
         raise AssertionError("it never comes to rest")
 
     def follow(self) -> None:
-        """As the shell does when the substrate has changed."""
+        """React to a changed substrate as the runtime does."""
         while self.core.topology_changed or self.core.rebind or self.core.compare:
             while self.core.rebind:
                 self.execute(self.core.rebound(self.core.rebind.pop()))
@@ -295,7 +295,7 @@ class Rig:
                 self.lingering.append(work)
 
     def linger_over(self) -> None:
-        """The time that old paths stay is over."""
+        """Let the time pass for which old paths linger."""
         executor, self.lingering = self.lingering, []
         for work in executor:
             self.execute(Transaction(self.core.linger_over(work), frozenset()))
@@ -319,7 +319,7 @@ class Rig:
         self.dispatcher.resume(self.now)
 
     def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Transaction:
-        """One operation."""
+        """Carry out one operation."""
         work = self.core.begin(before, after)
         self.execute(work)
         self.known = self.known.changed(before, after)
@@ -344,7 +344,7 @@ class Rig:
     # ---- frames --------------------------------------------------------------------------------
 
     def inject(self, dpid: int, port: int, sent: bytes) -> list[Out]:
-        """A frame enters; all that comes out until everything is at rest, sorted."""
+        """Inject a frame. All frames that leave until no message is under way, sorted."""
         self.out = []
         out = self.fabric.inject(dpid, port, sent)
         self.settle()
@@ -353,13 +353,13 @@ class Rig:
         return sorted(out)
 
     def expected(self, dpid: int, port: int, sent: bytes) -> list[Out]:
-        """What the oracle says, and learns."""
+        """What the oracle predicts; it learns from the frame."""
         outcome = forward(self.networks, self.known, str(dpid), str(port), sent)
         self.known = outcome.knowledge
         return sorted((int(s), int(p), f) for s, p, f in outcome.outputs)
 
     def check(self, dpid: int, port: int, sent: bytes) -> list[Out]:
-        """A frame enters, and what comes out is as the oracle says."""
+        """Inject a frame and check that the output is what the oracle predicts."""
         want = self.expected(dpid, port, sent)
         got = self.inject(dpid, port, sent)
         assert got == want, f"{sent[:20].hex()} at {dpid}/{port}: got {got}, wanted {want}"
@@ -398,7 +398,7 @@ def edges(*pairs: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
 
 
 def counted(work: Transaction) -> Mapping[int, int]:
-    """Messages of a plan by round."""
+    """The messages of a plan, by round."""
     return {i: sum(map(len, one.values())) for i, one in enumerate(work.plan.rounds)}
 
 

@@ -1,4 +1,4 @@
-"""Virtual networks as hypothesis makes them: valid ones of every kind, and texts near them."""
+"""Hypothesis strategies for valid virtual networks."""
 
 from __future__ import annotations
 

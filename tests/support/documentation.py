@@ -1,4 +1,4 @@
-"""What pages show: commands with their output, and files."""
+"""Commands with their output, and files, that documentation pages show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Command(NamedTuple):
 
 
 def commands(markdown: str) -> Iterator[Command]:
-    """The commands that are to be run."""
+    """The commands of a page, without those marked as not run."""
     for skipped, block in _CONSOLE.findall(markdown):
         if skipped:
             continue
@@ -31,7 +31,7 @@ def commands(markdown: str) -> Iterator[Command]:
 
 
 def write_files(markdown: str, directory: Path) -> list[str]:
-    """Write the files that a page shows; their names."""
+    """Write the files that a page shows. Their names."""
     found = _FILE.findall(markdown)
     for name, text in found:
         (directory / name).write_text(text)
@@ -39,6 +39,6 @@ def write_files(markdown: str, directory: Path) -> list[str]:
 
 
 def matches(shown: str, output: str) -> bool:
-    """Is the output what the page shows?"""
+    """Whether output is what the page shows."""
     parts = [r"\s+".join(map(re.escape, part.split())) for part in shown.split("…")]
     return re.fullmatch(r"\s*" + r".*?".join(parts) + r"\s*", output, re.DOTALL) is not None

@@ -47,5 +47,5 @@ class Guests:
         return Flow(*hosts, f"10.0.{number}.{destination}", rate)
 
     def route(self, number: int) -> list[str]:
-        """The switches from 1 to 2."""
+        """The switches of the path from 1 to 2."""
         return [hop.switch for p in self.networks[number].paths() if p.source == "1" for hop in p.hops]

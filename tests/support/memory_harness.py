@@ -1,4 +1,4 @@
-"""The driver in memory as a substrate of the conformance suite."""
+"""The harness of the test driver, which simulates its substrate in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TestDriver.__test__ = False
 
 
 class Memory(Harness):
-    """The driver's own substrate; what comes out comes out at once."""
+    """The driver's own substrate, which delivers frames at once."""
 
     def start(self) -> None:
         self._connection = libnetvirt.open("test:///default")

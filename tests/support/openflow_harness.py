@@ -1,4 +1,4 @@
-"""The openflow driver over real switches, as the conformance suite sees it."""
+"""The harness of the openflow driver with real switches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.netvirt_server import Served
 #: in the cookies of all our rules: a mark, the network's index, the kind of rule
 _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
 _TUNNEL = 2
-#: how Discovery signs its frames; they come out of host ports too
+#: the destination and source of discovery frames, which leave at host ports, too
 _DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
@@ -40,7 +40,7 @@ class OpenFlow(Harness):
         self.served = Served(options)
         self._connection: libnetvirt.Connection | None = None
         self._down: set[tuple[str, str]] = set()
-        #: what the switches show, and the authority that they believe, if they speak TLS
+        #: the certificate of the switches and the authority that they trust, if they use TLS
         self.certified: tuple[Certified, Path] | None = None
 
     def start(self) -> None:
@@ -55,7 +55,7 @@ class OpenFlow(Harness):
             raise
 
     def certify(self, shown: Certified, ca: Path) -> None:
-        """Give the switches a certificate to show and the authority that they believe."""
+        """Set the certificate of the switches and the authority that they trust."""
         self.lab.ovs.vsctl("set-ssl", str(shown.key), str(shown.certificate), str(ca))
 
     def stop(self) -> None:
@@ -115,7 +115,7 @@ class OpenFlow(Harness):
         self.served.kill()
 
     def revive_controller(self) -> None:
-        """Start the controller, and wait for no switch."""
+        """Start the controller without waiting for switches."""
         self._close()
         self.served.start()
         self._connection = libnetvirt.open(self.served.client_uri)
@@ -137,7 +137,7 @@ class OpenFlow(Harness):
         raise RuntimeError(f"after 20 s the driver knows switches {known} and links {links}")
 
     def differences(self) -> list[str]:
-        """What a controller that starts now would change in the switches."""
+        """What a newly started controller would change in the switches."""
         return differences(self.lab, self.served.state)
 
     def leftovers(self) -> list[str]:
@@ -162,7 +162,7 @@ class OpenFlow(Harness):
 
 
 def is_discovery(frame: bytes) -> bool:
-    """Whether Discovery sent this frame."""
+    """Whether this is a discovery frame."""
     return frame.startswith(_DISCOVERY[0]) and _DISCOVERY[1] in frame
 
 

@@ -1,4 +1,4 @@
-"""The ovn driver over a real OVN, as the conformance suite sees it."""
+"""The harness of the ovn driver with a real OVN."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ovn(Harness):
     abilities = frozenset(
         {Ability.UNPLUG, Ability.RESTART_SWITCH, Ability.RESTART_CONTROLLER, Ability.LEFTOVERS}
     )
-    # What a router of OVN says passes through it as what others say does. It turns a ping into its answer.
+    # A router of OVN forwards the packets that it originates through itself, and turns a ping into its reply.
     allowances = frozenset({Allowance.HOPS, Allowance.FRAGMENTS})
     timeout = 8.0
     quiet_time = 0.03

@@ -1,4 +1,4 @@
-"""A switch in memory at the other end of a session, which fails when it is told to."""
+"""A switch in memory as the peer of a session, with faults on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.switch_fabric import Fabric, Switch
 
 
 class Wire(asyncio.Transport):
-    """The switch's end of a connection: what is written is answered in a later turn of the loop."""
+    """The switch's end of a connection: it replies in a later iteration of the event loop."""
 
     def __init__(self, runtime: Runtime, fabric: Fabric, dpid: int, timeout: float = 0.2) -> None:
         super().__init__()
@@ -55,11 +55,11 @@ class Wire(asyncio.Transport):
             self.session.data_received(message.encode())
 
     def freeze(self) -> None:
-        """The switch does nothing until :meth:`thaw`."""
+        """Make the switch unresponsive until :meth:`thaw`."""
         self._frozen = []
 
     def thaw(self) -> None:
-        """It does what it was told meanwhile."""
+        """Let the switch handle what it received meanwhile."""
         waiting, self._frozen = self._frozen or [], None
         for message in waiting:
             self._answer(message)

@@ -1,4 +1,4 @@
-"""A switch in memory as its controller hears it: bytes in, bytes out. It fails when it is told to."""
+"""The OpenFlow agent of a switch in memory: bytes in, bytes out, with faults on request."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _MODS = (of.FlowMod, of.GroupMod, of.MeterMod)
 class Faults:
     """How a switch misbehaves."""
 
-    #: answers changes with errors and does nothing of them
+    #: replies to changes with errors and does not apply them
     refuses: bool = False
-    #: answers no barriers
+    #: replies to no barriers
     silent: bool = False
-    #: answers nothing but echo requests
+    #: replies to nothing but echo requests
     mute: bool = False
     #: ends the connection at the next change
     breaks: bool = False
     #: has no bundles
     plain: bool = False
-    #: answers a bundle's commit with nothing, and does nothing
+    #: neither replies to a bundle's commit nor applies it
     forgets: bool = False
-    #: says everything twice
+    #: sends every message twice
     repeats: bool = False
-    #: carries out in this order what is between two barriers, and answers so
+    #: applies the messages between two barriers in this random order
     order: Random | None = None
 
 
@@ -51,14 +51,14 @@ class Agent:
         self._waiting: list[of.Message] = []
 
     def greeting(self) -> bytes:
-        """A new connection begins with this."""
+        """The first bytes of a new connection."""
         self._framer, self.broken = of.Framer(), False
         self._bundles.clear()
         self._waiting.clear()
         return of.Hello(xid=1).encode()
 
     def receive(self, data: bytes) -> list[of.Message]:
-        """What the switch answers."""
+        """The switch's reply to received bytes."""
         said: list[of.Message] = []
         for raw in self._framer.feed(data):
             said += self.answer(of.decode(raw))
@@ -67,7 +67,7 @@ class Agent:
         return said
 
     def answer(self, m: of.Message) -> list[of.Message]:
-        """What the switch answers to a message."""
+        """The switch's replies to a message."""
         if self.faults.order is not None and isinstance(m, _MODS):
             self._waiting.append(m)
             return []

@@ -12,7 +12,7 @@ from libnetvirt.drivers.openflow.ovsdb_queues.rows import WATCHES
 from libnetvirt.ovsdb.database import Operation, Refused
 from libnetvirt.ovsdb.values import ColumnType, decode, default_value
 
-#: what refers to rows of what
+#: the columns that refer to rows of other tables
 _REFERENCES = (("Port", "qos", "QoS"), ("QoS", "queues", "Queue"))
 
 
@@ -29,14 +29,14 @@ class Rows:
             self.put("Bridge", datapath_id=f"{dpid:016x}", datapath_type=datapath, ports=frozenset(rows))
 
     def put(self, table: str, **columns: Any) -> str:
-        """A row with these columns; returns its uuid."""
+        """Add a row with these columns. Its uuid."""
         uuid = next(self._uuids)
         blank = {column: default_value(kind) for column, kind in WATCHES[table].columns.items()}
         self.tables[table][uuid] = {**blank, **columns}
         return uuid
 
     def transact(self, operations: Sequence[Operation]) -> None:
-        """Do all or nothing. Raises Refused."""
+        """Apply all operations or none. Raises Refused."""
         before = copy.deepcopy(self.tables)
         names = {o["uuid-name"]: next(self._uuids) for o in operations if o["op"] == "insert"}
         try:
@@ -78,7 +78,7 @@ class Rows:
 
 
 def _named(wire: Any, names: dict[str, str]) -> Any:
-    """With the uuids of new rows in place of their names."""
+    """A value with the uuids of new rows in place of their symbolic names."""
     if isinstance(wire, dict):
         return {key: _named(value, names) for key, value in wire.items()}
     if isinstance(wire, list):

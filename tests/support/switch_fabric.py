@@ -1,6 +1,6 @@
 """A network of switches in memory: OpenFlow's pipeline for what the controller's rules use.
 
-``Fabric.inject`` answers "where does this frame come out?"; what goes up to the controller is collected in
+``Fabric.inject`` returns where a frame leaves; packet-ins are collected in
 ``Fabric.up``. Nothing else than OpenFlow 1.3's own rules is known here: a group bucket executor on a copy,
 an output to the port that the frame came in at is suppressed, ``eth_type`` is the one behind all tags,
 a packet whose TTL is used up goes to the controller.
@@ -21,7 +21,7 @@ from libnetvirt.openflow.actions import ACTIONS
 from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
 
 Place = tuple[int, int]
-#: what came out: switch, port, frame
+#: a frame that left: switch, port, frame
 Out = tuple[int, int, bytes]
 
 TPIDS = (b"\x81\x00", b"\x88\xa8")
@@ -31,11 +31,11 @@ HOP_LIMIT = 500
 
 
 class Refused(Exception):
-    """The switch answers a message with an error."""
+    """The switch replies to a message with an error."""
 
 
 def tags(frame: bytes) -> int:
-    """How many vlan tags a frame has."""
+    """The number of VLAN tags of a frame."""
     count = 0
     while frame[12 + 4 * count : 14 + 4 * count] in TPIDS:
         count += 1
@@ -89,7 +89,7 @@ def _label(frame: bytes, at: int) -> dict[str, int]:
 
 
 def matches(match: of.Match, seen: dict[str, int]) -> bool:
-    """Whether a match takes a frame with these fields."""
+    """Whether a match matches a frame with these fields."""
     for name, value, mask in match.fields:
         found = seen.get(name)
         if found is None or (found if mask is None else found & mask) != value:
@@ -108,7 +108,7 @@ class Switch:
     down: set[int] = field(default_factory=set)
     removed: list[of.FlowRemoved] = field(default_factory=list)
     limit: int = 1 << 30
-    #: whether two entries that could take one frame are a mistake; in the middle of a change they are not
+    #: whether ambiguous entries of equal priority are an error; during a change they are not
     strict: bool = True
     #: the meters that frames went through, and those that let none pass
     metered: list[int] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Switch:
     queued: list[tuple[int, int]] = field(default_factory=list)
 
     def dump(self) -> SwitchSnapshot:
-        """What the switch says that it holds."""
+        """The flows, groups and meters that the switch reports."""
         return SwitchSnapshot(
             [
                 of.FlowStatsEntry(
@@ -137,7 +137,7 @@ class Switch:
         )
 
     def wipe(self) -> None:
-        """Start anew."""
+        """Restart: all rules are lost."""
         self.flows.clear()
         self.groups.clear()
         self.meters.clear()
@@ -163,7 +163,7 @@ class Switch:
             raise AssertionError(f"not a change: {message}")
 
     def expire(self, flow: Flow, reason: of.FlowRemovedReason = of.FlowRemovedReason.IDLE_TIMEOUT) -> None:
-        """Remove a flow entry, and say so if it asks for that."""
+        """Remove a flow entry; report it if the entry requests that."""
         del self.flows[flow.key]
         if flow.notify:
             self.removed.append(
@@ -211,7 +211,7 @@ class Switch:
         self.groups[m.group_id] = Group(m.group_id, of.GroupType(m.type), m.buckets)
 
     def best(self, table: int, seen: dict[str, int]) -> Flow | None:
-        """The entry that takes a frame. Two of one priority that do different things are a mistake."""
+        """The entry that matches a frame. Two different ones of equal priority are an error."""
         found: list[Flow] = []
         for flow in self.flows.values():
             if flow.table == table and matches(flow.match, seen):
@@ -235,7 +235,7 @@ def _uses(flow: Flow, group: int) -> bool:
 
 
 class Fabric:
-    """Switches, the links between their ports, and frames on their way."""
+    """Switches, the links between their ports, and frames under way."""
 
     def __init__(self) -> None:
         self.switches: dict[int, Switch] = {}
@@ -252,7 +252,7 @@ class Fabric:
         self.links[other] = one
 
     def inject(self, dpid: int, port: int, frame: bytes) -> list[Out]:
-        """A frame enters at a port. Returns what comes out at ports that are no links, sorted."""
+        """Inject a frame at a port. The frames that leave at ports without a link, sorted."""
         self._hops = 0
         out: list[Out] = []
         self._enter(dpid, port, frame, out)
@@ -271,7 +271,7 @@ class Fabric:
         return out
 
     def packet_out(self, dpid: int, message: of.PacketOut) -> list[Out]:
-        """The controller sends a frame."""
+        """Carry out a packet-out."""
         message.encode()
         self._hops = 0
         out: list[Out] = []
@@ -309,7 +309,7 @@ class Fabric:
             table = after
 
     def _act(self, now: _Frame, actions: tuple[of.Action, ...], out: list[Out]) -> bool:
-        """Do the actions. Returns whether the frame is still there: its TTL may be used up."""
+        """Apply actions. Whether the frame still exists: its TTL may have expired."""
         for action in actions:
             if now.dropped:
                 # A meter ends all that is still to be done with a frame.
@@ -472,9 +472,9 @@ class _Frame:
 
     def measure(self, action: of.Experimenter) -> None:
         """Open vSwitch's check_pkt_larger."""
-        kind, octets, bit = unpack_from("!HHH", action.payload)
+        kind, limit, bit = unpack_from("!HHH", action.payload)
         assert (action.experimenter, kind) == (0x2320, 49)
-        larger = len(self.frame) > octets
+        larger = len(self.frame) > limit
         self.metadata = self.metadata & ~(1 << bit) | larger << bit
 
     def copy(self) -> _Frame:

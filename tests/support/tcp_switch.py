@@ -1,4 +1,4 @@
-"""A switch in memory that connects over TCP, beside real ones, and fails when it is told to."""
+"""A switch in memory that connects over TCP beside real ones, with faults on request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 from tests.support.switch_agent import Agent, Faults
 from tests.support.switch_fabric import Switch
 
-#: seconds after which it connects again, and at most waits for the controller
+#: seconds until it reconnects, and of the longest wait for the controller
 BACKOFF = 0.05
 
 

@@ -1,4 +1,4 @@
-"""A unix socket in front of another one, that loses connections when it is told to."""
+"""A proxy in front of a unix socket that breaks connections on request."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Self
 
 
 class Proxy:
-    """Passes octets on.
+    """Forwards bytes between clients and the socket.
 
-    ``lose(b"transact", before=False)``: the next request that has these octets is passed on, and its
-    connection broken before the answer can come back; with ``before`` it is not even passed on.
+    ``lose(b"transact", before=False)``: the next request that contains these bytes is forwarded, and its
+    connection broken before the reply; with ``before`` the request is not forwarded either.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -69,18 +69,18 @@ class Proxy:
 
     def _pass(self, one: socket.socket) -> None:
         try:
-            octets = one.recv(1 << 20)
-            if not octets:
+            data = one.recv(1 << 20)
+            if not data:
                 raise ConnectionResetError
             pattern = self._pattern
-            if pattern is not None and one in self._clients and pattern[0] in octets:
+            if pattern is not None and one in self._clients and pattern[0] in data:
                 self._pattern = None
                 if not pattern[1]:
-                    self._peers[one].sendall(octets)
+                    self._peers[one].sendall(data)
                     self._peers[one].recv(1)  # it is done
                 self.lost += 1
                 raise ConnectionResetError
-            self._peers[one].sendall(octets)
+            self._peers[one].sendall(data)
         except OSError:
             self._break(one)
 

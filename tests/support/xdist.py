@@ -1,4 +1,4 @@
-"""Tests in several processes (pytest-xdist): what belongs together, and what nothing may run beside."""
+"""Tests in several processes (pytest-xdist): which run in one process, and which run alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def group(item: pytest.Item) -> str:
-    """The tests of a module share what it builds up, but there may be one of it for each rules option."""
+    """The group of a test: its module, as tests share fixtures, and its rules option if it has one."""
     callspec = getattr(item, "callspec", None)
     module = item.path.relative_to(item.config.rootpath).with_suffix("").as_posix()
     option = callspec.params.get("rules_option") if callspec is not None else None
@@ -19,15 +19,15 @@ def group(item: pytest.Item) -> str:
     return f"{module}-{shown}" if shown else module
 
 
-# Files that are there in any case, to lock them.
+# Files that always exist, as locks.
 _GATE, _MAIN = Path(__file__), Path(__file__).with_name("__init__.py")
 
 
 @contextmanager
 def turn(alone: bool) -> Iterator[None]:
-    """Blocks until it is a test's turn, beside those of other processes or alone.
+    """Wait until a test may run, beside those of other processes or alone.
 
-    Whoever wants to be alone lets nobody past meanwhile. A process that dies holds no lock.
+    A test that waits to run alone blocks those behind it. Locks of a process that dies are released.
     """
     with _MAIN.open() as main:
         with _GATE.open() as gate:

@@ -1,4 +1,4 @@
-"""Events: every reader gets its own, a slow one loses the oldest, nobody waits for anybody."""
+"""Event streams: independent readers, a bounded backlog, and no blocking."""
 
 from __future__ import annotations
 

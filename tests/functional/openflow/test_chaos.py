@@ -39,7 +39,7 @@ def test_random_operations_and_faults_end_in_the_requested_state(
             for step in range(1, steps + 1):
                 chaos.step()
                 if step % QUIET_EVERY == 0 or step == steps:
-                    chaos.quiet()
+                    chaos.rest()
         except BaseException:
             chaos.tell()
             raise

@@ -1,4 +1,4 @@
-"""A hand-made network of switches, driven by the command line only."""
+"""Networks on real switches, managed only by the command line."""
 
 from __future__ import annotations
 

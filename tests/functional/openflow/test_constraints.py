@@ -1,4 +1,4 @@
-"""Constraints on real switches, by frames: what is counted, what waits, what new capacities do."""
+"""Constraints on real switches: counters, pending constraints, new capacities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 MBIT = 1_000_000
 CAPACITIES = 'capacity = "100 Mbit/s"\nlatency = "1 ms"\n'
-#: octets of a large frame, and how many are sent at once
+#: bytes of a large frame, and how many are sent at once
 SIZE, BURST = 1400, 25
 
 

@@ -1,4 +1,4 @@
-"""The controller is killed at any instant: afterwards a network is wholly there, or wholly not."""
+"""The controller is killed at random times: each operation is applied completely or not at all."""
 
 from __future__ import annotations
 

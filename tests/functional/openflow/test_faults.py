@@ -1,4 +1,4 @@
-"""Switches and links fail while networks change: others notice nothing, and the end is as asked for."""
+"""Failures of switches and links during operations: no effect on others, and the requested end state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latency of links, measured on real switches over a cable that takes its time."""
+"""Link latency, measured on real switches over a cable with a delay."""
 
 from __future__ import annotations
 

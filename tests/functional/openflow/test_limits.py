@@ -1,4 +1,4 @@
-"""Space runs out, in tables and in label spaces: what is asked for then fails and leaves no trace."""
+"""Flow tables and label spaces run out: operations fail without trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LLDP frames that hosts send into real switches: forged, replayed, passed on from elsewhere."""
+"""LLDP frames that hosts send into real switches: forged, replayed and relayed ones."""
 
 from __future__ import annotations
 

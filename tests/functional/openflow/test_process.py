@@ -1,4 +1,4 @@
-"""The openflow driver inside the caller's process, and what keeps it from starting."""
+"""The openflow driver in the caller's process, and the errors that prevent its start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constraints between real hosts on real switches: minimums hold whatever others send, and after failures."""
+"""Guarantees between real hosts on real switches: minimums hold under overload and after failures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def guests(harness: OpenFlow, request: pytest.FixtureRequest) -> Iterator[Guests
     testbed = Testbed(harness, None)
     with ExitStack() as stack:
         yield Guests(testbed, stack, rules)
-        harness.lab.mend_all()
+        harness.lab.restore_all()
         assert list(clean(testbed)) == []
     testbed.eventually(lambda: _reserved(harness), "nothing is reserved")
 

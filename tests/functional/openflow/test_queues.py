@@ -44,7 +44,7 @@ def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -
 def testbed(harness: OpenFlow) -> Iterator[Testbed]:
     testbed = Testbed(harness, None)
     yield testbed
-    harness.lab.mend_all()
+    harness.lab.restore_all()
     assert list(clean(testbed)) == []
     assert _rows(harness, "QoS", "Queue") == []
 

@@ -1,4 +1,4 @@
-"""Rates that are kept, measured between real hosts on real switches."""
+"""Rate limits, measured between real hosts on real switches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network that is one router, between real Linux hosts on real switches."""
+"""A network that is one router, between Linux hosts on real switches."""
 
 from __future__ import annotations
 

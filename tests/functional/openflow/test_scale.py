@@ -1,4 +1,4 @@
-"""A large network is created in few messages."""
+"""A large network is created with few messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the openflow driver does with the switches themselves, beyond what the conformance suite sees."""
+"""How the openflow driver manages switches: reconnections, restarts, foreign rules, idle rules."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _count(harness: OpenFlow, switch: int) -> dict[str, int]:
     return found
 
 
-def _acquainted(testbed: Testbed) -> list[Guest]:
+def _active_guests(testbed: Testbed) -> list[Guest]:
     guests = testbed.guests(testbed.create(*testbed.places(4)))
     testbed.announce(*guests)
     return guests
@@ -65,7 +65,7 @@ def _acquainted(testbed: Testbed) -> list[Guest]:
 def test_a_reconnection_repairs_differences_and_keeps_all_other_rules(
     testbed: Testbed, harness: OpenFlow
 ) -> None:
-    guests = _acquainted(testbed)
+    guests = _active_guests(testbed)
     for _ in range(5):
         testbed.check_reachability(guests)
     time.sleep(1.2)  # the switch's own delay in counting
@@ -94,7 +94,7 @@ def test_a_reconnection_repairs_differences_and_keeps_all_other_rules(
 
 
 def test_a_switch_that_reconnects_loses_no_frame(testbed: Testbed, harness: OpenFlow) -> None:
-    guests = _acquainted(testbed)
+    guests = _active_guests(testbed)
     with Stream(testbed, guests[0], guests[1]) as stream:
         for switch in (1, 2):
             reconnect(testbed, harness, switch)
@@ -105,7 +105,7 @@ def test_foreign_rules_are_kept(testbed: Testbed, harness: OpenFlow) -> None:
     foreign = "cookie=0xabc,table=0,priority=3,in_port=3,dl_type=0x88b6,actions=drop"
     harness.lab.ofctl("add-flow", 2, foreign)
     try:
-        guests = _acquainted(testbed)
+        guests = _active_guests(testbed)
         reconnect(testbed, harness, 2)
         testbed.check_reachability(guests)
         list(clean(testbed))
@@ -118,7 +118,7 @@ def test_foreign_rules_are_kept(testbed: Testbed, harness: OpenFlow) -> None:
 
 
 def test_all_switches_restart_at_once(testbed: Testbed, harness: OpenFlow) -> None:
-    guests = _acquainted(testbed)
+    guests = _active_guests(testbed)
     harness.lab.restart_all()
     testbed.await_links()
     testbed.await_traffic(*guests)
@@ -127,7 +127,7 @@ def test_all_switches_restart_at_once(testbed: Testbed, harness: OpenFlow) -> No
 
 
 def test_a_switch_that_speaks_only_openflow_1_0_is_reported(testbed: Testbed, harness: OpenFlow) -> None:
-    guests = _acquainted(testbed)
+    guests = _active_guests(testbed)
     reader = EventReader(harness.connection)
     harness.lab.ovs.vsctl("add-br", "old", "--", "set", "Bridge", "old", "datapath_type=netdev",
                           "fail_mode=secure", "protocols=OpenFlow10")  # fmt: skip

@@ -1,4 +1,4 @@
-"""A switch of which networks want something before it has ever connected."""
+"""Networks that use a switch which has never connected yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenFlow over TLS: who gets through the handshake, and real switches that do or do not."""
+"""OpenFlow over TLS: which peers pass the handshake, in memory and with real switches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trial of docs/drivers/ovn.md works as it is written."""
+"""The walk-through of docs/drivers/ovn.md works as written."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ def _pair(name: str, vlan: int | None = None, port: str = "p1") -> VirtualNetwor
     return VirtualNetwork(name=name, endpoints=tuple(ends))
 
 
-def _eventually(condition: Callable[[], object], what: str, patience: float = 10.0) -> None:
-    deadline = time.monotonic() + patience
+def _eventually(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)

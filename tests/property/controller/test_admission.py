@@ -1,4 +1,4 @@
-"""Admission: the books against a simple model, CSPF against all paths, and both through random operations."""
+"""Admission: the reservation ledger against a model, CSPF against all paths, both in random operations."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_random_changes_and_failures_keep_reservations_rules_and_traffic_consist
         elif step < 0.75 and before.constraints:
             rig.change(before, before.changed(constraints=before.constraints[1:]))
         else:
-            cut_or_mend(rig, chance, step, down)
+            cut_or_restore(rig, chance, step, down)
         if not down:
             holds(rig)
     while down:
@@ -249,8 +249,8 @@ def test_random_changes_and_failures_keep_reservations_rules_and_traffic_consist
     assert all(number < 4096 for switch in rig.fabric.switches.values() for number in switch.meters)
 
 
-def cut_or_mend(rig: Rig, chance: Random, step: float, down: list[tuple[int, int]]) -> None:
-    """Cut a link of the ring, of which two are down at the most, or mend the last that was cut."""
+def cut_or_restore(rig: Rig, chance: Random, step: float, down: list[tuple[int, int]]) -> None:
+    """Cut a link of the ring, or restore the last one that was cut; at most two are down."""
     if step < 0.9 and len(down) < 2:
         one = chance.choice([one for one, _ in RING if one not in down])
         down.append(one)

@@ -1,4 +1,4 @@
-"""Who keeps a path or gives way when links are lost or carry less: by priority, then age."""
+"""Which reservations keep their path when links fail or become slower: by priority, then age."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SWITCHES = range(1, 6)
 
 
 class World:
-    """Random courses of some networks on a random substrate, with names for its parts."""
+    """Random TE paths of some networks on a random substrate."""
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
@@ -74,7 +74,7 @@ class World:
             self.capacities.exchange(Capacities({}, self._file()))
 
     def follow(self) -> dict[ConstraintKey, TePath]:
-        """What becomes of the courses; returns those that are others now."""
+        """Recompute the TE paths. Those that changed."""
         changed = self.te_paths.again()
         for uuid in {key[0] for key in changed}:
             own = {key: te_path for key, te_path in changed.items() if key[0] == uuid}
@@ -91,7 +91,7 @@ class World:
 
 
 def load(te_paths: Iterable[TePath]) -> dict[LinkEnd, int]:
-    """What courses reserve together."""
+    """The bandwidth that TE paths reserve together."""
     found: dict[LinkEnd, int] = {}
     for te_path in te_paths:
         for place in te_path.places:

@@ -1,4 +1,4 @@
-"""Queues in random sequences: at rest, ports have queues for what is promised, and rules name no others."""
+"""Queues in random operations: ports have the queues of their reservations, and rules use no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from libnetvirt.errors import ConstraintUnmet
 from tests.property.controller.test_admission import (
     CAPACITIES,
     MBIT,
-    cut_or_mend,
+    cut_or_restore,
     holds,
     random_constraint,
     world,
@@ -76,7 +76,7 @@ def test_random_changes_and_failures_keep_queues_consistent(seed: int) -> None:
         elif step < 0.75 and before.constraints:
             rig.change(before, before.changed(constraints=before.constraints[1:]))
         else:
-            cut_or_mend(rig, chance, step, down)
+            cut_or_restore(rig, chance, step, down)
         queues_agree(rig)
         if not down:
             holds(rig)

@@ -1,4 +1,4 @@
-"""Whatever a reader is given, it returns networks or raises InvalidDescription."""
+"""A reader returns networks or raises InvalidDescription, whatever its input."""
 
 from __future__ import annotations
 

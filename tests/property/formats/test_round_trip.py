@@ -1,4 +1,4 @@
-"""A network that one notation expresses, all express; reading back what was written gives an equal one."""
+"""A network that one notation expresses, all express; a written network is read back equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the codec: what is written can be read, and other bytes give `ProtocolError` and nothing else."""
+"""Laws of the codec: encoded messages decode to the same, and other bytes raise only `ProtocolError`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the stream: how the bytes are cut does not matter, and no bytes make a channel raise."""
+"""Laws of the stream: its segmentation does not matter, and no bytes make a channel raise."""
 
 from __future__ import annotations
 

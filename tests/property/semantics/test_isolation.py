@@ -1,4 +1,4 @@
-"""Promises 1 to 3 over random networks and random frames."""
+"""Isolation, exactly-once delivery and learning of the oracle, over random networks and frames."""
 
 from __future__ import annotations
 

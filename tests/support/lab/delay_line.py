@@ -1,4 +1,4 @@
-"""A cable that takes its time: the kernels that tests run on may lack netem."""
+"""A cable with a delay, made of two raw sockets: the kernels that tests run on may lack netem."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Self
 
 from tests.support.lab.wire import Wire
 
-#: seconds between two looks at whether the cable is to be unplugged
-_PATIENCE = 0.05
+#: the longest wait, in seconds, before the thread checks whether to end
+_POLL = 0.05
 
 
 class DelayLine:
-    """Passes frames between two interfaces, both ways, each after ``seconds``, which may change. Used as a
-    context manager."""
+    """Forwards frames between two interfaces in both directions, each after ``seconds``, which may change.
+
+    A context manager.
+    """
 
     def __init__(self, one: str, other: str, seconds: float) -> None:
         self.seconds = seconds
@@ -40,8 +42,8 @@ class DelayLine:
             for wire, far in (self._wires, self._wires[::-1]):
                 selector.register(wire, selectors.EVENT_READ, far)
             while not self._over.is_set():
-                left = waiting[0][0] - time.monotonic() if waiting else _PATIENCE
-                for key, _ in selector.select(max(0.0, min(left, _PATIENCE))):
+                left = waiting[0][0] - time.monotonic() if waiting else _POLL
+                for key, _ in selector.select(max(0.0, min(left, _POLL))):
                     near = key.fileobj
                     assert isinstance(near, Wire)
                     due = time.monotonic() + self.seconds

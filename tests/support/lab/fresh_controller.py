@@ -1,4 +1,4 @@
-"""What a controller that starts now wants switches to hold, beside what they hold."""
+"""Differences between the rules of switches and those that a newly started controller would install."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.lab.switch_requests import ask
 
 
 class _NoWire:
-    """What the controller sends by itself goes nowhere."""
+    """Discards what the controller sends by itself."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
 
 
 def differences(lab: Lab, state: Path) -> list[str]:
-    """One line for each entry that a switch should hold with this state and does not, or the reverse."""
+    """One line for each entry that is missing in a switch, given this stored state, or that is surplus."""
     core, dumps = _controller(state), {}
     for dpid in lab.switches:
         flows, groups, meters, ports, desc = ask(
@@ -72,7 +72,7 @@ def _of_nobody(core: Controller, dump: SwitchSnapshot) -> Iterator[str]:
 
 
 def _controller(state: Path) -> Controller:
-    """A controller with a copy of the state, which its owner holds a lock on."""
+    """A controller with a copy of the state file, which its owner has locked."""
     with tempfile.TemporaryDirectory(prefix="netvirt-fresh-") as directory:
         copy = Path(directory) / state.name
         for suffix in ("", "-wal"):

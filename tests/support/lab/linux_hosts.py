@@ -16,7 +16,7 @@ PROGRAMS = ("nsenter", "unshare", "ping", "traceroute", "iperf3", "ethtool", "sy
 
 
 def need_programs() -> None:
-    """Skip the test where programs of hosts are not installed; fail in CI."""
+    """Skip the test where programs that hosts run are not installed; fail in CI."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing and os.environ.get("CI", "").lower() in ("", "0", "false"):
         pytest.skip(f"not installed: {', '.join(missing)} ('make deps-root' installs them)")
@@ -84,14 +84,14 @@ class LinuxHost:
         return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *words]
 
     def run(self, *words: str, timeout: float = 30.0) -> str:
-        """Run a command in the host; what it writes, whatever its exit status is."""
+        """Run a command in the host. Its output, whatever its exit status is."""
         done = subprocess.run(
             self.command(*words), capture_output=True, text=True, check=False, timeout=timeout
         )
         return done.stdout + done.stderr
 
     def must(self, *words: str) -> str:
-        """Run a command in the host, which must succeed."""
+        """Run a command in the host that must succeed. Its output."""
         return subprocess.run(
             self.command(*words), capture_output=True, text=True, check=True, timeout=30
         ).stdout

@@ -1,4 +1,4 @@
-"""Switches, links and hosts."""
+"""Open vSwitch bridges, the links between them, and raw sockets as hosts."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Lab:
         set_up(self.interface(*self._link(a, b)), False)
 
     def restore_link(self, a: int, b: int) -> None:
-        """Undo ``cut``."""
+        """Undo ``cut_link``."""
         set_up(self.interface(*self._link(a, b)), True)
 
     def port_down(self, switch: int, port: int) -> None:
@@ -166,7 +166,7 @@ class Lab:
         """Plug a host in again."""
         set_up(self.host_interface(switch, port), True)
 
-    def mend_all(self) -> None:
+    def restore_all(self) -> None:
         """Undo all cuts and unplugged hosts."""
         for end in self.link_ports:
             set_up(self.interface(*end), True)
@@ -174,7 +174,7 @@ class Lab:
             set_up(self.host_interface(*end), True)
 
     def restart_switch(self, switch: int) -> None:
-        """What a controller and the network see of a restart: connection gone, rules gone, back again."""
+        """Restart a switch as its controller sees it: the connection and all rules are lost."""
         self.switch_off(switch)
         self.switch_on(switch)
 

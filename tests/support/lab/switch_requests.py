@@ -1,4 +1,4 @@
-"""What a switch says when it is asked over a connection of our own, beside its controller's."""
+"""Multipart requests to a switch over a second connection beside its controller's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.lab.network import Lab
 
 
 def ask(lab: Lab, switch: int, *requests: Any) -> list[Any]:
-    """The switch's answers to multipart requests, in their order."""
+    """The switch's replies to multipart requests, in their order."""
     channel, parts, answers = of.Channel(), of.MultipartAssembler(), dict[int, Any]()
     with socket.socket(socket.AF_UNIX) as wire:
         wire.settimeout(10)

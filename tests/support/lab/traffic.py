@@ -13,9 +13,9 @@ from typing import Any
 
 from tests.support.lab.linux_hosts import LinuxHost
 
-#: octets of a UDP packet's payload, and of the headers around it (Ethernet, IPv4, UDP)
+#: bytes of a UDP packet's payload, and of the headers around it (Ethernet, IPv4, UDP)
 PAYLOAD, AROUND = 1400, 14 + 20 + 8
-#: octets of a full TCP segment's payload, and of the headers around it (with the timestamp option)
+#: bytes of a full TCP segment's payload, and of the headers around it (with the timestamp option)
 SEGMENT, AROUND_TCP = 1448, 14 + 20 + 20 + 12
 _FIRST_PORT = 5201
 #: how often, and for how many seconds, flows may try to begin, and more UDP packets than hellos and answers
@@ -37,12 +37,12 @@ class Flow:
     sent: float = field(default=0.0, init=False)
 
     def due(self, figure: float) -> float:
-        """What has to arrive of traffic that was promised this figure."""
+        """The rate that must arrive of traffic with this guarantee."""
         return min(figure, self.sent)
 
 
 def run(flows: Sequence[Flow], seconds: float = 4.0) -> list[float]:
-    """Let all flow at once; what arrived of each, in bit/s of frames."""
+    """Run all flows at once. The rate at which each arrived, in bit/s of frames."""
     for _ in range(_TRIES):
         with ExitStack() as stack:
             if (started := _start(flows, seconds, stack)) is None:
@@ -91,7 +91,7 @@ def _start(flows: Sequence[Flow], seconds: float, stack: ExitStack) -> Started |
 
 
 def _datagrams(host: LinuxHost) -> int:
-    """How many UDP packets a host has sent."""
+    """The number of UDP packets that a host has sent."""
     names, figures = (
         line.split() for line in host.run("cat", "/proc/net/snmp").splitlines() if "Udp:" in line
     )
@@ -99,16 +99,16 @@ def _datagrams(host: LinuxHost) -> int:
 
 
 def _rate(report: dict[str, Any], udp: bool) -> float:
-    bits = octets = 0.0
+    received = seconds = 0.0
     for interval in report["intervals"]:
-        octets += interval["sum"]["bytes"]
-        bits += interval["sum"]["seconds"]
+        received += interval["sum"]["bytes"]
+        seconds += interval["sum"]["seconds"]
     share = (PAYLOAD + AROUND) / PAYLOAD if udp else (SEGMENT + AROUND_TCP) / SEGMENT
-    return octets * 8 * share / bits
+    return received * 8 * share / seconds
 
 
 class _process:
-    """A command in a host, ended with the block."""
+    """A command that runs in a host until the block ends."""
 
     def __init__(self, host: LinuxHost, *words: str) -> None:
         self._words, self._host = words, host

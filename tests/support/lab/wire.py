@@ -26,7 +26,7 @@ _ANCILLARY = socket.CMSG_SPACE(_AUXDATA.size)
 
 
 class Wire:
-    """One end of a cable. The kernel moves a received frame's outer tag aside; here it is put back."""
+    """A raw socket on an interface. Restores the outer tag that the kernel strips from received frames."""
 
     def __init__(self, interface: str, *, buffer: int = 8 << 20) -> None:
         self.interface = interface

@@ -1,4 +1,4 @@
-"""The emulated switches do what a controller can see of real ones. No sockets."""
+"""The emulated switches behave as a controller expects of real ones. No sockets."""
 
 from __future__ import annotations
 

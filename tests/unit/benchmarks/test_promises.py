@@ -1,4 +1,4 @@
-"""The table of limits and promises: what counts as kept, and where it is written."""
+"""The table of limits and guarantees: which figures meet their bounds, and where it is written."""
 
 from __future__ import annotations
 

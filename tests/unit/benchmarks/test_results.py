@@ -1,4 +1,4 @@
-"""What is made of measurements."""
+"""Results of benchmarks: fits, tables, plots and pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each command prints, and how it ends."""
+"""The output of each command, and its exit status."""
 
 from __future__ import annotations
 

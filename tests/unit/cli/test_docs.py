@@ -1,4 +1,4 @@
-"""The reference's examples print what it says."""
+"""The examples of the command reference print what it shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hot path is imported: all of it compiled, or none."""
+"""Either all modules of the hot path are compiled, or none."""
 
 from __future__ import annotations
 

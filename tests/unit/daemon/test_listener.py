@@ -1,4 +1,4 @@
-"""The unix socket: private, one server at a time, nothing left behind."""
+"""The unix socket: private, used by one server at a time, removed at the end."""
 
 from __future__ import annotations
 

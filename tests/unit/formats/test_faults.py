@@ -1,4 +1,4 @@
-"""Faults of documents: the place, what was found, what is allowed; and documents that mean harm."""
+"""Faults of documents: their place, the reason and the remedy; and malicious documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One error lists every fault of a network, each with its place in the words of documents."""
+"""One error lists all faults of a network, each with its place in the document."""
 
 from __future__ import annotations
 

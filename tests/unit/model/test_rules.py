@@ -1,4 +1,4 @@
-"""Rules options over their defaults."""
+"""Rules options and their defaults."""
 
 from __future__ import annotations
 

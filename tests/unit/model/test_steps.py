@@ -1,4 +1,4 @@
-"""Changes of one endpoint, which cost the same in a small and in a large network."""
+"""Changes of one endpoint take the same time in small and in large networks."""
 
 from __future__ import annotations
 

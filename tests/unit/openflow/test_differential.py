@@ -1,4 +1,4 @@
-"""Two other implementations agree with the codec: ovs-ofctl prints it, os-ken reads and writes the same."""
+"""The codec agrees with two others: ovs-ofctl prints, os-ken reads and writes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a real switch sends is read as what it means, and written back to the same bytes."""
+"""Messages of a real switch are decoded to their meaning and encoded to the same bytes."""
 
 from __future__ import annotations
 

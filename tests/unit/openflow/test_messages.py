@@ -1,4 +1,4 @@
-"""Each message and its parts: what is written, what is refused, what is kept though unknown."""
+"""Messages and their parts: encoding, validation, and unknown parts that are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generic encapsulation: bytes and text as ovs-ofctl of Open vSwitch 3.1 makes them."""
+"""Actions of Open vSwitch for generic encapsulation: bytes and text as ovs-ofctl 3.1 writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules as people read them."""
+"""The text form of rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store: transactional, exclusive, and read only by versions that understand it."""
+"""The store: transactional, locked by one owner, and read only by versions that know its format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After any sequence of changes, the rows are those of the descriptions; without networks, there are none."""
+"""Any change between descriptions ends in the rows of the new one and leaves none of the old one."""
 
 from __future__ import annotations
 

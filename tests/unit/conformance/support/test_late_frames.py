@@ -1,4 +1,4 @@
-"""A frame that comes too much is found, whenever it comes."""
+"""Surplus frames are found, whenever they arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a router's frames count as saying the same."""
+"""Which packets that routers originate are equivalent."""
 
 from __future__ import annotations
 

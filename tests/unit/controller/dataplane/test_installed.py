@@ -1,4 +1,4 @@
-"""Installed rules: differences, plans, and the comparison with what a switch holds."""
+"""Installed rules: deltas, plans, and the comparison with the snapshot of a switch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations: what they tell the switches, what they touch, and that failing they leave no trace."""
+"""Operations: their messages, their scope, and that failed ones leave no trace."""
 
 from __future__ import annotations
 

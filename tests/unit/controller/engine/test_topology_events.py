@@ -1,4 +1,4 @@
-"""What the controller does when switches, ports and links come and go."""
+"""The controller's reaction to switches, ports and links that appear, fail and return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Native networks: rules are made when a packet asks for them, and no frame outruns them."""
+"""On-demand networks: rules are installed on the first packet, and no frame overtakes them."""
 
 from __future__ import annotations
 

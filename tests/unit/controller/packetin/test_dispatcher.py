@@ -1,4 +1,4 @@
-"""What comes up from the switches: learned, limited, deferred, never an exception."""
+"""Packet-ins: learning, rate limits, deferral, and no exceptions."""
 
 from __future__ import annotations
 

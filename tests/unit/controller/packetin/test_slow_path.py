@@ -1,4 +1,4 @@
-"""Networks that are one router: asking for neighbours, what waits for them, limits, errors, restarts."""
+"""Networks that are one router: neighbour resolution, waiting packets, limits, errors, restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Capacities: what the operator's file may say, what is wrong with others, and what follows from less."""
+"""Link capacities: the operator's file, its errors, and the effect of changes."""
 
 from __future__ import annotations
 

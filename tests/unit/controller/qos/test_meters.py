@@ -1,4 +1,4 @@
-"""Limits of endpoints: which frames go through which meters, and what becomes of meters."""
+"""Limits of endpoints: which frames pass which meters, and the life of meters."""
 
 from __future__ import annotations
 

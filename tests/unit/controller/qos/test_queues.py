@@ -1,4 +1,4 @@
-"""Minimums by queues: what ports have to have, and which frames are put where."""
+"""Minimums enforced by queues: the queues of ports, and which frames use which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What constraints carry and drop, from what switches say that they counted."""
+"""Carried and dropped traffic of constraints, from the counters of switches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def constrained(*asked: dict[str, object]) -> tuple[Rig, NetworkRecord]:
 
 
 def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> constraint_counters.Seen:
-    """As if each rule and meter of a switch had met so many packets of 100 octets."""
+    """As if each rule and meter of a switch had met so many packets of 100 bytes."""
     dump = rig.fabric.switches[dpid].dump()
     flows = [
         of.FlowStatsEntry(

@@ -1,4 +1,4 @@
-"""Constraints of routers: which packets take the path of their own, and through which meters."""
+"""Constraints of routers: which packets take the TE path, and which meters they pass."""
 
 from __future__ import annotations
 

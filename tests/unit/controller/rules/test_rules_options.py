@@ -1,4 +1,4 @@
-"""Encapsulation, insertion and timeout: what is particular to some of their combinations."""
+"""Encapsulation, insertion and timeout: the particulars of their combinations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discovery: which frames make a link, and when it is lost."""
+"""Discovery: which frames make a link, and when a link is lost."""
 
 from __future__ import annotations
 

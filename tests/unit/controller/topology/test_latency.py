@@ -1,4 +1,4 @@
-"""Latency: what probes tell, which of them count, and what follows when it changes."""
+"""Link latency: probes, outliers, and the effect of changes on paths."""
 
 from __future__ import annotations
 

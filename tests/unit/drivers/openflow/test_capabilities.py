@@ -1,4 +1,4 @@
-"""What the driver offers, and the defaults of a connection."""
+"""The driver's capabilities, and the defaults of a connection."""
 
 from __future__ import annotations
 

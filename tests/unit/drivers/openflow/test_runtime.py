@@ -1,4 +1,4 @@
-"""The shell over switches in memory: operations that fail in the middle leave no trace."""
+"""The runtime with switches in memory: operations that fail midway leave no trace."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_an_operation_that_a_switch_refuses_leaves_no_trace(before: Any, after: 
         with pytest.raises(RuleRefused):
             await lab.apply(before, after)
         lab.wires[2].faults.refuses = False
-        await lab.connect(2)  # it was let go if it refused to be mended, too
+        await lab.connect(2)  # it was disconnected if it refused its reconciliation, too
         assert lab.descriptions() == networks
         assert lab.held() == held
         lab.agrees()

@@ -1,4 +1,4 @@
-"""The options of a connection URI."""
+"""The settings in a connection's URI."""
 
 from __future__ import annotations
 

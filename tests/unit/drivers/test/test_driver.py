@@ -1,4 +1,4 @@
-"""The test driver: its substrate, its states, its frames."""
+"""The test driver: its substrate, states and forwarding."""
 
 from __future__ import annotations
 

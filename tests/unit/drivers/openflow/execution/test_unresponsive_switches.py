@@ -1,4 +1,4 @@
-"""A switch that does not answer: who has to do with it waits, and nobody else."""
+"""Unresponsive switches: only operations that need them wait."""
 
 from __future__ import annotations
 

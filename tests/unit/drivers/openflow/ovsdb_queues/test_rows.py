@@ -1,4 +1,4 @@
-"""Queues as rows: what is wanted is there after one transaction, and nothing of others is changed."""
+"""Queues as OVSDB rows: one transaction makes the desired rows, and foreign rows are not changed."""
 
 from __future__ import annotations
 

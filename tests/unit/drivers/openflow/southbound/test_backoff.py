@@ -1,4 +1,4 @@
-"""Backoff: how long a switch that failed is left alone."""
+"""Back-off: the delay before a switch that failed is connected again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A switch's connection over a transport in memory: confirmations, errors, time-outs, ends."""
+"""A session with a switch over a transport in memory: confirmations, errors, timeouts, ends."""
 
 from __future__ import annotations
 

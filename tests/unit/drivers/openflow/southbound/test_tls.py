@@ -1,4 +1,4 @@
-"""OpenFlow over TLS: what the files of certificates have to hold, and what a failed handshake means."""
+"""OpenFlow over TLS: the contents of certificate files, and the meaning of failed handshakes."""
 
 from __future__ import annotations
 
