@@ -34,9 +34,9 @@ def matches(draw: st.DrawFn) -> of.Match:
     fields: dict[str, int | tuple[int, int]] = {}
     for name in draw(st.lists(st.sampled_from(sorted(of.FIELDS)), max_size=5, unique=True)):
         field = of.FIELDS[name]
-        value = draw(st.integers(0, field.full))
+        value = draw(st.integers(0, field.all_ones))
         if field.maskable and draw(st.booleans()):
-            fields[name] = (value, draw(st.integers(0, field.full)))
+            fields[name] = (value, draw(st.integers(0, field.all_ones)))
         else:
             fields[name] = value
     for oxm_class, number, width in draw(
@@ -57,7 +57,7 @@ def matches(draw: st.DrawFn) -> of.Match:
 
 def set_fields() -> SearchStrategy[of.SetField]:
     known = st.sampled_from(sorted(of.FIELDS)).flatmap(
-        lambda name: st.builds(of.SetField, st.just(name), st.integers(0, of.FIELDS[name].full))
+        lambda name: st.builds(of.SetField, st.just(name), st.integers(0, of.FIELDS[name].all_ones))
     )
     return known | st.builds(of.SetField, st.just("oxm_0001_31_4"), U32)
 

@@ -274,7 +274,7 @@ def test_the_assembler_is_bounded_and_keeps_kinds_apart() -> None:
     with pytest.raises(of.ProtocolError, match="several parts"):
         one.add(of.DescReply(more=True, xid=3))
     one.add(part)
-    one.forget(1)
+    one.discard(1)
     assert one.pending == 0
     assert one.add(of.DescReply("me", xid=4)) == of.DescReply("me", xid=4)
 

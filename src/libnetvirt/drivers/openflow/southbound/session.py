@@ -184,7 +184,7 @@ class Session(asyncio.Protocol):
             reply = await self._within(future)
         finally:
             self._replies.pop(xid, None)
-            self._parts.forget(xid)
+            self._parts.discard(xid)
         if not isinstance(reply, kind):
             raise RuleRefused(
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
