@@ -151,7 +151,7 @@ def _parse_bundle_add(frame: bytes, xid: int) -> Message:
     if inner_xid != xid:
         raise ProtocolError(f"a message with xid {inner_xid:#x} in a bundle-add", kind=FaultKind.VALUE)
     if kind == MsgType.EXPERIMENTER and frame[start + 8 : start + 16] == _EXPERIMENTER_ADD:
-        raise ProtocolError("a bundle-add inside a bundle-add", kind=FaultKind.VALUE)
+        raise ProtocolError("a bundle in a bundle", kind=FaultKind.VALUE)
     # Bundle properties may follow the message; none is defined for bundle-adds, so they are ignored.
     return bundles.BundleAdd(bundle_id, flags, decode(frame[start : start + length]), xid=xid)
 

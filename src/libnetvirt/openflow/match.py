@@ -162,7 +162,7 @@ def _parse_fields(buf: bytes, pos: int, end: int) -> Match:
     while pos < end:
         field, value, mask, pos = parse_field(buf, pos, end)
         if field.name in seen:
-            raise bad_value(f"the match field {field.name} is given twice")
+            raise bad_value(f"the match field {field.name} occurs twice")
         seen.add(field.name)
         if mask or not field.width:
             field_matches.append((field, value, mask))

@@ -170,7 +170,7 @@ def field_named(name: str) -> OxmField:
             f"{name!r}: the experimenter is required with class ffff and not allowed with others"
         )
     if number > 0x7F or width + 4 * special > 0xFF or (oxm_class == BASIC_CLASS and number in _NUMBERS):
-        raise ValueError(f"{name!r} has a field number or width that OXM does not allow")
+        raise ValueError(f"{name!r} is not a field number and width that OXM allows")
     return _undefined_field(oxm_class, number, width, int(found[4], 16) if special else 0)
 
 

@@ -103,7 +103,7 @@ def hear_neighbour(
 ) -> tuple[tuple[Output, ...], Learned]:
     """Answer and learn from neighbour discovery. Raises Dropped, PacketError."""
     message = parse_neighbour(ip)
-    if message.link is not None and message.link != frame.source:
+    if message.mac is not None and message.mac != frame.source:
         raise Dropped(Drop.MALFORMED)
     if _is_own(endpoint, ip.source):
         raise Dropped(Drop.MARTIAN)
@@ -113,16 +113,16 @@ def hear_neighbour(
         answer = advertisement(frame.source, gateway, message.target, ip.source)
         outputs: tuple[Output, ...] = ((endpoint.uuid, answer),)
         # A solicitation without the option tells nothing to learn (section 7.2.3).
-        if message.link is not None and _is_near(endpoint, ip.source):
-            released, learned = _learn(endpoint, gateway, learned, limit, ip.source, message.link)
+        if message.mac is not None and _is_near(endpoint, ip.source):
+            released, learned = _learn(endpoint, gateway, learned, limit, ip.source, message.mac)
             outputs += released
         return outputs, learned
-    if message.link is None or is_group(message.link) or not _is_near(endpoint, message.target):
+    if message.mac is None or is_group(message.mac) or not _is_near(endpoint, message.target):
         return (), learned
     near = (endpoint.uuid, message.target)
     known = learned.neighbours.get(near)
     if known is None and near not in learned.waiting and ip.destination[0] == 0xFF:
         return (), learned
-    if known is not None and known != message.link and not message.override:
+    if known is not None and known != message.mac and not message.override:
         return (), learned
-    return _learn(endpoint, gateway, learned, limit, message.target, message.link)
+    return _learn(endpoint, gateway, learned, limit, message.target, message.mac)

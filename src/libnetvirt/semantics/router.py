@@ -30,7 +30,7 @@ from libnetvirt.packet.icmp_replies import (
     PORT_UNREACHABLE,
     PROTOCOL_UNREACHABLE,
     TIME_EXCEEDED,
-    Fault,
+    IcmpError,
     echo_reply,
     icmp_error,
 )
@@ -64,7 +64,7 @@ class _Arrival:
         own = [a for a in self.endpoint.address if a.version == self.ip.version]
         return next((a for a in own if source in a.network), own[0]).ip.packed
 
-    def error(self, fault: Fault, source: bytes | None = None) -> tuple[Output, ...]:
+    def error(self, fault: IcmpError, source: bytes | None = None) -> tuple[Output, ...]:
         """The ICMP error about the packet, unless there must be none."""
         error = icmp_error(fault, self.ip, self.frame.payload, source or self.own_address())
         return () if error is None else (self.back(error),)

@@ -102,7 +102,7 @@ def test_a_wrong_match_is_refused_in_words(fields: dict[str, int], text: str) ->
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ("80000004 00000001 80000004 00000002", "in_port twice"),
+        ("80000004 00000001 80000004 00000002", "in_port occurs twice"),
         ("80000002 0001", "in_port with 2 bytes"),
         ("80000c02 2000", "does not fit in 13 bits"),
         ("80000108 00000001 0000000f", "cannot have a mask"),

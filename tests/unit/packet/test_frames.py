@@ -193,9 +193,9 @@ def test_discovery_round_trip() -> None:
     frame = p.parse_ethernet(p.solicitation(A, IP6, IP6B))
     assert frame.destination == bytes.fromhex("3333ff000002")
     asked = p.parse_neighbour(p.parse_ip(frame.payload))
-    assert asked == p.Neighbour(True, IP6B, A)
+    assert asked == p.NeighbourMessage(True, IP6B, A)
     answer = p.parse_ethernet(p.advertisement(A, B, IP6B, IP6))
-    assert p.parse_neighbour(p.parse_ip(answer.payload)) == p.Neighbour(False, IP6B, B, True, True)
+    assert p.parse_neighbour(p.parse_ip(answer.payload)) == p.NeighbourMessage(False, IP6B, B, True, True)
     probed = p.parse_ethernet(p.advertisement(A, B, IP6B, bytes(16)))
     assert probed.destination == bytes.fromhex("333300000001")
     assert p.parse_ip(probed.payload).destination == p.ALL_NODES
@@ -204,13 +204,13 @@ def test_discovery_round_trip() -> None:
 
 def neighbour(
     kind: int = 135, ttl: int = 255, body: bytes = IP6B, flags: int = 0, to: bytes = IP6B, source: bytes = IP6
-) -> p.Neighbour:
+) -> p.NeighbourMessage:
     message = p.build_icmp(source, to, p.ICMP(kind, 0, bytes([flags, 0, 0, 0]), body))
     return p.parse_neighbour(p.parse_ip(p.build_ip(source, to, 58, message, ttl)))
 
 
 def test_discovery_is_validated() -> None:
-    assert neighbour() == p.Neighbour(True, IP6B, None)
+    assert neighbour() == p.NeighbourMessage(True, IP6B, None)
     bad: list[dict[str, object]] = [
         {"ttl": 254},
         {"kind": 134},

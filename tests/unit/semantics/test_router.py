@@ -138,7 +138,7 @@ def test_a_solicitation_is_answered_and_learned() -> None:
     endpoint, sent, packet_ = only(delivery)
     answer = p.parse_neighbour(packet_)
     assert (endpoint, sent.destination, sent.source, packet_.ttl) == ("11", H1, GW, 255)
-    assert answer == p.Neighbour(False, ip("fd00:1::fe"), GW, solicited=True, override=True)
+    assert answer == p.NeighbourMessage(False, ip("fd00:1::fe"), GW, solicited=True, override=True)
     assert packet_.payload[4] & 0x80, "the router flag"
     assert delivery.knowledge.of("7").neighbours == {("11", ip("fd00:1::1")): H1}
 
@@ -265,7 +265,7 @@ def test_an_unknown_ipv6_neighbour_is_solicited_and_the_packet_waits() -> None:
     delivery = at("11", frame(packet("fd00:1::1", "fd00:2::2", ttl=9)))
     endpoint, sent, asked = only(delivery)
     assert (endpoint, sent.destination) == ("12", bytes.fromhex("3333ff000002"))
-    assert p.parse_neighbour(asked) == p.Neighbour(True, ip("fd00:2::2"), GW)
+    assert p.parse_neighbour(asked) == p.NeighbourMessage(True, ip("fd00:2::2"), GW)
     assert asked.source == ip("fd00:2::fe")
     released = at("12", advert(H2, "fd00:2::2", "fd00:2::fe"), delivery.knowledge)
     assert only(released)[1].payload == packet("fd00:1::1", "fd00:2::2", ttl=8)
