@@ -267,7 +267,7 @@ def test_the_assembler_is_bounded_and_keeps_kinds_apart() -> None:
     )  # what was dropped is free again
     one = of.MultipartAssembler(max_pending=1)
     one.add(part)
-    with pytest.raises(of.ProtocolError, match="under way"):
+    with pytest.raises(of.ProtocolError, match="more than 1 incomplete"):
         one.add(of.TableStatsReply(more=True, xid=2))
     with pytest.raises(of.ProtocolError, match="PortDescReply after TableStatsReply"):
         one.add(of.PortDescReply(xid=1))
