@@ -1,4 +1,8 @@
-"""Events from one publisher to many readers, each with a bounded queue of its own."""
+"""Fan-out of events from one publisher to many readers, each with its own bounded queue.
+
+Publishing never blocks: if a reader's queue is full, its oldest event is dropped and counted. Publisher and
+readers may be in different threads and event loops.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +15,33 @@ from weakref import WeakSet
 
 from libnetvirt.model import Event
 
-#: events that wait for a reader before its oldest are lost
-LIMIT = 1024
+#: events in a reader's queue; if it is full, the oldest is dropped
+QUEUE_LIMIT = 1024
 
 
 class EventStream:
-    """Fans events out. A reader that is too slow loses the oldest; it never delays the publisher.
+    """Passes each published event to all readers.
 
-    A reader that nobody holds any more is forgotten. All methods may be called from any thread.
+    Readers are held by weak references: a reader that is no longer used needs no closing. ``limit`` is the
+    length of each reader's queue. All methods may be called from any thread, and none blocks.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = QUEUE_LIMIT) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._readers: WeakSet[Reader] = WeakSet()
+        self._readers: WeakSet[EventReader] = WeakSet()
         self._closed = False
 
     def publish(self, event: Event) -> None:
-        """Give an event to every reader there is now. Does not block."""
+        """Add an event to the queue of every current reader."""
         with self._lock:
             readers = tuple(self._readers)
         for reader in readers:
             reader._push(event)
 
-    def subscribe(self) -> Reader:
-        """A reader of the events from this call on. It ends when the stream is closed."""
-        reader = Reader(self._limit)
+    def subscribe(self) -> EventReader:
+        """Return a reader of all events published after this call. It ends when the stream is closed."""
+        reader = EventReader(self._limit)
         with self._lock:
             if not self._closed:
                 self._readers.add(reader)
@@ -45,7 +50,7 @@ class EventStream:
         return reader
 
     def close(self) -> None:
-        """End all readers, after what waits for them. May be called twice."""
+        """End all readers, each after the events in its queue. May be called more than once."""
         with self._lock:
             self._closed = True
             readers = tuple(self._readers)
@@ -54,10 +59,10 @@ class EventStream:
             reader.close()
 
 
-class Reader(AsyncIterator[Event]):
-    """One reader's view of a stream. ``lost`` counts the events that came too fast for it.
+class EventReader(AsyncIterator[Event]):
+    """An asynchronous iterator over a stream's events. ``lost`` is the number of events that were dropped.
 
-    One task at a time may wait for the next event.
+    At most one task at a time may wait for the next event.
     """
 
     def __init__(self, limit: int) -> None:
@@ -85,13 +90,13 @@ class Reader(AsyncIterator[Event]):
                 self._waiter = None
 
     def close(self) -> None:
-        """End after the events that wait already."""
+        """End the iteration after the events in the queue."""
         with self._lock:
             self._closed = True
             self._wake()
 
     async def aclose(self) -> None:
-        """End now and take no more events, as an asynchronous generator would."""
+        """End the iteration at once and discard the queued events, as an asynchronous generator does."""
         self.close()
         self._events.clear()
 
@@ -110,11 +115,11 @@ class Reader(AsyncIterator[Event]):
         if waiter is None:
             return
         loop = waiter.get_loop()
-        # The publisher may be in another thread than the reader, or outlive the reader's loop.
+        # The publisher may run in another thread than the reader, and longer than the reader's event loop.
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, waiter)
+            loop.call_soon_threadsafe(_wake_waiter, waiter)
 
 
-def _settle(waiter: asyncio.Future[None]) -> None:
+def _wake_waiter(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

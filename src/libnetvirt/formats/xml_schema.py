@@ -103,7 +103,7 @@ def read_element(
         else:
             here = f"{path}/{_local_name(inner)}"
             if child.field in fields:
-                _add_fault(faults, "is given twice: one is allowed", here, inner)
+                _add_fault(faults, "is given twice: remove one", here, inner)
             else:
                 fields[child.field] = _read_child(inner, child, namespace, faults, here)
         if _is_text(inner.tail):

@@ -411,5 +411,5 @@ class TestDriver(Driver):
 def _count(uri: URI, name: str, default: int, high: int) -> int:
     value = uri.number(name, default, 1, high)
     if value != int(value):
-        raise InvalidURI(f"option {name}={value:g} in {uri.text!r}: give a whole number from 1 to {high}")
+        raise InvalidURI(f"option {name}={value:g} in {uri.text!r}: use a whole number from 1 to {high}")
     return int(value)
