@@ -1,13 +1,10 @@
-"""Fan-out of events from one publisher to many readers, each with its own bounded queue.
-
-Publishing never blocks: if a reader's queue is full, its oldest event is dropped and counted. Publisher and
-readers may be in different threads and event loops.
-"""
+"""Events from one publisher to many readers, each with its own bounded queue."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Self
@@ -15,33 +12,35 @@ from weakref import WeakSet
 
 from libnetvirt.model import Event
 
-#: events in a reader's queue; if it is full, the oldest is dropped
-QUEUE_LIMIT = 1024
+#: Events queued for a reader before its oldest are dropped.
+LIMIT = 1024
+#: Kind of the event that tells a reader how many events it lost.
+LOST = "events.lost"
 
 
 class EventStream:
-    """Passes each published event to all readers.
+    """Delivers each event to every reader. Readers never delay the publisher.
 
-    Readers are held by weak references: a reader that is no longer used needs no closing. ``limit`` is the
-    length of each reader's queue. All methods may be called from any thread, and none blocks.
+    A reader that is too slow loses the oldest events, and an event of kind ``events.lost`` in their place
+    says how many. A reader without references is dropped. All methods may be called from any thread.
     """
 
-    def __init__(self, limit: int = QUEUE_LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._readers: WeakSet[EventReader] = WeakSet()
+        self._readers: WeakSet[Reader] = WeakSet()
         self._closed = False
 
     def publish(self, event: Event) -> None:
-        """Add an event to the queue of every current reader."""
+        """Queue an event for every current reader. Does not block."""
         with self._lock:
             readers = tuple(self._readers)
         for reader in readers:
             reader._push(event)
 
-    def subscribe(self) -> EventReader:
-        """Return a reader of all events published after this call. It ends when the stream is closed."""
-        reader = EventReader(self._limit)
+    def subscribe(self) -> Reader:
+        """A reader of the events from now on. It ends when the stream is closed."""
+        reader = Reader(self._limit)
         with self._lock:
             if not self._closed:
                 self._readers.add(reader)
@@ -50,7 +49,7 @@ class EventStream:
         return reader
 
     def close(self) -> None:
-        """End all readers, each after the events in its queue. May be called more than once."""
+        """End all readers once they have read their queues. May be called twice."""
         with self._lock:
             self._closed = True
             readers = tuple(self._readers)
@@ -59,10 +58,10 @@ class EventStream:
             reader.close()
 
 
-class EventReader(AsyncIterator[Event]):
-    """An asynchronous iterator over a stream's events. ``lost`` is the number of events that were dropped.
+class Reader(AsyncIterator[Event]):
+    """The queue of one reader. ``lost`` counts all events that were dropped because it was full.
 
-    At most one task at a time may wait for the next event.
+    Only one task at a time may wait for the next event.
     """
 
     def __init__(self, limit: int) -> None:
@@ -72,6 +71,7 @@ class EventReader(AsyncIterator[Event]):
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self.lost = 0
+        self._lost_and_told = 0
 
     def __aiter__(self) -> Self:
         return self
@@ -79,6 +79,8 @@ class EventReader(AsyncIterator[Event]):
     async def __anext__(self) -> Event:
         while True:
             with self._lock:
+                if self.lost > self._lost_and_told:
+                    return self._loss()
                 if self._events:
                     return self._events.popleft()
                 if self._closed:
@@ -89,14 +91,24 @@ class EventReader(AsyncIterator[Event]):
             finally:
                 self._waiter = None
 
+    def _loss(self) -> Event:
+        count = self.lost - self._lost_and_told
+        self._lost_and_told = self.lost
+        return Event(
+            time=time.time(),
+            kind=LOST,
+            message=f"{count} event{'' if count == 1 else 's'} lost: this reader is too slow",
+            fields={"count": str(count)},
+        )
+
     def close(self) -> None:
-        """End the iteration after the events in the queue."""
+        """End after the queued events."""
         with self._lock:
             self._closed = True
             self._wake()
 
     async def aclose(self) -> None:
-        """End the iteration at once and discard the queued events, as an asynchronous generator does."""
+        """End now and drop the queued events, as an asynchronous generator would."""
         self.close()
         self._events.clear()
 
@@ -115,7 +127,7 @@ class EventReader(AsyncIterator[Event]):
         if waiter is None:
             return
         loop = waiter.get_loop()
-        # The publisher may run in another thread than the reader, and longer than the reader's event loop.
+        # The publisher may run in another thread than the reader, and may outlive the reader's loop.
         if not loop.is_closed():
             loop.call_soon_threadsafe(_wake_waiter, waiter)
 

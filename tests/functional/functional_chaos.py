@@ -306,8 +306,8 @@ class Chaos:
     def hang(self) -> None:
         """Switches do not answer for so long that operations which wait for them let others go on."""
         self.harness.lab.ovs.freeze_switch()
-        works = [work for make in self._operations for work in [make()] if work is not None]
-        asking = [_Asking(work) for work in self.chance.sample(works, min(2, len(works)))]
+        executor = [work for make in self._operations for work in [make()] if work is not None]
+        asking = [_Asking(work) for work in self.chance.sample(executor, min(2, len(executor)))]
         time.sleep(0.9)
         self.harness.lab.ovs.thaw_switch()
         before, self.asked = self.asked, {}
@@ -398,7 +398,7 @@ class Chaos:
         )
 
     def _inactive(self) -> list[str]:
-        states = [self.harness.connection.lookup(uuid).state for uuid in self.asked]
+        states = [self.harness.connection.lookup(uuid).state() for uuid in self.asked]
         return [f"{s.name}: {e.uuid} is {e.state}: {e.reason}" for s in states for e in s.endpoints
                 if e.state is not State.ACTIVE]  # fmt: skip
 

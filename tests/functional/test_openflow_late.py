@@ -16,7 +16,7 @@ from libnetvirt.errors import ConstraintUnmet, SwitchNotFound
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 
-class Late(OpenFlow):
+class UnresponsiveSwitches(OpenFlow):
     """Three switches, of which the third comes when it is told to."""
 
     def start(self) -> None:
@@ -38,7 +38,7 @@ class Late(OpenFlow):
 
 
 def states(network: Network) -> list[str]:
-    return [str(c.state) for c in network.state.constraints]
+    return [str(c.state) for c in network.state().constraints]
 
 
 def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
@@ -47,7 +47,7 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
 ) -> None:
     file = tmp_path / "capacities.toml"
     file.write_text('capacity = "100 Mbit/s"\n')
-    with Late(
+    with UnresponsiveSwitches(
         3, [(1, 2), (2, 3), (3, 1)], hosts=2, options=f"&capacities={file}&lldp-interval=0.5"
     ) as harness:
         bench = Bench(harness, None)
@@ -70,7 +70,7 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
         large = harness.connection.create(wanted("95 Mbit/s", (2, 3)), pending=True)
         assert states(small) == ["active", "pending"]
         assert states(large) == ["pending"]
-        assert "switch 3 has not connected yet" in small.state.constraints[1].reason
+        assert "switch 3 has not connected yet" in small.state().constraints[1].reason
         assert harness.reserved() == {("1", "2"): 60}
         # What is changed meanwhile does not have to wait.
         small.add_constraint(source=2, destination=1, min_bandwidth="50 Mbit/s")
@@ -79,7 +79,7 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
         bench.eventually(lambda: "active" not in states(small)[0], "it is kept")
         assert harness.reserved() == {("1", "3"): 60, ("2", "1"): 50}
         bench.eventually(lambda: states(large) != ["degraded"], "there is no room for the other")
-        assert "90 Mbit/s would fit" in large.state.constraints[0].reason
+        assert "90 Mbit/s would fit" in large.state().constraints[0].reason
         bench.eventually(lambda: "constraint.restored" not in listener.kinds(), "an event")
         bench.await_links()
         guests = bench.guests(small)

@@ -112,7 +112,7 @@ async def _fill_and_create(harness: OpenFlow, uri: str, room: int) -> None:
             async for _ in driver.events():
                 if len((await driver.substrate()).links) == 2 * len(harness.lab.links):
                     break
-        space = driver.shell.core.labels.spaces[Encapsulation.VLAN]
+        space = driver.runtime.core.labels.spaces[Encapsulation.VLAN]
         vars(space)["_inner"][1] = set(LABELS[Encapsulation.VLAN][room:])
         networks = [
             VirtualNetwork(uuid=n, endpoints=[endpoint_at(p, 1, n), endpoint_at(q, 2, n)])

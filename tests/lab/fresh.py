@@ -14,8 +14,9 @@ from lab.asked import ask
 from lab.network import Lab
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Dump
+from libnetvirt.controller.dataplane.installed import SwitchSnapshot
 from libnetvirt.controller.engine.controller import Controller, Options, port_view
+from libnetvirt.controller.intent.facts import Facts, from_version_1
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.store.sqlite import SqliteStore
@@ -41,12 +42,12 @@ def differences(lab: Lab, state: Path) -> list[str]:
             of.PortDescRequest(),
             of.DescRequest(),
         )
-        dumps[dpid] = Dump(list(flows.entries), list(groups.entries), list(meters.entries))
+        dumps[dpid] = SwitchSnapshot(list(flows.entries), list(groups.entries), list(meters.entries))
         view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
         view.description = " ".join((desc.mfr_desc, desc.hw_desc, desc.sw_desc))
         view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
         core.switch_up(view)
-        core.mend(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
+        core.reconcile(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
     found = []
     for dpid, dump in dumps.items():
         wanted = {key: placed.entry for key, placed in core.installed.on(dpid).items()}
@@ -60,7 +61,7 @@ def differences(lab: Lab, state: Path) -> list[str]:
     return found
 
 
-def _of_nobody(core: Controller, dump: Dump) -> Iterator[str]:
+def _of_nobody(core: Controller, dump: SwitchSnapshot) -> Iterator[str]:
     indexes = {0, *core.rulesdb.by_index}
     for flow in dump.flows:
         if pipeline.cookie_network(flow.cookie) not in indexes:
@@ -77,12 +78,12 @@ def _controller(state: Path) -> Controller:
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(f"{state}{suffix}", f"{copy}{suffix}")
-        store = SqliteStore(copy)
+        store = SqliteStore(copy, from_version_1)
         try:
             snapshot = store.load()
         finally:
             store.close()
     core = Controller(Options(OpenFlowDriver.offers().defaults), bytes(32), _NoWire(), lambda *_, **__: None)
-    core.load(snapshot.networks, snapshot.facts, time.monotonic())
+    core.load(snapshot.networks, Facts.from_rows(snapshot.facts), time.monotonic())
     core.waited = True
     return core

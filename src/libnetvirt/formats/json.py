@@ -17,7 +17,7 @@ from libnetvirt.formats.dump import dump
 from libnetvirt.formats.limits import MAX_DEPTH
 from libnetvirt.formats.tree import LocatedValue
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.wording import shown
+from libnetvirt.model.messages import shown
 
 # The tokens of JSON, for a text that is known to be valid.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+|\n', re.DOTALL)

@@ -24,7 +24,7 @@ from libnetvirt.formats.xml_schema import (
     read_element,
 )
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.wording import key_text, shown
+from libnetvirt.model.messages import key_text, shown
 
 NAMESPACE = "urn:libnetvirt:network:1"
 

@@ -31,7 +31,7 @@ from libnetvirt.formats.limits import MAX_ALIASED, MAX_DEPTH, MAX_YAML
 from libnetvirt.formats.tree import LocatedValue
 from libnetvirt.formats.yaml_fast import NULL_SCALARS, read_block_style
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.wording import shown
+from libnetvirt.model.messages import shown
 
 _PLAIN_TAGS = {None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 

@@ -12,62 +12,70 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libnetvirt.controller.engine.controller import Options
-from libnetvirt.controller.qos.cspf import Terrain, Wanted, find, quickest, shortest, suits, widest
-from libnetvirt.controller.qos.reservations import Books, Claim, Overbooked
-from libnetvirt.controller.topology.pathfinder import Edge, Place
+from libnetvirt.controller.qos.cspf import (
+    PathRequirements,
+    ResidualGraph,
+    find,
+    quickest,
+    shortest,
+    suits,
+    widest,
+)
+from libnetvirt.controller.qos.reservations import Oversubscribed, Reservation, ReservationLedger
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Constraint, VirtualNetwork
 
-LINKS: list[Place] = [(n, p) for n in (1, 2, 3) for p in (1, 2)]
+LINKS: list[LinkEnd] = [(n, p) for n in (1, 2, 3) for p in (1, 2)]
 claims = st.tuples(st.sampled_from("abcde"), st.integers(0, 60), st.sets(st.sampled_from(LINKS)))
 
 
 @given(st.lists(st.one_of(claims, st.sampled_from("abcde")), max_size=40), st.integers(0, 100))
 def test_nothing_is_promised_twice_and_nothing_becomes_negative(steps: list, capacity: int) -> None:
-    books = Books(lambda link: capacity if link != (1, 1) else None)
-    model: dict[str, tuple[int, set[Place]]] = {}
+    reservations = ReservationLedger(lambda link: capacity if link != (1, 1) else None)
+    model: dict[str, tuple[int, set[LinkEnd]]] = {}
 
-    def used(link: Place, besides: str = "") -> int:
+    def used(link: LinkEnd, besides: str = "") -> int:
         return sum(bits for holder, (bits, links) in model.items() if link in links and holder != besides)
 
-    def most(link: Place) -> int:
+    def most(link: LinkEnd) -> int:
         return 0 if link == (1, 1) else capacity
 
     for step in steps:
         if isinstance(step, str):
-            books.restore(step, None)
+            reservations.restore(step, None)
             model.pop(step, None)
         else:
             holder, bits, links = step
             fits = all(used(link, holder) + bits <= most(link) for link in links) or not bits
             if fits:
-                books.put(holder, bits, links)
+                reservations.put(holder, bits, links)
                 model[holder] = (bits, links)
             else:
-                with pytest.raises(Overbooked):
-                    books.put(holder, bits, links)
+                with pytest.raises(Oversubscribed):
+                    reservations.put(holder, bits, links)
         for link in LINKS:
-            assert books.reserved(link) == used(link) <= most(link)
-            assert books.free(link) == most(link) - used(link) >= 0
-            assert books.free(link, "a") == most(link) - used(link, "a")
-        assert books.links() == {link: used(link) for link in LINKS if used(link)}
-        assert books.overbooked() == []
+            assert reservations.reserved(link) == used(link) <= most(link)
+            assert reservations.free(link) == most(link) - used(link) >= 0
+            assert reservations.free(link, "a") == most(link) - used(link, "a")
+        assert reservations.links() == {link: used(link) for link in LINKS if used(link)}
+        assert reservations.oversubscribed() == []
 
 
 def test_capacity_that_has_become_less_is_seen() -> None:
     room = {(1, 1): 10}
-    books = Books(lambda link: room.get(link))
-    books.put("a", 6, [(1, 1)])
-    trial = books.copy()
+    reservations = ReservationLedger(lambda link: room.get(link))
+    reservations.put("a", 6, [(1, 1)])
+    trial = reservations.copy()
     trial.put("a", 9, [(1, 1)])
-    assert (books.reserved((1, 1)), trial.reserved((1, 1))) == (6, 9)
+    assert (reservations.reserved((1, 1)), trial.reserved((1, 1))) == (6, 9)
     room[1, 1] = 5
-    assert (books.overbooked(), books.free((1, 1))) == ([(1, 1)], 0)
-    books.restore("b", Claim(3, frozenset({(1, 1)})))
-    assert set(books.holders((1, 1))) == {"a", "b"}
+    assert (reservations.oversubscribed(), reservations.free((1, 1))) == ([(1, 1)], 0)
+    reservations.restore("b", Reservation(3, frozenset({(1, 1)})))
+    assert set(reservations.holders((1, 1))) == {"a", "b"}
 
 
-def terrain(chance: Random) -> tuple[Terrain, dict[int, list[Edge]]]:
+def residual_graph(chance: Random) -> tuple[ResidualGraph, dict[int, list[Edge]]]:
     """A small random one."""
     edges: dict[int, list[Edge]] = {}
     free, delay = {}, {}
@@ -76,7 +84,7 @@ def terrain(chance: Random) -> tuple[Terrain, dict[int, list[Edge]]]:
         edges.setdefault(a, []).append(Edge(a, n, b, 100 + n, chance.randint(1, 4)))
         free[a, n] = chance.randint(0, 5)
         delay[a, n] = chance.choice([None, 1, 2, 3, 4])
-    return Terrain(lambda d: edges.get(d, ()), free.__getitem__, delay.__getitem__), edges
+    return ResidualGraph(lambda d: edges.get(d, ()), free.__getitem__, delay.__getitem__), edges
 
 
 def paths(edges: dict[int, list[Edge]], here: int, end: int, so_far: tuple[Edge, ...] = ()) -> Iterator:
@@ -93,16 +101,18 @@ def paths(edges: dict[int, list[Edge]], here: int, end: int, so_far: tuple[Edge,
 @given(
     st.integers(0, 2**32),
     st.builds(
-        Wanted,
+        PathRequirements,
         st.integers(0, 5),
         st.one_of(st.none(), st.integers(1, 10)),
         st.one_of(st.none(), st.integers(1, 6)),
     ),
 )
-def test_the_path_is_the_cheapest_of_all_that_have_what_is_wanted(seed: int, wanted: Wanted) -> None:
-    ground, edges = terrain(Random(seed))
+def test_the_path_is_the_cheapest_of_all_that_have_what_is_wanted(
+    seed: int, wanted: PathRequirements
+) -> None:
+    ground, edges = residual_graph(Random(seed))
 
-    def good(wanted: Wanted) -> list[tuple[Edge, ...]]:
+    def good(wanted: PathRequirements) -> list[tuple[Edge, ...]]:
         return [p for p in paths(edges, 1, 2) if suits(ground, p, wanted)]
 
     fitting = good(wanted)
@@ -167,16 +177,16 @@ def random_constraint(chance: Random, before: VirtualNetwork) -> Constraint:
 def holds(rig: Rig) -> None:
     """What must be true at every point of rest."""
     rig.holds_what_it_should()
-    courses = rig.core.courses
-    booked: dict[Place, int] = {}
-    for course in courses.ordered():
-        for place in course.places:
-            booked[place] = booked.get(place, 0) + course.bits
-        assert bool(course.degraded) <= (not course.edges)
+    te_paths = rig.core.te_paths
+    booked: dict[LinkEnd, int] = {}
+    for te_path in te_paths.ordered():
+        for place in te_path.places:
+            booked[place] = booked.get(place, 0) + te_path.bits
+        assert bool(te_path.degraded) <= (not te_path.edges)
     booked = {place: bits for place, bits in booked.items() if bits}
-    assert courses.books.links() == booked
+    assert te_paths.reservations.links() == booked
     assert all(bits <= 90 * MBIT for bits in booked.values())
-    labels = [(c.kind, c.label) for c in courses.ordered() if c.label is not None]
+    labels = [(c.kind, c.label) for c in te_paths.ordered() if c.label is not None]
     assert len(labels) == len(set(labels))
     for entry in rig.core.rulesdb:
         for one in entry.endpoints.values():
@@ -199,21 +209,21 @@ def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: i
             new = random_constraint(chance, before)
             others = tuple(c for c in before.constraints if c.key != new.key)
             after = before.changed(constraints=(*others, new))
-            state = dict(rig.core.courses.books.links()), rig.core.courses.ordered()
+            state = dict(rig.core.te_paths.reservations.links()), rig.core.te_paths.ordered()
             try:
-                rig.core.plan_courses(after)
+                rig.core.plan_te_paths(after)
             except ConstraintUnmet:
                 continue
             finally:
-                assert state == (rig.core.courses.books.links(), rig.core.courses.ordered())
+                assert state == (rig.core.te_paths.reservations.links(), rig.core.te_paths.ordered())
             if chance.random() < 0.3:
                 work = rig.core.begin(before, after)
                 rig.core.undo(work, before, after)
-                assert rig.core.courses.ordered() == state[1]
+                assert rig.core.te_paths.ordered() == state[1]
             else:
                 rig.change(before, after)
                 assert not next(
-                    c for c in rig.core.courses.ordered() if c.key == (before.uuid, *new.key)
+                    c for c in rig.core.te_paths.ordered() if c.key == (before.uuid, *new.key)
                 ).degraded
         elif step < 0.75 and before.constraints:
             rig.change(before, before.changed(constraints=before.constraints[1:]))
@@ -225,11 +235,11 @@ def test_random_changes_and_failures_leave_books_rules_and_traffic_right(seed: i
         rig.cut(down.pop(), up=True)
     rig.tick()
     holds(rig)
-    assert not [c for c in rig.core.courses.ordered() if c.degraded and _would_fit(rig, c)]
+    assert not [c for c in rig.core.te_paths.ordered() if c.degraded and _would_fit(rig, c)]
     for before in rig.networks:
         rig.change(before, None)
     rig.holds_what_it_should()
-    assert rig.core.courses.books.links() == {}
+    assert rig.core.te_paths.reservations.links() == {}
     assert all(number < 4096 for switch in rig.fabric.switches.values() for number in switch.meters)
 
 
@@ -243,8 +253,8 @@ def cut_or_mend(rig: Rig, chance: Random, step: float, down: list[tuple[int, int
         rig.cut(down.pop(), up=True)
 
 
-def _would_fit(rig: Rig, course) -> bool:
-    terrain = rig.core.courses.terrain(key=course.key)
-    asked = Wanted(int(course.constraint.min_bandwidth or 0))
-    limits = (course.constraint.max_latency, course.constraint.max_hops)
-    return find(terrain, *course.ends, replace(asked, latency=limits[0], hops=limits[1])) is not None
+def _would_fit(rig: Rig, te_path) -> bool:
+    residual_graph = rig.core.te_paths.residual_graph(key=te_path.key)
+    asked = PathRequirements(int(te_path.constraint.min_bandwidth or 0))
+    limits = (te_path.constraint.max_latency, te_path.constraint.max_hops)
+    return find(residual_graph, *te_path.ends, replace(asked, latency=limits[0], hops=limits[1])) is not None

@@ -9,15 +9,16 @@ from controller_rig import endpoint, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libnetvirt.controller.intent.facts import FactJournal
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.qos import cspf
 from libnetvirt.controller.qos.capacities import Capacities
-from libnetvirt.controller.qos.cspf import Terrain
+from libnetvirt.controller.qos.cspf import ResidualGraph
 from libnetvirt.controller.qos.enforcement import Backend, Enforcement
 from libnetvirt.controller.qos.meters import Meters
-from libnetvirt.controller.qos.reservations import Books
-from libnetvirt.controller.qos.te_paths import Course, Courses, Key, wanted
-from libnetvirt.controller.topology.pathfinder import Edge, PathFinder, Place
+from libnetvirt.controller.qos.reservations import ReservationLedger
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, TePaths, wanted
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder
 from libnetvirt.model import Constraint, Encapsulation
 
 MBIT = 1_000_000
@@ -38,13 +39,13 @@ class World:
         ]
         self.paths.update(self.edges)
         self.capacities = Capacities({}, self._file())
-        backend = Backend(Enforcement.METER, Meters(Labels(), {}))
-        self.courses = Courses(Labels(), self.paths, self.capacities, backend)
+        backend = Backend(Enforcement.METER, Meters(FactJournal(), {}))
+        self.te_paths = TePaths(Labels(FactJournal()), self.paths, self.capacities, backend)
         for uuid in range(1, 5):
             ends = [endpoint(n, n, uuid) for n in SWITCHES]
             asked = {pair: self._constraint(*pair) for pair in self._pairs()}
             described = network(uuid, *ends).changed(constraints=tuple(asked.values()))
-            self.courses.commit(str(uuid), self.courses.plan(described, Encapsulation.VLAN, strict=False))
+            self.te_paths.commit(str(uuid), self.te_paths.plan(described, Encapsulation.VLAN, strict=False))
 
     def _file(self) -> str:
         links = [
@@ -72,29 +73,29 @@ class World:
         if self.chance.random() < 0.6:
             self.capacities.exchange(Capacities({}, self._file()))
 
-    def follow(self) -> dict[Key, Course]:
+    def follow(self) -> dict[ConstraintKey, TePath]:
         """What becomes of the courses; returns those that are others now."""
-        changed = self.courses.again()
+        changed = self.te_paths.again()
         for uuid in {key[0] for key in changed}:
-            own = {key: course for key, course in changed.items() if key[0] == uuid}
-            self.courses.commit(uuid, own, all_of_them=False)
+            own = {key: te_path for key, te_path in changed.items() if key[0] == uuid}
+            self.te_paths.commit(uuid, own, all_of_them=False)
         return changed
 
-    def fits(self, course: Course, others: Iterable[Course]) -> bool:
+    def fits(self, te_path: TePath, others: Iterable[TePath]) -> bool:
         """Whether there is a path beside others."""
-        books = Books(self.capacities.reservable)
+        reservations = ReservationLedger(self.capacities.reservable)
         for other in others:
-            books.put(other.key, other.bits, other.places)
-        terrain = Terrain(self.paths.leaving, books.free, self.capacities.latency)
-        return cspf.find(terrain, *course.ends, wanted(course.constraint)) is not None
+            reservations.put(other.key, other.bits, other.places)
+        residual_graph = ResidualGraph(self.paths.leaving, reservations.free, self.capacities.latency)
+        return cspf.find(residual_graph, *te_path.ends, wanted(te_path.constraint)) is not None
 
 
-def load(courses: Iterable[Course]) -> dict[Place, int]:
+def load(te_paths: Iterable[TePath]) -> dict[LinkEnd, int]:
     """What courses reserve together."""
-    found: dict[Place, int] = {}
-    for course in courses:
-        for place in course.places:
-            found[place] = found.get(place, 0) + course.bits
+    found: dict[LinkEnd, int] = {}
+    for te_path in te_paths:
+        for place in te_path.places:
+            found[place] = found.get(place, 0) + te_path.bits
     return found
 
 
@@ -103,30 +104,30 @@ def load(courses: Iterable[Course]) -> dict[Place, int]:
 def test_nobody_gives_way_to_what_ranks_lower(seed: int) -> None:
     world = World(Random(seed))
     for _ in range(4):
-        before = {c.key: c for c in world.courses.ordered()}
+        before = {c.key: c for c in world.te_paths.ordered()}
         world.shake()
         changed = world.follow()
-        after = {c.key: c for c in world.courses.ordered()}
+        after = {c.key: c for c in world.te_paths.ordered()}
         assert all(bits <= (world.capacities.reservable(p) or 0) for p, bits in load(after.values()).items())
         whole = [c for c in before.values() if not c.degraded and world.paths.has(c.edges)]
-        for course in whole:
+        for te_path in whole:
             # Beside those that rank higher there is room on its path: it does not even move.
-            above = load(c for c in whole if c.rank <= course.rank)
-            if all(above[p] <= (world.capacities.reservable(p) or 0) for p in course.places):
-                assert after[course.key] == course
-        for course in after.values():
-            if course.degraded:
+            above = load(c for c in whole if c.rank <= te_path.rank)
+            if all(above[p] <= (world.capacities.reservable(p) or 0) for p in te_path.places):
+                assert after[te_path.key] == te_path
+        for te_path in after.values():
+            if te_path.degraded:
                 # Whoever has found a new path before this one could not ranks higher.
-                stayed = [c for key, c in after.items() if key not in changed or c.rank < course.rank]
-                assert not world.fits(course, (c for c in stayed if not c.degraded))
+                stayed = [c for key, c in after.items() if key not in changed or c.rank < te_path.rank]
+                assert not world.fits(te_path, (c for c in stayed if not c.degraded))
         # That was all: at most the reasons are worded anew.
         assert all(c.degraded and after[key].degraded for key, c in world.follow().items())
 
 
 def test_a_higher_priority_comes_first_and_then_the_older_one() -> None:
     world = World(Random(1))
-    for uuid in list(world.courses._courses):
-        world.courses.restore(uuid, {})
+    for uuid in list(world.te_paths._te_paths):
+        world.te_paths.restore(uuid, {})
     world.edges = [Edge(1, 12, 2, 21), Edge(1, 13, 2, 31)]
     world.paths.update(world.edges)
     world.capacities.exchange(Capacities({}, 'capacity = "100 Mbit/s"'))
@@ -134,12 +135,12 @@ def test_a_higher_priority_comes_first_and_then_the_older_one() -> None:
         asked = {"source": 1, "destination": 2, "min-bandwidth": f"{rate} Mbit/s", "priority": priority}
         described = network(uuid, endpoint(1, 1, uuid), endpoint(2, 2, uuid))
         described = described.changed(constraints=(Constraint.model_validate(asked),))
-        world.courses.commit(str(uuid), world.courses.plan(described, Encapsulation.VLAN))
+        world.te_paths.commit(str(uuid), world.te_paths.plan(described, Encapsulation.VLAN))
 
     def kept() -> set[str]:
-        return {c.key[0] for c in world.courses.ordered() if not c.degraded}
+        return {c.key[0] for c in world.te_paths.ordered() if not c.degraded}
 
-    assert [c.key[0] for c in world.courses.ordered()] == ["2", "3", "1", "4"]
+    assert [c.key[0] for c in world.te_paths.ordered()] == ["2", "3", "1", "4"]
     assert kept() == {"1", "2", "3", "4"}
     world.paths.update(world.edges[:1])
     world.follow()

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from random import Random
 
-from controller_rig import Rig
+from controller_rig import Rig, facts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_controller_admission import CAPACITIES, MBIT, cut_or_mend, holds, random_constraint, world
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.intent.facts import QueueNumber
 from libnetvirt.controller.qos.queues import DEFAULT
 from libnetvirt.errors import ConstraintUnmet
 
 
 def queues_agree(rig: Rig) -> None:
     """Books, ports and rules say the same."""
-    shape, books = rig.core.queue_shape(), rig.core.courses.books
-    assert shape.keys() == books.links().keys()
+    shape, reservations = rig.core.queue_shape(), rig.core.te_paths.reservations
+    assert shape.keys() == reservations.links().keys()
     for place, port in shape.items():
         assert port.rate == 100 * MBIT
         # All least rates together fit the link, labels included, and none is less than what was promised.
         assert sum(queue.least for queue in port.queues.values()) <= port.rate
         promised = {q.key: q.least for number, q in port.queues.items() if number != DEFAULT}
-        assert sum(promised.values()) >= books.reserved(place)
+        assert sum(promised.values()) >= reservations.reserved(place)
         assert all(queue.least <= queue.most <= port.rate for queue in port.queues.values())
     named = {
         ((dpid, then.port), now.queue_id)
@@ -38,7 +39,7 @@ def queues_agree(rig: Rig) -> None:
     assert named <= there
     assert {n for switch in rig.fabric.switches.values() for n in switch.meters if n >= 4096} <= {
         rig.core.meters.number(c.ends[0], c.meter)
-        for c in rig.core.courses.ordered()
+        for c in rig.core.te_paths.ordered()
         if c.constraint.max_bandwidth is not None
     }
 
@@ -56,7 +57,7 @@ def test_random_changes_and_failures_leave_queues_right(seed: int) -> None:
             new = random_constraint(chance, before)
             after = before.changed(constraints=(*(c for c in before.constraints if c.key != new.key), new))
             try:
-                rig.core.plan_courses(after)
+                rig.core.plan_te_paths(after)
             except ConstraintUnmet:
                 continue
             if chance.random() < 0.3:
@@ -80,4 +81,4 @@ def test_random_changes_and_failures_leave_queues_right(seed: int) -> None:
     for before in rig.networks:
         rig.change(before, None)
     assert rig.core.queue_shape() == {}
-    assert not [key for key, value in rig.core.labels.changes.items() if key[0] == "queue" and value]
+    assert not facts_of(rig.core).of(QueueNumber)

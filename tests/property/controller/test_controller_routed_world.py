@@ -38,8 +38,8 @@ class Routers(World):
         self.rig.core.options = Options(rules, host_limit=100, error_rate=1e6, packet_rate=1e6)
 
     def step(self) -> None:
-        ways = [self.create, self.create, self.add, self.add, self.modify, self.modify, self.drop]
-        ways += [
+        transports = [self.create, self.create, self.add, self.add, self.modify, self.modify, self.drop]
+        transports += [
             self.remove,
             self.cut,
             self.restore,
@@ -49,7 +49,7 @@ class Routers(World):
             *[self.send] * 80,
         ]
         with suppress(InvalidDescription):  # a route or a prefix that another endpoint has
-            self.chance.choice(ways)()
+            self.chance.choice(transports)()
 
     # ---- what is done --------------------------------------------------------------------------
 
@@ -252,8 +252,8 @@ class Promised(Routers):
 
     def end(self) -> None:
         super().end()
-        assert self.rig.core.courses.ordered() == []
-        assert not self.rig.core.installed.units("course")
+        assert self.rig.core.te_paths.ordered() == []
+        assert not self.rig.core.installed.units("constraint")
 
 
 @laws

@@ -93,9 +93,26 @@ class World:
 
     def step(self) -> None:
         """One random thing."""
-        ways = [self.create, self.add, self.modify, self.modify, self.drop, self.remove, self.send, self.send]
-        ways += [self.send, self.cut, self.restore, self.reconnect, self.expire, self.restart, self.doom]
-        self.chance.choice(ways)()
+        transports = [
+            self.create,
+            self.add,
+            self.modify,
+            self.modify,
+            self.drop,
+            self.remove,
+            self.send,
+            self.send,
+        ]
+        transports += [
+            self.send,
+            self.cut,
+            self.restore,
+            self.reconnect,
+            self.expire,
+            self.restart,
+            self.doom,
+        ]
+        self.chance.choice(transports)()
 
     def endpoint(self, pool: int) -> Endpoint | None:
         """An endpoint at a place that is free."""
@@ -424,7 +441,7 @@ class World:
             assert not labels["_numbers"]
             assert not any(labels["_services"].values())
             assert not any(labels["_inner"].values())
-        assert not list(core.reactive)
+        assert not list(core.ondemand)
         assert not core.rulesdb.places
         assert not core.rulesdb.ports
         assert not core.rulesdb.by_index

@@ -1,7 +1,7 @@
 """A network of switches in memory: OpenFlow's pipeline for what the controller's rules use.
 
 ``Fabric.inject`` answers "where does this frame come out?"; what goes up to the controller is collected in
-``Fabric.up``. Nothing else than OpenFlow 1.3's own rules is known here: a group bucket works on a copy,
+``Fabric.up``. Nothing else than OpenFlow 1.3's own rules is known here: a group bucket executor on a copy,
 an output to the port that the frame came in at is suppressed, ``eth_type`` is the one behind all tags,
 a packet whose TTL is used up goes to the controller.
 """
@@ -15,7 +15,7 @@ from struct import unpack_from
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Flow, Group, Meter
-from libnetvirt.controller.dataplane.installed import Dump
+from libnetvirt.controller.dataplane.installed import SwitchSnapshot
 from libnetvirt.openflow import nicira
 from libnetvirt.openflow.actions import ACTIONS
 from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
@@ -116,9 +116,9 @@ class Switch:
     #: port and queue of frames that left in another queue than the default one
     queued: list[tuple[int, int]] = field(default_factory=list)
 
-    def dump(self) -> Dump:
+    def dump(self) -> SwitchSnapshot:
         """What the switch says that it holds."""
-        return Dump(
+        return SwitchSnapshot(
             [
                 of.FlowStatsEntry(
                     table_id=f.table,

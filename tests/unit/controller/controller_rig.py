@@ -10,13 +10,14 @@ from controller_fabric import Fabric, Out, Refused, Switch
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Table
-from libnetvirt.controller.engine.controller import Controller, Options, Work
+from libnetvirt.controller.engine.controller import Controller, Options, Transaction
+from libnetvirt.controller.intent.facts import Facts, RowKey, rows
 from libnetvirt.controller.intent.labels import LabelSpace
 from libnetvirt.controller.intent.switches import PortView, SwitchView
-from libnetvirt.controller.packetin.dispatcher import Intake
+from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.model.quantity import Latency
+from libnetvirt.model.quantity import Duration
 from libnetvirt.semantics import LearnedState, forward
 from libnetvirt.semantics.forward import egress_frame
 
@@ -26,7 +27,7 @@ NATIVE = Rules(
     encapsulation=Encapsulation.NATIVE,
     insertion=Insertion.ON_DEMAND,
     timeout=Timeout.IDLE,
-    duration=Latency.parse("60 s"),
+    duration=Duration.parse("60 s"),
 )
 BROADCAST = 0xFFFF_FFFF_FFFF
 
@@ -61,6 +62,17 @@ def network(uuid: int | str, *endpoints: Endpoint, rules: Rules | None = None) -
 Probe = tuple[tuple[int, int, bytes], Callable[[Out], bool]]
 
 
+def facts_of(core: Controller) -> Facts:
+    """What a controller has noted in its journal, links included, as it comes back from a store."""
+    core.journal_links()
+    return as_stored(rows(core.journal.changes))
+
+
+def as_stored(written: Mapping[RowKey, str | None]) -> Facts:
+    """What comes back from a store to which these rows were written."""
+    return Facts.from_rows({key: value for key, value in written.items() if value is not None})
+
+
 class Rig:
     """Everything but asyncio. With ``chance``, rounds reach the switches in a random order, and what the
     controller sends by itself waits until :meth:`pump`."""
@@ -77,11 +89,11 @@ class Rig:
         self.delays: dict[tuple[int, int], float] = {}
         self.events: list[tuple[str, str]] = []
         self.core = Controller(options or Options(VLAN), SECRET, self, self._publish)
-        self.intake = Intake(self.core)
+        self.dispatcher = PacketInDispatcher(self.core)
         self.known = LearnedState(limit=self.core.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
-        self.lingering: list[Work] = []
-        self.stored: dict[tuple[str, str], str] = {}
+        self.lingering: list[Transaction] = []
+        self.stored: dict[RowKey, str] = {}
         self.committed: list[VirtualNetwork] = []
         #: whether what a controller stores is kept for the next one
         self.stores = False
@@ -120,7 +132,7 @@ class Rig:
         """The switch connects; what it holds is mended."""
         view = self.view(dpid, ports)
         self.core.switch_up(view)
-        self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
+        self.execute(self.core.reconcile(dpid, self.fabric.switches[dpid].dump()))
         self.core.send_lldp(dpid, view.ports, self.now)
         self.settle()
 
@@ -139,8 +151,8 @@ class Rig:
         self.lingering.clear()
         self.fabric.up.clear()
         self.core = Controller(self.core.options, SECRET, self, self._publish)
-        self.intake = Intake(self.core)
-        self.core.load(self.committed, self.stored, self.now)
+        self.dispatcher = PacketInDispatcher(self.core)
+        self.core.load(self.committed, Facts.from_rows(self.stored), self.now)
         for dpid, count in ports.items():
             self.connect(dpid, count)
 
@@ -154,9 +166,9 @@ class Rig:
     def _store_facts(self) -> None:
         if not self.stores:
             return
-        facts = self.stored | self.core.labels.changes | self.core.link_facts()
-        self.core.labels.changes = {}
-        self.stored = {fact: value for fact, value in facts.items() if value is not None}
+        self.core.journal_links()
+        written = self.stored | rows(self.core.journal.take())
+        self.stored = {key: value for key, value in written.items() if value is not None}
 
     def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
         """Connect two ports, and let Discovery find that."""
@@ -173,7 +185,7 @@ class Rig:
         desc = of.PortDesc(port, name=f"s{dpid}-eth{port}", state=state)
         self.core.port_status(dpid, of.PortStatus(of.PortStatusReason.MODIFY, desc), self.now)
         while self.core.ports_down:
-            self.intake.port_down(*self.core.ports_down.pop())
+            self.dispatcher.port_down(*self.core.ports_down.pop())
 
     def cut(self, one: tuple[int, int], up: bool = False) -> None:
         """A link goes down, or up."""
@@ -185,8 +197,8 @@ class Rig:
         """Time goes by."""
         self.now += seconds
         self.core.tick(self.now)
-        self.intake.tick(self.now)
-        self.intake.poll(self.now)
+        self.dispatcher.tick(self.now)
+        self.dispatcher.poll(self.now)
         self.settle()
 
     def _connected(self, dpid: int) -> bool:
@@ -247,14 +259,14 @@ class Rig:
             if self._connected(dpid):
                 sender = self.fabric.links.get((dpid, message.head.in_port), (0, 0))
                 late = self.delays.get(sender, 0.0) if message.head.table_id == Table.CLASSIFY else 0.0
-                self.intake.packet_in(dpid, message, self.now + late)
-        while self.intake.next_turn(self.now):
+                self.dispatcher.packet_in(dpid, message, self.now + late)
+        while self.dispatcher.serve_queued(self.now):
             pass
         for dpid, switch in self.fabric.switches.items():
             gone, switch.removed = switch.removed, []
             if self._connected(dpid):
                 for one in gone:
-                    self.intake.flow_removed(dpid, one)
+                    self.dispatcher.flow_removed(dpid, one)
 
     def settle(self) -> None:
         """Until nothing is on its way any more."""
@@ -276,7 +288,7 @@ class Rig:
                 self.execute(self.core.rebound(self.core.rebind.pop()))
             while self.core.compare:
                 dpid = self.core.compare.pop()
-                self.execute(self.core.mend(dpid, self.fabric.switches[dpid].dump()))
+                self.execute(self.core.reconcile(dpid, self.fabric.switches[dpid].dump()))
             work = self.core.reroute()
             if work is not None:
                 self._store_facts()
@@ -285,16 +297,16 @@ class Rig:
 
     def linger_over(self) -> None:
         """The time that old paths stay is over."""
-        works, self.lingering = self.lingering, []
-        for work in works:
-            self.execute(Work(self.core.linger_over(work), frozenset()))
+        executor, self.lingering = self.lingering, []
+        for work in executor:
+            self.execute(Transaction(self.core.linger_over(work), frozenset()))
             work.done()
 
     # ---- operations ----------------------------------------------------------------------------
 
-    def execute(self, work: Work) -> None:
+    def execute(self, work: Transaction) -> None:
         """Carry out a plan round by round; within a round, switch by switch."""
-        self.intake.busy = work.networks
+        self.dispatcher.busy = work.networks
         for one in work.plan.rounds:
             switches = sorted(one)
             if self.chance:
@@ -305,9 +317,9 @@ class Rig:
                 for message in one[dpid]:
                     self.fabric.switches[dpid].take(message)
                 self.between()
-        self.intake.resume(self.now)
+        self.dispatcher.resume(self.now)
 
-    def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Work:
+    def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Transaction:
         """One operation."""
         work = self.core.begin(before, after)
         self.execute(work)
@@ -386,7 +398,7 @@ def edges(*pairs: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
     return [p for a, b, c, d in pairs for p in ((a, b, c, d), (c, d, a, b))]
 
 
-def counted(work: Work) -> Mapping[int, int]:
+def counted(work: Transaction) -> Mapping[int, int]:
     """Messages of a plan by round."""
     return {i: sum(map(len, one.values())) for i, one in enumerate(work.plan.rounds)}
 

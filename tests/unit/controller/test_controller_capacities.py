@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
+from controller_rig import BROADCAST, VLAN, Rig, endpoint, facts_of, frame, line, mac, network
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.engine.controller import Options
@@ -89,20 +89,20 @@ def test_when_links_have_become_slower_what_came_last_is_degraded_and_comes_back
     )
     rig.change(None, first)
     rig.change(None, second)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = facts_of(rig.core)
     slow = Rig(Options(VLAN, capacities='capacity = "80 Mbit/s"'))
     slow.fabric = rig.fabric
     slow.core.load([first, second], facts, slow.now)
     for dpid in (1, 2):
         slow.connect(dpid, 4)
     slow.tick()
-    states = {c.key[0]: c.degraded for c in slow.core.courses.ordered()}
+    states = {c.key[0]: c.degraded for c in slow.core.te_paths.ordered()}
     assert states["1"] == ""
     assert "12 Mbit/s would fit" in states["2"]
     assert "constraint.degraded" in slow.kinds()
     slow.holds_what_it_should()
     slow.change(first, None)
-    assert not slow.core.courses.ordered()[0].degraded
+    assert not slow.core.te_paths.ordered()[0].degraded
     assert "constraint.restored" in slow.kinds()
     slow.holds_what_it_should()
 
@@ -111,11 +111,11 @@ def test_where_nothing_is_known_of_links_nothing_is_promised() -> None:
     rig = Rig(Options(VLAN))
     line(rig, 2)
     with pytest.raises(ConstraintUnmet, match="no min-bandwidth at all would fit"):
-        rig.core.plan_courses(constrained("1 kbit/s"))
+        rig.core.plan_te_paths(constrained("1 kbit/s"))
     slow = constrained("1 kbit/s")
     late = slow.constraints[0].changed(min_bandwidth=None, max_latency="1 s")
     with pytest.raises(ConstraintUnmet, match="latency of the links is not known"):
-        rig.core.plan_courses(slow.changed(constraints=(late,)))
+        rig.core.plan_te_paths(slow.changed(constraints=(late,)))
 
 
 def test_traffic_with_a_promise_does_not_go_through_the_meter_of_the_rest() -> None:
@@ -161,12 +161,12 @@ def test_a_port_that_has_become_slower_takes_promises_back_and_faster_gives_them
 
     speed(100)
     rig.change(None, constrained("60 Mbit/s"))
-    (course,) = rig.core.courses.ordered()
-    assert not course.degraded
+    (te_path,) = rig.core.te_paths.ordered()
+    assert not te_path.degraded
     speed(1000)
     assert any(m.bands[0].rate == 890_000 for m in rig.fabric.switches[1].meters.values())  # type: ignore[union-attr]
     speed(10)
-    assert "9 Mbit/s would fit" in rig.core.courses.ordered()[0].degraded
+    assert "9 Mbit/s would fit" in rig.core.te_paths.ordered()[0].degraded
     assert "constraint.degraded" in rig.kinds()
     rig.holds_what_it_should()
     speed(100)
@@ -178,22 +178,26 @@ def test_new_capacities_are_refused_wholly_or_taken_wholly() -> None:
     rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"\ncost = 2'))
     line(rig, 2)
     rig.change(None, constrained("60 Mbit/s"))
-    before = rig.core.paths.edges, rig.core.courses.ordered(), rig.core.courses.books.links()
+    before = rig.core.paths.edges, rig.core.te_paths.ordered(), rig.core.te_paths.reservations.links()
     less = Capacities(rig.core.switches, 'capacity = "50 Mbit/s"\ncost = 7')
     with pytest.raises(
         ConstraintUnmet, match=r"1 of the constraints .* of network n1: min-bandwidth 60 Mbit/s"
     ):
-        rig.core.reweigh(less, degrade=False)
-    assert (rig.core.paths.edges, rig.core.courses.ordered(), rig.core.courses.books.links()) == before
+        rig.core.reload_capacities(less, degrade=False)
+    assert (
+        rig.core.paths.edges,
+        rig.core.te_paths.ordered(),
+        rig.core.te_paths.reservations.links(),
+    ) == before
     assert rig.core.capacities.capacity((1, 2)) == 100 * MBIT
     rig.holds_what_it_should()
-    work, lines = rig.core.reweigh(less, degrade=True)
+    work, lines = rig.core.reload_capacities(less, degrade=True)
     rig.execute(work)
     rig.lingering.append(work)
     rig.settle()
     assert [line.split(":")[0] for line in lines] == ["the constraint from 1 to 2 of network n1 is degraded"]
     assert {e.cost for e in rig.core.paths.edges} == {7.0}
-    assert rig.core.courses.books.links() == {}
+    assert rig.core.te_paths.reservations.links() == {}
     rig.holds_what_it_should()
 
 
@@ -205,10 +209,10 @@ def test_with_pending_only_what_no_path_leads_to_may_wait() -> None:
         asked = {"source": 1, "destination": destination, "min-bandwidth": rate}
         after = before.changed(constraints=(Constraint.model_validate(asked),))
         if fits:
-            (course,) = rig.core.plan_courses(after, pending=True).values()
-            assert bool(course.degraded) == (destination == 3)
+            (te_path,) = rig.core.plan_te_paths(after, pending=True).values()
+            assert bool(te_path.degraded) == (destination == 3)
         else:
             with pytest.raises(ConstraintUnmet, match="90 Mbit/s would fit"):
-                rig.core.plan_courses(after, pending=True)
+                rig.core.plan_te_paths(after, pending=True)
     with pytest.raises(ConstraintUnmet, match="no path leads"):
-        rig.core.plan_courses(after)
+        rig.core.plan_te_paths(after)

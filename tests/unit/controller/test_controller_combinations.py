@@ -190,8 +190,8 @@ def test_a_pairs_rule_of_before_a_move_does_not_come_back_with_its_switch(
     rig.change(one, moved)
     assert rig.inject(3, 3, frame(BROADCAST, mac(2), vlan=7)) == []  # switch 1 cannot be told
     if fresh:
-        for route in list(rig.core.reactive):
-            rig.core.reactive._take_out(route)
+        for route in list(rig.core.ondemand):
+            rig.core.ondemand._take_out(route)
     rig.core.stale = False  # as if the substrate had not changed since the controller's start
     rig.connect(1, 4)
     sent = frame(mac(2), mac(1), vlan=1)

@@ -7,12 +7,12 @@ from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, net
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
-from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.reports import constraint_counters
 from libnetvirt.model import Constraint
 
 
-def constrained(*asked: dict[str, object]) -> tuple[Rig, Entry]:
+def constrained(*asked: dict[str, object]) -> tuple[Rig, NetworkRecord]:
     """Hosts 1 to 3 at switches 1 to 3, in a network with constraints."""
     rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"'))
     line(rig, 3)

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Group, Order, Placed, adding, deleting, modifying
-from libnetvirt.controller.dataplane.installed import Differences, Dump, Installed, Plan
+from libnetvirt.controller.dataplane.entries import (
+    Flow,
+    Group,
+    Order,
+    PlacedEntry,
+    adding,
+    deleting,
+    modifying,
+)
+from libnetvirt.controller.dataplane.installed import Delta, Installed, Plan, SwitchSnapshot
 from libnetvirt.controller.dataplane.pipeline import Kind
 
 RECEIVE, SEND, ADMIT = Order
@@ -40,33 +48,33 @@ ELSEWHERE = of.ApplyActions((of.Output(2),))
 
 def test_replacing_a_unit_notes_what_comes_changes_and_goes() -> None:
     installed = Installed()
-    installed.replace("u", [Placed(1, SEND, _flow(1)), Placed(2, SEND, _flow(2))], Differences())
-    into = Differences()
-    installed.replace("u", [Placed(1, SEND, _flow(1, OUT)), Placed(3, ADMIT, _flow(3))], into)
+    installed.replace("u", [PlacedEntry(1, SEND, _flow(1)), PlacedEntry(2, SEND, _flow(2))], Delta())
+    into = Delta()
+    installed.replace("u", [PlacedEntry(1, SEND, _flow(1, OUT)), PlacedEntry(3, ADMIT, _flow(3))], into)
     assert into.change == {(SEND, 1): [(_flow(1), _flow(1, OUT))]}
     assert into.put == {(ADMIT, 3): [_flow(3)]}
     assert into.remove == {2: [_flow(2)]}
     assert installed.count() == 2
     assert not installed.on(2)
-    again = Differences()
-    installed.replace("u", [Placed(1, SEND, _flow(1, OUT)), Placed(3, ADMIT, _flow(3))], again)
+    again = Delta()
+    installed.replace("u", [PlacedEntry(1, SEND, _flow(1, OUT)), PlacedEntry(3, ADMIT, _flow(3))], again)
     assert again.plan().rounds == []
 
 
 def test_rounds_come_in_order_and_each_switch_gets_groups_before_the_flows_that_use_them() -> None:
-    into, installed = Differences(), Installed()
+    into, installed = Delta(), Installed()
     entries = [
-        Placed(1, ADMIT, _flow(1)),
-        Placed(1, SEND, _flow(2)),
-        Placed(1, SEND, _group(1)),
-        Placed(2, RECEIVE, _flow(3)),
+        PlacedEntry(1, ADMIT, _flow(1)),
+        PlacedEntry(1, SEND, _flow(2)),
+        PlacedEntry(1, SEND, _group(1)),
+        PlacedEntry(2, RECEIVE, _flow(3)),
     ]
     installed.replace("u", entries, into)
     plan = into.plan()
     assert [list(r) for r in _told(plan)] == [[2], [1], [1]]
     assert plan.rounds[1][1] == [adding(_group(1)), adding(_flow(2))]
     assert plan.switches == {1, 2}
-    gone = Differences()
+    gone = Delta()
     installed.replace("u", (), gone)
     assert gone.plan().rounds == [
         {1: [deleting(_flow(1)), deleting(_flow(2)), deleting(_group(1))], 2: [deleting(_flow(3))]}
@@ -80,11 +88,11 @@ def test_rounds_come_in_order_and_each_switch_gets_groups_before_the_flows_that_
 def test_what_another_unit_takes_over_is_not_removed() -> None:
     for first, second in (("old", "new"), ("new", "old")):
         installed = Installed()
-        installed.replace("old", [Placed(1, SEND, _flow(1))], Differences())
-        into = Differences()
+        installed.replace("old", [PlacedEntry(1, SEND, _flow(1))], Delta())
+        into = Delta()
         for unit in (first, second):
-            installed.replace(unit, [Placed(1, SEND, _flow(1, OUT))] if unit == "new" else (), into)
-        installed.settle(into)
+            installed.replace(unit, [PlacedEntry(1, SEND, _flow(1, OUT))] if unit == "new" else (), into)
+        installed.keep_reclaimed(into)
         assert into.remove == {}
         assert installed.on(1)[_flow(1).key].entry == _flow(1, OUT)
 
@@ -100,10 +108,10 @@ def test_a_changed_flow_keeps_its_counters_where_it_can() -> None:
 
 def test_a_network_that_goes_is_one_masked_delete_a_switch() -> None:
     installed = Installed()
-    entries = [Placed(d, SEND, _flow(n, index=7)) for d in (1, 2) for n in range(50)]
-    entries += [Placed(1, SEND, _flow(99, index=8)), Placed(1, SEND, _group(3))]
-    installed.replace("u", entries, Differences())
-    into = Differences()
+    entries = [PlacedEntry(d, SEND, _flow(n, index=7)) for d in (1, 2) for n in range(50)]
+    entries += [PlacedEntry(1, SEND, _flow(99, index=8)), PlacedEntry(1, SEND, _group(3))]
+    installed.replace("u", entries, Delta())
+    into = Delta()
     installed.replace("u", (), into)
     (only,) = into.plan([7]).rounds
     (masked,) = only[2]
@@ -117,15 +125,15 @@ def test_mending_puts_what_is_missing_changes_what_is_wrong_and_removes_what_is_
     installed = Installed()
     right, missing, wrong = _flow(1), _flow(2), _flow(3, OUT)
     entries = [
-        Placed(1, RECEIVE, right),
-        Placed(1, ADMIT, missing),
-        Placed(1, SEND, wrong),
-        Placed(1, SEND, _group(1)),
+        PlacedEntry(1, RECEIVE, right),
+        PlacedEntry(1, ADMIT, missing),
+        PlacedEntry(1, SEND, wrong),
+        PlacedEntry(1, SEND, _group(1)),
     ]
-    installed.replace("u", entries, Differences())
+    installed.replace("u", entries, Delta())
     surplus = _flow(4)
     foreign = Flow(0, 1, of.Match(), (), 0x1234)
-    dump = Dump(
+    dump = SwitchSnapshot(
         [_stats(right), _stats(_flow(3, ELSEWHERE)), _stats(surplus), _stats(foreign)],
         [
             of.GroupDesc(of.GroupType.INDIRECT, _group(1, 9).group_id, _group(1, 9).buckets),
@@ -133,7 +141,7 @@ def test_mending_puts_what_is_missing_changes_what_is_wrong_and_removes_what_is_
         ],
         [of.MeterConfig(1, 77)],
     )
-    into = installed.mend(1, dump)
+    into = installed.compare(1, dump)
     assert into.put == {(ADMIT, 1): [missing]}
     assert into.change == {(SEND, 1): [(_flow(3, ELSEWHERE), wrong), (_group(1, 9), _group(1))]}
     assert into.remove == {1: [surplus]}
@@ -141,15 +149,15 @@ def test_mending_puts_what_is_missing_changes_what_is_wrong_and_removes_what_is_
 
 def test_a_switch_that_holds_what_it_should_is_left_alone() -> None:
     installed = Installed()
-    installed.replace("u", [Placed(1, SEND, _flow(1, OUT)), Placed(1, SEND, _group(1))], Differences())
+    installed.replace("u", [PlacedEntry(1, SEND, _flow(1, OUT)), PlacedEntry(1, SEND, _group(1))], Delta())
     groups = [of.GroupDesc(of.GroupType.INDIRECT, _group(1).group_id, _group(1).buckets)]
-    assert installed.mend(1, Dump([_stats(_flow(1, OUT))], groups)).plan().rounds == []
-    assert installed.mend(2, Dump()).plan().rounds == []
+    assert installed.compare(1, SwitchSnapshot([_stats(_flow(1, OUT))], groups)).plan().rounds == []
+    assert installed.compare(2, SwitchSnapshot()).plan().rounds == []
 
 
 def test_rules_that_go_by_themselves_are_not_compared() -> None:
-    dump = Dump([_stats(_flow(1, kind=Kind.QUIET)), _stats(_flow(2, kind=Kind.PATH))])
-    assert Installed().mend(1, dump).plan().rounds == []
+    dump = SwitchSnapshot([_stats(_flow(1, kind=Kind.QUIET)), _stats(_flow(2, kind=Kind.PATH))])
+    assert Installed().compare(1, dump).plan().rounds == []
 
 
 def test_numbers_of_groups_and_cookies_are_read_back() -> None:

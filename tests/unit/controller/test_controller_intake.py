@@ -16,7 +16,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import parse_switch
 from libnetvirt.controller.packetin.dispatcher import DEFER_LIMIT, QUIET_TIME
-from libnetvirt.controller.packetin.fair_queue import QUEUE_LIMIT, SHARE
+from libnetvirt.controller.packetin.fair_queue import QUANTUM, QUEUE_LIMIT
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.topology.discovery import LinkPorts
 
@@ -93,7 +93,7 @@ def test_the_removal_of_a_rule_that_a_host_has_moved_away_from_does_not_forget_i
     rig.check(2, 3, frame(BROADCAST, mac(1)))
     index = rig.core.rulesdb.networks["1"].index
     match = of.Match(in_port=3, metadata=pipeline.entered(index, None), eth_src=mac(1))
-    rig.intake.flow_removed(
+    rig.dispatcher.flow_removed(
         1, of.FlowRemoved(pipeline.cookie(index, Kind.HOST), 100, 0, Table.SOURCE, match=match)
     )
     assert rig.core.locator.find("1", mac(1)) is not None
@@ -111,9 +111,9 @@ def test_a_host_behind_a_port_that_goes_down_is_forgotten() -> None:
 def test_an_endpoint_sends_up_no_more_than_its_rate_and_others_are_unharmed() -> None:
     rig = _rig(packet_rate=20.0)
     for n in range(100):
-        rig.intake.packet_in(1, _up(rig, n + 1), rig.now)
+        rig.dispatcher.packet_in(1, _up(rig, n + 1), rig.now)
     assert len(list(rig.core.locator.hosts("1"))) == 20
-    assert rig.intake.dropped == 80
+    assert rig.dispatcher.dropped == 80
     assert _rules_of(rig, Kind.QUIET) == 1
     assert rig.kinds().count("host.refused") == 1
     rig.check(2, 3, frame(BROADCAST, mac(500)))
@@ -122,7 +122,7 @@ def test_an_endpoint_sends_up_no_more_than_its_rate_and_others_are_unharmed() ->
     assert places(rig.inject(1, 3, frame(BROADCAST, mac(400)))) == [(1, 4), (2, 3)]
     assert rig.core.locator.find("1", mac(400)) is None
     rig.now += 1
-    rig.intake.packet_in(1, _up(rig, 401), rig.now)
+    rig.dispatcher.packet_in(1, _up(rig, 401), rig.now)
     assert rig.core.locator.find("1", mac(401)) is not None
 
 
@@ -153,31 +153,31 @@ def test_a_host_that_moves_to_a_full_endpoint_is_flooded_to() -> None:
 def test_frames_of_a_network_wait_while_it_changes_and_others_do_not() -> None:
     rig = _rig()
     rig.change(None, network(2, endpoint(21, 1, 3, 20), endpoint(22, 2, 3, 20)))
-    rig.intake.busy = frozenset(("1",))
+    rig.dispatcher.busy = frozenset(("1",))
     rig.inject(1, 3, frame(BROADCAST, mac(1)))
     rig.inject(1, 3, frame(BROADCAST, mac(2), vlan=20))
     assert rig.core.locator.find("1", mac(1)) is None
     assert rig.core.locator.find("2", mac(2)) is not None
-    rig.intake.resume(rig.now)
+    rig.dispatcher.resume(rig.now)
     assert rig.core.locator.find("1", mac(1)) is not None
-    rig.intake.busy = None
+    rig.dispatcher.busy = None
     rig.inject(2, 3, frame(BROADCAST, mac(3), vlan=20))
     assert rig.core.locator.find("2", mac(3)) is None
-    rig.intake.resume(rig.now)
+    rig.dispatcher.resume(rig.now)
     assert rig.core.locator.find("2", mac(3)) is not None
 
 
 def test_what_waits_is_bounded() -> None:
     rig = _rig(packet_rate=1e6)
-    rig.intake.busy = None
+    rig.dispatcher.busy = None
     for n in range(DEFER_LIMIT + 50):
-        rig.intake.packet_in(1, _up(rig, n + 1), rig.now)
-    while rig.intake.next_turn(rig.now):
+        rig.dispatcher.packet_in(1, _up(rig, n + 1), rig.now)
+    while rig.dispatcher.serve_queued(rig.now):
         pass
-    assert rig.intake.dropped == 50
-    rig.intake.packet_in(2, _up(rig, 5000), rig.now)
-    rig.intake.resume(rig.now)
-    while rig.intake.next_turn(rig.now):
+    assert rig.dispatcher.dropped == 50
+    rig.dispatcher.packet_in(2, _up(rig, 5000), rig.now)
+    rig.dispatcher.resume(rig.now)
+    while rig.dispatcher.serve_queued(rig.now):
         pass
     assert rig.core.locator.find("1", mac(5000)) is not None
     assert len(list(rig.core.locator.hosts("1"))) == DEFER_LIMIT + 1
@@ -185,8 +185,8 @@ def test_what_waits_is_bounded() -> None:
 
 def test_what_waits_for_a_network_that_goes_is_dropped() -> None:
     rig = _rig()
-    rig.intake.busy = frozenset(("1",))
-    rig.intake.packet_in(1, _up(rig, 1), rig.now)
+    rig.dispatcher.busy = frozenset(("1",))
+    rig.dispatcher.packet_in(1, _up(rig, 1), rig.now)
     rig.execute(rig.core.begin(PAIR, None))
     assert not rig.core.installed.units("host")
     assert not list(rig.core.locator.hosts("1"))
@@ -261,27 +261,27 @@ def test_networks_are_served_in_turns() -> None:
         match = of.Match(in_port=port, metadata=pipeline.entered(index[number], None))
         cookie = pipeline.cookie(index[number], Kind.FLOOD)
         head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, cookie, match)
-        rig.intake.packet_in(1, of.PacketIn(head, frame(destination, source)), rig.now)
+        rig.dispatcher.packet_in(1, of.PacketIn(head, frame(destination, source)), rig.now)
 
     def learned(number: int) -> list[int]:
         return sorted(h.mac for h in rig.core.locator.hosts(str(number)))
 
-    for n in range(10 * SHARE):
+    for n in range(10 * QUANTUM):
         up(1, 3, mac(n + 1), BROADCAST)
-    assert len(learned(1)) == 10 * SHARE - QUEUE_LIMIT
+    assert len(learned(1)) == 10 * QUANTUM - QUEUE_LIMIT
     up(2, 5, mac(5000), BROADCAST)
     # The second network does not wait for the first one's storm.
     assert learned(2) == [mac(5000)]
     up(1, 3, mac(6000), BROADCAST)
     assert mac(6000) not in learned(1)
     # What waited comes in order, and nothing is lost.
-    assert rig.intake.next_turn(rig.now)
-    at_once = 10 * SHARE - QUEUE_LIMIT + 1
-    assert learned(1) == [mac(n + 1) for n in range(at_once + SHARE)]
-    while rig.intake.next_turn(rig.now):
+    assert rig.dispatcher.serve_queued(rig.now)
+    at_once = 10 * QUANTUM - QUEUE_LIMIT + 1
+    assert learned(1) == [mac(n + 1) for n in range(at_once + QUANTUM)]
+    while rig.dispatcher.serve_queued(rig.now):
         pass
-    assert learned(1) == [mac(n + 1) for n in range(10 * SHARE)] + [mac(6000)]
-    assert not rig.intake.dropped
+    assert learned(1) == [mac(n + 1) for n in range(10 * QUANTUM)] + [mac(6000)]
+    assert not rig.dispatcher.dropped
 
 
 def test_what_waits_for_its_turn_goes_with_its_network() -> None:
@@ -289,11 +289,11 @@ def test_what_waits_for_its_turn_goes_with_its_network() -> None:
     index = rig.core.rulesdb.networks["1"].index
     match = of.Match(in_port=3, metadata=pipeline.entered(index, None))
     head = of.PacketInHead(of.NO_BUFFER, 60, 1, Table.HOST, pipeline.cookie(index, Kind.FLOOD), match)
-    for n in range(2 * SHARE):
-        rig.intake.packet_in(1, of.PacketIn(head, frame(BROADCAST, mac(n + 1))), rig.now)
+    for n in range(2 * QUANTUM):
+        rig.dispatcher.packet_in(1, of.PacketIn(head, frame(BROADCAST, mac(n + 1))), rig.now)
     rig.change(rig.networks[0], None)
-    assert not rig.intake.next_turn(rig.now)
-    assert not rig.intake.turns.pending
+    assert not rig.dispatcher.serve_queued(rig.now)
+    assert not rig.dispatcher.fair_queue.pending
 
 
 def test_a_packet_from_nowhere_is_nobodys() -> None:
@@ -308,7 +308,7 @@ def test_a_packet_from_nowhere_is_nobodys() -> None:
     ):
         message = _up(rig, 1)
         head = replace(message.head, match=match)
-        rig.intake.packet_in(1, of.PacketIn(head, message.frame), rig.now)
+        rig.dispatcher.packet_in(1, of.PacketIn(head, message.frame), rig.now)
     assert not list(rig.core.locator.hosts("1"))
 
 
@@ -349,9 +349,9 @@ def test_whatever_comes_up_nothing_is_raised(rules: Any, sent: list[Any]) -> Non
         cookie = pipeline.cookie(1, Kind.HOST)
         if removed:
             gone = of.FlowRemoved(cookie | metadata & 15, 1, metadata & 3, table, match=match)
-            rig.intake.flow_removed(dpid, gone)
+            rig.dispatcher.flow_removed(dpid, gone)
         else:
-            rig.intake.packet_in(
+            rig.dispatcher.packet_in(
                 dpid, of.PacketIn(of.PacketInHead(0, 1, 1, table, cookie, match), junk), rig.now
             )
     rig.settle()

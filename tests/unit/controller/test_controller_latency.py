@@ -162,14 +162,14 @@ def measure(rig: Rig, rounds: int = ROUNDS + 1) -> None:
 def test_a_path_leaves_its_bound_by_more_than_the_slack_before_it_moves() -> None:
     rig, before = triangle()
     with pytest.raises(ConstraintUnmet, match="where that has it measured, wait for that"):
-        rig.core.plan_courses(within(before, max_latency="10 ms"))
+        rig.core.plan_te_paths(within(before, max_latency="10 ms"))
     measure(rig)
     assert set(rig.core.latency.known.values()) == {1000}
     rig.change(before, within(before, max_latency="10 ms"))
 
     def path() -> list[int]:
-        (course,) = rig.core.courses.ordered()
-        return [] if course.degraded else [edge.destination for edge in course.edges]
+        (te_path,) = rig.core.te_paths.ordered()
+        return [] if te_path.degraded else [edge.destination for edge in te_path.edges]
 
     for milliseconds, then in ((10.9, [2]), (11.1, [3, 2]), (1, [3, 2])):
         rig.delays[1, 1] = milliseconds / 1000

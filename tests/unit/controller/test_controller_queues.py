@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
+from controller_rig import BROADCAST, VLAN, Rig, as_stored, endpoint, facts_of, frame, line, mac, network
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.facts import rows
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
@@ -92,7 +93,7 @@ def test_numbers_outlive_the_controller_and_come_free_with_their_constraint() ->
     first, second = constrained(1, min_bandwidth="10 Mbit/s"), constrained(2, min_bandwidth="20 Mbit/s")
     for one in (first, second):
         rig.change(None, one)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig(Options(VLAN, capacities=FILE))
     again.fabric = rig.fabric
     again.core.load([first, second], facts, again.now)
@@ -118,25 +119,25 @@ def test_an_operation_that_is_undone_leaves_queues_as_they_were() -> None:
 def test_a_port_that_can_have_no_queues_promises_nothing_and_what_was_promised_moves() -> None:
     rig = three()
     verdicts: dict[tuple[int, int], Verdict] = {}
-    rig.core.backend.judge = lambda link: verdicts.get(link, Verdict(True))
+    rig.core.backend.support = lambda link: verdicts.get(link, Verdict(True))
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
     # A database that was not reached yet takes nothing away.
     verdicts[2, 2] = Verdict(None, "not reached")
     rig.core.topology_changed = True
     rig.settle()
-    assert not rig.core.courses.ordered()[0].degraded
+    assert not rig.core.te_paths.ordered()[0].degraded
     with pytest.raises(ConstraintUnmet, match=r"port 2 has 0 bit/s free \(not reached\)"):
-        rig.core.plan_courses(constrained(2, min_bandwidth="1 Mbit/s"))
+        rig.core.plan_te_paths(constrained(2, min_bandwidth="1 Mbit/s"))
     verdicts[2, 2] = Verdict(False, "it is a stranger's")
     rig.core.topology_changed = True
     rig.settle()
-    assert "(it is a stranger's)" in rig.core.courses.ordered()[0].degraded
+    assert "(it is a stranger's)" in rig.core.te_paths.ordered()[0].degraded
     assert rig.core.queue_shape() == {}
     del verdicts[2, 2]
     rig.core.topology_changed = True
     rig.settle()
-    assert not rig.core.courses.ordered()[0].degraded
+    assert not rig.core.te_paths.ordered()[0].degraded
     assert rig.core.queue_shape().keys() == {(1, 2), (2, 2)}
     assert "constraint.restored" in rig.kinds()
     rig.holds_what_it_should()
@@ -146,18 +147,18 @@ def test_from_meters_to_queues_and_back() -> None:
     rig = three(text='capacity = "100 Mbit/s"')
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    stored = rows(rig.core.journal.changes)
     for kind in (Enforcement.QUEUE, Enforcement.METER):
         again = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"', enforcement=kind))
         again.fabric = rig.fabric
-        again.core.load([before], facts, again.now)
+        again.core.load([before], as_stored(stored), again.now)
         for dpid in (1, 2, 3):
             again.connect(dpid, 4)
         again.holds_what_it_should()
         again.fabric.switches[1].metered.clear()
         send(again, 1)
         assert limited(again) == (kind is Enforcement.METER)
-        facts = {**facts, **{k: v for k, v in again.core.labels.changes.items() if v is not None}}
+        stored |= rows(again.core.journal.changes)
 
 
 def test_queues_need_no_meters() -> None:

@@ -8,7 +8,7 @@ from itertools import permutations
 from random import Random
 
 import pytest
-from controller_rig import BROADCAST, NATIVE, Rig, endpoint, frame, line, mac, network, places, ring
+from controller_rig import BROADCAST, NATIVE, Rig, endpoint, facts_of, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
@@ -106,7 +106,7 @@ def test_a_rule_that_is_not_confirmed_is_taken_back_and_the_next_frame_tries_aga
     rig.asked.pop(0)[1](False)
     rig.asked.pop(0)[1](True)
     rig.confirm_all()
-    assert not list(rig.core.reactive)
+    assert not list(rig.core.ondemand)
     assert _paths(rig) == []
     rig.inject(1, 3, frame(THERE, HERE, b"again"))
     rig.confirm_all()
@@ -118,7 +118,7 @@ def test_a_switch_that_goes_away_before_it_confirmed_fails_the_pair() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.disconnect(2)
-    assert not list(rig.core.reactive)
+    assert not list(rig.core.ondemand)
     rig.confirm_all()
     assert (1, Table.HOST) not in _paths(rig)
 
@@ -139,7 +139,7 @@ def test_the_first_rule_expires_first_and_takes_the_others_along() -> None:
     rig.settle()
     rig.confirm_all()
     assert _paths(rig) == []
-    assert not list(rig.core.reactive)
+    assert not list(rig.core.ondemand)
 
 
 def test_on_one_switch_there_is_nothing_to_wait_for() -> None:
@@ -192,7 +192,7 @@ def test_a_topology_that_changes_takes_the_paths_along() -> None:
 
 def _restarted(rig: Rig, count: int, order: Sequence[int] = ()) -> Rig:
     """The same switches with a new controller."""
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig(rig.core.options)
     again.known = rig.known
     again.fabric = rig.fabric
@@ -209,7 +209,7 @@ def test_a_new_controller_takes_over_the_rules_it_finds() -> None:
     before = _paths(rig)
     again = _restarted(rig, 3)
     assert _paths(again) == before
-    assert [dpid for r in again.core.reactive for dpid, _ in r.further or ()] == [3, 2]
+    assert [dpid for r in again.core.ondemand for dpid, _ in r.further or ()] == [3, 2]
     assert again.core.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
@@ -285,7 +285,7 @@ def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     again.connect(1, 4)
     assert _paths(again) == before
-    assert [len(r.further or ()) for r in again.core.reactive] == [2]
+    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -305,7 +305,7 @@ def test_switches_that_connect_twice_before_all_have_come_go_on_forwarding(order
         assert _paths(again) == before
         assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
-    assert [len(r.further or ()) for r in again.core.reactive] == [2]
+    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
 
 
 def test_what_was_taken_over_is_doubted_when_a_link_is_lost_before_all_have_come() -> None:
@@ -405,7 +405,7 @@ def test_a_removed_network_leaves_no_path_anywhere() -> None:
     rig.check(1, 3, frame(THERE, HERE))
     rig.change(ONE, None)
     assert _paths(rig) == []
-    assert not list(rig.core.reactive)
+    assert not list(rig.core.ondemand)
 
 
 def test_what_was_removed_while_a_switch_was_away_goes_when_it_is_back() -> None:
@@ -438,7 +438,7 @@ def test_a_pair_that_is_dropped_goes_from_its_first_switch_first() -> None:
             del rig.fabric.up[up:]
 
         rig.between = between
-        rig.core.reactive.drop_host(_host(rig, THERE))
+        rig.core.ondemand.drop_host(_host(rig, THERE))
         rig.pump()
         rig.between = lambda: None
         assert not lost, seed
@@ -448,7 +448,7 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()
-    rig.core.reactive.drop_host(_host(rig, THERE))
+    rig.core.ondemand.drop_host(_host(rig, THERE))
     (late,) = rig.asked
     rig.asked.clear()
     rig.inject(1, 3, frame(THERE, HERE))
@@ -461,10 +461,10 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
 
 def test_frames_too_short_to_have_a_type_are_ignored() -> None:
     rig = Watched()
-    bound = rig.core.rulesdb.networks["1"].endpoints["11"]
-    metadata = pipeline.entered(bound.network.index, None)
+    attachment = rig.core.rulesdb.networks["1"].endpoints["11"]
+    metadata = pipeline.entered(attachment.network.index, None)
     match = of.Match(in_port=3, metadata=metadata)
-    cookie = pipeline.cookie(bound.network.index, Kind.FLOOD)
+    cookie = pipeline.cookie(attachment.network.index, Kind.FLOOD)
     head = of.PacketInHead(of.NO_BUFFER, 5, 0, Table.HOST, cookie, match)
-    rig.intake.packet_in(1, of.PacketIn(head, b"short"), 0.0)
+    rig.dispatcher.packet_in(1, of.PacketIn(head, b"short"), 0.0)
     assert not rig.sent

@@ -39,7 +39,7 @@ def ask(rig: Rig, *asked: dict[str, object]) -> VirtualNetwork:
     (before,) = rig.networks
     after = before.changed(constraints=tuple(map(Constraint.model_validate, asked)))
     check(after, rig.core.options.rules, rig.core.switches)
-    rig.core.plan_courses(after)
+    rig.core.plan_te_paths(after)
     rig.change(before, after)
     rig.holds_what_it_should()
     return after
@@ -105,11 +105,11 @@ def test_a_promise_is_not_dropped_with_all_the_rest(rig: Rig) -> None:
 
 def test_without_a_path_packets_take_the_way_of_all_others_within_their_maximum(rig: Rig) -> None:
     ask(rig, {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s", "max-latency": "1 ms"})
-    work, _ = rig.core.reweigh(Capacities(rig.core.switches, 'latency = "2 ms"'), degrade=True)
+    work, _ = rig.core.reload_capacities(Capacities(rig.core.switches, 'latency = "2 ms"'), degrade=True)
     rig.execute(work)
     rig.lingering.append(work)
     rig.settle()
     rig.holds_what_it_should()
-    assert rig.core.courses.ordered()[0].degraded
+    assert rig.core.te_paths.ordered()[0].degraded
     through, count = metered(rig, 1, 3, host(1, v6=False), host(2, v6=False))
     assert (len(through), count) == (1, 1)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from controller_fabric import Out
-from controller_rig import VLAN, Rig, endpoint, line, mac, network
+from controller_rig import VLAN, Rig, endpoint, facts_of, line, mac, network
 
 from libnetvirt import packet as p
 from libnetvirt.controller.dataplane.pipeline import SWITCHING_TABLES, Kind, Table
@@ -70,7 +70,7 @@ def wait(rig: Rig, seconds: float) -> list[Out]:
     rig.out = []
     for _ in range(round(seconds)):
         rig.now += 1
-        rig.intake.poll(rig.now)
+        rig.dispatcher.poll(rig.now)
         rig.settle()
     out, rig.out = rig.out, []
     return out
@@ -214,7 +214,7 @@ def test_an_endpoint_that_floods_packets_without_route_is_cut_off_in_its_switch(
     rig.core.options = Options(VLAN, packet_rate=20)
     for _ in range(30):
         rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
-    assert rig.intake.dropped
+    assert rig.dispatcher.dropped
     quiet = [f for f in rig.fabric.switches[1].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
     assert [(f.table, f.hard) for f in quiet] == [(Table.ROUTE, 1)]
     rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
@@ -289,13 +289,13 @@ def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Ri
             rig.inject(2, port, hello(number, v6))
     known = {(n.endpoint, n.address, n.mac) for n in rig.core.neighbours.known("1")}
     assert len(known) == 4
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig()
     again.fabric = rig.fabric
     again.core.load(rig.networks, facts, again.now)
     for dpid in (1, 2):
         again.core.switch_up(again.view(dpid, 4))
-        work = again.core.mend(dpid, again.fabric.switches[dpid].dump())
+        work = again.core.reconcile(dpid, again.fabric.switches[dpid].dump())
         assert work.plan.rounds == []
     assert {(n.endpoint, n.address, n.mac) for n in again.core.neighbours.known("1")} == known
 

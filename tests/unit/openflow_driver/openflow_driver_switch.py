@@ -9,14 +9,14 @@ from controller_agent import Agent, Faults
 from controller_fabric import Fabric, Switch
 
 from libnetvirt import openflow as of
-from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
 
 
 class Wire(asyncio.Transport):
     """The switch's end of a connection: what is written is answered in a later turn of the loop."""
 
-    def __init__(self, shell: Shell, fabric: Fabric, dpid: int, timeout: float = 0.2) -> None:
+    def __init__(self, runtime: Runtime, fabric: Fabric, dpid: int, timeout: float = 0.2) -> None:
         super().__init__()
         self.fabric = fabric
         self.agent = Agent(fabric.switches.setdefault(dpid, Switch(dpid)))
@@ -24,7 +24,7 @@ class Wire(asyncio.Transport):
         self._framer = of.Framer()
         self._ended = False
         self._frozen: list[of.Message] | None = None
-        self.session = Session(shell, timeout)
+        self.session = Session(runtime, timeout)
         self.session.connection_made(self)
         self.session.data_received(self.agent.greeting())
 

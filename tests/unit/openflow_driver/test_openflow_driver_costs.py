@@ -20,7 +20,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.drivers.openflow.capabilities import PRESETS
-from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
@@ -54,23 +54,23 @@ class Stand:
     """A shell with switches in a row, each over a transport in memory."""
 
     def __init__(self, preset: str, switches: int = 1, ports: int = 64) -> None:
-        self.shell = Shell(Options(PRESETS[preset], packet_rate=1e9), SqliteStore(MEMORY), b"k" * 32, 5.0)
-        self.core = self.shell.core
+        self.runtime = Runtime(Options(PRESETS[preset], packet_rate=1e9), SqliteStore(MEMORY), b"k" * 32, 5.0)
+        self.core = self.runtime.core
         self.sessions: list[Session] = []
         self.wires: list[Wire] = []
         for dpid in range(1, switches + 1):
             self.core.switches[dpid] = SwitchView(
                 dpid, True, True, {p: PortView(p, f"p{p}", True) for p in (*range(1, ports + 1), 101, 102)}
             )
-            session, wire = Session(self.shell, 5.0), Wire()
+            session, wire = Session(self.runtime, 5.0), Wire()
             session.connection_made(wire)
             session.dpid, session.ready = dpid, True
             # As after the handshake.
             session.data_received(of.Hello().encode())
-            self.shell.handshake = lambda *_: None  # type: ignore[method-assign]
+            self.runtime.handshake = lambda *_: None  # type: ignore[method-assign]
             session.data_received(of.FeaturesReply(datapath_id=dpid, n_tables=254).encode())
             session.ready = True
-            self.shell._sessions[dpid] = session
+            self.runtime._sessions[dpid] = session
             self.sessions.append(session)
             self.wires.append(wire)
         for dpid in range(1, switches):
@@ -207,7 +207,7 @@ def test_a_set_up_takes_few_calls() -> None:
         for first in range(640, 1280, 32):
             chunk = b"".join(asked[first : first + 32])
             counted += _calls(lambda chunk=chunk: session.data_received(chunk))  # type: ignore[misc]
-        assert len(list(stand.core.reactive)) == 1280
+        assert len(list(stand.core.ondemand)) == 1280
         assert counted / 640 < 60
 
     asyncio.run(story())
@@ -263,11 +263,11 @@ def test_what_is_kept_of_a_set_up_is_bounded() -> None:
         session.data_received(b"".join(asked[:1024]))
         stand.quiet()
         gc.collect()
-        routes, blocks = len(list(stand.core.reactive)), sys.getallocatedblocks()
+        routes, blocks = len(list(stand.core.ondemand)), sys.getallocatedblocks()
         session.data_received(b"".join(asked[1024:]))
         stand.quiet()
         gc.collect()
-        made = len(list(stand.core.reactive)) - routes
+        made = len(list(stand.core.ondemand)) - routes
         assert made > 1000
         # A route, its key with two numbers, its part of three dictionaries.
         assert (sys.getallocatedblocks() - blocks) / made < 12

@@ -113,7 +113,7 @@ def test_a_switch_that_never_answers_fails_the_operation_in_time() -> None:
         with pytest.raises(SwitchTimeout, match="did not answer within"):
             await slow
         await lab.rest()
-        assert not lab.shell.core.switches[2].connected
+        assert not lab.runtime.core.switches[2].connected
         assert lab.descriptions() == [NEAR]
         await lab.connect(2)
         lab.agrees()
@@ -144,10 +144,10 @@ def test_paths_move_while_an_operation_waits_for_a_switch() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].freeze()
         slow = await _begun(lab, None, FAR)
-        lab.shell.core.discovery.lose_port(1, 2)
-        lab.shell.core.topology_changed = True
-        lab.shell.works.settle()
-        while lab.shell.core.paths.edges:  # noqa: ASYNC110
+        lab.runtime.core.discovery.lose_port(1, 2)
+        lab.runtime.core.topology_changed = True
+        lab.runtime.executor.follow_up()
+        while lab.runtime.core.paths.edges:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         assert not slow.done()
         lab.wires[2].thaw()

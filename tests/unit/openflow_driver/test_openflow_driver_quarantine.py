@@ -1,12 +1,12 @@
-"""Quarantine: how long a switch that failed is left alone."""
+"""Backoff: how long a switch that failed is left alone."""
 
 from __future__ import annotations
 
-from libnetvirt.drivers.openflow.southbound.backoff import FORGET, LONGEST, Quarantine
+from libnetvirt.drivers.openflow.southbound.backoff import FORGET, LONGEST, Backoff
 
 
 def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:
-    found, now = Quarantine(), 100.0
+    found, now = Backoff(), 100.0
     periods = []
     for _ in range(8):
         periods.append(found.fail(7, "silent", now))
@@ -15,7 +15,7 @@ def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:
 
 
 def test_a_switch_waits_until_its_time_is_over_and_others_do_not() -> None:
-    found = Quarantine()
+    found = Backoff()
     assert found.left(7, 100.0) == 0
     found.fail(7, "silent", 100.0)
     assert 0.5 < found.left(7, 100.4) < 0.7
@@ -26,7 +26,7 @@ def test_a_switch_waits_until_its_time_is_over_and_others_do_not() -> None:
 
 
 def test_what_is_long_ago_does_not_count() -> None:
-    found = Quarantine()
+    found = Backoff()
     for now in (100.0, 102.0, 105.0):
         found.fail(7, "silent", now)
     assert found.fail(7, "silent", 110.0 + FORGET) == 1

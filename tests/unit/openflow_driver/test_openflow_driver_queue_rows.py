@@ -11,9 +11,9 @@ from openflow_driver_rows import Rows
 
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.queues import PortQueues, Queue
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import Sources
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import OWNER, PORT, Ports, operations
 from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
@@ -21,7 +21,7 @@ from libnetvirt.ovsdb.database import Refused
 from libnetvirt.uri import URI
 
 US, OTHERS = "libnetvirt", "somebody"
-PLACES: list[Place] = [(1, 1), (1, 2), (2, 1), (3, 1)]
+PLACES: list[LinkEnd] = [(1, 1), (1, 2), (2, 1), (3, 1)]
 rates = st.integers(1, 3)
 queues = st.dictionaries(
     st.integers(0, 3), st.builds(Queue, rates, rates, st.just(("n", "1", "2"))), min_size=1
@@ -32,7 +32,7 @@ shapes = st.dictionaries(st.sampled_from(PLACES), ports)
 thefts = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5)), max_size=3)
 
 
-def wish(rows: Rows, shape: dict[Place, PortQueues], dpids: set[int]) -> list:
+def wish(rows: Rows, shape: dict[LinkEnd, PortQueues], dpids: set[int]) -> list:
     return operations(rows.tables, Ports.of(rows.tables), shape, dpids, US)
 
 
@@ -98,11 +98,11 @@ def test_one_transaction_makes_what_is_wanted_whatever_others_did(steps: list) -
         assert {u for u, r in rows.tables["QoS"].items() if r["external_ids"].get(OWNER) == US} <= used
 
 
-def seen_or_none(rows: Rows) -> dict[Place, str | None]:
+def seen_or_none(rows: Rows) -> dict[LinkEnd, str | None]:
     return {place: rows.tables["Port"][uuid]["qos"] for place, uuid in Ports.of(rows.tables).rows.items()}
 
 
-def seen_at(rows: Rows, place: Place) -> object:
+def seen_at(rows: Rows, place: LinkEnd) -> object:
     qos = rows.tables["QoS"][rows.tables["Port"][Ports.of(rows.tables).rows[place]]["qos"]]
     assert qos["external_ids"] == {OWNER: US, PORT: f"{place[0]:016x}/{place[1]}"}
     held = {n: rows.tables["Queue"][ref[1]]["other_config"] for n, ref in qos["queues"].items()}
@@ -139,7 +139,7 @@ def test_why_a_port_can_have_no_queues() -> None:
     taken = next(place for place, uuid in known.rows.items() if rows.tables["Port"][uuid]["qos"])
     free = next(place for place in known.rows if place != taken)
 
-    def why(place: Place, unchecked: bool = True) -> str:
+    def why(place: LinkEnd, unchecked: bool = True) -> str:
         return known.verdict(rows.tables, place, US, unchecked).reason
 
     assert why(free) == ""
@@ -151,21 +151,21 @@ def test_why_a_port_can_have_no_queues() -> None:
 
 def test_databases_are_named_in_the_uri_or_for_single_switches() -> None:
     capacities = Capacities({}, '[[switch]]\nid = 3\novsdb = "tcp:[fd00::1]:6640"\n', "c.toml")
-    found = Sources.parse(URI.parse("openflow:///?ovsdb=unix:/x"), capacities, "c.toml")
+    found = QueueDatabases.parse(URI.parse("openflow:///?ovsdb=unix:/x"), capacities, "c.toml")
     assert (str(found.of(1)), str(found.of(3))) == ("unix:/x", "tcp:[fd00::1]:6640")
-    assert not Sources.parse(URI.parse("openflow:///"), Capacities({}), "").remotes
+    assert not QueueDatabases.parse(URI.parse("openflow:///"), Capacities({}), "").remotes
     for text, why in (
         ("ovsdb=x", "is not a database's address"),
         ("ovsdb=ssl:a:1", "key, certificate and ca"),
         ("owner=", "option owner"),
     ):
         with pytest.raises(InvalidURI, match=why):
-            Sources.parse(URI.parse(f"openflow:///?{text}"), capacities, "c.toml")
+            QueueDatabases.parse(URI.parse(f"openflow:///?{text}"), capacities, "c.toml")
     wrong = Capacities({}, '[[switch]]\nid = 3\novsdb = "there"\n', "c.toml")
     with pytest.raises(
         InvalidDescription, match=r"c\.toml: switch 3: ovsdb: 'there' is not a database's address"
     ):
-        Sources.parse(URI.parse("openflow:///"), wrong, "c.toml")
+        QueueDatabases.parse(URI.parse("openflow:///"), wrong, "c.toml")
 
 
 def test_queues_without_a_database_are_not_offered() -> None:

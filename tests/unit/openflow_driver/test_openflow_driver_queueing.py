@@ -19,13 +19,13 @@ from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow import runtime as shell_module
 from libnetvirt.drivers.openflow.ovsdb_queues import provisioner
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import Sources
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import Ports
-from libnetvirt.drivers.openflow.runtime import Shell
-from libnetvirt.drivers.openflow.southbound.backoff import Quarantine
+from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.errors import ConnectionFailed, ConstraintUnmet, RuleRefused, SwitchTimeout
 from libnetvirt.model import Constraint, VirtualNetwork
-from libnetvirt.ovsdb.database import Difference, Interrupted, Operation, Refused
+from libnetvirt.ovsdb.database import Interrupted, Operation, Refused, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
@@ -75,7 +75,7 @@ class MemoryDatabase:
         self.content.transact(steps)
         self.transactions += 1
         self._config += 1
-        self._changed([Difference("QoS", "u", None, {})])
+        self._changed([RowUpdate("QoS", "u", None, {})])
         return [{}, {"rows": [{"next_cfg": self._config}]}]
 
     def rows(self, table: str) -> Iterator[tuple[str, dict[str, int]]]:
@@ -88,7 +88,7 @@ class MemoryDatabase:
 
     def told(self) -> None:
         """Somebody else has changed something."""
-        self._changed([Difference("Port", "u", {}, {})])
+        self._changed([RowUpdate("Port", "u", {}, {})])
 
 
 class Lab:
@@ -106,8 +106,8 @@ class Lab:
         monkeypatch.setattr(shell_module, "LINGER", 0.02)
         options = Options(VLAN, capacities=FILE, enforcement=Enforcement.QUEUE)
         # Nobody is to seem late because the machine is busy: nothing here depends on who answers when.
-        self.shell = Shell(options, SqliteStore(MEMORY), b"s" * 32, TIMEOUT, Sources(every=REMOTE))
-        self.shell.quarantine = Quarantine(first=0.0)
+        self.runtime = Runtime(options, SqliteStore(MEMORY), b"s" * 32, TIMEOUT, QueueDatabases(every=REMOTE))
+        self.runtime.backoff = Backoff(first=0.0)
         self.fabric = Fabric()
         for one, other in (((1, 2), (2, 1)), ((2, 2), (3, 1)), ((3, 2), (1, 1))):
             self.fabric.link(one, other)
@@ -131,7 +131,7 @@ class Lab:
                 self.wrong.append(f"switch {dpid} has no queue {number} at port {port}")
 
     async def connect(self, dpid: int) -> None:
-        self.wires[dpid] = wire = Wire(self.shell, self.fabric, dpid, TIMEOUT)
+        self.wires[dpid] = wire = Wire(self.runtime, self.fabric, dpid, TIMEOUT)
         wire.agent.queues = lambda port: self.queues(dpid, port)
         switch, answer = wire.agent.switch, wire.agent.answer
 
@@ -150,13 +150,17 @@ class Lab:
         for _ in range(4):
             for _ in range(100):
                 await asyncio.sleep(0)
-            while self.shell.works.settling or self.shell.works.lock.locked() or self.shell.works.lingering:
+            while (
+                self.runtime.executor.following_up
+                or self.runtime.executor.lock.locked()
+                or self.runtime.executor.lingering
+            ):
                 await asyncio.sleep(0.001)
                 for dpid in self.wires:
                     self.check(dpid)
 
     async def apply(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
-        await self.shell.works.apply(Change(before, after), lambda _: None)
+        await self.runtime.executor.apply(Change(before, after), lambda _: None)
 
     def held(self) -> Any:
         return {d: dict(s.flows) for d, s in self.fabric.switches.items()}, self.rows.tables["Queue"].keys()
@@ -177,16 +181,16 @@ def set_queues(switch: Switch) -> set[tuple[int, int]]:
 def _run(monkeypatch: pytest.MonkeyPatch, story: Callable[[Lab], Coroutine[Any, Any, None]]) -> None:
     async def whole() -> None:
         lab = Lab(monkeypatch)
-        await lab.shell.start([])
+        await lab.runtime.start([])
         for dpid in (1, 2, 3):
             await lab.connect(dpid)
-        assert len(lab.shell.core.paths.edges) == 6
+        assert len(lab.runtime.core.paths.edges) == 6
         await lab.apply(None, PLAIN)
         try:
             await story(lab)
             assert lab.wrong == []
         finally:
-            await lab.shell.close()
+            await lab.runtime.close()
             for _ in range(50):
                 await asyncio.sleep(0)
 
@@ -200,19 +204,19 @@ def test_rows_come_before_rules_and_go_after_them(monkeypatch: pytest.MonkeyPatc
         assert set_queues(lab.fabric.switches[1]) == {(2, 1)}
         assert lab.queues(1, 2) == {0, 1}
         # The path moves: the old queues stay until the last rule that names them has gone.
-        lab.shell.core.discovery.lose_port(1, 2)
-        lab.shell.core.topology_changed = True
-        lab.shell.works.settle()
+        lab.runtime.core.discovery.lose_port(1, 2)
+        lab.runtime.core.topology_changed = True
+        lab.runtime.executor.follow_up()
         await lab.idle()
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
         assert [lab.queues(*place) for place in ((1, 1), (3, 1), (1, 2))] == [{0, 1}, {0, 1}, set()]
         # And back, while the rule of the switch between lingers.
         for dpid in (1, 2):
-            lab.shell.core.send_lldp(dpid, range(1, 5), lab.shell.now())
+            lab.runtime.core.send_lldp(dpid, range(1, 5), lab.runtime.now())
         await lab.idle()
-        lab.shell.core.discovery.lose_port(1, 1)
-        lab.shell.core.topology_changed = True
-        lab.shell.works.settle()
+        lab.runtime.core.discovery.lose_port(1, 1)
+        lab.runtime.core.topology_changed = True
+        lab.runtime.executor.follow_up()
         await lab.idle()
         assert [lab.queues(*place) for place in ((1, 1), (3, 1), (1, 2))] == [set(), set(), {0, 1}]
         await lab.apply(first, PLAIN)
@@ -264,12 +268,12 @@ def test_what_fails_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, fault: str,
         lab.database.fault, lab.database.trouble, lab.database.followed = None, "", True
         lab.wires[2].faults.refuses = False
         lab.wires[1].agent.queues = lambda port: lab.queues(1, port)
-        lab.shell._tick()
+        lab.runtime._tick()
         await lab.idle()
         if lab.wires[2].session.closed:
             await lab.connect(2)
-        assert [e.description for e in lab.shell.core.rulesdb] == [before]
-        assert lab.shell.core.courses.books.links().keys() == ({(1, 2)} if rates[0] else set())
+        assert [e.description for e in lab.runtime.core.rulesdb] == [before]
+        assert lab.runtime.core.te_paths.reservations.links().keys() == ({(1, 2)} if rates[0] else set())
         assert len(lab.rows.tables["Queue"]) == (2 if rates[0] else 0)
         if rates[0]:
             assert str(lab.held()) == held
@@ -294,7 +298,7 @@ def test_what_a_stranger_takes_is_put_back_or_given_up(monkeypatch: pytest.Monke
         lab.wrong.clear()  # until the path had moved, that could not be otherwise
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
         with pytest.raises(ConstraintUnmet, match="a QoS that is not ours"):
-            lab.shell.core.plan_courses(
+            lab.runtime.core.plan_te_paths(
                 PLAIN.changed(constraints=(promised("1 Mbit/s").constraints[0].changed(max_hops=2),))
             )
 

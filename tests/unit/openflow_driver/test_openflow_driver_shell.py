@@ -14,8 +14,8 @@ from openflow_driver_switch import WIRES, Wire
 
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.driver import Change
-from libnetvirt.drivers.openflow.runtime import Shell
-from libnetvirt.drivers.openflow.southbound.backoff import Quarantine
+from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.store import Batch
@@ -42,27 +42,27 @@ class Lab:
     def __init__(self, answers: float = 0.2) -> None:
         self.store = FullDisk(MEMORY)
         self.answers = answers
-        self.shell = Shell(Options(VLAN), self.store, b"s" * 32, 0.2)
-        self.shell.quarantine = Quarantine(first=0.0)
+        self.runtime = Runtime(Options(VLAN), self.store, b"s" * 32, 0.2)
+        self.runtime.backoff = Backoff(first=0.0)
         self.fabric = Fabric()
         self.fabric.link((1, 2), (2, 1))
         self.wires: dict[int, Wire] = {}
         WIRES.clear()
 
     async def start(self) -> None:
-        await self.shell.start([])
+        await self.runtime.start([])
         for dpid in (1, 2):
             await self.connect(dpid)
 
     async def connect(self, dpid: int) -> None:
-        self.wires[dpid] = wire = Wire(self.shell, self.fabric, dpid, self.answers)
+        self.wires[dpid] = wire = Wire(self.runtime, self.fabric, dpid, self.answers)
         WIRES.setdefault(id(self.fabric), {})[dpid] = [wire]
         await self.rest()
         await self.idle()
 
     async def idle(self) -> None:
         """Until no work is under way."""
-        while self.shell.works.settling or self.shell.works.lock.locked():  # noqa: ASYNC110
+        while self.runtime.executor.following_up or self.runtime.executor.lock.locked():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
     async def rest(self) -> None:
@@ -70,22 +70,22 @@ class Lab:
             await asyncio.sleep(0)
 
     async def apply(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
-        await self.shell.works.apply(Change(before, after), lambda _: None)
+        await self.runtime.executor.apply(Change(before, after), lambda _: None)
 
     def held(self) -> Any:
         return {d: (dict(s.flows), dict(s.groups)) for d, s in self.fabric.switches.items()}
 
     def descriptions(self) -> list[VirtualNetwork]:
-        return [e.description for e in self.shell.core.rulesdb.ordered()]
+        return [e.description for e in self.runtime.core.rulesdb.ordered()]
 
     def agrees(self) -> None:
         """Switches, controller and store say the same."""
         for dpid, switch in self.fabric.switches.items():
-            want = {k: p.entry for k, p in self.shell.core.installed.on(dpid).items()}
+            want = {k: p.entry for k, p in self.runtime.core.installed.on(dpid).items()}
             assert {e.key: e for e in switch.dump().entries()} == want, dpid
         assert self.store.load().networks == self.descriptions()
-        assert not self.shell.works.lock.locked()
-        assert self.shell.intake.busy == frozenset()
+        assert not self.runtime.executor.lock.locked()
+        assert self.runtime.dispatcher.busy == frozenset()
 
 
 def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2) -> None:
@@ -97,7 +97,7 @@ def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2)
         try:
             await story(lab)
         finally:
-            await lab.shell.close()
+            await lab.runtime.close()
             await lab.rest()
 
     asyncio.run(whole())
@@ -105,8 +105,8 @@ def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2)
 
 def test_switches_are_taken_up_and_links_are_found() -> None:
     async def story(lab: Lab) -> None:
-        assert {d for d, s in lab.shell.core.switches.items() if s.connected} == {1, 2}
-        assert len(lab.shell.core.paths.edges) == 2
+        assert {d for d, s in lab.runtime.core.switches.items() if s.connected} == {1, 2}
+        assert len(lab.runtime.core.paths.edges) == 2
         lab.agrees()
 
     run(story)
@@ -186,7 +186,7 @@ def test_a_switch_that_fails_in_the_middle_is_mended_when_it_is_back(
         with pytest.raises(SwitchTimeout):
             await lab.apply(before, after)
         await lab.rest()
-        assert not lab.shell.core.switches[2].connected
+        assert not lab.runtime.core.switches[2].connected
         assert lab.descriptions() == networks
         await lab.connect(2)
         assert lab.held() == held
@@ -214,7 +214,7 @@ def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            async with lab.shell.works.lock:
+            async with lab.runtime.executor.lock:
                 pass
             await lab.rest()
             await lab.idle()
@@ -227,13 +227,13 @@ def test_a_caller_that_is_cancelled_leaves_the_operation_whole() -> None:
 
 def test_a_connection_that_ends_while_it_waits_its_turn_is_not_taken_up() -> None:
     async def story(lab: Lab) -> None:
-        async with lab.shell.works.lock:
-            wire = Wire(lab.shell, lab.fabric, 9)
+        async with lab.runtime.executor.lock:
+            wire = Wire(lab.runtime, lab.fabric, 9)
             await lab.rest()
             wire.abort()
             await lab.rest()
         await lab.rest()
-        assert 9 not in lab.shell.core.switches
+        assert 9 not in lab.runtime.core.switches
         await lab.apply(None, ONE)
         lab.agrees()
 
@@ -247,7 +247,7 @@ def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
         old = lab.wires[1]
         await lab.connect(1)
         assert old.session.closed
-        assert lab.shell.core.switches[1].connected
+        assert lab.runtime.core.switches[1].connected
         assert lab.held() == held
         await lab.apply(ONE, MORE)
         lab.agrees()
@@ -259,13 +259,13 @@ def test_paths_move_although_nothing_can_be_stored() -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(None, ONE)
         lab.store.fails = True
-        lab.shell.core.discovery.lose_port(1, 2)
-        lab.shell.core.topology_changed = True
-        lab.shell.works.settle()
+        lab.runtime.core.discovery.lose_port(1, 2)
+        lab.runtime.core.topology_changed = True
+        lab.runtime.executor.follow_up()
         for _ in range(50):
             await asyncio.sleep(0.001)
         lab.store.fails = False
-        assert not lab.shell.core.paths.edges
+        assert not lab.runtime.core.paths.edges
         lab.agrees()
 
     run(story)
@@ -277,7 +277,7 @@ def test_an_internal_error_in_a_veto_lets_the_lock_go() -> None:
             raise StaleChange("no")
 
         with pytest.raises(NetvirtError):
-            await lab.shell.works.apply(Change(None, ONE), veto)
+            await lab.runtime.executor.apply(Change(None, ONE), veto)
         lab.agrees()
 
     run(story)
@@ -331,24 +331,24 @@ def test_messages_that_come_twice_change_nothing() -> None:
 
 def test_a_switch_that_answered_nothing_is_left_alone_before_it_is_taken_up_again() -> None:
     async def story(lab: Lab) -> None:
-        lab.shell.quarantine = Quarantine(first=0.3)
-        events = lab.shell.events.subscribe()
+        lab.runtime.backoff = Backoff(first=0.3)
+        events = lab.runtime.events.subscribe()
         lab.wires[2].faults.mute = True
         with pytest.raises(SwitchTimeout, match=r"switch 2 from .* did not answer within 0.2 s"):
             await lab.apply(None, ONE)
         await lab.rest()
         await lab.connect(2)
-        assert not lab.shell.core.switches[2].connected
-        assert lab.shell.quarantine.left(2, lab.shell.now()) > 0
+        assert not lab.runtime.core.switches[2].connected
+        assert lab.runtime.backoff.left(2, lab.runtime.now()) > 0
         # Others do not wait for it.
         alone = network(9, endpoint(91, 1, 4, 7))
         await lab.apply(None, alone)
         async with asyncio.timeout(5):
-            while not lab.shell.core.switches[2].connected:  # noqa: ASYNC110
+            while not lab.runtime.core.switches[2].connected:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await lab.idle()
         lab.agrees()
-        lab.shell.events.close()
+        lab.runtime.events.close()
         assert [e.switch async for e in events if e.kind == "switch.quarantined"] == ["2"]
 
     run(story)
@@ -358,10 +358,10 @@ def test_a_switch_that_does_not_answer_is_tried_while_nobody_waits() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].abort()
         await lab.rest()
-        lab.wires[2] = wire = Wire(lab.shell, lab.fabric, 2)
+        lab.wires[2] = wire = Wire(lab.runtime, lab.fabric, 2)
         wire.faults.silent = True
         await lab.rest()
-        assert not lab.shell.works.lock.locked()
+        assert not lab.runtime.executor.lock.locked()
         await lab.apply(None, network(9, endpoint(91, 1, 4, 7)))
         assert not wire.session.ready
         async with asyncio.timeout(5):
@@ -378,7 +378,7 @@ def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
         session = lab.wires[2].session
         lab.wires[2].faults.silent = True
         done: list[bool] = []
-        lab.shell.confirm(2, done.append)
+        lab.runtime.confirm(2, done.append)
         await lab.rest()
         session.poll(100.0)
         session.poll(100.1)
@@ -396,21 +396,21 @@ def test_barriers_behind_rules_that_nobody_waits_for_are_watched() -> None:
 
 def test_refused_switches_are_reported_once_and_not_too_often() -> None:
     async def story(lab: Lab) -> None:
-        events = lab.shell.events.subscribe()
+        events = lab.runtime.events.subscribe()
         for _ in range(3):
-            lab.shell.refused("192.0.2.1:4000", "it speaks HTTP")
+            lab.runtime.refused("192.0.2.1:4000", "it speaks HTTP")
         for number in range(100):
-            lab.shell.refused("192.0.2.2:4000", f"another reason {number}")
-        lab.shell.events.close()
+            lab.runtime.refused("192.0.2.2:4000", f"another reason {number}")
+        lab.runtime.events.close()
         said = [e.message async for e in events if e.kind == "switch.refused"]
         assert said[0] == "the switch at 192.0.2.1:4000 is refused: it speaks HTTP"
         assert sum("192.0.2.1" in text for text in said) == 1
         assert 2 <= len(said) <= 12
-        assert list(lab.shell.refusals.notes()) == [
+        assert list(lab.runtime.rejections.notes()) == [
             "the switch at 192.0.2.1 is refused: it speaks HTTP",
             "the switch at 192.0.2.2 is refused: another reason 99",
         ]
-        lab.shell.refusals.forget("192.0.2.1:5000")
-        assert len(list(lab.shell.refusals.notes())) == 1
+        lab.runtime.rejections.forget("192.0.2.1:5000")
+        assert len(list(lab.runtime.rejections.notes())) == 1
 
     run(story)

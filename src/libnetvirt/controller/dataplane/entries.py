@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from libnetvirt import openflow as of
 
-Key = Hashable
+EntryKey = Hashable
 
 
 class Order(IntEnum):
@@ -32,7 +32,7 @@ class Flow:
     hard: int = 0
     notify: bool = False
     #: what identifies the entry in its switch; made once, as many switches may hold the same entry
-    key: Key = field(init=False, compare=False, repr=False)
+    key: EntryKey = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", (self.table, self.priority, self.match))
@@ -46,7 +46,7 @@ class Group:
     type: of.GroupType
     buckets: tuple[of.Bucket, ...]
     #: what identifies the entry in its switch
-    key: Key = field(init=False, compare=False, repr=False)
+    key: EntryKey = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", ("group", self.group_id))
@@ -61,24 +61,24 @@ class Meter:
     bands: tuple[of.Band, ...]
 
     @property
-    def key(self) -> Key:
+    def key(self) -> EntryKey:
         """What identifies the entry in its switch."""
         return ("meter", self.meter_id)
 
 
-Entry = Flow | Group | Meter
+SwitchEntry = Flow | Group | Meter
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedEntry:
     """An entry in one switch, and its place in the order of changes."""
 
     dpid: int
     order: Order
-    entry: Entry
+    entry: SwitchEntry
 
 
-def adding(entry: Entry) -> of.Message:
+def adding(entry: SwitchEntry) -> of.Message:
     """The message that puts an entry in (a flow entry replaces its like)."""
     if isinstance(entry, Flow):
         return _flow(entry, of.FlowModCommand.ADD)
@@ -87,7 +87,7 @@ def adding(entry: Entry) -> of.Message:
     return of.MeterMod(of.MeterModCommand.ADD, entry.flags, entry.meter_id, entry.bands)
 
 
-def modifying(old: Entry, new: Entry) -> of.Message:
+def modifying(old: SwitchEntry, new: SwitchEntry) -> of.Message:
     """The message that turns one entry into another with the same key, keeping counters where it can."""
     if isinstance(new, Flow):
         assert isinstance(old, Flow)
@@ -98,7 +98,7 @@ def modifying(old: Entry, new: Entry) -> of.Message:
     return of.MeterMod(of.MeterModCommand.MODIFY, new.flags, new.meter_id, new.bands)
 
 
-def deleting(entry: Entry) -> of.Message:
+def deleting(entry: SwitchEntry) -> of.Message:
     """The message that removes an entry; not another's that has come in its place meanwhile."""
     if isinstance(entry, Flow):
         return of.FlowMod(
@@ -130,15 +130,15 @@ def _flow(entry: Flow, command: of.FlowModCommand) -> of.FlowMod:
 
 
 # Groups and meters exist before the flow entries that use them, and go after them.
-def _rank(entry: Entry) -> int:
+def _rank(entry: SwitchEntry) -> int:
     return 2 if isinstance(entry, Flow) else 1 if isinstance(entry, Group) else 0
 
 
-def put_order(entries: Iterable[Entry]) -> list[Entry]:
+def put_order(entries: Iterable[SwitchEntry]) -> list[SwitchEntry]:
     """The order in which entries can be put into one switch."""
     return sorted(entries, key=_rank)
 
 
-def removal_order(entries: Iterable[Entry]) -> list[Entry]:
+def removal_order(entries: Iterable[SwitchEntry]) -> list[SwitchEntry]:
     """The order in which entries can be removed from one switch."""
     return sorted(entries, key=_rank, reverse=True)

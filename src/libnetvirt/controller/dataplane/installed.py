@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import (
-    Entry,
+    EntryKey,
     Flow,
     Group,
-    Key,
     Meter,
     Order,
-    Placed,
+    PlacedEntry,
+    SwitchEntry,
     adding,
     deleting,
     modifying,
@@ -56,21 +56,19 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Differences:
+class Delta:
     """Entries to put, change and remove, by switch."""
 
-    put: dict[tuple[Order, int], list[Entry]] = field(default_factory=dict)
-    change: dict[tuple[Order, int], list[tuple[Entry, Entry]]] = field(default_factory=dict)
-    remove: dict[int, list[Entry]] = field(default_factory=dict)
+    put: dict[tuple[Order, int], list[SwitchEntry]] = field(default_factory=dict)
+    change: dict[tuple[Order, int], list[tuple[SwitchEntry, SwitchEntry]]] = field(default_factory=dict)
+    remove: dict[int, list[SwitchEntry]] = field(default_factory=dict)
 
-    def split_off(
-        self, tables: Collection[int], chosen_if: Callable[[Flow], bool] = lambda _: True
-    ) -> Differences:
+    def split_off(self, tables: Collection[int], chosen_if: Callable[[Flow], bool] = lambda _: True) -> Delta:
         """Take removals from some tables out, to be done at another time."""
-        later = Differences()
+        later = Delta()
         for dpid, entries in self.remove.items():
-            chosen: list[Entry] = []
-            kept: list[Entry] = []
+            chosen: list[SwitchEntry] = []
+            kept: list[SwitchEntry] = []
             for entry in entries:
                 fits = isinstance(entry, Flow) and entry.table in tables and chosen_if(entry)
                 (chosen if fits else kept).append(entry)
@@ -86,7 +84,7 @@ class Differences:
         # Many switches may get the same entry: one message for all.
         messages: dict[tuple[int, int], of.Message] = {}
 
-        def message(old: Entry | None, new: Entry) -> of.Message:
+        def message(old: SwitchEntry | None, new: SwitchEntry) -> of.Message:
             key = (id(old), id(new))
             found = messages.get(key)
             if found is None:
@@ -140,16 +138,16 @@ def delete_paths(index: int) -> of.FlowMod:
 
 
 @dataclass(slots=True)
-class Dump:
+class SwitchSnapshot:
     """What a switch says it holds: flows with our cookie, all groups and meters."""
 
     flows: list[of.FlowStatsEntry] = field(default_factory=list)
     groups: list[of.GroupDesc] = field(default_factory=list)
     meters: list[of.MeterConfig] = field(default_factory=list)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[SwitchEntry]:
         """The entries that can be compared with ours; groups and meters outside our numbers are foreign."""
-        found: list[Entry] = []
+        found: list[SwitchEntry] = []
         for f in self.flows:
             if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in _UNCOMPARED:
                 notify = bool(f.flags & of.FlowModFlags.SEND_FLOW_REM)
@@ -176,18 +174,18 @@ class Installed:
     """What every switch should hold, by unit and by key."""
 
     def __init__(self) -> None:
-        self._units: dict[Unit, dict[tuple[int, Key], Placed]] = {}
-        self._switches: dict[int, dict[Key, Placed]] = {}
+        self._units: dict[Unit, dict[tuple[int, EntryKey], PlacedEntry]] = {}
+        self._switches: dict[int, dict[EntryKey, PlacedEntry]] = {}
 
-    def on(self, dpid: int) -> dict[Key, Placed]:
+    def on(self, dpid: int) -> dict[EntryKey, PlacedEntry]:
         """What a switch should hold."""
         return self._switches.get(dpid, {})
 
-    def unit(self, unit: Unit) -> Iterable[Placed]:
+    def unit(self, unit: Unit) -> Iterable[PlacedEntry]:
         """The entries of a unit."""
         return self._units.get(unit, {}).values()
 
-    def places(self, unit: Unit) -> Mapping[tuple[int, Key], Placed]:
+    def places(self, unit: Unit) -> Mapping[tuple[int, EntryKey], PlacedEntry]:
         """The entries of a unit, by switch and key; not changed by what is done later."""
         return self._units.get(unit, {})
 
@@ -199,7 +197,7 @@ class Installed:
         """The number of entries in all switches."""
         return sum(len(entries) for entries in self._switches.values())
 
-    def replace(self, unit: Unit, entries: Iterable[Placed], into: Differences) -> None:
+    def replace(self, unit: Unit, entries: Iterable[PlacedEntry], into: Delta) -> None:
         """Make a unit consist of these entries, and note the differences."""
         new = {(p.dpid, p.entry.key): p for p in entries}
         old = self._units.get(unit, {})
@@ -225,17 +223,17 @@ class Installed:
             if held.get(key) is placed:
                 del held[key]
 
-    def settle(self, into: Differences) -> None:
+    def keep_reclaimed(self, into: Delta) -> None:
         """Do not remove what another unit has taken over in the same change."""
         for dpid, entries in into.remove.items():
             held = self._switches.get(dpid, {})
             into.remove[dpid] = [e for e in entries if e.key not in held]
         into.remove = {dpid: entries for dpid, entries in into.remove.items() if entries}
 
-    def mend(self, dpid: int, dump: Dump) -> Differences:
+    def compare(self, dpid: int, dump: SwitchSnapshot) -> Delta:
         """The differences between what a switch holds and what it should hold."""
         found = {entry.key: entry for entry in dump.entries()}
-        into = Differences()
+        into = Delta()
         for key, placed in self.on(dpid).items():
             entry = found.pop(key, None)
             if entry is None:

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Differences, delete_network, delete_paths
+from libnetvirt.controller.dataplane.installed import Delta, delete_network, delete_paths
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.engine.constraints import Guarantees
-from libnetvirt.controller.engine.state import Work
+from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.state import Transaction
 from libnetvirt.controller.intent.locator import Host, declared_hosts
 from libnetvirt.controller.intent.neighbours import Neighbour
-from libnetvirt.controller.intent.rulesdb import Entry
-from libnetvirt.controller.qos.te_paths import Course, Key, labels_of
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, labels_of
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 
 _EMPTY = VirtualNetwork(uuid="1")
 
 
-class Operations(Guarantees):
+class Operations(ConstraintService):
     """Carries operations out in the controller's mind."""
 
     def begin(
@@ -31,7 +31,7 @@ class Operations(Guarantees):
         before: VirtualNetwork | None,
         after: VirtualNetwork | None,
         touched: Collection[str] | None = None,
-    ) -> Work:
+    ) -> Transaction:
         """Make a network be ``after`` in the controller's mind; returns what the switches have to be told.
 
         ``touched``: the endpoints that differ, if the caller knows. Numbers are freed only when the work is
@@ -48,12 +48,12 @@ class Operations(Guarantees):
         names = network.by_uuid if anew else touched
         hosts = tuple(h for name in names for h in self.locator.at(network.uuid, name))
         neighbours = tuple(n for name in names for n in self.neighbours.at(network.uuid, name))
-        into = Differences()
+        into = Delta()
         gone: list[int] = []
         # What cannot be admitted was refused before, or is waited for.
-        plan_of = {} if after is None else self.plan_courses(after, strict=False)
+        plan_of = {} if after is None else self.plan_te_paths(after, strict=False)
         queues = self.queue_shape()
-        courses = self.courses.commit(network.uuid, plan_of)
+        te_paths = self.te_paths.commit(network.uuid, plan_of)
         try:
             if after is None:
                 assert old is not None
@@ -67,12 +67,12 @@ class Operations(Guarantees):
                 self.install(after, into)
             else:
                 self._alter(old, after, touched, into)
-            self._follow_courses(network.uuid, courses, touched, into)
+            self._follow_te_paths(network.uuid, te_paths, touched, into)
         except BaseException:
-            self._take_back(network.uuid, before, after, hosts, neighbours, courses)
+            self._take_back(network.uuid, before, after, hosts, neighbours, te_paths)
             raise
-        self.installed.settle(into)
-        later = Differences()
+        self.installed.keep_reclaimed(into)
+        later = Delta()
         if before is not None and after is not None and not anew:
             # An old path stays until the last frame has left it; nothing leads into it any more.
             paths = (Table.TUNNEL, Table.PATH)
@@ -87,39 +87,39 @@ class Operations(Guarantees):
             plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
         if before is None or after is None:
             plan = plan.merged()
-        labels = labels_of(courses.values())
+        labels = labels_of(te_paths.values())
 
         def done() -> None:
-            self.courses.free(labels)
+            self.te_paths.free(labels)
             self._free_numbers(network.uuid)
             self.look_again()
 
-        return Work(
+        return Transaction(
             plan,
             frozenset((network.uuid,)),
             done,
             later,
             hosts=hosts,
             neighbours=neighbours,
-            courses=courses,
+            te_paths=te_paths,
             queues=queues,
         )
 
-    def _follow_courses(
-        self, uuid: str, before: dict[Key, Course], touched: Collection[str], into: Differences
+    def _follow_te_paths(
+        self, uuid: str, before: dict[ConstraintKey, TePath], touched: Collection[str], into: Delta
     ) -> None:
         entry = self.rulesdb.networks.get(uuid)
         if entry is None:
-            self.drop_courses(before, into)
-        elif before or self.courses.of(uuid):
-            self.recompile_courses(entry, touched, into)
-            self.compile_courses(entry, before, into)
+            self.drop_te_paths(before, into)
+        elif before or self.te_paths.of(uuid):
+            self.recompile_te_paths(entry, touched, into)
+            self.compile_te_paths(entry, before, into)
 
-    def undo(self, work: Work, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
+    def undo(self, work: Transaction, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
         """Take back what :meth:`begin` did, before its work was done."""
         network = after or before
         assert network is not None
-        self._take_back(network.uuid, before, after, work.hosts, work.neighbours, work.courses)
+        self._take_back(network.uuid, before, after, work.hosts, work.neighbours, work.te_paths)
 
     def _take_back(
         self,
@@ -128,11 +128,11 @@ class Operations(Guarantees):
         after: VirtualNetwork | None,
         hosts: tuple[Host, ...],
         neighbours: tuple[Neighbour, ...],
-        courses: dict[Key, Course],
+        te_paths: dict[ConstraintKey, TePath],
     ) -> None:
-        into = Differences()
-        undone = dict(self.courses.of(uuid))
-        self.courses.restore(uuid, courses)
+        into = Delta()
+        undone = dict(self.te_paths.of(uuid))
+        self.te_paths.restore(uuid, te_paths)
         entry = self.rulesdb.networks.get(uuid)
         if before is None:
             if entry is not None:
@@ -157,8 +157,8 @@ class Operations(Guarantees):
                     again = self.neighbours.learn(*place, old.mac, old.due)
                     if again is not None:
                         self.compile_neighbour(entry, again, into)
-        self._follow_courses(uuid, undone, (after or before or _EMPTY).by_uuid, into)
-        self.courses.free(labels_of(undone.values()))
+        self._follow_te_paths(uuid, undone, (after or before or _EMPTY).by_uuid, into)
+        self.te_paths.free(labels_of(undone.values()))
         self._free_numbers(uuid)
 
     @staticmethod
@@ -166,7 +166,7 @@ class Operations(Guarantees):
         """Whether a change is of everything."""
         return (before.rules, before.forwarding) != (after.rules, after.forwarding)
 
-    def install(self, network: VirtualNetwork, into: Differences) -> None:
+    def install(self, network: VirtualNetwork, into: Delta) -> None:
         """Make a network known, and compile all of it. One that had numbers before keeps them."""
         index = self.labels.index(network.uuid)
         if index is None:
@@ -182,12 +182,12 @@ class Operations(Guarantees):
         self.change_needs(entry, set(), set(entry.by_switch), into)
         self.compile_network(entry, into)
 
-    def _uninstall(self, entry: Entry, into: Differences) -> None:
+    def _uninstall(self, entry: NetworkRecord, into: Delta) -> None:
         hosts = list(self.locator.hosts(entry.uuid))
         self.rulesdb.drop(entry.uuid)
         self._offer_places(entry.by_switch)
         self.locator.drop(entry.uuid)
-        self.reactive.forget(entry.uuid)
+        self.ondemand.forget(entry.uuid)
         for dpid in entry.by_switch:
             self.drop_flood(entry.uuid, dpid, into)
         for uuid in entry.endpoints:
@@ -199,7 +199,7 @@ class Operations(Guarantees):
         self.change_needs(entry, set(entry.by_switch), set(), into)
 
     def _alter(
-        self, entry: Entry, after: VirtualNetwork, touched: Collection[str], into: Differences
+        self, entry: NetworkRecord, after: VirtualNetwork, touched: Collection[str], into: Delta
     ) -> None:
         """Change endpoints: recompile what that touches and nothing else."""
         uuid = after.uuid
@@ -220,7 +220,7 @@ class Operations(Guarantees):
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
         if not entry.floods:
-            self.reactive.drop_endpoints(uuid, touched)
+            self.ondemand.drop_endpoints(uuid, touched)
         self.change_needs(entry, old_switches, switches, into)
         for dpid in old_switches - switches:
             self.drop_flood(uuid, dpid, into)
@@ -229,9 +229,9 @@ class Operations(Guarantees):
             here = [b for b in (*before, *now) if b.dpid == dpid]
             self.compile_flood(entry, dpid, here, into, spread=everywhere)
         for name in touched:
-            bound = entry.endpoints.get(name)
-            if bound is not None:
-                self.compile_endpoint(bound, into)
+            attachment = entry.endpoints.get(name)
+            if attachment is not None:
+                self.compile_endpoint(attachment, into)
         if is_routed(entry):
             self._alter_prefixes(entry, touched, old_switches, into)
         if switches != old_switches:
@@ -244,7 +244,7 @@ class Operations(Guarantees):
             self.compile_host(entry, mac, into)
 
     def _alter_prefixes(
-        self, entry: Entry, touched: Collection[str], old: set[int], into: Differences
+        self, entry: NetworkRecord, touched: Collection[str], old: set[int], into: Delta
     ) -> None:
         """A router's endpoints changed, and perhaps its switches, which were ``old``."""
         switches = set(entry.by_switch)
@@ -255,7 +255,7 @@ class Operations(Guarantees):
         changed = [entry.endpoints[name] for name in touched if name in entry.endpoints]
         self.compile_prefixes(changed, switches & old, into)
 
-    def _disown(self, entry: Entry, ends: Iterable[Endpoint], into: Differences) -> None:
+    def _disown(self, entry: NetworkRecord, ends: Iterable[Endpoint], into: Delta) -> None:
         """Forget neighbours whose MAC addresses are declared at other endpoints now."""
         declared = {mac.to_bytes(6): endpoint for mac, endpoint in declared_hosts(ends)}
         if not declared or not is_routed(entry):

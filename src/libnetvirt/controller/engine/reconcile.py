@@ -1,4 +1,4 @@
-"""Upkeep: what the controller does when switches, ports and links come and go."""
+"""TopologyEvents: what the controller does when switches, ports and links come and go."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from dataclasses import replace
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Entry, Flow, Order, deleting
-from libnetvirt.controller.dataplane.installed import Differences, Dump, Plan, delete_network, delete_paths
+from libnetvirt.controller.dataplane.entries import Flow, Order, SwitchEntry, deleting
+from libnetvirt.controller.dataplane.installed import (
+    Delta,
+    Plan,
+    SwitchSnapshot,
+    delete_network,
+    delete_paths,
+)
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.engine.constraints import Guarantees
-from libnetvirt.controller.engine.state import Work
-from libnetvirt.controller.intent.rulesdb import Entry as Network
+from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.state import Transaction
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import PortView, SwitchView, switch_text
-from libnetvirt.controller.ondemand.flows import Route
+from libnetvirt.controller.ondemand.flows import PairFlows
 from libnetvirt.controller.rules.routing import adopted, is_routed
 from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.errors import LabelsExhausted
@@ -24,24 +30,28 @@ from libnetvirt.model import Encapsulation
 COST_AWAY = 1000.0
 
 
-class Upkeep(Guarantees):
+class TopologyEvents(ConstraintService):
     """Keeps what was asked for true while the substrate changes."""
 
-    def reroute(self) -> Work | None:
+    def reroute(self) -> Transaction | None:
         """Look at the topology again; None if paths stay as they are.
 
         Tunnels whose paths change in a switch get a new outer label, so that the new path is whole before
         the first frame takes it and the old one until the last has left it.
         """
         self.topology_changed = False
-        reweighed, self.capacities_changed = self.capacities_changed, False
+        capacities_reloaded, self.capacities_changed = self.capacities_changed, False
         before = self.paths.edges
-        if not self.paths.update(self._usable_edges()) and not reweighed and not self.courses.again():
+        if (
+            not self.paths.update(self._usable_edges())
+            and not capacities_reloaded
+            and not self.te_paths.again()
+        ):
             return None
         was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, self.paths.edges))
         if was - now:
             self._distrust()
-        into = Differences()
+        into = Delta()
         self.compile_links(into)
         queues = self.queue_shape()
         free_labels = self.replan(into)
@@ -50,15 +60,15 @@ class Upkeep(Guarantees):
         for kind, needs in self.needs.items():
             for egress in sorted(filter(needs.used, needs.by_egress)):
                 moved += self._turn(kind, egress, replaced, into)
-        for route in self.reactive.reroute(only_costs=was == now):
+        for route in self.ondemand.reroute(only_costs=was == now):
             moved.append(route.first[0])
-        aside = Differences()
+        aside = Delta()
         moved += self._turn_hosts(aside, into)
         for egress in dict.fromkeys(moved):
             self.publish(
                 "path.moved", f"paths to switch {switch_text(egress)} changed", switch=switch_text(egress)
             )
-        self.installed.settle(into)
+        self.installed.keep_reclaimed(into)
 
         def done() -> None:
             for kind, label in replaced:
@@ -67,14 +77,14 @@ class Upkeep(Guarantees):
 
         later = into.split_off((Table.TUNNEL, Table.PATH))
         plan = Plan(aside.plan().rounds + into.plan().rounds)
-        return Work(plan, None, done, later, replaced, queues=queues)
+        return Transaction(plan, None, done, later, replaced, queues=queues)
 
     def _turn(
         self,
         kind: Encapsulation,
         egress: int,
         replaced: dict[tuple[Encapsulation, int], int],
-        into: Differences,
+        into: Delta,
     ) -> list[int]:
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
@@ -89,7 +99,7 @@ class Upkeep(Guarantees):
         self.installed.replace(unit, new, into)
         return [egress] if moved else []
 
-    def _turn_hosts(self, aside: Differences, into: Differences) -> list[int]:
+    def _turn_hosts(self, aside: Delta, into: Delta) -> list[int]:
         """The ways to the hosts of native networks whose rules are there beforehand follow the topology.
 
         Without labels, an old way and a new one cannot stand side by side. Where one crosses the other,
@@ -110,12 +120,12 @@ class Upkeep(Guarantees):
                 self.installed.replace(unit, new.values(), into)
         return moved
 
-    def linger_over(self, work: Work) -> Plan:
+    def linger_over(self, work: Transaction) -> Plan:
         """The removals that a work has put off, less what is wanted again."""
-        self.installed.settle(work.later)
+        self.installed.keep_reclaimed(work.later)
         return work.later.plan()
 
-    def unneeded(self, work: Work) -> Plan:
+    def unneeded(self, work: Transaction) -> Plan:
         """Of the removals that a work has put off, those for networks that are gone, and for tunnels that no
         network uses any more."""
         owners = dict(work.replaced)
@@ -129,7 +139,7 @@ class Upkeep(Guarantees):
             return pipeline.cookie_network(flow.cookie) in self.rulesdb.by_index
 
         now = work.later.split_off((Table.TUNNEL, Table.PATH), lambda f: not is_needed(f))
-        self.installed.settle(now)
+        self.installed.keep_reclaimed(now)
         return now.plan()
 
     def _relabel(
@@ -154,7 +164,7 @@ class Upkeep(Guarantees):
         """A link is gone or a switch lost its rules: paths that another run of the controller made may lead
         nowhere, and only their beginning is known."""
         self.stale = True
-        self.reactive.drop_where(lambda route: route.further is None)
+        self.ondemand.drop_where(lambda route: route.further is None)
 
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:
@@ -197,48 +207,48 @@ class Upkeep(Guarantees):
             switch=switch_text(view.dpid),
         )
 
-    def mend(self, dpid: int, dump: Dump) -> Work:
+    def reconcile(self, dpid: int, dump: SwitchSnapshot) -> Transaction:
         """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
         switch = self.switches[dpid]
-        into = Differences()
+        into = Delta()
         routers = self.routing.base(dpid) if switch.routes else ()
         base = (*self.compiler.base(switch), *routers)
         self.installed.replace(("base", dpid), base, into)
         affected = self.rulesdb.ports_known(switch)
-        self.reactive.changed()
+        self.ondemand.changed()
         for entry in affected:
-            self.recompile_courses(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
+            self.recompile_te_paths(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
         self.police_links(into)
         if not any(pipeline.is_ours(f.cookie) for f in dump.flows):
             self._distrust()
         self._adopt(dpid, dump)
         for entry in affected:
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
-        self.installed.settle(into)
+        self.installed.keep_reclaimed(into)
         # For this switch the comparison says more than the difference of intentions.
         for part in (into.put, into.change):
             for key in [key for key in part if key[1] == dpid]:
                 del part[key]
         into.remove.pop(dpid, None)
-        mended = self.installed.mend(dpid, dump)
-        if self._spare_unknown_hosts(mended.remove.get(dpid, [])):
+        reconciled = self.installed.compare(dpid, dump)
+        if self._spare_unknown_hosts(reconciled.remove.get(dpid, [])):
             self.unsure.add(dpid)
         elif self.unsure:
             self._look_again()
-        into.put.update(mended.put)
-        into.change.update(mended.change)
-        into.remove.update(mended.remove)
+        into.put.update(reconciled.put)
+        into.change.update(reconciled.change)
+        into.remove.update(reconciled.remove)
         plan = into.plan()
-        expected = list(self.reactive.expected(dpid))
+        expected = list(self.ondemand.expected(dpid))
         stale = self._stale_paths(dump, {flow.key for _, flow in expected})
         if stale:
             plan.rounds.append({dpid: stale})
         self._check_paths(dump, expected)
-        self.mended.add(dpid)
-        self.takeover.settle(self.mended, self.waited)
-        return Work(plan, None)
+        self.reconciled.add(dpid)
+        self.adoption.conclude(self.reconciled, self.waited)
+        return Transaction(plan, None)
 
-    def _spare_unknown_hosts(self, surplus: list[Entry]) -> bool:
+    def _spare_unknown_hosts(self, surplus: list[SwitchEntry]) -> bool:
         """Of what a switch holds too much, keep what leads to hosts that another switch may still tell us of.
 
         After a restart, hosts are learned from the switches they are at, one switch after the other. Returns
@@ -257,7 +267,7 @@ class Upkeep(Guarantees):
             return False
         return self._awaits(network)
 
-    def _awaits(self, network: Network) -> bool:
+    def _awaits(self, network: NetworkRecord) -> bool:
         """Whether switches that have not come since the start may still tell of hosts of the network."""
         return not self.waited and not all(dpid in self.switches for dpid in network.by_switch)
 
@@ -268,24 +278,24 @@ class Upkeep(Guarantees):
             self.compare |= self.unsure
             self.unsure.clear()
 
-    def rebound(self, dpid: int) -> Work:
+    def rebound(self, dpid: int) -> Transaction:
         """A switch's ports came, went or were renamed: bind its endpoints anew."""
-        into = Differences()
+        into = Delta()
         switch = self.switches[dpid]
-        self.reactive.changed()
+        self.ondemand.changed()
         for entry in self.rulesdb.ports_known(switch):
-            self.recompile_courses(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
+            self.recompile_te_paths(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
-            self.reactive.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
-        self.installed.settle(into)
-        return Work(into.plan(), None)
+            self.ondemand.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
+        self.installed.keep_reclaimed(into)
+        return Transaction(into.plan(), None)
 
     def switch_down(self, dpid: int, now: float) -> None:
         """A switch's control connection is lost. It goes on forwarding, as far as we know."""
         switch = self.switches[dpid]
         switch.connected = False
         switch.lost_at = now
-        self.reactive.lose_switch(dpid)
+        self.ondemand.lose_switch(dpid)
         name = switch_text(dpid)
         self.publish("switch.disconnected", f"the connection of switch {name} is lost", switch=name)
 
@@ -341,7 +351,7 @@ class Upkeep(Guarantees):
         if not self.waited and now - self.started > self.options.hold:
             # Who has not come by now does not come.
             self.waited = True
-            self.takeover.settle(self.mended, waited=True)
+            self.adoption.conclude(self.reconciled, waited=True)
             self.compare |= self.unsure
             self.unsure.clear()
         self._measure(now)
@@ -369,9 +379,9 @@ class Upkeep(Guarantees):
             self.wire.send(dpid, message)
         self.capacities.measurements = self.latency.known
         if self.latency.known != before and any(
-            bool(course.degraded) or self.courses.is_too_slow(course)
-            for course in self.courses.ordered()
-            if course.constraint.max_latency is not None
+            bool(te_path.degraded) or self.te_paths.is_too_slow(te_path)
+            for te_path in self.te_paths.ordered()
+            if te_path.constraint.max_latency is not None
         ):
             self.topology_changed = True
 
@@ -379,9 +389,9 @@ class Upkeep(Guarantees):
         switch = self.switches.get(dpid)
         return switch is not None and not switch.connected and now - switch.lost_at < self.options.hold
 
-    def _adopt(self, dpid: int, dump: Dump) -> None:
+    def _adopt(self, dpid: int, dump: SwitchSnapshot) -> None:
         """Learn from a switch's rules what another run of this controller had learned."""
-        self.takeover.note(dpid, self._pairs(dump), dpid in self.mended)
+        self.adoption.note(dpid, self._pairs(dump), dpid in self.reconciled)
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
@@ -393,29 +403,29 @@ class Upkeep(Guarantees):
             port, mac = flow.match.value("in_port"), flow.match.value("eth_src")
             if not isinstance(metadata, int) or not mac or not port:
                 continue
-            bound = self.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
-            if bound is None or bound.network is not entry:
+            attachment = self.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
+            if attachment is None or attachment.network is not entry:
                 continue
             if kind == Kind.HOST and not entry.on_demand:
                 # A host that is known elsewhere has moved while this rule was out of sight.
                 if self.locator.find(entry.uuid, mac) is None:
-                    self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+                    self.locator.learn(entry.uuid, attachment.endpoint.uuid, mac)
             elif kind == Kind.PATH and entry.on_demand:
                 known = self.locator.find(entry.uuid, mac)
                 if known is None:
-                    self.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
-                elif known.endpoint != bound.endpoint.uuid:
+                    self.locator.learn(entry.uuid, attachment.endpoint.uuid, mac)
+                elif known.endpoint != attachment.endpoint.uuid:
                     continue
-                if self.stale or dpid in self.mended:
+                if self.stale or dpid in self.reconciled:
                     # Whoever made it knew another substrate than there is now; or it was this run, which has
                     # dropped it while the switch was away.
                     continue
                 first = Flow(
                     flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie, notify=True
                 )
-                self.reactive.adopt(dpid, bound, first)
+                self.ondemand.adopt(dpid, attachment, first)
 
-    def _pairs(self, dump: Dump) -> dict[int, list[of.FlowStatsEntry]]:
+    def _pairs(self, dump: SwitchSnapshot) -> dict[int, list[of.FlowStatsEntry]]:
         """What a switch holds of the pairs of on-demand networks, by index."""
         pairs: dict[int, list[of.FlowStatsEntry]] = {}
         for flow in dump.flows:
@@ -424,17 +434,17 @@ class Upkeep(Guarantees):
         by_index = self.rulesdb.by_index
         return {i: flows for i, flows in pairs.items() if i in by_index and by_index[i].on_demand}
 
-    def _adopt_neighbour(self, dpid: int, network: Network, flow: of.FlowStatsEntry) -> None:
+    def _adopt_neighbour(self, dpid: int, network: NetworkRecord, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
         found = adopted(flow)
-        bound = network.endpoints.get(self.plan(network).at(found.address)) if found else None
-        if found is None or bound is None or bound.dpid != dpid:
+        attachment = network.endpoints.get(self.plan(network).at(found.address)) if found else None
+        if found is None or attachment is None or attachment.dpid != dpid:
             return
-        place = (network.uuid, bound.endpoint.uuid, found.address)
+        place = (network.uuid, attachment.endpoint.uuid, found.address)
         if self.neighbours.find(*place) is None:
             self.neighbours.learn(*place, found.mac, self.started + self.options.host_age)
 
-    def _stale_paths(self, dump: Dump, expected: Collection[object]) -> list[of.Message]:
+    def _stale_paths(self, dump: SwitchSnapshot, expected: Collection[object]) -> list[of.Message]:
         """Removal of reactive rules that nobody looks after: of networks that are gone, of pairs that changed
         while the switch was away, or from another run of the controller while the substrate was another.
 
@@ -458,13 +468,13 @@ class Upkeep(Guarantees):
                         single.append(deleting(held))
         return [*stale.values(), *single]
 
-    def _check_paths(self, dump: Dump, expected: Iterable[tuple[Route, Flow]]) -> None:
+    def _check_paths(self, dump: SwitchSnapshot, expected: Iterable[tuple[PairFlows, Flow]]) -> None:
         """Drop the pairs of which a switch does not hold what it should."""
         held: dict[object, tuple[of.Instruction, ...]] = {
             (f.table_id, f.priority, f.match): f.instructions for f in dump.flows
         }
         broken = {route for route, flow in expected if held.get(flow.key) != flow.instructions}
-        self.reactive.drop_where(broken.__contains__)
+        self.ondemand.drop_where(broken.__contains__)
 
 
 def _label(flow: Flow) -> tuple[Encapsulation, int]:

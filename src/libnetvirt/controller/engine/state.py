@@ -8,26 +8,27 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Protocol
 
-from libnetvirt.controller.dataplane.entries import Placed
-from libnetvirt.controller.dataplane.installed import Differences, Installed, Plan
+from libnetvirt.controller.dataplane.entries import PlacedEntry
+from libnetvirt.controller.dataplane.installed import Delta, Installed, Plan
 from libnetvirt.controller.intent.addressing import AddressPlan
+from libnetvirt.controller.intent.facts import FactJournal
 from libnetvirt.controller.intent.labels import LABELS, Labels
 from libnetvirt.controller.intent.locator import HOST_LIMIT, Host, Locator
 from libnetvirt.controller.intent.neighbours import Neighbour, Neighbours
-from libnetvirt.controller.intent.rulesdb import Bound, Entry, RulesDB
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.ondemand.adoption import Takeover
-from libnetvirt.controller.ondemand.flows import Reactive, Wire
+from libnetvirt.controller.ondemand.adoption import Adoption
+from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Backend, Enforcement
 from libnetvirt.controller.qos.meters import Meters
 from libnetvirt.controller.qos.queues import Queues, Shape
-from libnetvirt.controller.qos.te_paths import Course, Courses, Key
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, TePaths
 from libnetvirt.controller.rules.policing import Policing
 from libnetvirt.controller.rules.routing import Routing, is_routed
 from libnetvirt.controller.rules.steering import Steering
-from libnetvirt.controller.rules.switching import Compiler, chunks
-from libnetvirt.controller.rules.transport import Exits, Ways
+from libnetvirt.controller.rules.switching import SwitchingRules, chunks
+from libnetvirt.controller.rules.transport import LinkOutput, Transports
 from libnetvirt.controller.topology.discovery import Discovery, LinkPorts
 from libnetvirt.controller.topology.latency import LinkLatency
 from libnetvirt.controller.topology.pathfinder import PathFinder
@@ -69,7 +70,7 @@ LINGER = 1.5
 
 
 @dataclass(slots=True)
-class Work:
+class Transaction:
     """A plan, the networks whose frames wait for it (None: all), and what to do when it is done."""
 
     plan: Plan
@@ -77,12 +78,12 @@ class Work:
     done: Callable[[], None] = lambda: None
     # Removals that wait LINGER seconds more: a switch may use what it has cached of its rules for a moment
     # after it has confirmed a change, and frames are under way.
-    later: Differences = field(default_factory=Differences)
+    later: Delta = field(default_factory=Delta)
     # Outer labels that were replaced, and the egress switches of their tunnels.
     replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     # What an undone operation has to know again.
     hosts: tuple[Host, ...] = ()
-    courses: dict[Key, Course] = field(default_factory=dict)
+    te_paths: dict[ConstraintKey, TePath] = field(default_factory=dict)
     # The queues that ports had before.
     queues: Shape = field(default_factory=dict)
     neighbours: tuple[Neighbour, ...] = ()
@@ -131,26 +132,35 @@ class State:
         self.locator = Locator(options.host_limit)
         self.neighbours = Neighbours(options.host_limit)
         self.paths = PathFinder()
-        self.labels = Labels()
+        self.journal = FactJournal()
+        self.labels = Labels(self.journal)
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
-        self.exits = Exits()
-        ways = Ways(self.labels, self.paths, self.exits)
-        self.meters = Meters(self.labels, self.switches)
+        self.link_output = LinkOutput()
+        transports = Transports(self.labels, self.paths, self.link_output)
+        self.meters = Meters(self.journal, self.switches)
         self.policing = Policing(self.meters)
         self.capacities = Capacities(self.switches, options.capacities, options.capacities_file)
         self.latency = LinkLatency(secret)
         kind = options.enforcement or self.capacities.enforcement or Enforcement.METER
         self.backend = Backend(kind, self.meters)
-        self.queues = Queues(self.labels)
-        self.courses = Courses(self.labels, self.paths, self.capacities, self.backend)
-        self.steering = Steering(self.labels, self.courses, ways, self.exits, self.backend, self.queues)
-        self.compiler = Compiler(
-            self.labels, self.paths, ways, self.policing, self.exits, self.steering, options.host_age
+        self.queues = Queues(self.journal)
+        self.te_paths = TePaths(self.labels, self.paths, self.capacities, self.backend)
+        self.steering = Steering(
+            self.labels, self.te_paths, transports, self.link_output, self.backend, self.queues
         )
-        self.routing = Routing(self.labels, ways, options.link_mtu)
-        self.reactive = Reactive(wire, self.locator, self.paths, ways)
-        self.takeover = Takeover(wire, self.rulesdb, self.locator, self.reactive)
+        self.compiler = SwitchingRules(
+            self.labels,
+            self.paths,
+            transports,
+            self.policing,
+            self.link_output,
+            self.steering,
+            options.host_age,
+        )
+        self.routing = Routing(self.labels, transports, options.link_mtu)
+        self.ondemand = OnDemandFlows(wire, self.locator, self.paths, transports)
+        self.adoption = Adoption(wire, self.rulesdb, self.locator, self.ondemand)
         #: by kind of tunnel
         self.needs = {kind: Needs() for kind in LABELS}
         self._chunks: dict[tuple[str, int], int] = {}
@@ -164,7 +174,7 @@ class State:
         #: switches that are to be compared with what they should hold
         self.compare: set[int] = set()
         #: switches that were compared in this run of the controller
-        self.mended: set[int] = set()
+        self.reconciled: set[int] = set()
         #: switches that hold rules which only switches that have not come yet can explain
         self.unsure: set[int] = set()
         #: when the controller was started, and whether that is so long ago that its switches have come
@@ -172,7 +182,7 @@ class State:
         self.waited = False
         #: whether the substrate is another than when the controller was started
         self.stale = False
-        #: ports that went down, for Intake to forget the hosts behind them
+        #: ports that went down, for PacketInDispatcher to forget the hosts behind them
         self.ports_down: list[tuple[int, int]] = []
 
     def may_link(self, dpid: int, port: int) -> bool:
@@ -181,69 +191,69 @@ class State:
         view = switch.ports.get(port) if switch is not None else None
         return view is None or self.options.link_ports.allow(dpid, port, view.name)
 
-    def change_needs(self, entry: Entry, old: set[int], new: set[int], into: Differences) -> None:
+    def change_needs(self, entry: NetworkRecord, old: set[int], new: set[int], into: Delta) -> None:
         """A network's switches change: so may the tunnels between them."""
         if entry.tunnel is not None:
             for egress in self.needs[entry.tunnel].change(old, new):
                 self.compile_tunnel(entry.tunnel, egress, into)
 
-    def compile_tunnel(self, kind: Encapsulation, egress: int, into: Differences) -> None:
+    def compile_tunnel(self, kind: Encapsulation, egress: int, into: Delta) -> None:
         ingresses = self.needs[kind].ingresses(egress)
         compiled = self.compiler.tunnel(kind, egress, ingresses) if ingresses else ()
         self.installed.replace(("tunnel", kind, egress), compiled, into)
 
-    def compile_network(self, entry: Entry, into: Differences) -> None:
+    def compile_network(self, entry: NetworkRecord, into: Delta) -> None:
         """All units of a network."""
         self.compile_places(entry, entry.by_switch, entry.endpoints.values(), into)
 
     def compile_places(
-        self, entry: Entry, dpids: Iterable[int], bounds: Iterable[Bound], into: Differences
+        self, entry: NetworkRecord, dpids: Iterable[int], attachments: Iterable[Attachment], into: Delta
     ) -> None:
         """A network's units on some switches: floods, these endpoints, and the ways to all its hosts."""
         for dpid in dpids:
             self.compile_flood(entry, dpid, None, into)
         self.compile_prefixes(entry.endpoints.values(), dpids, into)
-        for bound in bounds:
-            self.compile_endpoint(bound, into)
+        for attachment in attachments:
+            self.compile_endpoint(attachment, into)
         for host in self.locator.hosts(entry.uuid):
             self.compile_host(entry, host.mac, into)
 
-    def compile_endpoint(self, bound: Bound, into: Differences) -> None:
+    def compile_endpoint(self, attachment: Attachment, into: Delta) -> None:
         """What lets frames in at an endpoint; of a router, the ways to its neighbours, too."""
-        place = (bound.network.uuid, bound.endpoint.uuid)
-        fits = self.fits(bound.network, bound.dpid)
-        self.installed.replace(("endpoint", *place), self.compiler.endpoint(bound) if fits else (), into)
-        if is_routed(bound.network):
-            self.installed.replace(("family", *place), self.routing.endpoint(bound) if fits else (), into)
+        place = (attachment.network.uuid, attachment.endpoint.uuid)
+        fits = self.fits(attachment.network, attachment.dpid)
+        self.installed.replace(("endpoint", *place), self.compiler.endpoint(attachment) if fits else (), into)
+        if is_routed(attachment.network):
+            self.installed.replace(
+                ("family", *place), self.routing.endpoint(attachment) if fits else (), into
+            )
             for neighbour in self.neighbours.at(*place):
-                self.compile_neighbour(bound.network, neighbour, into)
+                self.compile_neighbour(attachment.network, neighbour, into)
 
-    def compile_prefixes(self, bounds: Iterable[Bound], dpids: Iterable[int], into: Differences) -> None:
+    def compile_prefixes(self, attachments: Iterable[Attachment], dpids: Iterable[int], into: Delta) -> None:
         """What endpoints' addresses and routes make of packets on some switches, if the network is routed."""
         switches = [(dpid, self._measures(dpid)) for dpid in dpids]
-        for bound in bounds:
-            if is_routed(bound.network):
+        for attachment in attachments:
+            if is_routed(attachment.network):
                 for dpid, measures in switches:
-                    unit = ("prefix", bound.network.uuid, bound.endpoint.uuid, dpid)
-                    fits = self.fits(bound.network, dpid)
-                    compiled = self.routing.prefixes(bound, dpid, measures) if fits else ()
+                    unit = ("prefix", attachment.network.uuid, attachment.endpoint.uuid, dpid)
+                    fits = self.fits(attachment.network, dpid)
+                    compiled = self.routing.prefixes(attachment, dpid, measures) if fits else ()
                     self.installed.replace(unit, compiled, into)
 
-    def drop_prefixes(
-        self, uuid: str, names: Iterable[str], dpids: Collection[int], into: Differences
-    ) -> None:
+    def drop_prefixes(self, uuid: str, names: Iterable[str], dpids: Collection[int], into: Delta) -> None:
         """Remove what :meth:`compile_prefixes` made."""
         for name in names:
             for dpid in dpids:
                 self.installed.replace(("prefix", uuid, name, dpid), (), into)
 
-    def drop_endpoint(self, uuid: str, name: str, into: Differences) -> None:
+    def drop_endpoint(self, uuid: str, name: str, into: Delta) -> None:
         """Remove what :meth:`compile_endpoint` made."""
         self.drop_neighbours(uuid, name, into)
         for kind in ("endpoint", "family"):
             self.installed.replace((kind, uuid, name), (), into)
 
-    def fits(self, entry: Entry, dpid: int) -> bool:
+    def fits(self, entry: NetworkRecord, dpid: int) -> bool:
         """Whether a switch can have this kind of network. One that has not come yet is taken to be able."""
         switch = self.switches.get(dpid)
         return switch is None or switch.routes or not is_routed(entry)
@@ -252,22 +262,26 @@ class State:
         switch = self.switches.get(dpid)
         return switch is not None and switch.measures
 
-    def drop_neighbours(self, uuid: str, name: str, into: Differences) -> None:
+    def drop_neighbours(self, uuid: str, name: str, into: Delta) -> None:
         """Forget the neighbours at an endpoint."""
         for neighbour in self.neighbours.at(uuid, name):
             self.neighbours.forget(neighbour)
             self.installed.replace(("neighbour", uuid, name, neighbour.address), (), into)
 
-    def compile_neighbour(self, entry: Entry, neighbour: Neighbour, into: Differences) -> None:
+    def compile_neighbour(self, entry: NetworkRecord, neighbour: Neighbour, into: Delta) -> None:
         """What leads to a neighbour, if it is known."""
         place = (entry.uuid, neighbour.endpoint, neighbour.address)
-        bound = entry.endpoints.get(neighbour.endpoint)
-        compiled: Iterable[Placed] = ()
-        if bound is not None and self.neighbours.find(*place) is neighbour and self.fits(entry, bound.dpid):
-            compiled = self.routing.neighbour(bound, neighbour)
+        attachment = entry.endpoints.get(neighbour.endpoint)
+        compiled: Iterable[PlacedEntry] = ()
+        if (
+            attachment is not None
+            and self.neighbours.find(*place) is neighbour
+            and self.fits(entry, attachment.dpid)
+        ):
+            compiled = self.routing.neighbour(attachment, neighbour)
         self.installed.replace(("neighbour", *place), compiled, into)
 
-    def plan(self, entry: Entry) -> AddressPlan:
+    def plan(self, entry: NetworkRecord) -> AddressPlan:
         """The address plan of a routed network."""
         plan = self._plans.get(entry.uuid)
         if plan is None or plan.network is not entry.description:
@@ -279,17 +293,17 @@ class State:
         self._plans.pop(uuid, None)
         self.neighbours.drop(uuid)
 
-    def reaches(self, bound: Bound) -> bool:
+    def reaches(self, attachment: Attachment) -> bool:
         """Whether an endpoint's switch can be told anything."""
-        switch = self.switches.get(bound.dpid)
+        switch = self.switches.get(attachment.dpid)
         return switch is not None and switch.connected
 
     def compile_flood(
         self,
-        entry: Entry,
+        entry: NetworkRecord,
         dpid: int,
-        touched: Collection[Bound] | None,
-        into: Differences,
+        touched: Collection[Attachment] | None,
+        into: Delta,
         spread: bool = False,
     ) -> None:
         """A network's flood rules and groups on a switch. ``touched``: the endpoints that changed there, if
@@ -316,42 +330,42 @@ class State:
         else:
             self._chunks.pop((entry.uuid, dpid), None)
 
-    def drop_flood(self, uuid: str, dpid: int, into: Differences) -> None:
+    def drop_flood(self, uuid: str, dpid: int, into: Delta) -> None:
         """Remove a network's flood rules and groups from a switch."""
         self.installed.replace(("gateway", uuid, dpid), (), into)
         self.installed.replace(("flood", uuid, dpid), (), into)
         for chunk in range(self._chunks.pop((uuid, dpid), 0)):
             self.installed.replace(("group", uuid, dpid, chunk), (), into)
 
-    def compile_host(self, entry: Entry, mac: int, into: Differences) -> None:
+    def compile_host(self, entry: NetworkRecord, mac: int, into: Delta) -> None:
         host = self.locator.find(entry.uuid, mac)
         compile_host = self.routing.host if is_routed(entry) else self.compiler.host
         compiled = compile_host(entry, host) if host is not None else ()
         fitting = (placed for placed in compiled if self.fits(entry, placed.dpid))
         self.installed.replace(("host", entry.uuid, mac), fitting, into)
 
-    def host_changed(self, entry: Entry, host: Host) -> None:
+    def host_changed(self, entry: NetworkRecord, host: Host) -> None:
         """A host was learned, moved or forgotten: tell the switches at once."""
         if entry.on_demand:
-            self.reactive.drop_host(host)
+            self.ondemand.drop_host(host)
             return
-        into = Differences()
+        into = Delta()
         self.compile_host(entry, host.mac, into)
         self._tell(into)
 
-    def neighbour_changed(self, entry: Entry, neighbour: Neighbour) -> None:
+    def neighbour_changed(self, entry: NetworkRecord, neighbour: Neighbour) -> None:
         """A neighbour was learned, moved or forgotten: tell its switch at once."""
-        into = Differences()
+        into = Delta()
         self.compile_neighbour(entry, neighbour, into)
         self._tell(into)
 
-    def _tell(self, into: Differences) -> None:
+    def _tell(self, into: Delta) -> None:
         for one in into.plan().rounds:
             for dpid, messages in one.items():
                 for message in messages:
                     self.wire.send(dpid, message)
 
-    def compile_links(self, into: Differences) -> None:
+    def compile_links(self, into: Delta) -> None:
         wanted = {(e.destination, e.destination_port) for e in self.paths.edges}
         units = {("link", *place) for place in wanted}
         for unit in [u for u in self.installed.units("link") if u not in units]:

@@ -21,7 +21,7 @@ NO_SOURCE = {
 LINK_LOCAL = {4: "169.254.0.0/16", 6: "fe80::/10"}
 
 
-class Hop(NamedTuple):
+class NextHop(NamedTuple):
     """Where a packet goes next: the endpoint it leaves at, and the neighbour there."""
 
     endpoint: str
@@ -92,13 +92,13 @@ class AddressPlan:
         # A prefix that is there goes before a route to it.
         lengths.setdefault((a.version, shift), {})[first >> shift] = (endpoint, None)
 
-    def hop(self, destination: bytes) -> Hop | None:
+    def hop(self, destination: bytes) -> NextHop | None:
         """Where a packet to this address goes: by the longest prefix. None without a route."""
         number = int.from_bytes(destination)
         for shift, table in self._tables.get(4 if len(destination) == 4 else 6, ()):
             found = table.get(number >> shift)
             if found is not None:
-                return Hop(found[0], destination if found[1] is None else found[1])
+                return NextHop(found[0], destination if found[1] is None else found[1])
         return None
 
     def at(self, address: bytes) -> str:

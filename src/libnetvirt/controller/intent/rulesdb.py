@@ -24,13 +24,13 @@ from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualN
 
 
 @dataclass(slots=True)
-class Bound:
+class Attachment:
     """An endpoint bound to a place. ``port`` is None while the switch's ports are not known."""
 
     endpoint: Endpoint
     dpid: int
     port: int | None
-    network: Entry
+    network: NetworkRecord
     tokens: Tokens = field(default_factory=Tokens)
     #: ICMP errors that it may still get
     errors: Tokens = field(default_factory=Tokens)
@@ -62,21 +62,21 @@ class Bound:
 
 
 @dataclass(slots=True)
-class Entry:
+class NetworkRecord:
     """A network in the RulesDB. ``index`` stands for it in cookies, metadata and group numbers."""
 
     description: VirtualNetwork
     index: int
     rules: Rules
-    endpoints: dict[str, Bound] = field(default_factory=dict)
-    by_switch: dict[int, dict[str, Bound]] = field(default_factory=dict)
-    by_port: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
+    endpoints: dict[str, Attachment] = field(default_factory=dict)
+    by_switch: dict[int, dict[str, Attachment]] = field(default_factory=dict)
+    by_port: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     #: per switch, the ports with several endpoints
     crowded: dict[int, set[int]] = field(default_factory=dict)
     #: per switch, the endpoints with an mpls label
-    labelled: dict[int, dict[str, Bound]] = field(default_factory=dict)
+    labelled: dict[int, dict[str, Attachment]] = field(default_factory=dict)
     #: per switch and slot, the other endpoints whose port is known: what a flood group is made of
-    by_slot: dict[tuple[int, int], dict[str, Bound]] = field(default_factory=dict)
+    by_slot: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     uuid: str = ""
     tokens: Tokens = field(default_factory=Tokens)
     #: the turn in which it was served last, and what it may still have of it
@@ -105,53 +105,53 @@ class Entry:
         """Whether switches replicate frames for everybody; else the controller does."""
         return self.tunnel is not None and not self.on_demand
 
-    def on(self, dpid: int) -> Collection[Bound]:
+    def on(self, dpid: int) -> Collection[Attachment]:
         """The endpoints on a switch."""
         return self.by_switch.get(dpid, {}).values()
 
-    def siblings(self, bound: Bound) -> list[Bound]:
+    def siblings(self, attachment: Attachment) -> list[Attachment]:
         """The other endpoints of the network on the same port, with other tags."""
-        if bound.port is None:
+        if attachment.port is None:
             return []
-        found = self.by_port.get((bound.dpid, bound.port), {})
-        return [b for b in found.values() if b is not bound]
+        found = self.by_port.get((attachment.dpid, attachment.port), {})
+        return [b for b in found.values() if b is not attachment]
 
-    def insert(self, bound: Bound) -> None:
+    def insert(self, attachment: Attachment) -> None:
         """Add an endpoint."""
-        uuid = bound.endpoint.uuid
-        self.endpoints[uuid] = bound
-        self.by_switch.setdefault(bound.dpid, {})[uuid] = bound
-        if bound.endpoint.mpls is not None:
-            self.labelled.setdefault(bound.dpid, {})[uuid] = bound
-        if bound.port is not None:
-            there = self.by_port.setdefault((bound.dpid, bound.port), {})
-            there[uuid] = bound
+        uuid = attachment.endpoint.uuid
+        self.endpoints[uuid] = attachment
+        self.by_switch.setdefault(attachment.dpid, {})[uuid] = attachment
+        if attachment.endpoint.mpls is not None:
+            self.labelled.setdefault(attachment.dpid, {})[uuid] = attachment
+        if attachment.port is not None:
+            there = self.by_port.setdefault((attachment.dpid, attachment.port), {})
+            there[uuid] = attachment
             if len(there) > 1:
-                self.crowded.setdefault(bound.dpid, set()).add(bound.port)
-            if bound.endpoint.mpls is None:
-                self.by_slot.setdefault((bound.dpid, bound.slot), {})[uuid] = bound
+                self.crowded.setdefault(attachment.dpid, set()).add(attachment.port)
+            if attachment.endpoint.mpls is None:
+                self.by_slot.setdefault((attachment.dpid, attachment.slot), {})[uuid] = attachment
 
-    def take_out(self, uuid: str) -> Bound | None:
+    def take_out(self, uuid: str) -> Attachment | None:
         """Remove an endpoint."""
-        bound = self.endpoints.pop(uuid, None)
-        if bound is not None:
-            _discard(self.by_switch, bound.dpid, uuid)
-            if bound.endpoint.mpls is not None:
-                _discard(self.labelled, bound.dpid, uuid)
-            if bound.port is not None:
-                place = (bound.dpid, bound.port)
+        attachment = self.endpoints.pop(uuid, None)
+        if attachment is not None:
+            _discard(self.by_switch, attachment.dpid, uuid)
+            if attachment.endpoint.mpls is not None:
+                _discard(self.labelled, attachment.dpid, uuid)
+            if attachment.port is not None:
+                place = (attachment.dpid, attachment.port)
                 _discard(self.by_port, place, uuid)
                 if len(self.by_port.get(place, ())) < 2:
-                    self.crowded.get(bound.dpid, set()).discard(bound.port)
-                if bound.endpoint.mpls is None:
-                    _discard(self.by_slot, (bound.dpid, bound.slot), uuid)
-        return bound
+                    self.crowded.get(attachment.dpid, set()).discard(attachment.port)
+                if attachment.endpoint.mpls is None:
+                    _discard(self.by_slot, (attachment.dpid, attachment.slot), uuid)
+        return attachment
 
 
 K = TypeVar("K")
 
 
-def _discard(index: dict[K, dict[str, Bound]], key: K, uuid: str) -> None:
+def _discard(index: dict[K, dict[str, Attachment]], key: K, uuid: str) -> None:
     held = index[key]
     del held[uuid]
     if not held:
@@ -162,23 +162,23 @@ class RulesDB:
     """The networks, and one dictionary look-up from (datapath, port, tag) to endpoint and network."""
 
     def __init__(self) -> None:
-        self.networks: dict[str, Entry] = {}
-        self.by_index: dict[int, Entry] = {}
-        self.places: dict[tuple[int, int | str, int], Bound] = {}
+        self.networks: dict[str, NetworkRecord] = {}
+        self.by_index: dict[int, NetworkRecord] = {}
+        self.places: dict[tuple[int, int | str, int], Attachment] = {}
         self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
         self.unbound: Counter[int] = Counter()  # datapath -> endpoints that wait for their port
         self._names: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._count = 0
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[NetworkRecord]:
         return iter(self.networks.values())
 
-    def find(self, key: str) -> Entry | None:
+    def find(self, key: str) -> NetworkRecord | None:
         """The network with this uuid, or else this name."""
         return self.networks.get(key.lower()) or self.networks.get(self._names.get(key, ""))
 
-    def at(self, dpid: int, port: int, tag: int) -> Bound | None:
+    def at(self, dpid: int, port: int, tag: int) -> Attachment | None:
         """The endpoint that holds this place (``tag`` as :func:`layout.tag_code` makes it)."""
         return self.places.get((dpid, port, tag))
 
@@ -198,31 +198,33 @@ class RulesDB:
         self, network: VirtualNetwork, touched: Collection[str], switches: Mapping[int, SwitchView]
     ) -> None:
         """Raise EndpointClaimed if the place of a touched endpoint belongs to another endpoint."""
-        entry = self.networks.get(network.uuid) or Entry(network, 0, Rules())
-        seen: dict[tuple[int, int | str, int], Bound] = {}
+        entry = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
+        seen: dict[tuple[int, int | str, int], Attachment] = {}
         for endpoint in network.select(touched):
-            bound = _bind(endpoint, entry, switches)
-            holder = seen.get(bound.place) or self._holder(bound)
+            attachment = _bind(endpoint, entry, switches)
+            holder = seen.get(attachment.place) or self._holder(attachment)
             if holder is not None:
                 ours = holder.network.uuid == network.uuid
-                if not ours or holder.endpoint.uuid not in touched or bound.place in seen:
-                    raise _claimed(bound, network if ours else holder.network.description, holder.endpoint)
-            seen[bound.place] = bound
+                if not ours or holder.endpoint.uuid not in touched or attachment.place in seen:
+                    raise _claimed(
+                        attachment, network if ours else holder.network.description, holder.endpoint
+                    )
+            seen[attachment.place] = attachment
 
-    def _holder(self, bound: Bound) -> Bound | None:
+    def _holder(self, attachment: Attachment) -> Attachment | None:
         """Who holds an endpoint's place, by number or by the text of a port that was not there yet."""
-        dpid, port, tag = bound.place
+        dpid, port, tag = attachment.place
         if isinstance(port, int):
-            return self.places.get(bound.place) or self.places.get((dpid, str(port), tag))
+            return self.places.get(attachment.place) or self.places.get((dpid, str(port), tag))
         number = int(port) if port.isascii() and port.isdigit() else None
         by_number = self.places.get((dpid, number, tag)) if number is not None else None
-        return self.places.get(bound.place) or by_number
+        return self.places.get(attachment.place) or by_number
 
     def put(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
-    ) -> Entry:
+    ) -> NetworkRecord:
         """Insert a network."""
-        entry = Entry(network, index, rules)
+        entry = NetworkRecord(network, index, rules)
         for endpoint in network.endpoints:
             self._insert(_bind(endpoint, entry, switches))
         self.networks[network.uuid] = entry
@@ -235,11 +237,11 @@ class RulesDB:
 
     def alter(
         self,
-        entry: Entry,
+        entry: NetworkRecord,
         network: VirtualNetwork,
         touched: Iterable[str],
         switches: Mapping[int, SwitchView],
-    ) -> list[Bound]:
+    ) -> list[Attachment]:
         """Make a network be as described; only ``touched`` endpoints differ. Returns what they were."""
         before = []
         for uuid in touched:
@@ -254,7 +256,7 @@ class RulesDB:
         entry.description = network
         return before
 
-    def drop(self, uuid: str) -> Entry:
+    def drop(self, uuid: str) -> NetworkRecord:
         """Remove a network."""
         entry = self.networks.pop(uuid)
         self._release(entry)
@@ -264,72 +266,73 @@ class RulesDB:
         """The network's removal is final: its place in the order of creation is lost."""
         self._positions.pop(uuid, None)
 
-    def ordered(self) -> list[Entry]:
+    def ordered(self) -> list[NetworkRecord]:
         """The networks by creation."""
         return sorted(self, key=lambda entry: self._positions[entry.uuid])
 
-    def ports_known(self, switch: SwitchView) -> list[Entry]:
+    def ports_known(self, switch: SwitchView) -> list[NetworkRecord]:
         """Bind the endpoints of a switch whose ports have become known or changed.
 
         Returns the networks with endpoints there. Of two endpoints that turn out to be at one place (one by
         port name, one by number), the later network's stays unbound.
         """
         affected = [entry for entry in self if entry.on(switch.dpid)]
-        bounds = [bound for entry in affected for bound in entry.on(switch.dpid)]
+        attachments = [attachment for entry in affected for attachment in entry.on(switch.dpid)]
         # All let go first: ports may have changed numbers with one another.
-        for bound in bounds:
-            bound.network.take_out(bound.endpoint.uuid)
-            self._unclaim(bound)
-        for bound in bounds:
-            bound.port = switch.number_of(bound.endpoint.port)
-            if bound.port is not None and bound.place in self.places:
-                bound.port = None
-            self._insert(bound)
+        for attachment in attachments:
+            attachment.network.take_out(attachment.endpoint.uuid)
+            self._unclaim(attachment)
+        for attachment in attachments:
+            attachment.port = switch.number_of(attachment.endpoint.port)
+            if attachment.port is not None and attachment.place in self.places:
+                attachment.port = None
+            self._insert(attachment)
         return affected
 
-    def _insert(self, bound: Bound) -> None:
-        bound.network.insert(bound)
-        self._claim(bound)
+    def _insert(self, attachment: Attachment) -> None:
+        attachment.network.insert(attachment)
+        self._claim(attachment)
 
-    def _claim(self, bound: Bound) -> None:
-        self.places.setdefault(bound.place, bound)
-        if bound.port is None:
-            self.unbound[bound.dpid] += 1
+    def _claim(self, attachment: Attachment) -> None:
+        self.places.setdefault(attachment.place, attachment)
+        if attachment.port is None:
+            self.unbound[attachment.dpid] += 1
         else:
-            key = (bound.dpid, bound.port)
+            key = (attachment.dpid, attachment.port)
             self.ports[key] = self.ports.get(key, 0) + 1
 
-    def _unclaim(self, bound: Bound) -> None:
-        if self.places.get(bound.place) is bound:
-            del self.places[bound.place]
-        if bound.port is None:
-            self.unbound[bound.dpid] -= 1
+    def _unclaim(self, attachment: Attachment) -> None:
+        if self.places.get(attachment.place) is attachment:
+            del self.places[attachment.place]
+        if attachment.port is None:
+            self.unbound[attachment.dpid] -= 1
         else:
-            key = (bound.dpid, bound.port)
+            key = (attachment.dpid, attachment.port)
             self.ports[key] -= 1
             if not self.ports[key]:
                 del self.ports[key]
 
-    def _release(self, entry: Entry) -> None:
-        for bound in entry.endpoints.values():
-            self._unclaim(bound)
+    def _release(self, entry: NetworkRecord) -> None:
+        for attachment in entry.endpoints.values():
+            self._unclaim(attachment)
         self.by_index.pop(entry.index, None)
         self._names.pop(entry.description.name, None)
 
 
-def _bind(endpoint: Endpoint, entry: Entry, switches: Mapping[int, SwitchView]) -> Bound:
+def _bind(endpoint: Endpoint, entry: NetworkRecord, switches: Mapping[int, SwitchView]) -> Attachment:
     dpid = parse_switch(endpoint.switch)
     switch = switches.get(dpid)
     port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
     if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
         # A number is a number, whether or not the switch has shown the port yet.
         endpoint = endpoint.changed(port=str(int(endpoint.port)))
-    return Bound(endpoint, dpid, port, entry)
+    return Attachment(endpoint, dpid, port, entry)
 
 
-def _claimed(bound: Bound, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:
+def _claimed(attachment: Attachment, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:
     return EndpointClaimed(
-        f"endpoint {bound.endpoint.uuid}: {bound.endpoint.place} belongs to endpoint {endpoint.uuid} of "
+        f"endpoint {attachment.endpoint.uuid}: {attachment.endpoint.place} belongs to endpoint "
+        f"{endpoint.uuid} of "
         f"network {holder.name} (uuid {holder.uuid}) already: use another port or tag, "
         "or remove that endpoint first"
     )

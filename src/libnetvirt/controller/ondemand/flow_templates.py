@@ -16,7 +16,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Flow, adding
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.rules.encapsulation import (
     MPLS,
     Actions,
@@ -27,7 +27,7 @@ from libnetvirt.controller.rules.encapsulation import (
     wrapped,
 )
 from libnetvirt.controller.rules.instructions import apply
-from libnetvirt.controller.rules.transport import Way, arrival
+from libnetvirt.controller.rules.transport import Transport, arrival
 from libnetvirt.model import Timeout
 
 #: seconds that rules behind the first switch outlive it
@@ -43,7 +43,7 @@ _ENTERING: Fields = {"in_port": 0, "metadata": 0}
 
 
 @dataclass(frozen=True, slots=True)
-class Entrance:
+class MatchTemplate:
     """How frames of one kind come into a switch: the half of a rule before the addresses."""
 
     dpid: int
@@ -62,17 +62,17 @@ class Entrance:
 
     def head(self) -> bytes:
         """A flow-mod from behind its header up to the destination's address."""
-        return _halves(self.flow(0, 0, ()))[0]
+        return _split_at_addresses(self.flow(0, 0, ()))[0]
 
 
-def _halves(flow: Flow) -> tuple[bytes, bytes]:
+def _split_at_addresses(flow: Flow) -> tuple[bytes, bytes]:
     wire = adding(flow).encode()
     destination = wire.index(_DESTINATION, 48) + 4
     source = wire.index(SOURCE, destination) + 4
     return wire[8:destination], wire[source + 6 :]
 
 
-class End:
+class ActionTemplate:
     """What frames do at a switch: the half of a rule behind the addresses.
 
     ``header`` is the whole flow-mod's, ``tail`` begins with the match's padding; both are the same for all
@@ -82,117 +82,123 @@ class End:
     __slots__ = ("header", "tail")
 
     def __init__(self, table: Table, fields: Fields, actions: Actions) -> None:
-        flow = Entrance(0, table, fields, 0, 0, 0).flow(0, 0, actions)
-        self.tail = _halves(flow)[1]
+        flow = MatchTemplate(0, table, fields, 0, 0, 0).flow(0, 0, actions)
+        self.tail = _split_at_addresses(flow)[1]
         self.header = adding(flow).encode()[:8]
 
 
-def headed(kind: of.MsgType, body: bytes, more: int) -> bytes:
+def with_header(kind: of.MsgType, body: bytes, more: int) -> bytes:
     """A message's header and body, if ``more`` octets will follow. It has no xid: nobody asks for it."""
     return of.HEADER.pack(of.OFP_VERSION, kind, 8 + len(body) + more, 0) + body
 
 
-class Origin:
+class IngressTemplate:
     """An endpoint as a source. Never changes; nor do the other halves."""
 
-    __slots__ = ("dpid", "entrance", "head", "place", "port")
+    __slots__ = ("dpid", "head", "match_template", "place", "port")
 
-    def __init__(self, bound: Bound) -> None:
-        entry = bound.network
-        self.place = (entry.uuid, bound.endpoint.uuid)
-        assert bound.port is not None
-        fields: Fields = {"in_port": bound.port, "metadata": bound.entered}
+    def __init__(self, attachment: Attachment) -> None:
+        entry = attachment.network
+        self.place = (entry.uuid, attachment.endpoint.uuid)
+        assert attachment.port is not None
+        fields: Fields = {"in_port": attachment.port, "metadata": attachment.entered}
         idle, hard = _timeouts(entry)
         cookie = pipeline.cookie(entry.index, Kind.PATH)
-        self.dpid, self.port = bound.dpid, bound.port
-        self.entrance = Entrance(bound.dpid, Table.HOST, fields, cookie, idle, hard, notify=True)
-        self.head = self.entrance.head()
+        self.dpid, self.port = attachment.dpid, attachment.port
+        self.match_template = MatchTemplate(
+            attachment.dpid, Table.HOST, fields, cookie, idle, hard, notify=True
+        )
+        self.head = self.match_template.head()
 
 
-class Exit:
+class EgressTemplate:
     """An endpoint as a destination."""
 
     __slots__ = (
-        "_body", "_out", "_size", "actions", "back", "back_end", "dpid", "end", "endpoint", "far_end", "port",
+        "_body", "_out", "_size", "action_template", "actions", "dpid", "endpoint", "hairpin",
+        "hairpin_template", "port", "remote_action_template",
     )  # fmt: skip
 
-    def __init__(self, bound: Bound) -> None:
-        assert bound.port is not None
-        self.endpoint = bound.endpoint.uuid
-        self.dpid, self.port = bound.dpid, bound.port
-        self.actions = deliver(bound)
+    def __init__(self, attachment: Attachment) -> None:
+        assert attachment.port is not None
+        self.endpoint = attachment.endpoint.uuid
+        self.dpid, self.port = attachment.dpid, attachment.port
+        self.actions = deliver(attachment)
         #: out at the port that the frame came in at
-        self.back = deliver(bound, bound.port)
-        self.end = End(Table.HOST, _ENTERING, self.actions)
-        self.back_end = End(Table.HOST, _ENTERING, self.back)
+        self.hairpin = deliver(attachment, attachment.port)
+        self.action_template = ActionTemplate(Table.HOST, _ENTERING, self.actions)
+        self.hairpin_template = ActionTemplate(Table.HOST, _ENTERING, self.hairpin)
         #: at the end of a way
-        self.far_end = End(*arrival(bound.network), self.actions)
-        ((_, self._body),) = sendings([bound])
+        self.remote_action_template = ActionTemplate(*arrival(attachment.network), self.actions)
+        ((_, self._body),) = packet_outs([attachment])
         self._size, self._out = 0, b""
 
     def release(self, size: int) -> bytes:
         """A packet-out up to the frame, which has that many octets."""
         if size != self._size:
-            self._size, self._out = size, headed(of.MsgType.PACKET_OUT, self._body, size)
+            self._size, self._out = size, with_header(of.MsgType.PACKET_OUT, self._body, size)
         return self._out
 
 
-class Hop:
-    """A switch behind the first of a way. ``actions`` and ``end`` are None at the last: the exit's are."""
+class TransitTemplate:
+    """A switch of a path behind the first. ``actions`` and ``action_template`` are None at the last one,
+    which uses those of the :class:`EgressTemplate`."""
 
-    __slots__ = ("actions", "dpid", "end", "entrance", "head")
+    __slots__ = ("action_template", "actions", "dpid", "head", "match_template")
 
-    def __init__(self, entrance: Entrance, actions: Actions) -> None:
-        self.dpid = entrance.dpid
-        self.entrance = entrance
-        self.head = entrance.head()
+    def __init__(self, match_template: MatchTemplate, actions: Actions) -> None:
+        self.dpid = match_template.dpid
+        self.match_template = match_template
+        self.head = match_template.head()
         self.actions = actions or None
-        self.end = End(entrance.table, entrance.fields, actions) if actions else None
+        self.action_template = (
+            ActionTemplate(match_template.table, match_template.fields, actions) if actions else None
+        )
 
 
-class Track:
+class PathTemplate:
     """A way from one switch to another, for one network."""
 
-    __slots__ = ("actions", "edges", "end", "hops")
+    __slots__ = ("action_template", "actions", "edges", "hops")
 
-    def __init__(self, entry: Entry, way: Way) -> None:
-        self.edges = way.edges
-        self.actions = way.leave
-        self.end = End(Table.HOST, _ENTERING, self.actions)
+    def __init__(self, entry: NetworkRecord, transport: Transport) -> None:
+        self.edges = transport.edges
+        self.actions = transport.ingress_actions
+        self.action_template = ActionTemplate(Table.HOST, _ENTERING, self.actions)
         cookie = pipeline.cookie(entry.index, Kind.PATH)
         idle, hard = (min(65535, t + GRACE) if t else 0 for t in _timeouts(entry))
         #: the last comes first
         self.hops = [
-            Hop(Entrance(hop.dpid, hop.table, hop.fields, cookie, idle, hard), hop.actions)
-            for hop in reversed(way.hops)
+            TransitTemplate(MatchTemplate(hop.dpid, hop.table, hop.fields, cookie, idle, hard), hop.actions)
+            for hop in reversed(transport.hops)
         ]
 
 
-def sendings(targets: Iterable[Bound]) -> list[tuple[int, bytes]]:
+def packet_outs(targets: Iterable[Attachment]) -> list[tuple[int, bytes]]:
     """Per switch, a packet-out less its header and frame that sends straight out at endpoints; several where
     one would be too long."""
-    by_switch: dict[int, tuple[list[Bound], list[Bound]]] = {}
-    for bound in targets:
-        if bound.port is not None:
-            kinds = by_switch.setdefault(bound.dpid, ([], []))
-            kinds[bound.endpoint.mpls is not None].append(bound)
+    by_switch: dict[int, tuple[list[Attachment], list[Attachment]]] = {}
+    for attachment in targets:
+        if attachment.port is not None:
+            kinds = by_switch.setdefault(attachment.dpid, ([], []))
+            kinds[attachment.endpoint.mpls is not None].append(attachment)
     return [
         (dpid, of.PacketOut(actions=actions).encode()[8:])
         for dpid, (plain, in_labels) in by_switch.items()
         for actions in (
-            *(deliver_plain(some) for some in _portions(plain)),
-            *(wrapped(MPLS, labelled(some)) for some in _portions(in_labels)),
+            *(deliver_plain(some) for some in _batches(plain)),
+            *(wrapped(MPLS, labelled(some)) for some in _batches(in_labels)),
         )
     ]
 
 
-def _portions(bounds: list[Bound]) -> Iterator[list[Bound]]:
+def _batches(attachments: list[Attachment]) -> Iterator[list[Attachment]]:
     """So many that the actions for them fit into one packet-out."""
     most = ACTION_LIMIT // 4
-    return (bounds[i : i + most] for i in range(0, len(bounds), most))
+    return (attachments[i : i + most] for i in range(0, len(attachments), most))
 
 
-def _timeouts(entry: Entry) -> tuple[int, int]:
+def _timeouts(entry: NetworkRecord) -> tuple[int, int]:
     """Idle and hard, in seconds."""
     seconds = int(entry.rules.duration or 0) // 10**6
     timeout = entry.rules.timeout

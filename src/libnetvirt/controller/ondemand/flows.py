@@ -14,13 +14,21 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane.entries import Flow, Key, deleting
+from libnetvirt.controller.dataplane.entries import EntryKey, Flow, deleting
 from libnetvirt.controller.intent.locator import Host, Locator
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
-from libnetvirt.controller.ondemand.flow_templates import SOURCE, Exit, Hop, Origin, Track, headed, sendings
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
+from libnetvirt.controller.ondemand.flow_templates import (
+    SOURCE,
+    EgressTemplate,
+    IngressTemplate,
+    PathTemplate,
+    TransitTemplate,
+    packet_outs,
+    with_header,
+)
 from libnetvirt.controller.rules.encapsulation import Actions
 from libnetvirt.controller.rules.instructions import apply
-from libnetvirt.controller.rules.transport import Ways
+from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
 
 #: frames that wait for one path's rules
@@ -32,7 +40,7 @@ COPIES = 16
 #: pairs that one endpoint may have rules for; more are served without
 ROUTE_LIMIT: Final = 16_384
 
-Place = tuple[str, str]  # network, endpoint
+EndpointKey = tuple[str, str]  # network, endpoint
 
 
 class Wire(Protocol):
@@ -54,28 +62,28 @@ class Wire(Protocol):
         """Call ``action`` when old paths have outlived their replacement long enough."""
 
 
-class Route:
+class PairFlows:
     """The rules of one (source, destination) pair. ``macs``: destination and source, as in a frame."""
 
-    __slots__ = ("exit", "macs", "origin", "pending", "source", "target", "track")
+    __slots__ = ("egress", "ingress", "macs", "path_template", "pending", "source", "target")
 
     def __init__(
         self, macs: bytes, source: Host | None, target: Host | None,
-        origin: Origin, exit: Exit, track: Track | None,
+        ingress: IngressTemplate, egress: EgressTemplate, path_template: PathTemplate | None,
     ) -> None:  # fmt: skip
         self.macs = macs
         self.source = source
         self.target = target
-        self.origin = origin
-        self.exit = exit
-        self.track = track
+        self.ingress = ingress
+        self.egress = egress
+        self.path_template = path_template
         #: the frames that wait for the switches behind the first; None: the rules are there, or gone
         self.pending: list[bytes] | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> EndpointKey:
         """Where it begins."""
-        return self.origin.place
+        return self.ingress.place
 
     @property
     def addresses(self) -> tuple[int, int]:
@@ -85,52 +93,59 @@ class Route:
     @property
     def first(self) -> tuple[int, Flow]:
         """The first switch and its rule."""
-        return self.origin.dpid, self.origin.entrance.flow(*self.addresses, self.leave)
+        return self.ingress.dpid, self.ingress.match_template.flow(*self.addresses, self.ingress_actions)
 
     @property
-    def leave(self) -> Actions:
+    def ingress_actions(self) -> Actions:
         """What the first rule does."""
-        if self.track is not None:
-            return self.track.actions
-        return self.exit.back if self.origin.port == self.exit.port else self.exit.actions
+        if self.path_template is not None:
+            return self.path_template.actions
+        return self.egress.hairpin if self.ingress.port == self.egress.port else self.egress.actions
 
     @property
     def further(self) -> list[tuple[int, Flow]] | None:
         """The other switches and their rules, the last hop first; None if they are not known."""
-        return [(hop.dpid, self._behind(hop)) for hop in (self.track.hops if self.track else ())]
+        return [
+            (hop.dpid, self._behind(hop)) for hop in (self.path_template.hops if self.path_template else ())
+        ]
 
     def on(self, dpid: int) -> Iterator[Flow]:
         """The rules that a switch has of it, as far as they are known."""
-        if self.origin.dpid == dpid:
+        if self.ingress.dpid == dpid:
             yield self.first[1]
-        for hop in self.track.hops if self.track else ():
+        for hop in self.path_template.hops if self.path_template else ():
             if hop.dpid == dpid:
                 yield self._behind(hop)
 
-    def _behind(self, hop: Hop) -> Flow:
+    def _behind(self, hop: TransitTemplate) -> Flow:
         """The rule of a switch behind the first."""
-        return hop.entrance.flow(*self.addresses, hop.actions or self.exit.actions)
+        return hop.match_template.flow(*self.addresses, hop.actions or self.egress.actions)
 
     def leads_to(self, endpoints: Iterable[str]) -> bool:
         """Whether it may end at one of these endpoints."""
-        return self.exit.endpoint in endpoints
+        return self.egress.endpoint in endpoints
 
 
-class Adopted(Route):
-    """What another run of the controller made: only the first rule is known, until `takeover` knows all."""
+class AdoptedFlows(PairFlows):
+    """What another run of the controller made: only the first rule is known, until `adoption` knows all."""
 
     __slots__ = ("_first", "_place")
 
     def __init__(
-        self, place: Place, macs: bytes, source: Host | None, target: Host | None, first: tuple[int, Flow]
+        self,
+        place: EndpointKey,
+        macs: bytes,
+        source: Host | None,
+        target: Host | None,
+        first: tuple[int, Flow],
     ) -> None:
         self.macs, self.source, self.target = macs, source, target
-        self.track = self.pending = None
+        self.path_template = self.pending = None
         self._place = place
         self._first = first
 
     @property
-    def place(self) -> Place:
+    def place(self) -> EndpointKey:
         """Where it begins."""
         return self._place
 
@@ -139,9 +154,9 @@ class Adopted(Route):
         """The first switch and its rule."""
         return self._first
 
-    def leads_like(self, route: Route) -> bool:
+    def leads_like(self, route: PairFlows) -> bool:
         """Whether the first rule does what this route's does."""
-        return self._first[1].instructions == (apply(*route.leave),)
+        return self._first[1].instructions == (apply(*route.ingress_actions),)
 
     @property
     def further(self) -> None:
@@ -159,55 +174,57 @@ class Adopted(Route):
 
 
 @dataclass(slots=True)
-class Ready:
+class NetworkTemplates:
     """What is kept ready for a network's frames."""
 
-    exits: dict[str, Exit] = field(default_factory=dict)  # by endpoint
-    tracks: dict[tuple[int, int], Track] = field(default_factory=dict)  # by first and last switch
+    egresses: dict[str, EgressTemplate] = field(default_factory=dict)  # by endpoint
+    path_templates: dict[tuple[int, int], PathTemplate] = field(
+        default_factory=dict
+    )  # by first and last switch
 
 
 @dataclass(slots=True)
-class Sender:
-    """What is kept ready for frames that enter at an endpoint; kept in its `Bound`."""
+class FlowCache:
+    """What is kept ready for frames that enter at an endpoint; kept in its `Attachment`."""
 
     epoch: int
     endpoint: str
-    origin: Origin
-    network: Ready
+    ingress: IngressTemplate
+    network: NetworkTemplates
     hosts: Mapping[int, Host]
-    routes: dict[bytes, Route]
+    routes: dict[bytes, PairFlows]
     #: to send straight out at all other endpoints: per switch, a packet-out up to its frame, less its header
     floods: list[tuple[int, bytes]] | None = None
 
 
-class Reactive:
+class OnDemandFlows:
     """Makes and removes the rules of pairs of hosts."""
 
-    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder, ways: Ways) -> None:
+    def __init__(self, wire: Wire, locator: Locator, paths: PathFinder, transports: Transports) -> None:
         self._wire = wire
         self._locator = locator
         self._paths = paths
-        self._ways = ways
-        self._routes: dict[Place, dict[bytes, Route]] = {}
-        self._ready: dict[str, Ready] = {}
+        self._transports = transports
+        self._routes: dict[EndpointKey, dict[bytes, PairFlows]] = {}
+        self._ready: dict[str, NetworkTemplates] = {}
         self._epoch = 0
 
-    def __iter__(self) -> Iterator[Route]:
+    def __iter__(self) -> Iterator[PairFlows]:
         """All routes."""
         return (route for own in list(self._routes.values()) for route in list(own.values()))
 
-    def packet(self, bound: Bound, frame: bytes, source: Host | None) -> int:
+    def packet(self, attachment: Attachment, frame: bytes, source: Host | None) -> int:
         """Forward a frame that came in at an endpoint and that no rule took.
 
         ``source``: the host that sent it; None if its frames are served but get no rules: one of too many,
         or of a network whose rules are there beforehand.
         Returns what that cost beyond what one frame to one host does.
         """
-        sender = self._sender(bound)
+        sender = self._sender(attachment)
         macs = frame[:12]
         target = None if macs[0] & 1 else sender.hosts.get(int.from_bytes(macs[:6]))
         if target is None:
-            return self._flood(bound, sender, frame)
+            return self._flood(attachment, sender, frame)
         if target.endpoint == sender.endpoint:
             return 0
         route = sender.routes.get(macs)
@@ -215,30 +232,32 @@ class Reactive:
             if len(route.pending) < QUEUE_LIMIT:
                 route.pending.append(frame)
             return 0
-        exit = sender.network.exits.get(target.endpoint) or self._exit(sender, bound.network, target.endpoint)
-        if exit is None:
+        egress = sender.network.egresses.get(target.endpoint) or self._egress_template(
+            sender, attachment.network, target.endpoint
+        )
+        if egress is None:
             return 0
-        origin, track = sender.origin, None
-        if exit.dpid != origin.dpid:
-            track = self._track(sender, bound.network, exit.dpid)
-            if track is None:
+        ingress, path_template = sender.ingress, None
+        if egress.dpid != ingress.dpid:
+            path_template = self._path_template(sender, attachment.network, egress.dpid)
+            if path_template is None:
                 return 0
         if route is not None or source is None or len(sender.routes) >= ROUTE_LIMIT:
             # Served without rules, or before them on its way up.
-            self._wire.post(exit.dpid, exit.release(len(frame)), frame)
-            if isinstance(route, Adopted):
+            self._wire.post(egress.dpid, egress.release(len(frame)), frame)
+            if isinstance(route, AdoptedFlows):
                 # Of an earlier run, and the switch does not have it any more.
                 self.drop(route)
             return 0
-        route = sender.routes[macs] = Route(macs, source, target, origin, exit, track)
+        route = sender.routes[macs] = PairFlows(macs, source, target, ingress, egress, path_template)
         source.routes[route] = target.routes[route] = None
-        if track is not None:
-            self._make_further(route, track, frame)
+        if path_template is not None:
+            self._make_further(route, path_template, frame)
             return 0
-        half = exit.end if exit.port != origin.port else exit.back_end
+        half = egress.action_template if egress.port != ingress.port else egress.hairpin_template
         self._wire.post(
-            origin.dpid, half.header, origin.head, macs[:6], SOURCE, macs[6:], half.tail,
-            exit.release(len(frame)), frame,
+            ingress.dpid, half.header, ingress.head, macs[:6], SOURCE, macs[6:], half.tail,
+            egress.release(len(frame)), frame,
         )  # fmt: skip
         return 0
 
@@ -248,7 +267,7 @@ class Reactive:
         self._ready.clear()
         self._routes = {place: own for place, own in self._routes.items() if own}
 
-    def drop(self, route: Route) -> None:
+    def drop(self, route: PairFlows) -> None:
         """Remove a pair's rules: the first switch's, and when that is confirmed the others."""
         self._take_out(route)
         first, flow = route.first
@@ -265,14 +284,14 @@ class Reactive:
 
         self._wire.confirm(first, lambda _: self._wire.linger(gone))
 
-    def held(self, network: str, macs: bytes) -> set[tuple[int, Key]]:
+    def held(self, network: str, macs: bytes) -> set[tuple[int, EntryKey]]:
         """The switches and keys of the rules that a pair has now, as far as they are known."""
         host = self._locator.find(network, int.from_bytes(macs[6:]))
         now = self._routes.get((network, host.endpoint), {}).get(macs) if host is not None else None
         rules = (now.first, *(now.further or ())) if now is not None else ()
         return {(dpid, flow.key) for dpid, flow in rules}
 
-    def drop_where(self, unwanted: Callable[[Route], bool]) -> list[Route]:
+    def drop_where(self, unwanted: Callable[[PairFlows], bool]) -> list[PairFlows]:
         """Remove the rules of all pairs for which ``unwanted`` is true."""
         dropped = [route for route in self if unwanted(route)]
         for route in dropped:
@@ -282,7 +301,7 @@ class Reactive:
     def drop_host(self, host: Host) -> None:
         """Remove the rules from and to a host."""
         for route in list(host.routes):
-            if isinstance(route, Route):
+            if isinstance(route, PairFlows):
                 self.drop(route)
 
     def drop_endpoints(self, network: str, endpoints: Iterable[str]) -> None:
@@ -299,7 +318,7 @@ class Reactive:
             for route in list(self._routes[place].values()):
                 self._take_out(route)
 
-    def reroute(self, *, only_costs: bool) -> list[Route]:
+    def reroute(self, *, only_costs: bool) -> list[PairFlows]:
         """The topology has changed: remove the rules that no longer follow the best path.
 
         ``only_costs``: no link came or went. Then rules of another run, whose way is not known yet, stay: a
@@ -309,10 +328,10 @@ class Reactive:
         self.changed()
         best: dict[tuple[Edge, ...], bool] = {}
 
-        def stale(route: Route) -> bool:
-            if route.track is None:
-                return isinstance(route, Adopted) and not only_costs
-            edges = route.track.edges
+        def stale(route: PairFlows) -> bool:
+            if route.path_template is None:
+                return isinstance(route, AdoptedFlows) and not only_costs
+            edges = route.path_template.edges
             if not edges:
                 return False
             kept = best.get(edges)
@@ -323,24 +342,24 @@ class Reactive:
 
         return self.drop_where(stale)
 
-    def expired(self, dpid: int, bound: Bound, flow: of.Match) -> None:
+    def expired(self, dpid: int, attachment: Attachment, flow: of.Match) -> None:
         """The first rule of a pair has gone: remove the others."""
-        route = self._routes.get((bound.network.uuid, bound.endpoint.uuid), {}).get(macs_of(flow))
+        route = self._routes.get((attachment.network.uuid, attachment.endpoint.uuid), {}).get(macs_of(flow))
         if route is not None and route.first[0] == dpid and route.pending is None:
             self.drop(route)
 
-    def adopt(self, dpid: int, bound: Bound, flow: Flow) -> None:
+    def adopt(self, dpid: int, attachment: Attachment, flow: Flow) -> None:
         """Take over a first rule that another run of the controller made, unless it leads elsewhere than it
         would now."""
-        place, macs = (bound.network.uuid, bound.endpoint.uuid), macs_of(flow.match)
+        place, macs = (attachment.network.uuid, attachment.endpoint.uuid), macs_of(flow.match)
         own = self._routes.setdefault(place, {})
         if macs not in own:
             source, target = (
                 self._locator.find(place[0], flow.match.value(a)) for a in ("eth_src", "eth_dst")
             )
-            route = Adopted(place, macs, source, target, (dpid, flow))
+            route = AdoptedFlows(place, macs, source, target, (dpid, flow))
             if target is not None:
-                now = self.as_now(bound.network, route, target.endpoint)
+                now = self.as_now(attachment.network, route, target.endpoint)
                 if now is None or not route.leads_like(now):
                     return
             own[macs] = route
@@ -348,24 +367,28 @@ class Reactive:
                 if host is not None:
                     host.routes[route] = None
 
-    def adopted(self, entry: Entry) -> list[Adopted]:
+    def adopted(self, entry: NetworkRecord) -> list[AdoptedFlows]:
         """The pairs of a network that were taken over, and of which not all is known yet."""
         places = (self._routes.get((entry.uuid, name), {}) for name in entry.endpoints)
-        return [route for own in places for route in own.values() if isinstance(route, Adopted)]
+        return [route for own in places for route in own.values() if isinstance(route, AdoptedFlows)]
 
-    def as_now(self, entry: Entry, adopted: Adopted, end: str) -> Route | None:
+    def as_now(self, entry: NetworkRecord, adopted: AdoptedFlows, end: str) -> PairFlows | None:
         """What this run would make for a pair that ends at an endpoint; None if there is no way."""
-        bound = entry.endpoints.get(adopted.place[1])
-        if bound is None or bound.port is None or end == bound.endpoint.uuid:
+        attachment = entry.endpoints.get(adopted.place[1])
+        if attachment is None or attachment.port is None or end == attachment.endpoint.uuid:
             return None
-        sender = self._sender(bound)
-        exit, track = self._exit(sender, entry, end), None
-        if exit is not None and exit.dpid != bound.dpid:
-            track = self._track(sender, entry, exit.dpid)
-            exit = exit if track is not None else None
-        return Route(adopted.macs, adopted.source, None, sender.origin, exit, track) if exit else None
+        sender = self._sender(attachment)
+        egress, path_template = self._egress_template(sender, entry, end), None
+        if egress is not None and egress.dpid != attachment.dpid:
+            path_template = self._path_template(sender, entry, egress.dpid)
+            egress = egress if path_template is not None else None
+        return (
+            PairFlows(adopted.macs, adopted.source, None, sender.ingress, egress, path_template)
+            if egress
+            else None
+        )
 
-    def replace(self, adopted: Adopted, route: Route) -> None:
+    def replace(self, adopted: AdoptedFlows, route: PairFlows) -> None:
         """All of a pair that was taken over is known now."""
         self._take_out(adopted)
         self._routes.setdefault(route.place, {})[route.macs] = route
@@ -373,7 +396,7 @@ class Reactive:
             if host is not None:
                 host.routes[route] = None
 
-    def expected(self, dpid: int) -> Iterator[tuple[Route, Flow]]:
+    def expected(self, dpid: int) -> Iterator[tuple[PairFlows, Flow]]:
         """The rules that a switch should hold."""
         for route in self:
             if route.pending is None:
@@ -385,49 +408,51 @@ class Reactive:
         self.drop_where(
             lambda route: (
                 route.pending is not None
-                and route.track is not None
-                and any(hop.entrance.dpid == dpid for hop in route.track.hops)
+                and route.path_template is not None
+                and any(hop.match_template.dpid == dpid for hop in route.path_template.hops)
             )
         )
 
-    def _sender(self, bound: Bound) -> Sender:
-        sender = bound.ready
-        if not isinstance(sender, Sender) or sender.epoch != self._epoch:
-            origin = Origin(bound)
-            network, endpoint = origin.place
-            ready = self._ready.setdefault(network, Ready())
-            routes = self._routes.setdefault(origin.place, {})
+    def _sender(self, attachment: Attachment) -> FlowCache:
+        sender = attachment.ready
+        if not isinstance(sender, FlowCache) or sender.epoch != self._epoch:
+            ingress = IngressTemplate(attachment)
+            network, endpoint = ingress.place
+            ready = self._ready.setdefault(network, NetworkTemplates())
+            routes = self._routes.setdefault(ingress.place, {})
             hosts = self._locator.known(network)
-            sender = bound.ready = Sender(self._epoch, endpoint, origin, ready, hosts, routes)
+            sender = attachment.ready = FlowCache(self._epoch, endpoint, ingress, ready, hosts, routes)
         return sender
 
-    def _exit(self, sender: Sender, entry: Entry, end: str) -> Exit | None:
-        exit = sender.network.exits.get(end)
-        if exit is None:
+    def _egress_template(self, sender: FlowCache, entry: NetworkRecord, end: str) -> EgressTemplate | None:
+        egress = sender.network.egresses.get(end)
+        if egress is None:
             there = entry.endpoints.get(end)
             if there is None or there.port is None:
                 return None
-            exit = sender.network.exits[end] = Exit(there)
-        return exit
+            egress = sender.network.egresses[end] = EgressTemplate(there)
+        return egress
 
-    def _track(self, sender: Sender, entry: Entry, destination: int) -> Track | None:
-        tracks, ends = sender.network.tracks, (sender.origin.dpid, destination)
-        track = tracks.get(ends)
-        if track is None:
-            way = self._ways.find(entry, *ends)
-            if way is None:
+    def _path_template(
+        self, sender: FlowCache, entry: NetworkRecord, destination: int
+    ) -> PathTemplate | None:
+        path_templates, ends = sender.network.path_templates, (sender.ingress.dpid, destination)
+        path_template = path_templates.get(ends)
+        if path_template is None:
+            transport = self._transports.find(entry, *ends)
+            if transport is None:
                 return None
-            if len(tracks) >= TRACK_LIMIT:
-                tracks.clear()
-            track = tracks[ends] = Track(entry, way)
-        return track
+            if len(path_templates) >= TRACK_LIMIT:
+                path_templates.clear()
+            path_template = path_templates[ends] = PathTemplate(entry, transport)
+        return path_template
 
-    def _make_further(self, route: Route, track: Track, frame: bytes) -> None:
+    def _make_further(self, route: PairFlows, path_template: PathTemplate, frame: bytes) -> None:
         """Make the rules behind the first switch, and the first's when they are confirmed."""
-        macs, exit, wire = route.macs, route.exit, self._wire
+        macs, egress, wire = route.macs, route.egress, self._wire
         destination, source = macs[:6], macs[6:]
         route.pending = [frame]
-        missing = len(track.hops)
+        missing = len(path_template.hops)
 
         def confirmed(ok: bool) -> None:
             nonlocal missing
@@ -437,19 +462,19 @@ class Reactive:
                 return
             route.pending = None
             if ok:
-                origin, end = route.origin, track.end
-                wire.post(origin.dpid, end.header, origin.head, destination, SOURCE, source, end.tail)
+                ingress, end = route.ingress, path_template.action_template
+                wire.post(ingress.dpid, end.header, ingress.head, destination, SOURCE, source, end.tail)
             else:
                 # A switch that takes no more rules does not stop the frames.
                 self.drop(route)
             for waiting in frames:
-                wire.post(exit.dpid, exit.release(len(waiting)), waiting)
+                wire.post(egress.dpid, egress.release(len(waiting)), waiting)
 
-        for hop in track.hops:
-            end = hop.end or exit.far_end
+        for hop in path_template.hops:
+            end = hop.action_template or egress.remote_action_template
             wire.track(hop.dpid, confirmed, end.header, hop.head, destination, SOURCE, source, end.tail)
 
-    def _take_out(self, route: Route) -> None:
+    def _take_out(self, route: PairFlows) -> None:
         route.pending = None
         own = self._routes.get(route.place)
         if own is not None and own.get(route.macs) is route:
@@ -458,18 +483,18 @@ class Reactive:
             if host is not None:
                 host.routes.pop(route, None)
 
-    def _flood(self, bound: Bound, sender: Sender, frame: bytes) -> int:
+    def _flood(self, attachment: Attachment, sender: FlowCache, frame: bytes) -> int:
         """Send a frame straight out at all other endpoints, with one message per switch.
 
         Returns what that costs beyond one frame to one host: the messages, and a part for each copy.
         """
         floods = sender.floods
         if floods is None:
-            others = (b for b in bound.network.endpoints.values() if b is not bound)
-            floods = sender.floods = sendings(others)
+            others = (b for b in attachment.network.endpoints.values() if b is not attachment)
+            floods = sender.floods = packet_outs(others)
         for dpid, rest in floods:
-            self._wire.post(dpid, headed(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
-        return len(floods) + len(bound.network.endpoints) // COPIES
+            self._wire.post(dpid, with_header(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
+        return len(floods) + len(attachment.network.endpoints) // COPIES
 
 
 def macs_of(match: of.Match) -> bytes:

@@ -18,12 +18,12 @@ from libnetvirt.controller.dataplane.entries import adding
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.locator import Host, Verdict, mac_text
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.intent.token_bucket import Tokens
 from libnetvirt.controller.ondemand.flow_templates import FRAME_LIMIT
-from libnetvirt.controller.packetin.fair_queue import SHARE, Turns
-from libnetvirt.controller.packetin.slow_path import Router
+from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
+from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.controller.topology.discovery import Forged
 
@@ -49,22 +49,22 @@ _HOST: Final = Table.HOST.value
 _GATEWAY: Final = Table.GATEWAY.value
 
 
-class Intake:
+class PacketInDispatcher:
     """Handles PACKET_IN and FLOW_REMOVED."""
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
         self._places = controller.rulesdb.places
         self._locator = controller.locator
-        self._reactive = controller.reactive
-        self._router = Router(controller)
+        self._ondemand = controller.ondemand
+        self._slow_path = SlowPath(controller)
         #: networks whose frames wait for an operation (None: all)
         self.busy: frozenset[str] | None = frozenset()
         self._deferred: deque[Callable[[float], None]] = deque()
         self._waiting: dict[tuple[str, str], int] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
-        self.turns = Turns()
+        self.fair_queue = FairQueue()
         # What comes out of a tunnel was counted where it entered.
         self._tunnelled = Tokens(float("inf"))
         #: frames that were not served because their endpoint or network sent too many
@@ -80,49 +80,49 @@ class Intake:
             self._lldp(dpid, message, now)
             return
         if table < _GATEWAY:
-            bound = self._places.get((dpid, head.in_port, metadata & _TAG))
-            if bound is None:
+            attachment = self._places.get((dpid, head.in_port, metadata & _TAG))
+            if attachment is None:
                 return
-            entry = bound.network
+            entry = attachment.network
             if entry.index != metadata >> 32:
                 return
-            own = bound.tokens
+            own = attachment.tokens
         else:
             found = self._entered(dpid, message)
             if found is None:
                 return
-            entry, bound = found
-            own = self._tunnelled if bound is None else bound.tokens
+            entry, attachment = found
+            own = self._tunnelled if attachment is None else attachment.tokens
         shared = entry.tokens
         own.left -= 1.0
         shared.left -= 1.0
         if (own.left < 0.0 or shared.left < 0.0) and (empty := self._refill(own, shared, now)) is not None:
             self.dropped += 1
-            if table == _SOURCE and bound is not None:
-                self._quiet(bound, now)
-            elif bound is not None and empty is own:
-                self._router.overrun(bound, table)
+            if table == _SOURCE and attachment is not None:
+                self._quiet(attachment, now)
+            elif attachment is not None and empty is own:
+                self._slow_path.overrun(attachment, table)
             return
-        turns = self.turns
-        if entry.turn != turns.number:
-            entry.turn, entry.share = turns.number, SHARE
+        fair_queue = self.fair_queue
+        if entry.turn != fair_queue.number:
+            entry.turn, entry.share = fair_queue.number, QUANTUM
         entry.share -= 1
         if entry.share >= 0:
-            if table >= _GATEWAY or bound is None:
-                self._serve_routed(entry, bound, dpid, message, now)
+            if table >= _GATEWAY or attachment is None:
+                self._serve_routed(entry, attachment, dpid, message, now)
             else:
-                self._serve(bound, dpid, message, now)
-        elif (first := turns.put_aside(entry, dpid, message)) is not None:
+                self._serve(attachment, dpid, message, now)
+        elif (first := fair_queue.enqueue(entry, dpid, message)) is not None:
             self._serve_waiting(*first, now)
 
-    def next_turn(self, now: float) -> bool:
+    def serve_queued(self, now: float) -> bool:
         """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
-        turns = self.turns
-        if turns.pending:
-            for dpid, message in turns.share_out():
+        fair_queue = self.fair_queue
+        if fair_queue.pending:
+            for dpid, message in fair_queue.dequeue_round():
                 self._serve_waiting(dpid, message, now)
-            return turns.pending
-        turns.number += 1
+            return fair_queue.pending
+        fair_queue.number += 1
         return False
 
     def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
@@ -132,66 +132,68 @@ class Intake:
         if entry is None:
             return
         # What comes in before the next turn goes behind what still waits.
-        entry.turn, entry.share = self.turns.number, 0
+        entry.turn, entry.share = self.fair_queue.number, 0
         if head.table_id >= _GATEWAY:
             found = self._entered(dpid, message)
             if found is not None:
                 self._serve_routed(*found, dpid, message, now)
             return
-        bound = self._core.rulesdb.at(dpid, head.in_port, head.metadata & pipeline.METADATA_TAG)
-        if bound is not None and bound.network is entry:
-            self._serve(bound, dpid, message, now)
+        attachment = self._core.rulesdb.at(dpid, head.in_port, head.metadata & pipeline.METADATA_TAG)
+        if attachment is not None and attachment.network is entry:
+            self._serve(attachment, dpid, message, now)
 
-    def _serve(self, bound: Bound, dpid: int, message: of.PacketIn, now: float) -> None:
+    def _serve(self, attachment: Attachment, dpid: int, message: of.PacketIn, now: float) -> None:
         """Learn where a frame comes from, and forward it if rules are made on demand."""
-        entry, frame, table = bound.network, message.frame, message.head.table_id
+        entry, frame, table = attachment.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and entry.uuid in busy):
-            self._defer((entry.uuid, bound.endpoint.uuid), lambda now: self.packet_in(dpid, message, now))
+            self._defer(
+                (entry.uuid, attachment.endpoint.uuid), lambda now: self.packet_in(dpid, message, now)
+            )
             return
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
         hosts = self._locator.known(entry.uuid)
         host = hosts.get(int.from_bytes(frame[6:12]))
-        if host is None or host.endpoint != bound.uuid:
-            verdict = self._learn(bound, frame, now)
+        if host is None or host.endpoint != attachment.uuid:
+            verdict = self._learn(attachment, frame, now)
             if verdict not in _SERVED:
                 return
             host = hosts.get(int.from_bytes(frame[6:12]))
         elif table == _SOURCE:
-            self._tell_again(bound, frame, now)
+            self._tell_again(attachment, frame, now)
             return
         if table == _HOST:
             if host is not None:
                 host.heard = now
-            more = self._reactive.packet(bound, frame, host if entry.on_demand else None)
+            more = self._ondemand.packet(attachment, frame, host if entry.on_demand else None)
             if more:
                 # What is sent out at many ports costs its endpoint and its network as much.
-                bound.tokens.left -= more
+                attachment.tokens.left -= more
                 entry.tokens.left -= more
 
-    def _entered(self, dpid: int, message: of.PacketIn) -> tuple[Entry, Bound | None] | None:
+    def _entered(self, dpid: int, message: of.PacketIn) -> tuple[NetworkRecord, Attachment | None] | None:
         """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
         head, rulesdb = message.head, self._core.rulesdb
         metadata = head.metadata
-        entry, bound = rulesdb.by_index.get(metadata >> 32), None
+        entry, attachment = rulesdb.by_index.get(metadata >> 32), None
         if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
             return None
         if not metadata & pipeline.METADATA_TUNNEL:
-            bound = rulesdb.at(dpid, head.in_port, metadata & pipeline.METADATA_TAG)
-            if bound is None or bound.network is not entry:
+            attachment = rulesdb.at(dpid, head.in_port, metadata & pipeline.METADATA_TAG)
+            if attachment is None or attachment.network is not entry:
                 return None
-        return entry, bound
+        return entry, attachment
 
     def _serve_routed(
-        self, entry: Entry, bound: Bound | None, dpid: int, message: of.PacketIn, now: float
+        self, entry: NetworkRecord, attachment: Attachment | None, dpid: int, message: of.PacketIn, now: float
     ) -> None:
         """Hand a frame of a network that is one router to what routes."""
         if self._waits(entry):
-            source = bound.endpoint.uuid if bound else ""
+            source = attachment.endpoint.uuid if attachment else ""
             self._defer((entry.uuid, source), lambda now: self.packet_in(dpid, message, now))
             return
-        self._router.packet(entry, bound, message.head.table_id, message.frame, now)
+        self._slow_path.packet(entry, attachment, message.head.table_id, message.frame, now)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
         """Take note of a rule that has gone."""
@@ -206,27 +208,27 @@ class Intake:
             self._defer(("", entry.uuid), lambda _: self.flow_removed(dpid, message))
             return
         port = message.match.value("in_port")
-        bound = self._core.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
-        if bound is None or bound.network is not entry:
+        attachment = self._core.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
+        if attachment is None or attachment.network is not entry:
             return
         if kind == Kind.PATH:
-            self._reactive.expired(dpid, bound, message.match)
+            self._ondemand.expired(dpid, attachment, message.match)
             return
         mac = message.match.value("eth_src")
         host = self._locator.find(entry.uuid, mac)
-        if host is not None and host.endpoint == bound.endpoint.uuid:
-            self._forget(bound, host)
+        if host is not None and host.endpoint == attachment.endpoint.uuid:
+            self._forget(attachment, host)
 
     def port_down(self, dpid: int, port: int) -> None:
         """A port went down or away: forget the hosts behind it."""
         for entry in self._core.rulesdb:
-            for bound in [b for b in entry.on(dpid) if b.port == port]:
+            for attachment in [b for b in entry.on(dpid) if b.port == port]:
                 if self._waits(entry):
                     self._defer(("", entry.uuid), lambda _: self.port_down(dpid, port))
                     return
-                for host in self._locator.forget_endpoint(entry.uuid, bound.endpoint.uuid):
+                for host in self._locator.forget_endpoint(entry.uuid, attachment.endpoint.uuid):
                     self._core.host_changed(entry, host)
-                self._router.resolver.unplugged(bound)
+                self._slow_path.resolver.unplugged(attachment)
 
     def resume(self, now: float) -> None:
         """The operation is over: take what has waited for it."""
@@ -238,7 +240,7 @@ class Intake:
 
     def poll(self, now: float) -> None:
         """Once a second: ask neighbours of routers again, or give them up."""
-        self._router.resolver.tick(now, self._waits)
+        self._slow_path.resolver.tick(now, self._waits)
 
     def tick(self, now: float) -> None:
         """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""
@@ -265,7 +267,7 @@ class Intake:
             return shared
         return None
 
-    def _waits(self, entry: Entry) -> bool:
+    def _waits(self, entry: NetworkRecord) -> bool:
         return self.busy is None or entry.uuid in self.busy
 
     def _defer(self, source: tuple[str, str], action: Callable[[float], None]) -> None:
@@ -277,40 +279,43 @@ class Intake:
         else:
             self.dropped += 1
 
-    def _tell_again(self, bound: Bound, frame: bytes, now: float) -> None:
+    def _tell_again(self, attachment: Attachment, frame: bytes, now: float) -> None:
         """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""
-        network, mac = bound.network.uuid, int.from_bytes(frame[6:12])
+        network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
         if self._may_report(now, 1.0, "told", network, mac_text(mac)):
             for placed in self._core.installed.unit(("host", network, mac)):
                 self._core.wire.send(placed.dpid, adding(placed.entry))
 
-    def _learn(self, bound: Bound, frame: bytes, now: float) -> Verdict:
+    def _learn(self, attachment: Attachment, frame: bytes, now: float) -> Verdict:
         """Take note of the frame's source."""
-        core, entry = self._core, bound.network
+        core, entry = self._core, attachment.network
         mac = int.from_bytes(frame[6:12])
         moved_from = core.locator.find(entry.uuid, mac)
-        verdict = core.locator.learn(entry.uuid, bound.endpoint.uuid, mac)
+        verdict = core.locator.learn(entry.uuid, attachment.endpoint.uuid, mac)
         if verdict in (Verdict.LEARNED, Verdict.MOVED):
             host = core.locator.find(entry.uuid, mac)
             assert host is not None
             host.addresses = _addresses(frame) or host.addresses
             if verdict is Verdict.MOVED and moved_from is not None:
                 self._publish(
-                    "host.moved", bound, mac, f"moved from endpoint {moved_from.endpoint} to {host.endpoint}"
+                    "host.moved",
+                    attachment,
+                    mac,
+                    f"moved from endpoint {moved_from.endpoint} to {host.endpoint}",
                 )
             else:
-                self._publish("host.learned", bound, mac, f"was learned at endpoint {host.endpoint}")
+                self._publish("host.learned", attachment, mac, f"was learned at endpoint {host.endpoint}")
             core.host_changed(entry, host)
         elif verdict is Verdict.FULL:
             if moved_from is not None:
                 core.host_changed(entry, moved_from)
-            self._quiet(bound, now)
+            self._quiet(attachment, now)
         elif verdict is Verdict.ELSEWHERE:
-            self._refuse(bound, mac, now, "is declared at another endpoint of the network")
+            self._refuse(attachment, mac, now, "is declared at another endpoint of the network")
         elif verdict is Verdict.FOREIGN:
             holder = core.rulesdb.networks[core.locator.native_holder(mac) or ""].description
             self._refuse(
-                bound,
+                attachment,
                 mac,
                 now,
                 f"is already in use in network {holder.name}: networks with native encapsulation need "
@@ -318,35 +323,39 @@ class Intake:
             )
         return verdict
 
-    def _forget(self, bound: Bound, host: Host) -> None:
-        if self._locator.forget(bound.network.uuid, host.mac) is not None:
-            self._core.host_changed(bound.network, host)
+    def _forget(self, attachment: Attachment, host: Host) -> None:
+        if self._locator.forget(attachment.network.uuid, host.mac) is not None:
+            self._core.host_changed(attachment.network, host)
 
-    def _quiet(self, bound: Bound, now: float) -> None:
+    def _quiet(self, attachment: Attachment, now: float) -> None:
         """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
-        if self._may_report(now, QUIET_TIME, "quiet", bound.network.uuid, bound.endpoint.uuid):
-            if bound.port is not None and not bound.network.on_demand:
-                self._core.wire.send(bound.dpid, adding(self._core.compiler.quiet(bound, QUIET_TIME)))
-            name = bound.network.description.name
+        if self._may_report(now, QUIET_TIME, "quiet", attachment.network.uuid, attachment.endpoint.uuid):
+            if attachment.port is not None and not attachment.network.on_demand:
+                self._core.wire.send(
+                    attachment.dpid, adding(self._core.compiler.quiet(attachment, QUIET_TIME))
+                )
+            name = attachment.network.description.name
             self._core.publish(
                 "host.refused",
-                f"endpoint {bound.endpoint.uuid} of network {name} has more hosts, or "
+                f"endpoint {attachment.endpoint.uuid} of network {name} has more hosts, or "
                 f"sends more of unknown ones, than are served: none are learned for {QUIET_TIME} s",
-                network=bound.network.uuid,
-                endpoint=bound.endpoint.uuid,
+                network=attachment.network.uuid,
+                endpoint=attachment.endpoint.uuid,
             )
 
-    def _refuse(self, bound: Bound, mac: int, now: float, reason: str) -> None:
-        if self._may_report(now, REPORT_INTERVAL, "refused", bound.network.uuid, bound.endpoint.uuid):
-            self._publish("host.refused", bound, mac, reason)
+    def _refuse(self, attachment: Attachment, mac: int, now: float, reason: str) -> None:
+        if self._may_report(
+            now, REPORT_INTERVAL, "refused", attachment.network.uuid, attachment.endpoint.uuid
+        ):
+            self._publish("host.refused", attachment, mac, reason)
 
-    def _publish(self, kind: str, bound: Bound, mac: int, what: str) -> None:
-        name = bound.network.description.name
+    def _publish(self, kind: str, attachment: Attachment, mac: int, what: str) -> None:
+        name = attachment.network.description.name
         self._core.publish(
             kind,
             f"host {mac_text(mac)} of network {name} {what}",
-            network=bound.network.uuid,
-            endpoint=bound.endpoint.uuid,
+            network=attachment.network.uuid,
+            endpoint=attachment.endpoint.uuid,
             mac=mac_text(mac),
         )
 

@@ -11,25 +11,25 @@ from collections.abc import Iterator
 from typing import Final
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
 
 #: frames of a network that are served at a time
-SHARE: Final = 64
+QUANTUM: Final = 64
 #: frames of a network that wait for their turn; with more, the first is served at once
 QUEUE_LIMIT: Final = 512
 
-Waiting = tuple[int, of.PacketIn]
+QueuedPacket = tuple[int, of.PacketIn]
 
 
-class Turns:
+class FairQueue:
     """The frames that wait for their network's next turn."""
 
     def __init__(self) -> None:
         #: changes with every turn; a network compares it with its own
         self.number = 0
-        self._queues: dict[str, deque[Waiting]] = {}
+        self._queues: dict[str, deque[QueuedPacket]] = {}
 
-    def put_aside(self, entry: Entry, dpid: int, message: of.PacketIn) -> Waiting | None:
+    def enqueue(self, entry: NetworkRecord, dpid: int, message: of.PacketIn) -> QueuedPacket | None:
         """Keep a frame for its network's next turn; returns the first that waits if there are too many."""
         queue = self._queues.setdefault(entry.uuid, deque())
         queue.append((dpid, message))
@@ -40,11 +40,11 @@ class Turns:
         """Whether any frame waits."""
         return bool(self._queues)
 
-    def share_out(self) -> Iterator[Waiting]:
+    def dequeue_round(self) -> Iterator[QueuedPacket]:
         """A share of each network's waiting frames."""
         self.number += 1
         for uuid, queue in list(self._queues.items()):
-            for _ in range(min(SHARE, len(queue))):
+            for _ in range(min(QUANTUM, len(queue))):
                 yield queue.popleft()
             if not queue:
                 del self._queues[uuid]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from libnetvirt.controller.intent.addressing import AddressPlan, Hop, is_link_local
+from libnetvirt.controller.intent.addressing import AddressPlan, NextHop, is_link_local
 from libnetvirt.packet import (
     ARP,
     BROADCAST,
@@ -64,7 +64,7 @@ class Heard(NamedTuple):
 class Onward(NamedTuple):
     """A packet that is to be forwarded, its TTL already less by one."""
 
-    hop: Hop
+    hop: NextHop
     packet: bytes
 
 

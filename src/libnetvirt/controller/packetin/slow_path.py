@@ -10,52 +10,54 @@ from __future__ import annotations
 from libnetvirt.controller.dataplane.entries import adding
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Controller
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
-from libnetvirt.controller.packetin.neighbour_resolution import QUIET_TIME, Resolver
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
+from libnetvirt.controller.packetin.neighbour_resolution import QUIET_TIME, NeighbourResolution
 from libnetvirt.controller.packetin.responder import Onward, Reaction, Side, narrow, onward, respond
 
 
-class Router:
+class SlowPath:
     """Answers, learns and forwards for all routed networks."""
 
     def __init__(self, core: Controller) -> None:
         self._core = core
-        self.resolver = Resolver(core)
+        self.resolver = NeighbourResolution(core)
 
-    def packet(self, entry: Entry, bound: Bound | None, table: int, frame: bytes, now: float) -> None:
-        """Take a frame that came up. ``bound``: where it entered; None if it came out of a tunnel."""
+    def packet(
+        self, entry: NetworkRecord, attachment: Attachment | None, table: int, frame: bytes, now: float
+    ) -> None:
+        """Take a frame that came up. ``attachment``: where it entered; None if it came out of a tunnel."""
         plan = self._core.plan(entry)
         if table == Table.NEIGHBOUR:
             routed = onward(plan, frame)
             if routed is not None:
                 self.resolver.forward(entry, routed, now)
             return
-        if bound is None:
+        if attachment is None:
             return
-        side = Side(plan, bound.endpoint.uuid)
+        side = Side(plan, attachment.endpoint.uuid)
         reaction = respond(side, frame)
-        self._answer(bound, reaction, now)
+        self._answer(attachment, reaction, now)
         if reaction.heard is not None:
-            self.resolver.hear(bound, reaction.heard, now)
+            self.resolver.hear(attachment, reaction.heard, now)
         if reaction.onward is None:
             return
         hop, packet = reaction.onward
         egress, mtu = entry.endpoints.get(hop.endpoint), self._core.routing.mtu(entry)
         pieces: Reaction | list[bytes] = [packet]
-        if egress is not None and egress.dpid != bound.dpid and len(packet) > mtu:
+        if egress is not None and egress.dpid != attachment.dpid and len(packet) > mtu:
             pieces = narrow(side, frame, packet, mtu)
         if isinstance(pieces, Reaction):
-            self._answer(bound, pieces, now)
+            self._answer(attachment, pieces, now)
             return
         for piece in pieces:
             self.resolver.forward(entry, Onward(hop, piece), now)
 
-    def _answer(self, bound: Bound, reaction: Reaction, now: float) -> None:
-        if reaction.answer is not None and (not reaction.error or self.resolver.may_err(bound, now)):
-            self.resolver.emit(bound, reaction.answer)
+    def _answer(self, attachment: Attachment, reaction: Reaction, now: float) -> None:
+        if reaction.answer is not None and (not reaction.error or self.resolver.may_err(attachment, now)):
+            self.resolver.emit(attachment, reaction.answer)
 
-    def overrun(self, bound: Bound, table: int) -> None:
+    def overrun(self, attachment: Attachment, table: int) -> None:
         """An endpoint sends up more than is served: of packets without a route, let its switch send no more
         for a while."""
-        if table == Table.ROUTE and bound.port is not None:
-            self._core.wire.send(bound.dpid, adding(self._core.routing.nowhere(bound, QUIET_TIME)))
+        if table == Table.ROUTE and attachment.port is not None:
+            self._core.wire.send(attachment.dpid, adding(self._core.routing.nowhere(attachment, QUIET_TIME)))

@@ -38,12 +38,12 @@ from pydantic import (
 
 from libnetvirt.controller.intent.switches import SwitchView, parse_switch, switch_text
 from libnetvirt.controller.qos.enforcement import Enforcement
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Bandwidth, Latency
+from libnetvirt.model import Bandwidth, Duration
 
 #: of a latency in the file: it is to be measured
-MEASURED = Latency(0)
+MEASURED = Duration(0)
 #: of a link's capacity, what may be used at all while something of it is promised. The rest is for what
 #: frames have around them on the link (labels, preamble, gap) and for short bursts
 USABLE = Fraction(19, 20)
@@ -68,7 +68,7 @@ class _Settings(BaseModel):
 
     capacity: Bandwidth | None = None
     cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
-    latency: Annotated[Latency | None, WrapValidator(_latency)] = None
+    latency: Annotated[Duration | None, WrapValidator(_latency)] = None
     reservable: Annotated[float, Field(gt=0, le=MOST_RESERVABLE)] | None = None
 
 
@@ -97,7 +97,7 @@ class Capacities:
         """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription."""
         self._switches = switches
         #: what was found of the links that are measured, in microseconds
-        self.measurements: Mapping[Place, int] = {}
+        self.measurements: Mapping[LinkEnd, int] = {}
         self._defaults, self._links, databases = _read(text, file)
         #: where the OVSDB of a switch is, of those of which the file says it
         self.databases = databases
@@ -112,7 +112,7 @@ class Capacities:
         self._defaults, other._defaults = other._defaults, self._defaults
         self._links, other._links = other._links, self._links
 
-    def capacity(self, link: Place) -> int | None:
+    def capacity(self, link: LinkEnd) -> int | None:
         """bit/s; None while nobody has said it."""
         settings = self._settings(link)
         said = (settings and settings.capacity) or self._defaults.capacity
@@ -124,20 +124,20 @@ class Capacities:
         port = switch.ports.get(link[1])
         return port.speed if port is not None and port.speed else 0
 
-    def reservable(self, link: Place) -> int | None:
+    def reservable(self, link: LinkEnd) -> int | None:
         """How much of it may be promised; None while its capacity is not known."""
         capacity, settings = self.capacity(link), self._settings(link)
         share = (settings and settings.reservable) or self._defaults.reservable or DEFAULT_RESERVABLE
         return None if capacity is None else int(capacity * Fraction(str(share)))
 
-    def rest(self, link: Place, reserved: int) -> int | None:
+    def rest(self, link: LinkEnd, reserved: int) -> int | None:
         """What all that has no promise may use, in bit/s; None while the capacity is not known."""
         capacity = self.capacity(link)
         if capacity is None:
             return None
         return int(max(capacity * USABLE - reserved, capacity * LEAST_REST))
 
-    def latency(self, link: Place) -> int | None:
+    def latency(self, link: LinkEnd) -> int | None:
         """Microseconds; None if nobody has said it, or it was not measured yet."""
         said = self._said(link)
         return self.measurements.get(link) if said == MEASURED else said
@@ -147,28 +147,28 @@ class Capacities:
         """Whether the latency of any link is to be measured."""
         return any(said.latency == MEASURED for said in chain((self._defaults,), self._links.values()))
 
-    def is_measured(self, link: Place) -> bool:
+    def is_measured(self, link: LinkEnd) -> bool:
         """Whether the latency of a link is to be measured."""
         return self._said(link) == MEASURED
 
-    def _said(self, link: Place) -> int | None:
+    def _said(self, link: LinkEnd) -> int | None:
         settings = self._settings(link)
         said = settings.latency if settings is not None and settings.latency is not None else None
         return said if said is not None else self._defaults.latency
 
-    def cost(self, link: Place) -> float:
+    def cost(self, link: LinkEnd) -> float:
         """What a path pays for the link."""
         settings = self._settings(link)
         return float((settings and settings.cost) or self._defaults.cost or 1.0)
 
-    def strangers(self, links: frozenset[Place]) -> Iterator[str]:
+    def strangers(self, links: frozenset[LinkEnd]) -> Iterator[str]:
         """What the file says about ports that are none of these links, of switches that are known."""
         for (dpid, port), _ in self._links.items():
             switch = self._switches.get(dpid)
             if switch is not None and switch.known and (dpid, switch.number_of(port) or 0) not in links:
                 yield f"the capacities name port {port} of switch {switch_text(dpid)}, which is no link"
 
-    def _settings(self, link: Place) -> _LinkSettings | None:
+    def _settings(self, link: LinkEnd) -> _LinkSettings | None:
         if not self._links:
             return None
         dpid, number = link

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from libnetvirt.controller.qos.meters import Meters
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 
 
 class Enforcement(StrEnum):
@@ -40,20 +40,20 @@ ABLE = Verdict(True)
 
 @dataclass(slots=True)
 class Backend:
-    """The backend of a connection. ``judge``: what is known of the queues of the port that feeds a link."""
+    """The backend of a connection. ``support``: what is known of the queues of the port that feeds a link."""
 
     kind: Enforcement
     meters: Meters
-    judge: Callable[[Place], Verdict] = lambda _: ABLE
+    support: Callable[[LinkEnd], Verdict] = lambda _: ABLE
 
     @property
     def queues(self) -> bool:
         """Whether minimums are kept by queues."""
         return self.kind is not Enforcement.METER
 
-    def verdict(self, link: Place) -> Verdict:
+    def verdict(self, link: LinkEnd) -> Verdict:
         """Whether minimums can be kept on a link."""
         if self.queues:
-            return self.judge(link)
+            return self.support(link)
         # Where there are no meters, nothing keeps others out of what is promised.
         return ABLE if self.meters.there(link[0]) else Verdict(None, "its switch has no meters")

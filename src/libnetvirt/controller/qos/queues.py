@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from libnetvirt.controller.intent.labels import Fact, Labels
+from libnetvirt.controller.intent.facts import FactJournal, Facts, QueueNumber
 from libnetvirt.controller.qos.capacities import USABLE, Capacities
-from libnetvirt.controller.qos.te_paths import Course, Key
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import LabelsExhausted
 
 #: where a frame goes that no rule gives a queue: all without a promise
 DEFAULT = 0
 #: the queues that Open vSwitch can make beside it (linux-htb has 61440)
 NUMBERS = range(1, 61440)
-_KIND = "queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Queue:
 
     least: int
     most: int
-    key: Key | None = None
+    key: ConstraintKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +42,13 @@ class PortQueues:
 
 
 #: of all ports that have queues, by the link that they feed
-Shape = Mapping[Place, PortQueues]
+Shape = Mapping[LinkEnd, PortQueues]
 
 
-def union(*shapes: Shape) -> dict[Place, PortQueues]:
+def union(*shapes: Shape) -> dict[LinkEnd, PortQueues]:
     """What all of these have, with the larger of their rates: for frames that may come by the old ways or by
     the new ones."""
-    found: dict[Place, PortQueues] = {}
+    found: dict[LinkEnd, PortQueues] = {}
     for shape in shapes:
         for place, port in shape.items():
             known = found.get(place)
@@ -70,20 +69,18 @@ def _merged(one: PortQueues, other: PortQueues) -> PortQueues:
 class Queues:
     """The numbers in use, and what they make of courses."""
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
-        self._numbers: dict[Key, int] = {}
+    def __init__(self, journal: FactJournal) -> None:
+        self._journal = journal
+        self._numbers: dict[ConstraintKey, int] = {}
         self._used: set[int] = set()
 
-    def load(self, facts: Mapping[Fact, str]) -> None:
-        """Take what the store has."""
-        for (kind, key), value in facts.items():
-            if kind == _KIND:
-                network, source, destination = key.split("/")
-                self._numbers[network, source, destination] = int(value)
-                self._used.add(int(value))
+    def load(self, facts: Facts) -> None:
+        """Restore what was stored."""
+        for queue in facts.of(QueueNumber):
+            self._numbers[queue.network, queue.source, queue.destination] = queue.number
+            self._used.add(queue.number)
 
-    def number(self, key: Key) -> int:
+    def number(self, key: ConstraintKey) -> int:
         """The number of a constraint's queues; given on first use. Raises LabelsExhausted."""
         number = self._numbers.get(key)
         if number is None:
@@ -94,38 +91,39 @@ class Queues:
                 )
             self._numbers[key] = number
             self._used.add(number)
-            self._labels.changes[_KIND, "/".join(key)] = str(number)
+            self._journal.put(QueueNumber(*key, number))
         return number
 
-    def keep(self, network: str, wanted: Collection[Key]) -> None:
+    def keep(self, network: str, wanted: Collection[ConstraintKey]) -> None:
         """Of a network's numbers, free those that are not ``wanted``."""
         for key in [key for key in self._numbers if key[0] == network and key not in wanted]:
-            self._used.discard(self._numbers.pop(key))
-            self._labels.changes[_KIND, "/".join(key)] = None
+            number = self._numbers.pop(key)
+            self._used.discard(number)
+            self._journal.remove(QueueNumber(*key, number))
 
-    def shape(self, courses: Iterable[Course], capacities: Capacities) -> dict[Place, PortQueues]:
+    def shape(self, te_paths: Iterable[TePath], capacities: Capacities) -> dict[LinkEnd, PortQueues]:
         """What ports have to have for these courses.
 
         Promises are counted in frames as hosts send them, queues in frames with their labels: a queue has as
         much more as the books leave room for.
         """
-        promised: dict[Place, list[Course]] = {}
-        for course in courses:
-            if course.bits:
-                for place in course.places:
-                    promised.setdefault(place, []).append(course)
-        found: dict[Place, PortQueues] = {}
+        promised: dict[LinkEnd, list[TePath]] = {}
+        for te_path in te_paths:
+            if te_path.bits:
+                for place in te_path.places:
+                    promised.setdefault(place, []).append(te_path)
+        found: dict[LinkEnd, PortQueues] = {}
         for place, own in promised.items():
             capacity = capacities.capacity(place)
-            rest = capacities.rest(place, sum(course.bits for course in own))
+            rest = capacities.rest(place, sum(te_path.bits for te_path in own))
             if capacity is None or rest is None:
                 # Its switch has not come yet, and will be compared when it does.
                 found[place] = PortQueues(None)
                 continue
             queues = {DEFAULT: Queue(rest, capacity)}
-            for course in own:
-                most = course.constraint.max_bandwidth
+            for te_path in own:
+                most = te_path.constraint.max_bandwidth
                 ceiling = capacity if most is None else min(capacity, int(most / USABLE))
-                queues[self.number(course.key)] = Queue(int(course.bits / USABLE), ceiling, course.key)
+                queues[self.number(te_path.key)] = Queue(int(te_path.bits / USABLE), ceiling, te_path.key)
             found[place] = PortQueues(capacity, queues)
         return found

@@ -9,65 +9,65 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 
 #: how much of a link may be promised, in bit/s; None while that is not known
-Reservable = Callable[[Place], int | None]
+Reservable = Callable[[LinkEnd], int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Reservation:
     """What a holder has: ``bits`` a second on each of ``links``."""
 
     bits: int
-    links: frozenset[Place]
+    links: frozenset[LinkEnd]
 
 
-class Overbooked(ValueError):
+class Oversubscribed(ValueError):
     """More would be promised than there is."""
 
 
-class Books:
+class ReservationLedger:
     """The claims by holder, and their sum by link."""
 
     def __init__(self, reservable: Reservable) -> None:
         self._reservable = reservable
-        self._claims: dict[Hashable, Claim] = {}
-        self._reserved: dict[Place, int] = {}
+        self._claims: dict[Hashable, Reservation] = {}
+        self._reserved: dict[LinkEnd, int] = {}
 
-    def copy(self) -> Books:
+    def copy(self) -> ReservationLedger:
         """To try something out."""
-        other = Books(self._reservable)
+        other = ReservationLedger(self._reservable)
         other._claims = dict(self._claims)
         other._reserved = dict(self._reserved)
         return other
 
-    def reserved(self, link: Place) -> int:
+    def reserved(self, link: LinkEnd) -> int:
         """What is promised of a link."""
         return self._reserved.get(link, 0)
 
-    def links(self) -> dict[Place, int]:
+    def links(self) -> dict[LinkEnd, int]:
         """What is promised, of all links of which anything is."""
         return dict(self._reserved)
 
-    def free(self, link: Place, besides: Hashable = None) -> int:
+    def free(self, link: LinkEnd, besides: Hashable = None) -> int:
         """What may still be promised of a link, to the holder ``besides`` if it gives up what it has. Nothing
         of a link whose capacity is not known."""
         own = self._claims.get(besides)
         share = own.bits if own is not None and link in own.links else 0
         return max(0, (self._reservable(link) or 0) - self.reserved(link) + share)
 
-    def put(self, holder: Hashable, bits: int, links: Iterable[Place]) -> None:
-        """Give a holder this claim, in place of what it had. Raises Overbooked, with nothing changed."""
-        claim = Claim(bits, frozenset(links))
+    def put(self, holder: Hashable, bits: int, links: Iterable[LinkEnd]) -> None:
+        """Give a holder this claim, in place of what it had. Raises Oversubscribed, with nothing changed."""
+        claim = Reservation(bits, frozenset(links))
         if bits < 0:
-            raise Overbooked(f"{bits} bit/s cannot be promised")
+            raise Oversubscribed(f"{bits} bit/s cannot be promised")
         short = [link for link in claim.links if bits > self.free(link, holder)] if bits else []
         if short:
-            raise Overbooked(f"{bits} bit/s are not free on {sorted(short)}")
+            raise Oversubscribed(f"{bits} bit/s are not free on {sorted(short)}")
         self.restore(holder, claim)
 
-    def restore(self, holder: Hashable, claim: Claim | None) -> None:
+    def restore(self, holder: Hashable, claim: Reservation | None) -> None:
         """Give a holder what it had before (None: nothing), whatever the capacities are now."""
         old = self._claims.pop(holder, None)
         if old is not None and old.bits:
@@ -84,15 +84,15 @@ class Books:
             for link in claim.links:
                 self._reserved[link] = self._reserved.get(link, 0) + claim.bits
 
-    def claim(self, holder: Hashable) -> Claim | None:
+    def claim(self, holder: Hashable) -> Reservation | None:
         """What a holder has."""
         return self._claims.get(holder)
 
-    def holders(self, link: Place) -> Iterator[Hashable]:
+    def holders(self, link: LinkEnd) -> Iterator[Hashable]:
         """Who has anything of a link."""
         return (h for h, claim in self._claims.items() if claim.bits and link in claim.links)
 
-    def overbooked(self) -> list[Place]:
+    def oversubscribed(self) -> list[LinkEnd]:
         """The links of which more is promised than may be: their capacity has become less."""
         return [
             link

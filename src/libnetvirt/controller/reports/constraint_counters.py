@@ -13,8 +13,8 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.installed import Unit
 from libnetvirt.controller.engine.controller import Controller
-from libnetvirt.controller.intent.rulesdb import Entry
-from libnetvirt.controller.qos.te_paths import Course, Key
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.model import ConstraintCounters
 
 #: seconds between the two looks that a rate comes from
@@ -39,33 +39,35 @@ class Tally:
     dropped: list[int] = field(default_factory=lambda: [0, 0])
 
 
-def sources(core: Controller, entry: Entry) -> frozenset[int]:
+def sources(core: Controller, entry: NetworkRecord) -> frozenset[int]:
     """The switches that count for a network's constraints."""
-    return frozenset(course.ends[0] for course in core.courses.of(entry.uuid).values())
+    return frozenset(te_path.ends[0] for te_path in core.te_paths.of(entry.uuid).values())
 
 
-def tallies(core: Controller, entry: Entry, seen: Mapping[int, Seen]) -> dict[Key, Tally]:
+def tallies(core: Controller, entry: NetworkRecord, seen: Mapping[int, Seen]) -> dict[ConstraintKey, Tally]:
     """What each constraint of a network has carried and dropped; nothing where its switch said nothing."""
     flows = {(d, f.table_id, f.priority, f.match): f for d, said in seen.items() for f in said.flows}
     meters = {(d, m.meter_id): m for d, said in seen.items() for m in said.meters}
     found = {}
-    for key, course in core.courses.of(entry.uuid).items():
-        start = course.ends[0]
+    for key, te_path in core.te_paths.of(entry.uuid).items():
+        start = te_path.ends[0]
         tally = found[key] = Tally(seen[start].when if start in seen else 0.0)
-        number = core.steering.meter(course)
+        number = core.steering.meter(te_path)
         if number is not None and (metered := meters.get((start, number))) is not None:
             _add(tally.carried, metered.packet_count, metered.byte_count)
             for band in metered.bands:
                 _add(tally.dropped, band.packet_count, band.byte_count)
                 _add(tally.carried, -band.packet_count, -band.byte_count)
         elif number is None:
-            for rule in _leading(core, entry, course):
+            for rule in _leading(core, entry, te_path):
                 if (flow := flows.get((start, *rule))) is not None:
                     _add(tally.carried, flow.packet_count, flow.byte_count)
     return found
 
 
-def rates(before: Mapping[Key, Tally], after: Mapping[Key, Tally]) -> list[ConstraintCounters]:
+def rates(
+    before: Mapping[ConstraintKey, Tally], after: Mapping[ConstraintKey, Tally]
+) -> list[ConstraintCounters]:
     """Counters as they are after, and what was carried since before."""
     found = []
     for key, now in after.items():
@@ -87,15 +89,15 @@ def rates(before: Mapping[Key, Tally], after: Mapping[Key, Tally]) -> list[Const
     return found
 
 
-def _leading(core: Controller, entry: Entry, course: Course) -> Iterator[tuple[int, int, of.Match]]:
+def _leading(core: Controller, entry: NetworkRecord, te_path: TePath) -> Iterator[tuple[int, int, of.Match]]:
     """(table, priority, match) of the rules that put frames on a course."""
-    units: list[Unit] = [("course", *course.key)]
-    units += [("host", entry.uuid, h.mac) for h in core.locator.at(entry.uuid, course.key[2])]
-    source = entry.endpoints[course.key[1]]
+    units: list[Unit] = [("constraint", *te_path.key)]
+    units += [("host", entry.uuid, h.mac) for h in core.locator.at(entry.uuid, te_path.key[2])]
+    source = entry.endpoints[te_path.key[1]]
     for unit in units:
         for placed in core.installed.unit(unit):
             one = placed.entry
-            if placed.dpid == course.ends[0] and isinstance(one, Flow) and core.steering.steers(one, source):
+            if placed.dpid == te_path.ends[0] and isinstance(one, Flow) and core.steering.steers(one, source):
                 yield one.table, one.priority, one.match
 
 

@@ -11,7 +11,7 @@ from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.locator import mac_number, mac_text
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
 from libnetvirt.model import (
@@ -20,10 +20,12 @@ from libnetvirt.model import (
     EndpointState,
     Hop,
     Host,
+    HostSource,
     Link,
     NetworkState,
     Path,
     Port,
+    PortUse,
     RuleLine,
     State,
     Substrate,
@@ -33,16 +35,16 @@ from libnetvirt.model.report import overall
 
 
 def endpoint_states(
-    core: Controller, entry: Entry, now: float, names: Iterable[str] | None = None
-) -> Iterator[tuple[Bound, State, str]]:
+    core: Controller, entry: NetworkRecord, now: float, names: Iterable[str] | None = None
+) -> Iterator[tuple[Attachment, State, str]]:
     """The state of each endpoint of a network (or of those named), and why it is not active."""
     cut = _cut_off(core, entry)
     known = entry.endpoints
-    for bound in known.values() if names is None else [known[n] for n in names if n in known]:
-        yield (bound, *_why(core, bound, cut, now))
+    for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
+        yield (attachment, *_why(core, attachment, cut, now))
 
 
-def _cut_off(core: Controller, entry: Entry) -> set[int]:
+def _cut_off(core: Controller, entry: NetworkRecord) -> set[int]:
     """The switches of a network from which no path leads to any of its others."""
     switches = list(entry.by_switch)
     if len(switches) < 2:
@@ -61,30 +63,30 @@ def both_ways(core: Controller, a: int, b: int) -> bool:
     return b in core.paths.tree(a) and a in core.paths.tree(b)
 
 
-def _why(core: Controller, bound: Bound, cut: set[int], now: float) -> tuple[State, str]:
-    switch = core.switches.get(bound.dpid)
-    name = switch_text(bound.dpid)
+def _why(core: Controller, attachment: Attachment, cut: set[int], now: float) -> tuple[State, str]:
+    switch = core.switches.get(attachment.dpid)
+    name = switch_text(attachment.dpid)
     if switch is None:
         return State.PENDING, f"switch {name} has not connected yet"
     if not switch.connected and now - switch.lost_at > core.options.hold:
         return State.DOWN, f"switch {name} is not connected"
-    if bound.port is None:
-        return State.PENDING, f"switch {name} has no port {bound.endpoint.port}"
-    if not core.fits(bound.network, bound.dpid):
+    if attachment.port is None:
+        return State.PENDING, f"switch {name} has no port {attachment.endpoint.port}"
+    if not core.fits(attachment.network, attachment.dpid):
         return State.DOWN, f"switch {name} has too few tables for a network with forwarding L3"
-    port = switch.ports.get(bound.port)
+    port = switch.ports.get(attachment.port)
     if port is None or not port.up:
-        return State.DOWN, f"port {bound.endpoint.port} of switch {name} is down"
-    if bound.dpid in cut and len(bound.network.on(bound.dpid)) == 1:
+        return State.DOWN, f"port {attachment.endpoint.port} of switch {name} is down"
+    if attachment.dpid in cut and len(attachment.network.on(attachment.dpid)) == 1:
         return State.DOWN, f"no path leads from switch {name} to the network's other switches"
     return State.ACTIVE, ""
 
 
-def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
+def network_state(core: Controller, entry: NetworkRecord, now: float) -> NetworkState:
     """The state of a network, its endpoints and its hosts."""
     states = tuple(
-        EndpointState(uuid=bound.endpoint.uuid, state=state, reason=reason)
-        for bound, state, reason in endpoint_states(core, entry, now)
+        EndpointState(uuid=attachment.endpoint.uuid, state=state, reason=reason)
+        for attachment, state, reason in endpoint_states(core, entry, now)
     )
     spread = len(entry.by_switch) > 1
     return NetworkState(
@@ -98,7 +100,7 @@ def network_state(core: Controller, entry: Entry, now: float) -> NetworkState:
     )
 
 
-def _hosts(core: Controller, entry: Entry) -> Iterator[Host]:
+def _hosts(core: Controller, entry: NetworkRecord) -> Iterator[Host]:
     """The hosts that a network knows; of a router, its neighbours with their addresses."""
     hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
     addresses = {place: h.addresses for place, h in hosts.items()}
@@ -107,11 +109,11 @@ def _hosts(core: Controller, entry: Entry) -> Iterator[Host]:
         addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
         host = hosts.get((mac, endpoint))
-        source = "declared" if host is not None and host.declared else "learned"
+        source = HostSource.DECLARED if host is not None and host.declared else HostSource.LEARNED
         yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
-def paths(core: Controller, entry: Entry) -> Iterator[Path]:
+def paths(core: Controller, entry: NetworkRecord) -> Iterator[Path]:
     """The way from each endpoint to each other one."""
     for source in entry.endpoints.values():
         for destination in entry.endpoints.values():
@@ -123,11 +125,11 @@ def paths(core: Controller, entry: Entry) -> Iterator[Path]:
                 )
 
 
-def _hops(core: Controller, source: Bound, destination: Bound) -> Iterator[Hop]:
+def _hops(core: Controller, source: Attachment, destination: Attachment) -> Iterator[Hop]:
     key = (source.network.uuid, source.endpoint.uuid, destination.endpoint.uuid)
-    course = core.courses.of(key[0]).get(key)
-    steered = course is not None and not course.degraded
-    edges = course.edges if course and steered else core.paths.path(source.dpid, destination.dpid)
+    te_path = core.te_paths.of(key[0]).get(key)
+    steered = te_path is not None and not te_path.degraded
+    edges = te_path.edges if te_path and steered else core.paths.path(source.dpid, destination.dpid)
     if edges is None:
         return
     in_port = source.endpoint.port
@@ -171,8 +173,8 @@ def substrate(core: Controller) -> Substrate:
             destination_port=str(e.destination_port),
             cost=e.cost,
             capacity=core.capacities.capacity((e.source, e.source_port)) or 0,
-            reserved=core.courses.books.reserved((e.source, e.source_port)),
-            free=core.courses.books.free((e.source, e.source_port)),
+            reserved=core.te_paths.reservations.reserved((e.source, e.source_port)),
+            free=core.te_paths.reservations.free((e.source, e.source_port)),
             latency=core.capacities.latency((e.source, e.source_port)) or 0,
         )
         for e in sorted(core.paths.edges)
@@ -183,30 +185,30 @@ def substrate(core: Controller) -> Substrate:
 
 
 def constraint_states(
-    core: Controller, entry: Entry, endpoints: Iterable[EndpointState]
+    core: Controller, entry: NetworkRecord, endpoints: Iterable[EndpointState]
 ) -> Iterator[ConstraintState]:
     """The state of each constraint of a network, whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
-    for course in core.courses.of(entry.uuid).values():
-        awaited = next((f"endpoint {u}: {waiting[u]}" for u in course.key[1:] if u in waiting), "")
-        state = State.PENDING if awaited else State.DEGRADED if course.degraded else State.ACTIVE
+    for te_path in core.te_paths.of(entry.uuid).values():
+        awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
+        state = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
         yield ConstraintState(
-            source=course.key[1],
-            destination=course.key[2],
+            source=te_path.key[1],
+            destination=te_path.key[2],
             state=state,
-            reason=awaited or course.degraded,
-            reserved=course.bits,
+            reason=awaited or te_path.degraded,
+            reserved=te_path.bits,
         )
 
 
-def _use(core: Controller, dpid: int, port: int) -> str:
+def _use(core: Controller, dpid: int, port: int) -> PortUse:
     if core.rulesdb.holds_port(dpid, port):
-        return "endpoint"
-    return "link" if core.discovery.is_link(dpid, port) else ""
+        return PortUse.ENDPOINT
+    return PortUse.LINK if core.discovery.is_link(dpid, port) else PortUse.NONE
 
 
 def counters(
-    core: Controller, entry: Entry, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+    core: Controller, entry: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
 ) -> list[Counters]:
     """Traffic per endpoint, from the counters of (switch, rule)."""
     received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
@@ -223,9 +225,9 @@ def counters(
             tag = flow.match.value("vlan_vid")
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
             mpls = flow.match.value("mpls_label") or None
-            bound = core.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
-            if bound is not None and bound.network is entry:
-                count = received[bound.endpoint.uuid]
+            attachment = core.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
+            if attachment is not None and attachment.network is entry:
+                count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
             host = core.locator.find(entry.uuid, flow.match.value("eth_dst"))
             place = entry.endpoints.get(host.endpoint) if host else None

@@ -15,7 +15,7 @@ from typing import ClassVar
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Table
-from libnetvirt.controller.intent.rulesdb import Bound
+from libnetvirt.controller.intent.rulesdb import Attachment
 from libnetvirt.model import Encapsulation
 from libnetvirt.openflow import nicira
 
@@ -155,37 +155,37 @@ MPLS = MplsTunnelling()
 TUNNELLINGS: Mapping[Encapsulation, Tunnelling] = {kind.encapsulation: kind for kind in (VLAN, MPLS)}
 
 
-def claim(bound: Bound) -> tuple[int, Fields, Actions]:
+def claim(attachment: Attachment) -> tuple[int, Fields, Actions]:
     """The priority of an endpoint's claim, what its frames look like, and how its tag comes off."""
-    vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
+    vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     if mpls is not None:
         return 210, {"vlan_vid": 0, **MPLS.inner(mpls)}, MPLS.unwrap()
     return 200, {"vlan_vid": vlan_match(vlan)}, () if vlan is None else (POP,)
 
 
-def deliver(bound: Bound, in_port: int | None = None) -> Actions:
+def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
     """Send an untagged frame out at an endpoint. ``in_port``: the port it came in at, if that is known."""
-    vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
-    out = _leave(bound, in_port)
+    vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
+    out = _leave(attachment, in_port)
     if mpls is not None:
         return (*MPLS.wrap(mpls), out)
     return (out,) if vlan is None else (*push(pipeline.TPID_CUSTOMER, vlan), out)
 
 
-def deliver_plain(bounds: Iterable[Bound], in_port: int | None = None) -> Actions:
+def deliver_plain(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
     """Send an untagged frame out at endpoints without mpls label; afterwards it is as before."""
     sent: list[of.Action] = []
-    for bound in bounds:
-        one = deliver(bound, in_port)
+    for attachment in attachments:
+        one = deliver(attachment, in_port)
         sent += one if len(one) == 1 else (*one, POP)
     return tuple(sent)
 
 
-def labelled(bounds: Iterable[Bound], in_port: int | None = None) -> list[tuple[int, of.Action]]:
+def labelled(attachments: Iterable[Attachment], in_port: int | None = None) -> list[tuple[int, of.Action]]:
     """(label, action) for each endpoint with an mpls label: input to :func:`wrapped`."""
     return [
         (b.endpoint.mpls, _leave(b, in_port))
-        for b in bounds
+        for b in attachments
         if b.endpoint.mpls is not None and b.port is not None
     ]
 
@@ -199,17 +199,17 @@ def wrapped(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Ac
     return tuple(actions)
 
 
-def leaving(bound: Bound) -> tuple[int, Fields]:
+def leaving(attachment: Attachment) -> tuple[int, Fields]:
     """A priority, and what a frame looks like that is about to leave at an endpoint."""
-    vlan, mpls = bound.endpoint.vlan, bound.endpoint.mpls
+    vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     return (
         (200, {"vlan_vid": vlan_match(vlan)}) if mpls is None else (210, {"vlan_vid": 0, **MPLS.outer(mpls)})
     )
 
 
-def _leave(bound: Bound, in_port: int | None) -> of.Action:
-    assert bound.port is not None
-    limits, turns = bound.endpoint.bandwidth, in_port == bound.port
+def _leave(attachment: Attachment, in_port: int | None) -> of.Action:
+    assert attachment.port is not None
+    limits, turns = attachment.endpoint.bandwidth, in_port == attachment.port
     if limits is not None and limits.outbound is not None:
-        return nicira.resubmit(bound.port, Table.TURN if turns else Table.EXIT)
-    return of.Output(of.Port.IN_PORT if turns else bound.port)
+        return nicira.resubmit(attachment.port, Table.TURN if turns else Table.EXIT)
+    return of.Output(of.Port.IN_PORT if turns else attachment.port)

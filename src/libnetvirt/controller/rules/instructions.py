@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.labels import Labels
-from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
 from libnetvirt.model import Encapsulation
 
@@ -22,11 +22,11 @@ def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
     return (of.ApplyActions(actions),) if actions else ()
 
 
-def service(labels: Labels, entry: Entry, kind: Encapsulation, dpid: int, then: Table) -> Placed:
+def service(labels: Labels, entry: NetworkRecord, kind: Encapsulation, dpid: int, then: Table) -> PlacedEntry:
     """What takes a network's frames out of the tunnel to a switch, to go on in a table."""
     label, tunnelling = labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
     meta = of.WriteMetadata(pipeline.tunnelled(entry.index), pipeline.METADATA_ALL)
     enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(then))
     match = of.Match(**tunnelling.inner(label))
     flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(entry.index, Kind.SERVICE))
-    return Placed(dpid, Order.RECEIVE, flow)
+    return PlacedEntry(dpid, Order.RECEIVE, flow)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.qos.meters import STEP, Meters, meter
 from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, leaving
@@ -33,45 +33,45 @@ class Policing:
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
 
-    def inbound(self, bound: Bound) -> tuple[of.Instruction, ...]:
+    def inbound(self, attachment: Attachment) -> tuple[of.Instruction, ...]:
         """What an endpoint's frames go through before they enter."""
-        limits = bound.endpoint.bandwidth
-        if limits is None or limits.inbound is None or not self._meters.there(bound.dpid):
+        limits = attachment.endpoint.bandwidth
+        if limits is None or limits.inbound is None or not self._meters.there(attachment.dpid):
             return ()
-        return (of.Meter(self._meters.number(bound.dpid, _name(bound, "in"))),)
+        return (of.Meter(self._meters.number(attachment.dpid, _name(attachment, "in"))),)
 
-    def endpoint(self, bound: Bound) -> Iterator[Placed]:
+    def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
         """An endpoint's meters, and what leads through the outbound one."""
-        limits = bound.endpoint.bandwidth
-        if limits is None or bound.port is None:
+        limits = attachment.endpoint.bandwidth
+        if limits is None or attachment.port is None:
             return
-        there = self._meters.there(bound.dpid)
+        there = self._meters.there(attachment.dpid)
         if limits.inbound is not None and there:
-            number = self._meters.number(bound.dpid, _name(bound, "in"))
-            yield Placed(bound.dpid, Order.RECEIVE, meter(number, limits.inbound))
+            number = self._meters.number(attachment.dpid, _name(attachment, "in"))
+            yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.inbound))
         if limits.outbound is None:
             return
         metered: tuple[of.Instruction, ...] = ()
         if there:
-            number = self._meters.number(bound.dpid, _name(bound, "out"))
-            yield Placed(bound.dpid, Order.RECEIVE, meter(number, limits.outbound))
+            number = self._meters.number(attachment.dpid, _name(attachment, "out"))
+            yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.outbound))
             metered = (of.Meter(number),)
-        cookie = pipeline.cookie(bound.network.index, Kind.ENDPOINT)
-        yield from exits(bound.dpid, bound.port, leaving(bound), metered, cookie)
+        cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
+        yield from exits(attachment.dpid, attachment.port, leaving(attachment), metered, cookie)
 
-    def wants(self, entry: Entry, dpid: int, name: str) -> bool:
+    def wants(self, entry: NetworkRecord, dpid: int, name: str) -> bool:
         """Whether one of a network's endpoints uses a meter."""
-        way, _, endpoint = name.split("/", 2)
-        bound = entry.endpoints.get(endpoint)
-        if bound is None or bound.dpid != dpid or bound.endpoint.bandwidth is None:
+        transport, _, endpoint = name.split("/", 2)
+        attachment = entry.endpoints.get(endpoint)
+        if attachment is None or attachment.dpid != dpid or attachment.endpoint.bandwidth is None:
             return False
-        limits = bound.endpoint.bandwidth
-        return (limits.inbound if way == "in" else limits.outbound) is not None
+        limits = attachment.endpoint.bandwidth
+        return (limits.inbound if transport == "in" else limits.outbound) is not None
 
 
 def exits(
     dpid: int, port: int, leaving: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
-) -> Iterator[Placed]:
+) -> Iterator[PlacedEntry]:
     """What sends frames out at an endpoint, through a meter. ``leaving``: priority and look of the frames."""
     priority, fields = leaving
     match = of.Match(in_port=port, **fields)
@@ -80,16 +80,18 @@ def exits(
         (Table.EXIT, Table.POLICE, port),
         (Table.TURN, Table.POLICE_TURN, int(of.Port.IN_PORT)),
     ):
-        yield Placed(dpid, Order.RECEIVE, Flow(here, priority, match, _copy(port, there, *untag), cookie))
+        yield PlacedEntry(
+            dpid, Order.RECEIVE, Flow(here, priority, match, _copy(port, there, *untag), cookie)
+        )
         then = (*metered, of.ApplyActions((of.Output(out),)))
-        yield Placed(dpid, Order.RECEIVE, Flow(there, priority, match, then, cookie))
+        yield PlacedEntry(dpid, Order.RECEIVE, Flow(there, priority, match, then, cookie))
 
 
-def link_exits(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[Placed]:
+def link_exits(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[PlacedEntry]:
     """What sends frames out at a link through a meter. They have two tags, or none."""
 
-    def rule(table: Table, match: of.Match, *then: of.Instruction) -> Placed:
-        return Placed(dpid, Order.RECEIVE, Flow(table, 100, match, then, cookie))
+    def rule(table: Table, match: of.Match, *then: of.Instruction) -> PlacedEntry:
+        return PlacedEntry(dpid, Order.RECEIVE, Flow(table, 100, match, then, cookie))
 
     tagged = of.Match(in_port=port, vlan_vid=ANY_VLAN)
     yield rule(Table.STRIP, tagged, of.ApplyActions((POP,)))
@@ -108,10 +110,10 @@ def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
     limits = endpoint.bandwidth
     if limits is None:
         return
-    for way, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):
+    for transport, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):
         if limit is not None and limit < STEP:
             raise Unsupported(
-                f"endpoint {endpoint.uuid}: {way} {limit} is less than switches can measure: "
+                f"endpoint {endpoint.uuid}: {transport} {limit} is less than switches can measure: "
                 "give 1 kbit/s or more"
             )
     if switch is not None and switch.known and not switch.meters:
@@ -121,5 +123,5 @@ def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
         )
 
 
-def _name(bound: Bound, way: str) -> str:
-    return f"{way}/{bound.network.uuid}/{bound.endpoint.uuid}"
+def _name(attachment: Attachment, transport: str) -> str:
+    return f"{transport}/{attachment.network.uuid}/{attachment.endpoint.uuid}"

@@ -11,28 +11,28 @@ from collections.abc import Iterator
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.intent.rulesdb import Entry
-from libnetvirt.controller.qos.te_paths import Course
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
+from libnetvirt.controller.qos.te_paths import TePath
 from libnetvirt.controller.rules.routing import reached, to_prefix
 from libnetvirt.controller.rules.steering import Steering
 
 
-def routed_course(steering: Steering, entry: Entry, course: Course) -> Iterator[Placed]:
+def routed_te_path(steering: Steering, entry: NetworkRecord, te_path: TePath) -> Iterator[PlacedEntry]:
     """The rules, all at the switch of the source."""
-    source, destination = (entry.endpoints.get(uuid) for uuid in course.key[1:])
+    source, destination = (entry.endpoints.get(uuid) for uuid in te_path.key[1:])
     if source is None or destination is None or source.port is None:
         return
-    number = steering.meter(course)
-    if course.degraded and number is None:
+    number = steering.meter(te_path)
+    if te_path.degraded and number is None:
         return
     metered = () if number is None else (of.Meter(number),)
     if source.dpid == destination.dpid:
         table = Table.ROUTE
         then: tuple[of.Instruction, ...] = (of.ApplyActions((of.DecNwTtl(),)), of.GotoTable(Table.NEIGHBOUR))
     else:
-        table, leave = Table.ONWARD, steering.leave(entry, course)
+        table, leave = Table.ONWARD, steering.leave(entry, te_path)
         if leave is None:
             return
         then = (of.ApplyActions((of.DecNwTtl(), *leave)),)
@@ -40,4 +40,4 @@ def routed_course(steering: Steering, entry: Entry, course: Course) -> Iterator[
     for net, priority in reached(destination.endpoint):
         match = to_prefix(net, in_port=source.port, metadata=source.entered)
         flow = Flow(table, priority + 1, match, (*metered, *then), cookie)
-        yield Placed(source.dpid, Order.SEND, flow)
+        yield PlacedEntry(source.dpid, Order.SEND, flow)

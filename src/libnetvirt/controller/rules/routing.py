@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.addressing import (
     LINK_LOCAL,
@@ -29,10 +29,10 @@ from libnetvirt.controller.intent.addressing import (
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.neighbours import Neighbour
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, deliver
 from libnetvirt.controller.rules.instructions import apply, only, service
-from libnetvirt.controller.rules.transport import Ways
+from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.model import Endpoint, Forwarding
 from libnetvirt.model.gateway import gateway_mac
 from libnetvirt.openflow.nicira import check_pkt_larger
@@ -61,12 +61,12 @@ def _rank(length: int, rank: Rank) -> int:
     return 1000 + 8 * length + rank
 
 
-def is_routed(entry: Entry) -> bool:
+def is_routed(entry: NetworkRecord) -> bool:
     """Whether the network is one router."""
     return entry.description.forwarding is Forwarding.L3
 
 
-def gateway_of(entry: Entry) -> int:
+def gateway_of(entry: NetworkRecord) -> int:
     """The network's own MAC address."""
     return int.from_bytes(gateway_mac(entry.uuid))
 
@@ -100,22 +100,22 @@ def _untaken() -> Iterator[tuple[Table, int, of.Match]]:
 class Routing:
     """Compiles the units of routed networks."""
 
-    def __init__(self, labels: Labels, ways: Ways, link_mtu: int) -> None:
+    def __init__(self, labels: Labels, transports: Transports, link_mtu: int) -> None:
         self._labels = labels
-        self._ways = ways
+        self._transports = transports
         self._link_mtu = link_mtu
 
-    def mtu(self, entry: Entry) -> int:
+    def mtu(self, entry: NetworkRecord) -> int:
         """Octets of the largest packet that fits into the network's tunnels."""
         return self._link_mtu - (TUNNELLINGS[entry.tunnel].cost if entry.tunnel else 0)
 
-    def base(self, dpid: int) -> Iterator[Placed]:
+    def base(self, dpid: int) -> Iterator[PlacedEntry]:
         """What every switch drops, whether or not it has networks."""
         cookie = pipeline.cookie(0, Kind.BASE)
         for table, priority, match in _untaken():
-            yield Placed(dpid, Order.RECEIVE, Flow(table, priority, match, (), cookie))
+            yield PlacedEntry(dpid, Order.RECEIVE, Flow(table, priority, match, (), cookie))
 
-    def gateway(self, entry: Entry, dpid: int) -> Iterator[Placed]:
+    def gateway(self, entry: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
         """What a network has on each of its switches, whatever its addresses are."""
         index, own = entry.index, gateway_of(entry)
         cookie = pipeline.cookie(index, Kind.GATEWAY)
@@ -123,9 +123,9 @@ class Routing:
 
         def rule(
             table: Table, priority: int, *then: of.Instruction, **match: int | tuple[int, int]
-        ) -> Placed:
+        ) -> PlacedEntry:
             found = of.Match(metadata=entering, **match)
-            return Placed(dpid, Order.SEND, Flow(table, priority, found, then, cookie))
+            return PlacedEntry(dpid, Order.SEND, Flow(table, priority, found, then, cookie))
 
         yield rule(Table.SOURCE, 200, eth_src=own)
         yield rule(Table.SOURCE, 1, of.GotoTable(Table.GATEWAY))
@@ -137,23 +137,23 @@ class Routing:
                 group = to_prefix(
                     everybody, metadata=entering, eth_dst=target, ip_proto=PROTO_ICMPV6, icmpv6_type=kind
                 )
-                yield Placed(dpid, Order.SEND, Flow(Table.GATEWAY, 350, group, (_UP,), cookie))
+                yield PlacedEntry(dpid, Order.SEND, Flow(Table.GATEWAY, 350, group, (_UP,), cookie))
         for ethertype in ETHERTYPES.values():
             yield rule(Table.GATEWAY, 100, of.GotoTable(Table.ROUTE), eth_type=ethertype, eth_dst=own)
             yield rule(Table.ROUTE, 1, _UP, eth_type=ethertype)
         if len(entry.by_switch) > 1 and entry.tunnel is not None:
             large = (index << 32 | _LARGE, _UNTUNNELLED | _LARGE)
             flow = Flow(Table.ONWARD, 5000, of.Match(metadata=large), (_UP,), cookie)
-            yield Placed(dpid, Order.SEND, flow)
+            yield PlacedEntry(dpid, Order.SEND, flow)
             yield service(self._labels, entry, entry.tunnel, dpid, Table.NEIGHBOUR)
 
-    def endpoint(self, bound: Bound) -> Iterator[Placed]:
+    def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
         """At an endpoint without addresses of an IP version, that version goes nowhere."""
-        if bound.port is None:
+        if attachment.port is None:
             return
-        index = bound.network.index
-        here = {"in_port": bound.port, "metadata": bound.entered}
-        missing = [t for v, t in ETHERTYPES.items() if v not in families(bound.endpoint)]
+        index = attachment.network.index
+        here = {"in_port": attachment.port, "metadata": attachment.entered}
+        missing = [t for v, t in ETHERTYPES.items() if v not in families(attachment.endpoint)]
         for ethertype in (*missing, *((ETH_ARP,) if ETH_IPV4 in missing else ())):
             flow = Flow(
                 Table.SOURCE,
@@ -162,40 +162,40 @@ class Routing:
                 (),
                 pipeline.cookie(index, Kind.GATEWAY),
             )
-            yield Placed(bound.dpid, Order.SEND, flow)
+            yield PlacedEntry(attachment.dpid, Order.SEND, flow)
 
-    def host(self, entry: Entry, host: Host) -> Iterator[Placed]:
+    def host(self, entry: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
         """Where a declared host may send from: its own endpoint, and no other."""
-        bound = entry.endpoints.get(host.endpoint)
-        if bound is None:
+        attachment = entry.endpoints.get(host.endpoint)
+        if attachment is None:
             return
         cookie = pipeline.cookie(entry.index, Kind.DECLARED)
-        if bound.port is not None:
-            match = of.Match(in_port=bound.port, metadata=bound.entered, eth_src=host.mac)
+        if attachment.port is not None:
+            match = of.Match(in_port=attachment.port, metadata=attachment.entered, eth_src=host.mac)
             flow = Flow(Table.SOURCE, 100, match, (of.GotoTable(Table.GATEWAY),), cookie)
-            yield Placed(bound.dpid, Order.ADMIT, flow)
+            yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
         match = of.Match(metadata=(entry.index << 32, pipeline.METADATA_NETWORK), eth_src=host.mac)
         for dpid in entry.by_switch:
-            yield Placed(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
+            yield PlacedEntry(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
 
-    def prefixes(self, bound: Bound, dpid: int, measures: bool) -> Iterator[Placed]:
+    def prefixes(self, attachment: Attachment, dpid: int, measures: bool) -> Iterator[PlacedEntry]:
         """What an endpoint's addresses and routes make of packets, on a switch of the network.
 
         ``measures``: whether the switch can tell packets that are too large for a tunnel.
         """
-        entry, e = bound.network, bound.endpoint
+        entry, e = attachment.network, attachment.endpoint
         cookie = pipeline.cookie(entry.index, Kind.GATEWAY)
         for a in e.address:
             yield from self._own(entry, dpid, ip_network(a.ip), a.network, cookie)
         for net, priority in reached(e):
-            if dpid == bound.dpid:
+            if dpid == attachment.dpid:
                 yield from self._here(entry, dpid, net, priority, cookie)
             else:
-                yield from self._elsewhere(bound, dpid, net, priority, measures)
+                yield from self._elsewhere(attachment, dpid, net, priority, measures)
 
     def _own(
-        self, entry: Entry, dpid: int, own: AnyNetwork, net: AnyNetwork, cookie: int
-    ) -> Iterator[Placed]:
+        self, entry: NetworkRecord, dpid: int, own: AnyNetwork, net: AnyNetwork, cookie: int
+    ) -> Iterator[PlacedEntry]:
         entering = (entry.index << 32, _UNTUNNELLED)
         drops = [(Table.GATEWAY, 300, _from(own, metadata=entering))]
         for address in map(ip_network, reserved(net)):
@@ -204,70 +204,72 @@ class Routing:
                 (Table.ROUTE, 4000, to_prefix(address, metadata=entering)),
             ]
         for table, priority, match in drops:
-            yield Placed(dpid, Order.SEND, Flow(table, priority, match, (), cookie))
+            yield PlacedEntry(dpid, Order.SEND, Flow(table, priority, match, (), cookie))
         here = to_prefix(own, metadata=entering, eth_dst=gateway_of(entry))
-        yield Placed(dpid, Order.SEND, Flow(Table.GATEWAY, 200, here, (_UP,), cookie))
+        yield PlacedEntry(dpid, Order.SEND, Flow(Table.GATEWAY, 200, here, (_UP,), cookie))
 
-    def _here(self, entry: Entry, dpid: int, net: AnyNetwork, priority: int, cookie: int) -> Iterator[Placed]:
+    def _here(
+        self, entry: NetworkRecord, dpid: int, net: AnyNetwork, priority: int, cookie: int
+    ) -> Iterator[PlacedEntry]:
         """The way to a prefix at an endpoint of this switch."""
         anywhere = to_prefix(net, metadata=(entry.index << 32, pipeline.METADATA_NETWORK))
         asking = Flow(Table.NEIGHBOUR, priority, anywhere, (_UP,), cookie)
-        yield Placed(dpid, Order.RECEIVE, asking)
+        yield PlacedEntry(dpid, Order.RECEIVE, asking)
         match = to_prefix(net, metadata=(entry.index << 32, _UNTUNNELLED))
         onward = (apply(of.DecNwTtl()), of.GotoTable(Table.NEIGHBOUR))
-        yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, onward, cookie))
+        yield PlacedEntry(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, onward, cookie))
 
     def _elsewhere(
-        self, bound: Bound, dpid: int, net: AnyNetwork, priority: int, measures: bool
-    ) -> Iterator[Placed]:
+        self, attachment: Attachment, dpid: int, net: AnyNetwork, priority: int, measures: bool
+    ) -> Iterator[PlacedEntry]:
         """The way to a prefix at an endpoint of another switch."""
-        entry = bound.network
+        entry = attachment.network
         cookie = pipeline.cookie(entry.index, Kind.GATEWAY)
         match = to_prefix(net, metadata=(entry.index << 32, _UNTUNNELLED))
         # Only what goes into a tunnel is measured: Open vSwitch counts a packet twice after that.
         octets = self.mtu(entry) + ETHERNET_LENGTH
         limit = (check_pkt_larger(octets, pipeline.METADATA_LARGE),) if measures else ()
         then = (*only(*limit), of.GotoTable(Table.ONWARD))
-        yield Placed(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, then, cookie))
-        way = self._ways.find(entry, dpid, bound.dpid)
-        enter = (apply(of.DecNwTtl(), *(way.leave if way else ())),)
-        yield Placed(dpid, Order.SEND, Flow(Table.ONWARD, priority, match, enter, cookie))
+        yield PlacedEntry(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, then, cookie))
+        transport = self._transports.find(entry, dpid, attachment.dpid)
+        enter = (apply(of.DecNwTtl(), *(transport.ingress_actions if transport else ())),)
+        yield PlacedEntry(dpid, Order.SEND, Flow(Table.ONWARD, priority, match, enter, cookie))
 
-    def neighbour(self, bound: Bound, neighbour: Neighbour) -> Iterator[Placed]:
+    def neighbour(self, attachment: Attachment, neighbour: Neighbour) -> Iterator[PlacedEntry]:
         """What leads to a known neighbour, and to the networks behind it."""
-        if bound.port is None or neighbour.mac is None:
+        if attachment.port is None or neighbour.mac is None:
             return
-        index = bound.network.index
+        index = attachment.network.index
         cookie = pipeline.cookie(index, Kind.NEIGHBOUR)
         network = (index << 32, pipeline.METADATA_NETWORK)
         addressed = (
-            of.SetField("eth_src", gateway_of(bound.network)),
+            of.SetField("eth_src", gateway_of(attachment.network)),
             of.SetField("eth_dst", int.from_bytes(neighbour.mac)),
         )
-        for net, priority in _behind(bound.endpoint, neighbour.address):
-            then = (apply(*addressed, *deliver(bound)),)
+        for net, priority in _behind(attachment.endpoint, neighbour.address):
+            then = (apply(*addressed, *deliver(attachment)),)
             flow = Flow(Table.NEIGHBOUR, priority, to_prefix(net, metadata=network), then, cookie)
-            yield Placed(bound.dpid, Order.RECEIVE, flow)
+            yield PlacedEntry(attachment.dpid, Order.RECEIVE, flow)
             # A switch sends nothing back by itself, and a router may have to.
-            match = to_prefix(net, metadata=network, in_port=bound.port)
-            then = (apply(*addressed, *deliver(bound, bound.port)),)
+            match = to_prefix(net, metadata=network, in_port=attachment.port)
+            then = (apply(*addressed, *deliver(attachment, attachment.port)),)
             flow = Flow(Table.NEIGHBOUR, priority + 1, match, then, cookie)
-            yield Placed(bound.dpid, Order.RECEIVE, flow)
+            yield PlacedEntry(attachment.dpid, Order.RECEIVE, flow)
 
-    def unanswered(self, bound: Bound, neighbour: Neighbour, seconds: int) -> Iterator[Flow]:
+    def unanswered(self, attachment: Attachment, neighbour: Neighbour, seconds: int) -> Iterator[Flow]:
         """For a while, send nothing more to the controller that waits for a neighbour. What leads to the
         neighbour takes the place of these rules."""
-        index = bound.network.index
+        index = attachment.network.index
         network = (index << 32, pipeline.METADATA_NETWORK)
-        for net, priority in _behind(bound.endpoint, neighbour.address):
+        for net, priority in _behind(attachment.endpoint, neighbour.address):
             match = to_prefix(net, metadata=network)
             yield Flow(Table.NEIGHBOUR, priority, match, (), pipeline.cookie(index, Kind.QUIET), hard=seconds)
 
-    def nowhere(self, bound: Bound, seconds: int) -> Flow:
+    def nowhere(self, attachment: Attachment, seconds: int) -> Flow:
         """For a while, send nothing of an endpoint to the controller that has no route."""
-        assert bound.port is not None
-        index = bound.network.index
-        match = of.Match(in_port=bound.port, metadata=bound.entered)
+        assert attachment.port is not None
+        index = attachment.network.index
+        match = of.Match(in_port=attachment.port, metadata=attachment.entered)
         return Flow(Table.ROUTE, 2, match, (), pipeline.cookie(index, Kind.QUIET), hard=seconds)
 
 

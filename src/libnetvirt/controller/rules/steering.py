@@ -12,21 +12,21 @@ from collections.abc import Iterator
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Order, Placed
+from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Backend
 from libnetvirt.controller.qos.meters import meter
 from libnetvirt.controller.qos.queues import Queues
-from libnetvirt.controller.qos.reservations import Books
-from libnetvirt.controller.qos.te_paths import Course, Courses
+from libnetvirt.controller.qos.reservations import ReservationLedger
+from libnetvirt.controller.qos.te_paths import TePath, TePaths
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, Actions, deliver
 from libnetvirt.controller.rules.policing import link_exits
-from libnetvirt.controller.rules.transport import Exits, Ways
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.rules.transport import LinkOutput, Transports
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 
 #: above the rules for all who send to a host
 _PRIORITY = 40
@@ -38,105 +38,119 @@ class Steering:
     """Compiles courses, and what guards them."""
 
     def __init__(
-        self, labels: Labels, courses: Courses, ways: Ways, exits: Exits, backend: Backend, queues: Queues
+        self,
+        labels: Labels,
+        te_paths: TePaths,
+        transports: Transports,
+        link_output: LinkOutput,
+        backend: Backend,
+        queues: Queues,
     ) -> None:
         self._labels = labels
-        self._courses = courses
-        self._ways = ways
-        self._exits = exits
+        self._te_paths = te_paths
+        self._transports = transports
+        self._link_output = link_output
         self._backend = backend
         self._meters = backend.meters
         self._queues = queues
 
-    def course(self, entry: Entry, course: Course) -> Iterator[Placed]:
+    def te_path(self, entry: NetworkRecord, te_path: TePath) -> Iterator[PlacedEntry]:
         """A course's meter, and its rules in the switches behind the first."""
-        start = course.ends[0]
-        number = self.meter(course)
-        ceiling = self._ceiling(course)
+        start = te_path.ends[0]
+        number = self.meter(te_path)
+        ceiling = self._ceiling(te_path)
         if number is not None and ceiling:
-            yield Placed(start, Order.RECEIVE, meter(number, ceiling))
-        if course.label is None:
+            yield PlacedEntry(start, Order.RECEIVE, meter(number, ceiling))
+        if te_path.label is None:
             return
-        tunnelling, cookie = TUNNELLINGS[course.kind], pipeline.cookie(entry.index, Kind.TUNNEL)
-        match = of.Match(**tunnelling.outer(course.label))
-        for edge in course.edges[1:]:
-            then = (of.ApplyActions(self._out(course, (edge.source, edge.source_port))),)
-            yield Placed(edge.source, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
+        tunnelling, cookie = TUNNELLINGS[te_path.kind], pipeline.cookie(entry.index, Kind.TUNNEL)
+        match = of.Match(**tunnelling.outer(te_path.label))
+        for edge in te_path.edges[1:]:
+            then = (of.ApplyActions(self._out(te_path, (edge.source, edge.source_port))),)
+            yield PlacedEntry(edge.source, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
         leave = (of.ApplyActions(tunnelling.leave()), of.GotoTable(Table.SERVICE))
-        yield Placed(course.ends[1], Order.RECEIVE, Flow(Table.TUNNEL, 10, match, leave, cookie))
+        yield PlacedEntry(te_path.ends[1], Order.RECEIVE, Flow(Table.TUNNEL, 10, match, leave, cookie))
 
-    def host(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
+    def host(
+        self, entry: NetworkRecord, attachment: Attachment, host: Host, cookie: int
+    ) -> Iterator[PlacedEntry]:
         """What puts frames to a host on the courses to its endpoint."""
-        for course in self._courses.into(entry.uuid, bound.endpoint.uuid):
-            source = entry.endpoints.get(course.key[1])
-            if source is None or source.port is None or bound.port is None:
+        for te_path in self._te_paths.into(entry.uuid, attachment.endpoint.uuid):
+            source = entry.endpoints.get(te_path.key[1])
+            if source is None or source.port is None or attachment.port is None:
                 continue
-            actions = self._begin(entry, course, source, bound)
-            number = self.meter(course)
-            if actions is None or (course.degraded and number is None):
+            actions = self._begin(entry, te_path, source, attachment)
+            number = self.meter(te_path)
+            if actions is None or (te_path.degraded and number is None):
                 continue
             match = of.Match(in_port=source.port, metadata=source.entered, eth_dst=host.mac)
             metered = () if number is None else (of.Meter(number),)
             then = (*metered, of.ApplyActions(actions))
-            yield Placed(source.dpid, Order.SEND, Flow(Table.HOST, _PRIORITY, match, then, cookie))
+            yield PlacedEntry(source.dpid, Order.SEND, Flow(Table.HOST, _PRIORITY, match, then, cookie))
 
-    def link(self, link: Place, books: Books, capacities: Capacities) -> Iterator[Placed]:
+    def link(
+        self, link: LinkEnd, reservations: ReservationLedger, capacities: Capacities
+    ) -> Iterator[PlacedEntry]:
         """What keeps all that has no promise out of what is promised of a link."""
-        rest = capacities.rest(link, books.reserved(link))
+        rest = capacities.rest(link, reservations.reserved(link))
         if rest is None:
             # Its switch has not come yet, and will be compared when it does.
             return
         dpid, port = link
         number = self._meters.number(dpid, link_meter(port))
-        yield Placed(dpid, Order.RECEIVE, meter(number, rest))
+        yield PlacedEntry(dpid, Order.RECEIVE, meter(number, rest))
         cookie = pipeline.cookie(0, Kind.LINK)
         yield from link_exits(dpid, port, of.Meter(number), cookie)
 
     @staticmethod
-    def steers(flow: Flow, source: Bound) -> bool:
+    def steers(flow: Flow, source: Attachment) -> bool:
         """Whether a rule puts frames of an endpoint on a course."""
         known = (source.port, source.entered)
         steering = flow.priority == _PRIORITY if flow.table == Table.HOST else flow.table in _ROUTING
         return steering and (flow.match.get("in_port"), flow.match.get("metadata")) == known
 
-    def wants(self, entry: Entry, dpid: int, name: str) -> bool:
+    def wants(self, entry: NetworkRecord, dpid: int, name: str) -> bool:
         """Whether one of a network's courses uses a meter."""
-        own = self._courses.of(entry.uuid).values()
+        own = self._te_paths.of(entry.uuid).values()
         return any((c.ends[0], c.meter) == (dpid, name) and self._ceiling(c) for c in own)
 
-    def _begin(self, entry: Entry, course: Course, source: Bound, bound: Bound) -> Actions | None:
+    def _begin(
+        self, entry: NetworkRecord, te_path: TePath, source: Attachment, attachment: Attachment
+    ) -> Actions | None:
         """What the first switch does."""
-        return deliver(bound, source.port) if source.dpid == bound.dpid else self.leave(entry, course)
+        return (
+            deliver(attachment, source.port) if source.dpid == attachment.dpid else self.leave(entry, te_path)
+        )
 
-    def leave(self, entry: Entry, course: Course) -> Actions | None:
+    def leave(self, entry: NetworkRecord, te_path: TePath) -> Actions | None:
         """What wraps a frame and sends it on a course to another switch, or, if it is degraded, on the way of
         all others. Raises LabelsExhausted."""
-        start, end = course.ends
-        if course.degraded:
-            way = self._ways.find(entry, start, end)
-            return None if way is None else way.leave
-        assert course.label is not None
-        tunnelling = TUNNELLINGS[course.kind]
-        inner = self._labels.spaces[course.kind].service(end, entry.uuid)
-        out = self._out(course, course.places[0])
-        return (*tunnelling.wrap(inner), *tunnelling.enter(course.label), *out)
+        start, end = te_path.ends
+        if te_path.degraded:
+            transport = self._transports.find(entry, start, end)
+            return None if transport is None else transport.ingress_actions
+        assert te_path.label is not None
+        tunnelling = TUNNELLINGS[te_path.kind]
+        inner = self._labels.spaces[te_path.kind].service(end, entry.uuid)
+        out = self._out(te_path, te_path.places[0])
+        return (*tunnelling.wrap(inner), *tunnelling.enter(te_path.label), *out)
 
-    def _out(self, course: Course, link: Place) -> Actions:
-        if not course.bits:
-            return (self._exits.out(*link),)
+    def _out(self, te_path: TePath, link: LinkEnd) -> Actions:
+        if not te_path.bits:
+            return (self._link_output.out(*link),)
         out = of.Output(link[1])
-        return (of.SetQueue(self._queues.number(course.key)), out) if self._backend.queues else (out,)
+        return (of.SetQueue(self._queues.number(te_path.key)), out) if self._backend.queues else (out,)
 
-    def _ceiling(self, course: Course) -> int | None:
+    def _ceiling(self, te_path: TePath) -> int | None:
         """What a course's frames may take, in bit/s. A queue gives what exceeds a minimum what is left."""
-        return course.constraint.max_bandwidth if self._backend.queues else course.ceiling
+        return te_path.constraint.max_bandwidth if self._backend.queues else te_path.ceiling
 
-    def meter(self, course: Course) -> int | None:
+    def meter(self, te_path: TePath) -> int | None:
         """The number of a course's meter in its first switch; None if it has none. Raises LabelsExhausted."""
-        start = course.ends[0]
-        if not self._ceiling(course) or not self._meters.there(start):
+        start = te_path.ends[0]
+        if not self._ceiling(te_path) or not self._meters.there(start):
             return None
-        return self._meters.number(start, course.meter)
+        return self._meters.number(start, te_path.meter)
 
 
 def link_meter(port: int) -> str:

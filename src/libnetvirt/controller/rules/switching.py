@@ -11,11 +11,11 @@ from functools import cache
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Group, Meter, Order, Placed
+from libnetvirt.controller.dataplane.entries import Flow, Group, Meter, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
-from libnetvirt.controller.intent.rulesdb import Bound, Entry
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.rules.encapsulation import (
     ANY_VLAN,
@@ -32,40 +32,40 @@ from libnetvirt.controller.rules.encapsulation import (
 from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.policing import Policing
 from libnetvirt.controller.rules.steering import Steering
-from libnetvirt.controller.rules.transport import Exits, Way, Ways
+from libnetvirt.controller.rules.transport import LinkOutput, Transport, Transports
 from libnetvirt.controller.topology.pathfinder import PathFinder
 from libnetvirt.model import Encapsulation
 
 _TO_CONTROLLER = of.Output(of.Port.CONTROLLER, of.CONTROLLER_NO_BUFFER)
 
 
-class Compiler:
+class SwitchingRules:
     """Compiles units from the state that it is given, which it never changes except for giving labels."""
 
     def __init__(
         self,
         labels: Labels,
         paths: PathFinder,
-        ways: Ways,
+        transports: Transports,
         policing: Policing,
-        exits: Exits,
+        link_output: LinkOutput,
         steering: Steering,
         host_age: int,
     ) -> None:
         self._labels = labels
         self._paths = paths
-        self._ways = ways
+        self._transports = transports
         self._policing = policing
-        self._exits = exits
+        self._link_output = link_output
         self._steering = steering
         self._host_age = host_age
 
-    def base(self, switch: SwitchView) -> Iterator[Placed]:
+    def base(self, switch: SwitchView) -> Iterator[PlacedEntry]:
         """What every switch holds, whether or not it has networks."""
 
-        def rule(table: Table, priority: int, match: of.Match, *then: of.Instruction) -> Placed:
+        def rule(table: Table, priority: int, match: of.Match, *then: of.Instruction) -> PlacedEntry:
             cookie = pipeline.cookie(0, Kind.BASE)
-            return Placed(switch.dpid, Order.RECEIVE, Flow(table, priority, match, then, cookie))
+            return PlacedEntry(switch.dpid, Order.RECEIVE, Flow(table, priority, match, then, cookie))
 
         # Untagged: the type is the one behind all tags, and what is tagged may be a guest's frame.
         lldp = of.Match(vlan_vid=0, eth_type=pipeline.LLDP_TYPE, eth_dst=pipeline.LLDP_ADDRESS)
@@ -73,7 +73,7 @@ class Compiler:
         if switch.meters:
             band = of.DropBand(pipeline.LLDP_RATE, pipeline.LLDP_RATE)
             flags = of.MeterFlags.PKTPS | of.MeterFlags.BURST
-            yield Placed(switch.dpid, Order.RECEIVE, Meter(pipeline.LLDP_METER, flags, (band,)))
+            yield PlacedEntry(switch.dpid, Order.RECEIVE, Meter(pipeline.LLDP_METER, flags, (band,)))
             limit = (of.Meter(pipeline.LLDP_METER),)
         yield rule(Table.CLASSIFY, 0, of.Match())
         yield rule(Table.CLASSIFY, 100, lldp, *limit, apply(_TO_CONTROLLER))
@@ -85,7 +85,7 @@ class Compiler:
             yield rule(table, 64000, of.Match(eth_src=(pipeline.GROUP_BIT, pipeline.GROUP_BIT)))
             yield rule(table, 64000, of.Match(eth_src=0))
 
-    def link(self, dpid: int, port: int) -> Iterator[Placed]:
+    def link(self, dpid: int, port: int) -> Iterator[PlacedEntry]:
         """What lets frames in from another switch."""
         cookie = pipeline.cookie(0, Kind.LINK)
         lldp = of.Match(in_port=port, vlan_vid=0, eth_type=pipeline.LLDP_TYPE, eth_dst=pipeline.LLDP_ADDRESS)
@@ -96,9 +96,9 @@ class Compiler:
             (280, of.Match(in_port=port, vlan_vid=0), of.GotoTable(Table.PATH)),
         ):
             flow = Flow(Table.CLASSIFY, priority, match, (then,), cookie)
-            yield Placed(dpid, Order.RECEIVE, flow)
+            yield PlacedEntry(dpid, Order.RECEIVE, flow)
 
-    def tunnel(self, kind: Encapsulation, egress: int, ingresses: Iterable[int]) -> Iterator[Placed]:
+    def tunnel(self, kind: Encapsulation, egress: int, ingresses: Iterable[int]) -> Iterator[PlacedEntry]:
         """The tunnel to a switch: one group at each ingress, one rule in each switch on the way."""
         tunnelling, tunnel = TUNNELLINGS[kind], self._labels.spaces[kind].tunnel(egress)
         tree = self._paths.tree(egress)
@@ -120,32 +120,36 @@ class Compiler:
         transits: set[int] = set()
         for ingress in ingresses:
             edge = tree.get(ingress)
-            yield Placed(ingress, Order.SEND, entering(edge and self._exits.out(ingress, edge.source_port)))
+            yield PlacedEntry(
+                ingress, Order.SEND, entering(edge and self._link_output.out(ingress, edge.source_port))
+            )
             while edge is not None and edge.destination != egress and edge.destination not in transits:
                 transits.add(edge.destination)
                 edge = tree.get(edge.destination)
         for dpid in sorted(transits):
-            yield Placed(dpid, Order.RECEIVE, passing(self._exits.out(dpid, tree[dpid].source_port)))
+            yield PlacedEntry(
+                dpid, Order.RECEIVE, passing(self._link_output.out(dpid, tree[dpid].source_port))
+            )
         then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
-        yield Placed(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
+        yield PlacedEntry(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 
-    def endpoint(self, bound: Bound) -> Iterator[Placed]:
+    def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
         """What lets frames in at an endpoint."""
-        if bound.port is None:
+        if attachment.port is None:
             return
-        priority, fields, untag = claim(bound)
+        priority, fields, untag = claim(attachment)
         then = (
-            *self._policing.inbound(bound),
+            *self._policing.inbound(attachment),
             *only(*untag),
-            of.WriteMetadata(bound.entered, pipeline.METADATA_ALL),
-            of.GotoTable(_first(bound.network)),
+            of.WriteMetadata(attachment.entered, pipeline.METADATA_ALL),
+            of.GotoTable(_first(attachment.network)),
         )
-        match = of.Match(in_port=bound.port, **fields)
-        cookie = pipeline.cookie(bound.network.index, Kind.ENDPOINT)
-        yield Placed(bound.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
-        yield from self._policing.endpoint(bound)
+        match = of.Match(in_port=attachment.port, **fields)
+        cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
+        yield PlacedEntry(attachment.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
+        yield from self._policing.endpoint(attachment)
 
-    def flood(self, entry: Entry, dpid: int) -> Iterator[Placed]:
+    def flood(self, entry: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
         """What a network does on a switch with frames for everybody or for unknown hosts, and with those
         that come out of tunnels."""
         index, cookie = entry.index, pipeline.cookie(entry.index, Kind.FLOOD)
@@ -157,25 +161,27 @@ class Compiler:
             # Open vSwitch would mark the label above a host's own as not the last.
             for kind in pipeline.TYPES_MPLS:
                 own = of.Match(metadata=(index << 32, pipeline.METADATA_SIDE), eth_type=kind)
-                yield Placed(dpid, Order.RECEIVE, Flow(_first(entry), 60000, own, (), cookie))
+                yield PlacedEntry(dpid, Order.RECEIVE, Flow(_first(entry), 60000, own, (), cookie))
         if not entry.floods:
             miss = Flow(Table.HOST, 1, entering, (apply(_TO_CONTROLLER),), cookie)
-            yield Placed(dpid, Order.SEND, miss)
+            yield PlacedEntry(dpid, Order.SEND, miss)
             return
         copies = self._copies(entry, dpid, others)
-        yield Placed(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*copies), cookie))
+        yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*copies), cookie))
         # A group skips the port that a frame came in at, and with it other tags of that port.
         for port in sorted(entry.crowded.get(dpid, ())):
-            for bound in entry.by_port[dpid, port].values():
-                match = of.Match(in_port=port, metadata=bound.entered)
-                copies = self._copies(entry, dpid, others, bound)
-                yield Placed(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
+            for attachment in entry.by_port[dpid, port].values():
+                match = of.Match(in_port=port, metadata=attachment.entered)
+                copies = self._copies(entry, dpid, others, attachment)
+                yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
         if others:
             match = of.Match(metadata=(pipeline.tunnelled(index), pipeline.METADATA_SIDE))
             then = only(*self._copies(entry, dpid, ()))
-            yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
+            yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
 
-    def _copies(self, entry: Entry, dpid: int, others: Iterable[int], sender: Bound | None = None) -> Actions:
+    def _copies(
+        self, entry: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None
+    ) -> Actions:
         """One copy for each local endpoint and for each other switch. ``sender``: an endpoint that shares its
         port with others, which get theirs back through that port."""
         assert entry.tunnel is not None
@@ -196,7 +202,7 @@ class Compiler:
         untag = tunnelling.unwrap() if sent and near else ()
         return (*back, *groups, *sent, *untag, *wrapped(MPLS, near))
 
-    def local_flood(self, entry: Entry, dpid: int, chunk: int, count: int) -> Iterator[Placed]:
+    def local_flood(self, entry: NetworkRecord, dpid: int, chunk: int, count: int) -> Iterator[PlacedEntry]:
         """One of the ``count`` groups that send to a network's local endpoints."""
         if not entry.floods:
             return
@@ -204,88 +210,96 @@ class Compiler:
         chosen = [b for slot in slots for b in entry.by_slot.get((dpid, slot), {}).values()]
         buckets = tuple(of.Bucket(actions=deliver(b)) for b in sorted(chosen, key=_place))
         number = pipeline.flood_group(entry.index, chunk)
-        yield Placed(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
+        yield PlacedEntry(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
-    def host(self, entry: Entry, host: Host) -> Iterator[Placed]:
+    def host(self, entry: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
         """What leads to a known host, and lets it send without being learned again."""
-        bound = entry.endpoints.get(host.endpoint)
-        if bound is None or entry.on_demand:
+        attachment = entry.endpoints.get(host.endpoint)
+        if attachment is None or entry.on_demand:
             return
         index = entry.index
         cookie = pipeline.cookie(index, Kind.DECLARED if host.declared else Kind.HOST)
-        if bound.port is not None:
-            yield from self._host_here(entry, bound, host, cookie)
-        yield from self._host_elsewhere(entry, bound, host, cookie)
-        yield from self._steering.host(entry, bound, host, cookie)
+        if attachment.port is not None:
+            yield from self._host_here(entry, attachment, host, cookie)
+        yield from self._host_elsewhere(entry, attachment, host, cookie)
+        yield from self._steering.host(entry, attachment, host, cookie)
         if host.declared:
             match = of.Match(metadata=(index << 32, pipeline.METADATA_NETWORK), eth_src=host.mac)
             other = Flow(Table.SOURCE, 10, match, (), cookie)
-            yield from (Placed(dpid, Order.ADMIT, other) for dpid in entry.by_switch)
+            yield from (PlacedEntry(dpid, Order.ADMIT, other) for dpid in entry.by_switch)
 
-    def _host_elsewhere(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
+    def _host_elsewhere(
+        self, entry: NetworkRecord, attachment: Attachment, host: Host, cookie: int
+    ) -> Iterator[PlacedEntry]:
         """The ways to a host from the other switches."""
-        if bound.port is None:
+        if attachment.port is None:
             return
         match = of.Match(metadata=(entry.index << 32, pipeline.METADATA_SIDE), eth_dst=host.mac)
         away: Flow | None = None
         for dpid in entry.by_switch:
-            if dpid == bound.dpid:
+            if dpid == attachment.dpid:
                 continue
             # Into a tunnel the same rule leads from everywhere: one object.
             if away is None or entry.tunnel is None:
-                way = self._ways.find(entry, dpid, bound.dpid)
-                if way is None:
+                transport = self._transports.find(entry, dpid, attachment.dpid)
+                if transport is None:
                     continue
-                away = Flow(Table.HOST, 20, match, (apply(*way.leave),), cookie)
-                yield from self._hops(way, bound, host, cookie)
-            yield Placed(dpid, Order.SEND, away)
+                away = Flow(Table.HOST, 20, match, (apply(*transport.ingress_actions),), cookie)
+                yield from self._hops(transport, attachment, host, cookie)
+            yield PlacedEntry(dpid, Order.SEND, away)
 
-    def _hops(self, way: Way, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
-        for hop in way.hops:
+    def _hops(
+        self, transport: Transport, attachment: Attachment, host: Host, cookie: int
+    ) -> Iterator[PlacedEntry]:
+        for hop in transport.hops:
             # At its own switch one rule takes frames from endpoints and from tunnels.
             if hop.table is Table.PATH:
                 match = of.Match(**hop.fields, eth_dst=host.mac)
-                then = (apply(*(hop.actions or deliver(bound))),)
-                yield Placed(hop.dpid, Order.RECEIVE, Flow(hop.table, 20, match, then, cookie))
+                then = (apply(*(hop.actions or deliver(attachment))),)
+                yield PlacedEntry(hop.dpid, Order.RECEIVE, Flow(hop.table, 20, match, then, cookie))
 
-    def _host_here(self, entry: Entry, bound: Bound, host: Host, cookie: int) -> Iterator[Placed]:
-        assert bound.port is not None
-        dpid, index = bound.dpid, entry.index
+    def _host_here(
+        self, entry: NetworkRecord, attachment: Attachment, host: Host, cookie: int
+    ) -> Iterator[PlacedEntry]:
+        assert attachment.port is not None
+        dpid, index = attachment.dpid, entry.index
         source = Flow(
             Table.SOURCE,
             100,
-            of.Match(in_port=bound.port, metadata=bound.entered, eth_src=host.mac),
+            of.Match(in_port=attachment.port, metadata=attachment.entered, eth_src=host.mac),
             (of.GotoTable(Table.HOST),),
             cookie,
             idle=0 if host.declared else self._host_age,
             notify=not host.declared,
         )
-        yield Placed(dpid, Order.ADMIT, source)
+        yield PlacedEntry(dpid, Order.ADMIT, source)
         match = of.Match(metadata=(index << 32, pipeline.METADATA_NETWORK), eth_dst=host.mac)
-        yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 20, match, (apply(*deliver(bound)),), cookie))
-        for sibling in entry.siblings(bound):
-            match = of.Match(in_port=bound.port, metadata=sibling.entered, eth_dst=host.mac)
-            then = (apply(*deliver(bound, bound.port)),)
-            yield Placed(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
+        yield PlacedEntry(
+            dpid, Order.RECEIVE, Flow(Table.HOST, 20, match, (apply(*deliver(attachment)),), cookie)
+        )
+        for sibling in entry.siblings(attachment):
+            match = of.Match(in_port=attachment.port, metadata=sibling.entered, eth_dst=host.mac)
+            then = (apply(*deliver(attachment, attachment.port)),)
+            yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
 
-    def quiet(self, bound: Bound, seconds: int) -> Flow:
+    def quiet(self, attachment: Attachment, seconds: int) -> Flow:
         """For a while, send nothing of an endpoint's unknown hosts to the controller."""
-        assert bound.port is not None
-        match = of.Match(in_port=bound.port, metadata=bound.entered)
-        cookie = pipeline.cookie(bound.network.index, Kind.QUIET)
+        assert attachment.port is not None
+        match = of.Match(in_port=attachment.port, metadata=attachment.entered)
+        cookie = pipeline.cookie(attachment.network.index, Kind.QUIET)
         return Flow(Table.SOURCE, 5, match, (of.GotoTable(Table.HOST),), cookie, hard=seconds)
 
 
-def _first(entry: Entry) -> Table:
+def _first(entry: NetworkRecord) -> Table:
     """The table that the network's frames go to when they have entered."""
     return Table.HOST if entry.on_demand else Table.SOURCE
 
 
-def _place(bound: Bound) -> tuple[int, int]:
-    return (bound.port or 0, bound.endpoint.vlan or 0)
+def _place(attachment: Attachment) -> tuple[int, int]:
+    return (attachment.port or 0, attachment.endpoint.vlan or 0)
 
 
-def chunks(entry: Entry, dpid: int) -> int:
+def chunks(entry: NetworkRecord, dpid: int) -> int:
     """The number of flood groups of a network on a switch: a power of two, so that endpoints seldom change
     groups."""
     number = 1

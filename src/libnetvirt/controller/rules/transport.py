@@ -13,14 +13,14 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.intent.labels import Labels
-from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, Actions, Fields
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
 from libnetvirt.openflow import nicira
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class TransportHop:
     """What a switch behind the first does with frames that match ``fields`` besides their addresses. No
     ``actions``: it is the last, and delivers them."""
 
@@ -31,16 +31,16 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """``leave``: what the first switch does; ``hops``: the others, in order; ``edges``: the links
+class Transport:
+    """``ingress_actions``: what the first switch does; ``hops``: the others, in order; ``edges``: the links
     that the hops depend on, none for a tunnel."""
 
-    leave: Actions
-    hops: tuple[Hop, ...]
+    ingress_actions: Actions
+    hops: tuple[TransportHop, ...]
     edges: tuple[Edge, ...] = ()
 
 
-class Exits:
+class LinkOutput:
     """How frames without a promise leave by a link. ``metered``: the links of which something is promised."""
 
     def __init__(self) -> None:
@@ -53,15 +53,15 @@ class Exits:
         return of.Output(port)
 
 
-class Ways:
+class Transports:
     """Finds the way; gives labels where they are needed."""
 
-    def __init__(self, labels: Labels, paths: PathFinder, exits: Exits) -> None:
-        self._exits = exits
+    def __init__(self, labels: Labels, paths: PathFinder, link_output: LinkOutput) -> None:
+        self._link_output = link_output
         self._labels = labels
         self._paths = paths
 
-    def find(self, entry: Entry, dpid: int, egress: int) -> Way | None:
+    def find(self, entry: NetworkRecord, dpid: int, egress: int) -> Transport | None:
         """The way of a network's frames from a switch to another one; None if there is none. A tunnel is a
         way, wherever it leads. Raises LabelsExhausted."""
         if entry.tunnel is None:
@@ -69,21 +69,21 @@ class Ways:
         tunnelling, space = TUNNELLINGS[entry.tunnel], self._labels.spaces[entry.tunnel]
         inner = space.service(egress, entry.uuid)
         leave = (*tunnelling.wrap(inner), tunnelling.group(space.tunnel(egress).number))
-        return Way(leave, (Hop(egress, *arrival(entry)),))
+        return Transport(leave, (TransportHop(egress, *arrival(entry)),))
 
-    def _native(self, dpid: int, egress: int) -> Way | None:
+    def _native(self, dpid: int, egress: int) -> Transport | None:
         edges = self._paths.path(dpid, egress)
         if not edges:
             return None
-        out: list[Actions] = [(self._exits.out(edge.source, edge.source_port),) for edge in edges]
+        out: list[Actions] = [(self._link_output.out(edge.source, edge.source_port),) for edge in edges]
         hops = (
-            Hop(edge.destination, Table.PATH, {"in_port": edge.destination_port}, actions)
+            TransportHop(edge.destination, Table.PATH, {"in_port": edge.destination_port}, actions)
             for edge, actions in zip(edges, (*out[1:], ()), strict=True)
         )
-        return Way(out[0], tuple(hops), tuple(edges))
+        return Transport(out[0], tuple(hops), tuple(edges))
 
 
-def arrival(entry: Entry) -> tuple[Table, Fields]:
+def arrival(entry: NetworkRecord) -> tuple[Table, Fields]:
     """Where a network's frames arrive at the last switch of a way, and what they match (port 0: any)."""
     if entry.tunnel is None:
         return Table.PATH, {"in_port": 0}

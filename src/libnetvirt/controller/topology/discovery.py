@@ -40,14 +40,14 @@ COUNTED = 100_000
 #: frames of one port that may be on their way
 OUTSTANDING = 8
 
-Place = tuple[int, int]  # (datapath, port)
+LinkEnd = tuple[int, int]  # (datapath, port)
 
 
 @dataclass(slots=True)
 class Seen:
     """The far end that frames from a place arrive at, and when the last one did."""
 
-    to: Place
+    to: LinkEnd
     at: float
     # Whether a frame said so, or only the store.
     told: bool = True
@@ -88,11 +88,11 @@ class Discovery:
         self._secret = secret
         self.interval = interval
         #: frames that were ignored, by the port they came in at
-        self.ignored: Counter[Place] = Counter()
+        self.ignored: Counter[LinkEnd] = Counter()
         # When the frames of a port were sent that may still arrive.
-        self._sent: dict[Place, deque[float]] = {}
-        self._answered: dict[Place, float] = {}
-        self._seen: dict[Place, Seen] = {}
+        self._sent: dict[LinkEnd, deque[float]] = {}
+        self._answered: dict[LinkEnd, float] = {}
+        self._seen: dict[LinkEnd, Seen] = {}
         self._looked: float | None = None  # when silence was looked for last
 
     @property
@@ -144,7 +144,7 @@ class Discovery:
         self._answered[place] = now
         return True
 
-    def assume(self, source: Place, destination: Place, now: float) -> None:
+    def assume(self, source: LinkEnd, destination: LinkEnd, now: float) -> None:
         """Take a link as seen now: it was there when the state was stored, and is confirmed or lost soon."""
         self._seen[source] = Seen(destination, now, told=False)
 
@@ -182,7 +182,7 @@ class Discovery:
             del self._seen[source]
         return bool(gone)
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[LinkEnd]:
         """All ports that are known as an end of a link."""
         return [place for source, seen in self._seen.items() for place in (source, seen.to)]
 
@@ -197,13 +197,13 @@ class Discovery:
         """Whether a port is an end of a link that can be used."""
         return self._far_end((dpid, port)) is not None
 
-    def _far_end(self, place: Place) -> Place | None:
+    def _far_end(self, place: LinkEnd) -> LinkEnd | None:
         """The other end of a link that can be used."""
         seen = self._seen.get(place)
         back = self._seen.get(seen.to) if seen is not None else None
         return seen.to if seen is not None and back is not None and back.to == place else None
 
-    def _is_told(self, place: Place) -> bool:
+    def _is_told(self, place: LinkEnd) -> bool:
         """Whether frames in both directions have told of a link at this port."""
         other = self._far_end(place)
         return other is not None and self._seen[place].told and self._seen[other].told
@@ -211,7 +211,7 @@ class Discovery:
     def _sign(self, place: bytes) -> bytes:
         return hmac.digest(self._secret, place, hashlib.sha256)[:_SIGNATURE]
 
-    def _check(self, frame: bytes, now: float) -> tuple[Place, float]:
+    def _check(self, frame: bytes, now: float) -> tuple[LinkEnd, float]:
         """Where and when a frame was sent."""
         value = organisation_value(frame, _SUBTYPE)
         if value is None:

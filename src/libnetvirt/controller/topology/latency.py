@@ -20,7 +20,7 @@ from statistics import median_low
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.topology.discovery import Forged, lldp, organisation_value
-from libnetvirt.controller.topology.pathfinder import Edge, Place
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 
 #: probes of a link in a round, and rounds that count
 PROBES, ROUNDS = 4, 3
@@ -48,7 +48,7 @@ class LinkLatency:
         self._found: dict[Edge, deque[int]] = {}
         self._first = 0
         #: microseconds, by the sending end of a link
-        self.known: dict[Place, int] = {}
+        self.known: dict[LinkEnd, int] = {}
 
     def begin(self, edges: Iterable[Edge], now: float) -> Iterator[tuple[int, of.Message]]:
         """End the last round and begin one for these links; returns what to send to which switch."""

@@ -109,4 +109,4 @@ class PathFinder:
 
 
 #: a link by its sending end: datapath id and port
-Place = tuple[int, int]
+LinkEnd = tuple[int, int]

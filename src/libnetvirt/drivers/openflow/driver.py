@@ -11,8 +11,9 @@ from typing import Self
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.facts import from_version_1
 from libnetvirt.controller.intent.locator import HOST_LIMIT
-from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.qos.capacities import Capacities
@@ -23,7 +24,7 @@ from libnetvirt.controller.topology.discovery import LinkPorts
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.openflow import capabilities
 from libnetvirt.drivers.openflow.ovsdb_queues import provisioner
-from libnetvirt.drivers.openflow.runtime import Shell
+from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.southbound.tls import Identity
@@ -108,9 +109,9 @@ def _link_ports(uri: URI) -> LinkPorts:
 class OpenFlowDriver(Driver):
     """Virtual networks on OpenFlow 1.3 switches."""
 
-    def __init__(self, shell: Shell, capabilities: Capabilities) -> None:
-        self.shell = shell
-        self._core = shell.core
+    def __init__(self, runtime: Runtime, capabilities: Capabilities) -> None:
+        self.runtime = runtime
+        self._core = runtime.core
         self._capabilities = capabilities
 
     @classmethod
@@ -129,7 +130,7 @@ class OpenFlowDriver(Driver):
         text, file = _capacities(uri)
         said = Capacities({}, text, file)
         chosen = uri.choice("enforcement", MEANINGS, said.enforcement or Enforcement.METER)
-        databases = provisioner.Sources.parse(uri, said, file)
+        databases = provisioner.QueueDatabases.parse(uri, said, file)
         options = Options(
             rules=rules,
             link_ports=_link_ports(uri),
@@ -150,15 +151,17 @@ class OpenFlowDriver(Driver):
             Listen.parse(part, tls=identity is not None)
             for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")
         ]
-        store = SqliteStore(uri.options.get("state") or default_path(NAME))
-        shell = Shell(options, store, secrets.token_bytes(32), confirm_timeout, databases)
+        store = SqliteStore(uri.options.get("state") or default_path(NAME), from_version_1)
+        runtime = Runtime(options, store, secrets.token_bytes(32), confirm_timeout, databases)
         try:
-            await shell.start(listens, identity)
+            await runtime.start(listens, identity)
         except BaseException:
-            await shell.close()
+            await runtime.close()
             raise
         deaf = not databases.remotes and chosen != Enforcement.METER
-        return cls(shell, capabilities.capabilities(rules, without=capabilities.NO_DATABASE if deaf else {}))
+        return cls(
+            runtime, capabilities.capabilities(rules, without=capabilities.NO_DATABASE if deaf else {})
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -214,7 +217,7 @@ class OpenFlowDriver(Driver):
         if pending and (switch is None or switch.number_of(endpoint.port) is None):
             return
         if switch is None or not (switch.connected or pending):
-            failure = self.shell.quarantine.waiting(self.shell.now()).get(dpid)
+            failure = self.runtime.backoff.waiting(self.runtime.now()).get(dpid)
             if failure is not None:
                 raise SwitchNotFound(
                     f"endpoint {endpoint.uuid}: switch {endpoint.switch} is left alone for a while, as it "
@@ -247,7 +250,7 @@ class OpenFlowDriver(Driver):
         if network.constraints:
             rules = self._capabilities.resolve(network.rules)
             te_paths.check(network, rules, self._core.switches, self._core.backend.queues)
-            self._core.plan_courses(network, pending=pending)
+            self._core.plan_te_paths(network, pending=pending)
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint], all_of_them: bool) -> None:
         entry = self._core.rulesdb.networks.get(network.uuid)
@@ -263,25 +266,25 @@ class OpenFlowDriver(Driver):
                 )
 
     async def apply(self, change: Change) -> None:
-        await self.shell.works.apply(change, self.validate)
+        await self.runtime.executor.apply(change, self.validate)
 
-    def _entry(self, uuid: str) -> Entry:
+    def _entry(self, uuid: str) -> NetworkRecord:
         entry = self._core.rulesdb.networks.get(uuid)
         if entry is None:
             raise NetworkNotFound(f"there is no network {uuid!r}")
         return entry
 
     async def state(self, uuid: str) -> NetworkState:
-        return views.network_state(self._core, self._entry(uuid), self.shell.now())
+        return views.network_state(self._core, self._entry(uuid), self.runtime.now())
 
     async def substrate(self) -> Substrate:
         found = views.substrate(self._core)
-        now = self.shell.now()
-        notes = [*found.notes, *self.shell.refusals.notes()]
-        notes += self.shell.works.queueing.troubles()
+        now = self.runtime.now()
+        notes = [*found.notes, *self.runtime.rejections.notes()]
+        notes += self.runtime.executor.provisioner.troubles()
         notes += [
             f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
-            for dpid, failure in self.shell.quarantine.waiting(now).items()
+            for dpid, failure in self.runtime.backoff.waiting(now).items()
         ]
         return found.model_copy(update={"notes": tuple(notes)})
 
@@ -301,7 +304,7 @@ class OpenFlowDriver(Driver):
         async def ask(session: Session) -> of.FlowStatsReply:
             return await session.request(asked, of.FlowStatsReply)
 
-        answers = await self.shell.each_switch(ask)
+        answers = await self.runtime.each_switch(ask)
         return [(dpid, flow) for dpid, reply in answers for flow in reply.entries]
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
@@ -315,7 +318,7 @@ class OpenFlowDriver(Driver):
         await asyncio.sleep(constraint_counters.WINDOW)
         return constraint_counters.rates(before, await self._tallies(uuid))
 
-    async def _tallies(self, uuid: str) -> dict[te_paths.Key, constraint_counters.Tally]:
+    async def _tallies(self, uuid: str) -> dict[te_paths.ConstraintKey, constraint_counters.Tally]:
         wanted = constraint_counters.sources(self._core, self._entry(uuid))
         asked = self._flows_of(uuid)
 
@@ -326,9 +329,9 @@ class OpenFlowDriver(Driver):
             meters: Sequence[of.MeterStatsEntry] = ()
             if self._core.meters.there(session.dpid):
                 meters = (await session.request(of.MeterStatsRequest(), of.MeterStatsReply)).entries
-            return constraint_counters.Seen(self.shell.now(), flows.entries, meters)
+            return constraint_counters.Seen(self.runtime.now(), flows.entries, meters)
 
-        seen = {dpid: said for dpid, said in await self.shell.each_switch(ask) if said is not None}
+        seen = {dpid: said for dpid, said in await self.runtime.each_switch(ask) if said is not None}
         return constraint_counters.tallies(self._core, self._entry(uuid), seen)
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
@@ -338,7 +341,7 @@ class OpenFlowDriver(Driver):
             return await session.request(of.GroupDescRequest(), of.GroupDescReply)
 
         index = None if uuid is None else self._entry(uuid).index
-        for dpid, reply in await self.shell.each_switch(ask):
+        for dpid, reply in await self.runtime.each_switch(ask):
             lines += [
                 views.group_line(self._core, dpid, group)
                 for group in reply.entries
@@ -353,10 +356,10 @@ class OpenFlowDriver(Driver):
                 "there is no file to read again: the connection was opened without the option 'capacities'"
             )
         said = Capacities(self._core.switches, _read(file), file)
-        return await self.shell.works.reweigh(said, degrade)
+        return await self.runtime.executor.reload_capacities(said, degrade)
 
     def events(self) -> AsyncIterator[Event]:
-        return self.shell.events.subscribe()
+        return self.runtime.events.subscribe()
 
     async def close(self) -> None:
-        await self.shell.close()
+        await self.runtime.close()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from libnetvirt.controller.engine.controller import Controller
-from libnetvirt.controller.intent.rulesdb import Entry
+from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.reports.views import endpoint_states
 from libnetvirt.controller.topology.pathfinder import Edge
@@ -17,7 +17,7 @@ from libnetvirt.model import State
 ERROR_INTERVAL = 1.0
 
 
-class Notices:
+class EventReporter:
     """Compares what is with what was last reported."""
 
     def __init__(self, core: Controller) -> None:
@@ -65,10 +65,10 @@ class Notices:
                 known.pop(gone, None)
         self._compare(entry, None if known is None else change.touched, now, True)
 
-    def _compare(self, entry: Entry, names: Collection[str] | None, now: float, report: bool) -> None:
+    def _compare(self, entry: NetworkRecord, names: Collection[str] | None, now: float, report: bool) -> None:
         known = self._states.setdefault(entry.uuid, {})
-        for bound, state, reason in endpoint_states(self._core, entry, now, names):
-            uuid = bound.endpoint.uuid
+        for attachment, state, reason in endpoint_states(self._core, entry, now, names):
+            uuid = attachment.endpoint.uuid
             if report and known.get(uuid, state) is not state:
                 self._core.publish(
                     "endpoint.state",

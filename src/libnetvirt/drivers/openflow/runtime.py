@@ -15,15 +15,15 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Controller, Options, port_view
 from libnetvirt.controller.engine.state import LINGER
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
-from libnetvirt.controller.packetin.dispatcher import Intake
-from libnetvirt.drivers.openflow.event_reporter import Notices
-from libnetvirt.drivers.openflow.execution.executor import Works
-from libnetvirt.drivers.openflow.execution.persistence import Archive
+from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
+from libnetvirt.drivers.openflow.event_reporter import EventReporter
+from libnetvirt.drivers.openflow.execution.executor import TransactionExecutor
+from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.execution.tasks import Tasks
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, Sources
-from libnetvirt.drivers.openflow.southbound.backoff import Quarantine
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, QueueDatabases
+from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.listener import Listen
-from libnetvirt.drivers.openflow.southbound.rejections import Refusals
+from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.session import Session, error_text
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, SecureServer
 from libnetvirt.errors import (
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Shell:
+class Runtime:
     """Runs a controller. Everything happens in one event loop."""
 
     def __init__(
@@ -52,34 +52,34 @@ class Shell:
         store: Store,
         secret: bytes,
         confirm_timeout: float,
-        databases: Sources = NO_SOURCES,
+        databases: QueueDatabases = NO_SOURCES,
     ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
-        self.intake = Intake(self.core)
-        self.notices = Notices(self.core)
-        self.packet = self.intake.packet_in
-        self.refusals = Refusals()
-        self.quarantine = Quarantine()
+        self.dispatcher = PacketInDispatcher(self.core)
+        self.reporter = EventReporter(self.core)
+        self.packet = self.dispatcher.packet_in
+        self.rejections = Rejections()
+        self.backoff = Backoff()
         self.tasks = Tasks(self.publish)
-        self._archive = Archive(self.core, store, self.publish)
+        self._persistence = Persistence(self.core, store, self.publish)
         self._confirm_timeout = confirm_timeout
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._sessions: dict[int, Session] = {}
         self._serving = False
-        self.works = Works(
+        self.executor = TransactionExecutor(
             self.core,
-            self.intake,
-            self.notices,
-            self._archive,
+            self.dispatcher,
+            self.reporter,
+            self._persistence,
             self.tasks,
             self._sessions,
             databases,
             confirm_timeout,
             self.publish,
             self.now,
-            self._next_turn,
+            self._serve_queued,
         )
 
     # ---- life ----------------------------------------------------------------------------------
@@ -91,9 +91,9 @@ class Shell:
         """
         report = functools.partial(self.publish, "controller.identity")
         secured = Credentials(identity, report).context if identity else None
-        self._archive.load(self.now())
-        self.notices.states(self.now(), report=False)
-        await self.works.queueing.open()
+        self._persistence.load(self.now())
+        self.reporter.states(self.now(), report=False)
+        await self.executor.provisioner.open()
         for listen in listens:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.options.lldp_interval, self._tick)
@@ -101,15 +101,15 @@ class Shell:
 
     async def close(self) -> None:
         """Stop listening and let all switches go; they go on forwarding."""
-        self.works.closed = True
+        self.executor.closed = True
         for server in self._servers:
             server.close()
         for session in list(self._all):
             session.abort("the controller is closing")
         await self.tasks.close()
-        await self.works.queueing.close()
+        await self.executor.provisioner.close()
         self.events.close()
-        await self._archive.close()
+        await self._persistence.close()
 
     @property
     def ports(self) -> list[int]:
@@ -122,17 +122,17 @@ class Shell:
     def _tick(self) -> None:
         now = self.now()
         self.core.tick(now)
-        self.intake.tick(now)
-        self.works.queueing.tick()
-        self.works.settle()
+        self.dispatcher.tick(now)
+        self.executor.provisioner.tick()
+        self.executor.follow_up()
         if not all(switch.connected for switch in self.core.switches.values()):
-            self.notices.states(self.now())
+            self.reporter.states(self.now())
 
     def _poll(self) -> None:
         now = self.now()
         for session in list(self._all):
             session.poll(now)
-        self.intake.poll(now)
+        self.dispatcher.poll(now)
 
     def now(self) -> float:
         return time.monotonic()
@@ -196,33 +196,33 @@ class Shell:
         elif isinstance(message, of.EchoReply):
             self.core.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
-            self.intake.flow_removed(session.dpid, message)
+            self.dispatcher.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
             self.core.port_status(session.dpid, message, self.now())
             while self.core.ports_down:
-                self.intake.port_down(*self.core.ports_down.pop())
-            self.notices.states(self.now())
+                self.dispatcher.port_down(*self.core.ports_down.pop())
+            self.reporter.states(self.now())
         elif isinstance(message, (of.Error, of.ExperimenterError)):
-            self.notices.error(self.now(), session.dpid, error_text(message))
-        self.works.settle()
+            self.reporter.error(self.now(), session.dpid, error_text(message))
+        self.executor.follow_up()
 
     def turned(self) -> None:
-        self._next_turn()
-        self.works.settle()
+        self._serve_queued()
+        self.executor.follow_up()
 
-    def _next_turn(self) -> None:
+    def _serve_queued(self) -> None:
         """Serve some of what waits for its turn, and the rest after what has come in meanwhile."""
-        if self.intake.next_turn(self.now()) and not self._serving:
+        if self.dispatcher.serve_queued(self.now()) and not self._serving:
             self._serving = True
             asyncio.get_running_loop().call_soon(self._served)
 
     def _served(self) -> None:
         self._serving = False
-        self._next_turn()
+        self._serve_queued()
 
     def refused(self, address: str, reason: str) -> None:
         """Report a switch that cannot be used."""
-        if self.refusals.note(address, reason, self.now()):
+        if self.rejections.note(address, reason, self.now()):
             self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
@@ -230,14 +230,14 @@ class Shell:
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
             self.core.switch_down(session.dpid, self.now())
-            if not self.works.closed:
-                self.notices.states(self.now())
-        if session.failed and not self.works.closed:
+            if not self.executor.closed:
+                self.reporter.states(self.now())
+        if session.failed and not self.executor.closed:
             self._leave_alone(session)
 
     def _leave_alone(self, session: Session) -> None:
         """The switch has failed: it is taken up again after a while only."""
-        seconds = self.quarantine.fail(session.dpid, session.reason, self.now())
+        seconds = self.backoff.fail(session.dpid, session.reason, self.now())
         self.publish(
             "switch.quarantined",
             f"{session.reason}: switch {switch_text(session.dpid)} is left alone for {seconds:g} s, and then "
@@ -248,7 +248,7 @@ class Shell:
     async def _take_up(self, session: Session) -> None:
         """Learn what a switch is and holds, and mend what differs from what it should hold."""
         try:
-            await asyncio.sleep(self.quarantine.left(session.dpid, self.now()))
+            await asyncio.sleep(self.backoff.left(session.dpid, self.now()))
             if session.closed:
                 return
             session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
@@ -266,7 +266,7 @@ class Shell:
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
             # Not while others wait: it may be one that does not answer.
             await session.try_out()
-            async with self.works.lock:
+            async with self.executor.lock:
                 if session.closed:
                     return
                 old = self._sessions.get(session.dpid)
@@ -274,9 +274,9 @@ class Shell:
                     old.abort("the switch connected anew")
                     self.core.switch_down(session.dpid, self.now())
                 self._sessions[session.dpid] = session
-                self.refusals.forget(session.address)
+                self.rejections.forget(session.address)
                 self.core.switch_up(view)
-                await self.works.mend(session)
+                await self.executor.reconcile(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)
                 ours = await session.request(
                     of.AggregateStatsRequest(
@@ -293,8 +293,8 @@ class Shell:
         except SubstrateError as error:
             session.fail(str(error))
             return
-        self.works.settle()
-        self.notices.states(self.now())
+        self.executor.follow_up()
+        self.reporter.states(self.now())
 
     # ---- reports -------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 An operation that waits for a switch while others wait for their turn is undone, everywhere but there, and
 lets them go on. When the switch has answered, and was compared with what it should hold, the operation begins
-anew. Upkeep does not wait for a switch that is known to be late.
+anew. TopologyEvents does not wait for a switch that is known to be late.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UPKEEP_SHARE = 1 / 2
 Confirmation = asyncio.Task[None]
 
 
-class Exclusive(asyncio.Lock):
+class FairLock(asyncio.Lock):
     """A lock that knows whether others wait for it."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Exclusive(asyncio.Lock):
         return pending
 
 
-class Unanswered(Exception):
+class Unresponsive(Exception):
     """An operation is to be undone, and begun anew when these switches have answered.
 
     ``confirmations``: what the operation itself has asked of them.
@@ -59,7 +59,7 @@ class Unanswered(Exception):
         self.confirmations = confirmations
 
 
-class Late:
+class UnresponsiveSwitches:
     """Switches that others do not wait for, and what is done when they have answered."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Late:
         """What is under way for a switch."""
         return self._recoveries.get(session)
 
-    async def answered(self, unanswered: Unanswered) -> None:
+    async def answered(self, unanswered: Unresponsive) -> None:
         """Wait until switches are late no more. Raises what went wrong with what was asked of them:
         RuleRefused, SwitchTimeout."""
         recoveries = [task for s in unanswered.sessions if (task := self.recovery(s)) is not None]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.engine.controller import Controller
-from libnetvirt.controller.engine.state import Publish, Work
+from libnetvirt.controller.engine.state import Publish, Transaction
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
 from libnetvirt.controller.qos.queues import Shape, union
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import DATABASE, WATCHES, Ports, operations
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import (
@@ -29,7 +29,7 @@ from libnetvirt.errors import (
     SubstrateError,
     SwitchTimeout,
 )
-from libnetvirt.ovsdb.database import Database, Difference, Interrupted, Refused
+from libnetvirt.ovsdb.database import Database, Interrupted, Refused, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote, tls_context
 from libnetvirt.uri import URI
 
@@ -49,7 +49,7 @@ _PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class QueueDatabases:
     """Where the databases are, of all switches and of some; and whose rows are ours there."""
 
     owner: str = "libnetvirt"
@@ -58,7 +58,7 @@ class Sources:
     tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, uri: URI, capacities: Capacities, file: str) -> Sources:
+    def parse(cls, uri: URI, capacities: Capacities, file: str) -> QueueDatabases:
         """What URI and file say. Raises InvalidURI, InvalidDescription."""
         owner = uri.options.get("owner", "libnetvirt")
         if not owner or len(owner) > 63 or not owner.isprintable():
@@ -89,7 +89,7 @@ class Sources:
         return self.by_switch.get(dpid, self.every)
 
 
-NO_SOURCES = Sources()
+NO_SOURCES = QueueDatabases()
 
 
 class _Source:
@@ -110,7 +110,7 @@ class _Source:
             self._found = Ports.of(self.db.tables)
         return self._found
 
-    def _changed(self, differences: list[Difference]) -> None:
+    def _changed(self, differences: list[RowUpdate]) -> None:
         if any(difference.table != _COUNTER for difference in differences):
             self._found = None
             self._told()
@@ -120,20 +120,20 @@ class _Source:
         self._told()
 
 
-class Queueing:
+class QueueProvisioner:
     """Makes the ports of links have the queues that the controller wants them to have."""
 
     def __init__(
         self,
         core: Controller,
-        sources: Sources,
+        sources: QueueDatabases,
         timeout: float,
-        lingering: Sequence[Work],
+        lingering: Sequence[Transaction],
         publish: Publish,
         changed: Callable[[], None],
     ) -> None:
-        """``lingering``: works whose old rules are still there; ``changed``: called when rows have changed,
-        or databases came or went."""
+        """``lingering``: transactions whose old rules still exist; ``changed``: called when rows have
+        changed, or databases came or went."""
         self._core = core
         self._sources = sources
         self._unchecked = core.backend.kind is Enforcement.UNCHECKED
@@ -144,7 +144,7 @@ class Queueing:
         #: whether rows may be others than they should be
         self.stale = False
         self._failed = False  # whether they are to be tried again with the next tick
-        core.backend.judge = self.judge
+        core.backend.support = self.support
         self._matched: tuple[Shape, frozenset[int]] | None = None
         self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in sources.remotes}
 
@@ -156,7 +156,7 @@ class Queueing:
         """End the sessions; rows stay, as rules do."""
         await asyncio.gather(*(source.db.close() for source in self._all.values()))
 
-    def judge(self, place: Place) -> Verdict:
+    def support(self, place: LinkEnd) -> Verdict:
         """What is known of the queues of a port."""
         dpid, _ = place
         remote = self._sources.of(dpid)
@@ -175,7 +175,7 @@ class Queueing:
             if not source.db.connected
         ]
 
-    async def prepare(self, work: Work, sessions: Mapping[int, Session]) -> None:
+    async def prepare(self, work: Transaction, sessions: Mapping[int, Session]) -> None:
         """Have ports have the queues that a work's rules use, and those that were used before it.
 
         Raises RuleRefused, SwitchTimeout.
@@ -195,7 +195,7 @@ class Queueing:
                     "database says; the change was undone. Has its system linux-htb? Its log says more"
                 )
 
-    async def mend(self, *held: Shape) -> None:
+    async def reconcile(self, *held: Shape) -> None:
         """Have ports have the queues that they should have, and no others, as far as that is possible now."""
         try:
             await self.match([*held, *self._held()], patient=False)

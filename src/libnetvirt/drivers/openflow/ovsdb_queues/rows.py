@@ -12,10 +12,10 @@ from typing import Any
 
 from libnetvirt.controller.qos.enforcement import ABLE, Verdict
 from libnetvirt.controller.qos.queues import PortQueues, Queue, Shape
-from libnetvirt.controller.topology.pathfinder import Place
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.ovsdb.database import Operation, Watch
 from libnetvirt.ovsdb.database import Row as Stored
-from libnetvirt.ovsdb.values import Kind, encode, pairs
+from libnetvirt.ovsdb.values import ColumnType, encode, encode_map
 
 DATABASE = "Open_vSwitch"
 TYPE = "linux-htb"
@@ -23,14 +23,15 @@ OWNER, PORT, CONSTRAINT = "netvirt:owner", "netvirt:port", "netvirt:constraint"
 #: the datapath that forwards in a process, and hands frames to the kernel without saying their queue
 _DEAF = "netdev"
 WATCHES: Mapping[str, Watch] = {
-    "Open_vSwitch": Watch({"cur_cfg": Kind.NUMBER}),
+    "Open_vSwitch": Watch({"cur_cfg": ColumnType.INTEGER}),
     "Bridge": Watch(
-        {"datapath_id": Kind.OPTIONAL, "datapath_type": Kind.TEXT, "ports": Kind.REFERENCES}
+        {"datapath_id": ColumnType.OPTIONAL, "datapath_type": ColumnType.STRING, "ports": ColumnType.UUID_SET}
     ),
-    "Port": Watch({"interfaces": Kind.REFERENCES, "qos": Kind.OPTIONAL_REFERENCE}),
-    "Interface": Watch({"ofport": Kind.OPTIONAL}),
-    "QoS": Watch({"type": Kind.TEXT, "queues": Kind.MAP, "other_config": Kind.MAP, "external_ids": Kind.MAP}),
-    "Queue": Watch({"other_config": Kind.MAP, "external_ids": Kind.MAP}),
+    "Port": Watch({"interfaces": ColumnType.UUID_SET, "qos": ColumnType.OPTIONAL_UUID}),
+    "Interface": Watch({"ofport": ColumnType.OPTIONAL}),
+    "QoS": Watch({"type": ColumnType.STRING, "queues": ColumnType.MAP, "other_config": ColumnType.MAP,
+                  "external_ids": ColumnType.MAP}),
+    "Queue": Watch({"other_config": ColumnType.MAP, "external_ids": ColumnType.MAP}),
 }  # fmt: skip
 Tables = Mapping[str, Mapping[str, Stored]]
 
@@ -39,7 +40,7 @@ Tables = Mapping[str, Mapping[str, Stored]]
 class Ports:
     """The ports of a database's bridges: uuid of the row, by datapath id and OpenFlow port."""
 
-    rows: dict[Place, str] = field(default_factory=dict)
+    rows: dict[LinkEnd, str] = field(default_factory=dict)
     #: datapath id -> type of the datapath
     bridges: dict[int, str] = field(default_factory=dict)
 
@@ -62,7 +63,7 @@ class Ports:
                         found.rows[dpid, number] = uuid
         return found
 
-    def verdict(self, tables: Tables, place: Place, owner: str, unchecked: bool) -> Verdict:
+    def verdict(self, tables: Tables, place: LinkEnd, owner: str, unchecked: bool) -> Verdict:
         """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is.
 
         A database that was started anew has neither datapath ids nor ports until Open vSwitch has told it.
@@ -121,7 +122,7 @@ class _Change:
                 yield from self._refer(uuid, row)
         yield from self._sweep()
 
-    def _alter(self, uuid: str, place: Place, wanted: PortQueues) -> Iterator[Operation]:
+    def _alter(self, uuid: str, place: LinkEnd, wanted: PortQueues) -> Iterator[Operation]:
         """A QoS of ours becomes what is wanted."""
         row, held = self._tables["QoS"][uuid], self._of_qos[uuid]
         queues: dict[int, Any] = {}
@@ -141,7 +142,7 @@ class _Change:
         if _differs(row, columns):
             yield _update("QoS", uuid, columns)
 
-    def _insert_qos(self, place: Place, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
+    def _insert_qos(self, place: LinkEnd, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
         names = {number: self._name() for number in wanted.queues}
         made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in wanted.queues.items()]
         queues = {n: ["named-uuid", name] for n, name in names.items()}
@@ -150,7 +151,7 @@ class _Change:
 
     def _refer(self, port: str, row: list[str] | None) -> Iterator[Operation]:
         """A port's QoS is another one from now on."""
-        old = encode(Kind.OPTIONAL_REFERENCE, self._of_ports[port])
+        old = encode(ColumnType.OPTIONAL_UUID, self._of_ports[port])
         yield {"op": "wait", "table": "Port", "where": _where(port), "columns": ["qos"], "until": "==",
                "rows": [{"qos": old}], "timeout": 0}  # fmt: skip
         yield {"op": "update", "table": "Port", "where": _where(port),
@@ -180,7 +181,7 @@ class _Change:
         rates = {"min-rate": str(queue.least), "max-rate": str(queue.most)}
         return {"other_config": rates, "external_ids": about}
 
-    def _qos(self, place: Place, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
+    def _qos(self, place: LinkEnd, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
         return {
             "type": TYPE,
             "queues": dict(queues),
@@ -189,7 +190,7 @@ class _Change:
         }
 
 
-def _port(place: Place) -> str:
+def _port(place: LinkEnd) -> str:
     return f"{place[0]:016x}/{place[1]}"
 
 
@@ -210,7 +211,9 @@ def _where(uuid: str) -> list[Any]:
 
 
 def _wire(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: pairs(value) if isinstance(value, dict) else value for column, value in columns.items()}
+    return {
+        column: encode_map(value) if isinstance(value, dict) else value for column, value in columns.items()
+    }
 
 
 def _insert(table: str, name: str, columns: Mapping[str, Any]) -> Operation:

@@ -25,7 +25,7 @@ class Failure:
     period: float
 
 
-class Quarantine:
+class Backoff:
     """The failures of switches. Times are in seconds of any steady clock; ``first`` is the first wait."""
 
     def __init__(self, first: float = FIRST) -> None:

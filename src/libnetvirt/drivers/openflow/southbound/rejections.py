@@ -12,7 +12,7 @@ LIMIT = 64
 RATE = 10.0
 
 
-class Refusals:
+class Rejections:
     """Why the last switch of each host was turned away. Times are in seconds of any steady clock."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Dump
+from libnetvirt.controller.dataplane.installed import SwitchSnapshot
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.drivers.openflow.southbound.batches import Mark, Pending, in_bundle, in_stages
 from libnetvirt.errors import RuleRefused, SwitchTimeout
@@ -219,7 +219,7 @@ class Session(asyncio.Protocol):
                 f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. {remedy}"
             )
 
-    async def dump(self) -> Dump:
+    async def dump(self) -> SwitchSnapshot:
         """What the switch holds: flows with our cookie, groups and meters."""
         ask = of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
         flows = await self.request(ask, of.FlowStatsReply)
@@ -228,7 +228,7 @@ class Session(asyncio.Protocol):
             meters = list((await self.request(of.MeterConfigRequest(), of.MeterConfigReply)).entries)
         except RuleRefused:
             meters = []
-        return Dump(list(flows.entries), list(groups.entries), meters)
+        return SwitchSnapshot(list(flows.entries), list(groups.entries), meters)
 
     async def try_out(self) -> None:
         """Have the switch carry out a change that changes nothing. Raises RuleRefused, SwitchTimeout."""
