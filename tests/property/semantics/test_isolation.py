@@ -171,14 +171,14 @@ def test_an_l2_host_that_spoke_is_reached_at_its_endpoint_alone(
 @quick
 @given(substrates(), places, st.binary(max_size=200), st.integers(0, 2))
 def test_arbitrary_bytes_never_raise(
-    networks: list[VirtualNetwork], place: tuple[str, str, int | None], octets: bytes, to: int
+    networks: list[VirtualNetwork], place: tuple[str, str, int | None], raw: bytes, to: int
 ) -> None:
     switch, port, vlan = place
     header = gateway_mac(str(to + 1)) + HOSTS[0]
     for frame in (
-        octets,
-        header + octets,
-        *(header + t + octets for t in (b"\x08\0", b"\x08\6", b"\x86\xdd")),
+        raw,
+        header + raw,
+        *(header + t + raw for t in (b"\x08\0", b"\x08\6", b"\x86\xdd")),
     ):
         for wire in (frame, p.add_tag(vlan, frame)):
             forward(networks, LearnedState(), switch, port, wire)

@@ -34,8 +34,8 @@ def frame(
     return destination + source + tags + rest
 
 
-def go(switch: str, port: str, octets: bytes, knowledge: LearnedState | None = None) -> Outcome:
-    return forward(BOTH, knowledge or LearnedState(), switch, port, octets)
+def go(switch: str, port: str, raw: bytes, knowledge: LearnedState | None = None) -> Outcome:
+    return forward(BOTH, knowledge or LearnedState(), switch, port, raw)
 
 
 def test_broadcast_leaves_once_at_every_other_endpoint_with_its_tag() -> None:
@@ -86,7 +86,7 @@ def test_every_group_address_floods_whatever_is_known(group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "drop"),
+    ("raw", "drop"),
     [
         (frame(ALL, A, 99), DropReason.NO_ENDPOINT),
         (frame(ALL, A, 0), DropReason.PRIORITY_TAG),
@@ -100,8 +100,8 @@ def test_every_group_address_floods_whatever_is_known(group: str) -> None:
         (b"", DropReason.TRUNCATED),
     ],
 )
-def test_what_is_dropped_teaches_nothing(octets: bytes, drop: DropReason) -> None:
-    outcome = go("1", "1", octets)
+def test_what_is_dropped_teaches_nothing(raw: bytes, drop: DropReason) -> None:
+    outcome = go("1", "1", raw)
     assert (outcome.outputs, outcome.drop) == ((), drop)
     assert outcome.learned == LearnedState()
 

@@ -50,8 +50,8 @@ def packet(
     return p.build_ip(ip(source), ip(destination), protocol, payload, ttl)
 
 
-def frame(octets: bytes, source: bytes = H1, destination: bytes = GW) -> bytes:
-    return p.ethernet(destination, source, p.ETH_IPV4 if octets[0] >> 4 == 4 else p.ETH_IPV6, octets)
+def frame(raw: bytes, source: bytes = H1, destination: bytes = GW) -> bytes:
+    return p.ethernet(destination, source, p.ETH_IPV4 if raw[0] >> 4 == 4 else p.ETH_IPV6, raw)
 
 
 def echo(source: str, destination: str, ttl: int = 64) -> bytes:
@@ -66,12 +66,12 @@ def arp(operation: int, mac: bytes, sender: str, target: str, to: bytes = p.BROA
 
 def advert(mac: bytes, target: str, to: str, flags: int = 0x60, ether: bytes = GW) -> bytes:
     body = p.ICMP(136, 0, bytes([flags, 0, 0, 0]), ip(target) + b"\2\1" + mac)
-    octets = p.build_ip(ip(target), ip(to), 58, p.build_icmp(ip(target), ip(to), body), 255)
-    return p.ethernet(ether, mac, p.ETH_IPV6, octets)
+    raw = p.build_ip(ip(target), ip(to), 58, p.build_icmp(ip(target), ip(to), body), 255)
+    return p.ethernet(ether, mac, p.ETH_IPV6, raw)
 
 
-def at(endpoint: str, octets: bytes, knowledge: LearnedState | None = None) -> Delivery:
-    return forward_at_endpoint(VN, knowledge or LearnedState(), endpoint, octets)
+def at(endpoint: str, raw: bytes, knowledge: LearnedState | None = None) -> Delivery:
+    return forward_at_endpoint(VN, knowledge or LearnedState(), endpoint, raw)
 
 
 def knowing(*neighbours: tuple[str, str, bytes]) -> LearnedState:
@@ -87,8 +87,8 @@ def knowing(*neighbours: tuple[str, str, bytes]) -> LearnedState:
 
 
 def only(delivery: Delivery) -> tuple[str, p.Ethernet, p.IP]:
-    ((endpoint, octets),) = delivery.outputs
-    sent = p.parse_ethernet(octets)
+    ((endpoint, raw),) = delivery.outputs
+    sent = p.parse_ethernet(raw)
     return endpoint, sent, p.parse_ip(sent.payload)
 
 
@@ -104,15 +104,15 @@ def test_the_gateway_mac_is_local_unicast_stable_and_the_networks_own() -> None:
 
 def test_arp_for_the_endpoints_address_is_answered_and_learned() -> None:
     delivery = at("11", arp(1, H1, "10.0.1.1", "10.0.1.254"))
-    ((endpoint, octets),) = delivery.outputs
-    sent = p.parse_ethernet(octets)
+    ((endpoint, raw),) = delivery.outputs
+    sent = p.parse_ethernet(raw)
     assert (endpoint, sent.destination, sent.source) == ("11", H1, GW)
     assert p.parse_arp(sent.payload) == p.ARP(2, GW, ip("10.0.1.254"), H1, ip("10.0.1.1"))
     assert delivery.learned.network("7").neighbours == {("11", ip("10.0.1.1")): H1}
 
 
 @pytest.mark.parametrize(
-    ("octets", "drop"),
+    ("raw", "drop"),
     [
         (arp(1, H1, "10.0.1.1", "10.0.1.2"), DropReason.NO_REPLY),
         (arp(1, H1, "10.0.1.1", "10.0.2.254"), DropReason.NO_REPLY),
@@ -127,8 +127,8 @@ def test_arp_for_the_endpoints_address_is_answered_and_learned() -> None:
         (arp(1, H1, "10.0.1.1", "10.0.1.254")[:-1], DropReason.MALFORMED),
     ],
 )
-def test_other_arp_is_neither_answered_nor_learned(octets: bytes, drop: DropReason) -> None:
-    delivery = at("11", octets)
+def test_other_arp_is_neither_answered_nor_learned(raw: bytes, drop: DropReason) -> None:
+    delivery = at("11", raw)
     assert (delivery.outputs, delivery.drop, delivery.learned) == ((), drop, LearnedState())
 
 
@@ -158,8 +158,8 @@ def test_duplicate_address_detection_of_the_gateways_address_is_answered_to_all(
     target = ip("fd00:1::fe")
     group = p.solicited_node(target)
     message = p.build_icmp(bytes(16), group, p.ICMP(135, 0, bytes(4), target))
-    octets = p.build_ip(bytes(16), group, 58, message, 255)
-    _, sent, packet_ = only(at("11", p.ethernet(p.multicast_mac(group), H1, 0x86DD, octets)))
+    raw = p.build_ip(bytes(16), group, 58, message, 255)
+    _, sent, packet_ = only(at("11", p.ethernet(p.multicast_mac(group), H1, 0x86DD, raw)))
     assert (sent.destination, packet_.destination) == (p.multicast_mac(p.ALL_NODES), p.ALL_NODES)
 
 
@@ -218,8 +218,8 @@ def test_a_host_is_not_believed_at_the_wrong_endpoint() -> None:
     ],
 )
 def test_a_packet_to_a_known_neighbour_is_one_hop_further(source: str, destination: str, hop: str) -> None:
-    octets = packet(source, destination, ttl=9)
-    endpoint, sent, _ = only(at("11", frame(octets) + b"padding", knowing(("12", hop, H2))))
+    raw = packet(source, destination, ttl=9)
+    endpoint, sent, _ = only(at("11", frame(raw) + b"padding", knowing(("12", hop, H2))))
     assert (endpoint, sent.destination, sent.source) == ("12", H2, GW)
     assert sent.payload == packet(source, destination, ttl=8) + b"padding"
 
@@ -244,10 +244,10 @@ def test_the_longest_prefix_wins_and_connected_before_static() -> None:
     network = VN.changed(endpoints=tuple(ends))
 
     def asks(destination: str) -> tuple[str, bytes]:
-        ((endpoint, octets),) = forward_at_endpoint(
+        ((endpoint, raw),) = forward_at_endpoint(
             network, LearnedState(), "13", frame(packet("10.0.3.1", destination), H3)
         ).outputs
-        return endpoint, p.parse_arp(octets[14:]).target
+        return endpoint, p.parse_arp(raw[14:]).target
 
     assert asks("8.8.8.8") == ("11", ip("10.0.1.9"))
     assert asks("10.9.1.1") == ("11", ip("10.0.1.8"))
@@ -263,11 +263,11 @@ def test_two_prefixes_of_one_endpoint_reach_each_other() -> None:
 
 def test_an_unknown_neighbour_is_asked_for_and_the_packet_waits() -> None:
     delivery = at("11", frame(packet("10.0.1.1", "10.0.2.2", ttl=9)))
-    ((endpoint, octets),) = delivery.outputs
+    ((endpoint, raw),) = delivery.outputs
     assert endpoint == "12"
-    asked = p.parse_arp(octets[14:])
+    asked = p.parse_arp(raw[14:])
     assert asked == p.ARP(1, GW, ip("10.0.2.254"), bytes(6), ip("10.0.2.2"))
-    assert octets[:6] == p.BROADCAST
+    assert raw[:6] == p.BROADCAST
     released = at("12", arp(2, H2, "10.0.2.2", "10.0.2.254", GW), delivery.learned)
     endpoint, sent, _ = only(released)
     assert (endpoint, sent.destination, sent.payload) == ("12", H2, packet("10.0.1.1", "10.0.2.2", ttl=8))
@@ -287,11 +287,11 @@ def test_an_unknown_ipv6_neighbour_is_solicited_and_the_packet_waits() -> None:
 def test_the_newest_packets_wait_and_leave_in_order() -> None:
     knowledge = LearnedState()
     for n in range(QUEUE_LIMIT + 2):
-        octets = frame(packet("10.0.1.1", "10.0.2.2", payload=bytes([n])))
-        knowledge = at("11", octets, knowledge).learned
+        raw = frame(packet("10.0.1.1", "10.0.2.2", payload=bytes([n])))
+        knowledge = at("11", raw, knowledge).learned
     released = at("12", arp(1, H2, "10.0.2.2", "10.0.2.254"), knowledge)
     assert p.parse_arp(released.outputs[0][1][14:]).operation == 2
-    assert [octets[-1] for _, octets in released.outputs[1:]] == list(range(2, QUEUE_LIMIT + 2))
+    assert [raw[-1] for _, raw in released.outputs[1:]] == list(range(2, QUEUE_LIMIT + 2))
 
 
 def test_awaited_neighbours_are_bounded_per_endpoint() -> None:
@@ -357,11 +357,11 @@ def test_an_unknown_protocol_is_refused(source: str, target: str, kind: int, cod
 
 
 def fragment(source: str, destination: str, position: int, ttl: int = 1) -> bytes:
-    octets = bytearray(packet(source, destination, ttl))
-    octets[6:8] = struct.pack("!H", position)
-    octets[10:12] = b"\0\0"
-    octets[10:12] = p.checksum(bytes(octets[:20])).to_bytes(2, "big")
-    return bytes(octets)
+    raw = bytearray(packet(source, destination, ttl))
+    raw[6:8] = struct.pack("!H", position)
+    raw[10:12] = b"\0\0"
+    raw[10:12] = p.checksum(bytes(raw[:20])).to_bytes(2, "big")
+    return bytes(raw)
 
 
 def test_fragments_are_routed_and_only_the_first_makes_an_error() -> None:
@@ -375,14 +375,14 @@ def test_fragments_are_routed_and_only_the_first_makes_an_error() -> None:
 def test_no_error_is_made_about_an_error() -> None:
     v4 = packet("10.0.1.1", "10.0.2.2", 1, 1, b"\x03\0\0\0\0\0\0\0")
     v6 = packet("fd00:1::1", "fd00:2::2", 1, 58, b"\x01\0\0\0\0\0\0\0")
-    for octets in (v4, v6):
-        delivery = at("11", frame(octets))
+    for raw in (v4, v6):
+        delivery = at("11", frame(raw))
         assert (delivery.outputs, delivery.drop) == ((), DropReason.NO_REPLY)
     assert len(at("11", frame(echo("10.0.1.1", "10.0.2.2", 1))).outputs) == 1
 
 
 @pytest.mark.parametrize(
-    ("octets", "drop"),
+    ("raw", "drop"),
     [
         (frame(packet("10.0.1.1", "10.0.2.2"), destination=H2), DropReason.NOT_FOR_GATEWAY),
         (frame(packet("10.0.1.1", "10.0.2.2"), destination=p.BROADCAST), DropReason.NOT_FOR_GATEWAY),
@@ -421,8 +421,8 @@ def test_no_error_is_made_about_an_error() -> None:
         ),
     ],
 )
-def test_what_is_not_forwarded_teaches_and_costs_nothing(octets: bytes, drop: DropReason) -> None:
-    delivery = at("11", octets)
+def test_what_is_not_forwarded_teaches_and_costs_nothing(raw: bytes, drop: DropReason) -> None:
+    delivery = at("11", raw)
     assert (delivery.outputs, delivery.drop, delivery.learned) == ((), drop, LearnedState())
 
 
