@@ -53,7 +53,7 @@ _ECHO = {4: PROTO_ICMP, 6: PROTO_ICMPV6}
 
 class Heard(NamedTuple):
     """A neighbour said its MAC address. ``expected``: believed only of one that is known or awaited.
-    ``kept``: a known MAC address is not replaced (RFC 4861 section 7.2.5)."""
+    ``kept``: a known MAC address is not replaced (RFC 4861, section 7.2.5)."""
 
     address: bytes
     mac: bytes
@@ -145,7 +145,7 @@ def onward(plan: AddressPlan, frame: bytes) -> Onward | None:
 
 
 def _arp(side: Side, frame: Ethernet) -> Reaction:
-    """RFC 826; answers to probes, too (RFC 5227 section 2.1.1)."""
+    """RFC 826; answers to probes, too (RFC 5227, section 2.1.1)."""
     if frame.destination not in (side.plan.gateway, BROADCAST):
         return NOTHING
     arp = parse_arp(frame.payload)
@@ -198,7 +198,7 @@ def _is_discovery(side: Side, frame: Ethernet, ip: IP) -> bool:
 
 
 def _discovery(side: Side, frame: Ethernet, ip: IP) -> Reaction:
-    """RFC 4861 section 7.2."""
+    """RFC 4861, section 7.2."""
     message = parse_neighbour(ip)
     plan, endpoint = side.plan, side.endpoint
     if plan.is_own_at(endpoint, ip.source) or message.mac not in (None, frame.source):

@@ -17,7 +17,7 @@ from libnetvirt.errors import RuleRefused, SwitchTimeout
 FLUSH_PARTS = 256
 #: bytes that a switch may leave unread before its connection is given up
 WRITE_LIMIT = 64 << 20
-#: how a record of a TLS handshake begins (RFC 8446 section 5.1)
+#: how a record of a TLS handshake begins (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
