@@ -94,7 +94,7 @@ class BundleAdd(Message):
         inner = self.message.encode()
         length = BUNDLE_BODY + len(inner)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
             head = _HEAD.pack(
                 OFP_VERSION,

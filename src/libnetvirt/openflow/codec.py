@@ -147,7 +147,7 @@ def _parse_bundle_add(frame: bytes, xid: int) -> Message:
     bundle_id, _, flags = bundles.BODY.unpack_from(frame, 16)
     _, kind, length, inner_xid = HEADER.unpack_from(frame, start)
     if length > len(frame) - start:
-        raise ProtocolError(f"a message of {length} bytes in a bundle-add, {len(frame) - start} being left")
+        raise ProtocolError(f"a message of {length} bytes in a bundle-add, {len(frame) - start} are left")
     if inner_xid != xid:
         raise ProtocolError(f"a message with xid {inner_xid:#x} in a bundle-add", kind=FaultKind.VALUE)
     if kind == MsgType.EXPERIMENTER and frame[start + 8 : start + 16] == _EXPERIMENTER_ADD:

@@ -21,7 +21,7 @@ def _pack_actions(tag: int, actions: tuple[Action, ...]) -> bytes:
     body = b"".join([action.encode() for action in actions])
     length = 8 + len(body)
     if length > 0xFFFF:
-        raise ValueError(f"actions of {len(body)} bytes; at most {0xFFFF - 8} are possible")
+        raise ValueError(f"actions of {len(body)} bytes; at most {0xFFFF - 8} are allowed")
     return _HEAD.pack(tag, length) + body
 
 

@@ -157,7 +157,7 @@ class Layout:
         if self._length_at is not None:
             length = values.pop(self._length_at)
             if length < self.size or length > end - pos or (self.align and length % self.align):
-                raise ProtocolError(f"a length of {length} where {self.size} to {end - pos} are possible")
+                raise ProtocolError(f"a length of {length} where {self.size} to {end - pos} are allowed")
             end = pos + length
         if self._tag is not None:
             del values[0]
@@ -279,12 +279,12 @@ class TlvList:
         found: list[Any] = []
         while pos < end:
             if end - pos < self._minimum:
-                raise ProtocolError(f"{end - pos} bytes left where {self._name} needs {self._minimum}")
+                raise ProtocolError(f"{self._name} needs {self._minimum} bytes, {end - pos} are left")
             tag, length = _TLV.unpack_from(buf, pos)
             after = pos + length
             if length < self._minimum or after > end or length % self._align:
                 raise ProtocolError(
-                    f"{self._name} of type {tag} with a length of {length}, {end - pos} bytes being left"
+                    f"{self._name} of type {tag} with a length of {length}, {end - pos} bytes are left"
                 )
             parser = self._parsers.get(tag)
             if parser is None:

@@ -186,14 +186,14 @@ class MatchStructure:
 
     def parse(self, buf: bytes, pos: int, end: int, /) -> tuple[Match, int]:
         if end - pos < 8:
-            raise ProtocolError(f"{end - pos} bytes left where a match needs 8")
+            raise ProtocolError(f"a match needs 8 bytes, {end - pos} are left")
         kind, length = _HEAD.unpack_from(buf, pos)
         if kind != _OXM_MATCH:
             raise bad_value(f"a match of type {kind}; only OXM (1) is known")
         stop = pos + length
         after = stop + -length % 8
         if length < 4 or after > end:
-            raise ProtocolError(f"a match with a length of {length}, {end - pos} bytes being left")
+            raise ProtocolError(f"a match with a length of {length}, {end - pos} bytes are left")
         if length <= _CACHED_LENGTH:
             return _parse_fields_cached(buf[pos + 4 : stop]), after
         return _parse_fields(buf, pos + 4, stop), after

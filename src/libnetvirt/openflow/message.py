@@ -31,7 +31,7 @@ def build_frame(kind: int, xid: int, body: bytes, version: int = OFP_VERSION) ->
     """
     length = HEADER_LENGTH + len(body)
     if length > MAX_MESSAGE_LENGTH:
-        raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+        raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
     try:
         return HEADER.pack(version, kind, length, xid) + body
     except error as fault:
@@ -87,7 +87,7 @@ class Multipart(Message):
         body = self.WIRE.pack(self)
         length = 16 + len(body)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
             head = _MULTIPART.pack(OFP_VERSION, self.TYPE, length, self.xid, self.MULTIPART_TYPE, self.more)
         except error as fault:

@@ -80,7 +80,7 @@ class FlowMod(Message):
         body = self.match.encode() + b"".join([each.encode() for each in self.instructions])
         length = 48 + len(body)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a flow-mod of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a flow-mod of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
             return (
                 _FLOW_MOD.pack(

@@ -211,11 +211,11 @@ class TableProperty(Structure):
     def parse(cls, buf: bytes, pos: int, end: int) -> tuple[TableProperty, int]:
         """Parse one at `pos`. Returns it and the position behind its padding. Raises ProtocolError."""
         if end - pos < 4:
-            raise ProtocolError(f"{end - pos} bytes left where a table property needs 4")
+            raise ProtocolError(f"a table property needs 4 bytes, {end - pos} are left")
         length = int.from_bytes(buf[pos + 2 : pos + 4], "big")
         after = pos + length + -length % 8
         if length < 4 or after > end:
-            raise ProtocolError(f"a table property with a length of {length}, {end - pos} bytes being left")
+            raise ProtocolError(f"a table property with a length of {length}, {end - pos} bytes are left")
         return cls(int.from_bytes(buf[pos : pos + 2], "big"), buf[pos + 4 : pos + length]), after
 
 

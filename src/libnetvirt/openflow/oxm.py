@@ -180,12 +180,12 @@ def parse_field(buf: bytes, pos: int, end: int) -> tuple[OxmField, int, int, int
     Raises ProtocolError if it is truncated, a standard field has a wrong length, or a value is out of range.
     """
     if end - pos < 4:
-        raise bad_value(f"{end - pos} bytes left where a match field needs 4")
+        raise bad_value(f"a match field needs 4 bytes, {end - pos} are left")
     header = buf[pos : pos + 4]
     pos += 4
     after = pos + header[3]
     if after > end:
-        raise bad_value(f"a match field of {header[3]} bytes, {end - pos} being left")
+        raise bad_value(f"a match field of {header[3]} bytes, {end - pos} are left")
     has_mask = header[2] & 1
     field = _BY_HEADER.get(header)
     if field is None:
@@ -207,7 +207,7 @@ def _parse_undefined(header: bytes, buf: bytes, pos: int) -> OxmField:
     oxm_class = header[0] << 8 | header[1]
     number, has_mask, length = header[2] >> 1, header[2] & 1, header[3]
     if oxm_class == BASIC_CLASS and number in _NUMBERS:
-        raise bad_value(f"{_BASIC[number].name} with {length} bytes, {_BASIC[number].width} being its width")
+        raise bad_value(f"{_BASIC[number].name} with {length} bytes, its width is {_BASIC[number].width}")
     experimenter = 0
     if oxm_class == EXPERIMENTER_CLASS:
         if length < 4:

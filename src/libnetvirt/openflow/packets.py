@@ -110,7 +110,7 @@ class PacketOut(Message):
         size = len(actions)
         length = 24 + size + len(frame)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a packet-out of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a packet-out of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
             head = _PACKET_OUT.pack(OFP_VERSION, 13, length, self.xid, self.buffer_id, self.in_port, size)
         except error as fault:
@@ -125,7 +125,7 @@ class PacketOut(Message):
             raise ProtocolError(f"a packet-out of {end} bytes; at least 24 are needed")
         buffer_id, in_port, size = _PACKET_OUT_BODY.unpack_from(frame, 8)
         if size > end - 24:
-            raise ProtocolError(f"actions of {size} bytes, {end - 24} being left")
+            raise ProtocolError(f"actions of {size} bytes, {end - 24} are left")
         actions, _ = ACTIONS.parse(frame, 24, 24 + size)
         return cls(buffer_id, in_port, actions, frame[24 + size :], xid=xid)
 

@@ -41,7 +41,7 @@ class Hello(Message):
         if not self.versions:
             return build_frame(self.TYPE, self.xid, b"", self.version)
         if min(self.versions) < 0 or max(self.versions) >= _VERSIONS:
-            raise ValueError(f"versions {sorted(self.versions)}; 0 to 255 are possible")
+            raise ValueError(f"versions {sorted(self.versions)}; 0 to 255 are allowed")
         bitmap = sum(1 << version for version in self.versions)
         count = max(self.versions) // _BITS_PER_WORD + 1
         words = [bitmap >> (_BITS_PER_WORD * index) & 0xFFFFFFFF for index in range(count)]
@@ -71,10 +71,10 @@ def _parse_elements(frame: bytes) -> frozenset[int]:
     pos, end = 8, len(frame)
     while pos < end:
         if end - pos < 4:
-            raise ProtocolError(f"{end - pos} bytes left where a hello element needs 4")
+            raise ProtocolError(f"a hello element needs 4 bytes, {end - pos} are left")
         kind, length = _ELEMENT.unpack_from(frame, pos)
         if length < 4 or length > end - pos:
-            raise ProtocolError(f"a hello element with a length of {length}, {end - pos} bytes being left")
+            raise ProtocolError(f"a hello element with a length of {length}, {end - pos} bytes are left")
         if kind == HelloElement.VERSION_BITMAP:
             if length % 4:
                 raise ProtocolError(f"a version bitmap of {length} bytes")

@@ -106,7 +106,7 @@ def test_a_wrong_match_is_refused_in_words(fields: dict[str, int], text: str) ->
         ("80000002 0001", "in_port with 2 bytes"),
         ("80000c02 2000", "does not fit in 13 bits"),
         ("80000108 00000001 0000000f", "cannot have a mask"),
-        ("80000004 0000", "2 being left"),
+        ("80000004 0000", "2 are left"),
         ("8000", "needs 4"),
         ("ffff0002 0000", "experimenter"),
         ("00010103 000000", "odd"),
