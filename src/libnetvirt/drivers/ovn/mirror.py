@@ -70,8 +70,8 @@ class NetworkMirror:
     def orphans(self) -> Iterator[Unit]:
         """Units that nothing needs: rows of a network without a main row, trunks without use.
 
-        A network whose description cannot be decoded, because a newer version wrote it or it is damaged, still
-        forwards: neither its rows nor any trunk, which may be one of its own, are orphans.
+        A network whose description cannot be decoded, because it is damaged or a newer version wrote it,
+        still forwards: neither its rows nor any trunk, which may be one of its own, are orphans.
         """
         used = {
             trunk_unit(port) for port, tags in self._occupants.items() if compiler.needs_trunk(tags)
