@@ -16,7 +16,7 @@ from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Guest, Testbed
 from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError, Unsupported
-from libnetvirt.semantics import Knowledge, gateway_mac
+from libnetvirt.semantics import LearnedState, gateway_mac
 from tests.support.openflow_harness import OpenFlow
 
 NETWORKS = 4
@@ -419,7 +419,7 @@ class Chaos:
         In each network, first every host says where it is, then each talks to the next.
         """
         testbed = self.testbed
-        testbed.knowledge = Knowledge()
+        testbed.knowledge = LearnedState()
         for network in self.asked.values():
             guests = self._guests(network)
             for make in (self._greeting, self._word):

@@ -15,7 +15,7 @@ from libnetvirt import Network, VirtualNetwork
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.errors import NetvirtError
-from libnetvirt.semantics import Knowledge
+from libnetvirt.semantics import LearnedState
 from tests.support.openflow_harness import OpenFlow
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
@@ -124,7 +124,7 @@ class Rounds:
 
     def exchange(self) -> None:
         """All networks do as the oracle says. What hosts were known may have been lost with an operation."""
-        self.testbed.knowledge = Knowledge()
+        self.testbed.knowledge = LearnedState()
         for description in self.networks():
             guests = self.testbed.guests(self.harness.connection.lookup(description.uuid))
             self.testbed.await_traffic(*guests)

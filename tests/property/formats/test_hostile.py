@@ -51,12 +51,12 @@ def test_random_texts_of_each_notations_characters(notation: str | None, text: s
 @given(network=networks(), content=st.data())
 @settings(deadline=None, max_examples=80)
 def test_mutated_documents(notation: str, network: VirtualNetwork, content: st.DataObject) -> None:
-    octets = bytearray(formats.write(network, notation).encode())
+    raw = bytearray(formats.write(network, notation).encode())
     for _ in range(content.draw(st.integers(1, 4))):
-        at = content.draw(st.integers(0, len(octets)))
+        at = content.draw(st.integers(0, len(raw)))
         cut = content.draw(st.integers(0, 12))
-        octets[at : at + cut] = content.draw(st.binary(max_size=6))
-    _only_one_kind_of_error(bytes(octets))
+        raw[at : at + cut] = content.draw(st.binary(max_size=6))
+    _only_one_kind_of_error(bytes(raw))
 
 
 _VALUES = st.recursive(

@@ -19,8 +19,8 @@ from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.late_frames import LateFrameDetector, listed
 from libnetvirt.conformance.support.normalisation import normalise, routers_of
 from libnetvirt.errors import NetworkNotFound
-from libnetvirt.semantics import Knowledge, Outcome, forward
-from libnetvirt.semantics.forward import Classified, classify
+from libnetvirt.semantics import LearnedState, Outcome, forward
+from libnetvirt.semantics.forward import ClassifiedFrame, classify
 
 #: frames that are sent at once: fewer than a switch's receive queue holds
 BURST = 50
@@ -67,7 +67,7 @@ class Testbed:
     def __init__(self, harness: Harness, rules: Rules | None) -> None:
         self.harness = harness
         self.rules = rules
-        self.knowledge = Knowledge()
+        self.knowledge = LearnedState()
         self.late_frames = LateFrameDetector(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
@@ -218,14 +218,14 @@ class Testbed:
 
         for frame in sent:
             outcome = self._outcome(networks, place, frame)
-            learns = outcome.knowledge != self.knowledge
+            learns = outcome.learned != self.knowledge
             if learns:  # earlier frames must have arrived, or they are forwarded by what is learned now
                 flush()
             expected.update(_arrivals(outcome.outputs))
             self.late_frames.tolerated.update(_arrivals(outcome.tolerated))
             batch.append(frame)
             if learns:
-                self.knowledge = outcome.knowledge
+                self.knowledge = outcome.learned
                 flush()
                 self.await_known(network for network in networks if network.uuid == outcome.network)
         flush()
@@ -243,7 +243,7 @@ class Testbed:
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle predicts; nothing for a frame that the substrate cannot carry, says the harness."""
         found = classify(networks, place.switch, place.port, frame)
-        if isinstance(found, Classified):
+        if isinstance(found, ClassifiedFrame):
             encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
             if not self.harness.carries(found.network, encapsulation or "", found.frame):
                 return Outcome((), self.knowledge, found.network.uuid)
@@ -254,7 +254,7 @@ class Testbed:
         networks = self.harness.connection.descriptions()
         now = {network.uuid: network for network in networks}
         for uuid in {**self._networks, **now}:
-            self.knowledge = self.knowledge.changed(self._networks.get(uuid), now.get(uuid))
+            self.knowledge = self.knowledge.after_change(self._networks.get(uuid), now.get(uuid))
         self._networks = now
         return networks
 
@@ -332,12 +332,12 @@ class Testbed:
         """(endpoint, IP address) -> MAC address of a router's neighbours, as the oracle knows them."""
         return {
             (endpoint, str(ip_address(address))): frames.mac_text(mac)
-            for (endpoint, address), mac in self.knowledge.of(uuid).neighbours.items()
+            for (endpoint, address), mac in self.knowledge.network(uuid).neighbours.items()
         }
 
     def _hosts_of(self, uuid: str) -> dict[str, str]:
         """MAC address -> endpoint of a network's hosts, as the oracle knows them."""
-        learned = self.knowledge.of(uuid).hosts
+        learned = self.knowledge.network(uuid).hosts
         return {frames.mac_text(mac): endpoint for mac, endpoint in learned.items()}
 
     def _collect(self, wanted: int) -> list[Arrival]:
@@ -351,7 +351,7 @@ class Testbed:
     def _fence(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Counter[Arrival]:
         """Send a broadcast after all other frames, if the network knows the sender. Where it must arrive."""
         found = classify(networks, place.switch, place.port, frame)
-        if not isinstance(found, Classified):
+        if not isinstance(found, ClassifiedFrame):
             return Counter()
         network, e, source = found.network, found.endpoint, frames.mac_text(found.frame[6:12])
         if self._hosts_of(network.uuid).get(source) != e.uuid:

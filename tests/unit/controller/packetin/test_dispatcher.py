@@ -335,7 +335,7 @@ def test_silent_hosts_of_native_networks_expire_by_time() -> None:
     assert rig.core.locator.find("1", mac(1)) is None
 
 
-octets = st.binary(max_size=120)
+payloads = st.binary(max_size=120)
 numbers = st.integers(0, 2**64 - 1)
 
 
@@ -348,7 +348,7 @@ numbers = st.integers(0, 2**64 - 1)
             st.sampled_from((*Table, 77)),
             st.integers(1, 5),
             st.one_of(numbers, st.sampled_from((1 << 32, (1 << 32) + (1 << 31)))),
-            st.one_of(octets, st.builds(lambda o: frame(BROADCAST, mac(1))[:12] + o, octets)),
+            st.one_of(payloads, st.builds(lambda o: frame(BROADCAST, mac(1))[:12] + o, payloads)),
             st.booleans(),
         ),
         max_size=30,

@@ -23,7 +23,7 @@ GATEWAY = gateway_mac("1")
 FAMILIES = pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
 
 
-def octets(text: str) -> bytes:
+def packed(text: str) -> bytes:
     return ip_address(text).packed
 
 
@@ -38,7 +38,7 @@ def routed(*ends: Endpoint, uuid: int = 1) -> VirtualNetwork:
 
 
 def host(number: int, v6: bool, address: int = 1) -> bytes:
-    return octets(f"fd00:{number}::{address}" if v6 else f"10.0.{number}.{address}")
+    return packed(f"fd00:{number}::{address}" if v6 else f"10.0.{number}.{address}")
 
 
 def datagram(source: bytes, destination: bytes, text: bytes = b"", ttl: int = 64) -> bytes:
@@ -50,7 +50,7 @@ def datagram(source: bytes, destination: bytes, text: bytes = b"", ttl: int = 64
 def hello(number: int, v6: bool, address: int = 1) -> bytes:
     """A host's question for its gateway's address."""
     own, me = host(number, v6, address), mac(number).to_bytes(6)
-    gateway = octets(f"fd00:{number}::fe" if v6 else f"10.0.{number}.254")
+    gateway = packed(f"fd00:{number}::fe" if v6 else f"10.0.{number}.254")
     if v6:
         return p.solicitation(me, own, gateway)
     return p.arp_frame(p.BROADCAST, p.ARP(1, me, own, bytes(6), gateway))
@@ -107,7 +107,7 @@ def test_an_unresolved_neighbour_is_asked_three_times_and_senders_get_an_error(r
     assert told[:2] == (1, 3)
     assert error_of(told[2]) == (HOST_UNREACHABLE.v6 if v6 else HOST_UNREACHABLE.v4)
     ip = p.parse_ip(told[2][14:])
-    assert ip.source == octets("fd00:1::fe" if v6 else "10.0.1.254")
+    assert ip.source == packed("fd00:1::fe" if v6 else "10.0.1.254")
     assert told[2][:6] == mac(1).to_bytes(6)
     assert wait(rig, 5) == []
     # The next packet asks anew.
@@ -201,9 +201,9 @@ def test_an_unplugged_port_loses_its_neighbours(rig: Rig) -> None:
 
 def test_errors_are_limited_per_endpoint(rig: Rig) -> None:
     rig.core.options = Options(VLAN, error_rate=10)
-    sent = [rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1"))) for _ in range(50)]
+    sent = [rig.inject(1, 3, datagram(host(1, False), packed("192.0.2.1"))) for _ in range(50)]
     assert [error_of(out[0][2]) for out in sent if out] == [NO_ROUTE.v4] * 10
-    assert rig.inject(2, 3, datagram(host(2, False), octets("192.0.2.1"))), "others have their own share"
+    assert rig.inject(2, 3, datagram(host(2, False), packed("192.0.2.1"))), "others have their own share"
     rig.now += 0.5
     sent = [rig.inject(1, 3, datagram(host(1, False), host(2, False), ttl=1)) for _ in range(50)]
     assert [error_of(out[0][2]) for out in sent if out] == [TIME_EXCEEDED.v4] * 5
@@ -213,11 +213,11 @@ def test_errors_are_limited_per_endpoint(rig: Rig) -> None:
 def test_excess_packets_without_a_route_are_dropped_in_the_switch(rig: Rig) -> None:
     rig.core.options = Options(VLAN, packet_rate=20)
     for _ in range(30):
-        rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
+        rig.inject(1, 3, datagram(host(1, False), packed("192.0.2.1")))
     assert rig.dispatcher.dropped
     quiet = [f for f in rig.fabric.switches[1].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
     assert [(f.table, f.hard) for f in quiet] == [(Table.ROUTE, 1)]
-    rig.inject(1, 3, datagram(host(1, False), octets("192.0.2.1")))
+    rig.inject(1, 3, datagram(host(1, False), packed("192.0.2.1")))
     assert not rig.fabric.up
 
 

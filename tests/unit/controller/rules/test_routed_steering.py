@@ -12,7 +12,7 @@ from libnetvirt.controller.reports import constraint_counters
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Constraint, Encapsulation, VirtualNetwork
 from tests.support.controller_rig import VLAN, Rig, line, network
-from tests.unit.controller.packetin.test_slow_path import datagram, end, hello, host, octets
+from tests.unit.controller.packetin.test_slow_path import datagram, end, hello, host, packed
 
 CAPACITIES = 'capacity = "100 Mbit/s"\nlatency = "1 ms"\n'
 NEXT = {"prefix": "10.50.0.0/16", "via": "10.0.2.7"}
@@ -60,8 +60,8 @@ def test_only_subnets_and_routes_of_the_destination_are_steered(rig: Rig) -> Non
     for destination, through in (
         (host(2, v6=False), [number]),
         (host(2, v6=True), [number]),
-        (octets("10.50.1.1"), [number]),
-        (octets("10.50.7.1"), []),  # a longer prefix, which leads elsewhere
+        (packed("10.50.1.1"), [number]),
+        (packed("10.50.7.1"), []),  # a longer prefix, which leads elsewhere
         (host(3, v6=False), []),
     ):
         source = host(1, v6=len(destination) == 16)
@@ -73,19 +73,19 @@ def test_only_subnets_and_routes_of_the_destination_are_steered(rig: Rig) -> Non
 
 def test_routed_steering_works_on_one_switch_and_follows_its_endpoints(rig: Rig) -> None:
     ask(rig, {"source": 3, "destination": 2, "max-bandwidth": "5 Mbit/s"})
-    through, count = metered(rig, 2, 4, host(3, v6=False), octets("10.50.1.1"))
+    through, count = metered(rig, 2, 4, host(3, v6=False), packed("10.50.1.1"))
     assert (len(through), count) == (1, 1)
     (before,) = rig.networks
     ends = (*before.endpoints[:2], before.endpoints[2].changed(switch="1", port="4"))
     rig.change(before, before.changed(endpoints=ends))
     rig.inject(1, 4, hello(3, False))
-    through, count = metered(rig, 1, 4, host(3, v6=False), octets("10.50.1.1"))
+    through, count = metered(rig, 1, 4, host(3, v6=False), packed("10.50.1.1"))
     assert (len(through), count) == (1, 1)
     (before,) = rig.networks
     plain = before.endpoints[1].changed(route=())
     rig.change(before, before.changed(endpoints=(before.endpoints[0], plain, before.endpoints[2])))
     rig.holds_what_it_should()
-    assert metered(rig, 1, 4, host(3, v6=False), octets("10.50.1.1"))[0] == []
+    assert metered(rig, 1, 4, host(3, v6=False), packed("10.50.1.1"))[0] == []
     rig.change(rig.networks[0], None)
     rig.holds_what_it_should()
     assert all(n not in pipeline.METERS for s in rig.fabric.switches.values() for n in s.meters)
