@@ -11,6 +11,7 @@ from libnetvirt.drivers.ovn import records
 from libnetvirt.drivers.ovn.mirror import NetworkMirror
 from libnetvirt.errors import EndpointClaimed, LabelsExhausted
 from libnetvirt.model import VirtualNetwork
+from libnetvirt.ovsdb.database import RowUpdate
 from tests.support.northbound_database import Simulation, drift
 
 ROUTER_PORT = {"router-port": "netvirt-7-1-router", "requested-tnl-key": "1"}
@@ -185,7 +186,7 @@ def test_a_network_whose_description_cannot_be_decoded_is_not_orphaned(simulatio
     row = next(r for table, _, r in stored if table == SWITCH and r["name"] == "netvirt-7")
     row["external_ids"] = row["external_ids"] | {records.DESCRIPTION: json.dumps({"forwarding": "L9"})}
     late = NetworkMirror(lambda *_: None)
-    late.apply((table, u, None, r) for table, u, r in stored)
+    late.apply(RowUpdate(table, u, None, r) for table, u, r in stored)
     assert list(late.networks) == ["8"]
     assert list(late.unreadable) == ["7"]
     assert list(late.orphans()) == []
