@@ -15,10 +15,10 @@ from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.qos.cspf import (
     PathRequirements,
     ResidualGraph,
+    fewest_hops,
     find,
-    quickest,
-    shortest,
-    suits,
+    least_latency,
+    satisfies,
     widest,
 )
 from libnetvirt.controller.qos.reservations import Oversubscribed, Reservation, ReservationLedger
@@ -49,11 +49,11 @@ def test_nothing_is_promised_twice_and_nothing_becomes_negative(steps: list, cap
             holder, bits, links = step
             fits = all(used(link, holder) + bits <= most(link) for link in links) or not bits
             if fits:
-                reservations.put(holder, bits, links)
+                reservations.reserve(holder, bits, links)
                 model[holder] = (bits, links)
             else:
                 with pytest.raises(Oversubscribed):
-                    reservations.put(holder, bits, links)
+                    reservations.reserve(holder, bits, links)
         for link in LINKS:
             assert reservations.reserved(link) == used(link) <= most(link)
             assert reservations.free(link) == most(link) - used(link) >= 0
@@ -65,7 +65,7 @@ def test_nothing_is_promised_twice_and_nothing_becomes_negative(steps: list, cap
 def test_capacity_that_has_become_less_is_seen() -> None:
     room = {(1, 1): 10}
     reservations = ReservationLedger(lambda link: room.get(link))
-    reservations.put("a", 6, [(1, 1)])
+    reservations.reserve("a", 6, [(1, 1)])
     trial = reservations.copy()
     trial.put("a", 9, [(1, 1)])
     assert (reservations.reserved((1, 1)), trial.reserved((1, 1))) == (6, 9)
@@ -113,7 +113,7 @@ def test_the_path_is_the_cheapest_of_all_that_have_what_is_wanted(
     ground, edges = residual_graph(Random(seed))
 
     def good(wanted: PathRequirements) -> list[tuple[Edge, ...]]:
-        return [p for p in paths(edges, 1, 2) if suits(ground, p, wanted)]
+        return [p for p in paths(edges, 1, 2) if satisfies(ground, p, wanted)]
 
     fitting = good(wanted)
     found = find(ground, 1, 2, wanted)
@@ -123,7 +123,7 @@ def test_the_path_is_the_cheapest_of_all_that_have_what_is_wanted(
         assert sum(e.cost for e in found) == min(sum(e.cost for e in p) for p in fitting)
     rates = [b for b in range(6) if good(replace(wanted, bits=b))]
     assert widest(ground, 1, 2, wanted) == max(rates, default=0)
-    assert shortest(ground, 1, 2, wanted) == min(
+    assert fewest_hops(ground, 1, 2, wanted) == min(
         (len(p) + 1 for p in good(replace(wanted, hops=None))), default=None
     )
     delays = [
@@ -131,7 +131,7 @@ def test_the_path_is_the_cheapest_of_all_that_have_what_is_wanted(
         for p in good(replace(wanted, latency=None))
         if None not in (ds := [ground.latency((e.source, e.source_port)) for e in p])
     ]
-    assert quickest(ground, 1, 2, wanted) == min(delays, default=None)
+    assert least_latency(ground, 1, 2, wanted) == min(delays, default=None)
 
 
 CAPACITIES = 'capacity = "100 Mbit/s"\nreservable = 0.9\nlatency = "1 ms"\n'
@@ -180,7 +180,7 @@ def holds(rig: Rig) -> None:
     te_paths = rig.core.te_paths
     booked: dict[LinkEnd, int] = {}
     for te_path in te_paths.ordered():
-        for place in te_path.places:
+        for place in te_path.links:
             booked[place] = booked.get(place, 0) + te_path.bits
         assert bool(te_path.degraded) <= (not te_path.edges)
     booked = {place: bits for place, bits in booked.items() if bits}

@@ -14,7 +14,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.qos.capacities import Capacities
-from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
+from libnetvirt.controller.qos.enforcement import Enforcement, Support
 from libnetvirt.controller.qos.queues import DEFAULT, PortQueues, Queue, union
 from libnetvirt.controller.qos.te_paths import check
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, Unsupported
@@ -117,18 +117,18 @@ def test_an_operation_that_is_undone_leaves_queues_as_they_were() -> None:
 
 def test_a_port_that_can_have_no_queues_promises_nothing_and_what_was_promised_moves() -> None:
     rig = three()
-    verdicts: dict[tuple[int, int], Verdict] = {}
-    rig.core.backend.support = lambda link: verdicts.get(link, Verdict(True))
+    verdicts: dict[tuple[int, int], Support] = {}
+    rig.core.backend.queue_support = lambda link: verdicts.get(link, Support(True))
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
     # A database that was not reached yet takes nothing away.
-    verdicts[2, 2] = Verdict(None, "not reached")
+    verdicts[2, 2] = Support(None, "not reached")
     rig.core.topology_changed = True
     rig.settle()
     assert not rig.core.te_paths.ordered()[0].degraded
     with pytest.raises(ConstraintUnmet, match=r"port 2 has 0 bit/s free \(not reached\)"):
         rig.core.plan_te_paths(constrained(2, min_bandwidth="1 Mbit/s"))
-    verdicts[2, 2] = Verdict(False, "it is a stranger's")
+    verdicts[2, 2] = Support(False, "it is a stranger's")
     rig.core.topology_changed = True
     rig.settle()
     assert "(it is a stranger's)" in rig.core.te_paths.ordered()[0].degraded
@@ -201,8 +201,8 @@ def test_two_shapes_together_have_all_that_each_has(one: dict, other: dict) -> N
             assert both[place].rate >= port.rate
             for number, queue in port.queues.items():
                 known = both[place].queues[number]
-                assert known.least >= queue.least
-                assert known.most >= queue.most
+                assert known.min_rate >= queue.min_rate
+                assert known.max_rate >= queue.max_rate
 
 
 def test_frames_for_all_are_in_no_queue() -> None:

@@ -209,7 +209,7 @@ def test_a_new_controller_takes_over_the_rules_it_finds() -> None:
     before = _paths(rig)
     again = _restarted(rig, 3)
     assert _paths(again) == before
-    assert [dpid for r in again.core.ondemand for dpid, _ in r.further or ()] == [3, 2]
+    assert [dpid for r in again.core.ondemand for dpid, _ in r.downstream or ()] == [3, 2]
     assert again.core.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
@@ -285,7 +285,7 @@ def test_a_switch_that_does_not_come_goes_on_forwarding_and_is_believed_when_it_
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     again.connect(1, 4)
     assert _paths(again) == before
-    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
+    assert [len(r.downstream or ()) for r in again.core.ondemand] == [2]
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -305,7 +305,7 @@ def test_switches_that_connect_twice_before_all_have_come_go_on_forwarding(order
         assert _paths(again) == before
         assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
-    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
+    assert [len(r.downstream or ()) for r in again.core.ondemand] == [2]
 
 
 def test_what_was_taken_over_is_doubted_when_a_link_is_lost_before_all_have_come() -> None:
@@ -438,7 +438,7 @@ def test_a_pair_that_is_dropped_goes_from_its_first_switch_first() -> None:
             del rig.fabric.up[up:]
 
         rig.between = between
-        rig.core.ondemand.drop_host(_host(rig, THERE))
+        rig.core.ondemand.remove_host(_host(rig, THERE))
         rig.pump()
         rig.between = lambda: None
         assert not lost, seed
@@ -448,7 +448,7 @@ def test_a_pair_that_is_made_anew_while_its_old_rules_go_keeps_what_both_have() 
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()
-    rig.core.ondemand.drop_host(_host(rig, THERE))
+    rig.core.ondemand.remove_host(_host(rig, THERE))
     (late,) = rig.asked
     rig.asked.clear()
     rig.inject(1, 3, frame(THERE, HERE))

@@ -91,7 +91,7 @@ def test_one_transaction_makes_what_is_wanted_whatever_others_did(steps: list) -
                 assert qos == before[place]
             elif wanted.queues:
                 now = seen_at(rows, place)
-                assert now == (wanted.rate, {n: (q.least, q.most) for n, q in wanted.queues.items()})
+                assert now == (wanted.rate, {n: (q.min_rate, q.max_rate) for n, q in wanted.queues.items()})
             else:
                 assert qos is None
         used = {row["qos"] for row in rows.tables["Port"].values()}
@@ -140,7 +140,7 @@ def test_why_a_port_can_have_no_queues() -> None:
     free = next(place for place in known.rows if place != taken)
 
     def why(place: LinkEnd, unchecked: bool = True) -> str:
-        return known.verdict(rows.tables, place, US, unchecked).reason
+        return known.support(rows.tables, place, US, unchecked).reason
 
     assert why(free) == ""
     assert "netdev, takes no notice of queues" in why(free, unchecked=False)

@@ -204,7 +204,7 @@ def test_rows_come_before_rules_and_go_after_them(monkeypatch: pytest.MonkeyPatc
         assert set_queues(lab.fabric.switches[1]) == {(2, 1)}
         assert lab.queues(1, 2) == {0, 1}
         # The path moves: the old queues stay until the last rule that names them has gone.
-        lab.runtime.core.discovery.lose_port(1, 2)
+        lab.runtime.core.discovery.remove_port(1, 2)
         lab.runtime.core.topology_changed = True
         lab.runtime.executor.follow_up()
         await lab.idle()
@@ -214,7 +214,7 @@ def test_rows_come_before_rules_and_go_after_them(monkeypatch: pytest.MonkeyPatc
         for dpid in (1, 2):
             lab.runtime.core.send_lldp(dpid, range(1, 5), lab.runtime.now())
         await lab.idle()
-        lab.runtime.core.discovery.lose_port(1, 1)
+        lab.runtime.core.discovery.remove_port(1, 1)
         lab.runtime.core.topology_changed = True
         lab.runtime.executor.follow_up()
         await lab.idle()

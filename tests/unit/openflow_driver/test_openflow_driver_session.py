@@ -61,7 +61,7 @@ class Owner:
     def packet(self, dpid: int, message: of.PacketIn, now: float) -> None:  # noqa: ARG002
         self.heard.append(message)
 
-    def turned(self) -> None:
+    def batch_done(self) -> None:
         pass
 
     def refused(self, address: str, reason: str) -> None:  # noqa: ARG002

@@ -78,7 +78,7 @@ class PlacedEntry:
     entry: SwitchEntry
 
 
-def adding(entry: SwitchEntry) -> of.Message:
+def add_message(entry: SwitchEntry) -> of.Message:
     """The message that puts an entry in (a flow entry replaces its like)."""
     if isinstance(entry, Flow):
         return _flow(entry, of.FlowModCommand.ADD)
@@ -87,7 +87,7 @@ def adding(entry: SwitchEntry) -> of.Message:
     return of.MeterMod(of.MeterModCommand.ADD, entry.flags, entry.meter_id, entry.bands)
 
 
-def modifying(old: SwitchEntry, new: SwitchEntry) -> of.Message:
+def modify_message(old: SwitchEntry, new: SwitchEntry) -> of.Message:
     """The message that turns one entry into another with the same key, keeping counters where it can."""
     if isinstance(new, Flow):
         assert isinstance(old, Flow)
@@ -98,7 +98,7 @@ def modifying(old: SwitchEntry, new: SwitchEntry) -> of.Message:
     return of.MeterMod(of.MeterModCommand.MODIFY, new.flags, new.meter_id, new.bands)
 
 
-def deleting(entry: SwitchEntry) -> of.Message:
+def delete_message(entry: SwitchEntry) -> of.Message:
     """The message that removes an entry; not another's that has come in its place meanwhile."""
     if isinstance(entry, Flow):
         return of.FlowMod(
@@ -134,7 +134,7 @@ def _rank(entry: SwitchEntry) -> int:
     return 2 if isinstance(entry, Flow) else 1 if isinstance(entry, Group) else 0
 
 
-def put_order(entries: Iterable[SwitchEntry]) -> list[SwitchEntry]:
+def install_order(entries: Iterable[SwitchEntry]) -> list[SwitchEntry]:
     """The order in which entries can be put into one switch."""
     return sorted(entries, key=_rank)
 

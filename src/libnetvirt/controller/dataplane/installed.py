@@ -21,10 +21,10 @@ from libnetvirt.controller.dataplane.entries import (
     Order,
     PlacedEntry,
     SwitchEntry,
-    adding,
-    deleting,
-    modifying,
-    put_order,
+    add_message,
+    delete_message,
+    install_order,
+    modify_message,
     removal_order,
 )
 from libnetvirt.controller.dataplane.pipeline import Kind
@@ -63,15 +63,15 @@ class Delta:
     change: dict[tuple[Order, int], list[tuple[SwitchEntry, SwitchEntry]]] = field(default_factory=dict)
     remove: dict[int, list[SwitchEntry]] = field(default_factory=dict)
 
-    def split_off(self, tables: Collection[int], chosen_if: Callable[[Flow], bool] = lambda _: True) -> Delta:
+    def split_off(self, tables: Collection[int], condition: Callable[[Flow], bool] = lambda _: True) -> Delta:
         """Take removals from some tables out, to be done at another time."""
         later = Delta()
         for dpid, entries in self.remove.items():
             chosen: list[SwitchEntry] = []
             kept: list[SwitchEntry] = []
             for entry in entries:
-                fits = isinstance(entry, Flow) and entry.table in tables and chosen_if(entry)
-                (chosen if fits else kept).append(entry)
+                matches = isinstance(entry, Flow) and entry.table in tables and condition(entry)
+                (chosen if matches else kept).append(entry)
             if chosen:
                 later.remove[dpid] = chosen
                 self.remove[dpid] = kept
@@ -88,14 +88,14 @@ class Delta:
             key = (id(old), id(new))
             found = messages.get(key)
             if found is None:
-                found = messages[key] = adding(new) if old is None else modifying(old, new)
+                found = messages[key] = add_message(new) if old is None else modify_message(old, new)
             return found
 
         for order in Order:
             one: Round = {}
             for (when, dpid), entries in self.put.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(message(None, e) for e in put_order(entries))
+                    one.setdefault(dpid, []).extend(message(None, e) for e in install_order(entries))
             for (when, dpid), pairs in self.change.items():
                 if when is order:
                     one.setdefault(dpid, []).extend(message(*pair) for pair in pairs)
@@ -110,7 +110,7 @@ class Delta:
                 if network in cookies:
                     masked.setdefault(network, delete_network(network))
                 else:
-                    single.append(deleting(entry))
+                    single.append(delete_message(entry))
             if entries:
                 last[dpid] = [*masked.values(), *single]
         rounds.append(last)
@@ -127,7 +127,7 @@ def delete_network(cookie: int) -> of.FlowMod:
     )
 
 
-def delete_paths(index: int) -> of.FlowMod:
+def delete_pair_flows(index: int) -> of.FlowMod:
     """The message that removes a network's reactive rules from a switch."""
     return of.FlowMod(
         table_id=of.ALL_TABLES,
@@ -185,7 +185,7 @@ class Installed:
         """The entries of a unit."""
         return self._units.get(unit, {}).values()
 
-    def places(self, unit: Unit) -> Mapping[tuple[int, EntryKey], PlacedEntry]:
+    def entries_by_key(self, unit: Unit) -> Mapping[tuple[int, EntryKey], PlacedEntry]:
         """The entries of a unit, by switch and key; not changed by what is done later."""
         return self._units.get(unit, {})
 
@@ -197,7 +197,7 @@ class Installed:
         """The number of entries in all switches."""
         return sum(len(entries) for entries in self._switches.values())
 
-    def replace(self, unit: Unit, entries: Iterable[PlacedEntry], into: Delta) -> None:
+    def replace(self, unit: Unit, entries: Iterable[PlacedEntry], delta: Delta) -> None:
         """Make a unit consist of these entries, and note the differences."""
         new = {(p.dpid, p.entry.key): p for p in entries}
         old = self._units.get(unit, {})
@@ -205,41 +205,41 @@ class Installed:
             self._units[unit] = new
         else:
             self._units.pop(unit, None)
-        for place, placed in new.items():
-            dpid, key = place
-            before = old.get(place)
+        for location, placed in new.items():
+            dpid, key = location
+            before = old.get(location)
             if before is None:
-                into.put.setdefault((placed.order, dpid), []).append(placed.entry)
+                delta.put.setdefault((placed.order, dpid), []).append(placed.entry)
             elif before.entry != placed.entry:
-                into.change.setdefault((placed.order, dpid), []).append((before.entry, placed.entry))
+                delta.change.setdefault((placed.order, dpid), []).append((before.entry, placed.entry))
             self._switches.setdefault(dpid, {})[key] = placed
-        for place, placed in old.items():
-            if place in new:
+        for location, placed in old.items():
+            if location in new:
                 continue
-            dpid, key = place
-            into.remove.setdefault(dpid, []).append(placed.entry)
+            dpid, key = location
+            delta.remove.setdefault(dpid, []).append(placed.entry)
             held = self._switches[dpid]
-            # Another unit may have taken the place over in the same change.
+            # Another unit may have taken the location over in the same change.
             if held.get(key) is placed:
                 del held[key]
 
-    def keep_reclaimed(self, into: Delta) -> None:
+    def keep_reclaimed(self, delta: Delta) -> None:
         """Do not remove what another unit has taken over in the same change."""
-        for dpid, entries in into.remove.items():
+        for dpid, entries in delta.remove.items():
             held = self._switches.get(dpid, {})
-            into.remove[dpid] = [e for e in entries if e.key not in held]
-        into.remove = {dpid: entries for dpid, entries in into.remove.items() if entries}
+            delta.remove[dpid] = [e for e in entries if e.key not in held]
+        delta.remove = {dpid: entries for dpid, entries in delta.remove.items() if entries}
 
-    def compare(self, dpid: int, dump: SwitchSnapshot) -> Delta:
+    def compare(self, dpid: int, snapshot: SwitchSnapshot) -> Delta:
         """The differences between what a switch holds and what it should hold."""
-        found = {entry.key: entry for entry in dump.entries()}
-        into = Delta()
+        found = {entry.key: entry for entry in snapshot.entries()}
+        delta = Delta()
         for key, placed in self.on(dpid).items():
             entry = found.pop(key, None)
             if entry is None:
-                into.put.setdefault((placed.order, dpid), []).append(placed.entry)
+                delta.put.setdefault((placed.order, dpid), []).append(placed.entry)
             elif entry != placed.entry:
-                into.change.setdefault((placed.order, dpid), []).append((entry, placed.entry))
+                delta.change.setdefault((placed.order, dpid), []).append((entry, placed.entry))
         if found:
-            into.remove[dpid] = list(found.values())
-        return into
+            delta.remove[dpid] = list(found.values())
+        return delta

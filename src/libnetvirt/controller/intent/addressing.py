@@ -13,7 +13,7 @@ from libnetvirt.model.gateway import gateway_mac
 
 AnyNetwork = IPv4Network | IPv6Network
 #: addresses in IPv4 and IPv6 that are no host's: a packet from there is dropped (RFC 1812 section 5.3.7)
-NO_SOURCE = {
+MARTIANS = {
     4: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32"),
     6: ("::/128", "::1/128", "ff00::/8"),
 }
@@ -28,7 +28,7 @@ class NextHop(NamedTuple):
     address: bytes
 
 
-class _Side(NamedTuple):
+class _Interface(NamedTuple):
     """An endpoint's address and prefix, as numbers."""
 
     own: bytes
@@ -58,8 +58,8 @@ class AddressPlan:
         self.network = network
         self.gateway = gateway_mac(network.uuid)
         self.own: set[bytes] = set()
-        self._silent: set[bytes] = set()
-        self._sides: dict[tuple[str, int], list[_Side]] = {}
+        self._reserved: set[bytes] = set()
+        self._interfaces: dict[tuple[str, int], list[_Interface]] = {}
         # (IP version) -> for each prefix length, the longest first: bits behind it, prefix -> where to
         self._tables: dict[int, list[tuple[int, dict[int, tuple[str, bytes | None]]]]] = {}
         lengths: dict[tuple[int, int], dict[int, tuple[str, bytes | None]]] = {}
@@ -82,17 +82,17 @@ class AddressPlan:
     ) -> None:
         net = a.network
         self.own.add(a.ip.packed)
-        silent = reserved(net)
-        self._silent.update(silent)
-        numbers = tuple(int.from_bytes(s) for s in silent)
+        reserved_addresses = reserved(net)
+        self._reserved.update(reserved_addresses)
+        numbers = tuple(int.from_bytes(s) for s in reserved_addresses)
         first, last = int(net.network_address), int(net.broadcast_address)
-        sides = self._sides.setdefault((endpoint, a.version), [])
-        sides.append(_Side(a.ip.packed, first, last, numbers))
+        interfaces = self._interfaces.setdefault((endpoint, a.version), [])
+        interfaces.append(_Interface(a.ip.packed, first, last, numbers))
         shift = a.max_prefixlen - net.prefixlen
         # A prefix that is there goes before a route to it.
         lengths.setdefault((a.version, shift), {})[first >> shift] = (endpoint, None)
 
-    def hop(self, destination: bytes) -> NextHop | None:
+    def next_hop(self, destination: bytes) -> NextHop | None:
         """Where a packet to this address goes: by the longest prefix. None without a route."""
         number = int.from_bytes(destination)
         for shift, table in self._tables.get(4 if len(destination) == 4 else 6, ()):
@@ -101,47 +101,47 @@ class AddressPlan:
                 return NextHop(found[0], destination if found[1] is None else found[1])
         return None
 
-    def at(self, address: bytes) -> str:
+    def connected_endpoint(self, address: bytes) -> str:
         """The endpoint that has a host's prefix; empty if none has."""
         number = int.from_bytes(address)
         for shift, table in self._tables.get(4 if len(address) == 4 else 6, ()):
             found = table.get(number >> shift)
             if found is not None and found[1] is None:
-                return found[0] if self.is_near(found[0], address) else ""
+                return found[0] if self.is_on_link(found[0], address) else ""
         return ""
 
     def is_own_at(self, endpoint: str, address: bytes) -> bool:
         """Whether the router has this address at this endpoint."""
-        return any(s.own == address for s in self._at(endpoint, address))
+        return any(s.own == address for s in self._interfaces_at(endpoint, address))
 
-    def is_near(self, endpoint: str, address: bytes) -> bool:
+    def is_on_link(self, endpoint: str, address: bytes) -> bool:
         """Whether a host with this address can be at this endpoint: it is on one of its prefixes."""
         number = int.from_bytes(address)
-        for s in self._at(endpoint, address):
+        for s in self._interfaces_at(endpoint, address):
             if s.first <= number <= s.last and s.own != address:
                 return number not in s.reserved
         return False
 
-    def facing(self, endpoint: str, address: bytes) -> bytes:
+    def source_address(self, endpoint: str, address: bytes) -> bytes:
         """The router's address that a host sees: on its own prefix, if there is one."""
         number = int.from_bytes(address)
-        sides = self._at(endpoint, address)
-        return next((s for s in sides if s.first <= number <= s.last), sides[0]).own
+        interfaces = self._interfaces_at(endpoint, address)
+        return next((s for s in interfaces if s.first <= number <= s.last), interfaces[0]).own
 
     def has_family(self, endpoint: str, version: int) -> bool:
         """Whether the router has addresses of this IP version at an endpoint."""
-        return (endpoint, version) in self._sides
+        return (endpoint, version) in self._interfaces
 
-    def is_no_host(self, address: bytes) -> bool:
+    def is_non_host(self, address: bytes) -> bool:
         """Whether the address stands for a group, a loop, a whole prefix or nothing."""
-        if address in self._silent:
+        if address in self._reserved:
             return True
         if len(address) == 16:
             return address[0] == 0xFF or (not any(address[:15]) and address[15] < 2)
         return address[0] in (0, 127) or address[0] >> 4 == 14 or address == b"\xff" * 4
 
-    def _at(self, endpoint: str, address: bytes) -> list[_Side]:
-        return self._sides.get((endpoint, 4 if len(address) == 4 else 6), [])
+    def _interfaces_at(self, endpoint: str, address: bytes) -> list[_Interface]:
+        return self._interfaces.get((endpoint, 4 if len(address) == 4 else 6), [])
 
 
 def is_link_local(address: bytes) -> bool:

@@ -59,18 +59,18 @@ class Labels:
         """The networks that have an index."""
         return list(self._indexes)
 
-    def give_index(self, network: str, index: int) -> None:
+    def assign_index(self, network: str, index: int) -> None:
         """Note a network's index."""
         self._indexes[network] = self.last_index = index
         self.changes["network", network] = str(index)
         # A switch that is away may hold rules of a network that is gone: its index is not given again soon.
         self.changes["last", "index"] = str(index)
 
-    def drop_network(self, network: str) -> None:
+    def release_network(self, network: str) -> None:
         """Free the index and all inner labels of a network."""
         if self._indexes.pop(network, None) is not None:
             self.changes["network", network] = None
-        self.drop_rules(network)
+        self.release_rules(network)
         for space in self.spaces.values():
             space.keep_services(network, ())
 
@@ -78,12 +78,12 @@ class Labels:
         """The rules options that a network was made with."""
         return self._rules.get(network)
 
-    def give_rules(self, network: str, rules: Rules) -> None:
+    def set_rules(self, network: str, rules: Rules) -> None:
         """Note a network's rules options."""
         self._rules[network] = rules
         self.changes["rules", network] = rules.model_dump_json(by_alias=True, exclude_none=True)
 
-    def drop_rules(self, network: str) -> None:
+    def release_rules(self, network: str) -> None:
         """Forget a network's rules options."""
         if self._rules.pop(network, None) is not None:
             self.changes["rules", network] = None
@@ -142,9 +142,9 @@ class LabelSpace:
     def keep_services(self, network: str, dpids: Collection[int]) -> None:
         """Free a network's inner labels at all but these switches."""
         for dpid in [d for d, labels in self._services.items() if network in labels and d not in dpids]:
-            self.drop_service(dpid, network)
+            self.release_service(dpid, network)
 
-    def drop_service(self, dpid: int, network: str) -> None:
+    def release_service(self, dpid: int, network: str) -> None:
         """Free an inner label."""
         label = self._services.get(dpid, {}).pop(network, None)
         if label is not None:
@@ -169,21 +169,21 @@ class LabelSpace:
         self._set_tunnel(dpid, tunnel)
         return tunnel
 
-    def take_outer(self) -> int:
+    def allocate_outer(self) -> int:
         """An outer label for a path of its own, until :meth:`free_outer`. Raises LabelsExhausted."""
         label = self._free_outer()
         self._outer.add(label)
         return label
 
-    def hold_outer(self, label: int) -> None:
+    def reserve_outer(self, label: int) -> None:
         """Take an outer label that was taken before."""
         self._outer.add(label)
 
     def free_outer(self, label: int) -> None:
-        """Free an outer label that :meth:`relabel` replaced, or :meth:`take_outer` took."""
+        """Free an outer label that :meth:`relabel` replaced, or :meth:`allocate_outer` took."""
         self._outer.discard(label)
 
-    def drop_tunnel(self, dpid: int) -> None:
+    def release_tunnel(self, dpid: int) -> None:
         """Free a tunnel's number and label."""
         tunnel = self._tunnels.pop(dpid, None)
         if tunnel is not None:

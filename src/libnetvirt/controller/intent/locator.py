@@ -34,13 +34,13 @@ class Host:
     endpoint: str
     declared: bool = False
     addresses: tuple[str, ...] = ()
-    #: when a native network's host was heard last
-    heard: float = 0.0
+    #: when a native network's host was last_seen last
+    last_seen: float = 0.0
     #: what the reactive part has made for it
-    routes: dict[object, None] = field(default_factory=dict)
+    pair_flows: dict[object, None] = field(default_factory=dict)
 
 
-class Verdict(Enum):
+class LearnResult(Enum):
     """What came of a frame's source address."""
 
     KNOWN = "known"
@@ -91,14 +91,14 @@ class Locator:
         hosts = self._networks.get(network)
         return list(hosts.by_endpoint.get(endpoint, {}).values()) if hosts else []
 
-    def drop(self, network: str) -> None:
+    def remove_network(self, network: str) -> None:
         """Forget a network."""
         hosts = self._networks.pop(network, None)
         for mac in hosts.by_mac if hosts else ():
             if self._native.get(mac) == network:
                 del self._native[mac]
 
-    def known(self, network: str) -> Mapping[int, Host]:
+    def by_mac(self, network: str) -> Mapping[int, Host]:
         """A network's hosts by address; stays true."""
         return self._networks[network].by_mac
 
@@ -116,30 +116,32 @@ class Locator:
         """The native network that has this address."""
         return self._native.get(mac)
 
-    def learn(self, network: str, endpoint: str, mac: int) -> Verdict:
+    def learn(self, network: str, endpoint: str, mac: int) -> LearnResult:
         """Take note of a source address seen at an endpoint of the network."""
         if mac >> 40 & 1 or not mac:
-            return Verdict.INVALID
+            return LearnResult.INVALID
         hosts = self._networks[network]
         host = hosts.by_mac.get(mac)
         if host is None:
             if hosts.native and self._native.get(mac, network) != network:
-                return Verdict.FOREIGN
+                return LearnResult.FOREIGN
             if hosts.learned.get(endpoint, 0) >= self.limit:
-                return Verdict.FULL
+                return LearnResult.FULL
             self._insert(network, hosts, Host(mac, endpoint))
-            return Verdict.LEARNED
+            return LearnResult.LEARNED
         if host.endpoint == endpoint:
-            return Verdict.KNOWN
+            return LearnResult.KNOWN
         if host.declared:
-            return Verdict.ELSEWHERE
+            return LearnResult.ELSEWHERE
         self._remove(network, hosts, host)
         if hosts.learned.get(endpoint, 0) >= self.limit:
-            return Verdict.FULL  # and no longer where it was
-        self._insert(network, hosts, Host(mac, endpoint, addresses=host.addresses, routes=host.routes))
-        return Verdict.MOVED
+            return LearnResult.FULL  # and no longer where it was
+        self._insert(
+            network, hosts, Host(mac, endpoint, addresses=host.addresses, pair_flows=host.pair_flows)
+        )
+        return LearnResult.MOVED
 
-    def forget(self, network: str, mac: int) -> Host | None:
+    def remove_learned(self, network: str, mac: int) -> Host | None:
         """Forget a learned host; returns it, or None if there is none."""
         hosts = self._networks.get(network)
         host = hosts.by_mac.get(mac) if hosts else None
@@ -148,11 +150,11 @@ class Locator:
         self._remove(network, hosts, host)
         return host
 
-    def forget_endpoint(self, network: str, endpoint: str) -> list[Host]:
+    def remove_learned_at(self, network: str, endpoint: str) -> list[Host]:
         """Forget the learned hosts of an endpoint."""
         gone = [h for h in self.at(network, endpoint) if not h.declared]
         for host in gone:
-            self.forget(network, host.mac)
+            self.remove_learned(network, host.mac)
         return gone
 
     def _insert(self, network: str, hosts: _Hosts, host: Host) -> None:

@@ -18,24 +18,27 @@ from libnetvirt.controller.dataplane.pipeline import (
     tag_code,
 )
 from libnetvirt.controller.intent.switches import SwitchView, parse_switch
-from libnetvirt.controller.intent.token_bucket import Tokens
+from libnetvirt.controller.intent.token_bucket import TokenBucket
 from libnetvirt.errors import EndpointClaimed, LabelsExhausted
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
+
+#: datapath id, port (its number, or its name while that is not known) and tag (see `pipeline.tag_code`)
+AttachmentPoint = tuple[int, int | str, int]
 
 
 @dataclass(slots=True)
 class Attachment:
-    """An endpoint bound to a place. ``port`` is None while the switch's ports are not known."""
+    """An endpoint bound to a point. ``port`` is None while the switch's ports are not known."""
 
     endpoint: Endpoint
     dpid: int
     port: int | None
     network: NetworkRecord
-    tokens: Tokens = field(default_factory=Tokens)
+    tokens: TokenBucket = field(default_factory=TokenBucket)
     #: ICMP errors that it may still get
-    errors: Tokens = field(default_factory=Tokens)
+    errors: TokenBucket = field(default_factory=TokenBucket)
     #: what the reactive part keeps ready for its frames
-    ready: Any = None
+    flow_cache: Any = None
     #: the endpoint's
     uuid: str = ""
 
@@ -43,7 +46,7 @@ class Attachment:
         self.uuid = self.endpoint.uuid
 
     @property
-    def place(self) -> tuple[int, int | str, int]:
+    def point(self) -> AttachmentPoint:
         """What only one endpoint can hold."""
         port = self.endpoint.port if self.port is None else self.port
         return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
@@ -72,16 +75,16 @@ class NetworkRecord:
     by_switch: dict[int, dict[str, Attachment]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     #: per switch, the ports with several endpoints
-    crowded: dict[int, set[int]] = field(default_factory=dict)
+    shared_ports: dict[int, set[int]] = field(default_factory=dict)
     #: per switch, the endpoints with an mpls label
     labelled: dict[int, dict[str, Attachment]] = field(default_factory=dict)
     #: per switch and slot, the other endpoints whose port is known: what a flood group is made of
     by_slot: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     uuid: str = ""
-    tokens: Tokens = field(default_factory=Tokens)
+    tokens: TokenBucket = field(default_factory=TokenBucket)
     #: the turn in which it was served last, and what it may still have of it
-    turn: int = -1
-    share: int = 0
+    fair_round: int = -1
+    quantum_left: int = 0
     #: whether rules come pair by pair, when a packet asks for them
     on_demand: bool = False
 
@@ -116,7 +119,7 @@ class NetworkRecord:
         found = self.by_port.get((attachment.dpid, attachment.port), {})
         return [b for b in found.values() if b is not attachment]
 
-    def insert(self, attachment: Attachment) -> None:
+    def add(self, attachment: Attachment) -> None:
         """Add an endpoint."""
         uuid = attachment.endpoint.uuid
         self.endpoints[uuid] = attachment
@@ -127,11 +130,11 @@ class NetworkRecord:
             there = self.by_port.setdefault((attachment.dpid, attachment.port), {})
             there[uuid] = attachment
             if len(there) > 1:
-                self.crowded.setdefault(attachment.dpid, set()).add(attachment.port)
+                self.shared_ports.setdefault(attachment.dpid, set()).add(attachment.port)
             if attachment.endpoint.mpls is None:
                 self.by_slot.setdefault((attachment.dpid, attachment.slot), {})[uuid] = attachment
 
-    def take_out(self, uuid: str) -> Attachment | None:
+    def remove(self, uuid: str) -> Attachment | None:
         """Remove an endpoint."""
         attachment = self.endpoints.pop(uuid, None)
         if attachment is not None:
@@ -139,10 +142,10 @@ class NetworkRecord:
             if attachment.endpoint.mpls is not None:
                 _discard(self.labelled, attachment.dpid, uuid)
             if attachment.port is not None:
-                place = (attachment.dpid, attachment.port)
-                _discard(self.by_port, place, uuid)
-                if len(self.by_port.get(place, ())) < 2:
-                    self.crowded.get(attachment.dpid, set()).discard(attachment.port)
+                port_key = (attachment.dpid, attachment.port)
+                _discard(self.by_port, port_key, uuid)
+                if len(self.by_port.get(port_key, ())) < 2:
+                    self.shared_ports.get(attachment.dpid, set()).discard(attachment.port)
                 if attachment.endpoint.mpls is None:
                     _discard(self.by_slot, (attachment.dpid, attachment.slot), uuid)
         return attachment
@@ -164,7 +167,7 @@ class RulesDB:
     def __init__(self) -> None:
         self.networks: dict[str, NetworkRecord] = {}
         self.by_index: dict[int, NetworkRecord] = {}
-        self.places: dict[tuple[int, int | str, int], Attachment] = {}
+        self.by_point: dict[AttachmentPoint, Attachment] = {}
         self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
         self.unbound: Counter[int] = Counter()  # datapath -> endpoints that wait for their port
         self._names: dict[str, str] = {}
@@ -180,7 +183,7 @@ class RulesDB:
 
     def at(self, dpid: int, port: int, tag: int) -> Attachment | None:
         """The endpoint that holds this place (``tag`` as :func:`layout.tag_code` makes it)."""
-        return self.places.get((dpid, port, tag))
+        return self.by_point.get((dpid, port, tag))
 
     def holds_port(self, dpid: int, port: int) -> bool:
         """Whether any endpoint is on this port."""
@@ -198,46 +201,46 @@ class RulesDB:
         self, network: VirtualNetwork, touched: Collection[str], switches: Mapping[int, SwitchView]
     ) -> None:
         """Raise EndpointClaimed if the place of a touched endpoint belongs to another endpoint."""
-        entry = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
-        seen: dict[tuple[int, int | str, int], Attachment] = {}
+        record = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
+        seen: dict[AttachmentPoint, Attachment] = {}
         for endpoint in network.select(touched):
-            attachment = _bind(endpoint, entry, switches)
-            holder = seen.get(attachment.place) or self._holder(attachment)
+            attachment = _bind(endpoint, record, switches)
+            holder = seen.get(attachment.point) or self._holder(attachment)
             if holder is not None:
                 ours = holder.network.uuid == network.uuid
-                if not ours or holder.endpoint.uuid not in touched or attachment.place in seen:
+                if not ours or holder.endpoint.uuid not in touched or attachment.point in seen:
                     raise _claimed(
                         attachment, network if ours else holder.network.description, holder.endpoint
                     )
-            seen[attachment.place] = attachment
+            seen[attachment.point] = attachment
 
     def _holder(self, attachment: Attachment) -> Attachment | None:
         """Who holds an endpoint's place, by number or by the text of a port that was not there yet."""
-        dpid, port, tag = attachment.place
+        dpid, port, tag = attachment.point
         if isinstance(port, int):
-            return self.places.get(attachment.place) or self.places.get((dpid, str(port), tag))
+            return self.by_point.get(attachment.point) or self.by_point.get((dpid, str(port), tag))
         number = int(port) if port.isascii() and port.isdigit() else None
-        by_number = self.places.get((dpid, number, tag)) if number is not None else None
-        return self.places.get(attachment.place) or by_number
+        by_number = self.by_point.get((dpid, number, tag)) if number is not None else None
+        return self.by_point.get(attachment.point) or by_number
 
-    def put(
+    def add(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
     ) -> NetworkRecord:
         """Insert a network."""
-        entry = NetworkRecord(network, index, rules)
+        record = NetworkRecord(network, index, rules)
         for endpoint in network.endpoints:
-            self._insert(_bind(endpoint, entry, switches))
-        self.networks[network.uuid] = entry
+            self._insert(_bind(endpoint, record, switches))
+        self.networks[network.uuid] = record
         if network.uuid not in self._positions:
             self._count += 1
             self._positions[network.uuid] = self._count
-        self.by_index[index] = entry
+        self.by_index[index] = record
         self._names[network.name] = network.uuid
-        return entry
+        return record
 
-    def alter(
+    def update(
         self,
-        entry: NetworkRecord,
+        record: NetworkRecord,
         network: VirtualNetwork,
         touched: Iterable[str],
         switches: Mapping[int, SwitchView],
@@ -245,56 +248,56 @@ class RulesDB:
         """Make a network be as described; only ``touched`` endpoints differ. Returns what they were."""
         before = []
         for uuid in touched:
-            old = entry.take_out(uuid)
+            old = record.remove(uuid)
             if old is not None:
                 self._unclaim(old)
                 before.append(old)
         for endpoint in network.select(touched):
-            self._insert(_bind(endpoint, entry, switches))
-        self._names.pop(entry.description.name, None)
+            self._insert(_bind(endpoint, record, switches))
+        self._names.pop(record.description.name, None)
         self._names[network.name] = network.uuid
-        entry.description = network
+        record.description = network
         return before
 
-    def drop(self, uuid: str) -> NetworkRecord:
+    def remove(self, uuid: str) -> NetworkRecord:
         """Remove a network."""
-        entry = self.networks.pop(uuid)
-        self._release(entry)
-        return entry
+        record = self.networks.pop(uuid)
+        self._release(record)
+        return record
 
-    def forget(self, uuid: str) -> None:
-        """The network's removal is final: its place in the order of creation is lost."""
+    def release_position(self, uuid: str) -> None:
+        """The network's removal is final: its position in the order of creation is lost."""
         self._positions.pop(uuid, None)
 
     def ordered(self) -> list[NetworkRecord]:
         """The networks by creation."""
-        return sorted(self, key=lambda entry: self._positions[entry.uuid])
+        return sorted(self, key=lambda record: self._positions[record.uuid])
 
-    def ports_known(self, switch: SwitchView) -> list[NetworkRecord]:
+    def bind_ports(self, switch: SwitchView) -> list[NetworkRecord]:
         """Bind the endpoints of a switch whose ports have become known or changed.
 
-        Returns the networks with endpoints there. Of two endpoints that turn out to be at one place (one by
+        Returns the networks with endpoints there. Of two endpoints that turn out to be at one point (one by
         port name, one by number), the later network's stays unbound.
         """
-        affected = [entry for entry in self if entry.on(switch.dpid)]
-        attachments = [attachment for entry in affected for attachment in entry.on(switch.dpid)]
+        affected = [record for record in self if record.on(switch.dpid)]
+        attachments = [attachment for record in affected for attachment in record.on(switch.dpid)]
         # All let go first: ports may have changed numbers with one another.
         for attachment in attachments:
-            attachment.network.take_out(attachment.endpoint.uuid)
+            attachment.network.remove(attachment.endpoint.uuid)
             self._unclaim(attachment)
         for attachment in attachments:
             attachment.port = switch.number_of(attachment.endpoint.port)
-            if attachment.port is not None and attachment.place in self.places:
+            if attachment.port is not None and attachment.point in self.by_point:
                 attachment.port = None
             self._insert(attachment)
         return affected
 
     def _insert(self, attachment: Attachment) -> None:
-        attachment.network.insert(attachment)
+        attachment.network.add(attachment)
         self._claim(attachment)
 
     def _claim(self, attachment: Attachment) -> None:
-        self.places.setdefault(attachment.place, attachment)
+        self.by_point.setdefault(attachment.point, attachment)
         if attachment.port is None:
             self.unbound[attachment.dpid] += 1
         else:
@@ -302,8 +305,8 @@ class RulesDB:
             self.ports[key] = self.ports.get(key, 0) + 1
 
     def _unclaim(self, attachment: Attachment) -> None:
-        if self.places.get(attachment.place) is attachment:
-            del self.places[attachment.place]
+        if self.by_point.get(attachment.point) is attachment:
+            del self.by_point[attachment.point]
         if attachment.port is None:
             self.unbound[attachment.dpid] -= 1
         else:
@@ -312,21 +315,21 @@ class RulesDB:
             if not self.ports[key]:
                 del self.ports[key]
 
-    def _release(self, entry: NetworkRecord) -> None:
-        for attachment in entry.endpoints.values():
+    def _release(self, record: NetworkRecord) -> None:
+        for attachment in record.endpoints.values():
             self._unclaim(attachment)
-        self.by_index.pop(entry.index, None)
-        self._names.pop(entry.description.name, None)
+        self.by_index.pop(record.index, None)
+        self._names.pop(record.description.name, None)
 
 
-def _bind(endpoint: Endpoint, entry: NetworkRecord, switches: Mapping[int, SwitchView]) -> Attachment:
+def _bind(endpoint: Endpoint, record: NetworkRecord, switches: Mapping[int, SwitchView]) -> Attachment:
     dpid = parse_switch(endpoint.switch)
     switch = switches.get(dpid)
     port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
     if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
         # A number is a number, whether or not the switch has shown the port yet.
         endpoint = endpoint.changed(port=str(int(endpoint.port)))
-    return Attachment(endpoint, dpid, port, entry)
+    return Attachment(endpoint, dpid, port, record)
 
 
 def _claimed(attachment: Attachment, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:

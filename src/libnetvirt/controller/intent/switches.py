@@ -74,12 +74,12 @@ class SwitchView:
     lost_at: float = 0.0
 
     @property
-    def routes(self) -> bool:
+    def can_route(self) -> bool:
         """Whether networks that are routers can be on it."""
         return self.tables >= ROUTING_TABLES
 
     @property
-    def measures(self) -> bool:
+    def checks_length(self) -> bool:
         """Whether its rules can look at the length of a packet: Open vSwitch from 2.12 on."""
         found = _OPEN_VSWITCH.search(self.description)
         return found is not None and (int(found[1]), int(found[2])) >= (2, 12)

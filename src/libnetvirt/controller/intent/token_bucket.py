@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Tokens:
+class TokenBucket:
     """A token bucket: what an endpoint, or a network, may still send up.
 
     Whoever takes a token subtracts it from ``left``, and looks at the clock only if that leaves less than
@@ -14,7 +14,7 @@ class Tokens:
     """
 
     left: float = 0.0
-    at: float = float("-inf")
+    updated: float = float("-inf")
 
     def take(self, rate: float, now: float) -> bool:
         """Take a token, if there is one."""
@@ -26,7 +26,7 @@ class Tokens:
         returns whether that covers what was taken. If not, one token is given back."""
         if self.left >= 0.0:
             return True
-        left = min(rate - 1.0, self.left + (now - self.at) * rate)
-        self.at = now
+        left = min(rate - 1.0, self.left + (now - self.updated) * rate)
+        self.updated = now
         self.left = left if left >= 0.0 else left + 1.0
         return left >= 0.0

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane.entries import Flow, deleting
-from libnetvirt.controller.intent.locator import Locator, Verdict
+from libnetvirt.controller.dataplane.entries import Flow, delete_message
+from libnetvirt.controller.intent.locator import LearnResult, Locator
 from libnetvirt.controller.intent.rulesdb import NetworkRecord, RulesDB
 from libnetvirt.controller.ondemand.flows import AdoptedFlows, OnDemandFlows, PairFlows, Wire, macs_of
 from libnetvirt.controller.rules.encapsulation import deliver
@@ -32,9 +32,9 @@ class Adoption:
         self._ondemand = ondemand
         self._found: dict[int, Found] = {}  # by the network's index
         # Switches of no endpoint that a network's pairs go through, and that have not come yet.
-        self._between: dict[int, set[int]] = {}
+        self._transit: dict[int, set[int]] = {}
 
-    def note(self, dpid: int, pairs: Mapping[int, Iterable[of.FlowStatsEntry]], again: bool) -> None:
+    def add_found(self, dpid: int, pairs: Mapping[int, Iterable[of.FlowStatsEntry]], again: bool) -> None:
         """These rules of networks' pairs were found in a switch. ``again``: it came before in this run."""
         if again:
             for found in self._found.values():
@@ -48,80 +48,80 @@ class Adoption:
                 if flow.match.get("eth_dst") is not None:
                     found.setdefault(macs_of(flow.match), []).append((dpid, flow))
 
-    def conclude(self, came: Collection[int], waited: bool) -> None:
+    def resolve(self, came: Collection[int], waited: bool) -> None:
         """Decide about the pairs of networks whose switches have come; of all if it was ``waited`` for long.
 
         Switches that have not come go on forwarding: what their pairs need is left in the others.
         """
         for index in list(self._found):
-            entry = self._rulesdb.by_index.get(index)
-            if entry is None:
-                self._drop(index)
-            elif waited or {*entry.by_switch, *self._between.get(index, ())}.issubset(came):
-                self._judge(entry, came, waited)
+            record = self._rulesdb.by_index.get(index)
+            if record is None:
+                self._discard(index)
+            elif waited or {*record.by_switch, *self._transit.get(index, ())}.issubset(came):
+                self._resolve_network(record, came, waited)
 
-    def _judge(self, entry: NetworkRecord, came: Collection[int], waited: bool) -> None:
-        found, ends = self._found[entry.index], _Ends(entry)
-        between: set[int] = set()
-        for adopted in self._ondemand.adopted(entry):
+    def _resolve_network(self, record: NetworkRecord, came: Collection[int], waited: bool) -> None:
+        found, deliveries = self._found[record.index], _DeliveryRules(record)
+        transit: set[int] = set()
+        for adopted in self._ondemand.adopted(record):
             held = found.get(adopted.macs, [])
-            route = self._as_now(entry, adopted, held, ends)
+            pair = self._expected_pair(record, adopted, held, deliveries)
             missing: set[int] = set()
-            if route is not None and route.path_template is not None and not waited:
-                missing = {hop.dpid for hop in route.path_template.hops}.difference(came)
+            if pair is not None and pair.path_template is not None and not waited:
+                missing = {hop.dpid for hop in pair.path_template.hops}.difference(came)
             if missing:
-                between |= missing
-            elif route is not None and _holds(held, route) and self._meets(entry, route):
-                self._ondemand.replace(adopted, route)
+                transit |= missing
+            elif pair is not None and _holds(held, pair) and self._destination_at_egress(record, pair):
+                self._ondemand.complete(adopted, pair)
             else:
-                self._ondemand.drop(adopted)
-        if between:
-            self._between[entry.index] = between
-        elif entry.by_switch.keys() <= set(came):
-            self._drop(entry.index)
+                self._ondemand.remove(adopted)
+        if transit:
+            self._transit[record.index] = transit
+        elif record.by_switch.keys() <= set(came):
+            self._discard(record.index)
             # What other pairs have left behind their first switch; frames may still be on their way there.
-            self._wire.linger(partial(self._clear, entry.uuid, found))
+            self._wire.linger(partial(self._remove_orphans, record.uuid, found))
 
-    def _as_now(
+    def _expected_pair(
         self,
-        entry: NetworkRecord,
+        record: NetworkRecord,
         adopted: AdoptedFlows,
         held: Iterable[tuple[int, of.FlowStatsEntry]],
-        ends: _Ends,
+        deliveries: _DeliveryRules,
     ) -> PairFlows | None:
         """What this run would make for the pair. A destination that said nothing is taken to be where the
         rules end."""
-        target = self._locator.find(entry.uuid, adopted.addresses[1])
-        places = [target.endpoint] if target else ends.of(held)
-        routes = (self._ondemand.as_now(entry, adopted, place) for place in places)
-        return next((r for r in routes if r is not None and adopted.leads_like(r)), None)
+        target = self._locator.find(record.uuid, adopted.addresses[1])
+        places = [target.endpoint] if target else deliveries.of(held)
+        pairs = (self._ondemand.expected_pair(record, adopted, origin) for origin in places)
+        return next((r for r in pairs if r is not None and adopted.starts_like(r)), None)
 
-    def _meets(self, entry: NetworkRecord, route: PairFlows) -> bool:
-        """Whether the pair's destination is where the route ends. It is learned there if it is not known."""
-        address = route.addresses[1]
-        learned = self._locator.learn(entry.uuid, route.egress.endpoint, address) in _THERE
-        route.target = self._locator.find(entry.uuid, address)
+    def _destination_at_egress(self, record: NetworkRecord, pair: PairFlows) -> bool:
+        """Whether the pair's destination is where the pair ends. It is learned there if it is not known."""
+        address = pair.addresses[1]
+        learned = self._locator.learn(record.uuid, pair.egress.endpoint, address) in _AT_EGRESS
+        pair.target = self._locator.find(record.uuid, address)
         return learned
 
-    def _clear(self, network: str, found: Found) -> None:
+    def _remove_orphans(self, network: str, found: Found) -> None:
         """Remove the rules that belong to no pair."""
         for macs, held in found.items():
             kept = self._ondemand.held(network, macs)
             for dpid, flow in held:
                 rule = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
                 if (dpid, rule.key) not in kept:
-                    self._wire.send(dpid, deleting(rule))
+                    self._wire.send(dpid, delete_message(rule))
 
-    def _drop(self, index: int) -> None:
+    def _discard(self, index: int) -> None:
         del self._found[index]
-        self._between.pop(index, None)
+        self._transit.pop(index, None)
 
 
-class _Ends:
+class _DeliveryRules:
     """Which endpoint of a network a rule delivers to."""
 
-    def __init__(self, entry: NetworkRecord) -> None:
-        attachments = [attachment for attachment in entry.endpoints.values() if attachment.port is not None]
+    def __init__(self, record: NetworkRecord) -> None:
+        attachments = [attachment for attachment in record.endpoints.values() if attachment.port is not None]
         self._leading: dict[object, str] = {
             (b.dpid, (apply(*deliver(b)),)): b.endpoint.uuid for b in attachments
         }
@@ -139,13 +139,13 @@ class _Ends:
                 yield end
 
 
-def _holds(held: Iterable[tuple[int, of.FlowStatsEntry]], route: PairFlows) -> bool:
-    """Whether the switches behind the first hold their part of a route."""
+def _holds(held: Iterable[tuple[int, of.FlowStatsEntry]], pair: PairFlows) -> bool:
+    """Whether the switches behind the first hold their part of a pair."""
     rules = {(dpid, f.table_id, f.priority, f.match): f.instructions for dpid, f in held}
     return all(
         rules.get((dpid, flow.table, flow.priority, flow.match)) == flow.instructions
-        for dpid, flow in route.further or ()
+        for dpid, flow in pair.downstream or ()
     )
 
 
-_THERE = (Verdict.KNOWN, Verdict.LEARNED)
+_AT_EGRESS = (LearnResult.KNOWN, LearnResult.LEARNED)

@@ -14,7 +14,7 @@ from typing import Final
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, adding
+from libnetvirt.controller.dataplane.entries import Flow, add_message
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.rules.encapsulation import (
@@ -22,9 +22,9 @@ from libnetvirt.controller.rules.encapsulation import (
     Actions,
     Fields,
     deliver,
-    deliver_plain,
-    labelled,
-    wrapped,
+    deliver_without_mpls,
+    mpls_outputs,
+    send_labelled,
 )
 from libnetvirt.controller.rules.instructions import apply
 from libnetvirt.controller.rules.transport import Transport, arrival
@@ -66,7 +66,7 @@ class MatchTemplate:
 
 
 def _split_at_addresses(flow: Flow) -> tuple[bytes, bytes]:
-    wire = adding(flow).encode()
+    wire = add_message(flow).encode()
     destination = wire.index(_DESTINATION, 48) + 4
     source = wire.index(SOURCE, destination) + 4
     return wire[8:destination], wire[source + 6 :]
@@ -84,7 +84,7 @@ class ActionTemplate:
     def __init__(self, table: Table, fields: Fields, actions: Actions) -> None:
         flow = MatchTemplate(0, table, fields, 0, 0, 0).flow(0, 0, actions)
         self.tail = _split_at_addresses(flow)[1]
-        self.header = adding(flow).encode()[:8]
+        self.header = add_message(flow).encode()[:8]
 
 
 def with_header(kind: of.MsgType, body: bytes, more: int) -> bytes:
@@ -95,15 +95,15 @@ def with_header(kind: of.MsgType, body: bytes, more: int) -> bytes:
 class IngressTemplate:
     """An endpoint as a source. Never changes; nor do the other halves."""
 
-    __slots__ = ("dpid", "head", "match_template", "place", "port")
+    __slots__ = ("dpid", "endpoint_key", "head", "match_template", "port")
 
     def __init__(self, attachment: Attachment) -> None:
-        entry = attachment.network
-        self.place = (entry.uuid, attachment.endpoint.uuid)
+        record = attachment.network
+        self.endpoint_key = (record.uuid, attachment.endpoint.uuid)
         assert attachment.port is not None
         fields: Fields = {"in_port": attachment.port, "metadata": attachment.entered}
-        idle, hard = _timeouts(entry)
-        cookie = pipeline.cookie(entry.index, Kind.PATH)
+        idle, hard = _timeouts(record)
+        cookie = pipeline.cookie(record.index, Kind.PATH)
         self.dpid, self.port = attachment.dpid, attachment.port
         self.match_template = MatchTemplate(
             attachment.dpid, Table.HOST, fields, cookie, idle, hard, notify=True
@@ -161,12 +161,12 @@ class PathTemplate:
 
     __slots__ = ("action_template", "actions", "edges", "hops")
 
-    def __init__(self, entry: NetworkRecord, transport: Transport) -> None:
+    def __init__(self, record: NetworkRecord, transport: Transport) -> None:
         self.edges = transport.edges
         self.actions = transport.ingress_actions
         self.action_template = ActionTemplate(Table.HOST, _ENTERING, self.actions)
-        cookie = pipeline.cookie(entry.index, Kind.PATH)
-        idle, hard = (min(65535, t + GRACE) if t else 0 for t in _timeouts(entry))
+        cookie = pipeline.cookie(record.index, Kind.PATH)
+        idle, hard = (min(65535, t + GRACE) if t else 0 for t in _timeouts(record))
         #: the last comes first
         self.hops = [
             TransitTemplate(MatchTemplate(hop.dpid, hop.table, hop.fields, cookie, idle, hard), hop.actions)
@@ -186,8 +186,8 @@ def packet_outs(targets: Iterable[Attachment]) -> list[tuple[int, bytes]]:
         (dpid, of.PacketOut(actions=actions).encode()[8:])
         for dpid, (plain, in_labels) in by_switch.items()
         for actions in (
-            *(deliver_plain(some) for some in _batches(plain)),
-            *(wrapped(MPLS, labelled(some)) for some in _batches(in_labels)),
+            *(deliver_without_mpls(some) for some in _batches(plain)),
+            *(send_labelled(MPLS, mpls_outputs(some)) for some in _batches(in_labels)),
         )
     ]
 
@@ -198,8 +198,8 @@ def _batches(attachments: list[Attachment]) -> Iterator[list[Attachment]]:
     return (attachments[i : i + most] for i in range(0, len(attachments), most))
 
 
-def _timeouts(entry: NetworkRecord) -> tuple[int, int]:
+def _timeouts(record: NetworkRecord) -> tuple[int, int]:
     """Idle and hard, in seconds."""
-    seconds = int(entry.rules.duration or 0) // 10**6
-    timeout = entry.rules.timeout
+    seconds = int(record.rules.duration or 0) // 10**6
+    timeout = record.rules.timeout
     return seconds if timeout is Timeout.IDLE else 0, seconds if timeout is Timeout.FIXED else 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane.entries import EntryKey, Flow, deleting
+from libnetvirt.controller.dataplane.entries import EntryKey, Flow, delete_message
 from libnetvirt.controller.intent.locator import Host, Locator
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.ondemand.flow_templates import (
@@ -34,11 +34,11 @@ from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
 #: frames that wait for one path's rules
 QUEUE_LIMIT: Final = 64
 #: pairs of switches of a network for which a path is kept ready
-TRACK_LIMIT = 10_000
+PATH_LIMIT = 10_000
 #: copies of a flooded frame that cost as much as a message
 COPIES = 16
 #: pairs that one endpoint may have rules for; more are served without
-ROUTE_LIMIT: Final = 16_384
+PAIR_LIMIT: Final = 16_384
 
 EndpointKey = tuple[str, str]  # network, endpoint
 
@@ -81,9 +81,9 @@ class PairFlows:
         self.pending: list[bytes] | None = None
 
     @property
-    def place(self) -> EndpointKey:
+    def origin(self) -> EndpointKey:
         """Where it begins."""
-        return self.ingress.place
+        return self.ingress.endpoint_key
 
     @property
     def addresses(self) -> tuple[int, int]:
@@ -103,7 +103,7 @@ class PairFlows:
         return self.egress.hairpin if self.ingress.port == self.egress.port else self.egress.actions
 
     @property
-    def further(self) -> list[tuple[int, Flow]] | None:
+    def downstream(self) -> list[tuple[int, Flow]] | None:
         """The other switches and their rules, the last hop first; None if they are not known."""
         return [
             (hop.dpid, self._behind(hop)) for hop in (self.path_template.hops if self.path_template else ())
@@ -121,7 +121,7 @@ class PairFlows:
         """The rule of a switch behind the first."""
         return hop.match_template.flow(*self.addresses, hop.actions or self.egress.actions)
 
-    def leads_to(self, endpoints: Iterable[str]) -> bool:
+    def may_end_at(self, endpoints: Iterable[str]) -> bool:
         """Whether it may end at one of these endpoints."""
         return self.egress.endpoint in endpoints
 
@@ -129,11 +129,11 @@ class PairFlows:
 class AdoptedFlows(PairFlows):
     """What another run of the controller made: only the first rule is known, until `adoption` knows all."""
 
-    __slots__ = ("_first", "_place")
+    __slots__ = ("_first", "_origin")
 
     def __init__(
         self,
-        place: EndpointKey,
+        origin: EndpointKey,
         macs: bytes,
         source: Host | None,
         target: Host | None,
@@ -141,25 +141,25 @@ class AdoptedFlows(PairFlows):
     ) -> None:
         self.macs, self.source, self.target = macs, source, target
         self.path_template = self.pending = None
-        self._place = place
+        self._origin = origin
         self._first = first
 
     @property
-    def place(self) -> EndpointKey:
+    def origin(self) -> EndpointKey:
         """Where it begins."""
-        return self._place
+        return self._origin
 
     @property
     def first(self) -> tuple[int, Flow]:
         """The first switch and its rule."""
         return self._first
 
-    def leads_like(self, route: PairFlows) -> bool:
-        """Whether the first rule does what this route's does."""
-        return self._first[1].instructions == (apply(*route.ingress_actions),)
+    def starts_like(self, pair: PairFlows) -> bool:
+        """Whether the first rule does what this pair's does."""
+        return self._first[1].instructions == (apply(*pair.ingress_actions),)
 
     @property
-    def further(self) -> None:
+    def downstream(self) -> None:
         """Not known."""
 
     def on(self, dpid: int) -> Iterator[Flow]:
@@ -168,7 +168,7 @@ class AdoptedFlows(PairFlows):
         if where == dpid:
             yield flow
 
-    def leads_to(self, endpoints: Iterable[str]) -> bool:  # noqa: ARG002
+    def may_end_at(self, endpoints: Iterable[str]) -> bool:  # noqa: ARG002
         """It may end anywhere."""
         return True
 
@@ -192,7 +192,7 @@ class FlowCache:
     ingress: IngressTemplate
     network: NetworkTemplates
     hosts: Mapping[int, Host]
-    routes: dict[bytes, PairFlows]
+    pairs: dict[bytes, PairFlows]
     #: to send straight out at all other endpoints: per switch, a packet-out up to its frame, less its header
     floods: list[tuple[int, bytes]] | None = None
 
@@ -205,13 +205,13 @@ class OnDemandFlows:
         self._locator = locator
         self._paths = paths
         self._transports = transports
-        self._routes: dict[EndpointKey, dict[bytes, PairFlows]] = {}
-        self._ready: dict[str, NetworkTemplates] = {}
+        self._pairs: dict[EndpointKey, dict[bytes, PairFlows]] = {}
+        self._templates: dict[str, NetworkTemplates] = {}
         self._epoch = 0
 
     def __iter__(self) -> Iterator[PairFlows]:
-        """All routes."""
-        return (route for own in list(self._routes.values()) for route in list(own.values()))
+        """All pairs."""
+        return (pair for own in list(self._pairs.values()) for pair in list(own.values()))
 
     def packet(self, attachment: Attachment, frame: bytes, source: Host | None) -> int:
         """Forward a frame that came in at an endpoint and that no rule took.
@@ -220,43 +220,43 @@ class OnDemandFlows:
         or of a network whose rules are there beforehand.
         Returns what that cost beyond what one frame to one host does.
         """
-        sender = self._sender(attachment)
+        cache = self._flow_cache(attachment)
         macs = frame[:12]
-        target = None if macs[0] & 1 else sender.hosts.get(int.from_bytes(macs[:6]))
+        target = None if macs[0] & 1 else cache.hosts.get(int.from_bytes(macs[:6]))
         if target is None:
-            return self._flood(attachment, sender, frame)
-        if target.endpoint == sender.endpoint:
+            return self._flood(attachment, cache, frame)
+        if target.endpoint == cache.endpoint:
             return 0
-        route = sender.routes.get(macs)
-        if route is not None and route.pending is not None:
-            if len(route.pending) < QUEUE_LIMIT:
-                route.pending.append(frame)
+        pair = cache.pairs.get(macs)
+        if pair is not None and pair.pending is not None:
+            if len(pair.pending) < QUEUE_LIMIT:
+                pair.pending.append(frame)
             return 0
-        egress = sender.network.egresses.get(target.endpoint) or self._egress_template(
-            sender, attachment.network, target.endpoint
+        egress = cache.network.egresses.get(target.endpoint) or self._egress_template(
+            cache, attachment.network, target.endpoint
         )
         if egress is None:
             return 0
-        ingress, path_template = sender.ingress, None
+        ingress, path_template = cache.ingress, None
         if egress.dpid != ingress.dpid:
-            path_template = self._path_template(sender, attachment.network, egress.dpid)
+            path_template = self._path_template(cache, attachment.network, egress.dpid)
             if path_template is None:
                 return 0
-        if route is not None or source is None or len(sender.routes) >= ROUTE_LIMIT:
+        if pair is not None or source is None or len(cache.pairs) >= PAIR_LIMIT:
             # Served without rules, or before them on its way up.
             self._wire.post(egress.dpid, egress.release(len(frame)), frame)
-            if isinstance(route, AdoptedFlows):
+            if isinstance(pair, AdoptedFlows):
                 # Of an earlier run, and the switch does not have it any more.
-                self.drop(route)
+                self.remove(pair)
             return 0
-        route = sender.routes[macs] = PairFlows(macs, source, target, ingress, egress, path_template)
-        source.routes[route] = target.routes[route] = None
+        pair = cache.pairs[macs] = PairFlows(macs, source, target, ingress, egress, path_template)
+        source.pair_flows[pair] = target.pair_flows[pair] = None
         if path_template is not None:
-            self._make_further(route, path_template, frame)
+            self._install_downstream(pair, path_template, frame)
             return 0
-        half = egress.action_template if egress.port != ingress.port else egress.hairpin_template
+        template = egress.action_template if egress.port != ingress.port else egress.hairpin_template
         self._wire.post(
-            ingress.dpid, half.header, ingress.head, macs[:6], SOURCE, macs[6:], half.tail,
+            ingress.dpid, template.header, ingress.head, macs[:6], SOURCE, macs[6:], template.tail,
             egress.release(len(frame)), frame,
         )  # fmt: skip
         return 0
@@ -264,59 +264,61 @@ class OnDemandFlows:
     def changed(self) -> None:
         """Endpoints or paths have changed: what was made ready for them is made anew."""
         self._epoch += 1
-        self._ready.clear()
-        self._routes = {place: own for place, own in self._routes.items() if own}
+        self._templates.clear()
+        self._pairs = {origin: own for origin, own in self._pairs.items() if own}
 
-    def drop(self, route: PairFlows) -> None:
+    def remove(self, pair: PairFlows) -> None:
         """Remove a pair's rules: the first switch's, and when that is confirmed the others."""
-        self._take_out(route)
-        first, flow = route.first
-        self._wire.send(first, deleting(flow))
-        further = route.further
-        if not further:
+        self._discard(pair)
+        first, flow = pair.first
+        self._wire.send(first, delete_message(flow))
+        downstream = pair.downstream
+        if not downstream:
             return
 
         def gone() -> None:
-            kept = self.held(route.place[0], route.macs)
-            for dpid, flow in further:
+            kept = self.held(pair.origin[0], pair.macs)
+            for dpid, flow in downstream:
                 if (dpid, flow.key) not in kept:
-                    self._wire.send(dpid, deleting(flow))
+                    self._wire.send(dpid, delete_message(flow))
 
         self._wire.confirm(first, lambda _: self._wire.linger(gone))
 
     def held(self, network: str, macs: bytes) -> set[tuple[int, EntryKey]]:
         """The switches and keys of the rules that a pair has now, as far as they are known."""
         host = self._locator.find(network, int.from_bytes(macs[6:]))
-        now = self._routes.get((network, host.endpoint), {}).get(macs) if host is not None else None
-        rules = (now.first, *(now.further or ())) if now is not None else ()
+        now = self._pairs.get((network, host.endpoint), {}).get(macs) if host is not None else None
+        rules = (now.first, *(now.downstream or ())) if now is not None else ()
         return {(dpid, flow.key) for dpid, flow in rules}
 
-    def drop_where(self, unwanted: Callable[[PairFlows], bool]) -> list[PairFlows]:
+    def remove_where(self, unwanted: Callable[[PairFlows], bool]) -> list[PairFlows]:
         """Remove the rules of all pairs for which ``unwanted`` is true."""
-        dropped = [route for route in self if unwanted(route)]
-        for route in dropped:
-            self.drop(route)
+        dropped = [pair for pair in self if unwanted(pair)]
+        for pair in dropped:
+            self.remove(pair)
         return dropped
 
-    def drop_host(self, host: Host) -> None:
+    def remove_host(self, host: Host) -> None:
         """Remove the rules from and to a host."""
-        for route in list(host.routes):
-            if isinstance(route, PairFlows):
-                self.drop(route)
+        for pair in list(host.pair_flows):
+            if isinstance(pair, PairFlows):
+                self.remove(pair)
 
-    def drop_endpoints(self, network: str, endpoints: Iterable[str]) -> None:
+    def remove_endpoints(self, network: str, endpoints: Iterable[str]) -> None:
         """Remove the rules from and to endpoints, and those that may lead there."""
         self.changed()
         names = set(endpoints)
         if names:
-            self.drop_where(lambda r: r.place[0] == network and (r.place[1] in names or r.leads_to(names)))
+            self.remove_where(
+                lambda r: r.origin[0] == network and (r.origin[1] in names or r.may_end_at(names))
+            )
 
-    def forget(self, network: str) -> None:
+    def discard_network(self, network: str) -> None:
         """The network is gone, and its rules with it."""
         self.changed()
-        for place in [place for place in self._routes if place[0] == network]:
-            for route in list(self._routes[place].values()):
-                self._take_out(route)
+        for origin in [origin for origin in self._pairs if origin[0] == network]:
+            for pair in list(self._pairs[origin].values()):
+                self._discard(pair)
 
     def reroute(self, *, only_costs: bool) -> list[PairFlows]:
         """The topology has changed: remove the rules that no longer follow the best path.
@@ -328,10 +330,10 @@ class OnDemandFlows:
         self.changed()
         best: dict[tuple[Edge, ...], bool] = {}
 
-        def stale(route: PairFlows) -> bool:
-            if route.path_template is None:
-                return isinstance(route, AdoptedFlows) and not only_costs
-            edges = route.path_template.edges
+        def stale(pair: PairFlows) -> bool:
+            if pair.path_template is None:
+                return isinstance(pair, AdoptedFlows) and not only_costs
+            edges = pair.path_template.edges
             if not edges:
                 return False
             kept = best.get(edges)
@@ -340,133 +342,133 @@ class OnDemandFlows:
                 kept = best[edges] = path == list(edges)
             return not kept
 
-        return self.drop_where(stale)
+        return self.remove_where(stale)
 
     def expired(self, dpid: int, attachment: Attachment, flow: of.Match) -> None:
         """The first rule of a pair has gone: remove the others."""
-        route = self._routes.get((attachment.network.uuid, attachment.endpoint.uuid), {}).get(macs_of(flow))
-        if route is not None and route.first[0] == dpid and route.pending is None:
-            self.drop(route)
+        pair = self._pairs.get((attachment.network.uuid, attachment.endpoint.uuid), {}).get(macs_of(flow))
+        if pair is not None and pair.first[0] == dpid and pair.pending is None:
+            self.remove(pair)
 
     def adopt(self, dpid: int, attachment: Attachment, flow: Flow) -> None:
         """Take over a first rule that another run of the controller made, unless it leads elsewhere than it
         would now."""
-        place, macs = (attachment.network.uuid, attachment.endpoint.uuid), macs_of(flow.match)
-        own = self._routes.setdefault(place, {})
+        origin, macs = (attachment.network.uuid, attachment.endpoint.uuid), macs_of(flow.match)
+        own = self._pairs.setdefault(origin, {})
         if macs not in own:
             source, target = (
-                self._locator.find(place[0], flow.match.value(a)) for a in ("eth_src", "eth_dst")
+                self._locator.find(origin[0], flow.match.value(a)) for a in ("eth_src", "eth_dst")
             )
-            route = AdoptedFlows(place, macs, source, target, (dpid, flow))
+            pair = AdoptedFlows(origin, macs, source, target, (dpid, flow))
             if target is not None:
-                now = self.as_now(attachment.network, route, target.endpoint)
-                if now is None or not route.leads_like(now):
+                now = self.expected_pair(attachment.network, pair, target.endpoint)
+                if now is None or not pair.starts_like(now):
                     return
-            own[macs] = route
+            own[macs] = pair
             for host in (source, target):
                 if host is not None:
-                    host.routes[route] = None
+                    host.pair_flows[pair] = None
 
-    def adopted(self, entry: NetworkRecord) -> list[AdoptedFlows]:
+    def adopted(self, record: NetworkRecord) -> list[AdoptedFlows]:
         """The pairs of a network that were taken over, and of which not all is known yet."""
-        places = (self._routes.get((entry.uuid, name), {}) for name in entry.endpoints)
-        return [route for own in places for route in own.values() if isinstance(route, AdoptedFlows)]
+        places = (self._pairs.get((record.uuid, name), {}) for name in record.endpoints)
+        return [pair for own in places for pair in own.values() if isinstance(pair, AdoptedFlows)]
 
-    def as_now(self, entry: NetworkRecord, adopted: AdoptedFlows, end: str) -> PairFlows | None:
+    def expected_pair(self, record: NetworkRecord, adopted: AdoptedFlows, end: str) -> PairFlows | None:
         """What this run would make for a pair that ends at an endpoint; None if there is no way."""
-        attachment = entry.endpoints.get(adopted.place[1])
+        attachment = record.endpoints.get(adopted.origin[1])
         if attachment is None or attachment.port is None or end == attachment.endpoint.uuid:
             return None
-        sender = self._sender(attachment)
-        egress, path_template = self._egress_template(sender, entry, end), None
+        cache = self._flow_cache(attachment)
+        egress, path_template = self._egress_template(cache, record, end), None
         if egress is not None and egress.dpid != attachment.dpid:
-            path_template = self._path_template(sender, entry, egress.dpid)
+            path_template = self._path_template(cache, record, egress.dpid)
             egress = egress if path_template is not None else None
         return (
-            PairFlows(adopted.macs, adopted.source, None, sender.ingress, egress, path_template)
+            PairFlows(adopted.macs, adopted.source, None, cache.ingress, egress, path_template)
             if egress
             else None
         )
 
-    def replace(self, adopted: AdoptedFlows, route: PairFlows) -> None:
+    def complete(self, adopted: AdoptedFlows, pair: PairFlows) -> None:
         """All of a pair that was taken over is known now."""
-        self._take_out(adopted)
-        self._routes.setdefault(route.place, {})[route.macs] = route
-        for host in (route.source, route.target):
+        self._discard(adopted)
+        self._pairs.setdefault(pair.origin, {})[pair.macs] = pair
+        for host in (pair.source, pair.target):
             if host is not None:
-                host.routes[route] = None
+                host.pair_flows[pair] = None
 
     def expected(self, dpid: int) -> Iterator[tuple[PairFlows, Flow]]:
         """The rules that a switch should hold."""
-        for route in self:
-            if route.pending is None:
-                for flow in route.on(dpid):
-                    yield route, flow
+        for pair in self:
+            if pair.pending is None:
+                for flow in pair.on(dpid):
+                    yield pair, flow
 
-    def lose_switch(self, dpid: int) -> None:
+    def switch_down(self, dpid: int) -> None:
         """A switch's connection is lost: what waits for its confirmation is given up."""
-        self.drop_where(
-            lambda route: (
-                route.pending is not None
-                and route.path_template is not None
-                and any(hop.match_template.dpid == dpid for hop in route.path_template.hops)
+        self.remove_where(
+            lambda pair: (
+                pair.pending is not None
+                and pair.path_template is not None
+                and any(hop.match_template.dpid == dpid for hop in pair.path_template.hops)
             )
         )
 
-    def _sender(self, attachment: Attachment) -> FlowCache:
-        sender = attachment.ready
-        if not isinstance(sender, FlowCache) or sender.epoch != self._epoch:
+    def _flow_cache(self, attachment: Attachment) -> FlowCache:
+        cache = attachment.flow_cache
+        if not isinstance(cache, FlowCache) or cache.epoch != self._epoch:
             ingress = IngressTemplate(attachment)
-            network, endpoint = ingress.place
-            ready = self._ready.setdefault(network, NetworkTemplates())
-            routes = self._routes.setdefault(ingress.place, {})
-            hosts = self._locator.known(network)
-            sender = attachment.ready = FlowCache(self._epoch, endpoint, ingress, ready, hosts, routes)
-        return sender
+            network, endpoint = ingress.endpoint_key
+            templates = self._templates.setdefault(network, NetworkTemplates())
+            pairs = self._pairs.setdefault(ingress.endpoint_key, {})
+            hosts = self._locator.by_mac(network)
+            cache = attachment.flow_cache = FlowCache(self._epoch, endpoint, ingress, templates, hosts, pairs)
+        return cache
 
-    def _egress_template(self, sender: FlowCache, entry: NetworkRecord, end: str) -> EgressTemplate | None:
-        egress = sender.network.egresses.get(end)
+    def _egress_template(self, cache: FlowCache, record: NetworkRecord, end: str) -> EgressTemplate | None:
+        egress = cache.network.egresses.get(end)
         if egress is None:
-            there = entry.endpoints.get(end)
+            there = record.endpoints.get(end)
             if there is None or there.port is None:
                 return None
-            egress = sender.network.egresses[end] = EgressTemplate(there)
+            egress = cache.network.egresses[end] = EgressTemplate(there)
         return egress
 
     def _path_template(
-        self, sender: FlowCache, entry: NetworkRecord, destination: int
+        self, cache: FlowCache, record: NetworkRecord, destination: int
     ) -> PathTemplate | None:
-        path_templates, ends = sender.network.path_templates, (sender.ingress.dpid, destination)
+        path_templates, ends = cache.network.path_templates, (cache.ingress.dpid, destination)
         path_template = path_templates.get(ends)
         if path_template is None:
-            transport = self._transports.find(entry, *ends)
+            transport = self._transports.find(record, *ends)
             if transport is None:
                 return None
-            if len(path_templates) >= TRACK_LIMIT:
+            if len(path_templates) >= PATH_LIMIT:
                 path_templates.clear()
-            path_template = path_templates[ends] = PathTemplate(entry, transport)
+            path_template = path_templates[ends] = PathTemplate(record, transport)
         return path_template
 
-    def _make_further(self, route: PairFlows, path_template: PathTemplate, frame: bytes) -> None:
+    def _install_downstream(self, pair: PairFlows, path_template: PathTemplate, frame: bytes) -> None:
         """Make the rules behind the first switch, and the first's when they are confirmed."""
-        macs, egress, wire = route.macs, route.egress, self._wire
+        macs, egress, wire = pair.macs, pair.egress, self._wire
         destination, source = macs[:6], macs[6:]
-        route.pending = [frame]
+        pair.pending = [frame]
         missing = len(path_template.hops)
 
         def confirmed(ok: bool) -> None:
             nonlocal missing
             missing -= 1
-            frames = route.pending
+            frames = pair.pending
             if frames is None or (ok and missing):
                 return
-            route.pending = None
+            pair.pending = None
             if ok:
-                ingress, end = route.ingress, path_template.action_template
+                ingress, end = pair.ingress, path_template.action_template
                 wire.post(ingress.dpid, end.header, ingress.head, destination, SOURCE, source, end.tail)
             else:
                 # A switch that takes no more rules does not stop the frames.
-                self.drop(route)
+                self.remove(pair)
             for waiting in frames:
                 wire.post(egress.dpid, egress.release(len(waiting)), waiting)
 
@@ -474,24 +476,24 @@ class OnDemandFlows:
             end = hop.action_template or egress.remote_action_template
             wire.track(hop.dpid, confirmed, end.header, hop.head, destination, SOURCE, source, end.tail)
 
-    def _take_out(self, route: PairFlows) -> None:
-        route.pending = None
-        own = self._routes.get(route.place)
-        if own is not None and own.get(route.macs) is route:
-            del own[route.macs]
-        for host in (route.source, route.target):
+    def _discard(self, pair: PairFlows) -> None:
+        pair.pending = None
+        own = self._pairs.get(pair.origin)
+        if own is not None and own.get(pair.macs) is pair:
+            del own[pair.macs]
+        for host in (pair.source, pair.target):
             if host is not None:
-                host.routes.pop(route, None)
+                host.pair_flows.pop(pair, None)
 
-    def _flood(self, attachment: Attachment, sender: FlowCache, frame: bytes) -> int:
+    def _flood(self, attachment: Attachment, cache: FlowCache, frame: bytes) -> int:
         """Send a frame straight out at all other endpoints, with one message per switch.
 
         Returns what that costs beyond one frame to one host: the messages, and a part for each copy.
         """
-        floods = sender.floods
+        floods = cache.floods
         if floods is None:
             others = (b for b in attachment.network.endpoints.values() if b is not attachment)
-            floods = sender.floods = packet_outs(others)
+            floods = cache.floods = packet_outs(others)
         for dpid, rest in floods:
             self._wire.post(dpid, with_header(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
         return len(floods) + len(attachment.network.endpoints) // COPIES

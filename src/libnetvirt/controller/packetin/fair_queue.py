@@ -26,12 +26,12 @@ class FairQueue:
 
     def __init__(self) -> None:
         #: changes with every turn; a network compares it with its own
-        self.number = 0
+        self.round = 0
         self._queues: dict[str, deque[QueuedPacket]] = {}
 
-    def enqueue(self, entry: NetworkRecord, dpid: int, message: of.PacketIn) -> QueuedPacket | None:
+    def enqueue(self, record: NetworkRecord, dpid: int, message: of.PacketIn) -> QueuedPacket | None:
         """Keep a frame for its network's next turn; returns the first that waits if there are too many."""
-        queue = self._queues.setdefault(entry.uuid, deque())
+        queue = self._queues.setdefault(record.uuid, deque())
         queue.append((dpid, message))
         return queue.popleft() if len(queue) > QUEUE_LIMIT else None
 
@@ -42,7 +42,7 @@ class FairQueue:
 
     def dequeue_round(self) -> Iterator[QueuedPacket]:
         """A share of each network's waiting frames."""
-        self.number += 1
+        self.round += 1
         for uuid, queue in list(self._queues.items()):
             for _ in range(min(QUANTUM, len(queue))):
                 yield queue.popleft()

@@ -48,11 +48,11 @@ MEASURED = Latency(0)
 #: frames have around them on the link (labels, preamble, gap) and for short bursts
 USABLE = Fraction(19, 20)
 #: of a link's capacity, what all that has no promise gets at the least
-LEAST_REST = Fraction(1, 50)
-MOST_RESERVABLE = 0.93
+MIN_BEST_EFFORT = Fraction(1, 50)
+MAX_RESERVABLE = 0.93
 DEFAULT_RESERVABLE = 0.9
 #: links, and switches, in one file
-MOST_LINKS = 100_000
+MAX_LINKS = 100_000
 
 
 def _text(value: Any) -> Any:
@@ -69,7 +69,7 @@ class _Settings(BaseModel):
     capacity: Bandwidth | None = None
     cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
     latency: Annotated[Latency | None, WrapValidator(_latency)] = None
-    reservable: Annotated[float, Field(gt=0, le=MOST_RESERVABLE)] | None = None
+    reservable: Annotated[float, Field(gt=0, le=MAX_RESERVABLE)] | None = None
 
 
 class _LinkSettings(_Settings):
@@ -86,8 +86,8 @@ class _SwitchSettings(BaseModel):
 
 class _File(_Settings):
     enforcement: Annotated[Enforcement | None, Field(strict=False)] = None
-    link: Annotated[list[_LinkSettings], Field(max_length=MOST_LINKS)] = []
-    switch: Annotated[list[_SwitchSettings], Field(max_length=MOST_LINKS)] = []
+    link: Annotated[list[_LinkSettings], Field(max_length=MAX_LINKS)] = []
+    switch: Annotated[list[_SwitchSettings], Field(max_length=MAX_LINKS)] = []
 
 
 class Capacities:
@@ -107,17 +107,17 @@ class Capacities:
         """What is to keep minimums; None if the file does not say it."""
         return self._defaults.enforcement
 
-    def exchange(self, other: Capacities) -> None:
+    def swap(self, other: Capacities) -> None:
         """Say of links what another one says from now on, which says what this one did. Measurements stay."""
         self._defaults, other._defaults = other._defaults, self._defaults
         self._links, other._links = other._links, self._links
 
     def capacity(self, link: LinkEnd) -> int | None:
-        """bit/s; None while nobody has said it."""
+        """bit/s; None while nobody has setting it."""
         settings = self._settings(link)
-        said = (settings and settings.capacity) or self._defaults.capacity
-        if said is not None:
-            return int(said)
+        setting = (settings and settings.capacity) or self._defaults.capacity
+        if setting is not None:
+            return int(setting)
         switch = self._switches.get(link[0])
         if switch is None or not switch.known:
             return None
@@ -127,41 +127,41 @@ class Capacities:
     def reservable(self, link: LinkEnd) -> int | None:
         """How much of it may be promised; None while its capacity is not known."""
         capacity, settings = self.capacity(link), self._settings(link)
-        share = (settings and settings.reservable) or self._defaults.reservable or DEFAULT_RESERVABLE
-        return None if capacity is None else int(capacity * Fraction(str(share)))
+        fraction = (settings and settings.reservable) or self._defaults.reservable or DEFAULT_RESERVABLE
+        return None if capacity is None else int(capacity * Fraction(str(fraction)))
 
-    def rest(self, link: LinkEnd, reserved: int) -> int | None:
+    def best_effort(self, link: LinkEnd, reserved: int) -> int | None:
         """What all that has no promise may use, in bit/s; None while the capacity is not known."""
         capacity = self.capacity(link)
         if capacity is None:
             return None
-        return int(max(capacity * USABLE - reserved, capacity * LEAST_REST))
+        return int(max(capacity * USABLE - reserved, capacity * MIN_BEST_EFFORT))
 
     def latency(self, link: LinkEnd) -> int | None:
-        """Microseconds; None if nobody has said it, or it was not measured yet."""
-        said = self._said(link)
-        return self.measurements.get(link) if said == MEASURED else said
+        """Microseconds; None if nobody has setting it, or it was not measured yet."""
+        setting = self._latency_setting(link)
+        return self.measurements.get(link) if setting == MEASURED else setting
 
     @property
     def measures(self) -> bool:
         """Whether the latency of any link is to be measured."""
-        return any(said.latency == MEASURED for said in chain((self._defaults,), self._links.values()))
+        return any(setting.latency == MEASURED for setting in chain((self._defaults,), self._links.values()))
 
     def is_measured(self, link: LinkEnd) -> bool:
         """Whether the latency of a link is to be measured."""
-        return self._said(link) == MEASURED
+        return self._latency_setting(link) == MEASURED
 
-    def _said(self, link: LinkEnd) -> int | None:
+    def _latency_setting(self, link: LinkEnd) -> int | None:
         settings = self._settings(link)
-        said = settings.latency if settings is not None and settings.latency is not None else None
-        return said if said is not None else self._defaults.latency
+        setting = settings.latency if settings is not None and settings.latency is not None else None
+        return setting if setting is not None else self._defaults.latency
 
     def cost(self, link: LinkEnd) -> float:
         """What a path pays for the link."""
         settings = self._settings(link)
         return float((settings and settings.cost) or self._defaults.cost or 1.0)
 
-    def strangers(self, links: frozenset[LinkEnd]) -> Iterator[str]:
+    def unknown_links(self, links: frozenset[LinkEnd]) -> Iterator[str]:
         """What the file says about ports that are none of these links, of switches that are known."""
         for (dpid, port), _ in self._links.items():
             switch = self._switches.get(dpid)
@@ -189,13 +189,13 @@ def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSetti
         raise InvalidDescription(f"{file}: {_fault(error)}") from None
     links: dict[tuple[int, str], _LinkSettings] = {}
     for number, link in enumerate(parsed.link, 1):
-        place = (_switch(link.switch, f"{file}: link {number}"), link.port)
-        if place in links:
+        name = (_switch(link.switch, f"{file}: link {number}"), link.port)
+        if name in links:
             raise InvalidDescription(
                 f"{file}: link {number}: switch {link.switch} port {link.port} is named twice: "
-                "say all about a direction of a link in one place"
+                "say all about a direction of a link in one name"
             )
-        links[place] = link
+        links[name] = link
     databases: dict[int, str] = {}
     for number, switch in enumerate(parsed.switch, 1):
         dpid = _switch(switch.id, f"{file}: switch {number}")
@@ -213,14 +213,14 @@ def _switch(text: str, where: str) -> int:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first thing that is wrong: its place, and what is allowed there."""
+    """The first thing that is wrong: its name, and what is allowed there."""
     first = error.errors()[0]
     where = [f"{part + 1}" if isinstance(part, int) else part for part in first["loc"]]
     allowed = (
         "; known: capacity, cost, enforcement, latency, reservable, switch and port in [[link]], "
         "id and ovsdb in [[switch]]"
         if first["type"] == "extra_forbidden"
-        else f"; reservable is a fraction above 0, at most {MOST_RESERVABLE}"
+        else f"; reservable is a fraction above 0, at most {MAX_RESERVABLE}"
         if "reservable" in where
         else '; write numbers with units in quotes, such as capacity = "100 Mbit/s", or latency = "measured"'
         if {"capacity", "latency"} & set(where)

@@ -28,14 +28,14 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
-class Verdict(NamedTuple):
+class Support(NamedTuple):
     """Whether minimums can be kept on a link (None: that is not known yet), and why they cannot."""
 
     able: bool | None
     reason: str = ""
 
 
-ABLE = Verdict(True)
+ABLE = Support(True)
 
 
 @dataclass(slots=True)
@@ -44,16 +44,16 @@ class Backend:
 
     kind: Enforcement
     meters: Meters
-    support: Callable[[LinkEnd], Verdict] = lambda _: ABLE
+    queue_support: Callable[[LinkEnd], Support] = lambda _: ABLE
 
     @property
     def queues(self) -> bool:
         """Whether minimums are kept by queues."""
         return self.kind is not Enforcement.METER
 
-    def verdict(self, link: LinkEnd) -> Verdict:
+    def support(self, link: LinkEnd) -> Support:
         """Whether minimums can be kept on a link."""
         if self.queues:
-            return self.support(link)
+            return self.queue_support(link)
         # Where there are no meters, nothing keeps others out of what is promised.
-        return ABLE if self.meters.there(link[0]) else Verdict(None, "its switch has no meters")
+        return ABLE if self.meters.supported(link[0]) else Support(None, "its switch has no meters")

@@ -17,7 +17,7 @@ from libnetvirt.errors import LabelsExhausted
 #: seconds' worth of traffic that may pass at once: TCP needs about this much to get its rate
 BURST = 0.2
 #: kbit that may pass at once, at least: some frames of full size, of several connections
-LEAST_BURST = 400
+MIN_BURST = 400
 #: the smallest rate of a meter, in bit/s, and its step
 STEP = 1000
 _KIND = "meter"
@@ -27,7 +27,7 @@ def meter(number: int, rate: int) -> Meter:
     """A meter that drops what exceeds ``rate`` bit/s."""
     kbit = max(1, rate // STEP)
     flags = of.MeterFlags.KBPS | of.MeterFlags.BURST
-    return Meter(number, flags, (of.DropBand(kbit, max(LEAST_BURST, int(kbit * BURST))),))
+    return Meter(number, flags, (of.DropBand(kbit, max(MIN_BURST, int(kbit * BURST))),))
 
 
 class Meters:
@@ -48,7 +48,7 @@ class Meters:
                 dpid, name = key.split("/", 1)
                 self._take(int(dpid), name, int(value))
 
-    def there(self, dpid: int) -> bool:
+    def supported(self, dpid: int) -> bool:
         """Whether a switch has meters, as far as that is known."""
         switch = self._switches.get(dpid)
         return switch is None or not switch.known or switch.meters

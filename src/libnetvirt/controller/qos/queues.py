@@ -1,8 +1,8 @@
-"""Queues: what ports of links have while something of them is promised; their numbers, kept durable.
+"""Queues: what ports of links have while something of them is reserving; their numbers, kept durable.
 
 With enforcement ``queue`` a constraint with a minimum has one queue, of the same number, at each port that
 feeds a link of its path, and what has no promise shares the default queue of that port. A queue gets at least
-what it is promised and as much more as is left: other than with meters, a minimum is no ceiling. Queues are
+what it is reserving and as much more as is left: other than with meters, a minimum is no ceiling. Queues are
 no part of OpenFlow: what is said here of a port, others make true (`Backend.judge` says whether they can).
 """
 
@@ -28,8 +28,8 @@ _KIND = "queue"
 class Queue:
     """What a queue gets at the least and at the most, in bit/s on the link, and the constraint it is for."""
 
-    least: int
-    most: int
+    min_rate: int
+    max_rate: int
     key: ConstraintKey | None = None
 
 
@@ -43,17 +43,17 @@ class PortQueues:
 
 
 #: of all ports that have queues, by the link that they feed
-Shape = Mapping[LinkEnd, PortQueues]
+QueueConfig = Mapping[LinkEnd, PortQueues]
 
 
-def union(*shapes: Shape) -> dict[LinkEnd, PortQueues]:
+def union(*configs: QueueConfig) -> dict[LinkEnd, PortQueues]:
     """What all of these have, with the larger of their rates: for frames that may come by the old ways or by
     the new ones."""
     found: dict[LinkEnd, PortQueues] = {}
-    for shape in shapes:
-        for place, port in shape.items():
-            known = found.get(place)
-            found[place] = port if known is None else _merged(known, port)
+    for config in configs:
+        for link, port in config.items():
+            known = found.get(link)
+            found[link] = port if known is None else _merged(known, port)
     return found
 
 
@@ -63,7 +63,9 @@ def _merged(one: PortQueues, other: PortQueues) -> PortQueues:
     queues = dict(one.queues)
     for number, queue in other.queues.items():
         known = queues.get(number, queue)
-        queues[number] = Queue(max(known.least, queue.least), max(known.most, queue.most), queue.key)
+        queues[number] = Queue(
+            max(known.min_rate, queue.min_rate), max(known.max_rate, queue.max_rate), queue.key
+        )
     return PortQueues(max(one.rate, other.rate), queues)
 
 
@@ -103,29 +105,29 @@ class Queues:
             self._used.discard(self._numbers.pop(key))
             self._labels.changes[_KIND, "/".join(key)] = None
 
-    def shape(self, te_paths: Iterable[TePath], capacities: Capacities) -> dict[LinkEnd, PortQueues]:
+    def config(self, te_paths: Iterable[TePath], capacities: Capacities) -> dict[LinkEnd, PortQueues]:
         """What ports have to have for these courses.
 
         Promises are counted in frames as hosts send them, queues in frames with their labels: a queue has as
         much more as the books leave room for.
         """
-        promised: dict[LinkEnd, list[TePath]] = {}
+        reserving: dict[LinkEnd, list[TePath]] = {}
         for te_path in te_paths:
             if te_path.bits:
-                for place in te_path.places:
-                    promised.setdefault(place, []).append(te_path)
+                for link in te_path.links:
+                    reserving.setdefault(link, []).append(te_path)
         found: dict[LinkEnd, PortQueues] = {}
-        for place, own in promised.items():
-            capacity = capacities.capacity(place)
-            rest = capacities.rest(place, sum(te_path.bits for te_path in own))
-            if capacity is None or rest is None:
+        for link, own in reserving.items():
+            capacity = capacities.capacity(link)
+            best_effort = capacities.best_effort(link, sum(te_path.bits for te_path in own))
+            if capacity is None or best_effort is None:
                 # Its switch has not come yet, and will be compared when it does.
-                found[place] = PortQueues(None)
+                found[link] = PortQueues(None)
                 continue
-            queues = {DEFAULT: Queue(rest, capacity)}
+            queues = {DEFAULT: Queue(best_effort, capacity)}
             for te_path in own:
                 most = te_path.constraint.max_bandwidth
                 ceiling = capacity if most is None else min(capacity, int(most / USABLE))
                 queues[self.number(te_path.key)] = Queue(int(te_path.bits / USABLE), ceiling, te_path.key)
-            found[place] = PortQueues(capacity, queues)
+            found[link] = PortQueues(capacity, queues)
         return found

@@ -32,7 +32,7 @@ from libnetvirt.model import (
 
 #: how far a path's latency may exceed its bound before another one is looked for: one part in so many of the
 #: bound, and so many microseconds at least. What is measured is never still, and to move costs more than that
-SLACK, LEAST_SLACK = 10, 500
+LATENCY_SLACK, MIN_LATENCY_SLACK = 10, 500
 #: network, source and destination endpoint
 ConstraintKey = tuple[str, str, str]
 _KIND = "course"
@@ -40,7 +40,7 @@ _KIND = "course"
 
 @dataclass(frozen=True, slots=True)
 class TePath:
-    """A constraint's path. ``number``: its place in the order of creation; ``label``: its outer label, if it
+    """A constraint's path. ``number``: its link in the order of creation; ``label``: its outer label, if it
     leads to another switch; ``degraded``: why it has no path."""
 
     key: ConstraintKey
@@ -66,11 +66,11 @@ class TePath:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Its place in the order in which courses are looked for; those that come last give way first."""
+        """Its link in the order in which courses are looked for; those that come last give way first."""
         return -(self.constraint.priority or 0), self.number
 
     @property
-    def places(self) -> list[LinkEnd]:
+    def links(self) -> list[LinkEnd]:
         """Its links."""
         return [(edge.source, edge.source_port) for edge in self.edges]
 
@@ -83,7 +83,7 @@ class TePath:
         return f"the constraint from {self.key[1]} to {self.key[2]}"
 
 
-def wanted(constraint: Constraint) -> PathRequirements:
+def requirements_of(constraint: Constraint) -> PathRequirements:
     """What a path has to have."""
     latency = constraint.max_latency
     return PathRequirements(
@@ -101,7 +101,7 @@ class TePaths:
         self.capacities = capacities
         self.reservations = ReservationLedger(self._reservable)
         self._te_paths: dict[str, dict[ConstraintKey, TePath]] = {}
-        self._into: dict[tuple[str, str], dict[ConstraintKey, TePath]] = {}
+        self._by_destination: dict[tuple[str, str], dict[ConstraintKey, TePath]] = {}
         self._stored: dict[ConstraintKey, tuple[int, int | None, tuple[Edge, ...]]] = {}
         self._last = 0
 
@@ -116,10 +116,10 @@ class TePaths:
                 self._stored[network, source, destination] = (int(number), mark, edges)
                 self._last = max(self._last, int(number))
 
-    def known(self, entry: NetworkRecord) -> dict[ConstraintKey, TePath]:
+    def from_store(self, record: NetworkRecord) -> dict[ConstraintKey, TePath]:
         """The courses that a network had when they were stored, whatever the substrate is now."""
         found = {}
-        for te_path in self._fresh(entry.description, entry.tunnel):
+        for te_path in self._declared(record.description, record.tunnel):
             stored = self._stored.pop(te_path.key, None)
             if stored is None:
                 te_path = replace(te_path, degraded="the controller was started without its path")
@@ -128,7 +128,7 @@ class TePaths:
                 lost = "" if edges or te_path.ends[0] == te_path.ends[1] else "it had no path"
                 te_path = replace(te_path, number=number, label=label, edges=edges, degraded=lost)
                 if label is not None:
-                    self._labels.spaces[te_path.kind].hold_outer(label)
+                    self._labels.spaces[te_path.kind].reserve_outer(label)
             found[te_path.key] = te_path
         return found
 
@@ -136,9 +136,9 @@ class TePaths:
         """A network's courses."""
         return self._te_paths.get(network, {})
 
-    def into(self, network: str, endpoint: str) -> Iterable[TePath]:
+    def to_endpoint(self, network: str, endpoint: str) -> Iterable[TePath]:
         """The courses that lead to an endpoint."""
-        return self._into.get((network, endpoint), {}).values()
+        return self._by_destination.get((network, endpoint), {}).values()
 
     def ordered(self) -> list[TePath]:
         """All courses, by priority and then creation."""
@@ -159,22 +159,22 @@ class TePaths:
         """
         reservations = self.reservations.copy()
         old = self.of(network.uuid)
-        fresh = list(self._fresh(network, kind))
-        for key in old.keys() - {te_path.key for te_path in fresh}:
+        declared = list(self._declared(network, kind))
+        for key in old.keys() - {te_path.key for te_path in declared}:
             reservations.restore(key, None)
         found = {}
 
-        def turn(te_path: TePath) -> tuple[bool, int]:
+        def admission_order(te_path: TePath) -> tuple[bool, int]:
             # What takes less than it had makes room for others.
             less = te_path.key in old and te_path.bits <= old[te_path.key].bits
             return not less, te_path.rank[0]
 
-        for te_path in sorted(fresh, key=turn):
+        for te_path in sorted(declared, key=admission_order):
             te_path = found[te_path.key] = self._admit(
                 te_path, old.get(te_path.key), reservations, strict, pending
             )
-            reservations.restore(te_path.key, Reservation(te_path.bits, frozenset(te_path.places)))
-        return {te_path.key: found[te_path.key] for te_path in fresh}
+            reservations.restore(te_path.key, Reservation(te_path.bits, frozenset(te_path.links)))
+        return {te_path.key: found[te_path.key] for te_path in declared}
 
     def _admit(
         self,
@@ -184,23 +184,30 @@ class TePaths:
         strict: bool,
         pending: bool,
     ) -> TePath:
-        residual_graph, asked = self.residual_graph(reservations, te_path.key), wanted(te_path.constraint)
+        residual_graph, asked = (
+            self.residual_graph(reservations, te_path.key),
+            requirements_of(te_path.constraint),
+        )
         if old is not None:
             te_path = replace(te_path, number=old.number)
             if (old.kind, old.ends) == (te_path.kind, te_path.ends):
                 if old.constraint.asked == te_path.constraint.asked:
                     return replace(old, constraint=te_path.constraint)
-                if not old.degraded and self._there(old) and cspf.suits(residual_graph, old.edges, asked):
+                if (
+                    not old.degraded
+                    and self._links_up(old)
+                    and cspf.satisfies(residual_graph, old.edges, asked)
+                ):
                     return replace(old, constraint=te_path.constraint)
         path = cspf.find(residual_graph, *te_path.ends, asked)
         if path is not None:
             return replace(te_path, edges=tuple(replace(edge, cost=0.0) for edge in path))
-        reason = self.why_not(te_path, residual_graph)
+        reason = self.rejection_reason(te_path, residual_graph)
         if strict and not (pending and cspf.find(residual_graph, *te_path.ends, PathRequirements()) is None):
             raise ConstraintUnmet(f"{te_path} cannot be kept: {reason}")
         return replace(te_path, degraded=reason)
 
-    def again(self) -> dict[ConstraintKey, TePath]:
+    def plan_reroute(self) -> dict[ConstraintKey, TePath]:
         """The courses that have to be others: after a change of the substrate, or when something was freed.
 
         What is lost, or has become too slow, gives up all it had first; then paths are looked for by priority
@@ -209,7 +216,7 @@ class TePaths:
         """
         reservations = self.reservations.copy()
         te_paths = self.ordered()
-        lost = {c.key for c in te_paths if not c.degraded and (not self._there(c) or self.is_too_slow(c))}
+        lost = {c.key for c in te_paths if not c.degraded and (not self._links_up(c) or self.is_too_slow(c))}
         for key in lost:
             reservations.restore(key, None)
         # Less may be promised than is: the least and last give way.
@@ -223,13 +230,13 @@ class TePaths:
             if te_path.key not in lost and not te_path.degraded:
                 continue
             residual_graph = self.residual_graph(reservations, te_path.key)
-            path = cspf.find(residual_graph, *te_path.ends, wanted(te_path.constraint))
+            path = cspf.find(residual_graph, *te_path.ends, requirements_of(te_path.constraint))
             blank = replace(te_path, edges=(), label=None, degraded="")
             if path is None:
-                new = replace(blank, degraded=self.why_not(te_path, residual_graph))
+                new = replace(blank, degraded=self.rejection_reason(te_path, residual_graph))
             else:
                 new = replace(blank, edges=tuple(replace(edge, cost=0.0) for edge in path))
-                reservations.put(new.key, new.bits, new.places)
+                reservations.reserve(new.key, new.bits, new.links)
             if replace(new, label=te_path.label) != te_path:
                 changed[te_path.key] = new
         return changed
@@ -251,7 +258,7 @@ class TePaths:
                     self._last += 1
                     te_path = replace(te_path, number=self._last)
                 if te_path.edges and te_path.label is None:
-                    label = self._labels.spaces[te_path.kind].take_outer()
+                    label = self._labels.spaces[te_path.kind].allocate_outer()
                     given.append((te_path.kind, label))
                     te_path = replace(te_path, label=label)
                 after[key] = te_path
@@ -269,16 +276,16 @@ class TePaths:
             self.reservations.restore(key, None)
             self._labels.changes[_KIND, "/".join(key)] = None
         for key in old:
-            into = self._into[network, key[2]]
+            into = self._by_destination[network, key[2]]
             del into[key]
             if not into:
-                del self._into[network, key[2]]
+                del self._by_destination[network, key[2]]
         if te_paths:
             self._te_paths[network] = dict(te_paths)
         for key, te_path in te_paths.items():
-            self._into.setdefault((network, key[2]), {})[key] = te_path
+            self._by_destination.setdefault((network, key[2]), {})[key] = te_path
             if old.get(key) != te_path:
-                self.reservations.restore(key, Reservation(te_path.bits, frozenset(te_path.places)))
+                self.reservations.restore(key, Reservation(te_path.bits, frozenset(te_path.links)))
                 links = (
                     f"{e.source}:{e.source_port}:{e.destination}:{e.destination_port}" for e in te_path.edges
                 )
@@ -294,7 +301,7 @@ class TePaths:
 
     def _reservable(self, link: LinkEnd) -> int | None:
         if self._backend.queues:
-            able = self._backend.support(link).able
+            able = self._backend.queue_support(link).able
             if not able:
                 return None if able is None else 0
         return self.capacities.reservable(link)
@@ -306,23 +313,23 @@ class TePaths:
         known = self.reservations if reservations is None else reservations
 
         def free(link: LinkEnd) -> int:
-            return known.free(link, key) if self._backend.verdict(link).able else 0
+            return known.free(link, key) if self._backend.queue_support(link).able else 0
 
         return ResidualGraph(self._paths.leaving, free, self.capacities.latency)
 
-    def why_not(self, te_path: TePath, residual_graph: ResidualGraph) -> str:
+    def rejection_reason(self, te_path: TePath, residual_graph: ResidualGraph) -> str:
         """Why no path is right for a constraint, and what would be."""
-        asked, (source, destination) = wanted(te_path.constraint), te_path.ends
+        asked, (source, destination) = requirements_of(te_path.constraint), te_path.ends
         ends = f"from switch {switch_text(source)} to switch {switch_text(destination)}"
         if cspf.find(residual_graph, source, destination, PathRequirements()) is None:
             return f"no path leads {ends}: 'netvirt substrate' shows the links that are known"
         if cspf.find(residual_graph, source, destination, replace(asked, bits=0)) is None:
-            return self._too_far(residual_graph, te_path, replace(asked, bits=0), ends)
+            return self._limits_reason(residual_graph, te_path, replace(asked, bits=0), ends)
         most = cspf.widest(residual_graph, source, destination, asked)
         links = ", ".join(
             f"switch {switch_text(d)} port {p} has {_rate(residual_graph.free((d, p)))} free"
             f"{self._reason((d, p))}"
-            for d, p in cspf.narrow(residual_graph, source, destination, asked)
+            for d, p in cspf.bottlenecks(residual_graph, source, destination, asked)
         )
         fits = f"{_rate(most)} would fit" if most else "no min-bandwidth at all would fit"
         return (
@@ -331,18 +338,18 @@ class TePaths:
         )
 
     def _reason(self, link: LinkEnd) -> str:
-        reason = self._backend.verdict(link).reason
+        reason = self._backend.queue_support(link).reason
         return f" ({reason})" if reason else ""
 
-    def _too_far(
+    def _limits_reason(
         self, residual_graph: ResidualGraph, te_path: TePath, asked: PathRequirements, ends: str
     ) -> str:
         constraint, fits = te_path.constraint, []
         if asked.hops is not None:
-            hops = cspf.shortest(residual_graph, *te_path.ends, asked)
+            hops = cspf.fewest_hops(residual_graph, *te_path.ends, asked)
             fits.append("" if hops is None else f"max-hops {hops}")
         if asked.latency is not None:
-            delay = cspf.quickest(residual_graph, *te_path.ends, asked)
+            delay = cspf.least_latency(residual_graph, *te_path.ends, asked)
             fits.append("" if delay is None else f"max-latency {Latency(max(1, delay))}")
         what = " and ".join(
             f"{name} {value}"
@@ -353,7 +360,7 @@ class TePaths:
         said = f"{would} would fit" if would else "both together are too much"
         if (
             asked.latency is not None
-            and cspf.quickest(residual_graph, *te_path.ends, PathRequirements()) is None
+            and cspf.least_latency(residual_graph, *te_path.ends, PathRequirements()) is None
         ):
             said = (
                 "the latency of the links is not known: give it in the file of the option 'capacities', or, "
@@ -361,7 +368,7 @@ class TePaths:
             )
         return f"no path {ends} has {what}; {said}"
 
-    def _fresh(self, network: VirtualNetwork, kind: Encapsulation | None) -> Iterator[TePath]:
+    def _declared(self, network: VirtualNetwork, kind: Encapsulation | None) -> Iterator[TePath]:
         if kind is None:
             return
         for c in network.constraints:
@@ -372,15 +379,15 @@ class TePaths:
         """Whether the links of a course take longer than its constraint allows: where latency is measured,
         which is never still, by more than the slack."""
         most = te_path.constraint.max_latency
-        delays = [self.capacities.latency(place) for place in te_path.places]
+        delays = [self.capacities.latency(link) for link in te_path.links]
         if most is None or None in delays:
             return False
-        attachment = int(most)
-        if any(self.capacities.is_measured(place) for place in te_path.places):
-            attachment += max(attachment // SLACK, LEAST_SLACK)
-        return sum(d for d in delays if d is not None) > attachment
+        bound = int(most)
+        if any(self.capacities.is_measured(link) for link in te_path.links):
+            bound += max(bound // LATENCY_SLACK, MIN_LATENCY_SLACK)
+        return sum(d for d in delays if d is not None) > bound
 
-    def _there(self, te_path: TePath) -> bool:
+    def _links_up(self, te_path: TePath) -> bool:
         """Whether the links of a course are up."""
         return self._paths.has(te_path.edges)
 

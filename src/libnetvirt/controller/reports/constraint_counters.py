@@ -22,36 +22,38 @@ WINDOW = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a switch said, and when."""
+class SwitchCounters:
+    """What a switch answer, and time."""
 
-    when: float
+    time: float
     flows: Iterable[of.FlowStatsEntry] = ()
     meters: Iterable[of.MeterStatsEntry] = ()
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one constraint has carried and dropped, as seen at a time."""
+    """What one constraint has carried and dropped, as answers at a time."""
 
-    when: float = 0.0
+    time: float = 0.0
     carried: list[int] = field(default_factory=lambda: [0, 0])
     dropped: list[int] = field(default_factory=lambda: [0, 0])
 
 
-def sources(core: Controller, entry: NetworkRecord) -> frozenset[int]:
+def sources(core: Controller, record: NetworkRecord) -> frozenset[int]:
     """The switches that count for a network's constraints."""
-    return frozenset(te_path.ends[0] for te_path in core.te_paths.of(entry.uuid).values())
+    return frozenset(te_path.ends[0] for te_path in core.te_paths.of(record.uuid).values())
 
 
-def tallies(core: Controller, entry: NetworkRecord, seen: Mapping[int, Seen]) -> dict[ConstraintKey, Tally]:
-    """What each constraint of a network has carried and dropped; nothing where its switch said nothing."""
-    flows = {(d, f.table_id, f.priority, f.match): f for d, said in seen.items() for f in said.flows}
-    meters = {(d, m.meter_id): m for d, said in seen.items() for m in said.meters}
+def tallies(
+    core: Controller, record: NetworkRecord, answers: Mapping[int, SwitchCounters]
+) -> dict[ConstraintKey, Tally]:
+    """What each constraint of a network has carried and dropped; nothing where its switch answer nothing."""
+    flows = {(d, f.table_id, f.priority, f.match): f for d, answer in answers.items() for f in answer.flows}
+    meters = {(d, m.meter_id): m for d, answer in answers.items() for m in answer.meters}
     found = {}
-    for key, te_path in core.te_paths.of(entry.uuid).items():
+    for key, te_path in core.te_paths.of(record.uuid).items():
         start = te_path.ends[0]
-        tally = found[key] = Tally(seen[start].when if start in seen else 0.0)
+        tally = found[key] = Tally(answers[start].time if start in answers else 0.0)
         number = core.steering.meter(te_path)
         if number is not None and (metered := meters.get((start, number))) is not None:
             _add(tally.carried, metered.packet_count, metered.byte_count)
@@ -59,7 +61,7 @@ def tallies(core: Controller, entry: NetworkRecord, seen: Mapping[int, Seen]) ->
                 _add(tally.dropped, band.packet_count, band.byte_count)
                 _add(tally.carried, -band.packet_count, -band.byte_count)
         elif number is None:
-            for rule in _leading(core, entry, te_path):
+            for rule in _steering_rules(core, record, te_path):
                 if (flow := flows.get((start, *rule))) is not None:
                     _add(tally.carried, flow.packet_count, flow.byte_count)
     return found
@@ -72,7 +74,7 @@ def rates(
     found = []
     for key, now in after.items():
         was = before.get(key)
-        window = now.when - was.when if was is not None and was.when and now.when else 0.0
+        window = now.time - was.time if was is not None and was.time and now.time else 0.0
         octets = max(0, now.carried[1] - was.carried[1]) if was is not None else 0
         found.append(
             ConstraintCounters(
@@ -89,11 +91,13 @@ def rates(
     return found
 
 
-def _leading(core: Controller, entry: NetworkRecord, te_path: TePath) -> Iterator[tuple[int, int, of.Match]]:
+def _steering_rules(
+    core: Controller, record: NetworkRecord, te_path: TePath
+) -> Iterator[tuple[int, int, of.Match]]:
     """(table, priority, match) of the rules that put frames on a course."""
     units: list[Unit] = [("course", *te_path.key)]
-    units += [("host", entry.uuid, h.mac) for h in core.locator.at(entry.uuid, te_path.key[2])]
-    source = entry.endpoints[te_path.key[1]]
+    units += [("host", record.uuid, h.mac) for h in core.locator.at(record.uuid, te_path.key[2])]
+    source = record.endpoints[te_path.key[1]]
     for unit in units:
         for placed in core.installed.unit(unit):
             one = placed.entry

@@ -33,18 +33,18 @@ from libnetvirt.model.report import overall
 
 
 def endpoint_states(
-    core: Controller, entry: NetworkRecord, now: float, names: Iterable[str] | None = None
+    core: Controller, record: NetworkRecord, now: float, names: Iterable[str] | None = None
 ) -> Iterator[tuple[Attachment, State, str]]:
     """The state of each endpoint of a network (or of those named), and why it is not active."""
-    cut = _cut_off(core, entry)
-    known = entry.endpoints
+    cut = _cut_off(core, record)
+    known = record.endpoints
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
         yield (attachment, *_why(core, attachment, cut, now))
 
 
-def _cut_off(core: Controller, entry: NetworkRecord) -> set[int]:
+def _cut_off(core: Controller, record: NetworkRecord) -> set[int]:
     """The switches of a network from which no path leads to any of its others."""
-    switches = list(entry.by_switch)
+    switches = list(record.by_switch)
     if len(switches) < 2:
         return set()
     first = switches[0]
@@ -80,29 +80,29 @@ def _why(core: Controller, attachment: Attachment, cut: set[int], now: float) ->
     return State.ACTIVE, ""
 
 
-def network_state(core: Controller, entry: NetworkRecord, now: float) -> NetworkState:
+def network_state(core: Controller, record: NetworkRecord, now: float) -> NetworkState:
     """The state of a network, its endpoints and its hosts."""
     states = tuple(
         EndpointState(uuid=attachment.endpoint.uuid, state=state, reason=reason)
-        for attachment, state, reason in endpoint_states(core, entry, now)
+        for attachment, state, reason in endpoint_states(core, record, now)
     )
-    spread = len(entry.by_switch) > 1
+    spread = len(record.by_switch) > 1
     return NetworkState(
-        uuid=entry.uuid,
-        name=entry.description.name,
+        uuid=record.uuid,
+        name=record.description.name,
         state=overall([s.state for s in states]),
-        mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
+        mtu=core.options.link_mtu - (TUNNELLINGS[record.tunnel].overhead if spread and record.tunnel else 0),
         endpoints=states,
-        hosts=tuple(_hosts(core, entry)),
-        constraints=tuple(constraint_states(core, entry, states)),
+        hosts=tuple(_hosts(core, record)),
+        constraints=tuple(constraint_states(core, record, states)),
     )
 
 
-def _hosts(core: Controller, entry: NetworkRecord) -> Iterator[Host]:
+def _hosts(core: Controller, record: NetworkRecord) -> Iterator[Host]:
     """The hosts that a network knows; of a router, its neighbours with their addresses."""
-    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
+    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(record.uuid)}
     addresses = {place: h.addresses for place, h in hosts.items()}
-    for n in sorted(core.neighbours.known(entry.uuid), key=lambda n: (len(n.address), n.address)):
+    for n in sorted(core.neighbours.known(record.uuid), key=lambda n: (len(n.address), n.address)):
         place = (int.from_bytes(n.mac or b""), n.endpoint)
         addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
@@ -111,10 +111,10 @@ def _hosts(core: Controller, entry: NetworkRecord) -> Iterator[Host]:
         yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
-def paths(core: Controller, entry: NetworkRecord) -> Iterator[Path]:
+def paths(core: Controller, record: NetworkRecord) -> Iterator[Path]:
     """The way from each endpoint to each other one."""
-    for source in entry.endpoints.values():
-        for destination in entry.endpoints.values():
+    for source in record.endpoints.values():
+        for destination in record.endpoints.values():
             if source is not destination:
                 yield Path(
                     source=source.endpoint.uuid,
@@ -178,16 +178,16 @@ def substrate(core: Controller) -> Substrate:
         for e in sorted(core.paths.edges)
     )
     places = frozenset((e.source, e.source_port) for e in core.paths.edges)
-    strangers = tuple(core.capacities.strangers(places))
+    strangers = tuple(core.capacities.unknown_links(places))
     return Substrate(switches=tuple(switches), links=links, notes=strangers)
 
 
 def constraint_states(
-    core: Controller, entry: NetworkRecord, endpoints: Iterable[EndpointState]
+    core: Controller, record: NetworkRecord, endpoints: Iterable[EndpointState]
 ) -> Iterator[ConstraintState]:
     """The state of each constraint of a network, whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
-    for te_path in core.te_paths.of(entry.uuid).values():
+    for te_path in core.te_paths.of(record.uuid).values():
         awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
         state = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
         yield ConstraintState(
@@ -206,15 +206,15 @@ def _use(core: Controller, dpid: int, port: int) -> str:
 
 
 def counters(
-    core: Controller, entry: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+    core: Controller, record: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
 ) -> list[Counters]:
     """Traffic per endpoint, from the counters of (switch, rule)."""
-    received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
-    delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    received: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
+    delivered: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     leading = {
         (p.dpid, p.entry.table, p.entry.priority, p.entry.match): n.endpoint
-        for n in core.neighbours.known(entry.uuid)
-        for p in core.installed.unit(("neighbour", entry.uuid, n.endpoint, n.address))
+        for n in core.neighbours.known(record.uuid)
+        for p in core.installed.unit(("neighbour", record.uuid, n.endpoint, n.address))
         if isinstance(p.entry, Flow)
     }
     for dpid, flow in flows:
@@ -224,11 +224,11 @@ def counters(
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
             mpls = flow.match.value("mpls_label") or None
             attachment = core.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
-            if attachment is not None and attachment.network is entry:
+            if attachment is not None and attachment.network is record:
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
-            host = core.locator.find(entry.uuid, flow.match.value("eth_dst"))
-            place = entry.endpoints.get(host.endpoint) if host else None
+            host = core.locator.find(record.uuid, flow.match.value("eth_dst"))
+            place = record.endpoints.get(host.endpoint) if host else None
             if host is not None and place is not None and place.dpid == dpid:
                 count = delivered[host.endpoint]
         elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
@@ -245,36 +245,36 @@ def counters(
             delivered_packets=delivered[u][0],
             delivered_bytes=delivered[u][1],
         )
-        for u in entry.endpoints
+        for u in record.endpoints
     ]
 
 
 def rule_line(core: Controller, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
     """A rule as text."""
-    entry = core.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
+    record = core.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
     table = Table(flow.table_id).name.lower() if flow.table_id in list(Table) else str(flow.table_id)
     kind = flow.cookie & 0xFFFF
-    name = entry.description.name if entry else Kind(kind).name.lower() if kind in list(Kind) else "?"
+    name = record.description.name if record else Kind(kind).name.lower() if kind in list(Kind) else "?"
     return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
 
 
 def group_line(core: Controller, dpid: int, group: of.GroupDesc) -> RuleLine:
     """A group as text."""
-    entry = core.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
+    record = core.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
     buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
     kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
     return RuleLine(
         switch=switch_text(dpid),
         table="group",
         text=f"group_id={group.group_id:#x},type={kind} {buckets}",
-        network=entry.description.name if entry else "tunnel",
+        network=record.description.name if record else "tunnel",
     )
 
 
-def declared_elsewhere(core: Controller, entry_uuid: str, macs: Iterable[str]) -> str | None:
+def declared_elsewhere(core: Controller, network: str, macs: Iterable[str]) -> str | None:
     """A MAC address that another native network has, if any."""
     for mac in macs:
         holder = core.locator.native_holder(mac_number(mac))
-        if holder is not None and holder != entry_uuid:
+        if holder is not None and holder != network:
             return mac
     return None

@@ -41,36 +41,36 @@ class Tunnelling(ABC):
 
     encapsulation: ClassVar[Encapsulation]
     space: ClassVar[int]
-    cost: ClassVar[int]
+    overhead: ClassVar[int]
     #: what comes in from a link in such a tunnel
-    arriving: ClassVar[Fields]
+    arrival_match: ClassVar[Fields]
 
     @abstractmethod
-    def wrap(self, inner: int) -> Actions:
+    def push_inner(self, inner: int) -> Actions:
         """Put an inner label on a frame."""
 
     @abstractmethod
-    def change(self, inner: int) -> of.Action:
+    def set_inner(self, inner: int) -> of.Action:
         """Make the inner label another one."""
 
     @abstractmethod
-    def unwrap(self) -> Actions:
+    def pop_inner(self) -> Actions:
         """Take the inner label off."""
 
     @abstractmethod
-    def enter(self, outer: int) -> Actions:
+    def push_outer(self, outer: int) -> Actions:
         """Put the outer label on a frame with an inner one."""
 
     @abstractmethod
-    def leave(self) -> Actions:
+    def pop_outer(self) -> Actions:
         """Take the outer label off."""
 
     @abstractmethod
-    def outer(self, label: int) -> Fields:
+    def match_outer(self, label: int) -> Fields:
         """What a frame with this outer label matches."""
 
     @abstractmethod
-    def inner(self, label: int) -> Fields:
+    def match_inner(self, label: int) -> Fields:
         """What a frame with this inner label, and no outer one any more, matches."""
 
     def group(self, number: int) -> of.Group:
@@ -83,28 +83,28 @@ class VlanTunnelling(Tunnelling):
 
     encapsulation = Encapsulation.VLAN
     space = 0
-    cost = 8
-    arriving: ClassVar[Fields] = {"vlan_vid": ANY_VLAN}
+    overhead = 8
+    arrival_match: ClassVar[Fields] = {"vlan_vid": ANY_VLAN}
 
-    def wrap(self, inner: int) -> Actions:
+    def push_inner(self, inner: int) -> Actions:
         return push(pipeline.TPID_SERVICE, inner)
 
-    def change(self, inner: int) -> of.Action:
+    def set_inner(self, inner: int) -> of.Action:
         return of.SetField("vlan_vid", pipeline.VLAN_PRESENT | inner)
 
-    def unwrap(self) -> Actions:
+    def pop_inner(self) -> Actions:
         return (POP,)
 
-    def enter(self, outer: int) -> Actions:
+    def push_outer(self, outer: int) -> Actions:
         return push(pipeline.TPID_SERVICE, outer)
 
-    def leave(self) -> Actions:
+    def pop_outer(self) -> Actions:
         return (POP,)
 
-    def outer(self, label: int) -> Fields:
+    def match_outer(self, label: int) -> Fields:
         return {"vlan_vid": vlan_match(label)}
 
-    inner = outer
+    match_inner = match_outer
 
 
 class MplsTunnelling(Tunnelling):
@@ -113,41 +113,41 @@ class MplsTunnelling(Tunnelling):
     encapsulation = Encapsulation.MPLS
     space = 1
     # Two labels, and the header of the frame inside.
-    cost = 22
+    overhead = 22
     # Native networks' frames may have labels, too, but no group's destination: those never take a link.
-    arriving: ClassVar[Fields] = {
+    arrival_match: ClassVar[Fields] = {
         "vlan_vid": 0,
         "eth_type": pipeline.TYPE_MPLS,
         "eth_dst": pipeline.POINT_TO_POINT,
     }
 
-    def wrap(self, inner: int) -> Actions:
+    def push_inner(self, inner: int) -> Actions:
         return (
             nicira.encap(nicira.MPLS),
-            self.change(inner),
+            self.set_inner(inner),
             nicira.encap(nicira.ETHERNET),
             of.SetField("eth_dst", pipeline.POINT_TO_POINT),
         )
 
-    def change(self, inner: int) -> of.Action:
+    def set_inner(self, inner: int) -> of.Action:
         return of.SetField("mpls_label", inner)
 
-    def unwrap(self) -> Actions:
+    def pop_inner(self) -> Actions:
         return (nicira.decap(), nicira.decap(nicira.ETHERNET))
 
-    def enter(self, outer: int) -> Actions:
+    def push_outer(self, outer: int) -> Actions:
         return (of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
 
-    def leave(self) -> Actions:
+    def pop_outer(self) -> Actions:
         return (of.PopMpls(pipeline.TYPE_MPLS),)
 
-    def outer(self, label: int) -> Fields:
+    def match_outer(self, label: int) -> Fields:
         return {"eth_type": pipeline.TYPE_MPLS, "mpls_label": label}
 
-    def inner(self, label: int) -> Fields:
+    def match_inner(self, label: int) -> Fields:
         # The last label: Open vSwitch marks that of a frame with labels of its own wrongly, and would then
         # take its addresses for labels.
-        return {**self.outer(label), "mpls_bos": 1}
+        return {**self.match_outer(label), "mpls_bos": 1}
 
 
 VLAN = VlanTunnelling()
@@ -155,24 +155,24 @@ MPLS = MplsTunnelling()
 TUNNELLINGS: Mapping[Encapsulation, Tunnelling] = {kind.encapsulation: kind for kind in (VLAN, MPLS)}
 
 
-def claim(attachment: Attachment) -> tuple[int, Fields, Actions]:
-    """The priority of an endpoint's claim, what its frames look like, and how its tag comes off."""
+def ingress_match(attachment: Attachment) -> tuple[int, Fields, Actions]:
+    """The priority of an endpoint's ingress_match, what its frames look like, and how its tag comes off."""
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     if mpls is not None:
-        return 210, {"vlan_vid": 0, **MPLS.inner(mpls)}, MPLS.unwrap()
+        return 210, {"vlan_vid": 0, **MPLS.match_inner(mpls)}, MPLS.pop_inner()
     return 200, {"vlan_vid": vlan_match(vlan)}, () if vlan is None else (POP,)
 
 
 def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
     """Send an untagged frame out at an endpoint. ``in_port``: the port it came in at, if that is known."""
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
-    out = _leave(attachment, in_port)
+    out = _output(attachment, in_port)
     if mpls is not None:
-        return (*MPLS.wrap(mpls), out)
+        return (*MPLS.push_inner(mpls), out)
     return (out,) if vlan is None else (*push(pipeline.TPID_CUSTOMER, vlan), out)
 
 
-def deliver_plain(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
+def deliver_without_mpls(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
     """Send an untagged frame out at endpoints without mpls label; afterwards it is as before."""
     sent: list[of.Action] = []
     for attachment in attachments:
@@ -181,35 +181,39 @@ def deliver_plain(attachments: Iterable[Attachment], in_port: int | None = None)
     return tuple(sent)
 
 
-def labelled(attachments: Iterable[Attachment], in_port: int | None = None) -> list[tuple[int, of.Action]]:
+def mpls_outputs(
+    attachments: Iterable[Attachment], in_port: int | None = None
+) -> list[tuple[int, of.Action]]:
     """(label, action) for each endpoint with an mpls label: input to :func:`wrapped`."""
     return [
-        (b.endpoint.mpls, _leave(b, in_port))
+        (b.endpoint.mpls, _output(b, in_port))
         for b in attachments
         if b.endpoint.mpls is not None and b.port is not None
     ]
 
 
-def wrapped(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Actions:
+def send_labelled(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Actions:
     """For each (inner label, action), do the action with the frame in that label."""
     actions: list[of.Action] = []
     for label, action in sent:
-        actions += (tunnelling.change(label),) if actions else tunnelling.wrap(label)
+        actions += (tunnelling.set_inner(label),) if actions else tunnelling.push_inner(label)
         actions.append(action)
     return tuple(actions)
 
 
-def leaving(attachment: Attachment) -> tuple[int, Fields]:
+def egress_match(attachment: Attachment) -> tuple[int, Fields]:
     """A priority, and what a frame looks like that is about to leave at an endpoint."""
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     return (
-        (200, {"vlan_vid": vlan_match(vlan)}) if mpls is None else (210, {"vlan_vid": 0, **MPLS.outer(mpls)})
+        (200, {"vlan_vid": vlan_match(vlan)})
+        if mpls is None
+        else (210, {"vlan_vid": 0, **MPLS.match_outer(mpls)})
     )
 
 
-def _leave(attachment: Attachment, in_port: int | None) -> of.Action:
+def _output(attachment: Attachment, in_port: int | None) -> of.Action:
     assert attachment.port is not None
-    limits, turns = attachment.endpoint.bandwidth, in_port == attachment.port
+    limits, hairpin = attachment.endpoint.bandwidth, in_port == attachment.port
     if limits is not None and limits.outbound is not None:
-        return nicira.resubmit(attachment.port, Table.TURN if turns else Table.EXIT)
-    return of.Output(of.Port.IN_PORT if turns else attachment.port)
+        return nicira.resubmit(attachment.port, Table.TURN if hairpin else Table.EXIT)
+    return of.Output(of.Port.IN_PORT if hairpin else attachment.port)

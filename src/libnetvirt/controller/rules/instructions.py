@@ -22,11 +22,13 @@ def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
     return (of.ApplyActions(actions),) if actions else ()
 
 
-def service(labels: Labels, entry: NetworkRecord, kind: Encapsulation, dpid: int, then: Table) -> PlacedEntry:
+def service(
+    labels: Labels, record: NetworkRecord, kind: Encapsulation, dpid: int, then: Table
+) -> PlacedEntry:
     """What takes a network's frames out of the tunnel to a switch, to go on in a table."""
-    label, tunnelling = labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
-    meta = of.WriteMetadata(pipeline.tunnelled(entry.index), pipeline.METADATA_ALL)
-    enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(then))
-    match = of.Match(**tunnelling.inner(label))
-    flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(entry.index, Kind.SERVICE))
+    label, tunnelling = labels.spaces[kind].service(dpid, record.uuid), TUNNELLINGS[kind]
+    meta = of.WriteMetadata(pipeline.tunnelled(record.index), pipeline.METADATA_ALL)
+    enter = (apply(*tunnelling.pop_inner()), meta, of.GotoTable(then))
+    match = of.Match(**tunnelling.match_inner(label))
+    flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(record.index, Kind.SERVICE))
     return PlacedEntry(dpid, Order.RECEIVE, flow)

@@ -17,7 +17,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.qos.meters import STEP, Meters, meter
-from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, leaving
+from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, egress_match
 from libnetvirt.errors import Unsupported
 from libnetvirt.model import Endpoint
 from libnetvirt.openflow import nicira
@@ -36,7 +36,7 @@ class Policing:
     def inbound(self, attachment: Attachment) -> tuple[of.Instruction, ...]:
         """What an endpoint's frames go through before they enter."""
         limits = attachment.endpoint.bandwidth
-        if limits is None or limits.inbound is None or not self._meters.there(attachment.dpid):
+        if limits is None or limits.inbound is None or not self._meters.supported(attachment.dpid):
             return ()
         return (of.Meter(self._meters.number(attachment.dpid, _name(attachment, "in"))),)
 
@@ -45,7 +45,7 @@ class Policing:
         limits = attachment.endpoint.bandwidth
         if limits is None or attachment.port is None:
             return
-        there = self._meters.there(attachment.dpid)
+        there = self._meters.supported(attachment.dpid)
         if limits.inbound is not None and there:
             number = self._meters.number(attachment.dpid, _name(attachment, "in"))
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.inbound))
@@ -57,23 +57,23 @@ class Policing:
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.outbound))
             metered = (of.Meter(number),)
         cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
-        yield from exits(attachment.dpid, attachment.port, leaving(attachment), metered, cookie)
+        yield from metered_output(attachment.dpid, attachment.port, egress_match(attachment), metered, cookie)
 
-    def wants(self, entry: NetworkRecord, dpid: int, name: str) -> bool:
+    def uses_meter(self, record: NetworkRecord, dpid: int, name: str) -> bool:
         """Whether one of a network's endpoints uses a meter."""
-        transport, _, endpoint = name.split("/", 2)
-        attachment = entry.endpoints.get(endpoint)
+        direction, _, endpoint = name.split("/", 2)
+        attachment = record.endpoints.get(endpoint)
         if attachment is None or attachment.dpid != dpid or attachment.endpoint.bandwidth is None:
             return False
         limits = attachment.endpoint.bandwidth
-        return (limits.inbound if transport == "in" else limits.outbound) is not None
+        return (limits.inbound if direction == "in" else limits.outbound) is not None
 
 
-def exits(
-    dpid: int, port: int, leaving: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
+def metered_output(
+    dpid: int, port: int, egress: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
 ) -> Iterator[PlacedEntry]:
-    """What sends frames out at an endpoint, through a meter. ``leaving``: priority and look of the frames."""
-    priority, fields = leaving
+    """What sends frames out at an endpoint, through a meter. ``egress``: priority and look of the frames."""
+    priority, fields = egress
     match = of.Match(in_port=port, **fields)
     untag = (POP,) if fields["vlan_vid"] else ()
     for here, there, out in (
@@ -87,7 +87,7 @@ def exits(
         yield PlacedEntry(dpid, Order.RECEIVE, Flow(there, priority, match, then, cookie))
 
 
-def link_exits(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[PlacedEntry]:
+def metered_link_output(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[PlacedEntry]:
     """What sends frames out at a link through a meter. They have two tags, or none."""
 
     def rule(table: Table, match: of.Match, *then: of.Instruction) -> PlacedEntry:
@@ -110,10 +110,10 @@ def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
     limits = endpoint.bandwidth
     if limits is None:
         return
-    for transport, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):
+    for direction, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):
         if limit is not None and limit < STEP:
             raise Unsupported(
-                f"endpoint {endpoint.uuid}: {transport} {limit} is less than switches can measure: "
+                f"endpoint {endpoint.uuid}: {direction} {limit} is less than switches can measure: "
                 "give 1 kbit/s or more"
             )
     if switch is not None and switch.known and not switch.meters:
@@ -123,5 +123,5 @@ def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
         )
 
 
-def _name(attachment: Attachment, transport: str) -> str:
-    return f"{transport}/{attachment.network.uuid}/{attachment.endpoint.uuid}"
+def _name(attachment: Attachment, direction: str) -> str:
+    return f"{direction}/{attachment.network.uuid}/{attachment.endpoint.uuid}"

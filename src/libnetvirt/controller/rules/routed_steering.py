@@ -15,13 +15,13 @@ from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.qos.te_paths import TePath
-from libnetvirt.controller.rules.routing import reached, to_prefix
+from libnetvirt.controller.rules.routing import prefixes_at, to_prefix
 from libnetvirt.controller.rules.steering import Steering
 
 
-def routed_te_path(steering: Steering, entry: NetworkRecord, te_path: TePath) -> Iterator[PlacedEntry]:
+def routed_te_path(steering: Steering, record: NetworkRecord, te_path: TePath) -> Iterator[PlacedEntry]:
     """The rules, all at the switch of the source."""
-    source, destination = (entry.endpoints.get(uuid) for uuid in te_path.key[1:])
+    source, destination = (record.endpoints.get(uuid) for uuid in te_path.key[1:])
     if source is None or destination is None or source.port is None:
         return
     number = steering.meter(te_path)
@@ -32,12 +32,12 @@ def routed_te_path(steering: Steering, entry: NetworkRecord, te_path: TePath) ->
         table = Table.ROUTE
         then: tuple[of.Instruction, ...] = (of.ApplyActions((of.DecNwTtl(),)), of.GotoTable(Table.NEIGHBOUR))
     else:
-        table, leave = Table.ONWARD, steering.leave(entry, te_path)
+        table, leave = Table.ONWARD, steering.ingress_actions(record, te_path)
         if leave is None:
             return
         then = (of.ApplyActions((of.DecNwTtl(), *leave)),)
-    cookie = pipeline.cookie(entry.index, Kind.GATEWAY)
-    for net, priority in reached(destination.endpoint):
+    cookie = pipeline.cookie(record.index, Kind.GATEWAY)
+    for net, priority in prefixes_at(destination.endpoint):
         match = to_prefix(net, in_port=source.port, metadata=source.entered)
         flow = Flow(table, priority + 1, match, (*metered, *then), cookie)
         yield PlacedEntry(source.dpid, Order.SEND, flow)

@@ -23,11 +23,11 @@ from libnetvirt.controller.rules.encapsulation import (
     TUNNELLINGS,
     VLAN,
     Actions,
-    claim,
     deliver,
-    deliver_plain,
-    labelled,
-    wrapped,
+    deliver_without_mpls,
+    ingress_match,
+    mpls_outputs,
+    send_labelled,
 )
 from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.policing import Policing
@@ -91,8 +91,8 @@ class SwitchingRules:
         lldp = of.Match(in_port=port, vlan_vid=0, eth_type=pipeline.LLDP_TYPE, eth_dst=pipeline.LLDP_ADDRESS)
         for priority, match, then in (
             (300, lldp, apply(_TO_CONTROLLER)),
-            (290, of.Match(in_port=port, **VLAN.arriving), of.GotoTable(Table.TUNNEL)),
-            (290, of.Match(in_port=port, **MPLS.arriving), of.GotoTable(Table.TUNNEL)),
+            (290, of.Match(in_port=port, **VLAN.arrival_match), of.GotoTable(Table.TUNNEL)),
+            (290, of.Match(in_port=port, **MPLS.arrival_match), of.GotoTable(Table.TUNNEL)),
             (280, of.Match(in_port=port, vlan_vid=0), of.GotoTable(Table.PATH)),
         ):
             flow = Flow(Table.CLASSIFY, priority, match, (then,), cookie)
@@ -103,11 +103,11 @@ class SwitchingRules:
         tunnelling, tunnel = TUNNELLINGS[kind], self._labels.spaces[kind].tunnel(egress)
         tree = self._paths.tree(egress)
         cookie = pipeline.cookie(0, Kind.TUNNEL)
-        match = of.Match(**tunnelling.outer(tunnel.label))
+        match = of.Match(**tunnelling.match_outer(tunnel.label))
         number = pipeline.tunnel_group(tunnel.number, tunnelling.space)
-        enter = tunnelling.enter(tunnel.label)
+        enter = tunnelling.push_outer(tunnel.label)
 
-        # Switches that do the same hold the same entry: one object.
+        # Switches that do the same hold the same record: one object.
         @cache
         def entering(out: of.Action | None) -> Group:
             actions: Actions = () if out is None else (*enter, out)
@@ -130,14 +130,14 @@ class SwitchingRules:
             yield PlacedEntry(
                 dpid, Order.RECEIVE, passing(self._link_output.out(dpid, tree[dpid].source_port))
             )
-        then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
+        then = (apply(*tunnelling.pop_outer()), of.GotoTable(Table.SERVICE))
         yield PlacedEntry(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 
     def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
         """What lets frames in at an endpoint."""
         if attachment.port is None:
             return
-        priority, fields, untag = claim(attachment)
+        priority, fields, untag = ingress_match(attachment)
         then = (
             *self._policing.inbound(attachment),
             *only(*untag),
@@ -149,99 +149,101 @@ class SwitchingRules:
         yield PlacedEntry(attachment.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
         yield from self._policing.endpoint(attachment)
 
-    def flood(self, entry: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
+    def flood(self, record: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
         """What a network does on a switch with frames for everybody or for unknown hosts, and with those
         that come out of tunnels."""
-        index, cookie = entry.index, pipeline.cookie(entry.index, Kind.FLOOD)
+        index, cookie = record.index, pipeline.cookie(record.index, Kind.FLOOD)
         entering = of.Match(metadata=(index << 32, pipeline.METADATA_SIDE))
-        others = sorted(other for other in entry.by_switch if other != dpid)
-        if others and entry.tunnel is not None:
-            yield service(self._labels, entry, entry.tunnel, dpid, Table.HOST)
-        if entry.uses_labels:
+        others = sorted(other for other in record.by_switch if other != dpid)
+        if others and record.tunnel is not None:
+            yield service(self._labels, record, record.tunnel, dpid, Table.HOST)
+        if record.uses_labels:
             # Open vSwitch would mark the label above a host's own as not the last.
             for kind in pipeline.TYPES_MPLS:
                 own = of.Match(metadata=(index << 32, pipeline.METADATA_SIDE), eth_type=kind)
-                yield PlacedEntry(dpid, Order.RECEIVE, Flow(_first(entry), 60000, own, (), cookie))
-        if not entry.floods:
+                yield PlacedEntry(dpid, Order.RECEIVE, Flow(_first(record), 60000, own, (), cookie))
+        if not record.floods:
             miss = Flow(Table.HOST, 1, entering, (apply(_TO_CONTROLLER),), cookie)
             yield PlacedEntry(dpid, Order.SEND, miss)
             return
-        copies = self._copies(entry, dpid, others)
+        copies = self._copies(record, dpid, others)
         yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*copies), cookie))
         # A group skips the port that a frame came in at, and with it other tags of that port.
-        for port in sorted(entry.crowded.get(dpid, ())):
-            for attachment in entry.by_port[dpid, port].values():
+        for port in sorted(record.shared_ports.get(dpid, ())):
+            for attachment in record.by_port[dpid, port].values():
                 match = of.Match(in_port=port, metadata=attachment.entered)
-                copies = self._copies(entry, dpid, others, attachment)
+                copies = self._copies(record, dpid, others, attachment)
                 yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
         if others:
             match = of.Match(metadata=(pipeline.tunnelled(index), pipeline.METADATA_SIDE))
-            then = only(*self._copies(entry, dpid, ()))
+            then = only(*self._copies(record, dpid, ()))
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
 
     def _copies(
-        self, entry: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None
+        self, record: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None
     ) -> Actions:
         """One copy for each local endpoint and for each other switch. ``sender``: an endpoint that shares its
         port with others, which get theirs back through that port."""
-        assert entry.tunnel is not None
-        tunnelling, space = TUNNELLINGS[entry.tunnel], self._labels.spaces[entry.tunnel]
+        assert record.tunnel is not None
+        tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
         port = None if sender is None else sender.port
-        siblings = [] if sender is None else entry.siblings(sender)
-        back = deliver_plain((b for b in siblings if b.endpoint.mpls is None), port)
-        groups = [of.Group(pipeline.flood_group(entry.index, chunk)) for chunk in range(chunks(entry, dpid))]
+        siblings = [] if sender is None else record.siblings(sender)
+        back = deliver_without_mpls((b for b in siblings if b.endpoint.mpls is None), port)
+        groups = [
+            of.Group(pipeline.flood_group(record.index, chunk)) for chunk in range(chunks(record, dpid))
+        ]
         # Buckets take standard actions only, so endpoints with mpls labels get theirs from the rule.
-        near = labelled((b for b in entry.labelled.get(dpid, {}).values() if b is not sender), port)
+        near = mpls_outputs((b for b in record.labelled.get(dpid, {}).values() if b is not sender), port)
         far = [
-            (space.service(other, entry.uuid), tunnelling.group(space.tunnel(other).number))
+            (space.service(other, record.uuid), tunnelling.group(space.tunnel(other).number))
             for other in others
         ]
         if tunnelling is MPLS:
-            return (*back, *groups, *wrapped(MPLS, [*near, *far]))
-        sent = wrapped(tunnelling, far)
-        untag = tunnelling.unwrap() if sent and near else ()
-        return (*back, *groups, *sent, *untag, *wrapped(MPLS, near))
+            return (*back, *groups, *send_labelled(MPLS, [*near, *far]))
+        sent = send_labelled(tunnelling, far)
+        untag = tunnelling.pop_inner() if sent and near else ()
+        return (*back, *groups, *sent, *untag, *send_labelled(MPLS, near))
 
-    def local_flood(self, entry: NetworkRecord, dpid: int, chunk: int, count: int) -> Iterator[PlacedEntry]:
+    def local_flood(self, record: NetworkRecord, dpid: int, chunk: int, count: int) -> Iterator[PlacedEntry]:
         """One of the ``count`` groups that send to a network's local endpoints."""
-        if not entry.floods:
+        if not record.floods:
             return
         slots = range(chunk, pipeline.FLOOD_CHUNKS, count)
-        chosen = [b for slot in slots for b in entry.by_slot.get((dpid, slot), {}).values()]
+        chosen = [b for slot in slots for b in record.by_slot.get((dpid, slot), {}).values()]
         buckets = tuple(of.Bucket(actions=deliver(b)) for b in sorted(chosen, key=_place))
-        number = pipeline.flood_group(entry.index, chunk)
+        number = pipeline.flood_group(record.index, chunk)
         yield PlacedEntry(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
-    def host(self, entry: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
+    def host(self, record: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
         """What leads to a known host, and lets it send without being learned again."""
-        attachment = entry.endpoints.get(host.endpoint)
-        if attachment is None or entry.on_demand:
+        attachment = record.endpoints.get(host.endpoint)
+        if attachment is None or record.on_demand:
             return
-        index = entry.index
+        index = record.index
         cookie = pipeline.cookie(index, Kind.DECLARED if host.declared else Kind.HOST)
         if attachment.port is not None:
-            yield from self._host_here(entry, attachment, host, cookie)
-        yield from self._host_elsewhere(entry, attachment, host, cookie)
-        yield from self._steering.host(entry, attachment, host, cookie)
+            yield from self._host_here(record, attachment, host, cookie)
+        yield from self._host_elsewhere(record, attachment, host, cookie)
+        yield from self._steering.host(record, attachment, host, cookie)
         if host.declared:
             match = of.Match(metadata=(index << 32, pipeline.METADATA_NETWORK), eth_src=host.mac)
             other = Flow(Table.SOURCE, 10, match, (), cookie)
-            yield from (PlacedEntry(dpid, Order.ADMIT, other) for dpid in entry.by_switch)
+            yield from (PlacedEntry(dpid, Order.ADMIT, other) for dpid in record.by_switch)
 
     def _host_elsewhere(
-        self, entry: NetworkRecord, attachment: Attachment, host: Host, cookie: int
+        self, record: NetworkRecord, attachment: Attachment, host: Host, cookie: int
     ) -> Iterator[PlacedEntry]:
         """The ways to a host from the other switches."""
         if attachment.port is None:
             return
-        match = of.Match(metadata=(entry.index << 32, pipeline.METADATA_SIDE), eth_dst=host.mac)
+        match = of.Match(metadata=(record.index << 32, pipeline.METADATA_SIDE), eth_dst=host.mac)
         away: Flow | None = None
-        for dpid in entry.by_switch:
+        for dpid in record.by_switch:
             if dpid == attachment.dpid:
                 continue
             # Into a tunnel the same rule leads from everywhere: one object.
-            if away is None or entry.tunnel is None:
-                transport = self._transports.find(entry, dpid, attachment.dpid)
+            if away is None or record.tunnel is None:
+                transport = self._transports.find(record, dpid, attachment.dpid)
                 if transport is None:
                     continue
                 away = Flow(Table.HOST, 20, match, (apply(*transport.ingress_actions),), cookie)
@@ -259,10 +261,10 @@ class SwitchingRules:
                 yield PlacedEntry(hop.dpid, Order.RECEIVE, Flow(hop.table, 20, match, then, cookie))
 
     def _host_here(
-        self, entry: NetworkRecord, attachment: Attachment, host: Host, cookie: int
+        self, record: NetworkRecord, attachment: Attachment, host: Host, cookie: int
     ) -> Iterator[PlacedEntry]:
         assert attachment.port is not None
-        dpid, index = attachment.dpid, entry.index
+        dpid, index = attachment.dpid, record.index
         source = Flow(
             Table.SOURCE,
             100,
@@ -277,7 +279,7 @@ class SwitchingRules:
         yield PlacedEntry(
             dpid, Order.RECEIVE, Flow(Table.HOST, 20, match, (apply(*deliver(attachment)),), cookie)
         )
-        for sibling in entry.siblings(attachment):
+        for sibling in record.siblings(attachment):
             match = of.Match(in_port=attachment.port, metadata=sibling.entered, eth_dst=host.mac)
             then = (apply(*deliver(attachment, attachment.port)),)
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
@@ -290,19 +292,19 @@ class SwitchingRules:
         return Flow(Table.SOURCE, 5, match, (of.GotoTable(Table.HOST),), cookie, hard=seconds)
 
 
-def _first(entry: NetworkRecord) -> Table:
+def _first(record: NetworkRecord) -> Table:
     """The table that the network's frames go to when they have entered."""
-    return Table.HOST if entry.on_demand else Table.SOURCE
+    return Table.HOST if record.on_demand else Table.SOURCE
 
 
 def _place(attachment: Attachment) -> tuple[int, int]:
     return (attachment.port or 0, attachment.endpoint.vlan or 0)
 
 
-def chunks(entry: NetworkRecord, dpid: int) -> int:
+def chunks(record: NetworkRecord, dpid: int) -> int:
     """The number of flood groups of a network on a switch: a power of two, so that endpoints seldom change
     groups."""
     number = 1
-    while number < pipeline.FLOOD_CHUNKS and len(entry.on(dpid)) > number * pipeline.FLOOD_CHUNK:
+    while number < pipeline.FLOOD_CHUNKS and len(record.on(dpid)) > number * pipeline.FLOOD_CHUNK:
         number *= 2
     return number

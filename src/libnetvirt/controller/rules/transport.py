@@ -61,15 +61,15 @@ class Transports:
         self._labels = labels
         self._paths = paths
 
-    def find(self, entry: NetworkRecord, dpid: int, egress: int) -> Transport | None:
+    def find(self, record: NetworkRecord, dpid: int, egress: int) -> Transport | None:
         """The way of a network's frames from a switch to another one; None if there is none. A tunnel is a
         way, wherever it leads. Raises LabelsExhausted."""
-        if entry.tunnel is None:
+        if record.tunnel is None:
             return self._native(dpid, egress)
-        tunnelling, space = TUNNELLINGS[entry.tunnel], self._labels.spaces[entry.tunnel]
-        inner = space.service(egress, entry.uuid)
-        leave = (*tunnelling.wrap(inner), tunnelling.group(space.tunnel(egress).number))
-        return Transport(leave, (TransportHop(egress, *arrival(entry)),))
+        tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
+        inner = space.service(egress, record.uuid)
+        leave = (*tunnelling.push_inner(inner), tunnelling.group(space.tunnel(egress).number))
+        return Transport(leave, (TransportHop(egress, *arrival(record)),))
 
     def _native(self, dpid: int, egress: int) -> Transport | None:
         edges = self._paths.path(dpid, egress)
@@ -83,8 +83,8 @@ class Transports:
         return Transport(out[0], tuple(hops), tuple(edges))
 
 
-def arrival(entry: NetworkRecord) -> tuple[Table, Fields]:
+def arrival(record: NetworkRecord) -> tuple[Table, Fields]:
     """Where a network's frames arrive at the last switch of a way, and what they match (port 0: any)."""
-    if entry.tunnel is None:
+    if record.tunnel is None:
         return Table.PATH, {"in_port": 0}
-    return Table.HOST, {"metadata": (pipeline.tunnelled(entry.index), pipeline.METADATA_SIDE)}
+    return Table.HOST, {"metadata": (pipeline.tunnelled(record.index), pipeline.METADATA_SIDE)}

@@ -27,7 +27,7 @@ from libnetvirt.controller.topology.pathfinder import Edge
 
 _ETHERNET = Struct("!6s6sH")
 _TLV = Struct("!H")
-_PLACE = Struct("!QId")  # datapath, port, time sent
+_ORIGIN = Struct("!QId")  # datapath, port, time sent
 # Locally administered organisation code; what follows it tells the kinds of our values.
 _ORGANISATION = bytes((0x02, 0x4E, 0x56))
 _SUBTYPE = 1
@@ -36,7 +36,7 @@ _END, _CHASSIS, _PORT, _TTL, _CUSTOM = 0, 1, 2, 3, 127
 #: intervals that a frame counts for, and after which a silent link is lost
 MISSED = 3
 #: ports for which ignored frames are counted one by one
-COUNTED = 100_000
+IGNORED_LIMIT = 100_000
 #: frames of one port that may be on their way
 OUTSTANDING = 8
 
@@ -44,13 +44,13 @@ LinkEnd = tuple[int, int]  # (datapath, port)
 
 
 @dataclass(slots=True)
-class Seen:
-    """The far end that frames from a place arrive at, and when the last one did."""
+class Sighting:
+    """The far end that frames from a end arrive at, and when the last one did."""
 
-    to: LinkEnd
-    at: float
+    far_end: LinkEnd
+    time: float
     # Whether a frame said so, or only the store.
-    told: bool = True
+    confirmed: bool = True
 
 
 class Forged(Exception):
@@ -92,8 +92,8 @@ class Discovery:
         # When the frames of a port were sent that may still arrive.
         self._sent: dict[LinkEnd, deque[float]] = {}
         self._answered: dict[LinkEnd, float] = {}
-        self._seen: dict[LinkEnd, Seen] = {}
-        self._looked: float | None = None  # when silence was looked for last
+        self._seen: dict[LinkEnd, Sighting] = {}
+        self._last_check: float | None = None  # when silence was looked for last
 
     @property
     def forged(self) -> int:
@@ -102,10 +102,10 @@ class Discovery:
 
     def frame(self, dpid: int, port: int, hw_addr: int, now: float) -> bytes:
         """The frame to send out at a port."""
-        place = _PLACE.pack(dpid, port, now)
+        end = _ORIGIN.pack(dpid, port, now)
         self._sent.setdefault((dpid, port), deque(maxlen=OUTSTANDING)).append(now)
         ttl = max(1, round(MISSED * self.interval))
-        return lldp(dpid, port, hw_addr, ttl, _SUBTYPE, place + self._sign(place))
+        return lldp(dpid, port, hw_addr, ttl, _SUBTYPE, end + self._sign(end))
 
     def receive(self, dpid: int, port: int, frame: bytes, now: float) -> bool:
         """Take a frame that came in at a port. Returns whether the links have changed. Raises Forged."""
@@ -117,109 +117,107 @@ class Discovery:
         if source == here:
             raise Forged("it came back to the port it was sent from: the port is looped")
         known = self._seen.get(source)
-        if known is not None and known.to == here:
+        if known is not None and known.far_end == here:
             waiting.remove(sent)
-            known.at, known.told = now, True
+            known.time, known.confirmed = now, True
             return False
-        for place in (source, here):
-            if self._is_told(place):
-                raise Forged(
-                    f"port {place[1]} of switch {place[0]} has a link to another port, which is in use"
-                )
+        for end in (source, here):
+            if self._is_confirmed(end):
+                raise Forged(f"port {end[1]} of switch {end[0]} has a link to another port, which is in use")
         waiting.remove(sent)
-        self._seen[source] = Seen(here, now)
+        self._seen[source] = Sighting(here, now)
         return True
 
     def ignore(self, dpid: int, port: int) -> None:
         """Count a frame that changes nothing."""
-        place = (dpid, port)
-        self.ignored[place if place in self.ignored or len(self.ignored) < COUNTED else (dpid, 0)] += 1
+        end = (dpid, port)
+        self.ignored[end if end in self.ignored or len(self.ignored) < IGNORED_LIMIT else (dpid, 0)] += 1
 
     def may_answer(self, dpid: int, port: int, now: float) -> bool:
         """Whether to answer a frame at once with one from the same port: once per interval, so that nobody
         makes two ports call each other without end."""
-        place = (dpid, port)
-        if now - self._answered.get(place, -self.interval) < self.interval:
+        end = (dpid, port)
+        if now - self._answered.get(end, -self.interval) < self.interval:
             return False
-        self._answered[place] = now
+        self._answered[end] = now
         return True
 
     def assume(self, source: LinkEnd, destination: LinkEnd, now: float) -> None:
         """Take a link as seen now: it was there when the state was stored, and is confirmed or lost soon."""
-        self._seen[source] = Seen(destination, now, told=False)
+        self._seen[source] = Sighting(destination, now, confirmed=False)
 
-    def lose_port(self, dpid: int, port: int) -> bool:
+    def remove_port(self, dpid: int, port: int) -> bool:
         """A port went down. Returns whether the links have changed."""
-        place = (dpid, port)
-        self._sent.pop(place, None)
-        self._answered.pop(place, None)
-        gone = [source for source, seen in self._seen.items() if place in (source, seen.to)]
+        end = (dpid, port)
+        self._sent.pop(end, None)
+        self._answered.pop(end, None)
+        gone = [source for source, seen in self._seen.items() if end in (source, seen.far_end)]
         for source in gone:
             del self._seen[source]
         return bool(gone)
 
-    def expire(self, now: float, trusted: Callable[[int], bool]) -> bool:
+    def expire(self, now: float, in_grace: Callable[[int], bool]) -> bool:
         """Lose links that were silent too long. Returns whether the links have changed.
 
-        ``trusted(dpid)``: whether silence may have another reason, such as a switch whose control connection
+        ``in_grace(dpid)``: whether silence may have another reason, such as a switch whose control connection
         is away for a moment.
         """
         # Time in which the controller itself was stopped is nobody's silence.
-        late = 0.0 if self._looked is None else now - self._looked - self.interval
-        self._looked = now
+        late = 0.0 if self._last_check is None else now - self._last_check - self.interval
+        self._last_check = now
         if late > self.interval:
             for seen in self._seen.values():
-                seen.at = min(now, seen.at + late)
+                seen.time = min(now, seen.time + late)
         limit = now - MISSED * self.interval
         gone = []
         for source, seen in self._seen.items():
-            if trusted(source[0]) or trusted(seen.to[0]):
+            if in_grace(source[0]) or in_grace(seen.far_end[0]):
                 # When the connection is back, there is time for a frame in each direction.
-                seen.at = max(seen.at, now - self.interval)
-            elif seen.at < limit:
+                seen.time = max(seen.time, now - self.interval)
+            elif seen.time < limit:
                 gone.append(source)
         for source in gone:
             del self._seen[source]
         return bool(gone)
 
-    def places(self) -> list[LinkEnd]:
+    def link_ends(self) -> list[LinkEnd]:
         """All ports that are known as an end of a link."""
-        return [place for source, seen in self._seen.items() for place in (source, seen.to)]
+        return [end for source, seen in self._seen.items() for end in (source, seen.far_end)]
 
     def edges(self) -> Iterator[Edge]:
         """The links that can be used: seen in both directions."""
         for source, seen in self._seen.items():
-            back = self._seen.get(seen.to)
-            if back is not None and back.to == source:
-                yield Edge(*source, *seen.to)
+            back = self._seen.get(seen.far_end)
+            if back is not None and back.far_end == source:
+                yield Edge(*source, *seen.far_end)
 
     def is_link(self, dpid: int, port: int) -> bool:
         """Whether a port is an end of a link that can be used."""
         return self._far_end((dpid, port)) is not None
 
-    def _far_end(self, place: LinkEnd) -> LinkEnd | None:
+    def _far_end(self, end: LinkEnd) -> LinkEnd | None:
         """The other end of a link that can be used."""
-        seen = self._seen.get(place)
-        back = self._seen.get(seen.to) if seen is not None else None
-        return seen.to if seen is not None and back is not None and back.to == place else None
+        seen = self._seen.get(end)
+        back = self._seen.get(seen.far_end) if seen is not None else None
+        return seen.far_end if seen is not None and back is not None and back.far_end == end else None
 
-    def _is_told(self, place: LinkEnd) -> bool:
-        """Whether frames in both directions have told of a link at this port."""
-        other = self._far_end(place)
-        return other is not None and self._seen[place].told and self._seen[other].told
+    def _is_confirmed(self, end: LinkEnd) -> bool:
+        """Whether frames in both directions have confirmed of a link at this port."""
+        other = self._far_end(end)
+        return other is not None and self._seen[end].confirmed and self._seen[other].confirmed
 
-    def _sign(self, place: bytes) -> bytes:
-        return hmac.digest(self._secret, place, hashlib.sha256)[:_SIGNATURE]
+    def _sign(self, end: bytes) -> bytes:
+        return hmac.digest(self._secret, end, hashlib.sha256)[:_SIGNATURE]
 
     def _check(self, frame: bytes, now: float) -> tuple[LinkEnd, float]:
         """Where and when a frame was sent."""
         value = organisation_value(frame, _SUBTYPE)
         if value is None:
             raise Forged("it is not from this controller")
-        place = value[:-_SIGNATURE]
-        if len(place) != _PLACE.size or not hmac.compare_digest(self._sign(place), value[-_SIGNATURE:]):
+        end = value[:-_SIGNATURE]
+        if len(end) != _ORIGIN.size or not hmac.compare_digest(self._sign(end), value[-_SIGNATURE:]):
             raise Forged("its signature is wrong")
-        dpid, port, sent = _PLACE.unpack(place)
+        dpid, port, sent = _ORIGIN.unpack(end)
         if not now - MISSED * self.interval <= sent <= now:
             raise Forged("it is too old or from the future: a replay")
         return (dpid, port), sent

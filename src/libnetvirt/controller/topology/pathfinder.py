@@ -71,7 +71,7 @@ class PathFinder:
         """The next link towards ``destination`` for every switch that has a path to it."""
         tree = self._trees.get(destination)
         if tree is None:
-            tree = self._trees[destination] = self._grow(destination)
+            tree = self._trees[destination] = self._build_tree(destination)
         return tree
 
     def path(self, source: int, destination: int) -> list[Edge] | None:
@@ -92,7 +92,7 @@ class PathFinder:
             node = self._nodes[dpid] = self._reverse.add_node(dpid)
         return node
 
-    def _grow(self, destination: int) -> Tree:
+    def _build_tree(self, destination: int) -> Tree:
         node = self._nodes.get(destination)
         if node is None:
             return {}

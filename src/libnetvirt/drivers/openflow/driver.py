@@ -198,7 +198,7 @@ class OpenFlowDriver(Driver):
         for endpoint in new:
             self._check_place(endpoint, change.pending)
             switch = self._core.switches.get(parse_switch(endpoint.switch))
-            if after.forwarding is Forwarding.L3 and switch is not None and not switch.routes:
+            if after.forwarding is Forwarding.L3 and switch is not None and not switch.can_route:
                 raise Unsupported(
                     f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
                     f"network with forwarding L3 needs {pipeline.ROUTING_TABLES}: choose another switch, or "
@@ -321,14 +321,14 @@ class OpenFlowDriver(Driver):
         wanted = constraint_counters.sources(self._core, self._entry(uuid))
         asked = self._flows_of(uuid)
 
-        async def ask(session: Session) -> constraint_counters.Seen | None:
+        async def ask(session: Session) -> constraint_counters.SwitchCounters | None:
             if session.dpid not in wanted:
                 return None
             flows = await session.request(asked, of.FlowStatsReply)
             meters: Sequence[of.MeterStatsEntry] = ()
-            if self._core.meters.there(session.dpid):
+            if self._core.meters.supported(session.dpid):
                 meters = (await session.request(of.MeterStatsRequest(), of.MeterStatsReply)).entries
-            return constraint_counters.Seen(self.runtime.now(), flows.entries, meters)
+            return constraint_counters.SwitchCounters(self.runtime.now(), flows.entries, meters)
 
         seen = {dpid: said for dpid, said in await self.runtime.each_switch(ask) if said is not None}
         return constraint_counters.tallies(self._core, self._entry(uuid), seen)

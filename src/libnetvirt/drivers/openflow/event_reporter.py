@@ -50,31 +50,33 @@ class EventReporter:
         """Report the endpoints whose state has changed."""
         networks = self._core.rulesdb.networks
         self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
-        for entry in networks.values():
-            self._compare(entry, None, now, report)
+        for record in networks.values():
+            self._compare(record, None, now, report)
 
     def change(self, change: Change, now: float) -> None:
         """The same after an operation; where only endpoints changed, only these are looked at."""
-        entry = self._core.rulesdb.networks.get(change.uuid)
-        if entry is None:
+        record = self._core.rulesdb.networks.get(change.uuid)
+        if record is None:
             self._states.pop(change.uuid, None)
             return
-        known = self._states.get(entry.uuid)
+        known = self._states.get(record.uuid)
         if known is not None:
-            for gone in [u for u in change.touched if u not in entry.endpoints]:
+            for gone in [u for u in change.touched if u not in record.endpoints]:
                 known.pop(gone, None)
-        self._compare(entry, None if known is None else change.touched, now, True)
+        self._compare(record, None if known is None else change.touched, now, True)
 
-    def _compare(self, entry: NetworkRecord, names: Collection[str] | None, now: float, report: bool) -> None:
-        known = self._states.setdefault(entry.uuid, {})
-        for attachment, state, reason in endpoint_states(self._core, entry, now, names):
+    def _compare(
+        self, record: NetworkRecord, names: Collection[str] | None, now: float, report: bool
+    ) -> None:
+        known = self._states.setdefault(record.uuid, {})
+        for attachment, state, reason in endpoint_states(self._core, record, now, names):
             uuid = attachment.endpoint.uuid
             if report and known.get(uuid, state) is not state:
                 self._core.publish(
                     "endpoint.state",
-                    f"endpoint {uuid} of network {entry.description.name} is {state}"
+                    f"endpoint {uuid} of network {record.description.name} is {state}"
                     f"{': ' + reason if reason else ''}",
-                    network=entry.uuid,
+                    network=record.uuid,
                     endpoint=uuid,
                     state=state,
                 )

@@ -20,7 +20,7 @@ from libnetvirt.drivers.openflow.event_reporter import EventReporter
 from libnetvirt.drivers.openflow.execution.executor import TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.execution.tasks import Tasks
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, QueueDatabases
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
@@ -52,7 +52,7 @@ class Runtime:
         store: Store,
         secret: bytes,
         confirm_timeout: float,
-        databases: QueueDatabases = NO_SOURCES,
+        databases: QueueDatabases = NO_DATABASES,
     ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
@@ -206,7 +206,7 @@ class Runtime:
             self.reporter.error(self.now(), session.dpid, error_text(message))
         self.executor.follow_up()
 
-    def turned(self) -> None:
+    def batch_done(self) -> None:
         self._serve_queued()
         self.executor.follow_up()
 
@@ -222,7 +222,7 @@ class Runtime:
 
     def refused(self, address: str, reason: str) -> None:
         """Report a switch that cannot be used."""
-        if self.rejections.note(address, reason, self.now()):
+        if self.rejections.record(address, reason, self.now()):
             self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
@@ -265,7 +265,7 @@ class Runtime:
                 view.meter_limit = meters.max_meter
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
             # Not while others wait: it may be one that does not answer.
-            await session.try_out()
+            await session.probe()
             async with self.executor.lock:
                 if session.closed:
                     return
@@ -274,7 +274,7 @@ class Runtime:
                     old.abort("the switch connected anew")
                     self.core.switch_down(session.dpid, self.now())
                 self._sessions[session.dpid] = session
-                self.rejections.forget(session.address)
+                self.rejections.remove(session.address)
                 self.core.switch_up(view)
                 await self.executor.reconcile(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)

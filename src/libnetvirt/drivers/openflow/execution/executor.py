@@ -275,7 +275,7 @@ class TransactionExecutor:
 
     async def reconcile(self, session: Session) -> None:
         """Make a switch hold what it should; holding the lock. Raises RuleRefused, SwitchTimeout."""
-        dump = await session.dump()
+        dump = await session.snapshot()
         work = self._core.reconcile(session.dpid, dump)
         count = sum(len(one.get(session.dpid, ())) for one in work.plan.rounds)
         if count:

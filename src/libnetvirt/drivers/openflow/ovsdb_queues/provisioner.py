@@ -16,8 +16,8 @@ from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.engine.state import Publish, Transaction
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.qos.capacities import Capacities
-from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
-from libnetvirt.controller.qos.queues import Shape, union
+from libnetvirt.controller.qos.enforcement import Enforcement, Support
+from libnetvirt.controller.qos.queues import QueueConfig, union
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import DATABASE, WATCHES, Ports, operations
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -41,11 +41,11 @@ OPTIONS: Mapping[str, str] = {
     "owner": "whose rows in these databases are ours (default libnetvirt)",
 }
 #: what is said of links whose switches have no database that is known
-NOWHERE = Verdict(False, "nothing says where its switch's database is: give ovsdb in the URI")
+NO_DATABASE = Support(False, "nothing says where its switch's database is: give ovsdb in the URI")
 #: the table of the sequence numbers of changes: asked for, and done
 _COUNTER = "Open_vSwitch"
 #: seconds that opening the connection waits for a database; it is tried for further
-_PATIENCE = 2.0
+_OPEN_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,14 @@ class QueueDatabases:
         return self.by_switch.get(dpid, self.every)
 
 
-NO_SOURCES = QueueDatabases()
+NO_DATABASES = QueueDatabases()
 
 
-class _Source:
+class _QueueDatabase:
     """One database: the copy of its rows, and where ports are in it."""
 
     def __init__(self, remote: Remote, tls: ssl.SSLContext | None, changed: Callable[[], None]) -> None:
-        self._told = changed
+        self._notify = changed
         self._found: Ports | None = None
         #: whether it was there once: what it said then counts until it says otherwise
         self.known = False
@@ -113,11 +113,11 @@ class _Source:
     def _changed(self, differences: list[Difference]) -> None:
         if any(difference.table != _COUNTER for difference in differences):
             self._found = None
-            self._told()
+            self._notify()
 
     def _session(self, there: bool) -> None:
         self.known = self.known or there
-        self._told()
+        self._notify()
 
 
 class QueueProvisioner:
@@ -126,7 +126,7 @@ class QueueProvisioner:
     def __init__(
         self,
         core: Controller,
-        sources: QueueDatabases,
+        databases: QueueDatabases,
         timeout: float,
         lingering: Sequence[Transaction],
         publish: Publish,
@@ -135,7 +135,7 @@ class QueueProvisioner:
         """``lingering``: transactions whose old rules still exist; ``changed``: called when rows have
         changed, or databases came or went."""
         self._core = core
-        self._sources = sources
+        self._databases = databases
         self._unchecked = core.backend.kind is Enforcement.UNCHECKED
         self._timeout = timeout
         self._lingering = lingering
@@ -144,35 +144,37 @@ class QueueProvisioner:
         #: whether rows may be others than they should be
         self.stale = False
         self._failed = False  # whether they are to be tried again with the next tick
-        core.backend.support = self.support
-        self._matched: tuple[Shape, frozenset[int]] | None = None
-        self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in sources.remotes}
+        core.backend.queue_support = self.support
+        self._matched: tuple[QueueConfig, frozenset[int]] | None = None
+        self._all = {
+            remote: _QueueDatabase(remote, databases.tls, self._rows_changed) for remote in databases.remotes
+        }
 
     async def open(self) -> None:
         """Connect to the databases. One that is not there is tried for until :meth:`close`."""
-        await asyncio.gather(*(s.db.open(_PATIENCE, required=False) for s in self._all.values()))
+        await asyncio.gather(*(s.db.open(_OPEN_TIMEOUT, required=False) for s in self._all.values()))
 
     async def close(self) -> None:
         """End the sessions; rows stay, as rules do."""
-        await asyncio.gather(*(source.db.close() for source in self._all.values()))
+        await asyncio.gather(*(database.db.close() for database in self._all.values()))
 
-    def support(self, place: LinkEnd) -> Verdict:
+    def support(self, link: LinkEnd) -> Support:
         """What is known of the queues of a port."""
-        dpid, _ = place
-        remote = self._sources.of(dpid)
+        dpid, _ = link
+        remote = self._databases.of(dpid)
         if remote is None:
-            return NOWHERE
-        source = self._all[remote]
-        if not source.known:
-            return Verdict(None, f"its switch's database was not reached yet, {source.db.trouble}")
-        return source.ports.verdict(source.db.tables, place, self._sources.owner, self._unchecked)
+            return NO_DATABASE
+        database = self._all[remote]
+        if not database.known:
+            return Support(None, f"its switch's database was not reached yet, {database.db.trouble}")
+        return database.ports.support(database.db.tables, link, self._databases.owner, self._unchecked)
 
     def troubles(self) -> list[str]:
         """The databases that are away."""
         return [
-            f"the database {remote} cannot be reached: {source.db.trouble}"
-            for remote, source in self._all.items()
-            if not source.db.connected
+            f"the database {remote} cannot be reached: {database.db.trouble}"
+            for remote, database in self._all.items()
+            if not database.db.connected
         ]
 
     async def prepare(self, work: Transaction, sessions: Mapping[int, Session]) -> None:
@@ -183,22 +185,22 @@ class QueueProvisioner:
         if not self._all:
             return
         await self.match([work.queues, *self._held()])
-        for (dpid, port), wanted in self._core.queue_shape().items():
+        for (dpid, port), port_queues in self._core.queue_shape().items():
             session = sessions.get(dpid)
-            if session is None or not session.ready or work.queues.get((dpid, port)) == wanted:
+            if session is None or not session.ready or work.queues.get((dpid, port)) == port_queues:
                 continue
             reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
-            missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}
+            missing = port_queues.queues.keys() - {entry.queue_id for entry in reply.entries}
             if missing:
                 raise RuleRefused(
                     f"switch {switch_text(dpid)} did not make queue {min(missing)} of port {port}, as its "
                     "database says; the change was undone. Has its system linux-htb? Its log says more"
                 )
 
-    async def reconcile(self, *held: Shape) -> None:
+    async def reconcile(self, *held: QueueConfig) -> None:
         """Have ports have the queues that they should have, and no others, as far as that is possible now."""
         try:
-            await self.match([*held, *self._held()], patient=False)
+            await self.match([*held, *self._held()], wait=False)
         except SubstrateError as error:
             self._failed = True
             self._publish("queue.error", f"{error} It is tried again")
@@ -208,50 +210,50 @@ class QueueProvisioner:
         if self._failed:
             self._failed, self.stale = False, True
 
-    def _held(self) -> list[Shape]:
+    def _held(self) -> list[QueueConfig]:
         return [work.queues for work in self._lingering]
 
-    async def match(self, held: Iterable[Shape] = (), patient: bool = True) -> None:
+    async def match(self, held: Iterable[QueueConfig] = (), wait: bool = True) -> None:
         """Make rows be what the controller wants, and what is ``held`` for frames on their way.
 
-        Returns when Open vSwitch has made its queues so; if not ``patient``, when the rows are. Raises
+        Returns when Open vSwitch has made its queues so; if not ``wait``, when the rows are. Raises
         RuleRefused, SwitchTimeout.
         """
         if not self._all:
             return
-        shape = union(self._core.queue_shape(), *held)
-        known = frozenset(self._core.switches) | {dpid for dpid, _ in shape}
-        if (shape, known) == self._matched and not self.stale:
+        config = union(self._core.queue_shape(), *held)
+        known = frozenset(self._core.switches) | {dpid for dpid, _ in config}
+        if (config, known) == self._matched and not self.stale:
             return
         self.stale, self._matched = False, None
         switches: dict[Remote, set[int]] = {}
         for dpid in known:
-            remote = self._sources.of(dpid)
+            remote = self._databases.of(dpid)
             if remote is not None:
                 switches.setdefault(remote, set()).add(dpid)
-        writing = (self._write(remote, shape, dpids, patient) for remote, dpids in switches.items())
+        writing = (self._write(remote, config, dpids, wait) for remote, dpids in switches.items())
         results = await asyncio.gather(*writing, return_exceptions=True)
         for result in results:
             if result is not None:
                 raise result
-        self._matched = shape, known
+        self._matched = config, known
 
-    async def _write(self, remote: Remote, shape: Shape, dpids: set[int], patient: bool) -> None:
-        source = self._all[remote]
-        if not source.known:
+    async def _write(self, remote: Remote, config: QueueConfig, dpids: set[int], wait: bool) -> None:
+        database = self._all[remote]
+        if not database.known:
             # Nothing is promised there; what is there is compared when it comes.
             return
-        steps = operations(source.db.tables, source.ports, shape, dpids, self._sources.owner)
+        steps = operations(database.db.tables, database.ports, config, dpids, self._databases.owner)
         if not steps:
             return
         done = {"op": "mutate", "table": _COUNTER, "where": [], "mutations": [["next_cfg", "+=", 1]]}
         number = {"op": "select", "table": _COUNTER, "where": [], "columns": ["next_cfg"]}
         try:
-            await source.db.ready(self._timeout if patient else 0)
-            answers = await source.db.transact([*steps, done, number], self._timeout)
-            wanted = answers[-1]["rows"][0]["next_cfg"]
-            if patient:
-                await source.db.until(lambda: _reached(source.db) >= wanted, self._timeout)
+            await database.db.ready(self._timeout if wait else 0)
+            answers = await database.db.transact([*steps, done, number], self._timeout)
+            port_queues = answers[-1]["rows"][0]["next_cfg"]
+            if wait:
+                await database.db.until(lambda: _reached(database.db) >= port_queues, self._timeout)
         except Refused as error:
             raise RuleRefused(
                 f"the database {remote} refuses to change queues ({error}). Has somebody else changed them "
@@ -267,7 +269,7 @@ class QueueProvisioner:
                 "Is ovs-vswitchd running?"
             ) from None
 
-    def _heard(self) -> None:
+    def _rows_changed(self) -> None:
         self.stale = True
         self._changed()
 

@@ -10,18 +10,17 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from libnetvirt.controller.qos.enforcement import ABLE, Verdict
-from libnetvirt.controller.qos.queues import PortQueues, Queue, Shape
+from libnetvirt.controller.qos.enforcement import ABLE, Support
+from libnetvirt.controller.qos.queues import PortQueues, Queue, QueueConfig
 from libnetvirt.controller.topology.pathfinder import LinkEnd
-from libnetvirt.ovsdb.database import Operation, Watch
-from libnetvirt.ovsdb.database import Row as Stored
+from libnetvirt.ovsdb.database import Operation, Row, Watch
 from libnetvirt.ovsdb.values import Kind, encode, pairs
 
 DATABASE = "Open_vSwitch"
 TYPE = "linux-htb"
 OWNER, PORT, CONSTRAINT = "netvirt:owner", "netvirt:port", "netvirt:constraint"
 #: the datapath that forwards in a process, and hands frames to the kernel without saying their queue
-_DEAF = "netdev"
+_WITHOUT_QUEUES = "netdev"
 WATCHES: Mapping[str, Watch] = {
     "Open_vSwitch": Watch({"cur_cfg": Kind.NUMBER}),
     "Bridge": Watch(
@@ -32,7 +31,7 @@ WATCHES: Mapping[str, Watch] = {
     "QoS": Watch({"type": Kind.TEXT, "queues": Kind.MAP, "other_config": Kind.MAP, "external_ids": Kind.MAP}),
     "Queue": Watch({"other_config": Kind.MAP, "external_ids": Kind.MAP}),
 }  # fmt: skip
-Tables = Mapping[str, Mapping[str, Stored]]
+Tables = Mapping[str, Mapping[str, Row]]
 
 
 @dataclass(slots=True)
@@ -62,33 +61,33 @@ class Ports:
                         found.rows[dpid, number] = uuid
         return found
 
-    def verdict(self, tables: Tables, place: LinkEnd, owner: str, unchecked: bool) -> Verdict:
+    def support(self, tables: Tables, link: LinkEnd, owner: str, unchecked: bool) -> Support:
         """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is.
 
         A database that was started anew has neither datapath ids nor ports until Open vSwitch has told it.
         """
-        dpid, _ = place
+        dpid, _ = link
         if dpid not in self.bridges:
-            return Verdict(None, "its switch's database has no bridge with its datapath id")
-        if self.bridges[dpid] == _DEAF and not unchecked:
-            return Verdict(False, "its switch's datapath, netdev, takes no notice of queues")
-        if place not in self.rows:
-            return Verdict(None, "its switch's database does not have the port, or has it in a bond")
-        found = tables["Port"][self.rows[place]]["qos"]
+            return Support(None, "its switch's database has no bridge with its datapath id")
+        if self.bridges[dpid] == _WITHOUT_QUEUES and not unchecked:
+            return Support(False, "its switch's datapath, netdev, takes no notice of queues")
+        if link not in self.rows:
+            return Support(None, "its switch's database does not have the port, or has it in a bond")
+        found = tables["Port"][self.rows[link]]["qos"]
         if found is not None and not _is_owned(tables["QoS"].get(found), owner):
-            return Verdict(False, "its port has a QoS that is not ours")
+            return Support(False, "its port has a QoS that is not ours")
         return ABLE
 
 
 def operations(
-    tables: Tables, ports: Ports, shape: Shape, dpids: Collection[int], owner: str
+    tables: Tables, ports: Ports, config: QueueConfig, dpids: Collection[int], owner: str
 ) -> list[Operation]:
-    """What makes the ports of these switches have the queues of ``shape``, and no other ones of ours.
+    """What makes the ports of these switches have the queues of ``config``, and no other ones of ours.
 
     A port with somebody else's QoS keeps that. The transaction happens only if nobody else has given a port
     a QoS meanwhile.
     """
-    return list(_Change(tables, owner).all(ports, shape, dpids))
+    return list(_Change(tables, owner).all(ports, config, dpids))
 
 
 class _Change:
@@ -102,26 +101,26 @@ class _Change:
         self._of_qos = {uuid: _queues(row) for uuid, row in tables["QoS"].items()}
         self._names = 0
 
-    def all(self, ports: Ports, shape: Shape, dpids: Collection[int]) -> Iterator[Operation]:
-        for place, uuid in sorted(ports.rows.items()):
-            if place[0] not in dpids:
+    def all(self, ports: Ports, config: QueueConfig, dpids: Collection[int]) -> Iterator[Operation]:
+        for link, uuid in sorted(ports.rows.items()):
+            if link[0] not in dpids:
                 continue
-            wanted = shape.get(place, PortQueues(0))
+            wanted = config.get(link, PortQueues(0))
             found = self._of_ports[uuid]
             if wanted.rate is None or (found is not None and not self._is_ours("QoS", found)):
                 continue
             if not wanted.queues:
                 if found is not None:
                     yield from self._refer(uuid, None)
-            elif found is not None and self._tables["QoS"][found]["external_ids"].get(PORT) == _port(place):
-                yield from self._alter(found, place, wanted)
+            elif found is not None and self._tables["QoS"][found]["external_ids"].get(PORT) == _port(link):
+                yield from self._alter(found, link, wanted)
             else:
-                row, made = self._insert_qos(place, wanted)
+                row, made = self._insert_qos(link, wanted)
                 yield from made
                 yield from self._refer(uuid, row)
         yield from self._sweep()
 
-    def _alter(self, uuid: str, place: LinkEnd, wanted: PortQueues) -> Iterator[Operation]:
+    def _alter(self, uuid: str, link: LinkEnd, wanted: PortQueues) -> Iterator[Operation]:
         """A QoS of ours becomes what is wanted."""
         row, held = self._tables["QoS"][uuid], self._of_qos[uuid]
         queues: dict[int, Any] = {}
@@ -137,16 +136,16 @@ class _Change:
             if _differs(self._tables["Queue"][known], columns):
                 yield _update("Queue", known, columns)
         self._of_qos[uuid] = {n: ref[1] for n, ref in queues.items() if ref[0] == "uuid"}
-        columns = self._qos(place, wanted, queues)
+        columns = self._qos(link, wanted, queues)
         if _differs(row, columns):
             yield _update("QoS", uuid, columns)
 
-    def _insert_qos(self, place: LinkEnd, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
+    def _insert_qos(self, link: LinkEnd, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
         names = {number: self._name() for number in wanted.queues}
         made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in wanted.queues.items()]
         queues = {n: ["named-uuid", name] for n, name in names.items()}
         name = self._name()
-        return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(place, wanted, queues))]
+        return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(link, wanted, queues))]
 
     def _refer(self, port: str, row: list[str] | None) -> Iterator[Operation]:
         """A port's QoS is another one from now on."""
@@ -177,31 +176,31 @@ class _Change:
 
     def _queue(self, queue: Queue) -> dict[str, Any]:
         about = {OWNER: self._owner} | ({CONSTRAINT: "/".join(queue.key)} if queue.key else {})
-        rates = {"min-rate": str(queue.least), "max-rate": str(queue.most)}
+        rates = {"min-rate": str(queue.min_rate), "max-rate": str(queue.max_rate)}
         return {"other_config": rates, "external_ids": about}
 
-    def _qos(self, place: LinkEnd, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
+    def _qos(self, link: LinkEnd, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
         return {
             "type": TYPE,
             "queues": dict(queues),
             "other_config": {"max-rate": str(wanted.rate)},
-            "external_ids": {OWNER: self._owner, PORT: _port(place)},
+            "external_ids": {OWNER: self._owner, PORT: _port(link)},
         }
 
 
-def _port(place: LinkEnd) -> str:
-    return f"{place[0]:016x}/{place[1]}"
+def _port(link: LinkEnd) -> str:
+    return f"{link[0]:016x}/{link[1]}"
 
 
-def _is_owned(row: Stored | None, owner: str) -> bool:
+def _is_owned(row: Row | None, owner: str) -> bool:
     return row is not None and row["external_ids"].get(OWNER) == owner
 
 
-def _queues(row: Stored) -> dict[int, str]:
+def _queues(row: Row) -> dict[int, str]:
     return {number: reference[1] for number, reference in row["queues"].items()}
 
 
-def _differs(row: Stored, columns: Mapping[str, Any]) -> bool:
+def _differs(row: Row, columns: Mapping[str, Any]) -> bool:
     return any(row[column] != value for column, value in columns.items())
 
 

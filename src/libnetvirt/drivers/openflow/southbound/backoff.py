@@ -1,6 +1,6 @@
 """Switches that failed, and for how long each is left alone.
 
-A switch that does not answer, or refuses to be mended, would fail again as soon as it is back, and hold up
+A switch that does not answer, or refuses to be mended, would fail repeated as soon as it is back, and hold up
 the operations of others each time. So it waits, twice as long after each failure, and is then tried where it
 holds up nobody.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 #: seconds that a switch waits after its first failure, and at most
-FIRST = 1.0
-LONGEST = 60.0
+INITIAL = 1.0
+MAXIMUM = 60.0
 #: seconds without a failure after which the next one is a first
-FORGET = 300.0
+RESET_AFTER = 300.0
 
 
 @dataclass(slots=True)
@@ -28,15 +28,15 @@ class Failure:
 class Backoff:
     """The failures of switches. Times are in seconds of any steady clock; ``first`` is the first wait."""
 
-    def __init__(self, first: float = FIRST) -> None:
+    def __init__(self, first: float = INITIAL) -> None:
         self._first = first
         self._failures: dict[int, Failure] = {}
 
     def fail(self, dpid: int, reason: str, now: float) -> float:
         """Note a failure. Returns for how many seconds the switch waits."""
         last = self._failures.get(dpid)
-        again = last is not None and now - last.until < FORGET
-        period = min(LONGEST, 2 * last.period) if last is not None and again else self._first
+        repeated = last is not None and now - last.until < RESET_AFTER
+        period = min(MAXIMUM, 2 * last.period) if last is not None and repeated else self._first
         self._failures[dpid] = Failure(reason, now + period, period)
         return period
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from libnetvirt.controller.intent.token_bucket import Tokens
+from libnetvirt.controller.intent.token_bucket import TokenBucket
 
 #: hosts of refused switches that are remembered
 LIMIT = 64
@@ -17,9 +17,9 @@ class Rejections:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
-        self._tokens = Tokens()
+        self._tokens = TokenBucket()
 
-    def note(self, address: str, reason: str, now: float) -> bool:
+    def record(self, address: str, reason: str, now: float) -> bool:
         """Take note of a refusal. Returns whether it is news, and there was not too much of that."""
         host = _host(address)
         if self._reasons.get(host) == reason:
@@ -30,7 +30,7 @@ class Rejections:
         self._tokens.left -= 1.0
         return self._tokens.refill(RATE, now)
 
-    def forget(self, address: str) -> None:
+    def remove(self, address: str) -> None:
         """A switch of this host was taken up."""
         self._reasons.pop(_host(address), None)
 

@@ -41,7 +41,7 @@ class Owner(Protocol):
     def message(self, session: Session, message: object) -> None:
         """Another message that is no reply."""
 
-    def turned(self) -> None:
+    def batch_done(self) -> None:
         """All that came in this turn was handed over."""
 
     def refused(self, address: str, reason: str) -> None:
@@ -65,7 +65,7 @@ class Session(asyncio.Protocol):
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
-        self._asking: list[Mark] = []
+        self._unmarked: list[Mark] = []
         self._last = 0
         self._bundle_id = 0
         self._transport: asyncio.Transport | None = None
@@ -109,7 +109,7 @@ class Session(asyncio.Protocol):
         # The answers to what came in go out at once, what other switches are sent when the turn is over.
         self._flush()
         self._drain()
-        self._owner.turned()
+        self._owner.batch_done()
 
     def eof_received(self) -> None:
         self._channel.receive_eof()
@@ -127,8 +127,8 @@ class Session(asyncio.Protocol):
             if not reply.done():
                 reply.set_exception(lost)
         marks, self._marks = self._marks, {}
-        asking, self._asking = self._asking, []
-        for mark in (*(mark for one in marks.values() for mark in one), *asking):
+        unmarked, self._unmarked = self._unmarked, []
+        for mark in (*(mark for one in marks.values() for mark in one), *unmarked):
             mark.done(False)
         self._owner.closed(self)
 
@@ -152,7 +152,7 @@ class Session(asyncio.Protocol):
         xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out += (header[:4], xid.to_bytes(4), *parts)
-        self._asking.append(Mark(xid, done))
+        self._unmarked.append(Mark(xid, done))
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
         """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
@@ -173,7 +173,7 @@ class Session(asyncio.Protocol):
     def mark(self, done: Callable[[bool], None]) -> None:
         """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
         self._flush_soon()
-        self._asking.append(Mark(self._last, done))
+        self._unmarked.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
         """Ask, and return the whole reply. Raises RuleRefused on an error, SwitchTimeout."""
@@ -219,7 +219,7 @@ class Session(asyncio.Protocol):
                 f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. {remedy}"
             )
 
-    async def dump(self) -> SwitchSnapshot:
+    async def snapshot(self) -> SwitchSnapshot:
         """What the switch holds: flows with our cookie, groups and meters."""
         ask = of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
         flows = await self.request(ask, of.FlowStatsReply)
@@ -230,7 +230,7 @@ class Session(asyncio.Protocol):
             meters = []
         return SwitchSnapshot(list(flows.entries), list(groups.entries), meters)
 
-    async def try_out(self) -> None:
+    async def probe(self) -> None:
         """Have the switch carry out a change that changes nothing. Raises RuleRefused, SwitchTimeout."""
         nobody = of.FlowMod(
             table_id=of.ALL_TABLES,
@@ -367,10 +367,10 @@ class Session(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._asking:
+        if self._unmarked:
             # One barrier for all that was asked about in this turn.
             xid = self.send(of.BarrierRequest())
-            self._marks[xid], self._asking = self._asking, []
+            self._marks[xid], self._unmarked = self._unmarked, []
         self._flushing = False
         self._write()
 
