@@ -1,5 +1,5 @@
-"""What goes wrong around the ovn driver, and that it does not mind: a leader that is killed, connections that
-break at the worst time, northd and chassis that stop, strangers, refusals."""
+"""Faults around the ovn driver: a killed leader, connections that break within a transaction, northd and
+chassis that stop, foreign changes of rows, rejected transactions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
 from libnetvirt.conformance.support.stream import Listener, Stream
 from libnetvirt.conformance.support.testbed import Bench
 from libnetvirt.drivers.ovn import OvnDriver
-from libnetvirt.drivers.ovn.northbound import Northbound
+from libnetvirt.drivers.ovn.transactions import Transactions
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
 from libnetvirt.ovsdb.database import Operation
 
@@ -74,15 +74,15 @@ def test_writes_go_on_when_the_leader_is_killed_and_nothing_is_lost_or_doubled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written: list[tuple[float, float]] = []
-    commit = Northbound.commit
+    commit = Transactions.commit
 
-    async def timed(self: Northbound, build: Callable[[], Sequence[Operation]]) -> int:
+    async def timed(self: Transactions, plan: Callable[[], Sequence[Operation]]) -> int:
         began = time.monotonic()
-        number = await commit(self, build)
+        number = await commit(self, plan)
         written.append((began, time.monotonic()))
         return number
 
-    monkeypatch.setattr(Northbound, "commit", timed)
+    monkeypatch.setattr(Transactions, "commit", timed)
     need_ovn()
     over = threading.Event()
     # northd finds the new leader by itself, and takes its time: an operation waits for it.
@@ -162,7 +162,7 @@ def test_without_northd_an_operation_is_undone_and_says_why(
                 lab.northd.start()
 
 
-def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
+def test_a_chassis_that_leaves_and_returns_is_reported_and_its_endpoints_come_back(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     listener = Listener(connection)
@@ -173,7 +173,7 @@ def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
         state = network.state
         assert state.state is State.DEGRADED
         assert [(e.uuid, e.state) for e in state.endpoints] == [("1", State.ACTIVE), ("2", State.DOWN)]
-        assert "chassis ch2 is not there" in state.endpoints[1].reason
+        assert "chassis ch2 is not registered" in state.endpoints[1].reason
         assert [p.hops for p in network.paths()] == [(), ()]
     finally:
         lab.chassis["ch2"].controller.start()
@@ -181,18 +181,18 @@ def test_a_chassis_that_leaves_and_returns_is_told_and_its_endpoints_come_back(
     assert {"switch.connected", "endpoint.state", "link.down", "link.up"} <= listener.kinds()
 
 
-def test_what_strangers_change_is_noticed_and_put_right_when_asked(
+def test_foreign_changes_are_reported_and_repaired_on_request(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     listener = Listener(connection)
     network = connection.create(_pair("blue"))
     tagged = connection.create(_pair("red", vlan=7, port="p2"))
     switch = f"netvirt-{network.uuid}"
-    for words, told in (
+    for words, expected in (
         (("set", "Logical_Switch_Port", "ch1:p1", "options:requested-chassis=ch2"), "differs in options"),
         (("lsp-set-addresses", "ch1:p1", "02:00:00:00:00:99"), "differs in addresses"),
         (("lsp-del", "ch1:p1"), "ch1:p1 is missing"),
-        (("lsp-add", switch, "intruder"), "not ours"),
+        (("lsp-add", switch, "intruder"), "of others"),
         (("clear", "Logical_Switch", switch, "acls"), "zero is missing"),
         (("lsp-set-enabled", "ch2:p1", "disabled"), "differs in enabled"),
     ):
@@ -201,9 +201,9 @@ def test_what_strangers_change_is_noticed_and_put_right_when_asked(
         _eventually(lambda: "network.drift" in listener.kinds(), f"{words} is noticed")
         state = network.state
         assert state.state is not State.ACTIVE
-        assert any(told in line for line in state.drift), (words, state.drift)
+        assert any(expected in line for line in state.drift), (words, state.drift)
         time.sleep(0.05)
-        assert network.state.drift, "nobody asked to mend it"
+        assert network.state.drift, "no repair was requested"
         done = connection.repair("blue")
         assert done
         assert network.state.drift == ()
@@ -226,7 +226,7 @@ def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: l
         shown = subprocess.run([*run, "show", "blue"], capture_output=True, text=True, check=True).stdout
         assert "changed by others: Logical_Switch_Port ch1:p1 is missing" in shown
         done = subprocess.run([*run, "repair", "blue"], capture_output=True, text=True, check=True).stdout
-        assert "network blue: put right: Logical_Switch_Port ch1:p1 is missing" in done
+        assert "network blue: repaired: Logical_Switch_Port ch1:p1 is missing" in done
         assert connection.lookup("blue").state.drift == ()
         done = subprocess.run([*run, "repair", "--drop-orphans"], capture_output=True, text=True, check=True)
         assert done.stdout == "nothing was to be put right\n"
@@ -234,7 +234,7 @@ def test_the_command_line_and_a_served_driver_repair_too(lab: OVN, connection: l
         served.stop()
 
 
-def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libnetvirt.Connection) -> None:
+def test_orphans_are_shown_and_removed_only_on_request(lab: OVN, connection: libnetvirt.Connection) -> None:
     network = connection.create(_pair("blue"))
     ids = "external_ids:netvirt\\:owner=libnetvirt"
     lab.nbctl("ls-add", "lost", "--", "set", "Logical_Switch", "lost", ids,
@@ -244,7 +244,7 @@ def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libn
         _eventually(lambda: any("4711" in note for note in connection.substrate().notes), "it is shown")
         assert not connection.repair()
         assert "lost" in lab.nbctl("ls-list")
-        assert connection.repair(orphans=True) == ["removed what nothing needs: 4711"]
+        assert connection.repair(orphans=True) == ["removed orphaned rows of network 4711"]
         assert "lost" not in lab.nbctl("ls-list")
         assert "theirs" in lab.nbctl("ls-list")
         assert network.state.state is State.ACTIVE
@@ -252,11 +252,11 @@ def test_orphans_are_shown_and_removed_only_when_told(lab: OVN, connection: libn
         lab.nbctl("--if-exists", "ls-del", "theirs")
 
 
-def test_a_refusal_of_the_database_is_told_in_our_words_and_leaves_nothing(
+def test_a_rejected_transaction_is_reported_and_leaves_nothing(
     lab: OVN, connection: libnetvirt.Connection
 ) -> None:
     end = Endpoint(uuid="1", switch="ch1", port="p1", bandwidth=Limits(inbound=Bandwidth.parse("9 Tbit/s")))
-    with pytest.raises(RuleRefused, match="nothing of it was done"):
+    with pytest.raises(RuleRefused, match="nothing was changed"):
         connection.create(VirtualNetwork(name="fast", endpoints=(end,)))
     assert _rows(lab) == []
 
@@ -308,21 +308,19 @@ def test_without_the_chassis_databases_an_iface_id_set_by_hand_will_do(lab: OVN)
             lab.chassis[f"ch{n}"].vsctl("remove", "Interface", "p1", "external_ids", "iface-id")
 
 
-def test_a_move_that_was_broken_off_is_finished_by_repair(
-    lab: OVN, connection: libnetvirt.Connection
-) -> None:
+def test_an_interrupted_move_is_finished_by_repair(lab: OVN, connection: libnetvirt.Connection) -> None:
     before = connection.create(_pair("blue")).description
     after = before.with_endpoint(before.endpoints[0].changed(port="p2"))
     driver = connection.driver
     assert isinstance(driver, OvnDriver)
-    northbound = driver._nb
+    transactions, planner = driver._transactions, driver._planner
 
     async def half() -> None:
-        await northbound.commit(lambda: northbound.plan_move(before, after))
+        await transactions.commit(lambda: planner.move(before, after))
 
     connection._loop.run(half())
     assert len(_rows(lab)) == 4
-    assert connection.repair() == ["network blue: put right: a move that was broken off"]
+    assert connection.repair() == ["network blue: repaired: an interrupted move"]
     assert sorted(_rows(lab)[1:]) == ["Logical_Switch_Port ch1:p2", "Logical_Switch_Port ch2:p1"]
     assert connection.lookup("blue").state.state is State.ACTIVE
 

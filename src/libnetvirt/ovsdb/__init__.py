@@ -1,1 +1,1 @@
-"""OVSDB (RFC 7047), for all drivers that need it: a client with a live copy, values, where databases are."""
+"""A client of OVSDB databases (RFC 7047), used by the drivers that write to one."""

@@ -1,14 +1,14 @@
-"""A client of one OVSDB database (RFC 7047): a live copy of the watched rows, and transactions.
+"""A client of one OVSDB database (RFC 7047): transactions, and a live copy of the monitored rows.
 
-Theory of operation. One task holds the session: it connects to one remote after the other until a server is
-found that is part of its cluster and not behind what was seen before, asks for the watched rows
-(``monitor_cond``, ovsdb-server(7)) and then applies what the server tells. If the session breaks, the copy
-stays as it was, the next session's rows are compared with it, and readers hear of the differences only.
-A transaction whose session breaks may or may not have happened: :class:`Interrupted` says so, and the caller
-finds out from the copy, as soon as :meth:`Database.ready` returns again.
+Theory of operation. One task owns the session. It tries the remotes in turn until it finds a server that is
+connected to its cluster and whose Raft log is not older than one seen before. It then monitors the rows
+(``monitor_cond``, ovsdb-server(7)) and applies the server's updates to the copy. When the session breaks, the
+copy is kept; the rows that the next session reports are compared with it, and only those that differ are
+passed to ``changed``. A transaction whose session breaks may or may not have been committed: it raises
+:class:`Interrupted`, and the caller reads the outcome from the copy once :meth:`Database.ready` returns.
 
-The ``ovs`` package's IDL would do this too, but it needs a thread of its own, compares every row in Python
-and takes about ten times as long for a transaction of 1,000 ports: 1 to 2 s where this takes 0.1 to 0.15 s.
+The IDL of the ``ovs`` package does the same, but it needs a thread, compares every row in Python, and takes
+1 to 2 s for a transaction of 1,000 ports. This client takes 0.1 to 0.15 s.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from typing import Any, NamedTuple
 from libnetvirt.errors import ConnectionFailed
 from libnetvirt.ovsdb.framing import Framer
 from libnetvirt.ovsdb.remotes import Remote
-from libnetvirt.ovsdb.values import Columns, Kind, Value, decode, default, patched
+from libnetvirt.ovsdb.values import Columns, ColumnType, Value, apply_modification, decode, default_value
 
 Row = dict[str, Value]
 Operation = dict[str, Any]
 
-#: seconds between two attempts to connect: quick, because a cluster's next leader is there within a second
+#: seconds between two attempts to connect; short, because a cluster elects a new leader within a second
 BACKOFF = (0.05, 0.1, 0.25)
 CONNECT_TIMEOUT = 3.0
-#: what one read takes at most
+#: bytes read at once
 _CHUNK = 1 << 20
 _SERVER_COLUMNS: Columns = {
-    "name": Kind.TEXT, "model": Kind.TEXT, "connected": Kind.FLAG, "leader": Kind.FLAG,
-    "index": Kind.OPTIONAL, "cid": Kind.OPTIONAL_REFERENCE,
+    "name": ColumnType.STRING, "model": ColumnType.STRING, "connected": ColumnType.BOOLEAN,
+    "leader": ColumnType.BOOLEAN, "index": ColumnType.OPTIONAL, "cid": ColumnType.OPTIONAL_UUID,
 }  # fmt: skip
 log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """The session broke, or the cluster lost its leader: whether the transaction happened is not known."""
+    """The session broke or the cluster lost its leader; the transaction may have been committed or not."""
 
 
 class Refused(Exception):
-    """The server refused a transaction, and did nothing of it. ``error``: RFC 7047's word for why."""
+    """The server rejected a transaction and changed nothing. ``error``: the error string of RFC 7047."""
 
     def __init__(self, error: str, details: str) -> None:
         self.error = error
@@ -57,11 +57,11 @@ class Refused(Exception):
 
 
 class _Unusable(Exception):
-    """This server is not one to talk to now."""
+    """This server cannot be used now."""
 
 
-class Difference(NamedTuple):
-    """A row that changed: ``old`` is None if it is new, ``new`` if it is gone."""
+class RowUpdate(NamedTuple):
+    """A row before and after an update; ``old`` is None for an insert, ``new`` for a delete."""
 
     table: str
     uuid: str
@@ -71,7 +71,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Watch:
-    """The columns of a table to follow; only of rows that fulfil ``where``, if that is given."""
+    """The columns of a table to monitor; ``where``: RFC 7047 conditions of which a row has to meet one."""
 
     columns: Columns
     where: tuple[Any, ...] = ()
@@ -84,7 +84,11 @@ class _Waiter:
 
 
 class Database:
-    """A database at one of several remotes. All methods are for one event loop."""
+    """A database that one of several remotes serves. Used from one event loop.
+
+    ``probe``: seconds of silence after which the server is sent an echo request. ``changed`` is called with
+    the rows that differ after each update; ``session`` with whether there is a session, when that changes.
+    """
 
     def __init__(
         self,
@@ -94,7 +98,7 @@ class Database:
         *,
         tls: ssl.SSLContext | None = None,
         probe: float = 5.0,
-        changed: Callable[[list[Difference]], None] = lambda _: None,
+        changed: Callable[[list[RowUpdate]], None] = lambda _: None,
         session: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.name = name
@@ -113,19 +117,21 @@ class Database:
         self._writer: asyncio.StreamWriter | None = None
         self._index: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
-        self._heard = 0.0
+        self._last_message = 0.0
         self._server = ""
 
-    # ---- life ----------------------------------------------------------------------------------
+    # ---- opening and closing -------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
-        """Is the copy live?"""
+        """Whether there is a session, so that the copy is up to date."""
         return not self.trouble
 
     async def open(self, timeout: float, *, required: bool = True) -> None:
-        """Connect. Raises ConnectionFailed if no remote is usable within ``timeout`` seconds; one that is not
-        required is tried for further."""
+        """Connect, waiting up to ``timeout`` seconds for a usable server.
+
+        Without one, raises ConnectionFailed if ``required``; otherwise keeps trying in the background.
+        """
         self._task = asyncio.create_task(self._run())
         try:
             await self.ready(timeout)
@@ -134,17 +140,17 @@ class Database:
                 raise
 
     async def ready(self, timeout: float) -> None:
-        """Return when there is a session. Raises ConnectionFailed."""
+        """Wait for a session. Raises ConnectionFailed after ``timeout`` seconds."""
         try:
             await self.until(lambda: self.connected, timeout)
         except TimeoutError:
             where = ", ".join(str(r) for r in self.remotes)
             raise ConnectionFailed(
-                f"no server of the database {self.name} can be used at {where}: {self.trouble}"
+                f"no usable server of database {self.name} at {where}: {self.trouble}"
             ) from None
 
     async def close(self) -> None:
-        """End the session. May be called twice."""
+        """End the session. Calling it again has no effect."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -152,7 +158,7 @@ class Database:
                 await task
 
     async def until(self, condition: Callable[[], bool], timeout: float) -> None:
-        """Wait until a condition on the copy holds. Raises TimeoutError."""
+        """Wait until a condition on the copy holds. Raises TimeoutError after ``timeout`` seconds."""
         if condition():
             return
         waiter = _Waiter(condition)
@@ -171,14 +177,17 @@ class Database:
     # ---- transactions --------------------------------------------------------------------------
 
     async def transact(self, operations: Sequence[Operation], timeout: float) -> list[Any]:
-        """Do all operations or none; their results. Raises Refused, Interrupted."""
+        """Execute operations as one transaction and return their results; blocks up to ``timeout`` seconds.
+
+        Raises Refused if the server rejects it, and Interrupted if the outcome is unknown.
+        """
         try:
             async with asyncio.timeout(timeout):
                 results = await self._call("transact", [self.name, *operations])
         except TimeoutError:
-            # An answer that comes now would be for nobody; another server may be better.
-            self._abort("it did not answer a transaction")
-            raise Interrupted(f"no answer within {timeout:g} s") from None
+            # The caller no longer waits for the reply; another server may be faster.
+            self._abort("no reply to a transaction")
+            raise Interrupted(f"no reply within {timeout:g} s") from None
         for result in results:
             if result and "error" in result:
                 error, details = str(result["error"]), str(result.get("details", ""))
@@ -188,12 +197,12 @@ class Database:
         return list(results)
 
     async def _call(
-        self, method: str, params: Sequence[Any], at_once: Callable[[Any], None] = lambda _: None
+        self, method: str, params: Sequence[Any], on_reply: Callable[[Any], None] = lambda _: None
     ) -> Any:
-        """A request's result. ``at_once`` gets it before any message that comes after it is looked at."""
+        """Send a request, return its result. ``on_reply`` gets it before any later message is processed."""
         number = next(self._ids)
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._replies[number] = reply, at_once
+        self._replies[number] = reply, on_reply
         try:
             self._send({"method": method, "params": params, "id": number})
             return await reply
@@ -207,7 +216,7 @@ class Database:
 
     def _abort(self, reason: str) -> None:
         if self._writer is not None:
-            log.info("%s: the session is given up: %s", self.name, reason)
+            log.info("%s: closing the session: %s", self.name, reason)
             self.trouble = reason
             self._writer.transport.abort()
 
@@ -231,14 +240,14 @@ class Database:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             reader, writer = await remote.connect(self._tls)
         self._writer = writer
-        work = asyncio.create_task(self._take_up())
+        setup = asyncio.create_task(self._set_up())
         try:
-            await self._read(reader, work)
+            await self._read(reader, setup)
         finally:
             was_connected = self.connected
             self.trouble = self.trouble or "the session broke"
             self._writer = None
-            work.cancel()
+            setup.cancel()
             for reply, _ in self._replies.values():
                 if not reply.done():
                     reply.set_exception(Interrupted("the session broke"))
@@ -246,18 +255,18 @@ class Database:
             if was_connected:
                 self._session_changed(False)
 
-    async def _read(self, reader: asyncio.StreamReader, work: asyncio.Task[None]) -> None:
-        """Take messages until the session breaks."""
+    async def _read(self, reader: asyncio.StreamReader, setup: asyncio.Task[None]) -> None:
+        """Process messages until the session breaks. Raises what ended it."""
         framer, loop = Framer(), asyncio.get_running_loop()
-        self._heard = loop.time()
+        self._last_message = loop.time()
         prober = asyncio.create_task(self._keep_alive())
         try:
-            while octets := await reader.read(_CHUNK):
-                self._heard = loop.time()
-                for message in framer.feed(octets):
-                    self._take(message)
-                if work.done():
-                    work.result()
+            while data := await reader.read(_CHUNK):
+                self._last_message = loop.time()
+                for message in framer.feed(data):
+                    self._receive(message)
+                if setup.done():
+                    setup.result()
             raise ConnectionResetError("the server closed the connection")
         finally:
             prober.cancel()
@@ -266,14 +275,14 @@ class Database:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._probe)
-            silence = loop.time() - self._heard
+            silence = loop.time() - self._last_message
             if silence > 2 * self._probe:
-                self._abort(f"silent for {silence:.0f} s")
+                self._abort(f"no message from the server for {silence:.0f} s")
             elif silence > self._probe / 2:
                 self._send({"method": "echo", "params": [], "id": "probe"})
 
-    async def _take_up(self) -> None:
-        """Look whether this server is one to talk to, and get the rows."""
+    async def _set_up(self) -> None:
+        """Check that the server is usable, and monitor the rows."""
         try:
             async with asyncio.timeout(2 * CONNECT_TIMEOUT):
                 await self._check_server()
@@ -283,7 +292,7 @@ class Database:
                 }
                 await self._call("monitor_cond", [self.name, "rows", wanted], self._replace)
         except (_Unusable, TimeoutError, Refused) as error:
-            self._abort(str(error) or "it did not answer")
+            self._abort(str(error) or "no reply")
             return
         self.trouble = ""
         self._session_changed(True)
@@ -293,100 +302,95 @@ class Database:
         columns = [{"columns": list(_SERVER_COLUMNS)}]
         found = await self._call("monitor_cond", ["_Server", "server", {"Database": columns}])
         for uuid, update in found.get("Database", {}).items():
-            row = _fresh(_SERVER_COLUMNS, update["initial"])
+            row = _new_row(_SERVER_COLUMNS, update["initial"])
             if row["name"] == self.name:
                 self._server = uuid
-                self._judge_server(row)
+                self._check_cluster(row)
                 return
-        raise _Unusable(f"it has no database {self.name}")
+        raise _Unusable(f"the server has no database {self.name}")
 
-    def _judge_server(self, row: Row) -> None:
-        """Raise _Unusable if the server is cut off from its cluster, or behind it."""
+    def _check_cluster(self, row: Row) -> None:
+        """Raise _Unusable if the server is disconnected from its cluster, or its log is outdated."""
         if row["model"] != "clustered":
             return
         if not row["connected"]:
-            raise _Unusable("it is cut off from its cluster")
+            raise _Unusable("the server is disconnected from its cluster")
         cluster, index = str(row["cid"]), row["index"] or 0
         if index < self._index.get(cluster, 0):
-            raise _Unusable("it is behind what the cluster had already")
+            raise _Unusable("the server's log is older than what another member has served")
         self._index[cluster] = index
 
-    def _take(self, message: Any) -> None:
+    def _receive(self, message: Any) -> None:
         method = message.get("method")
         if method == "update2":
             monitor, updates = message["params"]
             if monitor == "rows":
                 self._apply(updates)
             else:
-                self._server_said(updates)
+                self._server_changed(updates)
         elif method == "echo":
             self._send({"id": message.get("id"), "result": message.get("params"), "error": None})
         elif method is None and message.get("id") in self._replies:
-            self._answered(*self._replies[message["id"]], message)
+            self._resolve(*self._replies[message["id"]], message)
 
     @staticmethod
-    def _answered(reply: asyncio.Future[Any], at_once: Callable[[Any], None], message: Any) -> None:
+    def _resolve(reply: asyncio.Future[Any], on_reply: Callable[[Any], None], message: Any) -> None:
         error = message.get("error")
         if reply.done():
             return
         if error is None:
-            at_once(message.get("result"))
+            on_reply(message.get("result"))
             reply.set_result(message.get("result"))
         elif error == "canceled":
             reply.set_exception(Interrupted("canceled by the server"))
         else:
-            said = error if isinstance(error, dict) else {"error": error}
-            reply.set_exception(Refused(str(said.get("error")), str(said.get("details", ""))))
+            fields = error if isinstance(error, dict) else {"error": error}
+            reply.set_exception(Refused(str(fields.get("error")), str(fields.get("details", ""))))
 
-    def _server_said(self, updates: Mapping[str, Any]) -> None:
+    def _server_changed(self, updates: Mapping[str, Any]) -> None:
         for uuid, update in updates.get("Database", {}).items():
             if uuid == self._server and update.get("modify", {}).get("connected") is False:
-                self._abort("it is cut off from its cluster")
+                self._abort("the server is disconnected from its cluster")
 
     # ---- the copy ------------------------------------------------------------------------------
 
     def _replace(self, updates: Mapping[str, Any]) -> None:
-        """The rows of a new session instead of the old ones."""
-        differences = []
+        """Replace the copy with the rows that a new session reports."""
+        changes = []
         for table, watch in self._watches.items():
             old = self.tables[table]
-            new = {u: _fresh(watch.columns, r["initial"]) for u, r in updates.get(table, {}).items()}
+            new = {u: _new_row(watch.columns, r["initial"]) for u, r in updates.get(table, {}).items()}
             self.tables[table] = new
-            differences += [
-                Difference(table, u, old.get(u), new.get(u))
+            changes += [
+                RowUpdate(table, u, old.get(u), new.get(u))
                 for u in {**old, **new}
                 if old.get(u) != new.get(u)
             ]
-        if differences:
-            self._changed(differences)
+        if changes:
+            self._changed(changes)
 
     def _apply(self, updates: Mapping[str, Any]) -> None:
-        differences = [
-            self._change(table, uuid, update)
-            for table, rows in updates.items()
-            for uuid, update in rows.items()
-        ]
-        self._changed(differences)
+        self._changed([self._change(t, u, r) for t, rows in updates.items() for u, r in rows.items()])
         self._wake()
 
-    def _change(self, table: str, uuid: str, update: Mapping[str, Any]) -> Difference:
+    def _change(self, table: str, uuid: str, update: Mapping[str, Any]) -> RowUpdate:
         rows, columns = self.tables[table], self._watches[table].columns
         old = rows.get(uuid)
         if "delete" in update:
             rows.pop(uuid, None)
-            return Difference(table, uuid, old, None)
+            return RowUpdate(table, uuid, old, None)
         if "modify" in update and old is not None:
-            changed = {c: patched(columns[c], old[c], w) for c, w in update["modify"].items()}
-            rows[uuid] = {**old, **changed}
+            modified = {c: apply_modification(columns[c], old[c], w) for c, w in update["modify"].items()}
+            rows[uuid] = {**old, **modified}
         else:
-            rows[uuid] = _fresh(columns, update.get("insert") or update.get("initial") or {})
-        return Difference(table, uuid, old, rows[uuid])
+            rows[uuid] = _new_row(columns, update.get("insert") or update.get("initial") or {})
+        return RowUpdate(table, uuid, old, rows[uuid])
 
     def rows(self, table: str) -> Iterator[tuple[str, Row]]:
-        """The watched rows of a table: uuid and columns."""
+        """The monitored rows of a table: (uuid, columns)."""
         return iter(self.tables[table].items())
 
 
-def _fresh(columns: Columns, wire: Mapping[str, Any]) -> Row:
-    """A whole row; what is not mentioned has its default."""
-    return {c: decode(k, wire[c]) if c in wire else default(k) for c, k in columns.items()}
+def _new_row(columns: Columns, wire: Mapping[str, Any]) -> Row:
+    """Decode a complete row; columns left out by the server have their default."""
+    return {c: decode(k, wire[c]) if c in wire else default_value(k) for c, k in columns.items()}

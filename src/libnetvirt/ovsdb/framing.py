@@ -1,4 +1,4 @@
-"""JSON documents one after the other in a stream of octets, as OVSDB sends them: without a separator."""
+"""Splits a byte stream into JSON documents: OVSDB sends them back to back, with no separator or length."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import json
 import re
 from typing import Any
 
-_WHITE = re.compile(r"\s*")
+_SPACE = re.compile(r"\s*")
 
 
 class Framer:
-    """Give octets in, take documents out.
+    """Decodes the documents of one connection.
 
-    A document can only be complete where the octets end with a brace: until then nothing is parsed, so that
-    a database of many megabytes is parsed once and not once for every part of it that arrives.
+    A document can be complete only if the data ends with a closing brace. Nothing is parsed before that: a
+    monitor's first reply of many megabytes is parsed once, and not once for every chunk that arrives.
     """
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._decoder = json.JSONDecoder()
 
-    def feed(self, octets: bytes) -> list[Any]:
-        """The documents that are complete now. Raises UnicodeDecodeError if it is no text at all."""
-        self._parts.append(octets)
-        if not octets.rstrip().endswith(b"}"):
+    def feed(self, data: bytes) -> list[Any]:
+        """Add received bytes; returns the documents completed by them. Raises UnicodeDecodeError if they are
+        not UTF-8."""
+        self._chunks.append(data)
+        if not data.rstrip().endswith(b"}"):
             return []
-        text = b"".join(self._parts).decode()
-        found, at = [], 0
-        while (at := _WHITE.match(text, at).end()) < len(text):  # type: ignore[union-attr]
+        text = b"".join(self._chunks).decode()
+        documents, at = [], 0
+        while (at := _SPACE.match(text, at).end()) < len(text):  # type: ignore[union-attr]
             try:
                 document, at = self._decoder.raw_decode(text, at)
             except json.JSONDecodeError:
                 break
-            found.append(document)
-        self._parts = [text[at:].encode()] if at < len(text) else []
-        return found
+            documents.append(document)
+        self._chunks = [text[at:].encode()] if at < len(text) else []
+        return documents

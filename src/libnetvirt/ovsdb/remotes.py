@@ -1,4 +1,4 @@
-"""Where databases are: ``unix:PATH``, ``tcp:HOST:PORT``, ``ssl:HOST:PORT``, as ovsdb(7) writes it."""
+"""Addresses of OVSDB servers, in the notation of ovsdb(7), and TLS for connections to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _FORMS = "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One server. ``host`` is empty for a unix socket, whose ``path`` it is then."""
+    """The address of one server: ``unix:PATH``, ``tcp:HOST:PORT`` or ``ssl:HOST:PORT``.
+
+    ``kind`` is the part before the first colon. ``path`` is set for ``unix``, ``host`` and ``port``
+    otherwise.
+    """
 
     kind: str
     path: str = ""
@@ -25,7 +29,7 @@ class Remote:
 
     @classmethod
     def parse(cls, text: str, default_port: int = 0) -> Self:
-        """Read a remote. Raises InvalidURI."""
+        """Parse one address; ``default_port`` is used where none is given. Raises InvalidURI."""
         kind, _, rest = text.strip().partition(":")
         if kind == "unix" and rest:
             return cls(kind, path=rest)
@@ -33,12 +37,12 @@ class Remote:
         if kind in ("tcp", "ssl") and rest and default_port and (not host or rest.endswith("]")):
             host, port = rest, str(default_port)
         if kind not in ("tcp", "ssl") or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise InvalidURI(f"{text.strip()!r} is not a database's address: write {_FORMS}")
+            raise InvalidURI(f"{text.strip()!r} is not a database's address: use {_FORMS}")
         return cls(kind, host=host.strip("[]"), port=int(port))
 
     @classmethod
     def parse_all(cls, text: str, default_port: int = 0) -> tuple[Self, ...]:
-        """Read remotes separated by commas: the members of a cluster. Raises InvalidURI."""
+        """Parse addresses separated by commas: the members of a cluster. Raises InvalidURI."""
         return tuple(cls.parse(part, default_port) for part in text.split(","))
 
     def __str__(self) -> str:
@@ -48,17 +52,17 @@ class Remote:
         return f"{self.kind}:{host}:{self.port}"
 
     async def connect(self, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection. Raises OSError."""
+        """Open a connection; ``tls`` is used for ``ssl`` addresses. Raises OSError."""
         if self.kind == "unix":
             return await asyncio.open_unix_connection(self.path)
         return await asyncio.open_connection(self.host, self.port, ssl=tls if self.kind == "ssl" else None)
 
 
 def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
-    """TLS from the options key, certificate and ca; None without them. Raises InvalidURI.
+    """A TLS context from the options ``key``, ``certificate`` and ``ca``; None if none of them is given.
 
-    These certificates name a role rather than a host, so the server has to show one of the given
-    authority, whatever its name.
+    The certificates of OVS and OVN name a role and not a host: the server's has to be signed by ``ca``, and
+    its subject is not checked. Raises InvalidURI.
     """
     names = ("key", "certificate", "ca")
     given = [n for n in names if options.get(n)]
@@ -66,7 +70,7 @@ def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
         return None
     if len(given) < len(names):
         missing = ", ".join(n for n in names if n not in given)
-        raise InvalidURI(f"{', '.join(given)} without {missing}: ssl needs all of {', '.join(names)}")
+        raise InvalidURI(f"{', '.join(given)} without {missing}: ssl needs {', '.join(names)}")
     for name in names:
         if not Path(options[name]).is_file():
             raise InvalidURI(f"option {name}: there is no file {options[name]}")
@@ -76,5 +80,5 @@ def tls_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
         context.load_verify_locations(options["ca"])
         context.load_cert_chain(options["certificate"], options["key"])
     except ssl.SSLError as error:
-        raise InvalidURI(f"the certificates cannot be used ({error}): give files in PEM format") from None
+        raise InvalidURI(f"cannot load the certificates ({error}): use files in PEM format") from None
     return context

@@ -1,4 +1,4 @@
-"""Values of database columns: Python's own types here, RFC 7047's notation on the wire."""
+"""Column values: Python types in memory, the JSON notation of RFC 7047 section 5.1 on the wire."""
 
 from __future__ import annotations
 
@@ -8,92 +8,100 @@ from typing import Any
 
 #: str, int, bool, frozenset of atoms, dict of atoms, or None (an optional column without a value)
 Value = Any
-Columns = Mapping[str, "Kind"]
+Columns = Mapping[str, "ColumnType"]
 
 
-class Kind(Enum):
-    """What a column holds. A reference to a row is its uuid's text, marked as reference."""
+class ColumnType(Enum):
+    """The type of a column.
 
-    TEXT = "text"
-    NUMBER = "number"
-    FLAG = "flag"
-    REFERENCE = "reference"
+    A ``UUID`` column refers to a row; in memory the reference is the text of that row's uuid. ``OPTIONAL`` is
+    a column that holds one string, integer or boolean, or none.
+    """
+
+    STRING = "string"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    UUID = "uuid"
     OPTIONAL = "optional"
-    OPTIONAL_REFERENCE = "optional reference"
+    OPTIONAL_UUID = "optional uuid"
     SET = "set"
-    REFERENCES = "references"
+    UUID_SET = "set of uuids"
     MAP = "map"
 
 
-_DEFAULTS: Mapping[Kind, Value] = {
-    Kind.TEXT: "", Kind.NUMBER: 0, Kind.FLAG: False, Kind.REFERENCE: "", Kind.OPTIONAL: None,
-    Kind.OPTIONAL_REFERENCE: None, Kind.SET: frozenset(), Kind.REFERENCES: frozenset(), Kind.MAP: {},
+_DEFAULTS: Mapping[ColumnType, Value] = {
+    ColumnType.STRING: "", ColumnType.INTEGER: 0, ColumnType.BOOLEAN: False, ColumnType.UUID: "",
+    ColumnType.OPTIONAL: None, ColumnType.OPTIONAL_UUID: None, ColumnType.SET: frozenset(),
+    ColumnType.UUID_SET: frozenset(), ColumnType.MAP: {},
 }  # fmt: skip
 
 
-class Named(str):
-    """A reference to a row that the same transaction inserts, by its name there."""
+class NamedUUID(str):
+    """A reference to a row that the same transaction inserts: the ``uuid-name`` of that insert."""
 
     __slots__ = ()
 
 
-def default(kind: Kind) -> Value:
-    """What a column holds if the server does not mention it."""
+def default_value(kind: ColumnType) -> Value:
+    """The value of a column that the server leaves out of a row."""
     return _DEFAULTS[kind]
 
 
-def decode(kind: Kind, wire: Any) -> Value:
-    """A column's value from RFC 7047 section 5.1 notation."""
-    if kind is Kind.MAP:
+def decode(kind: ColumnType, wire: Any) -> Value:
+    """Decode a column's value (RFC 7047 section 5.1)."""
+    if kind is ColumnType.MAP:
         return dict(wire[1])
     members = wire[1] if isinstance(wire, list) and wire[0] == "set" else [wire]
     atoms = [m[1] if isinstance(m, list) else m for m in members]
-    if kind in (Kind.SET, Kind.REFERENCES):
+    if kind in (ColumnType.SET, ColumnType.UUID_SET):
         return frozenset(atoms)
-    if kind in (Kind.OPTIONAL, Kind.OPTIONAL_REFERENCE):
+    if kind in (ColumnType.OPTIONAL, ColumnType.OPTIONAL_UUID):
         return atoms[0] if atoms else None
     return atoms[0]
 
 
-def patched(kind: Kind, old: Value, wire: Any) -> Value:
-    """A column's value after a ``modify`` of ``update2``: sets and maps are sent as what changed in them."""
+def apply_modification(kind: ColumnType, old: Value, wire: Any) -> Value:
+    """The new value of a column, from the old one and the ``modify`` of an ``update2`` message.
+
+    For sets and maps the message holds only the elements that differ (ovsdb-server(7), Update2 Notification).
+    """
     new = decode(kind, wire)
-    if kind in (Kind.SET, Kind.REFERENCES):
+    if kind in (ColumnType.SET, ColumnType.UUID_SET):
         return old ^ new
-    if kind is Kind.MAP:
-        gone = {k for k, v in new.items() if old.get(k) == v}
-        return {k: v for k, v in {**old, **new}.items() if k not in gone}
+    if kind is ColumnType.MAP:
+        removed = {k for k, v in new.items() if old.get(k) == v}
+        return {k: v for k, v in {**old, **new}.items() if k not in removed}
     return new
 
 
-def reference(uuid: str) -> list[str]:
-    """A row's reference on the wire."""
-    return ["named-uuid", uuid] if isinstance(uuid, Named) else ["uuid", uuid]
+def encode_uuid(uuid: str) -> list[str]:
+    """Encode a reference to a row: a ``<uuid>``, or a ``<named-uuid>`` for a :class:`NamedUUID`."""
+    return ["named-uuid", uuid] if isinstance(uuid, NamedUUID) else ["uuid", uuid]
 
 
-def references(uuids: Iterable[str]) -> list[Any]:
-    """A set of references on the wire, in a fixed order."""
-    return ["set", [reference(u) for u in sorted(uuids)]]
+def encode_uuids(uuids: Iterable[str]) -> list[Any]:
+    """Encode a set of references, sorted."""
+    return ["set", [encode_uuid(u) for u in sorted(uuids)]]
 
 
-def pairs(content: Mapping[str, Any]) -> list[Any]:
-    """A map on the wire."""
+def encode_map(content: Mapping[str, Any]) -> list[Any]:
+    """Encode a map, sorted by key."""
     return ["map", [[k, v] for k, v in sorted(content.items())]]
 
 
-def encode(kind: Kind, value: Value) -> Any:
-    """A column's value in RFC 7047 section 5.1 notation."""
+def encode(kind: ColumnType, value: Value) -> Any:
+    """Encode a column's value (RFC 7047 section 5.1)."""
     match kind:
-        case Kind.MAP:
-            return pairs(value)
-        case Kind.REFERENCES:
-            return references(value)
-        case Kind.SET:
+        case ColumnType.MAP:
+            return encode_map(value)
+        case ColumnType.UUID_SET:
+            return encode_uuids(value)
+        case ColumnType.SET:
             return ["set", sorted(value)]
-        case Kind.REFERENCE:
-            return reference(value)
-        case Kind.OPTIONAL_REFERENCE:
-            return ["set", []] if value is None else reference(value)
-        case Kind.OPTIONAL:
+        case ColumnType.UUID:
+            return encode_uuid(value)
+        case ColumnType.OPTIONAL_UUID:
+            return ["set", []] if value is None else encode_uuid(value)
+        case ColumnType.OPTIONAL:
             return ["set", []] if value is None else value
     return value

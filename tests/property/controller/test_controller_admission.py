@@ -67,7 +67,7 @@ def test_capacity_that_has_become_less_is_seen() -> None:
     reservations = ReservationLedger(lambda link: room.get(link))
     reservations.reserve("a", 6, [(1, 1)])
     trial = reservations.copy()
-    trial.put("a", 9, [(1, 1)])
+    trial.reserve("a", 9, [(1, 1)])
     assert (reservations.reserved((1, 1)), trial.reserved((1, 1))) == (6, 9)
     room[1, 1] = 5
     assert (reservations.oversubscribed(), reservations.free((1, 1))) == ([(1, 1)], 0)

@@ -1,4 +1,4 @@
-"""The database in memory is shared with the unit tests."""
+"""The simulator is shared with the unit tests."""
 
 from __future__ import annotations
 

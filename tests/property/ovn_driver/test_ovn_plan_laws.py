@@ -1,4 +1,4 @@
-"""Whatever is changed into whatever: the rows are the description's, and nothing is left in the end."""
+"""After any sequence of changes, the rows are those of the descriptions; without networks, there are none."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ovn_simulator import World, drifts
+from ovn_simulator import Simulation, drift
 
-from libnetvirt.drivers.ovn.compiler import port_name
+from libnetvirt.drivers.ovn.compiler import logical_port
 from libnetvirt.drivers.ovn.rows import compare, operations
 from libnetvirt.model import VirtualNetwork
 
@@ -44,7 +44,7 @@ def a_network(draw: st.DrawFn, uuid: int, free: list[tuple[str, str, int | None]
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_sequence_of_changes_ends_in_the_rows_of_the_descriptions(data: st.DataObject) -> None:
-    world = World()
+    simulation = Simulation()
     networks: dict[int, VirtualNetwork] = {}
     for _ in range(data.draw(st.integers(1, 7))):
         uuid = data.draw(st.integers(1, 3))
@@ -52,56 +52,60 @@ def test_any_sequence_of_changes_ends_in_the_rows_of_the_descriptions(data: st.D
         free = [p for p in PLACES if p not in taken]
         before = networks.pop(uuid, None)
         after = data.draw(st.none() | a_network(uuid, free)) if before else data.draw(a_network(uuid, free))
-        if before is not None and after is not None and world.client.moves(before, after):
-            _check_move(world, before, after)
-        world.change(before, after)
+        if before is not None and after is not None and simulation.planner.is_move(before, after):
+            _check_move(simulation, before, after)
+        simulation.change(before, after)
         if after is not None:
             networks[uuid] = after
-        assert {n.uuid: n for n in world.client.ordered()} == {n.uuid: n for n in networks.values()}
-        assert drifts(world) == []
-        assert list(world.client.orphans()) == []
+        assert {n.uuid: n for n in simulation.mirror.ordered()} == {n.uuid: n for n in networks.values()}
+        assert drift(simulation) == []
+        assert list(simulation.mirror.orphans()) == []
         if after is not None:
-            assert world.change(after, after) == 0, "what is there already is not done again"
+            assert simulation.change(after, after) == 0, "a change that is in place already writes nothing"
     for network in networks.values():
-        world.change(network, None)
-    assert not any(world.everything().values())
+        simulation.change(network, None)
+    assert not any(simulation.everything().values())
 
 
-def _check_move(world: World, before: VirtualNetwork, after: VirtualNetwork) -> None:
-    """The first half of a move: everything new is there, and what moves is still where it was."""
-    world.commit(world.client.plan_move(before, after))
-    assert drifts(world) == []
-    names = set(world.names("Logical_Switch_Port"))
-    assert {port_name(e) for e in after.endpoints} <= names
+def _check_move(simulation: Simulation, before: VirtualNetwork, after: VirtualNetwork) -> None:
+    """The first transaction of a move: the new ports are there, and the vacated ones still are."""
+    simulation.commit(simulation.planner.move(before, after))
+    assert drift(simulation) == []
+    names = set(simulation.names("Logical_Switch_Port"))
+    assert {logical_port(e) for e in after.endpoints} <= names
     stay = [e for e in before.endpoints if e.uuid in after.by_uuid]
-    assert {port_name(e) for e in stay} <= names
-    assert world.client.known[after.uuid].description == after
+    assert {logical_port(e) for e in stay} <= names
+    assert simulation.mirror.networks[after.uuid].description == after
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_whatever_a_stranger_does_is_mended(data: st.DataObject) -> None:
-    world = World()
+def test_any_foreign_change_is_repaired(data: st.DataObject) -> None:
+    simulation = Simulation()
     network = data.draw(a_network(1, PLACES))
-    world.change(None, network)
-    before = world.everything()
+    simulation.change(None, network)
+    before = simulation.everything()
     main = ("Logical_Router" if network.forwarding == "L3" else "Logical_Switch", "netvirt-1")
     for _ in range(data.draw(st.integers(1, 4))):
-        rows = [(t, u) for t, rs in world.server.tables.items() for u in rs if rs[u].get("name") != main[1]]
+        rows = [
+            (t, u) for t, rs in simulation.server.tables.items() for u in rs if rs[u].get("name") != main[1]
+        ]
         if not rows:
             break
         table, uuid = data.draw(st.sampled_from(sorted(rows)))
-        world.commit(_harm(data, world, table, uuid))
-    assert bool(drifts(world)) is (world.everything() != before)
-    world.commit(world.client.mend("1"))
-    assert drifts(world) == []
-    assert world.everything() == before
+        simulation.commit(_foreign_change(data, simulation, table, uuid))
+    assert bool(drift(simulation)) is (simulation.everything() != before)
+    simulation.commit(simulation.planner.repair("1"))
+    assert drift(simulation) == []
+    assert simulation.everything() == before
 
 
-def _harm(data: st.DataObject, world: World, table: str, uuid: str) -> list[dict[str, Any]]:
-    """Something that a stranger does to a row."""
+def _foreign_change(
+    data: st.DataObject, simulation: Simulation, table: str, uuid: str
+) -> list[dict[str, Any]]:
+    """A change of a row by somebody else."""
     here = [["_uuid", "==", ["uuid", uuid]]]
-    row = world.server.tables[table][uuid]
+    row = simulation.server.tables[table][uuid]
     kind = data.draw(st.sampled_from(["delete", "change", "intrude", "loosen"]))
     columns = [c for c in ("ports", "acls", "qos_rules", "static_routes") if row.get(c)]
     if kind == "loosen" and columns:
@@ -110,7 +114,7 @@ def _harm(data: st.DataObject, world: World, table: str, uuid: str) -> list[dict
                  "mutations": [[columns[0], "delete", ["set", [["uuid", part]]]]]}]  # fmt: skip
     if kind == "intrude" and "ports" in row and table == "Logical_Switch":
         new = {"op": "insert", "table": "Logical_Switch_Port", "uuid-name": "i", "row": {"name": f"x{uuid}"}}
-        if f"x{uuid}" in world.names("Logical_Switch_Port"):
+        if f"x{uuid}" in simulation.names("Logical_Switch_Port"):
             return []
         return [new, {"op": "mutate", "table": table, "where": here,
                       "mutations": [["ports", "insert", ["set", [["named-uuid", "i"]]]]]}]  # fmt: skip
@@ -121,16 +125,16 @@ def _harm(data: st.DataObject, world: World, table: str, uuid: str) -> list[dict
     holders = [
         {"op": "mutate", "table": t, "where": [["_uuid", "==", ["uuid", u]]],
          "mutations": [[c, "delete", ["set", [["uuid", uuid]]]]]}
-        for t, rs in world.server.tables.items() for u, r in rs.items()
+        for t, rs in simulation.server.tables.items() for u, r in rs.items()
         for c in ("ports", "acls", "qos_rules", "static_routes") if uuid in r.get(c, ())
     ]  # fmt: skip
     return holders or [{"op": "delete", "table": table, "where": here}]
 
 
-def test_comparing_with_nothing_removes_everything() -> None:
-    world = World()
+def test_a_comparison_with_no_desired_rows_removes_all() -> None:
+    simulation = Simulation()
     description = {"uuid": 1, "endpoints": [{"uuid": 1, "switch": "ch1", "port": "p1", "vlan": 5}]}
-    world.change(None, VirtualNetwork.model_validate(description))
-    actual = world.client.actual(["1", "trunk ch1:p1"])
-    world.commit(operations(compare((), actual), actual))
-    assert not any(world.everything().values())
+    simulation.change(None, VirtualNetwork.model_validate(description))
+    stored = simulation.mirror.stored_rows(["1", "trunk ch1:p1"])
+    simulation.commit(operations(compare((), stored), stored))
+    assert not any(simulation.everything().values())

@@ -10,7 +10,7 @@ from typing import Any
 
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import WATCHES
 from libnetvirt.ovsdb.database import Operation, Refused
-from libnetvirt.ovsdb.values import Kind, decode, default
+from libnetvirt.ovsdb.values import ColumnType, decode, default_value
 
 #: what refers to rows of what
 _REFERENCES = (("Port", "qos", "QoS"), ("QoS", "queues", "Queue"))
@@ -31,7 +31,7 @@ class Rows:
     def put(self, table: str, **columns: Any) -> str:
         """A row with these columns; returns its uuid."""
         uuid = next(self._uuids)
-        blank = {column: default(kind) for column, kind in WATCHES[table].columns.items()}
+        blank = {column: default_value(kind) for column, kind in WATCHES[table].columns.items()}
         self.tables[table][uuid] = {**blank, **columns}
         return uuid
 
@@ -50,7 +50,7 @@ class Rows:
     def _carry_out(self, o: Operation, names: dict[str, str]) -> None:
         rows, kinds = self.tables[o["table"]], WATCHES[o["table"]].columns
         if o["op"] == "insert":
-            blank = {column: default(kind) for column, kind in kinds.items()}
+            blank = {column: default_value(kind) for column, kind in kinds.items()}
             rows[names[o["uuid-name"]]] = {**blank, **{c: decode(kinds[c], w) for c, w in o["row"].items()}}
             return
         ((_, _, (_, uuid)),) = o["where"]
@@ -69,7 +69,9 @@ class Rows:
             for row in self.tables[table].values():
                 value = row[column]
                 found = (
-                    [r[1] for r in value.values()] if WATCHES[table].columns[column] is Kind.MAP else [value]
+                    [r[1] for r in value.values()]
+                    if WATCHES[table].columns[column] is ColumnType.MAP
+                    else [value]
                 )
                 if any(uuid is not None and uuid not in self.tables[other] for uuid in found):
                     raise Refused("referential integrity violation", f"{table} {column}")

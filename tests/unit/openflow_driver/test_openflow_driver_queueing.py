@@ -25,7 +25,7 @@ from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.errors import ConnectionFailed, ConstraintUnmet, RuleRefused, SwitchTimeout
 from libnetvirt.model import Constraint, VirtualNetwork
-from libnetvirt.ovsdb.database import Difference, Interrupted, Operation, Refused
+from libnetvirt.ovsdb.database import Interrupted, Operation, Refused, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
@@ -75,7 +75,7 @@ class MemoryDatabase:
         self.content.transact(steps)
         self.transactions += 1
         self._config += 1
-        self._changed([Difference("QoS", "u", None, {})])
+        self._changed([RowUpdate("QoS", "u", None, {})])
         return [{}, {"rows": [{"next_cfg": self._config}]}]
 
     def rows(self, table: str) -> Iterator[tuple[str, dict[str, int]]]:
@@ -88,7 +88,7 @@ class MemoryDatabase:
 
     def told(self) -> None:
         """Somebody else has changed something."""
-        self._changed([Difference("Port", "u", {}, {})])
+        self._changed([RowUpdate("Port", "u", {}, {})])
 
 
 class Lab:

@@ -1,4 +1,4 @@
-"""The database in memory is beside the tests."""
+"""The simulator is beside the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Descriptions as rows, and changes as operations."""
+"""The compiler, the planner and the mirror: descriptions as rows, and changes as operations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from ovn_simulator import World, drifts
+from ovn_simulator import Simulation, drift
 
 from libnetvirt.drivers.ovn import records
 from libnetvirt.errors import EndpointClaimed, LabelsExhausted
@@ -26,158 +26,162 @@ def at(switch: str, port: str, vlan: int | None = None, **fields: Any) -> dict[s
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def simulation() -> Simulation:
+    return Simulation()
 
 
-def test_an_l2_network_is_a_logical_switch_with_its_description(world: World) -> None:
+def test_an_l2_network_is_a_logical_switch_with_its_description(simulation: Simulation) -> None:
     wanted = network(at("ch1", "p1"), at("ch2", "p1"))
-    world.change(None, wanted)
-    switch = world.only(SWITCH)
+    simulation.change(None, wanted)
+    switch = simulation.only(SWITCH)
     assert switch["name"] == "netvirt-7"
     assert len(switch["ports"]) == 2
-    port = world.only(PORT, name="ch1:p1")
+    port = simulation.only(PORT, name="ch1:p1")
     assert port["addresses"] == {"unknown"}
     assert port["options"]["requested-chassis"] == "ch1"
     assert port["external_ids"]["netvirt:owner"] == "libnetvirt"
     assert port["external_ids"]["netvirt:network"] == "7"
-    assert world.client.ordered() == [wanted]
-    assert drifts(world) == []
+    assert simulation.mirror.ordered() == [wanted]
+    assert drift(simulation) == []
 
 
-def test_a_tagged_endpoint_has_a_parent_and_without_one_a_trunk(world: World) -> None:
+def test_a_tagged_endpoint_has_a_parent_and_without_one_a_trunk(simulation: Simulation) -> None:
     blue, red = network(at("ch1", "p1", 20)), network(at("ch1", "p1"), uuid=8)
-    world.change(None, blue)
-    child = world.only(PORT, name="ch1:p1#20")
+    simulation.change(None, blue)
+    child = simulation.only(PORT, name="ch1:p1#20")
     assert (child["parent_name"], child["tag"], child["tag_request"]) == ("ch1:p1", 20, 20)
-    assert "netvirt-trunk-ch1:p1" in world.names(SWITCH)
-    parent = world.only(PORT, name="ch1:p1")
+    assert "netvirt-trunk-ch1:p1" in simulation.names(SWITCH)
+    parent = simulation.only(PORT, name="ch1:p1")
     assert parent["addresses"] == frozenset()
-    world.change(None, red)
-    assert world.names(SWITCH) == ["netvirt-7", "netvirt-8"]
-    assert world.only(PORT, name="ch1:p1")["addresses"] == {"unknown"}
-    world.change(red, None)
-    assert world.names(SWITCH) == ["netvirt-7", "netvirt-trunk-ch1:p1"]
-    world.change(blue, None)
-    assert not any(world.everything().values())
+    simulation.change(None, red)
+    assert simulation.names(SWITCH) == ["netvirt-7", "netvirt-8"]
+    assert simulation.only(PORT, name="ch1:p1")["addresses"] == {"unknown"}
+    simulation.change(red, None)
+    assert simulation.names(SWITCH) == ["netvirt-7", "netvirt-trunk-ch1:p1"]
+    simulation.change(blue, None)
+    assert not any(simulation.everything().values())
 
 
-def test_an_l3_network_is_a_router_and_a_switch_for_each_endpoint(world: World) -> None:
+def test_an_l3_network_is_a_router_and_a_switch_for_each_endpoint(simulation: Simulation) -> None:
     routes = [{"prefix": "10.9.0.0/16", "via": "10.0.1.7"}]
     wanted = network(
         at("ch1", "p1", address=["10.0.1.254/24", "fd00:1::fe/64"], route=routes, mac="02:00:00:00:00:09"),
         at("ch2", "p1", 5, address="10.0.2.254/24"),
         forwarding="L3",
     )
-    world.change(None, wanted)
-    assert world.names(SWITCH) == ["netvirt-7-1", "netvirt-7-2", "netvirt-trunk-ch2:p1"]
-    leg = world.only("Logical_Router_Port", name="netvirt-7-1-router")
+    simulation.change(None, wanted)
+    assert simulation.names(SWITCH) == ["netvirt-7-1", "netvirt-7-2", "netvirt-trunk-ch2:p1"]
+    leg = simulation.only("Logical_Router_Port", name="netvirt-7-1-router")
     assert leg["networks"] == {"10.0.1.254/24", "fd00:1::fe/64"}
-    route = world.only("Logical_Router_Static_Route")
+    route = simulation.only("Logical_Router_Static_Route")
     assert (route["ip_prefix"], route["nexthop"]) == ("10.9.0.0/16", "10.0.1.7")
-    peer = world.only(PORT, name="netvirt-7-1-switch")
+    peer = simulation.only(PORT, name="netvirt-7-1-switch")
     assert (peer["type"], peer["options"]) == ("router", ROUTER_PORT)
-    matches = [row["match"] for row in world.server.tables["ACL"].values()]
-    assert any("ch2:p1#5" in m and "02:00:00:00:00:09" in m for m in matches), "a declared host stays at home"
-    assert world.client.ordered() == [wanted]
+    matches = [row["match"] for row in simulation.server.tables["ACL"].values()]
+    assert any("ch2:p1#5" in m and "02:00:00:00:00:09" in m for m in matches), (
+        "a declared MAC address is dropped at other endpoints"
+    )
+    assert simulation.mirror.ordered() == [wanted]
     l2 = wanted.changed(
         forwarding="L2", endpoints=[e.changed(route=()) for e in wanted.endpoints], name="flat"
     )
-    world.change(wanted, l2)
-    assert world.names(ROUTER) == []
-    assert world.client.ordered() == [l2]
-    assert drifts(world) == []
+    simulation.change(wanted, l2)
+    assert simulation.names(ROUTER) == []
+    assert simulation.mirror.ordered() == [l2]
+    assert drift(simulation) == []
 
 
-def test_limits_are_meters_and_round_down(world: World) -> None:
+def test_limits_are_qos_rows_and_round_down(simulation: Simulation) -> None:
     limits = {"inbound": "1999999 bit/s", "outbound": "10 bit/s"}
     constraint = {"source": 2, "destination": 1, "max-bandwidth": "5 Mbit/s"}
     wanted = network(at("ch1", "p1", bandwidth=limits), at("ch2", 'p"1'), constraints=[constraint])
-    world.change(None, wanted)
-    inbound = world.only("QoS", direction="from-lport")
+    simulation.change(None, wanted)
+    inbound = simulation.only("QoS", direction="from-lport")
     assert inbound["match"] == 'inport == "ch1:p1"'
     assert inbound["bandwidth"]["rate"] == 1999
-    outbound = world.only("QoS", match='outport == "ch1:p1"')
+    outbound = simulation.only("QoS", match='outport == "ch1:p1"')
     assert outbound["bandwidth"]["rate"] == 1
-    assert world.only("QoS", priority=200)["match"] == 'inport == "ch2:p\\"1" && outport == "ch1:p1"'
+    assert simulation.only("QoS", priority=200)["match"] == 'inport == "ch2:p\\"1" && outport == "ch1:p1"'
 
 
-def test_a_physical_network_is_a_gateway_port(world: World) -> None:
-    world.change(None, network(at("ch1", "physnet:ext", 40)))
-    port = world.only(PORT)
+def test_a_physical_network_is_a_gateway_port(simulation: Simulation) -> None:
+    simulation.change(None, network(at("ch1", "physnet:ext", 40)))
+    port = simulation.only(PORT)
     assert (port["type"], port["tag"], port["parent_name"]) == ("l2gateway", 40, None)
     assert port["options"]["network_name"] == "ext"
     assert port["options"]["l2gateway-chassis"] == "ch1"
 
 
-def test_a_change_costs_what_it_changes(world: World) -> None:
+def test_a_change_writes_only_the_rows_that_it_changes(simulation: Simulation) -> None:
     big = network(*(at("ch1", f"p{n}") for n in range(50)))
-    world.change(None, big)
+    simulation.change(None, big)
     one_more = big.with_endpoint(network(at("ch2", "new"), uuid=9).endpoints[0].changed(uuid="99"))
-    assert world.change(big, one_more) == 3, "the new port, its record, its place in the switch"
-    assert world.change(one_more, one_more.without_endpoint("25")) == 2
+    assert simulation.change(big, one_more) == 3, "the new port, its record, its reference in the switch"
+    assert simulation.change(one_more, one_more.without_endpoint("25")) == 2
 
 
-def test_hosts_stay_with_an_endpoint_that_stays(world: World) -> None:
+def test_an_endpoint_keeps_its_tunnel_key_until_it_moves(simulation: Simulation) -> None:
     before = network(at("ch1", "p1"), at("ch2", "p1"))
-    world.change(None, before)
+    simulation.change(None, before)
 
     def keys() -> dict[str, str]:
-        ports = world.server.tables[PORT].values()
+        ports = simulation.server.tables[PORT].values()
         return {p["name"]: p["options"]["requested-tnl-key"] for p in ports}
 
     old = keys()
     moved = before.with_endpoint(before.endpoints[0].changed(port="p9"))
-    world.change(before, moved)
+    simulation.change(before, moved)
     assert keys()["ch2:p1"] == old["ch2:p1"]
-    assert keys()["ch1:p9"] not in old.values(), "a key that was in use just now would keep the hosts"
+    assert keys()["ch1:p9"] not in old.values(), (
+        "a port with the key of a removed one would inherit its hosts"
+    )
     limited = moved.with_endpoint(moved.endpoints[0].changed(bandwidth={"inbound": "1 Mbit/s"}))
     now = keys()
-    world.change(moved, limited)
+    simulation.change(moved, limited)
     assert keys() == now
 
 
-def test_tunnel_keys_come_round_and_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tunnel_keys_wrap_around_and_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_TUNNEL_KEY", 4)
     old: dict[str, str] = {}
     for n in range(7):
         wanted = network(at("ch1", "p1"), at("ch2", f"p{n}"))
-        old = records.written(wanted, 1, old)
+        old = records.encode(wanted, 1, old)
         keys = {records.tunnel_key(old, e.uuid) for e in wanted.endpoints}
         assert len(keys) == 2
         assert keys <= {2, 3, 4}
     with pytest.raises(LabelsExhausted, match="3 in one switch"):
-        records.written(network(*(at("ch1", f"p{n}") for n in range(4))), 1, {})
+        records.encode(network(*(at("ch1", f"p{n}") for n in range(4))), 1, {})
 
 
-def test_places_are_claimed_by_all_names_of_a_switch(world: World) -> None:
+def test_ports_are_occupied_under_all_names_of_a_switch(simulation: Simulation) -> None:
     blue, red = network(at("ch1", "p1", 5)), network(at("host1", "p1", 5), uuid=8)
-    world.change(None, blue)
+    simulation.change(None, blue)
     names = {"host1": ["ch1"], "ch1": ["host1"]}
     with pytest.raises(EndpointClaimed, match="network n7"):
-        world.client.check_claims(red, red.endpoints, lambda s: names.get(s, []))
-    world.client.check_claims(blue, blue.endpoints, lambda s: names.get(s, []))
+        simulation.mirror.check_free(red, red.endpoints, lambda s: names.get(s, []))
+    simulation.mirror.check_free(blue, blue.endpoints, lambda s: names.get(s, []))
 
 
-def test_a_description_that_cannot_be_read_is_reported_and_harms_no_other(world: World) -> None:
-    world.change(None, network(at("ch1", "p1")))
-    world.change(None, network(at("ch1", "p2"), uuid=8))
-    uuid, row = next((u, r) for u, r in world.server.tables[SWITCH].items() if r["name"] == "netvirt-7")
+def test_a_damaged_description_is_reported_and_harms_no_other(simulation: Simulation) -> None:
+    simulation.change(None, network(at("ch1", "p1")))
+    simulation.change(None, network(at("ch1", "p2"), uuid=8))
+    uuid, row = next((u, r) for u, r in simulation.server.tables[SWITCH].items() if r["name"] == "netvirt-7")
     for damage in ("{", json.dumps({"forwarding": "L9"})):
         ids = row["external_ids"] | {records.DESCRIPTION: damage}
         encoded = ["map", sorted(map(list, ids.items()))]
-        world.commit([{"op": "update", "table": SWITCH, "where": [["_uuid", "==", ["uuid", uuid]]],
+        simulation.commit([{"op": "update", "table": SWITCH, "where": [["_uuid", "==", ["uuid", uuid]]],
                        "row": {"external_ids": encoded}}])  # fmt: skip
-        assert list(world.client.unreadable) == ["7"]
-        assert "8" in world.client.known
+        assert list(simulation.mirror.unreadable) == ["7"]
+        assert "8" in simulation.mirror.networks
 
 
-def test_who_describes_what_is_heard_once(world: World) -> None:
+def test_a_change_of_a_description_is_notified_once(simulation: Simulation) -> None:
     blue = network(at("ch1", "p1"))
-    world.change(None, blue)
-    assert world.heard == [({"7"}, {"7"})]
-    world.change(blue, blue)
-    assert len(world.heard) == 1, "nothing changed"
-    world.change(blue, None)
-    assert world.heard[1] == ({"7"}, {"7"})
-    assert world.client.known == {}
+    simulation.change(None, blue)
+    assert simulation.notified == [({"7"}, {"7"})]
+    simulation.change(blue, blue)
+    assert len(simulation.notified) == 1, "nothing changed"
+    simulation.change(blue, None)
+    assert simulation.notified[1] == ({"7"}, {"7"})
+    assert simulation.mirror.networks == {}

@@ -1,4 +1,4 @@
-"""What a connection's URI says."""
+"""The options of a connection URI."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_uri_names_databases_in_full_or_by_host() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("ovn://central:6641/", "ovn://HOST/"),
         ("ovn:///path", "ovn://HOST/"),
@@ -43,13 +43,13 @@ def test_a_uri_names_databases_in_full_or_by_host() -> None:
         ("ovn:///?nothing=1", "unknown option nothing"),
     ],
 )
-def test_mistakes_in_a_uri_are_told(text: str, told: str) -> None:
+def test_mistakes_in_a_uri_are_reported(text: str, expected: str) -> None:
     with pytest.raises(InvalidURI) as caught:
         _settings(text)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_certificates_that_are_none_are_told(tmp_path: Path) -> None:
+def test_files_that_hold_no_certificate_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "file.pem"
     file.write_text("nothing")
     with pytest.raises(InvalidURI, match="PEM"):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from libnetvirt.controller.intent.labels import Fact, Labels
+from libnetvirt.controller.intent.facts import ConstraintPath, Facts
+from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView, parse_switch, switch_text
 from libnetvirt.controller.qos import cspf
@@ -35,7 +36,6 @@ from libnetvirt.model import (
 LATENCY_SLACK, MIN_LATENCY_SLACK = 10, 500
 #: network, source and destination endpoint
 ConstraintKey = tuple[str, str, str]
-_KIND = "course"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class TePath:
     @property
     def meter(self) -> str:
         """What its meter is called."""
-        return "/".join(("course", *self.key))
+        return "/".join(("constraint", *self.key))
 
     def __str__(self) -> str:
         return f"the constraint from {self.key[1]} to {self.key[2]}"
@@ -102,19 +102,14 @@ class TePaths:
         self.reservations = ReservationLedger(self._reservable)
         self._te_paths: dict[str, dict[ConstraintKey, TePath]] = {}
         self._by_destination: dict[tuple[str, str], dict[ConstraintKey, TePath]] = {}
-        self._stored: dict[ConstraintKey, tuple[int, int | None, tuple[Edge, ...]]] = {}
+        self._stored: dict[ConstraintKey, ConstraintPath] = {}
         self._last = 0
 
-    def load(self, facts: Mapping[Fact, str]) -> None:
-        """Take what the store has; :meth:`known` makes courses of it."""
-        for (kind, key), value in facts.items():
-            if kind == _KIND:
-                network, source, destination = key.split("/")
-                number, label, *links = value.split()
-                edges = tuple(_edge(link) for link in links)
-                mark = None if label == "-" else int(label)
-                self._stored[network, source, destination] = (int(number), mark, edges)
-                self._last = max(self._last, int(number))
+    def load(self, facts: Facts) -> None:
+        """Restore what was stored; :meth:`known` makes TE paths of it."""
+        for path in facts.of(ConstraintPath):
+            self._stored[path.network, path.source, path.destination] = path
+            self._last = max(self._last, path.number)
 
     def from_store(self, record: NetworkRecord) -> dict[ConstraintKey, TePath]:
         """The courses that a network had when they were stored, whatever the substrate is now."""
@@ -124,7 +119,7 @@ class TePaths:
             if stored is None:
                 te_path = replace(te_path, degraded="the controller was started without its path")
             else:
-                number, label, edges = stored
+                number, label, edges = stored.number, stored.label, tuple(Edge(*e, 0.0) for e in stored.links)
                 lost = "" if edges or te_path.ends[0] == te_path.ends[1] else "it had no path"
                 te_path = replace(te_path, number=number, label=label, edges=edges, degraded=lost)
                 if label is not None:
@@ -274,7 +269,7 @@ class TePaths:
         old = self._te_paths.pop(network, {})
         for key in old.keys() - te_paths.keys():
             self.reservations.restore(key, None)
-            self._labels.changes[_KIND, "/".join(key)] = None
+            self._labels.journal.remove(_record(old[key]))
         for key in old:
             into = self._by_destination[network, key[2]]
             del into[key]
@@ -286,11 +281,7 @@ class TePaths:
             self._by_destination.setdefault((network, key[2]), {})[key] = te_path
             if old.get(key) != te_path:
                 self.reservations.restore(key, Reservation(te_path.bits, frozenset(te_path.links)))
-                links = (
-                    f"{e.source}:{e.source_port}:{e.destination}:{e.destination_port}" for e in te_path.edges
-                )
-                mark = "-" if te_path.label is None else str(te_path.label)
-                self._labels.changes[_KIND, "/".join(key)] = " ".join((str(te_path.number), mark, *links))
+                self._labels.journal.put(_record(te_path))
 
     def free(self, labels: Iterable[tuple[Encapsulation, int]]) -> None:
         """Free labels that no course has any more."""
@@ -313,7 +304,7 @@ class TePaths:
         known = self.reservations if reservations is None else reservations
 
         def free(link: LinkEnd) -> int:
-            return known.free(link, key) if self._backend.queue_support(link).able else 0
+            return known.free(link, key) if self._backend.support(link).able else 0
 
         return ResidualGraph(self._paths.leaving, free, self.capacities.latency)
 
@@ -338,7 +329,7 @@ class TePaths:
         )
 
     def _reason(self, link: LinkEnd) -> str:
-        reason = self._backend.queue_support(link).reason
+        reason = self._backend.support(link).reason
         return f" ({reason})" if reason else ""
 
     def _limits_reason(
@@ -418,9 +409,9 @@ def check(
             )
 
 
-def _edge(text: str) -> Edge:
-    source, source_port, destination, destination_port = map(int, text.split(":"))
-    return Edge(source, source_port, destination, destination_port, 0.0)
+def _record(te_path: TePath) -> ConstraintPath:
+    links = tuple((e.source, e.source_port, e.destination, e.destination_port) for e in te_path.edges)
+    return ConstraintPath(*te_path.key, te_path.number, te_path.label, links)
 
 
 def labels_of(te_paths: Iterable[TePath]) -> set[tuple[Encapsulation, int]]:

@@ -95,7 +95,7 @@ def _steering_rules(
     core: Controller, record: NetworkRecord, te_path: TePath
 ) -> Iterator[tuple[int, int, of.Match]]:
     """(table, priority, match) of the rules that put frames on a course."""
-    units: list[Unit] = [("course", *te_path.key)]
+    units: list[Unit] = [("constraint", *te_path.key)]
     units += [("host", record.uuid, h.mac) for h in core.locator.at(record.uuid, te_path.key[2])]
     source = record.endpoints[te_path.key[1]]
     for unit in units:

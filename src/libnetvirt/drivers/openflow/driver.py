@@ -11,6 +11,7 @@ from typing import Self
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.facts import from_version_1
 from libnetvirt.controller.intent.locator import HOST_LIMIT
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
@@ -150,7 +151,7 @@ class OpenFlowDriver(Driver):
             Listen.parse(part, tls=identity is not None)
             for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")
         ]
-        store = SqliteStore(uri.options.get("state") or default_path(NAME))
+        store = SqliteStore(uri.options.get("state") or default_path(NAME), from_version_1)
         runtime = Runtime(options, store, secrets.token_bytes(32), confirm_timeout, databases)
         try:
             await runtime.start(listens, identity)

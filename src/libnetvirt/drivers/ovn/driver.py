@@ -1,4 +1,11 @@
-"""The driver contract over OVN's databases."""
+"""Implements the driver contract on OVN's databases.
+
+An operation takes four steps: set the ``iface-id`` of its interfaces; commit the rows in one transaction
+(``planner``, ``transactions``); wait until the chassis have realised them (``realisation``); remove the
+``iface-id`` of interfaces that are no longer used. If a step fails, the change is undone by the opposite
+change. The driver keeps no state: any number of clients may work on one deployment, and a restarted one finds
+all.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +14,18 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from libnetvirt.driver import Capabilities, Change, Driver
-from libnetvirt.drivers.ovn.compiler import place_name
-from libnetvirt.drivers.ovn.northbound import Known, Northbound, touched_places
-from libnetvirt.drivers.ovn.notices import Notices
-from libnetvirt.drivers.ovn.offer import CAPABILITIES
+from libnetvirt.drivers.ovn.capabilities import CAPABILITIES
+from libnetvirt.drivers.ovn.compiler import iface_id
+from libnetvirt.drivers.ovn.databases import Databases
+from libnetvirt.drivers.ovn.event_reporter import EventReporter
+from libnetvirt.drivers.ovn.mirror import StoredNetwork, Unit, unit_text
+from libnetvirt.drivers.ovn.planner import Planner, touched_ports
 from libnetvirt.drivers.ovn.realisation import Realisation
-from libnetvirt.drivers.ovn.reporting import View
 from libnetvirt.drivers.ovn.settings import Settings
-from libnetvirt.drivers.ovn.southbound import Southbound
-from libnetvirt.drivers.ovn.vswitch import VSwitch
+from libnetvirt.drivers.ovn.views import View
 from libnetvirt.errors import (
     AlreadyExists,
     ConnectionClosed,
@@ -34,63 +42,53 @@ from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, Vir
 from libnetvirt.ovsdb.database import Interrupted, Operation, Refused
 from libnetvirt.uri import URI
 
-#: seconds to wait at open for the chassis' own databases
-_OPEN_VSWITCH = 2.0
-#: seconds between two removals of hosts that are too many
-_THINNING = 0.2
-#: seconds that state() waits for chassis to know the hosts that it shows
-_HOSTS = 2.0
+#: seconds between two deletions of hosts beyond the host limit
+_EVICTION_INTERVAL = 0.2
+#: seconds that state() waits for chassis to apply the hosts that it reports
+_HOSTS_TIMEOUT = 2.0
 
 
 class OvnDriver(Driver):
-    """Virtual networks on OVN. All its state is in OVN's northbound database."""
+    """Virtual networks on OVN. The northbound database is the only durable state."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stream = EventStream()
         self._closed = False
-        self._busy: dict[str, asyncio.Lock] = {}
+        #: network -> the lock of its operations in progress
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._fenced = 0
-        self._fencing: asyncio.Task[None] | None = None
-        self._thinning: asyncio.Task[None] | None = None
-        s = settings
-        self._nb = Northbound(
-            s.northbound, s.owner, s.tls, timeout=s.confirm_timeout, probe=s.probe,
-            changed=self._northbound_changed, session=lambda up: self._session("northbound", up),
-        )  # fmt: skip
-        self._sb = Southbound(
-            s.southbound, s.owner, s.tls, probe=s.probe, host_limit=s.host_limit,
-            changed=self._southbound_changed, session=lambda up: self._session("southbound", up),
-        )  # fmt: skip
-        self._vswitches = {
-            name: VSwitch(name, remotes, s.owner, s.tls, self._vswitch_changed)
-            for name, remotes in s.vswitches.items()
-        }
-        self._view = View(self._nb, self._sb, self._vswitches)
-        self._notices = Notices(self._view, self._publish)
-        self._realisation = Realisation(self._view, s.confirm_timeout, s.bind_timeout)
+        #: the number of learned hosts that all chassis have applied, and the task that is waiting for more
+        self._applied_hosts = 0
+        self._applying: asyncio.Task[None] | None = None
+        self._evicting: asyncio.Task[None] | None = None
+        self._databases = Databases(
+            settings,
+            networks_changed=self._northbound_changed,
+            southbound_changed=self._southbound_changed,
+            vswitch_changed=self._vswitch_changed,
+            session=self._session,
+        )
+        self._mirror = self._databases.mirror
+        self._transactions = self._databases.transactions
+        self._southbound = self._databases.southbound
+        self._planner = Planner(self._mirror, settings.owner)
+        self._view = View(self._databases, self._planner)
+        self._reporter = EventReporter(self._databases, self._planner, self._view, self._publish)
+        self._realisation = Realisation(self._databases, settings.confirm_timeout, settings.bind_timeout)
 
-    # ---- the session ---------------------------------------------------------------------------
+    # ---- opening and closing -------------------------------------------------------------------
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
         driver = cls(Settings.parse(uri))
         try:
-            await driver._open()
+            await driver._databases.open(driver._settings.connect_timeout)
+            driver._reporter.start()
         except BaseException:
             await driver.close()
             raise
         return driver
-
-    async def _open(self) -> None:
-        limit = self._settings.connect_timeout
-        await asyncio.gather(self._nb.db.open(limit), self._sb.db.open(limit))
-        # A chassis that is away must not keep anybody from working with the others.
-        await asyncio.gather(
-            *(v.db.open(min(limit, _OPEN_VSWITCH), required=False) for v in self._vswitches.values())
-        )
-        self._notices.start()
 
     @classmethod
     def offers(cls) -> Capabilities:
@@ -105,12 +103,11 @@ class OvnDriver(Driver):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for db in (self._nb.db, self._sb.db, *(v.db for v in self._vswitches.values())):
-            await db.close()
+        await self._databases.close()
         self._stream.close()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -118,46 +115,48 @@ class OvnDriver(Driver):
     # ---- reading -------------------------------------------------------------------------------
 
     async def networks(self) -> Sequence[VirtualNetwork]:
-        return self._nb.ordered()
+        return self._mirror.ordered()
 
     async def lookup(self, key: str) -> VirtualNetwork | None:
-        found = self._nb.find(key)
+        found = self._mirror.find(key)
         return found.description if found else None
 
-    def _known(self, uuid: str) -> Known:
-        found = self._nb.known.get(uuid)
+    def _stored(self, uuid: str) -> StoredNetwork:
+        found = self._mirror.networks.get(uuid)
         if found is None:
             raise NetworkNotFound(f"there is no network {uuid!r}")
         return found
 
     async def state(self, uuid: str) -> NetworkState:
-        self._known(uuid)
-        await self._hosts_settled()
-        return self._view.network_state(self._known(uuid))
+        self._stored(uuid)
+        await self._wait_hosts_applied()
+        return self._view.network_state(self._stored(uuid))
 
     async def substrate(self) -> Substrate:
         return self._view.substrate()
 
     async def paths(self, uuid: str) -> Sequence[Path]:
-        return list(self._view.paths(self._known(uuid).description))
+        return list(self._view.paths(self._stored(uuid).description))
 
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()
 
-    async def _hosts_settled(self) -> None:
-        """Wait until every chassis knows the hosts that are in the database now, or does not answer."""
-        while self._fenced < self._sb.learned:
-            if self._fencing is None or self._fencing.done():
-                self._fencing = self._spawn(self._fence_hosts())
-            await asyncio.shield(self._fencing)
+    async def _wait_hosts_applied(self) -> None:
+        """Wait until every chassis has applied the hosts learned so far, or has let the timeout pass."""
+        while self._applied_hosts < self._southbound.learned:
+            if self._applying is None or self._applying.done():
+                self._applying = self._spawn(self._apply_hosts())
+            await asyncio.shield(self._applying)
 
-    async def _fence_hosts(self) -> None:
-        learned = self._sb.learned
+    async def _apply_hosts(self) -> None:
+        learned = self._southbound.learned
         with contextlib.suppress(NetvirtError, TimeoutError):
-            number = await self._nb.touch()
-            chassis = self._sb.chassis()
-            await self._sb.db.until(lambda: not self._sb.behind(number, chassis), _HOSTS)
-        self._fenced = learned
+            number = await self._transactions.increment_nb_cfg()
+            chassis = self._southbound.chassis()
+            await self._southbound.db.until(
+                lambda: not self._southbound.lagging(number, chassis), _HOSTS_TIMEOUT
+            )
+        self._applied_hosts = learned
 
     # ---- changing ------------------------------------------------------------------------------
 
@@ -165,65 +164,67 @@ class OvnDriver(Driver):
         before, after = change.before, change.after
         if after is None:
             return
-        other = self._nb.find(after.name)
+        other = self._mirror.find(after.name)
         if other is not None and other.description.uuid != after.uuid:
             raise AlreadyExists(
-                f"network {other.description.uuid} has the name {after.name} already: choose another"
+                f"the name {after.name} is taken by network {other.description.uuid}: choose another"
             )
-        if before is None and after.uuid in self._nb.known:
+        if before is None and after.uuid in self._mirror.networks:
             raise AlreadyExists(f"a network with uuid {after.uuid} exists already")
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()
         new = [e for e in after.select(change.touched) if (e.uuid, e.place) not in old]
-        self._nb.check_claims(after, new, self._sb.aliases)
+        self._mirror.check_free(after, new, self._southbound.aliases)
         for e in new:
             if not change.pending:
-                self._check_place(e)
-            self._check_foreign(e)
+                self._check_port(e)
+            self._check_iface_id(e)
         self._check_limits(after)
 
-    def _check_place(self, e: Endpoint) -> None:
-        if self._sb.chassis_of(e.switch) is None:
-            known = ", ".join(sorted(self._sb.chassis())) or "none"
+    def _check_port(self, e: Endpoint) -> None:
+        chassis = self._southbound.chassis()
+        name = self._southbound.chassis_of(e.switch)
+        if name is None:
+            known = ", ".join(sorted(chassis)) or "none"
             raise SwitchNotFound(
-                f"endpoint {e.uuid}: chassis {e.switch} is not there. There are: {known}. Start its "
+                f"endpoint {e.uuid}: chassis {e.switch} is not registered. Registered: {known}. Start its "
                 "ovn-controller first, or allow pending endpoints"
             )
-        chassis = self._sb.chassis_of(e.switch)
-        if any(e.port == f"{kind}:{ip}" for c in self._sb.chassis() for kind, ip in self._sb.tunnels(c)):
+        tunnels = (f"{kind}:{ip}" for c in chassis for kind, ip in self._southbound.tunnel_endpoints(c))
+        if e.port in tunnels:
             raise PortNotFound(
-                f"endpoint {e.uuid}: port {e.port} of chassis {chassis} is a tunnel to another chassis and "
+                f"endpoint {e.uuid}: port {e.port} of chassis {name} is a tunnel to another chassis and "
                 "cannot be an endpoint: 'netvirt substrate' shows the ports in use"
             )
-        reason = self._view.absence(e)
+        reason = self._databases.absence(e)
         if reason:
-            own = self._view.vswitch(e.switch)
-            names = ", ".join(sorted(own.interfaces())[:20]) if own else ""
+            vswitch = self._databases.vswitch(e.switch)
+            names = ", ".join(sorted(vswitch.interfaces())[:20]) if vswitch else ""
             raise PortNotFound(f"endpoint {e.uuid}: {reason}." + (f" It has: {names}" if names else ""))
 
-    def _check_foreign(self, e: Endpoint) -> None:
-        own = self._view.vswitch(e.switch)
-        foreign = own.foreign(e.port, place_name((e.switch, e.port))) if own else ""
+    def _check_iface_id(self, e: Endpoint) -> None:
+        vswitch = self._databases.vswitch(e.switch)
+        foreign = vswitch.foreign_iface_id(e.port, iface_id((e.switch, e.port))) if vswitch else ""
         if foreign:
             raise PortNotFound(
-                f"endpoint {e.uuid}: interface {e.port} of chassis {e.switch} is {foreign!r} to somebody "
-                "else (its external_ids:iface-id): take that away, or use another interface"
+                f"endpoint {e.uuid}: interface {e.port} of chassis {e.switch} is in use: its "
+                f"external_ids:iface-id is {foreign!r}. Remove that, or use another interface"
             )
 
     @staticmethod
     def _check_limits(network: VirtualNetwork) -> None:
-        """A packet is counted by one meter of OVN only: two limits on its way out would not both hold."""
+        """Raise Unsupported if two limits apply at one egress: OVN meters a packet only once there."""
         limited = {e.uuid for e in network.endpoints if e.bandwidth and e.bandwidth.outbound}
         for c in network.constraints:
             if c.max_bandwidth is not None and c.destination in limited:
                 raise Unsupported(
                     f"the constraint from {c.source} to {c.destination} has a max-bandwidth, and endpoint "
-                    f"{c.destination} an outbound limit: OVN counts a packet by one of them only. Give one"
+                    f"{c.destination} has an outbound limit: OVN meters a packet by one of them only. Use one"
                 )
 
     async def apply(self, change: Change) -> None:
         if self._closed:
             raise ConnectionClosed("the connection is closed: open a new one")
-        lock = self._busy.setdefault(change.uuid, asyncio.Lock())
+        lock = self._locks.setdefault(change.uuid, asyncio.Lock())
         async with lock:
             await self._apply(change)
 
@@ -233,113 +234,112 @@ class OvnDriver(Driver):
         assert network is not None
         committed = False
 
-        def build() -> list[Operation]:
-            known = self._nb.known.get(change.uuid)
-            if (known.description if known else None) != before:
-                raise StaleChange(
-                    f"network {change.uuid} was changed by somebody else meanwhile: read it again"
-                )
+        def plan() -> list[Operation]:
+            if self._description(change.uuid) != before:
+                raise StaleChange(f"network {change.uuid} was changed by another client: read it again")
             self.validate(change)
-            if before is not None and after is not None and self._nb.moves(before, after):
-                return self._nb.plan_move(before, after)
-            return self._nb.plan(before, after)
+            if before is not None and after is not None and self._planner.is_move(before, after):
+                return self._planner.move(before, after)
+            return self._planner.change(before, after)
 
-        self._notices.hold(change.uuid)
+        self._reporter.suspend(change.uuid)
         try:
-            await self._realisation.claim(after, change.touched)
-            number = await self._nb.commit(build)
+            await self._realisation.set_iface_ids(after, change.touched)
+            number = await self._transactions.commit(plan)
             committed = True
-            await self._realisation.realised(change, number)
-            if before is not None and after is not None and self._nb.moves(before, after):
-                # Nobody sends to the old ports alone any more when they go: first to all, then to the new.
+            await self._realisation.wait(change, number)
+            if before is not None and after is not None and self._planner.is_move(before, after):
+                # Without the hosts learned at the old ports, frames to them are flooded to all ports, the new
+                # ones among them, until they are learned there: none is lost when the old ports go.
                 with contextlib.suppress(Refused, Interrupted):
-                    await self._sb.forget(self._nb.left(before, after))
-                await self._realisation.caught_up(after, await self._nb.touch())
-                number = await self._nb.commit(lambda: self._rest_of_move(change))
-                await self._realisation.realised(change, number)
-            await self._realisation.release(touched_places(before, after))
+                    await self._southbound.delete_hosts(self._planner.vacated_ports(before, after))
+                await self._realisation.wait_applied(after, await self._transactions.increment_nb_cfg())
+                number = await self._transactions.commit(lambda: self._plan_end_of_move(change))
+                await self._realisation.wait(change, number)
+            await self._realisation.clear_iface_ids(touched_ports(before, after))
         except BaseException:
             await asyncio.shield(self._spawn(self._undo(change, committed)))
             raise
         finally:
-            self._notices.resume(change.uuid)
+            self._reporter.resume(change.uuid)
         kind = "created" if before is None else "removed" if after is None else "changed"
         self._publish(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
 
-    def _rest_of_move(self, change: Change) -> list[Operation]:
-        """Remove the ports that endpoints have moved away from, unless another change has done so."""
-        known = self._nb.known.get(change.uuid)
-        if known is None or known.description != change.after:
+    def _description(self, uuid: str) -> VirtualNetwork | None:
+        stored = self._mirror.networks.get(uuid)
+        return stored.description if stored else None
+
+    def _plan_end_of_move(self, change: Change) -> list[Operation]:
+        """Remove the vacated ports, unless another client has changed the network since."""
+        if change.after is None or self._description(change.uuid) != change.after:
             return []
-        return self._nb.plan(change.before, change.after)
+        return self._planner.change(change.before, change.after)
 
     async def _undo(self, change: Change, committed: bool) -> None:
-        """Make everything be as it was. What cannot be reached now is put right when it can: see repair."""
+        """Undo a change that failed. If a database cannot be reached now, ``repair`` does the rest later."""
         with contextlib.suppress(NetvirtError, TimeoutError):
-            if committed or self._nb.known.get(change.uuid) is not None:
-                await self._nb.commit(lambda: self._unplan(change))
+            if committed or change.uuid in self._mirror.networks:
+                await self._transactions.commit(lambda: self._plan_undo(change))
         with contextlib.suppress(NetvirtError, TimeoutError):
-            await self._realisation.release(touched_places(change.before, change.after))
-            number = await self._nb.touch()
-            await self._realisation.caught_up(change.before or change.after, number)
+            await self._realisation.clear_iface_ids(touched_ports(change.before, change.after))
+            number = await self._transactions.increment_nb_cfg()
+            await self._realisation.wait_applied(change.before or change.after, number)
 
-    def _unplan(self, change: Change) -> list[Operation]:
-        known = self._nb.known.get(change.uuid)
-        if (known.description if known else None) != change.after:
+    def _plan_undo(self, change: Change) -> list[Operation]:
+        if self._description(change.uuid) != change.after:
             return []
-        return self._nb.plan(change.after, change.before)
+        return self._planner.change(change.after, change.before)
 
-    # ---- putting right -------------------------------------------------------------------------
+    # ---- repair --------------------------------------------------------------------------------
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         done: list[str] = []
-        for one in [uuid] if uuid is not None else list(self._nb.known):
-            done += await self._mend(self._known(one).description)
+        for one in [uuid] if uuid is not None else list(self._mirror.networks):
+            done += await self._repair(self._stored(one).description)
         if orphans and uuid is None:
-            parts = list(self._nb.orphans())
-            if parts:
-                await self._nb.commit(lambda: self._nb.drop(self._nb.orphans()))
-                done += [f"removed what nothing needs: {part}" for part in parts]
-            done += await self._realisation.release_surplus()
+            units = list(self._mirror.orphans())
+            if units:
+                await self._transactions.commit(lambda: self._planner.remove(self._mirror.orphans()))
+                done += [f"removed orphaned rows of {unit_text(unit)}" for unit in units]
+            done += await self._realisation.clear_unused_iface_ids()
         return done
 
-    async def _mend(self, network: VirtualNetwork) -> list[str]:
-        async with self._busy.setdefault(network.uuid, asyncio.Lock()):
-            if not self._nb.mend(network.uuid):
+    async def _repair(self, network: VirtualNetwork) -> list[str]:
+        async with self._locks.setdefault(network.uuid, asyncio.Lock()):
+            if not self._planner.repair(network.uuid):
                 return []
-            lines = list(self._nb.drift(network.uuid).lines()) or ["a move that was broken off"]
-            number = await self._nb.commit(lambda: self._nb.mend(network.uuid))
-            await self._realisation.claim(network, network.by_uuid.keys())
+            lines = list(self._planner.drift(network.uuid).lines()) or ["an interrupted move"]
+            number = await self._transactions.commit(lambda: self._planner.repair(network.uuid))
+            await self._realisation.set_iface_ids(network, network.by_uuid.keys())
             with contextlib.suppress(SubstrateError):
-                await self._realisation.realised(Change(None, network, pending=True), number)
-            return [f"network {network.name}: put right: {line}" for line in lines]
+                await self._realisation.wait(Change(None, network, pending=True), number)
+            return [f"network {network.name}: repaired: {line}" for line in lines]
 
-    # ---- what happens elsewhere ----------------------------------------------------------------
+    # ---- changes in the databases --------------------------------------------------------------
 
-    def _northbound_changed(self, parts: Collection[str], described: Collection[str]) -> None:
-        self._notices.northbound(parts, described)
+    def _northbound_changed(self, units: Collection[Unit], described: Collection[str]) -> None:
+        self._reporter.northbound_changed(units, described)
 
-    def _southbound_changed(self, networks: Collection[str], everybody: bool) -> None:
-        self._notices.southbound(networks, everybody)
-        if self._sb.crowded and (self._thinning is None or self._thinning.done()):
-            self._thinning = self._spawn(self._thin_out())
+    def _southbound_changed(self, networks: Collection[str], chassis_changed: bool) -> None:
+        self._reporter.southbound_changed(networks, chassis_changed)
+        if self._southbound.over_limit and (self._evicting is None or self._evicting.done()):
+            self._evicting = self._spawn(self._evict_surplus_hosts())
 
-    async def _thin_out(self) -> None:
-        while self._sb.crowded:
+    async def _evict_surplus_hosts(self) -> None:
+        while self._southbound.over_limit:
             with contextlib.suppress(Refused, Interrupted):
-                await self._sb.thin_out()
-            # In batches: what a flood teaches comes by the thousand.
-            await asyncio.sleep(_THINNING)
+                await self._southbound.evict_surplus_hosts()
+            # In batches: a host that forges source addresses teaches OVN thousands of them.
+            await asyncio.sleep(_EVICTION_INTERVAL)
 
     def _vswitch_changed(self, name: str) -> None:
         if not self._closed:
-            self._notices.everybody()
-            self._spawn(self._claim_pending(name))
+            self._reporter.compare_all()
+            self._spawn(self._set_pending_iface_ids(name))
 
-    async def _claim_pending(self, name: str) -> None:
-        """An interface has come that an endpoint waits for."""
+    async def _set_pending_iface_ids(self, name: str) -> None:
         with contextlib.suppress(NetvirtError):
-            await self._realisation.claim_waiting(name)
+            await self._realisation.set_pending_iface_ids(name)
 
     def _session(self, which: str, up: bool) -> None:
         word = "connected" if up else "disconnected"

@@ -1,4 +1,10 @@
-"""Rows that should be there, compared with rows that are: what differs, and the operations that mend it."""
+"""Compares desired rows with stored rows, and turns the delta into OVSDB operations. Pure.
+
+A row is identified by its table and name, not by its uuid. A row of a root table (a switch, a router) holds
+its children (ports, ACLs, routes) in reference columns, and OVSDB deletes a child that no row refers to. So a
+missing child is inserted and referenced in one transaction, and a surplus one is removed by dropping the
+reference. Keys of others in ``external_ids`` are kept.
+"""
 
 from __future__ import annotations
 
@@ -6,177 +12,179 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from libnetvirt.drivers.ovn.schema import OURS, OWNER, PARTS, ROOTS
-from libnetvirt.ovsdb.values import Named, Value, encode, reference, references
+from libnetvirt.drivers.ovn.schema import CHILD_COLUMNS, PREFIX, ROOT_TABLES, ROW_NAME, TABLES
+from libnetvirt.ovsdb.database import Operation, Row
+from libnetvirt.ovsdb.values import NamedUUID, Value, encode, encode_uuid, encode_uuids
 
-#: what identifies a row of ours: its table, and a name that no other of our rows there has
-Key = tuple[str, str]
-Operation = dict[str, Any]
-
-#: rows that have no name of their own carry it here
-KEY = "netvirt:key"
-_MINE = "netvirt:"
+#: (table, name); unique among the rows of one owner
+RowKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row as it should be. ``inside``: the row it is a part of, and the column there."""
+class DesiredRow:
+    """A row that should be in the database. ``parent``: the row that refers to it, and the column there."""
 
     table: str
     name: str
     columns: Mapping[str, Value]
-    inside: tuple[Key, str] | None = None
+    parent: tuple[RowKey, str] | None = None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> RowKey:
         return self.table, self.name
 
 
-#: rows of ours that are there: uuid and columns
-Actual = Mapping[Key, tuple[str, Mapping[str, Value]]]
+#: rows in the database: (uuid, columns)
+StoredRows = Mapping[RowKey, tuple[str, Row]]
 
 
 @dataclass(slots=True)
-class Comparison:
-    """How rows that should be there differ from those that are."""
+class Delta:
+    """The difference between desired and stored rows."""
 
-    missing: list[Row] = field(default_factory=list)
-    #: the row, and its columns that differ
-    wrong: list[tuple[Row, list[str]]] = field(default_factory=list)
-    surplus: list[Key] = field(default_factory=list)
-    #: (row, its uuid) of those that are there, in another container than the new one they are wanted in
-    moved: list[tuple[Row, str]] = field(default_factory=list)
-    #: (row, column, parts that should be there and are not in it)
-    loose: list[tuple[Row, str, set[str]]] = field(default_factory=list)
-    #: (row, column, parts that are in it and should not be)
-    strange: list[tuple[Row, str, set[str]]] = field(default_factory=list)
+    missing: list[DesiredRow] = field(default_factory=list)
+    #: (row, columns whose stored value differs)
+    changed: list[tuple[DesiredRow, list[str]]] = field(default_factory=list)
+    surplus: list[RowKey] = field(default_factory=list)
+    #: (row, its uuid), for stored rows whose desired parent is yet to be inserted
+    reparented: list[tuple[DesiredRow, str]] = field(default_factory=list)
+    #: (row, column, uuids of stored children that the column lacks)
+    unlinked: list[tuple[DesiredRow, str, set[str]]] = field(default_factory=list)
+    #: (row, column, uuids of children in the column that are not the owner's)
+    foreign: list[tuple[DesiredRow, str, set[str]]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.wrong or self.surplus or self.loose or self.strange)
+        return bool(self.missing or self.changed or self.surplus or self.unlinked or self.foreign)
 
     def lines(self) -> Iterator[str]:
-        """What differs, for people."""
+        """One line for each difference, for the user."""
         yield from (f"{row.table} {row.name} is missing" for row in self.missing)
-        for row, columns in self.wrong:
+        for row, columns in self.changed:
             yield f"{row.table} {row.name} differs in {', '.join(columns)}"
-        yield from (f"{table} {name} should not be there" for table, name in self.surplus)
-        for row, column, parts in self.loose:
-            yield f"{row.table} {row.name} lacks {len(parts)} of its {column}"
-        for row, column, parts in self.strange:
-            yield f"{row.table} {row.name} has {len(parts)} {column} that are not ours"
+        yield from (f"{table} {name} should not exist" for table, name in self.surplus)
+        for row, column, children in self.unlinked:
+            yield f"{row.table} {row.name} lacks {len(children)} of its {column}"
+        for row, column, children in self.foreign:
+            yield f"{row.table} {row.name} has {len(children)} {column} of others"
 
 
-def name_of(row: Mapping[str, Value]) -> str:
-    """What a row of ours is known by: its name, or the key that it carries."""
-    return str(row["external_ids"].get(KEY) or row.get("name", ""))
+def name_of(row: Row) -> str:
+    """The name part of a stored row's key."""
+    return str(row["external_ids"].get(ROW_NAME) or row.get("name", ""))
 
 
-def compare(wanted: Iterable[Row], actual: Actual) -> Comparison:
-    """Compare the rows of a part of the world, in which containers hold nothing but wanted rows."""
-    found = Comparison()
-    desired = {row.key: row for row in wanted}
-    parts: dict[tuple[Key, str], set[str]] = {}
-    for row in desired.values():
-        present = actual.get(row.key)
+def compare(desired: Iterable[DesiredRow], stored: StoredRows) -> Delta:
+    """The delta that turns ``stored`` into ``desired``; parents among them should hold only desired rows."""
+    delta = Delta()
+    wanted = {row.key: row for row in desired}
+    children: dict[tuple[RowKey, str], set[str]] = {}
+    for row in wanted.values():
+        present = stored.get(row.key)
         if present is None:
-            found.missing.append(row)
+            delta.missing.append(row)
             continue
         uuid, columns = present
-        if row.inside is not None:
-            parts.setdefault(row.inside, set()).add(uuid)
-            if row.inside[0] not in actual:
-                found.moved.append((row, uuid))
-        differing = [c for c, v in row.columns.items() if not _same(c, v, columns[c])]
+        if row.parent is not None:
+            children.setdefault(row.parent, set()).add(uuid)
+            if row.parent[0] not in stored:
+                delta.reparented.append((row, uuid))
+        differing = [c for c, v in row.columns.items() if not _equal(c, v, columns[c])]
         if differing:
-            found.wrong.append((row, differing))
-    found.surplus = [key for key in actual if key not in desired]
-    gone = {actual[key][0] for key in found.surplus}
-    for row in desired.values():
-        if row.key not in actual:
+            delta.changed.append((row, differing))
+    delta.surplus = [key for key in stored if key not in wanted]
+    surplus = {stored[key][0] for key in delta.surplus}
+    for row in wanted.values():
+        if row.key not in stored:
             continue
-        for column in PARTS.get(row.table, ()):
-            held = actual[row.key][1][column]
-            ours = parts.get((row.key, column), set())
+        for column in CHILD_COLUMNS.get(row.table, ()):
+            held = stored[row.key][1][column]
+            ours = children.get((row.key, column), set())
             if lacking := ours - held:
-                found.loose.append((row, column, lacking))
-            if others := held - ours - gone:
-                found.strange.append((row, column, set(others)))
-    return found
+                delta.unlinked.append((row, column, lacking))
+            if others := held - ours - surplus:
+                delta.foreign.append((row, column, set(others)))
+    return delta
 
 
-def _same(column: str, wanted: Value, actual: Value) -> bool:
-    """external_ids may hold what others wrote; of ours all has to be there, and nothing else."""
+def _equal(column: str, desired: Value, stored: Value) -> bool:
+    """Whether a stored value is as desired; other users' keys in ``external_ids`` do not count."""
     if column != "external_ids":
-        return bool(wanted == actual)
-    return bool(wanted == {k: v for k, v in actual.items() if k.startswith(_MINE)})
+        return bool(desired == stored)
+    return bool(desired == {k: v for k, v in stored.items() if k.startswith(PREFIX)})
 
 
-def operations(difference: Comparison, actual: Actual) -> list[Operation]:
-    """The operations of RFC 7047 section 5.2 that make the rows be as wanted."""
-    names = {row.key: Named(f"row{n}") for n, row in enumerate(difference.missing)}
-    within: dict[tuple[Key, str], list[str]] = {}
-    for row in difference.missing:
-        if row.inside is not None:
-            within.setdefault(row.inside, []).append(names[row.key])
-    for row, uuid in difference.moved:
-        assert row.inside is not None
-        within.setdefault(row.inside, []).append(uuid)
-    found = [_insert(row, names, within) for row in difference.missing]
-    found += [_update(row, columns, actual) for row, columns in difference.wrong]
-    changes: dict[tuple[Key, str, str], set[str]] = {}
-    for (key, column), uuids in within.items():
-        if key in actual:
-            changes.setdefault((key, column, "insert"), set()).update(uuids)
-    for row, column, parts in difference.loose:
-        changes.setdefault((row.key, column, "insert"), set()).update(parts)
-    for row, column, parts in difference.strange:
-        changes.setdefault((row.key, column, "delete"), set()).update(parts)
-    removed = set(difference.surplus)
-    for key in difference.surplus:
-        if key[0] in ROOTS:
-            found.append({"op": "delete", "table": key[0], "where": _is(actual[key][0])})
-    gone = {actual[key][0] for key in removed if key[0] not in ROOTS}
-    for key, (_, columns) in actual.items():
-        if key not in removed and gone:
-            for column in PARTS.get(key[0], ()):
-                if leaving := gone & columns[column]:
-                    changes.setdefault((key, column, "delete"), set()).update(leaving)
-    for (key, column, how), parts in changes.items():
+def operations(delta: Delta, stored: StoredRows) -> list[Operation]:
+    """The operations (RFC 7047 section 5.2) that apply a delta."""
+    names = {row.key: NamedUUID(f"row{n}") for n, row in enumerate(delta.missing)}
+    new_children: dict[tuple[RowKey, str], list[str]] = {}
+    for row in delta.missing:
+        if row.parent is not None:
+            new_children.setdefault(row.parent, []).append(names[row.key])
+    for row, uuid in delta.reparented:
+        assert row.parent is not None
+        new_children.setdefault(row.parent, []).append(uuid)
+    found = [_insert(row, names, new_children) for row in delta.missing]
+    found += [_update(row, columns, stored) for row, columns in delta.changed]
+    found += [_delete(stored[key][0], key[0]) for key in delta.surplus if key[0] in ROOT_TABLES]
+    for (key, column, mutator), uuids in _reference_changes(delta, stored, new_children).items():
         found.append(
-            {"op": "mutate", "table": key[0], "where": _is(actual[key][0]),
-             "mutations": [[column, how, references(parts)]]}
+            {"op": "mutate", "table": key[0], "where": _row(stored[key][0]),
+             "mutations": [[column, mutator, encode_uuids(uuids)]]}
         )  # fmt: skip
     return found
 
 
+def _reference_changes(
+    delta: Delta, stored: StoredRows, new_children: Mapping[tuple[RowKey, str], Iterable[str]]
+) -> dict[tuple[RowKey, str, str], set[str]]:
+    """(stored row, column, ``insert`` or ``delete``) -> uuids of the children to add to or drop from it."""
+    changes: dict[tuple[RowKey, str, str], set[str]] = {}
+    for (key, column), uuids in new_children.items():
+        if key in stored:
+            changes.setdefault((key, column, "insert"), set()).update(uuids)
+    for row, column, children in delta.unlinked:
+        changes.setdefault((row.key, column, "insert"), set()).update(children)
+    for row, column, children in delta.foreign:
+        changes.setdefault((row.key, column, "delete"), set()).update(children)
+    surplus = set(delta.surplus)
+    gone = {stored[key][0] for key in surplus if key[0] not in ROOT_TABLES}
+    if gone:
+        for key, (_, columns) in stored.items():
+            if key in surplus:
+                continue
+            for column in CHILD_COLUMNS.get(key[0], ()):
+                if dropped := gone & columns[column]:
+                    changes.setdefault((key, column, "delete"), set()).update(dropped)
+    return changes
+
+
 def _insert(
-    row: Row,
-    names: Mapping[Key, Named],
-    within: Mapping[tuple[Key, str], list[str]],
+    row: DesiredRow,
+    names: Mapping[RowKey, NamedUUID],
+    new_children: Mapping[tuple[RowKey, str], list[str]],
 ) -> Operation:
-    kinds = OURS[row.table]
-    columns = {c: encode(kinds[c], v) for c, v in row.columns.items() if v not in (None, "", frozenset(), {})}
-    for column in PARTS.get(row.table, ()):
-        if new := within.get((row.key, column)):
-            columns[column] = ["set", [reference(n) for n in new]]
+    types = TABLES[row.table]
+    columns = {c: encode(types[c], v) for c, v in row.columns.items() if v not in (None, "", frozenset(), {})}
+    for column in CHILD_COLUMNS.get(row.table, ()):
+        if children := new_children.get((row.key, column)):
+            columns[column] = ["set", [encode_uuid(c) for c in children]]
     return {"op": "insert", "table": row.table, "uuid-name": str(names[row.key]), "row": columns}
 
 
-def _update(row: Row, columns: Iterable[str], actual: Actual) -> Operation:
-    uuid, old = actual[row.key]
-    kinds = OURS[row.table]
+def _update(row: DesiredRow, columns: Iterable[str], stored: StoredRows) -> Operation:
+    uuid, old = stored[row.key]
+    types = TABLES[row.table]
     new = {c: row.columns[c] for c in columns}
     if "external_ids" in new:
-        others = {k: v for k, v in old["external_ids"].items() if not k.startswith(_MINE)}
+        others = {k: v for k, v in old["external_ids"].items() if not k.startswith(PREFIX)}
         new["external_ids"] = {**others, **new["external_ids"]}
-    encoded = {c: encode(kinds[c], v) for c, v in new.items()}
-    return {"op": "update", "table": row.table, "where": _is(uuid), "row": encoded}
+    encoded = {c: encode(types[c], v) for c, v in new.items()}
+    return {"op": "update", "table": row.table, "where": _row(uuid), "row": encoded}
 
 
-def _is(uuid: str) -> list[Any]:
+def _delete(uuid: str, table: str) -> Operation:
+    return {"op": "delete", "table": table, "where": _row(uuid)}
+
+
+def _row(uuid: str) -> list[Any]:
     return [["_uuid", "==", ["uuid", uuid]]]
-
-
-def owned(owner: str, **more: str) -> dict[str, str]:
-    """external_ids of a row of ours."""
-    return {OWNER: owner, **{f"{_MINE}{k}": v for k, v in more.items()}}

@@ -1,89 +1,103 @@
-"""The tables and columns that are used, of ovn-nb(5), ovn-sb(5) and ovs-vswitchd.conf.db(5)."""
+"""The tables and columns in use, of ovn-nb(5), ovn-sb(5) and ovs-vswitchd.conf.db(5)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from libnetvirt.ovsdb.database import Watch
-from libnetvirt.ovsdb.values import Columns, Kind, pairs
+from libnetvirt.ovsdb.values import Columns, ColumnType, encode_map
 
-TEXT, NUMBER, FLAG, OPTIONAL = Kind.TEXT, Kind.NUMBER, Kind.FLAG, Kind.OPTIONAL
-REFERENCE, REFERENCES, SET, MAP = Kind.REFERENCE, Kind.REFERENCES, Kind.SET, Kind.MAP
+STRING, INTEGER, BOOLEAN = ColumnType.STRING, ColumnType.INTEGER, ColumnType.BOOLEAN
+UUID, UUID_SET = ColumnType.UUID, ColumnType.UUID_SET
+OPTIONAL, SET, MAP = ColumnType.OPTIONAL, ColumnType.SET, ColumnType.MAP
 
 NORTHBOUND, SOUTHBOUND, VSWITCH = "OVN_Northbound", "OVN_Southbound", "Open_vSwitch"
 
-#: everything of ours has this in its external_ids; the value is the owner's name
+#: the prefix of the driver's keys in external_ids
+PREFIX = "netvirt:"
+#: the owner's name, in every row that the driver makes
 OWNER = "netvirt:owner"
+#: the uuid of the network that a row belongs to
+NETWORK = "netvirt:network"
+#: the uuid of the endpoint that a row belongs to
+ENDPOINT = "netvirt:at"
+#: the port of a trunk, in the trunk's rows: ``SWITCH:PORT``
+TRUNK = "netvirt:trunk"
+#: the identity of a row, in tables without a ``name`` column
+ROW_NAME = "netvirt:key"
 
-#: the tables whose rows we make
-OURS: Mapping[str, Columns] = {
+#: the northbound tables that the driver writes
+TABLES: Mapping[str, Columns] = {
     "Logical_Switch": {
-        "name": TEXT, "ports": REFERENCES, "acls": REFERENCES, "qos_rules": REFERENCES, "external_ids": MAP,
+        "name": STRING, "ports": UUID_SET, "acls": UUID_SET, "qos_rules": UUID_SET, "external_ids": MAP,
     },
     "Logical_Switch_Port": {
-        "name": TEXT, "type": TEXT, "options": MAP, "parent_name": OPTIONAL, "tag": OPTIONAL,
+        "name": STRING, "type": STRING, "options": MAP, "parent_name": OPTIONAL, "tag": OPTIONAL,
         "tag_request": OPTIONAL, "addresses": SET, "port_security": SET, "enabled": OPTIONAL,
         "external_ids": MAP,
     },
     "Logical_Router": {
-        "name": TEXT, "ports": REFERENCES, "static_routes": REFERENCES, "enabled": OPTIONAL,
+        "name": STRING, "ports": UUID_SET, "static_routes": UUID_SET, "enabled": OPTIONAL,
         "external_ids": MAP,
     },
     "Logical_Router_Port": {
-        "name": TEXT, "mac": TEXT, "networks": SET, "enabled": OPTIONAL, "external_ids": MAP,
+        "name": STRING, "mac": STRING, "networks": SET, "enabled": OPTIONAL, "external_ids": MAP,
     },
     "Logical_Router_Static_Route": {
-        "ip_prefix": TEXT, "nexthop": TEXT, "output_port": OPTIONAL, "external_ids": MAP,
+        "ip_prefix": STRING, "nexthop": STRING, "output_port": OPTIONAL, "external_ids": MAP,
     },
     "QoS": {
-        "priority": NUMBER, "direction": TEXT, "match": TEXT, "bandwidth": MAP, "external_ids": MAP,
+        "priority": INTEGER, "direction": STRING, "match": STRING, "bandwidth": MAP, "external_ids": MAP,
     },
-    "ACL": {"priority": NUMBER, "direction": TEXT, "match": TEXT, "action": TEXT, "external_ids": MAP},
+    "ACL": {
+        "priority": INTEGER, "direction": STRING, "match": STRING, "action": STRING, "external_ids": MAP,
+    },
 }  # fmt: skip
-#: rows of these exist by themselves; all others vanish when nothing refers to them
-ROOTS = frozenset(("Logical_Switch", "Logical_Router"))
-#: the columns that hold a row's parts
-PARTS: Mapping[str, tuple[str, ...]] = {
+#: tables whose rows persist without being referenced; rows of the others are garbage-collected
+ROOT_TABLES = frozenset(("Logical_Switch", "Logical_Router"))
+#: columns with strong references to child rows
+CHILD_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "Logical_Switch": ("ports", "acls", "qos_rules"),
     "Logical_Router": ("ports", "static_routes"),
 }
-GLOBAL: Columns = {"name": TEXT, "nb_cfg": NUMBER, "sb_cfg": NUMBER, "external_ids": MAP}
+GLOBAL: Columns = {"name": STRING, "nb_cfg": INTEGER, "sb_cfg": INTEGER, "external_ids": MAP}
 
 
 def northbound(owner: str) -> dict[str, Watch]:
-    """What is watched in the northbound database: the rows of one owner, and the sequence numbers."""
-    mine = (_owned(owner),)
-    return {"NB_Global": Watch(GLOBAL), **{table: Watch(columns, mine) for table, columns in OURS.items()}}
+    """Monitored in the northbound database: the owner's rows, and the sequence numbers of NB_Global."""
+    owned = (_owned(owner),)
+    tables = {table: Watch(columns, owned) for table, columns in TABLES.items()}
+    return {"NB_Global": Watch(GLOBAL), **tables}
 
 
 def southbound(owner: str) -> dict[str, Watch]:
-    """What is watched in the southbound database: the ports of one owner, chassis, hosts."""
+    """Monitored in the southbound database: the owner's port bindings, all chassis, and learned hosts."""
     return {
-        "Chassis": Watch({"name": TEXT, "hostname": TEXT, "encaps": REFERENCES, "external_ids": MAP,
+        "Chassis": Watch({"name": STRING, "hostname": STRING, "encaps": UUID_SET, "external_ids": MAP,
                           "other_config": MAP}),
-        "Chassis_Private": Watch({"name": TEXT, "nb_cfg": NUMBER}),
-        "Encap": Watch({"type": TEXT, "ip": TEXT, "chassis_name": TEXT}),
+        "Chassis_Private": Watch({"name": STRING, "nb_cfg": INTEGER}),
+        "Encap": Watch({"type": STRING, "ip": STRING, "chassis_name": STRING}),
         "Port_Binding": Watch(
-            {"logical_port": TEXT, "type": TEXT, "datapath": REFERENCE, "tunnel_key": NUMBER,
-             "chassis": Kind.OPTIONAL_REFERENCE, "up": OPTIONAL, "external_ids": MAP},
+            {"logical_port": STRING, "type": STRING, "datapath": UUID, "tunnel_key": INTEGER,
+             "chassis": ColumnType.OPTIONAL_UUID, "up": OPTIONAL, "external_ids": MAP},
             (_owned(owner),),
         ),
-        "Datapath_Binding": Watch({"tunnel_key": NUMBER, "external_ids": MAP}),
-        "FDB": Watch({"mac": TEXT, "dp_key": NUMBER, "port_key": NUMBER}),
-        "MAC_Binding": Watch({"logical_port": TEXT, "ip": TEXT, "mac": TEXT}),
+        "Datapath_Binding": Watch({"tunnel_key": INTEGER, "external_ids": MAP}),
+        "FDB": Watch({"mac": STRING, "dp_key": INTEGER, "port_key": INTEGER}),
+        "MAC_Binding": Watch({"logical_port": STRING, "ip": STRING, "mac": STRING}),
     }  # fmt: skip
 
 
 def vswitch() -> dict[str, Watch]:
-    """What is watched in a chassis's own database: which interfaces there are, and whose they are."""
+    """Monitored in a chassis's Open_vSwitch database: the interfaces and their iface-ids."""
     return {
         "Open_vSwitch": Watch({"external_ids": MAP}),
-        "Bridge": Watch({"name": TEXT, "ports": REFERENCES}),
-        "Port": Watch({"name": TEXT, "interfaces": REFERENCES}),
-        "Interface": Watch({"name": TEXT, "type": TEXT, "ofport": OPTIONAL, "link_state": OPTIONAL,
+        "Bridge": Watch({"name": STRING, "ports": UUID_SET}),
+        "Port": Watch({"name": STRING, "interfaces": UUID_SET}),
+        "Interface": Watch({"name": STRING, "type": STRING, "ofport": OPTIONAL, "link_state": OPTIONAL,
                             "link_speed": OPTIONAL, "external_ids": MAP}),
     }  # fmt: skip
 
 
 def _owned(owner: str) -> list[object]:
-    return ["external_ids", "includes", pairs({OWNER: owner})]
+    return ["external_ids", "includes", encode_map({OWNER: owner})]

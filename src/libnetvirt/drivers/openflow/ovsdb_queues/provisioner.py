@@ -29,7 +29,7 @@ from libnetvirt.errors import (
     SubstrateError,
     SwitchTimeout,
 )
-from libnetvirt.ovsdb.database import Database, Difference, Interrupted, Refused
+from libnetvirt.ovsdb.database import Database, Interrupted, Refused, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote, tls_context
 from libnetvirt.uri import URI
 
@@ -110,7 +110,7 @@ class _QueueDatabase:
             self._found = Ports.of(self.db.tables)
         return self._found
 
-    def _changed(self, differences: list[Difference]) -> None:
+    def _changed(self, differences: list[RowUpdate]) -> None:
         if any(difference.table != _COUNTER for difference in differences):
             self._found = None
             self._notify()

@@ -14,7 +14,7 @@ from libnetvirt.controller.qos.enforcement import ABLE, Support
 from libnetvirt.controller.qos.queues import PortQueues, Queue, QueueConfig
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.ovsdb.database import Operation, Row, Watch
-from libnetvirt.ovsdb.values import Kind, encode, pairs
+from libnetvirt.ovsdb.values import ColumnType, encode, encode_map
 
 DATABASE = "Open_vSwitch"
 TYPE = "linux-htb"
@@ -22,14 +22,15 @@ OWNER, PORT, CONSTRAINT = "netvirt:owner", "netvirt:port", "netvirt:constraint"
 #: the datapath that forwards in a process, and hands frames to the kernel without saying their queue
 _WITHOUT_QUEUES = "netdev"
 WATCHES: Mapping[str, Watch] = {
-    "Open_vSwitch": Watch({"cur_cfg": Kind.NUMBER}),
+    "Open_vSwitch": Watch({"cur_cfg": ColumnType.INTEGER}),
     "Bridge": Watch(
-        {"datapath_id": Kind.OPTIONAL, "datapath_type": Kind.TEXT, "ports": Kind.REFERENCES}
+        {"datapath_id": ColumnType.OPTIONAL, "datapath_type": ColumnType.STRING, "ports": ColumnType.UUID_SET}
     ),
-    "Port": Watch({"interfaces": Kind.REFERENCES, "qos": Kind.OPTIONAL_REFERENCE}),
-    "Interface": Watch({"ofport": Kind.OPTIONAL}),
-    "QoS": Watch({"type": Kind.TEXT, "queues": Kind.MAP, "other_config": Kind.MAP, "external_ids": Kind.MAP}),
-    "Queue": Watch({"other_config": Kind.MAP, "external_ids": Kind.MAP}),
+    "Port": Watch({"interfaces": ColumnType.UUID_SET, "qos": ColumnType.OPTIONAL_UUID}),
+    "Interface": Watch({"ofport": ColumnType.OPTIONAL}),
+    "QoS": Watch({"type": ColumnType.STRING, "queues": ColumnType.MAP, "other_config": ColumnType.MAP,
+                  "external_ids": ColumnType.MAP}),
+    "Queue": Watch({"other_config": ColumnType.MAP, "external_ids": ColumnType.MAP}),
 }  # fmt: skip
 Tables = Mapping[str, Mapping[str, Row]]
 
@@ -149,7 +150,7 @@ class _Change:
 
     def _refer(self, port: str, row: list[str] | None) -> Iterator[Operation]:
         """A port's QoS is another one from now on."""
-        old = encode(Kind.OPTIONAL_REFERENCE, self._of_ports[port])
+        old = encode(ColumnType.OPTIONAL_UUID, self._of_ports[port])
         yield {"op": "wait", "table": "Port", "where": _where(port), "columns": ["qos"], "until": "==",
                "rows": [{"qos": old}], "timeout": 0}  # fmt: skip
         yield {"op": "update", "table": "Port", "where": _where(port),
@@ -209,7 +210,9 @@ def _where(uuid: str) -> list[Any]:
 
 
 def _wire(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: pairs(value) if isinstance(value, dict) else value for column, value in columns.items()}
+    return {
+        column: encode_map(value) if isinstance(value, dict) else value for column, value in columns.items()
+    }
 
 
 def _insert(table: str, name: str, columns: Mapping[str, Any]) -> Operation:

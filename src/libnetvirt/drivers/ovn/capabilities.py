@@ -1,4 +1,4 @@
-"""What the driver offers, and why not the rest."""
+"""The features that the driver offers, and the reasons why it does not offer the others."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 from libnetvirt.driver import FEATURES, Capabilities
 
-_PATHS = "OVN's tunnels lead straight from chassis to chassis; what is below them is not its business"
+_PATHS = "OVN sends packets from chassis to chassis in one tunnel and does not choose the path below it"
 _NOT_OFFERED: Mapping[str, str] = {
-    "tag.mpls": "OVN's ports have vlan tags only",
+    "tag.mpls": "OVN's logical ports have vlan tags only",
     "constraint.min-bandwidth": "OVN reserves bandwidth at a chassis's physical port only, not between two "
-    "endpoints, and nothing in it could refuse a guarantee that cannot be kept",
+    "endpoints, and it has no admission control for guarantees",
     "constraint.max-latency": _PATHS,
     "constraint.max-hops": _PATHS,
-    "constraint.statistics": "OVN's databases count no packets",
-    "statistics": "OVN's databases count no packets of logical ports",
-    "reload": "it has no file that says what links are like",
-    "rules": "each chassis computes its rules itself: ask one with ovs-ofctl, or ovn-sbctl lflow-list",
-    "router.no-route": "OVN's routers drop what they have no route for without a word",
+    "constraint.statistics": "OVN's databases hold no packet counters",
+    "statistics": "OVN's databases hold no packet counters of logical ports",
+    "reload": "it has no file with the capacities of links",
+    "rules": "each chassis computes its own rules: see ovs-ofctl dump-flows there, or ovn-sbctl lflow-list",
+    "router.no-route": "OVN's routers drop packets without a route silently",
     **{
         name: "OVN has encapsulations of its own between chassis (Geneve, VXLAN)"
         for name in FEATURES
