@@ -1,7 +1,9 @@
-"""RulesDB: what was asked for, and which (switch, port, tag) belongs to which endpoint.
+"""RulesDB: the networks as described, and the look-up from (switch, port, tag) to endpoint and network.
 
-Pure and in memory; the store keeps it durable. Switches are datapath ids (int), ports OpenFlow port
-numbers where they are known.
+It is in memory only; the store keeps descriptions, indexes and rules options. Endpoints name ports by number
+or name: an endpoint is bound to an OpenFlow port number as soon as its switch has connected and reported its
+ports, and again whenever they change. Part of the hot path: a frame that comes up is assigned to its endpoint
+with one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -28,18 +30,19 @@ AttachmentPoint = tuple[int, int | str, int]
 
 @dataclass(slots=True)
 class Attachment:
-    """An endpoint bound to a point. ``port`` is None while the switch's ports are not known."""
+    """An endpoint as it is attached to a switch. ``port`` is None while no port of the switch matches the
+    description."""
 
     endpoint: Endpoint
     dpid: int
     port: int | None
     network: NetworkRecord
     tokens: TokenBucket = field(default_factory=TokenBucket)
-    #: ICMP errors that it may still get
+    #: limits the ICMP errors sent to it
     errors: TokenBucket = field(default_factory=TokenBucket)
-    #: what the reactive part keeps ready for its frames
+    #: the templates for flow entries from this endpoint (`ondemand.flows.FlowCache`)
     flow_cache: Any = None
-    #: the endpoint's
+    #: the endpoint's uuid, kept here as it is read for each frame
     uuid: str = ""
 
     def __post_init__(self) -> None:
@@ -47,18 +50,19 @@ class Attachment:
 
     @property
     def point(self) -> AttachmentPoint:
-        """What only one endpoint can hold."""
+        """Switch, port and tag: no two endpoints may have the same."""
         port = self.endpoint.port if self.port is None else self.port
         return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
 
     @property
     def entered(self) -> int:
-        """The metadata of a frame that entered here."""
+        """The metadata of a frame that entered at this endpoint."""
         return entered(self.network.index, self.endpoint.vlan, self.endpoint.mpls)
 
     @property
     def slot(self) -> int:
-        """Which of the `FLOOD_CHUNKS` slots of flood groups it is in: a hash of port and tag."""
+        """The slot of flood groups, below `FLOOD_CHUNKS`, that the endpoint belongs to: a hash of port and
+        tag."""
         assert self.port is not None
         code = self.port * 0x9E3779B1 + (self.endpoint.vlan or 0) * 0x85EBCA6B
         return (code >> 7) % FLOOD_CHUNKS
@@ -66,7 +70,8 @@ class Attachment:
 
 @dataclass(slots=True)
 class NetworkRecord:
-    """A network in the RulesDB. ``index`` stands for it in cookies, metadata and group numbers."""
+    """A network in the RulesDB. ``index`` is its number in cookies, metadata and groups; ``endpoints`` are by
+    uuid."""
 
     description: VirtualNetwork
     index: int
@@ -74,18 +79,18 @@ class NetworkRecord:
     endpoints: dict[str, Attachment] = field(default_factory=dict)
     by_switch: dict[int, dict[str, Attachment]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
-    #: per switch, the ports with several endpoints
+    #: by switch: ports with several endpoints of the network, told apart by tag
     shared_ports: dict[int, set[int]] = field(default_factory=dict)
-    #: per switch, the endpoints with an mpls label
+    #: by switch: endpoints with an mpls label
     labelled: dict[int, dict[str, Attachment]] = field(default_factory=dict)
-    #: per switch and slot, the other endpoints whose port is known: what a flood group is made of
+    #: by switch and slot: endpoints without mpls label whose port is known, which flood groups send to
     by_slot: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     uuid: str = ""
     tokens: TokenBucket = field(default_factory=TokenBucket)
-    #: the turn in which it was served last, and what it may still have of it
+    #: the round of fair queueing in which it was served last, and the rest of its quantum
     fair_round: int = -1
     quantum_left: int = 0
-    #: whether rules come pair by pair, when a packet asks for them
+    #: whether flow entries are installed for a pair of hosts when its first frame comes up
     on_demand: bool = False
 
     def __post_init__(self) -> None:
@@ -94,18 +99,18 @@ class NetworkRecord:
 
     @property
     def tunnel(self) -> Encapsulation | None:
-        """The kind of tunnel that frames take between switches; None if they travel as they are."""
+        """The kind of tunnel between switches; None for native encapsulation."""
         encapsulation = self.rules.encapsulation
         return None if encapsulation is Encapsulation.NATIVE else encapsulation
 
     @property
     def uses_labels(self) -> bool:
-        """Whether frames are put into mpls labels, in tunnels or at endpoints."""
+        """Whether frames get mpls labels, in tunnels or at endpoints."""
         return self.tunnel is Encapsulation.MPLS or bool(self.labelled)
 
     @property
     def floods(self) -> bool:
-        """Whether switches replicate frames for everybody; else the controller does."""
+        """Whether switches replicate broadcast and unknown unicast frames. Otherwise the controller does."""
         return self.tunnel is not None and not self.on_demand
 
     def on(self, dpid: int) -> Collection[Attachment]:
@@ -113,14 +118,14 @@ class NetworkRecord:
         return self.by_switch.get(dpid, {}).values()
 
     def siblings(self, attachment: Attachment) -> list[Attachment]:
-        """The other endpoints of the network on the same port, with other tags."""
+        """The other endpoints of the network on the same port, which have other tags."""
         if attachment.port is None:
             return []
         found = self.by_port.get((attachment.dpid, attachment.port), {})
         return [b for b in found.values() if b is not attachment]
 
     def add(self, attachment: Attachment) -> None:
-        """Add an endpoint."""
+        """Add an endpoint to the record's indexes."""
         uuid = attachment.endpoint.uuid
         self.endpoints[uuid] = attachment
         self.by_switch.setdefault(attachment.dpid, {})[uuid] = attachment
@@ -135,7 +140,7 @@ class NetworkRecord:
                 self.by_slot.setdefault((attachment.dpid, attachment.slot), {})[uuid] = attachment
 
     def remove(self, uuid: str) -> Attachment | None:
-        """Remove an endpoint."""
+        """Remove an endpoint from the record's indexes. Returns it, or None if there is none."""
         attachment = self.endpoints.pop(uuid, None)
         if attachment is not None:
             _discard(self.by_switch, attachment.dpid, uuid)
@@ -162,14 +167,14 @@ def _discard(index: dict[K, dict[str, Attachment]], key: K, uuid: str) -> None:
 
 
 class RulesDB:
-    """The networks, and one dictionary look-up from (datapath, port, tag) to endpoint and network."""
+    """All networks, by uuid, name, index and attachment point."""
 
     def __init__(self) -> None:
         self.networks: dict[str, NetworkRecord] = {}
         self.by_index: dict[int, NetworkRecord] = {}
         self.by_point: dict[AttachmentPoint, Attachment] = {}
-        self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
-        self.unbound: Counter[int] = Counter()  # datapath -> endpoints that wait for their port
+        self.ports: dict[tuple[int, int], int] = {}  # (datapath id, port) -> number of endpoints on it
+        self.unbound: Counter[int] = Counter()  # datapath id -> number of endpoints without a port
         self._names: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._count = 0
@@ -178,11 +183,11 @@ class RulesDB:
         return iter(self.networks.values())
 
     def find(self, key: str) -> NetworkRecord | None:
-        """The network with this uuid, or else this name."""
+        """The network with this uuid or, if there is none, this name."""
         return self.networks.get(key.lower()) or self.networks.get(self._names.get(key, ""))
 
     def at(self, dpid: int, port: int, tag: int) -> Attachment | None:
-        """The endpoint that holds this place (``tag`` as :func:`layout.tag_code` makes it)."""
+        """The endpoint at an attachment point, or None. ``tag`` as `pipeline.tag_code` encodes it."""
         return self.by_point.get((dpid, port, tag))
 
     def holds_port(self, dpid: int, port: int) -> bool:
@@ -190,7 +195,7 @@ class RulesDB:
         return (dpid, port) in self.ports
 
     def free_index(self, last: int) -> int:
-        """The next index after the last one given that no network has. Raises LabelsExhausted."""
+        """The next index after the one assigned ``last`` that no network has. Raises LabelsExhausted."""
         for step in range(MAX_NETWORKS):
             index = (last + step) % MAX_NETWORKS + 1
             if index not in self.by_index:
@@ -200,7 +205,8 @@ class RulesDB:
     def check(
         self, network: VirtualNetwork, touched: Collection[str], switches: Mapping[int, SwitchView]
     ) -> None:
-        """Raise EndpointClaimed if the place of a touched endpoint belongs to another endpoint."""
+        """Raise EndpointClaimed if the attachment point of a touched endpoint is taken by another
+        endpoint."""
         record = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
         seen: dict[AttachmentPoint, Attachment] = {}
         for endpoint in network.select(touched):
@@ -215,7 +221,8 @@ class RulesDB:
             seen[attachment.point] = attachment
 
     def _holder(self, attachment: Attachment) -> Attachment | None:
-        """Who holds an endpoint's place, by number or by the text of a port that was not there yet."""
+        """The endpoint that holds an attachment point, be its port known by number or still as the text of
+        the description."""
         dpid, port, tag = attachment.point
         if isinstance(port, int):
             return self.by_point.get(attachment.point) or self.by_point.get((dpid, str(port), tag))
@@ -226,7 +233,7 @@ class RulesDB:
     def add(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
     ) -> NetworkRecord:
-        """Insert a network."""
+        """Add a network, bind its endpoints to ports as far as these are known, and return its record."""
         record = NetworkRecord(network, index, rules)
         for endpoint in network.endpoints:
             self._insert(_bind(endpoint, record, switches))
@@ -245,7 +252,8 @@ class RulesDB:
         touched: Iterable[str],
         switches: Mapping[int, SwitchView],
     ) -> list[Attachment]:
-        """Make a network be as described; only ``touched`` endpoints differ. Returns what they were."""
+        """Replace a network's description, which differs in the ``touched`` endpoints. Returns these as they
+        were before."""
         before = []
         for uuid in touched:
             old = record.remove(uuid)
@@ -260,28 +268,29 @@ class RulesDB:
         return before
 
     def remove(self, uuid: str) -> NetworkRecord:
-        """Remove a network."""
+        """Remove a network and return its record. Its position in the order of creation is kept: the removal
+        may be undone."""
         record = self.networks.pop(uuid)
         self._release(record)
         return record
 
     def release_position(self, uuid: str) -> None:
-        """The network's removal is final: its position in the order of creation is lost."""
+        """Release the position of a removed network in the order of creation, once the removal is final."""
         self._positions.pop(uuid, None)
 
     def ordered(self) -> list[NetworkRecord]:
-        """The networks by creation."""
+        """The networks by time of creation."""
         return sorted(self, key=lambda record: self._positions[record.uuid])
 
     def bind_ports(self, switch: SwitchView) -> list[NetworkRecord]:
-        """Bind the endpoints of a switch whose ports have become known or changed.
+        """Bind the endpoints of a switch whose ports have become known or have changed.
 
-        Returns the networks with endpoints there. Of two endpoints that turn out to be at one point (one by
-        port name, one by number), the later network's stays unbound.
+        Returns the networks with endpoints there. If two endpoints turn out to be at the same point (one
+        named the port, the other gave its number), that of the later network stays unbound.
         """
         affected = [record for record in self if record.on(switch.dpid)]
         attachments = [attachment for record in affected for attachment in record.on(switch.dpid)]
-        # All let go first: ports may have changed numbers with one another.
+        # All are released first: two ports may have swapped their numbers.
         for attachment in attachments:
             attachment.network.remove(attachment.endpoint.uuid)
             self._unclaim(attachment)
@@ -327,7 +336,7 @@ def _bind(endpoint: Endpoint, record: NetworkRecord, switches: Mapping[int, Swit
     switch = switches.get(dpid)
     port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
     if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
-        # A number is a number, whether or not the switch has shown the port yet.
+        # A port given by number needs no look-up: only its spelling is made canonical ("007").
         endpoint = endpoint.changed(port=str(int(endpoint.port)))
     return Attachment(endpoint, dpid, port, record)
 
