@@ -49,7 +49,7 @@ def test_the_file_comes_first_and_then_the_speed_of_ports() -> None:
     assert found.best_effort((1, 7), 30 * MBIT) == 65 * MBIT
     assert found.best_effort((1, 7), 99 * MBIT) == 2 * MBIT
     assert list(found.unknown_links(frozenset({(2, 4)}))) == [
-        "the capacities name port eth7 of switch 1, which is no link"
+        "the capacities name port eth7 of switch 1, which is not the end of a link"
     ]
 
 

@@ -1,19 +1,19 @@
-"""Capacities: what the substrate's links can carry, from port speeds or as the operator says, in TOML.
+"""Capacities: bandwidth, latency and cost of the substrate's links, from a TOML file and from port speeds.
 
 ::
 
-    enforcement = "queue"         # what keeps minimums; else meters do
-    reservable = 0.9              # the fraction of each link that may be promised
-    capacity = "1 Gbit/s"         # of links that are not named below; else the port's speed counts
+    enforcement = "queue"         # how minimum bandwidth is enforced; default: meter
+    reservable = 0.9              # the fraction of each link that may be reserved
+    capacity = "1 Gbit/s"         # of links not named below; default: the port's speed
     latency = "100 us"            # or "measured"
     cost = 1
 
-    [[link]]                      # a direction of a link, named by the switch and port that send into it
+    [[link]]                      # one direction of a link, named by the switch and port that send into it
     switch = "1"
     port = "101"
     capacity = "100 Mbit/s"
 
-    [[switch]]                    # where the queues of a switch are made
+    [[switch]]                    # where the queues of a switch are configured
     id = "1"
     ovsdb = "tcp:192.0.2.1:6640"
 """
@@ -42,16 +42,16 @@ from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Bandwidth, Latency
 
-#: of a latency in the file: it is to be measured
+#: stands for ``latency = "measured"``
 MEASURED = Latency(0)
-#: of a link's capacity, what may be used at all while something of it is promised. The rest is for what
-#: frames have around them on the link (labels, preamble, gap) and for short bursts
+#: the fraction of a link's capacity that is shared out while the link has reservations. The remainder is for
+#: overhead on the wire that rates do not count (labels, preamble, inter-frame gap), and for short bursts
 USABLE = Fraction(19, 20)
-#: of a link's capacity, what all that has no promise gets at the least
+#: the fraction of a link's capacity that best-effort traffic gets at least
 MIN_BEST_EFFORT = Fraction(1, 50)
 MAX_RESERVABLE = 0.93
 DEFAULT_RESERVABLE = 0.9
-#: links, and switches, in one file
+#: the most links, and the most switches, in one file
 MAX_LINKS = 100_000
 
 
@@ -91,29 +91,30 @@ class _File(_Settings):
 
 
 class Capacities:
-    """Answers for a link, named by its sending end."""
+    """The properties of links as the operator configured them. A link is named by its sending end."""
 
     def __init__(self, switches: Mapping[int, SwitchView], text: str = "", file: str = "") -> None:
-        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription."""
+        """``text`` is the operator's file, called ``file`` in errors. Raises InvalidDescription."""
         self._switches = switches
-        #: what was found of the links that are measured, in microseconds
+        #: measured latencies in microseconds
         self.measurements: Mapping[LinkEnd, int] = {}
         self._defaults, self._links, databases = _read(text, file)
-        #: where the OVSDB of a switch is, of those of which the file says it
+        #: the OVSDB of a switch, by datapath id, where the file names one
         self.databases = databases
 
     @property
     def enforcement(self) -> Enforcement | None:
-        """What is to keep minimums; None if the file does not say it."""
+        """How minimum bandwidth is enforced; None if the file does not say."""
         return self._defaults.enforcement
 
     def swap(self, other: Capacities) -> None:
-        """Say of links what another one says from now on, which says what this one did. Measurements stay."""
+        """Swap settings with *other*; measured latencies and databases are kept."""
         self._defaults, other._defaults = other._defaults, self._defaults
         self._links, other._links = other._links, self._links
 
     def capacity(self, link: LinkEnd) -> int | None:
-        """bit/s; None while nobody has setting it."""
+        """The capacity of a link in bit/s: as configured, else the port's speed, 0 if that is unknown. None
+        while the switch has not connected."""
         settings = self._settings(link)
         setting = (settings and settings.capacity) or self._defaults.capacity
         if setting is not None:
@@ -125,30 +126,31 @@ class Capacities:
         return port.speed if port is not None and port.speed else 0
 
     def reservable(self, link: LinkEnd) -> int | None:
-        """How much of it may be promised; None while its capacity is not known."""
+        """The bit/s of a link that may be reserved; None while its capacity is not known."""
         capacity, settings = self.capacity(link), self._settings(link)
         fraction = (settings and settings.reservable) or self._defaults.reservable or DEFAULT_RESERVABLE
         return None if capacity is None else int(capacity * Fraction(str(fraction)))
 
     def best_effort(self, link: LinkEnd, reserved: int) -> int | None:
-        """What all that has no promise may use, in bit/s; None while the capacity is not known."""
+        """The bit/s that best-effort traffic may use of a link with ``reserved`` bit/s reserved; None while
+        its capacity is not known."""
         capacity = self.capacity(link)
         if capacity is None:
             return None
         return int(max(capacity * USABLE - reserved, capacity * MIN_BEST_EFFORT))
 
     def latency(self, link: LinkEnd) -> int | None:
-        """Microseconds; None if nobody has setting it, or it was not measured yet."""
+        """The latency of a link in microseconds; None if it is not configured, or not measured yet."""
         setting = self._latency_setting(link)
         return self.measurements.get(link) if setting == MEASURED else setting
 
     @property
     def measures(self) -> bool:
-        """Whether the latency of any link is to be measured."""
+        """Whether the latency of any link is measured."""
         return any(setting.latency == MEASURED for setting in chain((self._defaults,), self._links.values()))
 
     def is_measured(self, link: LinkEnd) -> bool:
-        """Whether the latency of a link is to be measured."""
+        """Whether the latency of a link is measured."""
         return self._latency_setting(link) == MEASURED
 
     def _latency_setting(self, link: LinkEnd) -> int | None:
@@ -157,16 +159,17 @@ class Capacities:
         return setting if setting is not None else self._defaults.latency
 
     def cost(self, link: LinkEnd) -> float:
-        """What a path pays for the link."""
+        """The cost of a link in path computation."""
         settings = self._settings(link)
         return float((settings and settings.cost) or self._defaults.cost or 1.0)
 
     def unknown_links(self, links: frozenset[LinkEnd]) -> Iterator[str]:
-        """What the file says about ports that are none of these links, of switches that are known."""
+        """A note for each entry of the file that names a port of a connected switch which is none of these
+        links."""
         for (dpid, port), _ in self._links.items():
             switch = self._switches.get(dpid)
             if switch is not None and switch.known and (dpid, switch.number_of(port) or 0) not in links:
-                yield f"the capacities name port {port} of switch {switch_text(dpid)}, which is no link"
+                yield f"the capacities name port {port} of switch {switch_text(dpid)}, which is not the end of a link"
 
     def _settings(self, link: LinkEnd) -> _LinkSettings | None:
         if not self._links:
@@ -193,14 +196,14 @@ def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSetti
         if name in links:
             raise InvalidDescription(
                 f"{file}: link {number}: switch {link.switch} port {link.port} is named twice: "
-                "say all about a direction of a link in one name"
+                "give all settings of a direction of a link in one [[link]]"
             )
         links[name] = link
     databases: dict[int, str] = {}
     for number, switch in enumerate(parsed.switch, 1):
         dpid = _switch(switch.id, f"{file}: switch {number}")
         if dpid in databases:
-            raise InvalidDescription(f"{file}: switch {number}: switch {switch.id} is named twice")
+            raise InvalidDescription(f"{file}: switch {number}: switch {switch.id} is named twice: keep one")
         databases[dpid] = switch.ovsdb
     return parsed, links, databases
 
@@ -213,7 +216,7 @@ def _switch(text: str, where: str) -> int:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first thing that is wrong: its name, and what is allowed there."""
+    """The first error: where it is, and what is allowed there."""
     first = error.errors()[0]
     where = [f"{part + 1}" if isinstance(part, int) else part for part in first["loc"]]
     allowed = (

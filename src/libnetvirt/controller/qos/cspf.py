@@ -1,8 +1,10 @@
-"""CSPF: the cheapest path that has the bandwidth, latency and hops that are requirements. Pure and exact.
+"""CSPF (constrained shortest path first): the cheapest path that satisfies bandwidth, latency and hop limits.
 
-With limits on sums besides the cost, the cheapest way to a switch on the path may not be part of the
-cheapest path that keeps them. So a switch is reached by several partial paths, of which none is at least as
-good as another in everything that counts.
+A link without enough free bandwidth is left out. With limits on sums besides the cost, the cheapest path to
+an intermediate switch need not be part of the cheapest path that satisfies them: this is the
+resource-constrained shortest path problem. So the search is a label-setting one that keeps, for each switch,
+all partial paths of which none is at least as good as another one in cost, hops and latency. The result is
+exact. Pure functions.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ Leaving = Callable[[int], Iterable[Edge]]
 
 @dataclass(frozen=True, slots=True)
 class PathRequirements:
-    """``bits`` a second on every link; at most ``latency`` microseconds in all; at most ``hops`` switches."""
+    """At least ``bits`` bit/s free on every link, at most ``latency`` microseconds in total, at most ``hops``
+    switches."""
 
     bits: int = 0
     latency: int | None = None
@@ -28,8 +31,8 @@ class PathRequirements:
 
 @dataclass(frozen=True, slots=True)
 class ResidualGraph:
-    """What paths lead through: the links that leave a switch, what is free on them in bit/s, and their
-    latency in microseconds (None: not known)."""
+    """The topology that paths are looked for in: the edges that leave a switch, and for each link its free
+    bit/s and its latency in microseconds (None: not known)."""
 
     leaving: Leaving
     free: Callable[[LinkEnd], int]
@@ -43,9 +46,10 @@ def find(
     requirements: PathRequirements,
     weight: Callable[[Edge], float] | None = None,
 ) -> Path | None:
-    """The path with the least cost (or ``weight``) that has all that is requirements; None if there is none.
+    """The path with the least total cost (or ``weight``) that satisfies the requirements; None if there is
+    none.
 
-    Ties go to fewer switches, then to lower datapath ids and ports, so the answer is always the same.
+    Ties are broken by fewer switches, then lower datapath ids and ports, so that the result is deterministic.
     """
     weigh = weight or (lambda edge: edge.cost)
     start: tuple[float, int, int, tuple[LinkEnd, ...], int, Path] = (0.0, 1, 0, (), source, ())
@@ -83,7 +87,7 @@ def find(
 
 
 def satisfies(graph: ResidualGraph, path: Path, requirements: PathRequirements) -> bool:
-    """Whether a path has all that is requirements."""
+    """Whether a path satisfies the requirements."""
     links = [(edge.source, edge.source_port) for edge in path]
     if requirements.bits and any(graph.free(link) < requirements.bits for link in links):
         return False
@@ -96,15 +100,16 @@ def satisfies(graph: ResidualGraph, path: Path, requirements: PathRequirements) 
 
 
 def widest(graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements) -> int:
-    """The most bit/s that a path with the other things that are requirements has; 0 if there is none."""
-    reached, edge = {source}, [source]
+    """The largest bandwidth, in bit/s, of any path that satisfies the other requirements; 0 if there is
+    none."""
+    reached, frontier = {source}, [source]
     rates = set()
-    while edge:
-        for link in graph.leaving(edge.pop()):
-            rates.add(graph.free((link.source, link.source_port)))
-            if link.destination not in reached:
-                reached.add(link.destination)
-                edge.append(link.destination)
+    while frontier:
+        for edge in graph.leaving(frontier.pop()):
+            rates.add(graph.free((edge.source, edge.source_port)))
+            if edge.destination not in reached:
+                reached.add(edge.destination)
+                frontier.append(edge.destination)
     steps = sorted(rates - {0})
     low, high = 0, len(steps)
     while low < high:
@@ -119,7 +124,7 @@ def widest(graph: ResidualGraph, source: int, destination: int, requirements: Pa
 def bottlenecks(
     graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements
 ) -> list[LinkEnd]:
-    """The links that would have to have more free: of the path that is best but for bandwidth."""
+    """The links with too little free bandwidth on the path that is best regardless of bandwidth."""
     path = find(graph, source, destination, replace(requirements, bits=0)) or ()
     links = [(edge.source, edge.source_port) for edge in path]
     return [link for link in links if graph.free(link) < requirements.bits]
@@ -128,7 +133,8 @@ def bottlenecks(
 def least_latency(
     graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements
 ) -> int | None:
-    """The least latency of a path with the other things that are requirements, in microseconds."""
+    """The least latency, in microseconds, of any path that satisfies the other requirements; None if there is
+    none. Links of unknown latency are not used."""
 
     def known(dpid: int) -> Iterable[Edge]:
         return (e for e in graph.leaving(dpid) if graph.latency((e.source, e.source_port)) is not None)
@@ -145,6 +151,6 @@ def least_latency(
 def fewest_hops(
     graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements
 ) -> int | None:
-    """The fewest switches of a path with the other things that are requirements."""
+    """The fewest switches of any path that satisfies the other requirements; None if there is none."""
     path = find(graph, source, destination, replace(requirements, hops=None), lambda _: 1.0)
     return None if path is None else len(path) + 1
