@@ -161,7 +161,7 @@ def measure(rig: Rig, rounds: int = ROUNDS + 1) -> None:
 
 def test_a_path_leaves_its_bound_by_more_than_the_slack_before_it_moves() -> None:
     rig, before = triangle()
-    with pytest.raises(ConstraintUnmet, match="where that has it measured, wait for that"):
+    with pytest.raises(ConstraintUnmet, match="if it is measured, wait for the first measurement"):
         rig.core.plan_te_paths(within(before, max_latency="10 ms"))
     measure(rig)
     assert set(rig.core.latency.known.values()) == {1000}

@@ -169,7 +169,8 @@ class Capacities:
         for (dpid, port), _ in self._links.items():
             switch = self._switches.get(dpid)
             if switch is not None and switch.known and (dpid, switch.number_of(port) or 0) not in links:
-                yield f"the capacities name port {port} of switch {switch_text(dpid)}, which is not the end of a link"
+                name = switch_text(dpid)
+                yield f"the capacities name port {port} of switch {name}, which is not the end of a link"
 
     def _settings(self, link: LinkEnd) -> _LinkSettings | None:
         if not self._links:

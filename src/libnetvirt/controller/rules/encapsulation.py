@@ -1,9 +1,11 @@
-"""How frames are wrapped: with the tags of endpoints, and with the two labels of tunnels.
+"""Encapsulation: the tags of endpoints, and the two labels of tunnels, as actions and match fields.
 
-With vlan tags both labels go in front of the frame's type, and its addresses stay outside. An mpls label
-cannot say what type of frame is below it, so the frame goes in as it is, Ethernet header and all, below an
-Ethernet header of its own: a pseudowire in raw mode (RFC 4448). An endpoint with an mpls label speaks the
-same to its host.
+A tunnelled frame has an inner label, which names its network, below an outer one, which names the tunnel (see
+`intent.labels`). With *vlan* encapsulation both are service tags (IEEE 802.1ad) in front of the frame's
+ethertype, so the frame's addresses stay visible. With *mpls* encapsulation the whole Ethernet frame is the
+payload of a pseudowire in raw mode (RFC 4448), because an mpls label does not tell the type of its payload;
+the label stack follows an Ethernet header of its own. An endpoint with an mpls label exchanges frames with
+its host in the same form, with one label.
 """
 
 from __future__ import annotations
@@ -27,54 +29,55 @@ POP = of.PopVlan()
 
 
 def vlan_match(vlan: int | None) -> int:
-    """The vlan_vid that a frame with this tag (None: without) matches."""
+    """The value of ``vlan_vid`` that frames with this tag match; None stands for untagged frames."""
     return 0 if vlan is None else pipeline.VLAN_PRESENT | vlan
 
 
 def push(tpid: int, vlan: int) -> Actions:
-    """Push a tag."""
+    """Actions that push a vlan tag with this TPID."""
     return (of.PushVlan(tpid), of.SetField("vlan_vid", pipeline.VLAN_PRESENT | vlan))
 
 
 class Tunnelling(ABC):
-    """One kind of tunnel. ``cost``: octets of a link's MTU that its labels take."""
+    """One kind of tunnel. ``space`` is the number of its label space; ``overhead`` is what its labels add to
+    a frame, in bytes."""
 
     encapsulation: ClassVar[Encapsulation]
     space: ClassVar[int]
     overhead: ClassVar[int]
-    #: what comes in from a link in such a tunnel
+    #: matches tunnelled frames that enter a switch from a link
     arrival_match: ClassVar[Fields]
 
     @abstractmethod
     def push_inner(self, inner: int) -> Actions:
-        """Put an inner label on a frame."""
+        """Push the inner label."""
 
     @abstractmethod
     def set_inner(self, inner: int) -> of.Action:
-        """Make the inner label another one."""
+        """Replace the inner label."""
 
     @abstractmethod
     def pop_inner(self) -> Actions:
-        """Take the inner label off."""
+        """Pop the inner label."""
 
     @abstractmethod
     def push_outer(self, outer: int) -> Actions:
-        """Put the outer label on a frame with an inner one."""
+        """Push the outer label onto a frame that has an inner one."""
 
     @abstractmethod
     def pop_outer(self) -> Actions:
-        """Take the outer label off."""
+        """Pop the outer label."""
 
     @abstractmethod
     def match_outer(self, label: int) -> Fields:
-        """What a frame with this outer label matches."""
+        """Fields that match frames with this outer label."""
 
     @abstractmethod
     def match_inner(self, label: int) -> Fields:
-        """What a frame with this inner label, and no outer one any more, matches."""
+        """Fields that match frames with this inner label whose outer label has been popped."""
 
     def group(self, number: int) -> of.Group:
-        """Send into the tunnel to the egress switch with this number."""
+        """Send into the tunnel with this number, through its group."""
         return of.Group(pipeline.tunnel_group(number, self.space))
 
 
@@ -108,13 +111,14 @@ class VlanTunnelling(Tunnelling):
 
 
 class MplsTunnelling(Tunnelling):
-    """Ethernet in two mpls labels. Needs Open vSwitch's generic encapsulation."""
+    """Ethernet over two mpls labels (RFC 4448). Needs the generic encapsulation actions of Open vSwitch."""
 
     encapsulation = Encapsulation.MPLS
     space = 1
-    # Two labels, and the header of the frame inside.
+    # Two labels of 4 bytes, and the Ethernet header of the frame inside.
     overhead = 22
-    # Native networks' frames may have labels, too, but no group's destination: those never take a link.
+    # Frames of native networks may have mpls labels, too, but no group address as destination: such frames
+    # are never sent to another switch.
     arrival_match: ClassVar[Fields] = {
         "vlan_vid": 0,
         "eth_type": pipeline.TYPE_MPLS,
@@ -145,8 +149,8 @@ class MplsTunnelling(Tunnelling):
         return {"eth_type": pipeline.TYPE_MPLS, "mpls_label": label}
 
     def match_inner(self, label: int) -> Fields:
-        # The last label: Open vSwitch marks that of a frame with labels of its own wrongly, and would then
-        # take its addresses for labels.
+        # Bottom of stack only: on a frame with mpls labels of its own, Open vSwitch does not set that bit in
+        # the label above, and would then take the inner frame's addresses for labels.
         return {**self.match_outer(label), "mpls_bos": 1}
 
 
@@ -156,7 +160,8 @@ TUNNELLINGS: Mapping[Encapsulation, Tunnelling] = {kind.encapsulation: kind for 
 
 
 def ingress_match(attachment: Attachment) -> tuple[int, Fields, Actions]:
-    """The priority of an endpoint's ingress_match, what its frames look like, and how its tag comes off."""
+    """For an endpoint's rule in table *classify*: its priority, the fields that match frames with the
+    endpoint's tag, and the actions that pop the tag."""
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     if mpls is not None:
         return 210, {"vlan_vid": 0, **MPLS.match_inner(mpls)}, MPLS.pop_inner()
@@ -164,7 +169,11 @@ def ingress_match(attachment: Attachment) -> tuple[int, Fields, Actions]:
 
 
 def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
-    """Send an untagged frame out at an endpoint. ``in_port``: the port it came in at, if that is known."""
+    """Actions that send an untagged frame out at an endpoint, with its tag.
+
+    ``in_port`` is the port that the frame entered at, if it is known: OpenFlow needs IN_PORT to send it back
+    there.
+    """
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     out = _output(attachment, in_port)
     if mpls is not None:
@@ -173,7 +182,8 @@ def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
 
 
 def deliver_without_mpls(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
-    """Send an untagged frame out at endpoints without mpls label; afterwards it is as before."""
+    """Actions that send an untagged frame out at several endpoints without mpls label. The frame is untagged
+    afterwards."""
     sent: list[of.Action] = []
     for attachment in attachments:
         one = deliver(attachment, in_port)
@@ -184,7 +194,8 @@ def deliver_without_mpls(attachments: Iterable[Attachment], in_port: int | None 
 def mpls_outputs(
     attachments: Iterable[Attachment], in_port: int | None = None
 ) -> list[tuple[int, of.Action]]:
-    """(label, action) for each endpoint with an mpls label: input to :func:`wrapped`."""
+    """(label, output action) for those of the endpoints that have an mpls label, as :func:`send_labelled`
+    takes them."""
     return [
         (b.endpoint.mpls, _output(b, in_port))
         for b in attachments
@@ -193,7 +204,8 @@ def mpls_outputs(
 
 
 def send_labelled(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Actions:
-    """For each (inner label, action), do the action with the frame in that label."""
+    """Actions that, for each (inner label, output action), carry out the output action on the frame with that
+    label."""
     actions: list[of.Action] = []
     for label, action in sent:
         actions += (tunnelling.set_inner(label),) if actions else tunnelling.push_inner(label)
@@ -202,7 +214,8 @@ def send_labelled(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]])
 
 
 def egress_match(attachment: Attachment) -> tuple[int, Fields]:
-    """A priority, and what a frame looks like that is about to leave at an endpoint."""
+    """The priority of a rule, and the fields that match frames with an endpoint's tag which are about to
+    leave there."""
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     return (
         (200, {"vlan_vid": vlan_match(vlan)})

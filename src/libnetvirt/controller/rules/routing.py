@@ -1,11 +1,13 @@
-"""Rules of networks that are one router.
+"""Routing: the rules of networks that are one router (``forwarding`` L3).
 
-The ingress switch decides which endpoint a packet leaves at and takes one from its TTL; the egress switch
-knows the neighbours there, and gives the packet its MAC addresses. So a switch holds a rule per prefix of
-the whole network, and one per neighbour at its own endpoints only: a host that comes, moves or goes
-changes one switch. What is for the router itself, and what has no rule yet, goes to the controller.
+The ingress switch looks up the route, decrements the TTL and selects the egress endpoint. The egress switch
+knows the neighbours there, and sets the MAC addresses. So each switch holds a rule for each prefix of the
+network, but rules for neighbours only at its own endpoints: a host that appears, moves or disappears changes
+one switch. Packets to the router itself, and packets that no rule handles, are sent to the controller
+(`packetin.slow_path`).
 
-Within a network and an IP version, the longest prefix wins by priority (:func:`_rank`).
+The longest prefix wins because priorities grow with its length (:func:`_rank`). The tables are described in
+`dataplane.pipeline`.
 """
 
 from __future__ import annotations
@@ -49,10 +51,11 @@ _LARGE = 1 << pipeline.METADATA_LARGE
 
 
 class Rank(IntEnum):
-    """What goes before what within one prefix. The odd ones: back through the port a packet came in at."""
+    """Precedence of rules for the same prefix. The odd numbers in between are for rules that send a packet
+    back out of the port that it came in at."""
 
     ROUTE = 0
-    ROUTE_KNOWN = 2  # through a neighbour that is known
+    ROUTE_KNOWN = 2  # the route's next hop is a known neighbour
     PREFIX = 4
     NEIGHBOUR = 6
 
@@ -67,17 +70,17 @@ def is_routed(record: NetworkRecord) -> bool:
 
 
 def gateway_of(record: NetworkRecord) -> int:
-    """The network's own MAC address."""
+    """The MAC address of the network's router, as a number."""
     return int.from_bytes(gateway_mac(record.uuid))
 
 
 def to_prefix(net: AnyNetwork, **fields: int | tuple[int, int]) -> of.Match:
-    """Matches packets to a prefix."""
+    """A match for packets to a prefix."""
     return _within(net, _DESTINATIONS, **fields)
 
 
 def _from(net: AnyNetwork, **fields: int | tuple[int, int]) -> of.Match:
-    """Matches packets from a prefix."""
+    """A match for packets from a prefix."""
     return _within(net, _SOURCES, **fields)
 
 
@@ -87,7 +90,8 @@ def _within(net: AnyNetwork, names: dict[int, str], **fields: int | tuple[int, i
 
 
 def _martian_matches() -> Iterator[tuple[Table, int, of.Match]]:
-    """(table, priority, match) of what no router takes, whatever its network is."""
+    """(table, priority, match) for packets that no router forwards, whatever the network (RFC 1812 section
+    5.3.7)."""
     for version, prefixes in MARTIANS.items():
         local = ip_network(LINK_LOCAL[version])
         yield Table.ROUTE, 5000, _from(local)
@@ -106,17 +110,17 @@ class Routing:
         self._link_mtu = link_mtu
 
     def mtu(self, record: NetworkRecord) -> int:
-        """Octets of the largest packet that fits into the network's tunnels."""
+        """The largest packet, in bytes, that fits into the network's tunnels."""
         return self._link_mtu - (TUNNELLINGS[record.tunnel].overhead if record.tunnel else 0)
 
     def base(self, dpid: int) -> Iterator[PlacedEntry]:
-        """What every switch drops, whether or not it has networks."""
+        """The rules that every switch holds, with or without networks: they drop martian packets."""
         cookie = pipeline.cookie(0, Kind.BASE)
         for table, priority, match in _martian_matches():
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(table, priority, match, (), cookie))
 
     def gateway(self, record: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
-        """What a network has on each of its switches, whatever its addresses are."""
+        """The rules that a network has on each of its switches, whatever its addresses are."""
         index, own = record.index, gateway_of(record)
         cookie = pipeline.cookie(index, Kind.GATEWAY)
         entering = (index << 32, _UNTUNNELLED)
@@ -148,7 +152,7 @@ class Routing:
             yield service(self._labels, record, record.tunnel, dpid, Table.NEIGHBOUR)
 
     def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
-        """At an endpoint without addresses of an IP version, that version goes suppress_no_route."""
+        """The rules that drop an IP version at an endpoint without addresses of that version."""
         if attachment.port is None:
             return
         index = attachment.network.index
@@ -165,7 +169,7 @@ class Routing:
             yield PlacedEntry(attachment.dpid, Order.SEND, flow)
 
     def host(self, record: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
-        """Where a declared host may send from: its own endpoint, and no other."""
+        """The rules of a declared host: it may send from its own endpoint, and not from others."""
         attachment = record.endpoints.get(host.endpoint)
         if attachment is None:
             return
@@ -179,7 +183,7 @@ class Routing:
             yield PlacedEntry(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
 
     def prefixes(self, attachment: Attachment, dpid: int, checks_length: bool) -> Iterator[PlacedEntry]:
-        """What an endpoint's addresses and routes make of packets, on a switch of the network.
+        """The rules for an endpoint's addresses and routes on one switch of the network.
 
         ``checks_length``: whether the switch can tell packets that are too large for a tunnel.
         """
@@ -211,7 +215,7 @@ class Routing:
     def _here(
         self, record: NetworkRecord, dpid: int, net: AnyNetwork, priority: int, cookie: int
     ) -> Iterator[PlacedEntry]:
-        """The way to a prefix at an endpoint of this switch."""
+        """The rules for a prefix at an endpoint of this switch."""
         anywhere = to_prefix(net, metadata=(record.index << 32, pipeline.METADATA_NETWORK))
         asking = Flow(Table.NEIGHBOUR, priority, anywhere, (_UP,), cookie)
         yield PlacedEntry(dpid, Order.RECEIVE, asking)
@@ -222,13 +226,13 @@ class Routing:
     def _elsewhere(
         self, attachment: Attachment, dpid: int, net: AnyNetwork, priority: int, checks_length: bool
     ) -> Iterator[PlacedEntry]:
-        """The way to a prefix at an endpoint of another switch."""
+        """The rules for a prefix at an endpoint of another switch."""
         record = attachment.network
         cookie = pipeline.cookie(record.index, Kind.GATEWAY)
         match = to_prefix(net, metadata=(record.index << 32, _UNTUNNELLED))
-        # Only what goes into a tunnel is measured: Open vSwitch counts a packet twice after that.
-        octets = self.mtu(record) + ETHERNET_LENGTH
-        limit = (check_larger(octets, pipeline.METADATA_LARGE),) if checks_length else ()
+        # Only packets that go into a tunnel are checked: Open vSwitch counts a packet twice after a check.
+        size = self.mtu(record) + ETHERNET_LENGTH
+        limit = (check_larger(size, pipeline.METADATA_LARGE),) if checks_length else ()
         then = (*only(*limit), of.GotoTable(Table.ONWARD))
         yield PlacedEntry(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, then, cookie))
         transport = self._transports.find(record, dpid, attachment.dpid)
@@ -236,7 +240,7 @@ class Routing:
         yield PlacedEntry(dpid, Order.SEND, Flow(Table.ONWARD, priority, match, enter, cookie))
 
     def neighbour(self, attachment: Attachment, neighbour: Neighbour) -> Iterator[PlacedEntry]:
-        """What leads to a known neighbour, and to the networks behind it."""
+        """The rules for a known neighbour, and for the static routes through it."""
         if attachment.port is None or neighbour.mac is None:
             return
         index = attachment.network.index
@@ -250,7 +254,7 @@ class Routing:
             then = (apply(*addressed, *deliver(attachment)),)
             flow = Flow(Table.NEIGHBOUR, priority, to_prefix(net, metadata=network), then, cookie)
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, flow)
-            # A switch sends nothing back by itself, and a router may have to.
+            # A switch does not output to the input port unless told so, and a router may have to.
             match = to_prefix(net, metadata=network, in_port=attachment.port)
             then = (apply(*addressed, *deliver(attachment, attachment.port)),)
             flow = Flow(Table.NEIGHBOUR, priority + 1, match, then, cookie)
@@ -259,8 +263,8 @@ class Routing:
     def suppress_unresolved(
         self, attachment: Attachment, neighbour: Neighbour, seconds: int
     ) -> Iterator[Flow]:
-        """For a while, send nothing more to the controller that waits for a neighbour. What leads to the
-        neighbour takes the place of these rules."""
+        """Rules that drop packets to an incomplete neighbour for some seconds, instead of sending them to the
+        controller. The rules of :meth:`neighbour` replace them."""
         index = attachment.network.index
         network = (index << 32, pipeline.METADATA_NETWORK)
         for net, priority in _prefixes_via(attachment.endpoint, neighbour.address):
@@ -268,7 +272,8 @@ class Routing:
             yield Flow(Table.NEIGHBOUR, priority, match, (), pipeline.cookie(index, Kind.QUIET), hard=seconds)
 
     def suppress_no_route(self, attachment: Attachment, seconds: int) -> Flow:
-        """For a while, send nothing of an endpoint to the controller that has no route."""
+        """The rule that drops an endpoint's packets without a route for some seconds, instead of sending them
+        to the controller."""
         assert attachment.port is not None
         index = attachment.network.index
         match = of.Match(in_port=attachment.port, metadata=attachment.entered)
@@ -276,8 +281,8 @@ class Routing:
 
 
 def prefixes_at(endpoint: Endpoint) -> Iterator[tuple[AnyNetwork, int]]:
-    """(prefix, priority) of what is prefixes_at at an endpoint, whichever host it is. The next priority is free
-    where packets enter."""
+    """(prefix, priority) of the prefixes that are reached at an endpoint: on-link ones, and static routes.
+    The priority above is free for steering rules at the ingress."""
     for net in dict.fromkeys(a.network for a in endpoint.address):
         yield net, _rank(net.prefixlen, Rank.PREFIX)
     for route in endpoint.route:
@@ -285,7 +290,7 @@ def prefixes_at(endpoint: Endpoint) -> Iterator[tuple[AnyNetwork, int]]:
 
 
 def _prefixes_via(endpoint: Endpoint, address: bytes) -> Iterator[tuple[AnyNetwork, int]]:
-    """(prefix, priority) of what is prefixes_at through a neighbour: itself, and static routes."""
+    """(prefix, priority) of what is reached through a neighbour: its own address, and static routes."""
     host = ip_network(address)
     net = next((a.network for a in endpoint.address if host.network_address in a.network), None)
     if net is not None:
@@ -296,14 +301,14 @@ def _prefixes_via(endpoint: Endpoint, address: bytes) -> Iterator[tuple[AnyNetwo
 
 
 class RuleNeighbour(NamedTuple):
-    """A neighbour as its rule tells of it."""
+    """The IP and MAC address of a neighbour, read back from its rule."""
 
     address: bytes
     mac: bytes
 
 
 def neighbour_of_rule(flow: of.FlowStatsEntry) -> RuleNeighbour | None:
-    """The neighbour that a rule of :meth:`Routing.neighbour` leads to; None of a rule for what is behind."""
+    """The neighbour that a rule of :meth:`Routing.neighbour` leads to; None for a rule of a static route."""
     if (flow.priority - _rank(0, Rank.NEIGHBOUR)) % 8 > 1:
         return None
     for version, field in _DESTINATIONS.items():

@@ -1,7 +1,8 @@
-"""The rule compiler: networks, hosts and tunnels -> entries in switches.
+"""Switching: the rules of switched networks, and of what all networks share: links, tunnels, admission.
 
-Everything is compiled by *unit*: a part whose entries change together. A change recompiles the units it
-touches and no others, so one more endpoint costs the same in a small network and in a large one.
+Everything is compiled by *unit*: a part whose entries change together, such as one endpoint or one host. A
+change recompiles the units that it touches and no others, so one more endpoint costs the same in a small
+network and in a large one.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _TO_CONTROLLER = of.Output(of.Port.CONTROLLER, of.CONTROLLER_NO_BUFFER)
 
 
 class SwitchingRules:
-    """Compiles units from the state that it is given, which it never changes except for giving labels."""
+    """Compiles units from the controller's state, which it does not change except for allocating labels."""
 
     def __init__(
         self,
@@ -61,13 +62,13 @@ class SwitchingRules:
         self._host_age = host_age
 
     def base(self, switch: SwitchView) -> Iterator[PlacedEntry]:
-        """What every switch holds, whether or not it has networks."""
+        """The entries that every switch holds, with or without networks."""
 
         def rule(table: Table, priority: int, match: of.Match, *then: of.Instruction) -> PlacedEntry:
             cookie = pipeline.cookie(0, Kind.BASE)
             return PlacedEntry(switch.dpid, Order.RECEIVE, Flow(table, priority, match, then, cookie))
 
-        # Untagged: the type is the one behind all tags, and what is tagged may be a guest's frame.
+        # Untagged only: eth_type matches behind all tags, and a tagged LLDP frame may be a guest's.
         lldp = of.Match(vlan_vid=0, eth_type=pipeline.LLDP_TYPE, eth_dst=pipeline.LLDP_ADDRESS)
         limit: tuple[of.Instruction, ...] = ()
         if switch.meters:
@@ -80,13 +81,13 @@ class SwitchingRules:
         head = of.Output(of.Port.CONTROLLER, pipeline.LEARN_LENGTH)
         yield rule(Table.SOURCE, 0, of.Match(), apply(head), of.GotoTable(Table.HOST))
         for table in (Table.SOURCE, Table.HOST):
-            # A frame with a further tag under its endpoint's own.
+            # Drop frames with a second tag below that of their endpoint.
             yield rule(table, 65000, of.Match(vlan_vid=ANY_VLAN))
             yield rule(table, 64000, of.Match(eth_src=(pipeline.GROUP_BIT, pipeline.GROUP_BIT)))
             yield rule(table, 64000, of.Match(eth_src=0))
 
     def link(self, dpid: int, port: int) -> Iterator[PlacedEntry]:
-        """What lets frames in from another switch."""
+        """The rules that admit frames from another switch."""
         cookie = pipeline.cookie(0, Kind.LINK)
         lldp = of.Match(in_port=port, vlan_vid=0, eth_type=pipeline.LLDP_TYPE, eth_dst=pipeline.LLDP_ADDRESS)
         for priority, match, then in (
@@ -99,7 +100,8 @@ class SwitchingRules:
             yield PlacedEntry(dpid, Order.RECEIVE, flow)
 
     def tunnel(self, kind: Encapsulation, egress: int, ingresses: Iterable[int]) -> Iterator[PlacedEntry]:
-        """The tunnel to a switch: one group at each ingress, one rule in each switch on the way."""
+        """The tunnel to an egress switch: a group at each ingress switch, a rule in each transit switch, a
+        rule at the egress."""
         tunnelling, tunnel = TUNNELLINGS[kind], self._labels.spaces[kind].tunnel(egress)
         tree = self._paths.tree(egress)
         cookie = pipeline.cookie(0, Kind.TUNNEL)
@@ -107,7 +109,7 @@ class SwitchingRules:
         number = pipeline.tunnel_group(tunnel.number, tunnelling.space)
         enter = tunnelling.push_outer(tunnel.label)
 
-        # Switches that do the same hold the same record: one object.
+        # Switches with the same output port hold equal entries: they share one object.
         @cache
         def entering(out: of.Action | None) -> Group:
             actions: Actions = () if out is None else (*enter, out)
@@ -134,7 +136,7 @@ class SwitchingRules:
         yield PlacedEntry(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 
     def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
-        """What lets frames in at an endpoint."""
+        """The rules that admit frames at an endpoint."""
         if attachment.port is None:
             return
         priority, fields, untag = ingress_match(attachment)
@@ -150,15 +152,15 @@ class SwitchingRules:
         yield from self._policing.endpoint(attachment)
 
     def flood(self, record: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
-        """What a network does on a switch with frames for everybody or for unknown hosts, and with those
-        that come out of tunnels."""
+        """The rules of a network on a switch for broadcast, multicast and unknown unicast frames, and for
+        frames that come out of tunnels."""
         index, cookie = record.index, pipeline.cookie(record.index, Kind.FLOOD)
         entering = of.Match(metadata=(index << 32, pipeline.METADATA_SIDE))
         others = sorted(other for other in record.by_switch if other != dpid)
         if others and record.tunnel is not None:
             yield service(self._labels, record, record.tunnel, dpid, Table.HOST)
         if record.uses_labels:
-            # Open vSwitch would mark the label above a host's own as not the last.
+            # Drop hosts' own mpls frames: Open vSwitch leaves the bottom-of-stack bit of a label above unset.
             for kind in pipeline.TYPES_MPLS:
                 own = of.Match(metadata=(index << 32, pipeline.METADATA_SIDE), eth_type=kind)
                 yield PlacedEntry(dpid, Order.RECEIVE, Flow(_first(record), 60000, own, (), cookie))
@@ -168,7 +170,7 @@ class SwitchingRules:
             return
         copies = self._copies(record, dpid, others)
         yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*copies), cookie))
-        # A group skips the port that a frame came in at, and with it other tags of that port.
+        # A group does not output to the input port, so it misses endpoints with other tags on that port.
         for port in sorted(record.shared_ports.get(dpid, ())):
             for attachment in record.by_port[dpid, port].values():
                 match = of.Match(in_port=port, metadata=attachment.entered)
@@ -182,8 +184,11 @@ class SwitchingRules:
     def _copies(
         self, record: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None
     ) -> Actions:
-        """One copy for each local endpoint and for each other switch. ``sender``: an endpoint that shares its
-        port with others, which get theirs back through that port."""
+        """Actions that send one copy to each local endpoint and to each other switch.
+
+        ``sender`` is an endpoint that shares its port with others: these get their copies back through that
+        port.
+        """
         assert record.tunnel is not None
         tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
         port = None if sender is None else sender.port
@@ -192,7 +197,7 @@ class SwitchingRules:
         groups = [
             of.Group(pipeline.flood_group(record.index, chunk)) for chunk in range(chunks(record, dpid))
         ]
-        # Buckets take standard actions only, so endpoints with mpls labels get theirs from the rule.
+        # Buckets allow standard actions only, so the rule itself sends to endpoints with mpls labels.
         near = mpls_outputs((b for b in record.labelled.get(dpid, {}).values() if b is not sender), port)
         far = [
             (space.service(other, record.uuid), tunnelling.group(space.tunnel(other).number))
@@ -205,7 +210,8 @@ class SwitchingRules:
         return (*back, *groups, *sent, *untag, *send_labelled(MPLS, near))
 
     def local_flood(self, record: NetworkRecord, dpid: int, chunk: int, count: int) -> Iterator[PlacedEntry]:
-        """One of the ``count`` groups that send to a network's local endpoints."""
+        """The flood group number ``chunk`` of ``count``, each of which sends to some of a network's local
+        endpoints."""
         if not record.floods:
             return
         slots = range(chunk, pipeline.FLOOD_CHUNKS, count)
@@ -215,7 +221,7 @@ class SwitchingRules:
         yield PlacedEntry(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
     def host(self, record: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
-        """What leads to a known host, and lets it send without being learned again."""
+        """The rules that lead to a known host, and that let it send without being learned again."""
         attachment = record.endpoints.get(host.endpoint)
         if attachment is None or record.on_demand:
             return
@@ -233,7 +239,7 @@ class SwitchingRules:
     def _host_elsewhere(
         self, record: NetworkRecord, attachment: Attachment, host: Host, cookie: int
     ) -> Iterator[PlacedEntry]:
-        """The ways to a host from the other switches."""
+        """The rules that lead to a host from the network's other switches."""
         if attachment.port is None:
             return
         match = of.Match(metadata=(record.index << 32, pipeline.METADATA_SIDE), eth_dst=host.mac)
@@ -241,7 +247,7 @@ class SwitchingRules:
         for dpid in record.by_switch:
             if dpid == attachment.dpid:
                 continue
-            # Into a tunnel the same rule leads from everywhere: one object.
+            # The rule into a tunnel is the same in all switches: they share one object.
             if away is None or record.tunnel is None:
                 transport = self._transports.find(record, dpid, attachment.dpid)
                 if transport is None:
@@ -254,7 +260,7 @@ class SwitchingRules:
         self, transport: Transport, attachment: Attachment, host: Host, cookie: int
     ) -> Iterator[PlacedEntry]:
         for hop in transport.hops:
-            # At its own switch one rule takes frames from endpoints and from tunnels.
+            # At the host's own switch, `_host_here` handles frames from tunnels, too.
             if hop.table is Table.PATH:
                 match = of.Match(**hop.fields, eth_dst=host.mac)
                 then = (apply(*(hop.actions or deliver(attachment))),)
@@ -285,7 +291,8 @@ class SwitchingRules:
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
 
     def quiet(self, attachment: Attachment, seconds: int) -> Flow:
-        """For a while, send nothing of an endpoint's unknown hosts to the controller."""
+        """The rule that, for some seconds, stops frames of unknown hosts at an endpoint from being sent to
+        the controller."""
         assert attachment.port is not None
         match = of.Match(in_port=attachment.port, metadata=attachment.entered)
         cookie = pipeline.cookie(attachment.network.index, Kind.QUIET)
@@ -293,7 +300,7 @@ class SwitchingRules:
 
 
 def _first(record: NetworkRecord) -> Table:
-    """The table that the network's frames go to when they have entered."""
+    """The table that follows *classify* for this network."""
     return Table.HOST if record.on_demand else Table.SOURCE
 
 

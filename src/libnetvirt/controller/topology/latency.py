@@ -90,7 +90,7 @@ class LinkLatency:
             return False
         edge, sent = self._probes.get(token, (None, 0.0))
         if edge is None:
-            raise Forged("it is a latency probe that was received before or too late: a copy, or a replay")
+            raise Forged("it is a latency probe that is not in flight: a copy, or late")
         if (edge.destination, edge.destination_port) != (dpid, port):
             raise Forged("it is a latency probe of another link")
         del self._probes[token]
