@@ -23,8 +23,8 @@ from libnetvirt.errors import Unsupported
 from libnetvirt.model import Endpoint
 from libnetvirt.openflow import nicira
 
-#: Open vSwitch makes a real copy for `clone` only if an action inside is irreversible, as `decap` is. It is the last
-#: action on the copy, after the output, so it has no effect. It must not meet a vlan tag.
+#: Open vSwitch makes a real copy for `clone` only if an action inside is irreversible, as `decap` is. As the
+#: last action on the copy, after the output, it has no effect. It must not meet a vlan tag.
 _IRREVERSIBLE = nicira.decap()
 
 
