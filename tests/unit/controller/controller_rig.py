@@ -17,7 +17,7 @@ from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.model.quantity import Latency
+from libnetvirt.model.quantity import Duration
 from libnetvirt.semantics import Knowledge, forward
 from libnetvirt.semantics.forward import on_wire
 
@@ -27,7 +27,7 @@ NATIVE = Rules(
     encapsulation=Encapsulation.NATIVE,
     insertion=Insertion.ON_DEMAND,
     timeout=Timeout.IDLE,
-    duration=Latency.parse("60 s"),
+    duration=Duration.parse("60 s"),
 )
 BROADCAST = 0xFFFF_FFFF_FFFF
 

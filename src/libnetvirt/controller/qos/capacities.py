@@ -40,10 +40,10 @@ from libnetvirt.controller.intent.switches import SwitchView, parse_switch, swit
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Bandwidth, Latency
+from libnetvirt.model import Bandwidth, Duration
 
 #: stands for ``latency = "measured"``
-MEASURED = Latency(0)
+MEASURED = Duration(0)
 #: the fraction of a link's capacity that is shared out while the link has reservations. The remainder is for
 #: overhead on the wire that rates do not count (labels, preamble, inter-frame gap), and for short bursts
 USABLE = Fraction(19, 20)
@@ -68,7 +68,7 @@ class _Settings(BaseModel):
 
     capacity: Bandwidth | None = None
     cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
-    latency: Annotated[Latency | None, WrapValidator(_latency)] = None
+    latency: Annotated[Duration | None, WrapValidator(_latency)] = None
     reservable: Annotated[float, Field(gt=0, le=MAX_RESERVABLE)] | None = None
 
 

@@ -32,9 +32,9 @@ from libnetvirt.errors import ConstraintUnmet, Unsupported
 from libnetvirt.model import (
     Bandwidth,
     Constraint,
+    Duration,
     Encapsulation,
     Insertion,
-    Latency,
     Rules,
     VirtualNetwork,
 )
@@ -359,7 +359,7 @@ class TePaths:
             fits.append("" if hops is None else f"max-hops {hops}")
         if requirements.latency is not None:
             delay = cspf.least_latency(residual_graph, *te_path.ends, requirements)
-            fits.append("" if delay is None else f"max-latency {Latency(max(1, delay))}")
+            fits.append("" if delay is None else f"max-latency {Duration(max(1, delay))}")
         what = " and ".join(
             f"{name} {value}"
             for name, value in constraint.asked.items()
