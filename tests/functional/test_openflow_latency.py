@@ -107,7 +107,11 @@ def test_probes_that_come_twice_count_once(harness: OpenFlow, cable: DelayLine) 
 
     def ignored() -> list[str]:
         switches = harness.connection.substrate().switches
-        return [s.id for s in switches if any("were ignored: not a link's" in note for note in s.notes)]
+        return [
+            s.id
+            for s in switches
+            if any("were ignored: they are not from a link" in note for note in s.notes)
+        ]
 
     bench.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
     bench.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "the figure stays")

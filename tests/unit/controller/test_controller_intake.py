@@ -218,7 +218,7 @@ def test_lldp_at_an_endpoints_port_is_no_link() -> None:
     assert rig.core.discovery.ignored == {(1, 3): 1}
     assert any(k == "discovery.forged" and "an endpoint is at this port" in m for k, m in rig.events)
     notes = {s.id: s.notes for s in views.substrate(rig.core).switches}
-    assert notes["1"] == ("1 LLDP frames at port 3 were ignored: not a link's",)
+    assert notes["1"] == ("1 LLDP frames at port 3 were ignored: they are not from a link",)
 
 
 def test_ports_that_may_be_no_links_are_sent_no_lldp_and_none_counts_there() -> None:

@@ -1,10 +1,16 @@
-"""The paper's first approach: rules are made when a packet asks for them.
+"""On-demand flows: flow entries for a pair of hosts, installed when its first frame comes up. Hot path.
 
-For networks with on-demand insertion. The first frame of a (source, destination) pair comes up from the
-edge; the rules of its way are confirmed by every switch behind the first before the first gets its own, and
-only then is the frame released: no frame outruns its rules. Rules behind the first switch live longer than
-the first's, so that the first always expires first and asks again. Frames for everybody, and for hosts that
-nobody knows yet, are sent straight out at the network's endpoints.
+This is the first of the two approaches in the 2012 paper. The first frame of a (source, destination) pair
+matches no rule and is sent up by its ingress switch. All switches behind the first one get their entries and
+confirm them before the first one gets its own, and only then is the frame sent out at its endpoint: so no
+frame overtakes its rules. Entries behind the first switch have longer time-outs than the first one, which
+therefore always expires first and makes the controller act again.
+
+Broadcast, multicast and frames to unknown hosts are sent out by the controller at the network's other
+endpoints.
+
+Messages are concatenated from templates (see `flow_templates`), which are kept until an endpoint or a path
+changes.
 """
 
 from __future__ import annotations
@@ -31,39 +37,42 @@ from libnetvirt.controller.rules.instructions import apply
 from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
 
-#: frames that wait for one path's rules
+#: frames of a pair that wait until its entries are confirmed
 QUEUE_LIMIT: Final = 64
-#: pairs of switches of a network for which a path is kept ready
+#: path templates kept per network
 PATH_LIMIT = 10_000
-#: copies of a flooded frame that cost as much as a message
+#: copies of a flooded frame that cost as many tokens as one message
 COPIES = 16
-#: pairs that one endpoint may have rules for; more are served without
+#: pairs of one source endpoint that get flow entries; frames of others are forwarded by the controller
 PAIR_LIMIT: Final = 16_384
 
-EndpointKey = tuple[str, str]  # network, endpoint
+#: uuids of network and endpoint
+EndpointKey = tuple[str, str]
 
 
 class Wire(Protocol):
-    """How messages get to switches."""
+    """How messages are sent to switches. A message to a switch that is not connected is lost."""
 
     def send(self, dpid: int, message: of.Message) -> None:
-        """Send a message; lost if the switch is away."""
+        """Send a message."""
 
     def post(self, dpid: int, *parts: bytes) -> None:
-        """The same for messages made ready, in parts, that nobody asks about: their xid is 0."""
+        """Send encoded messages, given in parts. Their xid is 0: errors are not attributed to anything."""
 
     def track(self, dpid: int, done: Callable[[bool], None], header: bytes, *parts: bytes) -> None:
-        """Send one message made ready, and `confirm` it. The xid in its header is filled in."""
+        """Send one encoded message, given in parts, as `confirm` does. The xid in its header is filled in."""
 
     def confirm(self, dpid: int, done: Callable[[bool], None]) -> None:
-        """Call ``done`` when the switch has done all it was sent so far; with False if it did not."""
+        """Call ``done(True)`` when the switch has carried out everything sent so far, ``done(False)`` if it
+        did not."""
 
     def linger(self, action: Callable[[], None]) -> None:
-        """Call ``action`` when old paths have outlived their replacement long enough."""
+        """Call ``action`` when replaced rules have lingered long enough for frames in flight to pass."""
 
 
 class PairFlows:
-    """The rules of one (source, destination) pair. ``macs``: destination and source, as in a frame."""
+    """The flow entries of one (source, destination) pair of hosts. ``macs``: destination and source address,
+    as in a frame."""
 
     __slots__ = ("egress", "ingress", "macs", "path_template", "pending", "source", "target")
 
@@ -77,40 +86,40 @@ class PairFlows:
         self.ingress = ingress
         self.egress = egress
         self.path_template = path_template
-        #: the frames that wait for the switches behind the first; None: the rules are there, or gone
+        #: frames that wait until the switches behind the first have confirmed; None: none has to wait
         self.pending: list[bytes] | None = None
 
     @property
     def origin(self) -> EndpointKey:
-        """Where it begins."""
+        """The source endpoint."""
         return self.ingress.endpoint_key
 
     @property
     def addresses(self) -> tuple[int, int]:
-        """Source and destination."""
+        """Source and destination MAC address."""
         return int.from_bytes(self.macs[6:]), int.from_bytes(self.macs[:6])
 
     @property
     def first(self) -> tuple[int, Flow]:
-        """The first switch and its rule."""
+        """The first switch and its flow entry."""
         return self.ingress.dpid, self.ingress.match_template.flow(*self.addresses, self.ingress_actions)
 
     @property
     def ingress_actions(self) -> Actions:
-        """What the first rule does."""
+        """The actions of the first flow entry."""
         if self.path_template is not None:
             return self.path_template.actions
         return self.egress.hairpin if self.ingress.port == self.egress.port else self.egress.actions
 
     @property
     def downstream(self) -> list[tuple[int, Flow]] | None:
-        """The other switches and their rules, the last hop first; None if they are not known."""
+        """The switches behind the first and their flow entries, egress first; None if they are not known."""
         return [
             (hop.dpid, self._behind(hop)) for hop in (self.path_template.hops if self.path_template else ())
         ]
 
     def on(self, dpid: int) -> Iterator[Flow]:
-        """The rules that a switch has of it, as far as they are known."""
+        """The flow entries of the pair in one switch, as far as they are known."""
         if self.ingress.dpid == dpid:
             yield self.first[1]
         for hop in self.path_template.hops if self.path_template else ():
@@ -118,16 +127,16 @@ class PairFlows:
                 yield self._behind(hop)
 
     def _behind(self, hop: TransitTemplate) -> Flow:
-        """The rule of a switch behind the first."""
+        """The flow entry of a switch behind the first."""
         return hop.match_template.flow(*self.addresses, hop.actions or self.egress.actions)
 
     def may_end_at(self, endpoints: Iterable[str]) -> bool:
-        """Whether it may end at one of these endpoints."""
+        """Whether the destination may be at one of these endpoints."""
         return self.egress.endpoint in endpoints
 
 
 class AdoptedFlows(PairFlows):
-    """What another run of the controller made: only the first rule is known, until `adoption` knows all."""
+    """A pair of an earlier run. Only its first flow entry is known, until `adoption` has found the others."""
 
     __slots__ = ("_first", "_origin")
 
@@ -146,36 +155,36 @@ class AdoptedFlows(PairFlows):
 
     @property
     def origin(self) -> EndpointKey:
-        """Where it begins."""
+        """The source endpoint."""
         return self._origin
 
     @property
     def first(self) -> tuple[int, Flow]:
-        """The first switch and its rule."""
+        """The first switch and its flow entry."""
         return self._first
 
     def starts_like(self, pair: PairFlows) -> bool:
-        """Whether the first rule does what this pair's does."""
+        """Whether the first flow entry has the actions that ``pair`` would give it."""
         return self._first[1].instructions == (apply(*pair.ingress_actions),)
 
     @property
     def downstream(self) -> None:
-        """Not known."""
+        """None: not known."""
 
     def on(self, dpid: int) -> Iterator[Flow]:
-        """The first rule, if it is there."""
+        """The first flow entry, if it is in this switch."""
         where, flow = self._first
         if where == dpid:
             yield flow
 
     def may_end_at(self, endpoints: Iterable[str]) -> bool:  # noqa: ARG002
-        """It may end anywhere."""
+        """True: the destination may be anywhere."""
         return True
 
 
 @dataclass(slots=True)
 class NetworkTemplates:
-    """What is kept ready for a network's frames."""
+    """The templates of a network."""
 
     egresses: dict[str, EgressTemplate] = field(default_factory=dict)  # by endpoint
     path_templates: dict[tuple[int, int], PathTemplate] = field(
@@ -185,7 +194,8 @@ class NetworkTemplates:
 
 @dataclass(slots=True)
 class FlowCache:
-    """What is kept ready for frames that enter at an endpoint; kept in its `Attachment`."""
+    """The templates and pairs of a source endpoint, kept at its `Attachment`. Stale if ``epoch`` is not the
+    current one."""
 
     epoch: int
     endpoint: str
@@ -193,12 +203,12 @@ class FlowCache:
     network: NetworkTemplates
     hosts: Mapping[int, Host]
     pairs: dict[bytes, PairFlows]
-    #: to send straight out at all other endpoints: per switch, a packet-out up to its frame, less its header
+    #: to flood a frame: by switch, a packet-out to all other endpoints there, without header and frame
     floods: list[tuple[int, bytes]] | None = None
 
 
 class OnDemandFlows:
-    """Makes and removes the rules of pairs of hosts."""
+    """Installs and removes the flow entries of pairs of hosts."""
 
     def __init__(self, wire: Wire, locator: Locator, paths: PathFinder, transports: Transports) -> None:
         self._wire = wire
@@ -210,15 +220,15 @@ class OnDemandFlows:
         self._epoch = 0
 
     def __iter__(self) -> Iterator[PairFlows]:
-        """All pairs."""
+        """All pairs. They may be removed during the iteration."""
         return (pair for own in list(self._pairs.values()) for pair in list(own.values()))
 
     def packet(self, attachment: Attachment, frame: bytes, source: Host | None) -> int:
-        """Forward a frame that came in at an endpoint and that no rule took.
+        """Forward a frame that entered at an endpoint and matched no rule.
 
-        ``source``: the host that sent it; None if its frames are served but get no rules: one of too many,
-        or of a network whose rules are there beforehand.
-        Returns what that cost beyond what one frame to one host does.
+        ``source`` is the host that sent it. With None the frame is forwarded, but gets no flow entries: its
+        endpoint has too many hosts, or its network is not on-demand. Returns the number of tokens that this
+        costs beyond the one for a frame to one host.
         """
         cache = self._flow_cache(attachment)
         macs = frame[:12]
@@ -243,10 +253,10 @@ class OnDemandFlows:
             if path_template is None:
                 return 0
         if pair is not None or source is None or len(cache.pairs) >= PAIR_LIMIT:
-            # Served without rules, or before them on its way up.
+            # It gets no entries, or was sent up before they were installed.
             self._wire.post(egress.dpid, egress.release(len(frame)), frame)
             if isinstance(pair, AdoptedFlows):
-                # Of an earlier run, and the switch does not have it any more.
+                # The entry of an earlier run is not in the switch any more, else no frame would come up.
                 self.remove(pair)
             return 0
         pair = cache.pairs[macs] = PairFlows(macs, source, target, ingress, egress, path_template)
@@ -262,13 +272,13 @@ class OnDemandFlows:
         return 0
 
     def changed(self) -> None:
-        """Endpoints or paths have changed: what was made ready for them is made anew."""
+        """Discard all templates, because endpoints or paths have changed."""
         self._epoch += 1
         self._templates.clear()
         self._pairs = {origin: own for origin, own in self._pairs.items() if own}
 
     def remove(self, pair: PairFlows) -> None:
-        """Remove a pair's rules: the first switch's, and when that is confirmed the others."""
+        """Remove a pair's flow entries: that of the first switch, and the others when it has confirmed."""
         self._discard(pair)
         first, flow = pair.first
         self._wire.send(first, delete_message(flow))
@@ -276,36 +286,36 @@ class OnDemandFlows:
         if not downstream:
             return
 
-        def gone() -> None:
+        def remove_downstream() -> None:
             kept = self.held(pair.origin[0], pair.macs)
             for dpid, flow in downstream:
                 if (dpid, flow.key) not in kept:
                     self._wire.send(dpid, delete_message(flow))
 
-        self._wire.confirm(first, lambda _: self._wire.linger(gone))
+        self._wire.confirm(first, lambda _: self._wire.linger(remove_downstream))
 
     def held(self, network: str, macs: bytes) -> set[tuple[int, EntryKey]]:
-        """The switches and keys of the rules that a pair has now, as far as they are known."""
+        """(datapath id, key) of the flow entries that a pair has now, as far as they are known."""
         host = self._locator.find(network, int.from_bytes(macs[6:]))
         now = self._pairs.get((network, host.endpoint), {}).get(macs) if host is not None else None
         rules = (now.first, *(now.downstream or ())) if now is not None else ()
         return {(dpid, flow.key) for dpid, flow in rules}
 
     def remove_where(self, unwanted: Callable[[PairFlows], bool]) -> list[PairFlows]:
-        """Remove the rules of all pairs for which ``unwanted`` is true."""
+        """Remove the flow entries of all pairs for which ``unwanted`` is true, and return the pairs."""
         dropped = [pair for pair in self if unwanted(pair)]
         for pair in dropped:
             self.remove(pair)
         return dropped
 
     def remove_host(self, host: Host) -> None:
-        """Remove the rules from and to a host."""
+        """Remove the flow entries from and to a host."""
         for pair in list(host.pair_flows):
             if isinstance(pair, PairFlows):
                 self.remove(pair)
 
     def remove_endpoints(self, network: str, endpoints: Iterable[str]) -> None:
-        """Remove the rules from and to endpoints, and those that may lead there."""
+        """Remove the flow entries from and to endpoints, and those that may lead there."""
         self.changed()
         names = set(endpoints)
         if names:
@@ -314,18 +324,19 @@ class OnDemandFlows:
             )
 
     def discard_network(self, network: str) -> None:
-        """The network is gone, and its rules with it."""
+        """Discard the pairs of a network whose flow entries are removed otherwise, as a whole."""
         self.changed()
         for origin in [origin for origin in self._pairs if origin[0] == network]:
             for pair in list(self._pairs[origin].values()):
                 self._discard(pair)
 
     def reroute(self, *, only_costs: bool) -> list[PairFlows]:
-        """The topology has changed: remove the rules that no longer follow the best path.
+        """Remove the pairs that do not follow the shortest path after a change of the topology, and return
+        them.
 
-        ``only_costs``: no link came or went. Then rules of another run, whose way is not known yet, stay: a
-        switch that loses its connection again before all have come would take them along otherwise, while
-        nobody knows where their destinations are.
+        With ``only_costs`` no link was added or removed. Then adopted pairs, whose paths are not known yet,
+        are kept. Otherwise, a switch that loses its connection while others have not connected yet would
+        cause them to be removed at a time when their destinations are not known.
         """
         self.changed()
         best: dict[tuple[Edge, ...], bool] = {}
@@ -345,14 +356,14 @@ class OnDemandFlows:
         return self.remove_where(stale)
 
     def expired(self, dpid: int, attachment: Attachment, flow: of.Match) -> None:
-        """The first rule of a pair has gone: remove the others."""
+        """Remove the other flow entries of a pair whose first one has expired."""
         pair = self._pairs.get((attachment.network.uuid, attachment.endpoint.uuid), {}).get(macs_of(flow))
         if pair is not None and pair.first[0] == dpid and pair.pending is None:
             self.remove(pair)
 
     def adopt(self, dpid: int, attachment: Attachment, flow: Flow) -> None:
-        """Take over a first rule that another run of the controller made, unless it leads elsewhere than it
-        would now."""
+        """Adopt a first flow entry of an earlier run, unless it is known to differ from what this run would
+        install."""
         origin, macs = (attachment.network.uuid, attachment.endpoint.uuid), macs_of(flow.match)
         own = self._pairs.setdefault(origin, {})
         if macs not in own:
@@ -370,12 +381,13 @@ class OnDemandFlows:
                     host.pair_flows[pair] = None
 
     def adopted(self, record: NetworkRecord) -> list[AdoptedFlows]:
-        """The pairs of a network that were taken over, and of which not all is known yet."""
+        """The adopted pairs of a network whose other flow entries are not known yet."""
         places = (self._pairs.get((record.uuid, name), {}) for name in record.endpoints)
         return [pair for own in places for pair in own.values() if isinstance(pair, AdoptedFlows)]
 
     def expected_pair(self, record: NetworkRecord, adopted: AdoptedFlows, end: str) -> PairFlows | None:
-        """What this run would make for a pair that ends at an endpoint; None if there is no way."""
+        """What this run would install for an adopted pair whose destination is at endpoint ``end``; None
+        without a path."""
         attachment = record.endpoints.get(adopted.origin[1])
         if attachment is None or attachment.port is None or end == attachment.endpoint.uuid:
             return None
@@ -391,7 +403,7 @@ class OnDemandFlows:
         )
 
     def complete(self, adopted: AdoptedFlows, pair: PairFlows) -> None:
-        """All of a pair that was taken over is known now."""
+        """Replace an adopted pair by one that is known completely."""
         self._discard(adopted)
         self._pairs.setdefault(pair.origin, {})[pair.macs] = pair
         for host in (pair.source, pair.target):
@@ -399,14 +411,14 @@ class OnDemandFlows:
                 host.pair_flows[pair] = None
 
     def expected(self, dpid: int) -> Iterator[tuple[PairFlows, Flow]]:
-        """The rules that a switch should hold."""
+        """(pair, flow entry) for all flow entries that a switch should hold."""
         for pair in self:
             if pair.pending is None:
                 for flow in pair.on(dpid):
                     yield pair, flow
 
     def switch_down(self, dpid: int) -> None:
-        """A switch's connection is lost: what waits for its confirmation is given up."""
+        """Remove the pairs that wait for a switch to confirm, because its connection is lost."""
         self.remove_where(
             lambda pair: (
                 pair.pending is not None
@@ -450,7 +462,7 @@ class OnDemandFlows:
         return path_template
 
     def _install_downstream(self, pair: PairFlows, path_template: PathTemplate, frame: bytes) -> None:
-        """Make the rules behind the first switch, and the first's when they are confirmed."""
+        """Install the flow entries behind the first switch and, when all are confirmed, that of the first."""
         macs, egress, wire = pair.macs, pair.egress, self._wire
         destination, source = macs[:6], macs[6:]
         pair.pending = [frame]
@@ -467,7 +479,7 @@ class OnDemandFlows:
                 ingress, end = pair.ingress, path_template.action_template
                 wire.post(ingress.dpid, end.header, ingress.head, destination, SOURCE, source, end.tail)
             else:
-                # A switch that takes no more rules does not stop the frames.
+                # A switch refused an entry (a full table, perhaps): the frames are delivered all the same.
                 self.remove(pair)
             for waiting in frames:
                 wire.post(egress.dpid, egress.release(len(waiting)), waiting)
@@ -486,19 +498,20 @@ class OnDemandFlows:
                 host.pair_flows.pop(pair, None)
 
     def _flood(self, attachment: Attachment, cache: FlowCache, frame: bytes) -> int:
-        """Send a frame straight out at all other endpoints, with one message per switch.
+        """Send a frame out at all other endpoints, with one message a switch or more.
 
-        Returns what that costs beyond one frame to one host: the messages, and a part for each copy.
+        Returns the number of tokens that this costs beyond that of a frame to one host: one a message, and
+        some for copies.
         """
         floods = cache.floods
         if floods is None:
             others = (b for b in attachment.network.endpoints.values() if b is not attachment)
             floods = cache.floods = packet_outs(others)
-        for dpid, rest in floods:
-            self._wire.post(dpid, with_header(of.MsgType.PACKET_OUT, rest, len(frame)), frame)
+        for dpid, body in floods:
+            self._wire.post(dpid, with_header(of.MsgType.PACKET_OUT, body, len(frame)), frame)
         return len(floods) + len(attachment.network.endpoints) // COPIES
 
 
 def macs_of(match: of.Match) -> bytes:
-    """Destination and source, as in a frame."""
+    """Destination and source address of a flow entry's match, as in a frame."""
     return match.value("eth_dst").to_bytes(6) + match.value("eth_src").to_bytes(6)

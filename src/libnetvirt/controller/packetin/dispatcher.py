@@ -1,9 +1,13 @@
-"""What comes up from the switches: packets and expired rules. The hot path.
+"""Packet-in dispatch: what happens to the frames and expired rules that switches report. Hot path.
 
-A frame of an endpoint comes up in two cases: its source is unknown (table source, its head only; the
-switch forwards the frame itself), or its network is on-demand and has no rule for it (table host). The
-metadata names the network and the tag: one dictionary look-up finds the endpoint. Endpoints that send up
-too much are cut off in the controller and, for learning, in the switch.
+A frame that entered at an endpoint is sent up if its source is not known (table *source*: its head only, the
+switch forwards the frame itself), if its on-demand network has no rule for it (table *host*), or if its
+routed network needs the slow path. The metadata names network and tag, so that one dictionary look-up gives
+the endpoint.
+
+Each endpoint, and each network, has a token bucket. What exceeds it is dropped here; for learning, the switch
+is also told to stop sending such frames for a while. Networks are served in turn (see `fair_queue`). While an
+operation changes a network, its frames are deferred until the operation is over.
 """
 
 from __future__ import annotations
@@ -27,20 +31,20 @@ from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.controller.topology.discovery import Forged
 
-#: how many endpoints of a network may send as much as one may at the same time
+#: the rate of a network's token bucket, as a multiple of that of one endpoint
 NETWORK_FACTOR = 4
-#: seconds that an endpoint with too many hosts sends no more unknown ones up
+#: seconds for which a switch sends up no unknown hosts of an endpoint that has too many
 QUIET_TIME = 10
-#: seconds between two reports of the same trouble
+#: seconds between two events for the same problem
 REPORT_INTERVAL = 10.0
-#: packets of one endpoint no_override while an operation on their network runs
+#: packets of one endpoint that are deferred while an operation on their network runs
 DEFER_LIMIT = 500
-#: reports remembered, so as not to repeat them
+#: events remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
-#: seconds between two looks for hosts of on-demand networks that have gone silent
+#: seconds between two searches for silent hosts in on-demand networks
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
-# What every frame is compared with: numbers, which compare faster than members of an enumeration.
+# Compared with every frame: plain integers, which compare faster than members of an enumeration.
 _OURS: Final = pipeline.COOKIE_MARK >> 48
 _TAG: Final = pipeline.METADATA_TAG
 _CLASSIFY: Final = Table.CLASSIFY.value
@@ -50,7 +54,7 @@ _GATEWAY: Final = Table.GATEWAY.value
 
 
 class PacketInDispatcher:
-    """Handles PACKET_IN and FLOW_REMOVED."""
+    """Handles PACKET_IN and FLOW_REMOVED messages, and ports that go down."""
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
@@ -58,20 +62,20 @@ class PacketInDispatcher:
         self._locator = controller.locator
         self._ondemand = controller.ondemand
         self._slow_path = SlowPath(controller)
-        #: networks whose frames wait for an operation (None: all)
+        #: uuids of the networks whose frames are deferred by an operation; None: all
         self.busy: frozenset[str] | None = frozenset()
         self._deferred: deque[Callable[[float], None]] = deque()
         self._waiting: dict[tuple[str, str], int] = {}
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
         self.fair_queue = FairQueue()
-        # What comes out of a tunnel was counted where it entered.
+        # For frames out of tunnels: they were limited where they entered.
         self._tunnelled = TokenBucket(float("inf"))
-        #: frames that were not served because their endpoint or network sent too many
+        #: the number of frames dropped because their endpoint or network sent too many
         self.dropped = 0
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
+        """Process a frame that a switch sent up: limit its rate, and serve it or queue it."""
         head = message.head
         if head.cookie >> 48 != _OURS:
             return
@@ -115,25 +119,26 @@ class PacketInDispatcher:
             else:
                 self._serve(attachment, dpid, message, now)
         elif (first := fair_queue.enqueue(record, dpid, message)) is not None:
-            self._serve_waiting(*first, now)
+            self._serve_queued(*first, now)
 
     def serve_queued(self, now: float) -> bool:
-        """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
+        """Serve a round of queued frames, after all that was read at once has been dispatched. Returns
+        whether any are left."""
         fair_queue = self.fair_queue
         if fair_queue.pending:
             for dpid, message in fair_queue.dequeue_round():
-                self._serve_waiting(dpid, message, now)
+                self._serve_queued(dpid, message, now)
             return fair_queue.pending
         fair_queue.round += 1
         return False
 
-    def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Serve a frame that was put aside, if its endpoint is still there."""
+    def _serve_queued(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Serve a frame that was queued, if its endpoint still exists."""
         head = message.head
         record = self._core.rulesdb.by_index.get(head.metadata >> 32)
         if record is None:
             return
-        # What comes in before the next turn goes behind what still waits.
+        # Frames that come in before the next round are queued behind those that wait already.
         record.fair_round, record.quantum_left = self.fair_queue.round, 0
         if head.table_id >= _GATEWAY:
             found = self._entered(dpid, message)
@@ -145,7 +150,7 @@ class PacketInDispatcher:
             self._serve(attachment, dpid, message, now)
 
     def _serve(self, attachment: Attachment, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Learn where a frame comes from, and forward it if rules are made on demand."""
+        """Learn the source of a frame, and forward it if its network is on-demand."""
         record, frame, table = attachment.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and record.uuid in busy):
@@ -170,12 +175,12 @@ class PacketInDispatcher:
                 host.last_seen = now
             extra = self._ondemand.packet(attachment, frame, host if record.on_demand else None)
             if extra:
-                # What is sent out at many ports costs its endpoint and its network as much.
+                # A flooded frame costs its endpoint and its network tokens for each message and its copies.
                 attachment.tokens.left -= extra
                 record.tokens.left -= extra
 
     def _entered(self, dpid: int, message: of.PacketIn) -> tuple[NetworkRecord, Attachment | None] | None:
-        """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
+        """The routed network of a frame, and the endpoint it entered at (None if it came out of a tunnel)."""
         head, rulesdb = message.head, self._core.rulesdb
         metadata = head.metadata
         record, attachment = rulesdb.by_index.get(metadata >> 32), None
@@ -195,7 +200,7 @@ class PacketInDispatcher:
         message: of.PacketIn,
         now: float,
     ) -> None:
-        """Hand a frame of a network that is one router to what routes."""
+        """Hand a frame of a routed network to the slow path."""
         if self._is_busy(record):
             source = attachment.endpoint.uuid if attachment else ""
             self._defer((record.uuid, source), lambda now: self.packet_in(dpid, message, now))
@@ -203,7 +208,7 @@ class PacketInDispatcher:
         self._slow_path.packet(record, attachment, message.head.table_id, message.frame, now)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
-        """Take note of a rule that has gone."""
+        """Process an expired rule: its host is removed, or the other flow entries of its pair."""
         if not pipeline.is_ours(message.cookie) or message.reason not in _EXPIRED:
             return
         kind = message.cookie & 0xFFFF
@@ -227,7 +232,7 @@ class PacketInDispatcher:
             self._expire_host(attachment, host)
 
     def port_down(self, dpid: int, port: int) -> None:
-        """A port went down or away: forget the hosts behind it."""
+        """Remove the hosts and neighbours behind a port that went down."""
         for record in self._core.rulesdb:
             for attachment in [b for b in record.on(dpid) if b.port == port]:
                 if self._is_busy(record):
@@ -238,7 +243,7 @@ class PacketInDispatcher:
                 self._slow_path.resolution.port_down(attachment)
 
     def resume(self, now: float) -> None:
-        """The operation is over: take what has waited for it."""
+        """Process what was deferred, as the operation is over."""
         self.busy = frozenset()
         waiting, self._deferred = self._deferred, deque()
         self._waiting.clear()
@@ -246,11 +251,12 @@ class PacketInDispatcher:
             action(now)
 
     def poll(self, now: float) -> None:
-        """Once a second: ask neighbours of routers again, or give them up."""
+        """Called once a second: ask incomplete and silent neighbours again, or give them up."""
         self._slow_path.resolution.tick(now, self._is_busy)
 
     def tick(self, now: float) -> None:
-        """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""
+        """Called once per LLDP interval: remove silent hosts of on-demand networks, for which no rule
+        expires."""
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
@@ -263,8 +269,11 @@ class PacketInDispatcher:
                     self._expire_host(record.endpoints[host.endpoint], host)
 
     def _refill_both(self, own: TokenBucket, shared: TokenBucket, now: float) -> TokenBucket | None:
-        """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
-        If not, they are given back, and the bucket that is empty is returned."""
+        """Refill the buckets of an endpoint and its network, of which a token each was taken.
+
+        Returns None if the frame may be served. Otherwise the tokens are given back and the bucket that is
+        empty is returned.
+        """
         rate = self._core.options.packet_rate
         if not own.refill(rate, now):
             shared.left += 1.0
@@ -278,7 +287,7 @@ class PacketInDispatcher:
         return self.busy is None or record.uuid in self.busy
 
     def _defer(self, source: tuple[str, str], action: Callable[[float], None]) -> None:
-        """Keep something for when the operation is over; each source has its own share."""
+        """Keep an action until the operation is over. The number of actions is bounded per source."""
         count = self._waiting.get(source, 0)
         if count < DEFER_LIMIT:
             self._waiting[source] = count + 1
@@ -287,14 +296,17 @@ class PacketInDispatcher:
             self.dropped += 1
 
     def _resend_rules(self, attachment: Attachment, frame: bytes, now: float) -> None:
-        """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""
+        """Send a known host's rules again, at most once a second, as its frame should not have come up.
+
+        The rules are still on their way to the switch, or were lost.
+        """
         network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
         if self._may_report(now, 1.0, "told", network, mac_text(mac)):
             for placed in self._core.installed.unit(("host", network, mac)):
                 self._core.wire.send(placed.dpid, add_message(placed.entry))
 
     def _learn(self, attachment: Attachment, frame: bytes, now: float) -> LearnResult:
-        """Take note of the frame's source."""
+        """Learn the source of a frame."""
         core, record = self._core, attachment.network
         mac = int.from_bytes(frame[6:12])
         moved_from = core.locator.find(record.uuid, mac)
@@ -335,17 +347,18 @@ class PacketInDispatcher:
             self._core.host_changed(attachment.network, host)
 
     def _suppress_learning(self, attachment: Attachment, now: float) -> None:
-        """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
+        """Tell the switch to send up no unknown hosts of an endpoint for a while, and report that."""
         if self._may_report(now, QUIET_TIME, "quiet", attachment.network.uuid, attachment.endpoint.uuid):
             if attachment.port is not None and not attachment.network.on_demand:
                 self._core.wire.send(
-                    attachment.dpid, add_message(self._core.compiler.quiet(attachment, QUIET_TIME))
+                    attachment.dpid,
+                    add_message(self._core.compiler.suppress_learning(attachment, QUIET_TIME)),
                 )
             name = attachment.network.description.name
             self._core.publish(
                 "host.refused",
-                f"endpoint {attachment.endpoint.uuid} of network {name} has more hosts, or "
-                f"sends more of unknown ones, than are served: none are learned for {QUIET_TIME} s",
+                f"endpoint {attachment.endpoint.uuid} of network {name} has too many hosts, or sends too "
+                f"many frames of unknown hosts: no host is learned there for {QUIET_TIME} s",
                 network=attachment.network.uuid,
                 endpoint=attachment.endpoint.uuid,
             )
@@ -405,7 +418,7 @@ _SERVED = (LearnResult.LEARNED, LearnResult.MOVED, LearnResult.FULL)
 
 
 def _addresses(frame: bytes) -> tuple[str, ...]:
-    """The sender's IPv4 address, if the frame is an ARP packet (RFC 826)."""
+    """The sender's IPv4 address if the frame is an ARP packet (RFC 826), as a tuple of texts; else empty."""
     if frame[12:14] != _ARP or len(frame) < 32:
         return ()
     sender = frame[28:32]

@@ -1,6 +1,8 @@
-"""What a network's router answers: ARP, neighbour discovery, ping, and errors about packets. Pure.
+"""What a router does with a packet: replies to ARP, neighbour discovery and ping; ICMP errors; forwarding.
+Pure.
 
-Given a frame that came up from an endpoint, :func:`respond` says what the router does; it keeps nothing.
+Given a frame that came up from an endpoint, :func:`respond` returns what the router does about it
+(:class:`Reaction`). Nothing is kept between frames.
 """
 
 from __future__ import annotations
@@ -52,8 +54,11 @@ _ECHO = {4: PROTO_ICMP, 6: PROTO_ICMPV6}
 
 
 class NeighbourUpdate(NamedTuple):
-    """A neighbour said its MAC address. ``only_if_known``: believed only of one that is known or awaited.
-    ``no_override``: a known MAC address is not replaced (RFC 4861 section 7.2.5)."""
+    """A neighbour announced its MAC address.
+
+    ``only_if_known``: ignored unless the neighbour is known or incomplete. ``no_override``: a MAC address
+    that is known already is kept (RFC 4861 section 7.2.5).
+    """
 
     address: bytes
     mac: bytes
@@ -62,15 +67,18 @@ class NeighbourUpdate(NamedTuple):
 
 
 class RoutedPacket(NamedTuple):
-    """A packet that is to be forwarded, its TTL already less by one."""
+    """A packet to forward, its TTL decremented, and its next hop."""
 
     hop: NextHop
     packet: bytes
 
 
 class Reaction(NamedTuple):
-    """What the router does about a frame: an answer where it came in (``error``: an ICMP error, of which
-    there must not be too many), something learned, or a packet that goes on."""
+    """What the router does about a frame, if anything.
+
+    ``answer``: a frame to send back out of the endpoint (``error``: it is an ICMP error, whose rate is
+    limited); ``update``: a neighbour to learn; ``routed``: a packet to forward.
+    """
 
     answer: bytes | None = None
     error: bool = False
@@ -82,14 +90,14 @@ NOTHING = Reaction()
 
 
 class RouterInterface(NamedTuple):
-    """An endpoint of a router: the plan and the endpoint's uuid."""
+    """The router's side of an endpoint: the address plan, and the endpoint's uuid."""
 
     plan: AddressPlan
     endpoint: str
 
 
 def respond(interface: RouterInterface, frame: bytes) -> Reaction:
-    """React to an untagged frame that came in at an endpoint. Nothing is raised, whatever is wrong."""
+    """React to an untagged frame that entered at an endpoint. Never raises, whatever the frame is."""
     try:
         packet = parse_ethernet(frame)
         if packet.source == interface.plan.gateway:
@@ -104,8 +112,10 @@ def respond(interface: RouterInterface, frame: bytes) -> Reaction:
 
 
 def fit_to_mtu(interface: RouterInterface, frame: bytes, packet: bytes, mtu: int) -> Reaction | list[bytes]:
-    """What to do with a routed ``packet``, which came in as ``frame``, where only ``mtu`` octets pass: an
-    error to its sender (RFC 1191, RFC 8201), or its fragments."""
+    """Make a routed ``packet``, which entered as ``frame``, fit an MTU of so many bytes.
+
+    Returns its fragments, or the reaction with an ICMP error to its sender (RFC 1191, RFC 8201).
+    """
     pieces = fragments(packet, mtu)
     if pieces is not None:
         return pieces
@@ -122,7 +132,8 @@ def solicit(interface: RouterInterface, address: bytes) -> bytes:
 
 
 def unreachable(plan: AddressPlan, packet: bytes) -> RoutedPacket | None:
-    """The error about a packet whose neighbour does not answer, on its way to the packet's source."""
+    """The ICMP error about a packet whose neighbour does not answer, on its way back to the packet's source.
+    None if there is no error to send."""
     try:
         ip = parse_ip(packet)
     except PacketError:
@@ -135,7 +146,7 @@ def unreachable(plan: AddressPlan, packet: bytes) -> RoutedPacket | None:
 
 
 def route_frame(plan: AddressPlan, frame: bytes) -> RoutedPacket | None:
-    """A frame that the switch has routed already: where it goes."""
+    """The next hop of a frame whose TTL the switch has decremented already. None without a route."""
     try:
         packet = parse_ethernet(frame).payload
         hop = plan.next_hop(parse_ip(packet).destination)
@@ -145,13 +156,13 @@ def route_frame(plan: AddressPlan, frame: bytes) -> RoutedPacket | None:
 
 
 def _arp(interface: RouterInterface, frame: Ethernet) -> Reaction:
-    """RFC 826; answers to probes, too (RFC 5227 section 2.1.1)."""
+    """React to an ARP packet (RFC 826). Probes are answered, too (RFC 5227 section 2.1.1)."""
     if frame.destination not in (interface.plan.gateway, BROADCAST):
         return NOTHING
     arp = parse_arp(frame.payload)
     plan, endpoint = interface.plan, interface.endpoint
     if arp.sender_mac != frame.source or plan.is_own_at(endpoint, arp.sender):
-        return NOTHING  # who says that is a liar, or has the router's address by mistake
+        return NOTHING  # spoofed, or a host that was given the router's address
     asked = plan.is_own_at(endpoint, arp.target)
     answer = None
     if asked and arp.is_request:
@@ -198,7 +209,7 @@ def _is_discovery(interface: RouterInterface, frame: Ethernet, ip: IP) -> bool:
 
 
 def _discovery(interface: RouterInterface, frame: Ethernet, ip: IP) -> Reaction:
-    """RFC 4861 section 7.2."""
+    """React to a neighbour solicitation or advertisement (RFC 4861 section 7.2)."""
     message = parse_neighbour(ip)
     plan, endpoint = interface.plan, interface.endpoint
     if plan.is_own_at(endpoint, ip.source) or message.link not in (None, frame.source):
@@ -220,15 +231,15 @@ def _discovery(interface: RouterInterface, frame: Ethernet, ip: IP) -> Reaction:
 
 
 def _own(interface: RouterInterface, frame: Ethernet, ip: IP) -> Reaction:
-    """A packet to one of the network's addresses."""
+    """React to a packet to one of the router's own addresses."""
     if ip.fragment:
-        return NOTHING  # nothing is reassembled
+        return NOTHING  # the router does not reassemble fragments
     if ip.protocol == _ECHO[ip.version]:
         reply = echo_reply(ip)
         return NOTHING if reply is None else Reaction(_back(interface, frame, reply))
     if ip.protocol in (PROTO_UDP, PROTO_TCP):
         return _error(interface, frame, ip, PORT_UNREACHABLE, ip.destination)
-    # The pointer is right only where the protocol is in the fixed header.
+    # With extension headers, the error's pointer would be wrong.
     return NOTHING if ip.extensions else _error(interface, frame, ip, PROTOCOL_UNREACHABLE, ip.destination)
 
 
@@ -246,5 +257,5 @@ def _error(
 
 
 def _back(interface: RouterInterface, frame: Ethernet, packet: bytes) -> bytes:
-    """To where the frame came from, whatever the routes say."""
+    """A frame that carries a packet back to where ``frame`` came from, whatever the routes are."""
     return ethernet(frame.source, interface.plan.gateway, frame.ethertype, packet)

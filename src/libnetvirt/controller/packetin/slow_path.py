@@ -1,8 +1,9 @@
-"""Router: takes the frames of routed networks that come up from the switches.
+"""The slow path of routed networks: processes packets that the switches' rules do not forward.
 
-From the tables *gateway* and *route* comes what an endpoint's host has sent and no rule forwards, from
-*neighbour* what is routed and has no neighbour yet. Whatever comes, and whatever has changed since, it is
-judged as a whole: what could be forwarded by now is forwarded.
+Tables *gateway* and *route* send up packets to the router itself and packets without a route, *onward* those
+that are too large for a tunnel, and *neighbour* routed packets whose neighbour is not known. Each packet is
+processed from scratch, whatever table it came from: rules may have changed since it was sent up, and what can
+be forwarded by now is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from libnetvirt.controller.packetin.responder import (
 
 
 class SlowPath:
-    """Answers, learns and forwards for all routed networks."""
+    """Replies, learns and forwards for all routed networks."""
 
     def __init__(self, core: Controller) -> None:
         self._core = core
@@ -32,7 +33,8 @@ class SlowPath:
     def packet(
         self, record: NetworkRecord, attachment: Attachment | None, table: int, frame: bytes, now: float
     ) -> None:
-        """Take a frame that came up. ``attachment``: where it entered; None if it came out of a tunnel."""
+        """Process a frame that a table sent up. ``attachment``: where it entered; None if it came out of a
+        tunnel."""
         plan = self._core.plan(record)
         if table == Table.NEIGHBOUR:
             routed = route_frame(plan, frame)
@@ -66,8 +68,8 @@ class SlowPath:
             self.resolution.emit(attachment, reaction.answer)
 
     def rate_exceeded(self, attachment: Attachment, table: int) -> None:
-        """An endpoint sends up more than is served: of packets without a route, let its switch send no more
-        for a while."""
+        """An endpoint sends up more packets without a route than are served: tell its switch to drop them for
+        a while."""
         if table == Table.ROUTE and attachment.port is not None:
             self._core.wire.send(
                 attachment.dpid, add_message(self._core.routing.suppress_no_route(attachment, QUIET_TIME))

@@ -290,7 +290,7 @@ class SwitchingRules:
             then = (apply(*deliver(attachment, attachment.port)),)
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
 
-    def quiet(self, attachment: Attachment, seconds: int) -> Flow:
+    def suppress_learning(self, attachment: Attachment, seconds: int) -> Flow:
         """The rule that, for some seconds, stops frames of unknown hosts at an endpoint from being sent to
         the controller."""
         assert attachment.port is not None
