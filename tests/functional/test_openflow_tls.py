@@ -145,15 +145,15 @@ def test_a_certificate_that_is_revoked_meanwhile_is_refused(pki: Pki) -> None:
         assert await knocks(kept) == b"heard let me in?"
 
     stand = _run(pki, story, f"&crl={revoked}")
-    assert [reason for _, reason in stand.refused] == ["its certificate does not hold: certificate revoked"]
+    assert [reason for _, reason in stand.refused] == ["its certificate is not valid: certificate revoked"]
 
 
 @pytest.mark.parametrize(
     ("shown", "ca", "said"),
     [
-        (None, None, "it showed no certificate"),
-        ("stranger", None, "its certificate does not hold: unable to get local issuer certificate"),
-        ("expired", None, "its certificate does not hold: certificate has expired"),
+        (None, None, "it presented no certificate"),
+        ("stranger", None, "its certificate is not valid: unable to get local issuer certificate"),
+        ("expired", None, "its certificate is not valid: certificate has expired"),
         ("switch", "others", "it does not trust the authority that signed the controller's certificate"),
     ],
 )
@@ -178,10 +178,10 @@ def test_who_is_not_verified_gets_no_further_than_the_handshake(
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (b"\x04\0\0\x08\0\0\0\x01", "it does not speak TLS: point it at ssl:"),
-        (b"GET / HTTP/1.1\r\n\r\n", "it is no switch"),
-        (b"", "it broke off the TLS handshake"),
-        (b"\x16\x03\x01\x00\x05\x01\x00", "it broke off the TLS handshake"),
+        (b"\x04\0\0\x08\0\0\0\x01", "it does not speak TLS: use ssl:"),
+        (b"GET / HTTP/1.1\r\n\r\n", "it is not a switch"),
+        (b"", "it aborted the TLS handshake"),
+        (b"\x16\x03\x01\x00\x05\x01\x00", "it aborted the TLS handshake"),
         (b"\xff" * 3000, "it does not speak TLS"),
     ],
     ids=["openflow", "http", "nothing", "half a hello", "junk"],
@@ -212,7 +212,7 @@ def test_an_old_version_of_tls_is_refused(pki: Pki) -> None:
 
     stand = _run(pki, story)
     assert not stand.sessions
-    assert stand.refused[0][1].startswith("it speaks no TLS newer than 1.1")
+    assert stand.refused[0][1].startswith("it speaks TLS 1.1 or older")
 
 
 def test_who_begins_many_handshakes_keeps_nobody_out(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,8 +314,8 @@ def test_a_network_works_over_switches_that_speak_tls(harness: OpenFlow) -> None
 @pytest.mark.parametrize(
     ("shown", "ca", "said"),
     [
-        ("stranger", "controllers", "its certificate does not hold: unable to get local issuer"),
-        ("expired", "controllers", "its certificate does not hold: certificate has expired"),
+        ("stranger", "controllers", "its certificate is not valid: unable to get local issuer"),
+        ("expired", "controllers", "its certificate is not valid: certificate has expired"),
         ("switch", "others", "it does not trust the authority that signed the controller's"),
     ],
 )

@@ -143,8 +143,8 @@ def test_why_a_port_can_have_no_queues() -> None:
         return known.support(rows.tables, place, US, unchecked).reason
 
     assert why(free) == ""
-    assert "netdev, takes no notice of queues" in why(free, unchecked=False)
-    assert "QoS that is not ours" in why(taken)
+    assert "netdev, ignores queues" in why(free, unchecked=False)
+    assert "QoS that belongs to somebody else" in why(taken)
     assert "in a bond" in why((1, 5))
     assert "no bridge with its datapath id" in why((7, 1))
 
@@ -172,5 +172,6 @@ def test_queues_without_a_database_are_not_offered() -> None:
     offered = capabilities.capabilities(capabilities.PRESETS["proactive"], without=capabilities.NO_DATABASE)
     asked = Constraint.model_validate({"source": 1, "destination": 2, "min-bandwidth": "1 Mbit/s"})
     ends = [{"uuid": n, "switch": n, "port": 1} for n in (1, 2)]
-    with pytest.raises(Unsupported, match=r"nothing says where .* enforcement=meter"):
+    reason = r"the databases of the switches are not known: .* enforcement=meter"
+    with pytest.raises(Unsupported, match=reason):
         offered.check(VirtualNetwork.model_validate({"endpoints": ends, "constraints": [asked]}))

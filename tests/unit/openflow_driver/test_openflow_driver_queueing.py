@@ -236,12 +236,12 @@ def _deaf(lab: Lab) -> None:
 
 #: what fails, and what the caller is told
 FAULTS: dict[str, tuple[Callable[[Lab], None], type[Exception], str]] = {
-    "refused": (lambda lab: setattr(lab.database, "fault", Refused("x", "")), RuleRefused, "refuses"),
+    "refused": (lambda lab: setattr(lab.database, "fault", Refused("x", "")), RuleRefused, "refused"),
     "broken": (lambda lab: setattr(lab.database, "fault", Interrupted("x")), SwitchTimeout, "be reached: x"),
     "away": (lambda lab: setattr(lab.database, "trouble", "gone"), SwitchTimeout, "be reached: gone"),
     "idle": (lambda lab: setattr(lab.database, "followed", False), SwitchTimeout, "ovs-vswitchd running"),
-    "deaf": (_deaf, RuleRefused, "did not make queue 0 of port 2"),
-    "rules": (lambda lab: setattr(lab.wires[2].faults, "refuses", True), RuleRefused, "TABLE_FULL"),
+    "deaf": (_deaf, RuleRefused, "did not create queue 0 of port 2"),
+    "rules": (lambda lab: setattr(lab.wires[2].faults, "refused", True), RuleRefused, "TABLE_FULL"),
 }
 
 
@@ -297,7 +297,7 @@ def test_what_a_stranger_takes_is_put_back_or_given_up(monkeypatch: pytest.Monke
         await lab.idle()
         lab.wrong.clear()  # until the path had moved, that could not be otherwise
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
-        with pytest.raises(ConstraintUnmet, match="a QoS that is not ours"):
+        with pytest.raises(ConstraintUnmet, match="a QoS that belongs to somebody else"):
             lab.runtime.core.plan_te_paths(
                 PLAIN.changed(constraints=(promised("1 Mbit/s").constraints[0].changed(max_hops=2),))
             )

@@ -1,7 +1,8 @@
-"""Queues as rows of a switch's database (ovs-vswitchd.conf.db(5), tables QoS and Queue). Pure.
+"""Queue configuration as rows of a switch's database (ovs-vswitchd.conf.db(5), tables QoS and Queue). Pure.
 
-What is ours has our owner in its external_ids, and says what it is for; nothing else is changed. A QoS is
-ours at one port only. Rows of QoS and Queue stay when nothing refers to them, so those of ours are removed.
+Our rows carry our owner's name in their ``external_ids``, and tell what they are for; other rows are never
+changed. A QoS row of ours belongs to one port. Open vSwitch keeps QoS and Queue rows that nothing refers to,
+so ours are deleted explicitly.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from libnetvirt.ovsdb.values import ColumnType, encode, encode_map
 DATABASE = "Open_vSwitch"
 TYPE = "linux-htb"
 OWNER, PORT, CONSTRAINT = "netvirt:owner", "netvirt:port", "netvirt:constraint"
-#: the datapath that forwards in a process, and hands frames to the kernel without saying their queue
+#: the userspace datapath, which passes frames to the kernel without their queue
 _WITHOUT_QUEUES = "netdev"
 WATCHES: Mapping[str, Watch] = {
     "Open_vSwitch": Watch({"cur_cfg": ColumnType.INTEGER}),
@@ -37,15 +38,15 @@ Tables = Mapping[str, Mapping[str, Row]]
 
 @dataclass(slots=True)
 class Ports:
-    """The ports of a database's bridges: uuid of the row, by datapath id and OpenFlow port."""
+    """The ports of a database's bridges: the uuid of the row by datapath id and OpenFlow port."""
 
     rows: dict[LinkEnd, str] = field(default_factory=dict)
-    #: datapath id -> type of the datapath
+    #: the type of the datapath, by datapath id
     bridges: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Tables) -> Ports:
-        """Those in a copy of the tables."""
+        """The ports in a copy of the tables."""
         found = cls()
         for bridge in tables["Bridge"].values():
             if bridge["datapath_id"] is None:
@@ -53,7 +54,7 @@ class Ports:
             dpid = int(bridge["datapath_id"], 16)
             found.bridges[dpid] = bridge["datapath_type"]
             for uuid in bridge["ports"]:
-                # A bond's interfaces have numbers of their own, and share one QoS.
+                # Bonds are left out: their interfaces have port numbers of their own, but share one QoS.
                 interfaces = tables["Port"][uuid]["interfaces"] if uuid in tables["Port"] else ()
                 if len(interfaces) == 1:
                     interface = next(iter(interfaces))
@@ -63,41 +64,42 @@ class Ports:
         return found
 
     def support(self, tables: Tables, link: LinkEnd, owner: str, unchecked: bool) -> Support:
-        """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is.
+        """Whether a port can have queues and, if not, why. ``unchecked``: whatever the datapath is.
 
-        A database that was started anew has neither datapath ids nor ports until Open vSwitch has told it.
+        In a database that was just started, bridges have no datapath ids and no ports until Open vSwitch has
+        filled them in.
         """
         dpid, _ = link
         if dpid not in self.bridges:
-            return Support(None, "its switch's database has no bridge with its datapath id")
+            return Support(None, "the database of its switch has no bridge with its datapath id")
         if self.bridges[dpid] == _WITHOUT_QUEUES and not unchecked:
-            return Support(False, "its switch's datapath, netdev, takes no notice of queues")
+            return Support(False, "the datapath of its switch, netdev, ignores queues")
         if link not in self.rows:
-            return Support(None, "its switch's database does not have the port, or has it in a bond")
+            return Support(None, "the database of its switch does not have the port, or has it in a bond")
         found = tables["Port"][self.rows[link]]["qos"]
         if found is not None and not _is_owned(tables["QoS"].get(found), owner):
-            return Support(False, "its port has a QoS that is not ours")
+            return Support(False, "its port has a QoS that belongs to somebody else")
         return ABLE
 
 
 def operations(
     tables: Tables, ports: Ports, config: QueueConfig, dpids: Collection[int], owner: str
 ) -> list[Operation]:
-    """What makes the ports of these switches have the queues of ``config``, and no other ones of ours.
+    """Operations that give the ports of these switches the queues in ``config``, and no others of ours.
 
-    A port with somebody else's QoS keeps that. The transaction happens only if nobody else has given a port
-    a QoS meanwhile.
+    A port with somebody else's QoS is left unchanged. The transaction fails if another client has set a QoS
+    on one of the ports in the meantime.
     """
     return list(_Change(tables, owner).all(ports, config, dpids))
 
 
 class _Change:
-    """One transaction that is being made."""
+    """A transaction under construction."""
 
     def __init__(self, tables: Tables, owner: str) -> None:
         self._tables = tables
         self._owner = owner
-        # What ports and QoS rows refer to when it is done; new rows are not needed there.
+        # What ports and QoS rows will refer to after the transaction; new rows are not listed.
         self._of_ports = {uuid: row["qos"] for uuid, row in tables["Port"].items()}
         self._of_qos = {uuid: _queues(row) for uuid, row in tables["QoS"].items()}
         self._names = 0
@@ -122,7 +124,7 @@ class _Change:
         yield from self._sweep()
 
     def _alter(self, uuid: str, link: LinkEnd, wanted: PortQueues) -> Iterator[Operation]:
-        """A QoS of ours becomes what is wanted."""
+        """Change a QoS of ours."""
         row, held = self._tables["QoS"][uuid], self._of_qos[uuid]
         queues: dict[int, Any] = {}
         for number, queue in wanted.queues.items():
@@ -149,7 +151,7 @@ class _Change:
         return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(link, wanted, queues))]
 
     def _refer(self, port: str, row: list[str] | None) -> Iterator[Operation]:
-        """A port's QoS is another one from now on."""
+        """Set the QoS of a port, provided that it is still the one known."""
         old = encode(ColumnType.OPTIONAL_UUID, self._of_ports[port])
         yield {"op": "wait", "table": "Port", "where": _where(port), "columns": ["qos"], "until": "==",
                "rows": [{"qos": old}], "timeout": 0}  # fmt: skip
@@ -158,7 +160,7 @@ class _Change:
         self._of_ports[port] = None
 
     def _sweep(self) -> Iterator[Operation]:
-        """Remove rows of ours to which nothing refers any more."""
+        """Delete rows of ours that nothing refers to any more."""
         used = set(self._of_ports.values())
         for uuid in [u for u in self._of_qos if u not in used and self._is_ours("QoS", u)]:
             del self._of_qos[uuid]

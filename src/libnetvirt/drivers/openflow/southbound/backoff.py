@@ -1,8 +1,8 @@
-"""Switches that failed, and for how long each is left alone.
+"""Back-off for switches that fail: how long each waits until it may connect again.
 
-A switch that does not answer, or refuses to be mended, would fail repeated as soon as it is back, and hold up
-the operations of others each time. So it waits, twice as long after each failure, and is then tried where it
-holds up nobody.
+A switch that does not answer, or refuses to be reconciled, would probably fail again at once and delay
+operations each time. So it waits, twice as long after each failure up to a minute, and is then probed while
+no operation has to wait for it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 #: seconds that a switch waits after its first failure, and at most
 INITIAL = 1.0
 MAXIMUM = 60.0
-#: seconds without a failure after which the next one is a first
+#: seconds without a failure after which the wait starts from the beginning
 RESET_AFTER = 300.0
 
 
 @dataclass(slots=True)
 class Failure:
-    """Why a switch waits, until when, and for how many seconds in all."""
+    """Why a switch waits, until when, and the length of the wait in seconds."""
 
     reason: str
     until: float
@@ -33,7 +33,7 @@ class Backoff:
         self._failures: dict[int, Failure] = {}
 
     def fail(self, dpid: int, reason: str, now: float) -> float:
-        """Note a failure. Returns for how many seconds the switch waits."""
+        """Record a failure. Returns for how many seconds the switch has to wait."""
         last = self._failures.get(dpid)
         repeated = last is not None and now - last.until < RESET_AFTER
         period = min(MAXIMUM, 2 * last.period) if last is not None and repeated else self._first
@@ -41,10 +41,10 @@ class Backoff:
         return period
 
     def left(self, dpid: int, now: float) -> float:
-        """The seconds that a switch still waits; 0 if it does not."""
+        """The seconds that a switch still has to wait; 0 if it need not."""
         failure = self._failures.get(dpid)
         return max(0.0, failure.until - now) if failure is not None else 0.0
 
     def waiting(self, now: float) -> dict[int, Failure]:
-        """The switches that wait."""
+        """The switches that have to wait."""
         return {dpid: failure for dpid, failure in self._failures.items() if failure.until > now}

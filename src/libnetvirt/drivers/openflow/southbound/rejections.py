@@ -1,4 +1,4 @@
-"""Switches that were turned away: who, why, and whether to report it."""
+"""Rejected connections: which hosts were rejected last, and why."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Iterator
 
 from libnetvirt.controller.intent.token_bucket import TokenBucket
 
-#: hosts of refused switches that are remembered
+#: hosts that are remembered
 LIMIT = 64
-#: reports of refused switches per second
+#: events about rejected connections per second
 RATE = 10.0
 
 
 class Rejections:
-    """Why the last switch of each host was turned away. Times are in seconds of any steady clock."""
+    """Why the last connection of each host was rejected. Times are in seconds of any steady clock."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._tokens = TokenBucket()
 
     def record(self, address: str, reason: str, now: float) -> bool:
-        """Take note of a refusal. Returns whether it is news, and there was not too much of that."""
+        """Record a rejection. Returns whether to report it: the reason is new, and the rate of reports is not
+        exceeded."""
         host = _host(address)
         if self._reasons.get(host) == reason:
             return False
@@ -31,7 +32,7 @@ class Rejections:
         return self._tokens.refill(RATE, now)
 
     def remove(self, address: str) -> None:
-        """A switch of this host was taken up."""
+        """Remove the entry of a host, as a switch from there has been accepted."""
         self._reasons.pop(_host(address), None)
 
     def notes(self) -> Iterator[str]:
