@@ -241,7 +241,7 @@ FAULTS: dict[str, tuple[Callable[[Lab], None], type[Exception], str]] = {
     "away": (lambda lab: setattr(lab.database, "trouble", "gone"), SwitchTimeout, "be reached: gone"),
     "idle": (lambda lab: setattr(lab.database, "followed", False), SwitchTimeout, "ovs-vswitchd running"),
     "deaf": (_deaf, RuleRefused, "did not create queue 0 of port 2"),
-    "rules": (lambda lab: setattr(lab.wires[2].faults, "refused", True), RuleRefused, "TABLE_FULL"),
+    "rules": (lambda lab: setattr(lab.wires[2].faults, "refuses", True), RuleRefused, "TABLE_FULL"),
 }
 
 
