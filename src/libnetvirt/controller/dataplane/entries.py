@@ -55,7 +55,7 @@ class Group:
     group_id: int
     type: of.GroupType
     buckets: tuple[of.Bucket, ...]
-    #: what identifies the entry in its switch
+    #: identifies the entry in its switch
     key: EntryKey = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -92,7 +92,7 @@ POINT_TO_POINT = 0x01005E90_0000
 GROUP_BIT = 0x0100_0000_0000
 
 #: the low bits of a cookie that no rule has; used by a delete that matches nothing, to probe a switch
-NOBODY = (1 << 48) - 1
+UNUSED = (1 << 48) - 1
 
 LLDP_METER = 1
 #: numbers of the meters of limits and constraints; meters with other numbers belong to somebody else

@@ -102,8 +102,8 @@ class Adoption:
         """What this run would install for the pair. If the destination is not known, it is assumed to be at
         the endpoint that the entries deliver to."""
         target = self._locator.find(record.uuid, adopted.addresses[1])
-        places = [target.endpoint] if target else deliveries.of(held)
-        pairs = (self._ondemand.expected_pair(record, adopted, origin) for origin in places)
+        ends = [target.endpoint] if target else deliveries.of(held)
+        pairs = (self._ondemand.expected_pair(record, adopted, end) for end in ends)
         return next((r for r in pairs if r is not None and adopted.starts_like(r)), None)
 
     def _destination_at_egress(self, record: NetworkRecord, pair: PairFlows) -> bool:

@@ -382,8 +382,8 @@ class OnDemandFlows:
 
     def adopted(self, record: NetworkRecord) -> list[AdoptedFlows]:
         """The adopted pairs of a network whose other flow entries are not known yet."""
-        places = (self._pairs.get((record.uuid, name), {}) for name in record.endpoints)
-        return [pair for own in places for pair in own.values() if isinstance(pair, AdoptedFlows)]
+        by_endpoint = (self._pairs.get((record.uuid, name), {}) for name in record.endpoints)
+        return [pair for own in by_endpoint for pair in own.values() if isinstance(pair, AdoptedFlows)]
 
     def expected_pair(self, record: NetworkRecord, adopted: AdoptedFlows, end: str) -> PairFlows | None:
         """What this run would install for an adopted pair whose destination is at endpoint ``end``; None

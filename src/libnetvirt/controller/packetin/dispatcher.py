@@ -301,7 +301,7 @@ class PacketInDispatcher:
         The rules are still on their way to the switch, or were lost.
         """
         network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
-        if self._may_report(now, 1.0, "told", network, mac_text(mac)):
+        if self._may_report(now, 1.0, "resent", network, mac_text(mac)):
             for placed in self._core.installed.unit(("host", network, mac)):
                 self._core.wire.send(placed.dpid, add_message(placed.entry))
 

@@ -70,7 +70,7 @@ class Meters:
 
     def keep(self, owner: str, used: Callable[[int, str], bool]) -> None:
         """Release the meters of an owner except those for which ``used(datapath id, name)`` is true."""
-        for dpid, name in [place for place in self._owned.get(owner, ()) if not used(*place)]:
+        for dpid, name in [key for key in self._owned.get(owner, ()) if not used(*key)]:
             self._owned[owner].discard((dpid, name))
             number = self._numbers.pop((dpid, name))
             self._used[dpid].discard(number)

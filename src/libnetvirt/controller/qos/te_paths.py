@@ -353,29 +353,29 @@ class TePaths:
     def _limits_reason(
         self, residual_graph: ResidualGraph, te_path: TePath, requirements: PathRequirements, ends: str
     ) -> str:
-        constraint, fits = te_path.constraint, []
+        constraint, found = te_path.constraint, []
         if requirements.hops is not None:
             hops = cspf.fewest_hops(residual_graph, *te_path.ends, requirements)
-            fits.append("" if hops is None else f"max-hops {hops}")
+            found.append("" if hops is None else f"max-hops {hops}")
         if requirements.latency is not None:
             delay = cspf.least_latency(residual_graph, *te_path.ends, requirements)
-            fits.append("" if delay is None else f"max-latency {Duration(max(1, delay))}")
+            found.append("" if delay is None else f"max-latency {Duration(max(1, delay))}")
         what = " and ".join(
             f"{name} {value}"
             for name, value in constraint.asked.items()
             if name in ("max-hops", "max-latency")
         )
-        would = " or ".join(filter(None, fits))
-        said = f"{would} would fit" if would else "no path satisfies both"
+        alternatives = " or ".join(filter(None, found))
+        remedy = f"{alternatives} would fit" if alternatives else "no path satisfies both"
         if (
             requirements.latency is not None
             and cspf.least_latency(residual_graph, *te_path.ends, PathRequirements()) is None
         ):
-            said = (
+            remedy = (
                 "the latency of the links is not known: set it in the capacities file (option 'capacities') "
                 "or, if it is measured, wait for the first measurement"
             )
-        return f"no path {ends} has {what}; {said}"
+        return f"no path {ends} has {what}; {remedy}"
 
     def _declared(self, network: VirtualNetwork, kind: Encapsulation | None) -> Iterator[TePath]:
         if kind is None:

@@ -104,10 +104,10 @@ def network_state(core: Controller, record: NetworkRecord, now: float) -> Networ
 def _hosts(core: Controller, record: NetworkRecord) -> Iterator[Host]:
     """The hosts known in a network; in a routed network also its neighbours with their IP addresses."""
     hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(record.uuid)}
-    addresses = {place: h.addresses for place, h in hosts.items()}
+    addresses = {key: h.addresses for key, h in hosts.items()}
     for n in sorted(core.neighbours.known(record.uuid), key=lambda n: (len(n.address), n.address)):
-        place = (int.from_bytes(n.mac or b""), n.endpoint)
-        addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
+        key = (int.from_bytes(n.mac or b""), n.endpoint)
+        addresses[key] = (*addresses.get(key, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
         host = hosts.get((mac, endpoint))
         source = HostSource.DECLARED if host is not None and host.declared else HostSource.LEARNED
@@ -180,9 +180,9 @@ def substrate(core: Controller) -> Substrate:
         )
         for e in sorted(core.paths.edges)
     )
-    places = frozenset((e.source, e.source_port) for e in core.paths.edges)
-    strangers = tuple(core.capacities.unknown_links(places))
-    return Substrate(switches=tuple(switches), links=links, notes=strangers)
+    ends = frozenset((e.source, e.source_port) for e in core.paths.edges)
+    unknown = tuple(core.capacities.unknown_links(ends))
+    return Substrate(switches=tuple(switches), links=links, notes=unknown)
 
 
 def constraint_states(
@@ -231,8 +231,8 @@ def counters(
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
             host = core.locator.find(record.uuid, flow.match.value("eth_dst"))
-            place = record.endpoints.get(host.endpoint) if host else None
-            if host is not None and place is not None and place.dpid == dpid:
+            attachment = record.endpoints.get(host.endpoint) if host else None
+            if host is not None and attachment is not None and attachment.dpid == dpid:
                 count = delivered[host.endpoint]
         elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
             endpoint = leading.get((dpid, flow.table_id, flow.priority, flow.match), "")

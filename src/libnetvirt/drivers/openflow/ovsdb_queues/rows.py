@@ -108,26 +108,26 @@ class _Change:
         for link, uuid in sorted(ports.rows.items()):
             if link[0] not in dpids:
                 continue
-            wanted = config.get(link, PortQueues(0))
+            port_queues = config.get(link, PortQueues(0))
             found = self._of_ports[uuid]
-            if wanted.rate is None or (found is not None and not self._is_ours("QoS", found)):
+            if port_queues.rate is None or (found is not None and not self._is_ours("QoS", found)):
                 continue
-            if not wanted.queues:
+            if not port_queues.queues:
                 if found is not None:
                     yield from self._refer(uuid, None)
             elif found is not None and self._tables["QoS"][found]["external_ids"].get(PORT) == _port(link):
-                yield from self._alter(found, link, wanted)
+                yield from self._alter(found, link, port_queues)
             else:
-                row, made = self._insert_qos(link, wanted)
+                row, made = self._insert_qos(link, port_queues)
                 yield from made
                 yield from self._refer(uuid, row)
         yield from self._sweep()
 
-    def _alter(self, uuid: str, link: LinkEnd, wanted: PortQueues) -> Iterator[Operation]:
+    def _alter(self, uuid: str, link: LinkEnd, port_queues: PortQueues) -> Iterator[Operation]:
         """Change a QoS of ours."""
         row, held = self._tables["QoS"][uuid], self._of_qos[uuid]
         queues: dict[int, Any] = {}
-        for number, queue in wanted.queues.items():
+        for number, queue in port_queues.queues.items():
             known = held.get(number)
             columns = self._queue(queue)
             if known is None or not self._is_ours("Queue", known):
@@ -139,16 +139,16 @@ class _Change:
             if _differs(self._tables["Queue"][known], columns):
                 yield _update("Queue", known, columns)
         self._of_qos[uuid] = {n: ref[1] for n, ref in queues.items() if ref[0] == "uuid"}
-        columns = self._qos(link, wanted, queues)
+        columns = self._qos(link, port_queues, queues)
         if _differs(row, columns):
             yield _update("QoS", uuid, columns)
 
-    def _insert_qos(self, link: LinkEnd, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
-        names = {number: self._name() for number in wanted.queues}
-        made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in wanted.queues.items()]
+    def _insert_qos(self, link: LinkEnd, port_queues: PortQueues) -> tuple[list[str], list[Operation]]:
+        names = {number: self._name() for number in port_queues.queues}
+        made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in port_queues.queues.items()]
         queues = {n: ["named-uuid", name] for n, name in names.items()}
         name = self._name()
-        return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(link, wanted, queues))]
+        return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(link, port_queues, queues))]
 
     def _refer(self, port: str, row: list[str] | None) -> Iterator[Operation]:
         """Set the QoS of a port, provided that it is still the one known."""
@@ -182,11 +182,11 @@ class _Change:
         rates = {"min-rate": str(queue.min_rate), "max-rate": str(queue.max_rate)}
         return {"other_config": rates, "external_ids": about}
 
-    def _qos(self, link: LinkEnd, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
+    def _qos(self, link: LinkEnd, port_queues: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
         return {
             "type": TYPE,
             "queues": dict(queues),
-            "other_config": {"max-rate": str(wanted.rate)},
+            "other_config": {"max-rate": str(port_queues.rate)},
             "external_ids": {OWNER: self._owner, PORT: _port(link)},
         }
 

@@ -250,13 +250,13 @@ class Session(asyncio.Protocol):
     async def probe(self) -> None:
         """Have the switch carry out a change that changes nothing, to see whether it responds. Raises
         RuleRefused, SwitchTimeout."""
-        nobody = of.FlowMod(
+        nothing = of.FlowMod(
             table_id=of.ALL_TABLES,
             command=of.FlowModCommand.DELETE,
-            cookie=pipeline.COOKIE_MARK | pipeline.NOBODY,
+            cookie=pipeline.COOKIE_MARK | pipeline.UNUSED,
             cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
         )
-        await self.confirm([nobody])
+        await self.confirm([nothing])
 
     async def probe_bundles(self) -> None:
         """Find out whether the switch supports bundles (ONF extension 230). Raises SwitchTimeout."""
