@@ -1,8 +1,8 @@
 """Switch entries: flow, group and meter entries as values, and the messages that add, modify and delete them.
 
-An entry is identified in its switch by its ``key``: table, priority and match of a flow entry (OpenFlow 1.3.5
-section 5.2), the number of a group or meter. Entries are immutable and may be shared: an entry that many
-switches hold is one object, which is encoded once.
+An entry is identified in its switch by its ``key``: table, priority and match of a flow entry (OpenFlow
+1.3.5, section 5.2), the number of a group or meter. Entries are immutable and may be shared: an entry that
+many switches hold is one object, which is encoded once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group entry (OpenFlow 1.3.5 section 5.6)."""
+    """A group entry (OpenFlow 1.3.5, section 5.6)."""
 
     group_id: int
     type: of.GroupType
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A meter entry (OpenFlow 1.3.5 section 5.7)."""
+    """A meter entry (OpenFlow 1.3.5, section 5.7)."""
 
     meter_id: int
     flags: int

@@ -87,7 +87,7 @@ LLDP_ADDRESS = 0x0180C200000E
 TYPE_MPLS = 0x8847
 #: ethertypes of frames with mpls labels: unicast, and multicast (RFC 5332)
 TYPES_MPLS = (TYPE_MPLS, 0x8848)
-#: destination address of frames with mpls labels on a point-to-point link (RFC 7213 section 4)
+#: destination address of frames with mpls labels on a point-to-point link (RFC 7213, section 4)
 POINT_TO_POINT = 0x01005E90_0000
 GROUP_BIT = 0x0100_0000_0000
 

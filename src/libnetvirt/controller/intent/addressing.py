@@ -14,12 +14,12 @@ from libnetvirt.model import Endpoint, VirtualNetwork
 from libnetvirt.model.gateway import gateway_mac
 
 AnyNetwork = IPv4Network | IPv6Network
-#: martian addresses, which are no host's: a packet from one is dropped (RFC 1812 section 5.3.7)
+#: martian addresses, which are no host's: a packet from one is dropped (RFC 1812, section 5.3.7)
 MARTIANS = {
     4: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32"),
     6: ("::/128", "::1/128", "ff00::/8"),
 }
-#: link-local prefixes, which are not routed either (RFC 3927, RFC 4291 section 2.5.6)
+#: link-local prefixes, which are not routed either (RFC 3927, RFC 4291, section 2.5.6)
 LINK_LOCAL = {4: "169.254.0.0/16", 6: "fe80::/10"}
 
 
@@ -152,7 +152,7 @@ class AddressPlan:
 
 
 def is_link_local(address: bytes) -> bool:
-    """Whether an address is link-local (RFC 3927, RFC 4291 section 2.5.6)."""
+    """Whether an address is link-local (RFC 3927, RFC 4291, section 2.5.6)."""
     if len(address) == 4:
         return address[:2] == b"\xa9\xfe"
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80

@@ -1,6 +1,6 @@
 """Neighbours of routed networks: the MAC address for an IP address, per endpoint (ARP and ND caches).
 
-A neighbour is *known*, or *incomplete* (RFC 4861 section 7.3.2): it was asked for and has not answered, and
+A neighbour is *known*, or *incomplete* (RFC 4861, section 7.3.2): it was asked for and has not answered, and
 packets to it are queued. The number of both, and of queued packets, is bounded. Each neighbour has a time
 when it is due: to be asked again, or to be given up. Times are in seconds. `packetin.neighbour_resolution`
 does the asking.
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-#: packets queued for one neighbour (RFC 4861 section 7.2.2: at least one; traceroute sends 16 at once)
+#: packets queued for one neighbour (RFC 4861, section 7.2.2: at least one; traceroute sends 16 at once)
 QUEUE_LIMIT = 32
 #: packets queued in one network
 NETWORK_QUEUE_LIMIT = 1024

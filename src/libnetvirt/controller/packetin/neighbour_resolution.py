@@ -1,7 +1,7 @@
 """Neighbour resolution for routed networks: ARP (RFC 826) and neighbour discovery (RFC 4861).
 
 When a packet has to go to an unknown neighbour, the neighbour is asked up to :data:`PROBES` times,
-:data:`INTERVAL` seconds apart (RFC 1122 section 2.3.2.1), and packets to it are queued. Its answer releases
+:data:`INTERVAL` seconds apart (RFC 1122, section 2.3.2.1), and packets to it are queued. Its answer releases
 them, in order, and installs the rule that forwards all later ones. Without an answer, the senders get ICMP
 errors. A neighbour that was silent for long is asked again while its rule continues to forward, and removed
 if it does not answer.
@@ -114,7 +114,7 @@ class NeighbourResolution:
                 self._solicit(attachment, neighbour)
 
     def may_send_error(self, attachment: Attachment, now: float) -> bool:
-        """Whether one more ICMP error may be sent out at an endpoint now (rate limit, RFC 1812 section
+        """Whether one more ICMP error may be sent out at an endpoint now (rate limit, RFC 1812, section
         4.3.2.8)."""
         return attachment.errors.take(self._core.options.error_rate, now)
 

@@ -42,7 +42,7 @@ from libnetvirt.packet.icmp_replies import (
     PROTOCOL_UNREACHABLE,
     TIME_EXCEEDED,
     TOO_BIG,
-    Fault,
+    IcmpError,
     echo_reply,
     icmp_error,
 )
@@ -57,7 +57,7 @@ class NeighbourUpdate(NamedTuple):
     """A neighbour announced its MAC address.
 
     ``only_if_known``: ignored unless the neighbour is known or incomplete. ``no_override``: a MAC address
-    that is known already is kept (RFC 4861 section 7.2.5).
+    that is known already is kept (RFC 4861, section 7.2.5).
     """
 
     address: bytes
@@ -156,7 +156,7 @@ def route_frame(plan: AddressPlan, frame: bytes) -> RoutedPacket | None:
 
 
 def _arp(interface: RouterInterface, frame: Ethernet) -> Reaction:
-    """React to an ARP packet (RFC 826). Probes are answered, too (RFC 5227 section 2.1.1)."""
+    """React to an ARP packet (RFC 826). Probes are answered, too (RFC 5227, section 2.1.1)."""
     if frame.destination not in (interface.plan.gateway, BROADCAST):
         return NOTHING
     arp = parse_arp(frame.payload)
@@ -209,23 +209,23 @@ def _is_discovery(interface: RouterInterface, frame: Ethernet, ip: IP) -> bool:
 
 
 def _discovery(interface: RouterInterface, frame: Ethernet, ip: IP) -> Reaction:
-    """React to a neighbour solicitation or advertisement (RFC 4861 section 7.2)."""
+    """React to a neighbour solicitation or advertisement (RFC 4861, section 7.2)."""
     message = parse_neighbour(ip)
     plan, endpoint = interface.plan, interface.endpoint
-    if plan.is_own_at(endpoint, ip.source) or message.link not in (None, frame.source):
+    if plan.is_own_at(endpoint, ip.source) or message.mac not in (None, frame.source):
         return NOTHING
     if message.is_solicitation:
         if not plan.is_own_at(endpoint, message.target):
             return NOTHING
         answer = advertisement(frame.source, interface.plan.gateway, message.target, ip.source)
-        near = message.link is not None and plan.is_on_link(endpoint, ip.source)
+        near = message.mac is not None and plan.is_on_link(endpoint, ip.source)
         return Reaction(answer, update=NeighbourUpdate(ip.source, frame.source) if near else None)
-    if message.link is None or is_group(message.link) or not plan.is_on_link(endpoint, message.target):
+    if message.mac is None or is_group(message.mac) or not plan.is_on_link(endpoint, message.target):
         return NOTHING
     to_all = ip.destination[0] == _GROUP6
     return Reaction(
         update=NeighbourUpdate(
-            message.target, message.link, only_if_known=to_all, no_override=not message.override
+            message.target, message.mac, only_if_known=to_all, no_override=not message.override
         )
     )
 
@@ -247,7 +247,7 @@ def _error(
     interface: RouterInterface,
     frame: Ethernet,
     ip: IP,
-    fault: Fault,
+    fault: IcmpError,
     source: bytes | None = None,
     mtu: int = 0,
 ) -> Reaction:

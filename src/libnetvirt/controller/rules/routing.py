@@ -37,7 +37,7 @@ from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.model import Endpoint, Forwarding
 from libnetvirt.model.gateway import gateway_mac
-from libnetvirt.openflow.nicira import check_larger
+from libnetvirt.openflow.nicira import check_pkt_larger
 from libnetvirt.packet import BROADCAST, ETH_ARP, ETH_IPV4, ETH_IPV6, ETHERNET_LENGTH, PROTO_ICMPV6
 
 ETHERTYPES = {4: ETH_IPV4, 6: ETH_IPV6}
@@ -90,7 +90,7 @@ def _within(net: AnyNetwork, names: dict[int, str], **fields: int | tuple[int, i
 
 
 def _martian_matches() -> Iterator[tuple[Table, int, of.Match]]:
-    """(table, priority, match) for packets that no router forwards, whatever the network (RFC 1812 section
+    """(table, priority, match) for packets that no router forwards, whatever the network (RFC 1812, section
     5.3.7)."""
     for version, prefixes in MARTIANS.items():
         local = ip_network(LINK_LOCAL[version])
@@ -232,7 +232,7 @@ class Routing:
         match = to_prefix(net, metadata=(record.index << 32, _UNTUNNELLED))
         # Only packets that go into a tunnel are checked: Open vSwitch counts a packet twice after a check.
         size = self.mtu(record) + ETHERNET_LENGTH
-        limit = (check_larger(size, pipeline.METADATA_LARGE),) if checks_length else ()
+        limit = (check_pkt_larger(size, pipeline.METADATA_LARGE),) if checks_length else ()
         then = (*only(*limit), of.GotoTable(Table.ONWARD))
         yield PlacedEntry(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, then, cookie))
         transport = self._transports.find(record, dpid, attachment.dpid)

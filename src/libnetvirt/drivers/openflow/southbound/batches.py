@@ -50,7 +50,7 @@ def in_bundle(number: int, messages: Sequence[of.Message]) -> list[of.Message]:
 def in_stages(messages: Iterable[of.Message]) -> Iterator[of.Message]:
     """The messages with a barrier wherever their type changes.
 
-    Between two barriers a switch may process messages in any order (OpenFlow 1.3.5 section 6.2), and rules
+    Between two barriers a switch may process messages in any order (OpenFlow 1.3.5, section 6.2), and rules
     need the groups and meters that they refer to.
     """
     last: type[of.Message] | None = None

@@ -27,7 +27,7 @@ from libnetvirt.errors import RuleRefused, SwitchTimeout
 FLUSH_PARTS = 256
 #: unread bytes in a switch's write buffer beyond which its connection is closed
 WRITE_LIMIT = 64 << 20
-#: the first bytes of a TLS handshake record (RFC 8446 section 5.1)
+#: the first bytes of a TLS handshake record (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
@@ -199,7 +199,7 @@ class Session(asyncio.Protocol):
             reply = await self._within(future)
         finally:
             self._replies.pop(xid, None)
-            self._parts.forget(xid)
+            self._parts.discard(xid)
         if not isinstance(reply, kind):
             raise RuleRefused(
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"

@@ -1,4 +1,4 @@
-"""OpenFlow over TLS (OpenFlow 1.3.5 section 6.3.6): the controller's identity, and the switches that it
+"""OpenFlow over TLS (OpenFlow 1.3.5, section 6.3.6): the controller's identity, and the switches that it
 accepts.
 
 Both ends present a certificate. The handshake of a switch whose certificate is not signed by the configured
