@@ -31,8 +31,9 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 OPTIONS: Mapping[str, str] = {
     "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
     "encapsulation": "native, vlan or mpls, for networks that do not specify it (default: the preset's)",
-    "insertion": "on-demand or offline, likewise",
-    "timeout": "permanent, fixed or idle, likewise; offline insertion has permanent rules only",
+    "insertion": "on-demand or offline, for networks that do not specify it (default: the preset's)",
+    "timeout": "permanent, fixed or idle, for networks that do not specify it (default: the preset's); "
+    "offline insertion requires permanent",
     "duration": "seconds of fixed and idle timeouts, 1 to 65535 (default 60)",
 }
 COMBINATIONS = tuple(
