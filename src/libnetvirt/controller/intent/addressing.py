@@ -139,7 +139,7 @@ class AddressPlan:
         return (endpoint, version) in self._interfaces
 
     def is_non_host(self, address: bytes) -> bool:
-        """Whether an address is none of a host: multicast, broadcast, loopback, unspecified or that of a
+        """Whether no host can have this address: multicast, broadcast, loopback, unspecified, or that of a
         whole prefix."""
         if address in self._reserved:
             return True

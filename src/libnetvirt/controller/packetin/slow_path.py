@@ -68,8 +68,8 @@ class SlowPath:
             self.resolution.emit(attachment, reaction.answer)
 
     def rate_exceeded(self, attachment: Attachment, table: int) -> None:
-        """An endpoint sends up more packets without a route than are served: tell its switch to drop them for
-        a while."""
+        """Have an endpoint's switch drop packets without a route for a while, because more come up than are
+        served."""
         if table == Table.ROUTE and attachment.port is not None:
             self._core.wire.send(
                 attachment.dpid, add_message(self._core.routing.suppress_no_route(attachment, QUIET_TIME))
