@@ -18,11 +18,11 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
-from libnetvirt.errors import DriverNotFound, Unsupported
+from libnetvirt.errors import AlreadyExists, DriverNotFound, Unsupported
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -38,6 +38,7 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.report import Report
+from libnetvirt.settings import DriverSettings
 from libnetvirt.uri import URI
 
 #: Everything that a driver may or may not offer, and what it means.
@@ -179,12 +180,22 @@ class Change:
         return self.before.touched(self.after)
 
 
+def check_name(network: VirtualNetwork, other: str | None) -> None:
+    """Raise AlreadyExists if ``other``, the uuid of the network that has this network's name now, is another
+    network's."""
+    if other is not None and other != network.uuid:
+        raise AlreadyExists(f"network {other} has the name {network.name} already: choose another")
+
+
 class Driver(ABC):
     """An open session with one technology. All methods are called from one event loop.
 
     Reading methods raise NetworkNotFound for an unknown ``uuid``. Optional ones are called only
     if the capability of that name is offered.
     """
+
+    #: the options of the driver's URI
+    settings: ClassVar[type[DriverSettings]] = DriverSettings
 
     @classmethod
     @abstractmethod

@@ -31,15 +31,7 @@ from libnetvirt.errors import (
 )
 from libnetvirt.ovsdb.database import Database, Interrupted, Refused, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote, tls_context
-from libnetvirt.uri import URI
 
-OPTIONS: Mapping[str, str] = {
-    "enforcement": "what keeps min-bandwidth: meter, queue, or queue-unchecked, which are queues also in "
-    "datapaths that take no notice of them (default: what the capacities say, or meter)",
-    "ovsdb": "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT: where queues are made, for all switches for "
-    "which the capacities name none",
-    "owner": "whose rows in these databases are ours (default libnetvirt)",
-}
 #: what is said of links whose switches have no database that is known
 NOWHERE = Verdict(False, "nothing says where its switch's database is: give ovsdb in the URI")
 #: the table of the sequence numbers of changes: asked for, and done
@@ -50,7 +42,7 @@ _PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class QueueDatabases:
-    """Where the databases are, of all switches and of some; and whose rows are ours there."""
+    """The databases of switches, and the owner that marks our rows in them."""
 
     owner: str = "libnetvirt"
     every: Remote | None = None
@@ -58,12 +50,20 @@ class QueueDatabases:
     tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, uri: URI, capacities: Capacities, file: str) -> QueueDatabases:
-        """What URI and file say. Raises InvalidURI, InvalidDescription."""
-        owner = uri.options.get("owner", "libnetvirt")
-        if not owner or len(owner) > 63 or not owner.isprintable():
-            raise InvalidURI(f"option owner in {uri.text!r}: write 1 to 63 printable characters")
-        every = Remote.parse(uri.options["ovsdb"]) if "ovsdb" in uri.options else None
+    def parse(
+        cls,
+        owner: str,
+        every: Remote | None,
+        capacities: Capacities,
+        file: str,
+        certificates: Mapping[str, str],
+    ) -> QueueDatabases:
+        """The databases of a connection.
+
+        ``every``: the database of switches for which ``capacities``, read from ``file``, name none.
+        ``certificates``: the options ``key``, ``certificate`` and ``ca`` that were given. Raises InvalidURI,
+        InvalidDescription.
+        """
         by_switch = {}
         for dpid, text in capacities.databases.items():
             try:
@@ -72,11 +72,9 @@ class QueueDatabases:
                 raise InvalidDescription(f"{file}: switch {switch_text(dpid)}: ovsdb: {error}") from None
         tls = None
         if any(remote.kind == "ssl" for remote in cls(owner, every, by_switch).remotes):
-            tls = tls_context(uri.options)
+            tls = tls_context(certificates)
             if tls is None:
-                raise InvalidURI(
-                    f"{uri.text!r}: a database behind ssl needs the options key, certificate and ca"
-                )
+                raise InvalidURI("a database behind ssl needs the options key, certificate and ca")
         return cls(owner, every, by_switch, tls)
 
     @property

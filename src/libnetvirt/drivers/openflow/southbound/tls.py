@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from libnetvirt.errors import InvalidURI
-from libnetvirt.uri import URI
 
 #: seconds that a peer has for the handshake, and for its part in ending the connection
 HANDSHAKE_TIMEOUT = 10.0
@@ -50,14 +49,14 @@ class Identity:
     crl: str = ""
 
     @classmethod
-    def parse(cls, uri: URI) -> Self | None:
-        """What a URI's options say, None if nothing. Raises InvalidURI if they say only part of it."""
-        given = {name: uri.options[name] for name in FILES if name in uri.options}
+    def parse(cls, given: Mapping[str, str]) -> Self | None:
+        """Build an identity from the options :data:`FILES` that were given, None from none. Raises InvalidURI
+        if some are missing."""
         missing = [name for name in ("certificate", "key", "ca") if not given.get(name)]
         if given and missing:
             raise InvalidURI(
-                f"{uri.text!r}: {' and '.join(given)} without {' and '.join(missing)}: TLS needs "
-                f"certificate=FILE, key=FILE and ca=FILE; {_HOW}"
+                f"option {' and '.join(given)} without {' and '.join(missing)}: TLS needs certificate=FILE, "
+                f"key=FILE and ca=FILE; {_HOW}"
             )
         return cls(**given) if given else None
 
