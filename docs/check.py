@@ -1,6 +1,7 @@
 """Check the documentation, and write its generated pages: ``make docs``.
 
-Generated: ``drivers/capabilities.md``, what each installed driver offers, from the drivers themselves.
+Generated, from the installed drivers themselves: ``drivers/capabilities.md``, what each offers, and
+``drivers/options.md``, the options of its URI.
 Checked: every link between files of this repository leads to a file and, behind ``#``, to a heading.
 """
 
@@ -18,6 +19,7 @@ from libnetvirt.uri import URI
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 CAPABILITIES = DOCS / "drivers" / "capabilities.md"
+OPTIONS = DOCS / "drivers" / "options.md"
 
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -58,6 +60,26 @@ def _rules(c: Capabilities) -> Iterator[str]:
             yield f"- Rules `{one}`{' (the default)' if is_default else ''}."
 
 
+def options() -> str:
+    """The page about the options of each driver's connection URI."""
+    lines = [
+        "# Options of connection URIs",
+        "",
+        "Written by `make docs` from the drivers themselves; `netvirt drivers --verbose` shows the same for",
+        "those that are installed on your machine. Options follow the `?` of a URI, separated by `&`:",
+        "`openflow:///?listen=0.0.0.0:6653&link-mtu=9000`. An unknown option, or a value that is not",
+        "allowed, is an error; all errors of a URI are reported at once.",
+    ]
+    for name in installed(DRIVERS):
+        lines += ["", f"## {name}", ""]
+        lines += ["| option | meaning | values | default |", "|---|---|---|---|"]
+        for o in load(URI(name)).settings.options():
+            default = f"`{o.default}`" if o.default and " " not in o.default else o.default or "none"
+            row = (f"`{o.name}`", o.meaning, o.values, default)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |")
+    return "\n".join(lines) + "\n"
+
+
 def faults() -> Iterator[str]:
     """Links that lead nowhere, and generated pages that are not as they should be."""
     for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
@@ -72,8 +94,9 @@ def faults() -> Iterator[str]:
                 yield f"{where}: there is no such file"
             elif anchor and target.suffix == ".md" and anchor not in _anchors(target):
                 yield f"{where}: there is no such heading"
-    if not CAPABILITIES.exists() or CAPABILITIES.read_text() != capabilities():
-        yield f"{CAPABILITIES.relative_to(ROOT)} is not up to date: 'make docs' writes it"
+    for page, text in ((CAPABILITIES, capabilities()), (OPTIONS, options())):
+        if not page.exists() or page.read_text() != text:
+            yield f"{page.relative_to(ROOT)} is not up to date: 'make docs' writes it"
 
 
 def _anchors(page: Path) -> set[str]:
@@ -89,6 +112,7 @@ def main() -> int:
     if parser.parse_args().write:
         CAPABILITIES.parent.mkdir(exist_ok=True)
         CAPABILITIES.write_text(capabilities())
+        OPTIONS.write_text(options())
     found = list(faults())
     for fault in found:
         sys.stderr.write(f"{fault}\n")

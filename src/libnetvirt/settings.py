@@ -145,12 +145,14 @@ class DriverSettings(BaseModel):
 
 
 def _option(field: FieldInfo) -> Option:
-    shown = next((one for one in field.metadata if isinstance(one, Shown)), Shown())
+    shown = [one for one in field.metadata if isinstance(one, Shown)]
+    values = next((one.values for one in shown if one.values), "")
+    default = next((one.default for one in shown if one.default), "")
     return Option(
         name=field.alias or "",
         meaning=field.description or "",
-        default=shown.default or _text(field.get_default(call_default_factory=False)),
-        values=shown.values or _values(field),
+        default=default or _text(field.get_default(call_default_factory=False)),
+        values=values or _values(field),
     )
 
 
@@ -171,7 +173,7 @@ def _values(field: FieldInfo) -> str:
 
 def _text(value: object) -> str:
     """A default or a bound, as it is written in a URI."""
-    if value is None:
+    if value is None or value == {}:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))

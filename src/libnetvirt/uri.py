@@ -48,32 +48,3 @@ class URI:
             raise InvalidURI(f"{text[:80]!r}: an option is given twice")
         driver, transport = found.groups()
         return cls(driver, transport or "", parts.hostname or "", port, unquote(parts.path), options, text)
-
-    def expect(self, options: Mapping[str, str]) -> None:
-        """Refuse options that are not in ``options`` (name -> what it means). Raises InvalidURI."""
-        unknown = sorted(set(self.options) - set(options))
-        if unknown:
-            known = "; ".join(f"{name}: {meaning}" for name, meaning in sorted(options.items())) or "none"
-            raise InvalidURI(f"unknown option {', '.join(unknown)} in {self.text!r}. Known: {known}")
-
-    def choice(self, name: str, allowed: Mapping[str, object] | tuple[str, ...], default: str) -> str:
-        """An option that takes one of a few values. Raises InvalidURI."""
-        value = self.options.get(name, default)
-        if value not in allowed:
-            raise InvalidURI(f"option {name}={value!r} in {self.text!r}: use one of {', '.join(allowed)}")
-        return value
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """A numeric option within bounds. Raises InvalidURI."""
-        text = self.options.get(name)
-        if text is None:
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise InvalidURI(
-                f"option {name}={text!r} in {self.text!r}: use a number from {low:g} to {high:g}"
-            )
-        return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -18,14 +18,6 @@ class Enforcement(StrEnum):
     QUEUE = "queue"
     #: queues, also where the datapath is known to take no notice of them
     UNCHECKED = "queue-unchecked"
-
-
-#: backend -> what it means to an operator
-MEANINGS: Mapping[str, str] = {
-    Enforcement.METER: "what has no promise is metered to what is left",
-    Enforcement.QUEUE: "linux-htb queues, made in the switches' databases",
-    Enforcement.UNCHECKED: "the same, also in datapaths that take no notice of queues",
-}
 
 
 class Verdict(NamedTuple):

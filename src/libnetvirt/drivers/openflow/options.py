@@ -55,13 +55,14 @@ class OpenFlowSettings(DriverSettings):
         "reactive is native, on-demand, idle after 60 s",
     )
     encapsulation: Annotated[Encapsulation | None, Shown(default="the preset's")] = Field(
-        None, description="the same, only the encapsulation"
+        None, description="encapsulation of networks that do not choose theirs"
     )
     insertion: Annotated[Insertion | None, Shown(default="the preset's")] = Field(
-        None, description="the same, only the insertion"
+        None, description="insertion of networks that do not choose theirs"
     )
     timeout: Annotated[Timeout | None, Shown(default="the preset's")] = Field(
-        None, description="the same, only the timeout; offline insertion has permanent rules only"
+        None,
+        description="timeout of networks that do not choose theirs; offline rules are permanent",
     )
     duration: Annotated[int | None, Shown(default="60")] = Field(
         None, ge=1, le=65535, description="seconds of fixed and idle timeouts"
@@ -84,7 +85,9 @@ class OpenFlowSettings(DriverSettings):
         _DEFAULT.lldp_interval, ge=0.1, le=60, description="seconds between LLDP frames on a link"
     )
     link_ports: Annotated[
-        LinkPorts, parsed_by(_link_ports), Shown("[SWITCH/]PORT, or several: number or name, with *", "all")
+        LinkPorts,
+        parsed_by(_link_ports),
+        Shown("[SWITCH/]PORT, or several: number or name, with *", "all ports"),
     ] = Field(_DEFAULT.link_ports, description="ports that may be links")
     host_age: int = Field(
         _DEFAULT.host_age, ge=5, le=65535, description="seconds after which a silent host expires"

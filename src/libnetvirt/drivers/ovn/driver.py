@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
-from libnetvirt.driver import Capabilities, Change, Driver
+from libnetvirt.driver import Capabilities, Change, Driver, check_name
 from libnetvirt.drivers.ovn.capabilities import CAPABILITIES
 from libnetvirt.drivers.ovn.compiler import iface_id
 from libnetvirt.drivers.ovn.databases import Databases
@@ -24,7 +24,7 @@ from libnetvirt.drivers.ovn.event_reporter import EventReporter
 from libnetvirt.drivers.ovn.mirror import StoredNetwork, Unit, unit_text
 from libnetvirt.drivers.ovn.planner import Planner, touched_ports
 from libnetvirt.drivers.ovn.realisation import Realisation
-from libnetvirt.drivers.ovn.settings import Settings
+from libnetvirt.drivers.ovn.settings import OvnSettings
 from libnetvirt.drivers.ovn.views import View
 from libnetvirt.errors import (
     AlreadyExists,
@@ -51,7 +51,9 @@ _HOSTS_TIMEOUT = 2.0
 class OvnDriver(Driver):
     """Virtual networks on OVN. The northbound database is the only durable state."""
 
-    def __init__(self, settings: Settings) -> None:
+    settings = OvnSettings
+
+    def __init__(self, settings: OvnSettings) -> None:
         self._settings = settings
         self._stream = EventStream()
         self._closed = False
@@ -81,7 +83,7 @@ class OvnDriver(Driver):
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
-        driver = cls(Settings.parse(uri))
+        driver = cls(OvnSettings.from_uri(uri))
         try:
             await driver._databases.open(driver._settings.connect_timeout)
             driver._reporter.start()
@@ -165,10 +167,7 @@ class OvnDriver(Driver):
         if after is None:
             return
         other = self._mirror.find(after.name)
-        if other is not None and other.description.uuid != after.uuid:
-            raise AlreadyExists(
-                f"the name {after.name} is taken by network {other.description.uuid}: choose another"
-            )
+        check_name(after, other.description.uuid if other else None)
         if before is None and after.uuid in self._mirror.networks:
             raise AlreadyExists(f"a network with uuid {after.uuid} exists already")
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()

@@ -64,7 +64,7 @@ class RemoteDriver(Driver):
     @classmethod
     async def open(cls, uri: URI) -> Self:
         """Ask the server who it is. Raises InvalidURI, DaemonUnreachable, ConnectionFailed."""
-        uri.expect({})
+        cls.settings.from_uri(uri)
         client = Client(_socket_path(uri), uri.driver)
         try:
             served = _document(await client.get("version"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Annotated, Self
 
-from libnetvirt.driver import Capabilities, Change, Driver
+from pydantic import Field
+
+from libnetvirt.driver import Capabilities, Change, Driver, check_name
 from libnetvirt.drivers.test import host_events
 from libnetvirt.drivers.test.capabilities import offer
 from libnetvirt.drivers.test.counters import Claims, Tallies
@@ -39,16 +41,23 @@ from libnetvirt.model.report import overall
 from libnetvirt.packet import is_group
 from libnetvirt.semantics import Classified, Delivery, Knowledge, classify, forward_at, on_wire
 from libnetvirt.semantics.knowledge import declared_hosts
+from libnetvirt.settings import DriverSettings, OneOf, Shown
 from libnetvirt.store import Batch, Store
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 from libnetvirt.uri import URI
 
-OPTIONS: Mapping[str, str] = {
-    "topology": f"the links between switches: {', '.join(SHAPES)} (default ring)",
-    "switches": "number of switches, 1 to 100 (default 4)",
-    "ports": "number of ports for hosts on each switch, 1 to 1000 (default 8)",
-    "state": "file that keeps the networks (default :memory:, which keeps nothing)",
-}
+
+class TestSettings(DriverSettings):
+    """The options of a ``test:///default`` URI."""
+
+    __test__ = False  # not a test case, whatever its name starts with
+
+    topology: Annotated[str, OneOf(tuple(SHAPES))] = Field("ring", description="the links between switches")
+    switches: int = Field(4, ge=1, le=100, description="number of switches")
+    ports: int = Field(8, ge=1, le=1000, description="number of ports for hosts on each switch")
+    state: Annotated[str, Shown(f"FILE, or {MEMORY} to keep nothing")] = Field(
+        MEMORY, min_length=1, description="where networks are kept"
+    )
 
 
 class TestDriver(Driver):
@@ -59,6 +68,7 @@ class TestDriver(Driver):
     """
 
     __test__ = False  # not a test case, whatever its name starts with
+    settings = TestSettings
 
     def __init__(self, topology: Topology, store: Store, *, durable: bool = False) -> None:
         self._topology = topology
@@ -80,18 +90,14 @@ class TestDriver(Driver):
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
-        """``test:///default`` and the options of :data:`OPTIONS`."""
-        uri.expect(OPTIONS)
+        """Open ``test:///default``, with the options of :class:`TestSettings`."""
+        settings = TestSettings.from_uri(uri)
         if uri.host or uri.port or uri.path not in ("", "/", "/default"):
             raise InvalidURI(f"{uri.text!r}: the test driver has one substrate: write test:///default")
-        shape = uri.choice("topology", tuple(SHAPES), "ring")
-        switches, ports = _count(uri, "switches", 4, 100), _count(uri, "ports", 8, 1000)
-        state = uri.options.get("state", MEMORY)
-        if not state:
-            raise InvalidURI(f"option state in {uri.text!r} is empty: give a file, or :memory:")
-        store = SqliteStore(state)
+        store = SqliteStore(settings.state)
         try:
-            return cls(Topology(shape, switches, ports), store, durable=state != MEMORY)
+            topology = Topology(settings.topology, settings.switches, settings.ports)
+            return cls(topology, store, durable=settings.state != MEMORY)
         except BaseException:
             store.close()
             raise
@@ -117,9 +123,7 @@ class TestDriver(Driver):
             return
         if before is None and after.uuid in self._networks:
             raise AlreadyExists(f"a network with uuid {after.uuid} exists already")
-        for other in self._networks.values():
-            if other.name == after.name and other.uuid != after.uuid:
-                raise AlreadyExists(f"network {other.uuid} has the name {after.name} already: use another")
+        check_name(after, next((n.uuid for n in self._networks.values() if n.name == after.name), None))
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()
         new = [e for e in after.endpoints if (e.uuid, e.place) not in old]
         for e in new:
@@ -387,10 +391,3 @@ class TestDriver(Driver):
                 fields=fields,
             )
         )
-
-
-def _count(uri: URI, name: str, default: int, high: int) -> int:
-    value = uri.number(name, default, 1, high)
-    if value != int(value):
-        raise InvalidURI(f"option {name}={value:g} in {uri.text!r}: use a whole number from 1 to {high}")
-    return int(value)
