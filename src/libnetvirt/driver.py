@@ -180,11 +180,18 @@ class Change:
         return self.before.touched(self.after)
 
 
-def check_name(network: VirtualNetwork, other: str | None) -> None:
-    """Raise AlreadyExists if ``other``, the uuid of the network that has this network's name now, is another
-    network's."""
-    if other is not None and other != network.uuid:
-        raise AlreadyExists(f"network {other} has the name {network.name} already: choose another")
+def check_free(change: Change, namesake: str | None, *, exists: bool = False) -> None:
+    """Raise AlreadyExists if the uuid of a new network, or the name of a new or renamed one, is taken.
+
+    ``namesake``: the uuid of the network that has the name now, None if none has. ``exists``: whether
+    there is a network with the change's uuid now.
+    """
+    if change.after is None:
+        return
+    if exists and change.before is None:
+        raise AlreadyExists(f"a network with uuid {change.uuid} exists already")
+    if namesake is not None and namesake != change.uuid:
+        raise AlreadyExists(f"network {namesake} has the name {change.after.name} already: choose another")
 
 
 class Driver(ABC):

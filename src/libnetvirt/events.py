@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Self
@@ -13,6 +14,8 @@ from libnetvirt.model import Event
 
 #: events that wait for a reader before its oldest are lost
 LIMIT = 1024
+#: the fields that an event of any kind may have
+PLACES = ("network", "endpoint", "switch", "port")
 
 
 class EventStream:
@@ -33,6 +36,15 @@ class EventStream:
             readers = tuple(self._readers)
         for reader in readers:
             reader._push(event)
+
+    def report(self, kind: str, message: str, **fields: str) -> None:
+        """Publish an event that happens now. Does not block.
+
+        ``fields``: those of :class:`Event` (``network``, ``endpoint``, ``switch``, ``port``), and any others
+        that belong to this kind.
+        """
+        places = {name: fields.pop(name) for name in PLACES if name in fields}
+        self.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **places))
 
     def subscribe(self) -> Reader:
         """A reader of the events from this call on. It ends when the stream is closed."""

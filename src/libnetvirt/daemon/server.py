@@ -17,6 +17,7 @@ from libnetvirt import aio
 from libnetvirt.daemon.app import Service, build_app
 from libnetvirt.daemon.listener import listening
 from libnetvirt.errors import InvalidURI
+from libnetvirt.event_loop import new_event_loop
 from libnetvirt.model import Event
 from libnetvirt.uri import URI
 
@@ -65,17 +66,8 @@ def run(
     on_event: Callable[[Event], None] | None = None,
 ) -> None:
     """:func:`serve` in an event loop of its own. Blocks until a signal ends it."""
-    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(uri, socket_path, ready=ready, on_event=on_event))
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        # An optional extra, and not needed by those who only mount the application.
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 async def serve(

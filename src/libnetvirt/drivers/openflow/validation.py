@@ -10,7 +10,7 @@ from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.rules import policing
-from libnetvirt.driver import Capabilities, Change, check_name
+from libnetvirt.driver import Capabilities, Change, check_free
 from libnetvirt.drivers.openflow import capabilities
 from libnetvirt.drivers.openflow.southbound.backoff import Failure
 from libnetvirt.errors import AddressConflict, NoPath, PortNotFound, SwitchNotFound, Unsupported
@@ -36,7 +36,7 @@ class Validator:
         if after is None:
             return
         other = self._core.rulesdb.find(after.name)
-        check_name(after, other.uuid if other else None)
+        check_free(change, other.uuid if other else None)
         new = after.select(change.touched)
         for endpoint in new:
             parse_switch(endpoint.switch)

@@ -30,6 +30,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
 
 INTERFACE = 1
@@ -53,7 +54,7 @@ class RemoteDriver(Driver):
     def __init__(self, client: Client, capabilities: Capabilities) -> None:
         self._client = client
         self._capabilities = capabilities
-        self._changing: set[asyncio.Task[bytes]] = set()
+        self._changing = Tasks()
         self._closed = asyncio.Event()
 
     @classmethod
@@ -113,20 +114,12 @@ class RemoteDriver(Driver):
         """Let the server carry a change out. Raises what it raises there."""
         operation = rfc4122.uuid4().hex
         body = _body(change)
-        request = asyncio.create_task(self._client.post("changes", body, {"netvirt-operation": operation}))
-        self._changing.add(request)
-        request.add_done_callback(self._changed)
+        request = self._changing.spawn(self._client.post("changes", body, {"netvirt-operation": operation}))
         try:
             await asyncio.shield(request)
         except asyncio.CancelledError:
             await self._withdraw(operation, request)
             raise
-
-    def _changed(self, request: asyncio.Task[bytes]) -> None:
-        self._changing.discard(request)
-        if not request.cancelled():
-            # Marks the exception as seen: a cancelled caller does not ask for it.
-            request.exception()
 
     async def _withdraw(self, operation: str, request: asyncio.Task[bytes]) -> None:
         try:
@@ -214,8 +207,7 @@ class RemoteDriver(Driver):
     async def close(self) -> None:
         """End the session; the server goes on. Waits until changes that were withdrawn are decided."""
         self._closed.set()
-        if self._changing:
-            await asyncio.wait(set(self._changing), timeout=_WITHDRAW)
+        await self._changing.finish(_WITHDRAW)
         # Event readers see the flag at the loop's next turn and leave their stream themselves.
         await asyncio.sleep(0)
         await self._client.close()

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Self
 
 from pydantic import Field
 
-from libnetvirt.driver import Capabilities, Change, Driver, check_name
+from libnetvirt.driver import Capabilities, Change, Driver, check_free
 from libnetvirt.drivers.test import host_events
 from libnetvirt.drivers.test.capabilities import offer
 from libnetvirt.drivers.test.counters import Claims, Tallies
 from libnetvirt.drivers.test.endpoint_states import endpoint_states, moved, ways
 from libnetvirt.drivers.test.topology import MTU, SHAPES, Topology
 from libnetvirt.errors import (
-    AlreadyExists,
     InvalidURI,
     NetworkNotFound,
     NoPath,
@@ -121,9 +119,8 @@ class TestDriver(Driver):
         before, after = change.before, change.after
         if after is None:
             return
-        if before is None and after.uuid in self._networks:
-            raise AlreadyExists(f"a network with uuid {after.uuid} exists already")
-        check_name(after, next((n.uuid for n in self._networks.values() if n.name == after.name), None))
+        namesake = next((n.uuid for n in self._networks.values() if n.name == after.name), None)
+        check_free(change, namesake, exists=after.uuid in self._networks)
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()
         new = [e for e in after.endpoints if (e.uuid, e.place) not in old]
         for e in new:
@@ -163,7 +160,7 @@ class TestDriver(Driver):
             network = after or before
             assert network is not None
             verb = "removed" if after is None else "created" if before is None else "changed"
-            self._publish(f"network.{verb}", f"network {network.name} {verb}", network.uuid)
+            self._stream.report(f"network.{verb}", f"network {network.name} {verb}", network=network.uuid)
             self._note_states()
 
     def _forget(self, uuid: str, after: VirtualNetwork | None) -> None:
@@ -292,7 +289,7 @@ class TestDriver(Driver):
         with self._noting():
             if self._topology.set_link(a, b, up):
                 word = "up" if up else "down"
-                self._publish(
+                self._stream.report(
                     f"link.{word}", f"link between switches {a} and {b} is {word}", switch=a, peer=b
                 )
 
@@ -302,13 +299,13 @@ class TestDriver(Driver):
             if self._topology.set_port(switch, port, up) and peer is not None:
                 word = "up" if up else "down"
                 text = f"link between switches {switch} and {peer[0]} is {word}"
-                self._publish(f"link.{word}", text, switch=switch, port=port, peer=peer[0])
+                self._stream.report(f"link.{word}", text, switch=switch, port=port, peer=peer[0])
 
     def _set_switch(self, switch: str, up: bool) -> None:
         with self._noting():
             if self._topology.set_switch(switch, up):
                 word = "connected" if up else "disconnected"
-                self._publish(f"switch.{word}", f"switch {switch} {word}", switch=switch)
+                self._stream.report(f"switch.{word}", f"switch {switch} {word}", switch=switch)
 
     # -- bookkeeping --------------------------------------------------------------------------------
 
@@ -335,8 +332,14 @@ class TestDriver(Driver):
                 if before is not now.state:
                     reason = f": {now.reason}" if now.reason else ""
                     text = f"endpoint {e.uuid} of network {network.name} is {now.state}{reason}"
-                    self._publish(
-                        "endpoint.state", text, network.uuid, e.uuid, e.switch, e.port, state=now.state
+                    self._stream.report(
+                        "endpoint.state",
+                        text,
+                        network=network.uuid,
+                        endpoint=e.uuid,
+                        switch=e.switch,
+                        port=e.port,
+                        state=now.state,
                     )
 
     @contextmanager
@@ -353,7 +356,7 @@ class TestDriver(Driver):
                     shown = ", ".join("-".join(way) for way in new[:4])
                     more = f" and {len(new) - 4} more" if len(new) > 4 else ""
                     text = f"paths of network {network.name} moved: {shown}{more}"
-                    self._publish("path.moved", text, network.uuid, paths=str(len(new)))
+                    self._stream.report("path.moved", text, network=network.uuid, paths=str(len(new)))
             self._note_states()
 
     def _note_sightings(self, found: Classified, delivery: Delivery) -> None:
@@ -366,28 +369,12 @@ class TestDriver(Driver):
                     continue
                 self._refused.add((network.uuid, endpoint.uuid))
             text = f"{sighting.text} of network {network.name}"
-            place = (network.uuid, endpoint.uuid, endpoint.switch, endpoint.port)
-            self._publish(sighting.kind, text, *place, **sighting.fields)
-
-    def _publish(
-        self,
-        kind: str,
-        message: str,
-        network: str = "",
-        endpoint: str = "",
-        switch: str = "",
-        port: str = "",
-        **fields: str,
-    ) -> None:
-        self._stream.publish(
-            Event(
-                time=time.time(),
-                kind=kind,
-                message=message,
-                network=network,
-                endpoint=endpoint,
-                switch=switch,
-                port=port,
-                fields=fields,
+            self._stream.report(
+                sighting.kind,
+                text,
+                network=network.uuid,
+                endpoint=endpoint.uuid,
+                switch=endpoint.switch,
+                port=endpoint.port,
+                **sighting.fields,
             )
-        )
