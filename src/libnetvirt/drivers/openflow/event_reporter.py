@@ -15,6 +15,8 @@ from libnetvirt.model import State
 
 #: seconds between two reports of errors of one switch
 ERROR_INTERVAL = 1.0
+#: switches whose errors are reported within this interval
+ERROR_LIMIT = 1024
 
 
 class EventReporter:
@@ -40,7 +42,11 @@ class EventReporter:
                 )
 
     def error(self, now: float, dpid: int, text: str) -> None:
-        """Report a switch's error, seldom."""
+        """Report a switch's error: one of each switch in :data:`ERROR_INTERVAL`."""
+        if dpid not in self._errors and len(self._errors) >= ERROR_LIMIT:
+            self._errors = {d: at for d, at in self._errors.items() if now - at < ERROR_INTERVAL}
+            if len(self._errors) >= ERROR_LIMIT:
+                return
         if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
             self._errors[dpid] = now
             name = switch_text(dpid)

@@ -275,7 +275,7 @@ class Runtime:
                     old.abort("the switch connected anew")
                     self.core.switch_down(session.dpid, self.now())
                 self._sessions[session.dpid] = session
-                self.rejections.forget(session.address)
+                self.rejections.remove(session.address)
                 self.core.switch_up(view)
                 await self.executor.reconcile(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)

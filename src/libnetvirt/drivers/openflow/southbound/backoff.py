@@ -1,8 +1,8 @@
-"""Switches that failed, and for how long each is left alone.
+"""Exponential back-off for switches that failed.
 
-A switch that does not answer, or refuses to be mended, would fail again as soon as it is back, and hold up
-the operations of others each time. So it waits, twice as long after each failure, and is then tried where it
-holds up nobody.
+A switch that does not answer, or rejects its rules, would fail again as soon as it reconnects, and delay the
+operations of others each time. So it waits, twice as long after each failure, and is then probed outside the
+lock of operations.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ FIRST = 1.0
 LONGEST = 60.0
 #: seconds without a failure after which the next one is a first
 FORGET = 300.0
+#: switches whose failures are kept, as anybody can connect with any datapath id; when there are more, the one
+#: whose wait ends first is dropped
+LIMIT = 1024
 
 
 @dataclass(slots=True)
@@ -26,17 +29,19 @@ class Failure:
 
 
 class Backoff:
-    """The failures of switches. Times are in seconds of any steady clock; ``first`` is the first wait."""
+    """The failures of switches. Times are in seconds of any monotonic clock; ``first`` is the first wait."""
 
     def __init__(self, first: float = FIRST) -> None:
         self._first = first
         self._failures: dict[int, Failure] = {}
 
     def fail(self, dpid: int, reason: str, now: float) -> float:
-        """Note a failure. Returns for how many seconds the switch waits."""
-        last = self._failures.get(dpid)
+        """Record a failure. Returns for how many seconds the switch waits."""
+        last = self._failures.pop(dpid, None)
         again = last is not None and now - last.until < FORGET
         period = min(LONGEST, 2 * last.period) if last is not None and again else self._first
+        if len(self._failures) >= LIMIT:
+            del self._failures[min(self._failures, key=lambda dpid: self._failures[dpid].until)]
         self._failures[dpid] = Failure(reason, now + period, period)
         return period
 

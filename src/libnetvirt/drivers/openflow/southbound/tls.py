@@ -1,4 +1,4 @@
-"""OpenFlow over TLS (OpenFlow 1.3.5 section 6.3.6): who the controller is, and which switches it believes.
+"""OpenFlow over TLS (OpenFlow 1.3.5 section 6.3.6): the certificates of the controller and of switches.
 
 Both ends show a certificate. A switch whose certificate the authority has not signed gets no further than the
 handshake: none of its bytes reach the codec.
@@ -19,7 +19,7 @@ from libnetvirt.errors import InvalidURI
 #: seconds that a peer has for the handshake, and for its part in ending the connection
 HANDSHAKE_TIMEOUT = 10.0
 SHUTDOWN_TIMEOUT = 3.0
-#: handshakes under way at the same time; when there are more, who has taken longest so far is let go
+#: handshakes in progress; when there are more, the oldest is aborted
 HANDSHAKE_LIMIT = 256
 #: seconds to wait when the machine cannot accept a connection
 ACCEPT_PAUSE = 0.5
@@ -216,11 +216,16 @@ class SecureServer:
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if len(self._shaking) >= HANDSHAKE_LIMIT:
-                next(iter(self._shaking)).cancel()
+                # Not counted any more: its end may come later than the next connection.
+                oldest = next(iter(self._shaking))
+                del self._shaking[oldest]
+                oldest.cancel()
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = loop.create_task(self._shake(peer, f"{host}:{port}"))
             self._shaking[task] = None
-            task.add_done_callback(self._shaking.pop)
+            task.add_done_callback(lambda done: self._shaking.pop(done, None))
+            # Waiting connections are accepted without a pause: let the handshakes and others proceed.
+            await asyncio.sleep(0)
 
     async def _shake(self, peer: socket.socket, address: str) -> None:
         try:
