@@ -18,7 +18,7 @@ _TITLES = {
     "setup": "Flow set-ups",
     "networks": "Networks",
     "ovn": "Networks on OVN",
-    "upkeep": "Reroute, restart, memory",
+    "recovery": "Reroute, restart and memory",
     "prototype": "The prototype's three tests",
     "descriptions": "Descriptions and the daemon",
     "codec": "The OpenFlow codec",
@@ -45,19 +45,19 @@ def measured(rows: Sequence[Row], rest: dict[str, Any], drawn: Sequence[str]) ->
     """The measured part."""
     parts = [
         f"Measured on {rest['when']} with", "", "```console", f"$ {rest['command']}", "```", "",
-        "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rest["machine"].items()), "",
-        "### Bars", "", "| bar | what | measured | |", "|---|---|---|---|",
+        "| environment | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rest["machine"].items()), "",
+        "### Targets", "", "| target | what | measured | result |", "|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
         if row.bar and row.scenario != "growth":
             seen = f"{number(row.ratio)}×" if row.ratio is not None else quantity(row.ours, row.unit)
-            seen += f" as good as {row.peer_name}" if row.ratio is not None else ""
+            seen += f" as fast as {row.peer_name}" if row.ratio is not None else ""
             what = f"{row.name}{', ' + row.size if row.size else ''}"
-            parts.append(f"| {row.bar} | {what} | {seen} | {'holds' if row.holds else '**does not hold**'} |")
+            parts.append(f"| {row.bar} | {what} | {seen} | {'met' if row.holds else '**not met**'} |")
     fits = [row for row in rows if row.scenario == "growth"]
     if fits:
         bad = sum(1 for row in fits if not row.holds)
-        verdict = "holds" if not bad else f"**does not hold for {bad}**"
+        verdict = "met" if not bad else f"**not met by {bad}**"
         parts.append(f"| ≤ n log n | growth of {len(fits)} costs | see below | {verdict} |")
     for scenario, title in _TITLES.items():
         some = [row for row in rows if row.scenario == scenario]
@@ -82,15 +82,15 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _growth_table(rows: Sequence[Row]) -> Iterator[str]:
-    yield "The exponent of the cost over all sizes, fitted, and over the two largest; and the one that"
-    yield "n · log n has over all sizes.\n"
-    yield "| what | sizes | exponent | at the end | n log n | |"
+    yield "*Exponent* is fitted over all sizes, *at the end* over the two largest; *n log n* is the exponent"
+    yield "that n · log n itself has over these sizes.\n"
+    yield "| what | sizes | exponent | at the end | n log n | result |"
     yield "|---|---|---|---|---|---|"
     for row in rows:
         low, high = row.sizes.values()
         axis = next(iter(row.sizes)).removesuffix(" at least")
         fitted = f"{row.ours:.2f} ± {row.measured['error']:.2f}"
-        verdict = "holds" if row.holds else "**does not hold**"
+        verdict = "met" if row.holds else "**not met**"
         end = f"{row.measured['end']:.2f}"
         sizes = f"{low:,.0f} to {high:,.0f} {axis}"
         yield f"| {row.name} | {sizes} | {fitted} | {end} | {row.peer:.2f} | {verdict} |"
@@ -98,8 +98,8 @@ def _growth_table(rows: Sequence[Row]) -> Iterator[str]:
 
 def _plots(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     for name, start, title in (
-        ("setup-rate", "set-ups", "Set-ups a second, many outstanding (more is better)"),
-        ("setup-latency", "latency", "Median set-up time, one outstanding (less is better)"),
+        ("setup-rate", "set-ups", "Set-ups per second, 128 outstanding (higher is better)"),
+        ("setup-latency", "latency", "Median set-up time, one outstanding (lower is better)"),
     ):
         groups: dict[str, dict[str, float]] = {}
         unit = ""
@@ -114,11 +114,11 @@ def _plots(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     for name, words, axis, title in (
         ("networks-bridges", "(Open vSwitch)", "endpoints", "Networks on Open vSwitch"),
         ("networks-emulated", "(emulated)", "endpoints", "Networks on emulated switches"),
-        ("upkeep-reroute", "reroute", "tunnels", "A link is cut: until the last barrier"),
-        ("upkeep-restart", "restart", "endpoints", "The controller starts again"),
+        ("recovery-reroute", "reroute", "tunnels", "Reroute: from link down to the last barrier reply"),
+        ("recovery-restart", "restart", "endpoints", "Restart of the controller"),
         ("prototype-hops", "by hops", "hops", "Set-up time by hops"),
-        ("descriptions-read", "parse", "endpoints", "Descriptions read"),
-        ("descriptions-write", "write", "endpoints", "Descriptions written"),
+        ("descriptions-read", "parse", "endpoints", "Reading descriptions"),
+        ("descriptions-write", "write", "endpoints", "Writing descriptions"),
     ):
         some = {key: points for (key, grows), points in found.items() if grows == axis and words in key}
         yield name, plots.lines(title, some, axis, "s")

@@ -15,7 +15,7 @@ from benchmarks.rows import Row, number, quantity
 from benchmarks.workers import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
-_VERDICTS = {True: "holds", False: "does not hold", None: ""}
+_VERDICTS = {True: "met", False: "not met", None: ""}
 
 
 def ratio_text(row: Row) -> str:
@@ -30,7 +30,7 @@ def cells(row: Row) -> list[str]:
     return [row.name, row.size, quantity(row.ours, row.unit), peer, ratio_text(row), bar]
 
 
-HEADINGS = ("what", "size", "libnetvirt", "peer", "better", "bar")
+HEADINGS = ("what", "size", "libnetvirt", "peer", "ratio", "target")
 
 
 def show(rows: Iterable[Row], console: Console) -> None:

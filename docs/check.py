@@ -2,7 +2,9 @@
 
 Generated, from the installed drivers themselves: ``drivers/capabilities.md``, what each offers, and
 ``drivers/options.md``, the options of its URI.
-Checked: every link between files of this repository leads to a file and, behind ``#``, to a heading.
+Checked: every link between files of this repository leads to a file and, behind ``#``, to a heading. With
+``--site DIRECTORY``, of a site that mkdocs has built: every internal link leads to a page and to an anchor of
+it, no page loads anything from another server, and the API reference has every public name.
 """
 
 from __future__ import annotations
@@ -11,8 +13,12 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import libnetvirt
+import libnetvirt.aio
 from libnetvirt.driver import DRIVERS, FEATURES, Capabilities, installed, load
 from libnetvirt.uri import URI
 
@@ -32,8 +38,8 @@ def capabilities() -> str:
     lines = [
         "# What each driver offers",
         "",
-        "Written by `make docs` from the drivers themselves; `netvirt drivers` shows the same for those",
-        "that are installed on your machine.",
+        "`make docs` generates this page from the drivers in this repository. `netvirt drivers` prints the",
+        "same for the drivers that are installed on your machine.",
         "",
         f"| feature | meaning | {' | '.join(offers)} |",
         f"|---|---|{'---|' * len(offers)}",
@@ -42,22 +48,29 @@ def capabilities() -> str:
         marks = " | ".join("yes" if feature in c.features else "no" for c in offers.values())
         lines.append(f"| `{feature}` | {meaning} | {marks} |")
     for name, c in offers.items():
-        lines += ["", f"## {name}", "", f"{c.description[:1].upper()}{c.description[1:]}.", ""]
+        lines += ["", f"## The {name} driver", "", f"{c.description[:1].upper()}{c.description[1:]}.", ""]
         lines += _rules(c)
-        lines += [f"- No `{feature}`: {why}." for feature, why in sorted(c.reasons.items())]
+        lines += ["Not offered:", "", "| feature | reason |", "|---|---|"]
+        by_reason: dict[str, list[str]] = {}
+        for feature, why in sorted(c.reasons.items()):
+            by_reason.setdefault(why, []).append(f"`{feature}`")
+        lines += [f"| {', '.join(names)} | {why} |" for why, names in by_reason.items()]
     return "\n".join(lines) + "\n"
 
 
 def _rules(c: Capabilities) -> Iterator[str]:
     if c.combinations:
         default = c.resolve(None)
+        yield "[Rules](openflow-rules.md), as encapsulation/insertion/timeout:"
+        yield ""
         for one in c.combinations:
             is_default = (one.encapsulation, one.insertion, one.timeout) == (
                 default.encapsulation,
                 default.insertion,
                 default.timeout,
             )
-            yield f"- Rules `{one}`{' (the default)' if is_default else ''}."
+            yield f"- `{one}`{' (the default)' if is_default else ''}"
+        yield ""
 
 
 def options() -> str:
@@ -105,15 +118,69 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+class _Html(HTMLParser):
+    """The links, the anchors and the loaded resources of a page of the site."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.loaded: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.anchors |= {name for key in ("id", "name") if (name := attributes.get(key))}
+        href, src = attributes.get("href"), attributes.get("src")
+        if tag == "a" and href:
+            self.links.append(href)
+        elif href:
+            self.loaded.append(href)
+        if src:
+            self.loaded.append(src)
+
+
+def site_faults(site: Path) -> Iterator[str]:
+    """Links and anchors of the built site that do not exist, foreign resources, names without a reference."""
+    pages = {path: _Html(path.read_text()) for path in site.rglob("*.html")}
+    for path, page in pages.items():
+        where = path.relative_to(site)
+        for link in page.loaded:
+            if urlsplit(link).netloc:
+                yield f"{where}: loads {link} from another server"
+        for link in [*page.links, *page.loaded]:
+            parts = urlsplit(link)
+            # The page for missing files is shown at any address, so its links are absolute.
+            if parts.scheme or parts.netloc or parts.path.startswith("/"):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            if not target.exists():
+                yield f"{where}: {link}: there is no such page"
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                yield f"{where}: {link}: there is no such anchor"
+    documented = set().union(*(page.anchors for page in pages.values()))
+    for module in (libnetvirt, libnetvirt.aio):
+        for name in module.__all__:
+            value = getattr(module, name)
+            places = {f"{module.__name__}.{name}", f"{getattr(value, '__module__', '')}.{name}"}
+            if getattr(libnetvirt, name, None) is value:
+                places.add(f"libnetvirt.{name}")
+            if not name.startswith("__") and not places & documented:
+                yield f"the API reference has no {module.__name__}.{name}"
+
+
 def main() -> int:
     """Print the faults; 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the generated pages first")
-    if parser.parse_args().write:
+    parser.add_argument("--site", type=Path, metavar="DIRECTORY", help="check a built site instead")
+    arguments = parser.parse_args()
+    if arguments.write:
         CAPABILITIES.parent.mkdir(exist_ok=True)
         CAPABILITIES.write_text(capabilities())
         OPTIONS.write_text(options())
-    found = list(faults())
+    found = list(faults() if arguments.site is None else site_faults(arguments.site.resolve()))
     for fault in found:
         sys.stderr.write(f"{fault}\n")
     return 1 if found else 0

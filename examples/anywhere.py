@@ -1,6 +1,6 @@
-"""A network on whatever is there: python anywhere.py URI
+"""Create, change and remove a network with any driver: python anywhere.py URI
 
-Uses nothing but what libnetvirt.open(URI) offers, so it runs unchanged on every driver:
+The program uses only the generic interface, so it runs unchanged with every driver:
 
     python anywhere.py test:///default
     python anywhere.py openflow+unix:///run/netvirt.sock
@@ -16,8 +16,8 @@ from libnetvirt import Endpoint, VirtualNetwork
 
 
 def free_ports(connection: libnetvirt.Connection) -> list[tuple[str, str]]:
-    """A port that nothing uses of each switch: what an endpoint's description calls both."""
-    found = []
+    """A free port of each switch, as (switch, port) of an endpoint's description."""
+    found: list[tuple[str, str]] = []
     for switch in connection.substrate().switches:
         port = next((p.word for p in switch.ports if p.up and not p.use), None)
         if port is not None:
@@ -37,9 +37,9 @@ def main() -> int:
                 ),
             )
         )
-        print(f"{network.description.name} is {network.state.state}")
+        print(f"{network.description().name} is {network.state().state}")
         network.add_endpoint(uuid="3", switch=one, port=first, vlan=30)
-        print(f"{len(network.state.endpoints)} endpoints, {network.state.state}")
+        print(f"{len(network.state().endpoints)} endpoints, {network.state().state}")
         for path in network.paths():
             if (path.source, path.destination) == ("1", "2"):
                 print(f"1 reaches 2 over {len(path.hops)} switches")
@@ -49,7 +49,7 @@ def main() -> int:
             print(f"refused: {error}")
         for wanted in ("forwarding.L3", "endpoint.limits"):
             offered = wanted in connection.capabilities().features
-            print(f"{wanted}: {'yes' if offered else 'not here'}")
+            print(f"{wanted}: {'yes' if offered else 'no'}")
         network.remove()
         print(f"{len(connection.networks())} networks left")
     return 0

@@ -29,7 +29,9 @@ MAY_IMPORT = {
     "formats": {"errors", "model"},
     "semantics": {"errors", "model", "packet"},
     "controller": {"errors", "model", "openflow", "packet"},
-    "connection": {"driver", "errors", "formats", "model", "uri"},
+    "session": {"driver", "errors", "model"},
+    "network": {"errors", "model", "session"},
+    "connection": {"driver", "errors", "formats", "model", "network", "session", "uri"},
 }
 
 

@@ -1,4 +1,4 @@
-"""How fast the OpenFlow codec is, beside os-ken's."""
+"""The OpenFlow codec, compared with os-ken's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _decode_ours() -> bytes:
 
 
 class _OsKen:
-    """The same with os-ken, which need not be installed."""
+    """The same operations with os-ken, which is optional."""
 
     def __init__(self) -> None:
         self._ofp: Any = import_module("os_ken.ofproto.ofproto_v1_3")
@@ -61,7 +61,7 @@ class _OsKen:
 
 
 def rows(plan: Plan) -> list[Row]:
-    """One message built and encoded, one decoded."""
+    """The time to build and encode one message, and to decode one."""
     why = peers.missing(peers.OSKEN_NAME)
     theirs = None if why else _OsKen()
     if why:
@@ -80,5 +80,5 @@ def rows(plan: Plan) -> list[Row]:
 
 
 def _fastest(action: Callable[[], bytes], count: int) -> float:
-    """Seconds for one, in the best of five runs."""
+    """Seconds for one call, in the fastest of five runs."""
     return min(timeit.repeat(action, number=count, repeat=5)) / count

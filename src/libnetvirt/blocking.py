@@ -1,21 +1,22 @@
-"""The blocking face of the generic interface, composed over the coroutines.
+"""The blocking classes of the generic interface, derived from the coroutine ones.
 
-Each connection has an event loop in a thread of its own, so that a controller inside it goes on
-working while the caller does something else. The methods are derived from the coroutine ones: one
-line each, the same signature and docstring.
+Each connection has an event loop in a thread of its own, so that a controller inside it keeps working
+between calls. Each method takes one line here: it has the signature and docstring of its coroutine, and
+blocks until that returns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, get_type_hints
 
-from libnetvirt import connection as aio
+from libnetvirt import aio
 from libnetvirt.driver import Driver
 from libnetvirt.errors import ConnectionClosed
 from libnetvirt.event_loop import new_event_loop
@@ -24,6 +25,7 @@ from libnetvirt.model import Event
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 class Loop:
@@ -31,7 +33,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = new_event_loop()
-        # Nothing may be handed to the loop once it was told to stop: it would wait for ever.
+        # Nothing may be submitted to the loop once it was told to stop: it would wait forever.
         self._lock = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="libnetvirt", daemon=True)
@@ -39,13 +41,13 @@ class Loop:
 
     @property
     def closed(self) -> bool:
-        """Was it closed, or is it about to be?"""
+        """Whether it is closed or being closed."""
         return self._closed
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return what it returns. An interrupt cancels it.
+        """Run a coroutine in the loop and return its result; blocks. An interrupt cancels the coroutine.
 
-        Raises ConnectionClosed if the loop is closed, before or meanwhile.
+        Raises what the coroutine raises, and ConnectionClosed if the loop is closed before or meanwhile.
         """
         with self._lock:
             if self._closed:
@@ -63,7 +65,7 @@ class Loop:
             raise
 
     def close(self) -> None:
-        """Stop the loop and wait for its thread. What still runs in it is cancelled. May be called twice."""
+        """Cancel the tasks that still run, stop the loop and wait for its thread. May be called twice."""
         with self._lock:
             if self._closed:
                 return
@@ -83,7 +85,7 @@ async def _wind_up() -> None:
 
 
 class _Face(Protocol[A]):
-    """A blocking object over a coroutine one."""
+    """A blocking object: the loop, and the coroutine object that does the work."""
 
     _loop: Loop
     _aio: A
@@ -92,25 +94,46 @@ class _Face(Protocol[A]):
 def _blocking(
     method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[_Face[A], P], T]:
-    @functools.wraps(method)
+    """A method that runs ``method`` in the loop and blocks until it returns."""
+
     def call(self: _Face[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._loop.run(method(self._aio, *args, **kwargs))
 
-    return call
+    return _documented(call, method)
 
 
 def _to_network(
     method: Callable[Concatenate[A, P], Coroutine[Any, Any, aio.Network]],
 ) -> Callable[Concatenate[_Face[A], P], Network]:
-    @functools.wraps(method)
+    """The same for a method that returns a network: this one returns the blocking :class:`Network`."""
+
     def call(self: _Face[A], /, *args: P.args, **kwargs: P.kwargs) -> Network:
         return Network(self._loop, self._loop.run(method(self._aio, *args, **kwargs)))
 
+    return _documented(call, method, returns=Network)
+
+
+def _documented(call: C, method: Callable[..., Any], returns: Any = None) -> C:
+    """``call`` with the name, docstring and signature of ``method``; ``returns``: the type, if it differs."""
+    functools.update_wrapper(call, method)
+    # Whoever asks for the signature should not find that of the coroutine behind it.
+    del vars(call)["__wrapped__"]
+    resolved = get_type_hints(method) | ({} if returns is None else {"return": returns})
+    call.__annotations__ = resolved
+    signature = inspect.signature(method)
+    parameters = [p.replace(annotation=resolved.get(p.name, p.empty)) for p in signature.parameters.values()]
+    vars(call)["__signature__"] = signature.replace(
+        parameters=parameters, return_annotation=resolved["return"]
+    )
     return call
 
 
 class Network:
-    """A virtual network of a connection. All changes are atomic and return when confirmed."""
+    """A virtual network of a connection.
+
+    Each change is atomic: it happens or, if an error is raised, leaves no trace. Methods that change the
+    network return when the change is confirmed. All raise NetworkNotFound if the network is gone. All block.
+    """
 
     def __init__(self, loop: Loop, network: aio.Network) -> None:
         self._loop = loop
@@ -124,22 +147,24 @@ class Network:
     def __repr__(self) -> str:
         return repr(self._aio)
 
-    description = property(_blocking(aio.Network.description))
-    state = property(_blocking(aio.Network.state))
+    description = _blocking(aio.Network.description)
+    state = _blocking(aio.Network.state)
     statistics = _blocking(aio.Network.statistics)
     constraint_statistics = _blocking(aio.Network.constraint_statistics)
     paths = _blocking(aio.Network.paths)
     remove = _blocking(aio.Network.remove)
     add_endpoint = _blocking(aio.Network.add_endpoint)
     modify_endpoint = _blocking(aio.Network.modify_endpoint)
+    replace_endpoint = _blocking(aio.Network.replace_endpoint)
     remove_endpoint = _blocking(aio.Network.remove_endpoint)
     add_constraint = _blocking(aio.Network.add_constraint)
     modify_constraint = _blocking(aio.Network.modify_constraint)
+    replace_constraint = _blocking(aio.Network.replace_constraint)
     remove_constraint = _blocking(aio.Network.remove_constraint)
 
 
 class Connection:
-    """An open session with one driver."""
+    """An open session with one driver. Its methods block; they may be called from any thread."""
 
     def __init__(self, loop: Loop, connection: aio.Connection) -> None:
         self._loop = loop
@@ -152,7 +177,7 @@ class Connection:
 
     @property
     def driver(self) -> Driver:
-        """The driver behind this connection; its coroutines run in its own loop. Raises ConnectionClosed."""
+        """The driver; its coroutines run in the connection's own loop. Raises ConnectionClosed."""
         return self._aio.driver
 
     create = _to_network(aio.Connection.create)
@@ -171,7 +196,7 @@ class Connection:
         return [Network(self._loop, n) for n in self._loop.run(self._aio.networks())]
 
     def events(self) -> Iterator[Event]:
-        """Events from now on; blocks for the next one, ends when the connection is closed."""
+        """Events from now on. Iterating blocks until the next one; it ends when the connection is closed."""
 
         async def subscribe() -> AsyncIterator[Event]:
             return self._aio.events()
@@ -207,9 +232,9 @@ class Connection:
 
 
 def open(uri: str | None = None) -> Connection:
-    """Open a connection to the driver that the URI (default: ``$LIBNETVIRT_URI``) names.
+    """Open a connection to the driver that ``uri`` (default: ``$LIBNETVIRT_URI``) names.
 
-    Raises InvalidURI, DriverNotFound, ConnectionFailed.
+    Returns when it can be used. Raises InvalidURI, DriverNotFound, ConnectionFailed.
     """
     loop = Loop()
     try:

@@ -1,11 +1,10 @@
 """The contract that a driver implements, and how drivers are found.
 
-A driver turns one :class:`Change` after the other into its technology's rules. The generic interface
-(:mod:`libnetvirt.connection`) has validated the description and the capabilities before; the driver
+A driver carries out one :class:`Change` at a time with the means of its technology. The generic interface
+(:mod:`libnetvirt.session`) has checked the description and the capabilities before; then the driver
 
-1. may veto in :meth:`Driver.validate`, which is pure and does not block;
-2. carries the change out in :meth:`Driver.apply`, wholly or not at all, and returns when the network
-   does what was asked.
+1. may veto the change in :meth:`Driver.validate`, which is pure and does not block;
+2. carries it out in :meth:`Driver.apply`, wholly or not at all, and returns when the network confirmed it.
 
 Drivers are Python entry points in the group ``libnetvirt.drivers``; the name is the URI's scheme.
 Transports to a driver in another process are entry points in ``libnetvirt.transports``.
@@ -41,35 +40,35 @@ from libnetvirt.model.report import Report
 from libnetvirt.settings import DriverSettings
 from libnetvirt.uri import URI
 
-#: Everything that a driver may or may not offer, and what it means.
+#: The features that a driver may offer, with their meanings as operators read them.
 FEATURES: Mapping[str, str] = {
-    "forwarding.L2": "networks that look like one switch",
-    "forwarding.L3": "networks that look like one router",
-    "tag.vlan": "endpoints with a vlan tag",
-    "tag.mpls": "endpoints with an mpls label",
-    "endpoint.mac": "hosts known beforehand",
+    "forwarding.L2": "networks that behave as one switch",
+    "forwarding.L3": "networks that behave as one router",
+    "tag.vlan": "endpoints with a VLAN tag",
+    "tag.mpls": "endpoints with an MPLS label",
+    "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
-    "constraint.max-latency": "paths below a latency",
-    "constraint.max-hops": "paths below a number of hops",
-    "constraint.statistics": "counts what constraints carry and drop",
-    "encapsulation.native": "forwarding on the hosts' own fields in every switch",
-    "encapsulation.vlan": "tunnels of vlan tags",
-    "encapsulation.mpls": "tunnels of mpls labels",
-    "pending": "endpoints whose switch or port is not there yet",
-    "durable": "networks outlive the process",
-    "paths": "shows the way between endpoints",
-    "statistics": "counts packets per endpoint",
-    "rules": "shows the rules in the switches",
-    "repair": "puts right what others changed in what it keeps for its networks",
-    "reload": "takes new capacities of links while it runs",
-    "router.no-route": "routers tell the sender when there is no route",
+    "constraint.max-latency": "a bound on the latency of a path",
+    "constraint.max-hops": "a bound on the hops of a path",
+    "constraint.statistics": "counters of the traffic that constraints carry and drop",
+    "encapsulation.native": "no tunnels: every switch forwards by the hosts' addresses",
+    "encapsulation.vlan": "tunnels of VLAN tags",
+    "encapsulation.mpls": "tunnels of MPLS labels",
+    "pending": "endpoints whose switch or port does not exist yet",
+    "durable": "networks survive a restart of the driver's process",
+    "paths": "listing the paths between endpoints",
+    "statistics": "packet and byte counters of endpoints",
+    "rules": "listing the rules in the switches",
+    "repair": "restoring what others changed in its networks",
+    "reload": "reloading the capacities of links",
+    "router.no-route": "routers report a missing route to the sender by ICMP",
 }
 
 
 class Combination(Report):
-    """A way to make rules that a driver offers."""
+    """A combination of rules options that a driver offers."""
 
     encapsulation: Encapsulation
     insertion: Insertion
@@ -82,9 +81,9 @@ class Combination(Report):
 class Capabilities(Report):
     """What a driver offers.
 
-    ``features``: names from :data:`FEATURES`. ``combinations``: the rules options that work;
-    empty if the driver has no such choice. ``defaults``: what a network's ``rules`` leave out.
-    ``reasons``: why a feature is not offered.
+    ``features``: names from :data:`FEATURES`. ``combinations``: the rules options that can be combined;
+    empty if the driver has no such options. ``defaults``: the options for what a network's ``rules`` leave
+    out. ``reasons``: feature -> why it is not offered.
     """
 
     driver: str
@@ -95,11 +94,11 @@ class Capabilities(Report):
     reasons: dict[str, str] = Field(default_factory=dict)
 
     def resolve(self, rules: Rules | None) -> Rules:
-        """The rules options of a network with the defaults filled in. Raises InvalidDescription."""
+        """A network's rules options, with the defaults for what it leaves out. Raises InvalidDescription."""
         return (rules or Rules()).over(self.defaults)
 
     def require(self, feature: str, for_what: str) -> None:
-        """Raise Unsupported, in the one wording there is, if ``feature`` is not offered."""
+        """Raise Unsupported if ``feature`` is not offered. ``for_what`` says in the message what needs it."""
         if feature in self.features:
             return
         reason = self.reasons.get(feature)
@@ -110,9 +109,9 @@ class Capabilities(Report):
         )
 
     def check(self, network: VirtualNetwork, touched: Collection[str] | None = None) -> None:
-        """Raise Unsupported if the network needs anything that is not offered.
+        """Raise Unsupported if the network needs a feature or combination that is not offered.
 
-        ``touched``: the endpoints to look at, if the others were looked at before.
+        ``touched``: the uuids of the endpoints to check, if the others were checked before.
         """
         for feature, for_what in needs(network, touched):
             # A driver without any choice of rules ignores what a network asks there.
@@ -133,7 +132,7 @@ class Capabilities(Report):
 
 
 def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> Iterator[tuple[str, str]]:
-    """(feature, who needs it) for everything that the network, or ``touched`` endpoints of it, ask for."""
+    """(feature, what needs it) for everything that the network, or its ``touched`` endpoints, ask for."""
     yield f"forwarding.{network.forwarding}", f"network {network.name}"
     for e in network.endpoints if touched is None else network.select(touched):
         who = f"endpoint {e.uuid}"
@@ -156,7 +155,7 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
 class Change:
     """One atomic operation: the network before it (None: create) and after it (None: remove).
 
-    ``pending`` allows endpoints whose switch or port is not there.
+    ``pending`` allows endpoints whose switch or port is absent.
     """
 
     before: VirtualNetwork | None
@@ -165,7 +164,7 @@ class Change:
 
     @property
     def uuid(self) -> str:
-        """Of the network that changes."""
+        """The uuid of the network that changes."""
         network = self.after or self.before
         assert network is not None
         return network.uuid
@@ -197,8 +196,8 @@ def check_free(change: Change, namesake: str | None, *, exists: bool = False) ->
 class Driver(ABC):
     """An open session with one technology. All methods are called from one event loop.
 
-    Reading methods raise NetworkNotFound for an unknown ``uuid``. Optional ones are called only
-    if the capability of that name is offered.
+    Methods that read a network raise NetworkNotFound for an unknown ``uuid``. Those that are not abstract are
+    optional: they are called only if the capability of their name is offered.
     """
 
     #: the options of the driver's URI
@@ -207,12 +206,12 @@ class Driver(ABC):
     @classmethod
     @abstractmethod
     async def open(cls, uri: URI) -> Self:
-        """Open a session. Returns when it can be used; raises InvalidURI or ConnectionFailed."""
+        """Open a session. Returns when it can be used. Raises InvalidURI, ConnectionFailed."""
 
     @classmethod
     @abstractmethod
     def offers(cls) -> Capabilities:
-        """What a session with the default options offers; for overviews, opens nothing."""
+        """What a session with default options would offer, for overviews. Opens nothing."""
 
     @property
     @abstractmethod
@@ -229,40 +228,39 @@ class Driver(ABC):
 
     @abstractmethod
     def validate(self, change: Change) -> None:
-        """Veto a change. Pure, does not block. Raises Conflict, SubstrateError or Unsupported."""
+        """Veto a change by raising Conflict, SubstrateError or Unsupported. Pure, does not block."""
 
     async def check(self, change: Change) -> None:
-        """Raise what :meth:`validate` raises, asking the driver's other half where there is one. Changes
-        nothing."""
+        """Raise what :meth:`validate` raises. May block to ask a server or the switches; changes nothing."""
         self.validate(change)
 
     @abstractmethod
     async def apply(self, change: Change) -> None:
-        """Carry a change out. Returns when the network confirmed it and it is durable.
+        """Carry out a change. Returns when the network confirmed it and it is durable.
 
-        Raises StaleChange if ``change.before`` is not what the network is now. On any error, and if
-        cancelled, the network is as before.
+        Raises StaleChange if the network is no longer as in ``change.before``. After any error, and if it is
+        cancelled, the network is as it was before.
         """
 
     @abstractmethod
     async def state(self, uuid: str) -> NetworkState:
-        """State of a network and its endpoints, and the hosts it knows."""
+        """The state of a network, its endpoints and constraints, and the hosts it knows."""
 
     @abstractmethod
     async def substrate(self) -> Substrate:
         """The switches, ports and links."""
 
     async def paths(self, uuid: str) -> Sequence[Path]:
-        """The ways between the endpoints of a network (capability ``paths``)."""
+        """The current paths between the endpoints of a network (capability ``paths``)."""
         raise Unsupported(f"paths of {uuid}: not offered")
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
-        """Counters per endpoint (capability ``statistics``). Asks the switches."""
+        """The counters of each endpoint (capability ``statistics``). Asks the switches."""
         raise Unsupported(f"statistics of {uuid}: not offered")
 
     async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
-        """Counters per constraint (capability ``constraint.statistics``). Asks the switches twice, a second
-        apart, if there are constraints."""
+        """The counters of each constraint (capability ``constraint.statistics``). Asks the switches twice, a
+        second apart, if there are constraints."""
         raise Unsupported(f"constraint statistics of {uuid}: not offered")
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
@@ -270,25 +268,29 @@ class Driver(ABC):
         raise Unsupported(f"rules of {uuid}: not offered")
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
-        """Put right what others changed in a network, or in all; what was done, one line each
-        (capability ``repair``).
+        """Undo what others changed in the state that the driver keeps for a network, or for all (capability
+        ``repair``). Returns what was done, one line each.
 
-        ``orphans``: of all, remove also what is ours and belongs to no network.
+        ``orphans``: remove also what the driver made and no network needs; only if ``uuid`` is None.
         """
         raise Unsupported(f"repair of {uuid}: not offered ({orphans=})")
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
-        """Read again the operator's files that the URI names; what became of constraints, one line each
-        (capability ``reload``).
+        """Read the operator's files that the URI names again (capability ``reload``). Returns what happened
+        to constraints, one line each.
 
-        Raises ConstraintUnmet, with nothing changed, if one that is kept could be kept no more, unless
-        ``degrade``; InvalidDescription and InvalidURI if a file is wrong or cannot be read.
+        A constraint that no longer fits is degraded if ``degrade``. Raises ConstraintUnmet, with nothing
+        changed, if not ``degrade``; InvalidDescription or InvalidURI if a file is wrong or cannot be read.
         """
         raise Unsupported(f"reload: not offered ({degrade=})")
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:
-        """Events from now on, until the session is closed. A reader that is too slow loses the oldest."""
+        """Events from now on, until the session is closed.
+
+        A reader that is too slow loses the oldest; an event of kind ``events.lost`` says how many
+        (:class:`libnetvirt.events.EventStream` does this).
+        """
 
     @abstractmethod
     async def close(self) -> None:
@@ -300,12 +302,12 @@ TRANSPORTS = "libnetvirt.transports"
 
 
 def installed(group: str = DRIVERS) -> dict[str, EntryPoint]:
-    """The entry points of drivers (or transports), by name."""
+    """Name -> entry point of the installed drivers (or transports)."""
     return {e.name: e for e in sorted(entry_points(group=group), key=lambda e: e.name)}
 
 
 def load(uri: URI) -> type[Driver]:
-    """The driver class for a URI. Raises DriverNotFound saying which there are."""
+    """The driver class for a URI. Raises DriverNotFound, which names the installed ones."""
     group, name = (TRANSPORTS, uri.transport) if uri.transport else (DRIVERS, uri.driver)
     known = installed(group)
     if name not in known:

@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from libnetvirt.errors import Fault, InvalidDescription, InvalidURI
-from libnetvirt.model.element import hyphenated
+from libnetvirt.model.messages import hyphenated
 from libnetvirt.uri import URI
 
 __all__ = ["DriverSettings", "File", "OneOf", "Option", "Owner", "Shown", "parsed_by"]

@@ -398,7 +398,7 @@ class Chaos:
         )
 
     def _inactive(self) -> list[str]:
-        states = [self.harness.connection.lookup(uuid).state for uuid in self.asked]
+        states = [self.harness.connection.lookup(uuid).state() for uuid in self.asked]
         return [f"{s.name}: {e.uuid} is {e.state}: {e.reason}" for s in states for e in s.endpoints
                 if e.state is not State.ACTIVE]  # fmt: skip
 

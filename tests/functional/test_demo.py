@@ -105,7 +105,7 @@ class _Litter(SimulatedStage):
 class _Uncuttable(SimulatedStage):
     """The path stays where it is."""
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         pass
 
 
@@ -122,7 +122,7 @@ class _Uncuttable(SimulatedStage):
 def test_a_broken_promise_is_told(
     stage: type[SimulatedStage], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("demo.story.PATIENCE", 0.5)
+    monkeypatch.setattr("demo.story.TIMEOUT", 0.5)
     monkeypatch.setattr("demo.story.REROUTE", 0.2)
     text = io.StringIO()
     played = stage()

@@ -90,7 +90,7 @@ def delay(bench: Bench, a: Guest, b: Guest, text: bytes) -> float:
 
 def largest(bench: Bench, network: Network, a: Guest, b: Guest) -> int:
     """The MTU that the network says, which must be true."""
-    mtu = network.state.mtu
+    mtu = network.state().mtu
     packet = b"\x45" + bytes(mtu - 1)
     frame = frames.ethernet(a.mac, b.mac, frames.IPV4, packet)
     assert bench.exchange(a, frame) == [b.arrival(frame)]

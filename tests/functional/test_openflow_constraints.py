@@ -152,7 +152,7 @@ def reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
 
 
 def states(network: Network) -> list[str]:
-    return [str(c.state) for c in network.state.constraints]
+    return [str(c.state) for c in network.state().constraints]
 
 
 def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(bench: Bench, harness: OpenFlow) -> None:
@@ -160,11 +160,11 @@ def test_an_endpoint_that_moves_takes_its_promise_along_or_stays(bench: Bench, h
     fixed, moving = bench.create(one, two), bench.create((three, 7), (two, 7))
     fixed.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
     moving.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
-    before = moving.description, reserved(harness), sorted(harness.leftovers())
+    before = moving.description(), reserved(harness), sorted(harness.leftovers())
     assert before[1] == {("1", "2"): 60, ("3", "2"): 60}
     with pytest.raises(ConstraintUnmet, match="from 1 to 2 cannot be kept: min-bandwidth 60 Mbit/s is more"):
         moving.modify_endpoint(1, switch=other.switch, port=other.port)
-    assert (moving.description, reserved(harness), sorted(harness.leftovers())) == before
+    assert (moving.description(), reserved(harness), sorted(harness.leftovers())) == before
     # The longer way shares what it had of its last link.
     moving.modify_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=3)
     moving.modify_endpoint(1, switch=other.switch, port=other.port)
@@ -191,7 +191,7 @@ def test_new_capacities_are_taken_or_refused_while_networks_run(
     listener = Listener(connection)
     try:
         file.write_text('capacity = "50 Mbit/s"\nlatency = "1 ms"\n')
-        with pytest.raises(ConstraintUnmet, match=f"from 1 to 2 of network {first.description.name}: min-"):
+        with pytest.raises(ConstraintUnmet, match=f"from 1 to 2 of network {first.description().name}: min-"):
             connection.reload()
         file.write_text('capacity = "50 Mbits/s"\n')
         with pytest.raises(InvalidDescription, match=r"capacities\.toml: capacity"):
@@ -205,7 +205,9 @@ def test_new_capacities_are_taken_or_refused_while_networks_run(
         with Stream(bench, *guests) as stream:
             (said,) = connection.reload(degrade=True)
         stream.check_unharmed()
-        assert said.startswith(f"the constraint from 1 to 2 of network {first.description.name} is degraded")
+        assert said.startswith(
+            f"the constraint from 1 to 2 of network {first.description().name} is degraded"
+        )
         assert (states(first), states(second)) == (["degraded"], ["active"])
         assert reserved(harness) == {("1", "2"): 30}
         # All that has no promise gets the rest of what there is now.

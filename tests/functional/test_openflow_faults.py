@@ -293,14 +293,14 @@ def test_networks_change_while_paths_move(bench: Bench, harness: OpenFlow) -> No
     with _meanwhile(_flapping(harness, 1, 2, seed=3), _flapping(harness, 2, 3, seed=4)):
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            before = changing.description
+            before = changing.description()
             place = chance.choice(bench.places(4))
             try:
                 _change(changing, chance, place)
                 done += 1
             except SubstrateError:  # an island, for a moment
                 refused += 1
-                assert changing.description == before
+                assert changing.description() == before
     print(f"{done} changes done, {refused} refused")
     assert done >= 10
     bench.await_links()
@@ -313,7 +313,7 @@ def test_networks_change_while_paths_move(bench: Bench, harness: OpenFlow) -> No
 
 
 def _change(network: Network, chance: Random, place: Place) -> None:
-    endpoints = network.description.endpoints
+    endpoints = network.description().endpoints
     vlan = chance.randint(100, 4000)
     if len(endpoints) < 3 or chance.random() < 0.3:
         network.add_endpoint(endpoint_at(place, 1 + max(int(e.uuid) for e in endpoints), vlan))

@@ -52,7 +52,7 @@ class Rounds:
             new = self.bench.description(*((place, vlan) for place in self.chance.sample(self.places, 4)))
             return "create", lambda: self.harness.connection.create(new)
         network: Network = self.harness.connection.lookup(self.chance.choice(networks).uuid)
-        endpoints = network.description.endpoints
+        endpoints = network.description().endpoints
         one, place = self.chance.choice(endpoints), self.chance.choice(self.places)
         vlan = 2000 + self.chance.randrange(1000)
         number = 1 + max(int(e.uuid) for e in endpoints)

@@ -38,7 +38,7 @@ class UnresponsiveSwitches(OpenFlow):
 
 
 def states(network: Network) -> list[str]:
-    return [str(c.state) for c in network.state.constraints]
+    return [str(c.state) for c in network.state().constraints]
 
 
 def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
@@ -70,7 +70,7 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
         large = harness.connection.create(wanted("95 Mbit/s", (2, 3)), pending=True)
         assert states(small) == ["active", "pending"]
         assert states(large) == ["pending"]
-        assert "switch 3 has not connected yet" in small.state.constraints[1].reason
+        assert "switch 3 has not connected yet" in small.state().constraints[1].reason
         assert harness.reserved() == {("1", "2"): 60}
         # What is changed meanwhile does not have to wait.
         small.add_constraint(source=2, destination=1, min_bandwidth="50 Mbit/s")
@@ -79,7 +79,7 @@ def test_constraints_of_a_switch_that_comes_later_become_active_by_themselves(
         bench.eventually(lambda: "active" not in states(small)[0], "it is kept")
         assert harness.reserved() == {("1", "3"): 60, ("2", "1"): 50}
         bench.eventually(lambda: states(large) != ["degraded"], "there is no room for the other")
-        assert "90 Mbit/s would fit" in large.state.constraints[0].reason
+        assert "90 Mbit/s would fit" in large.state().constraints[0].reason
         bench.eventually(lambda: "constraint.restored" not in listener.kinds(), "an event")
         bench.await_links()
         guests = bench.guests(small)

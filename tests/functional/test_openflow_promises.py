@@ -166,9 +166,9 @@ def test_what_is_not_free_is_refused_and_leaves_no_trace(guests: Guests, harness
         b.add_constraint(source=1, destination=2, max_latency="500 us")
     wanted = {"source": 1, "destination": 2, "min-bandwidth": "91 Mbit/s"}
     with pytest.raises(ConstraintUnmet, match=r"90 Mbit/s would fit"):
-        harness.connection.check(b.description.changed(constraints=(Constraint.model_validate(wanted),)))
+        harness.connection.check(b.description().changed(constraints=(Constraint.model_validate(wanted),)))
     wanted["min-bandwidth"] = "90 Mbit/s"
-    harness.connection.check(b.description.changed(constraints=(Constraint.model_validate(wanted),)))
+    harness.connection.check(b.description().changed(constraints=(Constraint.model_validate(wanted),)))
     assert sorted(harness.leftovers()) == before
     assert _reserved(harness) == {("1", "2"): 60 * MBIT}
     b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
@@ -190,7 +190,7 @@ def test_what_fits_nowhere_is_degraded_and_comes_back_by_itself(guests: Guests, 
     b.add_constraint(source=1, destination=2, min_bandwidth="50 Mbit/s")
 
     def states() -> list[str]:
-        return [str(c.state) for n in (a, b) for c in n.state.constraints]
+        return [str(c.state) for n in (a, b) for c in n.state().constraints]
 
     assert states() == ["active", "active"]
     harness.lab.cut(1, 2)

@@ -278,5 +278,5 @@ def test_with_meters_again_the_rows_go(harness: OpenFlow, bench: Bench) -> None:
     harness.start_controller()
     bench.eventually(lambda: _rows(harness, "QoS", "Queue"), "the rows go")
     assert "rate=30000" in harness.lab.ofctl("dump-meters", 1)
-    (state,) = [c.state for c in harness.connection.lookup(network.uuid).state.constraints]
+    (state,) = [c.state for c in harness.connection.lookup(network.uuid).state().constraints]
     assert str(state) == "active"

@@ -147,7 +147,7 @@ def test_tcp_and_udp_take_the_switches_and_not_the_controller(routed: Routed, v6
 
 @FAMILIES
 def test_packets_too_large_for_the_network_are_said_to_be_so(routed: Routed, v6: bool) -> None:
-    mtu = routed.network.state.mtu
+    mtu = routed.network.state().mtu
     assert mtu == 1492
     target, head = routed.address(2, v6), 48 if v6 else 28
     assert received(routed.ping(1, target)) == 3
@@ -187,7 +187,7 @@ def test_a_neighbour_that_falls_silent_is_forgotten_and_found_again(routed: Rout
     assert received(routed.ping(1, target)) == 3
 
     def known() -> bool:
-        return any(target in host.addresses for host in routed.network.state.hosts)
+        return any(target in host.addresses for host in routed.network.state().hosts)
 
     assert known()
     time.sleep(9)
@@ -207,7 +207,7 @@ def test_a_host_that_is_unplugged_is_asked_for_anew(routed: Routed) -> None:
     assert received(routed.ping(1, target)) == 3
     routed.hosts[1].must("ip", "link", "set", "eth0", "down")
     routed.bench.eventually(
-        lambda: any(host.endpoint == "2" for host in routed.network.state.hosts),
+        lambda: any(host.endpoint == "2" for host in routed.network.state().hosts),
         "the neighbours are forgotten",
     )
     routed.hosts[1].plug_in()

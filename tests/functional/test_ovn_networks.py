@@ -131,7 +131,7 @@ def test_a_limit_between_two_ends_of_a_router_holds(
     gateway = frames.octets_text(gateway_mac(network.uuid))
     wires["ch2p1"].send(frames.arp(B, "10.0.2.1", "10.0.2.254"))
     deadline = time.monotonic() + 5
-    while not any(h.addresses for h in network.state.hosts):
+    while not any(h.addresses for h in network.state().hosts):
         assert time.monotonic() < deadline
     packet = frames.ipv4(A, gateway, "10.0.1.1", "10.0.2.1", frames.udp(5, 6, bytes(SIZE)))
     rate = _throughput(wires["ch1p1"], wires["ch2p1"], B, packet)
@@ -170,7 +170,7 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         while not any(p.name == "physnet:ext" for s in connection.substrate().switches for p in s.ports):
             assert time.monotonic() < deadline
         network = connection.create(wanted)
-        assert network.state.state == "active"
+        assert network.state().state == "active"
         hello = frames.marked(A, frames.BROADCAST, b"from outside")
         outside.send(frames.tagged(hello, frames.tag(40)))
         assert _arrives(wires["ch2p1"], hello)

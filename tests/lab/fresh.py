@@ -16,6 +16,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.installed import SwitchSnapshot
 from libnetvirt.controller.engine.controller import Controller, Options, port_view
+from libnetvirt.controller.intent.facts import Facts, from_version_1
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.store.sqlite import SqliteStore
@@ -77,12 +78,12 @@ def _controller(state: Path) -> Controller:
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(f"{state}{suffix}", f"{copy}{suffix}")
-        store = SqliteStore(copy)
+        store = SqliteStore(copy, from_version_1)
         try:
             snapshot = store.load()
         finally:
             store.close()
     core = Controller(Options(OpenFlowDriver.offers().defaults), bytes(32), _NoWire(), lambda *_, **__: None)
-    core.load(snapshot.networks, snapshot.facts, time.monotonic())
+    core.load(snapshot.networks, Facts.from_rows(snapshot.facts), time.monotonic())
     core.waited = True
     return core

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import libnetvirt
 from libnetvirt import Connection, Constraint, Endpoint, Event, Network, VirtualNetwork, aio
-from libnetvirt.connection import differences
 from libnetvirt.driver import FEATURES, Capabilities, Change, Combination, Driver
 from libnetvirt.drivers.test import TestDriver, Topology
 from libnetvirt.errors import (
@@ -29,7 +30,8 @@ from libnetvirt.errors import (
     SwitchNotFound,
     Unsupported,
 )
-from libnetvirt.model import Counters, RuleLine, Rules
+from libnetvirt.model import Counters, Encapsulation, Insertion, RuleLine, Rules, Timeout
+from libnetvirt.model.differences import differences
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
 BLUE = VirtualNetwork(
@@ -70,7 +72,11 @@ class Generous(TestDriver):
 
     @property
     def capabilities(self) -> Capabilities:
-        combinations = (Combination(encapsulation="vlan", insertion="offline", timeout="permanent"),)
+        combinations = (
+            Combination(
+                encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT
+            ),
+        )
         defaults = Rules(encapsulation="vlan", insertion="offline", timeout="permanent")
         return Capabilities(
             driver="generous", features=frozenset(FEATURES), combinations=combinations, defaults=defaults
@@ -100,6 +106,8 @@ def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> N
     with libnetvirt.open() as connection:
         assert len(connection.substrate().switches) == 2
         assert connection.uri == "test:///default?switches=2"
+    with pytest.raises(InvalidURI, match="no connection URI"):
+        libnetvirt.open("")
     monkeypatch.delenv("LIBNETVIRT_URI")
     with pytest.raises(InvalidURI, match="LIBNETVIRT_URI"):
         libnetvirt.open()
@@ -125,7 +133,7 @@ def test_a_closed_connection_says_so_and_closes_twice() -> None:
         with pytest.raises(ConnectionClosed):
             work()
     with pytest.raises(ConnectionClosed):
-        _ = blue.description
+        _ = blue.description()
     with pytest.raises(ConnectionClosed):
         _ = connection.driver
 
@@ -170,22 +178,35 @@ def test_a_call_that_runs_while_the_connection_closes_ends() -> None:
 
 @pytest.mark.parametrize(("blocking", "coroutine"), [(Connection, aio.Connection), (Network, aio.Network)])
 def test_both_faces_have_the_same_names_and_signatures(blocking: type, coroutine: type) -> None:
-    internal = {"carry_out", "connection", "examine"}
+    internal = {"carry_out", "examine"}
     names = {n for n in vars(coroutine) if not n.startswith("_")} - internal
     assert names <= {n for n in dir(blocking) if not n.startswith("_")}
     for name in names:
         theirs, ours = getattr(coroutine, name), getattr(blocking, name)
         if inspect.isfunction(theirs) and inspect.isfunction(ours):
             assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+            if name not in ("events", "networks", "create", "lookup"):
+                assert typing.get_type_hints(ours) == typing.get_type_hints(theirs)
             if name != "events":  # the blocking one says that it blocks
                 assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+
+
+def test_the_blocking_methods_return_blocking_networks() -> None:
+    for name in ("create", "lookup"):
+        assert typing.get_type_hints(getattr(Connection, name))["return"] is Network
+        assert inspect.signature(getattr(Connection, name)).return_annotation is Network
+    assert typing.get_type_hints(Connection.networks)["return"] == list[Network]
+    for name, method in [*vars(Connection).items(), *vars(Network).items()]:
+        if inspect.isfunction(method) and not name.startswith("__"):
+            assert "return" in typing.get_type_hints(method), name
+            assert "libnetvirt.network" not in str(inspect.signature(method)), name
 
 
 def test_the_whole_life_of_a_network_blocking(connection: Connection) -> None:
     blue = connection.create(BLUE)
     assert blue.uuid == "7"
-    assert blue.description == BLUE
-    assert str(blue.state.state) == "active"
+    assert blue.description() == BLUE
+    assert str(blue.state().state) == "active"
     assert [n.uuid for n in connection.networks()] == ["7"]
     assert connection.lookup("blue").uuid == connection.lookup(7).uuid == "7"
     assert connection.descriptions() == [BLUE]
@@ -193,12 +214,12 @@ def test_the_whole_life_of_a_network_blocking(connection: Connection) -> None:
     added = blue.add_endpoint(uuid=13, switch=3, port="2")
     assert added == Endpoint(uuid=13, switch=3, port=2)
     assert blue.modify_endpoint(13, port=3, vlan=5).tag == "vlan 5"
-    assert blue.modify_endpoint(Endpoint(uuid=13, switch=4, port=1)).switch == "4"
-    assert [e.place for e in blue.description.endpoints][2] == "switch 4 port 1 untagged"
+    assert blue.replace_endpoint(Endpoint(uuid=13, switch=4, port=1)).tag == "untagged"
+    assert [e.place for e in blue.description().endpoints][2] == "switch 4 port 1 untagged"
     assert len(blue.paths()) == 6
     assert [c.endpoint for c in blue.statistics()] == ["11", "12", "13"]
     blue.remove_endpoint("13")
-    assert blue.description == BLUE
+    assert blue.description() == BLUE
     blue.remove()
     assert connection.networks() == []
 
@@ -229,7 +250,7 @@ def test_a_description_is_an_object_a_text_or_a_file(connection: Connection, tmp
     file.write_text(XML)
     for description in (BLUE, XML, file, str(file)):
         network = connection.create(description)
-        assert network.description == BLUE
+        assert network.description() == BLUE
         network.remove()
 
 
@@ -259,14 +280,17 @@ def test_what_is_not_there_is_named(connection: Connection, blue: Network) -> No
     for work in (lambda: blue.remove_endpoint(99), lambda: blue.modify_endpoint(99, port=2)):
         with pytest.raises(EndpointNotFound, match="It has: 11, 12"):
             work()
+    with pytest.raises(EndpointNotFound):
+        blue.replace_endpoint(Endpoint(uuid=99, switch=1, port=2))
     for change in (
         blue.remove_constraint,
         lambda a, b: blue.modify_constraint(source=a, destination=b, max_hops=1),
+        lambda a, b: blue.replace_constraint(Constraint(source=a, destination=b, max_hops=1)),
     ):
         with pytest.raises(ConstraintNotFound):
             change(11, 12)
     blue.remove()
-    for gone in (blue.remove, lambda: blue.description, lambda: blue.state, lambda: blue.add_endpoint(
+    for gone in (blue.remove, blue.description, blue.state, lambda: blue.add_endpoint(
         uuid=1, switch=1, port=1
     )):  # fmt: skip
         with pytest.raises(NetworkNotFound):
@@ -281,6 +305,33 @@ def test_what_is_there_already_is_named(connection: Connection, blue: Network) -
     with pytest.raises(AlreadyExists, match="modify it instead"):
         blue.add_endpoint(uuid=11, switch=3, port=3)
     assert connection.descriptions() == [BLUE]
+
+
+def test_no_argument_is_dropped_silently(connection: Connection, blue: Network) -> None:
+    endpoint = Endpoint(uuid=13, switch=3, port=1)
+    constraint = Constraint(source=11, destination=12, max_hops=3)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: blue.add_endpoint(endpoint, vlan=20),  # type: ignore[call-overload]
+        lambda: blue.add_endpoint("13"),  # type: ignore[call-overload]
+        lambda: blue.add_constraint(constraint, max_hops=2),  # type: ignore[call-overload]
+        lambda: blue.modify_endpoint(endpoint),  # type: ignore[arg-type]
+        lambda: blue.replace_endpoint(endpoint, vlan=20),  # type: ignore[call-arg]
+        lambda: blue.replace_constraint(constraint, max_hops=2),  # type: ignore[call-arg]
+    )
+    for call in calls:
+        with pytest.raises(TypeError):
+            call()
+    twice: dict[str, Any] = {"port": 2, "Port": 3}
+    for unknown in (
+        lambda: blue.add_endpoint(uuid=13, switch=3, port=1, vlam=20),  # type: ignore[call-overload]
+        lambda: blue.modify_endpoint(11, vlam=20),  # type: ignore[call-arg]
+        lambda: blue.modify_endpoint(11, uuid=13),  # type: ignore[call-arg]
+        lambda: blue.modify_endpoint(11, **twice),
+        lambda: connection.repair("blue", orphans=True),
+    ):
+        with pytest.raises(InvalidDescription):
+            unknown()
+    assert blue.description() == BLUE
 
 
 def test_a_refused_change_leaves_no_trace(connection: Connection, blue: Network) -> None:
@@ -321,11 +372,11 @@ def test_what_is_not_offered_is_refused_in_one_wording(
 
 @pytest.mark.parametrize("kind", ["min_bandwidth", "max_bandwidth", "max_latency", "max_hops"])
 def test_constraints_are_refused_by_capability(blue: Network, kind: str) -> None:
-    value = {"max_latency": "5 ms", "max_hops": 3}.get(kind, "1 Mbit/s")
+    asked: dict[str, Any] = {kind: {"max_latency": "5 ms", "max_hops": 3}.get(kind, "1 Mbit/s")}
     feature = f"constraint.{kind.replace('_', '-')}"
     with pytest.raises(Unsupported, match=f"does not offer {feature} .*from 11 to 12 needs"):
-        blue.add_constraint(source=11, destination=12, **{kind: value})
-    assert blue.description == BLUE
+        blue.add_constraint(source=11, destination=12, **asked)
+    assert blue.description() == BLUE
 
 
 def test_rules_are_not_shown_and_their_options_have_no_effect(connection: Connection) -> None:
@@ -372,9 +423,17 @@ def test_a_driver_that_offers_everything_is_asked_everything() -> None:
             assert added == Constraint(source=11, destination=12, min_bandwidth="1 Mbit/s")
             with pytest.raises(AlreadyExists, match="from 11 to 12 already"):
                 await blue.add_constraint(added)
-            await blue.modify_constraint(source=11, destination=12, max_hops=2)
+            changed = await blue.modify_constraint(source=11, destination=12, max_hops=2)
             (now,) = (await blue.description()).constraints
-            assert (now.max_hops, now.min_bandwidth) == (2, None)
+            assert now == changed == added.changed(max_hops=2)
+            hyphenated: dict[str, Any] = {"max-hops": 3}
+            await blue.modify_constraint(11, 12, min_bandwidth=None, **hyphenated)
+            (now,) = (await blue.description()).constraints
+            assert (now.max_hops, now.min_bandwidth) == (3, None)
+            with pytest.raises(InvalidDescription, match="asks for nothing"):
+                await blue.modify_constraint(11, 12, max_hops=None)
+            await blue.replace_constraint(added)
+            assert (await blue.description()).constraints == (added,)
             await blue.remove_constraint(11, 12)
             await blue.add_constraint(added)
             await blue.remove_endpoint(12)
@@ -457,16 +516,16 @@ def test_apply_finds_a_network_by_name_if_the_text_gives_no_uuid(
 ) -> None:
     applied = connection.apply('{"name": "blue", "endpoints": []}\n')
     assert (applied.uuid, applied.changes) == ("7", ("endpoint 11 removed", "endpoint 12 removed"))
-    assert blue.description.endpoints == ()
+    assert blue.description().endpoints == ()
 
 
 def test_apply_that_is_refused_changes_nothing(connection: Connection, blue: Network) -> None:
     ends = (BLUE.endpoints[0], Endpoint(uuid=12, switch=77, port=1))
     with pytest.raises(SwitchNotFound):
         connection.apply(BLUE.changed(endpoints=ends))
-    assert blue.description == BLUE
+    assert blue.description() == BLUE
     assert connection.apply(BLUE.changed(endpoints=ends), pending=True).outcome == "changed"
-    assert str(blue.state.state) == "degraded"
+    assert str(blue.state().state) == "degraded"
 
 
 def test_apply_that_needs_a_path_says_so(connection: Connection) -> None:
@@ -548,4 +607,4 @@ def test_a_check_says_what_apply_would_and_changes_nothing(connection: Connectio
     limited = BLUE.changed(constraints=(Constraint(source=11, destination=12, max_hops=3),))
     with pytest.raises(Unsupported, match=r"constraint\.max-hops"):
         connection.check(limited)
-    assert blue.description == BLUE
+    assert blue.description() == BLUE

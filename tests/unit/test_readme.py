@@ -68,6 +68,18 @@ def test_the_python_example_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 to 2 by ['1', '2', '3']" in printed
 
 
+def test_the_python_of_a_page_is_type_checked_where_it_stands(tmp_path: Path) -> None:
+    page = tmp_path / "some-page.md"
+    block = "   ```python\n   from libnetvirt import Endpoint\n\n   Endpoint(uuid=1, {}=1, port=1)\n   ```\n"
+    page.write_text("# Title\n\n1. Do this:\n\n" + block.format("switch") + block.format("swicth"))
+    checked = [sys.executable, str(ROOT / "docs" / "check_types.py"), str(page)]
+    done = subprocess.run(checked, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    mypy, pyright = (f"{page}:13{column}error: " in done.stderr for column in (": ", ":1 - "))
+    assert (mypy, pyright) == (True, True), done.stderr
+    assert f"{page}:8" not in done.stderr
+
+
 def test_the_documentation_has_no_dead_links_and_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "check.py"], capture_output=True, text=True, check=False

@@ -1,120 +1,159 @@
-"""``constraint add|modify|remove``."""
+"""``constraint add|modify|check|remove``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 
 import libnetvirt
 from libnetvirt import Constraint
-from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected
+from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line
 from libnetvirt.driver import FEATURES
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Uuid of the endpoint it starts at.")]
-Destination = Annotated[str, typer.Argument(metavar="DESTINATION", help="Uuid of the endpoint it leads to.")]
-MinBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Guaranteed, such as '10 Mbit/s'.")]
-MaxBandwidth = Annotated[str | None, typer.Option(metavar="BW", help="Never exceeded.")]
-MaxLatency = Annotated[str | None, typer.Option(metavar="TIME", help="Of the path, such as '5 ms'.")]
-MaxHops = Annotated[str | None, typer.Option(metavar="N", help="Of the path, 1 to 255.")]
-Priority = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="0 to 255: higher ones come first where not all can be kept (default 0)."),
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="UUID of the endpoint where the path starts.")]
+Destination = Annotated[
+    str, typer.Argument(metavar="DESTINATION", help="UUID of the endpoint where the path ends.")
 ]
 
 
+class Clearable(StrEnum):
+    """The fields that 'modify --clear' can remove."""
+
+    MIN_BANDWIDTH = "min-bandwidth"
+    MAX_BANDWIDTH = "max-bandwidth"
+    MAX_LATENCY = "max-latency"
+    MAX_HOPS = "max-hops"
+    PRIORITY = "priority"
+
+
+Clear = Annotated[
+    list[Clearable] | None,
+    typer.Option(
+        "--clear", metavar="FIELD", help=f"Remove a field ({', '.join(Clearable)}); may be repeated."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """The options for the fields of a constraint."""
+
+    min_bandwidth: Annotated[
+        str | None, typer.Option(metavar="BW", help="Guaranteed bandwidth, such as '10 Mbit/s'.")
+    ] = None
+    max_bandwidth: Annotated[
+        str | None, typer.Option(metavar="BW", help="Maximum bandwidth, such as '50 Mbit/s'.")
+    ] = None
+    max_latency: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Maximum latency of the path, such as '5 ms'.")
+    ] = None
+    max_hops: Annotated[
+        str | None, typer.Option(metavar="N", help="Maximum number of switches of the path, 1 to 255.")
+    ] = None
+    priority: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="0 (default) to 255: higher ones are kept first after a failure."),
+    ] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields whose options were given."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@takes(Requirements)
 def add(
     ctx: typer.Context,
     network: NetworkName,
     source: Source,
     destination: Destination,
-    min_bandwidth: MinBandwidth = None,
-    max_bandwidth: MaxBandwidth = None,
-    max_latency: MaxLatency = None,
-    max_hops: MaxHops = None,
-    priority: Priority = None,
+    given: Requirements,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Require something of the path from one endpoint to another, in this direction.
+    """Add a constraint on the path between two endpoints.
 
-    Refused by drivers that do not offer it; 'netvirt drivers' shows which do.
+    A constraint applies to one direction. 'netvirt drivers' shows which drivers offer constraints.
 
     \b
     Examples:
-      netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' --max-latency '5 ms'
+      netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' \\
+          --max-latency '5 ms'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    constraint = _constraint(ctx, source, destination, given.given)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
-        _require(connection, constraint)
+        _require(connection, source, destination, given.given)
         found.add_constraint(constraint)
     _tell(network, source, destination, "added", wanted)
 
 
+@takes(Requirements)
 def modify(
     ctx: typer.Context,
     network: NetworkName,
     source: Source,
     destination: Destination,
-    min_bandwidth: MinBandwidth = None,
-    max_bandwidth: MaxBandwidth = None,
-    max_latency: MaxLatency = None,
-    max_hops: MaxHops = None,
-    priority: Priority = None,
+    given: Requirements,
+    clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Replace the requirements of the path from one endpoint to another.
+    """Change fields of a constraint.
+
+    Each option replaces the old value of its field. Fields without an option stay as they are.
 
     \b
     Examples:
       netvirt constraint modify blue 11 12 --min-bandwidth '20 Mbit/s'
+      netvirt constraint modify blue 11 12 --clear max-latency
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    changes = _cleared(clear) | given.given
+    if not changes:
+        raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
-        _require(connection, constraint)
-        found.modify_constraint(constraint)
+        _require(connection, source, destination, changes)
+        found.modify_constraint(source, destination, **changes)
     _tell(network, source, destination, "modified", wanted)
 
 
+@takes(Requirements)
 def check(
     ctx: typer.Context,
     network: NetworkName,
     source: Source,
     destination: Destination,
-    min_bandwidth: MinBandwidth = None,
-    max_bandwidth: MaxBandwidth = None,
-    max_latency: MaxLatency = None,
-    max_hops: MaxHops = None,
-    priority: Priority = None,
+    given: Requirements,
+    clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Tell whether add, or modify, would be accepted now. Changes nothing.
+    """Check whether a constraint would be accepted now.
 
-    What would be refused ends with the same error and exit status.
+    Checks what 'modify' would do if the constraint exists, else 'add', and changes nothing. If it would be
+    refused, the command fails with the same error and exit status.
 
     \b
     Examples:
       netvirt constraint check blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    constraint = _constraint(
-        ctx, source, destination, min_bandwidth, max_bandwidth, max_latency, max_hops, priority
-    )
+    changes = _cleared(clear) | given.given
     with connected(ctx, connect) as connection:
-        now = connection.lookup(network).description
-        others = tuple(c for c in now.constraints if c.key != constraint.key)
-        connection.check(now.changed(constraints=(*others, constraint)))
+        now = connection.lookup(network).description()
+        old = now.constraint(source, destination)
+        new = old.changed(**changes) if old else _constraint(ctx, source, destination, changes)
+        others = tuple(c for c in now.constraints if c is not old)
+        connection.check(now.changed(constraints=(*others, new)))
     _tell(network, source, destination, "can be kept", wanted)
 
 
@@ -126,7 +165,7 @@ def remove(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Drop all requirements of the path from one endpoint to another.
+    """Remove the constraint on the path between two endpoints.
 
     \b
     Examples:
@@ -143,39 +182,25 @@ def remove(
     _tell(network, source, destination, "removed", wanted)
 
 
-def _constraint(
-    ctx: typer.Context,
-    source: str,
-    destination: str,
-    min_bandwidth: str | None,
-    max_bandwidth: str | None,
-    max_latency: str | None,
-    max_hops: str | None,
-    priority: str | None,
-) -> Constraint:
-    if not any((min_bandwidth, max_bandwidth, max_latency, max_hops)):
-        raise typer.BadParameter(
-            "nothing is required: give at least one option, such as --max-hops.", ctx=ctx
-        )
-    return Constraint.model_validate(
-        {
-            "source": source,
-            "destination": destination,
-            "min-bandwidth": min_bandwidth,
-            "max-bandwidth": max_bandwidth,
-            "max-latency": max_latency,
-            "max-hops": max_hops,
-            "priority": priority,
-        }
-    )
+def _cleared(clear: list[Clearable] | None) -> dict[str, Any]:
+    return {what.replace("-", "_"): None for what in clear or ()}
 
 
-def _require(connection: libnetvirt.Connection, constraint: Constraint) -> None:
-    # Before looking whether there is one to modify: "not offered" is the more useful answer.
-    for name in constraint.asked:
-        connection.capabilities().require(
-            f"constraint.{name}", f"the constraint from {constraint.source} to {constraint.destination}"
-        )
+def _constraint(ctx: typer.Context, source: str, destination: str, fields: Mapping[str, Any]) -> Constraint:
+    if not any(value for name, value in fields.items() if name != "priority"):
+        raise typer.BadParameter("no requirement: give at least one option, such as --max-hops.", ctx=ctx)
+    return Constraint(source=source, destination=destination, **fields)
+
+
+def _require(
+    connection: libnetvirt.Connection, source: str, destination: str, fields: Mapping[str, Any]
+) -> None:
+    # Before the constraint is looked up: "not offered" is more useful than "not found".
+    for name, value in fields.items():
+        if value is not None and name != "priority":
+            connection.capabilities().require(
+                f"constraint.{name.replace('_', '-')}", f"the constraint from {source} to {destination}"
+            )
 
 
 def _tell(network: str, source: str, destination: str, outcome: str, output: Format) -> None:

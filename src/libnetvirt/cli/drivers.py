@@ -1,7 +1,8 @@
-"""``drivers``: what each installed driver offers."""
+"""``drivers``: the capabilities of the installed drivers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +18,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the options
 
 
 def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None) -> None:
-    """Show what each installed driver offers.
+    """Show the capabilities of the installed drivers.
 
-    Needs no running network. A session may offer less: options of its URI can restrict it.
+    Opens no connection. Options of a connection URI can restrict what a session offers.
 
     \b
     Examples:
@@ -50,16 +51,17 @@ def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None)
     )
     line("")
     table(
-        ["DRIVER", "DESCRIPTION", "RULES (ENCAPSULATION/INSERTION/TIMEOUT)"],
-        [
-            (name, c.description or "-", ", ".join(map(str, c.combinations)) or "no choice")
-            for name, c in offered.items()
-        ],
+        ["DRIVER", "DESCRIPTION"],
+        [(name, c.description or "-") for name, c in offered.items()],
     )
+    rules = [(name, *row) for name, c in offered.items() for row in _rules(c)]
+    if rules:
+        line("")
+        table(["DRIVER", "ENCAPSULATION", "INSERTION", "TIMEOUT"], rules)
     reasons = [(name, f, why) for name, c in offered.items() for f, why in sorted(c.reasons.items())]
     if reasons:
         line("")
-        table(["DRIVER", "FEATURE", "WHY NOT"], reasons)
+        table(["DRIVER", "FEATURE", "REASON IT IS NOT OFFERED"], reasons)
     if verbose:
         line("")
         table(
@@ -74,6 +76,15 @@ def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None)
     table(["TRANSPORT", "URI"], [(name, f"DRIVER+{name}://PATH") for name in transports])
     for name, why in broken.items():
         line(f"\n{name}: {why}")
+
+
+def _rules(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
+    """The rules options offered, one row for each encapsulation and insertion, with all their timeouts."""
+    timeouts: dict[tuple[str, str], list[str]] = {}
+    for c in capabilities.combinations:
+        timeouts.setdefault((str(c.encapsulation), str(c.insertion)), []).append(str(c.timeout))
+    for (encapsulation, insertion), offered in timeouts.items():
+        yield encapsulation, insertion, ", ".join(offered)
 
 
 def _plain(

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt import Fault, NetvirtError, VirtualNetwork, formats
-from libnetvirt.aio import Applied
+from libnetvirt import Applied, Fault, NetvirtError, Outcome, VirtualNetwork, formats
 from libnetvirt.cli import files
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
+    DocumentOutput,
     Format,
     NetworkName,
     Output,
@@ -24,16 +24,27 @@ from libnetvirt.cli.options import (
 )
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.errors import InvalidDescription
+from libnetvirt.model.report import Report
+
+
+class _Removed(Report):
+    """A network that was removed, as output shows it beside :class:`Applied`."""
+
+    uuid: str
+    name: str
+    outcome: str = "removed"
+    changes: tuple[str, ...] = ()
+
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="XML, YAML or JSON; '-' is standard input.")
+    list[str], typer.Argument(metavar="FILE", help="Descriptions in XML, YAML or JSON; '-' reads stdin.")
 ]
 
 
 def validate(ctx: typer.Context, paths: Files, output: Output = None) -> None:
-    """Check descriptions without touching any network.
+    """Check descriptions without connecting to a driver.
 
-    Prints every fault of every file, with its file and line. Needs no connection.
+    Reports every error of every file with its line.
 
     \b
     Examples:
@@ -61,10 +72,10 @@ def create(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Create the networks that files describe.
+    """Create the networks described in files.
 
-    Returns when traffic flows. All files are checked before the first network is created; then each
-    network is created wholly or not at all, in the order given.
+    Returns when the networks forward traffic. All files are checked before the first network is created.
+    The networks are created in the order given, each one completely or not at all.
 
     \b
     Examples:
@@ -77,7 +88,7 @@ def create(
 
     def one(connection: libnetvirt.Connection, network: VirtualNetwork) -> Applied:
         connection.create(network, pending=pending)
-        return Applied(uuid=network.uuid, name=network.name, outcome="created")
+        return Applied(uuid=network.uuid, name=network.name, outcome=Outcome.CREATED)
 
     with connected(ctx, connect) as connection:
         _in_order(described, lambda network: one(connection, network), wanted)
@@ -90,10 +101,10 @@ def apply(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Make networks be as files describe them.
+    """Create or change networks to match the descriptions in files.
 
-    Creates a network, or changes what differs in one step, and says what changed. Traffic that is not
-    concerned goes on. Running it again changes nothing.
+    Changes a network in one step and prints what changed. Other traffic is not interrupted. Applying the
+    same description again changes nothing.
 
     \b
     Examples:
@@ -108,13 +119,13 @@ def apply(
 
 def remove(
     ctx: typer.Context,
-    networks: Annotated[list[str], typer.Argument(metavar="VN...", help="Uuids or names.")],
+    networks: Annotated[list[str], typer.Argument(metavar="VN", help="UUIDs or names of the networks.")],
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Remove networks.
 
-    Returns when nothing of them is left in any switch.
+    Returns when their rules are gone from every switch.
 
     \b
     Examples:
@@ -124,17 +135,17 @@ def remove(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
 
-        def one(key: str) -> Applied:
+        def one(key: str) -> _Removed:
             network = connection.lookup(key)
-            name = network.description.name
+            name = network.description().name
             network.remove()
-            return Applied(uuid=network.uuid, name=name, outcome="removed")
+            return _Removed(uuid=network.uuid, name=name)
 
         _each(networks, one, wanted)
 
 
 def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = None) -> None:
-    """List the networks, oldest first.
+    """List the networks in order of creation.
 
     \b
     Examples:
@@ -147,12 +158,12 @@ def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = 
         handles = {handle.uuid: handle for handle in connection.networks()}
         for network in connection.descriptions():
             if network.uuid not in handles:
-                # Created by somebody else in between.
+                # Created between the two calls.
                 continue
             try:
-                state = str(handles[network.uuid].state.state)
+                state = str(handles[network.uuid].state().state)
             except libnetvirt.NotFound:
-                # Removed by somebody else since the list was read.
+                # Removed after the list was read.
                 continue
             rows.append(
                 {
@@ -169,10 +180,12 @@ def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = 
     table(["UUID", "NAME", "FORWARDING", "ENDPOINTS", "STATE"], [list(row.values()) for row in rows])
 
 
-def dump(ctx: typer.Context, network: NetworkName, connect: Connect = None, output: Output = None) -> None:
-    """Write the description of a network.
+def dump(
+    ctx: typer.Context, network: NetworkName, connect: Connect = None, output: DocumentOutput = None
+) -> None:
+    """Print the description of a network.
 
-    As 'create' and 'apply' read it: XML by default, or YAML or JSON.
+    The output is valid input for 'create' and 'apply': XML by default, or YAML or JSON.
 
     \b
     Examples:
@@ -181,7 +194,7 @@ def dump(ctx: typer.Context, network: NetworkName, connect: Connect = None, outp
     """
     wanted = chosen(ctx, output, DOCUMENTS)
     with connected(ctx, connect) as connection:
-        description = connection.lookup(network).description
+        description = connection.lookup(network).description()
     sys.stdout.write(formats.write([description], str(wanted)).rstrip("\n") + "\n")
 
 
@@ -211,9 +224,9 @@ def _in_order(
     _each(list(by_place), lambda label: operation(by_place[label]), output)
 
 
-def _each(labels: Sequence[str], operation: Callable[[str], Applied], output: Format) -> None:
-    """One operation after the other; a failure says which were done, and ends it."""
-    done: list[Applied] = []
+def _each(labels: Sequence[str], operation: Callable[[str], Applied | _Removed], output: Format) -> None:
+    """Perform the operations in order, up to the first that fails. Its error then notes which were done."""
+    done: list[Applied | _Removed] = []
     try:
         for label in labels:
             done.append(operation(label))
@@ -222,7 +235,7 @@ def _each(labels: Sequence[str], operation: Callable[[str], Applied], output: Fo
                 sys.stdout.flush()
     except (NetvirtError, KeyboardInterrupt) as error:
         if len(labels) > 1:
-            error.add_note(f"Done before: {', '.join(labels[: len(done)]) or 'nothing'}.")
+            error.add_note(f"Done: {', '.join(labels[: len(done)]) or 'nothing'}.")
             error.add_note(f"Not done: {', '.join(labels[len(done) :])}.")
         raise
     finally:
@@ -230,7 +243,7 @@ def _each(labels: Sequence[str], operation: Callable[[str], Applied], output: Fo
             document([applied.to_json() for applied in done], output)
 
 
-def _tell(applied: Applied) -> None:
+def _tell(applied: Applied | _Removed) -> None:
     line(f"network {applied.name} ({applied.uuid}) {applied.outcome}")
     for change in applied.changes:
         line(f"  {change}")

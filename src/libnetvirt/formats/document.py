@@ -11,10 +11,10 @@ from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.limits import MAX_FAULTS, MAX_NETWORKS
 from libnetvirt.formats.tree import Node, member
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.crossing import Claim, claim_of
+from libnetvirt.model.cross_checks import Claim, claim_of
 from libnetvirt.model.element import path_text
+from libnetvirt.model.messages import Location, key_text, shown
 from libnetvirt.model.scalars import several, uuid_text
-from libnetvirt.model.wording import Location, key_text, shown
 
 NO_NETWORK = "holds no network"
 

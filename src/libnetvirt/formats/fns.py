@@ -24,8 +24,8 @@ from libnetvirt.formats.tree import Node
 from libnetvirt.formats.xml_schema import Child, Shape, document_text, new_root, read_shape
 from libnetvirt.model import Bandwidth, Constraint, Endpoint, VirtualNetwork
 from libnetvirt.model.element import path_text
+from libnetvirt.model.messages import Location, key_text, shown
 from libnetvirt.model.scalars import network_prefix
-from libnetvirt.model.wording import Location, key_text, shown
 
 NAMESPACE = "http://www.sail-project.eu/fns"
 ROOT = "description"

@@ -13,7 +13,7 @@ from libnetvirt.formats.dump import plain
 from libnetvirt.formats.limits import MAX_DEPTH
 from libnetvirt.formats.tree import Node
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.wording import shown
+from libnetvirt.model.messages import shown
 
 # The tokens of a text that is known to be JSON.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+|\n', re.DOTALL)

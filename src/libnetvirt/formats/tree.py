@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from libnetvirt.model.wording import Location
+from libnetvirt.model.messages import Location
 
 
 class Node:

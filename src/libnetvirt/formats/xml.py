@@ -14,7 +14,7 @@ from libnetvirt.formats.dump import plain
 from libnetvirt.formats.tree import Node
 from libnetvirt.formats.xml_schema import Child, Shape, document_text, line_of, new_root, read_shape
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.wording import key_text, shown
+from libnetvirt.model.messages import key_text, shown
 
 NAMESPACE = "urn:libnetvirt:network:1"
 

@@ -15,7 +15,7 @@ from lxml import etree
 from libnetvirt.errors import Fault
 from libnetvirt.formats.limits import MAX_FAULTS
 from libnetvirt.formats.tree import Node
-from libnetvirt.model.wording import key_text, shown
+from libnetvirt.model.messages import key_text, shown
 
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 

@@ -29,7 +29,7 @@ from libnetvirt.formats.limits import MAX_ALIASED, MAX_DEPTH, MAX_YAML
 from libnetvirt.formats.tree import Node
 from libnetvirt.formats.yaml_fast import NOTHING, read_block
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.wording import shown
+from libnetvirt.model.messages import shown
 
 _PLAIN_TAGS = {None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 

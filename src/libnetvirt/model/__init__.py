@@ -1,20 +1,19 @@
-"""The model: what a virtual network is, and what is said about a running one."""
+"""The model: the description of a virtual network, and what is reported about a running one."""
 
-from libnetvirt.model.description import (
-    DEFAULT_DURATION,
-    Constraint,
-    Encapsulation,
+from libnetvirt.model.constraint import Constraint, ConstraintChanges, ConstraintFields
+from libnetvirt.model.endpoint import (
     Endpoint,
-    Forwarding,
-    Insertion,
+    EndpointChanges,
+    EndpointFields,
     Limits,
+    LimitsFields,
     Route,
-    Rules,
-    Timeout,
-    VirtualNetwork,
+    RouteFields,
 )
-from libnetvirt.model.quantity import Bandwidth, Latency
+from libnetvirt.model.network import Forwarding, NetworkFields, VirtualNetwork
+from libnetvirt.model.quantity import Bandwidth, Duration
 from libnetvirt.model.report import (
+    Applied,
     ConstraintCounters,
     ConstraintState,
     Counters,
@@ -22,40 +21,56 @@ from libnetvirt.model.report import (
     Event,
     Hop,
     Host,
+    HostSource,
     Link,
     NetworkState,
+    Outcome,
     Path,
     Port,
+    PortUse,
     RuleLine,
     State,
     Substrate,
     Switch,
 )
+from libnetvirt.model.rules import DEFAULT_DURATION, Encapsulation, Insertion, Rules, RulesFields, Timeout
 
 __all__ = [
     "DEFAULT_DURATION",
+    "Applied",
     "Bandwidth",
     "Constraint",
+    "ConstraintChanges",
     "ConstraintCounters",
+    "ConstraintFields",
     "ConstraintState",
     "Counters",
+    "Duration",
     "Encapsulation",
     "Endpoint",
+    "EndpointChanges",
+    "EndpointFields",
     "EndpointState",
     "Event",
     "Forwarding",
     "Hop",
     "Host",
+    "HostSource",
     "Insertion",
-    "Latency",
     "Limits",
+    "LimitsFields",
     "Link",
+    "NetworkFields",
     "NetworkState",
+    "Outcome",
     "Path",
     "Port",
+    "PortUse",
     "Route",
+    "RouteFields",
     "RuleLine",
     "Rules",
+    "RulesFields",
     "State",
     "Substrate",
     "Switch",

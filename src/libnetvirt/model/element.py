@@ -1,4 +1,13 @@
-"""What all parts of a description share: frozen, strict about unknown fields, and one kind of error."""
+"""The base of the elements of a description: frozen, no unknown fields, one kind of error.
+
+Fields are named as in documents, with ``_`` for ``-``. Since 0.1 unless said otherwise.
+
+The annotation of a field is the type that is *read* (``uuid: str``, ``min_bandwidth: Bandwidth``); what may
+be *given* is wider (``uuid=7``, ``min_bandwidth="10 Mbit/s"``), and type checkers know no conversion. So
+each element has a ``TypedDict`` beside it with the types that may be given. It is the signature of the
+constructor, for type checkers only (pydantic would call a real ``__init__`` for each member of a document),
+and of the methods of :mod:`libnetvirt.connection`. A test keeps the field names of both the same.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +19,19 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationErro
 from pydantic_core import CoreSchema, core_schema
 
 from libnetvirt.errors import Fault, InvalidDescription
+from libnetvirt.model.messages import Location, hyphenated, key_text, shown
 from libnetvirt.model.scalars import uuid_text
-from libnetvirt.model.wording import Location, hyphenated, key_text, shown
 
-__all__ = ["Element", "faults_of", "hyphenated", "path_text", "text_of"]
-
-# Set while an element is being validated, so that only the outermost one turns pydantic's error into ours
-# and every fault of the whole document is in it.
+# Whether an element is being validated: only the outermost one turns pydantic's error into ours, which then
+# has every fault of the whole document.
 _inside: ContextVar[bool] = ContextVar("libnetvirt.model.inside", default=False)
 
-# The lists of a network whose members documents name one by one.
+# Field of a list -> the name that documents give to one member.
 _SINGULAR = {"endpoints": "endpoint", "constraints": "constraint"}
 
 
 def text_of(error: Mapping[str, Any], root: type[Element]) -> str:
-    """One of pydantic's faults, found validating a ``root``, in our words."""
+    """The message for one entry of ``ValidationError.errors()`` of a ``root``."""
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     if kind in ("value_error", "fault"):
         return str(error["msg"]).removeprefix("Value error, ")
@@ -52,7 +59,7 @@ def faults_of(error: ValidationError, root: type[Element]) -> list[tuple[Locatio
 
 
 def _member(value: Any, step: int | str) -> Any:
-    """Where a step of a location leads to in raw input; one value may stand for a list of one."""
+    """The member of raw input that one step of a location leads to; one value may stand for a list of one."""
     if isinstance(step, int):
         if isinstance(value, (list, tuple)):
             return value[step] if step < len(value) else None
@@ -65,8 +72,8 @@ def _member(value: Any, step: int | str) -> Any:
 def path_text(root: type[Element], location: Sequence[int | str], raw: Any = None) -> str:
     """``("endpoints", 0, "vlan")`` -> ``network/endpoint[11]/vlan``.
 
-    Members of lists are named by their uuid where ``raw``, the input, has one, else by their position
-    from 1. A member that is its list's only one needs no number.
+    Members of lists are named by their uuid if ``raw``, the input, has one, else by their position, counted
+    from 1. The only member of a list needs no number.
     """
     path, value = root.element_name(), raw
     for i, step in enumerate(location):
@@ -87,10 +94,10 @@ def path_text(root: type[Element], location: Sequence[int | str], raw: Any = Non
 
 
 class Element(BaseModel):
-    """Base of the description's parts.
+    """Base of the elements of a description.
 
-    Constructing one with bad values raises :class:`~libnetvirt.errors.InvalidDescription` that lists
-    every fault with its place.
+    Constructing one with bad values raises :class:`~libnetvirt.errors.InvalidDescription`, which lists every
+    fault with its path.
     """
 
     model_config = ConfigDict(
@@ -101,22 +108,22 @@ class Element(BaseModel):
 
     @classmethod
     def element_name(cls) -> str:
-        """What documents call it."""
+        """Its name in documents, such as ``endpoint``."""
         return cls.ELEMENT or cls.__name__.lower()
 
     @classmethod
     def document_names(cls) -> list[str]:
-        """The names of its fields in documents."""
+        """The names of its fields in documents, such as ``min-bandwidth``."""
         return [hyphenated(name) for name in cls.model_fields]
 
     @classmethod
     def document_name(cls, step: str) -> str | None:
-        """The name in documents of a field given by any of its names; None if there is no such field."""
+        """The name in documents of a field, given by either of its names; None if there is no such field."""
         return next((hyphenated(name) for name in cls.model_fields if step in (name, hyphenated(name))), None)
 
     @classmethod
     def element_at(cls, location: Sequence[int | str]) -> type[Element]:
-        """The innermost element that a location within this one is in."""
+        """The class of the innermost element on the way to a location within this one."""
         found: type[Element] = cls
         for step in location:
             field = found.model_fields.get(str(step).replace("-", "_"))
@@ -127,7 +134,7 @@ class Element(BaseModel):
 
     @classmethod
     def examined(cls, value: Any) -> tuple[Self | None, list[tuple[Location, str]]]:
-        """The element, or None and the location and text of every fault. Raises nothing.
+        """(element, []), or (None, location and text of every fault). Raises nothing.
 
         For readers of documents, which add file and line to each fault.
         """
@@ -141,12 +148,12 @@ class Element(BaseModel):
 
     @classmethod
     def _validated(cls, value: Any, handler: Callable[[Any], Self]) -> Self:
-        """The validation itself; a place for checks that read the raw input."""
+        """Validate ``value``. Subclasses override it to check the raw input as well."""
         return handler(value)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # Around everything, also around the validators of subclasses that run after the fields.
+        # Outside of everything else, also of the validators of subclasses that run after the fields.
         return core_schema.no_info_wrap_validator_function(cls._one_kind_of_error, handler(source))
 
     @classmethod
@@ -164,12 +171,17 @@ class Element(BaseModel):
             _inside.reset(token)
 
     def changed(self, **fields: Any) -> Self:
-        """A copy with some fields replaced, validated like a new one."""
-        return type(self).model_validate({**{k: getattr(self, k) for k in self.model_fields_set}, **fields})
+        """A copy with these fields replaced, validated like a new one. Raises InvalidDescription."""
+        kept = {k: getattr(self, k) for k in self.model_fields_set}
+        for name in fields:
+            # ``max-hops`` replaces ``max_hops``; a field that is given by both names is a fault.
+            if "-" in name:
+                kept.pop(name.replace("-", "_"), None)
+        return type(self).model_validate({**kept, **fields})
 
 
 def _element_in(annotation: Any) -> type[Element] | None:
-    """The element class that a field's type holds, such as Endpoint in tuple[Endpoint, ...]."""
+    """The element class within a field's type, such as Endpoint in tuple[Endpoint, ...]; else None."""
     if isinstance(annotation, type) and issubclass(annotation, Element):
         return annotation
     return next((found for a in get_args(annotation) if (found := _element_in(a))), None)

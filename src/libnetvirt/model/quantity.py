@@ -1,4 +1,4 @@
-"""Numbers that carry units: bandwidth in bit/s, latency in microseconds."""
+"""Integers that are read and written with a unit: bandwidths and durations."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from libnetvirt.model.wording import shown
+from libnetvirt.model.messages import shown
 
 _NUMBER = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,18})?)\s*(\S*)", re.ASCII)
 
 
 class Quantity(int):
-    """An integer number of base units that is written and read with a unit.
+    """An integer number of base units, read and written with a unit: ``"50 Mbit/s"``.
 
-    ``UNITS`` maps unit to base units, largest first. A bare number is refused wherever a quantity is
-    read, because nobody can see whether 10 means bits or megabits.
+    ``UNITS`` maps each unit to its size in base units, largest first. Descriptions refuse a number without
+    a unit, because readers cannot tell whether 10 is bits or megabits.
     """
 
     UNITS: ClassVar[dict[str, int]] = {}
@@ -27,7 +27,7 @@ class Quantity(int):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``"50 Mbit/s"``. Raises ValueError saying what is allowed."""
+        """Parse a number with a unit, such as ``"50 Mbit/s"``. Raises ValueError."""
         found = _NUMBER.fullmatch(text.strip())
         units = ", ".join(reversed(cls.UNITS))
         if not found:
@@ -77,7 +77,7 @@ class Quantity(int):
 
 
 class Bandwidth(Quantity):
-    """Bits per second. Units are decimal: 1 kbit/s is 1,000 bit/s."""
+    """A bandwidth in bit/s. Units are decimal: 1 kbit/s is 1,000 bit/s."""
 
     UNITS: ClassVar[dict[str, int]] = {
         "Tbit/s": 10**12, "Gbit/s": 10**9, "Mbit/s": 10**6, "kbit/s": 10**3, "bit/s": 1,
@@ -85,8 +85,8 @@ class Bandwidth(Quantity):
     WHAT: ClassVar[str] = "bandwidth"
 
 
-class Latency(Quantity):
-    """Microseconds."""
+class Duration(Quantity):
+    """A time span in microseconds: a latency, or how long a rule lasts."""
 
     UNITS: ClassVar[dict[str, int]] = {"s": 10**6, "ms": 10**3, "us": 1}
     WHAT: ClassVar[str] = "time"

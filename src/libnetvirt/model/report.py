@@ -1,4 +1,7 @@
-"""What a driver says about a running network and the substrate: states, paths, counters, events."""
+"""What connections report: states, paths, counters, the substrate, events, the outcome of an operation.
+
+Bandwidths are in bit/s and latencies in microseconds.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from libnetvirt.model.element import hyphenated
+from libnetvirt.model.messages import hyphenated
 
 
 class Report(BaseModel):
@@ -16,16 +19,16 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=hyphenated, populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, hyphenated names."""
+        """The report as plain JSON types, with hyphenated names."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 class State(StrEnum):
-    """Of an endpoint or a network.
+    """The state of a network, an endpoint or a constraint.
 
-    ``active``: forwards. ``pending``: waits for its switch or port to appear. ``down``: was active, but
-    its port or switch is gone, or no path leads there. A network is ``active`` if all its endpoints
-    are, ``pending`` or ``down`` if all are, else ``degraded``.
+    An endpoint is ``active`` (it forwards), ``pending`` (its switch or port has not appeared yet) or ``down``
+    (its switch or port is gone, or no path leads there). A network is ``active``, ``pending`` or ``down`` if
+    all its endpoints are, else ``degraded``.
     """
 
     ACTIVE = "active"
@@ -34,17 +37,40 @@ class State(StrEnum):
     DEGRADED = "degraded"
 
 
+class HostSource(StrEnum):
+    """How a network knows a host: from its description, or from the traffic."""
+
+    DECLARED = "declared"
+    LEARNED = "learned"
+
+
+class PortUse(StrEnum):
+    """What a port is used for: an endpoint, a link between switches, or nothing (the empty string)."""
+
+    ENDPOINT = "endpoint"
+    LINK = "link"
+    NONE = ""
+
+
+class Outcome(StrEnum):
+    """What ``apply`` did to a network."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
 class Host(Report):
-    """A host that a network knows: ``source`` is ``declared`` (in the description) or ``learned``."""
+    """A host that a network knows: its MAC address, the uuid of its endpoint, its IP addresses."""
 
     mac: str
     endpoint: str
     addresses: tuple[str, ...] = ()
-    source: str = "learned"
+    source: HostSource = HostSource.LEARNED
 
 
 class EndpointState(Report):
-    """One endpoint's state; ``reason`` says why it is not active."""
+    """The state of an endpoint. ``reason``: why it is not active."""
 
     uuid: str
     state: State
@@ -52,10 +78,10 @@ class EndpointState(Report):
 
 
 class ConstraintState(Report):
-    """One constraint: ``active`` if it is kept, ``pending`` while one of its endpoints is, else ``degraded``.
-    ``reason`` says why it is not active.
+    """The state of a constraint: ``active`` if it is met, ``pending`` if one of its endpoints is, else
+    ``degraded``.
 
-    ``reserved``: bit/s on each link of its path.
+    ``reason``: why it is not active. ``reserved``: bit/s reserved on each link of its path.
     """
 
     source: str
@@ -66,11 +92,11 @@ class ConstraintState(Report):
 
 
 class NetworkState(Report):
-    """State of a network, its endpoints, constraints and hosts.
+    """The state of a network, its endpoints and constraints, and the hosts it knows.
 
-    ``mtu`` is the largest IP packet, in octets, that hosts may send (0: not known): the substrate's
-    MTU less the tunnel's labels. ``drift``: what somebody else changed in what the driver keeps for the
-    network, one line each.
+    ``mtu``: the largest IP packet, in bytes, that hosts may send, which is the substrate's MTU less the
+    labels of a tunnel; 0 if not known. ``drift``: what others changed in the state that the driver keeps for
+    the network, one line each.
     """
 
     uuid: str
@@ -92,7 +118,7 @@ def overall(states: list[State]) -> State:
 
 
 class Hop(Report):
-    """One switch of a path: entered at ``in_port``, left at ``out_port``."""
+    """One switch of a path, entered at ``in_port`` and left at ``out_port``."""
 
     switch: str
     in_port: str
@@ -100,7 +126,7 @@ class Hop(Report):
 
 
 class Path(Report):
-    """The way from one endpoint to another, now. No hops: there is none."""
+    """The current path from one endpoint to another. Without ``hops``: there is none."""
 
     source: str
     destination: str
@@ -108,8 +134,8 @@ class Path(Report):
 
 
 class Counters(Report):
-    """Traffic of one endpoint: ``received`` from its hosts into the network, ``delivered`` to a known
-    host of it (unicast)."""
+    """The traffic of one endpoint: ``received`` from its hosts into the network, ``delivered`` to its known
+    hosts (unicast only)."""
 
     endpoint: str
     received_packets: int = 0
@@ -119,10 +145,10 @@ class Counters(Report):
 
 
 class ConstraintCounters(Report):
-    """Traffic of one constraint, as its source sent it: what was carried, and ``dropped`` because it exceeded
-    what the constraint allows. Counted anew when the constraint changes or its source moves.
+    """The traffic of one constraint, as its source sent it: carried, and ``dropped`` above the limit.
 
-    ``rate``: bit/s carried during the last ``window`` seconds.
+    Counters restart at 0 when the constraint changes or its source moves. ``rate``: bit/s carried during the
+    last ``window`` seconds.
     """
 
     source: str
@@ -136,25 +162,22 @@ class ConstraintCounters(Report):
 
 
 class Port(Report):
-    """A switch's port. ``number``: 0 if it has none; ``speed`` in bit/s, 0 if not known.
-
-    ``use``: endpoint, link or nothing.
-    """
+    """A port of a switch. ``number``: 0 if it has none. ``speed``: in bit/s, 0 if not known."""
 
     number: int = 0
     name: str
     up: bool = True
     speed: int = 0
-    use: str = ""
+    use: PortUse = PortUse.NONE
 
     @property
     def word(self) -> str:
-        """What an endpoint's description calls it: its number, or its name if it has no number."""
+        """The port as endpoints name it: its number, or its name if it has no number."""
         return str(self.number) if self.number else self.name
 
 
 class Switch(Report):
-    """A switch of the substrate."""
+    """A switch of the substrate. ``notes``: remarks for the operator, one line each."""
 
     id: str
     connected: bool
@@ -165,10 +188,10 @@ class Switch(Report):
 
 
 class Link(Report):
-    """A unidirectional link between two switches.
+    """A link between two switches, in one direction.
 
-    ``capacity``, of which ``reserved`` is promised and ``free`` may still be, in bit/s; ``latency`` in
-    microseconds. 0 capacity or latency: not known.
+    ``capacity`` in bit/s, of which ``reserved`` is reserved for constraints and ``free`` can still be;
+    ``latency`` in microseconds. A capacity or latency of 0 is not known.
     """
 
     source: str
@@ -184,7 +207,7 @@ class Link(Report):
 
 
 class Substrate(Report):
-    """The physical network as the driver sees it."""
+    """The physical network as the driver sees it. ``notes``: remarks for the operator, one line each."""
 
     switches: tuple[Switch, ...] = ()
     links: tuple[Link, ...] = ()
@@ -192,7 +215,7 @@ class Substrate(Report):
 
 
 class RuleLine(Report):
-    """One rule in a switch, as text."""
+    """A rule in a switch, as text. ``network``: the uuid of its network; empty if networks share it."""
 
     switch: str
     table: str
@@ -201,7 +224,11 @@ class RuleLine(Report):
 
 
 class Event(Report):
-    """Something that happened. ``time`` in seconds since the epoch; ``kind`` such as ``link.down``."""
+    """Something that happened.
+
+    ``time``: seconds since the epoch. ``kind``: such as ``link.down``. ``message``: for people. ``network``,
+    ``endpoint``, ``switch`` and ``port`` name what it concerns, ``fields`` has the rest.
+    """
 
     time: float
     kind: str
@@ -211,3 +238,12 @@ class Event(Report):
     switch: str = ""
     port: str = ""
     fields: dict[str, str] = Field(default_factory=dict)
+
+
+class Applied(Report):
+    """What ``apply`` did to a network. ``changes``: which parts changed, one line each."""
+
+    uuid: str
+    name: str
+    outcome: Outcome
+    changes: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""The scalar types of a description. Each accepts text as well, because documents hold nothing else."""
+"""The scalar types of a description. Each accepts text, because XML documents hold nothing else."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 
-from libnetvirt.model.wording import shown
+from libnetvirt.model.messages import shown
 
 AnyInterface = IPv4Interface | IPv6Interface
 AnyNetwork = IPv4Network | IPv6Network
@@ -30,7 +31,7 @@ _LENGTH = re.compile(r"[^/]+/[0-9]{1,3}", re.ASCII)
 
 
 def whole_number(value: Any, digits: int) -> int | None:
-    """The whole number that a value or text is, of at most so many digits; None if it is none."""
+    """``value``, an int or the text of one, as an int; None if it is neither, or has more ``digits``."""
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value) if 0 <= value < 10**digits else None
     if isinstance(value, str):
@@ -41,7 +42,7 @@ def whole_number(value: Any, digits: int) -> int | None:
 
 
 def uuid_text(value: Any) -> str:
-    """Canonical text of a uuid. Raises ValueError."""
+    """The canonical text of a uuid: a decimal number or an RFC 4122 UUID in lower case. Raises ValueError."""
     number = whole_number(value, 20)
     if number is not None and 1 <= number < 2**64:
         return str(number)
@@ -51,7 +52,7 @@ def uuid_text(value: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """Switch ids and ports: documents may write them as numbers."""
+    """A switch id or port, which documents may write as a number."""
     number = whole_number(value, 40) if isinstance(value, int) else None
     text = str(number) if number is not None else value.strip() if isinstance(value, str) else ""
     if not text or len(text) > 128 or not text.isprintable() or " " in text:
@@ -67,7 +68,7 @@ def _name(value: Any) -> str:
 
 
 def mac_address(value: Any) -> str:
-    """Canonical ``aa:bb:cc:dd:ee:ff`` of a host's (unicast) MAC address. Raises ValueError."""
+    """A unicast MAC address as ``aa:bb:cc:dd:ee:ff``. Raises ValueError."""
     text = value.strip().lower() if isinstance(value, str) else ""
     if not _MAC.fullmatch(text):
         raise ValueError(f"{shown(value)} is not a MAC address such as 02:00:00:00:00:01")
@@ -78,7 +79,7 @@ def mac_address(value: Any) -> str:
 
 
 def whole(low: int, high: int, what: str) -> BeforeValidator:
-    """A validator for whole numbers from ``low`` to ``high``; ``what`` names them in messages."""
+    """A validator for whole numbers from ``low`` to ``high``. Messages call the number ``what``."""
 
     def check(value: Any) -> int:
         number = whole_number(value, 12)
@@ -98,12 +99,12 @@ def _ip_text(value: Any) -> str:
 
 
 def interface(value: Any) -> AnyInterface:
-    """A gateway's address with its prefix length. Raises ValueError."""
+    """A gateway address with prefix length, such as ``10.0.1.254/24``. Raises ValueError."""
     if isinstance(value, (IPv4Interface, IPv6Interface)):
         value = str(value)
     text = _ip_text(value)
     try:
-        # Netmasks are refused, so that every document says it in one way.
+        # Netmasks are refused, so that documents have one notation.
         if not _LENGTH.fullmatch(text):
             raise ValueError
         found = ip_interface(text)
@@ -124,7 +125,7 @@ def interface(value: Any) -> AnyInterface:
 
 
 def network_prefix(value: Any) -> AnyNetwork:
-    """A prefix without host bits. Raises ValueError."""
+    """An IP prefix, such as ``10.9.0.0/16``. Raises ValueError, also if host bits are set."""
     if isinstance(value, (IPv4Network, IPv6Network)):
         value = str(value)
     text = _ip_text(value)
@@ -141,7 +142,7 @@ def network_prefix(value: Any) -> AnyNetwork:
 
 
 def host_address(value: Any) -> AnyAddress:
-    """An IP address. Raises ValueError."""
+    """An IP address without zone. Raises ValueError."""
     if isinstance(value, (IPv4Address, IPv6Address)):
         value = str(value)
     try:
@@ -154,10 +155,12 @@ def host_address(value: Any) -> AnyAddress:
 
 
 def several(value: Any) -> Any:
-    """One value may stand for a list of one."""
+    """The members of a field that may have several: a sequence, one value in place of one, or None."""
     if value is None:
         return ()
-    return value if isinstance(value, (list, tuple)) else (value,)
+    if isinstance(value, (list, tuple)):
+        return value
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)
 
 
 _as_text = PlainSerializer(str, return_type=str, when_used="json")

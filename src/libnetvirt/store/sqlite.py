@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from libnetvirt.errors import InvalidDescription, StateUnusable
 from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.store import Batch, Snapshot, Store
+from libnetvirt.store import Batch, Key, Snapshot, Store
 
 MEMORY = ":memory:"
-_VERSION = 1
+#: converts the facts of a driver from those of version 1; raises ValueError for what it cannot read
+Upgrade = Callable[[Mapping[Key, str]], Mapping[Key, str]]
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE network
 (position INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT UNIQUE NOT NULL, document TEXT NOT NULL);
@@ -34,10 +38,15 @@ def default_path(driver: str) -> Path:
 
 
 class SqliteStore(Store):
-    """One process at a time holds the file; the operating system releases it when the process ends."""
+    """One process at a time holds the file; the operating system releases it when the process ends.
 
-    def __init__(self, path: str | Path) -> None:
+    A file of an older version is upgraded when it is opened: in one transaction, after a copy of it was made
+    beside it, ``PATH.version-1``. ``upgrade`` converts a driver's facts; None: the driver has none.
+    """
+
+    def __init__(self, path: str | Path, upgrade: Upgrade | None = None) -> None:
         self._path = str(path)
+        self._convert = upgrade
         try:
             if self._path != MEMORY:
                 Path(self._path).parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +55,7 @@ class SqliteStore(Store):
             raise self._unusable(error) from error
         try:
             self._prepare()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             self._db.close()
             raise self._unusable(error) from error
 
@@ -56,12 +65,16 @@ class SqliteStore(Store):
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("BEGIN EXCLUSIVE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        if 0 < version < _VERSION:
+            self._copy(version)
+        db.execute("BEGIN EXCLUSIVE")
         if version == 0:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version < _VERSION:
+            self._upgrade()
         db.execute("COMMIT")
         if version > _VERSION:
             db.close()
@@ -69,6 +82,24 @@ class SqliteStore(Store):
                 f"{self._path} was written by a newer version of libnetvirt (state version {version}, "
                 f"this one reads {_VERSION}): use that version, or another file with state=PATH"
             )
+
+    def _copy(self, version: int) -> None:
+        """Copy the file, as it was written by an older version, to ``PATH.version-N``."""
+        path = f"{self._path}.version-{version}"
+        Path(path).unlink(missing_ok=True)
+        with closing(sqlite3.connect(path)) as target:
+            self._db.backup(target)
+        shutil.copymode(self._path, path)
+
+    def _upgrade(self) -> None:
+        """Convert what a file of an older version holds, as part of a transaction."""
+        db = self._db
+        facts = {(kind, key): value for kind, key, value in db.execute("SELECT kind, key, value FROM fact")}
+        if self._convert is not None:
+            facts = dict(self._convert(facts))
+        db.execute("DELETE FROM fact")
+        db.executemany("INSERT INTO fact VALUES (?, ?, ?)", [(*key, value) for key, value in facts.items()])
+        db.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _unusable(self, error: Exception) -> StateUnusable:
         if "locked" in str(error):

@@ -9,6 +9,7 @@ from controller_rig import endpoint, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libnetvirt.controller.intent.facts import FactJournal
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.qos import cspf
 from libnetvirt.controller.qos.capacities import Capacities
@@ -38,8 +39,8 @@ class World:
         ]
         self.paths.update(self.edges)
         self.capacities = Capacities({}, self._file())
-        backend = Backend(Enforcement.METER, Meters(Labels(), {}))
-        self.te_paths = TePaths(Labels(), self.paths, self.capacities, backend)
+        backend = Backend(Enforcement.METER, Meters(FactJournal(), {}))
+        self.te_paths = TePaths(Labels(FactJournal()), self.paths, self.capacities, backend)
         for uuid in range(1, 5):
             ends = [endpoint(n, n, uuid) for n in SWITCHES]
             asked = {pair: self._constraint(*pair) for pair in self._pairs()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from controller_rig import Rig
+from controller_rig import Rig, facts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_controller_admission import CAPACITIES, MBIT, cut_or_mend, holds, random_constraint, world
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.intent.facts import QueueNumber
 from libnetvirt.controller.qos.queues import DEFAULT
 from libnetvirt.errors import ConstraintUnmet
 
@@ -80,4 +81,4 @@ def test_random_changes_and_failures_leave_queues_right(seed: int) -> None:
     for before in rig.networks:
         rig.change(before, None)
     assert rig.core.queue_shape() == {}
-    assert not [key for key, value in rig.core.labels.changes.items() if key[0] == "queue" and value]
+    assert not facts_of(rig.core).of(QueueNumber)

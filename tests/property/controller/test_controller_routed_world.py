@@ -252,7 +252,7 @@ class Promised(Routers):
     def end(self) -> None:
         super().end()
         assert self.rig.core.te_paths.ordered() == []
-        assert not self.rig.core.installed.units("course")
+        assert not self.rig.core.installed.units("constraint")
 
 
 @laws

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Bandwidth, Latency, VirtualNetwork
+from libnetvirt.model import Bandwidth, Duration, VirtualNetwork
 
 
 @given(number=st.integers(1, 2**63 - 1))
 @settings(deadline=None)
 def test_a_quantity_is_read_as_it_is_written(number: int) -> None:
     assert Bandwidth.parse(str(Bandwidth(number))) == number
-    assert Latency.parse(str(Latency(number))) == number
+    assert Duration.parse(str(Duration(number))) == number
 
 
 _ADDRESSES = st.builds(

@@ -16,7 +16,7 @@ OVER = Figure("a link", "UDP", "at most 105% of 15 Mbit/s", 60e6, 15.8e6, 0.0, 1
 def test_a_figure_holds_within_its_bounds_and_the_table_says_which_do_not() -> None:
     assert [f.holds for f in (KEPT, SHORT, OVER)] == [True, False, False]
     rows = list(table([KEPT, SHORT, OVER]))[2:]
-    assert [row.split(" | ")[-1] for row in rows] == ["holds |", "**does not hold** |", "**does not hold** |"]
+    assert [row.split(" | ")[-1] for row in rows] == ["met |", "**not met** |", "**not met** |"]
     assert "| 30.0 | 29.7 | 0 |" in rows[0]
 
 

@@ -11,7 +11,9 @@ from ruamel.yaml import YAML
 
 import libnetvirt
 from libnetvirt import formats
-from libnetvirt.cli import events, networks, physical
+from libnetvirt.cli import events, networks, substrate
+from libnetvirt.driver import FEATURES, Capabilities
+from libnetvirt.drivers.test import TestDriver
 from libnetvirt.model import Event, Link
 
 
@@ -153,6 +155,33 @@ def test_constraints_are_refused_by_capability_in_the_one_wording(
     assert "'netvirt drivers' shows what each driver offers." in said
 
 
+def test_a_modified_constraint_keeps_what_was_not_given(
+    netvirt: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generous = Capabilities(driver="test", features=frozenset(FEATURES) - {"constraint.statistics"})
+    monkeypatch.setattr(TestDriver, "capabilities", generous)
+
+    def asked() -> dict[str, object]:
+        ((one,),) = (n.constraints for n in formats.read(netvirt.ok("dump", "blue")))
+        return {**one.asked, "priority": one.priority}
+
+    netvirt.ok("create", "blue.xml")
+    said = "constraint from 11 to 12 of blue"
+    words = ("11", "12", "--max-hops", "3", "--max-latency", "5 ms")
+    assert netvirt.ok("constraint", "add", "blue", *words) == f"{said} added\n"
+    assert netvirt.ok("constraint modify blue 11 12 --priority 7 --max-hops 4") == f"{said} modified\n"
+    assert asked() == {"max-latency": 5000, "max-hops": 4, "priority": 7}
+    assert netvirt.ok("constraint check blue 11 12 --clear max-hops") == f"{said} can be kept\n"
+    assert "asks for nothing" in netvirt.fails(
+        3, "constraint check blue 11 12 --clear max-hops --clear max-latency"
+    )
+    assert asked() == {"max-latency": 5000, "max-hops": 4, "priority": 7}
+    netvirt.ok("constraint modify blue 11 12 --clear max-latency --clear priority")
+    assert asked() == {"max-hops": 4, "priority": None}
+    assert "at least one option" in netvirt.fails(2, "constraint modify blue 11 12")
+    assert "no constraint from 12 to 11" in netvirt.fails(4, "constraint modify blue 12 11 --max-hops 3")
+
+
 def test_rules_are_refused_where_there_are_none(netvirt: Commands) -> None:
     assert "does not offer rules" in netvirt.fails(6, "rules")
 
@@ -183,7 +212,7 @@ def test_a_bad_file_among_several_keeps_all_from_being_created(netvirt: Commands
 def test_a_failure_says_what_was_done_before_it(netvirt: Commands, directory: Path) -> None:
     (directory / "clash.yaml").write_text((directory / "red.yaml").read_text().replace("uuid: 8", "uuid: 9"))
     said = netvirt.fails(5, "create", "blue.xml", "red.yaml", "clash.yaml")
-    assert "Done before: blue (blue.xml), red (red.yaml)." in said
+    assert "Done: blue (blue.xml), red (red.yaml)." in said
     assert "Not done: red (clash.yaml)." in said
     result = netvirt("remove", "blue", "nope", "red", "--format", "json")
     assert result.exit_code == 4
@@ -327,10 +356,10 @@ def test_switches_are_joined_only_by_links_that_are_up_both_ways() -> None:
     there = Link(source="1", source_port="1", destination="2", destination_port="1")
     back = Link(source="2", source_port="1", destination="1", destination_port="1")
     dead = back.model_copy(update={"up": False})
-    assert physical.joined(["1", "2"], physical.two_way((there, back)))
-    assert not physical.joined(["1", "2"], physical.two_way((there,)))
-    assert not physical.joined(["1", "2"], physical.two_way((there, dead)))
-    assert physical.joined(["1"], frozenset())
+    assert substrate.connects_all(["1", "2"], substrate.bidirectional((there, back)))
+    assert not substrate.connects_all(["1", "2"], substrate.bidirectional((there,)))
+    assert not substrate.connects_all(["1", "2"], substrate.bidirectional((there, dead)))
+    assert substrate.connects_all(["1"], frozenset())
 
 
 def test_an_event_is_one_line_whatever_its_message() -> None:

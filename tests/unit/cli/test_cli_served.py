@@ -55,7 +55,7 @@ def test_networks_are_there_after_kill_9_and_a_restart_and_open_sessions_go_on(
         assert "netvirt serve" in netvirt.fails(8, "list")
         again = serve(uri)
         assert again.ready
-        assert [e.uuid for e in session.lookup("blue").description.endpoints] == ["11", "12", "13"]
+        assert [e.uuid for e in session.lookup("blue").description().endpoints] == ["11", "12", "13"]
         session.lookup("blue").add_endpoint(uuid=14, switch=2, port=4)
     assert "blue" in netvirt.ok("list")
 

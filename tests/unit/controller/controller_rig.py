@@ -11,12 +11,13 @@ from controller_fabric import Fabric, Out, Refused, Switch
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Controller, Options, Transaction
+from libnetvirt.controller.intent.facts import Facts, RowKey, rows
 from libnetvirt.controller.intent.labels import LabelSpace
 from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.model.quantity import Latency
+from libnetvirt.model.quantity import Duration
 from libnetvirt.semantics import Knowledge, forward
 from libnetvirt.semantics.forward import on_wire
 
@@ -26,7 +27,7 @@ NATIVE = Rules(
     encapsulation=Encapsulation.NATIVE,
     insertion=Insertion.ON_DEMAND,
     timeout=Timeout.IDLE,
-    duration=Latency.parse("60 s"),
+    duration=Duration.parse("60 s"),
 )
 BROADCAST = 0xFFFF_FFFF_FFFF
 
@@ -61,6 +62,17 @@ def network(uuid: int | str, *endpoints: Endpoint, rules: Rules | None = None) -
 Probe = tuple[tuple[int, int, bytes], Callable[[Out], bool]]
 
 
+def facts_of(core: Controller) -> Facts:
+    """What a controller has noted in its journal, links included, as it comes back from a store."""
+    core.journal_links()
+    return as_stored(rows(core.journal.changes))
+
+
+def as_stored(written: Mapping[RowKey, str | None]) -> Facts:
+    """What comes back from a store to which these rows were written."""
+    return Facts.from_rows({key: value for key, value in written.items() if value is not None})
+
+
 class Rig:
     """Everything but asyncio. With ``chance``, rounds reach the switches in a random order, and what the
     controller sends by itself waits until :meth:`pump`."""
@@ -81,7 +93,7 @@ class Rig:
         self.known = Knowledge(limit=self.core.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
         self.lingering: list[Transaction] = []
-        self.stored: dict[tuple[str, str], str] = {}
+        self.stored: dict[RowKey, str] = {}
         self.committed: list[VirtualNetwork] = []
         #: whether what a controller stores is kept for the next one
         self.stores = False
@@ -140,7 +152,7 @@ class Rig:
         self.fabric.up.clear()
         self.core = Controller(self.core.options, SECRET, self, self._publish)
         self.dispatcher = PacketInDispatcher(self.core)
-        self.core.load(self.committed, self.stored, self.now)
+        self.core.load(self.committed, Facts.from_rows(self.stored), self.now)
         for dpid, count in ports.items():
             self.connect(dpid, count)
 
@@ -154,9 +166,9 @@ class Rig:
     def _store_facts(self) -> None:
         if not self.stores:
             return
-        facts = self.stored | self.core.labels.changes | self.core.link_facts()
-        self.core.labels.changes = {}
-        self.stored = {fact: value for fact, value in facts.items() if value is not None}
+        self.core.journal_links()
+        written = self.stored | rows(self.core.journal.take())
+        self.stored = {key: value for key, value in written.items() if value is not None}
 
     def link(self, one: tuple[int, int], other: tuple[int, int]) -> None:
         """Connect two ports, and let Discovery find that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
+from controller_rig import BROADCAST, VLAN, Rig, endpoint, facts_of, frame, line, mac, network
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.engine.controller import Options
@@ -89,7 +89,7 @@ def test_when_links_have_become_slower_what_came_last_is_degraded_and_comes_back
     )
     rig.change(None, first)
     rig.change(None, second)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = facts_of(rig.core)
     slow = Rig(Options(VLAN, capacities='capacity = "80 Mbit/s"'))
     slow.fabric = rig.fabric
     slow.core.load([first, second], facts, slow.now)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network, places
+from controller_rig import BROADCAST, VLAN, Rig, endpoint, facts_of, frame, line, mac, network, places
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.facts import MeterNumber
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.qos.meters import LEAST_BURST, meter
 from libnetvirt.controller.rules import policing
@@ -113,7 +114,7 @@ def test_without_limits_nothing_stays_and_numbers_are_free() -> None:
     assert not any(
         f.table >= pipeline.Table.EXIT for s in rig.fabric.switches.values() for f in s.flows.values()
     )
-    assert {k: v for k, v in rig.core.labels.changes.items() if k[0] == "meter" and v is not None} == {}
+    assert facts_of(rig.core).of(MeterNumber) == []
     rig.holds_what_it_should()
     for n in (1, 2):
         rig.check(1, 2 + n, frame(mac(3), mac(n)))
@@ -127,7 +128,7 @@ def test_meters_keep_their_numbers_when_the_controller_is_another() -> None:
     rig = Rig()
     limited(rig, e1=IN, e2=IN, e3=OUT)
     (known,) = rig.networks
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig()
     again.fabric = rig.fabric
     again.core.load([known], facts, again.now)

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from controller_rig import edges, endpoint, mac, network
 
+from libnetvirt.controller.intent.facts import FactJournal, Facts, LastIndex
 from libnetvirt.controller.intent.labels import LABELS, Labels
 from libnetvirt.controller.intent.locator import Locator, Verdict
 from libnetvirt.controller.intent.rulesdb import RulesDB
@@ -300,7 +301,7 @@ def test_renaming_frees_the_old_name() -> None:
 
 
 def test_labels_are_given_once_and_freed() -> None:
-    space = Labels().spaces[Encapsulation.VLAN]
+    space = Labels(FactJournal()).spaces[Encapsulation.VLAN]
     one = space.tunnel(1)
     assert space.tunnel(1) == one
     assert space.tunnel(2).label != one.label
@@ -318,19 +319,18 @@ def test_labels_are_given_once_and_freed() -> None:
 
 
 def test_a_network_takes_its_labels_along() -> None:
-    labels = Labels()
+    labels = Labels(FactJournal())
     space = labels.spaces[Encapsulation.VLAN]
     labels.give_index("a", 7)
     for dpid in (1, 2, 3):
         space.service(dpid, "a")
     labels.drop_network("a")
     assert labels.index("a") is None
-    facts = {key for key, value in labels.changes.items() if value is not None}
-    assert facts == {("last", "index")}
+    assert [fact for fact, exists in labels.journal.changes.values() if exists] == [LastIndex(7)]
 
 
 def test_what_is_stored_gives_the_same_labels() -> None:
-    labels = Labels()
+    labels = Labels(FactJournal())
     space = labels.spaces[Encapsulation.VLAN]
     labels.give_index("a", 7)
     space.service(5, "a")
@@ -340,17 +340,16 @@ def test_what_is_stored_gives_the_same_labels() -> None:
     space.tunnel(5)
     space.tunnel(6)
     space.relabel(5)
-    facts = {key: value for key, value in labels.changes.items() if value is not None}
-    again = Labels()
-    again.load(facts)
-    assert not again.changes
+    again = Labels(FactJournal())
+    again.load(Facts(fact for fact, exists in labels.journal.changes.values() if exists))
+    assert not again.journal.changes
     assert again.index("a") == 7
     assert [again.spaces[Encapsulation.VLAN].service(5, n) for n in "acd"] == [1, 3, 4]
     assert [again.spaces[Encapsulation.VLAN].tunnel(d) for d in (5, 6)] == [space.tunnel(d) for d in (5, 6)]
 
 
 def test_a_relabelled_tunnel_keeps_its_old_label_until_it_is_freed() -> None:
-    space = Labels().spaces[Encapsulation.VLAN]
+    space = Labels(FactJournal()).spaces[Encapsulation.VLAN]
     old = space.tunnel(1)
     new = space.relabel(1)
     assert (new.number, new.label) == (old.number, 2)
@@ -364,18 +363,18 @@ def test_a_relabelled_tunnel_keeps_its_old_label_until_it_is_freed() -> None:
 
 
 def test_4094_labels_and_no_more() -> None:
-    labels = Labels()
+    labels = Labels(FactJournal())
     space = labels.spaces[Encapsulation.VLAN]
     assert {space.tunnel(dpid).label for dpid in range(4094)} == set(LABELS[Encapsulation.VLAN])
     assert {space.service(1, str(n)) for n in range(4094)} == set(LABELS[Encapsulation.VLAN])
-    before = dict(labels.changes)
+    before = dict(labels.journal.changes)
     with pytest.raises(LabelsExhausted, match="4094 vlan tunnels"):
         space.tunnel(9999)
     with pytest.raises(LabelsExhausted):
         space.relabel(1)
     with pytest.raises(LabelsExhausted, match="switch 1 serves 4094 networks"):
         space.service(1, "more")
-    assert labels.changes == before
+    assert labels.journal.changes == before
     assert space.service(2, "more") == 1
     space.drop_tunnel(17)
     assert space.tunnel(9999).label == 18

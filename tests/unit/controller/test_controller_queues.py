@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network
+from controller_rig import BROADCAST, VLAN, Rig, as_stored, endpoint, facts_of, frame, line, mac, network
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.facts import rows
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
@@ -92,7 +93,7 @@ def test_numbers_outlive_the_controller_and_come_free_with_their_constraint() ->
     first, second = constrained(1, min_bandwidth="10 Mbit/s"), constrained(2, min_bandwidth="20 Mbit/s")
     for one in (first, second):
         rig.change(None, one)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig(Options(VLAN, capacities=FILE))
     again.fabric = rig.fabric
     again.core.load([first, second], facts, again.now)
@@ -146,18 +147,18 @@ def test_from_meters_to_queues_and_back() -> None:
     rig = three(text='capacity = "100 Mbit/s"')
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
-    facts = {k: v for k, v in rig.core.labels.changes.items() if v is not None}
+    stored = rows(rig.core.journal.changes)
     for kind in (Enforcement.QUEUE, Enforcement.METER):
         again = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"', enforcement=kind))
         again.fabric = rig.fabric
-        again.core.load([before], facts, again.now)
+        again.core.load([before], as_stored(stored), again.now)
         for dpid in (1, 2, 3):
             again.connect(dpid, 4)
         again.holds_what_it_should()
         again.fabric.switches[1].metered.clear()
         send(again, 1)
         assert limited(again) == (kind is Enforcement.METER)
-        facts = {**facts, **{k: v for k, v in again.core.labels.changes.items() if v is not None}}
+        stored |= rows(again.core.journal.changes)
 
 
 def test_queues_need_no_meters() -> None:

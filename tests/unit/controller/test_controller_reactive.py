@@ -8,7 +8,7 @@ from itertools import permutations
 from random import Random
 
 import pytest
-from controller_rig import BROADCAST, NATIVE, Rig, endpoint, frame, line, mac, network, places, ring
+from controller_rig import BROADCAST, NATIVE, Rig, endpoint, facts_of, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
@@ -192,7 +192,7 @@ def test_a_topology_that_changes_takes_the_paths_along() -> None:
 
 def _restarted(rig: Rig, count: int, order: Sequence[int] = ()) -> Rig:
     """The same switches with a new controller."""
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig(rig.core.options)
     again.known = rig.known
     again.fabric = rig.fabric

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from controller_fabric import Out
-from controller_rig import VLAN, Rig, endpoint, line, mac, network
+from controller_rig import VLAN, Rig, endpoint, facts_of, line, mac, network
 
 from libnetvirt import packet as p
 from libnetvirt.controller.dataplane.pipeline import SWITCHING_TABLES, Kind, Table
@@ -289,7 +289,7 @@ def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Ri
             rig.inject(2, port, hello(number, v6))
     known = {(n.endpoint, n.address, n.mac) for n in rig.core.neighbours.known("1")}
     assert len(known) == 4
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig()
     again.fabric = rig.fabric
     again.core.load(rig.networks, facts, again.now)

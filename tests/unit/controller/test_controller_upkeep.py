@@ -6,11 +6,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from controller_rig import BROADCAST, VLAN, Rig, endpoint, frame, line, mac, network, places, ring
+from controller_rig import BROADCAST, VLAN, Rig, endpoint, facts_of, frame, line, mac, network, places, ring
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Kind
 from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.intent.facts import KnownLink
 from libnetvirt.controller.intent.labels import LABELS
 from libnetvirt.controller.reports import views
 from libnetvirt.model import Encapsulation, Rules, State
@@ -156,7 +157,7 @@ def test_a_switch_that_connects_again_is_not_touched() -> None:
 def test_a_new_controller_changes_nothing_in_the_switches() -> None:
     rig = _ringed()
     held = {d: (dict(s.flows), dict(s.groups)) for d, s in rig.fabric.switches.items()}
-    facts = {k: v for k, v in (rig.core.labels.changes | rig.core.link_facts()).items() if v is not None}
+    facts = facts_of(rig.core)
     again = Rig()
     again.known = rig.known
     again.fabric = rig.fabric
@@ -253,10 +254,14 @@ def test_a_switch_that_stays_away_is_gone_around() -> None:
 def test_links_are_stored_once() -> None:
     rig = Rig()
     line(rig, 2)
-    assert rig.core.link_facts() == {("link", "1/2>2/1"): "", ("link", "2/1>1/2"): ""}
-    assert rig.core.link_facts() == {}
+    links = {KnownLink(1, 2, 2, 1), KnownLink(2, 1, 1, 2)}
+    rig.core.journal_links()
+    assert set(rig.core.journal.take().values()) == {(link, True) for link in links}
+    rig.core.journal_links()
+    assert not rig.core.journal.take()
     rig.cut((1, 2))
-    assert set(rig.core.link_facts().values()) == {None}
+    rig.core.journal_links()
+    assert set(rig.core.journal.take().values()) == {(link, False) for link in links}
 
 
 def test_what_is_said_about_the_substrate() -> None:
@@ -317,4 +322,4 @@ def test_numbers_of_a_network_are_free_although_its_removal_was_cut_short_behind
     assert rig.core.labels.networks() == []
     assert rig.space.tunnels() == []
     rig.commit()
-    assert not [fact for fact in rig.stored if fact[0] not in ("link", "last")]
+    assert not [fact for fact in rig.stored if fact[0] not in ("link", "last-index")]

@@ -20,6 +20,7 @@ from libnetvirt.daemon.wire import parse_change
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.errors import Conflict, InvalidDescription, NotFound
+from libnetvirt.events import EventStream
 from libnetvirt.model import Event, Substrate
 from libnetvirt.uri import URI
 
@@ -288,11 +289,45 @@ def test_the_stream_starts_at_once_keeps_alive_and_ends_when_the_server_stops() 
 
 def test_a_change_is_of_one_network() -> None:
     other = {**BLUE, "uuid": 8}
-    with pytest.raises(InvalidDescription, match="one is wanted"):
+    with pytest.raises(InvalidDescription, match="one network is required"):
         parse_change(json.dumps({"before": BLUE, "after": other}).encode())
     with pytest.raises(InvalidDescription, match="neither"):
         parse_change(b"{}")
     assert parse_change(json.dumps({"before": BLUE, "pending": True}).encode()).pending
+
+
+def test_a_client_that_reads_events_too_slowly_is_told_how_many_it_lost() -> None:
+    async def main() -> list[tuple[str, str]]:
+        stream = EventStream(limit=1)
+        reader = stream.subscribe()
+        for number in range(3):
+            stream.publish(Event(time=1, kind="link.down", message=str(number)))
+        stream.close()
+        found = [json.loads(line) async for line in lines(reader, asyncio.Event()) if line.strip()]
+        return [(e["kind"], e["message"]) for e in found]
+
+    told = "2 events lost: this reader is too slow"
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == [("events.lost", told), ("link.down", "2")]
+
+
+def test_running_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libnetvirt.daemon.operations.MAX_RUNNING", 2)
+
+    async def main() -> None:
+        operations, go = Operations(), asyncio.Event()
+
+        async def work() -> None:
+            await go.wait()
+
+        running = [asyncio.create_task(operations.run(name, work())) for name in "ab"]
+        await asyncio.sleep(0)
+        with pytest.raises(Conflict, match="limit"):
+            await operations.run("c", work())
+        go.set()
+        await asyncio.gather(*running)
+        await operations.run("c", work())
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_a_withdrawn_change_is_a_conflict() -> None:

@@ -44,7 +44,7 @@ def test_a_reported_event_has_its_time_places_and_other_fields() -> None:
     assert (found.switch, found.port, found.fields) == ("2", "", {"mac": "02::1"})
 
 
-def test_a_slow_reader_loses_the_oldest() -> None:
+def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
     async def story() -> tuple[list[str], int]:
         stream = EventStream(limit=3)
         reader = stream.subscribe()
@@ -53,7 +53,25 @@ def test_a_slow_reader_loses_the_oldest() -> None:
         stream.close()
         return [e.message async for e in reader], reader.lost
 
-    assert asyncio.run(story()) == (["2", "3", "4"], 2)
+    told = "2 events lost: this reader is too slow"
+    assert asyncio.run(story()) == ([told, "2", "3", "4"], 2)
+
+
+def test_each_loss_is_told_once_before_the_events_that_were_kept() -> None:
+    async def story() -> list[tuple[str, str]]:
+        stream = EventStream(limit=1)
+        reader = stream.subscribe()
+        found = []
+        for numbers in ((1, 2), (3,), (4, 5, 6)):
+            for number in numbers:
+                stream.publish(event(number))
+            while not found or found[-1].message != str(numbers[-1]):
+                found.append(await anext(reader))
+        return [(e.kind, e.fields.get("count", e.message)) for e in found]
+
+    assert asyncio.run(story()) == [
+        ("events.lost", "1"), ("test", "2"), ("test", "3"), ("events.lost", "2"), ("test", "6"),
+    ]  # fmt: skip
 
 
 def test_a_waiting_reader_is_woken_from_another_thread() -> None:

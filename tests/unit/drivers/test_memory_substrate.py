@@ -58,7 +58,7 @@ def blue(connection: Connection) -> Network:
 
 
 def states(network: Network) -> dict[str, str]:
-    state = network.state
+    state = network.state()
     return {e.uuid: str(e.state) for e in state.endpoints} | {"all": str(state.state)}
 
 
@@ -180,7 +180,7 @@ def test_a_claimed_place_is_refused_naming_the_holder(connection: Connection) ->
     ):
         connection.create(VirtualNetwork(name="red", endpoints=[Endpoint(uuid=1, switch=2, port=1, vlan=20)]))
     connection.create(VirtualNetwork(name="red", endpoints=[Endpoint(uuid=1, switch=2, port=1, vlan=21)]))
-    assert [n.description.name for n in connection.networks()] == ["blue", "red"]
+    assert [n.description().name for n in connection.networks()] == ["blue", "red"]
 
 
 def test_a_freed_place_can_be_claimed(connection: Connection, blue: Network) -> None:
@@ -252,17 +252,17 @@ def test_an_endpoint_that_nothing_reaches_is_refused(connection: Connection, dri
 def test_names_are_unique_also_when_changed(connection: Connection) -> None:
     red = connection.create(VirtualNetwork(uuid=8, name="red"))
     with pytest.raises(AlreadyExists, match="blue"):
-        connection.apply(red.description.changed(name="blue", uuid=8))
-    assert red.description.name == "red"
+        connection.apply(red.description().changed(name="blue", uuid=8))
+    assert red.description().name == "red"
 
 
 def test_a_stale_change_is_refused(connection: Connection, blue: Network) -> None:
-    old = blue.description
+    old = blue.description()
     blue.add_endpoint(uuid=14, switch=4, port=1)
     for after in (old.changed(name="azure"), None):
         with pytest.raises(StaleChange):
             connection._loop.run(connection.driver.apply(Change(old, after)))
-    assert len(blue.description.endpoints) == 4
+    assert len(blue.description().endpoints) == 4
 
 
 @pytest.mark.usefixtures("blue")
@@ -288,7 +288,7 @@ def test_frames_leave_as_the_oracle_says(driver: TestDriver, blue: Network) -> N
     assert (counters["11"].delivered_packets, counters["11"].delivered_bytes) == (1, len(REPLY))
     assert (counters["12"].received_packets, counters["12"].received_bytes) == (1, len(REPLY) + 4)
     assert counters["12"].delivered_packets == counters["13"].delivered_packets == 0
-    assert [(h.mac, h.endpoint, h.source) for h in blue.state.hosts] == [
+    assert [(h.mac, h.endpoint, h.source) for h in blue.state().hosts] == [
         ("02:00:00:00:00:01", "11", "learned"),
         ("02:00:00:00:00:02", "12", "learned"),
     ]
@@ -300,7 +300,7 @@ def test_a_routed_network_shows_its_neighbours(connection: Connection, driver: T
     network = connection.create(VirtualNetwork(uuid=9, forwarding="L3", endpoints=ends))
     ask = p.arp_frame(p.BROADCAST, p.ARP(1, A, bytes([10, 0, 1, 1]), bytes(6), bytes([10, 0, 1, 254])))
     assert [(s, q) for s, q, _ in driver.inject("1", "1", ask)] == [("1", "1")]
-    assert [(h.mac, h.endpoint, h.addresses, h.source) for h in network.state.hosts] == [
+    assert [(h.mac, h.endpoint, h.addresses, h.source) for h in network.state().hosts] == [
         ("02:00:00:00:00:02", "2", (), "declared"),
         ("02:00:00:00:00:01", "1", ("10.0.1.1",), "learned"),
     ]
@@ -325,7 +325,7 @@ def test_a_removed_network_forwards_nothing_and_is_forgotten(
     blue.remove()
     assert driver.inject("1", "1", HELLO) == []
     again = connection.create(BLUE)
-    assert again.state.hosts == ()
+    assert again.state().hosts == ()
     assert again.statistics()[0].received_packets == 0
 
 
@@ -427,7 +427,7 @@ def test_a_flood_of_hosts_is_one_event(connection: Connection, driver: TestDrive
 
     events = kinds(connection, flood)
     assert [e.kind for e in events].count("host.refused") == 1
-    assert len(blue.state.hosts) == 1024
+    assert len(blue.state().hosts) == 1024
 
 
 def test_operations_are_reported(connection: Connection) -> None:

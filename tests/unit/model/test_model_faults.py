@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Bandwidth, Constraint, Endpoint, Latency, VirtualNetwork
+from libnetvirt.model import Bandwidth, Constraint, Duration, Endpoint, VirtualNetwork
 
 A = {"uuid": 11, "switch": 1, "port": 1}
 B = {"uuid": 12, "switch": 2, "port": 1}
@@ -239,4 +239,4 @@ def test_a_bandwidth_without_a_sense_is_refused(text: str) -> None:
 
 
 def test_times_are_written_in_the_largest_unit_that_fits() -> None:
-    assert [str(Latency(n)) for n in (1, 1000, 1500, 10**6)] == ["1 us", "1 ms", "1500 us", "1 s"]
+    assert [str(Duration(n)) for n in (1, 1000, 1500, 10**6)] == ["1 us", "1 ms", "1500 us", "1 s"]

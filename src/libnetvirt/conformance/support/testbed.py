@@ -128,7 +128,7 @@ class Bench:
 
     def guests(self, network: Network) -> list[Guest]:
         """One new guest on each endpoint of a network."""
-        return [self.guest(network, e) for e in network.description.endpoints]
+        return [self.guest(network, e) for e in network.description().endpoints]
 
     def guest(self, network: Network, endpoint: Endpoint, mac: str = "") -> Guest:
         """A guest on an endpoint."""
@@ -363,7 +363,7 @@ def _arrivals(outputs: Iterable[tuple[str, str, bytes]]) -> Iterator[Arrival]:
 
 def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:
     """The hosts that a network does not know to be where they are; of a router, the neighbours."""
-    hosts = network.state.hosts
+    hosts = network.state().hosts
     known = {host.mac: host.endpoint for host in hosts}
     found = {(host.endpoint, address): host.mac for host in hosts for address in host.addresses}
     strangers = {mac: endpoint for mac, endpoint in wanted.items() if known.get(mac) != endpoint}

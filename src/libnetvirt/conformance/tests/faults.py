@@ -99,7 +99,7 @@ def test_everybody_is_reached_while_a_link_is_down(bench: Bench) -> None:
         with _cut(bench, link):
             bench.await_traffic(*guests)
             _check_all(bench, guests)
-            assert network.state.state is State.ACTIVE
+            assert network.state().state is State.ACTIVE
         bench.await_traffic(*guests)
         _check_all(bench, guests)
 
@@ -133,10 +133,10 @@ def test_the_reachable_part_works_while_a_switch_is_cut_off(bench: Bench) -> Non
     links = [link for link in bench.harness.links() if lonely.place.switch in link]
     with _cut(bench, *links):
         bench.await_traffic(*others)
-        bench.eventually(lambda: network.state.state is not State.DEGRADED, "the state is degraded")
+        bench.eventually(lambda: network.state().state is not State.DEGRADED, "the state is degraded")
         bench.await_traffic(*others)
     bench.await_traffic(*guests)
-    bench.eventually(lambda: network.state.state is not State.ACTIVE, "the state is active again")
+    bench.eventually(lambda: network.state().state is not State.ACTIVE, "the state is active again")
     _check_all(bench, guests)
 
 
@@ -146,13 +146,13 @@ def test_an_unplugged_endpoint_is_down_and_comes_back(bench: Bench) -> None:
     gone, *others = guests
 
     def state() -> State:
-        states: dict[str, State] = {e.uuid: e.state for e in network.state.endpoints}
+        states: dict[str, State] = {e.uuid: e.state for e in network.state().endpoints}
         return states[gone.endpoint]
 
     bench.harness.unplug(gone.place)
     try:
         bench.eventually(lambda: state() is not State.DOWN, "the endpoint is down")
-        assert network.state.state is State.DEGRADED
+        assert network.state().state is State.DEGRADED
         bench.await_traffic(*others)
     finally:
         bench.harness.plug(gone.place)
@@ -169,7 +169,7 @@ def test_a_restarted_switch_gets_its_rules_back(bench: Bench) -> None:
         bench.harness.restart_switch(guest.place.switch)
         bench.await_links()
         bench.await_traffic(*guests)
-        bench.eventually(lambda: network.state.state is not State.ACTIVE, "the network is active")
+        bench.eventually(lambda: network.state().state is not State.ACTIVE, "the network is active")
         _check_all(bench, guests)
 
 
@@ -193,7 +193,7 @@ def test_a_restarted_controller_loses_no_frame_and_no_state(bench: Bench) -> Non
         bench.await_links()
         assert bench.harness.connection.descriptions() == before
         network = bench.harness.connection.lookup(uuid)
-        bench.eventually(lambda: network.state.state is not State.ACTIVE, "the network is active")
+        bench.eventually(lambda: network.state().state is not State.ACTIVE, "the network is active")
     stream.check_unharmed()
     bench.meet(*guests)
     _check_all(bench, guests)
@@ -217,6 +217,6 @@ def test_a_change_while_the_controller_is_away_is_made_up_for(bench: Bench) -> N
     finally:
         bench.harness.mend(*link)
         bench.await_links()
-    assert bench.harness.connection.lookup(uuid).description.uuid == uuid
+    assert bench.harness.connection.lookup(uuid).description().uuid == uuid
     bench.await_traffic(*guests)
     _check_all(bench, guests)

@@ -42,7 +42,7 @@ def test_unicast_to_a_known_host_leaves_at_its_endpoint_only(bench: Bench) -> No
 
 def test_a_frame_to_a_host_at_the_same_endpoint_is_not_reflected(bench: Bench) -> None:
     network = bench.create(*bench.places(3))
-    first = network.description.endpoints[0]
+    first = network.description().endpoints[0]
     a, other = bench.guest(network, first), bench.guest(network, first)
     bench.meet(a, other)
     assert bench.exchange(a, frames.marked(a.mac, other.mac, b"neighbour")) == []
@@ -107,7 +107,7 @@ def test_a_host_that_moves_is_found_at_its_new_endpoint(bench: Bench) -> None:
     network = bench.create(*bench.places(3))
     a, b, c = bench.guests(network)
     bench.meet(a, b, c)
-    moved = bench.guest(network, network.description.endpoints[2], mac=b.mac)
+    moved = bench.guest(network, network.description().endpoints[2], mac=b.mac)
     bench.meet(moved)
     frame = frames.marked(a.mac, b.mac, b"moved")
     assert bench.exchange(a, frame) == [moved.arrival(frame)]
@@ -120,7 +120,7 @@ def test_a_host_that_moves_is_found_at_its_new_endpoint(bench: Bench) -> None:
 def test_several_hosts_at_one_endpoint_are_all_found(bench: Bench) -> None:
     network = bench.create(*bench.places(3))
     a = bench.guests(network)[0]
-    there = network.description.endpoints[1]
+    there = network.description().endpoints[1]
     crowd = [bench.guest(network, there) for _ in range(8)]
     bench.meet(a, *crowd)
     for guest in crowd:
@@ -140,7 +140,7 @@ def test_declared_hosts_are_known_before_they_speak(bench: Bench) -> None:
     ]
     network = bench.create(endpoints=endpoints)
     a, b, _ = bench.guests(network)
-    assert (declared, "2", "declared") in {(h.mac, h.endpoint, h.source) for h in network.state.hosts}
+    assert (declared, "2", "declared") in {(h.mac, h.endpoint, h.source) for h in network.state().hosts}
     frame = frames.marked(a.mac, declared, b"before you spoke")
     assert bench.exchange(a, frame) == [b.arrival(frame)]
 

@@ -146,7 +146,7 @@ def test_ten_thousand_macs_from_one_endpoint_are_bounded_and_harm_nobody(bench: 
         network = bench.harness.connection.create(during)
     stream.check_unharmed()
     network.remove()
-    hosts = crowded.state.hosts
+    hosts = crowded.state().hosts
     assert friend.mac in {host.mac for host in hosts}
     assert len(hosts) < CROWD
     bench.drain()

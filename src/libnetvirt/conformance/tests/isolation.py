@@ -32,7 +32,7 @@ def test_equal_macs_and_addresses_in_two_networks_do_not_mix(bench: Bench) -> No
     blue = bench.create(*((p, 20) for p in reversed(places)))
     pairs = []
     for network in (red, blue):
-        e, f, _ = network.description.endpoints
+        e, f, _ = network.description().endpoints
         pairs.append((bench.guest(network, e, frames.mac(0xA)), bench.guest(network, f, frames.mac(0xB))))
     for a, b in pairs:
         bench.meet(a, b)
@@ -55,11 +55,11 @@ def test_native_networks_refuse_a_mac_of_another_native_network(bench: Bench) ->
     c, d, _ = bench.guests(blue)
     bench.meet(a, b, c, d)
     listener = Listener(bench.harness.connection)
-    intruder = bench.guest(blue, blue.description.endpoints[0], a.mac)
+    intruder = bench.guest(blue, blue.description().endpoints[0], a.mac)
     for destination in (BROADCAST, d.mac, b.mac):
         bench.send(intruder, frames.marked(intruder.mac, destination, b"not mine"))
         reached = {arrival.place for arrival in bench.harness.receive(4 * bench.harness.quiet)}
-        assert not reached & {Place(e.switch, e.port) for e in red.description.endpoints}
+        assert not reached & {Place(e.switch, e.port) for e in red.description().endpoints}
 
     def not_reported() -> bool:
         bench.harness.send(intruder.place, [intruder.wrapped(frames.marked(a.mac, BROADCAST, b"again"))])
@@ -200,4 +200,4 @@ def test_group_addresses_as_source_are_not_learned(bench: Bench) -> None:
         bench.exchange(a, frames.marked(source, b.mac, b"from a group"))
         bench.exchange(a, frames.marked(source, BROADCAST, b"from a group"))
     bench.watch.rest()
-    assert {host.mac for host in network.state.hosts} == {a.mac, b.mac}
+    assert {host.mac for host in network.state().hosts} == {a.mac, b.mac}

@@ -75,7 +75,7 @@ def test_labels_that_nobody_claims_lead_nowhere(labelled: tuple[Network, list[Gu
         ):
             assert bench.inject(a.place, wire) == []
     bench.watch.rest()
-    assert frames.mac(0xBAD) not in {host.mac for host in network.state.hosts}
+    assert frames.mac(0xBAD) not in {host.mac for host in network.state().hosts}
 
 
 def test_networks_share_a_port_by_label(bench: Bench) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
 from libnetvirt import Limits, Network
@@ -27,21 +25,20 @@ def test_endpoints_get_and_give_no_more_than_their_limits(plain_bench: Bench) ->
         ("2", {"outbound": TIGHT}, (a, b), (b, a)),
         ("1", {"inbound": TIGHT}, (a, c), (c, a)),
     ):
-        _set(network, end, {**wide, **limits})
+        _set(network, end, Limits.model_validate({**wide, **limits}))
         _speak(bench, *limited, *unlimited)
         assert flood(bench, *limited).limited
         assert flood(bench, *unlimited).whole
-        _set(network, end, wide)
+        _set(network, end, Limits.model_validate(wide))
     _set(network, "2", None)
     _speak(bench, a, b)
     assert flood(bench, a, b).whole
     _check_all(bench, [a, b, c])
 
 
-def _set(network: Network, end: str, limits: Mapping[str, str] | None) -> None:
+def _set(network: Network, end: str, limits: Limits | None) -> None:
     network.modify_endpoint(end, bandwidth=limits)
-    wanted = None if limits is None else Limits.model_validate(limits)
-    assert network.description.by_uuid[end].bandwidth == wanted
+    assert network.description().by_uuid[end].bandwidth == limits
 
 
 def _speak(bench: Bench, *guests: Guest) -> None:

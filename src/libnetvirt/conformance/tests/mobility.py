@@ -58,7 +58,7 @@ def test_others_do_not_notice_that_an_endpoint_moves(bench: Bench) -> None:
 
 def test_a_host_that_moves_while_traffic_runs_to_it_is_followed(bench: Bench) -> None:
     network, (a, b, c) = _at_work(bench, *bench.places(3))
-    moved = bench.guest(network, network.description.endpoints[2], b.mac)
+    moved = bench.guest(network, network.description().endpoints[2], b.mac)
     with Stream(bench, a, b, moved) as stream:
         bench.harness.send(moved.place, [moved.wrapped(frames.marked(b.mac, BROADCAST, b"now over here"))])
         bench.eventually(lambda: not _lives(network, b.mac, moved.endpoint), "the host is known there")
@@ -76,7 +76,7 @@ def test_a_host_that_shows_up_in_another_network_does_not_move(bench: Bench) -> 
     p, q, r, s = bench.places(4)
     network, (a, b, _) = _at_work(bench, p, q, r)
     other = bench.create((r, 99), (s, 99))
-    thief, witness = (bench.guest(other, e, b.mac) for e in other.description.endpoints)
+    thief, witness = (bench.guest(other, e, b.mac) for e in other.description().endpoints)
     with Stream(bench, a, b) as stream:
         for n in range(10):
             frame = frames.marked(b.mac, BROADCAST, b"I am %d b" % n)
@@ -88,4 +88,4 @@ def test_a_host_that_shows_up_in_another_network_does_not_move(bench: Bench) -> 
 
 
 def _lives(network: Network, mac: str, endpoint: str) -> bool:
-    return (mac, endpoint) in {(host.mac, host.endpoint) for host in network.state.hosts}
+    return (mac, endpoint) in {(host.mac, host.endpoint) for host in network.state().hosts}

@@ -51,13 +51,13 @@ def test_ports_say_what_they_are_used_for(plain_bench: Bench) -> None:
 def test_state_shows_endpoints_and_hosts(bench: Bench) -> None:
     network = bench.create(*bench.places(3))
     a, b, c = bench.guests(network)
-    state = network.state
-    assert (state.uuid, state.name) == (network.uuid, network.description.name)
+    state = network.state()
+    assert (state.uuid, state.name) == (network.uuid, network.description().name)
     assert state.state is State.ACTIVE
     assert {(e.uuid, e.state) for e in state.endpoints} == {(g.endpoint, State.ACTIVE) for g in (a, b, c)}
     assert state.hosts == ()
     bench.meet(a, b)
-    assert {(h.mac, h.endpoint, h.source) for h in network.state.hosts} == {
+    assert {(h.mac, h.endpoint, h.source) for h in network.state().hosts} == {
         (g.mac, g.endpoint, "learned") for g in (a, b)
     }
     assert state.mtu == 0 or 1280 <= state.mtu <= 9000
@@ -118,7 +118,7 @@ def test_rules_are_shown_by_network(bench: Bench) -> None:
     for one in (network, other):
         lines = connection.rules(one.uuid)
         assert lines
-        assert {line.network for line in lines} <= {one.uuid, one.description.name}
+        assert {line.network for line in lines} <= {one.uuid, one.description().name}
         assert all(line.switch and line.table and line.text for line in lines)
     assert len(connection.rules()) >= len(connection.rules(network.uuid)) + len(connection.rules(other.uuid))
 
@@ -152,6 +152,6 @@ def test_a_host_is_forgotten_with_its_network(bench: Bench) -> None:
     bench.meet(a, b)
     network.remove()
     network = bench.harness.connection.create(wanted)
-    assert network.state.hosts == ()
+    assert network.state().hosts == ()
     frame = frames.marked(a.mac, BROADCAST, b"new here")
     assert bench.exchange(a, frame) == [b.arrival(frame)]

@@ -69,7 +69,7 @@ def test_names_and_places_are_free_again_after_removal(bench: Bench) -> None:
     wanted = bench.description(*bench.places(3))
     for _ in range(5):
         network = bench.harness.connection.create(wanted)
-        assert network.description == wanted
+        assert network.description() == wanted
         network.remove()
     assert bench.harness.connection.networks() == []
 
@@ -92,7 +92,7 @@ def test_a_removed_endpoint_takes_no_part(bench: Bench) -> None:
     a, b, c = bench.guests(network)
     bench.meet(a, b, c)
     network.remove_endpoint(c.endpoint)
-    assert c.mac not in {host.mac for host in network.state.hosts}
+    assert c.mac not in {host.mac for host in network.state().hosts}
     assert bench.inject(c.place, frames.marked(c.mac, BROADCAST, b"still here?")) == []
     for destination in (BROADCAST, c.mac):
         frame = frames.marked(a.mac, destination, b"without you")
@@ -165,14 +165,14 @@ def test_removing_another_network_loses_no_frame(bench: Bench) -> None:
 def _snapshot(bench: Bench) -> tuple[object, ...]:
     connection = bench.harness.connection
     left = sorted(bench.harness.leftovers()) if Ability.LEFTOVERS in bench.harness.abilities else []
-    return connection.descriptions(), [network.state for network in connection.networks()], left
+    return connection.descriptions(), [network.state() for network in connection.networks()], left
 
 
 def test_refused_operations_leave_no_trace(bench: Bench) -> None:
     p, q, r, s = bench.places(4)
     network = bench.create(p, (q, 20), r)
     bench.create(s, (p, 99))
-    taken = network.description
+    taken = network.description()
     connection = bench.harness.connection
     before = _snapshot(bench)
 
@@ -245,7 +245,7 @@ def test_pending_endpoints_wait_and_the_others_work(plain_bench: Bench) -> None:
     p, q = bench.places(2)
     wanted = bench.description(p, q, Place("4000000000", "1"), Place(p.switch, "65000"))
     network = bench.harness.connection.create(wanted, pending=True)
-    state = network.state
+    state = network.state()
     assert {e.uuid: e.state for e in state.endpoints} == {
         "1": State.ACTIVE, "2": State.ACTIVE, "3": State.PENDING, "4": State.PENDING,
     }  # fmt: skip
@@ -256,7 +256,7 @@ def test_pending_endpoints_wait_and_the_others_work(plain_bench: Bench) -> None:
     bench.await_arrivals(a, frame, [b.arrival(frame)])
     network.remove_endpoint("3")
     network.remove_endpoint("4")
-    assert network.state.state is State.ACTIVE
+    assert network.state().state is State.ACTIVE
 
 
 def test_a_description_is_applied_by_changing_what_differs(bench: Bench) -> None:
@@ -274,7 +274,7 @@ def test_a_description_is_applied_by_changing_what_differs(bench: Bench) -> None
     stream.check_unharmed()
     assert applied.outcome == "changed"
     assert len(applied.changes) == 2
-    assert connection.lookup(more.name).description == more
+    assert connection.lookup(more.name).description() == more
     with pytest.raises(NetworkNotFound):
         connection.lookup(wanted.name)
     frame = frames.marked(a.mac, BROADCAST, b"three now")

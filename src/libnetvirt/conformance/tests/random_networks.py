@@ -65,8 +65,8 @@ class Trial:
 
     def _move(self) -> None:
         network = self.chance.choice(self.networks)
-        if network.description.endpoints:
-            old, new = self.chance.choice(network.description.endpoints), self._endpoint()
+        if network.description().endpoints:
+            old, new = self.chance.choice(network.description().endpoints), self._endpoint()
             try:
                 network.modify_endpoint(
                     old.uuid, switch=new.switch, port=new.port, vlan=new.vlan, mpls=new.mpls
@@ -80,8 +80,8 @@ class Trial:
             network.remove()
             self.networks.remove(network)
             self._create()
-        elif network.description.endpoints:
-            network.remove_endpoint(self.chance.choice(network.description.endpoints).uuid)
+        elif network.description().endpoints:
+            network.remove_endpoint(self.chance.choice(network.description().endpoints).uuid)
 
     def _macs(self, uuid: str) -> list[str]:
         if uuid not in self._pools:

@@ -154,7 +154,7 @@ def test_packets_go_back_through_the_port_they_came_from(routed_bench: Bench) ->
     network = bench.create(forwarding="L3", endpoints=ends)
     gateway = frames.octets_text(gateway_mac(network.uuid))
     a, b, _ = bench.guests(network)
-    c = bench.guest(network, network.description.endpoints[0])
+    c = bench.guest(network, network.description().endpoints[0])
     for guest, address, own in (
         (a, "10.0.1.1", "10.0.1.254"), (b, "10.0.2.1", "10.0.2.254"), (c, "10.7.0.1", "10.7.0.254")
     ):  # fmt: skip
@@ -178,7 +178,7 @@ def test_the_longest_prefix_wins_and_routes_lead_behind_hosts(routed_bench: Benc
     network = bench.create(forwarding="L3", endpoints=ends)
     gateway = frames.octets_text(gateway_mac(network.uuid))
     a, b, c = bench.guests(network)
-    b8 = bench.guest(network, network.description.endpoints[1])
+    b8 = bench.guest(network, network.description().endpoints[1])
     hosts = {b: "10.0.2.7", b8: "10.0.2.8", c: "10.0.3.7", a: "10.0.1.65"}
     for guest, address in hosts.items():
         own = f"10.0.{guest.endpoint}.254"
@@ -200,7 +200,7 @@ def test_addresses_cannot_be_taken_from_where_they_are_not(routed_bench: Bench) 
     network = bench.create(forwarding="L3", endpoints=ends)
     gateway = frames.octets_text(gateway_mac(network.uuid))
     a, b, thief = bench.guests(network)
-    declared = bench.guest(network, network.description.endpoints[1], frames.mac(0x77))
+    declared = bench.guest(network, network.description().endpoints[1], frames.mac(0x77))
     bench.exchange(declared, frames.arp(declared.mac, "10.0.2.1", "10.0.2.254"))
     bench.exchange(b, frames.arp(b.mac, "10.0.2.2", "10.0.2.254"))
     for address in ("10.0.2.1", "10.0.2.2"):
@@ -226,7 +226,7 @@ def test_a_neighbour_that_has_another_mac_address_is_followed(routed_bench: Benc
     routed = Routed(routed_bench, routed_bench.places(2))
     routed.introduce()
     routed.check_all()
-    new = routed_bench.guest(routed.network, routed.network.description.endpoints[1])
+    new = routed_bench.guest(routed.network, routed.network.description().endpoints[1])
     gratuitous = frames.arp(new.mac, routed.v4[2].address, routed.v4[2].address)
     assert routed_bench.exchange(new, gratuitous) == []
     routed.settle(2, new)

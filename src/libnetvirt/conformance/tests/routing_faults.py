@@ -20,7 +20,7 @@ def _acquainted(bench: Bench, count: int = 3) -> Routed:
 
 
 def _hosts(network: Network) -> set[tuple[str, str, frozenset[str]]]:
-    return {(h.mac, h.endpoint, frozenset(h.addresses)) for h in network.state.hosts}
+    return {(h.mac, h.endpoint, frozenset(h.addresses)) for h in network.state().hosts}
 
 
 def test_a_change_of_a_router_disturbs_no_other_packets(routed_bench: Bench) -> None:

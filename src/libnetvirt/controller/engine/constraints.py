@@ -50,7 +50,7 @@ class ConstraintService(State):
     def drop_te_paths(self, before: Iterable[ConstraintKey], into: Delta) -> None:
         """The courses of a network that is gone."""
         for key in before:
-            self.installed.replace(("course", *key), (), into)
+            self.installed.replace(("constraint", *key), (), into)
         self.police_links(into)
 
     def recompile_te_paths(self, entry: NetworkRecord, endpoints: Iterable[str], into: Delta) -> None:
@@ -64,7 +64,7 @@ class ConstraintService(State):
         for key in keys:
             te_path = self.te_paths.of(entry.uuid).get(key)
             entries = () if te_path is None else self._entries(entry, te_path)
-            self.installed.replace(("course", *key), entries, into)
+            self.installed.replace(("constraint", *key), entries, into)
             targets.add(key[2])
         for host in [h for name in targets for h in self.locator.at(entry.uuid, name)]:
             self.compile_host(entry, host.mac, into)
@@ -160,7 +160,7 @@ class ConstraintService(State):
         def wanted(dpid: int, name: str) -> bool:
             if entry is None:
                 return False
-            who = self.steering if name.startswith("course/") else self.policing
+            who = self.steering if name.startswith("constraint/") else self.policing
             return who.wants(entry, dpid, name)
 
         self.meters.keep(uuid, wanted)

@@ -16,7 +16,7 @@ from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.operations import Operations
 from libnetvirt.controller.engine.reconcile import port_view
 from libnetvirt.controller.engine.state import Needs, Options, Publish, Transaction
-from libnetvirt.controller.intent.labels import Fact
+from libnetvirt.controller.intent.facts import Facts, KnownLink
 from libnetvirt.controller.ondemand.flows import Wire
 from libnetvirt.model import VirtualNetwork
 
@@ -28,22 +28,19 @@ class Controller(Operations, CapacityReload):
 
     def __init__(self, options: Options, secret: bytes, wire: Wire, publish: Publish) -> None:
         super().__init__(options, secret, wire, publish)
-        self._stored_links: set[str] = set()
+        self._stored_links: set[KnownLink] = set()
 
-    def load(self, networks: Iterable[VirtualNetwork], facts: dict[Fact, str], now: float) -> None:
+    def load(self, networks: Iterable[VirtualNetwork], facts: Facts, now: float) -> None:
         """Take up what the store has: called once, before any switch connects."""
         self.started = now
         self.labels.load(facts)
         self.meters.load(facts)
         self.queues.load(facts)
         self.te_paths.load(facts)
-        for kind, key in facts:
-            if kind == "link":
-                source, destination = (
-                    (int(d), int(p)) for d, p in (end.split("/") for end in key.split(">"))
-                )
-                self.discovery.assume(source, destination, now + self.options.hold)
-                self._stored_links.add(key)
+        for link in facts.of(KnownLink):
+            source, destination = (link.source, link.source_port), (link.destination, link.destination_port)
+            self.discovery.assume(source, destination, now + self.options.hold)
+            self._stored_links.add(link)
         self.paths.update(self.discovery.edges())
         into = Delta()
         for network in networks:
@@ -67,10 +64,13 @@ class Controller(Operations, CapacityReload):
                 self.queues.keep(uuid, ())
         self._free_tunnels()
 
-    def link_facts(self) -> dict[Fact, str | None]:
-        """What the store has to be told about links since the last call."""
-        now = {f"{e.source}/{e.source_port}>{e.destination}/{e.destination_port}" for e in self.paths.edges}
-        facts: dict[Fact, str | None] = {("link", key): None for key in self._stored_links - now}
-        facts |= {("link", key): "" for key in now - self._stored_links}
+    def journal_links(self) -> None:
+        """Note in the journal which links have come and gone since the last call."""
+        now = {
+            KnownLink(e.source, e.source_port, e.destination, e.destination_port) for e in self.paths.edges
+        }
+        for link in self._stored_links - now:
+            self.journal.remove(link)
+        for link in now - self._stored_links:
+            self.journal.put(link)
         self._stored_links = now
-        return facts

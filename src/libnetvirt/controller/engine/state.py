@@ -11,6 +11,7 @@ from typing import Protocol
 from libnetvirt.controller.dataplane.entries import PlacedEntry
 from libnetvirt.controller.dataplane.installed import Delta, Installed, Plan
 from libnetvirt.controller.intent.addressing import AddressPlan
+from libnetvirt.controller.intent.facts import FactJournal
 from libnetvirt.controller.intent.labels import LABELS, Labels
 from libnetvirt.controller.intent.locator import HOST_LIMIT, Host, Locator
 from libnetvirt.controller.intent.neighbours import Neighbour, Neighbours
@@ -131,18 +132,19 @@ class State:
         self.locator = Locator(options.host_limit)
         self.neighbours = Neighbours(options.host_limit)
         self.paths = PathFinder()
-        self.labels = Labels()
+        self.journal = FactJournal()
+        self.labels = Labels(self.journal)
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.link_output = LinkOutput()
         transports = Transports(self.labels, self.paths, self.link_output)
-        self.meters = Meters(self.labels, self.switches)
+        self.meters = Meters(self.journal, self.switches)
         self.policing = Policing(self.meters)
         self.capacities = Capacities(self.switches, options.capacities, options.capacities_file)
         self.latency = LinkLatency(secret)
         kind = options.enforcement or self.capacities.enforcement or Enforcement.METER
         self.backend = Backend(kind, self.meters)
-        self.queues = Queues(self.labels)
+        self.queues = Queues(self.journal)
         self.te_paths = TePaths(self.labels, self.paths, self.capacities, self.backend)
         self.steering = Steering(
             self.labels, self.te_paths, transports, self.link_output, self.backend, self.queues

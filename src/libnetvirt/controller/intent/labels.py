@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from libnetvirt.controller.intent.facts import (
+    FactJournal,
+    Facts,
+    LastIndex,
+    NetworkIndex,
+    NetworkRules,
+    ServiceLabel,
+    TunnelLabel,
+)
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules
 
-Fact = tuple[str, str]
 #: the labels of each kind of tunnel: vlan ids, and mpls labels less the reserved ones (RFC 3032 §2.1)
 LABELS: Mapping[Encapsulation, range] = {
     Encapsulation.VLAN: range(1, 4095),
@@ -29,27 +37,23 @@ class Tunnel:
 
 
 class Labels:
-    """All numbers in use. ``changes`` collects what the store has to be told (None: deleted)."""
+    """All numbers in use. What is allocated and released is noted in ``journal``."""
 
-    def __init__(self) -> None:
-        self.changes: dict[Fact, str | None] = {}
+    def __init__(self, journal: FactJournal) -> None:
+        self.journal = journal
         self._indexes: dict[str, int] = {}
         self.last_index = 0
         self._rules: dict[str, Rules] = {}
         self.spaces = {kind: LabelSpace(kind, self) for kind in LABELS}
 
-    def load(self, facts: Mapping[Fact, str]) -> None:
-        """Take what the store has."""
-        for (kind, key), value in facts.items():
-            if kind == "network":
-                self._indexes[key] = int(value)
-            elif kind == "last":
-                self.last_index = int(value)
-            elif kind == "rules":
-                self._rules[key] = Rules.model_validate_json(value)
+    def load(self, facts: Facts) -> None:
+        """Restore what was stored."""
+        self._indexes = {record.network: record.index for record in facts.of(NetworkIndex)}
+        for last in facts.of(LastIndex):
+            self.last_index = last.index
+        self._rules = {record.network: record.rules for record in facts.of(NetworkRules)}
         for space in self.spaces.values():
             space.load(facts)
-        self.changes.clear()
 
     def index(self, network: str) -> int | None:
         """The index that a network was given."""
@@ -62,14 +66,14 @@ class Labels:
     def give_index(self, network: str, index: int) -> None:
         """Note a network's index."""
         self._indexes[network] = self.last_index = index
-        self.changes["network", network] = str(index)
-        # A switch that is away may hold rules of a network that is gone: its index is not given again soon.
-        self.changes["last", "index"] = str(index)
+        self.journal.put(NetworkIndex(network, index))
+        self.journal.put(LastIndex(index))
 
     def drop_network(self, network: str) -> None:
         """Free the index and all inner labels of a network."""
-        if self._indexes.pop(network, None) is not None:
-            self.changes["network", network] = None
+        index = self._indexes.pop(network, None)
+        if index is not None:
+            self.journal.remove(NetworkIndex(network, index))
         self.drop_rules(network)
         for space in self.spaces.values():
             space.keep_services(network, ())
@@ -81,12 +85,13 @@ class Labels:
     def give_rules(self, network: str, rules: Rules) -> None:
         """Note a network's rules options."""
         self._rules[network] = rules
-        self.changes["rules", network] = rules.model_dump_json(by_alias=True, exclude_none=True)
+        self.journal.put(NetworkRules(network, rules))
 
     def drop_rules(self, network: str) -> None:
         """Forget a network's rules options."""
-        if self._rules.pop(network, None) is not None:
-            self.changes["rules", network] = None
+        rules = self._rules.pop(network, None)
+        if rules is not None:
+            self.journal.remove(NetworkRules(network, rules))
 
 
 class LabelSpace:
@@ -94,11 +99,8 @@ class LabelSpace:
 
     def __init__(self, kind: Encapsulation, owner: Labels) -> None:
         self.kind = kind
-        self._owner = owner
+        self._journal = owner.journal
         self._range = LABELS[kind]
-        # What these are called in the store.
-        prefix = "" if kind is Encapsulation.VLAN else f"{kind}-"
-        self._facts = f"{prefix}tunnel", f"{prefix}service"
         self._tunnels: dict[int, Tunnel] = {}
         self._numbers: set[int] = set()
         self._outer: set[int] = set()
@@ -107,17 +109,15 @@ class LabelSpace:
         self._last_inner: dict[int, int] = {}
         self._last_outer = 0
 
-    def load(self, facts: Mapping[Fact, str]) -> None:
-        """Take what the store has."""
-        tunnel, service = self._facts
-        for (kind, key), value in facts.items():
-            if kind == tunnel:
-                number, label = value.split()
-                self._set_tunnel(int(key), Tunnel(int(number), int(label)))
-            elif kind == service:
-                dpid, network = key.split("/")
-                self._services.setdefault(int(dpid), {})[network] = int(value)
-                self._inner.setdefault(int(dpid), set()).add(int(value))
+    def load(self, facts: Facts) -> None:
+        """Restore what was stored."""
+        for tunnel in facts.of(TunnelLabel):
+            if tunnel.encapsulation is self.kind:
+                self._hold(tunnel.egress, Tunnel(tunnel.group, tunnel.label))
+        for service in facts.of(ServiceLabel):
+            if service.encapsulation is self.kind:
+                self._services.setdefault(service.egress, {})[service.network] = service.label
+                self._inner.setdefault(service.egress, set()).add(service.label)
         self._last_outer = max(self._outer, default=0)
         self._last_inner = {dpid: max(used) for dpid, used in self._inner.items() if used}
 
@@ -136,7 +136,7 @@ class LabelSpace:
             labels[network] = label
             used.add(label)
             self._last_inner[dpid] = label
-            self._change(1, f"{dpid}/{network}", str(label))
+            self._journal.put(ServiceLabel(self.kind, dpid, network, label))
         return label
 
     def keep_services(self, network: str, dpids: Collection[int]) -> None:
@@ -149,7 +149,7 @@ class LabelSpace:
         label = self._services.get(dpid, {}).pop(network, None)
         if label is not None:
             self._inner[dpid].discard(label)
-            self._change(1, f"{dpid}/{network}", None)
+            self._journal.remove(ServiceLabel(self.kind, dpid, network, label))
 
     def tunnel(self, dpid: int) -> Tunnel:
         """The tunnel to an egress switch; given on first use. Raises LabelsExhausted."""
@@ -189,17 +189,20 @@ class LabelSpace:
         if tunnel is not None:
             self._numbers.discard(tunnel.number)
             self._outer.discard(tunnel.label)
-            self._change(0, str(dpid), None)
+            self._journal.remove(TunnelLabel(self.kind, dpid, tunnel.number, tunnel.label))
 
     def tunnels(self) -> list[int]:
         """The egress switches that have a tunnel."""
         return list(self._tunnels)
 
     def _set_tunnel(self, dpid: int, tunnel: Tunnel) -> None:
+        self._hold(dpid, tunnel)
+        self._journal.put(TunnelLabel(self.kind, dpid, tunnel.number, tunnel.label))
+
+    def _hold(self, dpid: int, tunnel: Tunnel) -> None:
         self._tunnels[dpid] = tunnel
         self._numbers.add(tunnel.number)
         self._outer.add(tunnel.label)
-        self._change(0, str(dpid), f"{tunnel.number} {tunnel.label}")
 
     def _free_outer(self) -> int:
         label = _next(self._range, self._outer, self._last_outer)
@@ -210,9 +213,6 @@ class LabelSpace:
             )
         self._last_outer = label
         return label
-
-    def _change(self, what: int, key: str, value: str | None) -> None:
-        self._owner.changes[self._facts[what], key] = value
 
 
 def _next(labels: range, used: Collection[int], last: int) -> int | None:

@@ -40,10 +40,10 @@ from libnetvirt.controller.intent.switches import SwitchView, parse_switch, swit
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import InvalidDescription
-from libnetvirt.model import Bandwidth, Latency
+from libnetvirt.model import Bandwidth, Duration
 
 #: of a latency in the file: it is to be measured
-MEASURED = Latency(0)
+MEASURED = Duration(0)
 #: of a link's capacity, what may be used at all while something of it is promised. The rest is for what
 #: frames have around them on the link (labels, preamble, gap) and for short bursts
 USABLE = Fraction(19, 20)
@@ -68,7 +68,7 @@ class _Settings(BaseModel):
 
     capacity: Bandwidth | None = None
     cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
-    latency: Annotated[Latency | None, WrapValidator(_latency)] = None
+    latency: Annotated[Duration | None, WrapValidator(_latency)] = None
     reservable: Annotated[float, Field(gt=0, le=MOST_RESERVABLE)] | None = None
 
 

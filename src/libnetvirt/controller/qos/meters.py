@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Meter
-from libnetvirt.controller.intent.labels import Fact, Labels
+from libnetvirt.controller.intent.facts import FactJournal, Facts, MeterNumber
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.errors import LabelsExhausted
 
@@ -20,7 +20,6 @@ BURST = 0.2
 LEAST_BURST = 400
 #: the smallest rate of a meter, in bit/s, and its step
 STEP = 1000
-_KIND = "meter"
 
 
 def meter(number: int, rate: int) -> Meter:
@@ -34,19 +33,17 @@ class Meters:
     """The numbers in use. A meter's name is made of a kind, its owner (a network's uuid, or nothing) and
     more, with ``/`` between them."""
 
-    def __init__(self, labels: Labels, switches: Mapping[int, SwitchView]) -> None:
-        self._labels = labels
+    def __init__(self, journal: FactJournal, switches: Mapping[int, SwitchView]) -> None:
+        self._journal = journal
         self._switches = switches
         self._numbers: dict[tuple[int, str], int] = {}
         self._used: dict[int, set[int]] = {}
         self._owned: dict[str, set[tuple[int, str]]] = {}
 
-    def load(self, facts: Mapping[Fact, str]) -> None:
-        """Take what the store has."""
-        for (kind, key), value in facts.items():
-            if kind == _KIND:
-                dpid, name = key.split("/", 1)
-                self._take(int(dpid), name, int(value))
+    def load(self, facts: Facts) -> None:
+        """Restore what was stored."""
+        for meter in facts.of(MeterNumber):
+            self._take(meter.switch, meter.name, meter.number)
 
     def there(self, dpid: int) -> bool:
         """Whether a switch has meters, as far as that is known."""
@@ -65,15 +62,16 @@ class Meters:
                     f"{len(used)}. Remove some there, or place them on another switch"
                 )
             self._take(dpid, name, number)
-            self._labels.changes[_KIND, f"{dpid}/{name}"] = str(number)
+            self._journal.put(MeterNumber(dpid, name, number))
         return number
 
     def keep(self, owner: str, wanted: Callable[[int, str], bool]) -> None:
         """Of an owner's meters, free those that are not ``wanted`` (datapath id, name)."""
         for dpid, name in [place for place in self._owned.get(owner, ()) if not wanted(*place)]:
             self._owned[owner].discard((dpid, name))
-            self._used[dpid].discard(self._numbers.pop((dpid, name)))
-            self._labels.changes[_KIND, f"{dpid}/{name}"] = None
+            number = self._numbers.pop((dpid, name))
+            self._used[dpid].discard(number)
+            self._journal.remove(MeterNumber(dpid, name, number))
 
     def _take(self, dpid: int, name: str, number: int) -> None:
         self._numbers[dpid, name] = number

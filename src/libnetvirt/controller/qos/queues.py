@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from libnetvirt.controller.intent.labels import Fact, Labels
+from libnetvirt.controller.intent.facts import FactJournal, Facts, QueueNumber
 from libnetvirt.controller.qos.capacities import USABLE, Capacities
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.controller.topology.pathfinder import LinkEnd
@@ -21,7 +21,6 @@ from libnetvirt.errors import LabelsExhausted
 DEFAULT = 0
 #: the queues that Open vSwitch can make beside it (linux-htb has 61440)
 NUMBERS = range(1, 61440)
-_KIND = "queue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +69,16 @@ def _merged(one: PortQueues, other: PortQueues) -> PortQueues:
 class Queues:
     """The numbers in use, and what they make of courses."""
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
+    def __init__(self, journal: FactJournal) -> None:
+        self._journal = journal
         self._numbers: dict[ConstraintKey, int] = {}
         self._used: set[int] = set()
 
-    def load(self, facts: Mapping[Fact, str]) -> None:
-        """Take what the store has."""
-        for (kind, key), value in facts.items():
-            if kind == _KIND:
-                network, source, destination = key.split("/")
-                self._numbers[network, source, destination] = int(value)
-                self._used.add(int(value))
+    def load(self, facts: Facts) -> None:
+        """Restore what was stored."""
+        for queue in facts.of(QueueNumber):
+            self._numbers[queue.network, queue.source, queue.destination] = queue.number
+            self._used.add(queue.number)
 
     def number(self, key: ConstraintKey) -> int:
         """The number of a constraint's queues; given on first use. Raises LabelsExhausted."""
@@ -94,14 +91,15 @@ class Queues:
                 )
             self._numbers[key] = number
             self._used.add(number)
-            self._labels.changes[_KIND, "/".join(key)] = str(number)
+            self._journal.put(QueueNumber(*key, number))
         return number
 
     def keep(self, network: str, wanted: Collection[ConstraintKey]) -> None:
         """Of a network's numbers, free those that are not ``wanted``."""
         for key in [key for key in self._numbers if key[0] == network and key not in wanted]:
-            self._used.discard(self._numbers.pop(key))
-            self._labels.changes[_KIND, "/".join(key)] = None
+            number = self._numbers.pop(key)
+            self._used.discard(number)
+            self._journal.remove(QueueNumber(*key, number))
 
     def shape(self, te_paths: Iterable[TePath], capacities: Capacities) -> dict[LinkEnd, PortQueues]:
         """What ports have to have for these courses.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from libnetvirt.controller.intent.labels import Fact, Labels
+from libnetvirt.controller.intent.facts import ConstraintPath, Facts
+from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView, parse_switch, switch_text
 from libnetvirt.controller.qos import cspf
@@ -23,9 +24,9 @@ from libnetvirt.errors import ConstraintUnmet, Unsupported
 from libnetvirt.model import (
     Bandwidth,
     Constraint,
+    Duration,
     Encapsulation,
     Insertion,
-    Latency,
     Rules,
     VirtualNetwork,
 )
@@ -35,7 +36,6 @@ from libnetvirt.model import (
 SLACK, LEAST_SLACK = 10, 500
 #: network, source and destination endpoint
 ConstraintKey = tuple[str, str, str]
-_KIND = "course"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class TePath:
     @property
     def meter(self) -> str:
         """What its meter is called."""
-        return "/".join(("course", *self.key))
+        return "/".join(("constraint", *self.key))
 
     def __str__(self) -> str:
         return f"the constraint from {self.key[1]} to {self.key[2]}"
@@ -102,19 +102,14 @@ class TePaths:
         self.reservations = ReservationLedger(self._reservable)
         self._te_paths: dict[str, dict[ConstraintKey, TePath]] = {}
         self._into: dict[tuple[str, str], dict[ConstraintKey, TePath]] = {}
-        self._stored: dict[ConstraintKey, tuple[int, int | None, tuple[Edge, ...]]] = {}
+        self._stored: dict[ConstraintKey, ConstraintPath] = {}
         self._last = 0
 
-    def load(self, facts: Mapping[Fact, str]) -> None:
-        """Take what the store has; :meth:`known` makes courses of it."""
-        for (kind, key), value in facts.items():
-            if kind == _KIND:
-                network, source, destination = key.split("/")
-                number, label, *links = value.split()
-                edges = tuple(_edge(link) for link in links)
-                mark = None if label == "-" else int(label)
-                self._stored[network, source, destination] = (int(number), mark, edges)
-                self._last = max(self._last, int(number))
+    def load(self, facts: Facts) -> None:
+        """Restore what was stored; :meth:`known` makes TE paths of it."""
+        for path in facts.of(ConstraintPath):
+            self._stored[path.network, path.source, path.destination] = path
+            self._last = max(self._last, path.number)
 
     def known(self, entry: NetworkRecord) -> dict[ConstraintKey, TePath]:
         """The courses that a network had when they were stored, whatever the substrate is now."""
@@ -124,7 +119,7 @@ class TePaths:
             if stored is None:
                 te_path = replace(te_path, degraded="the controller was started without its path")
             else:
-                number, label, edges = stored
+                number, label, edges = stored.number, stored.label, tuple(Edge(*e, 0.0) for e in stored.links)
                 lost = "" if edges or te_path.ends[0] == te_path.ends[1] else "it had no path"
                 te_path = replace(te_path, number=number, label=label, edges=edges, degraded=lost)
                 if label is not None:
@@ -267,7 +262,7 @@ class TePaths:
         old = self._te_paths.pop(network, {})
         for key in old.keys() - te_paths.keys():
             self.reservations.restore(key, None)
-            self._labels.changes[_KIND, "/".join(key)] = None
+            self._labels.journal.remove(_record(old[key]))
         for key in old:
             into = self._into[network, key[2]]
             del into[key]
@@ -279,11 +274,7 @@ class TePaths:
             self._into.setdefault((network, key[2]), {})[key] = te_path
             if old.get(key) != te_path:
                 self.reservations.restore(key, Reservation(te_path.bits, frozenset(te_path.places)))
-                links = (
-                    f"{e.source}:{e.source_port}:{e.destination}:{e.destination_port}" for e in te_path.edges
-                )
-                mark = "-" if te_path.label is None else str(te_path.label)
-                self._labels.changes[_KIND, "/".join(key)] = " ".join((str(te_path.number), mark, *links))
+                self._labels.journal.put(_record(te_path))
 
     def free(self, labels: Iterable[tuple[Encapsulation, int]]) -> None:
         """Free labels that no course has any more."""
@@ -343,7 +334,7 @@ class TePaths:
             fits.append("" if hops is None else f"max-hops {hops}")
         if asked.latency is not None:
             delay = cspf.quickest(residual_graph, *te_path.ends, asked)
-            fits.append("" if delay is None else f"max-latency {Latency(max(1, delay))}")
+            fits.append("" if delay is None else f"max-latency {Duration(max(1, delay))}")
         what = " and ".join(
             f"{name} {value}"
             for name, value in constraint.asked.items()
@@ -411,9 +402,9 @@ def check(
             )
 
 
-def _edge(text: str) -> Edge:
-    source, source_port, destination, destination_port = map(int, text.split(":"))
-    return Edge(source, source_port, destination, destination_port, 0.0)
+def _record(te_path: TePath) -> ConstraintPath:
+    links = tuple((e.source, e.source_port, e.destination, e.destination_port) for e in te_path.edges)
+    return ConstraintPath(*te_path.key, te_path.number, te_path.label, links)
 
 
 def labels_of(te_paths: Iterable[TePath]) -> set[tuple[Encapsulation, int]]:

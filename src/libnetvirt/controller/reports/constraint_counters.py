@@ -91,7 +91,7 @@ def rates(
 
 def _leading(core: Controller, entry: NetworkRecord, te_path: TePath) -> Iterator[tuple[int, int, of.Match]]:
     """(table, priority, match) of the rules that put frames on a course."""
-    units: list[Unit] = [("course", *te_path.key)]
+    units: list[Unit] = [("constraint", *te_path.key)]
     units += [("host", entry.uuid, h.mac) for h in core.locator.at(entry.uuid, te_path.key[2])]
     source = entry.endpoints[te_path.key[1]]
     for unit in units:

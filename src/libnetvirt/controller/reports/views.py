@@ -20,10 +20,12 @@ from libnetvirt.model import (
     EndpointState,
     Hop,
     Host,
+    HostSource,
     Link,
     NetworkState,
     Path,
     Port,
+    PortUse,
     RuleLine,
     State,
     Substrate,
@@ -107,7 +109,7 @@ def _hosts(core: Controller, entry: NetworkRecord) -> Iterator[Host]:
         addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
         host = hosts.get((mac, endpoint))
-        source = "declared" if host is not None and host.declared else "learned"
+        source = HostSource.DECLARED if host is not None and host.declared else HostSource.LEARNED
         yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
@@ -199,10 +201,10 @@ def constraint_states(
         )
 
 
-def _use(core: Controller, dpid: int, port: int) -> str:
+def _use(core: Controller, dpid: int, port: int) -> PortUse:
     if core.rulesdb.holds_port(dpid, port):
-        return "endpoint"
-    return "link" if core.discovery.is_link(dpid, port) else ""
+        return PortUse.ENDPOINT
+    return PortUse.LINK if core.discovery.is_link(dpid, port) else PortUse.NONE
 
 
 def counters(

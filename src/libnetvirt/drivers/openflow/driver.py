@@ -9,6 +9,7 @@ from typing import Self
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.intent.facts import from_version_1
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.qos import te_paths
@@ -72,7 +73,7 @@ class OpenFlowDriver(Driver):
         databases = settings.databases(given, file)
         options = settings.controller_options(rules, text, file, enforcement)
         identity, listens = settings.identity(), settings.listens()
-        store = SqliteStore(settings.state or default_path(capabilities.NAME))
+        store = SqliteStore(settings.state or default_path(capabilities.NAME), from_version_1)
         runtime = Runtime(options, store, secrets.token_bytes(32), settings.confirm_timeout, databases)
         try:
             await runtime.start(listens, identity)

@@ -15,10 +15,12 @@ from libnetvirt.model import (
     EndpointState,
     Hop,
     Host,
+    HostSource,
     Link,
     NetworkState,
     Path,
     Port,
+    PortUse,
     State,
     Substrate,
     Switch,
@@ -95,7 +97,7 @@ class View:
         declared = {m: e.uuid for e in network.endpoints for m in e.mac}
         for mac, uuid in declared.items():
             own = tuple(addresses.get((mac, uuid), ()))
-            yield Host(mac=mac, endpoint=uuid, addresses=own, source="declared")
+            yield Host(mac=mac, endpoint=uuid, addresses=own, source=HostSource.DECLARED)
         for (mac, uuid), found in addresses.items():
             if mac not in declared:
                 yield Host(mac=mac, endpoint=uuid, addresses=tuple(sorted(found)))
@@ -153,18 +155,18 @@ class View:
         vswitch = self._databases.vswitch(name)
         ports = []
         if vswitch is None:
-            ports = [Port(name=p, use="endpoint") for p in sorted(occupied)]
+            ports = [Port(name=p, use=PortUse.ENDPOINT) for p in sorted(occupied)]
         else:
             for port, (_, row) in sorted(vswitch.interfaces().items()):
                 ports.append(
                     Port(
                         name=port, up=row["link_state"] == "up",
-                        speed=row["link_speed"] or 0, use="endpoint" if port in occupied else "",
+                        speed=row["link_speed"] or 0, use=_use(port in occupied),
                     )
                 )  # fmt: skip
         mapped = sorted(PHYSNET + n for n in self._southbound.physical_networks(name))
-        ports += [Port(name=p, use="endpoint" if p in occupied else "") for p in mapped]
-        ports += [Port(name=t, use="link") for t in tunnels]
+        ports += [Port(name=p, use=_use(p in occupied)) for p in mapped]
+        ports += [Port(name=t, use=PortUse.LINK) for t in tunnels]
         address = next((ip for _, ip in self._southbound.tunnel_endpoints(name)), "")
         return Switch(
             id=name,
@@ -185,3 +187,7 @@ class View:
         for database in self._databases.all:
             if database.trouble:
                 yield f"no connection to database {database.name}: {database.trouble}"
+
+
+def _use(occupied: bool) -> PortUse:
+    return PortUse.ENDPOINT if occupied else PortUse.NONE

@@ -1,4 +1,4 @@
-"""HTTP to the daemon: requests, and its errors as ours."""
+"""HTTP requests to the daemon. Its error replies become the library's errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import httpx
 from libnetvirt.errors import ConnectionFailed, DaemonUnreachable, NetvirtError, from_json
 
 _CONNECT = 5.0
-# An operation takes as long as the network takes to confirm it: only connecting is bounded.
-_PATIENT = httpx.Timeout(None, connect=_CONNECT)
-# The server writes an empty line at least every five seconds.
+# Only connecting is bounded: an operation takes as long as the switches take to confirm it.
+_REQUEST = httpx.Timeout(None, connect=_CONNECT)
+# The server sends at least an empty line every five seconds.
 _STREAM = httpx.Timeout(None, connect=_CONNECT, read=30.0)
 
 
 class Client:
-    """Requests to one server. Each has a connection of its own, so that a restarted server just works."""
+    """Requests to one server. Each uses a new connection, so a session survives a restart of the server."""
 
     def __init__(self, path: str, driver: str) -> None:
         self.path = path
@@ -28,21 +28,21 @@ class Client:
         self._http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(
                 uds=path,
-                # A kept connection may be dead, and a change cannot simply be sent twice.
+                # A kept connection may be dead, and a change must not be sent twice.
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             ),
             base_url="http://netvirt/v1",
-            timeout=_PATIENT,
+            timeout=_REQUEST,
         )
 
     async def get(self, *parts: str) -> bytes:
-        """The body of a resource; each part is one segment of its path. Raises what the server raised."""
+        """The body of a resource; each part is one segment of its path. Raises the server's error."""
         with self.failures():
             answer = await self._http.get(segments(*parts))
         return _checked(answer)
 
     async def post(self, part: str, document: bytes, headers: dict[str, str]) -> bytes:
-        """Send a JSON document; what was answered. Raises what the server raised."""
+        """Send a JSON document; returns the body of the reply. Raises the server's error."""
         with self.failures():
             answer = await self._http.post(
                 segments(part), content=document, headers={"content-type": "application/json", **headers}
@@ -50,22 +50,22 @@ class Client:
         return _checked(answer)
 
     async def delete(self, *parts: str) -> bytes:
-        """Delete a resource. Raises what the server raised."""
+        """Delete a resource; returns the body of the reply. Raises the server's error."""
         with self.failures():
             answer = await self._http.delete(segments(*parts))
         return _checked(answer)
 
     def stream(self, part: str) -> Any:
-        """A context with the response of an endless resource; wrap it in :meth:`failures`."""
+        """A context manager with the response of an endless resource; use it within :meth:`failures`."""
         return self._http.stream("GET", segments(part), timeout=_STREAM)
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
         await self._http.aclose()
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Turns the failures of HTTP and below into ours."""
+        """Turn errors of HTTP and the socket into DaemonUnreachable or ConnectionFailed."""
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -74,7 +74,7 @@ class Client:
             what = str(error) or type(error).__name__
             raise ConnectionFailed(
                 f"the server on {self.path} went away during a request ({what}): "
-                "look at 'netvirt list' whether it was carried out"
+                "check with 'netvirt list' whether the request took effect"
             ) from None
 
     def _unreachable(self, error: BaseException) -> NetvirtError:
@@ -82,18 +82,18 @@ class Client:
             if isinstance(cause, PermissionError):
                 return DaemonUnreachable(
                     f"permission denied on the socket {self.path}: it belongs to the user who started the "
-                    "server; run this as that user"
+                    "server, so run this command as that user"
                 )
             if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
                 break
         return DaemonUnreachable(
-            f"no server answers on {self.path}: start one with: "
+            f"no server answers on {self.path}. Start one with: "
             f"netvirt serve -c '{self.driver}:///…' --socket {self.path}"
         )
 
 
 def segments(*parts: str) -> str:
-    """A path of quoted segments. A dot is quoted too: ``..`` is a name like any other."""
+    """A path of quoted segments. Dots are quoted too, so that ``..`` is an ordinary name."""
     return "/" + "/".join(quote(part, safe="").replace(".", "%2E") for part in parts)
 
 
@@ -110,7 +110,7 @@ def _checked(answer: httpx.Response) -> bytes:
 
 
 def refusal(status: int, body: bytes) -> NetvirtError:
-    """The error that a reply carries."""
+    """The error described by a reply."""
     try:
         document = json.loads(body)
         if isinstance(document, dict) and "code" in document:
@@ -118,5 +118,5 @@ def refusal(status: int, body: bytes) -> NetvirtError:
     except (ValueError, TypeError):
         pass
     return ConnectionFailed(
-        f"the server answered with status {status} and no error that we know: is it netvirt's?"
+        f"the server replied with HTTP status {status} and no netvirt error: is it a netvirt server?"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from libnetvirt.model import Endpoint, Forwarding, Host, VirtualNetwork
+from libnetvirt.model import Endpoint, Forwarding, Host, HostSource, VirtualNetwork
 from libnetvirt.packet import mac_text
 from libnetvirt.semantics import Drop, Learned
 from libnetvirt.semantics.knowledge import declared_hosts
@@ -64,8 +64,8 @@ def hosts(network: VirtualNetwork, learned: Learned) -> tuple[Host, ...]:
     for mac, endpoint in learned.hosts.items():
         addresses.setdefault((mac, endpoint), [])
     declared = set(declared_hosts(network).items())
-    known = [(mac, endpoint, "declared") for mac, endpoint in declared_hosts(network).items()]
-    known += [(*host, "learned") for host in addresses if host not in declared]
+    known = [(mac, endpoint, HostSource.DECLARED) for mac, endpoint in declared_hosts(network).items()]
+    known += [(*host, HostSource.LEARNED) for host in addresses if host not in declared]
     return tuple(
         Host(
             mac=mac_text(mac),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
 from libnetvirt.errors import PortNotFound, SwitchNotFound
-from libnetvirt.model import Hop, Link, Port, Substrate, Switch
+from libnetvirt.model import Hop, Link, Port, PortUse, Substrate, Switch
 
 #: bit/s of every port
 SPEED = 10**10
@@ -54,6 +54,12 @@ class _Port:
 
     up: bool = True
     peer: tuple[str, str] | None = None
+
+
+def _use(port: _Port, used: bool) -> PortUse:
+    if port.peer:
+        return PortUse.LINK
+    return PortUse.ENDPOINT if used else PortUse.NONE
 
 
 @dataclass(slots=True)
@@ -152,7 +158,7 @@ class Topology:
                         name=f"s{name}-eth{number}",
                         up=port.up,
                         speed=SPEED,
-                        use="link" if port.peer else "endpoint" if (name, number) in used else "",
+                        use=_use(port, (name, number) in used),
                     )
                     for number, port in s.ports.items()
                 ),

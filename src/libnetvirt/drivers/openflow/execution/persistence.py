@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from libnetvirt.controller.engine.controller import Controller, Publish
+from libnetvirt.controller.intent.facts import Changes, Facts, rows
 from libnetvirt.driver import Change
 from libnetvirt.errors import StateUnusable
 from libnetvirt.store import Batch, Store
@@ -24,7 +25,7 @@ class Persistence:
     def load(self, now: float) -> None:
         """Give the controller what was stored. Raises StateUnusable."""
         snapshot = self._store.load()
-        self._core.load(snapshot.networks, snapshot.facts, now)
+        self._core.load(snapshot.networks, Facts.from_rows(snapshot.facts), now)
 
     async def close(self) -> None:
         """Wait for what is being written, and close the store."""
@@ -33,7 +34,8 @@ class Persistence:
 
     async def commit(self, change: Change) -> None:
         """Store an operation, and the facts that came with it. Raises StateUnusable."""
-        batch = Batch(facts=self._take_facts())
+        changes = self._take_changes()
+        batch = Batch(facts=rows(changes))
         if change.after is None:
             batch.drop.append(change.uuid)
         elif change.before is None:
@@ -43,7 +45,7 @@ class Persistence:
         try:
             await self._write(batch)
         except BaseException:
-            self._core.labels.changes = batch.facts | self._core.labels.changes
+            self._core.journal.put_back(changes)
             raise
 
     async def _write(self, batch: Batch) -> None:
@@ -51,16 +53,15 @@ class Persistence:
 
     async def store_facts(self) -> None:
         """Store what is not part of an operation. A failure is reported, and made good with the next."""
-        facts = self._take_facts()
-        if not facts:
+        changes = self._take_changes()
+        if not changes:
             return
         try:
-            await self._write(Batch(facts=facts))
+            await self._write(Batch(facts=rows(changes)))
         except StateUnusable as error:
-            self._core.labels.changes = facts | self._core.labels.changes
+            self._core.journal.put_back(changes)
             self._publish("store.error", str(error))
 
-    def _take_facts(self) -> dict[tuple[str, str], str | None]:
-        facts = self._core.labels.changes
-        self._core.labels.changes = {}
-        return facts | self._core.link_facts()
+    def _take_changes(self) -> Changes:
+        self._core.journal_links()
+        return self._core.journal.take()

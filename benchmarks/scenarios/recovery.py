@@ -1,4 +1,4 @@
-"""What is kept up: paths when a link is cut, rules when the controller starts again, memory."""
+"""Reroutes when a link is cut, restarts of the controller, and memory."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ from benchmarks.scenarios.setup import Case, described, running
 from benchmarks.workers import LOADER, MEASURED, Failed, Worker
 
 REROUTE_BAR, RESTART_BAR, RULE_BAR = 0.1, 3.0, 1024
-#: seconds until Discovery has seen a link again
+#: Seconds in which discovery has to find a restored link.
 _LINKS_BACK = 30.0
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Reroute, restart, memory."""
+    """The rows for reroutes, restarts and memory."""
     found: list[Row] = []
     for part in (_reroutes, _restarts, _memory):
         try:
             found += part(plan)
         except Failed as error:
-            plan.say(f"upkeep: {part.__name__}: {error}")
+            plan.say(f"recovery: {part.__name__}: {error}")
     return found
 
 
 def _reroutes(plan: Plan) -> Iterator[Row]:
-    """Cut a link that many tunnels use. One network has an endpoint on each edge switch."""
+    """Cut a link that many tunnels use: one network has an endpoint on each edge switch."""
     graphs = [("dumbbell", n) for n in ((19, 49) if plan.quick else (19, 27, 37, 49))]
     graphs += [] if plan.quick else [("ring", 65)]
     with Worker("benchmarks.fleet", LOADER) as fleet:
         for kind, switches in graphs:
             hosts = fleet.ask("build", kind=kind, switches=switches, hosts=1)
             tunnels = fleet.ask("crossing", a=1, b=2)
-            plan.say(f"upkeep: {tunnels} tunnels over a link of a {kind} of {switches} switches")
+            plan.say(f"recovery: {tunnels} tunnels over a link of a {kind} of {switches} switches")
             with peers.ours("&lldp-interval=0.5") as (worker, port):
                 links = 2 * (switches if kind == "dumbbell" else len(ring(switches)))
                 fleet.ask("connect", host="127.0.0.1", port=port)
-                worker.ask("wait", switches=switches, links=links, patience=_LINKS_BACK)
+                worker.ask("wait", switches=switches, links=links, timeout=_LINKS_BACK)
                 worker.ask("create", network=described("measured", hosts, rules={}))
                 seen: list[dict[str, Any]] = []
                 for _ in range(3):
-                    # Until what lingers of the last reroute is gone, too.
+                    # Wait until the old path of the last reroute is removed as well.
                     fleet.ask("settled", quiet=2.5)
                     seen.append(fleet.ask("cut", a=1, b=2))
                     fleet.ask("restore", a=1, b=2)
-                    worker.ask("wait", switches=switches, links=links, patience=_LINKS_BACK)
+                    worker.ask("wait", switches=switches, links=links, timeout=_LINKS_BACK)
                 fleet.ask("disconnect")
             took = median(one["seconds"] for one in seen)
             row = Row(
-                "upkeep", f"reroute, link down to last barrier ({kind})", {"tunnels": tunnels}, "s", took,
+                "recovery", f"reroute, link down to last barrier reply ({kind})", {"tunnels": tunnels}, "s",
+                took,
                 measured={"each": seen},
             )  # fmt: skip
             if tunnels >= 900:
@@ -64,12 +65,12 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
 
 
 def _restarts(plan: Plan) -> Iterator[Row]:
-    """Kill the controller and start it again, its switches holding all their rules."""
+    """Kill and restart the controller while the switches keep all rules."""
     switches = 20
     sizes = [Sizes(n, switches) for n in ((100, 1_000) if plan.quick else (100, 1_000, 10_000))]
     with Worker("benchmarks.fleet", LOADER) as fleet, tempfile.TemporaryDirectory() as home:
         for size in sizes:
-            plan.say(f"upkeep: restart with {size.endpoints} endpoints")
+            plan.say(f"recovery: restart with {size.endpoints} endpoints")
             state = str(Path(home) / f"{size.endpoints}.db")
             fleet.ask("build", kind="ring", switches=switches, hosts=-(-size.endpoints // switches))
             port = peers.free_port()
@@ -88,11 +89,11 @@ def _restarts(plan: Plan) -> Iterator[Row]:
                 took = fleet.ask("settled") - began
                 after = fleet.ask("counts")
                 fleet.ask("disconnect")
-            # Every switch is tried out with one change that changes nothing.
+            # The controller probes every switch with one flow-mod that changes nothing.
             before["flow-mods"] += switches
             changes = {k: after[k] - before[k] for k in ("flow-mods", "group-mods") if after[k] != before[k]}
             row = Row(
-                "upkeep", "restart, process start to last question", size.to_json(), "s", took,
+                "recovery", "restart, process start to last request", size.to_json(), "s", took,
                 note=f"restart: rules were changed: {changes}. " if changes else "",
                 measured={"open": opened, "rules": before["flows"] + before["groups"]},
             )  # fmt: skip
@@ -102,14 +103,14 @@ def _restarts(plan: Plan) -> Iterator[Row]:
 
 
 def _memory(plan: Plan) -> Iterator[Row]:
-    """What a network, an endpoint and a rule take, by how much the process has grown."""
+    """The memory of a network, an endpoint and a rule, measured by the growth of the process."""
     few = 10 if plan.quick else 1
     with Worker("benchmarks.fleet", LOADER) as fleet:
-        plan.say("upkeep: memory")
+        plan.say("recovery: memory")
         yield _grown(fleet, "network of 2 endpoints", [2] * (500 // few), 20)
         yield _grown(fleet, "endpoint", [10_000 // few], 20)
         hosts = Sizes(1_000 // few, 20, declared=True)
-        yield _grown(fleet, "rule (of declared hosts)", [hosts.endpoints], 20, declared=True)
+        yield _grown(fleet, "rule (declared hosts)", [hosts.endpoints], 20, declared=True)
         case = Case(1, 200, 2, 0, 18_000 // few)
         with running(peers.OURS, case, fleet) as worker:
             assert worker is not None
@@ -122,13 +123,13 @@ def _memory(plan: Plan) -> Iterator[Row]:
 
 
 def _grown(fleet: Worker, what: str, counts: list[int], switches: int, declared: bool = False) -> Row:
-    """Create networks with so many endpoints each."""
+    """Create networks with ``counts`` endpoints each."""
     total = sum(counts)
     fleet.ask("build", kind="ring", switches=switches, hosts=-(-total // switches))
     with peers.ours() as (worker, port):
         fleet.ask("connect", host="127.0.0.1", port=port)
         worker.ask("wait", switches=switches, links=2 * switches)
-        # What the first network brings with it, tunnels above all, is not counted.
+        # Do not count what only the first network adds, above all tunnels.
         first = network(Sizes(switches, switches), 1)
         worker.ask("create", network=first)
         worker.ask("remove", name=NAME)
@@ -146,7 +147,7 @@ def _grown(fleet: Worker, what: str, counts: list[int], switches: int, declared:
 
 def _each(what: str, before: dict[str, int], after: dict[str, int], number: int) -> Row:
     each = (after["resident"] - before["resident"]) / number
-    row = Row("upkeep", f"memory of a {what}" if what[0] not in "ae" else f"memory of an {what}",
+    row = Row("recovery", f"memory of a {what}" if what[0] not in "ae" else f"memory of an {what}",
               {"of them": number}, "B", each, measured={"before": before, "after": after})  # fmt: skip
     if what.startswith("rule"):
         row.bar, row.holds = "≤ 1 KiB", each <= RULE_BAR

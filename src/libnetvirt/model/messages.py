@@ -1,13 +1,14 @@
-"""How values and places are put into words: bounded, printable, with the names that documents use."""
+"""Values and names in messages: bounded, printable, named as in documents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: The most characters of a user's value that a message repeats.
+#: How many characters of a user's value a message repeats at most.
 SHOWN = 40
 
+#: The path to a value in raw input: names of fields, and positions in lists from 0.
 Location = tuple[int | str, ...]
 
 
@@ -17,7 +18,7 @@ def hyphenated(name: str) -> str:
 
 
 def shown(value: Any, limit: int = SHOWN) -> str:
-    """A value for a message: short and printable, whatever it is."""
+    """A value as messages show it: printable, at most ``limit`` characters of it."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -35,6 +36,6 @@ def shown(value: Any, limit: int = SHOWN) -> str:
 
 
 def key_text(key: str) -> str:
-    """A field's name as a step of a path; names nobody knows may hold anything."""
+    """A field's name as messages show it. Names of unknown fields may hold any text."""
     short = key[:SHOWN]
     return short + ("…" if len(key) > SHOWN else "") if short.isprintable() else repr(short)

@@ -1,7 +1,7 @@
-"""Checks between the elements of a network: uniqueness, references, addresses that overlap.
+"""Checks across the elements of a network: uniqueness, references, addresses that overlap.
 
-They read the raw input rather than validated elements, so that one error can list faults inside
-elements and faults between them. What is wrong inside an element is passed over here.
+They read the raw input rather than validated elements, so that one error lists faults inside elements and
+faults between them. Values that are invalid by themselves are skipped here: the elements report them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from libnetvirt.model.messages import Location
 from libnetvirt.model.scalars import (
     AnyInterface,
     AnyNetwork,
@@ -20,18 +21,18 @@ from libnetvirt.model.scalars import (
     uuid_text,
     whole_number,
 )
-from libnetvirt.model.wording import Location
 
-#: The most endpoints, and the most constraints, of one network.
+#: The maximum number of endpoints of a network, and of constraints.
 MAX_ENDPOINTS = 100_000
 
+#: (switch, port, tag), each as canonical text.
 Claim = tuple[str, str, str]
 Found = Iterator[tuple[Location, str]]
 _T = TypeVar("_T")
 
 
 def get(element: Any, name: str) -> Any:
-    """A field of a raw or validated element; None if it has none."""
+    """A field of a raw or validated element; None if it is not set."""
     if isinstance(element, Mapping):
         return element.get(name)
     return getattr(element, name, None)
@@ -52,7 +53,7 @@ def _word(value: Any) -> str | None:
 
 
 def claim_of(endpoint: Any) -> Claim | None:
-    """What an endpoint claims of the substrate: (switch, port, tag); None if it does not say."""
+    """(switch, port, tag) of a raw or validated endpoint; None if one of them is missing or invalid."""
     switch, port = _word(get(endpoint, "switch")), _word(get(endpoint, "port"))
     if switch is None or port is None:
         return None
@@ -64,7 +65,7 @@ def claim_of(endpoint: Any) -> Claim | None:
 
 
 def cross_faults(raw: Mapping[str, Any]) -> Found:
-    """Faults between elements of a network that may have faults inside them too."""
+    """The location and text of every fault between the elements of a network, given as raw input."""
     endpoints, constraints = several(raw.get("endpoints")), several(raw.get("constraints"))
     if len(endpoints) > MAX_ENDPOINTS or len(constraints) > MAX_ENDPOINTS:
         return
@@ -136,8 +137,8 @@ def _interfaces(endpoint: Any) -> list[AnyInterface]:
 def _address_faults(own: Sequence[list[AnyInterface]]) -> Found:
     """L3: prefixes of different endpoints must not overlap.
 
-    Two prefixes are disjoint or one holds the other, so in the order of their first addresses a stack of
-    the prefixes still open finds every overlap in O(n log n).
+    Two prefixes are disjoint, or one contains the other. So a sweep in the order of their first addresses,
+    with a stack of the prefixes that contain the current address, finds every overlap in O(n log n).
     """
     spans = sorted(
         (a.version, int(a.network.network_address), a.network.prefixlen, i, a.network)
@@ -158,7 +159,7 @@ def _address_faults(own: Sequence[list[AnyInterface]]) -> Found:
 
 
 def _route_faults(endpoints: Sequence[Any], own: Sequence[list[AnyInterface]]) -> Found:
-    """L3: a route's next hop is a host on the endpoint's prefix, and a prefix is behind one host."""
+    """L3: the next hop of a route is a host on a prefix of its endpoint, and no prefix is routed twice."""
     prefixes: dict[AnyNetwork, int] = {}
     for i, e in enumerate(endpoints):
         for k, r in enumerate(several(get(e, "route"))):

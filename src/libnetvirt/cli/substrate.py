@@ -1,4 +1,4 @@
-"""Commands for what lies below the networks: substrate and rules."""
+"""Commands on the physical network: substrate, rules, repair, reload."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import libnetvirt
 from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.errors import SubstrateError
-from libnetvirt.model import Bandwidth, Latency, Link, Substrate
+from libnetvirt.model import Bandwidth, Duration, Link, Substrate
 
-# Discovery reports links one after the other: they are complete when none came for this many seconds.
+# Links are discovered one by one. Discovery counts as complete when no new link came for so many seconds.
 _SETTLED = 0.5
+# Seconds between two looks at the substrate.
 _POLL = 0.1
 
 
@@ -23,18 +24,25 @@ def substrate(
     wait: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Wait until N switches are connected and links join all of them."
+            min=1, metavar="N", help="Wait until N switches are connected and links connect all of them."
         ),
     ] = None,
     links: Annotated[
         int | None,
-        typer.Option(min=0, metavar="M", help="With --wait: until M links (both directions up) are found."),
+        typer.Option(
+            min=0, metavar="M", help="With --wait: wait for M links instead, each up in both directions."
+        ),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0, metavar="S", help="Longest wait in seconds.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="S", help="With --wait: give up after S seconds.")
+    ] = 60.0,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Show switches, ports and links.
+    """Show the switches, their ports and the links.
+
+    Each direction of a link is a row of its own. With --wait, the command fails with status 7 if the
+    switches and links are not there in time.
 
     \b
     Examples:
@@ -44,7 +52,7 @@ def substrate(
     """
     wanted = chosen(ctx, output)
     if links is not None and wait is None:
-        raise typer.BadParameter("--links needs --wait N.", ctx=ctx)
+        raise typer.BadParameter("--links requires --wait N.", ctx=ctx)
     with connected(ctx, connect) as connection:
         seen = connection.substrate() if wait is None else _wait(connection, wait, links, timeout)
     if wanted is not Format.TABLE:
@@ -89,7 +97,7 @@ def substrate(
                 _speed(k.capacity),
                 _speed(k.reserved),
                 str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
-                str(Latency(k.latency)) if k.latency else "-",
+                str(Duration(k.latency)) if k.latency else "-",
             )
             for k in seen.links
         ],
@@ -100,14 +108,14 @@ def substrate(
 def rules(
     ctx: typer.Context,
     network: Annotated[
-        str | None, typer.Argument(metavar="[VN]", help="Only the rules of this network.")
+        str | None, typer.Argument(metavar="VN", help="Only the rules of this network (UUID or name).")
     ] = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Show the rules in the switches.
 
-    Asks the switches: these are the rules that they have now.
+    The rules are read from the switches, so the output shows what they hold now.
 
     \b
     Examples:
@@ -129,17 +137,17 @@ def rules(
 def repair(
     ctx: typer.Context,
     network: Annotated[
-        str | None, typer.Argument(metavar="[VN]", help="A network's uuid or name; all if left out.")
+        str | None, typer.Argument(metavar="VN", help="UUID or name of the network [default: all].")
     ] = None,
     drop_orphans: Annotated[
         bool,
-        typer.Option("--drop-orphans", help="Remove also what libnetvirt made and no network needs now."),
+        typer.Option("--drop-orphans", help="Also remove what libnetvirt created and no network uses."),
     ] = False,
     connect: Connect = None,
 ) -> None:
-    """Put right what others changed below networks.
+    """Restore what others changed in the networks' configuration.
 
-    Only drivers that share their substrate with others need it; 'netvirt show' tells what differs.
+    'netvirt show' lists the differences. Only drivers whose substrate others can change offer this.
 
     \b
     Examples:
@@ -147,10 +155,10 @@ def repair(
       netvirt repair --drop-orphans
     """
     if network is not None and drop_orphans:
-        raise typer.BadParameter("--drop-orphans is for all networks: leave VN out.", ctx=ctx)
+        raise typer.BadParameter("--drop-orphans applies to all networks: remove VN.", ctx=ctx)
     with connected(ctx, connect) as connection:
         done = connection.repair(network, orphans=drop_orphans)
-    for text in done or ("nothing was to be put right",):
+    for text in done or ("nothing to repair",):
         line(text)
 
 
@@ -158,14 +166,14 @@ def reload(
     ctx: typer.Context,
     degrade: Annotated[
         bool,
-        typer.Option("--degrade", help="Degrade constraints that can be kept no more, instead of refusing."),
+        typer.Option("--degrade", help="Degrade constraints that no longer fit instead of refusing."),
     ] = False,
     connect: Connect = None,
 ) -> None:
-    """Take new capacities of links.
+    """Reload the capacities of links.
 
-    Reads again the file that the option 'capacities' of the server's URI names. If constraints that are kept
-    could be kept no more, it names them and nothing changes, unless --degrade is given.
+    Reads the file that the option 'capacities' of the driver's URI names. If constraints would no longer
+    fit, the command lists them and changes nothing, unless --degrade is given.
 
     \b
     Examples:
@@ -174,45 +182,46 @@ def reload(
     """
     with connected(ctx, connect) as connection:
         done = connection.reload(degrade=degrade)
-    for text in done or ("the capacities are taken; all constraints are kept where they are",):
+    for text in done or ("capacities reloaded; every constraint keeps its path",):
         line(text)
 
 
 def _wait(connection: libnetvirt.Connection, switches: int, links: int | None, timeout: float) -> Substrate:
-    """The substrate once it is complete. Raises SubstrateError after ``timeout`` seconds."""
+    """Poll the substrate until it is complete. Blocks. Raises SubstrateError after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     before: frozenset[tuple[str, ...]] | None = None
     since = time.monotonic()
     while True:
         seen = connection.substrate()
         now = time.monotonic()
-        both = two_way(seen.links)
+        both = bidirectional(seen.links)
         if both != before:
             before, since = both, now
         up = [s.id for s in seen.switches if s.connected]
         complete = len(up) >= switches and (
-            len(both) // 2 >= links if links is not None else joined(up, both) and now - since >= _SETTLED
+            len(both) // 2 >= links
+            if links is not None
+            else connects_all(up, both) and now - since >= _SETTLED
         )
         if complete:
             return seen
         if now >= end:
-            asked = "" if links is None else f" and {links} links"
+            expected = f"{switches} switches, " + ("all linked" if links is None else f"{links} links")
             raise SubstrateError(
-                f"after {timeout:g} s {len(up)} switches are connected ({', '.join(up[:20]) or 'none'}) with "
-                f"{len(both) // 2} links between them; waited for "
-                f"{switches} switches{asked or ', all joined'}: 'netvirt substrate' shows what is there"
+                f"after {timeout:g} s, {len(up)} switches are connected ({', '.join(up[:20]) or 'none'}) and "
+                f"{len(both) // 2} links are up; expected {expected}. 'netvirt substrate' shows the details."
             )
         time.sleep(min(_POLL, max(0.0, end - now)))
 
 
-def two_way(links: tuple[Link, ...]) -> frozenset[tuple[str, ...]]:
-    """The links that are up and whose other direction is too, as (source, port, destination, port)."""
+def bidirectional(links: tuple[Link, ...]) -> frozenset[tuple[str, ...]]:
+    """The links that are up in both directions: (source, port, destination, port) of each direction."""
     up = {(k.source, k.source_port, k.destination, k.destination_port) for k in links if k.up}
     return frozenset(k for k in up if (k[2], k[3], k[0], k[1]) in up)
 
 
-def joined(switches: list[str], links: frozenset[tuple[str, ...]]) -> bool:
-    """Whether links lead from each of the switches to every other."""
+def connects_all(switches: list[str], links: frozenset[tuple[str, ...]]) -> bool:
+    """Whether the links connect every switch with every other."""
     reached, edge = set(switches[:1]), list(switches[:1])
     while edge:
         here = edge.pop()

@@ -1,0 +1,134 @@
+"""An endpoint of a virtual network: switch, port and tag, addresses, hosts, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Self, TypedDict, Unpack
+
+from pydantic import BeforeValidator, model_validator
+
+from libnetvirt.model.element import Element
+from libnetvirt.model.quantity import Bandwidth
+from libnetvirt.model.scalars import (
+    Address,
+    AnyAddress,
+    AnyInterface,
+    AnyNetwork,
+    Interface,
+    Mac,
+    Prefix,
+    Uuid,
+    Word,
+    several,
+    whole,
+)
+
+
+class RouteFields(TypedDict):
+    """The fields of :class:`Route` as they may be given."""
+
+    prefix: AnyNetwork | str
+    via: AnyAddress | str
+
+
+class Route(Element):
+    """A network behind an endpoint: ``prefix`` is reached through the host ``via``. L3 only."""
+
+    prefix: Prefix
+    via: Address
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[RouteFields]) -> None: ...
+
+    @model_validator(mode="after")
+    def _one_family(self) -> Self:
+        if self.prefix.version != self.via.version:
+            raise ValueError(f"route {self.prefix} via {self.via} mixes IPv4 and IPv6")
+        return self
+
+
+class LimitsFields(TypedDict, total=False):
+    """The fields of :class:`Limits` as they may be given."""
+
+    inbound: Bandwidth | str | None
+    outbound: Bandwidth | str | None
+
+
+class Limits(Element):
+    """Bandwidth limits of an endpoint: ``inbound`` from its hosts into the network, ``outbound`` to them."""
+
+    inbound: Bandwidth | None = None
+    outbound: Bandwidth | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[LimitsFields]) -> None: ...
+
+
+class _Optional(TypedDict, total=False):
+    vlan: int | str | None
+    mpls: int | str | None
+    address: AnyInterface | str | Sequence[AnyInterface | str]
+    route: Route | RouteFields | Sequence[Route | RouteFields]
+    mac: str | Sequence[str]
+    bandwidth: Limits | LimitsFields | None
+
+
+class EndpointFields(_Optional):
+    """The fields of :class:`Endpoint` as they may be given."""
+
+    uuid: str | int
+    switch: str | int
+    port: str | int
+
+
+class EndpointChanges(_Optional, total=False):
+    """The fields of :class:`Endpoint` that can be changed."""
+
+    switch: str | int
+    port: str | int
+
+
+class Endpoint(Element):
+    """Where a network ends: a port of a switch, untagged or with one tag."""
+
+    uuid: Uuid
+    switch: Word
+    port: Word
+    vlan: Annotated[int, whole(1, 4094, "vlan")] | None = None
+    mpls: Annotated[int, whole(16, 2**20 - 1, "mpls label")] | None = None
+    address: Annotated[tuple[Interface, ...], BeforeValidator(several)] = ()
+    route: Annotated[tuple[Route, ...], BeforeValidator(several)] = ()
+    mac: Annotated[tuple[Mac, ...], BeforeValidator(several)] = ()
+    bandwidth: Limits | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[EndpointFields]) -> None: ...
+
+    @model_validator(mode="after")
+    def _one_tag(self) -> Self:
+        if self.vlan is not None and self.mpls is not None:
+            raise ValueError("has a vlan and an mpls label: at most one of them is allowed")
+        for what, values in (("address", self.address), ("mac", self.mac)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"has the same {what} twice")
+        return self
+
+    @property
+    def tag(self) -> str:
+        """``"vlan 20"``, ``"mpls 100"`` or ``"untagged"``."""
+        if self.vlan is not None:
+            return f"vlan {self.vlan}"
+        return "untagged" if self.mpls is None else f"mpls {self.mpls}"
+
+    @property
+    def holds(self) -> tuple[tuple[str, ...], ...]:
+        """Keys that are unique in a network: (switch, port, tag), and ("mac", address) of each host."""
+        return ((self.switch, self.port, self.tag), *(("mac", m) for m in self.mac))
+
+    @property
+    def place(self) -> str:
+        """``"switch 1 port 2 vlan 20"``, for messages."""
+        return f"switch {self.switch} port {self.port} {self.tag}"

@@ -1,0 +1,86 @@
+"""The session with a driver that a connection and its networks share: find a network, carry out a change.
+
+An operation is a :class:`~libnetvirt.driver.Change` from the network's current description to the wanted one.
+If another client was faster, the driver refuses the change as stale, and it is computed again from the new
+description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from libnetvirt.driver import Change, Driver
+from libnetvirt.errors import ConnectionClosed, NetworkNotFound, StaleChange
+from libnetvirt.model import VirtualNetwork
+
+# How often an operation is tried if other clients change the network meanwhile.
+_ATTEMPTS = 16
+
+Edit = Callable[[VirtualNetwork], VirtualNetwork | None]
+
+
+class Session:
+    """A driver, until :meth:`close`, and the URI it was opened with."""
+
+    def __init__(self, driver: Driver, uri: str) -> None:
+        self._driver: Driver | None = driver
+        self.uri = uri
+
+    @property
+    def driver(self) -> Driver:
+        """The driver. Raises ConnectionClosed."""
+        if self._driver is None:
+            raise ConnectionClosed(f"the connection to {self.uri} is closed: open a new one")
+        return self._driver
+
+    async def find(self, key: str) -> VirtualNetwork:
+        """The description of the network with this uuid, or else this name. Raises NetworkNotFound."""
+        found = await self.driver.lookup(key)
+        if found is None:
+            raise NetworkNotFound(f"there is no network {key!r}: 'netvirt list' shows the networks")
+        return found
+
+    async def carry_out(self, change: Change) -> None:
+        """Check one operation against the driver's capabilities, let the driver veto it, and carry it out.
+
+        Returns when it is confirmed. Raises Unsupported, Conflict, SubstrateError; then the network is as it
+        was before.
+        """
+        self._check_offered(change)
+        self.driver.validate(change)
+        await self.driver.apply(change)
+
+    async def examine(self, change: Change) -> None:
+        """Make the checks of :meth:`carry_out`, and change nothing. Raises what it raises."""
+        self._check_offered(change)
+        await self.driver.check(change)
+
+    def _check_offered(self, change: Change) -> None:
+        if change.after is not None:
+            self.driver.capabilities.check(change.after, change.touched)
+        if change.pending:
+            self.driver.capabilities.require("pending", "pending=True")
+
+    async def edit(self, key: str, edit: Edit, *, pending: bool = False) -> None:
+        """Change a network to what ``edit`` makes of its description; None removes it.
+
+        ``edit`` is called again if another client changed the network meanwhile. Raises NetworkNotFound, what
+        ``edit`` raises, and what :meth:`carry_out` raises.
+        """
+        for attempt in range(_ATTEMPTS):
+            before = await self.find(key)
+            after = edit(before)
+            if before == after:
+                return
+            try:
+                await self.carry_out(Change(before, after, pending))
+                return
+            except StaleChange:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+
+    async def close(self) -> None:
+        """Close the driver. May be called twice."""
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            await driver.close()
