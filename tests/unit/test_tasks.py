@@ -72,7 +72,7 @@ def test_closing_cancels_and_waits_and_finishing_only_waits() -> None:
 
 
 def test_an_event_loop_is_made_with_and_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
+    monkeypatch.setattr("libnetvirt.event_loop.uvloop", None)
     loop = new_event_loop()
     assert type(loop).__module__.startswith("asyncio")
     loop.close()

@@ -236,11 +236,11 @@ def _deaf(lab: Lab) -> None:
 
 #: what fails, and what the caller is told
 FAULTS: dict[str, tuple[Callable[[Lab], None], type[Exception], str]] = {
-    "refused": (lambda lab: setattr(lab.database, "fault", Refused("x", "")), RuleRefused, "refuses"),
+    "refused": (lambda lab: setattr(lab.database, "fault", Refused("x", "")), RuleRefused, "rejected"),
     "broken": (lambda lab: setattr(lab.database, "fault", Interrupted("x")), SwitchTimeout, "be reached: x"),
     "away": (lambda lab: setattr(lab.database, "trouble", "gone"), SwitchTimeout, "be reached: gone"),
     "idle": (lambda lab: setattr(lab.database, "followed", False), SwitchTimeout, "ovs-vswitchd running"),
-    "deaf": (_deaf, RuleRefused, "did not make queue 0 of port 2"),
+    "deaf": (_deaf, RuleRefused, "did not create queue 0 of port 2"),
     "rules": (lambda lab: setattr(lab.wires[2].faults, "refuses", True), RuleRefused, "TABLE_FULL"),
 }
 

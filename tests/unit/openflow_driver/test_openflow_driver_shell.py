@@ -410,7 +410,7 @@ def test_refused_switches_are_reported_once_and_not_too_often() -> None:
             "the switch at 192.0.2.1 is refused: it speaks HTTP",
             "the switch at 192.0.2.2 is refused: another reason 99",
         ]
-        lab.runtime.rejections.forget("192.0.2.1:5000")
+        lab.runtime.rejections.remove("192.0.2.1:5000")
         assert len(list(lab.runtime.rejections.notes())) == 1
 
     run(story)

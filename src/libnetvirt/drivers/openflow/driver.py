@@ -117,7 +117,7 @@ class OpenFlowDriver(Driver):
         notes = [*found.notes, *self.runtime.rejections.notes()]
         notes += self.runtime.executor.provisioner.troubles()
         notes += [
-            f"switch {switch_text(dpid)} is left alone for {failure.until - now:.0f} s: {failure.reason}"
+            f"switch {switch_text(dpid)} will be retried in {failure.until - now:.0f} s: {failure.reason}"
             for dpid, failure in self.runtime.backoff.waiting(now).items()
         ]
         return found.model_copy(update={"notes": tuple(notes)})

@@ -41,11 +41,11 @@ class OpenFlowSettings(DriverSettings):
         "127.0.0.1:6653", description="where to wait for switches"
     )
     certificate: File = Field(
-        None, description="the controller's certificate (PEM): switches have to speak TLS then"
+        None, description="the controller's certificate (PEM); switches must use TLS then"
     )
     key: File = Field(None, description="the certificate's private key (PEM)")
-    ca: File = Field(None, description="the authority that signs the certificates of switches (PEM)")
-    crl: File = Field(None, description="the certificates that this authority has revoked (PEM)")
+    ca: File = Field(None, description="the CA certificate of the switches (PEM)")
+    crl: File = Field(None, description="the revocation list of that CA (PEM)")
     state: Annotated[
         str, Shown(f"FILE, or {MEMORY} to keep nothing", "a file below /var/lib or $XDG_STATE_HOME")
     ] = Field("", description="where networks are kept")
@@ -78,9 +78,9 @@ class OpenFlowSettings(DriverSettings):
     )
     ovsdb: Annotated[Remote | None, parsed_by(Remote.parse), Shown(FORMS)] = Field(
         None,
-        description="where queues are made, for switches without a database in the file of capacities",
+        description="the database for queues of switches for which the file of capacities names none",
     )
-    owner: Owner = Field("libnetvirt", description="the mark of this controller's rows in these databases")
+    owner: Owner = Field("libnetvirt", description="marks the rows of this controller in these databases")
     lldp_interval: float = Field(
         _DEFAULT.lldp_interval, ge=0.1, le=60, description="seconds between LLDP frames on a link"
     )
@@ -96,7 +96,10 @@ class OpenFlowSettings(DriverSettings):
         _DEFAULT.host_limit, ge=1, le=65535, description="hosts that are learned per endpoint"
     )
     hold: float = Field(
-        _DEFAULT.hold, ge=1, le=600, description="seconds that a disconnected switch counts as forwarding"
+        _DEFAULT.hold,
+        ge=1,
+        le=600,
+        description="seconds that a disconnected switch counts as forwarding",
     )
     packet_rate: float = Field(
         _DEFAULT.packet_rate,
@@ -108,7 +111,7 @@ class OpenFlowSettings(DriverSettings):
         _DEFAULT.error_rate,
         ge=1,
         le=100_000,
-        description="ICMP errors per second that a router sends at one endpoint",
+        description="ICMP errors per second that a router sends to one endpoint",
     )
     link_mtu: int = Field(
         _DEFAULT.link_mtu,
@@ -117,7 +120,7 @@ class OpenFlowSettings(DriverSettings):
         description="bytes of the largest IP packet on links between switches",
     )
     confirm_timeout: float = Field(
-        5.0, ge=0.1, le=600, description="seconds in which a switch has to confirm a change"
+        5.0, ge=0.1, le=600, description="seconds until a switch must have confirmed a change"
     )
 
     def rules(self) -> Rules:

@@ -76,8 +76,8 @@ class Validator:
             failure = self._failures().get(dpid)
             if failure is not None:
                 raise SwitchNotFound(
-                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} is left alone for a while, as it "
-                    f"has failed ({failure.reason}): see after it, or allow pending endpoints"
+                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} has failed and will be retried "
+                    f"({failure.reason}): check the switch, or allow pending endpoints"
                 )
             known = ", ".join(switch_text(d) for d, s in self._core.switches.items() if s.connected)
             raise SwitchNotFound(

@@ -52,23 +52,28 @@ class OvnSettings(DriverSettings):
         description="the Open_vSwitch databases of chassis, to see their interfaces and to set iface-id; "
         "without, set external_ids:iface-id=CHASSIS:INTERFACE yourself",
     )
-    key: File = Field(None, description="the private key for ssl (PEM)")
-    certificate: File = Field(None, description="the certificate for ssl (PEM)")
-    ca: File = Field(None, description="the authority that signs the certificates of the servers (PEM)")
+    key: File = Field(None, description="the driver's private key for ssl (PEM)")
+    certificate: File = Field(None, description="the driver's certificate for ssl (PEM)")
+    ca: File = Field(None, description="the CA certificate of the servers (PEM)")
     owner: Owner = Field(
-        "libnetvirt", description="the mark of our rows: networks of other owners are not seen"
+        "libnetvirt", description="marks the rows of this driver; networks of other owners are not shown"
     )
     confirm_timeout: float = Field(
-        30.0, ge=0.5, le=600, description="seconds in which OVN and each chassis have to confirm a change"
+        30.0, ge=0.5, le=600, description="seconds until OVN and each chassis must have confirmed a change"
     )
     bind_timeout: float = Field(
-        2.0, ge=0.1, le=600, description="seconds without progress in which chassis have to find interfaces"
+        2.0,
+        ge=0.1,
+        le=600,
+        description="seconds without progress after which an unbound interface counts as missing",
     )
     connect_timeout: float = Field(
-        10.0, ge=0.1, le=600, description="seconds that opening the connection may take"
+        10.0, ge=0.1, le=600, description="seconds until the connection must be open"
     )
     host_limit: int = Field(1024, ge=1, le=1_000_000, description="hosts that OVN may learn per endpoint")
-    probe: float = Field(5.0, ge=0.5, le=600, description="seconds of silence after which a server is probed")
+    probe: float = Field(
+        5.0, ge=0.5, le=600, description="seconds of silence after which a keep-alive is sent to a server"
+    )
 
     @classmethod
     def from_uri(cls, uri: URI) -> Self:

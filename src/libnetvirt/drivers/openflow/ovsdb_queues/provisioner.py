@@ -1,7 +1,7 @@
-"""Queues in the switches' databases: one session with each database, and what is to be there made true.
+"""Provisions queues in the OVSDBs of switches: a session with each database, reconciled with the controller.
 
-Rows come before the rules that use them, and go when the last of those has gone. A database that is away
-fails what needs it, and nothing else; when it is back, it is compared, and mended.
+Rows are added before the rules that use them and removed after the last of these rules. While a database is
+unreachable, only operations that need it fail; it is reconciled when it is back.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from libnetvirt.errors import (
 from libnetvirt.ovsdb.database import Database, Interrupted, Refused, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote, tls_context
 
-#: what is said of links whose switches have no database that is known
-NOWHERE = Verdict(False, "nothing says where its switch's database is: give ovsdb in the URI")
-#: the table of the sequence numbers of changes: asked for, and done
+#: the verdict for links of switches without a known database
+NOWHERE = Verdict(False, "its switch has no known database: give ovsdb in the URI")
+#: the table with the sequence numbers of changes, requested (next_cfg) and done (cur_cfg)
 _COUNTER = "Open_vSwitch"
-#: seconds that opening the connection waits for a database; it is tried for further
+#: seconds that opening the connection waits for a database; connecting goes on after that
 _PATIENCE = 2.0
 
 
@@ -83,7 +83,7 @@ class QueueDatabases:
         return frozenset(remote for remote in (self.every, *self.by_switch.values()) if remote is not None)
 
     def of(self, dpid: int) -> Remote | None:
-        """Where a switch's database is."""
+        """The database of a switch; None if it is not known."""
         return self.by_switch.get(dpid, self.every)
 
 
@@ -91,12 +91,12 @@ NO_SOURCES = QueueDatabases()
 
 
 class _Source:
-    """One database: the copy of its rows, and where ports are in it."""
+    """One database: a copy of its rows, and the index of ports in it."""
 
     def __init__(self, remote: Remote, tls: ssl.SSLContext | None, changed: Callable[[], None]) -> None:
         self._told = changed
         self._found: Ports | None = None
-        #: whether it was there once: what it said then counts until it says otherwise
+        #: whether it was connected once: its last known rows count while it is unreachable
         self.known = False
         self.db = Database(
             DATABASE, (remote,), WATCHES, tls=tls, changed=self._changed, session=self._session
@@ -119,7 +119,7 @@ class _Source:
 
 
 class QueueProvisioner:
-    """Makes the ports of links have the queues that the controller wants them to have."""
+    """Gives the ports of links the queues that the controller wants."""
 
     def __init__(
         self,
@@ -139,34 +139,34 @@ class QueueProvisioner:
         self._lingering = lingering
         self._publish = publish
         self._changed = changed
-        #: whether rows may be others than they should be
+        #: whether rows may differ from the wanted ones
         self.stale = False
-        self._failed = False  # whether they are to be tried again with the next tick
+        self._failed = False  # whether to try again with the next tick
         core.backend.support = self.support
         self._matched: tuple[Shape, frozenset[int]] | None = None
         self._all = {remote: _Source(remote, sources.tls, self._heard) for remote in sources.remotes}
 
     async def open(self) -> None:
-        """Connect to the databases. One that is not there is tried for until :meth:`close`."""
+        """Connect to the databases. Those that do not answer are tried until :meth:`close`."""
         await asyncio.gather(*(s.db.open(_PATIENCE, required=False) for s in self._all.values()))
 
     async def close(self) -> None:
-        """End the sessions; rows stay, as rules do."""
+        """Close the sessions. Rows stay, as rules do."""
         await asyncio.gather(*(source.db.close() for source in self._all.values()))
 
     def support(self, place: LinkEnd) -> Verdict:
-        """What is known of the queues of a port."""
+        """Whether a port supports queues, and why not; unknown until its database was reached."""
         dpid, _ = place
         remote = self._sources.of(dpid)
         if remote is None:
             return NOWHERE
         source = self._all[remote]
         if not source.known:
-            return Verdict(None, f"its switch's database was not reached yet, {source.db.trouble}")
+            return Verdict(None, f"its switch's database was not reached yet: {source.db.trouble}")
         return source.ports.verdict(source.db.tables, place, self._sources.owner, self._unchecked)
 
     def troubles(self) -> list[str]:
-        """The databases that are away."""
+        """The unreachable databases, one line each."""
         return [
             f"the database {remote} cannot be reached: {source.db.trouble}"
             for remote, source in self._all.items()
@@ -174,7 +174,8 @@ class QueueProvisioner:
         ]
 
     async def prepare(self, work: Transaction, sessions: Mapping[int, Session]) -> None:
-        """Have ports have the queues that a work's rules use, and those that were used before it.
+        """Provision the queues that a transaction's rules use, besides those used before it, and check that
+        switches have made them.
 
         Raises RuleRefused, SwitchTimeout.
         """
@@ -189,20 +190,22 @@ class QueueProvisioner:
             missing = wanted.queues.keys() - {entry.queue_id for entry in reply.entries}
             if missing:
                 raise RuleRefused(
-                    f"switch {switch_text(dpid)} did not make queue {min(missing)} of port {port}, as its "
-                    "database says; the change was undone. Has its system linux-htb? Its log says more"
+                    f"switch {switch_text(dpid)} did not create queue {min(missing)} of port {port}, "
+                    "which is in its database, and the change was undone. Is the sch_htb kernel module "
+                    "available? See the switch's log"
                 )
 
     async def reconcile(self, *held: Shape) -> None:
-        """Have ports have the queues that they should have, and no others, as far as that is possible now."""
+        """Provision exactly the wanted queues where the database is reachable. Does not wait for switches;
+        errors are reported as events."""
         try:
             await self.match([*held, *self._held()], patient=False)
         except SubstrateError as error:
             self._failed = True
-            self._publish("queue.error", f"{error} It is tried again")
+            self._publish("queue.error", f"{error} (will be retried)")
 
     def tick(self) -> None:
-        """Try again what has failed."""
+        """Mark rows as stale if the last attempt failed, so that they are written again."""
         if self._failed:
             self._failed, self.stale = False, True
 
@@ -210,9 +213,9 @@ class QueueProvisioner:
         return [work.queues for work in self._lingering]
 
     async def match(self, held: Iterable[Shape] = (), patient: bool = True) -> None:
-        """Make rows be what the controller wants, and what is ``held`` for frames on their way.
+        """Write the rows of the wanted queues, and of those ``held`` for frames in flight.
 
-        Returns when Open vSwitch has made its queues so; if not ``patient``, when the rows are. Raises
+        Returns when Open vSwitch has applied the rows or, if not ``patient``, when they are written. Raises
         RuleRefused, SwitchTimeout.
         """
         if not self._all:
@@ -237,7 +240,7 @@ class QueueProvisioner:
     async def _write(self, remote: Remote, shape: Shape, dpids: set[int], patient: bool) -> None:
         source = self._all[remote]
         if not source.known:
-            # Nothing is promised there; what is there is compared when it comes.
+            # No reservation can use its links yet. Its rows are reconciled when it connects.
             return
         steps = operations(source.db.tables, source.ports, shape, dpids, self._sources.owner)
         if not steps:
@@ -252,16 +255,14 @@ class QueueProvisioner:
                 await source.db.until(lambda: _reached(source.db) >= wanted, self._timeout)
         except Refused as error:
             raise RuleRefused(
-                f"the database {remote} refuses to change queues ({error}). Has somebody else changed them "
-                "at the same time?"
+                f"the database {remote} rejected the change of queues ({error}). Did another client "
+                "change them at the same time?"
             ) from None
         except (Interrupted, ConnectionFailed) as error:
-            raise SwitchTimeout(
-                f"the database {remote}, which queues are made in, cannot be reached: {error}"
-            ) from None
+            raise SwitchTimeout(f"the database {remote} of queues cannot be reached: {error}") from None
         except TimeoutError:
             raise SwitchTimeout(
-                f"Open vSwitch did not make the queues of the database {remote} within {self._timeout:g} s. "
+                f"Open vSwitch did not create the queues of database {remote} within {self._timeout:g} s. "
                 "Is ovs-vswitchd running?"
             ) from None
 

@@ -1,4 +1,4 @@
-"""Where the controller waits for switches: TCP addresses, with TLS or without, and local sockets."""
+"""Addresses at which the controller listens for switches: TCP, with TLS or without, and unix sockets."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from libnetvirt.errors import AddressInUse, ConnectionFailed, InvalidURI
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to wait for switches: an address and port, or a local socket's path.
+    """An address to listen at: an IP address and port, or the path of a unix socket.
 
-    ``secure``: whether switches have to speak TLS there.
+    ``secure``: whether switches must use TLS there.
     """
 
     host: str = ""
@@ -35,9 +35,9 @@ class Listen:
 
     @classmethod
     def parse(cls, text: str, *, tls: bool = False) -> Self:
-        """Read ``[ssl:|tcp:]ADDRESS:PORT`` or ``unix:PATH``. Raises InvalidURI.
+        """Parse ``[ssl:|tcp:]ADDRESS:PORT`` or ``unix:PATH``. Raises InvalidURI.
 
-        ``tls``: whether there are certificates; addresses without a prefix are for TLS then.
+        ``tls``: whether the controller has a certificate; addresses without a prefix use TLS then.
         """
         if text.startswith("unix:"):
             return cls(path=text.removeprefix("unix:"))
@@ -66,8 +66,12 @@ class Listen:
         secured: Callable[[], ssl.SSLContext] | None,
         refused: Callable[[str, str], None],
     ) -> asyncio.Server | SecureServer:
-        """Begin to listen. ``secured`` says how to speak TLS with who does; ``refused`` is told of address
-        and reason of those who do not get through. Raises AddressInUse, ConnectionFailed."""
+        """Start to listen.
+
+        ``session`` creates the protocol of a connection, ``secured`` the TLS context of a handshake.
+        ``refused`` is called with address and reason of a failed handshake. Raises AddressInUse,
+        ConnectionFailed.
+        """
         loop = asyncio.get_running_loop()
         try:
             if self.path:
@@ -81,12 +85,12 @@ class Listen:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(
                     f"cannot listen on {self}: the address is in use. Stop the other controller "
-                    "('ss -ltnp' shows who it is), or choose another address with listen=ADDRESS:PORT"
+                    "('ss -ltnp' shows its process), or choose another address with listen=ADDRESS:PORT"
                 ) from None
             raise ConnectionFailed(f"cannot listen on {self}: {error.strerror or error}") from None
 
     async def _clear(self) -> None:
-        """Remove the socket that a controller which was killed has left. Raises AddressInUse."""
+        """Remove the socket of a controller that was killed. Raises AddressInUse if one answers there."""
         try:
             if not stat.S_ISSOCK(os.stat(self.path).st_mode):  # noqa: PTH116
                 raise AddressInUse(f"cannot listen on {self}: there is a file of that name that is no socket")

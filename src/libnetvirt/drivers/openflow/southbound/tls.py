@@ -1,7 +1,7 @@
 """OpenFlow over TLS (OpenFlow 1.3.5 section 6.3.6): the certificates of the controller and of switches.
 
-Both ends show a certificate. A switch whose certificate the authority has not signed gets no further than the
-handshake: none of its bytes reach the codec.
+Both ends present certificates. A switch whose certificate is not signed by the CA fails in the handshake:
+none of its bytes reach the codec.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Self
 
 from libnetvirt.errors import InvalidURI
 
-#: seconds that a peer has for the handshake, and for its part in ending the connection
+#: seconds until a peer must have completed the handshake, and the shutdown of the connection
 HANDSHAKE_TIMEOUT = 10.0
 SHUTDOWN_TIMEOUT = 3.0
 #: handshakes in progress; when there are more, the oldest is aborted
 HANDSHAKE_LIMIT = 256
-#: seconds to wait when the machine cannot accept a connection
+#: seconds to wait after the system could not accept a connection
 ACCEPT_PAUSE = 0.5
-#: the options that name files, the last of which may be left out
+#: the options that name files; the last one is optional
 FILES = ("certificate", "key", "ca", "crl")
-#: what OpenSSL calls what a switch may have done wrong, and what that is
+#: OpenSSL's reason for a failed handshake -> the explanation for operators
 REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate: give it one with 'ovs-vsctl set-ssl'",
     "WRONG_VERSION_NUMBER": "it does not speak TLS: point it at ssl:ADDRESS:PORT, not at tcp:",
@@ -40,8 +40,8 @@ _HOW = "docs/switches.md tells how to make certificates"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The controller's certificate and private key, the authority that signs the switches', and its list of
-    those that it has revoked, if any: PEM files."""
+    """PEM files: the controller's certificate and private key, the CA certificate of the switches, and
+    the CA's revocation list, if any."""
 
     certificate: str
     key: str
@@ -61,7 +61,7 @@ class Identity:
         return cls(**given) if given else None
 
     def context(self) -> ssl.SSLContext:
-        """Read the files; blocks for as long as that takes. Raises InvalidURI, naming the file at fault."""
+        """Read the files; blocks while they are read. Raises InvalidURI, naming the invalid file."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
@@ -80,11 +80,11 @@ class Identity:
         return context
 
     def versions(self) -> list[tuple[int, ...] | None]:
-        """What changes when a file does."""
+        """A value that changes when a file does."""
         return [_version(file) for file in (self.certificate, self.key, self.ca, self.crl) if file]
 
     def _own_certificate(self) -> None:
-        # As an authority, only to see whether it can be read: with the key, errors are not told apart.
+        # As a CA, only to find out whether it can be read: with the key, OpenSSL has one error for both.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self.certificate)
 
     def _own_key(self, context: ssl.SSLContext) -> None:
@@ -100,10 +100,10 @@ class Identity:
 
 
 class Credentials:
-    """An identity in use. Its files are read again when they have changed and a switch connects; if one is
-    at fault then, ``report`` is told, and what was read before stays in use.
+    """An identity in use. When a switch connects and the files have changed, they are read again. If one is
+    invalid then, ``report`` is called and the previous files stay in use.
 
-    Raises InvalidURI at first.
+    Raises InvalidURI if a file is invalid at the beginning.
     """
 
     def __init__(self, identity: Identity, report: Callable[[str], None]) -> None:
@@ -113,7 +113,7 @@ class Credentials:
         self._context = identity.context()
 
     def context(self) -> ssl.SSLContext:
-        """For one more handshake; blocks for as long as it takes to read the files, if they have changed."""
+        """The context for one more handshake. Blocks while files are read, if they have changed."""
         versions = self._identity.versions()
         if versions != self._versions:
             self._versions = versions
@@ -133,7 +133,7 @@ def _version(file: str) -> tuple[int, ...] | None:
 
 
 def _check(file: str, option: str, load: Callable[[], None], what: str) -> None:
-    """Have a file read, and say of any failure what it means. Raises InvalidURI."""
+    """Read a file. Raises InvalidURI with an explanation."""
     try:
         if f"{what}-----" not in Path(file).read_text("ascii", "replace"):
             raise InvalidURI(f"{option}={file} is no PEM file with a {what}: {_HOW}")
@@ -158,7 +158,7 @@ def _no_password() -> str:
 
 
 def refusal(error: BaseException) -> str:
-    """Why a handshake failed, in words for an operator."""
+    """Why a handshake failed, for operators."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not hold: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -170,9 +170,9 @@ def refusal(error: BaseException) -> str:
 
 
 class SecureServer:
-    """Accepts connections, and hands those whose handshake succeeds to a session.
+    """Accepts connections, completes their handshakes, and creates a session for each.
 
-    The loop's own server keeps to itself why a handshake failed.
+    The loop's own server does not report why a handshake failed.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class SecureServer:
         self.sockets: tuple[socket.socket, ...] = ()
 
     def start(self, host: str, port: int) -> Self:
-        """Begin to listen. Raises OSError."""
+        """Start to listen. Raises OSError."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=1024)
         listener.setblocking(False)
@@ -198,7 +198,7 @@ class SecureServer:
         return self
 
     def close(self) -> None:
-        """Stop listening; connections whose handshake is done stay."""
+        """Stop listening, and abort handshakes in progress. Established connections stay open."""
         for task in (self._accepting, *self._shaking):
             if task is not None:
                 task.cancel()
@@ -212,7 +212,7 @@ class SecureServer:
             try:
                 peer, (host, port, *_) = await loop.sock_accept(listener)
             except OSError:
-                # No file descriptor, or no memory, for one more just now.
+                # Out of file descriptors or memory.
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if len(self._shaking) >= HANDSHAKE_LIMIT:
