@@ -140,9 +140,9 @@ class Reader(AsyncIterator[Event]):
         loop = waiter.get_loop()
         # The publisher may run in another thread than the reader, and may outlive the reader's loop.
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, waiter)
+            loop.call_soon_threadsafe(_wake_waiter, waiter)
 
 
-def _settle(waiter: asyncio.Future[None]) -> None:
+def _wake_waiter(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

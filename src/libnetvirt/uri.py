@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from libnetvirt.errors import InvalidURI
 
 _SCHEME = re.compile(r"([a-z][a-z0-9-]*)(?:\+([a-z][a-z0-9-]*))?")
+#: examples of URIs for error messages
 EXAMPLES = "test:///default, openflow:///?listen=0.0.0.0:6653 or openflow+unix:///run/netvirt.sock"
 
 
 @dataclass(frozen=True, slots=True)
 class URI:
-    """A parsed connection URI."""
+    """A parsed connection URI. ``text`` is the URI as given; an absent part is empty, an absent port None."""
 
     driver: str
     transport: str = ""
@@ -28,7 +29,7 @@ class URI:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Split a URI. Raises InvalidURI."""
+        """Parse a URI. Raises InvalidURI if it is malformed or an option is given twice."""
         scheme, separator, rest = text.partition("://")
         found = _SCHEME.fullmatch(scheme)
         if not separator or not found:
@@ -42,9 +43,11 @@ class URI:
                 f"{text[:80]!r} is not a connection URI ({error}): write for example {EXAMPLES}"
             ) from None
         if parts.fragment or parts.username or parts.password:
-            raise InvalidURI(f"{text[:80]!r}: a connection URI has no user, password or '#' part")
+            raise InvalidURI(f"{text[:80]!r}: a connection URI has no user, password or '#' part, remove it")
         options = dict(pairs)
         if len(options) != len(pairs):
-            raise InvalidURI(f"{text[:80]!r}: an option is given twice")
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidURI(f"{text[:80]!r}: option {twice} is given twice, remove one")
         driver, transport = found.groups()
         return cls(driver, transport or "", parts.hostname or "", port, unquote(parts.path), options, text)

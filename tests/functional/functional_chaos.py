@@ -16,7 +16,7 @@ from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Bench, Guest
 from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError, Unsupported
-from libnetvirt.semantics import Knowledge, gateway_mac
+from libnetvirt.semantics import LearnedState, gateway_mac
 
 NETWORKS = 4
 ENDPOINTS = 4
@@ -418,7 +418,7 @@ class Chaos:
         In each network, first every host says where it is, then each talks to the next.
         """
         bench = self.bench
-        bench.knowledge = Knowledge()
+        bench.knowledge = LearnedState()
         for network in self.asked.values():
             guests = self._guests(network)
             for make in (self._greeting, self._word):

@@ -16,7 +16,7 @@ from libnetvirt import Network, VirtualNetwork
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
 from libnetvirt.errors import NetvirtError
-from libnetvirt.semantics import Knowledge
+from libnetvirt.semantics import LearnedState
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
@@ -120,7 +120,7 @@ class Rounds:
 
     def exchange(self) -> None:
         """All networks do as the oracle says. What hosts were known may have been lost with an operation."""
-        self.bench.knowledge = Knowledge()
+        self.bench.knowledge = LearnedState()
         for description in self.networks():
             guests = self.bench.guests(self.harness.connection.lookup(description.uuid))
             self.bench.await_traffic(*guests)

@@ -17,7 +17,7 @@ from libnetvirt import packet as p
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Constraint, Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
-from libnetvirt.semantics import gateway_mac, on_wire
+from libnetvirt.semantics import egress_frame, gateway_mac
 
 GROUPS = (p.BROADCAST, bytes.fromhex("333300000001"))
 
@@ -101,14 +101,14 @@ class Routers(World):
         if self.chance.random() < 0.03:
             sent = p.add_tag(5, sent)
         self.rig.now += 0.01
-        self.check(int(end.switch), int(end.port), on_wire(end, sent)[2])
+        self.check(int(end.switch), int(end.port), egress_frame(end, sent)[2])
 
     def check(self, dpid: int, port: int, sent: bytes) -> None:
         rig, before = self.rig, self.rig.known
         want = rig.expected(dpid, port, sent)
         for uuid, learned in rig.known.networks.items():
             # Who is asked already is not asked again at once.
-            waited = before.of(uuid).waiting
+            waited = before.network(uuid).waiting
             if any(waited.get(near, packets) != packets for near, packets in learned.waiting.items()):
                 want = []
         got = rig.inject(dpid, port, sent)
@@ -116,7 +116,7 @@ class Routers(World):
         assert not rig.errors
         for entry in rig.core.rulesdb:
             neighbours = {(n.endpoint, n.address): n.mac for n in rig.core.neighbours.known(entry.uuid)}
-            assert neighbours == rig.known.of(entry.uuid).neighbours
+            assert neighbours == rig.known.network(entry.uuid).neighbours
 
     def frame(self, network: VirtualNetwork, end: Endpoint) -> bytes:
         """A frame of a host at an endpoint: mostly what a router has to do with."""
@@ -130,7 +130,8 @@ class Routers(World):
         v4 = side.version == 4
         there = pick(network.endpoints)
         others = [a for a in there.address if a.version == side.version]
-        known = [near for _, near in self.rig.known.of(network.uuid).neighbours if len(near) == len(mine)]
+        neighbours = self.rig.known.network(network.uuid).neighbours
+        known = [near for _, near in neighbours if len(near) == len(mine)]
         targets = (
             known * 8 + [t for a in others for t in (*_sources(a), a.ip.packed, a.network[-1].packed)] * 4
         )
@@ -183,12 +184,12 @@ class Routers(World):
     def forget(self, network: VirtualNetwork) -> None:
         """A new controller knows the neighbours that rules tell of; what waited for others is lost."""
         known = self.rig.known
-        learned = known.of(network.uuid)
+        learned = known.network(network.uuid)
         found = {
             (n.endpoint, n.address): n.mac for n in self.rig.core.neighbours.known(network.uuid) if n.mac
         }
         assert found.items() <= learned.neighbours.items()
-        self.rig.known = known.with_learned(network.uuid, replace(learned, neighbours=found, waiting={}))
+        self.rig.known = known.with_tables(network.uuid, replace(learned, neighbours=found, waiting={}))
 
     # ---- nothing else is disturbed -------------------------------------------------------------
 
@@ -204,7 +205,7 @@ class Routers(World):
                 ethertype = p.ETH_IPV4 if len(a.address) == 4 else p.ETH_IPV6
                 sent = p.ethernet(gateway_mac(network.uuid), a.mac, ethertype, body)
                 end = ends[a.endpoint]
-                self.probes.append((int(end.switch), int(end.port), on_wire(end, sent)[2]))
+                self.probes.append((int(end.switch), int(end.port), egress_frame(end, sent)[2]))
         self.before = [self.look(probe) for probe in self.probes]
         self.during = [[] for _ in self.probes]
 

@@ -335,14 +335,14 @@ class World:
     def forget(self, network: VirtualNetwork) -> None:
         """A new controller knows the hosts that rules tell of, and no others."""
         known = self.rig.known
-        learned = known.of(network.uuid)
+        learned = known.network(network.uuid)
         for source, endpoint in learned.hosts.items():
             host = self.rig.core.locator.find(network.uuid, int.from_bytes(source))
             if host is None:
                 learned = learned.without_host(source)
             else:
                 assert host.endpoint == endpoint
-        self.rig.known = known.with_learned(network.uuid, learned)
+        self.rig.known = known.with_tables(network.uuid, learned)
 
     def damage(self, dpid: int) -> None:
         """A switch lost some of what it held, and holds something else."""
@@ -377,8 +377,8 @@ class World:
         if flow.cookie & 0xFFFF == Kind.HOST:
             entry = self.rig.core.rulesdb.by_index[pipeline.cookie_network(flow.cookie)]
             source = flow.match.value("eth_src").to_bytes(6)
-            learned = self.rig.known.of(entry.uuid).without_host(source)
-            self.rig.known = self.rig.known.with_learned(entry.uuid, learned)
+            learned = self.rig.known.network(entry.uuid).without_host(source)
+            self.rig.known = self.rig.known.with_tables(entry.uuid, learned)
 
     # ---- nothing else is disturbed -------------------------------------------------------------
 

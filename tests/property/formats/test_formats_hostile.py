@@ -36,7 +36,7 @@ def _only_one_kind_of_error(text: str | bytes, notation: str | None = None) -> N
 @pytest.mark.parametrize("notation", NOTATIONS)
 @given(text=st.binary(max_size=200))
 @settings(deadline=None, max_examples=150)
-def test_random_octets(notation: str | None, text: bytes) -> None:
+def test_random_bytes(notation: str | None, text: bytes) -> None:
     _only_one_kind_of_error(text, notation)
 
 
@@ -51,12 +51,12 @@ def test_random_texts_of_the_notations_own_characters(notation: str | None, text
 @given(network=networks(), content=st.data())
 @settings(deadline=None, max_examples=80)
 def test_mutated_documents(notation: str, network: VirtualNetwork, content: st.DataObject) -> None:
-    octets = bytearray(formats.write(network, notation).encode())
+    raw = bytearray(formats.write(network, notation).encode())
     for _ in range(content.draw(st.integers(1, 4))):
-        at = content.draw(st.integers(0, len(octets)))
+        at = content.draw(st.integers(0, len(raw)))
         cut = content.draw(st.integers(0, 12))
-        octets[at : at + cut] = content.draw(st.binary(max_size=6))
-    _only_one_kind_of_error(bytes(octets))
+        raw[at : at + cut] = content.draw(st.binary(max_size=6))
+    _only_one_kind_of_error(bytes(raw))
 
 
 _VALUES = st.recursive(

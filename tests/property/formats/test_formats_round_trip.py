@@ -10,8 +10,8 @@ from lxml import etree
 
 from libnetvirt import formats
 from libnetvirt.errors import Fault, InvalidDescription
-from libnetvirt.formats.yaml import parsed
-from libnetvirt.formats.yaml_fast import read_block
+from libnetvirt.formats.yaml import parse_tree
+from libnetvirt.formats.yaml_fast import read_block_style
 from libnetvirt.model import VirtualNetwork
 
 NEW = ["xml", "yaml", "json"]
@@ -69,11 +69,11 @@ def test_the_old_schema_accepts_what_is_written(
 @settings(deadline=None, max_examples=80)
 def test_both_yaml_readers_see_the_same_tree(network: VirtualNetwork) -> None:
     text = formats.write(network, "yaml")
-    fast = read_block(text)
-    slow, faults = parsed(text)
+    fast = read_block_style(text)
+    slow, faults = parse_tree(text)
     assert not faults
     assert fast is not None
-    assert fast.plain() == slow.plain()
+    assert fast.without_lines() == slow.without_lines()
 
 
 _LINES = st.sampled_from(
@@ -107,11 +107,11 @@ _LINES = st.sampled_from(
 @settings(deadline=None, max_examples=1500)
 def test_where_the_fast_yaml_reader_answers_the_full_one_agrees(lines: list[tuple[int, str]]) -> None:
     text = "\n".join("  " * depth + line for depth, line in lines)
-    fast = read_block(text)
+    fast = read_block_style(text)
     if fast is not None:
-        slow, faults = parsed(text)
+        slow, faults = parse_tree(text)
         assert not faults
-        assert fast.plain() == slow.plain()
+        assert fast.without_lines() == slow.without_lines()
 
 
 _CHANGES = st.sampled_from(

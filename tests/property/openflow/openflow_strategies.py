@@ -15,7 +15,7 @@ U32: Final = st.integers(0, 0xFFFFFFFF)
 U48: Final = st.integers(0, (1 << 48) - 1)
 U64: Final = st.integers(0, (1 << 64) - 1)
 BODY: Final = st.binary(max_size=40)
-OCTETS: Final = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=8 * n, max_size=8 * n))
+PAYLOADS: Final = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=8 * n, max_size=8 * n))
 OPAQUE: Final = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=8 * n + 4, max_size=8 * n + 4))
 
 
@@ -34,9 +34,9 @@ def matches(draw: st.DrawFn) -> of.Match:
     fields: dict[str, int | tuple[int, int]] = {}
     for name in draw(st.lists(st.sampled_from(sorted(of.FIELDS)), max_size=5, unique=True)):
         field = of.FIELDS[name]
-        value = draw(st.integers(0, field.full))
+        value = draw(st.integers(0, field.all_ones))
         if field.maskable and draw(st.booleans()):
-            fields[name] = (value, draw(st.integers(0, field.full)))
+            fields[name] = (value, draw(st.integers(0, field.all_ones)))
         else:
             fields[name] = value
     for oxm_class, number, width in draw(
@@ -57,7 +57,7 @@ def matches(draw: st.DrawFn) -> of.Match:
 
 def set_fields() -> SearchStrategy[of.SetField]:
     known = st.sampled_from(sorted(of.FIELDS)).flatmap(
-        lambda name: st.builds(of.SetField, st.just(name), st.integers(0, of.FIELDS[name].full))
+        lambda name: st.builds(of.SetField, st.just(name), st.integers(0, of.FIELDS[name].all_ones))
     )
     return known | st.builds(of.SetField, st.just("oxm_0001_31_4"), U32)
 
@@ -79,7 +79,7 @@ ACTIONS: Final = st.one_of(
     st.builds(of.PushPbb, U16),
     st.builds(of.PopPbb),
     set_fields(),
-    st.builds(of.Experimenter, U32, OCTETS),
+    st.builds(of.Experimenter, U32, PAYLOADS),
     st.builds(of.UnknownAction, st.integers(100, 0xFFFE), OPAQUE),
 )
 
@@ -90,15 +90,15 @@ INSTRUCTIONS: Final = st.one_of(
     st.builds(of.ApplyActions, tuples_of(ACTIONS)),
     st.builds(of.ClearActions),
     st.builds(of.Meter, U32),
-    st.builds(of.ExperimenterInstruction, U32, OCTETS),
+    st.builds(of.ExperimenterInstruction, U32, PAYLOADS),
     st.builds(of.UnknownInstruction, st.integers(100, 0xFFFE), OPAQUE),
 )
 
 BANDS: Final = st.one_of(
     st.builds(of.DropBand, U32, U32),
     st.builds(of.DscpRemarkBand, U32, U32, U8),
-    st.builds(of.ExperimenterBand, U32, U32, U32, OCTETS),
-    st.builds(of.UnknownBand, st.integers(100, 0xFFFE), OCTETS.map(lambda b: b"\1" * 12 + b).filter(len)),
+    st.builds(of.ExperimenterBand, U32, U32, U32, PAYLOADS),
+    st.builds(of.UnknownBand, st.integers(100, 0xFFFE), PAYLOADS.map(lambda b: b"\1" * 12 + b).filter(len)),
 )
 
 BUCKETS: Final = st.builds(of.Bucket, U16, U32, U32, tuples_of(ACTIONS, 3))

@@ -324,7 +324,8 @@ class Fabric:
                 for bucket in group.buckets:
                     # Buckets are action sets: a switch leaves what no set can hold out, silently.
                     assert not any(
-                        isinstance(a, of.Experimenter) and nicira.looked_up(a) is None for a in bucket.actions
+                        isinstance(a, of.Experimenter) and nicira.resubmit_target(a) is None
+                        for a in bucket.actions
                     )
                     self._act(now.copy(), bucket.actions, out)
             elif isinstance(action, of.PushVlan):
@@ -343,9 +344,9 @@ class Fabric:
                 _set(now, action)
             elif isinstance(action, of.SetQueue):
                 now.queue = action.queue_id
-            elif isinstance(action, of.Experimenter) and (again := nicira.looked_up(action)):
+            elif isinstance(action, of.Experimenter) and (again := nicira.resubmit_target(action)):
                 self._look_again(now, *again, out)
-            elif isinstance(action, of.Experimenter) and (inner := nicira.cloned(action)) is not None:
+            elif isinstance(action, of.Experimenter) and (inner := nicira.clone_actions(action)) is not None:
                 self._clone(now.copy(), inner, out)
             elif isinstance(action, of.Experimenter) and unpack_from("!H", action.payload) == (49,):
                 now.measure(action)

@@ -18,8 +18,8 @@ from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.model.quantity import Duration
-from libnetvirt.semantics import Knowledge, forward
-from libnetvirt.semantics.forward import on_wire
+from libnetvirt.semantics import LearnedState, forward
+from libnetvirt.semantics.forward import egress_frame
 
 SECRET = b"s" * 32
 VLAN = Rules(encapsulation=Encapsulation.VLAN, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT)
@@ -45,7 +45,7 @@ def frame(destination: int, source: int, text: bytes = b"", vlan: int | None = N
 
 def tagged(end: Endpoint, sent: bytes) -> bytes:
     """A frame without tag as the endpoint's host sends it."""
-    return on_wire(end, sent)[2]
+    return egress_frame(end, sent)[2]
 
 
 def endpoint(uuid: int | str, switch: int, port: int | str, vlan: int | None = None, *hosts: int) -> Endpoint:
@@ -90,7 +90,7 @@ class Rig:
         self.events: list[tuple[str, str]] = []
         self.core = Controller(options or Options(VLAN), SECRET, self, self._publish)
         self.dispatcher = PacketInDispatcher(self.core)
-        self.known = Knowledge(limit=self.core.options.host_limit)
+        self.known = LearnedState(limit=self.core.options.host_limit)
         #: what controller and switches have to say to each other: messages and confirmations, by switch
         self.lingering: list[Transaction] = []
         self.stored: dict[RowKey, str] = {}
@@ -323,7 +323,7 @@ class Rig:
         """One operation."""
         work = self.core.begin(before, after)
         self.execute(work)
-        self.known = self.known.changed(before, after)
+        self.known = self.known.after_change(before, after)
         self.commit()
         if work.later.remove:
             self.lingering.append(work)
@@ -356,7 +356,7 @@ class Rig:
     def expected(self, dpid: int, port: int, sent: bytes) -> list[Out]:
         """What the oracle says, and learns."""
         outcome = forward(self.networks, self.known, str(dpid), str(port), sent)
-        self.known = outcome.knowledge
+        self.known = outcome.learned
         return sorted((int(s), int(p), f) for s, p, f in outcome.outputs)
 
     def check(self, dpid: int, port: int, sent: bytes) -> list[Out]:

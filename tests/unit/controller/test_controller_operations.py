@@ -276,7 +276,7 @@ def test_removing_and_taking_it_back_forwards_again() -> None:
     rig.core.begin(None, LARGE)
     for dpid, switch in rig.fabric.switches.items():
         rig.execute(rig.core.reconcile(dpid, switch.dump()))
-    rig.known = rig.known.changed(LARGE, None)
+    rig.known = rig.known.after_change(LARGE, None)
     rig.check(1, 3, frame(BROADCAST, mac(7)))
     rig.check(3, 3, frame(mac(7), mac(8), vlan=20))
     rig.holds_what_it_should()
@@ -353,12 +353,12 @@ def test_another_encapsulation_is_put_in_place_of_the_old_one() -> None:
     rig.change(None, old)
     new = old.changed(rules=NATIVE)
     rig.change(old, new)
-    rig.known = rig.known.changed(new, None)
+    rig.known = rig.known.after_change(new, None)
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(mac(1), mac(2)))
     assert not rig.core.installed.units("tunnel")
     rig.change(new, old)
-    rig.known = rig.known.changed(new, None)
+    rig.known = rig.known.after_change(new, None)
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.check(2, 3, frame(mac(1), mac(2)))
     assert not [

@@ -192,7 +192,7 @@ def test_a_freed_place_can_be_claimed(connection: Connection, blue: Network) -> 
     ("switch", "port", "error", "words"),
     [
         ("9", "1", SwitchNotFound, "the switches are 1, 2, 3, 4"),
-        ("1", "99", PortNotFound, "its ports for hosts are 1, 2, 3"),
+        ("1", "99", PortNotFound, "its host ports are 1, 2, 3"),
         ("1", "9", PortNotFound, "used by the link to switch 2"),
         ("1", "01", PortNotFound, "no port 01"),
     ],

@@ -227,7 +227,7 @@ def test_networks_of_one_document_may_not_share_uuid_name_or_claim(text: str) ->
 
 
 def test_one_network_is_read_where_one_is_expected() -> None:
-    with pytest.raises(InvalidDescription, match="holds 2 networks"):
+    with pytest.raises(InvalidDescription, match="contains 2 networks"):
         formats.read_one("[{uuid: 1}, {uuid: 2}]", format="yaml")
 
 

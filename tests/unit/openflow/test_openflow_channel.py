@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from libnetvirt import openflow as of
-from libnetvirt.openflow.channel import HEAD_LIMIT, HEADS
+from libnetvirt.openflow.channel import MAX_CACHED_HEAD_BYTES, MAX_CACHED_HEADS
 
 HELLO = of.Hello(xid=1)
 FEATURES = of.FeaturesReply(0x12, n_tables=254, xid=2)
@@ -130,15 +130,15 @@ def test_heads_that_are_remembered_are_bounded_and_change_nothing() -> None:
     channel = _opened()
     packets = [
         of.PacketIn(of.PacketInHead(of.NO_BUFFER, n, 0, 0, 0, of.Match(in_port=1)), b"abc", xid=n)
-        for n in range(HEADS + 10)
+        for n in range(MAX_CACHED_HEADS + 10)
     ]
     wide = of.Match(eth_type=0x86DD, ip_proto=58, ipv6_src=1, ipv6_dst=(2, 3), ipv6_nd_target=4, metadata=5)
     packets += [of.PacketIn(of.PacketInHead(of.NO_BUFFER, 3, 0, 0, 0, wide), b"abc")] * 2
     wire = _wire(packets)
     assert channel.receive(wire) == packets
     assert channel.receive(wire) == packets
-    assert 0 < len(channel._heads) <= HEADS
-    assert all(len(head) + 8 <= HEAD_LIMIT for head in channel._heads)
+    assert 0 < len(channel._cached_heads) <= MAX_CACHED_HEADS
+    assert all(len(head) + 8 <= MAX_CACHED_HEAD_BYTES for head in channel._cached_heads)
 
 
 def test_echo_is_answered_and_late_hellos_are_passed_over() -> None:

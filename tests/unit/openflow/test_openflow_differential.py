@@ -138,7 +138,7 @@ _RULES: Final = (
     ),
     of.FlowMod(
         match=of.Match(eth_type=0x800, ipv4_dst=(0x0A000000, 0xFFFFFF00)),
-        instructions=(of.ApplyActions((nicira.check_larger(1506, 30), of.DecNwTtl())), of.GotoTable(7)),
+        instructions=(of.ApplyActions((nicira.check_pkt_larger(1506, 30), of.DecNwTtl())), of.GotoTable(7)),
     ),
 )
 

@@ -16,7 +16,7 @@ def test_many_messages_in_one_chunk() -> None:
 
 def test_a_message_spread_byte_by_byte() -> None:
     framer = Framer()
-    found = [framer.feed(bytes((octet,))) for octet in ONE]
+    found = [framer.feed(bytes((byte,))) for byte in ONE]
     assert found == [[]] * (len(ONE) - 1) + [[ONE]]
     assert framer.pending == 0
 

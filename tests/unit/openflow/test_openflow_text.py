@@ -70,7 +70,7 @@ def test_ports_have_names_where_they_are_reserved() -> None:
 
 
 def test_actions_of_open_vswitch() -> None:
-    action = nicira.check_larger(1506, 30)
+    action = nicira.check_pkt_larger(1506, 30)
     assert action.encode().hex() == "ffff001800002320003105e2001e80000408000000000000"
     assert of.actions_text((action,)) == "check_pkt_larger(1506)->OXM_OF_METADATA[30]"
     other = of.Experimenter(0x2320, bytes(16))

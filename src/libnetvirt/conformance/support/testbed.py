@@ -19,8 +19,8 @@ from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.late_frames import Watch, listed
 from libnetvirt.conformance.support.normalisation import canonical, routers_of
 from libnetvirt.errors import NetworkNotFound
-from libnetvirt.semantics import Knowledge, Outcome, forward
-from libnetvirt.semantics.forward import Classified, classify
+from libnetvirt.semantics import LearnedState, Outcome, forward
+from libnetvirt.semantics.forward import ClassifiedFrame, classify
 
 # Below what a switch's receive queue holds.
 BURST = 50
@@ -65,7 +65,7 @@ class Bench:
     def __init__(self, harness: Harness, rules: Rules | None) -> None:
         self.harness = harness
         self.rules = rules
-        self.knowledge = Knowledge()
+        self.knowledge = LearnedState()
         self.watch = Watch(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
@@ -178,14 +178,14 @@ class Bench:
 
         for frame in sent:
             outcome = self._outcome(networks, place, frame)
-            teaches = outcome.knowledge != self.knowledge
+            teaches = outcome.learned != self.knowledge
             if teaches:  # what was sent before must be through before, or it may profit
                 flush()
             expected.update(_arrivals(outcome.outputs))
             self.watch.tolerated.update(_arrivals(outcome.tolerated))
             batch.append(frame)
             if teaches:
-                self.knowledge = outcome.knowledge
+                self.knowledge = outcome.learned
                 flush()
                 self.await_known(network for network in networks if network.uuid == outcome.network)
         flush()
@@ -203,7 +203,7 @@ class Bench:
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle says, less what the harness says that its substrate cannot carry."""
         found = classify(networks, place.switch, place.port, frame)
-        if isinstance(found, Classified):
+        if isinstance(found, ClassifiedFrame):
             encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
             if not self.harness.carries(found.network, encapsulation or "", found.frame):
                 return Outcome((), self.knowledge, found.network.uuid)
@@ -214,7 +214,7 @@ class Bench:
         networks = self.harness.connection.descriptions()
         now = {network.uuid: network for network in networks}
         for uuid in {**self._networks, **now}:
-            self.knowledge = self.knowledge.changed(self._networks.get(uuid), now.get(uuid))
+            self.knowledge = self.knowledge.after_change(self._networks.get(uuid), now.get(uuid))
         self._networks = now
         return networks
 
@@ -292,11 +292,11 @@ class Bench:
         """(endpoint, address) -> MAC of a router's neighbours."""
         return {
             (endpoint, str(ip_address(address))): frames.octets_text(mac)
-            for (endpoint, address), mac in self.knowledge.of(uuid).neighbours.items()
+            for (endpoint, address), mac in self.knowledge.network(uuid).neighbours.items()
         }
 
     def _hosts_of(self, uuid: str) -> dict[str, str]:
-        learned = self.knowledge.of(uuid).hosts
+        learned = self.knowledge.network(uuid).hosts
         return {frames.octets_text(mac): endpoint for mac, endpoint in learned.items()}
 
     def _collect(self, wanted: int) -> list[Arrival]:
@@ -310,7 +310,7 @@ class Bench:
     def _fence(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Counter[Arrival]:
         """A broadcast after everything else, from a host that is known at this place, if there is one."""
         found = classify(networks, place.switch, place.port, frame)
-        if not isinstance(found, Classified):
+        if not isinstance(found, ClassifiedFrame):
             return Counter()
         network, e, source = found.network, found.endpoint, frames.octets_text(found.frame[6:12])
         if self._hosts_of(network.uuid).get(source) != e.uuid:

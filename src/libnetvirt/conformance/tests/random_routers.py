@@ -74,7 +74,7 @@ class RoutedTrial(Trial):
         targets = [str(a.network[n]) for a in there.address for n in (1, -1) if (a.version == 6) == v6]
         targets += [str(a.ip) for a in there.address if (a.version == 6) == v6]
         targets += [str(r.prefix[3]) for e in network.endpoints for r in e.route if is_ipv6(str(r.via)) == v6]
-        known = self.bench.knowledge.of(network.uuid).neighbours
+        known = self.bench.knowledge.network(network.uuid).neighbours
         targets += [str(ip_address(a)) for _, a in known if is_ipv6(a) == v6] * 3
         target = choose((*targets, *targets, *targets, *(STRANGE6 if v6 else STRANGE)))
         sender, ttl = choose((*[mine] * 8, own, target)), choose((64, 64, 64, 64, 2, 1, 0))
@@ -88,7 +88,7 @@ class RoutedTrial(Trial):
     def _answer(self, network: VirtualNetwork) -> None:
         """Whoever is asked for answers, before the network asks again."""
         gateway = frames.octets_text(gateway_mac(network.uuid))
-        for endpoint, address in list(self.bench.knowledge.of(network.uuid).waiting):
+        for endpoint, address in list(self.bench.knowledge.network(network.uuid).waiting):
             guest, text = self._guest(network, endpoint), str(ip_address(address))
             own = next(
                 str(a.ip) for a in network.by_uuid[endpoint].address if ip_address(address) in a.network
@@ -98,7 +98,7 @@ class RoutedTrial(Trial):
             else:
                 answer = frames.arp(guest.mac, text, own, reply_to=gateway)
             self.bench.exchange(guest, answer)
-        assert not self.bench.knowledge.of(network.uuid).waiting
+        assert not self.bench.knowledge.network(network.uuid).waiting
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -80,7 +80,7 @@ LLDP_ADDRESS = 0x0180C200000E
 TYPE_MPLS = 0x8847
 #: of frames with mpls labels, to one station and to several (RFC 5332)
 TYPES_MPLS = (TYPE_MPLS, 0x8848)
-#: where frames in MPLS labels are sent on a cable with one station at each end (RFC 7213 §4)
+#: where frames in MPLS labels are sent on a cable with one station at each end (RFC 7213, section 4)
 POINT_TO_POINT = 0x01005E90_0000
 GROUP_BIT = 0x0100_0000_0000
 

@@ -12,7 +12,7 @@ from libnetvirt.model import Endpoint, VirtualNetwork
 from libnetvirt.model.gateway import gateway_mac
 
 AnyNetwork = IPv4Network | IPv6Network
-#: addresses in IPv4 and IPv6 that are no host's: a packet from there is dropped (RFC 1812 section 5.3.7)
+#: addresses in IPv4 and IPv6 that are no host's: a packet from there is dropped (RFC 1812, section 5.3.7)
 NO_SOURCE = {
     4: ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32"),
     6: ("::/128", "::1/128", "ff00::/8"),
@@ -145,7 +145,7 @@ class AddressPlan:
 
 
 def is_link_local(address: bytes) -> bool:
-    """Whether an address is for one link only (RFC 3927, RFC 4291 section 2.5.6)."""
+    """Whether an address is for one link only (RFC 3927, RFC 4291, section 2.5.6)."""
     if len(address) == 4:
         return address[:2] == b"\xa9\xfe"
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80

@@ -21,7 +21,7 @@ from libnetvirt.controller.intent.facts import (
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules
 
-#: the labels of each kind of tunnel: vlan ids, and mpls labels less the reserved ones (RFC 3032 §2.1)
+#: the labels of each kind of tunnel: vlan ids, and mpls labels less the reserved ones (RFC 3032, section 2.1)
 LABELS: Mapping[Encapsulation, range] = {
     Encapsulation.VLAN: range(1, 4095),
     Encapsulation.MPLS: range(16, 1 << 20),

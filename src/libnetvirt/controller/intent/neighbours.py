@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-#: packets that wait for one neighbour (RFC 4861 section 7.2.2: at least one; traceroute sends 16 at once)
+#: packets that wait for one neighbour (RFC 4861, section 7.2.2: at least one; traceroute sends 16 at once)
 QUEUE = 32
 #: packets that wait in one network
 NETWORK_QUEUE = 1024

@@ -36,7 +36,7 @@ PRIORITY = 20
 #: actions in one packet-out, of 16 octets at most, and octets of a frame: both together fit into a message
 ACTION_LIMIT: Final = 1000
 FRAME_LIMIT: Final = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
-_DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5 §7.2.3.7), six octets follow
+_DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5, section 7.2.3.7), six bytes follow
 SOURCE: Final = bytes.fromhex("80000806")
 
 _ENTERING: Fields = {"in_port": 0, "metadata": 0}

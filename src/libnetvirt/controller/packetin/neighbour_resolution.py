@@ -1,7 +1,7 @@
 """NeighbourResolution: finds the neighbours of routers, and sends what has waited for them.
 
 A neighbour is asked for when a packet wants to go there: :data:`TRIES` times, :data:`INTERVAL` apart
-(RFC 1122 section 2.3.2.1). Meanwhile a few packets wait; the answer sends them on in their order, and puts
+(RFC 1122, section 2.3.2.1). Meanwhile a few packets wait; the answer sends them on in their order, and puts
 the rule in that takes all others. Without an answer their senders are told. A neighbour that was silent for
 long is asked again while its rule goes on forwarding, and forgotten if it does not answer.
 """
@@ -105,7 +105,7 @@ class NeighbourResolution:
                 self._ask(attachment, neighbour)
 
     def may_err(self, attachment: Attachment, now: float) -> bool:
-        """Whether one more ICMP error may go out at an endpoint (RFC 1812 section 4.3.2.8)."""
+        """Whether one more ICMP error may go out at an endpoint (RFC 1812, section 4.3.2.8)."""
         return attachment.errors.take(self._core.options.error_rate, now)
 
     def _refuse(self, entry: NetworkRecord, packet: bytes, now: float) -> None:

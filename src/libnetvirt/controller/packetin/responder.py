@@ -40,7 +40,7 @@ from libnetvirt.packet.icmp_replies import (
     PROTOCOL_UNREACHABLE,
     TIME_EXCEEDED,
     TOO_BIG,
-    Fault,
+    IcmpError,
     echo_reply,
     icmp_error,
 )
@@ -53,7 +53,7 @@ _ECHO = {4: PROTO_ICMP, 6: PROTO_ICMPV6}
 
 class Heard(NamedTuple):
     """A neighbour said its MAC address. ``expected``: believed only of one that is known or awaited.
-    ``kept``: a known MAC address is not replaced (RFC 4861 section 7.2.5)."""
+    ``kept``: a known MAC address is not replaced (RFC 4861, section 7.2.5)."""
 
     address: bytes
     mac: bytes
@@ -145,7 +145,7 @@ def onward(plan: AddressPlan, frame: bytes) -> Onward | None:
 
 
 def _arp(side: Side, frame: Ethernet) -> Reaction:
-    """RFC 826; answers to probes, too (RFC 5227 section 2.1.1)."""
+    """RFC 826; answers to probes, too (RFC 5227, section 2.1.1)."""
     if frame.destination not in (side.plan.gateway, BROADCAST):
         return NOTHING
     arp = parse_arp(frame.payload)
@@ -198,21 +198,21 @@ def _is_discovery(side: Side, frame: Ethernet, ip: IP) -> bool:
 
 
 def _discovery(side: Side, frame: Ethernet, ip: IP) -> Reaction:
-    """RFC 4861 section 7.2."""
+    """RFC 4861, section 7.2."""
     message = parse_neighbour(ip)
     plan, endpoint = side.plan, side.endpoint
-    if plan.is_own_at(endpoint, ip.source) or message.link not in (None, frame.source):
+    if plan.is_own_at(endpoint, ip.source) or message.mac not in (None, frame.source):
         return NOTHING
     if message.is_solicitation:
         if not plan.is_own_at(endpoint, message.target):
             return NOTHING
         answer = advertisement(frame.source, side.plan.gateway, message.target, ip.source)
-        near = message.link is not None and plan.is_near(endpoint, ip.source)
+        near = message.mac is not None and plan.is_near(endpoint, ip.source)
         return Reaction(answer, heard=Heard(ip.source, frame.source) if near else None)
-    if message.link is None or is_group(message.link) or not plan.is_near(endpoint, message.target):
+    if message.mac is None or is_group(message.mac) or not plan.is_near(endpoint, message.target):
         return NOTHING
     to_all = ip.destination[0] == _GROUP6
-    return Reaction(heard=Heard(message.target, message.link, expected=to_all, kept=not message.override))
+    return Reaction(heard=Heard(message.target, message.mac, expected=to_all, kept=not message.override))
 
 
 def _own(side: Side, frame: Ethernet, ip: IP) -> Reaction:
@@ -229,7 +229,7 @@ def _own(side: Side, frame: Ethernet, ip: IP) -> Reaction:
 
 
 def _error(
-    side: Side, frame: Ethernet, ip: IP, fault: Fault, source: bytes | None = None, mtu: int = 0
+    side: Side, frame: Ethernet, ip: IP, fault: IcmpError, source: bytes | None = None, mtu: int = 0
 ) -> Reaction:
     source = source or side.plan.facing(side.endpoint, ip.source)
     error = icmp_error(fault, ip, frame.payload, source, mtu)

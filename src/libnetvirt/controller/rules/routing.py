@@ -35,7 +35,7 @@ from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.model import Endpoint, Forwarding
 from libnetvirt.model.gateway import gateway_mac
-from libnetvirt.openflow.nicira import check_larger
+from libnetvirt.openflow.nicira import check_pkt_larger
 from libnetvirt.packet import BROADCAST, ETH_ARP, ETH_IPV4, ETH_IPV6, ETHERNET_LENGTH, PROTO_ICMPV6
 
 ETHERTYPES = {4: ETH_IPV4, 6: ETH_IPV6}
@@ -228,7 +228,7 @@ class Routing:
         match = to_prefix(net, metadata=(entry.index << 32, _UNTUNNELLED))
         # Only what goes into a tunnel is measured: Open vSwitch counts a packet twice after that.
         octets = self.mtu(entry) + ETHERNET_LENGTH
-        limit = (check_larger(octets, pipeline.METADATA_LARGE),) if measures else ()
+        limit = (check_pkt_larger(octets, pipeline.METADATA_LARGE),) if measures else ()
         then = (*only(*limit), of.GotoTable(Table.ONWARD))
         yield PlacedEntry(dpid, Order.SEND, Flow(Table.ROUTE, priority, match, then, cookie))
         transport = self._transports.find(entry, dpid, attachment.dpid)

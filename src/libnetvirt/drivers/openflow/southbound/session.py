@@ -17,7 +17,7 @@ from libnetvirt.errors import RuleRefused, SwitchTimeout
 FLUSH_PARTS = 256
 #: bytes that a switch may leave unread before its connection is given up
 WRITE_LIMIT = 64 << 20
-#: how a record of a TLS handshake begins (RFC 8446 section 5.1)
+#: how a record of a TLS handshake begins (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
@@ -184,7 +184,7 @@ class Session(asyncio.Protocol):
             reply = await self._within(future)
         finally:
             self._replies.pop(xid, None)
-            self._parts.forget(xid)
+            self._parts.discard(xid)
         if not isinstance(reply, kind):
             raise RuleRefused(
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
