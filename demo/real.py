@@ -49,12 +49,14 @@ class RealStage(ServedStage):
         self._build()
         self._open_controller()
         for switch in SWITCHES:
-            self._switches.vsctl("set-controller", f"s{switch}", f"tcp:{_LISTEN}",
+            self._switches.vsctl("set", "Bridge", f"s{switch}", "other_config:disable-in-band=true",
+                                 "--", "set-controller", f"s{switch}", f"tcp:{_LISTEN}",
                                  "--", "set", "Controller", f"s{switch}", "max_backoff=1000")  # fmt: skip
         self._await_substrate()
         return [
             f"netvirt serve -c 'openflow:///?listen={_LISTEN}' --socket …/netvirt.sock",
-            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}     # and s2, s3, s4",
+            "ovs-vsctl set Bridge s1 other_config:disable-in-band=true     # and s2, s3, s4",
+            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}",
             "conn = libnetvirt.open('openflow+unix://…/netvirt.sock')",
         ]
 

@@ -9,6 +9,7 @@ import pytest
 from ovn_simulator import Simulation, drift
 
 from libnetvirt.drivers.ovn import records
+from libnetvirt.drivers.ovn.mirror import NetworkMirror
 from libnetvirt.errors import EndpointClaimed, LabelsExhausted
 from libnetvirt.model import VirtualNetwork
 
@@ -174,6 +175,22 @@ def test_a_damaged_description_is_reported_and_harms_no_other(simulation: Simula
                        "row": {"external_ids": encoded}}])  # fmt: skip
         assert list(simulation.mirror.unreadable) == ["7"]
         assert "8" in simulation.mirror.networks
+
+
+def test_a_network_whose_description_cannot_be_decoded_is_not_orphaned(simulation: Simulation) -> None:
+    # As a client sees it that connects after a newer version has written the row.
+    for uuid, port in ((7, "p1"), (8, "p2")):
+        simulation.change(None, network(at("ch1", port, 5), at("ch1", port, 6), uuid=uuid))
+    stored = [
+        (table, u, None, r) for table, held in simulation.server.tables.items() for u, r in held.items()
+    ]
+    row = next(r for table, _, _, r in stored if table == SWITCH and r["name"] == "netvirt-7")
+    row["external_ids"] = row["external_ids"] | {records.DESCRIPTION: json.dumps({"forwarding": "L9"})}
+    late = NetworkMirror(lambda *_: None)
+    late.apply(stored)
+    assert list(late.networks) == ["8"]
+    assert list(late.unreadable) == ["7"]
+    assert list(late.orphans()) == []
 
 
 def test_a_change_of_a_description_is_notified_once(simulation: Simulation) -> None:
