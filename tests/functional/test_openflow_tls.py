@@ -22,8 +22,9 @@ from lab.served import NETVIRT
 from libnetvirt.conformance.support.stream import Listener
 from libnetvirt.conformance.support.testbed import Bench, clean
 from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
 from libnetvirt.drivers.openflow.southbound.listener import Listen
-from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
+from libnetvirt.drivers.openflow.southbound.tls import Credentials
 from libnetvirt.model import Substrate
 from libnetvirt.uri import URI
 
@@ -36,7 +37,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 
 def _controller(options: str) -> Credentials:
-    identity = Identity.parse(URI.parse(f"openflow:///?listen=127.0.0.1:0{options}"))
+    identity = OpenFlowSettings.from_uri(URI.parse(f"openflow:///?listen=127.0.0.1:0{options}")).identity()
     assert identity is not None
     return Credentials(identity, lambda report: pytest.fail(report))
 

@@ -13,7 +13,7 @@ from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.queues import PortQueues, Queue
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import OWNER, PORT, Ports, operations
 from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
@@ -149,23 +149,27 @@ def test_why_a_port_can_have_no_queues() -> None:
     assert "no bridge with its datapath id" in why((7, 1))
 
 
+def _settings(options: str = "") -> OpenFlowSettings:
+    return OpenFlowSettings.from_uri(URI.parse(f"openflow:///{options}"))
+
+
 def test_databases_are_named_in_the_uri_or_for_single_switches() -> None:
     capacities = Capacities({}, '[[switch]]\nid = 3\novsdb = "tcp:[fd00::1]:6640"\n', "c.toml")
-    found = QueueDatabases.parse(URI.parse("openflow:///?ovsdb=unix:/x"), capacities, "c.toml")
+    found = _settings("?ovsdb=unix:/x").databases(capacities, "c.toml")
     assert (str(found.of(1)), str(found.of(3))) == ("unix:/x", "tcp:[fd00::1]:6640")
-    assert not QueueDatabases.parse(URI.parse("openflow:///"), Capacities({}), "").remotes
+    assert not _settings().databases(Capacities({}), "").remotes
     for text, why in (
         ("ovsdb=x", "is not a database's address"),
         ("ovsdb=ssl:a:1", "key, certificate and ca"),
         ("owner=", "option owner"),
     ):
         with pytest.raises(InvalidURI, match=why):
-            QueueDatabases.parse(URI.parse(f"openflow:///?{text}"), capacities, "c.toml")
+            _settings(f"?{text}").databases(capacities, "c.toml")
     wrong = Capacities({}, '[[switch]]\nid = 3\novsdb = "there"\n', "c.toml")
     with pytest.raises(
         InvalidDescription, match=r"c\.toml: switch 3: ovsdb: 'there' is not a database's address"
     ):
-        QueueDatabases.parse(URI.parse("openflow:///"), wrong, "c.toml")
+        _settings().databases(wrong, "c.toml")
 
 
 def test_queues_without_a_database_are_not_offered() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.certificates import Pki
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, refusal
 from libnetvirt.errors import InvalidURI
@@ -109,8 +110,8 @@ def test_files_are_read_again_when_they_have_changed(pki: Pki, tmp_path: Path) -
 )
 def test_certificates_come_with_key_and_authority(given: str) -> None:
     with pytest.raises(InvalidURI, match=r"without .*: TLS needs certificate=FILE, key=FILE and ca=FILE"):
-        Identity.parse(URI.parse(f"openflow:///?{given}"))
-    assert Identity.parse(URI.parse("openflow:///")) is None
+        OpenFlowSettings.from_uri(URI.parse(f"openflow:///?{given}")).identity()
+    assert OpenFlowSettings.from_uri(URI.parse("openflow:///")).identity() is None
 
 
 def test_with_certificates_addresses_are_for_tls_unless_they_say_otherwise() -> None:

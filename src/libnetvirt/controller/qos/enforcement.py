@@ -6,7 +6,7 @@ With *meters*, best-effort traffic on each link with reservations is policed to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -22,14 +22,6 @@ class Enforcement(StrEnum):
     QUEUE = "queue"
     #: queues, also in datapaths that are known to ignore them
     UNCHECKED = "queue-unchecked"
-
-
-#: what each value means, for users
-MEANINGS: Mapping[str, str] = {
-    Enforcement.METER: "best-effort traffic is policed to the unreserved capacity of a link",
-    Enforcement.QUEUE: "linux-htb queues, configured in the databases of the switches",
-    Enforcement.UNCHECKED: "the same, also in datapaths that ignore queues",
-}
 
 
 class Support(NamedTuple):

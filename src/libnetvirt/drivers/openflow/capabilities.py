@@ -7,9 +7,8 @@ from itertools import product
 from types import MappingProxyType
 
 from libnetvirt.driver import Capabilities, Combination
-from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
+from libnetvirt.errors import Unsupported
 from libnetvirt.model import DEFAULT_DURATION, Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.uri import URI
 
 NAME = "openflow"
 PRESETS: Mapping[str, Rules] = {
@@ -22,19 +21,6 @@ PRESETS: Mapping[str, Rules] = {
         timeout=Timeout.IDLE,
         duration=DEFAULT_DURATION,
     ),
-}
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "encapsulation": tuple(Encapsulation),
-    "insertion": tuple(Insertion),
-    "timeout": tuple(Timeout),
-}
-OPTIONS: Mapping[str, str] = {
-    "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
-    "encapsulation": "native, vlan or mpls, for networks that do not specify it (default: the preset's)",
-    "insertion": "on-demand or offline, for networks that do not specify it (default: the preset's)",
-    "timeout": "permanent, fixed or idle, for networks that do not specify it (default: the preset's); "
-    "offline insertion requires permanent",
-    "duration": "seconds of fixed and idle timeouts, 1 to 65535 (default 60)",
 }
 COMBINATIONS = tuple(
     Combination(encapsulation=encapsulation, insertion=insertion, timeout=timeout)
@@ -72,20 +58,6 @@ def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType(
         defaults=defaults,
         reasons={**REASONS, **without},
     )
-
-
-def defaults(uri: URI) -> Rules:
-    """The default rules options that a URI sets. Raises InvalidURI."""
-    preset = PRESETS[uri.choice("preset", tuple(PRESETS), "proactive")]
-    chosen: dict[str, str] = {
-        name: uri.choice(name, allowed, "") for name, allowed in _CHOICES.items() if name in uri.options
-    }
-    if "duration" in uri.options:
-        chosen["duration"] = f"{uri.number('duration', 60, 1, 65535):g} s"
-    try:
-        return Rules.model_validate(chosen).over(preset)
-    except InvalidDescription as error:
-        raise InvalidURI(f"the rules options in {uri.text!r} are not valid: {error}") from None
 
 
 def check_routed(network: VirtualNetwork, rules: Rules) -> None:

@@ -16,6 +16,8 @@ from libnetvirt.model import State
 
 #: seconds between two events about errors of one switch
 ERROR_INTERVAL = 1.0
+#: switches whose errors are reported within this interval
+ERROR_LIMIT = 1024
 
 
 class EventReporter:
@@ -41,7 +43,11 @@ class EventReporter:
                 )
 
     def error(self, now: float, dpid: int, text: str) -> None:
-        """Report a switch's error, at most once a second."""
+        """Report a switch's error: one of each switch in :data:`ERROR_INTERVAL`."""
+        if dpid not in self._errors and len(self._errors) >= ERROR_LIMIT:
+            self._errors = {d: at for d, at in self._errors.items() if now - at < ERROR_INTERVAL}
+            if len(self._errors) >= ERROR_LIMIT:
+                return
         if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
             self._errors[dpid] = now
             name = switch_text(dpid)

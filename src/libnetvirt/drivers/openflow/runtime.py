@@ -19,7 +19,6 @@ from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
 from libnetvirt.drivers.openflow.execution.executor import TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.listener import Listen
@@ -31,8 +30,8 @@ from libnetvirt.errors import (
     SubstrateError,
 )
 from libnetvirt.events import EventStream
-from libnetvirt.model import Event
 from libnetvirt.store import Store
+from libnetvirt.tasks import Tasks
 
 #: messages kept of a switch that is being taken up
 EARLY_LIMIT = 1000
@@ -61,7 +60,7 @@ class Runtime:
         self.packet = self.dispatcher.packet_in
         self.rejections = Rejections()
         self.backoff = Backoff()
-        self.tasks = Tasks(self.publish)
+        self.tasks = Tasks(self._report_bug)
         self._persistence = Persistence(self.core, store, self.publish)
         self._confirm_timeout = confirm_timeout
         self._servers: list[asyncio.Server | SecureServer] = []
@@ -138,9 +137,11 @@ class Runtime:
         return time.monotonic()
 
     def publish(self, kind: str, message: str, **fields: str) -> None:
-        """Report an event. Fields that an event has no place for go into ``fields``."""
-        known = {k: fields.pop(k) for k in ("network", "endpoint", "switch", "port") if k in fields}
-        self.events.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **known))
+        """Report an event. Does not block."""
+        self.events.report(kind, message, **fields)
+
+    def _report_bug(self, error: BaseException) -> None:
+        self.publish("controller.error", f"internal error, please report it: {error!r}")
 
     # ---- the controller's wire -----------------------------------------------------------------
 

@@ -26,10 +26,10 @@ from libnetvirt.drivers.openflow.execution.fair_lock import (
     UnresponsiveSwitches,
 )  # fmt: skip
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases, QueueProvisioner
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import ConnectionClosed, StaleChange, SubstrateError
+from libnetvirt.tasks import Tasks
 
 
 class TransactionExecutor:

@@ -32,15 +32,7 @@ from libnetvirt.errors import (
 )
 from libnetvirt.ovsdb.database import Database, Interrupted, Refused, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote, tls_context
-from libnetvirt.uri import URI
 
-OPTIONS: Mapping[str, str] = {
-    "enforcement": "how min-bandwidth is enforced: meter, queue, or queue-unchecked, which uses queues even "
-    "in datapaths that ignore them (default: as in the capacities file, or meter)",
-    "ovsdb": "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT: the database to configure queues in, for switches "
-    "for which the capacities file names none",
-    "owner": "the name that marks our rows in these databases (default libnetvirt)",
-}
 #: of links whose switches have no known database
 NO_DATABASE = Support(False, "the database of its switch is not known: give ovsdb in the URI")
 #: the table with the sequence numbers of changes: requested (``next_cfg``) and applied (``cur_cfg``)
@@ -60,12 +52,20 @@ class QueueDatabases:
     tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, uri: URI, capacities: Capacities, file: str) -> QueueDatabases:
-        """From URI and capacities file. Raises InvalidURI, InvalidDescription."""
-        owner = uri.options.get("owner", "libnetvirt")
-        if not owner or len(owner) > 63 or not owner.isprintable():
-            raise InvalidURI(f"option owner in {uri.text!r}: write 1 to 63 printable characters")
-        every = Remote.parse(uri.options["ovsdb"]) if "ovsdb" in uri.options else None
+    def parse(
+        cls,
+        owner: str,
+        every: Remote | None,
+        capacities: Capacities,
+        file: str,
+        certificates: Mapping[str, str],
+    ) -> QueueDatabases:
+        """The databases of a connection.
+
+        ``every``: the database of switches for which ``capacities``, read from ``file``, name none.
+        ``certificates``: the options ``key``, ``certificate`` and ``ca`` that were given. Raises InvalidURI,
+        InvalidDescription.
+        """
         by_switch = {}
         for dpid, text in capacities.databases.items():
             try:
@@ -74,11 +74,9 @@ class QueueDatabases:
                 raise InvalidDescription(f"{file}: switch {switch_text(dpid)}: ovsdb: {error}") from None
         tls = None
         if any(remote.kind == "ssl" for remote in cls(owner, every, by_switch).remotes):
-            tls = tls_context(uri.options)
+            tls = tls_context(certificates)
             if tls is None:
-                raise InvalidURI(
-                    f"{uri.text!r}: a database behind ssl needs the options key, certificate and ca"
-                )
+                raise InvalidURI("a database behind ssl needs the options key, certificate and ca")
         return cls(owner, every, by_switch, tls)
 
     @property

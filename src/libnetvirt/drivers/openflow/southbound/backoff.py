@@ -14,6 +14,9 @@ INITIAL = 1.0
 MAXIMUM = 60.0
 #: seconds without a failure after which the wait starts from the beginning
 RESET_AFTER = 300.0
+#: switches whose failures are kept, as anybody can connect with any datapath id; when there are more, the one
+#: whose wait ends first is dropped
+LIMIT = 1024
 
 
 @dataclass(slots=True)
@@ -26,7 +29,7 @@ class Failure:
 
 
 class Backoff:
-    """The failures of switches. Times are in seconds of any steady clock; ``first`` is the first wait."""
+    """The failures of switches. Times are in seconds of any monotonic clock; ``first`` is the first wait."""
 
     def __init__(self, first: float = INITIAL) -> None:
         self._first = first
@@ -34,9 +37,11 @@ class Backoff:
 
     def fail(self, dpid: int, reason: str, now: float) -> float:
         """Record a failure. Returns for how many seconds the switch has to wait."""
-        last = self._failures.get(dpid)
+        last = self._failures.pop(dpid, None)
         repeated = last is not None and now - last.until < RESET_AFTER
         period = min(MAXIMUM, 2 * last.period) if last is not None and repeated else self._first
+        if len(self._failures) >= LIMIT:
+            del self._failures[min(self._failures, key=lambda dpid: self._failures[dpid].until)]
         self._failures[dpid] = Failure(reason, now + period, period)
         return period
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import os
 import ssl
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from libnetvirt.drivers.openflow.southbound.tls import SecureServer
 from libnetvirt.errors import AddressInUse, ConnectionFailed, InvalidURI
+from libnetvirt.unix_socket import remove_stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Listen:
         loop = asyncio.get_running_loop()
         try:
             if self.path:
-                await self._clear()
+                remove_stale(Path(self.path))
                 return await loop.create_unix_server(session, self.path)
             if self.secure:
                 assert secured is not None
@@ -82,21 +82,6 @@ class Listen:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(
                     f"cannot listen on {self}: the address is in use. Stop the other controller "
-                    "('ss -ltnp' shows who it is), or choose another address with listen=ADDRESS:PORT"
+                    "('ss -ltnp' shows its process), or choose another address with listen=ADDRESS:PORT"
                 ) from None
             raise ConnectionFailed(f"cannot listen on {self}: {error.strerror or error}") from None
-
-    async def _clear(self) -> None:
-        """Remove a socket that a killed controller has left behind. Raises AddressInUse if it is in use, or
-        no socket."""
-        try:
-            if not stat.S_ISSOCK(os.stat(self.path).st_mode):  # noqa: PTH116
-                raise AddressInUse(f"cannot listen on {self}: a file of that name exists and is not a socket")
-            _, writer = await asyncio.open_unix_connection(self.path)
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            os.unlink(self.path)  # noqa: PTH108
-            return
-        writer.close()
-        raise AddressInUse(f"cannot listen on {self}: another controller answers there")

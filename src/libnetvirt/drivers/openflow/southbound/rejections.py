@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from libnetvirt.controller.intent.token_bucket import TokenBucket
 
-#: hosts that are remembered
+#: hosts whose last rejection is kept; when there are more, the oldest is dropped
 LIMIT = 64
-#: events about rejected connections per second
+#: reports of rejected connections per second
 RATE = 10.0
 
 
@@ -25,8 +25,9 @@ class Rejections:
         host = _host(address)
         if self._reasons.get(host) == reason:
             return False
+        self._reasons.pop(host, None)
         if len(self._reasons) >= LIMIT:
-            self._reasons.clear()
+            del self._reasons[next(iter(self._reasons))]
         self._reasons[host] = reason
         self._tokens.left -= 1.0
         return self._tokens.refill(RATE, now)
@@ -36,7 +37,7 @@ class Rejections:
         self._reasons.pop(_host(address), None)
 
     def notes(self) -> Iterator[str]:
-        """A line for each host."""
+        """One line for each host with a rejection."""
         return (f"the switch at {host} is refused: {reason}" for host, reason in self._reasons.items())
 
 

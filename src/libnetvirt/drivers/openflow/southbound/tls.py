@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from libnetvirt.errors import InvalidURI
-from libnetvirt.uri import URI
 
 #: seconds that a peer has to complete the handshake, and to answer the shutdown of a connection
 HANDSHAKE_TIMEOUT = 10.0
@@ -52,14 +51,14 @@ class Identity:
     crl: str = ""
 
     @classmethod
-    def parse(cls, uri: URI) -> Self | None:
-        """From a URI's options; None if there are none. Raises InvalidURI if some are missing."""
-        given = {name: uri.options[name] for name in FILES if name in uri.options}
+    def parse(cls, given: Mapping[str, str]) -> Self | None:
+        """Build an identity from the options :data:`FILES` that were given, None from none. Raises InvalidURI
+        if some are missing."""
         missing = [name for name in ("certificate", "key", "ca") if not given.get(name)]
         if given and missing:
             raise InvalidURI(
-                f"{uri.text!r}: {' and '.join(given)} without {' and '.join(missing)}: TLS needs "
-                f"certificate=FILE, key=FILE and ca=FILE; {_HOW}"
+                f"option {' and '.join(given)} without {' and '.join(missing)}: TLS needs certificate=FILE, "
+                f"key=FILE and ca=FILE; {_HOW}"
             )
         return cls(**given) if given else None
 
@@ -221,11 +220,16 @@ class SecureServer:
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if len(self._shaking) >= HANDSHAKE_LIMIT:
-                next(iter(self._shaking)).cancel()
+                # Not counted any more: its end may come later than the next connection.
+                oldest = next(iter(self._shaking))
+                del self._shaking[oldest]
+                oldest.cancel()
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = loop.create_task(self._shake(peer, f"{host}:{port}"))
             self._shaking[task] = None
-            task.add_done_callback(self._shaking.pop)
+            task.add_done_callback(lambda done: self._shaking.pop(done, None))
+            # Waiting connections are accepted without a pause: let the handshakes and others proceed.
+            await asyncio.sleep(0)
 
     async def _shake(self, peer: socket.socket, address: str) -> None:
         try:
