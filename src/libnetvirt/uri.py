@@ -51,33 +51,3 @@ class URI:
             raise InvalidURI(f"{text[:80]!r}: option {twice} is given twice, remove one")
         driver, transport = found.groups()
         return cls(driver, transport or "", parts.hostname or "", port, unquote(parts.path), options, text)
-
-    def expect(self, options: Mapping[str, str]) -> None:
-        """Raise InvalidURI if the URI has an option that is not in ``options`` (name -> description)."""
-        unknown = sorted(set(self.options) - set(options))
-        if unknown:
-            known = "; ".join(f"{name}: {meaning}" for name, meaning in sorted(options.items()))
-            remedy = f"the options of this driver are {known}" if known else "remove it"
-            raise InvalidURI(f"unknown option {', '.join(unknown)} in {self.text!r}: {remedy}")
-
-    def choice(self, name: str, allowed: Mapping[str, object] | tuple[str, ...], default: str) -> str:
-        """Return the value of an option. Raises InvalidURI if it is not one of the ``allowed`` values."""
-        value = self.options.get(name, default)
-        if value not in allowed:
-            raise InvalidURI(f"option {name}={value!r} in {self.text!r}: use one of {', '.join(allowed)}")
-        return value
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """Return the value of a numeric option. Raises InvalidURI if it is not within the bounds."""
-        text = self.options.get(name)
-        if text is None:
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise InvalidURI(
-                f"option {name}={text!r} in {self.text!r}: use a number from {low:g} to {high:g}"
-            )
-        return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 
 from libnetvirt.events import EventStream
 from libnetvirt.model import Event
@@ -27,6 +28,20 @@ def test_each_reader_gets_the_events_since_it_came() -> None:
         return [e.message async for e in first], [e.message async for e in second]
 
     assert asyncio.run(story()) == (["1", "2"], ["2"])
+
+
+def test_a_reported_event_has_its_time_places_and_other_fields() -> None:
+    async def story() -> Event:
+        stream = EventStream()
+        reader = stream.subscribe()
+        stream.report("host.learned", "learned", network="1", switch="2", mac="02::1")
+        return await anext(reader)
+
+    before = time.time()
+    found = asyncio.run(story())
+    assert before <= found.time <= time.time()
+    assert (found.kind, found.message, found.network, found.endpoint) == ("host.learned", "learned", "1", "")
+    assert (found.switch, found.port, found.fields) == ("2", "", {"mac": "02::1"})
 
 
 def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:

@@ -163,7 +163,7 @@ def test_a_reservation_follows_an_endpoint_that_moves_or_the_move_is_refused(
     moving.add_constraint(source=1, destination=2, min_bandwidth="60 Mbit/s", max_hops=2)
     before = moving.description(), reserved(harness), sorted(harness.leftovers())
     assert before[1] == {("1", "2"): 60, ("3", "2"): 60}
-    with pytest.raises(ConstraintUnmet, match="from 1 to 2 cannot be kept: min-bandwidth 60 Mbit/s is more"):
+    with pytest.raises(ConstraintUnmet, match="from 1 to 2 cannot be met: min-bandwidth 60 Mbit/s is more"):
         moving.modify_endpoint(1, switch=other.switch, port=other.port)
     assert (moving.description(), reserved(harness), sorted(harness.leftovers())) == before
     # The longer way shares what it had of its last link.

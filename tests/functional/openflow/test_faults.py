@@ -111,7 +111,7 @@ def test_an_unresponsive_switch_is_backed_off_and_reconciled_later(
             harness.connection.create(network, pending=True)
         assert time.monotonic() - started < TIMEOUT + 2
         assert not _of(harness, network)
-        with pytest.raises(SwitchNotFound, match="left alone"):
+        with pytest.raises(SwitchNotFound, match="will be retried"):
             harness.connection.create(network)
         # Meanwhile it connects again and again, and nobody waits for it.
         longest = 0.0

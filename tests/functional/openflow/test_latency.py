@@ -110,7 +110,11 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
 
     def ignored() -> list[str]:
         switches = harness.connection.substrate().switches
-        return [s.id for s in switches if any("were ignored: not a link's" in note for note in s.notes)]
+        return [
+            s.id
+            for s in switches
+            if any("were ignored: they are not from a link" in note for note in s.notes)
+        ]
 
     testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
     testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "the figure stays")

@@ -17,8 +17,9 @@ import pytest
 import libnetvirt
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Testbed, clean
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
 from libnetvirt.drivers.openflow.southbound.listener import Listen
-from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
+from libnetvirt.drivers.openflow.southbound.tls import Credentials
 from libnetvirt.model import Substrate
 from libnetvirt.uri import URI
 from tests.support.certificates import Certified, Pki
@@ -35,7 +36,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 
 def _controller(options: str) -> Credentials:
-    identity = Identity.parse(URI.parse(f"openflow:///?listen=127.0.0.1:0{options}"))
+    identity = OpenFlowSettings.from_uri(URI.parse(f"openflow:///?listen=127.0.0.1:0{options}")).identity()
     assert identity is not None
     return Credentials(identity, lambda report: pytest.fail(report))
 
@@ -144,15 +145,15 @@ def test_a_certificate_revoked_at_run_time_is_refused(pki: Pki) -> None:
         assert await knocks(kept) == b"heard let me in?"
 
     stand = _run(pki, story, f"&crl={revoked}")
-    assert [reason for _, reason in stand.refused] == ["its certificate does not hold: certificate revoked"]
+    assert [reason for _, reason in stand.refused] == ["its certificate is not valid: certificate revoked"]
 
 
 @pytest.mark.parametrize(
     ("shown", "ca", "said"),
     [
-        (None, None, "it showed no certificate"),
-        ("stranger", None, "its certificate does not hold: unable to get local issuer certificate"),
-        ("expired", None, "its certificate does not hold: certificate has expired"),
+        (None, None, "it presented no certificate"),
+        ("stranger", None, "its certificate is not valid: unable to get local issuer certificate"),
+        ("expired", None, "its certificate is not valid: certificate has expired"),
         ("switch", "others", "it does not trust the authority that signed the controller's certificate"),
     ],
 )
@@ -177,10 +178,10 @@ def test_an_unverified_peer_does_not_pass_the_handshake(
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (b"\x04\0\0\x08\0\0\0\x01", "it does not speak TLS: point it at ssl:"),
-        (b"GET / HTTP/1.1\r\n\r\n", "it is no switch"),
-        (b"", "it broke off the TLS handshake"),
-        (b"\x16\x03\x01\x00\x05\x01\x00", "it broke off the TLS handshake"),
+        (b"\x04\0\0\x08\0\0\0\x01", "it does not speak TLS: use ssl:"),
+        (b"GET / HTTP/1.1\r\n\r\n", "it is not a switch"),
+        (b"", "it aborted the TLS handshake"),
+        (b"\x16\x03\x01\x00\x05\x01\x00", "it aborted the TLS handshake"),
         (b"\xff" * 3000, "it does not speak TLS"),
     ],
     ids=["openflow", "http", "nothing", "half a hello", "junk"],
@@ -211,7 +212,7 @@ def test_an_old_version_of_tls_is_refused(pki: Pki) -> None:
 
     stand = _run(pki, story)
     assert not stand.sessions
-    assert stand.refused[0][1].startswith("it speaks no TLS newer than 1.1")
+    assert stand.refused[0][1].startswith("it speaks TLS 1.1 or older")
 
 
 def test_many_open_handshakes_do_not_lock_out_others(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +314,8 @@ def test_networks_work_over_tls(harness: OpenFlow) -> None:
 @pytest.mark.parametrize(
     ("shown", "ca", "said"),
     [
-        ("stranger", "controllers", "its certificate does not hold: unable to get local issuer"),
-        ("expired", "controllers", "its certificate does not hold: certificate has expired"),
+        ("stranger", "controllers", "its certificate is not valid: unable to get local issuer"),
+        ("expired", "controllers", "its certificate is not valid: certificate has expired"),
         ("switch", "others", "it does not trust the authority that signed the controller's"),
     ],
 )

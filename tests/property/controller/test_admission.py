@@ -14,10 +14,10 @@ from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.qos.cspf import (
     PathRequirements,
     ResidualGraph,
+    fewest_hops,
     find,
-    quickest,
-    shortest,
-    suits,
+    least_latency,
+    satisfies,
     widest,
 )
 from libnetvirt.controller.qos.reservations import Oversubscribed, Reservation, ReservationLedger
@@ -53,11 +53,11 @@ def test_capacity_is_never_oversubscribed_and_never_negative(steps: list[Step], 
             holder, bits, links = step
             fits = all(used(link, holder) + bits <= most(link) for link in links) or not bits
             if fits:
-                reservations.put(holder, bits, links)
+                reservations.reserve(holder, bits, links)
                 model[holder] = (bits, links)
             else:
                 with pytest.raises(Oversubscribed):
-                    reservations.put(holder, bits, links)
+                    reservations.reserve(holder, bits, links)
         for link in LINKS:
             assert reservations.reserved(link) == used(link) <= most(link)
             assert reservations.free(link) == most(link) - used(link) >= 0
@@ -69,9 +69,9 @@ def test_capacity_is_never_oversubscribed_and_never_negative(steps: list[Step], 
 def test_a_reduced_capacity_is_noticed() -> None:
     room = {(1, 1): 10}
     reservations = ReservationLedger(lambda link: room.get(link))
-    reservations.put("a", 6, [(1, 1)])
+    reservations.reserve("a", 6, [(1, 1)])
     trial = reservations.copy()
-    trial.put("a", 9, [(1, 1)])
+    trial.reserve("a", 9, [(1, 1)])
     assert (reservations.reserved((1, 1)), trial.reserved((1, 1))) == (6, 9)
     room[1, 1] = 5
     assert (reservations.oversubscribed(), reservations.free((1, 1))) == ([(1, 1)], 0)
@@ -119,7 +119,7 @@ def test_cspf_finds_the_cheapest_path_that_meets_the_requirements(
     ground, edges = residual_graph(Random(seed))
 
     def good(wanted: PathRequirements) -> list[tuple[Edge, ...]]:
-        return [p for p in paths(edges, 1, 2) if suits(ground, p, wanted)]
+        return [p for p in paths(edges, 1, 2) if satisfies(ground, p, wanted)]
 
     fitting = good(wanted)
     found = find(ground, 1, 2, wanted)
@@ -129,7 +129,7 @@ def test_cspf_finds_the_cheapest_path_that_meets_the_requirements(
         assert sum(e.cost for e in found) == min(sum(e.cost for e in p) for p in fitting)
     rates = [b for b in range(6) if good(replace(wanted, bits=b))]
     assert widest(ground, 1, 2, wanted) == max(rates, default=0)
-    assert shortest(ground, 1, 2, wanted) == min(
+    assert fewest_hops(ground, 1, 2, wanted) == min(
         (len(p) + 1 for p in good(replace(wanted, hops=None))), default=None
     )
     delays = [
@@ -137,7 +137,7 @@ def test_cspf_finds_the_cheapest_path_that_meets_the_requirements(
         for p in good(replace(wanted, latency=None))
         if None not in (ds := [ground.latency((e.source, e.source_port)) for e in p])
     ]
-    assert quickest(ground, 1, 2, wanted) == min(delays, default=None)
+    assert least_latency(ground, 1, 2, wanted) == min(delays, default=None)
 
 
 CAPACITIES = 'capacity = "100 Mbit/s"\nreservable = 0.9\nlatency = "1 ms"\n'
@@ -186,7 +186,7 @@ def holds(rig: Rig) -> None:
     te_paths = rig.core.te_paths
     booked: dict[LinkEnd, int] = {}
     for te_path in te_paths.ordered():
-        for place in te_path.places:
+        for place in te_path.links:
             booked[place] = booked.get(place, 0) + te_path.bits
         assert bool(te_path.degraded) <= (not te_path.edges)
     booked = {place: bits for place, bits in booked.items() if bits}

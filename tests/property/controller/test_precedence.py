@@ -16,7 +16,7 @@ from libnetvirt.controller.qos.cspf import ResidualGraph
 from libnetvirt.controller.qos.enforcement import Backend, Enforcement
 from libnetvirt.controller.qos.meters import Meters
 from libnetvirt.controller.qos.reservations import ReservationLedger
-from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, TePaths, wanted
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, TePaths, requirements_of
 from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder
 from libnetvirt.model import Constraint, Encapsulation
 from tests.support.controller_rig import endpoint, network
@@ -71,11 +71,11 @@ class World:
         """Some links are lost, others are back, and all may carry less or more."""
         self.paths.update([e for e in self.edges if self.chance.random() < 0.85])
         if self.chance.random() < 0.6:
-            self.capacities.exchange(Capacities({}, self._file()))
+            self.capacities.swap(Capacities({}, self._file()))
 
     def follow(self) -> dict[ConstraintKey, TePath]:
         """Recompute the TE paths. Those that changed."""
-        changed = self.te_paths.again()
+        changed = self.te_paths.plan_reroute()
         for uuid in {key[0] for key in changed}:
             own = {key: te_path for key, te_path in changed.items() if key[0] == uuid}
             self.te_paths.commit(uuid, own, all_of_them=False)
@@ -85,16 +85,16 @@ class World:
         """Whether there is a path beside others."""
         reservations = ReservationLedger(self.capacities.reservable)
         for other in others:
-            reservations.put(other.key, other.bits, other.places)
+            reservations.reserve(other.key, other.bits, other.links)
         residual_graph = ResidualGraph(self.paths.leaving, reservations.free, self.capacities.latency)
-        return cspf.find(residual_graph, *te_path.ends, wanted(te_path.constraint)) is not None
+        return cspf.find(residual_graph, *te_path.ends, requirements_of(te_path.constraint)) is not None
 
 
 def load(te_paths: Iterable[TePath]) -> dict[LinkEnd, int]:
     """The bandwidth that TE paths reserve together."""
     found: dict[LinkEnd, int] = {}
     for te_path in te_paths:
-        for place in te_path.places:
+        for place in te_path.links:
             found[place] = found.get(place, 0) + te_path.bits
     return found
 
@@ -113,7 +113,7 @@ def test_no_reservation_is_preempted_by_a_lower_rank(seed: int) -> None:
         for te_path in whole:
             # Beside those that rank higher there is room on its path: it does not even move.
             above = load(c for c in whole if c.rank <= te_path.rank)
-            if all(above[p] <= (world.capacities.reservable(p) or 0) for p in te_path.places):
+            if all(above[p] <= (world.capacities.reservable(p) or 0) for p in te_path.links):
                 assert after[te_path.key] == te_path
         for te_path in after.values():
             if te_path.degraded:
@@ -130,7 +130,7 @@ def test_reservations_are_ranked_by_priority_and_then_by_age() -> None:
         world.te_paths.restore(uuid, {})
     world.edges = [Edge(1, 12, 2, 21), Edge(1, 13, 2, 31)]
     world.paths.update(world.edges)
-    world.capacities.exchange(Capacities({}, 'capacity = "100 Mbit/s"'))
+    world.capacities.swap(Capacities({}, 'capacity = "100 Mbit/s"'))
     for number, rate, priority in ((1, 50, 0), (2, 50, 7), (3, 40, 7), (4, 30, 0)):
         asked = {"source": 1, "destination": 2, "min-bandwidth": f"{rate} Mbit/s", "priority": priority}
         described = network(number, endpoint(1, 1, number), endpoint(2, 2, number))
@@ -146,7 +146,7 @@ def test_reservations_are_ranked_by_priority_and_then_by_age() -> None:
     world.follow()
     # 90 Mbit/s may be promised of the one link. What was on it before keeps its place.
     assert kept() == {"1", "3"}
-    world.capacities.exchange(Capacities({}, 'capacity = "60 Mbit/s"'))
+    world.capacities.swap(Capacities({}, 'capacity = "60 Mbit/s"'))
     world.follow()
     assert kept() == {"3"}
     world.paths.update(world.edges)

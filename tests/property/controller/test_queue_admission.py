@@ -29,10 +29,10 @@ def queues_agree(rig: Rig) -> None:
     for place, port in shape.items():
         assert port.rate == 100 * MBIT
         # All least rates together fit the link, labels included, and none is less than what was promised.
-        assert sum(queue.least for queue in port.queues.values()) <= port.rate
-        promised = {q.key: q.least for number, q in port.queues.items() if number != DEFAULT}
+        assert sum(queue.min_rate for queue in port.queues.values()) <= port.rate
+        promised = {q.key: q.min_rate for number, q in port.queues.items() if number != DEFAULT}
         assert sum(promised.values()) >= reservations.reserved(place)
-        assert all(queue.least <= queue.most <= port.rate for queue in port.queues.values())
+        assert all(queue.min_rate <= queue.max_rate <= port.rate for queue in port.queues.values())
     named = {
         ((dpid, then.port), now.queue_id)
         for dpid, switch in rig.fabric.switches.items()

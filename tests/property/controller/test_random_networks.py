@@ -442,7 +442,7 @@ class World:
             assert not any(labels["_services"].values())
             assert not any(labels["_inner"].values())
         assert not list(core.ondemand)
-        assert not core.rulesdb.places
+        assert not core.rulesdb.by_point
         assert not core.rulesdb.ports
         assert not core.rulesdb.by_index
         self.rig.holds_what_it_should()

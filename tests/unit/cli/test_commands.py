@@ -324,6 +324,19 @@ def test_drivers_shows_what_each_offers_without_a_network(netvirt: Commands) -> 
     assert offered["transports"] == ["unix"]
 
 
+def test_drivers_shows_the_options_of_each_uri_if_asked(netvirt: Commands) -> None:
+    assert "lldp-interval" not in netvirt.ok("drivers")
+    assert "seconds between LLDP frames on a link" in netvirt.ok("drivers", "--verbose")
+    assert "options" not in json.loads(netvirt.ok("drivers", "--format", "json"))["drivers"]["test"]
+    offered = json.loads(netvirt.ok("drivers", "-v", "--format", "json"))
+    assert offered["drivers"]["test"]["options"][1] == {
+        "name": "switches",
+        "meaning": "number of switches",
+        "default": "4",
+        "values": "a whole number from 1 to 100",
+    }
+
+
 def test_a_table_in_a_pipe_is_not_truncated(netvirt: Commands) -> None:
     name = "n" * 63
     netvirt.ok("create", "-", given=f"uuid: {2**64 - 1}\nname: {name}\n")

@@ -8,7 +8,7 @@ import pytest
 
 from libnetvirt.controller.intent.facts import FactJournal, Facts, LastIndex
 from libnetvirt.controller.intent.labels import LABELS, Labels
-from libnetvirt.controller.intent.locator import Locator, Verdict
+from libnetvirt.controller.intent.locator import LearnResult, Locator
 from libnetvirt.controller.intent.rulesdb import RulesDB
 from libnetvirt.controller.intent.switches import PortView, SwitchView, parse_switch, switch_text
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
@@ -93,19 +93,19 @@ def test_an_endpoint_has_a_limited_number_of_hosts() -> None:
     locator = Locator(limit=2)
     locator.put("a", False, ())
     verdicts = [locator.learn("a", "1", mac(n)) for n in range(1, 5)]
-    assert verdicts == [Verdict.LEARNED, Verdict.LEARNED, Verdict.FULL, Verdict.FULL]
-    assert locator.learn("a", "2", mac(3)) is Verdict.LEARNED
-    locator.forget("a", mac(1))
-    assert locator.learn("a", "1", mac(4)) is Verdict.LEARNED
+    assert verdicts == [LearnResult.LEARNED, LearnResult.LEARNED, LearnResult.FULL, LearnResult.FULL]
+    assert locator.learn("a", "2", mac(3)) is LearnResult.LEARNED
+    locator.remove_learned("a", mac(1))
+    assert locator.learn("a", "1", mac(4)) is LearnResult.LEARNED
 
 
 def test_a_host_moves_between_endpoints_of_its_network() -> None:
     locator = Locator(limit=1)
     locator.put("a", False, ())
-    assert locator.learn("a", "1", mac(1)) is Verdict.LEARNED
-    assert locator.learn("a", "1", mac(1)) is Verdict.KNOWN
-    assert locator.learn("a", "2", mac(1)) is Verdict.MOVED
-    assert locator.learn("a", "1", mac(2)) is Verdict.LEARNED  # its place is free again
+    assert locator.learn("a", "1", mac(1)) is LearnResult.LEARNED
+    assert locator.learn("a", "1", mac(1)) is LearnResult.KNOWN
+    assert locator.learn("a", "2", mac(1)) is LearnResult.MOVED
+    assert locator.learn("a", "1", mac(2)) is LearnResult.LEARNED  # its place is free again
     assert [(h.mac, h.endpoint) for h in locator.hosts("a")] == [(mac(1), "2"), (mac(2), "1")]
 
 
@@ -114,20 +114,20 @@ def test_a_host_that_moves_to_a_full_endpoint_is_unknown() -> None:
     locator.put("a", False, ())
     locator.learn("a", "1", mac(1))
     locator.learn("a", "2", mac(2))
-    assert locator.learn("a", "2", mac(1)) is Verdict.FULL
+    assert locator.learn("a", "2", mac(1)) is LearnResult.FULL
     assert locator.find("a", mac(1)) is None
-    assert locator.learn("a", "1", mac(1)) is Verdict.LEARNED
+    assert locator.learn("a", "1", mac(1)) is LearnResult.LEARNED
 
 
 def test_a_declared_host_stays_where_it_is_declared() -> None:
     locator = Locator(limit=1)
     locator.put("a", False, [(mac(1), "1")])
-    assert locator.learn("a", "2", mac(1)) is Verdict.ELSEWHERE
-    assert locator.learn("a", "1", mac(1)) is Verdict.KNOWN
-    assert locator.forget("a", mac(1)) is None
-    assert locator.forget_endpoint("a", "1") == []
+    assert locator.learn("a", "2", mac(1)) is LearnResult.ELSEWHERE
+    assert locator.learn("a", "1", mac(1)) is LearnResult.KNOWN
+    assert locator.remove_learned("a", mac(1)) is None
+    assert locator.remove_learned_at("a", "1") == []
     # It takes no learned host's place.
-    assert locator.learn("a", "1", mac(2)) is Verdict.LEARNED
+    assert locator.learn("a", "1", mac(2)) is LearnResult.LEARNED
 
 
 def test_a_learned_host_that_is_declared_is_removed_with_its_declaration() -> None:
@@ -135,7 +135,7 @@ def test_a_learned_host_that_is_declared_is_removed_with_its_declaration() -> No
     locator.put("a", False, ())
     locator.learn("a", "1", mac(1))
     locator.declare("a", [(mac(1), "2")])
-    assert locator.learn("a", "1", mac(2)) is Verdict.LEARNED
+    assert locator.learn("a", "1", mac(2)) is LearnResult.LEARNED
     locator.declare("a", (), gone=["2"])
     assert [h.mac for h in locator.hosts("a")] == [mac(2)]
 
@@ -144,7 +144,7 @@ def test_a_learned_host_that_is_declared_is_removed_with_its_declaration() -> No
 def test_group_and_zero_addresses_are_not_learned(address: int) -> None:
     locator = Locator()
     locator.put("a", False, ())
-    assert locator.learn("a", "1", address) is Verdict.INVALID
+    assert locator.learn("a", "1", address) is LearnResult.INVALID
     assert not list(locator.hosts("a"))
 
 
@@ -153,14 +153,14 @@ def test_native_networks_share_no_address_but_others_may() -> None:
     locator.put("a", True, [(mac(1), "1")])
     locator.put("b", True, ())
     locator.put("c", False, ())
-    assert locator.learn("a", "1", mac(2)) is Verdict.LEARNED
-    assert locator.learn("b", "1", mac(1)) is Verdict.FOREIGN
-    assert locator.learn("b", "1", mac(2)) is Verdict.FOREIGN
-    assert locator.learn("c", "1", mac(2)) is Verdict.LEARNED
+    assert locator.learn("a", "1", mac(2)) is LearnResult.LEARNED
+    assert locator.learn("b", "1", mac(1)) is LearnResult.FOREIGN
+    assert locator.learn("b", "1", mac(2)) is LearnResult.FOREIGN
+    assert locator.learn("c", "1", mac(2)) is LearnResult.LEARNED
     assert locator.native_holder(mac(2)) == "a"
-    locator.forget("a", mac(2))
-    assert locator.learn("b", "1", mac(2)) is Verdict.LEARNED
-    locator.drop("a")
+    locator.remove_learned("a", mac(2))
+    assert locator.learn("b", "1", mac(2)) is LearnResult.LEARNED
+    locator.remove_network("a")
     assert locator.native_holder(mac(1)) is None
     assert locator.native_holder(mac(2)) == "b"
 
@@ -224,7 +224,7 @@ def _check(rulesdb: RulesDB, described: VirtualNetwork, switches: dict[int, Swit
 
 def test_a_port_belongs_to_one_endpoint_however_it_is_written() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
-    rulesdb.put(network(1, endpoint(11, 1, "eth1")), 1, Rules(), switches)
+    rulesdb.add(network(1, endpoint(11, 1, "eth1")), 1, Rules(), switches)
     for switch, port in ((1, 1), ("0x1", "01"), ("00:00:00:00:00:00:00:01", "eth1")):
         with pytest.raises(EndpointClaimed, match="endpoint 11 of network n1"):
             _check(rulesdb, network(2, endpoint(21, switch, port)), switches)  # type: ignore[arg-type]
@@ -235,23 +235,23 @@ def test_a_port_belongs_to_one_endpoint_however_it_is_written() -> None:
 
 def test_a_number_is_claimed_before_its_switch_is_known() -> None:
     rulesdb = RulesDB()
-    rulesdb.put(network(1, endpoint(11, 1, 3)), 1, Rules(), {})
+    rulesdb.add(network(1, endpoint(11, 1, 3)), 1, Rules(), {})
     with pytest.raises(EndpointClaimed):
         _check(rulesdb, network(2, endpoint(21, 1, "03")), {})
 
 
 def test_a_network_may_keep_its_own_places() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
-    rulesdb.put(network(1, endpoint(11, 1, 1)), 1, Rules(), switches)
+    rulesdb.add(network(1, endpoint(11, 1, 1)), 1, Rules(), switches)
     after = network(1, endpoint(12, 1, 1))
     rulesdb.check(after, {"11", "12"}, switches)
 
 
 def test_endpoints_follow_ports_that_swap_numbers() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
-    entry = rulesdb.put(network(1, endpoint(11, 1, "eth1"), endpoint(12, 1, "eth2")), 1, Rules(), switches)
+    entry = rulesdb.add(network(1, endpoint(11, 1, "eth1"), endpoint(12, 1, "eth2")), 1, Rules(), switches)
     assert [b.port for b in entry.endpoints.values()] == [1, 2]
-    assert rulesdb.ports_known(_view(1, "eth2", "eth1")) == [entry]
+    assert rulesdb.bind_ports(_view(1, "eth2", "eth1")) == [entry]
     assert [b.port for b in entry.endpoints.values()] == [2, 1]
     assert rulesdb.at(1, 1, 0) is entry.endpoints["12"]
     assert rulesdb.ports == {(1, 1): 1, (1, 2): 1}
@@ -259,9 +259,9 @@ def test_endpoints_follow_ports_that_swap_numbers() -> None:
 
 def test_the_first_of_two_endpoints_at_one_place_gets_it() -> None:
     rulesdb = RulesDB()
-    one = rulesdb.put(network(1, endpoint(11, 1, "eth1")), 1, Rules(), {})
-    two = rulesdb.put(network(2, endpoint(21, 1, 1)), 2, Rules(), {})
-    rulesdb.ports_known(_view(1, "eth1"))
+    one = rulesdb.add(network(1, endpoint(11, 1, "eth1")), 1, Rules(), {})
+    two = rulesdb.add(network(2, endpoint(21, 1, 1)), 2, Rules(), {})
+    rulesdb.bind_ports(_view(1, "eth1"))
     assert one.endpoints["11"].port == 1
     assert two.endpoints["21"].port is None
     assert rulesdb.at(1, 1, 0) is one.endpoints["11"]
@@ -269,13 +269,13 @@ def test_the_first_of_two_endpoints_at_one_place_gets_it() -> None:
 
 def test_all_claims_are_released_with_their_network() -> None:
     rulesdb, switches = RulesDB(), {1: _view(1, "eth1", "eth2")}
-    rulesdb.put(
+    rulesdb.add(
         network(1, endpoint(11, 1, 1), endpoint(12, 1, 1, 20), endpoint(13, 2, "eth9")), 1, Rules(), switches
     )
     assert rulesdb.ports == {(1, 1): 2}
     assert rulesdb.find("n1") is rulesdb.find("1") is not None
-    rulesdb.drop("1")
-    assert not rulesdb.places
+    rulesdb.remove("1")
+    assert not rulesdb.by_point
     assert not rulesdb.ports
     assert not rulesdb.by_index
     assert rulesdb.find("n1") is rulesdb.find("1") is None
@@ -284,15 +284,15 @@ def test_all_claims_are_released_with_their_network() -> None:
 def test_an_index_is_not_used_again_soon() -> None:
     rulesdb = RulesDB()
     for uuid in (1, 2):
-        rulesdb.put(network(uuid), rulesdb.free_index(uuid - 1), Rules(), {})
-    rulesdb.drop("2")
+        rulesdb.add(network(uuid), rulesdb.free_index(uuid - 1), Rules(), {})
+    rulesdb.remove("2")
     assert rulesdb.free_index(2) == 3
 
 
 def test_renaming_frees_the_old_name() -> None:
     rulesdb = RulesDB()
-    entry = rulesdb.put(network(1), 1, Rules(), {})
-    rulesdb.alter(entry, network(1).changed(name="red"), (), {})
+    entry = rulesdb.add(network(1), 1, Rules(), {})
+    rulesdb.update(entry, network(1).changed(name="red"), (), {})
     assert rulesdb.find("n1") is None
     assert rulesdb.find("red") is not None
 
@@ -308,8 +308,8 @@ def test_labels_are_given_once_and_freed() -> None:
     assert space.tunnel(2).number != one.number
     assert space.service(1, "a") == space.service(1, "a") != space.service(1, "b")
     assert space.service(2, "a") == 1  # another switch's labels are others
-    space.drop_tunnel(1)
-    space.drop_service(1, "a")
+    space.release_tunnel(1)
+    space.release_service(1, "a")
     # The number of a group is free; labels come round again last.
     assert space.tunnel(3).number == one.number
     assert space.tunnel(3).label == 3
@@ -321,10 +321,10 @@ def test_labels_are_given_once_and_freed() -> None:
 def test_labels_are_released_with_their_network() -> None:
     labels = Labels(FactJournal())
     space = labels.spaces[Encapsulation.VLAN]
-    labels.give_index("a", 7)
+    labels.assign_index("a", 7)
     for dpid in (1, 2, 3):
         space.service(dpid, "a")
-    labels.drop_network("a")
+    labels.release_network("a")
     assert labels.index("a") is None
     assert [fact for fact, exists in labels.journal.changes.values() if exists] == [LastIndex(7)]
 
@@ -332,11 +332,11 @@ def test_labels_are_released_with_their_network() -> None:
 def test_stored_labels_are_restored() -> None:
     labels = Labels(FactJournal())
     space = labels.spaces[Encapsulation.VLAN]
-    labels.give_index("a", 7)
+    labels.assign_index("a", 7)
     space.service(5, "a")
     space.service(5, "b")
     space.service(5, "c")
-    space.drop_service(5, "b")
+    space.release_service(5, "b")
     space.tunnel(5)
     space.tunnel(6)
     space.relabel(5)
@@ -376,5 +376,5 @@ def test_4094_labels_and_no_more() -> None:
         space.service(1, "more")
     assert labels.journal.changes == before
     assert space.service(2, "more") == 1
-    space.drop_tunnel(17)
+    space.release_tunnel(17)
     assert space.tunnel(9999).label == 18

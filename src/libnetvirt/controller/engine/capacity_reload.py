@@ -23,12 +23,12 @@ class CapacityReload(TopologyEvents):
         ``degrade``.
         """
         edges, known = self.paths.edges, {te_path.key: te_path for te_path in self.te_paths.ordered()}
-        self.capacities.exchange(said)
+        self.capacities.swap(said)
         self.paths.update(self._usable_edges())
-        plan = self.te_paths.again()
+        plan = self.te_paths.plan_reroute()
         lost = [c for c in plan.values() if c.degraded and not known[c.key].degraded]
         if lost and not degrade:
-            self.capacities.exchange(said)
+            self.capacities.swap(said)
             self.paths.update(edges)
             raise ConstraintUnmet(self._refusal(lost))
         lines = [

@@ -9,7 +9,7 @@ from libnetvirt.controller.dataplane.entries import PlacedEntry
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.state import State
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
-from libnetvirt.controller.qos.queues import Shape
+from libnetvirt.controller.qos.queues import QueueConfig
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, changed, labels_of
 from libnetvirt.controller.rules.routed_steering import routed_te_path
 from libnetvirt.controller.rules.routing import is_routed
@@ -80,7 +80,7 @@ class ConstraintService(State):
         flipped = links ^ self.link_output.metered
         self.link_output.metered = links
         for link in links | flipped:
-            guard = self.steering.link(link, self.te_paths.reservations, self.capacities)
+            guard = self.steering.police_link(link, self.te_paths.reservations, self.capacities)
             entries = guard if link in links else ()
             self.installed.replace(("police", *link), entries, into)
         if flipped:
@@ -93,29 +93,29 @@ class ConstraintService(State):
                 self.compile_tunnel(kind, egress, into)
         for entry in self.rulesdb:
             for key, te_path in self.te_paths.of(entry.uuid).items():
-                if not te_path.bits and flipped & set(te_path.places):
+                if not te_path.bits and flipped & set(te_path.links):
                     self._compile(entry, [key], into)
             if entry.tunnel is None and not entry.on_demand:
                 for host in self.locator.hosts(entry.uuid):
                     self.compile_host(entry, host.mac, into)
         self.ondemand.changed()
-        self.ondemand.drop_where(
+        self.ondemand.remove_where(
             lambda route: (
                 route.path_template is not None
                 and any((edge.source, edge.source_port) in flipped for edge in route.path_template.edges)
             )
         )
 
-    def queue_shape(self) -> Shape:
+    def queue_shape(self) -> QueueConfig:
         """The queues that ports have to have; none with meters."""
         if not self.backend.queues:
             return {}
-        return self.queues.shape(self.te_paths.ordered(), self.capacities)
+        return self.queues.config(self.te_paths.ordered(), self.capacities)
 
     def replan(self, into: Delta) -> Callable[[], None]:
         """The substrate has changed, or something has been freed: courses that must be others, or may be
         again. Returns what frees their old labels when the work is done."""
-        plan = self.te_paths.again()
+        plan = self.te_paths.plan_reroute()
         old: dict[ConstraintKey, TePath] = {}
         for network in {key[0] for key in plan}:
             own = {key: te_path for key, te_path in plan.items() if key[0] == network}
@@ -161,7 +161,7 @@ class ConstraintService(State):
             if entry is None:
                 return False
             who = self.steering if name.startswith("constraint/") else self.policing
-            return who.wants(entry, dpid, name)
+            return who.uses_meter(entry, dpid, name)
 
         self.meters.keep(uuid, wanted)
         links = {(dpid, link_meter(port)) for dpid, port in self.link_output.metered}

@@ -46,7 +46,7 @@ class Controller(Operations, CapacityReload):
         for network in networks:
             self.install(network, into)
         for entry in self.rulesdb:
-            self.te_paths.restore(entry.uuid, self.te_paths.known(entry))
+            self.te_paths.restore(entry.uuid, self.te_paths.from_store(entry))
             self.compile_te_paths(entry, {}, into)
         for kind, needs in self.needs.items():
             for egress in needs.by_egress:
@@ -59,7 +59,7 @@ class Controller(Operations, CapacityReload):
         were free."""
         for uuid in self.labels.networks():
             if uuid not in self.rulesdb.networks:
-                self.labels.drop_network(uuid)
+                self.labels.release_network(uuid)
                 self.meters.keep(uuid, lambda *_: False)
                 self.queues.keep(uuid, ())
         self._free_tunnels()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Delta, delete_network, delete_paths
+from libnetvirt.controller.dataplane.installed import Delta, delete_network, delete_pair_flows
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.state import Transaction
@@ -63,7 +63,7 @@ class Operations(ConstraintService):
                 self.install(after, into)
             elif anew:
                 self._uninstall(old, into)
-                self.labels.drop_rules(after.uuid)
+                self.labels.release_rules(after.uuid)
                 self.install(after, into)
             else:
                 self._alter(old, after, touched, into)
@@ -82,7 +82,9 @@ class Operations(ConstraintService):
             # The rules of its pairs are wherever their ways went.
             assert old is not None
             message = (
-                delete_paths(old.index) if after else delete_network(pipeline.cookie(old.index, Kind.BASE))
+                delete_pair_flows(old.index)
+                if after
+                else delete_network(pipeline.cookie(old.index, Kind.BASE))
             )
             plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
         if before is None or after is None:
@@ -141,7 +143,7 @@ class Operations(ConstraintService):
             self.install(before, into)
         elif after is not None and self._made_anew(before, after):
             self._uninstall(entry, into)
-            self.labels.drop_rules(uuid)
+            self.labels.release_rules(uuid)
             self.install(before, into)
         else:
             self._alter(entry, before, (after or before).touched(before), into)
@@ -171,23 +173,23 @@ class Operations(ConstraintService):
         index = self.labels.index(network.uuid)
         if index is None:
             index = self.rulesdb.free_index(self.labels.last_index)
-            self.labels.give_index(network.uuid, index)
+            self.labels.assign_index(network.uuid, index)
         rules = self.labels.rules(network.uuid)
         if rules is None:
             rules = (network.rules or Rules()).over(self.options.rules)
             # What the defaults were when it was made stays, whatever the next connection's are.
-            self.labels.give_rules(network.uuid, rules)
-        entry = self.rulesdb.put(network, index, rules, self.switches)
+            self.labels.set_rules(network.uuid, rules)
+        entry = self.rulesdb.add(network, index, rules, self.switches)
         self.locator.put(network.uuid, entry.tunnel is None, declared_hosts(network.endpoints))
         self.change_needs(entry, set(), set(entry.by_switch), into)
         self.compile_network(entry, into)
 
     def _uninstall(self, entry: NetworkRecord, into: Delta) -> None:
         hosts = list(self.locator.hosts(entry.uuid))
-        self.rulesdb.drop(entry.uuid)
+        self.rulesdb.remove(entry.uuid)
         self._offer_places(entry.by_switch)
-        self.locator.drop(entry.uuid)
-        self.ondemand.forget(entry.uuid)
+        self.locator.remove_network(entry.uuid)
+        self.ondemand.discard_network(entry.uuid)
         for dpid in entry.by_switch:
             self.drop_flood(entry.uuid, dpid, into)
         for uuid in entry.endpoints:
@@ -205,12 +207,12 @@ class Operations(ConstraintService):
         uuid = after.uuid
         was, old_switches, used_labels = entry.description, set(entry.by_switch), entry.uses_labels
         hosts = {h.mac for name in touched for h in self.locator.at(uuid, name)}
-        before = self.rulesdb.alter(entry, after, touched, self.switches)
+        before = self.rulesdb.update(entry, after, touched, self.switches)
         self._offer_places(b.dpid for b in before)
         for old in was.select(touched):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
-                self.locator.forget_endpoint(uuid, old.uuid)
+                self.locator.remove_learned_at(uuid, old.uuid)
             if new is None:
                 self.drop_endpoint(uuid, old.uuid, into)
             elif (new.place, new.address) != (old.place, old.address):
@@ -220,7 +222,7 @@ class Operations(ConstraintService):
         now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
         switches = set(entry.by_switch)
         if not entry.floods:
-            self.ondemand.drop_endpoints(uuid, touched)
+            self.ondemand.remove_endpoints(uuid, touched)
         self.change_needs(entry, old_switches, switches, into)
         for dpid in old_switches - switches:
             self.drop_flood(uuid, dpid, into)
@@ -262,7 +264,7 @@ class Operations(ConstraintService):
             return
         for neighbour in list(self.neighbours.known(entry.uuid)):
             if declared.get(neighbour.mac or b"", neighbour.endpoint) != neighbour.endpoint:
-                self.neighbours.forget(neighbour)
+                self.neighbours.remove(neighbour)
                 self.compile_neighbour(entry, neighbour, into)
 
     def _offer_places(self, dpids: Iterable[int]) -> None:
@@ -273,8 +275,8 @@ class Operations(ConstraintService):
         """Free the numbers that nothing needs any more."""
         entry = self.rulesdb.networks.get(uuid)
         if entry is None:
-            self.labels.drop_network(uuid)
-            self.rulesdb.forget(uuid)
+            self.labels.release_network(uuid)
+            self.rulesdb.release_position(uuid)
         else:
             spread = entry.by_switch if len(entry.by_switch) > 1 else ()
             for kind, space in self.labels.spaces.items():
@@ -286,4 +288,4 @@ class Operations(ConstraintService):
         for kind, space in self.labels.spaces.items():
             for egress in space.tunnels():
                 if not self.needs[kind].used(egress):
-                    space.drop_tunnel(egress)
+                    space.release_tunnel(egress)

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Order, SwitchEntry, deleting
+from libnetvirt.controller.dataplane.entries import Flow, Order, SwitchEntry, delete_message
 from libnetvirt.controller.dataplane.installed import (
     Delta,
     Plan,
     SwitchSnapshot,
     delete_network,
-    delete_paths,
+    delete_pair_flows,
 )
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.constraints import ConstraintService
@@ -21,7 +21,7 @@ from libnetvirt.controller.engine.state import Transaction
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import PortView, SwitchView, switch_text
 from libnetvirt.controller.ondemand.flows import PairFlows
-from libnetvirt.controller.rules.routing import adopted, is_routed
+from libnetvirt.controller.rules.routing import is_routed, neighbour_of_rule
 from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
@@ -45,7 +45,7 @@ class TopologyEvents(ConstraintService):
         if (
             not self.paths.update(self._usable_edges())
             and not capacities_reloaded
-            and not self.te_paths.again()
+            and not self.te_paths.plan_reroute()
         ):
             return None
         was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, self.paths.edges))
@@ -89,7 +89,7 @@ class TopologyEvents(ConstraintService):
         """A tunnel follows the topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self.needs[kind].ingresses(egress)
-        old = self.installed.places(unit)
+        old = self.installed.entries_by_key(unit)
         new = list(self.compiler.tunnel(kind, egress, ingresses))
         turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
         if turned:
@@ -109,7 +109,7 @@ class TopologyEvents(ConstraintService):
         for entry in [e for e in self.rulesdb if e.tunnel is None and not e.on_demand]:
             for host in self.locator.hosts(entry.uuid):
                 unit = ("host", entry.uuid, host.mac)
-                old = self.installed.places(unit)
+                old = self.installed.entries_by_key(unit)
                 new = {(p.dpid, p.entry.key): p for p in self.compiler.host(entry, host)}
                 if old == new:
                     continue
@@ -164,7 +164,7 @@ class TopologyEvents(ConstraintService):
         """A link is gone or a switch lost its rules: paths that another run of the controller made may lead
         nowhere, and only their beginning is known."""
         self.stale = True
-        self.ondemand.drop_where(lambda route: route.further is None)
+        self.ondemand.remove_where(lambda route: route.downstream is None)
 
     def _usable_edges(self) -> list[Edge]:
         def usable(dpid: int, port: int) -> bool:
@@ -195,11 +195,11 @@ class TopologyEvents(ConstraintService):
         if old is not None and old.known:
             for port in old.ports.keys() | view.ports.keys():
                 if port not in view.ports or not view.ports[port].up:
-                    self.discovery.lose_port(view.dpid, port)
+                    self.discovery.remove_port(view.dpid, port)
         else:
-            for port in [p for d, p in self.discovery.places() if d == view.dpid]:
+            for port in [p for d, p in self.discovery.link_ends() if d == view.dpid]:
                 if port not in view.ports or not view.ports[port].up:
-                    self.discovery.lose_port(view.dpid, port)
+                    self.discovery.remove_port(view.dpid, port)
         self.topology_changed = True
         self.publish(
             "switch.connected",
@@ -211,10 +211,10 @@ class TopologyEvents(ConstraintService):
         """Compare a switch with what it should hold; what is missing, wrong or too much is mended."""
         switch = self.switches[dpid]
         into = Delta()
-        routers = self.routing.base(dpid) if switch.routes else ()
+        routers = self.routing.base(dpid) if switch.can_route else ()
         base = (*self.compiler.base(switch), *routers)
         self.installed.replace(("base", dpid), base, into)
-        affected = self.rulesdb.ports_known(switch)
+        affected = self.rulesdb.bind_ports(switch)
         self.ondemand.changed()
         for entry in affected:
             self.recompile_te_paths(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
@@ -245,7 +245,7 @@ class TopologyEvents(ConstraintService):
             plan.rounds.append({dpid: stale})
         self._check_paths(dump, expected)
         self.reconciled.add(dpid)
-        self.adoption.conclude(self.reconciled, self.waited)
+        self.adoption.resolve(self.reconciled, self.waited)
         return Transaction(plan, None)
 
     def _spare_unknown_hosts(self, surplus: list[SwitchEntry]) -> bool:
@@ -283,10 +283,10 @@ class TopologyEvents(ConstraintService):
         into = Delta()
         switch = self.switches[dpid]
         self.ondemand.changed()
-        for entry in self.rulesdb.ports_known(switch):
+        for entry in self.rulesdb.bind_ports(switch):
             self.recompile_te_paths(entry, [b.endpoint.uuid for b in entry.on(dpid)], into)
             self.compile_places(entry, (dpid,), entry.on(dpid), into)
-            self.ondemand.drop_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
+            self.ondemand.remove_endpoints(entry.uuid, [b.endpoint.uuid for b in entry.on(dpid)])
         self.installed.keep_reclaimed(into)
         return Transaction(into.plan(), None)
 
@@ -295,7 +295,7 @@ class TopologyEvents(ConstraintService):
         switch = self.switches[dpid]
         switch.connected = False
         switch.lost_at = now
-        self.ondemand.lose_switch(dpid)
+        self.ondemand.switch_down(dpid)
         name = switch_text(dpid)
         self.publish("switch.disconnected", f"the connection of switch {name} is lost", switch=name)
 
@@ -323,7 +323,7 @@ class TopologyEvents(ConstraintService):
             return
         if old is not None and old.up:
             self.publish_port(dpid, number, "down")
-        if self.discovery.lose_port(dpid, number):
+        if self.discovery.remove_port(dpid, number):
             self.topology_changed = True
         self.ports_down.append((dpid, number))
 
@@ -351,7 +351,7 @@ class TopologyEvents(ConstraintService):
         if not self.waited and now - self.started > self.options.hold:
             # Who has not come by now does not come.
             self.waited = True
-            self.adoption.conclude(self.reconciled, waited=True)
+            self.adoption.resolve(self.reconciled, waited=True)
             self.compare |= self.unsure
             self.unsure.clear()
         self._measure(now)
@@ -375,7 +375,7 @@ class TopologyEvents(ConstraintService):
             and connected(edge.destination)
         ]
         before = self.latency.known
-        for dpid, message in self.latency.begin(edges, now):
+        for dpid, message in self.latency.begin_round(edges, now):
             self.wire.send(dpid, message)
         self.capacities.measurements = self.latency.known
         if self.latency.known != before and any(
@@ -391,7 +391,7 @@ class TopologyEvents(ConstraintService):
 
     def _adopt(self, dpid: int, dump: SwitchSnapshot) -> None:
         """Learn from a switch's rules what another run of this controller had learned."""
-        self.adoption.note(dpid, self._pairs(dump), dpid in self.reconciled)
+        self.adoption.add_found(dpid, self._pairs(dump), dpid in self.reconciled)
         for flow in dump.flows:
             entry = self.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
             kind = flow.cookie & 0xFFFF
@@ -436,8 +436,10 @@ class TopologyEvents(ConstraintService):
 
     def _adopt_neighbour(self, dpid: int, network: NetworkRecord, flow: of.FlowStatsEntry) -> None:
         """Know a neighbour from the rule that leads to it; it is asked again when another run would have."""
-        found = adopted(flow)
-        attachment = network.endpoints.get(self.plan(network).at(found.address)) if found else None
+        found = neighbour_of_rule(flow)
+        attachment = (
+            network.endpoints.get(self.plan(network).connected_endpoint(found.address)) if found else None
+        )
         if found is None or attachment is None or attachment.dpid != dpid:
             return
         place = (network.uuid, attachment.endpoint.uuid, found.address)
@@ -459,13 +461,13 @@ class TopologyEvents(ConstraintService):
                 if entry is None:
                     stale[index] = delete_network(flow.cookie)
                 elif not entry.on_demand and flow.cookie & 0xFFFF == Kind.PATH:
-                    stale[index] = delete_paths(index)
+                    stale[index] = delete_pair_flows(index)
                 elif flow.cookie & 0xFFFF == Kind.PATH and (
                     self.stale or flow.flags & of.FlowModFlags.SEND_FLOW_REM
                 ):
                     held = Flow(flow.table_id, flow.priority, flow.match, flow.instructions, flow.cookie)
                     if held.key not in expected:
-                        single.append(deleting(held))
+                        single.append(delete_message(held))
         return [*stale.values(), *single]
 
     def _check_paths(self, dump: SwitchSnapshot, expected: Iterable[tuple[PairFlows, Flow]]) -> None:
@@ -474,7 +476,7 @@ class TopologyEvents(ConstraintService):
             (f.table_id, f.priority, f.match): f.instructions for f in dump.flows
         }
         broken = {route for route, flow in expected if held.get(flow.key) != flow.instructions}
-        self.ondemand.drop_where(broken.__contains__)
+        self.ondemand.remove_where(broken.__contains__)
 
 
 def _label(flow: Flow) -> tuple[Encapsulation, int]:

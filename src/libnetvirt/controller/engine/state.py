@@ -22,7 +22,7 @@ from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Backend, Enforcement
 from libnetvirt.controller.qos.meters import Meters
-from libnetvirt.controller.qos.queues import Queues, Shape
+from libnetvirt.controller.qos.queues import QueueConfig, Queues
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, TePaths
 from libnetvirt.controller.rules.policing import Policing
 from libnetvirt.controller.rules.routing import Routing, is_routed
@@ -85,7 +85,7 @@ class Transaction:
     hosts: tuple[Host, ...] = ()
     te_paths: dict[ConstraintKey, TePath] = field(default_factory=dict)
     # The queues that ports had before.
-    queues: Shape = field(default_factory=dict)
+    queues: QueueConfig = field(default_factory=dict)
     neighbours: tuple[Neighbour, ...] = ()
 
 
@@ -256,16 +256,16 @@ class State:
     def fits(self, entry: NetworkRecord, dpid: int) -> bool:
         """Whether a switch can have this kind of network. One that has not come yet is taken to be able."""
         switch = self.switches.get(dpid)
-        return switch is None or switch.routes or not is_routed(entry)
+        return switch is None or switch.can_route or not is_routed(entry)
 
     def _measures(self, dpid: int) -> bool:
         switch = self.switches.get(dpid)
-        return switch is not None and switch.measures
+        return switch is not None and switch.checks_length
 
     def drop_neighbours(self, uuid: str, name: str, into: Delta) -> None:
         """Forget the neighbours at an endpoint."""
         for neighbour in self.neighbours.at(uuid, name):
-            self.neighbours.forget(neighbour)
+            self.neighbours.remove(neighbour)
             self.installed.replace(("neighbour", uuid, name, neighbour.address), (), into)
 
     def compile_neighbour(self, entry: NetworkRecord, neighbour: Neighbour, into: Delta) -> None:
@@ -291,7 +291,7 @@ class State:
     def drop_plan(self, uuid: str) -> None:
         """A network is gone, and with it its neighbours."""
         self._plans.pop(uuid, None)
-        self.neighbours.drop(uuid)
+        self.neighbours.remove_network(uuid)
 
     def reaches(self, attachment: Attachment) -> bool:
         """Whether an endpoint's switch can be told anything."""
@@ -347,7 +347,7 @@ class State:
     def host_changed(self, entry: NetworkRecord, host: Host) -> None:
         """A host was learned, moved or forgotten: tell the switches at once."""
         if entry.on_demand:
-            self.ondemand.drop_host(host)
+            self.ondemand.remove_host(host)
             return
         into = Delta()
         self.compile_host(entry, host.mac, into)

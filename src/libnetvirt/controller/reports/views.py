@@ -1,4 +1,5 @@
-"""What the controller says about networks and the substrate. Reads, never changes."""
+"""Views: networks, paths, counters, rules and the substrate as the public interface reports them. Read
+only."""
 
 from __future__ import annotations
 
@@ -35,18 +36,18 @@ from libnetvirt.model.report import overall
 
 
 def endpoint_states(
-    core: Controller, entry: NetworkRecord, now: float, names: Iterable[str] | None = None
+    core: Controller, record: NetworkRecord, now: float, names: Iterable[str] | None = None
 ) -> Iterator[tuple[Attachment, State, str]]:
-    """The state of each endpoint of a network (or of those named), and why it is not active."""
-    cut = _cut_off(core, entry)
-    known = entry.endpoints
+    """(attachment, state, reason why it is not active) of a network's endpoints, or of those in ``names``."""
+    cut = _cut_off(core, record)
+    known = record.endpoints
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
         yield (attachment, *_why(core, attachment, cut, now))
 
 
-def _cut_off(core: Controller, entry: NetworkRecord) -> set[int]:
-    """The switches of a network from which no path leads to any of its others."""
-    switches = list(entry.by_switch)
+def _cut_off(core: Controller, record: NetworkRecord) -> set[int]:
+    """The switches of a network from which no path leads to any of its other switches."""
+    switches = list(record.by_switch)
     if len(switches) < 2:
         return set()
     first = switches[0]
@@ -59,7 +60,7 @@ def _cut_off(core: Controller, entry: NetworkRecord) -> set[int]:
 
 
 def both_ways(core: Controller, a: int, b: int) -> bool:
-    """Whether there are paths between two switches."""
+    """Whether there are paths between two switches in both directions."""
     return b in core.paths.tree(a) and a in core.paths.tree(b)
 
 
@@ -82,41 +83,41 @@ def _why(core: Controller, attachment: Attachment, cut: set[int], now: float) ->
     return State.ACTIVE, ""
 
 
-def network_state(core: Controller, entry: NetworkRecord, now: float) -> NetworkState:
-    """The state of a network, its endpoints and its hosts."""
+def network_state(core: Controller, record: NetworkRecord, now: float) -> NetworkState:
+    """The state of a network, its endpoints, hosts and constraints."""
     states = tuple(
         EndpointState(uuid=attachment.endpoint.uuid, state=state, reason=reason)
-        for attachment, state, reason in endpoint_states(core, entry, now)
+        for attachment, state, reason in endpoint_states(core, record, now)
     )
-    spread = len(entry.by_switch) > 1
+    spread = len(record.by_switch) > 1
     return NetworkState(
-        uuid=entry.uuid,
-        name=entry.description.name,
+        uuid=record.uuid,
+        name=record.description.name,
         state=overall([s.state for s in states]),
-        mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
+        mtu=core.options.link_mtu - (TUNNELLINGS[record.tunnel].overhead if spread and record.tunnel else 0),
         endpoints=states,
-        hosts=tuple(_hosts(core, entry)),
-        constraints=tuple(constraint_states(core, entry, states)),
+        hosts=tuple(_hosts(core, record)),
+        constraints=tuple(constraint_states(core, record, states)),
     )
 
 
-def _hosts(core: Controller, entry: NetworkRecord) -> Iterator[Host]:
-    """The hosts that a network knows; of a router, its neighbours with their addresses."""
-    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
-    addresses = {place: h.addresses for place, h in hosts.items()}
-    for n in sorted(core.neighbours.known(entry.uuid), key=lambda n: (len(n.address), n.address)):
-        place = (int.from_bytes(n.mac or b""), n.endpoint)
-        addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
+def _hosts(core: Controller, record: NetworkRecord) -> Iterator[Host]:
+    """The hosts known in a network; in a routed network also its neighbours with their IP addresses."""
+    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(record.uuid)}
+    addresses = {key: h.addresses for key, h in hosts.items()}
+    for n in sorted(core.neighbours.known(record.uuid), key=lambda n: (len(n.address), n.address)):
+        key = (int.from_bytes(n.mac or b""), n.endpoint)
+        addresses[key] = (*addresses.get(key, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
         host = hosts.get((mac, endpoint))
         source = HostSource.DECLARED if host is not None and host.declared else HostSource.LEARNED
         yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
-def paths(core: Controller, entry: NetworkRecord) -> Iterator[Path]:
-    """The way from each endpoint to each other one."""
-    for source in entry.endpoints.values():
-        for destination in entry.endpoints.values():
+def paths(core: Controller, record: NetworkRecord) -> Iterator[Path]:
+    """The path from each endpoint to each other one."""
+    for source in record.endpoints.values():
+        for destination in record.endpoints.values():
             if source is not destination:
                 yield Path(
                     source=source.endpoint.uuid,
@@ -140,17 +141,17 @@ def _hops(core: Controller, source: Attachment, destination: Attachment) -> Iter
 
 
 def substrate(core: Controller) -> Substrate:
-    """The switches, ports and links."""
+    """The switches, ports and links, with notes for operators."""
     switches = []
     for dpid in sorted(core.switches):
         view = core.switches[dpid]
         notes = []
         if view.foreign:
-            notes.append(f"{view.foreign} rules are not ours and were left alone")
+            notes.append(f"{view.foreign} rules belong to somebody else and are not changed")
         if view.connected and not view.bundles:
-            notes.append("no bundles: changes in this switch are confirmed, but not atomic")
+            notes.append("no support for bundles: changes in this switch are confirmed, but not atomic")
         ignored = sorted((p, n) for (d, p), n in core.discovery.ignored.items() if d == dpid)
-        notes += [f"{n} LLDP frames at port {p} were ignored: not a link's" for p, n in ignored]
+        notes += [f"{n} LLDP frames at port {p} were ignored: they are not from a link" for p, n in ignored]
         ports = tuple(
             Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(core, dpid, p.number))
             for p in sorted(view.ports.values(), key=lambda p: p.number)
@@ -179,17 +180,17 @@ def substrate(core: Controller) -> Substrate:
         )
         for e in sorted(core.paths.edges)
     )
-    places = frozenset((e.source, e.source_port) for e in core.paths.edges)
-    strangers = tuple(core.capacities.strangers(places))
-    return Substrate(switches=tuple(switches), links=links, notes=strangers)
+    ends = frozenset((e.source, e.source_port) for e in core.paths.edges)
+    unknown = tuple(core.capacities.unknown_links(ends))
+    return Substrate(switches=tuple(switches), links=links, notes=unknown)
 
 
 def constraint_states(
-    core: Controller, entry: NetworkRecord, endpoints: Iterable[EndpointState]
+    core: Controller, record: NetworkRecord, endpoints: Iterable[EndpointState]
 ) -> Iterator[ConstraintState]:
-    """The state of each constraint of a network, whose endpoints have these states."""
+    """The state of each constraint of a network whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
-    for te_path in core.te_paths.of(entry.uuid).values():
+    for te_path in core.te_paths.of(record.uuid).values():
         awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
         state = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
         yield ConstraintState(
@@ -208,15 +209,15 @@ def _use(core: Controller, dpid: int, port: int) -> PortUse:
 
 
 def counters(
-    core: Controller, entry: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+    core: Controller, record: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
 ) -> list[Counters]:
-    """Traffic per endpoint, from the counters of (switch, rule)."""
-    received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
-    delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    """Traffic per endpoint, computed from (datapath id, flow entry with counters)."""
+    received: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
+    delivered: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     leading = {
         (p.dpid, p.entry.table, p.entry.priority, p.entry.match): n.endpoint
-        for n in core.neighbours.known(entry.uuid)
-        for p in core.installed.unit(("neighbour", entry.uuid, n.endpoint, n.address))
+        for n in core.neighbours.known(record.uuid)
+        for p in core.installed.unit(("neighbour", record.uuid, n.endpoint, n.address))
         if isinstance(p.entry, Flow)
     }
     for dpid, flow in flows:
@@ -226,12 +227,12 @@ def counters(
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
             mpls = flow.match.value("mpls_label") or None
             attachment = core.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
-            if attachment is not None and attachment.network is entry:
+            if attachment is not None and attachment.network is record:
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
-            host = core.locator.find(entry.uuid, flow.match.value("eth_dst"))
-            place = entry.endpoints.get(host.endpoint) if host else None
-            if host is not None and place is not None and place.dpid == dpid:
+            host = core.locator.find(record.uuid, flow.match.value("eth_dst"))
+            attachment = record.endpoints.get(host.endpoint) if host else None
+            if host is not None and attachment is not None and attachment.dpid == dpid:
                 count = delivered[host.endpoint]
         elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
             endpoint = leading.get((dpid, flow.table_id, flow.priority, flow.match), "")
@@ -247,36 +248,36 @@ def counters(
             delivered_packets=delivered[u][0],
             delivered_bytes=delivered[u][1],
         )
-        for u in entry.endpoints
+        for u in record.endpoints
     ]
 
 
 def rule_line(core: Controller, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
-    """A rule as text."""
-    entry = core.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
+    """A flow entry as text."""
+    record = core.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
     table = Table(flow.table_id).name.lower() if flow.table_id in list(Table) else str(flow.table_id)
     kind = flow.cookie & 0xFFFF
-    name = entry.description.name if entry else Kind(kind).name.lower() if kind in list(Kind) else "?"
+    name = record.description.name if record else Kind(kind).name.lower() if kind in list(Kind) else "?"
     return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
 
 
 def group_line(core: Controller, dpid: int, group: of.GroupDesc) -> RuleLine:
     """A group as text."""
-    entry = core.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
+    record = core.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
     buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
     kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
     return RuleLine(
         switch=switch_text(dpid),
         table="group",
         text=f"group_id={group.group_id:#x},type={kind} {buckets}",
-        network=entry.description.name if entry else "tunnel",
+        network=record.description.name if record else "tunnel",
     )
 
 
-def declared_elsewhere(core: Controller, entry_uuid: str, macs: Iterable[str]) -> str | None:
-    """A MAC address that another native network has, if any."""
+def declared_elsewhere(core: Controller, network: str, macs: Iterable[str]) -> str | None:
+    """A MAC address of ``macs`` that another native network uses, or None."""
     for mac in macs:
         holder = core.locator.native_holder(mac_number(mac))
-        if holder is not None and holder != entry_uuid:
+        if holder is not None and holder != network:
             return mac
     return None

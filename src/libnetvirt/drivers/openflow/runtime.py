@@ -19,8 +19,7 @@ from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
 from libnetvirt.drivers.openflow.execution.executor import TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, QueueDatabases
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
@@ -31,8 +30,8 @@ from libnetvirt.errors import (
     SubstrateError,
 )
 from libnetvirt.events import EventStream
-from libnetvirt.model import Event
 from libnetvirt.store import Store
+from libnetvirt.tasks import Tasks
 
 #: messages kept of a switch that is being taken up
 EARLY_LIMIT = 1000
@@ -52,7 +51,7 @@ class Runtime:
         store: Store,
         secret: bytes,
         confirm_timeout: float,
-        databases: QueueDatabases = NO_SOURCES,
+        databases: QueueDatabases = NO_DATABASES,
     ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
@@ -61,7 +60,7 @@ class Runtime:
         self.packet = self.dispatcher.packet_in
         self.rejections = Rejections()
         self.backoff = Backoff()
-        self.tasks = Tasks(self.publish)
+        self.tasks = Tasks(self._report_bug)
         self._persistence = Persistence(self.core, store, self.publish)
         self._confirm_timeout = confirm_timeout
         self._servers: list[asyncio.Server | SecureServer] = []
@@ -138,9 +137,11 @@ class Runtime:
         return time.monotonic()
 
     def publish(self, kind: str, message: str, **fields: str) -> None:
-        """Report an event. Fields that an event has no place for go into ``fields``."""
-        known = {k: fields.pop(k) for k in ("network", "endpoint", "switch", "port") if k in fields}
-        self.events.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **known))
+        """Report an event. Does not block."""
+        self.events.report(kind, message, **fields)
+
+    def _report_bug(self, error: BaseException) -> None:
+        self.publish("controller.error", f"internal error, please report it: {error!r}")
 
     # ---- the controller's wire -----------------------------------------------------------------
 
@@ -206,7 +207,7 @@ class Runtime:
             self.reporter.error(self.now(), session.dpid, error_text(message))
         self.executor.follow_up()
 
-    def turned(self) -> None:
+    def batch_done(self) -> None:
         self._serve_queued()
         self.executor.follow_up()
 
@@ -222,7 +223,7 @@ class Runtime:
 
     def refused(self, address: str, reason: str) -> None:
         """Report a switch that cannot be used."""
-        if self.rejections.note(address, reason, self.now()):
+        if self.rejections.record(address, reason, self.now()):
             self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
@@ -265,7 +266,7 @@ class Runtime:
                 view.meter_limit = meters.max_meter
                 view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
             # Not while others wait: it may be one that does not answer.
-            await session.try_out()
+            await session.probe()
             async with self.executor.lock:
                 if session.closed:
                     return
@@ -274,7 +275,7 @@ class Runtime:
                     old.abort("the switch connected anew")
                     self.core.switch_down(session.dpid, self.now())
                 self._sessions[session.dpid] = session
-                self.rejections.forget(session.address)
+                self.rejections.remove(session.address)
                 self.core.switch_up(view)
                 await self.executor.reconcile(session)
                 total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)

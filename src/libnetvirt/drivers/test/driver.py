@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Annotated, Self
 
-from libnetvirt.driver import Capabilities, Change, Driver
+from pydantic import Field
+
+from libnetvirt.driver import Capabilities, Change, Driver, check_free
 from libnetvirt.drivers.test import host_events
 from libnetvirt.drivers.test.capabilities import build_capabilities
 from libnetvirt.drivers.test.counters import Attachments, EndpointCounters
 from libnetvirt.drivers.test.endpoint_states import changed_paths, endpoint_states, switch_paths
 from libnetvirt.drivers.test.topology import MTU, TOPOLOGIES, Topology
 from libnetvirt.errors import (
-    AlreadyExists,
     InvalidURI,
     NetworkNotFound,
     NoPath,
@@ -54,16 +54,25 @@ from libnetvirt.semantics import (
     forward_at_endpoint,
 )
 from libnetvirt.semantics.learned_state import declared_hosts
+from libnetvirt.settings import DriverSettings, OneOf, Shown
 from libnetvirt.store import Batch, Store
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 from libnetvirt.uri import URI
 
-OPTIONS: Mapping[str, str] = {
-    "topology": f"the links between switches: {', '.join(TOPOLOGIES)} (default ring)",
-    "switches": "number of switches, 1 to 100 (default 4)",
-    "ports": "number of host ports on each switch, 1 to 1000 (default 8)",
-    "state": "file that stores the networks (default :memory:, until the session ends)",
-}
+
+class TestSettings(DriverSettings):
+    """The options of a ``test:///default`` URI."""
+
+    __test__ = False  # keeps pytest from collecting the class because of its name
+
+    topology: Annotated[str, OneOf(tuple(TOPOLOGIES))] = Field(
+        "ring", description="the links between switches"
+    )
+    switches: int = Field(4, ge=1, le=100, description="number of switches")
+    ports: int = Field(8, ge=1, le=1000, description="number of host ports on each switch")
+    state: Annotated[str, Shown(f"FILE, or {MEMORY} until the session ends")] = Field(
+        MEMORY, min_length=1, description="where networks are stored"
+    )
 
 
 class TestDriver(Driver):
@@ -75,6 +84,7 @@ class TestDriver(Driver):
     """
 
     __test__ = False  # keeps pytest from collecting the class because of its name
+    settings = TestSettings
 
     def __init__(self, topology: Topology, store: Store, *, durable: bool = False) -> None:
         self._topology = topology
@@ -95,18 +105,17 @@ class TestDriver(Driver):
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
-        """Open ``test:///default`` with options of :data:`OPTIONS`. Raises InvalidURI, StateUnusable."""
-        uri.expect(OPTIONS)
+        """Open ``test:///default`` with the options of :class:`TestSettings`.
+
+        Raises InvalidURI, StateUnusable.
+        """
+        settings = TestSettings.from_uri(uri)
         if uri.host or uri.port or uri.path not in ("", "/", "/default"):
             raise InvalidURI(f"{uri.text!r}: the test driver has no other substrate: write test:///default")
-        topology = uri.choice("topology", tuple(TOPOLOGIES), "ring")
-        switches, ports = _count(uri, "switches", 4, 100), _count(uri, "ports", 8, 1000)
-        state = uri.options.get("state", MEMORY)
-        if not state:
-            raise InvalidURI(f"option state in {uri.text!r} is empty: give the name of a file, or :memory:")
-        store = SqliteStore(state)
+        store = SqliteStore(settings.state)
         try:
-            return cls(Topology(topology, switches, ports), store, durable=state != MEMORY)
+            topology = Topology(settings.topology, settings.switches, settings.ports)
+            return cls(topology, store, durable=settings.state != MEMORY)
         except BaseException:
             store.close()
             raise
@@ -130,13 +139,8 @@ class TestDriver(Driver):
         before, after = change.before, change.after
         if after is None:
             return
-        if before is None and after.uuid in self._networks:
-            raise AlreadyExists(f"a network with uuid {after.uuid} exists already: use another uuid")
-        for other in self._networks.values():
-            if other.name == after.name and other.uuid != after.uuid:
-                raise AlreadyExists(
-                    f"network {other.uuid} already has the name {after.name}: use another name"
-                )
+        namesake = next((n.uuid for n in self._networks.values() if n.name == after.name), None)
+        check_free(change, namesake, exists=after.uuid in self._networks)
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()
         new = [e for e in after.endpoints if (e.uuid, e.place) not in old]
         for e in new:
@@ -178,7 +182,7 @@ class TestDriver(Driver):
             network = after or before
             assert network is not None
             verb = "removed" if after is None else "created" if before is None else "changed"
-            self._publish(f"network.{verb}", f"network {network.name} {verb}", network.uuid)
+            self._stream.report(f"network.{verb}", f"network {network.name} {verb}", network=network.uuid)
             self._update_states()
 
     def _discard_stale(self, uuid: str, after: VirtualNetwork | None) -> None:
@@ -307,7 +311,7 @@ class TestDriver(Driver):
         with self._reporting_changes():
             if self._topology.set_link(a, b, up):
                 word = "up" if up else "down"
-                self._publish(
+                self._stream.report(
                     f"link.{word}", f"link between switches {a} and {b} is {word}", switch=a, peer=b
                 )
 
@@ -317,13 +321,13 @@ class TestDriver(Driver):
             if self._topology.set_port(switch, port, up) and peer is not None:
                 word = "up" if up else "down"
                 text = f"link between switches {switch} and {peer[0]} is {word}"
-                self._publish(f"link.{word}", text, switch=switch, port=port, peer=peer[0])
+                self._stream.report(f"link.{word}", text, switch=switch, port=port, peer=peer[0])
 
     def _set_switch(self, switch: str, up: bool) -> None:
         with self._reporting_changes():
             if self._topology.set_switch(switch, up):
                 word = "connected" if up else "disconnected"
-                self._publish(f"switch.{word}", f"switch {switch} {word}", switch=switch)
+                self._stream.report(f"switch.{word}", f"switch {switch} {word}", switch=switch)
 
     # -- internals ----------------------------------------------------------------------------------
 
@@ -350,8 +354,14 @@ class TestDriver(Driver):
                 if before is not now.state:
                     reason = f": {now.reason}" if now.reason else ""
                     text = f"endpoint {e.uuid} of network {network.name} is {now.state}{reason}"
-                    self._publish(
-                        "endpoint.state", text, network.uuid, e.uuid, e.switch, e.port, state=now.state
+                    self._stream.report(
+                        "endpoint.state",
+                        text,
+                        network=network.uuid,
+                        endpoint=e.uuid,
+                        switch=e.switch,
+                        port=e.port,
+                        state=now.state,
                     )
 
     @contextmanager
@@ -368,7 +378,7 @@ class TestDriver(Driver):
                     shown = ", ".join("-".join(path) for path in new[:4])
                     more = f" and {len(new) - 4} more" if len(new) > 4 else ""
                     text = f"paths of network {network.name} moved: {shown}{more}"
-                    self._publish("path.moved", text, network.uuid, paths=str(len(new)))
+                    self._stream.report("path.moved", text, network=network.uuid, paths=str(len(new)))
             self._update_states()
 
     def _publish_host_events(self, found: ClassifiedFrame, delivery: Delivery) -> None:
@@ -381,35 +391,12 @@ class TestDriver(Driver):
                     continue
                 self._refused.add((network.uuid, endpoint.uuid))
             text = f"{host_event.text} of network {network.name}"
-            place = (network.uuid, endpoint.uuid, endpoint.switch, endpoint.port)
-            self._publish(host_event.kind, text, *place, **host_event.fields)
-
-    def _publish(
-        self,
-        kind: str,
-        message: str,
-        network: str = "",
-        endpoint: str = "",
-        switch: str = "",
-        port: str = "",
-        **fields: str,
-    ) -> None:
-        self._stream.publish(
-            Event(
-                time=time.time(),
-                kind=kind,
-                message=message,
-                network=network,
-                endpoint=endpoint,
-                switch=switch,
-                port=port,
-                fields=fields,
+            self._stream.report(
+                host_event.kind,
+                text,
+                network=network.uuid,
+                endpoint=endpoint.uuid,
+                switch=endpoint.switch,
+                port=endpoint.port,
+                **host_event.fields,
             )
-        )
-
-
-def _count(uri: URI, name: str, default: int, high: int) -> int:
-    value = uri.number(name, default, 1, high)
-    if value != int(value):
-        raise InvalidURI(f"option {name}={value:g} in {uri.text!r}: use a whole number from 1 to {high}")
-    return int(value)

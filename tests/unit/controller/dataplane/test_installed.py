@@ -9,9 +9,9 @@ from libnetvirt.controller.dataplane.entries import (
     Group,
     Order,
     PlacedEntry,
-    adding,
-    deleting,
-    modifying,
+    add_message,
+    delete_message,
+    modify_message,
 )
 from libnetvirt.controller.dataplane.installed import Delta, Installed, Plan, SwitchSnapshot
 from libnetvirt.controller.dataplane.pipeline import Kind
@@ -72,16 +72,19 @@ def test_rounds_are_ordered_and_groups_precede_the_flows_that_use_them() -> None
     installed.replace("u", entries, into)
     plan = into.plan()
     assert [list(r) for r in _told(plan)] == [[2], [1], [1]]
-    assert plan.rounds[1][1] == [adding(_group(1)), adding(_flow(2))]
+    assert plan.rounds[1][1] == [add_message(_group(1)), add_message(_flow(2))]
     assert plan.switches == {1, 2}
     gone = Delta()
     installed.replace("u", (), gone)
     assert gone.plan().rounds == [
-        {1: [deleting(_flow(1)), deleting(_flow(2)), deleting(_group(1))], 2: [deleting(_flow(3))]}
+        {
+            1: [delete_message(_flow(1)), delete_message(_flow(2)), delete_message(_group(1))],
+            2: [delete_message(_flow(3))],
+        }
     ]
     assert gone.plan().merged() == gone.plan()
     whole = into.plan().merged()
-    assert whole.rounds[0][1] == [adding(_group(1)), adding(_flow(2)), adding(_flow(1))]
+    assert whole.rounds[0][1] == [add_message(_group(1)), add_message(_flow(2)), add_message(_flow(1))]
     assert Plan([]).merged().rounds == []
 
 
@@ -98,10 +101,10 @@ def test_entries_that_another_unit_takes_over_are_not_removed() -> None:
 
 
 def test_a_changed_flow_keeps_its_counters_where_it_can() -> None:
-    same = modifying(_flow(1), _flow(1, OUT))
+    same = modify_message(_flow(1), _flow(1, OUT))
     assert isinstance(same, of.FlowMod)
     assert same.command == of.FlowModCommand.MODIFY_STRICT
-    other = modifying(_flow(1), _flow(1, OUT, index=2))
+    other = modify_message(_flow(1), _flow(1, OUT, index=2))
     assert isinstance(other, of.FlowMod)
     assert other.command == of.FlowModCommand.ADD
 
@@ -118,7 +121,7 @@ def test_a_removed_network_takes_one_masked_delete_per_switch() -> None:
     assert isinstance(masked, of.FlowMod)
     assert masked.cookie_mask == pipeline.COOKIE_NETWORK_MASK
     assert masked.cookie == pipeline.cookie(7, Kind.BASE) & pipeline.COOKIE_NETWORK_MASK
-    assert only[1] == [masked, deleting(_flow(99, index=8)), deleting(_group(3))]
+    assert only[1] == [masked, delete_message(_flow(99, index=8)), delete_message(_group(3))]
 
 
 def test_reconciliation_adds_changes_and_removes_entries() -> None:

@@ -55,7 +55,7 @@ def _state(core: Controller) -> dict[str, Any]:
         "needs": {k: {e: dict(c) for e, c in n.by_egress.items() if c} for k, n in core.needs.items()},
         "networks": {u: (e.description, e.index, e.rules) for u, e in core.rulesdb.networks.items()},
         "indexes": set(core.rulesdb.by_index),
-        "places": {p: b.endpoint for p, b in core.rulesdb.places.items()},
+        "places": {p: b.endpoint for p, b in core.rulesdb.by_point.items()},
         "ports": dict(core.rulesdb.ports),
         "names": dict(core.rulesdb._names),
         "hosts": {u: list(core.locator.hosts(u)) for u in core.rulesdb.networks},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libnetvirt.controller.dataplane.entries import adding
+from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import (
     ConstraintPath,
@@ -70,7 +70,9 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
         rig.core.send_lldp(dpid, [port], rig.now)
     rig.settle()
     for dpid, held in HELD.items():
-        sent = sorted(adding(placed.entry).encode().hex() for placed in rig.core.installed.on(dpid).values())
+        sent = sorted(
+            add_message(placed.entry).encode().hex() for placed in rig.core.installed.on(dpid).values()
+        )
         assert (len(sent), hashlib.sha256("\n".join(sent).encode()).hexdigest()) == held, dpid
 
 

@@ -221,7 +221,7 @@ def test_a_new_controller_adopts_existing_rules() -> None:
     before = _paths(rig)
     again = _restarted(rig, 3)
     assert _paths(again) == before
-    assert [dpid for r in again.core.ondemand for dpid, _ in r.further or ()] == [3, 2]
+    assert [dpid for r in again.core.ondemand for dpid, _ in r.downstream or ()] == [3, 2]
     assert again.core.locator.find("1", HERE).endpoint == "11"  # type: ignore[union-attr]
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
@@ -297,7 +297,7 @@ def test_rules_of_a_late_switch_keep_forwarding_and_are_adopted() -> None:
     assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     again.connect(1, 4)
     assert _paths(again) == before
-    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
+    assert [len(r.downstream or ()) for r in again.core.ondemand] == [2]
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -317,7 +317,7 @@ def test_switches_that_reconnect_during_adoption_keep_forwarding(order: Sequence
         assert _paths(again) == before
         assert places(again.fabric.inject(1, 3, frame(THERE, HERE))) == [(3, 3)]
     assert not again.fabric.up
-    assert [len(r.further or ()) for r in again.core.ondemand] == [2]
+    assert [len(r.downstream or ()) for r in again.core.ondemand] == [2]
 
 
 def test_adopted_rules_are_checked_again_when_a_link_fails_during_adoption() -> None:
@@ -450,7 +450,7 @@ def test_a_removed_pair_is_deleted_from_its_ingress_switch_first() -> None:
             del rig.fabric.up[up:]
 
         rig.between = between
-        rig.core.ondemand.drop_host(_host(rig, THERE))
+        rig.core.ondemand.remove_host(_host(rig, THERE))
         rig.pump()
         rig.between = lambda: None
         assert not lost, seed
@@ -460,7 +460,7 @@ def test_a_pair_set_up_again_during_its_removal_keeps_common_rules() -> None:
     rig = Watched()
     rig.inject(1, 3, frame(THERE, HERE))
     rig.confirm_all()
-    rig.core.ondemand.drop_host(_host(rig, THERE))
+    rig.core.ondemand.remove_host(_host(rig, THERE))
     (late,) = rig.asked
     rig.asked.clear()
     rig.inject(1, 3, frame(THERE, HERE))

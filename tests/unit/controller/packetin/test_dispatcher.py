@@ -225,11 +225,11 @@ def test_lldp_at_an_endpoints_port_is_no_link() -> None:
     rig.change(None, network(1, endpoint(11, 1, 3, 20)))
     sent = rig.core.discovery.frame(2, 1, 0, rig.now)
     rig.inject(1, 3, sent)
-    assert not rig.core.discovery.places()
+    assert not rig.core.discovery.link_ends()
     assert rig.core.discovery.ignored == {(1, 3): 1}
     assert any(k == "discovery.forged" and "an endpoint is at this port" in m for k, m in rig.events)
     notes = {s.id: s.notes for s in views.substrate(rig.core).switches}
-    assert notes["1"] == ("1 LLDP frames at port 3 were ignored: not a link's",)
+    assert notes["1"] == ("1 LLDP frames at port 3 were ignored: they are not from a link",)
 
 
 def test_ports_that_cannot_be_links_neither_send_nor_accept_lldp() -> None:

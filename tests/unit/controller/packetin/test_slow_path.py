@@ -10,8 +10,8 @@ import pytest
 from libnetvirt import packet as p
 from libnetvirt.controller.dataplane.pipeline import SWITCHING_TABLES, Kind, Table
 from libnetvirt.controller.engine.controller import Options
-from libnetvirt.controller.intent.neighbours import NETWORK_QUEUE, QUEUE
-from libnetvirt.controller.packetin.neighbour_resolution import SURPLUS, TRIES
+from libnetvirt.controller.intent.neighbours import NETWORK_QUEUE_LIMIT, QUEUE_LIMIT
+from libnetvirt.controller.packetin.neighbour_resolution import OVERFLOW_LIMIT, PROBES
 from libnetvirt.controller.reports import views
 from libnetvirt.model import Endpoint, State, VirtualNetwork
 from libnetvirt.packet.icmp_replies import HOST_UNREACHABLE, NO_ROUTE, TIME_EXCEEDED, TOO_BIG
@@ -100,9 +100,9 @@ def test_an_unresolved_neighbour_is_asked_three_times_and_senders_get_an_error(r
     asked = rig.inject(1, 3, datagram(host(1, v6), host(2, v6)))
     assert kinds(asked) == [asking]
     assert [o[:2] for o in asked] == [(2, 3)]
-    again = wait(rig, TRIES - 1)
-    assert kinds(again) == [asking] * (TRIES - 1)
-    assert [o[:2] for o in again] == [(2, 3)] * (TRIES - 1)
+    again = wait(rig, PROBES - 1)
+    assert kinds(again) == [asking] * (PROBES - 1)
+    assert [o[:2] for o in again] == [(2, 3)] * (PROBES - 1)
     (told,) = wait(rig, 1)
     assert told[:2] == (1, 3)
     assert error_of(told[2]) == (HOST_UNREACHABLE.v6 if v6 else HOST_UNREACHABLE.v4)
@@ -116,13 +116,13 @@ def test_an_unresolved_neighbour_is_asked_three_times_and_senders_get_an_error(r
 
 @FAMILIES
 def test_waiting_packets_are_sent_in_order(rig: Rig, v6: bool) -> None:
-    for n in range(QUEUE + 5):
+    for n in range(QUEUE_LIMIT + 5):
         rig.inject(1, 3, datagram(host(1, v6), host(2, v6), b"%03d" % n))
     rig.out = []
     rig.fabric.inject(2, 3, hello(2, v6))
     rig.settle()
     released = [frame[-3:] for _, _, frame in rig.out if frame[-3:].isdigit()]
-    assert released == [b"%03d" % n for n in range(5, QUEUE + 5)]
+    assert released == [b"%03d" % n for n in range(5, QUEUE_LIMIT + 5)]
     # From now on the switch does it alone.
     (direct,) = rig.fabric.inject(1, 3, datagram(host(1, v6), host(2, v6), b"new"))
     assert direct[:2] == (2, 3)
@@ -132,10 +132,10 @@ def test_waiting_packets_are_sent_in_order(rig: Rig, v6: bool) -> None:
 
 def test_waiting_packets_are_bounded_per_network(rig: Rig) -> None:
     for address in range(1, 120):
-        for _ in range(QUEUE):
+        for _ in range(QUEUE_LIMIT):
             rig.inject(1, 3, datagram(host(1, False), host(2, False, address)))
     waiting = [len(n.queue) for n in rig.core.neighbours.at("1", "2")]
-    assert sum(waiting) == NETWORK_QUEUE
+    assert sum(waiting) == NETWORK_QUEUE_LIMIT
     wait(rig, 4)
     assert rig.core.neighbours.at("1", "2") == []
     rig.inject(1, 3, datagram(host(1, False), host(2, False)))
@@ -143,7 +143,7 @@ def test_waiting_packets_are_bounded_per_network(rig: Rig) -> None:
 
 
 def test_packets_to_an_unresolved_neighbour_are_dropped_in_the_switch_above_a_rate(rig: Rig) -> None:
-    for n in range(QUEUE + SURPLUS + 1):
+    for n in range(QUEUE_LIMIT + OVERFLOW_LIMIT + 1):
         rig.inject(1, 3, datagram(host(1, False), host(2, False), b"%d" % n))
     quiet = [f for f in rig.fabric.switches[2].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
     assert [(f.table, f.hard, f.instructions) for f in quiet] == [(Table.NEIGHBOUR, 1, ())]
@@ -161,7 +161,7 @@ def test_a_silent_neighbour_is_probed_and_expires_without_a_reply(rig: Rig, v6: 
     rig.inject(2, 3, hello(2, v6))
     assert kinds(wait(rig, 74)) == []
     asked = wait(rig, 28)
-    assert len(asked) == TRIES
+    assert len(asked) == PROBES
     assert rig.core.neighbours.find("1", "2", host(2, v6)) is not None
     # It has forwarded all the time.
     assert rig.fabric.inject(1, 3, datagram(host(1, v6), host(2, v6)))

@@ -46,10 +46,10 @@ def test_the_file_takes_precedence_over_the_speed_of_ports() -> None:
     assert [found.reservable(p) for p in ((1, 7), (2, 4), (3, 1))] == [50 * MBIT, 9 * MBIT, None]
     assert [found.latency(p) for p in ((1, 7), (2, 4))] == [2000, 10]
     assert [found.cost(p) for p in ((1, 7), (1, 8))] == [3.0, 1.0]
-    assert found.rest((1, 7), 30 * MBIT) == 65 * MBIT
-    assert found.rest((1, 7), 99 * MBIT) == 2 * MBIT
-    assert list(found.strangers(frozenset({(2, 4)}))) == [
-        "the capacities name port eth7 of switch 1, which is no link"
+    assert found.best_effort((1, 7), 30 * MBIT) == 65 * MBIT
+    assert found.best_effort((1, 7), 99 * MBIT) == 2 * MBIT
+    assert list(found.unknown_links(frozenset({(2, 4)}))) == [
+        "the capacities name port eth7 of switch 1, which is not the end of a link"
     ]
 
 

@@ -10,7 +10,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import MeterNumber
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.qos.meters import LEAST_BURST, meter
+from libnetvirt.controller.qos.meters import MIN_BURST, meter
 from libnetvirt.controller.rules import policing
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from libnetvirt.errors import LabelsExhausted, Unsupported
@@ -188,4 +188,4 @@ def test_a_switch_without_meters_still_forwards() -> None:
 @pytest.mark.parametrize(("rate", "kbit"), [(1, 1), (1999, 1), (20_000_000, 20_000)])
 def test_a_meter_never_lets_more_pass_than_asked(rate: int, kbit: int) -> None:
     (band,) = meter(5, rate).bands
-    assert (band.rate, band.burst_size) == (kbit, max(LEAST_BURST, kbit // 5))  # type: ignore[union-attr]
+    assert (band.rate, band.burst_size) == (kbit, max(MIN_BURST, kbit // 5))  # type: ignore[union-attr]

@@ -15,10 +15,10 @@ from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import rows
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.qos.capacities import Capacities
-from libnetvirt.controller.qos.enforcement import Enforcement, Verdict
+from libnetvirt.controller.qos.enforcement import Enforcement, Support
 from libnetvirt.controller.qos.queues import DEFAULT, PortQueues, Queue, union
 from libnetvirt.controller.qos.te_paths import check
-from libnetvirt.controller.topology.discovery import LinkEnd
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, Unsupported
 from libnetvirt.model import Constraint, Encapsulation, VirtualNetwork
 from tests.support.controller_rig import (
@@ -131,18 +131,18 @@ def test_an_undone_operation_leaves_queues_unchanged() -> None:
 
 def test_a_port_without_queues_admits_no_reservation_and_reservations_move() -> None:
     rig = three()
-    verdicts: dict[tuple[int, int], Verdict] = {}
-    rig.core.backend.support = lambda link: verdicts.get(link, Verdict(True))
+    verdicts: dict[tuple[int, int], Support] = {}
+    rig.core.backend.queue_support = lambda link: verdicts.get(link, Support(True))
     before = constrained(min_bandwidth="10 Mbit/s")
     rig.change(None, before)
     # A database that was not reached yet takes nothing away.
-    verdicts[2, 2] = Verdict(None, "not reached")
+    verdicts[2, 2] = Support(None, "not reached")
     rig.core.topology_changed = True
     rig.settle()
     assert not rig.core.te_paths.ordered()[0].degraded
     with pytest.raises(ConstraintUnmet, match=r"port 2 has 0 bit/s free \(not reached\)"):
         rig.core.plan_te_paths(constrained(2, min_bandwidth="1 Mbit/s"))
-    verdicts[2, 2] = Verdict(False, "it is a stranger's")
+    verdicts[2, 2] = Support(False, "it is a stranger's")
     rig.core.topology_changed = True
     rig.settle()
     assert "(it is a stranger's)" in rig.core.te_paths.ordered()[0].degraded
@@ -218,8 +218,8 @@ def test_the_union_of_two_queue_shapes_has_the_queues_of_both(one: _Shape, other
             assert rate >= port.rate
             for number, queue in port.queues.items():
                 known = both[place].queues[number]
-                assert known.least >= queue.least
-                assert known.most >= queue.most
+                assert known.min_rate >= queue.min_rate
+                assert known.max_rate >= queue.max_rate
 
 
 def test_broadcasts_are_in_no_queue() -> None:

@@ -23,7 +23,9 @@ def constrained(*asked: dict[str, object]) -> tuple[Rig, NetworkRecord]:
     return rig, rig.core.rulesdb.networks["1"]
 
 
-def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> constraint_counters.Seen:
+def seen(
+    rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0
+) -> constraint_counters.SwitchCounters:
     """As if each rule and meter of a switch had met so many packets of 100 bytes."""
     dump = rig.fabric.switches[dpid].dump()
     flows = [
@@ -36,7 +38,7 @@ def seen(rig: Rig, dpid: int, when: float, packets: int, dropped: int = 0) -> co
     bands = (of.BandStats(dropped, 100 * dropped),)
     meters = [of.MeterStatsEntry(m.meter_id, 0, packets, 100 * packets, bands=bands) for m in dump.meters]
     assert any(m.meter_id in pipeline.METERS for m in meters)
-    return constraint_counters.Seen(when, flows, meters)
+    return constraint_counters.SwitchCounters(when, flows, meters)
 
 
 def test_counters_come_from_meters_or_else_from_rules() -> None:

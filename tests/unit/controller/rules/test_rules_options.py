@@ -156,7 +156,7 @@ def test_lingering_rules_of_a_native_path_are_removed_with_the_network() -> None
     rig.fabric.switches[2].down.add(2)
     rig.core.paths.update(e for e in rig.core.paths.edges if (e.source, e.source_port) != (2, 2))
     rig.core.topology_changed = True
-    rig.core.discovery.lose_port(2, 2)
+    rig.core.discovery.remove_port(2, 2)
     work = rig.core.reroute()
     if work is None:  # the way led over switch 4
         pytest.fail("the way should have turned")
@@ -199,7 +199,7 @@ def test_a_pairs_rule_from_before_a_move_is_not_adopted(encapsulation: str, fres
     assert rig.inject(3, 3, frame(BROADCAST, mac(2), vlan=7)) == []  # switch 1 cannot be told
     if fresh:
         for route in list(rig.core.ondemand):
-            rig.core.ondemand._take_out(route)
+            rig.core.ondemand._discard(route)
     rig.core.stale = False  # as if the substrate had not changed since the controller's start
     rig.connect(1, 4)
     sent = frame(mac(2), mac(1), vlan=1)

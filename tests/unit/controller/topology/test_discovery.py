@@ -60,7 +60,7 @@ def test_a_foreign_frame_changes_nothing_and_is_counted(spoil: Callable[[bytes],
     found = discovery()
     with pytest.raises(Forged):
         found.receive(*B, spoil(found.frame(*A, 0, 100.0)), 100.0)
-    assert not found.places()
+    assert not found.link_ends()
 
 
 @pytest.mark.parametrize("changed", range(60))
@@ -86,7 +86,7 @@ def test_a_frame_looped_back_to_its_port_makes_no_link() -> None:
     found = discovery()
     with pytest.raises(Forged, match="looped"):
         found.receive(*A, found.frame(*A, 0, 100.0), 100.0)
-    assert not found.places()
+    assert not found.link_ends()
 
 
 def test_trailing_padding_does_not_matter() -> None:
@@ -97,9 +97,9 @@ def test_trailing_padding_does_not_matter() -> None:
 def test_links_of_a_failed_port_are_removed() -> None:
     found = discovery()
     _both(found)
-    assert found.lose_port(*B)
-    assert not found.places()
-    assert not found.lose_port(*B)
+    assert found.remove_port(*B)
+    assert not found.link_ends()
+    assert not found.remove_port(*B)
 
 
 def test_a_link_is_lost_after_three_intervals_of_silence_in_one_direction() -> None:
@@ -166,13 +166,13 @@ def test_a_discovery_frame_is_accepted_once() -> None:
     for place in (B, (3, 9)):
         with pytest.raises(Forged, match="a copy or a replay"):
             found.receive(*place, sent, 100.2)
-    assert found.places() == [A, B]
+    assert found.link_ends() == [A, B]
 
 
 def test_a_discovery_frame_is_valid_only_while_its_port_is_up() -> None:
     found = discovery()
     sent = found.frame(*A, 0, 100.0)
-    found.lose_port(*A)
+    found.remove_port(*A)
     with pytest.raises(Forged, match="its port was down"):
         found.receive(*B, sent, 100.1)
     assert found.receive(*B, found.frame(*A, 0, 100.2), 100.3)
@@ -192,12 +192,12 @@ def test_discovery_frames_are_answered_once_per_interval() -> None:
     assert found.may_answer(*A, 100.0)
     assert not found.may_answer(*A, 101.9)
     assert found.may_answer(*A, 102.0)
-    found.lose_port(*A)
+    found.remove_port(*A)
     assert found.may_answer(*A, 102.1)
 
 
 def test_counters_of_ignored_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libnetvirt.controller.topology.discovery.COUNTED", 2)
+    monkeypatch.setattr("libnetvirt.controller.topology.discovery.IGNORED_LIMIT", 2)
     found = discovery()
     for port in (1, 2, 3, 4, 1):
         found.ignore(7, port)

@@ -12,7 +12,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.topology.discovery import Forged
-from libnetvirt.controller.topology.latency import AT_ONCE, LATEST, PROBES, ROUNDS, LinkLatency
+from libnetvirt.controller.topology.latency import LINKS_PER_ROUND, PROBE_TIMEOUT, PROBES, ROUNDS, LinkLatency
 from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Constraint, VirtualNetwork
@@ -39,7 +39,7 @@ def round_trip(
     """One round, in which frames and echoes take that long and, each, one of these noises more."""
     waits = iter(noise)
     by_port = {(e.source, e.source_port): e for e in takes}
-    for dpid, message in list(found.begin(takes, now)):
+    for dpid, message in list(found.begin_round(takes, now)):
         extra = next(waits, 0.0)
         if isinstance(message, of.EchoRequest):
             found.echoed(dpid, message.body, now + trips[dpid] + extra)
@@ -64,7 +64,7 @@ def test_the_latency_excludes_the_delay_of_the_control_connections(
     calm = [*noise[: 4 * (PROBES - 1)]] + [0.0] * (4 * PROBES - len(noise[: 4 * (PROBES - 1)]))
     for number in range(ROUNDS):
         round_trip(found, 10.0 + number, takes, trips, calm)
-    list(found.begin(takes, 20.0))
+    list(found.begin_round(takes, 20.0))
     assert found.known.keys() == {(1, 5), (2, 6)}
     assert found.known[1, 5] == pytest.approx(there * 1e6, abs=1.0)
     assert found.known[2, 6] == pytest.approx(back * 1e6, abs=1.0)
@@ -75,34 +75,34 @@ def test_a_single_outlier_is_ignored_and_a_lasting_change_is_accepted() -> None:
     seen = []
     for number, takes in enumerate((0.010, 0.010, 0.090, 0.010, 0.010, 0.040, 0.040)):
         round_trip(found, 10.0 + number, {LINK: takes}, {1: 0.001, 2: 0.003}, [])
-        list(found.begin([LINK], 10.5 + number))
+        list(found.begin_round([LINK], 10.5 + number))
         seen.append(round(found.known[1, 5] / 1000))
     assert seen == [10, 10, 10, 10, 10, 10, 40]
 
 
 def test_latencies_above_the_probe_interval_are_measured() -> None:
     found = LinkLatency(b"s")
-    first = list(found.begin([LINK], 10.0))
-    for dpid, message in list(found.begin([LINK], 10.1)):
+    first = list(found.begin_round([LINK], 10.0))
+    for dpid, message in list(found.begin_round([LINK], 10.1)):
         if isinstance(message, of.EchoRequest):
             found.echoed(dpid, message.body, 10.1)
     assert found.arrived(2, 6, probes(first)[0], 10.3)
-    list(found.begin([LINK], 10.4))
+    list(found.begin_round([LINK], 10.4))
     assert found.known == {(1, 5): 300_000}
 
 
 def test_a_probe_is_accepted_once_at_its_links_far_end_and_expires() -> None:
     found = LinkLatency(b"s")
-    one, two, three, *_ = probes(list(found.begin([LINK], 10.0)))
+    one, two, three, *_ = probes(list(found.begin_round([LINK], 10.0)))
     assert found.arrived(2, 6, one, 10.1)
     with pytest.raises(Forged, match="a copy, or late"):
         found.arrived(2, 6, one, 10.1)
     with pytest.raises(Forged, match="another link"):
         found.arrived(2, 7, two, 10.1)
-    list(found.begin([LINK], 10.1 + LATEST))
+    list(found.begin_round([LINK], 10.1 + PROBE_TIMEOUT))
     with pytest.raises(Forged, match="a copy, or late"):
-        found.arrived(2, 6, three, 10.1 + LATEST)
-    stranger = probes(list(LinkLatency(b"other").begin([LINK], 10.0)))[0]
+        found.arrived(2, 6, three, 10.1 + PROBE_TIMEOUT)
+    stranger = probes(list(LinkLatency(b"other").begin_round([LINK], 10.0)))[0]
     with pytest.raises(Forged, match="a copy, or late"):
         found.arrived(2, 6, stranger, 10.2)
 
@@ -110,7 +110,7 @@ def test_a_probe_is_accepted_once_at_its_links_far_end_and_expires() -> None:
 @given(st.binary(max_size=80))
 def test_no_frame_raises_an_exception(frame: bytes) -> None:
     found = LinkLatency(b"s")
-    list(found.begin([LINK], 1.0))
+    list(found.begin_round([LINK], 1.0))
     try:
         assert not found.arrived(2, 6, frame, 1.0)
     except Forged:
@@ -120,15 +120,15 @@ def test_no_frame_raises_an_exception(frame: bytes) -> None:
 def test_lost_links_are_removed_and_many_are_probed_in_rotation() -> None:
     found = LinkLatency(b"s")
     round_trip(found, 10.0, {LINK: 0.01}, {1: 0.0, 2: 0.0}, [])
-    list(found.begin([Edge(1, 5, 2, 6, 7.0)], 11.0))
+    list(found.begin_round([Edge(1, 5, 2, 6, 7.0)], 11.0))
     assert found.known.keys() == {(1, 5)}
-    list(found.begin([Edge(1, 5, 3, 6)], 12.0))
+    list(found.begin_round([Edge(1, 5, 3, 6)], 12.0))
     assert found.known == {}
-    many = [Edge(1, n, 2, n) for n in range(AT_ONCE + 3)]
-    sent = [list(found.begin(many, 13.0)) for _ in range(2)]
+    many = [Edge(1, n, 2, n) for n in range(LINKS_PER_ROUND + 3)]
+    sent = [list(found.begin_round(many, 13.0)) for _ in range(2)]
     turns = [{_output(m) for _, m in one if isinstance(m, of.PacketOut)} for one in sent]
-    assert [len(turn) for turn in turns] == [AT_ONCE, AT_ONCE]
-    assert turns[0] | turns[1] == set(range(AT_ONCE + 3))
+    assert [len(turn) for turn in turns] == [LINKS_PER_ROUND, LINKS_PER_ROUND]
+    assert turns[0] | turns[1] == set(range(LINKS_PER_ROUND + 3))
 
 
 def test_a_latency_is_a_figure_or_measured_for_all_links_or_for_one() -> None:
@@ -167,7 +167,7 @@ def measure(rig: Rig, rounds: int = ROUNDS + 1) -> None:
 
 def test_a_path_moves_only_when_it_exceeds_its_bound_by_the_slack() -> None:
     rig, before = triangle()
-    with pytest.raises(ConstraintUnmet, match="where that has it measured, wait for that"):
+    with pytest.raises(ConstraintUnmet, match="if it is measured, wait for the first measurement"):
         rig.core.plan_te_paths(within(before, max_latency="10 ms"))
     measure(rig)
     assert set(rig.core.latency.known.values()) == {1000}

@@ -9,15 +9,15 @@ from libnetvirt.drivers.openflow.capabilities import (
     PRESETS,
     capabilities,
     check_routed,
-    defaults,
 )
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
 from libnetvirt.errors import InvalidURI, Unsupported
 from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 from libnetvirt.uri import URI
 
 
 def at(options: str) -> Rules:
-    return defaults(URI.parse(f"openflow:///?{options}"))
+    return OpenFlowSettings.from_uri(URI.parse(f"openflow:///{options and '?' + options}")).rules()
 
 
 def test_every_valid_combination_is_offered() -> None:
@@ -43,7 +43,7 @@ def test_routers_require_tunnels_and_offline_rules() -> None:
 
 
 def test_a_uri_sets_the_defaults() -> None:
-    assert defaults(URI.parse("openflow:///")) == PRESETS["proactive"]
+    assert at("") == PRESETS["proactive"]
     assert at("preset=reactive") == PRESETS["reactive"]
     assert at("encapsulation=mpls") == PRESETS["proactive"].changed(encapsulation="mpls")
     assert at("preset=reactive&insertion=offline") == Rules(

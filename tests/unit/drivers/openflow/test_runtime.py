@@ -259,7 +259,7 @@ def test_paths_are_rerouted_when_the_store_fails() -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(None, ONE)
         lab.store.fails = True
-        lab.runtime.core.discovery.lose_port(1, 2)
+        lab.runtime.core.discovery.remove_port(1, 2)
         lab.runtime.core.topology_changed = True
         lab.runtime.executor.follow_up()
         for _ in range(50):
@@ -410,7 +410,7 @@ def test_refused_switches_are_reported_once_and_not_too_often() -> None:
             "the switch at 192.0.2.1 is refused: it speaks HTTP",
             "the switch at 192.0.2.2 is refused: another reason 99",
         ]
-        lab.runtime.rejections.forget("192.0.2.1:5000")
+        lab.runtime.rejections.remove("192.0.2.1:5000")
         assert len(list(lab.runtime.rejections.notes())) == 1
 
     run(story)

@@ -8,7 +8,7 @@ import pytest
 
 from libnetvirt.driver import Change
 from libnetvirt.drivers.ovn import OvnDriver
-from libnetvirt.drivers.ovn.settings import Settings
+from libnetvirt.drivers.ovn.settings import OvnSettings
 from libnetvirt.errors import ConnectionFailed
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.uri import URI
@@ -16,7 +16,7 @@ from libnetvirt.uri import URI
 
 def test_an_operation_fails_without_a_database_and_leaves_no_lock() -> None:
     async def create() -> OvnDriver:
-        driver = OvnDriver(Settings.parse(URI.parse("ovn:///?confirm-timeout=0.5")))
+        driver = OvnDriver(OvnSettings.from_uri(URI.parse("ovn:///?confirm-timeout=0.5")))
         network = VirtualNetwork.model_validate({"uuid": 7, "name": "n7", "endpoints": []})
         with pytest.raises(ConnectionFailed, match="OVN_Northbound"):
             await driver.apply(Change(None, network))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from libnetvirt.drivers.ovn.settings import Settings
+from libnetvirt.drivers.ovn.settings import OvnSettings
 from libnetvirt.errors import InvalidURI
 from libnetvirt.ovsdb.remotes import Remote
 from libnetvirt.uri import URI
 
 
-def _settings(text: str) -> Settings:
-    return Settings.parse(URI.parse(text))
+def _settings(text: str) -> OvnSettings:
+    return OvnSettings.from_uri(URI.parse(text))
 
 
 def test_a_uri_names_databases_in_full_or_by_host() -> None:

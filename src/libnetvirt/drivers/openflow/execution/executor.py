@@ -26,10 +26,10 @@ from libnetvirt.drivers.openflow.execution.fair_lock import (
     UnresponsiveSwitches,
 )  # fmt: skip
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases, QueueProvisioner
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import ConnectionClosed, StaleChange, SubstrateError
+from libnetvirt.tasks import Tasks
 
 
 class TransactionExecutor:
@@ -275,7 +275,7 @@ class TransactionExecutor:
 
     async def reconcile(self, session: Session) -> None:
         """Make a switch hold what it should; holding the lock. Raises RuleRefused, SwitchTimeout."""
-        dump = await session.dump()
+        dump = await session.snapshot()
         work = self._core.reconcile(session.dpid, dump)
         count = sum(len(one.get(session.dpid, ())) for one in work.plan.rounds)
         if count:

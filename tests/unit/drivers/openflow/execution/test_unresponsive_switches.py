@@ -144,7 +144,7 @@ def test_paths_are_rerouted_while_an_operation_waits_for_a_switch() -> None:
     async def story(lab: Lab) -> None:
         lab.wires[2].freeze()
         slow = await _begun(lab, None, FAR)
-        lab.runtime.core.discovery.lose_port(1, 2)
+        lab.runtime.core.discovery.remove_port(1, 2)
         lab.runtime.core.topology_changed = True
         lab.runtime.executor.follow_up()
         while lab.runtime.core.paths.edges:  # noqa: ASYNC110

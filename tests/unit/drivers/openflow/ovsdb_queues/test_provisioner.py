@@ -204,7 +204,7 @@ def test_rows_are_created_before_rules_and_removed_after_them(monkeypatch: pytes
         assert set_queues(lab.fabric.switches[1]) == {(2, 1)}
         assert lab.queues(1, 2) == {0, 1}
         # The path moves: the old queues stay until the last rule that names them has gone.
-        lab.runtime.core.discovery.lose_port(1, 2)
+        lab.runtime.core.discovery.remove_port(1, 2)
         lab.runtime.core.topology_changed = True
         lab.runtime.executor.follow_up()
         await lab.idle()
@@ -214,7 +214,7 @@ def test_rows_are_created_before_rules_and_removed_after_them(monkeypatch: pytes
         for dpid in (1, 2):
             lab.runtime.core.send_lldp(dpid, range(1, 5), lab.runtime.now())
         await lab.idle()
-        lab.runtime.core.discovery.lose_port(1, 1)
+        lab.runtime.core.discovery.remove_port(1, 1)
         lab.runtime.core.topology_changed = True
         lab.runtime.executor.follow_up()
         await lab.idle()
@@ -236,11 +236,11 @@ def _deaf(lab: Lab) -> None:
 
 #: what fails, and what the caller is told
 FAULTS: dict[str, tuple[Callable[[Lab], None], type[Exception], str]] = {
-    "refused": (lambda lab: setattr(lab.database, "fault", Refused("x", "")), RuleRefused, "refuses"),
+    "refused": (lambda lab: setattr(lab.database, "fault", Refused("x", "")), RuleRefused, "refused"),
     "broken": (lambda lab: setattr(lab.database, "fault", Interrupted("x")), SwitchTimeout, "be reached: x"),
     "away": (lambda lab: setattr(lab.database, "trouble", "gone"), SwitchTimeout, "be reached: gone"),
     "idle": (lambda lab: setattr(lab.database, "followed", False), SwitchTimeout, "ovs-vswitchd running"),
-    "deaf": (_deaf, RuleRefused, "did not make queue 0 of port 2"),
+    "deaf": (_deaf, RuleRefused, "did not create queue 0 of port 2"),
     "rules": (lambda lab: setattr(lab.wires[2].faults, "refuses", True), RuleRefused, "TABLE_FULL"),
 }
 
@@ -299,7 +299,7 @@ def test_rows_removed_by_others_are_restored_or_given_up(monkeypatch: pytest.Mon
         await lab.idle()
         lab.wrong.clear()  # until the path had moved, that could not be otherwise
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
-        with pytest.raises(ConstraintUnmet, match="a QoS that is not ours"):
+        with pytest.raises(ConstraintUnmet, match="a QoS that belongs to somebody else"):
             lab.runtime.core.plan_te_paths(
                 PLAIN.changed(constraints=(promised("1 Mbit/s").constraints[0].changed(max_hops=2),))
             )

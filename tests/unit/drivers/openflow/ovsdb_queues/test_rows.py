@@ -13,7 +13,7 @@ from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.queues import PortQueues, Queue
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
 from libnetvirt.drivers.openflow.ovsdb_queues.rows import OWNER, PORT, Ports, operations
 from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
 from libnetvirt.model import Constraint, VirtualNetwork
@@ -94,7 +94,7 @@ def test_one_transaction_restores_the_desired_rows_after_any_foreign_change(
                 assert qos == before[place]
             elif wanted.queues:
                 now = seen_at(rows, place)
-                assert now == (wanted.rate, {n: (q.least, q.most) for n, q in wanted.queues.items()})
+                assert now == (wanted.rate, {n: (q.min_rate, q.max_rate) for n, q in wanted.queues.items()})
             else:
                 assert qos is None
         used = {row["qos"] for row in rows.tables["Port"].values()}
@@ -143,37 +143,42 @@ def test_the_reason_why_a_port_has_no_queues_is_reported() -> None:
     free = next(place for place in known.rows if place != taken)
 
     def why(place: LinkEnd, unchecked: bool = True) -> str:
-        return known.verdict(rows.tables, place, US, unchecked).reason
+        return known.support(rows.tables, place, US, unchecked).reason
 
     assert why(free) == ""
-    assert "netdev, takes no notice of queues" in why(free, unchecked=False)
-    assert "QoS that is not ours" in why(taken)
+    assert "netdev, ignores queues" in why(free, unchecked=False)
+    assert "QoS that belongs to somebody else" in why(taken)
     assert "in a bond" in why((1, 5))
     assert "no bridge with its datapath id" in why((7, 1))
 
 
+def _settings(options: str = "") -> OpenFlowSettings:
+    return OpenFlowSettings.from_uri(URI.parse(f"openflow:///{options}"))
+
+
 def test_databases_are_given_in_the_uri_or_per_switch() -> None:
     capacities = Capacities({}, '[[switch]]\nid = 3\novsdb = "tcp:[fd00::1]:6640"\n', "c.toml")
-    found = QueueDatabases.parse(URI.parse("openflow:///?ovsdb=unix:/x"), capacities, "c.toml")
+    found = _settings("?ovsdb=unix:/x").databases(capacities, "c.toml")
     assert (str(found.of(1)), str(found.of(3))) == ("unix:/x", "tcp:[fd00::1]:6640")
-    assert not QueueDatabases.parse(URI.parse("openflow:///"), Capacities({}), "").remotes
+    assert not _settings().databases(Capacities({}), "").remotes
     for text, why in (
         ("ovsdb=x", "is not a database's address"),
         ("ovsdb=ssl:a:1", "key, certificate and ca"),
         ("owner=", "option owner"),
     ):
         with pytest.raises(InvalidURI, match=why):
-            QueueDatabases.parse(URI.parse(f"openflow:///?{text}"), capacities, "c.toml")
+            _settings(f"?{text}").databases(capacities, "c.toml")
     wrong = Capacities({}, '[[switch]]\nid = 3\novsdb = "there"\n', "c.toml")
     with pytest.raises(
         InvalidDescription, match=r"c\.toml: switch 3: ovsdb: 'there' is not a database's address"
     ):
-        QueueDatabases.parse(URI.parse("openflow:///"), wrong, "c.toml")
+        _settings().databases(wrong, "c.toml")
 
 
 def test_queues_without_a_database_are_not_offered() -> None:
     offered = capabilities.capabilities(capabilities.PRESETS["proactive"], without=capabilities.NO_DATABASE)
     asked = Constraint.model_validate({"source": 1, "destination": 2, "min-bandwidth": "1 Mbit/s"})
     ends = [{"uuid": n, "switch": n, "port": 1} for n in (1, 2)]
-    with pytest.raises(Unsupported, match=r"nothing says where .* enforcement=meter"):
+    reason = r"the databases of the switches are not known: .* enforcement=meter"
+    with pytest.raises(Unsupported, match=reason):
         offered.check(VirtualNetwork.model_validate({"endpoints": ends, "constraints": [asked]}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libnetvirt.drivers.openflow.southbound.backoff import FORGET, LONGEST, Backoff
+from libnetvirt.drivers.openflow.southbound.backoff import MAXIMUM, RESET_AFTER, Backoff
 
 
 def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:
@@ -11,7 +11,7 @@ def test_each_failure_doubles_the_wait_up_to_a_bound() -> None:
     for _ in range(8):
         periods.append(found.fail(7, "silent", now))
         now += periods[-1] + 1
-    assert periods == [1, 2, 4, 8, 16, 32, LONGEST, LONGEST]
+    assert periods == [1, 2, 4, 8, 16, 32, MAXIMUM, MAXIMUM]
 
 
 def test_a_switch_is_held_off_until_its_delay_ends_and_others_are_not() -> None:
@@ -29,4 +29,4 @@ def test_old_failures_expire() -> None:
     found = Backoff()
     for now in (100.0, 102.0, 105.0):
         found.fail(7, "silent", now)
-    assert found.fail(7, "silent", 110.0 + FORGET) == 1
+    assert found.fail(7, "silent", 110.0 + RESET_AFTER) == 1

@@ -61,7 +61,7 @@ class Owner:
     def packet(self, dpid: int, message: of.PacketIn, now: float) -> None:  # noqa: ARG002
         self.heard.append(message)
 
-    def turned(self) -> None:
+    def batch_done(self) -> None:
         pass
 
     def refused(self, address: str, reason: str) -> None:  # noqa: ARG002
@@ -355,7 +355,7 @@ def test_after_the_end_nothing_is_sent() -> None:
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (b"\x16\x03\x01\x02\0\x01", "it speaks TLS, and this address takes none"),
+        (b"\x16\x03\x01\x02\0\x01", "it speaks TLS, which this address does not"),
         (b"GET / HTTP/1.1\r\n\r\n".ljust(0x5420, b"x"), "it does not speak OpenFlow"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, refusal
 from libnetvirt.errors import InvalidURI
@@ -45,19 +46,19 @@ def test_both_ends_are_verified_with_a_recent_version(pki: Pki) -> None:
         ("key", "none.pem", "none.pem: No such file"),
         ("ca", "none.pem", "none.pem: No such file"),
         ("ca", ".", "Is a directory"),
-        ("certificate", "text", "text is no PEM file with a CERTIFICATE"),
-        ("key", "text", "text is no PEM file with a PRIVATE KEY"),
-        ("ca", "text", "text is no PEM file with a CERTIFICATE"),
+        ("certificate", "text", "text is not a PEM file with a CERTIFICATE"),
+        ("key", "text", "text is not a PEM file with a PRIVATE KEY"),
+        ("ca", "text", "text is not a PEM file with a CERTIFICATE"),
         ("certificate", "damaged", "damaged: its CERTIFICATE cannot be read"),
         ("ca", "damaged", "damaged: its CERTIFICATE cannot be read"),
         ("key", "damaged.key", "damaged.key: its PRIVATE KEY cannot be read"),
-        ("certificate", "controllers-controller.key", "is no PEM file with a CERTIFICATE"),
-        ("key", "controllers-controller.pem", "is no PEM file with a PRIVATE KEY"),
+        ("certificate", "controllers-controller.key", "is not a PEM file with a CERTIFICATE"),
+        ("key", "controllers-controller.pem", "is not a PEM file with a PRIVATE KEY"),
         ("key", "switches-switch.key", "is not the private key of certificate="),
         ("ca", "switches-switch.pem", "there is no certificate of an authority"),
-        ("key", "locked.key", "needs a pass phrase"),
+        ("key", "locked.key", "protected by a pass phrase"),
         ("crl", "none.pem", "none.pem: No such file"),
-        ("crl", "text", "text is no PEM file with a X509 CRL"),
+        ("crl", "text", "text is not a PEM file with a X509 CRL"),
         ("crl", "damaged.crl", "damaged.crl: its X509 CRL cannot be read"),
     ],
 )
@@ -96,7 +97,7 @@ def test_files_are_read_again_when_they_have_changed(pki: Pki, tmp_path: Path) -
     assert used.context() is first
     ((report),) = reports
     assert "is not the private key of" in report
-    assert report.endswith("What was read before stays in use")
+    assert report.endswith("The previous certificates stay in use")
     (tmp_path / "key").unlink()
     assert used.context() is first
     shutil.copy(renewed.key, tmp_path / "key")
@@ -109,8 +110,8 @@ def test_files_are_read_again_when_they_have_changed(pki: Pki, tmp_path: Path) -
 )
 def test_certificates_require_a_key_and_an_authority(given: str) -> None:
     with pytest.raises(InvalidURI, match=r"without .*: TLS needs certificate=FILE, key=FILE and ca=FILE"):
-        Identity.parse(URI.parse(f"openflow:///?{given}"))
-    assert Identity.parse(URI.parse("openflow:///")) is None
+        OpenFlowSettings.from_uri(URI.parse(f"openflow:///?{given}")).identity()
+    assert OpenFlowSettings.from_uri(URI.parse("openflow:///")).identity() is None
 
 
 def test_with_certificates_listen_addresses_default_to_tls() -> None:
@@ -125,4 +126,4 @@ def test_with_certificates_listen_addresses_default_to_tls() -> None:
 
 def test_a_silent_peer_is_distinguished_from_one_that_disconnects() -> None:
     assert "did not finish" in refusal(ConnectionAbortedError())
-    assert "broke off" in refusal(ConnectionResetError())
+    assert "aborted" in refusal(ConnectionResetError())
