@@ -20,7 +20,7 @@ PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux
 
 # The tests of the compiled modules that need no switch.
 COMPILED_TESTS := $(foreach layer,unit property,$(wildcard \
-	tests/$(layer)/controller tests/$(layer)/openflow tests/$(layer)/openflow_driver tests/$(layer)/packet))
+	tests/$(layer)/controller tests/$(layer)/openflow tests/$(layer)/drivers/openflow tests/$(layer)/packet))
 
 .DEFAULT_GOAL := help
 .PHONY: help compiled test-compiled setup deps-root demo demo-ovn demo-simulated test lint bench docs clean

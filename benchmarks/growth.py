@@ -18,7 +18,7 @@ class Fit(NamedTuple):
 
     def at(self, size: float) -> float:
         """The fitted cost."""
-        return self.factor * size**self.exponent
+        return self.factor * float(size**self.exponent)
 
 
 def fit(points: Sequence[tuple[float, float]]) -> Fit:

@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.scenarios import bridges  # noqa: F401  (it makes the lab of the tests importable)
 from benchmarks.workers import ROOT
-from lab import private_network_namespace, why_not
-from lab.linux import PROGRAMS, LinuxHost
-from lab.openflow import OpenFlow
-from lab.traffic import Flow, run
-from lab.unread import unread
 from labs.daemons import eventually
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
+from tests.support.lab import private_network_namespace, why_not
+from tests.support.lab.linux_hosts import PROGRAMS, LinuxHost
+from tests.support.lab.socket_overruns import unread
+from tests.support.lab.traffic import Flow, run
+from tests.support.openflow_harness import OpenFlow
 
 PAGE = ROOT / "docs" / "qos.md"
 BEGIN, END = "<!-- measured: begin (written by make bench-promises) -->", "<!-- measured: end -->"
@@ -182,13 +181,13 @@ def shared_link(site: Site, encapsulation: str) -> Iterator[Figure]:
         ]
 
     yield from _scene(f"100 Mbit/s link, {encapsulation}", expected())
-    site.harness.lab.cut(1, 2)
+    site.harness.lab.cut_link(1, 2)
     try:
         eventually(lambda: ("1", "3") in site.reserved(), "the paths avoid the link")
         time.sleep(CACHED)
         yield from _scene(f"after the link failed, {encapsulation}", expected())
     finally:
-        site.harness.lab.mend(1, 2)
+        site.harness.lab.restore_link(1, 2)
         eventually(lambda: len(site.harness.connection.substrate().links) == 6, "the link is up again")
 
 

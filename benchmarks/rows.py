@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ class Row:
 
     scenario: str
     name: str
-    sizes: dict[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
     unit: str = ""
     ours: float | None = None
     peer: float | None = None

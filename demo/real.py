@@ -49,12 +49,14 @@ class RealStage(ServedStage):
         self._build()
         self._open_controller()
         for switch in SWITCHES:
-            self._switches.vsctl("set-controller", f"s{switch}", f"tcp:{_LISTEN}",
+            self._switches.vsctl("set", "Bridge", f"s{switch}", "other_config:disable-in-band=true",
+                                 "--", "set-controller", f"s{switch}", f"tcp:{_LISTEN}",
                                  "--", "set", "Controller", f"s{switch}", "max_backoff=1000")  # fmt: skip
         self._await_substrate()
         return [
             f"netvirt serve -c 'openflow:///?listen={_LISTEN}' --socket …/netvirt.sock",
-            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}     # and s2, s3, s4",
+            "ovs-vsctl set Bridge s1 other_config:disable-in-band=true     # and s2, s3, s4",
+            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}",
             "conn = libnetvirt.open('openflow+unix://…/netvirt.sock')",
         ]
 
@@ -106,7 +108,7 @@ class RealStage(ServedStage):
         return self._mininet[name]
 
     def _pid(self, host: str) -> int:
-        return self._node(host).pid
+        return int(self._node(host).pid)
 
     def _inside(self, host: str) -> Sequence[str]:
         return ["setpriv", "--pdeathsig", "KILL", "mnexec", "-a", str(self._pid(host))]

@@ -68,7 +68,7 @@ class OpenVSwitch:
         )
         deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
-            ask = ["ovs-appctl", "-t", control, "version"]
+            ask = ["ovs-appctl", "-t", str(control), "version"]
             if subprocess.run(ask, capture_output=True, check=False).returncode == 0:
                 return
             time.sleep(0.02)

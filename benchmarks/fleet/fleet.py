@@ -185,8 +185,13 @@ class Fleet:
 
     async def _run(self, load: Load, work: Iterable[tuple[int, int]], broadcast: bool = False) -> int:
         traffic = self.traffic
-        over = asyncio.get_running_loop().create_future()
-        traffic.finished = lambda: over.done() or over.set_result(None)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finished() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        traffic.finished = finished
         traffic.begin(work, load.count, broadcast)
         now = time.perf_counter()
         for _ in range(load.window):

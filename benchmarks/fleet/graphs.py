@@ -91,7 +91,8 @@ def fat_tree(arity: int) -> Graph:
         raise ValueError("a fat tree's arity is even")
     half = arity // 2
     core = half * half
-    pairs, edge = [], []
+    pairs: list[tuple[int, int]] = []
+    edge: list[int] = []
     for pod in range(arity):
         first = core + pod * arity + 1
         for a in range(half):

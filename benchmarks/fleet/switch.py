@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from benchmarks.fleet import wire
@@ -201,7 +201,8 @@ class Switch:
 
     def _multipart(self, xid: int, frame: bytes) -> None:
         kind = frame[8] << 8 | frame[9]
-        tables, entries = self.tables, iter(())
+        tables = self.tables
+        entries: Iterator[bytes] = iter(())
         if kind == wire.DESC:
             entries = iter([wire.description(self.dpid)])
         elif kind == wire.FLOW:

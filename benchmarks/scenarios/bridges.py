@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.workers import ROOT
-
-sys.path.insert(0, str(ROOT / "tests"))
-
-from lab import Lab, private_network_namespace, why_not
-from lab.daemons import OpenVSwitch
+from tests.support.lab import Lab, private_network_namespace, why_not
+from tests.support.lab.open_vswitch import OpenVSwitch
 
 __all__ = ["FIRST_PORT", "Lab", "OpenVSwitch", "add_ports", "bridges", "load", "rules", "unload", "why_not"]
 

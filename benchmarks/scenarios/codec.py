@@ -68,8 +68,8 @@ def rows(plan: Plan) -> list[Row]:
         plan.say(f"codec: {peers.OSKEN_NAME} {why}")
     count, found = 1_000 if plan.quick else 5_000, []
     for what, mine, other in (
-        ("build and encode a FlowMod", _encode_ours, theirs and theirs.encode),
-        ("decode a PacketIn", _decode_ours, theirs and theirs.decode),
+        ("build and encode a FlowMod", _encode_ours, theirs.encode if theirs else None),
+        ("decode a PacketIn", _decode_ours, theirs.decode if theirs else None),
     ):
         row = Row("codec", what, {}, "s", _fastest(mine, count))
         if other is not None and row.ours:

@@ -99,7 +99,8 @@ def measure(
             put, taken = floor()
             times.setdefault("floor_create", []).append(put)
             times.setdefault("floor_remove", []).append(taken)
-    return Seen(**{name: median(some) for name, some in times.items()})
+    medians: dict[str, Any] = {name: median(some) for name, some in times.items()}
+    return Seen(**medians)
 
 
 def on_bridges(plan: Plan, switches: int, wanted: list[Sizes]) -> Iterator[tuple[Sizes, Seen]]:

@@ -17,10 +17,10 @@ from typing import Any
 
 import libnetvirt
 from benchmarks.rows import Plan, Row
-from benchmarks.scenarios.bridges import private_network_namespace
 from labs.daemons import eventually
 from labs.ovn import OVN, why_not
 from libnetvirt import VirtualNetwork
+from tests.support.lab import private_network_namespace
 
 FLOOR = "ovn-nbctl --wait=sb"
 BAR = 1.2
@@ -140,7 +140,7 @@ def _dump(lab: OVN, table: str) -> list[dict[str, Any]]:
     found = []
     for line in listed["data"]:
         row = {name: _plain(value) for name, value in zip(listed["headings"], line, strict=True)}
-        unset = ("", [], {}, False, 0)
+        unset: tuple[Any, ...] = ("", [], {}, False, 0)
         found.append({k: v for k, v in row.items() if v not in unset and k not in ("up", "label")})
     return found
 

@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
-from libnetvirt.errors import DriverNotFound, Unsupported
+from libnetvirt.errors import AlreadyExists, DriverNotFound, Unsupported
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -37,6 +37,7 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.report import Report
+from libnetvirt.settings import DriverSettings
 from libnetvirt.uri import URI
 
 #: The features that a driver may offer, with their meanings as operators read them.
@@ -178,12 +179,29 @@ class Change:
         return self.before.touched(self.after)
 
 
+def check_free(change: Change, namesake: str | None, *, exists: bool = False) -> None:
+    """Raise AlreadyExists if the uuid of a new network, or the name of a new or renamed one, is taken.
+
+    ``namesake``: the uuid of the network that has the name now, None if none has. ``exists``: whether
+    there is a network with the change's uuid now.
+    """
+    if change.after is None:
+        return
+    if exists and change.before is None:
+        raise AlreadyExists(f"a network with uuid {change.uuid} exists already")
+    if namesake is not None and namesake != change.uuid:
+        raise AlreadyExists(f"network {namesake} has the name {change.after.name} already: choose another")
+
+
 class Driver(ABC):
     """An open session with one technology. All methods are called from one event loop.
 
     Methods that read a network raise NetworkNotFound for an unknown ``uuid``. Those that are not abstract are
     optional: they are called only if the capability of their name is offered.
     """
+
+    #: the options of the driver's URI
+    settings: ClassVar[type[DriverSettings]] = DriverSettings
 
     @classmethod
     @abstractmethod

@@ -16,6 +16,8 @@ from libnetvirt.model import Event
 LIMIT = 1024
 #: Kind of the event that tells a reader how many events it lost.
 LOST = "events.lost"
+#: The fields that an event of any kind may have.
+PLACES = ("network", "endpoint", "switch", "port")
 
 
 class EventStream:
@@ -37,6 +39,15 @@ class EventStream:
             readers = tuple(self._readers)
         for reader in readers:
             reader._push(event)
+
+    def report(self, kind: str, message: str, **fields: str) -> None:
+        """Publish an event that happens now. Does not block.
+
+        ``fields``: those of :class:`Event` (``network``, ``endpoint``, ``switch``, ``port``), and any others
+        that belong to this kind.
+        """
+        places = {name: fields.pop(name) for name in PLACES if name in fields}
+        self.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **places))
 
     def subscribe(self) -> Reader:
         """A reader of the events from now on. It ends when the stream is closed."""
@@ -135,9 +146,9 @@ class Reader(AsyncIterator[Event]):
         loop = waiter.get_loop()
         # The publisher may run in another thread than the reader, and may outlive the reader's loop.
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, waiter)
+            loop.call_soon_threadsafe(_wake_waiter, waiter)
 
 
-def _settle(waiter: asyncio.Future[None]) -> None:
+def _wake_waiter(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

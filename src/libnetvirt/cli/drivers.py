@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,13 @@ from libnetvirt.cli.options import Format, Output, chosen
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.driver import DRIVERS, FEATURES, TRANSPORTS, Capabilities, installed, load
 from libnetvirt.errors import DriverNotFound
+from libnetvirt.settings import Option
 from libnetvirt.uri import URI
 
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the options of each driver's URI, too.")]
 
-def drivers(ctx: typer.Context, output: Output = None) -> None:
+
+def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None) -> None:
     """Show the capabilities of the installed drivers.
 
     Opens no connection. Options of a connection URI can restrict what a session offers.
@@ -22,19 +25,22 @@ def drivers(ctx: typer.Context, output: Output = None) -> None:
     \b
     Examples:
       netvirt drivers
+      netvirt drivers --verbose
       netvirt drivers --format json
     """
     wanted = chosen(ctx, output)
     offered: dict[str, Capabilities] = {}
+    options: dict[str, tuple[Option, ...]] = {}
     broken: dict[str, str] = {}
     for name in installed(DRIVERS):
         try:
-            offered[name] = load(URI(name)).offers()
+            driver = load(URI(name))
+            offered[name], options[name] = driver.offers(), driver.settings.options()
         except DriverNotFound as error:
             broken[name] = str(error)
     transports = {name: point.value for name, point in installed(TRANSPORTS).items()}
     if wanted is not Format.TABLE:
-        document(_plain(offered, broken, transports), wanted)
+        document(_plain(offered, options if verbose else {}, broken, transports), wanted)
         return
     table(
         ["FEATURE", *(name.upper() for name in offered), "MEANING"],
@@ -56,6 +62,16 @@ def drivers(ctx: typer.Context, output: Output = None) -> None:
     if reasons:
         line("")
         table(["DRIVER", "FEATURE", "REASON IT IS NOT OFFERED"], reasons)
+    if verbose:
+        line("")
+        table(
+            ["DRIVER", "OPTION", "DEFAULT", "VALUES", "MEANING"],
+            [
+                (name, o.name, o.default or "-", o.values, o.meaning)
+                for name, found in options.items()
+                for o in found
+            ],
+        )
     line("")
     table(["TRANSPORT", "URI"], [(name, f"DRIVER+{name}://PATH") for name in transports])
     for name, why in broken.items():
@@ -72,10 +88,15 @@ def _rules(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
 
 
 def _plain(
-    offered: dict[str, Capabilities], broken: dict[str, str], transports: dict[str, str]
+    offered: dict[str, Capabilities],
+    options: dict[str, tuple[Option, ...]],
+    broken: dict[str, str],
+    transports: dict[str, str],
 ) -> dict[str, Any]:
     described = {
         name: {**c.model_dump(mode="json", by_alias=True, exclude_none=True), "features": sorted(c.features)}
         for name, c in offered.items()
     }
+    for name, found in options.items():
+        described[name]["options"] = [option._asdict() for option in found]
     return {"drivers": described, "unusable": broken, "transports": sorted(transports)}

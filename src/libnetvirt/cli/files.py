@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from libnetvirt import Fault, InvalidDescription, VirtualNetwork, formats
-from libnetvirt.formats.limits import MAX_OCTETS
+from libnetvirt.formats.limits import MAX_BYTES
 
 STDIN = "-"
 _STDIN_NAME = "<stdin>"
@@ -44,5 +44,5 @@ def read_valid(files: Iterable[str]) -> list[Described]:
 def _read_one(file: str) -> list[VirtualNetwork]:
     if file != STDIN:
         return formats.read_file(file)
-    text = sys.stdin.buffer.read(MAX_OCTETS + 1)
+    text = sys.stdin.buffer.read(MAX_BYTES + 1)
     return formats.read(text, file=_STDIN_NAME)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from libnetvirt.errors import AddressInUse, ConnectionFailed
+from libnetvirt.errors import ConnectionFailed
+from libnetvirt.unix_socket import remove_stale
 
 #: Longest path in bytes: sun_path of unix(7) has 108, with the terminating zero.
 MAX_PATH = 107
@@ -34,7 +33,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _as_connection_failure(path), _locked(path.parent):
-            _remove_stale(path)
+            remove_stale(path)
             _bind_private(listener, path)
             # Listen before releasing the lock, so that the next server finds a live one.
             listener.listen(_BACKLOG)
@@ -69,24 +68,6 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AddressInUse(f"{path} exists and is not a socket: choose another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        answer = probe.connect_ex(str(path))
-    if answer == errno.ECONNREFUSED:
-        path.unlink()
-    elif answer in (0, errno.EAGAIN, errno.EINPROGRESS):
-        raise AddressInUse(f"another server answers on {path}: stop it first, or choose another path")
-    else:
-        raise OSError(answer, os.strerror(answer))
 
 
 def _bind_private(listener: socket.socket, path: Path) -> None:

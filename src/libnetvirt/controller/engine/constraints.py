@@ -107,7 +107,7 @@ class ConstraintService:
             if record is None:
                 return False
             owner = state.steering if name.startswith("constraint/") else state.policing
-            return owner.wants(record, dpid, name)
+            return owner.uses_meter(record, dpid, name)
 
         state.meters.keep(uuid, wanted)
         links = {(dpid, link_meter(port)) for dpid, port in state.link_output.metered}

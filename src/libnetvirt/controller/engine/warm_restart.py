@@ -28,7 +28,7 @@ from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.ondemand.adoption import Adoption
 from libnetvirt.controller.ondemand.flows import Wire
-from libnetvirt.controller.rules.routing import neighbour_of_rule, is_routed
+from libnetvirt.controller.rules.routing import is_routed, neighbour_of_rule
 
 
 class WarmRestart:
@@ -187,7 +187,7 @@ class WarmRestart:
         """It is asked again when the earlier run would have asked it."""
         found = neighbour_of_rule(flow)
         plan = self._state.address_plan(record)
-        attachment = record.endpoints.get(plan.at(found.address)) if found else None
+        attachment = record.endpoints.get(plan.connected_endpoint(found.address)) if found else None
         if found is None or attachment is None or attachment.dpid != dpid:
             return
         key = (record.uuid, attachment.endpoint.uuid, found.address)

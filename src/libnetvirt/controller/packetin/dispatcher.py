@@ -1,9 +1,13 @@
-"""What comes up from the switches: packets and expired rules. The hot path.
+"""Packet-in dispatch: what happens to the frames and expired rules that switches report. Hot path.
 
-A frame of an endpoint comes up in two cases: its source is unknown (table source, its head only; the
-switch forwards the frame itself), or its network is on-demand and has no rule for it (table host). The
-metadata names the network and the tag: one dictionary look-up finds the endpoint. Endpoints that send up
-too much are cut off in the controller and, for learning, in the switch.
+A frame that entered at an endpoint is sent up if its source is not known (table *source*: its head only, the
+switch forwards the frame itself), if its on-demand network has no rule for it (table *host*), or if its
+routed network needs the slow path. The metadata names network and tag, so that one dictionary look-up gives
+the endpoint.
+
+Each endpoint, and each network, has a token bucket. What exceeds it is dropped here; for learning, the switch
+is also told to stop sending such frames for a while. Networks are served in turn (see `fair_queue`). While an
+operation changes a network, its frames are deferred until the operation is over.
 """
 
 from __future__ import annotations
@@ -27,18 +31,20 @@ from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.controller.topology.discovery import Forged
 
-#: how many endpoints of a network may send as much as one may at the same time
+#: the rate of a network's token bucket, as a multiple of that of one endpoint
 NETWORK_FACTOR = 4
-#: seconds that an endpoint with too many hosts sends no more unknown ones up
+#: seconds for which a switch sends up no unknown hosts of an endpoint that has too many
 QUIET_TIME = 10
-#: seconds between two reports of the same trouble
+#: seconds between two events for the same problem
 REPORT_INTERVAL = 10.0
-#: reports remembered, so as not to repeat them
+#: packets of one endpoint that are deferred while an operation on their network runs
+DEFER_LIMIT = 500
+#: events remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
-#: seconds between two looks for hosts of on-demand networks that have gone silent
+#: seconds between two searches for silent hosts in on-demand networks
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
-# What every frame is compared with: numbers, which compare faster than members of an enumeration.
+# Compared with every frame: plain integers, which compare faster than members of an enumeration.
 _OURS: Final = pipeline.COOKIE_MARK >> 48
 _TAG: Final = pipeline.METADATA_TAG
 _CLASSIFY: Final = Table.CLASSIFY.value
@@ -48,7 +54,7 @@ _GATEWAY: Final = Table.GATEWAY.value
 
 
 class PacketInDispatcher:
-    """Handles PACKET_IN and FLOW_REMOVED."""
+    """Handles PACKET_IN and FLOW_REMOVED messages, and ports that go down."""
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
@@ -57,19 +63,19 @@ class PacketInDispatcher:
         self._locator = self._state.locator
         self._ondemand = self._state.ondemand
         self._slow_path = SlowPath(controller)
-        #: networks whose frames wait for an operation (None: all)
+        #: uuids of the networks whose frames are deferred by an operation; None: all
         self.busy: frozenset[str] | None = frozenset()
         self._deferral = Deferral()
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
         self.fair_queue = FairQueue()
-        # What comes out of a tunnel was counted where it entered.
+        # For frames out of tunnels: they were limited where they entered.
         self._tunnelled = TokenBucket(float("inf"))
-        #: frames that were not served: their endpoint or network sent too many, or too many were deferred
+        #: the number of frames dropped because their endpoint or network sent too many
         self.dropped = 0
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
-        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn.
+        """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
 
         Returns what it calls for beyond the answers that were sent already: only an LLDP frame does.
         """
@@ -96,7 +102,9 @@ class PacketInDispatcher:
         shared = record.tokens
         own.left -= 1.0
         shared.left -= 1.0
-        if (own.left < 0.0 or shared.left < 0.0) and (empty := self._refill_both(own, shared, now)) is not None:
+        if (own.left < 0.0 or shared.left < 0.0) and (
+            empty := self._refill_both(own, shared, now)
+        ) is not None:
             self.dropped += 1
             if table == _SOURCE and attachment is not None:
                 self._suppress_learning(attachment, now)
@@ -117,7 +125,8 @@ class PacketInDispatcher:
         return None
 
     def serve_queued(self, now: float) -> bool:
-        """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
+        """Serve a round of queued frames, after all that was read at once has been dispatched. Returns
+        whether any are left."""
         fair_queue = self.fair_queue
         if fair_queue.pending:
             for dpid, message in fair_queue.dequeue_round():
@@ -127,12 +136,12 @@ class PacketInDispatcher:
         return False
 
     def _serve_queued(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Serve a frame that was put aside, if its endpoint is still there."""
+        """Serve a frame that was queued, if its endpoint still exists."""
         head = message.head
         record = self._state.rulesdb.by_index.get(head.metadata >> 32)
         if record is None:
             return
-        # What comes in before the next turn goes behind what still waits.
+        # Frames that come in before the next round are queued behind those that wait already.
         record.fair_round, record.quantum_left = self.fair_queue.round, 0
         if head.table_id >= _GATEWAY:
             found = self._entered(dpid, message)
@@ -144,7 +153,7 @@ class PacketInDispatcher:
             self._serve(attachment, dpid, message, now)
 
     def _serve(self, attachment: Attachment, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Learn where a frame comes from, and forward it if rules are made on demand."""
+        """Learn the source of a frame, and forward it if its network is on-demand."""
         record, frame, table = attachment.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and record.uuid in busy):
@@ -167,12 +176,12 @@ class PacketInDispatcher:
                 host.last_seen = now
             extra = self._ondemand.packet(attachment, frame, host if record.on_demand else None)
             if extra:
-                # What is sent out at many ports costs its endpoint and its network as much.
+                # A flooded frame costs its endpoint and its network tokens for each message and its copies.
                 attachment.tokens.left -= extra
                 record.tokens.left -= extra
 
     def _entered(self, dpid: int, message: of.PacketIn) -> tuple[NetworkRecord, Attachment | None] | None:
-        """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
+        """The routed network of a frame, and the endpoint it entered at (None if it came out of a tunnel)."""
         head, rulesdb = message.head, self._state.rulesdb
         metadata = head.metadata
         record, attachment = rulesdb.by_index.get(metadata >> 32), None
@@ -185,16 +194,21 @@ class PacketInDispatcher:
         return record, attachment
 
     def _serve_routed(
-        self, record: NetworkRecord, attachment: Attachment | None, dpid: int, message: of.PacketIn, now: float
+        self,
+        record: NetworkRecord,
+        attachment: Attachment | None,
+        dpid: int,
+        message: of.PacketIn,
+        now: float,
     ) -> None:
-        """Hand a frame of a network that is one router to what routes."""
+        """Hand a frame of a routed network to the slow path."""
         if self._is_busy(record):
             self._defer_frame(record.uuid, attachment.endpoint.uuid if attachment else "", dpid, message)
             return
         self._slow_path.packet(record, attachment, message.head.table_id, message.frame, now)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
-        """Take note of a rule that has gone."""
+        """Process an expired rule: its host is removed, or the other flow entries of its pair."""
         if not pipeline.is_ours(message.cookie) or message.reason not in _EXPIRED:
             return
         kind = message.cookie & 0xFFFF
@@ -219,7 +233,7 @@ class PacketInDispatcher:
             self._expire_host(attachment, host)
 
     def port_down(self, dpid: int, port: int) -> None:
-        """A port went down or away: forget the hosts behind it."""
+        """Remove the hosts and neighbours behind a port that went down."""
         for record in self._state.rulesdb:
             for attachment in [b for b in record.on(dpid) if b.port == port]:
                 if self._is_busy(record):
@@ -231,17 +245,18 @@ class PacketInDispatcher:
                 self._slow_path.resolution.port_down(attachment)
 
     def resume(self, now: float) -> None:
-        """The operation is over: take what has waited for it."""
+        """Process what was deferred, as the operation is over."""
         self.busy = frozenset()
         for action in self._deferral.take():
             action(now)
 
     def poll(self, now: float) -> None:
-        """Once a second: ask neighbours of routers again, or give them up."""
+        """Called once a second: ask incomplete and silent neighbours again, or give them up."""
         self._slow_path.resolution.tick(now, self._is_busy)
 
     def tick(self, now: float) -> None:
-        """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""
+        """Called once per LLDP interval: remove silent hosts of on-demand networks, for which no rule
+        expires."""
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
@@ -254,8 +269,11 @@ class PacketInDispatcher:
                     self._expire_host(record.endpoints[host.endpoint], host)
 
     def _refill_both(self, own: TokenBucket, shared: TokenBucket, now: float) -> TokenBucket | None:
-        """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
-        If not, they are given back, and the bucket that is empty is returned."""
+        """Refill the buckets of an endpoint and its network, of which a token each was taken.
+
+        Returns None if the frame may be served. Otherwise the tokens are given back and the bucket that is
+        empty is returned.
+        """
         rate = self._state.options.packet_rate
         if not own.refill(rate, now):
             shared.left += 1.0
@@ -274,14 +292,17 @@ class PacketInDispatcher:
             self.dropped += 1
 
     def _resend_rules(self, attachment: Attachment, frame: bytes, now: float) -> None:
-        """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""
+        """Send a known host's rules again, at most once a second, as its frame should not have come up.
+
+        The rules are still on their way to the switch, or were lost.
+        """
         network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
-        if self._may_report(now, 1.0, "told", network, mac_text(mac)):
+        if self._may_report(now, 1.0, "resent", network, mac_text(mac)):
             for placed in self._state.installed.unit(("host", network, mac)):
                 self._core.wire.send(placed.dpid, add_message(placed.entry))
 
     def _learn(self, attachment: Attachment, frame: bytes, now: float) -> LearnResult:
-        """Take note of the frame's source."""
+        """Learn the source of a frame."""
         core, state, record = self._core, self._state, attachment.network
         mac = int.from_bytes(frame[6:12])
         moved_from = state.locator.find(record.uuid, mac)
@@ -322,17 +343,18 @@ class PacketInDispatcher:
             self._core.hosts.host_changed(attachment.network, host)
 
     def _suppress_learning(self, attachment: Attachment, now: float) -> None:
-        """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
+        """Tell the switch to send up no unknown hosts of an endpoint for a while, and report that."""
         if self._may_report(now, QUIET_TIME, "quiet", attachment.network.uuid, attachment.endpoint.uuid):
             if attachment.port is not None and not attachment.network.on_demand:
                 self._core.wire.send(
-                    attachment.dpid, add_message(self._state.switching.suppress_learning(attachment, QUIET_TIME))
+                    attachment.dpid,
+                    add_message(self._state.switching.suppress_learning(attachment, QUIET_TIME)),
                 )
             name = attachment.network.description.name
             self._core.publish(
                 "host.refused",
-                f"endpoint {attachment.endpoint.uuid} of network {name} has more hosts, or "
-                f"sends more of unknown ones, than are served: none are learned for {QUIET_TIME} s",
+                f"endpoint {attachment.endpoint.uuid} of network {name} has too many hosts, or sends too "
+                f"many frames of unknown hosts: no host is learned there for {QUIET_TIME} s",
                 network=attachment.network.uuid,
                 endpoint=attachment.endpoint.uuid,
             )
@@ -393,7 +415,7 @@ _SERVED = (LearnResult.LEARNED, LearnResult.MOVED, LearnResult.FULL)
 
 
 def _addresses(frame: bytes) -> tuple[str, ...]:
-    """The sender's IPv4 address, if the frame is an ARP packet (RFC 826)."""
+    """The sender's IPv4 address if the frame is an ARP packet (RFC 826), as a tuple of texts; else empty."""
     if frame[12:14] != _ARP or len(frame) < 32:
         return ()
     sender = frame[28:32]

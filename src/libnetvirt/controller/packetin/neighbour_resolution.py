@@ -1,9 +1,10 @@
-"""NeighbourResolution: finds the neighbours of routers, and sends what has waited for them.
+"""Neighbour resolution for routed networks: ARP (RFC 826) and neighbour discovery (RFC 4861).
 
-A neighbour is asked for when a packet wants to go there: :data:`PROBES` times, :data:`INTERVAL` apart
-(RFC 1122 section 2.3.2.1). Meanwhile a few packets wait; the answer sends them on in their order, and puts
-the rule in that takes all others. Without an answer their senders are told. A neighbour that was silent for
-long is asked again while its rule goes on forwarding, and forgotten if it does not answer.
+When a packet has to go to an unknown neighbour, the neighbour is asked up to :data:`PROBES` times,
+:data:`INTERVAL` seconds apart (RFC 1122, section 2.3.2.1), and packets to it are queued. Its answer releases
+them, in order, and installs the rule that forwards all later ones. Without an answer, the senders get ICMP
+errors. A neighbour that was silent for long is asked again while its rule continues to forward, and removed
+if it does not answer.
 """
 
 from __future__ import annotations
@@ -16,22 +17,28 @@ from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.neighbours import Neighbour
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
-from libnetvirt.controller.packetin.responder import NeighbourUpdate, RoutedPacket, RouterInterface, solicit, unreachable
+from libnetvirt.controller.packetin.responder import (
+    NeighbourUpdate,
+    RoutedPacket,
+    RouterInterface,
+    solicit,
+    unreachable,
+)
 from libnetvirt.controller.rules.encapsulation import deliver
 from libnetvirt.packet import ETH_IPV4, ETH_IPV6, ethernet, mac_text
 
-#: questions to a neighbour until it is given up
+#: requests to a neighbour before it is given up
 PROBES = 3
-#: seconds between two questions
+#: seconds between two requests
 INTERVAL = 1.0
-#: packets beyond those that wait, until their switch is told to send no more for a while
+#: packets dropped for a full queue, after which the switch is told to drop such packets itself for a while
 OVERFLOW_LIMIT = 32
-#: seconds that it sends no more
+#: seconds for which it drops them
 QUIET_TIME = 1
 
 
 class NeighbourResolution:
-    """Looks after the neighbours of all routers."""
+    """Resolves and supervises the neighbours of all routed networks."""
 
     def __init__(self, core: Controller) -> None:
         self._core = core
@@ -39,7 +46,7 @@ class NeighbourResolution:
         self._neighbours = core.state.neighbours
 
     def forward(self, record: NetworkRecord, routed: RoutedPacket, now: float) -> None:
-        """Send a packet to its next hop, now or when that has answered."""
+        """Send a packet to its next hop, now or when that has been resolved."""
         hop = routed.hop
         attachment = record.endpoints.get(hop.endpoint)
         if attachment is None or attachment.port is None:
@@ -60,7 +67,7 @@ class NeighbourResolution:
                 self._core.wire.send(attachment.dpid, add_message(flow))
 
     def learn(self, attachment: Attachment, update: NeighbourUpdate, now: float) -> None:
-        """A neighbour has said its MAC address at the endpoint that has its prefix."""
+        """Process the MAC address that a neighbour announced at the endpoint with its prefix."""
         uuid, endpoint = attachment.network.uuid, attachment.endpoint.uuid
         neighbour = self._neighbours.find(uuid, endpoint, update.address)
         before = neighbour.mac if neighbour else None
@@ -69,7 +76,7 @@ class NeighbourResolution:
         if before not in (None, update.mac) and update.no_override:
             return
         if neighbour is not None:
-            # Before the rule: what comes later must not be sooner.
+            # Queued packets go out before the rule is installed, so that later ones do not overtake them.
             for packet in self._neighbours.take_queued(neighbour):
                 self._send(attachment, update.mac, packet)
         due = now + self._age(update.address)
@@ -82,12 +89,14 @@ class NeighbourResolution:
             self._report(attachment, learned, "learned" if before is None else "moved")
 
     def port_down(self, attachment: Attachment) -> None:
-        """An endpoint's port went down: who comes back there may be others."""
+        """Remove the neighbours at an endpoint whose port went down: other hosts may be there when it is up
+        again."""
         for neighbour in self._neighbours.at(attachment.network.uuid, attachment.endpoint.uuid):
             self._remove(attachment.network, neighbour)
 
     def tick(self, now: float, waits: Callable[[NetworkRecord], bool]) -> None:
-        """Ask again, and give up. ``waits``: whether an operation on a network is under way."""
+        """Ask neighbours that are due again, or give them up. ``waits``: whether an operation on a network is
+        running."""
         for neighbour in self._neighbours.take_due(now):
             record = self._state.rulesdb.networks.get(neighbour.network)
             attachment = record.endpoints.get(neighbour.endpoint) if record else None
@@ -106,7 +115,8 @@ class NeighbourResolution:
                 self._solicit(attachment, neighbour)
 
     def may_send_error(self, attachment: Attachment, now: float) -> bool:
-        """Whether one more ICMP error may go out at an endpoint (RFC 1812 section 4.3.2.8)."""
+        """Whether one more ICMP error may be sent out at an endpoint now (rate limit, RFC 1812, section
+        4.3.2.8)."""
         return attachment.errors.take(self._state.options.error_rate, now)
 
     def _send_unreachable(self, record: NetworkRecord, packet: bytes, now: float) -> None:
@@ -132,12 +142,13 @@ class NeighbourResolution:
         )
 
     def emit(self, attachment: Attachment, frame: bytes) -> None:
-        """Send an untagged frame out at an endpoint."""
+        """Send an untagged frame out at an endpoint, with its tag."""
         if attachment.port is not None:
             self._core.wire.send(attachment.dpid, of.PacketOut(actions=deliver(attachment), frame=frame))
 
     def _age(self, address: bytes) -> float:
-        """Seconds until a silent neighbour is asked again: not all at the same time."""
+        """Seconds after which a silent neighbour is asked again, spread so that not all are asked at the same
+        time."""
         return self._state.options.host_age * (1.0 - (int.from_bytes(address) & 63) / 256)
 
     def _report(self, attachment: Attachment, neighbour: Neighbour, what: str) -> None:

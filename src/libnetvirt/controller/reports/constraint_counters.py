@@ -1,7 +1,7 @@
-"""Counting: what constraints carry and drop, from the counters of switches. Pure.
+"""Constraint counters: what constraints carry and drop, computed from the counters of switches. Pure.
 
-Where a constraint has a meter, that counts all; else its rules do, each until it expires with its host. Both
-are at the switch of the source, before a frame is wrapped.
+If a constraint has a meter, the meter counts all of its traffic. Otherwise its flow entries do, each of which
+is lost when its host expires. Both are at the switch of the source, before frames are encapsulated.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.model import ConstraintCounters
 
-#: seconds between the two looks that a rate comes from
+#: seconds between the two readings that a rate is computed from
 WINDOW = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchCounters:
-    """What a switch answer, and time."""
+    """Flow and meter counters that a switch reported, and when (seconds)."""
 
     time: float
     flows: Iterable[of.FlowStatsEntry] = ()
@@ -32,7 +32,7 @@ class SwitchCounters:
 
 @dataclass(slots=True)
 class Tally:
-    """What one constraint has carried and dropped, as answers at a time."""
+    """Packets and bytes that one constraint has carried and dropped, read at a time."""
 
     time: float = 0.0
     carried: list[int] = field(default_factory=lambda: [0, 0])
@@ -47,7 +47,7 @@ def sources(state: ControllerState, record: NetworkRecord) -> frozenset[int]:
 def tallies(
     state: ControllerState, record: NetworkRecord, answers: Mapping[int, SwitchCounters]
 ) -> dict[ConstraintKey, Tally]:
-    """What each constraint of a network has carried and dropped; nothing where its switch answer nothing."""
+    """The tally of each constraint of a network. It stays 0 if the switch of its source reported nothing."""
     flows = {(d, f.table_id, f.priority, f.match): f for d, answer in answers.items() for f in answer.flows}
     meters = {(d, m.meter_id): m for d, answer in answers.items() for m in answer.meters}
     found = {}
@@ -70,12 +70,12 @@ def tallies(
 def rates(
     before: Mapping[ConstraintKey, Tally], after: Mapping[ConstraintKey, Tally]
 ) -> list[ConstraintCounters]:
-    """Counters as they are after, and what was carried since before."""
+    """Counters as in ``after``, with the rate in bit/s since ``before``."""
     found = []
     for key, now in after.items():
         was = before.get(key)
         window = now.time - was.time if was is not None and was.time and now.time else 0.0
-        octets = max(0, now.carried[1] - was.carried[1]) if was is not None else 0
+        carried = max(0, now.carried[1] - was.carried[1]) if was is not None else 0
         found.append(
             ConstraintCounters(
                 source=key[1],
@@ -84,7 +84,7 @@ def rates(
                 bytes=now.carried[1],
                 dropped_packets=now.dropped[0],
                 dropped_bytes=now.dropped[1],
-                rate=int(octets * 8 / window) if window else 0,
+                rate=int(carried * 8 / window) if window else 0,
                 window=round(window, 3),
             )
         )
@@ -94,7 +94,7 @@ def rates(
 def _steering_rules(
     state: ControllerState, record: NetworkRecord, te_path: TePath
 ) -> Iterator[tuple[int, int, of.Match]]:
-    """(table, priority, match) of the rules that put frames on a course."""
+    """(table, priority, match) of the rules that put frames on a TE path."""
     units: list[Unit] = [("constraint", *te_path.key)]
     units += [("host", record.uuid, h.mac) for h in state.locator.at(record.uuid, te_path.key[2])]
     source = record.endpoints[te_path.key[1]]
@@ -109,6 +109,6 @@ def _steering_rules(
                 yield one.table, one.priority, one.match
 
 
-def _add(counts: list[int], packets: int, octets: int) -> None:
+def _add(counts: list[int], packets: int, size: int) -> None:
     counts[0] += packets
-    counts[1] += octets
+    counts[1] += size

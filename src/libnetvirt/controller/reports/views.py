@@ -1,4 +1,5 @@
-"""What the controller says about networks and the substrate. Reads, never changes."""
+"""Views: networks, paths, counters, rules and the substrate as the public interface reports them. Read
+only."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ from libnetvirt.model.report import overall
 def endpoint_states(
     state: ControllerState, record: NetworkRecord, now: float, names: Iterable[str] | None = None
 ) -> Iterator[tuple[Attachment, State, str]]:
-    """The state of each endpoint of a network (or of those named), and why it is not active."""
+    """(attachment, state, reason why it is not active) of a network's endpoints, or of those in ``names``."""
     cut = _cut_off(state, record)
     known = record.endpoints
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
@@ -45,7 +46,7 @@ def endpoint_states(
 
 
 def _cut_off(state: ControllerState, record: NetworkRecord) -> set[int]:
-    """The switches of a network from which no path leads to any of its others."""
+    """The switches of a network from which no path leads to any of its other switches."""
     switches = list(record.by_switch)
     if len(switches) < 2:
         return set()
@@ -59,7 +60,7 @@ def _cut_off(state: ControllerState, record: NetworkRecord) -> set[int]:
 
 
 def both_ways(state: ControllerState, a: int, b: int) -> bool:
-    """Whether there are paths between two switches."""
+    """Whether there are paths between two switches in both directions."""
     return b in state.paths.tree(a) and a in state.paths.tree(b)
 
 
@@ -83,7 +84,7 @@ def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: flo
 
 
 def network_state(state: ControllerState, record: NetworkRecord, now: float) -> NetworkState:
-    """The state of a network, its endpoints and its hosts."""
+    """The state of a network, its endpoints, hosts and constraints."""
     states = tuple(
         EndpointState(uuid=attachment.endpoint.uuid, state=one, reason=reason)
         for attachment, one, reason in endpoint_states(state, record, now)
@@ -101,12 +102,12 @@ def network_state(state: ControllerState, record: NetworkRecord, now: float) -> 
 
 
 def _hosts(state: ControllerState, record: NetworkRecord) -> Iterator[Host]:
-    """The hosts that a network knows; of a router, its neighbours with their addresses."""
+    """The hosts known in a network; in a routed network also its neighbours with their IP addresses."""
     hosts = {(h.mac, h.endpoint): h for h in state.locator.hosts(record.uuid)}
-    addresses = {place: h.addresses for place, h in hosts.items()}
+    addresses = {key: h.addresses for key, h in hosts.items()}
     for n in sorted(state.neighbours.known(record.uuid), key=lambda n: (len(n.address), n.address)):
-        place = (int.from_bytes(n.mac or b""), n.endpoint)
-        addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
+        key = (int.from_bytes(n.mac or b""), n.endpoint)
+        addresses[key] = (*addresses.get(key, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
         host = hosts.get((mac, endpoint))
         source = HostSource.DECLARED if host is not None and host.declared else HostSource.LEARNED
@@ -114,7 +115,7 @@ def _hosts(state: ControllerState, record: NetworkRecord) -> Iterator[Host]:
 
 
 def paths(state: ControllerState, record: NetworkRecord) -> Iterator[Path]:
-    """The way from each endpoint to each other one."""
+    """The path from each endpoint to each other one."""
     for source in record.endpoints.values():
         for destination in record.endpoints.values():
             if source is not destination:
@@ -140,17 +141,17 @@ def _hops(state: ControllerState, source: Attachment, destination: Attachment) -
 
 
 def substrate(state: ControllerState) -> Substrate:
-    """The switches, ports and links."""
+    """The switches, ports and links, with notes for operators."""
     switches = []
     for dpid in sorted(state.switches):
         view = state.switches[dpid]
         notes = []
         if view.foreign:
-            notes.append(f"{view.foreign} rules are not ours and were left alone")
+            notes.append(f"{view.foreign} rules belong to somebody else and are not changed")
         if view.connected and not view.bundles:
-            notes.append("no bundles: changes in this switch are confirmed, but not atomic")
+            notes.append("no support for bundles: changes in this switch are confirmed, but not atomic")
         ignored = sorted((p, n) for (d, p), n in state.discovery.ignored.items() if d == dpid)
-        notes += [f"{n} LLDP frames at port {p} were ignored: not a link's" for p, n in ignored]
+        notes += [f"{n} LLDP frames at port {p} were ignored: they are not from a link" for p, n in ignored]
         ports = tuple(
             Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(state, dpid, p.number))
             for p in sorted(view.ports.values(), key=lambda p: p.number)
@@ -180,14 +181,14 @@ def substrate(state: ControllerState) -> Substrate:
         for e in sorted(state.paths.edges)
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
-    strangers = tuple(state.capacities.unknown_links(places))
-    return Substrate(switches=tuple(switches), links=links, notes=strangers)
+    unknown = tuple(state.capacities.unknown_links(places))
+    return Substrate(switches=tuple(switches), links=links, notes=unknown)
 
 
 def constraint_states(
     state: ControllerState, record: NetworkRecord, endpoints: Iterable[EndpointState]
 ) -> Iterator[ConstraintState]:
-    """The state of each constraint of a network, whose endpoints have these states."""
+    """The state of each constraint of a network whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
     for te_path in state.te_paths.of(record.uuid).values():
         awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
@@ -210,7 +211,7 @@ def _use(state: ControllerState, dpid: int, port: int) -> PortUse:
 def counters(
     state: ControllerState, record: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
 ) -> list[Counters]:
-    """Traffic per endpoint, from the counters of (switch, rule)."""
+    """Traffic per endpoint, computed from (datapath id, flow entry with counters)."""
     received: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     delivered: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     leading = {
@@ -230,8 +231,8 @@ def counters(
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
             host = state.locator.find(record.uuid, flow.match.value("eth_dst"))
-            place = record.endpoints.get(host.endpoint) if host else None
-            if host is not None and place is not None and place.dpid == dpid:
+            attachment = record.endpoints.get(host.endpoint) if host else None
+            if host is not None and attachment is not None and attachment.dpid == dpid:
                 count = delivered[host.endpoint]
         elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
             endpoint = leading.get((dpid, flow.table_id, flow.priority, flow.match), "")
@@ -252,7 +253,7 @@ def counters(
 
 
 def rule_line(state: ControllerState, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
-    """A rule as text."""
+    """A flow entry as text."""
     record = state.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
     table = Table(flow.table_id).name.lower() if flow.table_id in list(Table) else str(flow.table_id)
     kind = flow.cookie & 0xFFFF
@@ -274,7 +275,7 @@ def group_line(state: ControllerState, dpid: int, group: of.GroupDesc) -> RuleLi
 
 
 def declared_elsewhere(state: ControllerState, network: str, macs: Iterable[str]) -> str | None:
-    """A MAC address that another native network has, if any."""
+    """A MAC address of ``macs`` that another native network uses, or None."""
     for mac in macs:
         holder = state.locator.native_holder(mac_number(mac))
         if holder is not None and holder != network:

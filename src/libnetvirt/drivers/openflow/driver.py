@@ -1,118 +1,58 @@
-"""The driver contract over the controller's shell."""
+"""Implements the driver contract on the controller and its runtime."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path as FilePath
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import from_version_1
-from libnetvirt.controller.intent.locator import HOST_LIMIT
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
-from libnetvirt.controller.intent.switches import parse_switch, switch_text
+from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.qos.capacities import Capacities
-from libnetvirt.controller.qos.enforcement import MEANINGS, Enforcement
+from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.reports import constraint_counters, views
-from libnetvirt.controller.rules import policing
-from libnetvirt.controller.topology.discovery import LinkPorts
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.ovsdb_queues import provisioner
+from libnetvirt.drivers.openflow.options import OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.runtime import Runtime
-from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.session import Session
-from libnetvirt.drivers.openflow.southbound.tls import Identity
+from libnetvirt.drivers.openflow.validation import Validator
 from libnetvirt.errors import (
-    AddressConflict,
-    AlreadyExists,
-    InvalidDescription,
     InvalidURI,
     NetworkNotFound,
-    NoPath,
-    PortNotFound,
-    SwitchNotFound,
     Unsupported,
 )
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
-    Encapsulation,
-    Endpoint,
     Event,
-    Forwarding,
     NetworkState,
     Path,
     RuleLine,
     Substrate,
     VirtualNetwork,
 )
-from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
+from libnetvirt.store.sqlite import SqliteStore, default_path
 from libnetvirt.uri import URI
-
-NAME = "openflow"
-DEFAULT_LISTEN = "127.0.0.1:6653"
-OPTIONS: Mapping[str, str] = {
-    "listen": "[ssl:|tcp:]ADDRESS:PORT or unix:PATH to wait for switches at, or several "
-    f"(default {DEFAULT_LISTEN})",
-    "certificate": "file (PEM) with the controller's certificate: switches have to speak TLS then",
-    "key": "file (PEM) with the certificate's private key",
-    "ca": "file (PEM) with the authority that signs the certificates of switches",
-    "crl": "file (PEM) with the list of certificates that this authority has revoked",
-    "state": f"file that keeps the networks, or {MEMORY} (default: below /var/lib or $XDG_STATE_HOME)",
-    **capabilities.OPTIONS,
-    "capacities": "TOML file that says what links carry (default: the speed of their ports)",
-    **provisioner.OPTIONS,
-    "lldp-interval": "seconds between Discovery's frames on a link, 0.1 to 60 (default 2)",
-    "link-ports": "[SWITCH/]PORT, or several: ports that may be links, number or name, with * (default: all)",
-    "host-age": "seconds after which a silent host is forgotten, 5 to 65535 (default 300)",
-    "host-limit": f"hosts learned per endpoint, 1 to 65535 (default {HOST_LIMIT})",
-    "hold": "seconds that a switch counts as forwarding without its connection, 1 to 600 (default 15)",
-    "packet-rate": "frames per second that an endpoint may send up, 10 to 1000000 (default 5000)",
-    "error-rate": "ICMP errors per second that a router sends out at an endpoint, 1 to 100000 (default 100)",
-    "link-mtu": "largest IP packet that links between switches carry, 576 to 65535 (default 1500)",
-    "confirm-timeout": "seconds that a switch has to confirm a change, 0.1 to 600 (default 5)",
-}
-
-
-def _capacities(uri: URI) -> tuple[str, str]:
-    """The text of the file that the URI names, and its name. Raises InvalidURI."""
-    file = uri.options.get("capacities")
-    if file is None:
-        return "", ""
-    return _read(file), file
-
-
-def _read(file: str) -> str:
-    try:
-        return FilePath(file).read_text()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
-        raise InvalidURI(f"option capacities={file!r}: the file cannot be read: {reason}") from None
-
-
-def _link_ports(uri: URI) -> LinkPorts:
-    text = uri.options.get("link-ports", "")
-    try:
-        return LinkPorts.parse(text, parse_switch)
-    except InvalidDescription as error:
-        raise InvalidURI(
-            f"link-ports={text!r}: {error}. Write ports as PORT or SWITCH/PORT, as in link-ports=eth*,1/101"
-        ) from None
 
 
 class OpenFlowDriver(Driver):
     """Virtual networks on OpenFlow 1.3 switches."""
 
+    settings = OpenFlowSettings
+
     def __init__(self, runtime: Runtime, capabilities: Capabilities) -> None:
         self.runtime = runtime
         self._state = runtime.core.state
         self._capabilities = capabilities
+        self._validator = Validator(
+            runtime.core, capabilities, lambda: runtime.backoff.waiting(runtime.now())
+        )
 
     @classmethod
     def offers(cls) -> Capabilities:
@@ -120,47 +60,29 @@ class OpenFlowDriver(Driver):
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
-        uri.expect(OPTIONS)
+        settings = OpenFlowSettings.from_uri(uri)
         if uri.host or uri.path not in ("", "/"):
             raise InvalidURI(
                 f"{uri.text!r}: the openflow driver waits for switches and takes no host or path: "
                 "write openflow:///?listen=ADDRESS:PORT"
             )
-        rules = capabilities.defaults(uri)
-        text, file = _capacities(uri)
-        said = Capacities({}, text, file)
-        chosen = uri.choice("enforcement", MEANINGS, said.enforcement or Enforcement.METER)
-        databases = provisioner.QueueDatabases.parse(uri, said, file)
-        options = Options(
-            rules=rules,
-            link_ports=_link_ports(uri),
-            lldp_interval=uri.number("lldp-interval", 2.0, 0.1, 60),
-            host_age=int(uri.number("host-age", 300, 5, 65535)),
-            host_limit=int(uri.number("host-limit", HOST_LIMIT, 1, 65535)),
-            hold=uri.number("hold", 15.0, 1, 600),
-            packet_rate=uri.number("packet-rate", 5000, 10, 1e6),
-            error_rate=uri.number("error-rate", 100, 1, 100_000),
-            link_mtu=int(uri.number("link-mtu", 1500, 576, 65535)),
-            capacities=text,
-            capacities_file=file,
-            enforcement=Enforcement(chosen),
-        )
-        confirm_timeout = uri.number("confirm-timeout", 5.0, 0.1, 600)
-        identity = Identity.parse(uri)
-        listens = [
-            Listen.parse(part, tls=identity is not None)
-            for part in uri.options.get("listen", DEFAULT_LISTEN).split(",")
-        ]
-        store = SqliteStore(uri.options.get("state") or default_path(NAME), from_version_1)
-        runtime = Runtime(options, store, secrets.token_bytes(32), confirm_timeout, databases)
+        rules = settings.rules()
+        text, file = settings.read_capacities()
+        given = Capacities({}, text, file)
+        enforcement = settings.enforcement or given.enforcement or Enforcement.METER
+        databases = settings.databases(given, file)
+        options = settings.controller_options(rules, text, file, enforcement)
+        identity, listens = settings.identity(), settings.listens()
+        store = SqliteStore(settings.state or default_path(capabilities.NAME), from_version_1)
+        runtime = Runtime(options, store, secrets.token_bytes(32), settings.confirm_timeout, databases)
         try:
             await runtime.start(listens, identity)
         except BaseException:
             await runtime.close()
             raise
-        deaf = not databases.remotes and chosen != Enforcement.METER
+        lacks = enforcement is not Enforcement.METER and not databases.remotes
         return cls(
-            runtime, capabilities.capabilities(rules, without=capabilities.NO_DATABASE if deaf else {})
+            runtime, capabilities.capabilities(rules, without=capabilities.NO_DATABASE if lacks else {})
         )
 
     @property
@@ -175,115 +97,13 @@ class OpenFlowDriver(Driver):
         return entry.description if entry else None
 
     def validate(self, change: Change) -> None:
-        """All checks but those that need paths of constraints to be computed: :meth:`apply` and :meth:`check`
-        make these, once."""
-        self._check_description(change)
-        if change.after is not None and not change.after.constraints:
-            self._check_paths(change)
+        self._validator.validate(change)
 
     async def check(self, change: Change) -> None:
-        self._admit(change)
-
-    def _admit(self, change: Change) -> Mapping[te_paths.ConstraintKey, te_paths.TePath]:
-        """Raise what forbids a change. Returns the TE paths that the network's constraints would have."""
-        self._check_description(change)
-        planned: Mapping[te_paths.ConstraintKey, te_paths.TePath] = {}
-        if change.after is not None and change.after.constraints:
-            planned = self.runtime.core.constraints.plan(change.after, pending=change.pending)
-        self._check_paths(change)
-        return planned
-
-    def _check_description(self, change: Change) -> None:
-        after = change.after
-        if after is None:
-            return
-        other = self._state.rulesdb.find(after.name)
-        if other is not None and other.uuid != after.uuid:
-            raise AlreadyExists(f"network {other.uuid} has the name {after.name} already: choose another")
-        new = after.select(change.touched)
-        for endpoint in new:
-            parse_switch(endpoint.switch)
-        self._state.rulesdb.check(after, change.touched, self._state.switches)
-        rules = self._capabilities.resolve(after.rules)
-        if after.forwarding is Forwarding.L3:
-            capabilities.check_routed(after, rules)
-        if rules.encapsulation is Encapsulation.NATIVE:
-            declared = (m for e in after.endpoints for m in e.mac)
-            mac = views.declared_elsewhere(self._state, after.uuid, declared)
-            if mac is not None:
-                raise AddressConflict(
-                    f"host {mac} is in use in another network with native encapsulation, which needs "
-                    "addresses that are unique: use encapsulation vlan, or another address"
-                )
-        for endpoint in new:
-            self._check_place(endpoint, change.pending)
-            switch = self._state.switches.get(parse_switch(endpoint.switch))
-            if after.forwarding is Forwarding.L3 and switch is not None and not switch.can_route:
-                raise Unsupported(
-                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} has {switch.tables} tables, and a "
-                    f"network with forwarding L3 needs {pipeline.ROUTING_TABLES}: choose another switch, or "
-                    "forwarding L2"
-                )
-        if after.constraints:
-            switches, queues = self._state.switches, self._state.backend.queues
-            te_paths.check(after, rules, switches, queues)
-
-    def _check_place(self, endpoint: Endpoint, pending: bool) -> None:
-        dpid = parse_switch(endpoint.switch)
-        switch = self._state.switches.get(dpid)
-        policing.check(endpoint, switch)
-        if pending and (switch is None or switch.number_of(endpoint.port) is None):
-            return
-        if switch is None or not (switch.connected or pending):
-            failure = self.runtime.backoff.waiting(self.runtime.now()).get(dpid)
-            if failure is not None:
-                raise SwitchNotFound(
-                    f"endpoint {endpoint.uuid}: switch {endpoint.switch} has failed ({failure.reason}) and "
-                    "will be retried soon: check the switch, or allow pending endpoints"
-                )
-            known = ", ".join(switch_text(d) for d, s in self._state.switches.items() if s.connected)
-            raise SwitchNotFound(
-                f"endpoint {endpoint.uuid}: switch {endpoint.switch} is not connected. Connected: "
-                f"{known or 'none'}. Connect it first, or allow pending endpoints"
-            )
-        port = switch.number_of(endpoint.port)
-        if port is None:
-            names = ", ".join(f"{p.number} ({p.name})" for p in list(switch.ports.values())[:20])
-            raise PortNotFound(
-                f"endpoint {endpoint.uuid}: switch {endpoint.switch} has no port {endpoint.port}. "
-                f"It has: {names or 'none'}"
-            )
-        if self._state.options.link_ports.patterns and self._state.may_link(dpid, port):
-            raise PortNotFound(
-                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is one of "
-                "link-ports, which are kept for links: use another, or change link-ports in the URI"
-            )
-        if self._state.discovery.is_link(dpid, port):
-            raise PortNotFound(
-                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is a link to "
-                "another switch and cannot be an endpoint: 'netvirt substrate' shows the ports in use"
-            )
-
-    def _check_paths(self, change: Change) -> None:
-        """Raise NoPath if a new endpoint's switch has no path to switches of the other endpoints."""
-        network = change.after
-        if network is None or change.pending:
-            return
-        new, all_of_them = network.select(change.touched), change.before is None
-        entry = self._state.rulesdb.networks.get(network.uuid)
-        touched = {parse_switch(e.switch): e for e in new}
-        switches = touched.keys() | (set(entry.by_switch) if entry else set())
-        for dpid, endpoint in touched.items():
-            others = switches - {dpid}
-            cut = [d for d in others if not views.both_ways(self._state, dpid, d)]
-            if cut and (all_of_them or len(cut) == len(others)):
-                raise NoPath(
-                    f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
-                    f"{switch_text(min(cut))}: 'netvirt substrate' shows the links that are known"
-                )
+        self._validator.admit(change)
 
     async def apply(self, change: Change) -> None:
-        await self.runtime.executor.apply(change, self._admit)
+        await self.runtime.executor.apply(change, self._validator.admit)
 
     def _entry(self, uuid: str) -> NetworkRecord:
         entry = self._state.rulesdb.networks.get(uuid)
@@ -310,7 +130,7 @@ class OpenFlowDriver(Driver):
         return list(views.paths(self._state, self._entry(uuid)))
 
     def _flows_of(self, uuid: str | None) -> of.FlowStatsRequest:
-        """What asks for the rules of a network, or for all of ours."""
+        """The request for the flow entries of a network, or of all networks."""
         if uuid is None:
             return of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
         cookie = pipeline.cookie(self._entry(uuid).index, pipeline.Kind.BASE)
@@ -373,8 +193,8 @@ class OpenFlowDriver(Driver):
             raise Unsupported(
                 "there is no file to read again: the connection was opened without the option 'capacities'"
             )
-        said = Capacities(self._state.switches, _read(file), file)
-        return await self.runtime.executor.reload_capacities(said, degrade)
+        capacities = Capacities(self._state.switches, read_file(file), file)
+        return await self.runtime.executor.reload_capacities(capacities, degrade)
 
     def events(self) -> AsyncIterator[Event]:
         return self.runtime.events.subscribe()

@@ -1,4 +1,5 @@
-"""EventReporter: events about endpoints whose state has changed, links, and errors of switches."""
+"""The event reporter: publishes events about changes of endpoint states and links, and about errors of
+switches."""
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.driver import Change
 from libnetvirt.model import State
 
-#: seconds between two reports of errors of one switch
+#: seconds between two events about errors of one switch
 ERROR_INTERVAL = 1.0
-#: switches with errors that are remembered; then all are forgotten
+#: switches whose errors are reported within this interval
 ERROR_LIMIT = 1024
 
 
 class EventReporter:
-    """Compares the current states with those that were last reported."""
+    """Compares the current state with that reported last, and publishes the differences."""
 
     def __init__(self, core: Controller) -> None:
         self._core = core
@@ -43,10 +44,12 @@ class EventReporter:
                 )
 
     def error(self, now: float, dpid: int, text: str) -> None:
-        """Report an error of a switch, at most once per `ERROR_INTERVAL`."""
-        if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
+        """Report a switch's error: one of each switch in :data:`ERROR_INTERVAL`."""
+        if dpid not in self._errors and len(self._errors) >= ERROR_LIMIT:
+            self._errors = {d: at for d, at in self._errors.items() if now - at < ERROR_INTERVAL}
             if len(self._errors) >= ERROR_LIMIT:
-                self._errors.clear()
+                return
+        if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
             self._errors[dpid] = now
             name = switch_text(dpid)
             self._core.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)
@@ -71,7 +74,9 @@ class EventReporter:
                 known.pop(gone, None)
         self._compare(record, None if known is None else change.touched, now, True)
 
-    def _compare(self, record: NetworkRecord, names: Collection[str] | None, now: float, report: bool) -> None:
+    def _compare(
+        self, record: NetworkRecord, names: Collection[str] | None, now: float, report: bool
+    ) -> None:
         known = self._states.setdefault(record.uuid, {})
         for attachment, state, reason in endpoint_states(self._state, record, now, names):
             uuid = attachment.endpoint.uuid

@@ -25,7 +25,6 @@ from libnetvirt.drivers.openflow.event_reporter import EventReporter
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
@@ -37,8 +36,8 @@ from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, SecureServer
 from libnetvirt.errors import SubstrateError
 from libnetvirt.events import EventStream
-from libnetvirt.model import Event
 from libnetvirt.store import Store
+from libnetvirt.tasks import Tasks
 
 #: messages of one switch kept until it is ready
 EARLY_LIMIT = 1000
@@ -68,7 +67,7 @@ class Runtime:
         self.called_for = self.pending.add
         self.rejections = Rejections()
         self.backoff = Backoff()
-        self.tasks = Tasks(self.publish)
+        self.tasks = Tasks(self._report_bug)
         self._persistence = Persistence(self.core, store, self.publish)
         self.connections = SwitchConnections(confirm_timeout)
         self._sessions = self.connections.by_switch
@@ -146,9 +145,11 @@ class Runtime:
         return time.monotonic()
 
     def publish(self, kind: str, message: str, **fields: str) -> None:
-        """Report an event. Fields for which `Event` has no attribute go into its ``fields``."""
-        known = {k: fields.pop(k) for k in ("network", "endpoint", "switch", "port") if k in fields}
-        self.events.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **known))
+        """Report an event. Does not block."""
+        self.events.report(kind, message, **fields)
+
+    def _report_bug(self, error: BaseException) -> None:
+        self.publish("controller.error", f"internal error, please report it: {error!r}")
 
     # ---- the Wire of the controller ------------------------------------------------------------
 

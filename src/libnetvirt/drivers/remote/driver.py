@@ -30,6 +30,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
 
 INTERFACE = 1
@@ -53,7 +54,7 @@ class RemoteDriver(Driver):
     def __init__(self, client: Client, capabilities: Capabilities) -> None:
         self._client = client
         self._capabilities = capabilities
-        self._changing: set[asyncio.Task[bytes]] = set()
+        self._changing = Tasks()
         self._closed = asyncio.Event()
 
     @classmethod
@@ -68,7 +69,7 @@ class RemoteDriver(Driver):
         Raises InvalidURI if the URI names no socket or another driver than the server's, DaemonUnreachable
         if no server answers, ConnectionFailed if the server's interface version is another one.
         """
-        uri.expect({})
+        cls.settings.from_uri(uri)
         client = Client(_socket_path(uri), uri.driver)
         try:
             served = _object(await client.get("version"))
@@ -117,20 +118,12 @@ class RemoteDriver(Driver):
         """Have the server apply a change. Raises its error."""
         operation = rfc4122.uuid4().hex
         body = _body(change)
-        request = asyncio.create_task(self._client.post("changes", body, {"netvirt-operation": operation}))
-        self._changing.add(request)
-        request.add_done_callback(self._changed)
+        request = self._changing.spawn(self._client.post("changes", body, {"netvirt-operation": operation}))
         try:
             await asyncio.shield(request)
         except asyncio.CancelledError:
             await self._withdraw(operation, request)
             raise
-
-    def _changed(self, request: asyncio.Task[bytes]) -> None:
-        self._changing.discard(request)
-        if not request.cancelled():
-            # Retrieve the exception, or asyncio logs it if the caller was cancelled.
-            request.exception()
 
     async def _withdraw(self, operation: str, request: asyncio.Task[bytes]) -> None:
         try:
@@ -218,8 +211,7 @@ class RemoteDriver(Driver):
     async def close(self) -> None:
         """Close the session; the server keeps running. Waits for the outcome of withdrawn changes."""
         self._closed.set()
-        if self._changing:
-            await asyncio.wait(set(self._changing), timeout=_WITHDRAW)
+        await self._changing.finish(_WITHDRAW)
         # Readers of events see the flag in the loop's next iteration and close their streams.
         await asyncio.sleep(0)
         await self._client.close()

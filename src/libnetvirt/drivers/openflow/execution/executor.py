@@ -35,11 +35,11 @@ from libnetvirt.drivers.openflow.execution.fair_lock import (
     Unresponsive,
 )
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases, QueueProvisioner
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import ConnectionClosed, StaleChange, SubstrateError
+from libnetvirt.tasks import Tasks
 
 #: Checks a change against the state as it is now, and plans the TE paths of its constraints; None: they are
 #: planned with the operation, and none is refused. Raises what forbids the change.

@@ -1,10 +1,8 @@
-"""Backoff: how long a switch that failed waits before it is used repeated.
+"""Back-off for switches that fail: how long each waits until it may connect again.
 
-A switch that does not answer, or refuses to be repaired, would fail repeated as soon as it has reconnected, and
-delay operations on other switches each time. So its next connection waits, twice as long after each failure
-(exponential back-off), and is then probed without the lock.
-
-Any switch may fail, so the failures of at most `LIMIT` switches are remembered.
+A switch that does not answer, or refuses to be reconciled, would probably fail again at once and delay
+operations each time. So it waits, twice as long after each failure up to a minute, and is then probed while
+no operation has to wait for it.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ LIMIT = 1024
 
 @dataclass(slots=True)
 class Failure:
-    """Why a switch waits, until when, and for how many seconds altogether."""
+    """Why a switch waits, until when, and the length of the wait in seconds."""
 
     reason: str
     until: float
@@ -48,10 +46,10 @@ class Backoff:
         return period
 
     def left(self, dpid: int, now: float) -> float:
-        """The seconds that a switch has yet to wait; 0 if it need not."""
+        """The seconds that a switch still has to wait; 0 if it need not."""
         failure = self._failures.get(dpid)
         return max(0.0, failure.until - now) if failure is not None else 0.0
 
     def waiting(self, now: float) -> dict[int, Failure]:
-        """The switches that have to wait, by datapath id."""
+        """The switches that have to wait."""
         return {dpid: failure for dpid, failure in self._failures.items() if failure.until > now}

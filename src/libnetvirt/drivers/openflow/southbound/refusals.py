@@ -1,4 +1,4 @@
-"""What is said of a switch that refuses a change, and what the operator can do about it."""
+"""The message about a switch that refuses a change, and what the operator can do about it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _REMEDIES = {
     "TABLE_FULL": _FULL,
     "OUT_OF_GROUPS": _FULL,
     "OUT_OF_METERS": "It has no meter left: remove bandwidth limits or constraints there.",
-    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels, and limits of what "
-    "leaves, need Open vSwitch 2.17.",
+    "BAD_ACTION/": "It does not support an action: networks with mpls labels, and outbound limits, need "
+    "Open vSwitch 2.17 or later.",
 }
 
 

@@ -1,15 +1,13 @@
-"""Session: the connection of one switch. Requests are matched with replies, and changes are confirmed.
+"""A session: one switch's connection. Bytes to and from the codec, replies matched to requests, changes
+confirmed.
 
-A session is an asyncio protocol around the codec's `Channel`. What goes out is collected and written once per
-turn of the event loop. Three kinds of messages are waited for:
+The session owns the transport; the protocol itself (versions, keep-alive, framing) is in
+`libnetvirt.openflow`, without I/O. Messages sent within one iteration of the event loop are collected and
+written at once. Two ways to have changes confirmed:
 
-- a *request* has one reply, or an error, with its xid (`request`);
-- a *change* is a batch of messages with a barrier behind it. Errors that come before the barrier's reply
-  belong to the change if their xid is one of the batch's (`confirm`);
-- a *mark* asks whether single messages were accepted, without waiting. All marks of one turn share a barrier
-  (`mark`, `track`), and `poll` watches that it is answered.
-
-A switch that does not answer within the confirm timeout has failed (`life`), and is disconnected.
+- :meth:`Session.confirm` sends a change as a bundle, or with barriers, and awaits it: for operations.
+- :meth:`Session.track` and :meth:`Session.mark` call back when everything sent before is done; all marks of
+  one iteration share a barrier: for the hot path.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ from libnetvirt.drivers.openflow.southbound.life import ENDED, SERVED, Step, Swi
 from libnetvirt.drivers.openflow.southbound.refusals import error_text, refusal_text
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
-#: parts collected, beyond which they are written before the turn is over: the switch starts on them meanwhile
+#: collected pieces beyond which they are written early, so that the switch can start to process them
 FLUSH_PARTS = 256
-#: bytes that a switch may leave unread before it is disconnected
+#: unread bytes in a switch's write buffer beyond which its connection is closed
 WRITE_LIMIT = 64 << 20
-#: the first bytes of a TLS handshake record (RFC 8446 section 5.1)
+#: the first bytes of a TLS handshake record (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
@@ -40,28 +38,28 @@ class Owner(Protocol):
     """What a session reports to."""
 
     def now(self) -> float:
-        """Seconds of a steady clock."""
+        """The time of a steady clock, in seconds."""
 
     def opened(self, session: Session) -> None:
         """A connection was accepted."""
 
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
-        """The OpenFlow handshake is done."""
+        """The OpenFlow handshake is complete."""
 
     def packet(self, dpid: int, message: of.PacketIn, now: float, /) -> Effects | None:
-        """Handle a frame from a switch that is served. Returns what it calls for, which is mostly nothing."""
+        """A frame came up from a switch that is ready. Called for each frame: hot path."""
 
     def called_for(self, effects: Effects, /) -> None:
         """Carry out the effects of a frame."""
 
     def message(self, session: Session, message: object) -> None:
-        """Handle any other message that is no reply."""
+        """Another message arrived that is not a reply."""
 
     def data_handled(self) -> None:
         """All messages that came in this turn were handled."""
 
     def refused(self, address: str, reason: str) -> None:
-        """The switch at this address cannot be used."""
+        """The connection from this address cannot be used."""
 
     def closed(self, session: Session) -> None:
         """The connection has ended."""
@@ -77,7 +75,7 @@ class Session(asyncio.Protocol):
         self._channel = of.Channel()
         self._parts = of.MultipartAssembler()
         self._out: list[bytes] = []
-        self._flushing = False  # whether the collected parts are about to be written
+        self._flushing = False  # whether collected messages are about to be written
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
@@ -90,7 +88,7 @@ class Session(asyncio.Protocol):
         self.tables = 0
         self.state = SwitchState.CONNECTING
         self.bundles = False
-        #: messages that came before the switch was ready
+        #: messages that arrived before the switch was ready
         self.early: list[object] = []
         self.reason = ""
         # The oldest barrier of marks without a reply, and when poll() saw it first.
@@ -106,7 +104,9 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.dpid and data.startswith(_TLS_HANDSHAKE):
-            reason = "it speaks TLS, and this address takes none: point it at tcp:, or give certificates"
+            reason = (
+                "it speaks TLS, which this address does not: use tcp: in the switch, or give certificates"
+            )
             self._owner.refused(self.address, reason)
             self.abort(reason)
             return
@@ -123,7 +123,7 @@ class Session(asyncio.Protocol):
                     self._write()
             else:
                 self._event(event)
-        # Answers to this switch are written at once, messages to others when the turn is over.
+        # Answers to this switch are written at once, messages to other switches at the end of the iteration.
         self._flush()
         self._drain()
         self._owner.data_handled()
@@ -150,30 +150,31 @@ class Session(asyncio.Protocol):
             mark.done(False)
         self._owner.closed(self)
 
-    # ---- what goes out -------------------------------------------------------------------------
+    # ---- sending -------------------------------------------------------------------------------
 
     def send(self, message: of.Message) -> int:
-        """Send a message in this turn of the event loop; returns its xid."""
+        """Send a message in this iteration of the event loop. Returns its xid."""
         xid = message.xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out.append(message.encode())
         return xid
 
     def post(self, parts: Sequence[bytes]) -> None:
-        """Send encoded messages, in parts. Their xid is 0: errors in reply to them are only reported."""
+        """Send encoded messages, given in parts. Their errors are not attributed to anything."""
         if not self._flushing:
             self._flush_soon()
         self._out += parts
 
     def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
-        """Send one encoded message, with its xid filled in, and `mark` it."""
+        """Send one encoded message with an xid filled in, and `mark` it."""
         xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out += (header[:4], xid.to_bytes(4), *parts)
         self._unmarked.append(Mark(xid, done))
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
-        """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
+        """Send all messages or, if one of them does not fit into an OpenFlow message, none. Raises
+        RuleRefused."""
         frames = []
         for message in messages:
             message.xid = self._channel.next_xid()
@@ -189,12 +190,14 @@ class Session(asyncio.Protocol):
         return [message.xid for message in messages]
 
     def mark(self, done: Callable[[bool], None]) -> None:
-        """Call ``done`` when the switch has carried out all messages up to here; with False if any failed."""
+        """Call ``done(True)`` when the switch has carried out everything sent so far, ``done(False)`` if any
+        of it failed."""
         self._flush_soon()
         self._unmarked.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
-        """Send a multipart request; returns the whole reply. Raises RuleRefused, SwitchTimeout."""
+        """Send a multipart request and return the complete reply. Raises RuleRefused if the switch answers
+        with an error, SwitchTimeout."""
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid] = future
@@ -202,7 +205,7 @@ class Session(asyncio.Protocol):
             reply = await self._within(future)
         finally:
             self._replies.pop(xid, None)
-            self._parts.forget(xid)
+            self._parts.discard(xid)
         if not isinstance(reply, kind):
             raise RuleRefused(
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
@@ -210,9 +213,10 @@ class Session(asyncio.Protocol):
         return reply
 
     async def confirm(self, messages: Sequence[of.Message]) -> None:
-        """Send a change, and return when the switch has carried it out. Raises RuleRefused, SwitchTimeout.
+        """Have the switch carry out a change as a whole or, if it supports bundles, not at all. Returns when
+        it is done.
 
-        On a switch with bundles, a change that is refused has no effect.
+        Raises RuleRefused, SwitchTimeout.
         """
         if not messages:
             return
@@ -220,7 +224,7 @@ class Session(asyncio.Protocol):
         batch = in_bundle(self._bundle_id, messages) if self.bundles else list(in_stages(messages))
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
-        # At once, and not when the messages for all switches are encoded: this one starts meanwhile.
+        # Written at once, so that this switch starts while the messages for others are still encoded.
         self._flush()
         change = Pending(xids[0], barrier, self._loop.create_future(), commit_xid(xids, batch))
         self._changes[barrier] = change
@@ -263,7 +267,7 @@ class Session(asyncio.Protocol):
         return self.state in ENDED
 
     def poll(self, now: float) -> None:
-        """Call once a second: keep-alive, and the timeout of barriers that no coroutine awaits."""
+        """Called once a second: keep-alive, and the timeout of barriers that no coroutine awaits."""
         for event in self._channel.poll(now):
             self._event(event)
         oldest = next(iter(self._marks), 0)
@@ -274,19 +278,19 @@ class Session(asyncio.Protocol):
         self._drain()
 
     def fail(self, reason: str) -> None:
-        """Disconnect a switch that does not answer or refuses to be repaired; its next connection waits."""
+        """Close the connection because the switch does not respond as it should. It has to back off."""
         self.step(Step.FAIL)
         self.abort(reason)
 
     def abort(self, reason: str) -> None:
-        """Disconnect the switch; it will connect again."""
+        """Close the connection now. The switch will connect again."""
         self.reason = self.reason or reason
         if self._transport is not None:
             self._flush()
             if self._transport is not None:
                 self._transport.close() if self._channel.closed else self._transport.abort()
 
-    # ---- what comes in -------------------------------------------------------------------------
+    # ---- receiving -----------------------------------------------------------------------------
 
     def _event(self, event: object) -> None:
         if isinstance(event, of.BarrierReply):
@@ -344,7 +348,7 @@ class Session(asyncio.Protocol):
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
                 return
-        # The first mark behind the message is the one it belongs to; xid 0 belongs to none.
+        # The error belongs to the first mark set after its message. Xid 0 belongs to none.
         found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
@@ -355,7 +359,7 @@ class Session(asyncio.Protocol):
             return await asyncio.wait_for(future, self._timeout)
         except TimeoutError:
             reason = self._silence()
-            # It may still carry out the change: it is compared and repaired when it connects again.
+            # It may still carry out the change: it is reconciled when it connects again.
             self.fail(reason)
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
 
@@ -365,14 +369,14 @@ class Session(asyncio.Protocol):
         )
 
     def _flush_soon(self) -> None:
-        """Write what is collected when this turn of the event loop is over."""
+        """Write collected messages at the end of this iteration of the event loop."""
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._unmarked:
-            # One barrier for all marks of this turn.
+            # One barrier for all marks of this iteration.
             xid = self.send(of.BarrierRequest())
             self._marks[xid], self._unmarked = self._unmarked, []
         self._flushing = False
@@ -396,7 +400,15 @@ class Session(asyncio.Protocol):
                 self._transport.write(data)
 
 
+def _commit(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
+    """The xid of a bundle's commit request; 0 if there is no bundle."""
+    return next(
+        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
+        0,
+    )
+
+
 def address_text(transport: asyncio.BaseTransport) -> str:
-    """Where a connection comes from."""
+    """The remote address of a connection, as text."""
     peer = transport.get_extra_info("peername")
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
