@@ -51,12 +51,13 @@ test-compiled: build/compiled/.built ## test controller and codec with the compi
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
 		$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(COMPILED_TESTS) $(ARGS)
 
-lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules; the Python of all pages type-checked
+lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Python of all pages type-checked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/check_types.py
+	$(BIN)/python docs/words.py
 
 bench: bench-programs build/compiled/.built ## benchmark, write docs/performance.md (root, 10 minutes)
 	@$(BIN)/python -m benchmarks --report $(ARGS)
