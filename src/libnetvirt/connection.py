@@ -142,7 +142,7 @@ class Connection:
         return await self.driver.substrate()
 
     async def capabilities(self) -> Capabilities:
-        """What the driver offers."""
+        """The capabilities of the driver, with the options of this connection."""
         return self.driver.capabilities
 
     async def rules(self, key: str | int | None = None) -> Sequence[RuleLine]:

@@ -62,7 +62,7 @@ class Operations:
         if touched is None:
             touched = after.touched(before) if before and after else network.by_uuid
         rebuilt = before is not None and after is not None and _rebuilt(before, after)
-        # What the operation may forget, and undoing it has to restore.
+        # Hosts and neighbours that the operation may remove, and undoing it has to restore.
         names = network.by_uuid if rebuilt else touched
         hosts = tuple(h for name in names for h in state.locator.at(uuid, name))
         neighbours = tuple(n for name in names for n in state.neighbours.at(uuid, name))
@@ -71,7 +71,7 @@ class Operations:
         freed: _Freed = set()
         if te_paths is None:
             te_paths = {} if after is None else self._constraints.plan(after, strict=False)
-        queues = self._constraints.queue_shape()
+        queues = self._constraints.queue_config()
         old_paths = state.te_paths.commit(uuid, te_paths)
 
         def undo() -> Effects:
@@ -103,7 +103,7 @@ class Operations:
         plan = delta.plan(gone)
         if was_on_demand and (after is None or not state.rulesdb.networks[uuid].on_demand):
             assert old is not None
-            self._remove_pairs(old.index, wholly=after is None, plan=plan)
+            self._remove_pairs(old.index, whole_network=after is None, plan=plan)
         if before is None or after is None:
             plan = plan.merged()
         labels = labels_of(old_paths.values())
@@ -123,9 +123,12 @@ class Operations:
             queues=queues,
         )
 
-    def _remove_pairs(self, index: int, wholly: bool, plan: Plan) -> None:
+    def _remove_pairs(self, index: int, whole_network: bool, plan: Plan) -> None:
         """Remove the rules of a network's pairs, which may be on any switch."""
-        message = delete_network(pipeline.cookie(index, Kind.BASE)) if wholly else delete_pair_flows(index)
+        if whole_network:
+            message = delete_network(pipeline.cookie(index, Kind.BASE))
+        else:
+            message = delete_pair_flows(index)
         plan.rounds.append({dpid: [message] for dpid, s in self._state.switches.items() if s.connected})
 
     def _follow_te_paths(

@@ -1,13 +1,13 @@
 """Reconciler: makes a switch hold what it should, whatever it holds.
 
-A switch that connects is never wiped. It tells what it holds (a `SwitchSnapshot`), and `reconcile` plans one
-change from that: missing entries are added, wrong ones modified, surplus ones removed. Entries without our
-cookie are not touched. The same is done for a switch that failed in the middle of a change, since nobody
-knows what it has carried out by then.
+A switch that connects is never wiped. It reports its entries (a `SwitchSnapshot`), and `reconcile` plans one
+change from them: missing entries are added, wrong ones modified, surplus ones removed. Entries without our
+cookie are not touched. The same is done for a switch that failed in the middle of a change, since it may have
+carried out any part of the change.
 
-A snapshot also tells what an earlier run of the controller had learned
-(:class:`~libnetvirt.controller.engine.warm_restart.WarmRestart`): that is learned first, so that the rules
-for it count as wanted.
+A snapshot also shows the hosts that an earlier run of the controller had learned
+(:class:`~libnetvirt.controller.engine.warm_restart.WarmRestart`): they are learned first, so that their rules
+are expected entries.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Reconciler:
         return Transaction(plan, None, effects=effects)
 
     def rebind(self, dpid: int) -> Transaction:
-        """Attach the endpoints of a switch anew: its ports came, went or were renamed."""
+        """Attach the endpoints of a switch again: its ports were added, removed or renamed."""
         state, delta = self._state, Delta()
         state.ondemand.changed()
         for record in state.rulesdb.bind_ports(state.switches[dpid]):

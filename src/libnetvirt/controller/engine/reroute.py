@@ -10,10 +10,10 @@ what differs:
   removed first, in rounds of their own, and the controller forwards in the meantime;
 - *constraints* that have lost their path get another one, or are degraded
   (:class:`~libnetvirt.controller.engine.constraints.ConstraintService`);
-- rules of *on-demand* networks are made anew by the next frame.
+- rules of *on-demand* networks are removed, and installed again for the next frame.
 
-The removal of old paths is deferred; `remaining` and `unneeded` say what of it can be carried out later, and
-what has to be at once.
+The removal of old paths is deferred; `remaining` returns the removals to carry out later,
+`unneeded` those to carry out at once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Reroute:
             self._restart.substrate_changed()
         delta = Delta()
         self._units.compile_links(delta)
-        queues = self._constraints.queue_shape()
+        queues = self._constraints.queue_config()
         free_labels, outcomes = self._constraints.replan(delta)
         replaced: _Replaced = {}
         moved: list[int] = []

@@ -80,7 +80,7 @@ class ControllerState:
         self.locator = Locator(options.host_limit)
         self.neighbours = Neighbours(options.host_limit)
         self.paths = PathFinder()
-        #: what the store has to be told: numbers and links that were given, or are gone
+        #: changes to write to the store: allocated and released numbers, found and lost links
         self.journal = FactJournal()
         self.labels = Labels(self.journal)
         self.installed = Installed()

@@ -48,7 +48,7 @@ Admit = Callable[[Change], Mapping[ConstraintKey, TePath] | None]
 
 @dataclass(frozen=True, slots=True)
 class ExecutionContext:
-    """What transactions are planned by and carried out with."""
+    """The parts of a connection that the executor plans and carries out transactions with."""
 
     core: Controller
     pending: PendingEffects
@@ -78,13 +78,13 @@ class TransactionExecutor:
         self._now = context.now
         self._serve_queued = context.serve_queued
         self._publish = context.core.publish
-        #: whoever holds it may change what switches hold
+        #: held while the entries of switches are changed
         self.lock = FairLock()
         #: transactions whose replaced rules still exist
         self.lingering: list[Transaction] = []
-        #: whether a task carries out what events have called for
+        #: whether a task carries out pending effects
         self.following_up = False
-        #: nothing is begun any more
+        #: whether new operations are refused
         self.closed = False
         self.provisioner = QueueProvisioner(
             context.core,
@@ -124,7 +124,7 @@ class TransactionExecutor:
         record = self._core.state.rulesdb.networks.get(change.uuid)
         known = record.description if record else None
         if known is not change.before and known != change.before:
-            raise StaleChange(f"network {change.uuid} was changed by somebody else meanwhile: read it again")
+            raise StaleChange(f"network {change.uuid} was changed by another client meanwhile: read it again")
         te_paths = admit(change)
         transaction = self._planned(
             self._core.operations.begin(change.before, change.after, change.touched, te_paths)

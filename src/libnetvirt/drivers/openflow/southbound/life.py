@@ -1,9 +1,9 @@
-"""The life of a switch's connection: one state, and one table of what may follow what.
+"""The life of a switch's connection: one state, and one table of the transitions.
 
 Theory of operation
 -------------------
 A connection begins when a switch is accepted, and each has a life of its own: a switch that connects again
-starts over. Whoever learns something about the switch takes a `Step`; the table says which state is next.
+starts over. What happens to it is a `Step`; the table gives the next state.
 
     state         step         next          what is done in this state
     ------------  -----------  ------------  ----------------------------------------------------------

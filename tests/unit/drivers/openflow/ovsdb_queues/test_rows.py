@@ -147,7 +147,7 @@ def test_the_reason_why_a_port_has_no_queues_is_reported() -> None:
 
     assert why(free) == ""
     assert "netdev, ignores queues" in why(free, unchecked=False)
-    assert "QoS that belongs to somebody else" in why(taken)
+    assert "QoS of another program" in why(taken)
     assert "in a bond" in why((1, 5))
     assert "no bridge with its datapath id" in why((7, 1))
 
