@@ -166,10 +166,10 @@ class ConstraintService:
     # ---- topology ------------------------------------------------------------------------------
 
     def replan(self, delta: Delta) -> tuple[Callable[[], None], tuple[Report, ...]]:
-        """Find other TE paths where the topology, or what is free, calls for them.
+        """Find other TE paths after a change of the topology or of the free bandwidth.
 
-        Returns what frees the labels of the old paths once nothing uses them, and what became of
-        constraints.
+        Returns a function that frees the labels of the old paths, to be called once they are unused, and
+        the events about constraints.
         """
         plan = self._te_paths.plan_reroute()
         old: dict[ConstraintKey, TePath] = {}

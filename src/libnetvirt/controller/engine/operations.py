@@ -1,9 +1,9 @@
 """Operations: a network is created, changed or removed.
 
-`Operations.begin` makes the controller's state what it will be after the operation and returns a
-`Transaction`: the rounds that make the switches follow, how to undo all of it, and what to free when it is
-done. Only units that the operation touches are compiled, so one more endpoint costs the same in a large
-network as in a small one.
+`Operations.begin` changes the controller's state to that after the operation, and returns a `Transaction`:
+the rounds for the switches, the steps that undo all of it, and the numbers to free when it is done. Only
+units that the operation touches are compiled, so one more endpoint costs the same in a large network as in a
+small one.
 
 Numbers (indexes, labels, meters, queues) are taken at once and freed only by the transaction's ``cleanup``:
 an operation that is undone finds its old numbers where they were, and with them the very same rules.
@@ -150,7 +150,7 @@ class Operations:
         neighbours: tuple[Neighbour, ...],
         te_paths: dict[ConstraintKey, TePath],
     ) -> Effects:
-        """Make the state what it was before :meth:`begin`. The switches have to be compared with it."""
+        """Change the state back to that before :meth:`begin`. The switches have to be compared with it."""
         state, delta = self._state, Delta()
         undone = dict(state.te_paths.of(uuid))
         state.te_paths.restore(uuid, te_paths)
@@ -234,8 +234,8 @@ class Operations:
     def _alter(
         self, record: NetworkRecord, after: VirtualNetwork, touched: Collection[str], delta: Delta
     ) -> _Freed:
-        """Change endpoints: compile what that touches, and nothing else. Returns the switches where that
-        frees ports for others."""
+        """Change endpoints, and compile the units that depend on them. Returns the switches where that frees
+        ports for others."""
         state, units, uuid = self._state, self._units, after.uuid
         was, old_switches, used_labels = record.description, set(record.by_switch), record.uses_labels
         macs = {h.mac for name in touched for h in state.locator.at(uuid, name)}

@@ -1,4 +1,4 @@
-"""Reconciler: makes a switch hold what it should, whatever it holds.
+"""Reconciler: makes the entries of a switch the expected ones, whatever they are now.
 
 A switch that connects is never wiped. It reports its entries (a `SwitchSnapshot`), and `reconcile` plans one
 change from them: missing entries are added, wrong ones modified, surplus ones removed. Entries without our
@@ -28,7 +28,7 @@ from libnetvirt.controller.ondemand.flows import PairFlows
 
 
 class Reconciler:
-    """Compares switches with what they should hold."""
+    """Compares switches with their expected entries."""
 
     def __init__(
         self,
@@ -43,7 +43,8 @@ class Reconciler:
         self._restart = restart
 
     def reconcile(self, dpid: int, snapshot: SwitchSnapshot) -> Transaction:
-        """Plan what makes a switch hold what it should, and other switches what follows from its ports."""
+        """Plan the changes that give a switch its expected entries. Its ports may require changes of other
+        switches, too."""
         state, delta = self._state, Delta()
         self._units.compile_base(dpid, delta)
         affected = state.rulesdb.bind_ports(state.switches[dpid])
@@ -109,7 +110,7 @@ class Reconciler:
     def _drop_broken_pairs(
         self, snapshot: SwitchSnapshot, expected: Iterable[tuple[PairFlows, Flow]]
     ) -> None:
-        """Drop the pairs of which a switch does not hold what it should."""
+        """Drop the pairs whose entries on a switch are not the expected ones."""
         held: dict[object, tuple[of.Instruction, ...]] = {
             (f.table_id, f.priority, f.match): f.instructions for f in snapshot.flows
         }
@@ -118,8 +119,8 @@ class Reconciler:
 
 
 def _replace_part(delta: Delta, dpid: int, difference: Delta) -> None:
-    """Replace the part of a delta for one switch, which says how the wanted entries have changed, with the
-    difference from what the switch holds, which says more."""
+    """Replace the part of a delta for one switch, the change of its expected entries, with the difference
+    from the entries that it has."""
     for part in (delta.put, delta.change):
         for key in [key for key in part if key[1] == dpid]:
             del part[key]

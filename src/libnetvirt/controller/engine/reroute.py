@@ -42,7 +42,7 @@ _Replaced = dict[tuple[Encapsulation, int], int]
 
 
 class Reroute:
-    """Computes paths again, and plans what has to change on switches."""
+    """Computes paths again, and plans the changes of switches."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class Reroute:
     # ---- deferred removals ---------------------------------------------------------------------
 
     def remaining(self, transaction: Transaction) -> Plan:
-        """The deferred removals of a transaction, less what is wanted again by now."""
+        """The deferred removals of a transaction, except for entries that are expected again by now."""
         self._state.installed.keep_reclaimed(transaction.deferred)
         return transaction.deferred.plan()
 

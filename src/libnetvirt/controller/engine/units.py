@@ -41,7 +41,7 @@ class UnitCompiler:
         self._installed.replace(("base", dpid), base, delta)
 
     def drop_base(self, dpid: int, delta: Delta) -> None:
-        """Remove what :meth:`compile_base` made."""
+        """Remove the entries of :meth:`compile_base`."""
         self._installed.replace(("base", dpid), (), delta)
 
     def holds_only_base(self, dpid: int) -> bool:
@@ -131,7 +131,7 @@ class UnitCompiler:
             self._chunks.pop((record.uuid, dpid), None)
 
     def drop_flood(self, uuid: str, dpid: int, delta: Delta) -> None:
-        """Remove what :meth:`compile_flood` made."""
+        """Remove the entries of :meth:`compile_flood`."""
         self._installed.replace(("gateway", uuid, dpid), (), delta)
         self._installed.replace(("flood", uuid, dpid), (), delta)
         for chunk in range(self._chunks.pop((uuid, dpid), 0)):
@@ -152,7 +152,7 @@ class UnitCompiler:
                 self.compile_neighbour(record, neighbour, delta)
 
     def drop_endpoint(self, uuid: str, name: str, delta: Delta) -> None:
-        """Remove what :meth:`compile_endpoint` made, and the neighbours there."""
+        """Remove the entries of :meth:`compile_endpoint`, and the neighbours there."""
         self.drop_neighbours(uuid, name, delta)
         for kind in ("endpoint", "family"):
             self._installed.replace((kind, uuid, name), (), delta)
@@ -169,7 +169,7 @@ class UnitCompiler:
                     self._installed.replace(unit, compiled, delta)
 
     def drop_prefixes(self, uuid: str, names: Iterable[str], dpids: Collection[int], delta: Delta) -> None:
-        """Remove what :meth:`compile_prefixes` made."""
+        """Remove the entries of :meth:`compile_prefixes`."""
         for name in names:
             for dpid in dpids:
                 self._installed.replace(("prefix", uuid, name, dpid), (), delta)
@@ -185,7 +185,7 @@ class UnitCompiler:
         self._installed.replace(("host", record.uuid, mac), fitting, delta)
 
     def drop_hosts(self, uuid: str, macs: Iterable[int], delta: Delta) -> None:
-        """Remove what :meth:`compile_host` made."""
+        """Remove the entries of :meth:`compile_host`."""
         for mac in macs:
             self._installed.replace(("host", uuid, mac), (), delta)
 

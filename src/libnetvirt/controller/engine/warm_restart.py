@@ -106,7 +106,7 @@ class WarmRestart:
         return effects
 
     def remove_switch(self, dpid: int) -> None:
-        """Remove what is kept of a switch that belongs to no network."""
+        """Remove the records about a switch that belongs to no network."""
         self._compared.discard(dpid)
         self._spared.discard(dpid)
 
@@ -117,7 +117,7 @@ class WarmRestart:
     # ---- spared surplus ------------------------------------------------------------------------
 
     def _spare(self, surplus: list[SwitchEntry]) -> bool:
-        """Take out of a switch's surplus what may lead to hosts of switches that have yet to connect.
+        """Take the entries out of a switch's surplus that may lead to hosts of switches yet to connect.
 
         Returns whether there was any.
         """

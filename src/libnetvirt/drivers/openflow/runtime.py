@@ -279,7 +279,7 @@ class Runtime:
         self.reporter.states(self.now())
 
     async def _reconcile(self, session: Session, view: SwitchView) -> None:
-        """Use this connection for its switch from now on, and make the switch hold what it should."""
+        """Use this connection for its switch from now on, and give the switch its expected entries."""
         old = self._sessions.get(session.dpid)
         if old is not None and old is not session:
             old.abort("the switch has connected again")
