@@ -116,7 +116,7 @@ def _to_network(
 def _documented(call: C, method: Callable[..., Any], returns: Any = None) -> C:
     """``call`` with the name, docstring and signature of ``method``; ``returns``: the type, if it differs."""
     functools.update_wrapper(call, method)
-    # Whoever asks for the signature should not find that of the coroutine behind it.
+    # inspect.signature() should not return that of the coroutine behind it.
     del vars(call)["__wrapped__"]
     resolved = get_type_hints(method) | ({} if returns is None else {"return": returns})
     call.__annotations__ = resolved

@@ -190,7 +190,7 @@ def test_foreign_changes_to_queues_are_repaired_and_foreign_rows_kept(
     victim = next(r for r in _rows(harness, "Queue") if CONSTRAINT in r["external_ids"])["_uuid"][1]
     vsctl("set", "Queue", victim, "other_config:min-rate=1")
     testbed.eventually(lambda: _queues(harness) != wanted, "the rate is back")
-    # Somebody takes the port: what was promised goes round, and comes back by itself.
+    # Another program takes the port: constraints take another path, and come back afterwards.
     vsctl("set", "Port", port, "qos=@new", "--", "--id=@new", "create", "QoS", "type=linux-sfq")
     testbed.eventually(lambda: not _set_queues(harness, 3), "the path goes round")
     assert vsctl("get", "QoS", vsctl("get", "Port", port, "qos").strip(), "type").strip() == "linux-sfq"

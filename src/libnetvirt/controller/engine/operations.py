@@ -274,7 +274,7 @@ class Operations:
     def _forget_moved(
         self, was: VirtualNetwork, after: VirtualNetwork, touched: Collection[str], delta: Delta
     ) -> None:
-        """Forget hosts and neighbours of endpoints that are gone or have another port."""
+        """Remove hosts and neighbours of endpoints that are gone or have another port."""
         for old in was.select(touched):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
@@ -297,7 +297,7 @@ class Operations:
         units.compile_prefixes(changed, switches & old, delta)
 
     def _forget_redeclared(self, record: NetworkRecord, ends: Iterable[Endpoint], delta: Delta) -> None:
-        """Forget neighbours whose MAC addresses are declared at other endpoints now."""
+        """Remove neighbours whose MAC addresses are declared at other endpoints now."""
         declared = {mac.to_bytes(6): endpoint for mac, endpoint in declared_hosts(ends)}
         if not declared or not is_routed(record):
             return

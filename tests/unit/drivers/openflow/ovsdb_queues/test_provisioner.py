@@ -88,7 +88,7 @@ class MemoryDatabase:
             raise TimeoutError
 
     def told(self) -> None:
-        """Somebody else has changed something."""
+        """Another program has changed something."""
         self._changed([RowUpdate("Port", "u", {}, {})])
 
 
