@@ -51,7 +51,7 @@ class Labels:
         self.spaces = {kind: LabelSpace(kind, self) for kind in LABELS}
 
     def load(self, facts: Facts) -> None:
-        """Restore what was stored."""
+        """Load the stored facts."""
         self._indexes = {record.network: record.index for record in facts.of(NetworkIndex)}
         for last in facts.of(LastIndex):
             self.last_index = last.index
@@ -114,7 +114,7 @@ class LabelSpace:
         self._last_outer = 0
 
     def load(self, facts: Facts) -> None:
-        """Restore what was stored."""
+        """Load the stored facts."""
         for tunnel in facts.of(TunnelLabel):
             if tunnel.encapsulation is self.kind:
                 self._hold(tunnel.egress, Tunnel(tunnel.group, tunnel.label))
