@@ -22,6 +22,7 @@ from libnetvirt.controller.intent.facts import (
     ServiceLabel,
     TunnelLabel,
 )
+from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules
 
@@ -135,7 +136,7 @@ class LabelSpace:
             label = _next(self._range, used, self._last_inner.get(dpid, 0))
             if label is None:
                 raise LabelsExhausted(
-                    f"switch {dpid} serves {len(used)} networks with {self.kind} tunnels: "
+                    f"switch {switch_text(dpid)} serves {len(used)} networks with {self.kind} tunnels: "
                     "no inner label is left for one more there. Use another encapsulation, or remove networks"
                 )
             labels[network] = label
