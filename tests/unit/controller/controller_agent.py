@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from controller_fabric import Refused, Switch
+from controller_fabric import Flows, Refused, Switch
 
 from libnetvirt import openflow as of
 
@@ -146,7 +146,7 @@ class Agent:
         if self.faults.breaks:
             self.broken = True
             return
-        before = dict(self.switch.flows), dict(self.switch.groups), dict(self.switch.meters)
+        before = Flows(self.switch.flows), dict(self.switch.groups), dict(self.switch.meters)
         try:
             if self.faults.refuses:
                 raise Refused("TABLE_FULL")
