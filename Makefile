@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 # How many processes run the tests. 0: none beside pytest itself, for --pdb, -s and the like; it takes twice as long.
 PROCESSES ?= 2
+# Groups of tests begin in the order of tests/lab/turns.py.
+SHARED_OUT := -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 # program:package of Debian
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
@@ -43,13 +45,13 @@ demo-simulated: $(VENV)/.installed-demo ## tell the same story in memory, withou
 	@$(BIN)/python -m demo --simulated $(ARGS)
 
 test: deps-root $(VENV)/.installed-dev ## run all tests; those that need root are skipped without it
-	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
+	$(BIN)/pytest $(SHARED_OUT) $(ARGS)
 
 compiled: build/compiled/.built ## compile the hot path: PYTHONPATH=build/compiled runs it, in a minute
 
 test-compiled: build/compiled/.built ## run the tests of the controller and the codec on the compiled hot path
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
-		$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(COMPILED_TESTS) $(ARGS)
+		$(BIN)/pytest $(SHARED_OUT) $(COMPILED_TESTS) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules; the Python of all pages type-checked
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import pytest
 
 from lab import private_network_namespace, why_not
-from lab.turns import group, turn
+from lab.turns import group, order, turn
 from libnetvirt.controller import compiled
 
 # Whether this is one of several processes that share the work.
@@ -21,6 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if _SHARED:
         for item in items:
             item.add_marker(pytest.mark.xdist_group(group(item)))
+        items.sort(key=order)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -15,7 +15,7 @@ from lab.openflow import of_a_network
 from lab.served import NETVIRT, Served
 from libnetvirt.conformance.support import frames
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
 BLUE = """<network uuid="7" name="blue" xmlns="urn:libnetvirt:network:1">
   <forwarding>L2</forwarding>

@@ -22,7 +22,7 @@ from libnetvirt.conformance.support.testbed import Bench, Guest, clean, endpoint
 from libnetvirt.conformance.tests.faults import _check_all
 from libnetvirt.errors import RuleRefused, SubstrateError, SwitchNotFound, SwitchTimeout
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
 TIMEOUT = 1.0
 STRANGE = Place("99", "1")

@@ -18,7 +18,7 @@ from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
 from libnetvirt.errors import NetvirtError
 from libnetvirt.semantics import Knowledge
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(400)]
 
 SEED, ROUNDS = 20121, 20
 Operation = Callable[[], object]

@@ -17,7 +17,7 @@ from libnetvirt.conformance.tests.faults import _check_all
 from libnetvirt.errors import PortNotFound
 from libnetvirt.model import Link
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60)]
 
 #: hosts at ports that no network uses
 HERE, THERE = (1, 3), (3, 3)

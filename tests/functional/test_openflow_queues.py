@@ -23,7 +23,7 @@ from libnetvirt import Encapsulation, Network, Rules
 from libnetvirt.conformance.support.testbed import Bench, clean
 from libnetvirt.errors import ConstraintUnmet, RuleRefused, SwitchTimeout
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
 MBIT = 1_000_000
 CAPACITIES = 'capacity = "100 Mbit/s"\nenforcement = "queue-unchecked"\n'

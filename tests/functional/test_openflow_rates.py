@@ -17,7 +17,7 @@ from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
 from libnetvirt.conformance.tests.faults import _check_all
 
-pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 PORT = 21
 MBIT = 1_000_000
@@ -77,6 +77,7 @@ def pair(harness: OpenFlow) -> Iterator[Pair]:
         assert list(clean(bench)) == []
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "rules", [OFFLINE_VLAN, OFFLINE_MPLS, ON_DEMAND_NATIVE], ids=["vlan", "mpls", "native"]
 )
@@ -89,6 +90,7 @@ def test_an_endpoint_never_gets_more_than_its_limits(pair: Pair, rules: Rules) -
         assert 0.95 * 8 * MBIT <= back <= 1.05 * 8 * MBIT
 
 
+@pytest.mark.alone
 def test_tcp_gets_the_rate_of_its_limits_and_a_change_holds_at_once(pair: Pair) -> None:
     with pair.network({"inbound": "20 Mbit/s"}, {"outbound": "60 Mbit/s"}) as network:
         (got,) = run([pair.flow()], SECONDS)
@@ -101,6 +103,7 @@ def test_tcp_gets_the_rate_of_its_limits_and_a_change_holds_at_once(pair: Pair) 
         assert got >= 0.95 * 50 * MBIT
 
 
+@pytest.mark.alone
 def test_what_one_host_is_denied_others_still_get(pair: Pair, harness: OpenFlow) -> None:
     """Many frames for everybody: the limited endpoint gets its rate, the one beside it all of them."""
     source, beside, limited = Place("1", "1"), Place("2", "1"), Place("2", "2")
@@ -138,6 +141,7 @@ def test_limits_of_tagged_endpoints_change_no_frame(
     _check_all(pair.bench, guests)
 
 
+@pytest.mark.alone
 def test_limits_hold_at_the_endpoints_of_a_router(harness: OpenFlow) -> None:
     bench = Bench(harness, None)
     with ExitStack() as stack:

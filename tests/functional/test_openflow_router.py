@@ -16,7 +16,7 @@ from libnetvirt import Network
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support.testbed import Bench, clean, endpoint_at
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
 FAMILIES = pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
 #: the port of a switch that a host is behind

@@ -19,6 +19,8 @@ from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Constraint, Encapsulation, Endpoint, Forwarding, Rules, VirtualNetwork
 from libnetvirt.semantics import gateway_mac, on_wire
 
+pytestmark = [pytest.mark.long, pytest.mark.apart]
+
 GROUPS = (p.BROADCAST, bytes.fromhex("333300000001"))
 
 

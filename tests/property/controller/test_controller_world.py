@@ -21,6 +21,8 @@ from libnetvirt.controller.intent.locator import mac_text
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from libnetvirt.model import Encapsulation, Endpoint, Forwarding, Insertion, Rules, VirtualNetwork
 
+pytestmark = [pytest.mark.long, pytest.mark.apart]
+
 TAGS: tuple[dict[str, int], ...] = (
     {},
     {},

@@ -8,7 +8,10 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
 from netvirt_shell import NETVIRT, Commands, Serve, eventually, run
+
+pytestmark = [pytest.mark.long, pytest.mark.apart]
 
 
 def test_commands_over_the_socket_do_what_they_do_without(serve: Serve, netvirt: Commands) -> None:
