@@ -127,6 +127,12 @@ class Harness(ABC):
         For switches whose data path notices changes of rules late after much traffic.
         """
 
+    def follow(self) -> None:  # noqa: B027 (to do nothing is right for most)
+        """Called after an operation and after a host was learned: wait until the data path has followed.
+
+        For switches that confirm new rules, and still forward by old ones for a moment.
+        """
+
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:  # noqa: ARG002
         """Whether the network takes such a frame (without its endpoint's tag) at all.
 

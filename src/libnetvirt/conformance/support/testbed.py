@@ -215,6 +215,8 @@ class Bench:
         now = {network.uuid: network for network in networks}
         for uuid in {**self._networks, **now}:
             self.knowledge = self.knowledge.changed(self._networks.get(uuid), now.get(uuid))
+        if now != self._networks:
+            self.harness.follow()
         self._networks = now
         return networks
 
@@ -223,7 +225,7 @@ class Bench:
         self.watch.rest()
 
     def await_known(self, networks: Iterable[VirtualNetwork]) -> None:
-        """Wait until the networks know every host that the oracle knows, and where."""
+        """Wait until the networks, and switches, know every host that the oracle knows, and where."""
         for network in networks:
             wanted = self._hosts_of(network.uuid)
             near = self._neighbours_of(network.uuid)
@@ -234,6 +236,7 @@ class Bench:
                     pytest.fail(f"network {network.name} is gone, and was to know {wanted or near}")
                 unknown = partial(_unknown, shown, wanted, near)
                 self.eventually(unknown, f"network {network.name} knows its hosts")
+                self.harness.follow()
 
     def await_arrivals(self, guest: Guest, frame: bytes, wanted: Iterable[Arrival]) -> None:
         """Send a frame once and wait until all these have arrived, whatever else does."""
