@@ -3,11 +3,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# For the demonstration: --slow waits after each step. For the tests: any options of pytest.
+# For the demonstration: --slow pauses after each step. For the tests: options of pytest.
 ARGS ?=
-# How many processes run the tests. 0: none beside pytest itself, for --pdb, -s and the like; it takes twice as long.
+# Number of test processes. 0 runs the tests in the pytest process itself, for --pdb or -s, in twice the time.
 PROCESSES ?= 2
-# Groups of tests begin in the order of tests/lab/turns.py.
+# Groups of tests start in the order set by tests/support/xdist.py.
 SHARED_OUT := -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 # program:package of Debian
@@ -17,12 +17,12 @@ PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-
 	traceroute:traceroute iperf3:iperf3 openssl:openssl \
 	ovn-northd:ovn-central ovn-controller:ovn-host
 
-# What the benchmark compares with, besides.
+# Needed only by the benchmarks: the programs that libnetvirt is compared with.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux
 
-# What the compiled modules are tested with: all that runs them without a switch.
+# The tests of the compiled modules that need no switch.
 COMPILED_TESTS := $(foreach layer,unit property,$(wildcard \
-	tests/$(layer)/controller tests/$(layer)/openflow tests/$(layer)/openflow_driver tests/$(layer)/packet))
+	tests/$(layer)/controller tests/$(layer)/openflow tests/$(layer)/drivers/openflow tests/$(layer)/packet))
 
 .DEFAULT_GOAL := help
 .PHONY: help compiled test-compiled setup deps-root demo demo-ovn demo-simulated test lint bench docs clean
@@ -30,43 +30,44 @@ COMPILED_TESTS := $(foreach layer,unit property,$(wildcard \
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.installed ## make .venv with the package installed: then .venv/bin/netvirt runs
+setup: $(VENV)/.installed ## install the package into .venv
 
-deps-root: ## install the Debian packages that the demonstration and the tests need, if missing
+deps-root: ## install missing Debian packages, as root
 	@$(call install,$(PROGRAMS))
 
-demo: deps-root $(VENV)/.installed-demo ## show it on real switches, as root; ARGS=--slow pauses
+demo: deps-root $(VENV)/.installed-demo ## demonstrate on Open vSwitch, as root; ARGS=--slow pauses
 	@$(BIN)/python -m demo $(ARGS)
 
-demo-ovn: deps-root $(VENV)/.installed-demo ## tell the same story on OVN, as root
+demo-ovn: deps-root $(VENV)/.installed-demo ## demonstrate on OVN, as root
 	@$(BIN)/python -m demo --ovn $(ARGS)
 
-demo-simulated: $(VENV)/.installed-demo ## tell the same story in memory, without root
+demo-simulated: $(VENV)/.installed-demo ## demonstrate on simulated switches, without root
 	@$(BIN)/python -m demo --simulated $(ARGS)
 
-test: deps-root $(VENV)/.installed-dev ## run all tests; those that need root are skipped without it
+test: deps-root $(VENV)/.installed-dev ## run all tests; without root, skip those that need it
 	$(BIN)/pytest $(SHARED_OUT) $(ARGS)
 
-compiled: build/compiled/.built ## compile the hot path: PYTHONPATH=build/compiled runs it, in a minute
+compiled: build/compiled/.built ## compile the hot path into build/compiled (a minute)
 
-test-compiled: build/compiled/.built ## run the tests of the controller and the codec on the compiled hot path
+test-compiled: build/compiled/.built ## test controller and codec with the compiled hot path
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
 		$(BIN)/pytest $(SHARED_OUT) $(COMPILED_TESTS) $(ARGS)
 
-lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules; the Python of all pages type-checked
+lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Python of all pages type-checked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/check_types.py
+	$(BIN)/python docs/words.py
 
-bench: bench-programs build/compiled/.built ## measure all beside others, as root, in ten minutes; writes docs/performance.md
+bench: bench-programs build/compiled/.built ## benchmark, write docs/performance.md (root, 10 minutes)
 	@$(BIN)/python -m benchmarks --report $(ARGS)
 
-bench-quick: bench-programs build/compiled/.built ## the same on a small scale, in two minutes; ARGS=setup for one part
+bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 2 minutes); ARGS=setup for one
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
-bench-promises: bench-programs $(VENV)/.installed-dev ## measure limits and promises, as root, in two minutes; writes a table in docs/qos.md
+bench-promises: bench-programs $(VENV)/.installed-dev ## measure guarantees, write docs/qos.md (root, 2 minutes)
 	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
 
 .PHONY: bench-quick bench-promises bench-programs
@@ -78,11 +79,11 @@ docs: $(VENV)/.installed-docs ## write the generated pages, build the site into 
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@$(BIN)/python docs/check.py --site build/site
 
-clean: ## remove what can be made again
+clean: ## remove everything that can be rebuilt
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-# A directory of its own, so that an old extension module is never imported instead of a source that changed.
+# Not beside the sources, so that no stale extension module is imported instead of a changed source.
 build/compiled/.built: pyproject.toml hatch_build.py $(shell find src -name '*.py') | $(VENV)/.installed-dev
 	@$(call install,cc:gcc)
 	@$(BIN)/python -c 'import sys, sysconfig; from pathlib import Path; \
@@ -93,7 +94,7 @@ build/compiled/.built: pyproject.toml hatch_build.py $(shell find src -name '*.p
 		--no-deps --no-build-isolation --target build/compiled .
 	@touch $@
 
-# The stamps say which extras are installed; pyproject.toml says what these are.
+# The stamp files record which extras of pyproject.toml are installed.
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -117,9 +118,9 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-demo
 
-# Installs the packages of those programs that are not there (an empty program never is). Packages that
-# bring a daemon would start it: a policy of refusal is in force meanwhile, and RUNLEVEL=1 for those
-# that look there. Says what to do if it cannot: not root, or not Debian.
+# Installs the packages of the programs that are missing (an empty program name always is). A package with
+# a daemon would start it: policy-rc.d denies that during the installation, and RUNLEVEL=1 is for packages
+# that look at the run level. Without root, or on another system than Debian, prints what to install.
 define install
 	missing=; \
 	for pair in $(1); do \
@@ -129,9 +130,9 @@ define install
 	done; \
 	[ -n "$$missing" ] || exit 0; \
 	if ! command -v apt-get >/dev/null; then \
-		echo "Not installed, and this is not Debian:$$missing. Install what your system calls these."; exit 0; \
+		echo "Missing Debian packages:$$missing. Install the equivalent packages of your system."; exit 0; \
 	elif [ "$$(id -u)" != 0 ]; then \
-		echo "Not installed:$$missing. As root: apt-get install$$missing"; exit 0; \
+		echo "Missing packages:$$missing. Install them as root: apt-get install$$missing"; exit 0; \
 	fi; \
 	policy=/usr/sbin/policy-rc.d; mine=; \
 	if [ ! -e $$policy ]; then mine=1; printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; fi; \

@@ -1,1 +1,1 @@
-"""How fast libnetvirt is, beside its peers in the same run: ``make bench``."""
+"""Benchmarks of libnetvirt, with its peers measured in the same run: ``make bench``."""

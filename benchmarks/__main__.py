@@ -16,18 +16,18 @@ from benchmarks import growth, machine, pages, report
 from benchmarks.rows import Plan, Row
 
 SCENARIOS = {
-    "setup": "flow set-ups a second and their latency, beside ovs-testcontroller and os-ken",
-    "networks": "networks created, changed and removed, beside ovs-ofctl --bundle",
-    "ovn": "networks on OVN, beside ovn-nbctl",
+    "setup": "rate and latency of flow set-ups, compared with ovs-testcontroller and os-ken",
+    "networks": "creating, changing and removing networks, compared with ovs-ofctl --bundle",
+    "ovn": "networks on OVN, compared with ovn-nbctl",
     "recovery": "reroute, restart, memory",
-    "prototype": "the three tests of the prototype",
-    "descriptions": "documents read and written; calls through netvirt serve",
-    "codec": "the OpenFlow codec, beside os-ken's",
+    "prototype": "the three tests of the 2012 prototype",
+    "descriptions": "parsing and writing descriptions; calls through netvirt serve",
+    "codec": "the OpenFlow codec, compared with os-ken's",
 }
 
 
 def main() -> int:
-    """Measure, print, save."""
+    """Run the scenarios, print and save the results. Returns the exit status."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
@@ -55,14 +55,14 @@ def main() -> int:
     path = chosen.json or report.RESULTS / f"{default}.json"
     rest = report.save(path, rows, facts, command)
     broken = sum(1 for row in rows if row.holds is False)
-    plan.say(f"{time.monotonic() - began:.0f} s in all; {broken} bars do not hold; saved as {path.name}")
+    plan.say(f"total {time.monotonic() - began:.0f} s; {broken} bars do not hold; saved as {path.name}")
     if chosen.report:
         pages.write(rows, rest)
     return 0
 
 
 def _run(name: str, plan: Plan) -> list[Row]:
-    """The rows of one scenario; none, and a word about it, if it fails: the others are worth having."""
+    """The rows of one scenario; none if it fails, after its traceback is printed."""
     try:
         return list(importlib.import_module(f"benchmarks.scenarios.{name}").rows(plan))
     except Exception:
@@ -75,17 +75,26 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks", description=__doc__,
         epilog="scenarios: " + "; ".join(f"{name}: {what}" for name, what in SCENARIOS.items()),
     )  # fmt: skip
-    options.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="which to run (default: all)")
-    options.add_argument("--quick", action="store_true", help="less of everything: a look, no result")
-    options.add_argument("--json", type=Path, metavar="FILE", help="where to save (default: in results/)")
-    options.add_argument("--report", action="store_true", help="write docs/performance.md too")
+    options.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="scenarios to run (default: all)")
     options.add_argument(
-        "--redo", type=Path, metavar="FILE", help="measure nothing: write the page from this"
+        "--quick", action="store_true", help="measure less: for a first impression, not for results"
+    )
+    options.add_argument(
+        "--json", type=Path, metavar="FILE", help="file for the results (default: in benchmarks/results/)"
+    )
+    options.add_argument("--report", action="store_true", help="also write docs/performance.md")
+    options.add_argument(
+        "--redo",
+        type=Path,
+        metavar="FILE",
+        help="do not measure; write docs/performance.md from the results in FILE",
     )
     chosen = options.parse_args()
     unknown = set(chosen.scenarios) - SCENARIOS.keys()
     if unknown:
-        options.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+        options.error(
+            f"unknown scenario {', '.join(sorted(unknown))}; the scenarios are {', '.join(SCENARIOS)}"
+        )
     return chosen
 
 

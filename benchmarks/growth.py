@@ -1,4 +1,4 @@
-"""How a cost grows with its size: the exponent of a power, fitted."""
+"""How a cost grows with the size: fits a power law and compares its exponent with that of n log n."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.rows import Row, counted
 
 
 class Fit(NamedTuple):
-    """``cost ≈ factor · size ** exponent``; ``error``: the exponent's standard error (0 for two points)."""
+    """``cost ≈ factor · size ** exponent``. ``error``: standard error of the exponent (0 for two points)."""
 
     exponent: float
     factor: float
@@ -18,15 +18,15 @@ class Fit(NamedTuple):
 
     def at(self, size: float) -> float:
         """The fitted cost."""
-        return self.factor * size**self.exponent
+        return self.factor * float(size**self.exponent)
 
 
 def fit(points: Sequence[tuple[float, float]]) -> Fit:
-    """Least squares through the logarithms of (size, cost). Raises ValueError for less than two sizes."""
+    """Fit (size, cost) by least squares of the logarithms. Raises ValueError for fewer than two sizes."""
     usable = [(math.log(size), math.log(cost)) for size, cost in points if size > 0 and cost > 0]
     count = len(usable)
     if len({x for x, _ in usable}) < 2:
-        raise ValueError("an exponent needs costs at two sizes at least")
+        raise ValueError("fitting an exponent needs costs of at least two sizes")
     mean_x = sum(x for x, _ in usable) / count
     mean_y = sum(y for _, y in usable) / count
     spread = sum((x - mean_x) ** 2 for x, _ in usable)
@@ -38,19 +38,19 @@ def fit(points: Sequence[tuple[float, float]]) -> Fit:
 
 
 def quasilinear(sizes: Sequence[float]) -> float:
-    """The exponent that n · log n itself has when it is fitted over these sizes."""
+    """The exponent of n · log n, fitted over the same sizes."""
     usable = [(size, size * math.log(size)) for size in sizes if size > 1]
     return fit(usable).exponent if len({size for size, _ in usable}) > 1 else 1.0
 
 
-#: what is varied; of a row's sizes, the others stay as they are
+#: The sizes whose growth is examined. A row's other sizes are fixed within a series.
 GROWING = ("endpoints", "tunnels", "hops")
-#: what a fit over so few sizes may be off
+#: Tolerance of an exponent fitted over so few sizes: over all of them, and over the two largest.
 _SLACK, _END_SLACK = 0.05, 0.15
 
 
 def series(rows: Iterable[Row]) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """(name with its fixed sizes, what grows) -> (size, cost in seconds), where there are several sizes."""
+    """(name with the fixed sizes, growing size) -> (size, cost in seconds), for several sizes each."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         axis = next((k for k in row.sizes if k in GROWING), None)
@@ -58,15 +58,15 @@ def series(rows: Iterable[Row]) -> dict[tuple[str, str], list[tuple[float, float
             continue
         fixed = ", ".join(counted(v, k) for k, v in row.sizes.items() if k != axis)
         points = found.setdefault((f"{row.name}{', ' + fixed if fixed else ''}", axis), [])
-        # Ours is the same beside every peer.
+        # The rows for the other peers repeat our own cost.
         if row.sizes[axis] not in [size for size, _ in points]:
             points.append((row.sizes[axis], row.ours))
     return {key: points for key, points in found.items() if len(points) > 1}
 
 
 def rows_of(rows: Iterable[Row]) -> list[Row]:
-    """A row for each series, with the exponent of its cost: over all sizes, and over the two largest, where
-    what does not grow weighs least."""
+    """A row for each series, with the exponent of its cost over all sizes and over the two largest, where
+    constant costs matter least."""
     found = []
     for (name, axis), points in series(rows).items():
         points = sorted(points)

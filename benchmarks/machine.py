@@ -1,4 +1,4 @@
-"""What the numbers were measured on: a machine's kind and the versions, nothing that names it."""
+"""Facts about the machine and the versions measured, without names that identify it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def facts() -> dict[str, str]:
-    """Processor, cores, memory, kernel, Python, and the versions of what is compared."""
+    """Processor, cores, memory, kernel, and the versions of Python and of the programs compared."""
     found = {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
@@ -39,7 +39,7 @@ def _processor() -> str:
 
 
 def installed(program: str) -> bool:
-    """Whether a program can be found."""
+    """Whether a program is in the PATH."""
     return shutil.which(program) is not None
 
 

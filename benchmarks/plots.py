@@ -1,4 +1,4 @@
-"""Plots as SVG: bars and lines, both with logarithmic axes, because sizes differ by orders of magnitude."""
+"""SVG plots: bars and lines, with logarithmic axes because sizes differ by orders of magnitude."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Point = tuple[float, float]
 
 
 class Axis:
-    """A logarithmic axis between two pixels, with a mark at each power of ten."""
+    """A logarithmic axis between two pixel positions, with a mark at each power of ten."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         low, high = math.log10(min(values)), math.log10(max(values))
@@ -32,18 +32,18 @@ class Axis:
         self._start, self._end = start, end
 
     def at(self, value: float) -> float:
-        """The pixel of a value."""
+        """The pixel position of a value."""
         share = (math.log10(value) - self._low) / (self._high - self._low)
         return self._start + share * (self._end - self._start)
 
     @property
     def marks(self) -> list[float]:
-        """Powers of ten."""
+        """The powers of ten on the axis."""
         return [10.0**n for n in range(self._low, self._high + 1)]
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str) -> str:
-    """Horizontal bars: group -> series -> value. Every bar begins at the lowest power of ten."""
+    """Horizontal bars of ``groups``: group -> series -> value. Bars begin at the lowest power of ten."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     values = [v for group in groups.values() for v in group.values() if v > 0]
     if not values:
@@ -63,8 +63,8 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str) -> st
             colour = _COLOURS[names.index(name) % len(_COLOURS)]
             if value > 0:
                 width = axis.at(value) - left
-                place = f'x="{left}" y="{y:.1f}" width="{width:.1f}" height="{line - 4}"'
-                parts.append(f'<rect {place} fill="{colour}"/>\n')
+                geometry = f'x="{left}" y="{y:.1f}" width="{width:.1f}" height="{line - 4}"'
+                parts.append(f'<rect {geometry} fill="{colour}"/>\n')
                 parts.append(_text(axis.at(value) + 5, y + 11, quantity(value, unit)))
             y += line
         y += 14
@@ -73,7 +73,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str) -> st
 
 
 def lines(title: str, series: Mapping[str, Sequence[Point]], across: str, unit: str) -> str:
-    """Lines through points, on two logarithmic axes. ``across``: what the horizontal axis counts."""
+    """Lines through points on two logarithmic axes. ``across``: label of the horizontal axis."""
     points = [p for some in series.values() for p in some if p[0] > 0 and p[1] > 0]
     if not points:
         return ""
@@ -94,10 +94,10 @@ def lines(title: str, series: Mapping[str, Sequence[Point]], across: str, unit: 
     parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, height - bottom + 38, across, "middle"))
     for number, some in enumerate(series.values()):
         colour = _COLOURS[number % len(_COLOURS)]
-        places = [(horizontal.at(x), vertical.at(y)) for x, y in sorted(some) if x > 0 and y > 0]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        pixels = [(horizontal.at(x), vertical.at(y)) for x, y in sorted(some) if x > 0 and y > 0]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>\n')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>\n' for x, y in places]
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>\n' for x, y in pixels]
     for row in range(rows):
         two = list(series)[row * 2 : row * 2 + 2]
         parts.append(_legend(two, height - 10 - 18 * (rows - 1 - row), row * 2, 340))

@@ -1,4 +1,4 @@
-"""Where libnetvirt's time goes during flow set-ups: ``python -m benchmarks.profiled [1|5]`` (hops)."""
+"""Profile of libnetvirt during flow set-ups: ``python -m benchmarks.profiled [1|5]`` (hops)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.workers import LOADER, Worker
 
 
 def main() -> None:
-    """Profile and print."""
+    """Run the set-ups and print the profile."""
     case = next(c for c in QUICK if str(c.hops) == (sys.argv[1] if len(sys.argv) > 1 else "1"))
     with Worker("benchmarks.fleet", LOADER) as fleet, running(peers.OURS, case, fleet, UNLIMITED) as worker:
         assert worker is not None

@@ -1,10 +1,10 @@
-"""``python -m benchmarks.promises [--report]``: limits and promises, measured between real hosts.
+"""``python -m benchmarks.promises [--report]``: bandwidth limits and guarantees between real hosts.
 
-Three Open vSwitch bridges in a ring, in a network namespace of this process's own. The kernel shapes each
-link to 100 Mbit/s, and the driver is told so. iperf3 sends; what is counted is what arrives. Takes less than
-two minutes, needs root. ``--report`` writes the table into docs/qos.md. Ends with status 1 if a figure does
-not hold. *unread* are the frames of a scene that Open vSwitch did not read in time, because the machine was
-busy: they are lost before any rule sees them, and no figure is excused for them.
+Three Open vSwitch bridges form a ring in a new network namespace. The kernel shapes each link to 100 Mbit/s,
+which is also the capacity configured in the driver. iperf3 sends, and the traffic that arrives is measured.
+Takes less than two minutes and needs root. ``--report`` writes the table into docs/qos.md. The exit status is
+1 if a figure does not hold. *unread* counts the frames that Open vSwitch did not read in time because the
+machine was busy. They are lost before any rule matches them, and still count as lost in the figures.
 """
 
 from __future__ import annotations
@@ -21,33 +21,32 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.scenarios import bridges  # noqa: F401  (it makes the lab of the tests importable)
 from benchmarks.workers import ROOT
-from lab import private_network_namespace, why_not
-from lab.linux import PROGRAMS, LinuxHost
-from lab.openflow import OpenFlow
-from lab.traffic import Flow, run
-from lab.unread import unread
 from labs.daemons import eventually
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
+from tests.support.lab import private_network_namespace, why_not
+from tests.support.lab.linux_hosts import PROGRAMS, LinuxHost
+from tests.support.lab.socket_overruns import unread
+from tests.support.lab.traffic import Flow, run
+from tests.support.openflow_harness import OpenFlow
 
 PAGE = ROOT / "docs" / "qos.md"
 BEGIN, END = "<!-- measured: begin (written by make bench-promises) -->", "<!-- measured: end -->"
 COMMAND = "make bench-promises"
 MBIT = 1_000_000
-#: of each link; what may be promised of it; and what is left when 50 Mbit/s are promised (95 % less these)
+#: The capacity of each link, and the rest for other traffic when 50 of the reservable 95 Mbit/s are reserved.
 LINK, REST = 100 * MBIT, 45 * MBIT
 SECONDS = 5.0
 CAPACITIES = f'capacity = "{LINK // MBIT} Mbit/s"\n'
 SHAPED = ("tbf", "rate", f"{LINK // MBIT}mbit", "burst", "128kb", "latency", "50ms")
-#: for how long switches may use what they had cached of their rules
+#: Seconds for which switches may still forward by cached rules.
 CACHED = 1.5
 PAIRS, FIRST_PORT = 3, 21
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What arrived of one flow, in bit/s, and the bounds it has to keep."""
+    """The received rate of one flow in bit/s, and its bounds."""
 
     scene: str
     what: str
@@ -56,18 +55,18 @@ class Figure:
     got: float
     least: float
     most: float
-    #: frames that Open vSwitch has not read in time, of all flows of the scene
+    #: Frames of all flows of the scene that Open vSwitch did not read in time.
     unread: int = 0
 
     @property
     def holds(self) -> bool:
-        """Whether it is within the bounds."""
+        """Whether the received rate is within the bounds."""
         return self.least <= self.got <= self.most
 
 
 @dataclass
 class Expected:
-    """A flow of a scene, and which part of a figure has to arrive: at least, and at most."""
+    """A flow of a scene, and the share of ``figure`` (bit/s) that has to arrive: at least, at most."""
 
     flow: Flow
     what: str
@@ -76,7 +75,7 @@ class Expected:
     most: float = 1.05
 
     def measured(self, scene: str, lost: int) -> Figure:
-        """As it is after the flow. ``lost``: frames that were not read meanwhile."""
+        """The result after the flow has ended. ``lost``: unread frames of the scene."""
         bar = f"{self.least:.0%} to {self.most:.0%}" if self.least else f"at most {self.most:.0%}"
         due = self.flow.due(self.figure) if self.flow.rate is not None else self.figure
         return Figure(
@@ -87,7 +86,7 @@ class Expected:
 
 @dataclass
 class Site:
-    """The switches, and hosts behind them: pairs at switches 1 and 2, each for one network."""
+    """The switches, and the hosts: pairs at switches 1 and 2, each in its own network."""
 
     stack: ExitStack
     harness: OpenFlow
@@ -96,7 +95,7 @@ class Site:
 
     @classmethod
     def build(cls, stack: ExitStack) -> Site:
-        """All of it."""
+        """Start the switches, the driver and the hosts."""
         private_network_namespace()
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="netvirt-promises-")))
         file = directory / "capacities.toml"
@@ -115,7 +114,7 @@ class Site:
     def plug(
         self, switch: int, port: int, name: tuple[int, int], addresses: Sequence[str], gateways: Sequence[str]
     ) -> None:
-        """A host more."""
+        """Connect another host."""
         host = LinuxHost(self.harness.lab, switch, port, addresses, gateways, mtu=1480)
         self.hosts[name] = self.stack.enter_context(host)
 
@@ -123,10 +122,10 @@ class Site:
             switches = self.harness.connection.substrate().switches
             return any(s.id == str(switch) and p.number == port and p.up for s in switches for p in s.ports)
 
-        eventually(there, f"port {port} of switch {switch} is there")
+        eventually(there, f"port {port} of switch {switch} is up")
 
     def connect(self, rules: Rules | None, *limits: dict[str, str]) -> list[Network]:
-        """A network for each pair, in place of those that were; ``limits`` of the first one's endpoints."""
+        """Replace all networks by one for each pair. ``limits``: of the endpoints of the first one."""
         self.clear()
         for number in range(PAIRS):
             given = limits if number == 0 and limits else ({}, {})
@@ -140,7 +139,7 @@ class Site:
         return self.networks
 
     def greet(self, name: tuple[int, int], address: str) -> None:
-        """Let a host and another one know each other."""
+        """Ping an address from a host, so that both hosts are learned. Raises RuntimeError if it fails."""
         answer = self.hosts[name].run("ping", "-c", "2", "-i", "0.2", "-W", "5", address)
         if "2 received" not in answer:
             raise RuntimeError(f"no answer from {address}: {answer[-500:]}")
@@ -152,24 +151,24 @@ class Site:
         self.networks.clear()
 
     def flow(self, number: int, rate: int | None, back: bool = False, streams: int = 1) -> Flow:
-        """Traffic between a pair."""
+        """A flow between the hosts of a pair, or ``back``."""
         source, target = (2, 1) if back else (1, 2)
         address = f"10.0.{number}.{target}"
         return Flow(self.hosts[number, source], self.hosts[number, target], address, rate, streams)
 
     def reserved(self) -> dict[tuple[str, str], int]:
-        """What is promised of links, in Mbit/s."""
+        """The reserved Mbit/s of each link that has a reservation."""
         links = self.harness.connection.substrate().links
         return {(k.source, k.destination): k.reserved // MBIT for k in links if k.reserved}
 
 
 def endpoint(uuid: int, **fields: Any) -> Endpoint:
-    """An endpoint by its fields."""
+    """An endpoint from its fields."""
     return Endpoint.model_validate({"uuid": uuid, **fields})
 
 
 def shared_link(site: Site, encapsulation: str) -> Iterator[Figure]:
-    """Two promises and a flood on one link, and again after that link has failed."""
+    """Two guarantees and a flood on one link, and again after that link has failed."""
     first, second, _ = site.connect(Rules.model_validate({"encapsulation": encapsulation}))
     first.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
     second.add_constraint(source=1, destination=2, min_bandwidth="20 Mbit/s")
@@ -182,13 +181,13 @@ def shared_link(site: Site, encapsulation: str) -> Iterator[Figure]:
         ]
 
     yield from _scene(f"100 Mbit/s link, {encapsulation}", expected())
-    site.harness.lab.cut(1, 2)
+    site.harness.lab.cut_link(1, 2)
     try:
-        eventually(lambda: ("1", "3") in site.reserved(), "the paths go round")
+        eventually(lambda: ("1", "3") in site.reserved(), "the paths avoid the link")
         time.sleep(CACHED)
         yield from _scene(f"after the link failed, {encapsulation}", expected())
     finally:
-        site.harness.lab.mend(1, 2)
+        site.harness.lab.restore_link(1, 2)
         eventually(lambda: len(site.harness.connection.substrate().links) == 6, "the link is up again")
 
 
@@ -206,7 +205,7 @@ def tcp(site: Site) -> Iterator[Figure]:
 
 
 def maximum(site: Site) -> Iterator[Figure]:
-    """A maximum, for UDP and for TCP."""
+    """A maximum bandwidth, for UDP and for TCP."""
     first, *_ = site.connect(None)
     first.add_constraint(source=1, destination=2, max_bandwidth="15 Mbit/s")
     for rate, what, least in ((60 * MBIT, "UDP, sends 60", 0.95), (None, "TCP", 0.8)):
@@ -214,7 +213,7 @@ def maximum(site: Site) -> Iterator[Figure]:
 
 
 def limits(site: Site) -> Iterator[Figure]:
-    """Limits of endpoints: of one inbound, of the other outbound."""
+    """Bandwidth limits of endpoints: one inbound, one outbound."""
     site.connect(None, {"inbound": "40 Mbit/s"}, {"outbound": "20 Mbit/s", "inbound": "10 Mbit/s"})
     flows = [
         Expected(site.flow(0, 80 * MBIT), "UDP, sends 80", 20 * MBIT, 0.95),
@@ -269,7 +268,7 @@ SCENES: tuple[Callable[[Site], Iterator[Figure]], ...] = (
 
 
 def table(figures: Sequence[Figure]) -> Iterator[str]:
-    """The figures as a table of Markdown; rates in Mbit/s."""
+    """The figures as a Markdown table, with rates in Mbit/s."""
     yield "| scenario | traffic, Mbit/s | required | sent | received | unread | result |"
     yield "|---|---|---|---|---|---|---|"
     for f in figures:
@@ -279,8 +278,8 @@ def table(figures: Sequence[Figure]) -> Iterator[str]:
 
 
 def write(figures: Sequence[Figure], page: Path = PAGE) -> None:
-    """Write the table into the page, with the command that makes it. Raises ValueError if the page has lost
-    its marks."""
+    """Write the table and the command that produces it into the page. Raises ValueError if the page lacks the
+    marks."""
     text = page.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"{page.name} needs the lines {BEGIN!r} and {END!r}, once each")
@@ -296,7 +295,7 @@ def write(figures: Sequence[Figure], page: Path = PAGE) -> None:
 
 
 def main() -> int:
-    """Measure, print, and write if that is asked for."""
+    """Measure and print; with --report write the page. Returns the exit status."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.promises", description=__doc__)
     options.add_argument("--report", action="store_true", help="write the table into docs/qos.md")
     chosen = options.parse_args()

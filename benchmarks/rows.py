@@ -1,21 +1,22 @@
-"""What scenarios return: rows of a table, with the bar that each should hold."""
+"""The results of scenarios: rows of a table, some with a bar that they have to hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
 @dataclass(slots=True)
 class Row:
-    """One comparison. ``ratio`` says how many times better we are than the peer, or, where there is no
-    peer, is None. ``bar``: what should hold, as text; ``holds``: whether it does, None if there is no bar.
-    ``sizes``: what was varied, by name; ``measured``: further numbers for the record."""
+    """One result. ``ours`` and ``peer`` are in ``unit``. ``ratio``: how many times better libnetvirt is than
+    the peer, None without a peer. ``bar``: the requirement as text; ``holds``: whether it is met, None
+    without a bar. ``sizes``: the varied parameters by name; ``measured``: further numbers for the record.
+    """
 
     scenario: str
     name: str
-    sizes: dict[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
     unit: str = ""
     ours: float | None = None
     peer: float | None = None
@@ -27,12 +28,12 @@ class Row:
     measured: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The row for a file."""
+        """The row as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """The row from a file."""
+        """The row from such a dictionary."""
         return cls(**fields)
 
     @property
@@ -47,13 +48,13 @@ def counted(value: float, noun: str) -> str:
     return f"{number(value)} {singular if value == 1 and noun.isalpha() else noun}"
 
 
-#: where scenarios say what they are doing
+#: Prints the progress of a scenario.
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured."""
+    """How much to measure, and where to print progress."""
 
     quick: bool
     say: Say
@@ -74,7 +75,7 @@ _SMALL = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"))
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A number with its unit; seconds in the unit that suits them."""
+    """A number with its unit; seconds are scaled to µs or ms."""
     if value is None:
         return "–"
     if unit == "s":

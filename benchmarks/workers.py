@@ -1,4 +1,4 @@
-"""Processes of their own, pinned to a core, that are asked by lines of JSON and answer so."""
+"""Worker processes, each pinned to a core, with requests and replies as lines of JSON."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parent.parent
-#: the first core is for what loads, the last for what is measured
+#: The first core runs the load generator, the last one the program that is measured.
 CORES = sorted(os.sched_getaffinity(0))
 LOADER, MEASURED = CORES[0], CORES[-1]
 
 
 def die_with_parent() -> None:
-    """Let the kernel end this process when the one that started it ends."""
+    """Have the kernel kill this process when its parent ends (prctl PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class Failed(RuntimeError):
-    """A worker could not do what it was asked for."""
+    """A request to a worker failed."""
 
 
 class Worker:
-    """A process that runs ``python -m module`` and answers requests."""
+    """A process that runs ``python -m module``, which calls :func:`serve`."""
 
     def __init__(self, module: str, core: int | None = None, **environment: str) -> None:
         command = [sys.executable, "-m", module]
@@ -43,7 +43,7 @@ class Worker:
         )  # fmt: skip
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """Have it do something; returns what it answers. Raises Failed."""
+        """Call a command of the worker and return its result. Blocks. Raises Failed if the command fails."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([command, arguments]) + "\n")
@@ -58,11 +58,11 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         return self._process.pid
 
     def stop(self) -> None:
-        """End it."""
+        """Kill the process."""
         stop(self._process)
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class Worker:
 
 
 def stop(process: subprocess.Popen[Any]) -> None:
-    """End a process and close what leads to it."""
+    """Kill a process and close its pipes."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     process.wait()
@@ -84,13 +84,13 @@ def stop(process: subprocess.Popen[Any]) -> None:
 
 
 def memory(pid: int) -> int:
-    """Resident memory of a process, in bytes."""
+    """Resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def wait_for_port(port: int, process: subprocess.Popen[Any], timeout: float = 20.0) -> None:
-    """Return when somebody listens on a TCP port of this machine. Raises Failed."""
+    """Block until a TCP port of this machine is listened on. Raises Failed on a timeout."""
     wanted, deadline = f":{port:04X} ", time.monotonic() + timeout
     while time.monotonic() < deadline:
         tables = [Path(f"/proc/self/net/tcp{v}").read_text() for v in ("", "6")]
@@ -99,11 +99,11 @@ def wait_for_port(port: int, process: subprocess.Popen[Any], timeout: float = 20
         if process.poll() is not None:
             break
         time.sleep(0.02)
-    raise Failed(f"nobody listens on port {port}: {process.args!r}")
+    raise Failed(f"no process listens on port {port}: {process.args!r}")
 
 
 def serve(commands: object) -> None:
-    """The worker's side: call the coroutine methods of ``commands`` by name, one after the other."""
+    """Serve requests on stdin: call the coroutine methods of ``commands`` by name, one at a time."""
     try:
         import uvloop
     except ImportError:

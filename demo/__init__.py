@@ -1,1 +1,1 @@
-"""The demonstration: one story, told on real switches or in memory. ``python -m demo --help``."""
+"""The demonstration: one story on Open vSwitch, on OVN or in memory. See ``python -m demo --help``."""

@@ -30,13 +30,13 @@ _NEEDED = {
 
 
 def main() -> int:
-    """The exit status: 0 if every promise was kept, 1 if not, 2 if the demonstration cannot run here."""
+    """Run the demonstration. Returns 0 if every promise was kept, 1 if not, 2 if it cannot run here."""
     parser = argparse.ArgumentParser(
-        prog="demo", description="Shows what libnetvirt does, and checks every promise it makes on the way."
+        prog="demo", description="Demonstrates libnetvirt in seven steps and checks the promise of each."
     )
-    parser.add_argument("--simulated", action="store_true", help="in memory; needs neither root nor switches")
-    parser.add_argument("--ovn", action="store_true", help="on OVN instead of OpenFlow switches")
-    parser.add_argument("--slow", action="store_true", help="wait for the Enter key after each step")
+    parser.add_argument("--simulated", action="store_true", help="run in memory, without root and switches")
+    parser.add_argument("--ovn", action="store_true", help="run on OVN instead of OpenFlow switches")
+    parser.add_argument("--slow", action="store_true", help="wait for Enter after each step")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.simulated and not options.inside:
@@ -44,7 +44,7 @@ def main() -> int:
             sys.stderr.write(f"{reason}\n")
             return 2
         _enter_namespace()
-    # A shell may have started this with interrupts ignored.
+    # The shell may have started this process with SIGINT ignored.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     stage = SimulatedStage() if options.simulated else OvnStage() if options.ovn else _real_stage()
@@ -61,16 +61,16 @@ def main() -> int:
 
 
 def _real_stage() -> Stage:
-    from demo.real import RealStage  # Mininet is needed for this stage only
+    from demo.real import RealStage  # the only stage that needs Mininet
 
     return RealStage()
 
 
 def _why_not() -> str:
-    """Why there can be no real switches here; empty if there can."""
+    """Why Open vSwitch and Mininet cannot be used here; empty if they can."""
     if os.geteuid() != 0:
         return (
-            "The demonstration on real switches needs root: 'sudo make demo'.\n"
+            "The demonstration on Open vSwitch needs root: 'sudo make demo'.\n"
             "Without root: 'make demo-simulated'."
         )
     missing = sorted({package for program, package in _NEEDED.items() if shutil.which(program) is None})
@@ -78,7 +78,7 @@ def _why_not() -> str:
 
 
 def _enter_namespace() -> NoReturn:
-    """Go on in a network namespace of its own, so that nothing of the machine's network is touched."""
+    """Run this program again in a new network namespace, apart from the machine's network."""
     sys.stdout.flush()
     again = [sys.executable, "-m", "demo", "--inside", *sys.argv[1:]]
     os.execvp("unshare", ["unshare", "--net", "--mount", *again])

@@ -1,7 +1,7 @@
-"""The stage of OVN: four chassis in network namespaces of their own, and hosts in others.
+"""The stage on OVN: four chassis and the hosts, each in its own network namespace.
 
-The chassis are called 1 to 4, and their interfaces 1, 2, …, so that the story's descriptions fit as they are.
-Behind interface 1 of chassis 2 and of chassis 4 is a site, as on the stage of OpenFlow switches.
+The chassis are named 1 to 4, and their interfaces 1, 2, …, so that the story's descriptions fit unchanged.
+Interface 1 of chassis 2 and of chassis 4 leads to a site, as on the stage of OpenFlow switches.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from labs.daemons import Namespace, eventually, run
 from labs.ovn import OVN
 
 _SITES = ("2", "4")
-#: rules of a chassis that are there because of a logical port or switch
+#: Matches the flows of a chassis that belong to a logical port or switch.
 _LOGICAL = re.compile(r"metadata=0x[1-9a-f]|load:0x[0-9a-f]+->OXM_OF_METADATA")
 _TABLES = ("Logical_Switch", "Logical_Switch_Port", "ACL")
 
 
 class OvnStage(ServedStage):
     title = "OVN: four chassis and eight hosts in network namespaces"
-    restart_note = "netvirt serve is killed with SIGKILL; all it knew is in OVN's northbound database."
+    restart_note = "netvirt serve is killed with SIGKILL. Its state is in OVN's northbound database."
     links = tuple(combinations(SWITCHES, 2))
     reroutes = False
     picture = """\
@@ -93,7 +93,7 @@ class OvnStage(ServedStage):
         return ("setpriv", "--pdeathsig", "KILL", *self._namespaces[host].inside)
 
     def _make_site(self, name: str) -> None:
-        """An ordinary switch beside the chassis's own: vlan 10 leaves it untagged, vlan 20 tagged."""
+        """Add a switch that is not OVN's: its VLAN 10 leaves it untagged, VLAN 20 tagged."""
         chassis = self._lab.chassis[name]
         chassis.namespace.run("ip", "link", "add", "1", "type", "veth", "peer", "name", "uplink")
         for interface in ("1", "uplink"):
@@ -105,7 +105,7 @@ class OvnStage(ServedStage):
                       "--", "add-port", "br-int", "1")  # fmt: skip
 
     def _plug(self, host: Host) -> None:
-        """Lay a host's cable."""
+        """Connect a host to its chassis or site."""
         chassis, namespace = self._lab.chassis[host.switch], self._namespaces[host.name]
         at_site = host.switch in _SITES and host.port == "1"
         port = host.name if at_site else host.port
@@ -121,7 +121,7 @@ class OvnStage(ServedStage):
         chassis.vsctl("add-port", "site" if at_site else "br-int", port, *tag)
 
     def _await_substrate(self) -> None:
-        eventually(self._complete, "the driver knows all chassis, tunnels and hosts")
+        eventually(self._complete, "the driver reports all chassis and tunnels")
 
     def _complete(self) -> bool:
         seen = self.connection.substrate()

@@ -1,4 +1,4 @@
-"""Programs that stages of real hosts run: ``netvirt serve``, and ``ping`` with what it says."""
+"""The processes of stages with real hosts: ``netvirt serve``, and ``ping`` with its output parsed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tempfile import TemporaryFile
 
 from demo.stage import ADDRESSES, Pings, Reach
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 _INTERVAL = 0.01
 _ANSWER = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .* icmp_seq=(\d+) ", re.MULTILINE)
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
 
 
 class Ping:
-    """A ``ping`` that runs in a host, and what it writes. ``inside``: what runs a command there."""
+    """A ``ping`` running in a host. ``inside``: the command prefix that runs a program in the host."""
 
     def __init__(self, pings: Pings, inside: Sequence[str], address: str) -> None:
         self.pings = pings
@@ -36,7 +36,7 @@ class Ping:
         )
 
     def finish(self) -> None:
-        """Stop it and count."""
+        """Stop the ping and fill in its results."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(5)
         ended = time.time()
@@ -46,8 +46,8 @@ class Ping:
         answers = [(float(at), int(number)) for at, number in _ANSWER.findall(text)]
         sent = _SENT.search(text)
         if sent is None:
-            raise RuntimeError(f"ping said: {text[-500:]}")
-        # The last two may have been on their way when it was stopped.
+            raise RuntimeError(f"unexpected output of ping: {text[-500:]}")
+        # The last two requests may have been in flight when it was stopped.
         self.pings.sent = int(sent[1])
         in_flight = {n for n in (self.pings.sent, self.pings.sent - 1) if n > 0}
         numbers = {number for _, number in answers}
@@ -60,7 +60,7 @@ class Ping:
 
 @contextmanager
 def pings_between(running: Sequence[Ping]) -> Iterator[list[Pings]]:
-    """Let pings run while the context lasts, and a little before and after."""
+    """Keep the pings running during the context, and 0.3 s before and after it."""
     try:
         time.sleep(0.3)
         yield [ping.pings for ping in running]
@@ -71,12 +71,12 @@ def pings_between(running: Sequence[Ping]) -> Iterator[list[Pings]]:
 
 
 def reached(inside: Sequence[str], own: str, requests: Mapping[str, Callable[[], int]]) -> Reach:
-    """One host pings each address but its own once.
+    """Ping each address but ``own`` once from one host.
 
-    ``requests``: how many echo requests a host got so far.
+    ``requests``: per host, a function that counts the echo requests it has received.
     """
-    # A host waits up to a second before it asks again for an address that was not there before.
-    _forget_neighbours(inside)
+    # A host waits up to a second before it repeats an ARP request that failed before.
+    _flush_neighbours(inside)
     before = {name: count() for name, count in requests.items()}
     pings = {
         address: subprocess.Popen(
@@ -89,25 +89,25 @@ def reached(inside: Sequence[str], own: str, requests: Mapping[str, Callable[[],
         if address != own
     }
     answered = frozenset(address for address, ping in pings.items() if ping.wait() == 0)
-    # What still waits for an address would be sent when somebody has it, and count as what others send.
-    _forget_neighbours(inside)
+    # A request that still waits for ARP would be sent once the address is resolved, and be counted later.
+    _flush_neighbours(inside)
     arrived = {name: count() - before[name] for name, count in requests.items()}
     return Reach({name: count for name, count in arrived.items() if count}, answered)
 
 
-def _forget_neighbours(inside: Sequence[str]) -> None:
+def _flush_neighbours(inside: Sequence[str]) -> None:
     subprocess.run([*inside, "ip", "neigh", "flush", "all"], check=True, stderr=subprocess.DEVNULL)
 
 
 def echo_requests(pid: int) -> int:
-    """How many echo requests the network namespace of a process got so far."""
+    """The number of echo requests received so far in the network namespace of a process."""
     lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
     names, values = (line.split() for line in lines if line.startswith("Icmp:"))
     return int(values[names.index("InEchos")])
 
 
 class Server:
-    """``netvirt serve`` as a process of its own. ``uri``: what it opens."""
+    """A process that runs ``netvirt serve``. ``uri``: of the driver it serves."""
 
     def __init__(self, directory: Path, driver: str, uri: str = "") -> None:
         self.uri = uri
@@ -121,7 +121,7 @@ class Server:
         return f"{self._driver}+unix://{self._socket}"
 
     def start(self) -> None:
-        """Returns when it is ready."""
+        """Start it; returns when clients can connect. Raises RuntimeError if that fails."""
         netvirt = Path(sys.executable).with_name("netvirt")
         with self._log.open("ab") as log:
             serve: list[str | Path] = [netvirt, "serve", "-c", self.uri, "--socket", self._socket]
@@ -133,13 +133,13 @@ class Server:
                 start_new_session=True,
             )
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        readable, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)
         if not readable or not self._process.stdout.readline():
             self.kill()
             raise RuntimeError(f"netvirt serve did not start: {self._log.read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it with SIGKILL, if it is running."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -1,8 +1,8 @@
-"""The stage of real switches: Open vSwitch and Mininet, in a network namespace of their own.
+"""The stage on Open vSwitch and Mininet, in a new network namespace.
 
-A ring of four OpenFlow switches, s1 to s4, which are given to ``netvirt serve``. Behind port 1 of s2
-and of s4 is a site: an ordinary switch, which is not ours, with a host in its vlan 10, whose frames
-leave the site untagged, and one in its vlan 20, whose frames leave it tagged.
+``netvirt serve`` controls a ring of four OpenFlow switches, s1 to s4. Port 1 of s2 and of s4 leads to a
+site: a learning switch that libnetvirt does not control, with a host in VLAN 10, whose frames leave the site
+untagged, and a host in VLAN 20, whose frames leave it tagged.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import Node, OVSSwitch
 
-from demo.processes import PATIENCE, Server
+from demo.processes import TIMEOUT, Server
 from demo.served import ServedStage
 from demo.stage import HOSTS, RING, SWITCHES
 from demo.switches import OpenVSwitch
 
 _LISTEN = "127.0.0.1:6653"
-#: two labels of four octets each, and room to spare
+#: Room for a tunnel's labels beside the hosts' 1500 bytes.
 _LINK_MTU = 2000
 _FIRST_LINK_PORT = 4
 _SITES = {"2": "site2", "4": "site4"}
-#: what the driver writes into its rules: a mark, the network's index, the kind of rule
+#: The cookie of the driver's rules: a mark, the network's index, the kind of rule.
 _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
 _TUNNEL = 2
 
 
 class RealStage(ServedStage):
     title = "four Open vSwitch switches and eight hosts in Mininet"
-    restart_note = "netvirt serve is killed with SIGKILL; the switches try to connect again meanwhile."
+    restart_note = "netvirt serve is killed with SIGKILL. The switches keep trying to reconnect."
 
     def __init__(self) -> None:
         self._switches = OpenVSwitch()
@@ -49,12 +49,14 @@ class RealStage(ServedStage):
         self._build()
         self._open_controller()
         for switch in SWITCHES:
-            self._switches.vsctl("set-controller", f"s{switch}", f"tcp:{_LISTEN}",
+            self._switches.vsctl("set", "Bridge", f"s{switch}", "other_config:disable-in-band=true",
+                                 "--", "set-controller", f"s{switch}", f"tcp:{_LISTEN}",
                                  "--", "set", "Controller", f"s{switch}", "max_backoff=1000")  # fmt: skip
         self._await_substrate()
         return [
             f"netvirt serve -c 'openflow:///?listen={_LISTEN}' --socket …/netvirt.sock",
-            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}     # and s2, s3, s4",
+            "ovs-vsctl set Bridge s1 other_config:disable-in-band=true     # and s2, s3, s4",
+            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}",
             "conn = libnetvirt.open('openflow+unix://…/netvirt.sock')",
         ]
 
@@ -80,10 +82,10 @@ class RealStage(ServedStage):
         _no_offload(node)
         self.hosts[host] = moved
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         self._set_link(a, b, "down")
 
-    def mend(self, a: str, b: str) -> None:
+    def restore_link(self, a: str, b: str) -> None:
         self._set_link(a, b, "up")
 
     def rules(self) -> Sequence[str]:
@@ -106,14 +108,14 @@ class RealStage(ServedStage):
         return self._mininet[name]
 
     def _pid(self, host: str) -> int:
-        return self._node(host).pid
+        return int(self._node(host).pid)
 
     def _inside(self, host: str) -> Sequence[str]:
         return ["setpriv", "--pdeathsig", "KILL", "mnexec", "-a", str(self._pid(host))]
 
     def _build(self) -> None:
         setLogLevel("error")
-        # Mininet would set limits of the whole machine, which a network of this size does not need.
+        # Keeps Mininet from changing limits of the whole machine, which a network of this size does not need.
         Mininet.inited = True
         OVSSwitch.setup()
         self._net = net = Mininet(controller=None, build=False)
@@ -142,7 +144,7 @@ class RealStage(ServedStage):
         self._configure_sites()
 
     def _widen_links(self) -> None:
-        """Links carry a tunnel's labels beside the hosts' 1500 octets."""
+        """Raise the MTU of the links, for the labels of tunnels."""
         for a, b in RING:
             for end in self._ends(a, b):
                 self._node(end.node.name).cmd(f"ip link set {end.name} mtu {_LINK_MTU}")
@@ -173,7 +175,7 @@ class RealStage(ServedStage):
         subprocess.run(["ip", "link", "set", self._ends(a, b)[0].name, state], check=True)
 
     def _await_substrate(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         wanted = {*RING, *((b, a) for a, b in RING)}
         while time.monotonic() < deadline:
             seen = self.connection.substrate()
@@ -182,15 +184,15 @@ class RealStage(ServedStage):
             if switches == set(SWITCHES) and links == wanted:
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"after {PATIENCE:g} s: switches {sorted(switches)}, links {sorted(links)}")
+        raise RuntimeError(f"after {TIMEOUT:g} s only switches {sorted(switches)}, links {sorted(links)}")
 
 
 def _no_offload(node: Node) -> None:
-    """A switch in user space gets the frames as the host makes them: complete, please."""
+    """Disable checksum offload: a userspace datapath would receive frames without checksums."""
     node.cmd(f"ethtool -K {node.defaultIntf().name} tx off")
 
 
 def _ours(flow: str) -> bool:
-    """Is a flow there because of a virtual network, and not for the switch as such?"""
+    """Whether a flow belongs to a virtual network, and not to the pipeline of the switch."""
     found = _COOKIE.search(flow)
     return found is not None and (int(found[1], 16) != 0 or int(found[2], 16) == _TUNNEL)

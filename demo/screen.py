@@ -1,4 +1,4 @@
-"""What the audience sees."""
+"""The output of the demonstration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH = 96
 
 
 class Screen:
-    """Writes to a terminal; ``slow`` waits for the Enter key where a person may want to look."""
+    """Writes to a terminal. ``slow``: wait for Enter after each step."""
 
     def __init__(self, *, slow: bool = False, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -50,7 +50,7 @@ class Screen:
         self.console.print(Padding(table, (0, 2)))
 
     def matrix(self, names: Sequence[str], cells: Mapping[tuple[str, str], Text], legend: str) -> None:
-        """Who reaches whom: a row for each source."""
+        """Print the reachability matrix, a row for each source."""
         table = Table("from \\ to", *names, box=box.SIMPLE_HEAD, pad_edge=False)
         for source in names:
             table.add_row(
@@ -63,6 +63,6 @@ class Screen:
         if not self._slow:
             return
         if self.console.is_terminal:
-            self.console.input("[dim]Enter for the next step …[/dim]")
+            self.console.input("[dim]Press Enter for the next step …[/dim]")
         else:
             time.sleep(3)

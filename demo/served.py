@@ -1,4 +1,4 @@
-"""A stage whose driver is behind ``netvirt serve``, and whose hosts are network namespaces that ping."""
+"""A stage whose driver runs in ``netvirt serve`` and whose hosts are network namespaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from demo.stage import Pings, Reach, Stage
 
 
 class ServedStage(Stage):
-    """Needs root, and to be alone in its network namespace."""
+    """Needs root and a network namespace without other users."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ServedStage(Stage):
         self._await_substrate()
 
     def close(self) -> None:
-        # Whatever failed before, the next is still to be stopped.
+        # Stop the network even if stopping the server fails.
         try:
             self._disconnect()
             self._server.kill()
@@ -63,11 +63,11 @@ class ServedStage(Stage):
 
     @abstractmethod
     def _await_substrate(self) -> None:
-        """Returns when the driver knows all switches, links and hosts."""
+        """Return when the driver reports all switches and links. Raises RuntimeError on a timeout."""
 
     @abstractmethod
     def _stop_network(self) -> None:
-        """Stop switches and hosts, however far they came."""
+        """Stop switches and hosts, even if only some of them were started."""
 
     @abstractmethod
     def _pid(self, host: str) -> int:
@@ -75,4 +75,4 @@ class ServedStage(Stage):
 
     @abstractmethod
     def _inside(self, host: str) -> Sequence[str]:
-        """What to put before a command that is to run in a host."""
+        """The command prefix that runs a program in a host."""

@@ -1,4 +1,4 @@
-"""The stage in memory: the ``test`` driver, and hosts that answer ARP and ping."""
+"""The stage in memory: the ``test`` driver, and simulated hosts that answer ARP and ping."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _REQUEST, _REPLY = 8, 0
 
 
 @dataclass
-class _Station:
-    """A host's network stack, as small as a ping needs it."""
+class _HostStack:
+    """The network stack of a host: ARP, and ICMP echo."""
 
     mac: bytes
     address: bytes
@@ -51,16 +51,16 @@ class _Station:
     answers: set[bytes] = field(default_factory=set)
 
     def ask(self, address: bytes) -> bytes:
-        """An ARP request."""
+        """An ARP request for an address."""
         return arp_frame(BROADCAST, ARP(1, self.mac, self.address, bytes(6), address))
 
     def ping(self, address: bytes, number: int) -> bytes:
-        """An echo request to a neighbour that is known."""
+        """An echo request to an address whose MAC address is known."""
         message = ICMP(_REQUEST, 0, number.to_bytes(4, "big"), b"netvirt demonstration")
         return self._icmp(self.neighbours[address], address, message)
 
     def receive(self, frame: bytes) -> Iterator[bytes]:
-        """Take a frame; what the host sends then."""
+        """Receive a frame; yields the frames that the host sends in reply."""
         head = parse_ethernet(frame)
         if head.destination not in (self.mac, BROADCAST):
             return
@@ -84,16 +84,18 @@ class _Station:
             self.answers.add(ip.source)
 
     def _icmp(self, mac: bytes, address: bytes, message: ICMP) -> bytes:
-        octets = build_icmp(self.address, address, message)
-        return ethernet(mac, self.mac, ETH_IPV4, build_ip(self.address, address, PROTO_ICMP, octets))
+        packet = build_icmp(self.address, address, message)
+        return ethernet(mac, self.mac, ETH_IPV4, build_ip(self.address, address, PROTO_ICMP, packet))
 
 
 @dataclass
 class SimulatedStage(Stage):
-    """Needs nothing but the library."""
+    """Needs neither root nor other programs."""
 
     title = "a simulated ring of four switches (the test driver, in memory)"
-    restart_note = "In memory the switches of the old session forward on until the new session takes over."
+    restart_note = (
+        "The simulated switches of the old session keep forwarding until the new session takes over."
+    )
 
     def __post_init__(self) -> None:
         self._home = tempfile.TemporaryDirectory(prefix="netvirt-demo-")
@@ -102,7 +104,7 @@ class SimulatedStage(Stage):
         self._fabric: TestDriver | None = None
         self._lock = threading.Lock()
         self._stations = {
-            host.name: _Station(mac_bytes(host.mac), _octets(host.address)) for host in self.hosts.values()
+            host.name: _HostStack(mac_bytes(host.mac), _packed(host.address)) for host in self.hosts.values()
         }
 
     def open(self) -> Sequence[str]:
@@ -151,10 +153,10 @@ class SimulatedStage(Stage):
     def replug(self, host: str, switch: str, port: str) -> None:
         self.hosts[host] = self.hosts[host].at(switch, port)
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         self._switches.link_down(a, b)
 
-    def mend(self, a: str, b: str) -> None:
+    def restore_link(self, a: str, b: str) -> None:
         self._switches.link_up(a, b)
 
     def kill_controller(self) -> None:
@@ -194,8 +196,8 @@ class SimulatedStage(Stage):
             pings.silence = max(pings.silence, time.monotonic() - last[i])
 
     def _ping(self, source: str, address: str, number: int) -> bool:
-        """ARP if need be, then one echo request; was there an answer?"""
-        sender, target = self._stations[source], _octets(address)
+        """Send an ARP request if needed, then one echo request. Returns whether it was answered."""
+        sender, target = self._stations[source], _packed(address)
         if target not in sender.neighbours:
             self._carry(source, sender.ask(target))
         if target not in sender.neighbours:
@@ -205,12 +207,12 @@ class SimulatedStage(Stage):
         return target in sender.answers
 
     def _carry(self, source: str, frame: bytes) -> None:
-        """A host sends a frame; carry it, and what the others send then, to where it goes."""
+        """Deliver a frame of a host, and every frame that other hosts send in reply."""
         waiting = deque([(source, frame)])
         while waiting:
-            name, octets = waiting.popleft()
+            name, frame = waiting.popleft()
             host = self.hosts[name]
-            sent = add_tag(host.vlan, octets)
+            sent = add_tag(host.vlan, frame)
             for switch, port, output in self._switches.inject(host.switch, host.port, sent):
                 vlan, bare = split_tag(output)
                 for other in self.hosts.values():
@@ -219,5 +221,5 @@ class SimulatedStage(Stage):
                         waiting.extend((other.name, reply) for reply in replies)
 
 
-def _octets(address: str) -> bytes:
+def _packed(address: str) -> bytes:
     return ipaddress.ip_address(address).packed

@@ -1,4 +1,4 @@
-"""What the story needs of the place where it is told."""
+"""The interface between the story and the network it is played on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ClassVar
 import libnetvirt
 
 SWITCHES = ("1", "2", "3", "4")
-#: the links of the ring; on each switch ports 1 to 3 are for hosts, 4 and 5 for links
+#: The links of the ring. On each switch, ports 1 to 3 are for hosts, 4 and 5 for links.
 RING = (("1", "2"), ("2", "3"), ("3", "4"), ("4", "1"))
 HOST_PORTS = 3
 _PICTURE = """\
@@ -23,9 +23,9 @@ _PICTURE = """\
 
 @dataclass(frozen=True)
 class Host:
-    """A customer's host: where its frames enter, and what it calls itself.
+    """A host: the switch and port where its frames enter, and its addresses.
 
-    ``vlan``: the tag that its frames carry when they enter; None if they carry none.
+    ``vlan``: the VLAN tag of its frames at that port; None if they are untagged.
     """
 
     name: str
@@ -37,17 +37,17 @@ class Host:
     address: str
 
     def at(self, switch: str, port: str) -> Host:
-        """The same host, plugged in elsewhere."""
+        """The same host at another port."""
         return replace(self, switch=switch, port=port)
 
 
 def _host(network: str, number: int, switch: str, port: str, vlan: int | None = None) -> Host:
-    """Host ``number`` of each network has the same MAC and the same address as in the other one."""
+    """Host ``number`` of a network. It has the same MAC and IP address in both networks."""
     name = f"{network[0]}{number}"
     return Host(name, network, switch, port, vlan, f"02:00:00:00:00:0{number}", f"10.0.0.{number}")
 
 
-#: port 1 of switches 2 and 4 leads to a site that has a host of each network
+#: Port 1 of switches 2 and 4 leads to a site with a host of each network.
 HOSTS = (
     _host("blue", 1, "1", "1"),
     _host("blue", 2, "2", "1"),
@@ -63,7 +63,7 @@ ADDRESSES = tuple(sorted({host.address for host in HOSTS}))
 
 @dataclass(frozen=True)
 class Reach:
-    """One host pinged every other address: the hosts that got how many echo requests, who answered."""
+    """One host pinged every other address: the echo requests that each host received, who answered."""
 
     arrived: dict[str, int]
     answered: frozenset[str]
@@ -71,80 +71,80 @@ class Reach:
 
 @dataclass
 class Pings:
-    """A ping that runs in the background; complete when its context has ended."""
+    """The results of a ping that runs in the background, complete when its context has ended."""
 
     source: str
     destination: str
     sent: int = 0
     lost: int = 0
-    #: longest time between two answers, in seconds
+    #: Longest time between two answers, in seconds.
     silence: float = 0.0
 
 
 @dataclass
 class Stage(ABC):
-    """Four switches with eight hosts, and a driver that makes networks on them."""
+    """Four switches with eight hosts, and a connection to the driver that controls them."""
 
     title = ""
-    #: what the story says about the restart of the controller here
+    #: Printed when the controller is restarted.
     restart_note = ""
-    #: the pairs of switches that are linked, and a drawing of them
+    #: The pairs of linked switches, and a drawing of the network.
     links: ClassVar[Sequence[tuple[str, str]]] = RING
     picture: ClassVar[str] = _PICTURE
-    #: whether there are several ways between switches, so that one can be cut; otherwise what is between the
-    #: driver and the switches is stopped for a while
+    #: Whether there are redundant paths, so that a link can be cut. Otherwise the story stops the process
+    #: between the driver and the switches for a while.
     reroutes: ClassVar[bool] = True
     hosts: dict[str, Host] = field(default_factory=lambda: {host.name: host for host in HOSTS})
 
     @abstractmethod
     def open(self) -> Sequence[str]:
-        """Set everything up; what a person would have typed. Call ``close`` even if this fails."""
+        """Start everything. Returns the commands a user would type. Call ``close`` even if this fails."""
 
     @abstractmethod
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Stop and remove everything."""
 
     @property
     @abstractmethod
     def connection(self) -> libnetvirt.Connection:
-        """The connection to the driver, as any program would open it."""
+        """The connection to the driver."""
 
     @abstractmethod
     def reach(self, source: str) -> Reach:
-        """Let a host ping each address but its own once."""
+        """Ping each address but its own once from a host."""
 
     @abstractmethod
     def pinging(self, *pairs: tuple[str, str]) -> AbstractContextManager[list[Pings]]:
-        """Ping between hosts, 100 times a second, while the context lasts."""
+        """Ping between pairs of hosts, 100 times a second, during the context."""
 
     @abstractmethod
     def replug(self, host: str, switch: str, port: str) -> None:
-        """Pull a host's cable out and plug it in at another switch."""
+        """Move a host's cable to another port."""
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         """``reroutes``: cut the link between two switches."""
         raise NotImplementedError
 
-    def mend(self, a: str, b: str) -> None:
-        """``reroutes``: undo ``cut``."""
+    def restore_link(self, a: str, b: str) -> None:
+        """``reroutes``: undo ``cut_link``."""
         raise NotImplementedError
 
     def stop_control(self) -> Sequence[str]:
-        """Not ``reroutes``: kill what compiles networks to rules; what a person would have typed."""
+        """Not ``reroutes``: kill the process that compiles networks to rules. Returns the commands for it."""
         raise NotImplementedError
 
     def start_control(self) -> Sequence[str]:
-        """Not ``reroutes``: undo ``stop_control``."""
+        """Not ``reroutes``: start that process again. Returns the commands for it."""
         raise NotImplementedError
 
     @abstractmethod
     def kill_controller(self) -> None:
-        """End the controller without warning."""
+        """Kill the controller."""
 
     @abstractmethod
     def start_controller(self) -> None:
-        """Start it again; returns when it knows the whole substrate."""
+        """Start the controller; returns when it reports the whole substrate."""
 
     @abstractmethod
     def rules(self) -> Sequence[str]:
-        """What there is in the switches because of virtual networks, asked without the driver."""
+        """Everything in the switches that belongs to virtual networks, read without the driver."""

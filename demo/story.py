@@ -1,4 +1,4 @@
-"""The story: what is shown, what it promises, and whether that was kept. Knows no technology."""
+"""The story: seven acts, each with a promise and the checks whether it is kept. Independent of the driver."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from rich.text import Text
 from demo.screen import Screen
 from demo.stage import HOSTS, SWITCHES, Pings, Reach, Stage
 from libnetvirt import Connection, Endpoint, State
-from libnetvirt.model import Path as Way
+from libnetvirt.model import Path as NetworkPath
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-#: a reroute is to be over within so many seconds
+#: Longest time of a reroute in seconds.
 REROUTE = 1.0
-PATIENCE = 10.0
+TIMEOUT = 10.0
 _LEGEND = "● arrives and is answered   · does not arrive   ✗ not as promised"
 _COLOURS = {"blue": "blue", "red": "red"}
 
 
 class BrokenPromise(Exception):
-    """A step cannot go on."""
+    """An act cannot continue."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was promised; was it kept?"""
+    """A check of a promise, and whether it was kept."""
 
     kept: bool
     text: str
 
 
 class Story:
-    """Seven acts. ``tell`` plays them all and says whether every promise was kept."""
+    """Seven acts. :meth:`tell` plays them and returns whether every promise was kept."""
 
     def __init__(self, stage: Stage, screen: Screen) -> None:
         self.stage = stage
@@ -52,18 +52,18 @@ class Story:
             ("The substrate", "four switches and the links between them are found", self.substrate),
             (
                 "Two networks from two XML files",
-                "equal MACs and equal addresses do not mix; inside a network everyone is reached",
+                "hosts reach all others of their network and none of the other, though addresses are equal",
                 self.create,
             ),
-            ("An endpoint more", "it joins; nobody else loses a packet", self.add),
-            ("A host moves", "its endpoint follows it; nobody else loses a packet", self.move),
+            ("An endpoint is added", "it joins its network; no other host loses a packet", self.add),
+            ("A host moves", "its endpoint follows; no other host loses a packet", self.move),
             self._disturbance(),
             (
-                "The controller is killed and started again",
-                "forwarding never stops: not one packet is lost",
+                "The controller is killed and restarted",
+                "forwarding continues: no packet is lost",
                 self.restart,
             ),
-            ("Both networks are removed", "nothing is left in any switch", self.remove),
+            ("Both networks are removed", "no rule is left in any switch", self.remove),
         ]
         began = time.monotonic()
         self.screen.title("libnetvirt", f"Isolated virtual networks on {self.stage.title}.")
@@ -77,15 +77,15 @@ class Story:
         return not self.broken
 
     def _disturbance(self) -> tuple[str, str, Callable[[], Iterator[Check]]]:
-        """What happens to the network below in the fifth act."""
+        """The fifth act: title, promise and method."""
         if self.stage.reroutes:
-            promise = "traffic takes another way within {:g} s, and comes to no harm when it is mended"
+            promise = "traffic is rerouted within {:g} s, and no packet is lost when the link returns"
             return "A link is cut", promise.format(REROUTE), self.cut
-        promise = "forwarding goes on; what is asked for meanwhile waits, and is done"
-        return "What compiles networks to rules is killed", promise, self.pause
+        promise = "forwarding continues; a change waits, and completes when it is back"
+        return "The process that compiles rules is killed", promise, self.pause
 
     def _play(self, title: str, play: Callable[[], Iterator[Check]]) -> bool:
-        """One act to its end; can the next one follow?"""
+        """Play one act. Returns whether the next one can follow."""
         try:
             for check in play():
                 self.screen.check(check.kept, check.text)
@@ -119,7 +119,7 @@ class Story:
         links = {(link.source, link.destination) for link in seen.links if link.up}
         yield Check(switches == set(SWITCHES), f"{len(switches)} switches are connected")
         both = {*self.stage.links, *((b, a) for a, b in self.stage.links)}
-        yield Check(links == both, f"{len(links)} links, counted in each direction, were found")
+        yield Check(links == both, f"{len(links)} links, counted in each direction, are found")
 
     def create(self) -> Iterator[Check]:
         for name in ("blue", "red"):
@@ -167,20 +167,20 @@ class Story:
 
     def cut(self) -> Iterator[Check]:
         blue = self._connection.lookup("blue")
-        before = self._way("1", "3")
+        before = self._path("1", "3")
         a, b = next(pairwise(before))
         self.screen.say(f"b1 reaches b3 by switches {_arrows(before)}. The link {a}-{b} is cut.")
         with self.stage.pinging(("b1", "b3")) as running:
-            self.stage.cut(a, b)
-            self._until(lambda: not _uses(self._way("1", "3"), a, b), "the path moves off the link")
+            self.stage.cut_link(a, b)
+            self._until(lambda: not _uses(self._path("1", "3"), a, b), "the path moves off the link")
             time.sleep(REROUTE)
-        after = self._way("1", "3")
+        after = self._path("1", "3")
         yield Check(bool(after) and not _uses(after, a, b), f"the new path is {_arrows(after)}")
         yield from self._rerouted(running)
         yield Check(blue.state().state is State.ACTIVE, f"blue is {blue.state().state}")
-        self.screen.say(f"The link {a}-{b} is mended.")
+        self.screen.say(f"The link {a}-{b} is restored.")
         with self.stage.pinging(("b1", "b3"), ("r1", "r4")) as running:
-            self.stage.mend(a, b)
+            self.stage.restore_link(a, b)
             self._until(lambda: self._whole(), "the link is found again")
             time.sleep(0.5)
         yield from self._unharmed(running)
@@ -196,7 +196,7 @@ class Story:
             yield Check(not asked.done(), "the change waits")
             for command in self.stage.start_control():
                 self.screen.code(command, "bash")
-            asked.result(PATIENCE)
+            asked.result(TIMEOUT)
         yield from self._unharmed(running)
         yield Check(blue.state().state is State.ACTIVE, f"the change is done, blue is {blue.state().state}")
         blue.remove_endpoint("5")
@@ -215,7 +215,7 @@ class Story:
         yield from self._unharmed(running)
         yield Check(
             self._connection.descriptions() == before,
-            f"the new one knows {' and '.join(n.name for n in before)} as before",
+            f"the new controller has {' and '.join(n.name for n in before)} as before",
         )
         yield from self._matrix()
 
@@ -230,7 +230,7 @@ class Story:
         yield Check(not after, f"after: {_counted(after)}")
         for line in after[:5]:
             self.screen.say(f"  {line}")
-        yield Check(not self._connection.networks(), "the driver knows no network")
+        yield Check(not self._connection.networks(), "the driver lists no network")
         yield from self._matrix(brief=True)
 
     # -- what the acts share ------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Story:
         return self.stage.connection
 
     def _matrix(self, *, brief: bool = False) -> Iterator[Check]:
-        """Everyone pings every address; what arrives where."""
+        """Ping every address from every host, and check where the requests arrive."""
         names = [host.name for host in HOSTS]
         reached = {name: self.stage.reach(name) for name in names}
         cells, faults = {}, []
@@ -249,7 +249,7 @@ class Story:
             for destination in names:
                 if source != destination:
                     wanted = self._together(source, destination)
-                    got, fault = self._judge(reached[source], source, destination, wanted)
+                    got, fault = self._verdict(reached[source], source, destination, wanted)
                     cells[source, destination] = got
                     inside += wanted
                     if fault:
@@ -268,7 +268,7 @@ class Story:
     def _together(self, a: str, b: str) -> bool:
         return any(a in members and b in members for members in self.members.values())
 
-    def _judge(self, reach: Reach, source: str, destination: str, wanted: bool) -> tuple[Text, str]:
+    def _verdict(self, reach: Reach, source: str, destination: str, wanted: bool) -> tuple[Text, str]:
         count = reach.arrived.get(destination, 0)
         host = self.stage.hosts[destination]
         if wanted and count == 1 and host.address in reach.answered:
@@ -295,9 +295,9 @@ class Story:
                 f"at 100 packets/s; longest silence {pings.silence * 1000:.0f} ms",
             )
 
-    def _way(self, source: str, destination: str) -> list[str]:
-        """The switches on the way between two endpoints of blue."""
-        found: list[Way] = [
+    def _path(self, source: str, destination: str) -> list[str]:
+        """The switches on the path between two endpoints of blue."""
+        found: list[NetworkPath] = [
             path
             for path in self._connection.lookup("blue").paths()
             if (path.source, path.destination) == (source, destination)
@@ -315,10 +315,10 @@ class Story:
         return all((a, b) in up and (b, a) in up for a, b in self.stage.links)
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
             if time.monotonic() > deadline:
-                raise BrokenPromise(f"not within {PATIENCE:g} s: {what}")
+                raise BrokenPromise(f"not within {TIMEOUT:g} s: {what}")
             time.sleep(0.02)
 
 
@@ -331,6 +331,6 @@ def _uses(switches: list[str], a: str, b: str) -> bool:
 
 
 def _counted(lines: Sequence[str]) -> str:
-    """``3 groups, 12 rules`` for lines that begin with what they are."""
+    """Such as ``3 groups, 12 rules``, for lines that begin with ``group`` and ``rule``."""
     kinds = Counter(line.split()[0] for line in lines)
     return ", ".join(f"{count} {kind}s" for kind, count in sorted(kinds.items())) or "0 rules"

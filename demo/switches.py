@@ -1,4 +1,4 @@
-"""A private Open vSwitch: daemons of our own, in a directory of their own."""
+"""A private Open vSwitch: its daemons with a directory of their own."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-_PATIENCE = 15.0
+_TIMEOUT = 15.0
 
 
 class OpenVSwitch:
-    """ovsdb-server and ovs-vswitchd. They end with this process, however it ends."""
+    """ovsdb-server and ovs-vswitchd. The kernel kills them when this process ends."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="netvirt-demo-"))
         self._daemons: list[subprocess.Popen[bytes]] = []
-        # Programs that Mininet starts have to reach these daemons and not the machine's.
+        # Programs started by Mininet must use these daemons, not the machine's.
         os.environ.update(dict.fromkeys(("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR"), str(self.directory)))
 
     def start(self) -> None:
@@ -27,7 +27,7 @@ class OpenVSwitch:
         self._run("ovsdb-tool", "create", str(database), _SCHEMA)
         remote = f"--remote=punix:{self.directory}/db.sock"
         self._daemon("ovsdb-server", str(database), remote)
-        # Two vlan tags are read, not one: a tunnel has two labels.
+        # By default, Open vSwitch parses only one VLAN tag. A tunnel has two.
         self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", "other_config:vlan-limit=0")
         self._daemon("ovs-vswitchd", f"unix:{self.directory}/db.sock", "--disable-system")
 
@@ -42,7 +42,7 @@ class OpenVSwitch:
         return self._run("ovs-vsctl", "--timeout=20", *words)
 
     def dump(self, what: str, bridge: str) -> list[str]:
-        """The switch's ``flows``, ``groups`` or ``meters``, a line each, without headings."""
+        """The ``flows``, ``groups`` or ``meters`` of a bridge, one line each, without headings."""
         text = self._run("ovs-ofctl", "-O", "OpenFlow13", f"dump-{what}", bridge)
         return [line.strip() for line in text.splitlines() if line.startswith(" ") or "_id=" in line]
 
@@ -62,14 +62,14 @@ class OpenVSwitch:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # Ctrl-C is for the demonstration, which stops its daemons in order.
+                # Ctrl-C must reach only the demonstration, which stops its daemons in order.
                 start_new_session=True,
             )
         )
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
-            ask = ["ovs-appctl", "-t", control, "version"]
+            ask = ["ovs-appctl", "-t", str(control), "version"]
             if subprocess.run(ask, capture_output=True, check=False).returncode == 0:
                 return
             time.sleep(0.02)
-        raise RuntimeError(f"{program} did not start within {_PATIENCE:g} s: see {log}")
+        raise RuntimeError(f"{program} did not start within {_TIMEOUT:g} s: see {log}")

@@ -1,6 +1,7 @@
 """Check the documentation, and write its generated pages: ``make docs``.
 
-Generated: ``drivers/capabilities.md``, what each installed driver offers, from the drivers themselves.
+Generated, from the installed drivers themselves: ``drivers/capabilities.md``, what each offers, and
+``drivers/options.md``, the options of its URI.
 Checked: every link between files of this repository leads to a file and, behind ``#``, to a heading. With
 ``--site DIRECTORY``, of a site that mkdocs has built: every internal link leads to a page and to an anchor of
 it, no page loads anything from another server, and the API reference has every public name.
@@ -24,6 +25,7 @@ from libnetvirt.uri import URI
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 CAPABILITIES = DOCS / "drivers" / "capabilities.md"
+OPTIONS = DOCS / "drivers" / "options.md"
 
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -71,6 +73,26 @@ def _rules(c: Capabilities) -> Iterator[str]:
         yield ""
 
 
+def options() -> str:
+    """The page about the options of each driver's connection URI."""
+    lines = [
+        "# Options of connection URIs",
+        "",
+        "Written by `make docs` from the drivers themselves; `netvirt drivers --verbose` shows the same for",
+        "those that are installed on your machine. Options follow the `?` of a URI, separated by `&`:",
+        "`openflow:///?listen=0.0.0.0:6653&link-mtu=9000`. An unknown option, or a value that is not",
+        "allowed, is an error; all errors of a URI are reported at once.",
+    ]
+    for name in installed(DRIVERS):
+        lines += ["", f"## {name}", ""]
+        lines += ["| option | meaning | values | default |", "|---|---|---|---|"]
+        for o in load(URI(name)).settings.options():
+            default = f"`{o.default}`" if o.default and " " not in o.default else o.default or "none"
+            row = (f"`{o.name}`", o.meaning, o.values, default)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |")
+    return "\n".join(lines) + "\n"
+
+
 def faults() -> Iterator[str]:
     """Links that lead nowhere, and generated pages that are not as they should be."""
     for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
@@ -85,8 +107,9 @@ def faults() -> Iterator[str]:
                 yield f"{where}: there is no such file"
             elif anchor and target.suffix == ".md" and anchor not in _anchors(target):
                 yield f"{where}: there is no such heading"
-    if not CAPABILITIES.exists() or CAPABILITIES.read_text() != capabilities():
-        yield f"{CAPABILITIES.relative_to(ROOT)} is not up to date: 'make docs' writes it"
+    for page, text in ((CAPABILITIES, capabilities()), (OPTIONS, options())):
+        if not page.exists() or page.read_text() != text:
+            yield f"{page.relative_to(ROOT)} is not up to date: 'make docs' writes it"
 
 
 def _anchors(page: Path) -> set[str]:
@@ -152,11 +175,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the generated pages first")
     parser.add_argument("--site", type=Path, metavar="DIRECTORY", help="check a built site instead")
-    options = parser.parse_args()
-    if options.write:
+    arguments = parser.parse_args()
+    if arguments.write:
         CAPABILITIES.parent.mkdir(exist_ok=True)
         CAPABILITIES.write_text(capabilities())
-    found = list(faults() if options.site is None else site_faults(options.site.resolve()))
+        OPTIONS.write_text(options())
+    found = list(faults() if arguments.site is None else site_faults(arguments.site.resolve()))
     for fault in found:
         sys.stderr.write(f"{fault}\n")
     return 1 if found else 0

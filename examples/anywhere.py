@@ -1,6 +1,6 @@
-"""A network on whatever is there: python anywhere.py URI
+"""Create, change and remove a network with any driver: python anywhere.py URI
 
-Uses nothing but what libnetvirt.open(URI) offers, so it runs unchanged on every driver:
+The program uses only the generic interface, so it runs unchanged with every driver:
 
     python anywhere.py test:///default
     python anywhere.py openflow+unix:///run/netvirt.sock
@@ -49,7 +49,7 @@ def main() -> int:
             print(f"refused: {error}")
         for wanted in ("forwarding.L3", "endpoint.limits"):
             offered = wanted in connection.capabilities().features
-            print(f"{wanted}: {'yes' if offered else 'not here'}")
+            print(f"{wanted}: {'yes' if offered else 'no'}")
         network.remove()
         print(f"{len(connection.networks())} networks left")
     return 0

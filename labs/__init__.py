@@ -1,1 +1,1 @@
-"""Networks to try things on, in network namespaces of their own: for tests, demonstrations and people."""
+"""Test networks in network namespaces, for tests, demonstrations and manual experiments."""

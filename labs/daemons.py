@@ -1,4 +1,4 @@
-"""Daemons that die with whoever started them, each in a network namespace and a directory of its own."""
+"""Network namespaces, and daemons in them that end with the process that started them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE = 15.0
+TIMEOUT = 15.0
+# Prefix of commands that the kernel kills when this process ends.
 _TIED = ("setpriv", "--pdeathsig", "KILL")
 
 
-def eventually(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Wait until a condition holds. Raises RuntimeError."""
-    deadline = time.monotonic() + patience
+def eventually(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
+    """Block until a condition holds. Raises RuntimeError after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {patience:g} s: {what}")
+            raise RuntimeError(f"not within {timeout:g} s: {what}")
         time.sleep(0.005)
 
 
 class Namespace:
-    """A network namespace that lives as long as a process that does nothing but hold it."""
+    """A network namespace, kept alive by a process that only sleeps."""
 
     def __init__(self) -> None:
         self._holder = subprocess.Popen([*_TIED, "unshare", "--net", "sleep", "infinity"])
@@ -34,26 +35,26 @@ class Namespace:
 
     @property
     def pid(self) -> int:
-        """A process in the namespace, as ``ip link set DEVICE netns PID`` wants it."""
+        """The id of a process in the namespace, for ``ip link set DEVICE netns PID``."""
         return self._holder.pid
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """What to put before a command that is to run in it."""
+        """The command prefix that runs a program in the namespace."""
         return ("nsenter", f"--net=/proc/{self._holder.pid}/ns/net")
 
     def run(self, *command: str, check: bool = True) -> str:
-        """Run a command in it; what it wrote. Raises RuntimeError if it fails."""
+        """Run a command in the namespace, as :func:`run` does."""
         return run(*self.inside, *command, check=check)
 
     def close(self) -> None:
-        """Give it up; it vanishes with the last process in it."""
+        """End the sleeping process. The kernel removes the namespace with the last process in it."""
         self._holder.kill()
         self._holder.wait()
 
 
 def run(*command: str, check: bool = True, environment: dict[str, str] | None = None) -> str:
-    """Run a command; what it wrote. Raises RuntimeError if it fails."""
+    """Run a command and return its stdout. Raises RuntimeError if it fails and ``check`` is set."""
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
         env={**os.environ, **(environment or {})},
@@ -64,14 +65,14 @@ def run(*command: str, check: bool = True, environment: dict[str, str] | None = 
 
 
 class Daemon:
-    """One program of Open vSwitch or OVN. ``name``: of its control socket and its log."""
+    """A daemon of Open vSwitch or OVN. ``name``: of its control socket and log, by default the program's."""
 
     def __init__(
         self, directory: Path, program: str, *options: str, name: str = "", inside: tuple[str, ...] = ()
     ) -> None:
         self.name = name or program
         self._directory = directory
-        # ovn-controller cannot be told where: it puts its process id into the name.
+        # ovn-controller ignores --unixctl and puts its process id into the name of its control socket.
         self._numbered = program == "ovn-controller"
         control = [] if self._numbered else [f"--unixctl={self.control}"]
         log = f"--log-file={directory / self.name}.log"
@@ -93,7 +94,7 @@ class Daemon:
         return self._process is not None
 
     def start(self) -> None:
-        """Returns when it answers. Raises RuntimeError."""
+        """Start it; returns when it answers on its control socket. Raises RuntimeError if it does not."""
         with contextlib.suppress(FileNotFoundError):
             self.control.unlink()
         self._process = process = subprocess.Popen(
@@ -103,7 +104,7 @@ class Daemon:
 
         def answers() -> bool:
             if process.poll() is not None:
-                raise RuntimeError(f"{self.name} ended at once: see {self._directory}")
+                raise RuntimeError(f"{self.name} exited at once: see {self._directory}")
             return self.control.exists() and self._answers()
 
         eventually(answers, f"{self.name} answers")
@@ -115,18 +116,18 @@ class Daemon:
         return False
 
     def ask(self, *words: str) -> str:
-        """What it says to ``ovs-appctl WORDS``. Raises RuntimeError."""
+        """The output of ``ovs-appctl WORDS`` for this daemon. Raises RuntimeError if it fails."""
         return run("ovs-appctl", "--timeout=20", "-t", str(self.control), *words)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it with SIGKILL, if it is running."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
     def leave(self) -> None:
-        """Let it take its leave of everybody and end."""
+        """Have it shut down in order: ``ovs-appctl exit``."""
         if self._process is not None:
             self.ask("exit")
             self._process.wait(20)

@@ -1,12 +1,12 @@
-"""A whole OVN in one machine: the two databases, northd, and chassis on the userspace datapath.
+"""A complete OVN on one machine: the two databases, northd, and chassis with the userspace datapath.
 
-``python -m labs.ovn`` (as root) starts one with three chassis and waits; ``with OVN() as lab`` is the same
-for programs. Everything runs in the caller's network namespace, in namespaces that the lab makes, and in a
-temporary directory; all of it vanishes with the process.
+``python -m labs.ovn`` (as root) starts one with three chassis and waits; programs use ``with OVN() as lab``.
+It runs in the caller's network namespace, in namespaces of its own and in a temporary directory. All of these
+are removed when the process ends.
 
 ::
 
-     hosts: veth pairs; the far ends stay with the caller, or go where it puts them
+     hosts: veth pairs, whose far ends are in the caller's namespace
        │ │            │ │            │ │
      br-int         br-int         br-int       one Open vSwitch and one ovn-controller each,
        ch1            ch2            ch3        in a network namespace each
@@ -34,7 +34,7 @@ SCHEMAS = {
     "OVN_Southbound": Path("/usr/share/ovn/ovn-sb.ovsschema"),
     "Open_vSwitch": Path("/usr/share/openvswitch/vswitch.ovsschema"),
 }
-#: packages of Debian 12, by a program of theirs
+#: Program -> its package in Debian 12.
 NEEDED = {
     "ovn-northd": "ovn-central", "ovn-nbctl": "ovn-common", "ovn-controller": "ovn-host",
     "ovs-vswitchd": "openvswitch-switch", "ip": "iproute2", "setpriv": "util-linux", "nsenter": "util-linux",
@@ -46,7 +46,7 @@ _numbers = itertools.count(1)
 
 
 def why_not() -> str:
-    """Why there can be no OVN here; empty if there can."""
+    """Why OVN cannot run here; empty if it can."""
     if os.geteuid() != 0:
         return "needs root: network namespaces and raw sockets"
     missing = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
@@ -54,7 +54,7 @@ def why_not() -> str:
 
 
 class Cluster:
-    """One database: a server on its own, or a RAFT cluster of several, each at a unix socket."""
+    """One OVSDB database: a single server, or a Raft cluster of several, each with a unix socket."""
 
     def __init__(self, directory: Path, database: str, members: int = 1, extra: Iterable[str] = ()) -> None:
         self.database = database
@@ -68,7 +68,7 @@ class Cluster:
 
     @property
     def remotes(self) -> str:
-        """As OVN's programs want it: ``unix:…,unix:…``."""
+        """The addresses of all servers for OVN's programs: ``unix:…,unix:…``."""
         return ",".join(f"unix:{at}/db.sock" for at in self._directories)
 
     def start(self) -> None:
@@ -88,7 +88,7 @@ class Cluster:
             run("ovsdb-client", "--timeout=20", "wait", f"unix:{at}/db.sock", self.database, "connected")
 
     def leader(self) -> int:
-        """The number of the leading member, -1 if there is none now."""
+        """The index of the cluster's leader, or -1 if there is none."""
         for n, server in enumerate(self.servers):
             if server.running:
                 with contextlib.suppress(RuntimeError):
@@ -102,7 +102,7 @@ class Cluster:
 
 
 class Chassis:
-    """A machine: Open vSwitch, ovn-controller, and ports for hosts."""
+    """One chassis: Open vSwitch, ovn-controller, and ports for hosts, in a network namespace."""
 
     def __init__(
         self, directory: Path, name: str, address: str, southbound: str, peers: Iterable[str]
@@ -124,7 +124,7 @@ class Chassis:
 
     @property
     def remote(self) -> str:
-        """Its own Open_vSwitch database."""
+        """The address of its Open_vSwitch database."""
         return f"unix:{self.directory}/db.sock"
 
     def start(self, underlay: str) -> None:
@@ -141,14 +141,14 @@ class Chassis:
         self.controller.start()
 
     def _join(self, underlay: str) -> None:
-        """Plug into the underlay; the tunnels' address has to be on a bridge of Open vSwitch."""
+        """Connect to the underlay. The address of the tunnels has to be on a bridge of Open vSwitch."""
         link = f"{underlay}-{self.name}"
         mtu = ("mtu", str(UNDERLAY_MTU))
         run("ip", "link", "add", link, *mtu, "type", "veth", "peer", "name", "under0", *mtu,
             "address", _mac(self.address), "netns", str(self.namespace.pid))  # fmt: skip
         run("ip", "link", "set", link, "master", underlay, "up")
         self.namespace.run("ip", "link", "set", "under0", "up")
-        # The kernel hears what comes in at under0 too, and would answer everything a second time.
+        # The kernel receives the frames at under0 too, and would answer each ARP request a second time.
         for setting in ("ipv4/conf/under0/rp_filter=1", "ipv4/conf/under0/arp_ignore=1"):
             key, _, value = setting.partition("=")
             self.namespace.run("sh", "-c", f"echo {value} > /proc/sys/net/{key}")
@@ -161,11 +161,11 @@ class Chassis:
         self._address()
 
     def _address(self) -> None:
-        """Give the bridge, which is as new as the switch's process, its address."""
+        """Configure the underlay bridge, which a restart of ovs-vswitchd recreates."""
         self.namespace.run("ip", "address", "replace", f"{self.address}/24", "dev", "br-phy")
         self.namespace.run("ip", "link", "set", "br-phy", "mtu", str(UNDERLAY_MTU), "up")
         self.namespace.run("ethtool", "-K", "br-phy", "tx", "off")
-        # Open vSwitch drops what it wants to send to a neighbour whose MAC address it has to ask for first.
+        # Open vSwitch drops tunnelled packets while it resolves the MAC address of their destination.
         for address in self._peers:
             if address != self.address:
                 self.switch.ask("tnl/neigh/set", "br-phy", address, _mac(address))
@@ -174,13 +174,13 @@ class Chassis:
         return run("ovs-vsctl", f"--db={self.remote}", "--timeout=20", *words)
 
     def flows(self, bridge: str = "br-int") -> list[str]:
-        """The rules of a bridge, one line each."""
+        """The flows of a bridge, one line each."""
         target = f"unix:{self.directory}/{bridge}.mgmt"
         lines = run("ovs-ofctl", "-O", "OpenFlow15", "--no-stats", "dump-flows", target).splitlines()
         return [line.strip() for line in lines if "table=" in line]
 
     def restart(self) -> None:
-        """As if the power failed: all rules of the switch are gone, and come back."""
+        """Restart the switch and ovn-controller, as after a power failure: flows are lost and reinstalled."""
         self.controller.kill()
         self.switch.kill()
         self.switch.start()
@@ -194,16 +194,17 @@ class Chassis:
 
 
 def _mac(address: str) -> str:
-    """The MAC address of a chassis on the underlay."""
+    """The MAC address of a chassis on the underlay, from its IP address."""
     return f"02:00:0a:4d:00:{int(address.rpartition('.')[2]):02x}"
 
 
 class OVN:
     """Chassis ch1, ch2, …, each with host ports p1, p2, … on its integration bridge.
 
-    ``hosts``: how many host ports each chassis has, or by chassis. The caller holds the far ends:
-    :meth:`far` names them. ``cluster``: members of the northbound database. ``names``: of the chassis, if
-    others are wanted.
+    ``hosts``: the number of host ports, of each chassis or by the chassis' names. The far ends are in the
+    caller's namespace; :meth:`far` names them. ``cluster``: the number of servers of the northbound database.
+    ``northbound``, ``southbound``: further options of the database servers. ``names``: other names of the
+    chassis.
     """
 
     def __init__(
@@ -224,18 +225,18 @@ class OVN:
 
     @property
     def uri(self) -> str:
-        """What to open."""
+        """The connection URI."""
         switches = ",".join(f"{c.name}@{c.remote}" for c in self.chassis.values())
         return f"ovn:///?nb={self.northbound.remotes}&sb={self.southbound.remotes}&vswitch={switches}"
 
     @property
     def host_ports(self) -> list[tuple[str, str]]:
-        """All (chassis, port) with a host behind."""
+        """(chassis, port) of every host."""
         counts = self._hosts if isinstance(self._hosts, Mapping) else dict.fromkeys(self._names, self._hosts)
         return [(name, f"p{n}") for name in self._names for n in range(1, counts.get(name, 0) + 1)]
 
     def far(self, chassis: str, port: str) -> str:
-        """The interface of the host behind a port, in the caller's namespace."""
+        """The name of the host's interface behind a port, in the caller's namespace."""
         return f"{chassis}{port}.{self._mark}"
 
     def start(self) -> Self:
@@ -270,7 +271,7 @@ class OVN:
         return set(listed) == set(self._names)
 
     def add_host(self, chassis: str, port: str, bridge: str = "br-int") -> None:
-        """Plug a host into a chassis."""
+        """Connect a host to a chassis."""
         one = self.chassis[chassis]
         far = self.far(chassis, port)
         run("ip", "link", "add", far, "mtu", str(FAR_MTU), "type", "veth", "peer", "name", port, "mtu",
@@ -305,10 +306,12 @@ class OVN:
 
 
 def main() -> int:
-    """Start one and wait for the end."""
+    """Start a lab and wait for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="labs.ovn", description=__doc__.partition("\n")[0])
-    parser.add_argument("--chassis", type=int, default=3)
-    parser.add_argument("--hosts", type=int, default=3, help="host ports of each chassis")
+    parser.add_argument("--chassis", type=int, default=3, help="number of chassis (default: %(default)s)")
+    parser.add_argument(
+        "--hosts", type=int, default=3, help="number of host ports of each chassis (default: %(default)s)"
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if reason := why_not():
@@ -321,7 +324,8 @@ def main() -> int:
     with OVN(options.chassis, options.hosts) as lab:
         print(f"export LIBNETVIRT_URI='{lab.uri}'", flush=True)
         print(
-            f"# its network namespace: nsenter --net=/proc/{os.getpid()}/ns/net; the end: Ctrl-C", flush=True
+            f"# enter its network namespace: nsenter --net=/proc/{os.getpid()}/ns/net; stop: Ctrl-C",
+            flush=True,
         )
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()

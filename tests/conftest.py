@@ -1,5 +1,5 @@
-"""Shared by all tests: a private network namespace for those marked ``root``; turns of several processes;
-which hot path is tested."""
+"""Shared by all tests: a private network namespace for those marked ``root``, the coordination of several
+processes, and which hot path is tested."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from lab import private_network_namespace, why_not
-from lab.turns import group, order, turn
 from libnetvirt.controller import compiled
+from tests.support.lab import private_network_namespace, why_not
+from tests.support.xdist import group, order, turn
 
 # Whether this is one of several processes that share the work.
 _SHARED = "PYTEST_XDIST_WORKER" in os.environ
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
-    # Around everything else: a test's time does not run while it waits for its turn.
+    # Outermost, so that the time limit of a test does not include this wait.
     with turn(item.get_closest_marker("alone") is not None) if _SHARED else nullcontext():
         return (yield)
 
@@ -40,7 +40,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def private_namespace() -> None:
-    """The process is in a network namespace of its own from now on."""
+    """Move the process into a private network namespace."""
     reason = why_not()
     if reason and os.environ.get("CI", "").lower() in ("", "0", "false"):
         pytest.skip(reason)

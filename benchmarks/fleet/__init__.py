@@ -1,5 +1,5 @@
-"""A fleet of emulated OpenFlow 1.3 switches, wired into a graph, in a process of its own.
+"""A fleet of emulated OpenFlow 1.3 switches, linked into a graph, in a process of its own.
 
-What it does not do is forward: frames enter at hosts as table misses, and what the controller sends out
-at a link comes up at its far end. Rules are kept and told, never matched.
+The switches store and report rules but do not match frames against them. A host's frame always goes to the
+controller as a table miss, and a frame that the controller sends out at a link arrives at its far end.
 """

@@ -1,4 +1,4 @@
-"""The fleet's process: answers requests on its standard input."""
+"""The worker process of the fleet."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from benchmarks.workers import serve
 
 
 class Commands:
-    """What can be asked of the process: the methods, by name."""
+    """The commands of the worker."""
 
     def __init__(self) -> None:
         self._fleet: Fleet | None = None
 
     @property
     def fleet(self) -> Fleet:
-        assert self._fleet is not None, "build it first"
+        assert self._fleet is not None, "the fleet is not built"
         return self._fleet
 
     async def build(self, kind: str, switches: int, hosts: int, on: list[int] | None = None) -> list[Any]:
-        """Make the fleet; returns its hosts."""
+        """Build the fleet; returns its hosts as (number, switch, port)."""
         self._fleet = build(kind, switches, hosts, on)
         return self._fleet.hosts
 

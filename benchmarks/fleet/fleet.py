@@ -1,6 +1,6 @@
-"""The fleet: connections of all switches, links between them, and trials."""
+"""The fleet: the connections of all switches, the links between them, and the trials."""
 
-# What is waited for here is silence, which has no event.
+# Silence of the controller has no event to wait for, so some loops poll.
 # ruff: noqa: ASYNC110
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import time
 from collections.abc import Iterable
 from typing import Any, cast
 
-from benchmarks.fleet.graphs import FIRST_LINK_PORT, Graph, Place, named
+from benchmarks.fleet.graphs import FIRST_LINK_PORT, Graph, LinkEnd, named
 from benchmarks.fleet.switch import Switch
 from benchmarks.fleet.traffic import Host, Load, Traffic, frame, introductions, pairs, percentile
 from benchmarks.fleet.wire import FRAME_LENGTH
 
-#: seconds without a completed set-up after which the outstanding ones count as lost
-TIMEOUT = 1.0
-#: seconds in which a controller has to do something about a link that was cut
-BARRIER_TIMEOUT = 10.0
-#: bytes that wait for a connection, beyond which a switch sends no further frames up: about 100 frames
+#: Seconds without a completed set-up after which the outstanding ones count as lost.
+STALLED = 1.0
+#: Seconds in which a controller has to react to a link that was cut.
+REROUTE_TIMEOUT = 10.0
+#: Unsent bytes of a connection above which a switch drops further packet-ins: about 100 frames.
 BACKLOG = 12_000
-_ABREAST = 50  # connections made at a time
+_ABREAST = 50  # connections opened at a time
 
 
 class Link(asyncio.Protocol):
-    """A switch's connection."""
+    """The connection of one switch."""
 
     def __init__(self, fleet: Fleet, switch: Switch) -> None:
         self._fleet = fleet
@@ -52,7 +52,7 @@ class Link(asyncio.Protocol):
 
 
 class Fleet:
-    """Switches wired into a graph. Their rules survive their connections."""
+    """Switches linked into a graph. They keep their rules when disconnected."""
 
     def __init__(self, graph: Graph, on: list[int], hosts: int) -> None:
         self.graph = graph
@@ -62,18 +62,18 @@ class Fleet:
         self._links: list[Link] = []
         self.barriers = 0
         self.last_asked = self.last_barrier = 0.0
-        self._down: set[Place] = set()
+        self._down: set[LinkEnd] = set()
         self.switches = {}
         for dpid in range(1, graph.switches + 1):
             ports = list(range(1, hosts + 1)) if dpid in on else []
             self.switches[dpid] = Switch(dpid, ports + graph.link_ports(dpid), self)
-        # Numbered across the switches, so that all of them have hosts of every network.
+        # Number the hosts across the switches, so that every switch has hosts of every network.
         places = [(dpid, port) for port in range(1, hosts + 1) for dpid in on]
         self.hosts = [Host(n, dpid, port) for n, (dpid, port) in enumerate(sorted(places))]
         self.traffic = Traffic(self.hosts, self.switches)
         self.came_out = self.traffic.came_out
 
-    # ---- around the switches -------------------------------------------------------------------
+    # ---- callbacks of the switches ----------------------------------------------------------------
 
     def writable(self, switch: Switch) -> None:
         self._dirty.append(switch)
@@ -95,7 +95,7 @@ class Fleet:
             self.switches[peer[0]].arrived(peer[1], data)
 
     def flush(self) -> None:
-        """Write what the switches have to say."""
+        """Write the queued messages of all switches."""
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             for switch in dirty:
@@ -104,10 +104,10 @@ class Fleet:
                 if transport is not None and out:
                     transport.write(b"".join(out))
 
-    # ---- what can be asked of it ---------------------------------------------------------------
+    # ---- commands ----------------------------------------------------------------------------
 
     async def connect(self, host: str, port: int, timeout: float = 20.0) -> None:
-        """Connect all switches; returns when they were asked what they are. Raises OSError."""
+        """Connect all switches; returns when each was sent a features request. Raises OSError."""
         loop, deadline = asyncio.get_running_loop(), time.monotonic() + timeout
         self._links = []
 
@@ -130,17 +130,17 @@ class Fleet:
             await asyncio.sleep(0.01)
         silent = sum(1 for switch in every if not switch.greeted)
         if silent:
-            raise TimeoutError(f"the controller leaves {silent} of {len(every)} switches alone")
-        await asyncio.sleep(0.05)  # time to read what the last has answered
+            raise TimeoutError(f"the controller does not greet {silent} of {len(every)} switches")
+        await asyncio.sleep(0.05)  # time for the controller to read the last reply
 
     async def disconnect(self) -> None:
-        """Close all connections; rules stay."""
+        """Close all connections. The switches keep their rules."""
         for transport in list(self.transports.values()):
             transport.abort()
         await asyncio.gather(*(link.lost for link in self._links))
 
     async def introduce(self, networks: int, reach: int) -> int:
-        """Make all hosts known; returns how many could not be."""
+        """Have the controller learn all hosts; returns how many it did not."""
         for switch in self.switches.values():
             switch.interpret()
         everybody, single = introductions(self.hosts, networks, reach)
@@ -148,14 +148,14 @@ class Fleet:
         for broadcast, work in ((True, everybody), (False, single)):
             for window in (4 if broadcast else 32, 8, 1):
                 await self._run(Load(len(work), 120.0, window), work, broadcast)
-                # Who was not heard is tried again, all of them.
+                # If any host was not learned, repeat all of them.
                 missing = self.traffic.outstanding
                 if not missing:
                     break
         return missing
 
     async def trial(self, load: Load, networks: int, reach: int, skip: int) -> dict[str, Any]:
-        """Have set-ups made and return what was seen; ``skip``: pairs used in earlier trials."""
+        """Run set-ups and return the results. ``skip``: the number of pairs used in earlier trials."""
         for switch in self.switches.values():
             switch.interpret()
             switch.keeping = False
@@ -185,8 +185,13 @@ class Fleet:
 
     async def _run(self, load: Load, work: Iterable[tuple[int, int]], broadcast: bool = False) -> int:
         traffic = self.traffic
-        over = asyncio.get_running_loop().create_future()
-        traffic.finished = lambda: over.done() or over.set_result(None)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def finished() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        traffic.finished = finished
         traffic.begin(work, load.count, broadcast)
         now = time.perf_counter()
         for _ in range(load.window):
@@ -197,24 +202,24 @@ class Fleet:
         self.flush()
         end, seen, lost = now + load.seconds, 0, 0
         while not over.done() and time.perf_counter() < end:
-            await asyncio.wait([over], timeout=min(TIMEOUT, max(0.01, end - time.perf_counter())))
+            await asyncio.wait([over], timeout=min(STALLED, max(0.01, end - time.perf_counter())))
             if over.done() or len(traffic.latencies) != seen:
                 seen = len(traffic.latencies)
                 continue
-            if time.perf_counter() - traffic.last >= TIMEOUT:
-                break  # nothing has come for so long: what is outstanding is lost
+            if time.perf_counter() - traffic.last >= STALLED:
+                break  # the outstanding set-ups are lost
         traffic.end()
         if traffic.outstanding:
             seen = len(traffic.latencies)
-            await asyncio.wait([over], timeout=TIMEOUT)
+            await asyncio.wait([over], timeout=STALLED)
             lost = traffic.outstanding
         traffic.finished = lambda: None
         return lost
 
     async def cut(self, a: int, b: int, quiet: float) -> dict[str, Any]:
-        """Take a link down; returns when the last barrier came that the controller sent because of that.
+        """Take a link down; returns after the last barrier of the controller's reaction.
 
-        Raises TimeoutError if none came.
+        Raises TimeoutError if there was none.
         """
         ends = self.graph.link(a, b)
         self.barriers, before = 0, self._totals()
@@ -222,10 +227,10 @@ class Fleet:
         for dpid, port in ends:
             self.switches[dpid].set_port(port, False)
         self.flush()
-        while not self.barriers and time.perf_counter() - began < BARRIER_TIMEOUT:
+        while not self.barriers and time.perf_counter() - began < REROUTE_TIMEOUT:
             await asyncio.sleep(0.01)
         if not self.barriers:
-            raise TimeoutError("the controller sent no barrier because of the link that was cut")
+            raise TimeoutError("the controller sent no barrier after the link was cut")
         while time.perf_counter() - self.last_barrier < quiet:
             await asyncio.sleep(quiet / 4)
         after = self._totals()
@@ -241,7 +246,7 @@ class Fleet:
         self.flush()
 
     async def settled(self, quiet: float) -> float:
-        """Wait until the controller has left all switches alone so long; returns when it last asked.
+        """Wait until the controller was silent for ``quiet`` seconds; returns the time of its last request.
 
         The clock is `time.perf_counter`, which processes share.
         """
@@ -250,7 +255,7 @@ class Fleet:
         return self.last_asked
 
     async def flood(self, rate: float, sources: list[int], seconds: float) -> int:
-        """Have hosts send frames to unknown addresses, whatever becomes of them; returns how many."""
+        """Have hosts send frames to unknown addresses at a rate; returns the number sent."""
         chance = random.Random(1)
         senders = [self.hosts[n] for n in sources]
         nowhere = 0xFFFFFFFF
@@ -266,7 +271,7 @@ class Fleet:
             for _ in range(due):
                 switch, message = ready[sent & 4095]
                 sent += 1
-                # As Open vSwitch does, a switch lets go what its connection does not take.
+                # Like Open vSwitch, a switch drops packet-ins that its connection cannot take.
                 if self._backlog(switch) < BACKLOG:
                     switch.say(message)
             self.flush()
@@ -279,7 +284,7 @@ class Fleet:
 
     async def under_flood(self, load: Load, rate: float, sources: list[int], networks: int, victim: int,
                           skip: int) -> dict[str, Any]:  # fmt: skip
-        """A trial of one network's hosts while others flood, if the rate is not 0."""
+        """A trial of one network's hosts, during a flood if the rate is not 0."""
         for switch in self.switches.values():
             switch.interpret()
         every = (p for p in pairs(self.hosts, networks, 0) if self.hosts[p[0]].number % networks == victim)
@@ -303,7 +308,7 @@ class Fleet:
         return found
 
     def counts(self) -> dict[str, int]:
-        """What the switches hold and have received."""
+        """Counts of the rules that the switches hold and of the messages they received."""
         every = list(self.switches.values())
         return {
             "connected": len(self.transports),
@@ -315,6 +320,6 @@ class Fleet:
 
 
 def build(kind: str, switches: int, hosts: int, on: list[int] | None = None) -> Fleet:
-    """A fleet by the name of its graph; ``on``: the switches with hosts (all that the graph offers)."""
+    """Build a fleet by the name of its graph. ``on``: the switches with hosts (default: the edge)."""
     graph = named(kind, switches)
     return Fleet(graph, on or list(graph.edge), hosts)

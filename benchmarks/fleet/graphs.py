@@ -1,4 +1,4 @@
-"""Graphs that switches are wired into. Switches are numbered from 1, which is their datapath id too."""
+"""Graphs of switches. Switches are numbered from 1; the number is the datapath id."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-#: ports below are for hosts
+#: Lower ports are for hosts.
 FIRST_LINK_PORT = 10_001
 
-Place = tuple[int, int]  # switch, port
+LinkEnd = tuple[int, int]  # switch, port
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Graph:
     switches: int
     pairs: tuple[tuple[int, int], ...]
     edge: tuple[int, ...]
-    #: (switch, port) -> the far end, both ways
-    peers: dict[Place, Place] = field(init=False, compare=False)
+    #: (switch, port) -> the far end, in both directions
+    peers: dict[LinkEnd, LinkEnd] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         free = dict.fromkeys(range(1, self.switches + 1), FIRST_LINK_PORT)
-        peers: dict[Place, Place] = {}
+        peers: dict[LinkEnd, LinkEnd] = {}
         for a, b in self.pairs:
             if a == b:
                 raise ValueError(f"switch {a} cannot be linked to itself")
@@ -36,18 +36,18 @@ class Graph:
         object.__setattr__(self, "peers", peers)
 
     def link_ports(self, switch: int) -> list[int]:
-        """The ports of a switch that lead to others."""
+        """The ports of a switch that lead to other switches."""
         return sorted(port for s, port in self.peers if s == switch)
 
-    def link(self, a: int, b: int) -> tuple[Place, Place]:
-        """Both ends of the (first) link between two switches. Raises KeyError."""
+    def link(self, a: int, b: int) -> tuple[LinkEnd, LinkEnd]:
+        """Both ends of the first link between two switches. Raises KeyError if there is none."""
         for here, there in self.peers.items():
             if (here[0], there[0]) == (a, b):
                 return here, there
         raise KeyError((a, b))
 
     def crossing(self, a: int, b: int) -> int:
-        """How many (ingress, egress) pairs of edge switches have all their shortest paths over a link."""
+        """The number of (ingress, egress) pairs of edge switches whose shortest paths all use a link."""
         neighbours: dict[int, set[int]] = {n: set() for n in range(1, self.switches + 1)}
         for (here, _), (there, _) in self.peers.items():
             neighbours[here].add(there)
@@ -59,7 +59,7 @@ class Graph:
 
 
 def distances(neighbours: dict[int, set[int]], start: int) -> dict[int, int]:
-    """The number of links from one switch to each that it reaches."""
+    """The distance in links from one switch to each reachable one."""
     found, waiting = {start: 0}, deque([start])
     while waiting:
         here = waiting.popleft()
@@ -79,7 +79,7 @@ def line(switches: int) -> Graph:
 
 
 def ring(switches: int) -> Graph:
-    """A line whose ends are linked; from three switches on."""
+    """A closed line of at least three switches. Raises ValueError for fewer."""
     if switches < 3:
         raise ValueError("a ring has at least three switches")
     return _graph(switches, ((n, n % switches + 1) for n in range(1, switches + 1)))
@@ -91,7 +91,8 @@ def fat_tree(arity: int) -> Graph:
         raise ValueError("a fat tree's arity is even")
     half = arity // 2
     core = half * half
-    pairs, edge = [], []
+    pairs: list[tuple[int, int]] = []
+    edge: list[int] = []
     for pod in range(arity):
         first = core + pod * arity + 1
         for a in range(half):
@@ -102,7 +103,7 @@ def fat_tree(arity: int) -> Graph:
 
 
 def dumbbell(switches: int) -> Graph:
-    """Two switches, 1 and 2, linked directly and by way of 3; the others hang on 1 or 2 in turn."""
+    """Switches 1 and 2 are linked directly and through 3; the others are linked to 1 or 2 alternately."""
     if switches < 5:
         raise ValueError("a dumbbell has at least five switches")
     leaves = range(4, switches + 1)
@@ -111,7 +112,7 @@ def dumbbell(switches: int) -> Graph:
 
 
 def scattered(switches: int, links: int, seed: int = 1) -> Graph:
-    """A connected random graph: a random tree and as many further links as asked for."""
+    """A connected random graph: a random tree with additional random links, ``links`` in total."""
     chance = random.Random(seed)
     order = list(range(1, switches + 1))
     chance.shuffle(order)
@@ -140,4 +141,4 @@ def named(kind: str, switches: int) -> Graph:
         while 5 * (arity + 2) ** 2 // 4 <= switches:
             arity += 2
         return fat_tree(arity)
-    raise ValueError(f"{kind!r} is no graph: line, ring, fat-tree, dumbbell or random")
+    raise ValueError(f"{kind!r} is no graph: use line, ring, fat-tree, dumbbell or random")

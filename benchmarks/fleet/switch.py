@@ -1,9 +1,9 @@
-"""One emulated switch: bytes from the controller in, bytes to it out. No sockets here."""
+"""One emulated switch, without I/O: takes bytes from the controller and queues bytes for it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from benchmarks.fleet import wire
@@ -18,29 +18,29 @@ _BUNDLE_DISCARD = 6
 
 
 class Surroundings(Protocol):
-    """What is around a switch."""
+    """The callbacks of a switch."""
 
     def sent(self, switch: Switch, port: int, frame: bytes) -> None:
         """A frame left at a port."""
 
     def came_out(self, place: int, number: int) -> None:
-        """A host's frame of that number left at its port (switch << 32 | port)."""
+        """The host frame with this number left at a host port (switch << 32 | port)."""
 
     def writable(self, switch: Switch) -> None:
-        """The switch has something to say, and had nothing before."""
+        """The switch has queued its first message since the last write."""
 
     def asked(self) -> None:
-        """The controller wants something other than a frame sent."""
+        """The controller sent another message than a packet-out or an echo request."""
 
     def barrier(self) -> None:
         """A barrier was answered."""
 
 
 class Switch:
-    """A switch. What it has to say is in ``out``.
+    """A switch. ``out`` holds its queued messages.
 
-    While ``keeping``, changes go into the tables; else flow-mods are only counted, which is what an
-    ordinary switch does with them as far as the controller can tell.
+    While ``keeping`` is set, flow-mods change the tables; otherwise they are only counted, which a controller
+    cannot notice.
     """
 
     def __init__(self, dpid: int, ports: Iterable[int], around: Surroundings) -> None:
@@ -60,14 +60,14 @@ class Switch:
         self._heads: dict[int, bytes] = {}
 
     def connected(self) -> None:
-        """A connection was made: greet. What was half received before is void."""
+        """Start a connection with a HELLO, and discard the partial message of an earlier one."""
         self._rest = b""
         self.greeted = False
         self._bundles.clear()
         self.say(wire.message(wire.HELLO, 0))
 
     def say(self, data: bytes) -> None:
-        """Send a message with the next write."""
+        """Queue a message for the next write."""
         if not self.out:
             self._around.writable(self)
         self.out.append(data)
@@ -106,25 +106,25 @@ class Switch:
         self._rest = data[pos:]
 
     def set_port(self, port: int, up: bool) -> None:
-        """A port's link went up or down."""
+        """Set the link of a port up or down, and report it."""
         self.ports[port] = up
         self.say(wire.port_status(self.dpid, port, up))
 
     def interpret(self) -> None:
-        """Read from the rules how frames of hosts and LLDP frames come up."""
+        """Derive from the rules what the packet-ins of host frames and LLDP frames look like."""
         found, default = self.tables.misses()
         self._heads = {p: _head(p, found.get(p, default)) for p in self.ports}
         self.lldp_cookie = self.tables.lldp_cookie()
 
     def head(self, port: int) -> bytes:
-        """The PACKET_IN of a frame of FRAME_LENGTH that came in at a port, without the frame."""
+        """The head of the PACKET_IN for a frame of FRAME_LENGTH bytes received at a port."""
         head = self._heads.get(port)
         if head is None:
             head = self._heads[port] = _head(port, PLAIN)
         return head
 
     def arrived(self, port: int, frame: bytes) -> None:
-        """A frame has come out of a link: it goes to the controller."""
+        """Receive a frame from a link and send it to the controller."""
         if frame[12:14] == wire.LLDP:
             self.lldp_cookie = (
                 self.lldp_cookie if self.lldp_cookie != PLAIN.cookie else self.tables.lldp_cookie()
@@ -201,7 +201,8 @@ class Switch:
 
     def _multipart(self, xid: int, frame: bytes) -> None:
         kind = frame[8] << 8 | frame[9]
-        tables, entries = self.tables, iter(())
+        tables = self.tables
+        entries: Iterator[bytes] = iter(())
         if kind == wire.DESC:
             entries = iter([wire.description(self.dpid)])
         elif kind == wire.FLOW:

@@ -1,4 +1,4 @@
-"""A switch's tables, as far as a controller can ask for them: nothing is matched."""
+"""The tables of a switch as a controller can read them. No packet is matched."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _ADD, _MODIFY, _MODIFY_STRICT, _DELETE, _DELETE_STRICT = range(5)
 _ALL_GROUPS, _ALL_METERS = 0xFFFFFFFC, 0xFFFFFFFF
 _IN_PORT, _METADATA, _ETH_TYPE = 0x80000000, 0x80000400, 0x80000A00
 _WRITE_METADATA, _GOTO, _APPLY = 2, 1, 4
-Key = tuple[int, int, bytes]  # table, priority, match
+FlowKey = tuple[int, int, bytes]  # table, priority, match
 
 
 class Flow(NamedTuple):
-    """What a flow entry holds besides its key."""
+    """The fields of a flow entry besides its key."""
 
     cookie: int
     idle: int
@@ -33,7 +33,7 @@ class Flow(NamedTuple):
 
 
 class Miss(NamedTuple):
-    """How a frame of a host that no rule takes comes up."""
+    """The fields of a packet-in for a host's frame that no rule matches."""
 
     table: int
     cookie: int
@@ -41,20 +41,20 @@ class Miss(NamedTuple):
     reason: int
 
 
-#: of a switch that has no rules: OpenFlow's default cookie for a packet that no entry sent up
+#: For a switch without rules: OpenFlow's cookie of a packet-in that no flow entry caused.
 PLAIN = Miss(0, (1 << 64) - 1, None, 0)
 
 
 @dataclass(slots=True)
 class Tables:
-    """Flows, groups and meters."""
+    """The flows, groups and meters."""
 
-    flows: dict[Key, Flow] = field(default_factory=dict)
+    flows: dict[FlowKey, Flow] = field(default_factory=dict)
     groups: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     meters: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
     def apply(self, frame: bytes) -> None:
-        """Take a FLOW_MOD, GROUP_MOD or METER_MOD."""
+        """Apply a FLOW_MOD, GROUP_MOD or METER_MOD."""
         kind = frame[1]
         if kind == wire.FLOW_MOD:
             self._flow_mod(frame)
@@ -66,7 +66,7 @@ class Tables:
             _put(self.meters, command, meter, _ALL_METERS, (flags, frame[16:]))
 
     def flow_stats(self, request: bytes) -> Iterator[bytes]:
-        """The entries that answer a flow statistics request."""
+        """The entries of the reply to a flow statistics request."""
         for (table, priority, match), flow in self._chosen(request):
             body = match + bytes(-len(match) % 8) + flow.instructions
             yield (
@@ -77,16 +77,16 @@ class Tables:
             )
 
     def count(self, request: bytes) -> int:
-        """How many flows an aggregate statistics request is about."""
+        """The number of flows that an aggregate statistics request selects."""
         return sum(1 for _ in self._chosen(request))
 
     def group_desc(self) -> Iterator[bytes]:
-        """The entries that answer a group description request."""
+        """The entries of the reply to a group description request."""
         for group, (kind, buckets) in self.groups.items():
             yield _HEAD.pack(8 + len(buckets), kind, group) + buckets
 
     def meter_config(self) -> Iterator[bytes]:
-        """The entries that answer a meter configuration request."""
+        """The entries of the reply to a meter configuration request."""
         for meter, (flags, bands) in self.meters.items():
             yield _METER.pack(8 + len(bands), flags, meter) + bands
 
@@ -142,7 +142,7 @@ class Tables:
                 if not strict and _is_in(one, old, table, match, cookie, mask):
                     self.flows[one] = old._replace(instructions=flow.instructions)
 
-    def _chosen(self, request: bytes) -> Iterator[tuple[Key, Flow]]:
+    def _chosen(self, request: bytes) -> Iterator[tuple[FlowKey, Flow]]:
         table, _, _, cookie, mask = _FILTER.unpack_from(request, 16)
         length = request[50] << 8 | request[51]
         match = request[48 : 48 + length]
@@ -166,8 +166,8 @@ def _put(
         entries.pop(number, None)
 
 
-def _is_in(key: Key, flow: Flow, table: int, match: bytes, cookie: int, mask: int) -> bool:
-    """Whether a flow is among those that a table, a (less specific) match and a masked cookie stand for."""
+def _is_in(key: FlowKey, flow: Flow, table: int, match: bytes, cookie: int, mask: int) -> bool:
+    """Whether a table, a non-strict match and a masked cookie select a flow."""
     if table not in (_ALL_TABLES, key[0]) or (flow.cookie ^ cookie) & mask:
         return False
     return len(match) <= 4 or match == key[2] or _oxms(match).items() <= _oxms(key[2]).items()
@@ -190,7 +190,7 @@ def _oxms(match: bytes) -> dict[int, tuple[int, int]]:
 
 
 def _steps(instructions: bytes) -> tuple[int | None, int | None, bool]:
-    """Of a list of instructions: the next table, the metadata written, whether it sends to the controller."""
+    """Of a list of instructions: the next table, the metadata, whether it outputs to the controller."""
     goto = metadata = None
     controller, pos = False, 0
     while pos + 8 <= len(instructions):

@@ -1,10 +1,10 @@
-"""The hosts' frames: set-ups that are asked for, and what has become of them.
+"""The frames of the hosts: the set-ups of a trial and their results.
 
-A **set-up** begins when the first frame of a pair of hosts (source, destination) that have not spoken
-before enters at the source's port and misses. It is *complete* when that very frame has been sent out at
-the destination's port. That is the same for every controller, whatever it does in between: one that works
-switch by switch is asked anew at each. A trial is *sound* if, at its end, the switches have got at least
-one flow-mod for each switch on the path of each completed set-up.
+A **set-up** begins when the first frame between a pair of hosts (source, destination) enters at the source's
+port and causes a table miss. It is *complete* when that frame has been sent out at the destination's port.
+This definition fits every controller: one that installs rules switch by switch gets a packet-in at each.
+A trial is *sound* if, at its end, the switches have received at least one flow-mod for each switch on the
+path of each completed set-up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BROADCAST = bytes.fromhex("ffffffffffff")
 
 
 class Host(NamedTuple):
-    """A host; number n has the MAC address 02:00:00:…n and the IP address 10.x.y.z of its number."""
+    """A host. Its MAC and IP addresses are derived from its number."""
 
     number: int
     dpid: int
@@ -47,9 +47,9 @@ def groups_of(hosts: list[Host], networks: int) -> dict[tuple[int, int], list[Ho
 
 
 def pairs(hosts: list[Host], networks: int, reach: int) -> Iterator[tuple[int, int]]:
-    """Pairs of different hosts of one network, ``reach`` switches apart, each once, sources taking turns.
+    """Pairs of different hosts of one network, ``reach`` switches apart, each once, rotating the sources.
 
-    The first host of each group is nobody's destination: `introductions` has used it as such.
+    The first host of each group is no destination here, because `introductions` uses it as one.
     """
     groups = groups_of(hosts, networks)
     for turn in itertools.count():
@@ -58,7 +58,7 @@ def pairs(hosts: list[Host], networks: int, reach: int) -> Iterator[tuple[int, i
             others = groups.get((host.dpid + reach, host.number % networks), [])[1:]
             if turn < len(others):
                 found = True
-                # Every source has its own order, so that no destination is asked for by all at once.
+                # Each source has its own order, so that not all of them use the same destination at once.
                 other = others[(host.number // networks + turn) % len(others)]
                 if other != host:
                     yield host.number, other.number
@@ -69,10 +69,10 @@ def pairs(hosts: list[Host], networks: int, reach: int) -> Iterator[tuple[int, i
 def introductions(
     hosts: list[Host], networks: int, reach: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs that make all hosts known where `pairs` need them: for everybody, and then for one host.
+    """The pairs of frames by which the controller learns all hosts: broadcasts, then unicasts.
 
-    The first host of each group is heard by its whole network; then every other sends to the first host
-    that it will be asked for from.
+    The first host of each group sends a broadcast to its network. Then every other host sends to the first
+    host of the group whose hosts will send to it.
     """
     groups = groups_of(hosts, networks)
     everybody = []
@@ -94,7 +94,7 @@ def percentile(ordered: list[float], share: float) -> float:
 
 @dataclass(slots=True)
 class Load:
-    """What a trial is made of: at most ``count`` set-ups or ``seconds``, ``window`` of them at a time."""
+    """The load of a trial: at most ``count`` set-ups or ``seconds``, ``window`` of them outstanding."""
 
     count: int
     seconds: float
@@ -102,7 +102,7 @@ class Load:
 
 
 class Traffic:
-    """Sends frames and sees where they come out. All that can be made before a trial is made before it."""
+    """Sends frames and records where they leave. Frames are built before the trial begins."""
 
     def __init__(self, hosts: list[Host], switches: dict[int, Switch]) -> None:
         self.hosts = hosts
@@ -116,11 +116,11 @@ class Traffic:
         self.first = self.last = 0.0
         self.strays = 0
         self.twice = 0
-        #: called when nothing is outstanding and nothing is left to ask for
+        #: Called when all set-ups are complete.
         self.finished: Callable[[], None] = lambda: None
 
     def begin(self, work: Iterable[tuple[int, int]], count: int, broadcast: bool = False) -> None:
-        """Be ready to ask for at most ``count`` set-ups; ``broadcast``: by frames for everybody."""
+        """Prepare at most ``count`` set-ups. ``broadcast``: with broadcast frames."""
         chosen = list(itertools.islice(work, count))
         self._ready = [self._packet_in(n, *pair, broadcast) for n, pair in enumerate(chosen)]
         self._expected = [self._places[target] for _, target in chosen]
@@ -136,7 +136,7 @@ class Traffic:
         return self._next - len(self.latencies)
 
     def ask(self, now: float) -> bool:
-        """Begin one more set-up, if any is left. ``now`` is when."""
+        """Begin the next set-up at the time ``now``. Returns False if none is left."""
         number = self._next
         if number >= len(self._ready):
             return False
@@ -147,11 +147,11 @@ class Traffic:
         return True
 
     def end(self) -> None:
-        """Ask for no more."""
+        """Begin no further set-ups."""
         del self._ready[self._next :]
 
     def came_out(self, place: int, number: int) -> None:
-        """The frame with this number has come out at a host's port (switch << 32 | port)."""
+        """The frame with this number left at a host's port (switch << 32 | port)."""
         if number >= len(self._expected):
             return
         if self._expected[number] != place:

@@ -1,4 +1,4 @@
-"""The few OpenFlow 1.3 messages that an emulated switch sends, as bytes; made once where that is possible."""
+"""The OpenFlow 1.3 messages that an emulated switch sends, as bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PORT_IN, PORT_FLOOD, PORT_ALL, PORT_CONTROLLER = 0xFFFFFFF8, 0xFFFFFFFB, 0xFFFFF
 NO_BUFFER = 0xFFFFFFFF
 ONF, BUNDLE_CONTROL, BUNDLE_ADD = 0x4F4E4600, 2300, 2301
 LLDP = b"\x88\xcc"
-#: bytes of the frames that hosts send
+#: Length of the hosts' frames in bytes.
 FRAME_LENGTH = 60
 
 HEADER = Struct("!BBHI")
@@ -37,12 +37,12 @@ def message(kind: int, xid: int, body: bytes = b"") -> bytes:
 
 
 def features_reply(xid: int, dpid: int) -> bytes:
-    """What the switch is: 254 tables, no buffers."""
+    """The features reply: 254 tables, no buffers."""
     return message(FEATURES_REPLY, xid, _FEATURES.pack(dpid, 0, 254, 0, 0x0F, 0))
 
 
 def multipart_replies(xid: int, kind: int, entries: Iterable[bytes]) -> Iterator[bytes]:
-    """A reply, in as many messages as it needs."""
+    """A multipart reply, split into as many messages as needed."""
     parts: list[bytes] = []
     size = 0
     for entry in entries:
@@ -69,7 +69,7 @@ def port(dpid: int, number: int, up: bool = True) -> bytes:
 
 
 def port_status(dpid: int, number: int, up: bool) -> bytes:
-    """A port has changed."""
+    """A port status message."""
     return message(PORT_STATUS, 0, b"\x02" + bytes(7) + port(dpid, number, up))
 
 
@@ -88,7 +88,7 @@ def packet_in_head(
 
 
 def outputs(actions: bytes) -> list[int]:
-    """The ports that a list of actions sends to; other actions are passed over."""
+    """The ports of the output actions in a list of actions."""
     found, pos = [], 0
     while pos + 8 <= len(actions):
         length = int.from_bytes(actions[pos + 2 : pos + 4])

@@ -1,4 +1,4 @@
-"""Controllers measured beside each other: ours, Open vSwitch's in C, os-ken's, and the least there is."""
+"""The controllers compared: libnetvirt, ovs-testcontroller, an os-ken application, a minimal responder."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from benchmarks.workers import MEASURED, ROOT, Failed, Worker, die_with_parent, 
 
 OVS_NAME, OSKEN_NAME, LEAST = "ovs-testcontroller", "os-ken", "ceiling"
 OURS, COMPILED = "libnetvirt", "libnetvirt, compiled"
-#: what is imported for each
+#: The directory on PYTHONPATH of each.
 TREES = {OURS: ROOT / "src", COMPILED: ROOT / "build" / "compiled"}
 _ports = itertools.count(16_653)
 
 
 def free_port() -> int:
-    """A TCP port that no other peer of this run has."""
+    """A TCP port that no other peer of this run uses."""
     return next(_ports)
 
 
 @contextmanager
 def process(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A controller that is ready when it listens."""
+    """Run a controller; yields when it listens on its port."""
     started = subprocess.Popen(
         ["taskset", "-c", str(MEASURED), *command], cwd=ROOT, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent,
@@ -65,7 +65,7 @@ def ovs_testcontroller() -> Iterator[int]:
 
 @contextmanager
 def os_ken() -> Iterator[int]:
-    """os-ken with our learning switch; yields its port."""
+    """os-ken with benchmarks.peers.learning_switch; yields its port."""
     port = free_port()
     with process([sys.executable, "-m", "benchmarks.peers.learning_switch", str(port)], port):
         yield port
@@ -73,7 +73,7 @@ def os_ken() -> Iterator[int]:
 
 @contextmanager
 def least(hosts: int) -> Iterator[int]:
-    """The responder; yields its port. Raises Failed if it does not compile."""
+    """The minimal responder in C; yields its port. Raises Failed if it does not compile."""
     port = free_port()
     with tempfile.TemporaryDirectory() as home:
         program = Path(home) / "responder"
@@ -92,11 +92,11 @@ def ours(
     options: str = "", state: str = ":memory:", core: int | None = MEASURED, traced: bool = False,
     tree: str = OURS,
 ) -> Iterator[tuple[Worker, int]]:  # fmt: skip
-    """An open connection; yields the worker and its port. ``core``: where it is pinned to, if anywhere."""
+    """libnetvirt with an open connection; yields the worker and its port. ``core``: to pin the worker to."""
     port = free_port()
     with Worker("benchmarks.peers.connection", core, PYTHONPATH=str(TREES[tree])) as worker:
         if worker.ask("compiled") != (tree == COMPILED):
-            raise Failed(f"{tree} is not what was imported: run 'make compiled'")
+            raise Failed(f"{tree} was not imported: run 'make compiled'")
         if traced:
             worker.ask("trace")
         worker.ask("open", uri=f"openflow:///?listen=127.0.0.1:{port}&state={state}{options}")

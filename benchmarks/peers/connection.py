@@ -1,6 +1,6 @@
-"""libnetvirt in a process of its own: an open connection, asked by lines of JSON.
+"""A worker process with an open libnetvirt connection.
 
-Times are taken around the call that a user makes, in the process that makes it.
+Times are measured around the call of the public interface, in the same process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from libnetvirt.model import Endpoint, State, VirtualNetwork
 
 
 class Commands:
-    """What can be asked of the process."""
+    """The commands of the worker."""
 
     def __init__(self) -> None:
         self._open: libnetvirt.aio.Connection | None = None
@@ -36,7 +36,7 @@ class Commands:
         return self._open
 
     async def open(self, uri: str) -> float:
-        """Open a connection; returns the seconds that took."""
+        """Open a connection. Returns the duration in seconds."""
         began = time.perf_counter()
         self._open = await libnetvirt.aio.open(uri)
         return time.perf_counter() - began
@@ -46,8 +46,8 @@ class Commands:
         return compiled()
 
     async def settle(self) -> None:
-        """Have the garbage collector do as it does in `netvirt serve`."""
-        # Here, as the other measurements are of a process that has no web framework in it.
+        """Configure the garbage collector as `netvirt serve` does."""
+        # Imported here so that the web framework does not count in the other measurements.
         from libnetvirt.daemon.server import collect_seldom
 
         collect_seldom()
@@ -57,7 +57,7 @@ class Commands:
         self._open = None
 
     async def wait(self, switches: int, links: int, endpoints: int = 0, timeout: float = 60.0) -> float:
-        """Wait until all switches and links are there and this many endpoints up; returns the seconds."""
+        """Wait for so many switches, links and active endpoints. Returns the duration in seconds."""
         began = time.perf_counter()
         while time.perf_counter() - began < timeout:
             found = await self.connection.substrate()
@@ -70,7 +70,7 @@ class Commands:
         raise TimeoutError(f"{up} of {switches} switches, {len(found.links)} of {links} links")
 
     async def create(self, network: dict[str, Any]) -> float:
-        """Create a network; returns the seconds the call took."""
+        """Create a network. Returns the duration in seconds."""
         described = VirtualNetwork(**network)
         return await self._timed(self.connection.create(described))
 
@@ -87,7 +87,7 @@ class Commands:
         return await self._timed(network.remove_endpoint(uuid))
 
     async def memory(self) -> dict[str, int]:
-        """Bytes: resident, and those that Python's objects take if they are traced."""
+        """Memory in bytes: resident, and of Python's objects if allocations are traced."""
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         return {
@@ -97,16 +97,16 @@ class Commands:
         }
 
     async def trace(self) -> None:
-        """Trace allocations from now on; slows everything."""
+        """Trace allocations from now on, which slows everything down."""
         tracemalloc.start()
 
     async def profile(self) -> None:
-        """Profile from now on; slows everything."""
+        """Profile from now on, which slows everything down."""
         self._profile = cProfile.Profile()
         self._profile.enable()
 
     async def profiled(self, lines: int = 40) -> str:
-        """Where time went since `profile`."""
+        """The profile since `profile` as text."""
         assert self._profile is not None
         self._profile.disable()
         text = io.StringIO()

@@ -28,7 +28,7 @@ class LearningSwitch(OSKenApp):
 
     @set_ev_cls(ofp_event.EventOFPSwitchFeatures, CONFIG_DISPATCHER)
     def connected(self, event: Any) -> None:
-        """Have the switch send up what no rule takes."""
+        """Install the table-miss rule that sends packets to the controller."""
         path = event.msg.datapath
         ofp, parser = path.ofproto, path.ofproto_parser
         up = parser.OFPActionOutput(ofp.OFPP_CONTROLLER, ofp.OFPCML_NO_BUFFER)

@@ -1,8 +1,8 @@
-/* The least that answers a packet-in: a flow-mod for each switch on the way, and a packet-out at the
- * destination, made from templates. It knows beforehand which host is where, so it shows how fast the
- * emulated switches are and what no controller can beat.
+/* The minimal controller: it answers each packet-in with a flow-mod for each switch on the path and a packet-out
+ * at the destination, built from templates. It knows in advance where each host is. Its rate is therefore that
+ * of the emulated switches, an upper bound for any controller.
  *
- * responder PORT HOSTS: hosts are numbered through, HOSTS on each switch of a line. */
+ * responder PORT HOSTS: hosts are numbered consecutively, HOSTS on each switch of a line. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>

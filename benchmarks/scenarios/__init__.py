@@ -1,1 +1,1 @@
-"""What is measured: one module a scenario, with a function ``rows(plan)``."""
+"""The scenarios: one module each, with a function ``rows(plan)``."""

@@ -1,37 +1,32 @@
-"""Real Open vSwitch bridges for scenarios: the lab of the tests, with ports that cost no device."""
+"""Open vSwitch bridges for scenarios: the lab of the tests, with patch ports that need no device."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.workers import ROOT
-
-sys.path.insert(0, str(ROOT / "tests"))
-
-from lab import Lab, private_network_namespace, why_not
-from lab.daemons import OpenVSwitch
+from tests.support.lab import Lab, private_network_namespace, why_not
+from tests.support.lab.open_vswitch import OpenVSwitch
 
 __all__ = ["FIRST_PORT", "Lab", "OpenVSwitch", "add_ports", "bridges", "load", "rules", "unload", "why_not"]
 
-#: patch ports: they are there for OpenFlow, and lead nowhere
+#: The first of the patch ports, which exist for OpenFlow only and have no peer.
 FIRST_PORT = 1001
 
 
 @contextmanager
 def bridges(switches: int, links: Sequence[tuple[int, int]], hosts: int = 0) -> Iterator[Lab]:
-    """A running lab in a network namespace of this process's own."""
+    """A running lab in a new network namespace."""
     private_network_namespace()
     with Lab(switches, links, hosts) as lab:
         yield lab
 
 
 def add_ports(lab: Lab, each: int, start: int = 0) -> None:
-    """Give every switch further ports, from FIRST_PORT + ``start`` on."""
+    """Add ports to every switch, numbered from FIRST_PORT + ``start``."""
     for switch in lab.switches:
         words: list[str] = []
         for number in range(FIRST_PORT + start, FIRST_PORT + each):
@@ -43,7 +38,7 @@ def add_ports(lab: Lab, each: int, start: int = 0) -> None:
 
 
 def rules(lab: Lab) -> dict[int, set[str]]:
-    """The flows and groups of every switch, as lines that `ovs-ofctl bundle` takes behind ``add``."""
+    """The flows and groups of every switch, as lines for `ovs-ofctl bundle` to follow ``add``."""
     found = {}
     for switch in lab.switches:
         flows = lab.ofctl("dump-flows", switch, "--no-stats", "--no-names").splitlines()
@@ -54,7 +49,7 @@ def rules(lab: Lab) -> dict[int, set[str]]:
 
 
 def load(lab: Lab, lines: dict[int, set[str]]) -> float:
-    """Load rules with `ovs-ofctl bundle`, all switches at once; returns the seconds. The groups go first."""
+    """Load rules into all switches at once with `ovs-ofctl bundle`, groups first. Returns the seconds."""
     return _bundle(
         lab,
         {
@@ -65,7 +60,7 @@ def load(lab: Lab, lines: dict[int, set[str]]) -> float:
 
 
 def unload(lab: Lab, lines: dict[int, set[str]]) -> float:
-    """Remove these rules in the same way: one masked delete a network, the others one by one."""
+    """Remove rules: one masked delete for each network, the others one by one. Returns the seconds."""
     commands = {}
     for switch, some in lines.items():
         networks, single = set(), []

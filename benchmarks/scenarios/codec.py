@@ -1,4 +1,4 @@
-"""How fast the OpenFlow codec is, beside os-ken's."""
+"""The OpenFlow codec, compared with os-ken's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _decode_ours() -> bytes:
 
 
 class _OsKen:
-    """The same with os-ken, which need not be installed."""
+    """The same operations with os-ken, which is optional."""
 
     def __init__(self) -> None:
         self._ofp: Any = import_module("os_ken.ofproto.ofproto_v1_3")
@@ -61,15 +61,15 @@ class _OsKen:
 
 
 def rows(plan: Plan) -> list[Row]:
-    """One message built and encoded, one decoded."""
+    """The time to build and encode one message, and to decode one."""
     why = peers.missing(peers.OSKEN_NAME)
     theirs = None if why else _OsKen()
     if why:
         plan.say(f"codec: {peers.OSKEN_NAME} {why}")
     count, found = 1_000 if plan.quick else 5_000, []
     for what, mine, other in (
-        ("build and encode a FlowMod", _encode_ours, theirs and theirs.encode),
-        ("decode a PacketIn", _decode_ours, theirs and theirs.decode),
+        ("build and encode a FlowMod", _encode_ours, theirs.encode if theirs else None),
+        ("decode a PacketIn", _decode_ours, theirs.decode if theirs else None),
     ):
         row = Row("codec", what, {}, "s", _fastest(mine, count))
         if other is not None and row.ours:
@@ -80,5 +80,5 @@ def rows(plan: Plan) -> list[Row]:
 
 
 def _fastest(action: Callable[[], bytes], count: int) -> float:
-    """Seconds for one, in the best of five runs."""
+    """Seconds for one call, in the fastest of five runs."""
     return min(timeit.repeat(action, number=count, repeat=5)) / count

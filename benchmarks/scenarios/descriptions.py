@@ -1,4 +1,4 @@
-"""Descriptions of networks: read, checked and written; and the interface of ``netvirt serve``."""
+"""Parsing, validating and writing descriptions; calls through ``netvirt serve``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _KINDS = ("xml", "yaml", "json")
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Both."""
+    """The formats, and the calls."""
     return [*_documents(plan), *_calls(plan)]
 
 
 def _documents(plan: Plan) -> Iterator[Row]:
-    """Each format by itself, by number of endpoints."""
+    """Each format, by the number of endpoints."""
     for endpoints in (10, 1_000) if plan.quick else (10, 100, 1_000, 10_000):
         plan.say(f"descriptions: {endpoints} endpoints")
         described = network(Sizes(endpoints, 20, declared=True), 1)
@@ -60,7 +60,7 @@ def _fastest(repeats: int, action: Callable[..., object], *arguments: object) ->
 
 
 def _calls(plan: Plan) -> Iterator[Row]:
-    """Calls a second through the daemon's socket, beside the same calls without it."""
+    """Calls a second through the daemon's socket."""
     plan.say("descriptions: netvirt serve")
     with tempfile.TemporaryDirectory() as home:
         socket = Path(home) / "s"
@@ -78,7 +78,7 @@ def _calls(plan: Plan) -> Iterator[Row]:
         )
         try:
             assert served.stdout is not None
-            served.stdout.readline()  # it says when it is ready
+            served.stdout.readline()  # the line that says it is ready
             seconds = 0.5 if plan.quick else 2.0
             yield from asyncio.run(_through(f"openflow+unix://{socket}", seconds))
         finally:

@@ -1,7 +1,7 @@
-"""Whole networks: created and removed, and one endpoint more or less, beside the floor.
+"""Networks: created and removed, and one endpoint added and removed, compared with the floor.
 
-The floor is what the same Open vSwitch needs for the same rules when nobody thinks: our rules, dumped,
-loaded with one `ovs-ofctl bundle` a bridge, all at once. Removal likewise.
+The floor is the time that the same Open vSwitch needs for the same rules without a controller: our rules are
+dumped, and loaded with one `ovs-ofctl bundle` for each bridge, all at once. Removal is measured likewise.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from benchmarks.workers import LOADER, Failed, Worker
 NAME = "measured"
 FLOOR = "ovs-ofctl --bundle"
 Rules = dict[int, set[str]]
-#: the sizes that the bar compares when an endpoint is added
+#: The sizes that are compared when an endpoint is added.
 _SMALL, _LARGE = 10, 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What is varied: the number of endpoints, on so many switches, of which each may declare its host."""
+    """The size of a network: endpoints and switches; ``declared``: whether endpoints declare their hosts."""
 
     endpoints: int
     switches: int
     declared: bool = False
 
     def to_json(self) -> dict[str, float]:
-        """For a row."""
+        """The sizes for a row."""
         return {"endpoints": self.endpoints, "switches": self.switches}
 
 
 @dataclass(slots=True)
 class Seen:
-    """Medians, in seconds."""
+    """Median times in seconds."""
 
     create: float
     remove: float
@@ -46,13 +46,13 @@ class Seen:
     drop: float
     floor_create: float | None = None
     floor_remove: float | None = None
-    #: what `ovs-ofctl bundle` takes on all bridges for no rules at all
+    #: The time of `ovs-ofctl bundle` on all bridges without any rule.
     floor_start: float = 0.0
     rules: int = 0
 
 
 def endpoint(number: int, sizes: Sizes, first_port: int) -> dict[str, Any]:
-    """The endpoint with this number; they are dealt out to the switches in turn."""
+    """The endpoint with this number. Endpoints are distributed to the switches in rotation."""
     found: dict[str, Any] = {
         "uuid": number + 1, "switch": str(number % sizes.switches + 1),
         "port": str(first_port + number // sizes.switches),
@@ -69,7 +69,7 @@ def network(sizes: Sizes, first_port: int) -> dict[str, Any]:
 
 
 def ring(switches: int) -> list[tuple[int, int]]:
-    """The links of a ring; of a line, if there are too few switches."""
+    """The links of a ring, or of a line for two switches."""
     return [(n, n % switches + 1) for n in range(1, switches + (switches > 2))]
 
 
@@ -80,9 +80,9 @@ def measure(
     repeats: int,
     floor: Callable[[], tuple[float, float]] | None,
 ) -> Seen:
-    """Create and remove the network several times, each time beside the floor, and change it in between."""
+    """Create and remove the network several times, each time with the floor, and change it in between."""
     described = network(sizes, first_port)
-    # One more where the network is already: a further switch would be another matter.
+    # Add it to a switch that the network already uses; another switch would cost more.
     port = first_port + -(-sizes.endpoints // sizes.switches)
     extra = {"uuid": sizes.endpoints + 1, "switch": "1", "port": str(port)}
     times: dict[str, list[float]] = {}
@@ -93,20 +93,21 @@ def measure(
             uuid = str(extra["uuid"])
             times.setdefault("drop", []).append(worker.ask("remove_endpoint", name=NAME, uuid=uuid))
         if floor is not None and turn == 0:
-            floor()  # takes note of the rules
+            floor()  # records the rules
         times.setdefault("remove", []).append(worker.ask("remove", name=NAME))
         if floor is not None:
             put, taken = floor()
             times.setdefault("floor_create", []).append(put)
             times.setdefault("floor_remove", []).append(taken)
-    return Seen(**{name: median(some) for name, some in times.items()})
+    medians: dict[str, Any] = {name: median(some) for name, some in times.items()}
+    return Seen(**medians)
 
 
 def on_bridges(plan: Plan, switches: int, wanted: list[Sizes]) -> Iterator[tuple[Sizes, Seen]]:
-    """Measure on real bridges. The wanted sizes have that number of switches."""
+    """Measure on Open vSwitch bridges. All ``wanted`` sizes have that number of switches."""
     links = ring(switches)
     with bridges.bridges(switches, links) as lab, peers.ours(core=None) as (worker, port):
-        # All ports from the beginning: every port costs a switch, and sizes are compared on the same ones.
+        # Add all ports first: ports slow a switch down, and all sizes are compared on the same switches.
         bridges.add_ports(lab, -(-max(s.endpoints for s in wanted) // switches) + 1)
         lab.control(f"tcp:127.0.0.1:{port}")
         for sizes in sorted(wanted, key=lambda s: s.endpoints):
@@ -127,7 +128,7 @@ def on_bridges(plan: Plan, switches: int, wanted: list[Sizes]) -> Iterator[tuple
             seen.rules = sum(len(lines) for lines in ours.values())
             left = bridges.rules(lab)
             if any(left[s] - before[s] for s in left):
-                plan.say("networks: something was left behind")
+                plan.say("networks: rules were left behind")
             yield sizes, seen
 
 

@@ -1,7 +1,7 @@
-"""Whole networks on OVN: created, beside the floor, and until every chassis confirms; changed and removed.
+"""Networks on OVN: created (compared with the floor, and until every chassis confirms), changed and removed.
 
-The floor is what the same OVN needs for the same rows when nobody thinks: our rows, dumped, made with one
-transaction of `ovn-nbctl --wait=sb`. Its client is in C; of a long command line it parses what we compile.
+The floor is the time that the same OVN needs for the same rows without libnetvirt: our rows are dumped, and
+created in one transaction of `ovn-nbctl --wait=sb`, a client in C. It parses them from its command line.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any
 
 import libnetvirt
 from benchmarks.rows import Plan, Row
-from benchmarks.scenarios.bridges import private_network_namespace
 from labs.daemons import eventually
 from labs.ovn import OVN, why_not
 from libnetvirt import VirtualNetwork
+from tests.support.lab import private_network_namespace
 
 FLOOR = "ovn-nbctl --wait=sb"
 BAR = 1.2
-#: most of what OVN itself does grows faster than the number of ports in one switch
+#: Numbers of bound ports. Most of OVN's own work grows faster than the number of ports of a switch.
 _BOUND = (10, 100, 1000)
 _PARTS = {"ports": "Logical_Switch_Port", "acls": "ACL"}
 
 
 def network(ports: int, switch: str = "nowhere") -> VirtualNetwork:
-    """A network of so many ports, on a chassis that is not there unless said otherwise."""
+    """A network of ``ports`` ports, by default on a chassis that does not exist."""
     ends = [{"uuid": n, "switch": switch, "port": f"b{n}"} for n in range(1, ports + 1)]
     return VirtualNetwork.model_validate({"name": f"bench{ports}", "endpoints": ends})
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Creation beside the floor by number of ports; one port more; ports that chassis take up."""
+    """Creation compared with the floor, one port added, ports bound by chassis; by the number of ports."""
     if reason := why_not():
         plan.say(f"ovn: {reason}")
         return []
@@ -50,7 +50,7 @@ def rows(plan: Plan) -> list[Row]:
         found += _one_more(connection, counts)
         for ports in (10,) if plan.quick else _BOUND:
             plan.say(f"ovn: {ports} ports on two chassis")
-            found.append(_taken_up(lab, connection, ports))
+            found.append(_bound(lab, connection, ports))
         return found
 
 
@@ -70,8 +70,8 @@ def _beside_floor(lab: OVN, connection: libnetvirt.Connection, ports: int, repea
             command = _command(lab)
         times.setdefault("remove", []).append(_timed(connection.lookup(wanted.name).remove))
         times.setdefault("floor", []).append(_timed(partial(_run, lab, command)))
-        # The connection sees the rows that are not its own work, and takes them for a network.
-        eventually(lambda: connection.descriptions(), "the floor's network is seen")
+        # The connection reads the rows that ovn-nbctl created as a network.
+        eventually(lambda: connection.descriptions(), "the floor's network is listed")
         connection.lookup(wanted.name).remove()
     create, remove, floor = (median(times[name]) for name in ("create", "remove", "floor"))
     at = {"ports": float(ports)}
@@ -95,8 +95,8 @@ def _one_more(connection: libnetvirt.Connection, counts: tuple[int, ...]) -> Ite
         yield Row("ovn", "add one endpoint, until sb_cfg", {"ports": ports}, "s", median(times))
 
 
-def _taken_up(lab: OVN, connection: libnetvirt.Connection, ports: int) -> Row:
-    """With real interfaces: until both chassis have all rules."""
+def _bound(lab: OVN, connection: libnetvirt.Connection, ports: int) -> Row:
+    """Create a network on real interfaces, until both chassis have all flows."""
     wanted = network(ports)
     ends = [e.changed(switch=f"ch{n % 2 + 1}") for n, e in enumerate(wanted.endpoints)]
     wanted = wanted.changed(endpoints=tuple(ends))
@@ -119,7 +119,7 @@ def _interfaces(connection: libnetvirt.Connection) -> list[str]:
 
 
 def _command(lab: OVN) -> list[str]:
-    """The words that make the rows that are there now, in one transaction."""
+    """The arguments of ovn-nbctl that create the current rows in one transaction."""
     words: list[str] = []
     names: dict[str, str] = {}
     for table in _PARTS.values():
@@ -135,12 +135,12 @@ def _command(lab: OVN) -> list[str]:
 
 
 def _dump(lab: OVN, table: str) -> list[dict[str, Any]]:
-    """The rows of a table: atoms, lists and dictionaries; what is empty is left out."""
+    """The rows of a table as scalars, lists and dictionaries, without empty values."""
     listed = json.loads(lab.nbctl("--format=json", "list", table))
     found = []
     for line in listed["data"]:
         row = {name: _plain(value) for name, value in zip(listed["headings"], line, strict=True)}
-        unset = ("", [], {}, False, 0)
+        unset: tuple[Any, ...] = ("", [], {}, False, 0)
         found.append({k: v for k, v in row.items() if v not in unset and k not in ("up", "label")})
     return found
 

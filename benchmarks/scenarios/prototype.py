@@ -1,7 +1,7 @@
 """The three tests of the 2012 prototype's own evaluation.
 
-Set-up time by hop count; a victim's set-up time while another network floods the controller; and what is
-lost when a fast UDP flow starts, on real switches.
+Set-up time by hop count; the set-up time of one network while another floods the controller; the frames lost
+when a fast UDP flow starts, on Open vSwitch.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from benchmarks.scenarios import bridges
 from benchmarks.scenarios.setup import REACTIVE, Case, described, running
 from benchmarks.workers import LOADER, Failed, Worker
 
-#: frames that may wait for a path's rules
+#: Frames that the controller queues until the rules of a path are installed.
 QUEUE = 64
 _HOPS = 10
 _ETHER = bytes.fromhex("0800")
 
 
 def rows(plan: Plan) -> list[Row]:
-    """All three."""
+    """The rows of all three tests."""
     found: list[Row] = []
     for part in (_by_hops, _flooded, _started):
         try:
@@ -61,7 +61,7 @@ def _by_hops(plan: Plan) -> Iterator[Row]:
 
 
 def _flooded(plan: Plan) -> Iterator[Row]:
-    """The victim's median set-up time, one at a time, while hosts of another network send to nobody."""
+    """The victim's median set-up time, one at a time, while another network sends to unknown addresses."""
     attacks = [("flood from 1 endpoint, same switch", 1, 0), ("flood from 1 endpoint, other switch", 1, 1)]
     attacks += [] if plan.quick else [("flood from 10 endpoints, same switch", 10, 0)]
     networks, each, rate = 8, 160, 20_000.0
@@ -86,7 +86,7 @@ def _flooded(plan: Plan) -> Iterator[Row]:
 
 @dataclass(slots=True)
 class Stream:
-    """What became of a stream of numbered frames. ``early``: sent before the first arrived."""
+    """The result of a stream of numbered frames. ``early``: frames sent before the first one arrived."""
 
     sent: int
     arrived: list[int]
@@ -94,17 +94,17 @@ class Stream:
 
     @property
     def missing(self) -> list[int]:
-        """Numbers that never arrived."""
+        """The numbers of lost frames."""
         return sorted(set(range(self.sent)) - set(self.arrived))
 
     @property
     def lost(self) -> int:
-        """How many never arrived."""
+        """The number of lost frames."""
         return len(self.missing)
 
     @property
     def reordered(self) -> int:
-        """Frames that arrived behind one sent later."""
+        """The number of frames that arrived after one sent later."""
         highest, count = -1, 0
         for number in self.arrived:
             count += number < highest
@@ -113,7 +113,7 @@ class Stream:
 
 
 def _started(plan: Plan) -> Iterator[Row]:
-    """A UDP flow of 10,000 frames a second begins, over three real switches."""
+    """Start a UDP flow of 10,000 frames a second over three Open vSwitch bridges."""
     why = bridges.why_not()
     if why:
         plan.say(f"prototype: no bridges: {why}")
@@ -128,7 +128,7 @@ def _started(plan: Plan) -> Iterator[Row]:
             worker.ask("create", network=described("measured", hosts, rules))
             tag = 1 if rules else 2
             macs = [bytes((2, 0, 0, tag, 0, n)) for n in range(2)]
-            # The destination is known, the source is not: the first frames of both meet on the way.
+            # The destination is learned, the source is not.
             lab.send(*ends[1], b"\xff" * 6 + macs[1] + _ETHER + bytes(46))
             time.sleep(0.5)
             count = 2_000 if plan.quick else 5_000
@@ -151,7 +151,7 @@ def _started(plan: Plan) -> Iterator[Row]:
 
 
 def _stream(lab: bridges.Lab, ends: Sequence[tuple[int, int]], macs: Sequence[bytes], count: int) -> Stream:
-    """Send numbered frames and see which arrive, through sockets with room for all of them."""
+    """Send numbered frames and record which arrive, with socket buffers that hold all of them."""
     rate, early = 10_000.0, 0
     arrived: list[int] = []
     head = macs[1] + macs[0] + _ETHER

@@ -1,4 +1,4 @@
-"""What is kept up: paths when a link is cut, rules when the controller starts again, memory."""
+"""Reroutes when a link is cut, restarts of the controller, and memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.scenarios.setup import Case, described, running
 from benchmarks.workers import LOADER, MEASURED, Failed, Worker
 
 REROUTE_BAR, RESTART_BAR, RULE_BAR = 0.1, 3.0, 1024
-#: seconds until Discovery has seen a link again
+#: Seconds in which discovery has to find a restored link.
 _LINKS_BACK = 30.0
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Reroute, restart, memory."""
+    """The rows for reroutes, restarts and memory."""
     found: list[Row] = []
     for part in (_reroutes, _restarts, _memory):
         try:
@@ -32,7 +32,7 @@ def rows(plan: Plan) -> list[Row]:
 
 
 def _reroutes(plan: Plan) -> Iterator[Row]:
-    """Cut a link that many tunnels use. One network has an endpoint on each edge switch."""
+    """Cut a link that many tunnels use: one network has an endpoint on each edge switch."""
     graphs = [("dumbbell", n) for n in ((19, 49) if plan.quick else (19, 27, 37, 49))]
     graphs += [] if plan.quick else [("ring", 65)]
     with Worker("benchmarks.fleet", LOADER) as fleet:
@@ -47,7 +47,7 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
                 worker.ask("create", network=described("measured", hosts, rules={}))
                 seen: list[dict[str, Any]] = []
                 for _ in range(3):
-                    # Until what lingers of the last reroute is gone, too.
+                    # Wait until the old path of the last reroute is removed as well.
                     fleet.ask("settled", quiet=2.5)
                     seen.append(fleet.ask("cut", a=1, b=2))
                     fleet.ask("restore", a=1, b=2)
@@ -65,7 +65,7 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
 
 
 def _restarts(plan: Plan) -> Iterator[Row]:
-    """Kill the controller and start it again, its switches holding all their rules."""
+    """Kill and restart the controller while the switches keep all rules."""
     switches = 20
     sizes = [Sizes(n, switches) for n in ((100, 1_000) if plan.quick else (100, 1_000, 10_000))]
     with Worker("benchmarks.fleet", LOADER) as fleet, tempfile.TemporaryDirectory() as home:
@@ -89,7 +89,7 @@ def _restarts(plan: Plan) -> Iterator[Row]:
                 took = fleet.ask("settled") - began
                 after = fleet.ask("counts")
                 fleet.ask("disconnect")
-            # Every switch is tried out with one change that changes nothing.
+            # The controller probes every switch with one flow-mod that changes nothing.
             before["flow-mods"] += switches
             changes = {k: after[k] - before[k] for k in ("flow-mods", "group-mods") if after[k] != before[k]}
             row = Row(
@@ -103,7 +103,7 @@ def _restarts(plan: Plan) -> Iterator[Row]:
 
 
 def _memory(plan: Plan) -> Iterator[Row]:
-    """What a network, an endpoint and a rule take, by how much the process has grown."""
+    """The memory of a network, an endpoint and a rule, measured by the growth of the process."""
     few = 10 if plan.quick else 1
     with Worker("benchmarks.fleet", LOADER) as fleet:
         plan.say("recovery: memory")
@@ -123,13 +123,13 @@ def _memory(plan: Plan) -> Iterator[Row]:
 
 
 def _grown(fleet: Worker, what: str, counts: list[int], switches: int, declared: bool = False) -> Row:
-    """Create networks with so many endpoints each."""
+    """Create networks with ``counts`` endpoints each."""
     total = sum(counts)
     fleet.ask("build", kind="ring", switches=switches, hosts=-(-total // switches))
     with peers.ours() as (worker, port):
         fleet.ask("connect", host="127.0.0.1", port=port)
         worker.ask("wait", switches=switches, links=2 * switches)
-        # What the first network brings with it, tunnels above all, is not counted.
+        # Do not count what only the first network adds, above all tunnels.
         first = network(Sizes(switches, switches), 1)
         worker.ask("create", network=first)
         worker.ask("remove", name=NAME)

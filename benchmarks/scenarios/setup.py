@@ -1,8 +1,9 @@
-"""Flow set-ups: how many a second, and how long one takes, beside two learning switches.
+"""Flow set-ups: their rate and latency, compared with two learning switches.
 
-Ours are native, on-demand networks with all their checks: the endpoint by port, tag and network; the source
-learned; the destination of the same network; rules on the whole path, confirmed behind the first switch
-before the first gets its own. The peers are asked at each switch of the path and know no networks.
+libnetvirt runs native, on-demand networks with all checks: it finds the endpoint by port, tag and network,
+learns the source, looks the destination up in the same network, and installs the rules on the whole path,
+those of the first switch after the others are confirmed. The peers get a packet-in at each switch of the path
+and do not separate networks.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from benchmarks.workers import LOADER, Failed, Worker
 
 REACTIVE = {"encapsulation": "native", "insertion": "on-demand", "timeout": "idle", "duration": "60 s"}
 WINDOW = 128
-#: an endpoint may send more frames up than any controller could serve, and its network four times as many
+#: Lifts the limit of packet-ins per endpoint and network, so that it does not bound the rate.
 UNLIMITED = "&packet-rate=1000000"
-#: Open vSwitch's controller takes no more: it never speaks to the 17th
+#: ovs-testcontroller serves no more switches.
 OVS_SWITCHES = 16
-#: the peers would reach any number of set-ups, some after a very long time
+#: Longest trial in seconds: slow peers do not reach the number of set-ups in that time.
 SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A fleet (a line), its hosts and the paths: 1 + ``reach`` switches long."""
+    """A fleet of switches in a line with ``hosts`` each, and paths of 1 + ``reach`` switches."""
 
     switches: int
     hosts: int
@@ -38,7 +39,7 @@ class Case:
 
     @property
     def hops(self) -> int:
-        """Switches on a path."""
+        """The number of switches on a path."""
         return self.reach + 1
 
 
@@ -55,7 +56,7 @@ FULL = (
 
 @contextmanager
 def running(peer: str, case: Case, fleet: Worker, options: str = "") -> Iterator[Worker | None]:
-    """A controller with the fleet connected and, if ours, with the networks made."""
+    """Run a controller with the fleet connected and, for libnetvirt, with the networks created."""
     with ExitStack() as stack:
         worker = None
         if peer in peers.TREES:
@@ -78,20 +79,20 @@ def running(peer: str, case: Case, fleet: Worker, options: str = "") -> Iterator
 
 
 def described(name: str, hosts: list[list[int]], rules: dict[str, str] | None = None) -> dict[str, Any]:
-    """A network of the fleet's hosts (number, switch, port)."""
+    """The description of a network with hosts of the fleet (number, switch, port)."""
     endpoints = [{"uuid": n + 1, "switch": str(dpid), "port": str(port)} for n, dpid, port in hosts]
     rules = REACTIVE if rules is None else rules
     return {"name": name, "forwarding": "L2", "endpoints": endpoints, **({"rules": rules} if rules else {})}
 
 
 def measure(peer: str, case: Case, fleet: Worker, windows: tuple[int, ...]) -> dict[int, dict[str, Any]]:
-    """Trials with each window, one after the other in one life of the controller."""
+    """Run a trial with each window, all with the same controller process."""
     found, used = {}, 0
     with running(peer, case, fleet, UNLIMITED):
         if peer != peers.LEAST:
             left = fleet.ask("introduce", networks=case.networks, reach=case.reach)
             if left:
-                raise Failed(f"{left} hosts did not become known")
+                raise Failed(f"{left} hosts were not learned")
         for window in windows:
             count = case.count if window > 1 else min(2_000, case.count // 5)
             found[window] = fleet.ask(
@@ -103,7 +104,7 @@ def measure(peer: str, case: Case, fleet: Worker, windows: tuple[int, ...]) -> d
 
 
 def rows(plan: Plan) -> list[Row]:
-    """Set-ups a second and their latency, by number of switches and length of path."""
+    """The rate and latency of set-ups, by the number of switches and the length of paths."""
     found: list[Row] = []
     with Worker("benchmarks.fleet", LOADER) as fleet:
         for case in QUICK if plan.quick else FULL:
@@ -157,7 +158,7 @@ def _compared(case: Case, seen: dict[str, dict[int, dict[str, Any]]], tree: str)
 
 
 def _is_whole(trial: dict[str, Any]) -> bool:
-    """Whether every set-up that was asked for was completed, and as it should be."""
+    """Whether every requested set-up was completed correctly."""
     return bool(trial["sound"] and not trial["lost"])
 
 

@@ -19,17 +19,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, get_typ
 from libnetvirt import aio
 from libnetvirt.driver import Driver
 from libnetvirt.errors import ConnectionClosed
+from libnetvirt.event_loop import new_event_loop
 from libnetvirt.model import Event
-
-try:
-    import uvloop
-except ImportError:  # an optional extra
-    uvloop = None  # type: ignore[assignment]
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.new_event_loop() if uvloop is None else uvloop.new_event_loop()
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +32,7 @@ class Loop:
     """An event loop in a daemon thread."""
 
     def __init__(self) -> None:
-        self._loop = _new_event_loop()
+        self._loop = new_event_loop()
         # Nothing may be submitted to the loop once it was told to stop: it would wait forever.
         self._lock = threading.Lock()
         self._closed = False

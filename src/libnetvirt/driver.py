@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
-from libnetvirt.errors import DriverNotFound, Unsupported
+from libnetvirt.errors import AlreadyExists, DriverNotFound, Unsupported
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -37,32 +37,33 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.report import Report
+from libnetvirt.settings import DriverSettings
 from libnetvirt.uri import URI
 
-#: feature -> what it is. A driver offers some of these.
+#: The features that a driver may offer, with their meanings as operators read them.
 FEATURES: Mapping[str, str] = {
-    "forwarding.L2": "networks that look like one switch",
-    "forwarding.L3": "networks that look like one router",
-    "tag.vlan": "endpoints with a vlan tag",
-    "tag.mpls": "endpoints with an mpls label",
+    "forwarding.L2": "networks that behave as one switch",
+    "forwarding.L3": "networks that behave as one router",
+    "tag.vlan": "endpoints with a VLAN tag",
+    "tag.mpls": "endpoints with an MPLS label",
     "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
-    "constraint.max-latency": "paths within a latency",
-    "constraint.max-hops": "paths within a number of hops",
-    "constraint.statistics": "counts the traffic that constraints carry and drop",
-    "encapsulation.native": "forwarding on the hosts' own fields in every switch",
-    "encapsulation.vlan": "tunnels of vlan tags",
-    "encapsulation.mpls": "tunnels of mpls labels",
-    "pending": "endpoints whose switch or port is absent",
-    "durable": "networks outlive the process",
-    "paths": "shows the paths between endpoints",
-    "statistics": "counts packets per endpoint",
-    "rules": "shows the rules in the switches",
-    "repair": "undoes what others changed in the state of its networks",
-    "reload": "takes new link capacities at run time",
-    "router.no-route": "routers tell the sender when there is no route",
+    "constraint.max-latency": "a bound on the latency of a path",
+    "constraint.max-hops": "a bound on the hops of a path",
+    "constraint.statistics": "counters of the traffic that constraints carry and drop",
+    "encapsulation.native": "no tunnels: every switch forwards by the hosts' addresses",
+    "encapsulation.vlan": "tunnels of VLAN tags",
+    "encapsulation.mpls": "tunnels of MPLS labels",
+    "pending": "endpoints whose switch or port does not exist yet",
+    "durable": "networks survive a restart of the driver's process",
+    "paths": "listing the paths between endpoints",
+    "statistics": "packet and byte counters of endpoints",
+    "rules": "listing the rules in the switches",
+    "repair": "restoring what others changed in its networks",
+    "reload": "reloading the capacities of links",
+    "router.no-route": "routers report a missing route to the sender by ICMP",
 }
 
 
@@ -178,12 +179,29 @@ class Change:
         return self.before.touched(self.after)
 
 
+def check_free(change: Change, namesake: str | None, *, exists: bool = False) -> None:
+    """Raise AlreadyExists if the uuid of a new network, or the name of a new or renamed one, is taken.
+
+    ``namesake``: the uuid of the network that has the name now, None if none has. ``exists``: whether
+    there is a network with the change's uuid now.
+    """
+    if change.after is None:
+        return
+    if exists and change.before is None:
+        raise AlreadyExists(f"a network with uuid {change.uuid} exists already")
+    if namesake is not None and namesake != change.uuid:
+        raise AlreadyExists(f"network {namesake} has the name {change.after.name} already: choose another")
+
+
 class Driver(ABC):
     """An open session with one technology. All methods are called from one event loop.
 
     Methods that read a network raise NetworkNotFound for an unknown ``uuid``. Those that are not abstract are
     optional: they are called only if the capability of their name is offered.
     """
+
+    #: the options of the driver's URI
+    settings: ClassVar[type[DriverSettings]] = DriverSettings
 
     @classmethod
     @abstractmethod
@@ -268,7 +286,11 @@ class Driver(ABC):
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:
-        """Events from now on, until the session is closed. A reader that is too slow loses the oldest."""
+        """Events from now on, until the session is closed.
+
+        A reader that is too slow loses the oldest; an event of kind ``events.lost`` says how many
+        (:class:`libnetvirt.events.EventStream` does this).
+        """
 
     @abstractmethod
     async def close(self) -> None:

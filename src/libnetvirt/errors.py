@@ -1,10 +1,10 @@
-"""Every error that libnetvirt raises on purpose.
+"""All errors that libnetvirt raises.
 
 ::
 
     NetvirtError
-     ├── InvalidDescription      the text or object is at fault; lists every fault       3
-     │    └── InvalidURI         the connection URI is at fault
+     ├── InvalidDescription      a description is wrong; lists every fault                3
+     │    └── InvalidURI         a connection URI is wrong
      ├── NotFound                                                                         4
      │    ├── NetworkNotFound
      │    ├── EndpointNotFound
@@ -12,27 +12,27 @@
      │    └── DriverNotFound
      ├── Conflict                                                                         5
      │    ├── AlreadyExists      uuid or name taken
-     │    ├── EndpointClaimed    (switch, port, tag) belongs to another endpoint
-     │    ├── AddressConflict    a host address that must be unique is in use elsewhere
-     │    └── StaleChange        somebody changed the network meanwhile
-     ├── Unsupported             the driver does not offer this                           6
-     ├── SubstrateError          the physical network is at fault                         7
+     │    ├── EndpointClaimed    another endpoint has this (switch, port, tag)
+     │    ├── AddressConflict    a MAC address that must be unique is in use elsewhere
+     │    └── StaleChange        another client changed the network meanwhile
+     ├── Unsupported             the driver does not support this                         6
+     ├── SubstrateError          the physical network cannot do this                      7
      │    ├── SwitchNotFound
      │    ├── PortNotFound
      │    ├── NoPath
      │    ├── LabelsExhausted
-     │    ├── ConstraintUnmet    no path has what a constraint asks for
-     │    ├── RuleRefused        a switch answered with an error; the change is undone
-     │    └── SwitchTimeout      a switch did not confirm in time; the change is undone
+     │    ├── ConstraintUnmet    no path meets a constraint
+     │    ├── RuleRefused        a switch rejected a rule; the change was undone
+     │    └── SwitchTimeout      a switch did not confirm in time; the change was undone
      └── ConnectionFailed                                                                 8
           ├── DaemonUnreachable
           ├── AddressInUse
           ├── StateUnusable      the durable state cannot be read or written
           └── ConnectionClosed
 
-The number is the exit status of the command line; :data:`CODES` maps the stable string code of an
-error, which also travels over the daemon's interface, to its class. Messages say what was wrong and
-what to do about it, in one paragraph.
+The number is the exit status of the command line. :data:`CODES` maps the code of an error, a stable string,
+to its class; the daemon's interface uses these codes. A message says in one paragraph what is wrong and how
+to correct it.
 """
 
 from __future__ import annotations
@@ -43,23 +43,27 @@ from typing import Any, ClassVar
 
 
 class NetvirtError(Exception):
-    """The root of all errors of this library."""
+    """The base class of all errors of this library.
+
+    ``code`` is a stable string for programs, ``exit_status`` the exit status of the command line,
+    ``http_status`` the status code of the daemon's responses.
+    """
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[int] = 1
     http_status: ClassVar[int] = 500
 
     def to_json(self) -> dict[str, Any]:
-        """What travels over the daemon's interface: code and message."""
+        """Return the error as the daemon's interface sends it: code and message."""
         return {"code": self.code, "message": str(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong in a description.
+    """One fault in a description.
 
-    ``path`` names the element (``network/endpoint[11]/vlan``); ``file`` and ``line`` say where the
-    text has it, where there is a text; ``text`` says what was found and what is allowed.
+    ``text`` says what was found and what is allowed. ``path`` is the element (``network/endpoint[11]/vlan``),
+    ``file`` and ``line`` (from 1) are its position if the description was read from a text.
     """
 
     text: str
@@ -73,7 +77,7 @@ class Fault:
 
 
 class InvalidDescription(NetvirtError):
-    """A description is wrong; ``faults`` lists everything that is."""
+    """A description is wrong; ``faults`` lists all its faults."""
 
     code = "invalid-description"
     exit_status = 3
@@ -84,6 +88,7 @@ class InvalidDescription(NetvirtError):
         super().__init__("\n".join(str(f) for f in self.faults))
 
     def to_json(self) -> dict[str, Any]:
+        """Return the error as the daemon's interface sends it: code, message and faults."""
         return {**super().to_json(), "faults": [asdict(f) for f in self.faults]}
 
 
@@ -94,7 +99,7 @@ class InvalidURI(InvalidDescription):
 
 
 class NotFound(NetvirtError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
     code = "not-found"
     exit_status = 4
@@ -126,7 +131,7 @@ class DriverNotFound(NotFound):
 
 
 class Conflict(NetvirtError):
-    """The request contradicts what exists."""
+    """The request conflicts with existing networks."""
 
     code = "conflict"
     exit_status = 5
@@ -140,25 +145,25 @@ class AlreadyExists(Conflict):
 
 
 class EndpointClaimed(Conflict):
-    """Another endpoint holds this (switch, port, tag)."""
+    """Another endpoint has this (switch, port, tag)."""
 
     code = "endpoint-claimed"
 
 
 class AddressConflict(Conflict):
-    """A MAC address that has to be unique across networks is already in use."""
+    """A MAC address that must be unique across networks is in use in another one."""
 
     code = "address-conflict"
 
 
 class StaleChange(Conflict):
-    """The network changed between reading it and changing it; read again and retry."""
+    """Another client changed the network after it was read; read it again and retry."""
 
     code = "stale-change"
 
 
 class Unsupported(NetvirtError):
-    """The driver does not offer what was asked."""
+    """The driver does not support the request."""
 
     code = "unsupported"
     exit_status = 6
@@ -166,7 +171,7 @@ class Unsupported(NetvirtError):
 
 
 class SubstrateError(NetvirtError):
-    """The physical network cannot do what was asked."""
+    """The physical network cannot carry out the request."""
 
     code = "substrate"
     exit_status = 7
@@ -198,25 +203,25 @@ class LabelsExhausted(SubstrateError):
 
 
 class ConstraintUnmet(SubstrateError):
-    """No path has the bandwidth, latency or hops that a constraint asks for."""
+    """No path has the bandwidth, latency and hops that a constraint requires."""
 
     code = "constraint-unmet"
 
 
 class RuleRefused(SubstrateError):
-    """A switch refused a rule; nothing of the change is left behind."""
+    """A switch rejected a rule; the change was undone."""
 
     code = "rule-refused"
 
 
 class SwitchTimeout(SubstrateError):
-    """A switch did not confirm in time; nothing of the change is left behind."""
+    """A switch did not confirm a change in time; the change was undone."""
 
     code = "switch-timeout"
 
 
 class ConnectionFailed(NetvirtError):
-    """The session with the driver cannot be opened or is broken."""
+    """The connection to the driver cannot be opened or has failed."""
 
     code = "connection-failed"
     exit_status = 8
@@ -224,25 +229,25 @@ class ConnectionFailed(NetvirtError):
 
 
 class DaemonUnreachable(ConnectionFailed):
-    """Nobody answers at the daemon's address."""
+    """No daemon answers at its address."""
 
     code = "daemon-unreachable"
 
 
 class AddressInUse(ConnectionFailed):
-    """The address to listen on is taken."""
+    """The address to listen on is in use."""
 
     code = "address-in-use"
 
 
 class StateUnusable(ConnectionFailed):
-    """The durable state cannot be read or written, or another process holds it."""
+    """The durable state cannot be read or written, or another process uses it."""
 
     code = "state-unusable"
 
 
 class ConnectionClosed(ConnectionFailed):
-    """The connection was closed before."""
+    """The connection has been closed."""
 
     code = "connection-closed"
 
@@ -258,9 +263,12 @@ CODES: dict[str, type[NetvirtError]] = {cls.code: cls for cls in _tree(NetvirtEr
 
 
 def from_json(document: dict[str, Any]) -> NetvirtError:
-    """Rebuild the error that :meth:`NetvirtError.to_json` wrote."""
+    """Return the error that :meth:`NetvirtError.to_json` describes.
+
+    An unknown code gives a :class:`NetvirtError`.
+    """
     cls = CODES.get(str(document.get("code")), NetvirtError)
     if issubclass(cls, InvalidDescription):
         faults = document.get("faults") or [{"text": str(document.get("message"))}]
         return cls([Fault(**f) for f in faults])
-    return cls(str(document.get("message", "unknown error")))
+    return cls(str(document.get("message", "an error without a message")))

@@ -1,9 +1,10 @@
-"""Events from one publisher to many readers, each with a bounded queue of its own."""
+"""Events from one publisher to many readers, each with its own bounded queue."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Self
@@ -11,14 +12,19 @@ from weakref import WeakSet
 
 from libnetvirt.model import Event
 
-#: events that wait for a reader before its oldest are lost
+#: Events queued for a reader before its oldest are dropped.
 LIMIT = 1024
+#: Kind of the event that tells a reader how many events it lost.
+LOST = "events.lost"
+#: The fields that an event of any kind may have.
+PLACES = ("network", "endpoint", "switch", "port")
 
 
 class EventStream:
-    """Fans events out. A reader that is too slow loses the oldest; it never delays the publisher.
+    """Delivers each event to every reader. Readers never delay the publisher.
 
-    A reader that nobody holds any more is forgotten. All methods may be called from any thread.
+    A reader that is too slow loses the oldest events, and an event of kind ``events.lost`` in their place
+    says how many. A reader without references is dropped. All methods may be called from any thread.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -28,14 +34,23 @@ class EventStream:
         self._closed = False
 
     def publish(self, event: Event) -> None:
-        """Give an event to every reader there is now. Does not block."""
+        """Queue an event for every current reader. Does not block."""
         with self._lock:
             readers = tuple(self._readers)
         for reader in readers:
             reader._push(event)
 
+    def report(self, kind: str, message: str, **fields: str) -> None:
+        """Publish an event that happens now. Does not block.
+
+        ``fields``: those of :class:`Event` (``network``, ``endpoint``, ``switch``, ``port``), and any others
+        that belong to this kind.
+        """
+        places = {name: fields.pop(name) for name in PLACES if name in fields}
+        self.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **places))
+
     def subscribe(self) -> Reader:
-        """A reader of the events from this call on. It ends when the stream is closed."""
+        """A reader of the events from now on. It ends when the stream is closed."""
         reader = Reader(self._limit)
         with self._lock:
             if not self._closed:
@@ -44,8 +59,14 @@ class EventStream:
         reader.close()
         return reader
 
+    @property
+    def lost(self) -> int:
+        """How many events the readers there are now have lost because they were too slow."""
+        with self._lock:
+            return sum(reader.lost for reader in self._readers)
+
     def close(self) -> None:
-        """End all readers, after what waits for them. May be called twice."""
+        """End all readers once they have read their queues. May be called twice."""
         with self._lock:
             self._closed = True
             readers = tuple(self._readers)
@@ -55,9 +76,9 @@ class EventStream:
 
 
 class Reader(AsyncIterator[Event]):
-    """One reader's view of a stream. ``lost`` counts the events that came too fast for it.
+    """The queue of one reader. ``lost`` counts all events that were dropped because it was full.
 
-    One task at a time may wait for the next event.
+    Only one task at a time may wait for the next event.
     """
 
     def __init__(self, limit: int) -> None:
@@ -67,6 +88,7 @@ class Reader(AsyncIterator[Event]):
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
         self.lost = 0
+        self._lost_and_told = 0
 
     def __aiter__(self) -> Self:
         return self
@@ -74,6 +96,8 @@ class Reader(AsyncIterator[Event]):
     async def __anext__(self) -> Event:
         while True:
             with self._lock:
+                if self.lost > self._lost_and_told:
+                    return self._loss()
                 if self._events:
                     return self._events.popleft()
                 if self._closed:
@@ -84,14 +108,24 @@ class Reader(AsyncIterator[Event]):
             finally:
                 self._waiter = None
 
+    def _loss(self) -> Event:
+        count = self.lost - self._lost_and_told
+        self._lost_and_told = self.lost
+        return Event(
+            time=time.time(),
+            kind=LOST,
+            message=f"{count} event{'' if count == 1 else 's'} lost: this reader is too slow",
+            fields={"count": str(count)},
+        )
+
     def close(self) -> None:
-        """End after the events that wait already."""
+        """End after the queued events."""
         with self._lock:
             self._closed = True
             self._wake()
 
     async def aclose(self) -> None:
-        """End now and take no more events, as an asynchronous generator would."""
+        """End now and drop the queued events, as an asynchronous generator would."""
         self.close()
         self._events.clear()
 
@@ -110,11 +144,11 @@ class Reader(AsyncIterator[Event]):
         if waiter is None:
             return
         loop = waiter.get_loop()
-        # The publisher may be in another thread than the reader, or outlive the reader's loop.
+        # The publisher may run in another thread than the reader, and may outlive the reader's loop.
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, waiter)
+            loop.call_soon_threadsafe(_wake_waiter, waiter)
 
 
-def _settle(waiter: asyncio.Future[None]) -> None:
+def _wake_waiter(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from libnetvirt.errors import InvalidURI
 
 _SCHEME = re.compile(r"([a-z][a-z0-9-]*)(?:\+([a-z][a-z0-9-]*))?")
+#: examples of URIs for error messages
 EXAMPLES = "test:///default, openflow:///?listen=0.0.0.0:6653 or openflow+unix:///run/netvirt.sock"
 
 
 @dataclass(frozen=True, slots=True)
 class URI:
-    """A parsed connection URI."""
+    """A parsed connection URI. ``text`` is the URI as given; an absent part is empty, an absent port None."""
 
     driver: str
     transport: str = ""
@@ -28,7 +29,7 @@ class URI:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Split a URI. Raises InvalidURI."""
+        """Parse a URI. Raises InvalidURI if it is malformed or an option is given twice."""
         scheme, separator, rest = text.partition("://")
         found = _SCHEME.fullmatch(scheme)
         if not separator or not found:
@@ -42,38 +43,11 @@ class URI:
                 f"{text[:80]!r} is not a connection URI ({error}): write for example {EXAMPLES}"
             ) from None
         if parts.fragment or parts.username or parts.password:
-            raise InvalidURI(f"{text[:80]!r}: a connection URI has no user, password or '#' part")
+            raise InvalidURI(f"{text[:80]!r}: a connection URI has no user, password or '#' part, remove it")
         options = dict(pairs)
         if len(options) != len(pairs):
-            raise InvalidURI(f"{text[:80]!r}: an option is given twice")
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidURI(f"{text[:80]!r}: option {twice} is given twice, remove one")
         driver, transport = found.groups()
         return cls(driver, transport or "", parts.hostname or "", port, unquote(parts.path), options, text)
-
-    def expect(self, options: Mapping[str, str]) -> None:
-        """Refuse options that are not in ``options`` (name -> what it means). Raises InvalidURI."""
-        unknown = sorted(set(self.options) - set(options))
-        if unknown:
-            known = "; ".join(f"{name}: {meaning}" for name, meaning in sorted(options.items())) or "none"
-            raise InvalidURI(f"unknown option {', '.join(unknown)} in {self.text!r}. Known: {known}")
-
-    def choice(self, name: str, allowed: Mapping[str, object] | tuple[str, ...], default: str) -> str:
-        """An option that takes one of a few values. Raises InvalidURI."""
-        value = self.options.get(name, default)
-        if value not in allowed:
-            raise InvalidURI(f"option {name}={value!r} in {self.text!r}: use one of {', '.join(allowed)}")
-        return value
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """A numeric option within bounds. Raises InvalidURI."""
-        text = self.options.get(name)
-        if text is None:
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise InvalidURI(
-                f"option {name}={text!r} in {self.text!r}: use a number from {low:g} to {high:g}"
-            )
-        return value

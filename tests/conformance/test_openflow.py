@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.openflow import OpenFlow
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
+from tests.support.openflow_harness import OpenFlow
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60)]
 

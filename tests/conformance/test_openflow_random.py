@@ -1,4 +1,4 @@
-"""Real switches in random topologies against the oracle."""
+"""Real switches in random topologies, compared with the oracle."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.openflow import OpenFlow
 from libnetvirt import Rules
-from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.conformance.tests.random_networks import Trial
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
+from tests.support.openflow_harness import OpenFlow
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
@@ -40,8 +40,8 @@ def world(request: pytest.FixtureRequest, private_namespace: None) -> Iterator[t
 @pytest.mark.parametrize("rules", OPTIONS, ids=lambda r: f"{r.encapsulation}-{r.insertion}-{r.timeout}")
 def test_random_networks_on_a_random_topology(world: tuple[int, OpenFlow], rules: Rules) -> None:
     seed, harness = world
-    bench = Bench(harness, rules)
-    list(clean(bench))  # of a trial that was broken off
-    harness.settle()
-    Trial(bench, 1000 + seed).run(networks=5, steps=30)
-    assert list(clean(bench)) == []
+    testbed = Testbed(harness, rules)
+    list(clean(testbed))  # of a trial that was broken off
+    harness.flush_caches()
+    Trial(testbed, 1000 + seed).run(networks=5, steps=30)
+    assert list(clean(testbed)) == []

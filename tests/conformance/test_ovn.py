@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.ovn import Ovn, need_ovn
 from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
+from tests.support.ovn_harness import Ovn, need_ovn
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 

@@ -1,4 +1,4 @@
-"""The conformance suite on the driver in memory."""
+"""The conformance suite on the test driver."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lab.memory import Memory
 from libnetvirt.conformance import Ability, Harness, Place
 from libnetvirt.conformance.suite import *  # noqa: F403
+from tests.support.memory_harness import Memory
 
 
 class InMemory(Memory):
     """With all that can be done to it."""
 
     abilities = frozenset({Ability.CUT, Ability.UNPLUG, Ability.RESTART_SWITCH, Ability.LEFTOVERS})
-    quiet = 0.0
+    quiet_time = 0.0
 
     def links(self) -> Sequence[tuple[str, str]]:
         links = self._connection.substrate().links
         return sorted({(min(x.source, x.destination), max(x.source, x.destination)) for x in links})
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         self._driver.link_down(a, b)
 
-    def mend(self, a: str, b: str) -> None:
+    def restore_link(self, a: str, b: str) -> None:
         self._driver.link_up(a, b)
 
     def unplug(self, place: Place) -> None:

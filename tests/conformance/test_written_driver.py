@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.documented import write_files
+from tests.support.documentation import write_files
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "drivers" / "writing-a-driver.md"
 

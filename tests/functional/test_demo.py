@@ -1,4 +1,4 @@
-"""The demonstration keeps its promises, and says so when one is broken."""
+"""The demonstration keeps its promises, and reports one that is broken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from demo.screen import Screen
 from demo.simulated import SimulatedStage
 from demo.stage import Reach
 from demo.story import Story
-from lab.ovn import need_ovn
+from tests.support.ovn_harness import need_ovn
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,7 +105,7 @@ class _Litter(SimulatedStage):
 class _Uncuttable(SimulatedStage):
     """The path stays where it is."""
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         pass
 
 
@@ -119,10 +119,10 @@ class _Uncuttable(SimulatedStage):
         (_Uncuttable, "not within 0.5 s: the path moves off the link"),
     ],
 )
-def test_a_broken_promise_is_told(
+def test_the_demo_reports_a_broken_promise(
     stage: type[SimulatedStage], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("demo.story.PATIENCE", 0.5)
+    monkeypatch.setattr("demo.story.TIMEOUT", 0.5)
     monkeypatch.setattr("demo.story.REROUTE", 0.2)
     text = io.StringIO()
     played = stage()

@@ -1,4 +1,4 @@
-"""One program, that knows no driver, does the same on all of them."""
+"""The example that knows no driver does the same on all of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.openflow import OpenFlow
-from lab.ovn import need_ovn
 from labs.ovn import OVN
+from tests.support.openflow_harness import OpenFlow
+from tests.support.ovn_harness import need_ovn
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "anywhere.py"
 TOLD = [
@@ -46,7 +46,7 @@ def _ovn() -> Iterator[str]:
     [_in_memory, pytest.param(_openflow, marks=pytest.mark.root), pytest.param(_ovn, marks=pytest.mark.root)],
     ids=["test", "openflow", "ovn"],
 )
-def test_the_same_program_runs_on_every_driver(where: object) -> None:
+def test_the_example_runs_on_every_driver(where: object) -> None:
     assert callable(where)
     with where() as uri:
         done = subprocess.run(
@@ -58,6 +58,6 @@ def test_the_same_program_runs_on_every_driver(where: object) -> None:
         assert lines[-1] == "0 networks left"
 
 
-def test_the_program_imports_the_library_alone() -> None:
+def test_the_example_imports_only_the_library() -> None:
     text = EXAMPLE.read_text()
     assert not [driver for driver in ("libnetvirt.drivers", "import lab") if driver in text]

@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 
 import libnetvirt
-from libnetvirt import Connection, Constraint, Endpoint, Event, Network, VirtualNetwork, aio
+from libnetvirt import (
+    Connection,
+    Constraint,
+    Encapsulation,
+    Endpoint,
+    Event,
+    Insertion,
+    Network,
+    Timeout,
+    VirtualNetwork,
+    aio,
+)
 from libnetvirt.driver import FEATURES, Capabilities, Change, Combination, Driver
 from libnetvirt.drivers.test import TestDriver, Topology
 from libnetvirt.errors import (
@@ -30,7 +41,7 @@ from libnetvirt.errors import (
     SwitchNotFound,
     Unsupported,
 )
-from libnetvirt.model import Counters, Encapsulation, Insertion, RuleLine, Rules, Timeout
+from libnetvirt.model import Counters, RuleLine, Rules
 from libnetvirt.model.differences import differences
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 

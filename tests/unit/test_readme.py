@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.documented import commands, matches
+from tests.support.documentation import commands, matches
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

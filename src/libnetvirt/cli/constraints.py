@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,29 +11,13 @@ import typer
 
 import libnetvirt
 from libnetvirt import Constraint
-from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected
+from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line
 from libnetvirt.driver import FEATURES
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="UUID of the endpoint where the path starts.")]
 Destination = Annotated[
     str, typer.Argument(metavar="DESTINATION", help="UUID of the endpoint where the path ends.")
-]
-MinBandwidth = Annotated[
-    str | None, typer.Option(metavar="BW", help="Guaranteed bandwidth, such as '10 Mbit/s'.")
-]
-MaxBandwidth = Annotated[
-    str | None, typer.Option(metavar="BW", help="Maximum bandwidth, such as '50 Mbit/s'.")
-]
-MaxLatency = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Maximum latency of the path, such as '5 ms'.")
-]
-MaxHops = Annotated[
-    str | None, typer.Option(metavar="N", help="Maximum number of switches of the path, 1 to 255.")
-]
-Priority = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="0 (default) to 255: higher ones are kept first after a failure."),
 ]
 
 
@@ -46,55 +31,84 @@ class Clearable(StrEnum):
     PRIORITY = "priority"
 
 
-Clear = Annotated[list[Clearable] | None, typer.Option("--clear", help="Remove a field; may be repeated.")]
+Clear = Annotated[
+    list[Clearable] | None,
+    typer.Option(
+        "--clear", metavar="FIELD", help=f"Remove a field ({', '.join(Clearable)}); may be repeated."
+    ),
+]
 
 
+@dataclass(frozen=True)
+class Requirements:
+    """The options for the fields of a constraint."""
+
+    min_bandwidth: Annotated[
+        str | None, typer.Option(metavar="BW", help="Guaranteed bandwidth, such as '10 Mbit/s'.")
+    ] = None
+    max_bandwidth: Annotated[
+        str | None, typer.Option(metavar="BW", help="Maximum bandwidth, such as '50 Mbit/s'.")
+    ] = None
+    max_latency: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Maximum latency of the path, such as '5 ms'.")
+    ] = None
+    max_hops: Annotated[
+        str | None, typer.Option(metavar="N", help="Maximum number of switches of the path, 1 to 255.")
+    ] = None
+    priority: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="0 (default) to 255: higher ones are kept first after a failure."),
+    ] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields whose options were given."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@takes(Requirements)
 def add(
     ctx: typer.Context,
     network: NetworkName,
     source: Source,
     destination: Destination,
-    min_bandwidth: MinBandwidth = None,
-    max_bandwidth: MaxBandwidth = None,
-    max_latency: MaxLatency = None,
-    max_hops: MaxHops = None,
-    priority: Priority = None,
+    given: Requirements,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Add a constraint on the path from one endpoint to another, in this direction.
+    """Add a constraint on the path between two endpoints.
 
-    Refused by drivers that do not offer it; 'netvirt drivers' shows which do.
+    A constraint applies to one direction. 'netvirt drivers' shows which drivers offer constraints.
 
     \b
     Examples:
-      netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' --max-latency '5 ms'
+      netvirt constraint add blue 11 12 --min-bandwidth '10 Mbit/s' \\
+          --max-latency '5 ms'
     """
     wanted = chosen(ctx, output)
-    fields = _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
-    constraint = _constraint(ctx, source, destination, fields)
+    constraint = _constraint(ctx, source, destination, given.given)
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
-        _require(connection, source, destination, fields)
+        _require(connection, source, destination, given.given)
         found.add_constraint(constraint)
     _tell(network, source, destination, "added", wanted)
 
 
+@takes(Requirements)
 def modify(
     ctx: typer.Context,
     network: NetworkName,
     source: Source,
     destination: Destination,
-    min_bandwidth: MinBandwidth = None,
-    max_bandwidth: MaxBandwidth = None,
-    max_latency: MaxLatency = None,
-    max_hops: MaxHops = None,
-    priority: Priority = None,
+    given: Requirements,
     clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Change the given fields of a constraint; the others stay.
+    """Change fields of a constraint.
+
+    Each option replaces the old value of its field. Fields without an option stay as they are.
 
     \b
     Examples:
@@ -102,7 +116,7 @@ def modify(
       netvirt constraint modify blue 11 12 --clear max-latency
     """
     wanted = chosen(ctx, output)
-    changes = _cleared(clear) | _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
+    changes = _cleared(clear) | given.given
     if not changes:
         raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
@@ -112,30 +126,28 @@ def modify(
     _tell(network, source, destination, "modified", wanted)
 
 
+@takes(Requirements)
 def check(
     ctx: typer.Context,
     network: NetworkName,
     source: Source,
     destination: Destination,
-    min_bandwidth: MinBandwidth = None,
-    max_bandwidth: MaxBandwidth = None,
-    max_latency: MaxLatency = None,
-    max_hops: MaxHops = None,
-    priority: Priority = None,
+    given: Requirements,
     clear: Clear = None,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Check whether 'add' would be accepted now, or 'modify' if there is a constraint. Changes nothing.
+    """Check whether a constraint would be accepted now.
 
-    If not, it fails with the same error and exit status.
+    Checks what 'modify' would do if the constraint exists, else 'add', and changes nothing. If it would be
+    refused, the command fails with the same error and exit status.
 
     \b
     Examples:
       netvirt constraint check blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    changes = _cleared(clear) | _given(min_bandwidth, max_bandwidth, max_latency, max_hops, priority)
+    changes = _cleared(clear) | given.given
     with connected(ctx, connect) as connection:
         now = connection.lookup(network).description()
         old = now.constraint(source, destination)
@@ -153,7 +165,7 @@ def remove(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Remove the constraint on the path from one endpoint to another.
+    """Remove the constraint on the path between two endpoints.
 
     \b
     Examples:
@@ -168,24 +180,6 @@ def remove(
             capabilities.require(known[0], f"a constraint from {source} to {destination}")
         found.remove_constraint(source, destination)
     _tell(network, source, destination, "removed", wanted)
-
-
-def _given(
-    min_bandwidth: str | None,
-    max_bandwidth: str | None,
-    max_latency: str | None,
-    max_hops: str | None,
-    priority: str | None,
-) -> dict[str, Any]:
-    """The fields of a constraint that are given by options."""
-    fields = {
-        "min_bandwidth": min_bandwidth,
-        "max_bandwidth": max_bandwidth,
-        "max_latency": max_latency,
-        "max_hops": max_hops,
-        "priority": priority,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _cleared(clear: list[Clearable] | None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""``drivers``: what each installed driver offers."""
+"""``drivers``: the capabilities of the installed drivers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -10,30 +11,36 @@ from libnetvirt.cli.options import Format, Output, chosen
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.driver import DRIVERS, FEATURES, TRANSPORTS, Capabilities, installed, load
 from libnetvirt.errors import DriverNotFound
+from libnetvirt.settings import Option
 from libnetvirt.uri import URI
 
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the options of each driver's URI, too.")]
 
-def drivers(ctx: typer.Context, output: Output = None) -> None:
-    """Show what each installed driver offers.
 
-    Needs no running network. A session may offer less: options of its URI can restrict it.
+def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None) -> None:
+    """Show the capabilities of the installed drivers.
+
+    Opens no connection. Options of a connection URI can restrict what a session offers.
 
     \b
     Examples:
       netvirt drivers
+      netvirt drivers --verbose
       netvirt drivers --format json
     """
     wanted = chosen(ctx, output)
     offered: dict[str, Capabilities] = {}
+    options: dict[str, tuple[Option, ...]] = {}
     broken: dict[str, str] = {}
     for name in installed(DRIVERS):
         try:
-            offered[name] = load(URI(name)).offers()
+            driver = load(URI(name))
+            offered[name], options[name] = driver.offers(), driver.settings.options()
         except DriverNotFound as error:
             broken[name] = str(error)
     transports = {name: point.value for name, point in installed(TRANSPORTS).items()}
     if wanted is not Format.TABLE:
-        document(_plain(offered, broken, transports), wanted)
+        document(_plain(offered, options if verbose else {}, broken, transports), wanted)
         return
     table(
         ["FEATURE", *(name.upper() for name in offered), "MEANING"],
@@ -44,27 +51,52 @@ def drivers(ctx: typer.Context, output: Output = None) -> None:
     )
     line("")
     table(
-        ["DRIVER", "DESCRIPTION", "RULES (ENCAPSULATION/INSERTION/TIMEOUT)"],
-        [
-            (name, c.description or "-", ", ".join(map(str, c.combinations)) or "no choice")
-            for name, c in offered.items()
-        ],
+        ["DRIVER", "DESCRIPTION"],
+        [(name, c.description or "-") for name, c in offered.items()],
     )
+    rules = [(name, *row) for name, c in offered.items() for row in _rules(c)]
+    if rules:
+        line("")
+        table(["DRIVER", "ENCAPSULATION", "INSERTION", "TIMEOUT"], rules)
     reasons = [(name, f, why) for name, c in offered.items() for f, why in sorted(c.reasons.items())]
     if reasons:
         line("")
-        table(["DRIVER", "FEATURE", "WHY NOT"], reasons)
+        table(["DRIVER", "FEATURE", "REASON IT IS NOT OFFERED"], reasons)
+    if verbose:
+        line("")
+        table(
+            ["DRIVER", "OPTION", "DEFAULT", "VALUES", "MEANING"],
+            [
+                (name, o.name, o.default or "-", o.values, o.meaning)
+                for name, found in options.items()
+                for o in found
+            ],
+        )
     line("")
     table(["TRANSPORT", "URI"], [(name, f"DRIVER+{name}://PATH") for name in transports])
     for name, why in broken.items():
         line(f"\n{name}: {why}")
 
 
+def _rules(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:
+    """The rules options offered, one row for each encapsulation and insertion, with all their timeouts."""
+    timeouts: dict[tuple[str, str], list[str]] = {}
+    for c in capabilities.combinations:
+        timeouts.setdefault((str(c.encapsulation), str(c.insertion)), []).append(str(c.timeout))
+    for (encapsulation, insertion), offered in timeouts.items():
+        yield encapsulation, insertion, ", ".join(offered)
+
+
 def _plain(
-    offered: dict[str, Capabilities], broken: dict[str, str], transports: dict[str, str]
+    offered: dict[str, Capabilities],
+    options: dict[str, tuple[Option, ...]],
+    broken: dict[str, str],
+    transports: dict[str, str],
 ) -> dict[str, Any]:
     described = {
         name: {**c.model_dump(mode="json", by_alias=True, exclude_none=True), "features": sorted(c.features)}
         for name, c in offered.items()
     }
+    for name, found in options.items():
+        described[name]["options"] = [option._asdict() for option in found]
     return {"drivers": described, "unusable": broken, "transports": sorted(transports)}

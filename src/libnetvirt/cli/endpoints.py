@@ -2,37 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from libnetvirt import Endpoint, Fault, InvalidDescription
-from libnetvirt.cli.options import Connect, Format, NetworkName, Output, Pending, chosen, connected
+from libnetvirt.cli.options import (
+    Connect,
+    Format,
+    NetworkName,
+    Output,
+    Pending,
+    chosen,
+    connected,
+    takes,
+)
 from libnetvirt.cli.output import document, line
 
-EndpointUuid = Annotated[str, typer.Argument(metavar="UUID", help="The endpoint's uuid in its network.")]
-Vlan = Annotated[str | None, typer.Option(metavar="N", help="Take the frames with this vlan tag.")]
-Mpls = Annotated[str | None, typer.Option(metavar="N", help="Take the packets with this mpls label.")]
-Addresses = Annotated[
-    list[str] | None,
-    typer.Option("--address", metavar="A", help="Gateway address of an L3 network, such as 10.0.1.254/24."),
+EndpointUuid = Annotated[
+    str, typer.Argument(metavar="UUID", help="UUID of the endpoint, unique in its network.")
 ]
-Routes = Annotated[
-    list[str] | None,
-    typer.Option("--route", metavar="PREFIX,VIA", help="L3: a network behind the endpoint."),
-]
-Macs = Annotated[
-    list[str] | None, typer.Option("--mac", metavar="M", help="A host that is known beforehand.")
-]
-Inbound = Annotated[
-    str | None, typer.Option(metavar="BW", help="Limit into the network, such as '50 Mbit/s'.")
-]
-Outbound = Annotated[str | None, typer.Option(metavar="BW", help="Limit out of it, to the host.")]
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The options for everything that describes an endpoint, apart from its uuid, switch and port."""
+
+    vlan: Annotated[
+        str | None, typer.Option(metavar="N", help="VLAN tag of the endpoint's frames (1 to 4094).")
+    ] = None
+    mpls: Annotated[str | None, typer.Option(metavar="N", help="MPLS label of the endpoint's packets.")] = (
+        None
+    )
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDR", help="L3 networks: gateway address, such as 10.0.1.254/24; may be repeated."
+        ),
+    ] = None
+    route: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PREFIX,VIA", help="L3 networks: route to a prefix behind the endpoint; may be repeated."
+        ),
+    ] = None
+    mac: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MAC", help="MAC address of a host behind the endpoint; may be repeated."),
+    ] = None
+    inbound: Annotated[
+        str | None,
+        typer.Option(metavar="BW", help="Limit of traffic into the network, such as '50 Mbit/s'."),
+    ] = None
+    outbound: Annotated[
+        str | None,
+        typer.Option(metavar="BW", help="Limit of traffic out of the network, to the hosts."),
+    ] = None
+
+    def fields(self, ctx: typer.Context) -> dict[str, Any]:
+        """The endpoint's fields, without its bandwidth. Raises BadParameter for two tags."""
+        if self.vlan is not None and self.mpls is not None:
+            raise typer.BadParameter(
+                "--vlan and --mpls exclude each other: an endpoint has at most one tag.", ctx=ctx
+            )
+        given = {"address": self.address, "mac": self.mac, "route": self.route and _routes(self.route)}
+        fields: dict[str, Any] = {name: value for name, value in given.items() if value}
+        # A new tag replaces the old one, of whichever kind.
+        if self.vlan is not None or self.mpls is not None:
+            fields |= {"vlan": self.vlan, "mpls": self.mpls}
+        return fields
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The bandwidth limits."""
+        limits = (("inbound", self.inbound), ("outbound", self.outbound))
+        return {name: value for name, value in limits if value is not None}
 
 
 class Clearable(StrEnum):
-    """What 'modify --clear' can take away."""
+    """The fields that 'modify --clear' can remove."""
 
     TAG = "tag"
     ADDRESS = "address"
@@ -41,66 +91,63 @@ class Clearable(StrEnum):
     BANDWIDTH = "bandwidth"
 
 
+@takes(Attributes)
 def add(
     ctx: typer.Context,
     network: NetworkName,
-    uuid: Annotated[str, typer.Option(metavar="U", help="Unique in the network.")],
-    switch: Annotated[str, typer.Option(metavar="S", help="The switch's id.")],
-    port: Annotated[str, typer.Option(metavar="P", help="The port's number or name.")],
-    vlan: Vlan = None,
-    mpls: Mpls = None,
-    address: Addresses = None,
-    route: Routes = None,
-    mac: Macs = None,
-    inbound: Inbound = None,
-    outbound: Outbound = None,
+    uuid: Annotated[str, typer.Option(metavar="UUID", help="UUID of the endpoint, unique in its network.")],
+    switch: Annotated[str, typer.Option(metavar="S", help="Id of the switch.")],
+    port: Annotated[str, typer.Option(metavar="P", help="Number or name of the port.")],
+    given: Attributes,
     pending: Pending = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Add an endpoint to a network.
 
-    Returns when traffic flows to it. An endpoint without a tag takes the untagged frames of its port.
+    Returns when the network forwards traffic to the endpoint. Without --vlan or --mpls, the endpoint takes
+    the untagged frames of its port.
 
     \b
     Examples:
       netvirt endpoint add blue --uuid 13 --switch 2 --port 3
-      netvirt endpoint add blue --uuid 14 --switch 2 --port 3 --vlan 20 --inbound '50 Mbit/s'
-      netvirt endpoint add green --uuid 1 --switch 4 --port 1 --address 10.0.1.254/24
+      netvirt endpoint add blue --uuid 14 --switch 2 --port 3 --vlan 20 \\
+          --inbound '50 Mbit/s'
+      netvirt endpoint add green --uuid 1 --switch 4 --port 1 \\
+          --address 10.0.1.254/24
     """
     wanted = chosen(ctx, output)
-    _one_tag(ctx, vlan, mpls)
-    fields = _fields(None, None, vlan, mpls, address, route, mac)
-    limits = _limits(inbound, outbound)
-    if limits:
-        fields["bandwidth"] = limits
+    fields = given.fields(ctx)
+    if given.limits:
+        fields["bandwidth"] = given.limits
     endpoint = Endpoint(**{"uuid": uuid, "switch": switch, "port": port, **fields})
     with connected(ctx, connect) as connection:
         found = connection.lookup(network)
         _tell(network, found.add_endpoint(endpoint, pending=pending), "added", wanted)
 
 
+@takes(Attributes)
 def modify(
     ctx: typer.Context,
     network: NetworkName,
     uuid: EndpointUuid,
-    switch: Annotated[str | None, typer.Option(metavar="S", help="Move it to this switch.")] = None,
-    port: Annotated[str | None, typer.Option(metavar="P", help="Move it to this port.")] = None,
-    vlan: Vlan = None,
-    mpls: Mpls = None,
-    address: Addresses = None,
-    route: Routes = None,
-    mac: Macs = None,
-    inbound: Inbound = None,
-    outbound: Outbound = None,
+    switch: Annotated[str | None, typer.Option(metavar="S", help="Move the endpoint to this switch.")] = None,
+    port: Annotated[str | None, typer.Option(metavar="P", help="Move the endpoint to this port.")] = None,
+    *,
+    given: Attributes,
     clear: Annotated[
-        list[Clearable] | None, typer.Option("--clear", help="Take this away; may be repeated.")
+        list[Clearable] | None,
+        typer.Option(
+            "--clear", metavar="FIELD", help=f"Remove a field ({', '.join(Clearable)}); may be repeated."
+        ),
     ] = None,
     pending: Pending = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Change an endpoint: what is given replaces what was, the rest stays.
+    """Change fields of an endpoint.
+
+    Each option replaces the old value of its field. Fields without an option stay as they are.
 
     \b
     Examples:
@@ -109,9 +156,9 @@ def modify(
       netvirt endpoint modify blue 12 --outbound '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    _one_tag(ctx, vlan, mpls)
-    fields = _cleared(clear or []) | _fields(switch, port, vlan, mpls, address, route, mac)
-    limits = _limits(inbound, outbound)
+    place = {name: value for name, value in (("switch", switch), ("port", port)) if value}
+    fields = _cleared(clear or []) | place | given.fields(ctx)
+    limits = given.limits
     if not fields and not limits:
         raise typer.BadParameter("nothing to change: give at least one option, such as --port.", ctx=ctx)
     with connected(ctx, connect) as connection:
@@ -131,7 +178,9 @@ def remove(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Remove an endpoint, and the constraints from and to it.
+    """Remove an endpoint.
+
+    The constraints from and to the endpoint are removed as well.
 
     \b
     Examples:
@@ -146,29 +195,6 @@ def remove(
         document({"network": network, "uuid": uuid, "outcome": "removed"}, wanted)
 
 
-def _one_tag(ctx: typer.Context, vlan: str | None, mpls: str | None) -> None:
-    if vlan is not None and mpls is not None:
-        raise typer.BadParameter("--vlan and --mpls exclude each other: an endpoint has one tag.", ctx=ctx)
-
-
-def _fields(
-    switch: str | None,
-    port: str | None,
-    vlan: str | None,
-    mpls: str | None,
-    address: list[str] | None,
-    route: list[str] | None,
-    mac: list[str] | None,
-) -> dict[str, Any]:
-    given: dict[str, Any] = {"switch": switch, "port": port, "address": address, "mac": mac}
-    given["route"] = _routes(route) if route else None
-    fields = {name: value for name, value in given.items() if value}
-    # One tag takes the other's place.
-    if vlan is not None or mpls is not None:
-        fields |= {"vlan": vlan, "mpls": mpls}
-    return fields
-
-
 def _cleared(clear: list[Clearable]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for what in clear:
@@ -181,10 +207,6 @@ def _cleared(clear: list[Clearable]) -> dict[str, Any]:
     return fields
 
 
-def _limits(inbound: str | None, outbound: str | None) -> dict[str, Any]:
-    return {k: v for k, v in (("inbound", inbound), ("outbound", outbound)) if v is not None}
-
-
 def _routes(texts: list[str]) -> list[dict[str, str]]:
     routes = []
     for text in texts:
@@ -193,7 +215,7 @@ def _routes(texts: list[str]) -> list[dict[str, str]]:
             raise InvalidDescription(
                 [
                     Fault(
-                        f"{text!r} is not a route: write PREFIX,VIA as in 10.9.0.0/16,10.0.1.7",
+                        f"{text!r} is not a route: write PREFIX,VIA, for example 10.9.0.0/16,10.0.1.7",
                         "endpoint/route",
                     )
                 ]

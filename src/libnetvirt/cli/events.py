@@ -1,4 +1,4 @@
-"""``events``: a line for each, until the reader has enough."""
+"""``events``: prints events, one a line."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import Annotated
 import typer
 
 from libnetvirt import Event, aio
-from libnetvirt.cli.options import Connect, Format, Output, address, chosen
+from libnetvirt.cli.options import STREAMS, Connect, Format, StreamOutput, address, chosen
 from libnetvirt.cli.output import line
 
-# A closed pipe is noticed at the next event, or after this many seconds.
-_LOOK = 0.5
-#: seconds that a stream of events has to end
+#: Seconds between checks whether the reader of stdout has closed the pipe.
+_PIPE_CHECK = 0.5
+#: Seconds to wait for the event stream to end after its cancellation.
 _END = 2.0
 
 
 def events(
     ctx: typer.Context,
-    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="End after N events.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Exit after N events.")] = None,
     connect: Connect = None,
-    output: Output = None,
+    output: StreamOutput = None,
 ) -> None:
-    """Print what happens, as it happens.
+    """Print events as they happen, one a line.
 
-    From now on, one event a line, until Ctrl-C or until the reader closes the pipe.
+    Runs until Ctrl-C, until the reader closes the pipe, or until --count events were printed. An event
+    'events.lost' says how many events were dropped because this command read them too slowly.
 
     \b
     Examples:
@@ -36,26 +37,25 @@ def events(
       netvirt events --format json | jq -r .kind
       netvirt events --count 1
     """
-    wanted = chosen(ctx, output, (Format.TABLE, Format.JSON))
+    wanted = chosen(ctx, output, STREAMS)
     uri = address(ctx, connect)
     try:
         asyncio.run(_follow(uri, wanted, count))
     except KeyboardInterrupt:
-        # The usual way to end it.
+        # Ctrl-C is how this command is normally ended.
         return
 
 
 async def _follow(uri: str, output: Format, count: int | None) -> None:
     async with await aio.open(uri) as connection:
         printing = asyncio.create_task(_print(connection, output, count))
-        watching = asyncio.create_task(_reader_gone())
+        watching = asyncio.create_task(_pipe_closed())
         try:
             await asyncio.wait({printing, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (printing, watching):
                 task.cancel()
-            # A stream that is being read may take the first cancellation for its own. The loop's end cancels
-            # once more.
+            # The event stream may consume this cancellation while it closes. asyncio.run() cancels again.
             ended, _ = await asyncio.wait({printing, watching}, timeout=_END)
         for task in ended:
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -73,20 +73,20 @@ async def _print(connection: aio.Connection, output: Format, count: int | None) 
 
 
 def text(event: Event) -> str:
-    """An event as a line: local time, kind, message."""
+    """The event as one line: local time, kind, message."""
     moment = time.localtime(event.time)
     clock = f"{time.strftime('%Y-%m-%d %H:%M:%S', moment)}.{int(event.time % 1 * 1000):03d}"
     message = "".join(c if c.isprintable() else "?" for c in event.message)
     return f"{clock}  {event.kind:<20}  {message}"
 
 
-async def _reader_gone() -> None:
+async def _pipe_closed() -> None:
     try:
         handle = sys.stdout.fileno()
     except (OSError, ValueError):
         await asyncio.Event().wait()
     poll = select.poll()
     poll.register(handle, 0)
-    # Terminals and pipes cannot all be watched by the event loop, so look from time to time.
+    # The event loop cannot watch every kind of stdout, so poll.
     while not any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0)):  # noqa: ASYNC110
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_PIPE_CHECK)

@@ -1,4 +1,4 @@
-"""Descriptions from files and standard input."""
+"""Reading descriptions from files and standard input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from libnetvirt import Fault, InvalidDescription, VirtualNetwork, formats
-from libnetvirt.formats.limits import MAX_OCTETS
+from libnetvirt.formats.limits import MAX_BYTES
 
 STDIN = "-"
 _STDIN_NAME = "<stdin>"
@@ -15,14 +15,14 @@ _STDIN_NAME = "<stdin>"
 
 @dataclass(frozen=True)
 class Described:
-    """A network and the name of the file that describes it."""
+    """A network's description and the name of the file it came from."""
 
     file: str
     network: VirtualNetwork
 
 
 def read(files: Iterable[str]) -> tuple[list[Described], list[Fault]]:
-    """The networks of all files in order, and every fault of all of them."""
+    """Read files. Returns the networks in order and every fault of every file."""
     found: list[Described] = []
     faults: list[Fault] = []
     for file in files:
@@ -34,7 +34,7 @@ def read(files: Iterable[str]) -> tuple[list[Described], list[Fault]]:
 
 
 def read_valid(files: Iterable[str]) -> list[Described]:
-    """The networks of all files in order. Raises InvalidDescription that lists every fault of all files."""
+    """Read files. Returns the networks in order; raises InvalidDescription with every fault of every file."""
     found, faults = read(files)
     if faults:
         raise InvalidDescription(faults)
@@ -44,5 +44,5 @@ def read_valid(files: Iterable[str]) -> list[Described]:
 def _read_one(file: str) -> list[VirtualNetwork]:
     if file != STDIN:
         return formats.read_file(file)
-    text = sys.stdin.buffer.read(MAX_OCTETS + 1)
+    text = sys.stdin.buffer.read(MAX_BYTES + 1)
     return formats.read(text, file=_STDIN_NAME)

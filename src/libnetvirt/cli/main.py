@@ -1,8 +1,8 @@
-"""The entry point: global options, the table of commands, and errors as exit status.
+"""The entry point: global options, the list of commands, and the mapping of errors to exit statuses.
 
-Results go to stdout, errors to stderr in one paragraph. The exit status tells the class of an error;
-:mod:`libnetvirt.errors` has the table. 2 is a usage error, 130 an interrupt, 141 a closed pipe, 1
-anything that nobody expected.
+Results go to stdout, errors to stderr in one paragraph. The exit status is the class of the error, see
+the table in :mod:`libnetvirt.errors`; besides, 1 is an internal error, 2 a usage error, 130 an interrupt
+and 141 a pipe that was closed by its reader.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import typer
 from typer.core import TyperGroup
 
 from libnetvirt import NetvirtError, __version__
-from libnetvirt.cli import constraints, drivers, endpoints, events, networks, physical, serve, show
-from libnetvirt.cli.options import Connect, Output, Settings
+from libnetvirt.cli import constraints, drivers, endpoints, events, networks, serve, show, substrate
+from libnetvirt.cli.options import AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 INTERNAL = 1
 
-# typer shows one of its parser's errors only; the root of all of them is two steps above.
+# Typer exports only one class of its parser's errors. Their common base is two levels up.
 _PARSER_ERROR = typer.BadParameter.__mro__[2]
-_OURS_TO_PASS = (_PARSER_ERROR, typer.Exit, typer.Abort)
+_HANDLED_BY_TYPER = (_PARSER_ERROR, typer.Exit, typer.Abort)
 
 
 class Commands(TyperGroup):
-    """The commands, with errors turned into messages and exit status."""
+    """The command group. Turns errors into messages and exit statuses."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Raises typer.Exit with the status."""
+        """Run the command. Raises typer.Exit with the exit status if it fails."""
         settings = Settings()
         ctx.obj = settings
         try:
@@ -51,12 +51,12 @@ class Commands(TyperGroup):
             _report("\n".join(["interrupted", *getattr(error, "__notes__", [])]), error, settings.debug)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            if isinstance(error, _OURS_TO_PASS):
+            if isinstance(error, _HANDLED_BY_TYPER):
                 raise
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             _report(
                 f"internal error: {what}. This is a bug in libnetvirt {__version__}: please report it, with "
-                "what 'netvirt --debug' and the same command print.",
+                "the output of the same command after 'netvirt --debug'.",
                 error,
                 settings.debug,
             )
@@ -65,7 +65,7 @@ class Commands(TyperGroup):
 
 
 def describe(error: NetvirtError) -> str:
-    """An error in one paragraph: several faults in a list, then what was done before it."""
+    """The error as one paragraph: its message or list of faults, then its notes (what was done before it)."""
     if isinstance(error, InvalidDescription) and len(error.faults) > 1:
         text = f"{len(error.faults)} faults:\n" + "\n".join(f"  {fault}" for fault in error.faults)
     else:
@@ -88,7 +88,7 @@ def _flush_quietly() -> None:
 
 
 def _drop_stdout() -> None:
-    # The interpreter flushes stdout at its end and would complain that nobody reads it.
+    # The interpreter flushes stdout at exit and would report the closed pipe.
     nothing = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nothing, sys.stdout.fileno())
@@ -107,30 +107,42 @@ def _version(wanted: bool) -> None:
 def _common(
     ctx: typer.Context,
     connect: Connect = None,
-    output: Output = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Print tracebacks of errors.")] = False,
+    output: AnyOutput = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Print a traceback with each error.")] = False,
     _: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+        typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Isolated virtual networks, whatever the technology below.
+    """Create and manage isolated virtual networks.
 
-    A network is a set of endpoints, described in a file; 'netvirt create' makes it on the network that
-    the URI names, and nothing passes between it and others.
+    A virtual network connects endpoints (a switch, a port and optionally a tag) as one switch or one
+    router would. Networks are described in XML, YAML or JSON files. The connection URI selects the driver
+    that implements them: 'openflow', 'ovn', 'test' or any other that 'netvirt drivers' lists.
 
     \b
     Examples:
       netvirt validate blue.xml
-      netvirt serve -c 'openflow:///?listen=0.0.0.0:6653' --socket /run/netvirt.sock
+      netvirt serve -c 'openflow:///?listen=0.0.0.0:6653' \\
+          --socket /run/netvirt.sock
       export LIBNETVIRT_URI=openflow+unix:///run/netvirt.sock
       netvirt create blue.xml
       netvirt show blue
       netvirt drivers
 
     \b
-    Exit status: 0 done, 1 internal error, 2 wrong usage, 3 wrong description or URI, 4 not found,
-    5 conflict, 6 not offered by the driver, 7 the switches cannot, 8 no connection, 130 interrupted.
+    Exit status:
+      0    success
+      1    internal error
+      2    usage error
+      3    invalid description or URI
+      4    not found
+      5    conflict with what exists
+      6    not supported by the driver
+      7    the switches cannot do it or are not connected
+      8    no connection to the driver
+      130  interrupted
+      141  stdout was closed by its reader
     """
     settings = ctx.find_object(Settings)
     assert settings is not None
@@ -138,13 +150,13 @@ def _common(
 
 
 def build() -> typer.Typer:
-    """The application with all its commands."""
+    """The Typer application with all commands."""
     app = typer.Typer(
         name="netvirt",
         cls=Commands,
         callback=_common,
         no_args_is_help=True,
-        # Plain help: it reads the same in a pipe, and is there sooner.
+        # Plain help is the same on a terminal and in a pipe, and starts faster.
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -157,10 +169,10 @@ def build() -> typer.Typer:
         ("list", networks.list_networks),
         ("show", show.show),
         ("dump", networks.dump),
-        ("substrate", physical.substrate),
-        ("rules", physical.rules),
-        ("repair", physical.repair),
-        ("reload", physical.reload),
+        ("substrate", substrate.substrate),
+        ("rules", substrate.rules),
+        ("repair", substrate.repair),
+        ("reload", substrate.reload),
         ("events", events.events),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),
@@ -168,8 +180,8 @@ def build() -> typer.Typer:
     for name, function in commands:
         app.command(name)(function)
     for name, about, module in (
-        ("endpoint", "Change the endpoints of a network.", endpoints),
-        ("constraint", "Change requirements on paths of a network.", constraints),
+        ("endpoint", "Add, modify or remove endpoints of a network.", endpoints),
+        ("constraint", "Add, check, modify or remove constraints on paths.", constraints),
     ):
         group = typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode=None)
         group.command("add")(module.add)
@@ -182,9 +194,9 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; ends the process."""
+    """Run the command line. Exits the process with the command's status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name may hold characters that the terminal's encoding has not.
+            # Names may contain characters that the terminal's encoding lacks.
             stream.reconfigure(errors="backslashreplace")
     build()(prog_name="netvirt")

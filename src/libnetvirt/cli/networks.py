@@ -14,6 +14,7 @@ from libnetvirt.cli import files
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
+    DocumentOutput,
     Format,
     NetworkName,
     Output,
@@ -36,14 +37,14 @@ class _Removed(Report):
 
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="XML, YAML or JSON; '-' is standard input.")
+    list[str], typer.Argument(metavar="FILE", help="Descriptions in XML, YAML or JSON; '-' reads stdin.")
 ]
 
 
 def validate(ctx: typer.Context, paths: Files, output: Output = None) -> None:
-    """Check descriptions without touching any network.
+    """Check descriptions without connecting to a driver.
 
-    Prints every fault of every file, with its file and line. Needs no connection.
+    Reports every error of every file with its line.
 
     \b
     Examples:
@@ -71,10 +72,10 @@ def create(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Create the networks that files describe.
+    """Create the networks described in files.
 
-    Returns when traffic flows. All files are checked before the first network is created; then each
-    network is created wholly or not at all, in the order given.
+    Returns when the networks forward traffic. All files are checked before the first network is created.
+    The networks are created in the order given, each one completely or not at all.
 
     \b
     Examples:
@@ -100,10 +101,10 @@ def apply(
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Make networks be as files describe them.
+    """Create or change networks to match the descriptions in files.
 
-    Creates a network, or changes what differs in one step, and says what changed. Traffic that is not
-    concerned goes on. Running it again changes nothing.
+    Changes a network in one step and prints what changed. Other traffic is not interrupted. Applying the
+    same description again changes nothing.
 
     \b
     Examples:
@@ -118,13 +119,13 @@ def apply(
 
 def remove(
     ctx: typer.Context,
-    networks: Annotated[list[str], typer.Argument(metavar="VN...", help="Uuids or names.")],
+    networks: Annotated[list[str], typer.Argument(metavar="VN", help="UUIDs or names of the networks.")],
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Remove networks.
 
-    Returns when nothing of them is left in any switch.
+    Returns when their rules are gone from every switch.
 
     \b
     Examples:
@@ -144,7 +145,7 @@ def remove(
 
 
 def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = None) -> None:
-    """List the networks, oldest first.
+    """List the networks in order of creation.
 
     \b
     Examples:
@@ -157,12 +158,12 @@ def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = 
         handles = {handle.uuid: handle for handle in connection.networks()}
         for network in connection.descriptions():
             if network.uuid not in handles:
-                # Created by somebody else in between.
+                # Created between the two calls.
                 continue
             try:
                 state = str(handles[network.uuid].state().state)
             except libnetvirt.NotFound:
-                # Removed by somebody else since the list was read.
+                # Removed after the list was read.
                 continue
             rows.append(
                 {
@@ -179,10 +180,12 @@ def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = 
     table(["UUID", "NAME", "FORWARDING", "ENDPOINTS", "STATE"], [list(row.values()) for row in rows])
 
 
-def dump(ctx: typer.Context, network: NetworkName, connect: Connect = None, output: Output = None) -> None:
-    """Write the description of a network.
+def dump(
+    ctx: typer.Context, network: NetworkName, connect: Connect = None, output: DocumentOutput = None
+) -> None:
+    """Print the description of a network.
 
-    As 'create' and 'apply' read it: XML by default, or YAML or JSON.
+    The output is valid input for 'create' and 'apply': XML by default, or YAML or JSON.
 
     \b
     Examples:
@@ -222,7 +225,7 @@ def _in_order(
 
 
 def _each(labels: Sequence[str], operation: Callable[[str], Applied | _Removed], output: Format) -> None:
-    """One operation after the other; a failure says which were done, and ends it."""
+    """Perform the operations in order, up to the first that fails. Its error then notes which were done."""
     done: list[Applied | _Removed] = []
     try:
         for label in labels:
@@ -232,7 +235,7 @@ def _each(labels: Sequence[str], operation: Callable[[str], Applied | _Removed],
                 sys.stdout.flush()
     except (NetvirtError, KeyboardInterrupt) as error:
         if len(labels) > 1:
-            error.add_note(f"Done before: {', '.join(labels[: len(done)]) or 'nothing'}.")
+            error.add_note(f"Done: {', '.join(labels[: len(done)]) or 'nothing'}.")
             error.add_note(f"Not done: {', '.join(labels[len(done) :])}.")
         raise
     finally:

@@ -1,11 +1,15 @@
-"""Options that all commands share, before the command and after it, and what they come to."""
+"""Options that all commands share. They may stand before the command or after it; after it wins."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -13,12 +17,12 @@ import libnetvirt
 from libnetvirt.errors import InvalidURI
 from libnetvirt.uri import EXAMPLES
 
-#: Holds the URI if none is given.
+#: The environment variable with the connection URI that is used if -c is not given.
 ENVIRONMENT = "LIBNETVIRT_URI"
 
 
 class Format(StrEnum):
-    """How results are written."""
+    """Output formats."""
 
     TABLE = "table"
     JSON = "json"
@@ -26,8 +30,17 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
+#: The formats of a report, of a stream of reports, and of a description; the first one is the default.
 REPORTS = (Format.TABLE, Format.JSON, Format.YAML)
+STREAMS = (Format.TABLE, Format.JSON)
 DOCUMENTS = (Format.XML, Format.YAML, Format.JSON)
+
+
+def _format_option(allowed: tuple[Format, ...]) -> Any:
+    return typer.Option(
+        "--format", metavar=f"<{'|'.join(allowed)}>", help="Output format.", show_default=False
+    )
+
 
 Connect = Annotated[
     str | None,
@@ -35,26 +48,27 @@ Connect = Annotated[
         "--connect",
         "-c",
         metavar="URI",
-        help=f"Which driver or server to use; ${ENVIRONMENT} if left out.",
+        help=f"Connection URI of a driver or server [default: ${ENVIRONMENT}].",
         show_default=False,
     ),
 ]
-Output = Annotated[
-    Format | None,
-    typer.Option("--format", help="How to write the result.", show_default=False),
-]
+AnyOutput = Annotated[Format | None, _format_option(tuple(Format))]
+Output = Annotated[Format | None, _format_option(REPORTS)]
+StreamOutput = Annotated[Format | None, _format_option(STREAMS)]
+DocumentOutput = Annotated[Format | None, _format_option(DOCUMENTS)]
 Pending = Annotated[
     bool,
     typer.Option(
-        "--pending", help="Accept endpoints whose switch or port is not there: they come up with it."
+        "--pending",
+        help="Accept endpoints whose switch or port does not exist yet. They become active when it appears.",
     ),
 ]
-NetworkName = Annotated[str, typer.Argument(metavar="VN", help="A network's uuid or name.")]
+NetworkName = Annotated[str, typer.Argument(metavar="VN", help="UUID or name of the network.")]
 
 
 @dataclass
 class Settings:
-    """What was given before the command."""
+    """The options that were given before the command."""
 
     uri: str | None = None
     output: Format | None = None
@@ -62,26 +76,26 @@ class Settings:
 
 
 def settings(ctx: typer.Context) -> Settings:
-    """Those of this run."""
+    """The settings of this run."""
     found = ctx.find_object(Settings)
     return found if found is not None else Settings()
 
 
 def address(ctx: typer.Context, connect: str | None) -> str:
-    """The URI to use: after the command, before it, or the environment's. Raises InvalidURI if none."""
+    """The URI given after the command, before it, or in the environment. Raises InvalidURI if none is."""
     text = connect or settings(ctx).uri or os.environ.get(ENVIRONMENT)
     if not text:
-        raise InvalidURI(f"no connection URI: give one with -c or set ${ENVIRONMENT}, for example {EXAMPLES}")
+        raise InvalidURI(f"no connection URI: use -c or set ${ENVIRONMENT}, for example {EXAMPLES}")
     return text
 
 
 def connected(ctx: typer.Context, connect: str | None) -> libnetvirt.Connection:
-    """An open connection; use it in a ``with``."""
+    """Open a connection, which is a context manager. Raises InvalidURI, DriverNotFound, ConnectionFailed."""
     return libnetvirt.open(address(ctx, connect))
 
 
 def chosen(ctx: typer.Context, output: Format | None, allowed: tuple[Format, ...] = REPORTS) -> Format:
-    """The output format; the first allowed one by default. Raises a usage error for one not allowed."""
+    """The output format, by default the first of ``allowed``. Raises BadParameter for any other format."""
     wanted = output or settings(ctx).output
     if wanted is None:
         return allowed[0]
@@ -89,3 +103,38 @@ def chosen(ctx: typer.Context, output: Format | None, allowed: tuple[Format, ...
         offered = ", ".join(allowed)
         raise typer.BadParameter(f"'{ctx.info_name}' cannot write {wanted}: it writes {offered}.", ctx=ctx)
     return wanted
+
+
+def takes(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator for commands that share options: the command's parameter ``given`` is a dataclass ``kind``,
+    and each field of it is an option of the command.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in dataclasses.fields(kind)
+    ]
+    names = {p.name for p in shared}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own_hints = get_type_hints(command, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        for p in inspect.signature(command).parameters.values():
+            if p.name == "given":
+                parameters += shared
+            else:
+                # Keyword-only parameters may follow in any order, whether or not they have a default.
+                parameters.append(
+                    p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own_hints[p.name])
+                )
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            own = {name: value for name, value in values.items() if name not in names}
+            command(**own, given=kind(**{name: values[name] for name in names}))
+
+        run.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate

@@ -1,4 +1,4 @@
-"""Results on stdout: tables for people, plain columns for pipes, JSON and YAML for programs."""
+"""Writing results to stdout: tables on a terminal, plain columns in a pipe, JSON and YAML for programs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _STYLES: Mapping[str, str] = {
 
 
 def line(text: str) -> None:
-    """One line, as it is."""
+    """Write one line."""
     sys.stdout.write(text + "\n")
 
 
 def document(value: Any, output: Format) -> None:
-    """Plain values as JSON or YAML."""
+    """Write lists, dictionaries and scalars as JSON or YAML."""
     if output is Format.JSON:
         line(json.dumps(value, indent=2, ensure_ascii=False))
         return
@@ -47,7 +47,7 @@ def document(value: Any, output: Format) -> None:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Columns. On a terminal with colours and folded to its width; elsewhere plain and never cut."""
+    """Write a table: coloured and folded to its width on a terminal, elsewhere plain and never truncated."""
     cells = [[_clean(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         _plain(headings, cells, title)
@@ -56,14 +56,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: s
     for heading in headings:
         drawn.add_column(heading, overflow="fold")
     for row in cells:
-        # The first column names the row: a name is not a state, even where it reads like one.
+        # The first column is a name. It is not coloured as a state, even if it reads like one.
         name, *rest = row
         drawn.add_row(Text(name), *(Text(cell, style=_STYLES.get(cell, "")) for cell in rest))
     Console(file=sys.stdout).print(drawn)
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line."""
+    """Write names and values, one pair a line."""
     found = [(name, _clean(value)) for name, value in rows]
     width = max(len(name) for name, _ in found)
     for name, value in found:
@@ -79,5 +79,5 @@ def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str) -
 
 
 def _clean(value: object) -> str:
-    # Descriptions of switches come from outside and must not steer the terminal.
+    # Text from switches must not control the terminal.
     return "".join(c if c.isprintable() else "?" for c in str(value))

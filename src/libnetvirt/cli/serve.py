@@ -1,4 +1,4 @@
-"""``serve``: a driver that lives longer than one command."""
+"""``serve``: runs a driver for other commands and programs."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ def serve(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="The unix socket to listen on. Default: /run/netvirt.sock for root, "
-            "$XDG_RUNTIME_DIR/netvirt.sock for others.",
+            help="Unix socket to listen on [default: /run/netvirt.sock for root, "
+            "$XDG_RUNTIME_DIR/netvirt.sock for other users].",
             show_default=False,
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log events to stderr.")] = False,
     connect: Connect = None,
 ) -> None:
-    """Serve a driver on a unix socket.
+    """Run a driver and serve it on a unix socket.
 
-    Runs in the foreground until Ctrl-C or SIGTERM.
+    Runs in the foreground until Ctrl-C or SIGTERM. Prints one line when clients can connect.
 
-    The socket has mode 0600: only the user who started the server may use it. Other commands reach
-    it with the driver's name and '+unix'. Prints one line when it is ready.
+    The socket has mode 0600: only the user who started the server can use it. Other commands connect with
+    the URI DRIVER+unix://PATH.
 
     \b
     Examples:
-      netvirt serve -c 'openflow:///?listen=0.0.0.0:6653' --socket /run/netvirt.sock
+      netvirt serve -c 'openflow:///?listen=0.0.0.0:6653' \\
+          --socket /run/netvirt.sock
       netvirt -c openflow+unix:///run/netvirt.sock list
       netvirt serve -c test:///default --socket /tmp/netvirt.sock --verbose
     """
     if settings(ctx).output is not None:
-        raise typer.BadParameter("'serve' has no result to write: leave --format out.", ctx=ctx)
+        raise typer.BadParameter("'serve' prints no result: remove --format.", ctx=ctx)
     uri = address(ctx, connect)
     path = (socket or default_socket()).absolute()
     logging.basicConfig(
@@ -51,7 +52,7 @@ def serve(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    # The web framework takes longer to load than all the rest, and only this command needs it.
+    # Imported here because the web framework is slow to load and only this command needs it.
     from libnetvirt import daemon
 
     def ready() -> None:
@@ -62,7 +63,7 @@ def serve(
 
 
 def default_socket() -> Path:
-    """Where the server listens if nothing is said."""
+    """The socket's path if --socket is not given."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return Path("/run" if os.geteuid() == 0 or not runtime else runtime) / "netvirt.sock"
 

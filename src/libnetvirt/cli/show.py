@@ -1,4 +1,4 @@
-"""``show``: everything about one network."""
+"""``show``: the state of one network, its hosts, paths and counters."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from libnetvirt.cli.output import document, line, pairs, table
 from libnetvirt.driver import Capabilities
 from libnetvirt.model import Bandwidth, ConstraintCounters, Counters, NetworkState, Path
 
-# Every pair of endpoints has a path: beyond this many endpoints the table would bury the rest.
+# Every pair of endpoints has a path. With more endpoints than this, the paths are shown only on request.
 _FEW = 12
 
 
 @dataclass
-class _Picture:
+class _Snapshot:
     description: VirtualNetwork
     state: NetworkState
     capabilities: Capabilities
     paths: Sequence[Path] | None
     counters: Sequence[Counters] | None
-    promised: Sequence[ConstraintCounters] | None
+    constraint_counters: Sequence[ConstraintCounters] | None
 
 
 def show(
     ctx: typer.Context,
     network: NetworkName,
     all_paths: Annotated[
-        bool, typer.Option("--paths", help="Show the paths of a network with many endpoints too.")
+        bool, typer.Option("--paths", help="Show the paths also for networks with many endpoints.")
     ] = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
-    """Show all about one network.
+    """Show the details of a network.
 
-    Endpoints with state and reason, known hosts, paths, counters, the MTU of its hosts. With constraints it
-    takes a second, in which their rates are measured.
+    Shows the state of the network and its endpoints, the known hosts, the paths, the counters and the MTU
+    for hosts. For a network with constraints this takes a second, to measure their rates.
 
     \b
     Examples:
@@ -63,16 +63,16 @@ def show(
         result["paths"] = [path.to_json() for path in seen.paths]
     if seen.counters is not None:
         result["statistics"] = [counters.to_json() for counters in seen.counters]
-    if seen.promised is not None:
-        result["constraint-statistics"] = [counters.to_json() for counters in seen.promised]
+    if seen.constraint_counters is not None:
+        result["constraint-statistics"] = [counters.to_json() for counters in seen.constraint_counters]
     document(result, wanted)
 
 
-def _look(connection: libnetvirt.Connection, network: libnetvirt.Network, everything: bool) -> _Picture:
+def _look(connection: libnetvirt.Connection, network: libnetvirt.Network, everything: bool) -> _Snapshot:
     capabilities = connection.capabilities()
     description = network.description()
     few = everything or len(description.endpoints) <= _FEW
-    return _Picture(
+    return _Snapshot(
         description,
         network.state(),
         capabilities,
@@ -84,7 +84,7 @@ def _look(connection: libnetvirt.Connection, network: libnetvirt.Network, everyt
     )
 
 
-def _print(seen: _Picture) -> None:
+def _print(seen: _Snapshot) -> None:
     description, state = seen.description, seen.state
     rules = seen.capabilities.resolve(description.rules)
     chosen_rules = [str(part) for part in (rules.encapsulation, rules.insertion, rules.timeout) if part]
@@ -94,8 +94,8 @@ def _print(seen: _Picture) -> None:
             ("uuid", description.uuid),
             ("forwarding", description.forwarding),
             ("state", state.state),
-            ("mtu", state.mtu or "not known"),
-            ("rules", "/".join(chosen_rules) or "the driver's"),
+            ("mtu", state.mtu or "unknown"),
+            ("rules", "/".join(chosen_rules) or "not configurable"),
         ]
     )
     for text in state.drift:
@@ -110,7 +110,7 @@ def _print(seen: _Picture) -> None:
                 e.switch,
                 e.port,
                 e.tag,
-                states[e.uuid].state if e.uuid in states else "not known",
+                states[e.uuid].state if e.uuid in states else "unknown",
                 ", ".join(map(str, e.address)) or "-",
                 (states[e.uuid].reason if e.uuid in states else "") or "-",
             )
@@ -144,7 +144,7 @@ def _print(seen: _Picture) -> None:
     _print_traffic(seen)
 
 
-def _print_traffic(seen: _Picture) -> None:
+def _print_traffic(seen: _Snapshot) -> None:
     if seen.paths is not None:
         line("")
         table(
@@ -154,21 +154,21 @@ def _print_traffic(seen: _Picture) -> None:
         )
     elif "paths" in seen.capabilities.features:
         line("")
-        line("Paths: many; --paths shows them")
+        line("Paths: too many to list here, use --paths")
     if seen.counters is not None:
         line("")
         table(
-            ["ENDPOINT", "RECEIVED PACKETS", "OCTETS", "DELIVERED PACKETS", "OCTETS"],
+            ["ENDPOINT", "RECEIVED PACKETS", "RECEIVED BYTES", "DELIVERED PACKETS", "DELIVERED BYTES"],
             [
                 (c.endpoint, c.received_packets, c.received_bytes, c.delivered_packets, c.delivered_bytes)
                 for c in seen.counters
             ],
             title="Counters",
         )
-    if seen.promised is not None:
+    if seen.constraint_counters is not None:
         line("")
         table(
-            ["FROM", "TO", "RATE", "PACKETS", "OCTETS", "DROPPED PACKETS", "OCTETS"],
+            ["FROM", "TO", "RATE", "PACKETS", "BYTES", "DROPPED PACKETS", "DROPPED BYTES"],
             [
                 (
                     c.source,
@@ -179,11 +179,11 @@ def _print_traffic(seen: _Picture) -> None:
                     c.dropped_packets,
                     c.dropped_bytes,
                 )
-                for c in seen.promised
+                for c in seen.constraint_counters
             ],
             title="Constraint counters",
         )
 
 
 def _hops(path: Path) -> str:
-    return " -> ".join(f"{h.in_port}:{h.switch}:{h.out_port}" for h in path.hops) or "none"
+    return " -> ".join(f"{h.in_port}:{h.switch}:{h.out_port}" for h in path.hops) or "no path"

@@ -1,9 +1,9 @@
-"""What a driver's author supplies to run the conformance suite: a substrate, and hands to shake it.
+"""What a driver's author supplies to run the conformance suite: access to a substrate, and faults to inject.
 
-A harness stands for a substrate *with the driver connected to it*. It must have at least three switches
-that are connected, and two host ports on each; links that form a ring let the tests of failures run. The
-suite sends raw Ethernet frames into host ports and looks at what comes out of all of them. It makes and
-removes virtual networks through :attr:`Harness.connection` and leaves none behind.
+A harness represents a substrate *with the driver connected to it*. The substrate needs at least three
+connected switches with two host ports each, and a ring of links if the tests of link failures are to run.
+The suite sends raw Ethernet frames into host ports and checks what comes out of every host port. It creates
+and removes virtual networks through :attr:`Harness.connection` and leaves none behind.
 
 ::
 
@@ -21,7 +21,7 @@ removes virtual networks through :attr:`Harness.connection` and leaves none behi
         with MyHarness() as harness:
             yield harness
 
-A test that needs an ability the harness lacks is skipped and says so.
+A test that needs an ability which the harness lacks is skipped with that reason.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from libnetvirt import Connection, VirtualNetwork
 
 
 class Place(NamedTuple):
-    """A port of a switch where a host is, as endpoints name it."""
+    """A switch port that a host is attached to, named as in an endpoint."""
 
     switch: str
     port: str
 
 
 class Arrival(NamedTuple):
-    """A frame that came out of the network at a host port."""
+    """A frame that a host port received from the network."""
 
     place: Place
     frame: bytes
@@ -52,33 +52,33 @@ class Arrival(NamedTuple):
 class Ability(StrEnum):
     """What a harness can do beyond sending and receiving."""
 
-    CUT = "cuts and mends links"
-    UNPLUG = "unplugs hosts"
-    RESTART_SWITCH = "restarts a switch, which loses its rules"
-    RESTART_CONTROLLER = "kills the controller and starts it again, with its durable state"
-    LEFTOVERS = "sees what is left in the switches"
+    CUT = "cut and restore links"
+    UNPLUG = "unplug hosts"
+    RESTART_SWITCH = "restart a switch, which loses its rules"
+    RESTART_CONTROLLER = "kill the controller and start it again with its durable state"
+    LEFTOVERS = "list the state that is left in the switches"
 
 
 class Allowance(StrEnum):
-    """How what routers of a substrate say themselves may differ from what the oracle says."""
+    """How packets that a substrate's routers originate may differ from those that the oracle predicts."""
 
-    FRAGMENTS = "whether a router's own IPv4 packets may be fragmented is up to it"
-    HOPS = "a router's own packets have already crossed one hop: a TTL of 63 or 254"
+    FRAGMENTS = "a router's own IPv4 packets may have the don't-fragment flag or not"
+    HOPS = "a router's own packets may have crossed one hop already: a TTL of 63 or 254"
 
 
 class Harness(ABC):
-    """A substrate under a driver. Used as a context manager around all tests of a module."""
+    """A substrate with a driver connected to it. A context manager around all tests of a module."""
 
-    #: what it can do
+    #: the optional methods below that it implements
     abilities: frozenset[Ability] = frozenset()
-    #: in what its routers differ from the oracle
+    #: how its routers may differ from the oracle
     allowances: frozenset[Allowance] = frozenset()
-    #: seconds after which something expected is given up
-    patience: float = 5.0
-    #: seconds without a frame after which nothing more is expected (a fence frame has passed before)
-    quiet: float = 0.05
-    #: frames a second that a port of the substrate takes without loss, each from another address
-    pace: float = 2500.0
+    #: seconds that the suite waits for something expected before the test fails
+    timeout: float = 5.0
+    #: seconds without a frame after which no more frames are expected (a fence frame has arrived before)
+    quiet_time: float = 0.05
+    #: frames a second that a port forwards without loss, each from a new source address
+    frame_rate: float = 2500.0
 
     def __enter__(self) -> Self:
         self.start()
@@ -91,53 +91,53 @@ class Harness(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Build the substrate and connect; return when all switches and links are known to the driver.
+        """Build the substrate and connect; return when the driver knows all switches and links.
 
-        Must clean up after itself if it fails.
+        Must take down what it built if it raises.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Take everything down again."""
+        """Take the substrate down."""
 
     @property
     @abstractmethod
     def connection(self) -> Connection:
-        """The open connection. It may be another one after ``start_controller``."""
+        """The open connection. May change with ``start_controller``."""
 
     @abstractmethod
     def host_ports(self) -> Sequence[Place]:
-        """All ports with a host behind, at least two on each of three switches."""
+        """All ports with a host attached: at least two on each of three switches."""
 
     @abstractmethod
     def send(self, place: Place, frames: Sequence[bytes]) -> None:
-        """Let the host at a port send frames in this order. Called from other threads as well."""
+        """Send frames, in this order, as the host at a port. Must be safe to call from any thread."""
 
     @abstractmethod
     def receive(self, timeout: float) -> list[Arrival]:
-        """What came out of all host ports since the last call.
+        """Return the frames that host ports received since the last call.
 
-        Returns as soon as there is something; waits up to ``timeout`` seconds for it. Frames are as on
-        the wire, tags included. Frames that the host itself sent do not count.
+        Returns as soon as there is at least one, or an empty list after ``timeout`` seconds. Frames are
+        as on the wire, tags included, without those that the hosts sent.
         """
 
-    def settle(self) -> None:  # noqa: B027 (to do nothing is right for most)
-        """Called before each test: forget what switches cache about traffic of the test before.
+    def flush_caches(self) -> None:  # noqa: B027 (most substrates have none)
+        """Flush the flow caches of the switches. Called before each test.
 
-        For switches whose data path notices changes of rules late after much traffic.
+        For data paths that apply changes of rules with a delay after much traffic.
         """
 
-    def follow(self) -> None:  # noqa: B027 (to do nothing is right for most)
-        """Called after an operation and after a host was learned: wait until the data path has followed.
+    def await_data_path(self) -> None:  # noqa: B027 (to do nothing is right for most)
+        """Called after an operation and after a host was learned: wait until the data path applies new rules.
 
-        For switches that confirm new rules, and still forward by old ones for a moment.
+        For switches that confirm rules before their data path applies them.
         """
 
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:  # noqa: ARG002
-        """Whether the network takes such a frame (without its endpoint's tag) at all.
+        """Whether the network forwards such a frame (given without its endpoint's tag) at all.
 
-        For substrates that cannot carry every type of frame with every encapsulation, and whose driver
-        says so in its documentation. A frame that is not carried must have no effect.
+        For substrates that cannot carry every type of frame with every encapsulation; the driver's
+        documentation must say which. A frame that is not carried must have no effect.
         """
         return True
 
@@ -145,37 +145,37 @@ class Harness(ABC):
         """The pairs of switches that are linked."""
         return ()
 
-    def cut(self, a: str, b: str) -> None:
+    def cut_link(self, a: str, b: str) -> None:
         """``CUT``: take the link between two switches down, in both directions."""
         raise NotImplementedError
 
-    def mend(self, a: str, b: str) -> None:
-        """``CUT``: undo it."""
+    def restore_link(self, a: str, b: str) -> None:
+        """``CUT``: bring that link up again."""
         raise NotImplementedError
 
     def unplug(self, place: Place) -> None:
-        """``UNPLUG``: the port loses its carrier."""
+        """``UNPLUG``: take the carrier from a port."""
         raise NotImplementedError
 
     def plug(self, place: Place) -> None:
-        """``UNPLUG``: undo it."""
+        """``UNPLUG``: give the port its carrier back."""
         raise NotImplementedError
 
     def restart_switch(self, switch: str) -> None:
-        """``RESTART_SWITCH``: returns when the switch runs again; the suite waits for its rules."""
+        """``RESTART_SWITCH``: return when the switch runs again; the suite waits for its rules."""
         raise NotImplementedError
 
     def kill_controller(self) -> None:
-        """``RESTART_CONTROLLER``: kill -9, or the worst there is."""
+        """``RESTART_CONTROLLER``: stop it without a chance to clean up, as ``kill -9`` does."""
         raise NotImplementedError
 
     def start_controller(self) -> None:
-        """``RESTART_CONTROLLER``: start it with the state it had; return when it is connected."""
+        """``RESTART_CONTROLLER``: start it with its durable state; return when it is connected."""
         raise NotImplementedError
 
     def leftovers(self) -> list[str]:
-        """``LEFTOVERS``: everything in the switches that belongs to a virtual network, one line each.
+        """``LEFTOVERS``: the state in switches that belongs to virtual networks, one line per item.
 
-        What the driver keeps in switches without any virtual network does not count.
+        Without what the driver keeps in switches while there is no virtual network.
         """
         raise NotImplementedError

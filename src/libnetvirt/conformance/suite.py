@@ -1,8 +1,8 @@
 # ruff: noqa: F403
 """All tests and the fixtures they need: ``from libnetvirt.conformance.suite import *``.
 
-The importing module provides the fixture ``harness`` and, if the driver has rules options to choose
-from, ``OPTIONS``: a list of :class:`~libnetvirt.Rules` with which the tests are repeated.
+The importing module provides the fixture ``harness``. If the driver offers several combinations of rules
+options, it also defines ``OPTIONS``, a list of :class:`~libnetvirt.Rules`; the tests run with each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from libnetvirt import Rules
 from libnetvirt.conformance.harness import Harness
-from libnetvirt.conformance.support.testbed import Bench, clean
+from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.conformance.tests.constraints import *
 from libnetvirt.conformance.tests.faults import *
 from libnetvirt.conformance.tests.forwarding import *
@@ -37,30 +37,30 @@ def _named(rules: Rules | None) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Repeat the tests that depend on it for each rules option of the importing module."""
+    """Repeat the tests that take ``rules_option`` with each of the importing module's ``OPTIONS``."""
     if "rules_option" in metafunc.fixturenames:
         options = getattr(metafunc.module, "OPTIONS", None) or [None]
         metafunc.parametrize("rules_option", options, ids=[_named(o) for o in options], scope="module")
 
 
-def _on(harness: Harness, rules: Rules | None) -> Iterator[Bench]:
-    bench = Bench(harness, rules)
-    for network in harness.connection.networks():  # of a test that was broken off
+def _testbed(harness: Harness, rules: Rules | None) -> Iterator[Testbed]:
+    testbed = Testbed(harness, rules)
+    for network in harness.connection.networks():  # of a test that was interrupted
         network.remove()
-    harness.settle()
-    bench.drain()
-    yield bench
-    left = list(clean(bench))
-    assert left == [], f"after removing all networks this is left: {left[:20]}"
+    harness.flush_caches()
+    testbed.drain()
+    yield testbed
+    left = list(clean(testbed))
+    assert left == [], f"after the removal of all networks, this is left: {left[:20]}"
 
 
 @pytest.fixture
-def bench(harness: Harness, rules_option: Rules | None) -> Iterator[Bench]:
-    """A clean bench for networks of one rules option."""
-    yield from _on(harness, rules_option)
+def testbed(harness: Harness, rules_option: Rules | None) -> Iterator[Testbed]:
+    """An empty testbed whose networks use one of the rules options."""
+    yield from _testbed(harness, rules_option)
 
 
 @pytest.fixture
-def plain_bench(harness: Harness) -> Iterator[Bench]:
-    """A clean bench for networks of the driver's default."""
-    yield from _on(harness, None)
+def default_testbed(harness: Harness) -> Iterator[Testbed]:
+    """An empty testbed whose networks use the driver's default rules."""
+    yield from _testbed(harness, None)

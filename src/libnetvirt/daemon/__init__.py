@@ -1,7 +1,7 @@
-"""netvirtd: any driver behind HTTP/JSON on a unix socket.
+"""netvirtd: serves any driver as HTTP and JSON on a unix socket.
 
-:func:`build_app` makes the application over an open connection, without a server, so that tests and
-later transports can mount it; :func:`serve` runs it in the foreground, :func:`run` without a loop around.
+:func:`build_app` builds the web application for an open connection, without a server, so that tests and
+other transports can mount it. :func:`serve` runs it on a socket; :func:`run` does so in a new event loop.
 """
 
 from libnetvirt.daemon.app import build_app

@@ -1,6 +1,6 @@
-"""The application: resources under ``/v1`` over one open connection.
+"""The web application: resources under ``/v1`` for one open connection.
 
-Replies are written by the model itself and not checked again by the framework: a network of 10,000
+Replies are serialised by the models themselves and not validated again by FastAPI: a network of 10,000
 endpoints is one call into pydantic.
 """
 
@@ -33,9 +33,8 @@ from libnetvirt.daemon.wire import (
     RepairRequest,
     Version,
     dump,
+    parse,
     parse_change,
-    parse_reload,
-    parse_repair,
 )
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.errors import InvalidDescription, NetvirtError
@@ -52,13 +51,13 @@ from libnetvirt.model import (
 log = logging.getLogger("libnetvirt.daemon")
 
 OPERATION_HEADER = "netvirt-operation"
-# Reading a body above this many octets would hold up the driver's event loop: do it in a thread.
+# Bodies of more bytes than this are parsed in a thread, so as not to block the driver's event loop.
 _LARGE = 64 * 2**10
 
 
 @dataclass
 class Service:
-    """What the resources share: the connection, the running changes, and whether to stop."""
+    """What the resources share: the connection, the running changes, and the event that ends streams."""
 
     connection: aio.Connection
     operations: Operations = field(default_factory=Operations)
@@ -66,7 +65,9 @@ class Service:
 
 
 def build_app(connection: aio.Connection) -> FastAPI:
-    """The application over an open connection; it does not close it. ``app.state.service`` is its Service."""
+    """Build the application for an open connection, which it does not close. Its Service is
+    ``app.state.service``.
+    """
     service = Service(connection)
     app = FastAPI(
         title="netvirtd",
@@ -117,27 +118,27 @@ def _reading(service: Service) -> APIRouter:
 
     @router.get("/networks/{key}/paths", response_model=list[Path])
     async def paths(key: str) -> Response:
-        """The ways between the endpoints, now."""
+        """The current paths between the endpoints."""
         return _reply(await (await connection.lookup(key)).paths())
 
     @router.get("/networks/{key}/statistics", response_model=list[Counters])
     async def statistics(key: str) -> Response:
-        """Counters per endpoint; asks the switches."""
+        """Counters per endpoint, read from the switches."""
         return _reply(await (await connection.lookup(key)).statistics())
 
     @router.get("/networks/{key}/constraint-statistics", response_model=list[ConstraintCounters])
     async def constraint_statistics(key: str) -> Response:
-        """Counters per constraint; asks the switches twice, a second apart."""
+        """Counters per constraint, read from the switches twice, a second apart."""
         return _reply(await (await connection.lookup(key)).constraint_statistics())
 
     @router.get("/networks/{key}/rules", response_model=list[RuleLine])
     async def rules_of(key: str) -> Response:
-        """The rules of one network; asks the switches."""
+        """The rules of one network, read from the switches."""
         return _reply(await connection.rules(key))
 
     @router.get("/rules", response_model=list[RuleLine])
     async def rules() -> Response:
-        """The rules of all networks; asks the switches."""
+        """The rules of all networks, read from the switches."""
         return _reply(await connection.rules())
 
     @router.get("/substrate", response_model=Substrate)
@@ -147,7 +148,10 @@ def _reading(service: Service) -> APIRouter:
 
     @router.get("/events", response_class=StreamingResponse)
     async def events() -> StreamingResponse:
-        """Events from now on, one JSON object a line; empty lines keep the stream alive."""
+        """Events from now on, one JSON object a line; empty lines keep the connection alive.
+
+        A client that reads too slowly loses the oldest events. An event ``events.lost`` says how many.
+        """
         stream = lines(connection.events(), service.stopping)
         return StreamingResponse(stream, media_type="application/x-ndjson")
 
@@ -163,37 +167,37 @@ def _changing(service: Service) -> APIRouter:
 
     @router.post("/changes", status_code=204, openapi_extra={"requestBody": body})
     async def change(request: Request) -> Response:
-        """Carry one atomic operation out; replies when the network confirmed it.
+        """Perform one atomic operation; replies when the switches have confirmed it.
 
-        A client that goes away does not stop it. One that gave it a name in the header
+        The operation continues if the client disconnects. A client that named it in the header
         ``Netvirt-Operation`` can withdraw it.
         """
-        asked = await _asked(request)
+        requested = await _change_of(request)
         name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
-        await service.operations.run(name, service.connection.carry_out(asked))
+        await service.operations.run(name, service.connection.carry_out(requested))
         return Response(status_code=204)
 
     @router.post("/repairs", response_model=list[str], openapi_extra={"requestBody": repair_body})
     async def repair(request: Request) -> Response:
-        """Put right what others changed below networks; replies what was done, one line each."""
-        asked = parse_repair(await _body(request))
+        """Restore what others changed in networks; replies with what was done, a string each."""
+        asked = parse(RepairRequest, await _body(request))
         return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
     @router.post("/reloads", response_model=list[str], openapi_extra={"requestBody": reload_body})
     async def reload(request: Request) -> Response:
-        """Read the operator's files again; replies what became of constraints, one line each."""
-        asked = parse_reload(await _body(request))
+        """Reload the operator's files; replies with what became of constraints, a string each."""
+        asked = parse(ReloadRequest, await _body(request))
         return _reply(await service.connection.reload(degrade=asked.degrade))
 
     @router.post("/checks", status_code=204, openapi_extra={"requestBody": body})
     async def check(request: Request) -> Response:
-        """Whether an operation would be carried out, as things are now; changes nothing."""
-        await service.connection.examine(await _asked(request))
+        """Check whether an operation would be accepted now. Changes nothing."""
+        await service.connection.examine(await _change_of(request))
         return Response(status_code=204)
 
     @router.delete("/changes/{operation}", response_model=Outcome)
     async def withdraw(operation: str) -> Response:
-        """Undo an operation that is running; replies when that is decided."""
+        """Undo a running operation; replies with its outcome."""
         return _reply(Outcome(outcome=await service.operations.withdraw(operation)))
 
     return router
@@ -203,7 +207,7 @@ def _reply(value: Any, status: int = 200) -> Response:
     return Response(dump(value), status, media_type="application/json")
 
 
-async def _asked(request: Request) -> Change:
+async def _change_of(request: Request) -> Change:
     content = await _body(request)
     return await asyncio.to_thread(parse_change, content) if len(content) > _LARGE else parse_change(content)
 
@@ -214,7 +218,7 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > MAX_BODY:
-            raise InvalidDescription(f"the request is larger than {MAX_BODY >> 20} MiB")
+            raise InvalidDescription(f"the request's body exceeds {MAX_BODY >> 20} MiB")
         parts.append(part)
     return b"".join(parts)
 
@@ -227,7 +231,7 @@ async def _refused(_request: Request, error: Exception) -> Response:
 async def _no_such_resource(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = "not-found" if error.status_code == 404 else "error"
-    message = f"{request.method} {request.url.path}: {error.detail}. /v1/openapi.json lists what there is."
+    message = f"{request.method} {request.url.path}: {error.detail}. /v1/openapi.json lists the resources."
     return _problem(error.status_code, {"code": code, "message": message})
 
 
@@ -236,7 +240,7 @@ def _problem(status: int, document: dict[str, Any]) -> Response:
 
 
 class Guard:
-    """Turns what nobody expected into a plain error for the client and a traceback for the server's log."""
+    """Turns an unexpected exception into status 500 for the client and a traceback in the server's log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -255,15 +259,15 @@ class Guard:
         except ClientDisconnect:
             return
         except Exception as error:
-            if len(found := _reasons(error)) == 1 and isinstance(found[0], ConnectionError):
+            if len(found := _leaves(error)) == 1 and isinstance(found[0], ConnectionError):
                 return
             log.exception("%s %s failed", scope.get("method"), scope.get("path"))
             if not started:
-                text = "the server met an internal error; its log says which"
+                text = "internal error in the server: its log has the traceback"
                 await _problem(500, {"code": "error", "message": text})(scope, receive, send)
 
 
-def _reasons(error: BaseException) -> Sequence[BaseException]:
+def _leaves(error: BaseException) -> Sequence[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [reason for part in error.exceptions for reason in _reasons(part)]
+        return [reason for part in error.exceptions for reason in _leaves(part)]
     return [error]

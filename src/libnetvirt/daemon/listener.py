@@ -1,42 +1,41 @@
-"""The unix socket that the daemon listens on: private, claimed by one server at a time, removed at exit."""
+"""The unix socket that the daemon listens on: private, owned by one server at a time, removed at exit."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from libnetvirt.errors import AddressInUse, ConnectionFailed
+from libnetvirt.errors import ConnectionFailed
+from libnetvirt.unix_socket import remove_stale
 
-#: sun_path of unix(7) has 108 octets, the last of them zero.
+#: Longest path in bytes: sun_path of unix(7) has 108, with the terminating zero.
 MAX_PATH = 107
 _BACKLOG = 128
 
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """A socket that listens on ``path``, mode 0600; the path is removed at the end.
+    """A socket that listens on ``path`` with mode 0600; the path is removed at the end.
 
-    A stale socket of a server that died is replaced. Raises AddressInUse if a live server answers there
-    or the path is something else than a socket, ConnectionFailed if it cannot be used.
+    The stale socket of a server that died is replaced. Raises AddressInUse if a live server answers there
+    or if the path is not a socket, ConnectionFailed if the path cannot be used.
     """
     path = path.absolute()
     if (length := len(os.fsencode(path))) > MAX_PATH:
         raise ConnectionFailed(
-            f"the socket path {str(path)[:60]}… has {length} octets and the system allows {MAX_PATH}: "
+            f"the socket path {str(path)[:60]}… is {length} bytes long and the system allows {MAX_PATH}: "
             "choose a shorter one, for example /run/netvirt.sock"
         )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _as_connection_failure(path), _locked(path.parent):
-            _make_room(path)
+            remove_stale(path)
             _bind_private(listener, path)
-            # Listening before the lock is released: whoever comes next finds a live server.
+            # Listen before releasing the lock, so that the next server finds a live one.
             listener.listen(_BACKLOG)
             listener.setblocking(False)
             ours = path.lstat()
@@ -62,7 +61,7 @@ def _as_connection_failure(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Keeps two servers that start together from both replacing the same stale socket."""
+    """Hold a lock, so that two servers that start together do not both replace the same stale socket."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -71,26 +70,8 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _make_room(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AddressInUse(f"{path} exists and is not a socket: it was left alone, choose another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        answer = probe.connect_ex(str(path))
-    if answer == errno.ECONNREFUSED:
-        path.unlink()
-    elif answer in (0, errno.EAGAIN, errno.EINPROGRESS):
-        raise AddressInUse(f"another server answers on {path}: stop it first, or choose another path")
-    else:
-        raise OSError(answer, os.strerror(answer))
-
-
 def _bind_private(listener: socket.socket, path: Path) -> None:
-    # The mode must be right from the first moment on, so it cannot be set after bind().
+    # chmod() after bind() would leave a moment in which others can connect.
     before = os.umask(0o177)
     try:
         listener.bind(str(path))
@@ -104,5 +85,5 @@ def _remove(path: Path, ours: os.stat_result) -> None:
         if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
             path.unlink()
     except OSError:
-        # Gone already, or its directory is: nothing is left to remove.
+        # The socket or its directory was removed by somebody else.
         return

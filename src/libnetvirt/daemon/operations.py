@@ -1,4 +1,4 @@
-"""Changes that are being carried out, detached from the clients that asked for them."""
+"""Running changes, independent of the connections of the clients that requested them."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from typing import Any
 
 from libnetvirt.errors import Conflict, NotFound
 
+#: Operations that may run at a time. Each holds its request in memory.
+MAX_RUNNING = 1024
+
 
 class Operations:
-    """Each change runs in a task of its own: a client that goes away cannot stop it half-way.
+    """The running changes by name. Each runs in its own task, so it survives a client that disconnects.
 
-    Whether a change happened is decided once, by its task. A client may withdraw it by name while it
-    runs; then the driver undoes it, unless it was done already.
+    Only its task decides the outcome of a change. A client may withdraw a change by name while it runs;
+    the driver then undoes it, unless it has completed.
     """
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` to its end and raise what it raises, even if the caller is cancelled meanwhile.
+        """Run ``work`` to its end, even if the caller is cancelled meanwhile. Raises what it raises.
 
-        Raises Conflict if the name is in use, or if the change was withdrawn.
+        Raises Conflict if the name is in use, if :data:`MAX_RUNNING` operations are running, or if the
+        change was withdrawn.
         """
         if name in self._running:
             work.close()
-            raise Conflict(f"an operation named {name!r} is running already: give each a name of its own")
+            raise Conflict(f"the operation name {name!r} is in use: choose a unique name for each operation")
+        if len(self._running) >= MAX_RUNNING:
+            work.close()
+            raise Conflict(f"{MAX_RUNNING} operations are running, which is the limit: try again later")
         task = asyncio.create_task(work)
         self._running[name] = task
         task.add_done_callback(lambda done: self._ended(name, done))
         await asyncio.wait({task})
         if task.cancelled():
-            raise Conflict("the change was withdrawn before it was complete: nothing of it is left")
+            raise Conflict("the change was withdrawn before it completed, and has been undone")
         task.result()
 
     async def withdraw(self, name: str) -> str:
@@ -42,7 +49,7 @@ class Operations:
         """
         task = self._running.get(name)
         if task is None:
-            raise NotFound(f"no operation {name!r} is running")
+            raise NotFound(f"no operation named {name!r} is running")
         task.cancel()
         await asyncio.wait({task})
         if task.cancelled():
@@ -50,17 +57,17 @@ class Operations:
         return "failed" if task.exception() else "done"
 
     async def finish(self) -> None:
-        """Wait for every running change."""
+        """Wait until every running change has ended."""
         while self._running:
             await asyncio.wait(set(self._running.values()))
 
     def cancel(self) -> None:
-        """Let the driver undo every running change."""
+        """Cancel every running change; the driver undoes it."""
         for task in self._running.values():
             task.cancel()
 
     def _ended(self, name: str, task: asyncio.Task[None]) -> None:
         del self._running[name]
         if not task.cancelled():
-            # Marks the exception as seen: nobody may be waiting for it any more.
+            # Retrieve the exception, or asyncio logs it if the client has disconnected.
             task.exception()

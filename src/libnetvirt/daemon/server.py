@@ -1,4 +1,4 @@
-"""Running the application in the foreground on a unix socket."""
+"""Runs the application on a unix socket."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from libnetvirt import aio
 from libnetvirt.daemon.app import Service, build_app
 from libnetvirt.daemon.listener import listening
 from libnetvirt.errors import InvalidURI
+from libnetvirt.event_loop import new_event_loop
 from libnetvirt.model import Event
 from libnetvirt.uri import URI
 
 log = logging.getLogger("libnetvirt.daemon")
 
-
-# Seconds that requests have to end after a signal: longer than any change takes, but a client that
-# does not read its events must not keep the server alive.
-_PATIENCE = 30
+# Seconds after a signal in which requests can end: longer than any change takes. It is bounded so that a
+# client that does not read its events cannot keep the server alive.
+_SHUTDOWN = 30
 
 
 class _Server(uvicorn.Server):
@@ -41,16 +41,15 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # Signals are handled by serve(), which has the streams and the running changes to end first;
-        # uvicorn would also raise them again when it is done.
+        # serve() handles signals, since it has to end the streams and the running changes first. Uvicorn
+        # would also raise them again at its end.
         yield
 
 
 def collect_seldom() -> None:
-    """Have the garbage collector pass over what exists by now, and look at the rest less often.
+    """Exempt all existing objects from garbage collection and collect the others less often.
 
-    That stays, and what a controller learns lives long: looking through all of it for garbage time and again
-    would hold up the frames of a whole second.
+    A controller's objects live long. Traversing all of them delays packet-ins by up to a second.
     """
     gc.collect()
     gc.freeze()
@@ -64,18 +63,9 @@ def run(
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> None:
-    """:func:`serve` in an event loop of its own. Blocks until a signal ends it."""
-    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+    """Run :func:`serve` in a new event loop. Blocks until a signal ends it."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(uri, socket_path, ready=ready, on_event=on_event))
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        # An optional extra, and not needed by those who only mount the application.
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 async def serve(
@@ -85,14 +75,18 @@ async def serve(
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> None:
-    """Open ``uri`` and serve it on a unix socket until SIGTERM or SIGINT.
+    """Open the driver of ``uri`` and serve it on a unix socket until SIGTERM or SIGINT.
 
-    ``ready`` is called once clients are served, ``on_event`` for each of the driver's events. At the
-    end running changes are completed (a second signal lets the driver undo them), the connection is
-    closed and the socket removed. Must run in the main thread. Raises InvalidURI, ConnectionFailed.
+    ``ready`` is called once clients can connect, ``on_event`` for each event of the driver. After the
+    signal, running changes are completed (a second signal has the driver undo them), the connection is
+    closed and the socket removed. Must run in the main thread. Raises InvalidURI if ``uri`` names a
+    server or is wrong, AddressInUse if the socket's path is in use, ConnectionFailed if the driver or the
+    socket cannot be opened.
     """
     if (parsed := URI.parse(uri)).transport:
-        raise InvalidURI(f"{uri!r} names a server already: serve a driver, such as {parsed.driver}:///")
+        raise InvalidURI(
+            f"{uri!r} names a server already: give the URI of a driver, such as {parsed.driver}:///"
+        )
     with listening(Path(socket_path)) as listener:
         async with await aio.open(uri) as connection:
             app = build_app(connection)
@@ -105,7 +99,7 @@ async def serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=_PATIENCE,
+                timeout_graceful_shutdown=_SHUTDOWN,
             )
             server = _Server(config, ready)
             service: Service = app.state.service
@@ -115,7 +109,7 @@ async def serve(
                 try:
                     await asyncio.shield(serving)
                 except asyncio.CancelledError:
-                    # As orderly as after a signal: a client's connection must not outlive the server.
+                    # Shut down as after a signal, so that no client's connection outlives the server.
                     _stop(server, service)
                     await serving
                     raise
@@ -150,4 +144,4 @@ async def _watch(connection: aio.Connection, on_event: Callable[[Event], None]) 
         async for event in connection.events():
             on_event(event)
     except Exception:
-        log.exception("following the events failed")
+        log.exception("reading the driver's events failed")

@@ -1,4 +1,4 @@
-"""Events as lines of JSON."""
+"""The stream of events as lines of JSON."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from libnetvirt.model import Event
 
-#: Seconds between empty lines while nothing happens, so that each side notices that the other is gone.
+#: Seconds of silence after which an empty line is sent, so that each side notices when the other is gone.
 KEEP_ALIVE = 5.0
 
 
 async def lines(
     events: AsyncIterator[Event], stopping: asyncio.Event, keep_alive: float = KEEP_ALIVE
 ) -> AsyncIterator[bytes]:
-    """One line per event; an empty one at once and after each ``keep_alive`` seconds of silence.
+    """One line per event; an empty line at once and after each ``keep_alive`` seconds of silence.
 
-    Ends when the events do or ``stopping`` is set.
+    Ends when the events end or ``stopping`` is set.
     """
     following = asyncio.create_task(_next(events))
     stop = asyncio.create_task(stopping.wait())
     try:
-        # A driver may subscribe only when the first event is asked for; the empty line says it has.
+        # A driver may subscribe only at the first anext(). The empty line tells the client that it has.
         await asyncio.sleep(0)
         yield b"\n"
         while True:

@@ -1,9 +1,9 @@
-"""What travels over the daemon's interface, besides the model itself."""
+"""Requests and replies of the daemon's interface, apart from the model."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, TypeAdapter
 
@@ -13,16 +13,17 @@ from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.element import Element
 from libnetvirt.model.report import Report
 
-#: Grows when an old client or server would misunderstand a new one.
+#: Version of the interface. Incremented when old and new clients or servers would misunderstand each other.
 INTERFACE = 1
-#: Largest request, in octets: two descriptions of 100,000 endpoints with several addresses each.
+#: Largest request in bytes: two descriptions of 100,000 endpoints with several addresses each.
 MAX_BODY = 128 * 2**20
 
 ANY: TypeAdapter[Any] = TypeAdapter(Any)
+E = TypeVar("E", bound=Element)
 
 
 class Version(Report):
-    """Who serves: the library's ``version``, the number of this ``interface``, the ``driver``'s name."""
+    """The server: the library's ``version``, the version of this ``interface`` and the ``driver``'s name."""
 
     version: str
     interface: int
@@ -30,13 +31,13 @@ class Version(Report):
 
 
 class Outcome(Report):
-    """How a withdrawn operation ended: ``undone``, ``done`` or ``failed``."""
+    """The outcome of a withdrawn operation: ``undone``, ``done`` or ``failed``."""
 
     outcome: str
 
 
 class Problem(Report):
-    """An error: a stable ``code``, a ``message`` for people, and for descriptions every fault."""
+    """An error: a stable ``code``, a ``message`` for people, and every fault of an invalid description."""
 
     code: str
     message: str
@@ -44,7 +45,7 @@ class Problem(Report):
 
 
 class ChangeRequest(Element):
-    """One atomic operation: a network before it (null: create) and after it (null: remove)."""
+    """One atomic operation: the network ``before`` it (null: create) and ``after`` it (null: remove)."""
 
     ELEMENT: ClassVar[str] = "change"
 
@@ -54,7 +55,7 @@ class ChangeRequest(Element):
 
 
 class RepairRequest(Element):
-    """Put one network right, or (null) all, and then perhaps remove what no network needs."""
+    """Repair one network, or all (null); with ``orphans`` also remove what belongs to no network."""
 
     ELEMENT: ClassVar[str] = "repair"
 
@@ -63,45 +64,47 @@ class RepairRequest(Element):
 
 
 class ReloadRequest(Element):
-    """Read the operator's files again; what can be kept no more is degraded, or the reason to refuse it."""
+    """Reload the operator's files; refuse if constraints no longer fit, or ``degrade`` these."""
 
     ELEMENT: ClassVar[str] = "reload"
 
     degrade: bool = Field(default=False, strict=True)
 
 
-def parse_reload(body: bytes) -> ReloadRequest:
-    """Read a request's body. Raises InvalidDescription that lists every fault."""
-    return ReloadRequest.model_validate(_document(body))
-
-
-def parse_repair(body: bytes) -> RepairRequest:
-    """Read a request's body. Raises InvalidDescription that lists every fault."""
-    return RepairRequest.model_validate(_document(body))
+def parse(kind: type[E], body: bytes) -> E:
+    """Parse the body of a request. Raises InvalidDescription with every fault."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDescription(f"the body is not JSON: {error}") from None
+    return kind.model_validate(document)
 
 
 def parse_change(body: bytes) -> Change:
-    """Read a request's body. Raises InvalidDescription that lists every fault."""
-    request = ChangeRequest.model_validate(_document(body))
+    """Parse the body of a change. Raises InvalidDescription with every fault."""
+    request = parse(ChangeRequest, body)
     before, after = request.before, request.after
     if before is None and after is None:
         raise InvalidDescription(
-            [Fault("has neither before nor after: give before to remove, after to create, or both", "change")]
+            [
+                Fault(
+                    "has neither before nor after: give before to remove, after to create, both to change",
+                    "change",
+                )
+            ]
         )
     if before is not None and after is not None and before.uuid != after.uuid:
         raise InvalidDescription(
-            [Fault(f"is from network {before.uuid} to network {after.uuid}: one is wanted", "change")]
+            [
+                Fault(
+                    f"before is network {before.uuid} and after {after.uuid}: one network is required",
+                    "change",
+                )
+            ]
         )
     return Change(before, after, request.pending)
 
 
-def _document(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidDescription(f"the body is not JSON: {error}") from None
-
-
 def dump(value: Any) -> bytes:
-    """JSON of a model or a sequence of them: hyphenated names, nothing that is null."""
+    """Serialise a model, or a sequence of models, as JSON with hyphenated names and without nulls."""
     return ANY.dump_json(value, by_alias=True, exclude_none=True)

@@ -1,7 +1,15 @@
-"""XML, YAML, JSON and the format of 2012: texts that describe networks, read and written.
+"""Read and write network descriptions in XML, YAML, JSON and the format of 2012 (``fns``).
 
-:func:`read` finds out by itself which of them a text is. Whatever it is given, it returns networks or
-raises :class:`~libnetvirt.errors.InvalidDescription`, which lists every fault with file, line and path.
+Theory of operation
+-------------------
+:func:`read` decodes the text and detects its format. The format's reader parses it into a ``Document``: plain
+values (dicts, lists, strings), the location of each network in them, and the faults found so far.
+``document.networks_of`` validates each network with the model and checks the networks against each other.
+
+Every fault gets its line. Parsing with lines is slower than parsing without, so JSON is parsed again with
+lines only if there is a fault. Whatever the input, the result is a list of networks or an
+:class:`~libnetvirt.errors.InvalidDescription` that lists every fault with file, line and path; the limits in
+``limits`` bound the work.
 """
 
 from __future__ import annotations
@@ -14,14 +22,14 @@ from pathlib import Path
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats import fns, json, xml, yaml
-from libnetvirt.formats.decoding import decoded, format_of
+from libnetvirt.formats.decoding import decode_text, detect_format
 from libnetvirt.formats.document import NO_NETWORK, networks_of
-from libnetvirt.formats.limits import MAX_OCTETS
+from libnetvirt.formats.limits import MAX_BYTES
 from libnetvirt.model import VirtualNetwork
 
 __all__ = ["FORMATS", "read", "read_file", "read_one", "schema", "write"]
 
-#: The names of the formats.
+#: the names of the formats
 FORMATS = ("xml", "yaml", "json", "fns")
 
 _READERS = {"xml": xml.read, "fns": xml.read, "json": json.read, "yaml": yaml.read}
@@ -29,48 +37,51 @@ _WRITERS = {"xml": xml.write, "fns": fns.write, "json": json.write, "yaml": yaml
 
 
 def read(text: str | bytes, *, file: str = "", format: str | None = None) -> list[VirtualNetwork]:
-    """The networks, at least one, that a text describes.
+    """Parse a text and return the networks in it, at least one.
 
-    ``file`` is the name that faults give. ``format`` is one of :data:`FORMATS`; left out, the text
-    decides. Raises InvalidDescription, and ValueError for a format that does not exist.
+    ``file`` is the file name to give in faults. ``format`` is one of :data:`FORMATS`; by default it is
+    detected from the text. Raises InvalidDescription if the text is faulty, ValueError if the format does not
+    exist.
     """
     if format is not None and format not in _READERS:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
     try:
-        content = decoded(text)
-        return networks_of(_READERS[format or format_of(content)](content))
+        content = decode_text(text)
+        return networks_of(_READERS[format or detect_format(content)](content))
     except InvalidDescription as error:
         raise InvalidDescription(replace(f, file=f.file or file) for f in error.faults) from None
 
 
 def read_one(text: str | bytes, *, file: str = "", format: str | None = None) -> VirtualNetwork:
-    """Like :func:`read`, for a text that describes exactly one network."""
+    """Like :func:`read`, but raises InvalidDescription unless the text has exactly one network."""
     networks = read(text, file=file, format=format)
     if len(networks) != 1:
-        raise InvalidDescription([Fault(f"holds {len(networks)} networks: one is expected here", file=file)])
+        raise InvalidDescription(
+            [Fault(f"contains {len(networks)} networks: give a description with exactly one", file=file)]
+        )
     return networks[0]
 
 
 def read_file(path: str | PathLike[str]) -> list[VirtualNetwork]:
-    """Like :func:`read`, from a file. Blocks while it reads; never more than the allowed size.
+    """Like :func:`read`, from a file. Blocks while reading; reads no more than the maximum size.
 
-    Raises InvalidDescription also where the file cannot be read.
+    Raises InvalidDescription, also if the file cannot be read.
     """
     name = str(path)
     try:
         with Path(path).open("rb") as stream:
-            content = stream.read(MAX_OCTETS + 1)
+            content = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "its name is not usable"
+        reason = error.strerror if isinstance(error, OSError) else "its name is not valid"
         raise InvalidDescription([Fault(f"cannot be read: {reason}", file=name)]) from None
     return read(content, file=name)
 
 
 def write(networks: VirtualNetwork | Sequence[VirtualNetwork], format: str) -> str:
-    """The text that describes the networks; :func:`read` gives equal ones back.
+    """Return a description of the networks as text; :func:`read` returns equal networks from it.
 
-    ``format`` is one of :data:`FORMATS`. Raises InvalidDescription where it cannot express what the
-    networks hold (``fns`` only) or there is no network, and ValueError for a format that does not exist.
+    ``format`` is one of :data:`FORMATS`. Raises InvalidDescription if there is no network or the format
+    cannot express the networks (``fns`` only), ValueError if the format does not exist.
     """
     if format not in _WRITERS:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
@@ -81,5 +92,5 @@ def write(networks: VirtualNetwork | Sequence[VirtualNetwork], format: str) -> s
 
 
 def schema(name: str) -> str:
-    """The RELAX NG schema of ``network`` (XML) or ``fns`` (the format of 2012), in XML syntax."""
+    """Return a RELAX NG schema in XML syntax: ``network`` for XML, ``fns`` for the format of 2012."""
     return resources.files(__name__).joinpath(f"{name}.rng").read_text("utf-8")

@@ -1,4 +1,9 @@
-"""From what a reader made of a text to networks, or to every fault with its place."""
+"""From a parsed text to networks, or to all faults with their lines and paths.
+
+A reader returns a :class:`Document`. :func:`networks_of` validates each network in it with the model,
+translates the locations of faults to paths and lines, and reports uuids, names and attachments that two
+networks of the document share.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +14,41 @@ from typing import Any
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.limits import MAX_FAULTS, MAX_NETWORKS
-from libnetvirt.formats.tree import Node, member
+from libnetvirt.formats.tree import LocatedValue, value_at
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.cross_checks import Claim, claim_of
 from libnetvirt.model.element import path_text
 from libnetvirt.model.messages import Location, key_text, shown
 from libnetvirt.model.scalars import several, uuid_text
 
-NO_NETWORK = "holds no network"
+NO_NETWORK = "contains no network: describe at least one"
 
 
 @dataclass
 class Document:
-    """What a reader found: the text's plain content, where in it the networks are, and the faults so far.
+    """A parsed text.
 
-    ``tree`` gives the same content with lines; it is called only where a fault needs its line.
-    ``names`` maps the model's field names to those of the format, where they differ.
+    ``content`` is the text as plain values, ``locations`` the location of each network in it, ``faults`` the
+    faults found so far. ``tree`` returns the same content with lines; it is called only if a fault needs its
+    line. ``names`` maps field names of the model to those of the format, where they differ. ``root`` is the
+    path of a network element.
     """
 
     content: Any
-    tree: Callable[[], Node]
+    tree: Callable[[], LocatedValue]
     locations: list[Location]
     faults: list[Fault] = field(default_factory=list)
     names: Mapping[str, str] = field(default_factory=dict)
     root: str = "networks/network"
 
     @cached_property
-    def lines(self) -> Node:
+    def lines(self) -> LocatedValue:
         """The content with lines."""
         return self.tree()
 
     def fault(self, location: Location, text: str, index: int, inner: Location) -> Fault:
-        """A fault at ``inner`` within network ``index``, which is at ``location``."""
-        raw = member(self.content, location)
+        """Return a fault at ``inner`` within the network at ``location``, the document's number ``index``."""
+        raw = value_at(self.content, location)
         path = path_text(VirtualNetwork, inner, raw).removeprefix("network")
         steps = [self.names.get(step, step) for step in path.split("/")]
         root = "network"
@@ -58,47 +65,47 @@ def _uuid(raw: Any) -> str | None:
 
 
 def networks_of(document: Document) -> list[VirtualNetwork]:
-    """The networks that a document describes. Raises InvalidDescription with every fault of it."""
+    """Return the networks of a document. Raises InvalidDescription with all its faults."""
     networks: list[VirtualNetwork] = []
     faults = list(document.faults)
     if len(document.locations) > MAX_NETWORKS:
-        text = f"holds {len(document.locations)} networks: at most {MAX_NETWORKS} fit into a document"
+        text = f"contains {len(document.locations)} networks, at most {MAX_NETWORKS} are allowed: split it"
         raise InvalidDescription([Fault(text)])
     for i, location in enumerate(document.locations):
-        network, found = VirtualNetwork.examined(member(document.content, location))
+        network, found = VirtualNetwork.examined(value_at(document.content, location))
         faults.extend(document.fault(location, text, i, inner) for inner, text in found[: MAX_FAULTS + 1])
         if network is not None:
             networks.append(network)
         if len(faults) > MAX_FAULTS:
             break
     if len(document.locations) > 1:
-        faults.extend(_between(document))
+        faults.extend(_cross_network_faults(document))
     if faults:
         faults.sort(key=lambda f: f.line)
         if len(faults) > MAX_FAULTS:
-            faults[MAX_FAULTS:] = [Fault(f"there are more than these {MAX_FAULTS} faults: mend them first")]
+            faults[MAX_FAULTS:] = [Fault(f"more faults than these {MAX_FAULTS}: correct these first")]
         raise InvalidDescription(faults)
     return networks
 
 
-def _between(document: Document) -> list[Fault]:
-    """Faults between the networks of one document: uuids, names and claims that two of them have."""
+def _cross_network_faults(document: Document) -> list[Fault]:
+    """Report uuids, names and attachments (switch, port, tag) that two networks of a document share."""
     faults: list[Fault] = []
     uuids: dict[str, int] = {}
     names: dict[str, int] = {}
     claims: dict[Claim, tuple[int, str]] = {}
     for i, location in enumerate(document.locations):
-        raw = member(document.content, location)
+        raw = value_at(document.content, location)
         if not isinstance(raw, Mapping):
             continue
         uuid, name = _uuid(raw), raw.get("name")
         if uuid is not None and uuids.setdefault(uuid, i) != i:
-            text = f"{uuid} is also the uuid of network number {uuids[uuid] + 1}: each has its own"
+            text = f"{uuid} is also the uuid of network number {uuids[uuid] + 1}: use another"
             faults.append(document.fault(location, text, i, ("uuid",)))
         if name is None and uuid is not None:
             name = f"net-{uuid}"
         if isinstance(name, str) and names.setdefault(name.strip(), i) != i:
-            text = f"{shown(name)} is also the name of network number {names[name.strip()] + 1}"
+            text = f"{shown(name)} is also the name of network number {names[name.strip()] + 1}: use another"
             faults.append(document.fault(location, text, i, ("name",)))
         for k, endpoint in enumerate(several(raw.get("endpoints"))):
             claim = claim_of(endpoint)
@@ -106,14 +113,21 @@ def _between(document: Document) -> list[Fault]:
                 continue
             holder, label = claims.setdefault(claim, (i, _uuid(endpoint) or f"number {k + 1}"))
             if holder != i:
-                owner = _uuid(member(document.content, document.locations[holder])) or f"number {holder + 1}"
-                text = f"has the same switch, port and tag as endpoint {label} of network {owner}"
+                owner = (
+                    _uuid(value_at(document.content, document.locations[holder])) or f"number {holder + 1}"
+                )
+                text = (
+                    f"has the same switch, port and tag as endpoint {label} of network {owner}: use another"
+                )
                 faults.append(document.fault(location, text, i, ("endpoints", k)))
     return faults
 
 
-def structured(content: Any, tree: Callable[[], Node]) -> Document:
-    """The document that JSON or YAML content is: a network, a list of them, or ``networks`` with a list."""
+def document_from(content: Any, tree: Callable[[], LocatedValue]) -> Document:
+    """Return the document for JSON or YAML content.
+
+    The content is one network, a list of networks, or a mapping with the key ``networks``.
+    """
     if isinstance(content, list):
         locations: list[Location] = [(i,) for i in range(len(content))]
     elif isinstance(content, Mapping) and "networks" in content:
@@ -134,6 +148,6 @@ def structured(content: Any, tree: Callable[[], Node]) -> Document:
             if name != "networks":
                 key = key_text(name) if isinstance(name, str) else shown(name)
                 line = document.lines.at((name,)).line
-                text = f"{key} is not known here: beside networks nothing else is allowed"
+                text = f"{key} is not known here: 'networks' must be the only field"
                 document.faults.append(Fault(text, line=line))
     return document

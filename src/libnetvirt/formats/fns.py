@@ -1,13 +1,16 @@
-"""The format of 2012: ``<description xmlns="http://www.sail-project.eu/fns">`` with one or more ``<fns>``.
+"""Read and write the format of 2012: ``<description xmlns="http://www.sail-project.eu/fns">``.
 
-Read whenever it is met, written only when asked for. Its habits:
+The root contains one or more ``<fns>`` elements, each a network. Differences from the current format:
 
-- ``forwarding`` in any case; missing means L2, ``L3VPN`` means L3.
+- ``forwarding`` is in any case; missing means L2, ``L3VPN`` means L3.
 - ``vlan`` 65535 means no tag.
-- a constraint is one requirement, ``minBw`` or ``maxBw``, and its value a bare number of Mbit/s; two of
-  them for one pair of endpoints become one constraint.
-- an endpoint has an ``address`` with prefix length, or a ``network``: then the last usable address of
-  that network is the gateway.
+- A constraint is one requirement, ``minBw`` or ``maxBw``, and its value a number of Mbit/s without unit. The
+  two of a pair of endpoints are merged into one constraint.
+- An endpoint has an ``address`` with prefix length, or a ``network``: then the last usable address of that
+  network is the gateway.
+
+The reader converts the tree to the current format's, so the model validates both alike. The format is written
+only on request, and cannot express all networks.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from lxml import etree
 
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.document import NO_NETWORK, Document
-from libnetvirt.formats.tree import Node
-from libnetvirt.formats.xml_schema import Child, Shape, document_text, new_root, read_shape
+from libnetvirt.formats.tree import LocatedValue
+from libnetvirt.formats.xml_schema import ChildSchema, ElementSchema, document_text, new_root, read_element
 from libnetvirt.model import Bandwidth, Constraint, Endpoint, VirtualNetwork
 from libnetvirt.model.element import path_text
 from libnetvirt.model.messages import Location, key_text, shown
@@ -42,31 +45,31 @@ _NAMES = {
     "max-bandwidth": "value",
 }
 
-_ENDPOINT = Shape(
+_ENDPOINT = ElementSchema(
     ("uuid",),
     {
-        "swId": Child("switch"),
-        "port": Child("port"),
-        "vlan": Child("vlan"),
-        "mpls": Child("mpls"),
-        "address": Child("address"),
-        "network": Child("network"),
+        "swId": ChildSchema("switch"),
+        "port": ChildSchema("port"),
+        "vlan": ChildSchema("vlan"),
+        "mpls": ChildSchema("mpls"),
+        "address": ChildSchema("address"),
+        "network": ChildSchema("network"),
     },
 )
-_CONSTRAINT = Shape(("type", "src", "dst", "value"))
-_FNS = Shape(
+_CONSTRAINT = ElementSchema(("type", "src", "dst", "value"))
+_FNS = ElementSchema(
     ("name", "uuid"),
     {
-        "endpoint": Child("endpoints", _ENDPOINT, many=True),
-        "forwarding": Child("forwarding"),
-        "constraint": Child("constraints", _CONSTRAINT, many=True),
+        "endpoint": ChildSchema("endpoints", _ENDPOINT, repeated=True),
+        "forwarding": ChildSchema("forwarding"),
+        "constraint": ChildSchema("constraints", _CONSTRAINT, repeated=True),
     },
 )
-_DESCRIPTION = Shape((), {"fns": Child("networks", _FNS, many=True)})
+_DESCRIPTION = ElementSchema((), {"fns": ChildSchema("networks", _FNS, repeated=True)})
 
 
-class _Document(Document):
-    """Constraints are merged, so the number of one in its network is not that of its element."""
+class _FnsDocument(Document):
+    """A document without constraint numbers in paths: merged constraints are not numbered as elements are."""
 
     def fault(self, location: Location, text: str, index: int, inner: Location) -> Fault:
         found = super().fault(location, text, index, inner)
@@ -75,33 +78,33 @@ class _Document(Document):
 
 
 def read(root: etree._Element) -> Document:
-    """The document that a ``<description>`` is, in the model's terms."""
+    """Return the document for a ``<description>`` element, with the model's field names."""
     faults: list[Fault] = []
-    top = read_shape(root, _DESCRIPTION, NAMESPACE, faults)
-    members: list[Node] = top.value["networks"].value if "networks" in top.value else []
+    top = read_element(root, _DESCRIPTION, NAMESPACE, faults)
+    members: list[LocatedValue] = top.value["networks"].value if "networks" in top.value else []
     if not members:
         faults.append(Fault(NO_NETWORK, ROOT, line=top.line))
     for i, network in enumerate(members):
         uuid = network.value["uuid"].value.strip() if "uuid" in network.value else ""
-        _modernise(network, f"{ROOT}/fns[{key_text(uuid) or i + 1}]", faults)
+        _convert_network(network, f"{ROOT}/fns[{key_text(uuid) or i + 1}]", faults)
     locations: list[Location] = [("networks", i) for i in range(len(members))]
-    return _Document(top.plain(), lambda: top, locations, faults, _NAMES, f"{ROOT}/fns")
+    return _FnsDocument(top.without_lines(), lambda: top, locations, faults, _NAMES, f"{ROOT}/fns")
 
 
-def _modernise(network: Node, path: str, faults: list[Fault]) -> None:
-    """Turn the tree of a ``<fns>`` into that of a network."""
+def _convert_network(network: LocatedValue, path: str, faults: list[Fault]) -> None:
+    """Convert the tree of a ``<fns>`` element to that of a network, in place."""
     fields = network.value
     forwarding = fields.get("forwarding")
     if forwarding is not None and forwarding.value.strip().upper() == "L3VPN":
         forwarding.value = "L3"
     endpoints = fields["endpoints"].value if "endpoints" in fields else []
     for i, endpoint in enumerate(endpoints):
-        _modernise_endpoint(endpoint, f"{path}/endpoint[{i + 1}]", faults)
+        _convert_endpoint(endpoint, f"{path}/endpoint[{i + 1}]", faults)
     if "constraints" in fields:
-        fields["constraints"].value = _merged(fields["constraints"].value, path, faults)
+        fields["constraints"].value = _merge_constraints(fields["constraints"].value, path, faults)
 
 
-def _modernise_endpoint(endpoint: Node, path: str, faults: list[Fault]) -> None:
+def _convert_endpoint(endpoint: LocatedValue, path: str, faults: list[Fault]) -> None:
     fields = endpoint.value
     if "vlan" in fields and fields["vlan"].value.strip() == str(NO_TAG):
         del fields["vlan"]
@@ -112,20 +115,21 @@ def _modernise_endpoint(endpoint: Node, path: str, faults: list[Fault]) -> None:
         net = network_prefix(prefix.value)
     except ValueError as error:
         faults.append(Fault(str(error), f"{path}/network", line=prefix.line))
-        # Without an address the model would report a second fault for the same mistake.
-        fields.setdefault("address", Node("0.0.0.1/0", prefix.line))
+        # A valid address keeps the model from reporting a second fault for the same mistake.
+        fields.setdefault("address", LocatedValue("0.0.0.1/0", prefix.line))
         return
     if "address" in fields:
-        faults.append(Fault("stands beside address: give one of them", f"{path}/network", line=prefix.line))
+        text = "is given together with address: give one of them"
+        faults.append(Fault(text, f"{path}/network", line=prefix.line))
         return
     small = net.prefixlen >= net.max_prefixlen - 1
     gateway = net.network_address if small else net.broadcast_address - 1
-    fields["address"] = Node(f"{gateway}/{net.prefixlen}", prefix.line)
+    fields["address"] = LocatedValue(f"{gateway}/{net.prefixlen}", prefix.line)
 
 
-def _merged(constraints: list[Node], path: str, faults: list[Fault]) -> list[Node]:
-    """One constraint per pair of endpoints, from one element per requirement."""
-    merged: dict[tuple[str, str], Node] = {}
+def _merge_constraints(constraints: list[LocatedValue], path: str, faults: list[Fault]) -> list[LocatedValue]:
+    """Merge elements with one requirement each to one constraint for each pair of endpoints."""
+    merged: dict[tuple[str, str], LocatedValue] = {}
     for i, node in enumerate(constraints):
         fields, here = node.value, f"{path}/constraint[{i + 1}]"
 
@@ -145,85 +149,92 @@ def _merged(constraints: list[Node], path: str, faults: list[Fault]) -> list[Nod
         if what is None or not _NUMBER.fullmatch(number):
             continue
         key = (fields["src"].value.strip().lower(), fields["dst"].value.strip().lower())
-        one = merged.setdefault(key, Node({"source": fields["src"], "destination": fields["dst"]}, node.line))
+        one = merged.setdefault(
+            key, LocatedValue({"source": fields["src"], "destination": fields["dst"]}, node.line)
+        )
         if what in one.value:
-            fault(f"is the second {fields['type'].value.strip()} for these endpoints: one is allowed")
+            fault(f"is the second {fields['type'].value.strip()} between these endpoints: remove one")
         else:
-            one.value[what] = Node(f"{number} Mbit/s", node.line)
+            one.value[what] = LocatedValue(f"{number} Mbit/s", node.line)
     return list(merged.values())
 
 
 def write(networks: Sequence[VirtualNetwork]) -> str:
-    """The networks in the format of 2012. Raises InvalidDescription naming all that it cannot express."""
-    faults = [Fault(text, path) for network in networks for path, text in _inexpressible(network)]
+    """Return the networks in the format of 2012.
+
+    Raises InvalidDescription with a fault for everything that the format cannot express.
+    """
+    faults = [Fault(text, path) for network in networks for path, text in _unsupported(network)]
     if faults:
         raise InvalidDescription(faults)
     root = new_root(NAMESPACE, ROOT)
     for network in networks:
-        element = _add(root, "fns", name=network.name, uuid=network.uuid)
+        element = _add_element(root, "fns", name=network.name, uuid=network.uuid)
         for endpoint in network.endpoints:
-            _write_endpoint(_add(element, "endpoint", uuid=endpoint.uuid), endpoint)
-        _add(element, "forwarding").text = str(network.forwarding)
+            _write_endpoint(_add_element(element, "endpoint", uuid=endpoint.uuid), endpoint)
+        _add_element(element, "forwarding").text = str(network.forwarding)
         for c in network.constraints:
             for kind, bandwidth in (("minBw", c.min_bandwidth), ("maxBw", c.max_bandwidth)):
                 if bandwidth is not None:
                     value = str(bandwidth // _MBIT)
-                    _add(element, "constraint", type=kind, src=c.source, dst=c.destination, value=value)
+                    _add_element(
+                        element, "constraint", type=kind, src=c.source, dst=c.destination, value=value
+                    )
     return document_text(root)
 
 
-def _add(parent: etree._Element, tag: str, /, **attributes: str) -> etree._Element:
+def _add_element(parent: etree._Element, tag: str, /, **attributes: str) -> etree._Element:
     return etree.SubElement(parent, f"{{{NAMESPACE}}}{tag}", attributes)
 
 
 def _write_endpoint(element: etree._Element, endpoint: Endpoint) -> None:
-    _add(element, "swId").text = endpoint.switch
-    _add(element, "port").text = endpoint.port
-    _add(element, "vlan").text = str(NO_TAG if endpoint.vlan is None else endpoint.vlan)
+    _add_element(element, "swId").text = endpoint.switch
+    _add_element(element, "port").text = endpoint.port
+    _add_element(element, "vlan").text = str(NO_TAG if endpoint.vlan is None else endpoint.vlan)
     if endpoint.mpls is not None:
-        _add(element, "mpls").text = str(endpoint.mpls)
+        _add_element(element, "mpls").text = str(endpoint.mpls)
     for address in endpoint.address:
-        _add(element, "address").text = str(address)
+        _add_element(element, "address").text = str(address)
 
 
-def _inexpressible(network: VirtualNetwork) -> list[tuple[str, str]]:
-    """(path, text) of all that the format of 2012 has no way to say."""
+def _unsupported(network: VirtualNetwork) -> list[tuple[str, str]]:
+    """Return (path, text) for everything in a network that the format cannot express."""
     found: list[tuple[Location, str]] = []
     if not network.uuid.isdigit():
         found.append((("uuid",), "is not a number, as the format of 2012 needs"))
     if network.rules is not None:
-        found.append((("rules",), "do not exist in the format of 2012"))
+        found.append((("rules",), "cannot be expressed in the format of 2012: use XML, YAML or JSON"))
     for i, e in enumerate(network.endpoints):
-        found.extend((("endpoints", i, name), text) for name, text in _endpoint_gaps(e))
+        found.extend((("endpoints", i, name), text) for name, text in _unsupported_in_endpoint(e))
     for i, c in enumerate(network.constraints):
-        found.extend((("constraints", i, name), text) for name, text in _constraint_gaps(c))
+        found.extend((("constraints", i, name), text) for name, text in _unsupported_in_constraint(c))
     return [(path_text(VirtualNetwork, location, network), text) for location, text in found]
 
 
-def _endpoint_gaps(e: Endpoint) -> list[tuple[str, str]]:
+def _unsupported_in_endpoint(e: Endpoint) -> list[tuple[str, str]]:
     numbers: dict[str, Any] = {"uuid": e.uuid, "switch": e.switch, "port": e.port}
-    gaps = [
+    found = [
         (name, f"{shown(text)} is not a number, as the format of 2012 needs")
         for name, text in numbers.items()
         if not (text.isascii() and text.isdigit())
     ]
     if len(e.address) > 1:
-        gaps.append(("address", "the format of 2012 has one address for an endpoint"))
+        found.append(("address", "the format of 2012 has one address for an endpoint"))
     for name, value in (("route", e.route), ("mac", e.mac), ("bandwidth", e.bandwidth)):
         if value or (name == "bandwidth" and value is not None):
-            gaps.append((name, "does not exist in the format of 2012"))
-    return gaps
+            found.append((name, "cannot be expressed in the format of 2012: use XML, YAML or JSON"))
+    return found
 
 
-def _constraint_gaps(c: Constraint) -> list[tuple[str, str]]:
-    gaps: list[tuple[str, str]] = [
-        (name, "does not exist in the format of 2012")
+def _unsupported_in_constraint(c: Constraint) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = [
+        (name, "cannot be expressed in the format of 2012: use XML, YAML or JSON")
         for name in ("max-latency", "max-hops")
         if name in c.asked
     ]
     if c.priority is not None:
-        gaps.append(("priority", "does not exist in the format of 2012"))
+        found.append(("priority", "cannot be expressed in the format of 2012: use XML, YAML or JSON"))
     for name, bandwidth in (("min-bandwidth", c.min_bandwidth), ("max-bandwidth", c.max_bandwidth)):
         if isinstance(bandwidth, Bandwidth) and bandwidth % _MBIT:
-            gaps.append((name, f"{bandwidth} is not a whole number of Mbit/s, as the format of 2012 needs"))
-    return gaps
+            found.append((name, f"{bandwidth} is not a whole number of Mbit/s, as the format of 2012 needs"))
+    return found

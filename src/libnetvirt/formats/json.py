@@ -1,4 +1,8 @@
-"""JSON: read fast, and once more with lines where there are faults."""
+"""Read and write JSON.
+
+The standard library's parser is fast but does not tell lines. If there are faults, the text, by then known to
+be JSON, is parsed a second time into a tree with lines.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +12,24 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from libnetvirt.errors import Fault, InvalidDescription
-from libnetvirt.formats.document import Document, structured
-from libnetvirt.formats.dump import plain
+from libnetvirt.formats.document import Document, document_from
+from libnetvirt.formats.dump import dump
 from libnetvirt.formats.limits import MAX_DEPTH
-from libnetvirt.formats.tree import Node
+from libnetvirt.formats.tree import LocatedValue
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.messages import shown
 
-# The tokens of a text that is known to be JSON.
+# The tokens of JSON, for a text that is known to be valid.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+|\n', re.DOTALL)
 
 
 def write(networks: Sequence[VirtualNetwork]) -> str:
-    """The networks in JSON."""
-    return json.dumps(plain(networks), indent=2, ensure_ascii=False) + "\n"
+    """Return the networks in JSON."""
+    return json.dumps(dump(networks), indent=2, ensure_ascii=False) + "\n"
 
 
 def read(text: str) -> Document:
-    """Read JSON. Raises InvalidDescription where the text is not JSON at all."""
+    """Parse JSON. Raises InvalidDescription if the text is not JSON."""
     twice = False
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -35,7 +39,9 @@ def read(text: str) -> Document:
         return found
 
     try:
-        content = json.loads(text, object_pairs_hook=members, parse_constant=_no_constant, parse_int=_number)
+        content = json.loads(
+            text, object_pairs_hook=members, parse_constant=_reject_constant, parse_int=_number
+        )
     except json.JSONDecodeError as error:
         reason = error.msg[:1].lower() + error.msg[1:]
         raise InvalidDescription(
@@ -46,15 +52,15 @@ def read(text: str) -> Document:
     except ValueError as error:
         raise InvalidDescription([Fault(f"is not JSON: {error}")]) from None
     repeated: list[Fault] = []
-    if twice or not _shallow(content):
-        # Only the scanner knows where.
-        _scan(text, repeated)
-    document = structured(content, lambda: _scan(text, []))
+    if twice or not _within_depth(content):
+        # Find the lines of the repeated keys, or where the nesting is too deep.
+        _parse_tree(text, repeated)
+    document = document_from(content, lambda: _parse_tree(text, []))
     document.faults.extend(repeated)
     return document
 
 
-def _no_constant(word: str) -> NoReturn:
+def _reject_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not allowed")
 
 
@@ -68,8 +74,8 @@ def _too_deep(line: int) -> Fault:
     return Fault(f"is nested deeper than {MAX_DEPTH} levels: a description needs six", line=line)
 
 
-def _shallow(content: Any) -> bool:
-    """Whether nothing is nested deeper than allowed."""
+def _within_depth(content: Any) -> bool:
+    """Whether the nesting is at most `MAX_DEPTH` levels."""
     level = [content] if isinstance(content, (dict, list)) else []
     for _ in range(MAX_DEPTH):
         if not level:
@@ -83,13 +89,13 @@ def _shallow(content: Any) -> bool:
     return False
 
 
-def _scan(text: str, repeated: list[Fault]) -> Node:
-    """The tree with lines of a text that is JSON. Adds a fault for each key that an object has twice.
+def _parse_tree(text: str, repeated: list[Fault]) -> LocatedValue:
+    """Parse valid JSON into a tree with lines. Adds a fault to ``repeated`` for each repeated key.
 
-    Raises InvalidDescription where it is nested too deep.
+    Raises InvalidDescription if the nesting is too deep.
     """
     line = 1
-    top = Node([], 1)
+    top = LocatedValue([], 1)
     stack = [top]
     key: str | None = None
     key_line = 1
@@ -108,10 +114,10 @@ def _scan(text: str, repeated: list[Fault]) -> Node:
         if isinstance(outer, dict) and key is None:
             key, key_line = json.loads(word), line
             continue
-        node = Node({} if first == "{" else [] if first == "[" else None, line)
+        node = LocatedValue({} if first == "{" else [] if first == "[" else None, line)
         if isinstance(outer, dict) and key is not None:
             if key in outer:
-                repeated.append(Fault(f"{shown(key)} is given twice in one group of fields", line=key_line))
+                repeated.append(Fault(f"field {shown(key)} is given twice: remove one", line=key_line))
             outer[key] = node
             key = None
         else:
@@ -120,5 +126,5 @@ def _scan(text: str, repeated: list[Fault]) -> Node:
             if len(stack) > MAX_DEPTH:
                 raise InvalidDescription([_too_deep(line)])
             stack.append(node)
-    found: Node = top.value[0]
+    found: LocatedValue = top.value[0]
     return found

@@ -1,21 +1,21 @@
-"""How large a document may be. A hostile one is refused before it costs more than reading it."""
+"""Limits of a document, which bound the work for hostile input."""
 
 from __future__ import annotations
 
-#: Octets of a document. A network of 100,000 endpoints takes about 15 MiB of XML.
-MAX_OCTETS = 16 * 2**20
+#: bytes of a document; a network of 100,000 endpoints is about 15 MiB of XML
+MAX_BYTES = 16 * 2**20
 
-#: Characters of YAML outside plain block style, whose parser takes seconds for a MiB.
+#: characters of YAML that is not in plain block style; its parser takes seconds for each MiB
 MAX_YAML = 4 * 2**20
 
-#: Networks of one document.
+#: networks in a document
 MAX_NETWORKS = 10_000
 
-#: How deep elements may be nested. A description needs six levels.
+#: levels of nesting; a description needs six
 MAX_DEPTH = 64
 
-#: Nodes that YAML aliases may add to a document by repeating what they name.
+#: values that YAML aliases may add to a document by repetition
 MAX_ALIASED = 100_000
 
-#: Faults listed of one document; the rest is counted.
+#: faults that are listed for a document; a last one says that there are more
 MAX_FAULTS = 1000

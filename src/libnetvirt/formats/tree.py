@@ -1,4 +1,4 @@
-"""The tree that readers make of a text: values, each with its line."""
+"""A parsed text as a tree of values, each with its line in the text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 from libnetvirt.model.messages import Location
 
 
-class Node:
-    """A value of a document: a scalar, a dict of names to nodes, or a list of nodes; and its line from 1."""
+class LocatedValue:
+    """A value and its line, from 1.
+
+    ``value`` is a scalar, a dict from field names to located values, or a list of located values.
+    """
 
     __slots__ = ("line", "value")
 
@@ -17,19 +20,19 @@ class Node:
         self.value = value
         self.line = line
 
-    def plain(self) -> Any:
-        """The value without the lines. Nested at most as deep as readers allow."""
+    def without_lines(self) -> Any:
+        """Return the value as plain dicts, lists and scalars."""
         value = self.value
         if isinstance(value, dict):
-            return {name: node.plain() for name, node in value.items()}
+            return {name: node.without_lines() for name, node in value.items()}
         if isinstance(value, list):
-            return [node.plain() for node in value]
+            return [node.without_lines() for node in value]
         return value
 
-    def at(self, location: Sequence[int | str]) -> Node:
-        """The node at a location or, where it is missing, the innermost one around it.
+    def at(self, location: Sequence[int | str]) -> LocatedValue:
+        """Return the value at a location or, if there is none, the innermost value that contains it.
 
-        One value may stand for a list of one, so a number is passed over where there is no list.
+        A list of one may be written as the value alone, so an index is ignored where there is no list.
         """
         node = self
         for step in location:
@@ -45,8 +48,8 @@ class Node:
         return node
 
 
-def member(value: Any, location: Location) -> Any:
-    """The part of a plain value that a location names."""
+def value_at(value: Any, location: Location) -> Any:
+    """Return the part of a plain value at a location."""
     for step in location:
         value = value[step]
     return value

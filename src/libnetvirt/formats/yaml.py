@@ -1,7 +1,9 @@
-"""YAML 1.2, by ruamel.yaml's parser and a builder of our own.
+"""Read and write YAML 1.2.
 
-Scalars stay the texts that they are, so a switch ``007`` or a name ``no`` is not turned into something
-else; tags are refused; aliases may repeat only so much; keys may not repeat at all.
+A text in plain block style is read by ``yaml_fast``; all others by the event parser of ruamel.yaml and a tree
+builder that is safe for hostile input. Scalars are kept as text, so a switch ``007`` or a name ``no`` is not
+converted to a number or a boolean. Tags and repeated keys are faults, and the repetition by aliases is
+bounded.
 """
 
 from __future__ import annotations
@@ -23,18 +25,18 @@ from ruamel.yaml.events import (
 )
 
 from libnetvirt.errors import Fault, InvalidDescription
-from libnetvirt.formats.document import Document, structured
-from libnetvirt.formats.dump import plain
+from libnetvirt.formats.document import Document, document_from
+from libnetvirt.formats.dump import dump
 from libnetvirt.formats.limits import MAX_ALIASED, MAX_DEPTH, MAX_YAML
-from libnetvirt.formats.tree import Node
-from libnetvirt.formats.yaml_fast import NOTHING, read_block
+from libnetvirt.formats.tree import LocatedValue
+from libnetvirt.formats.yaml_fast import NULL_SCALARS, read_block_style
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.messages import shown
 
 _PLAIN_TAGS = {None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
-# Texts that no YAML reader, of version 1.1 or 1.2, takes for anything but a text.
-_SAFE = re.compile(
+# Texts that every YAML reader, of version 1.1 or 1.2, reads as a string without quotes.
+_UNQUOTED = re.compile(
     r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)"
     r"(?:[a-z][a-z0-9_./-]*(?: [a-z0-9_./-]+)*"
     r"|[0-9]+(?:\.[0-9]+)? [a-z/]+"
@@ -45,9 +47,9 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 def write(networks: Sequence[VirtualNetwork]) -> str:
-    """The networks in YAML, in block style."""
+    """Return the networks in YAML, in plain block style."""
     lines: list[str] = []
-    _emit(plain(networks), "", lines)
+    _emit(dump(networks), "", lines)
     return "\n".join(lines) + "\n"
 
 
@@ -71,38 +73,41 @@ def _emit(content: dict[str, Any], indent: str, lines: list[str]) -> None:
 
 def _scalar(key: str, value: Any) -> str:
     text = str(value)
-    if _SAFE.fullmatch(text) or (key != "name" and _NUMBER.fullmatch(text)):
+    if _UNQUOTED.fullmatch(text) or (key != "name" and _NUMBER.fullmatch(text)):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def read(text: str) -> Document:
-    """Read YAML. Raises InvalidDescription where the text is not YAML or not a description at all."""
-    top = read_block(text)
+    """Parse YAML. Raises InvalidDescription if the text is not YAML, or neither a mapping nor a list."""
+    top = read_block_style(text)
     faults: list[Fault] = []
     if top is None:
-        top, faults = parsed(text)
-    document = structured(top.plain(), lambda: top)
+        top, faults = parse_tree(text)
+    document = document_from(top.without_lines(), lambda: top)
     document.faults.extend(faults)
     return document
 
 
-def parsed(text: str) -> tuple[Node, list[Fault]]:
-    """The tree that all of YAML's syntax makes of a text, and the faults in it. Raises InvalidDescription."""
+def parse_tree(text: str) -> tuple[LocatedValue, list[Fault]]:
+    """Parse a text in any YAML syntax. Returns the tree with lines and the faults.
+
+    Raises InvalidDescription if the text is not YAML, or neither a mapping nor a list.
+    """
     if len(text) > MAX_YAML:
         limit = f"{MAX_YAML // 2**20} MiB"
-        text = f"is larger than {limit} and not in plain block style: write it so, or in JSON or XML"
+        text = f"is larger than {limit} and not in plain block style: use plain block style, JSON or XML"
         raise InvalidDescription([Fault(text)])
     builder = _Builder()
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
-            builder.take(event)
+            builder.handle(event)
     except YAMLError as error:
-        raise InvalidDescription([_syntax(error)]) from None
+        raise InvalidDescription([_syntax_fault(error)]) from None
     except InvalidDescription:
         raise
     except Exception:
-        # Hostile input makes the parser fail in ways that it does not document.
+        # On hostile input the parser raises exceptions that it does not document.
         raise InvalidDescription([Fault(f"is not XML, JSON or YAML. {_EXPECTED}")]) from None
     top = builder.top
     if top is None or not isinstance(top.value, (dict, list)):
@@ -119,9 +124,9 @@ _EXPECTED = (
 )
 
 
-def _syntax(error: YAMLError) -> Fault:
+def _syntax_fault(error: YAMLError) -> Fault:
     if not isinstance(error, MarkedYAMLError):
-        return Fault(f"is not XML or JSON, and holds characters that YAML does not allow. {_EXPECTED}")
+        return Fault(f"is not XML or JSON, and contains characters that YAML does not allow. {_EXPECTED}")
     mark = error.problem_mark or error.context_mark
     problem = " ".join(str(error.problem or error.context or "").split())[:80]
     where = f" (column {mark.column + 1})" if mark else ""
@@ -130,12 +135,15 @@ def _syntax(error: YAMLError) -> Fault:
     )
 
 
-class _Open:
-    """A mapping or list whose end has not come yet."""
+class _OpenCollection:
+    """A mapping or list whose end event has not been handled yet.
+
+    ``size`` is the number of values in it, itself included.
+    """
 
     __slots__ = ("anchor", "key", "key_line", "node", "size")
 
-    def __init__(self, node: Node, anchor: str | None) -> None:
+    def __init__(self, node: LocatedValue, anchor: str | None) -> None:
         self.node = node
         self.anchor = anchor
         self.key: str | None = None
@@ -144,33 +152,33 @@ class _Open:
 
 
 class _Builder:
-    """Takes the parser's events and builds the tree, without recursion."""
+    """Builds the tree from the parser's events, without recursion."""
 
     def __init__(self) -> None:
-        self.top: Node | None = None
+        self.top: LocatedValue | None = None
         self.faults: list[Fault] = []
-        self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._stack: list[_OpenCollection] = []
+        self._anchors: dict[str, tuple[LocatedValue, int]] = {}
         self._aliased = 0
         self._documents = 0
 
-    def take(self, event: Any) -> None:
-        """One event. Raises InvalidDescription where reading on makes no sense."""
+    def handle(self, event: Any) -> None:
+        """Handle one event. Raises InvalidDescription if a fault makes the rest unreadable."""
         if isinstance(event, ScalarEvent):
-            self._tag(event)
-            nothing = event.implicit[0] and event.style is None and event.value in NOTHING
-            node = Node(None if nothing else event.value, event.start_mark.line + 1)
+            self._check_tag(event)
+            nothing = event.implicit[0] and event.style is None and event.value in NULL_SCALARS
+            node = LocatedValue(None if nothing else event.value, event.start_mark.line + 1)
             if event.anchor:
                 self._anchors[event.anchor] = (node, 1)
             self._add(node, 1)
         elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
-            self._tag(event)
+            self._check_tag(event)
             line = event.start_mark.line + 1
             if len(self._stack) >= MAX_DEPTH:
                 text = f"is nested deeper than {MAX_DEPTH} levels: a description needs six"
                 raise InvalidDescription([Fault(text, line=line)])
-            node = Node({} if isinstance(event, MappingStartEvent) else [], line)
-            self._stack.append(_Open(node, event.anchor))
+            node = LocatedValue({} if isinstance(event, MappingStartEvent) else [], line)
+            self._stack.append(_OpenCollection(node, event.anchor))
         elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
             done = self._stack.pop()
             if done.anchor:
@@ -188,21 +196,21 @@ class _Builder:
         line = event.start_mark.line + 1
         node, size = self._anchors.get(event.anchor, (None, 0))
         if node is None:
-            text = f"alias {shown(event.anchor)} names nothing that is complete before it"
+            text = f"alias {shown(event.anchor)} refers to no anchor whose value is complete before it"
             raise InvalidDescription([Fault(text, line=line)])
         self._aliased += size
         if self._aliased > MAX_ALIASED:
-            text = f"aliases repeat more than {MAX_ALIASED} values: write the document out"
+            text = f"aliases repeat more than {MAX_ALIASED} values: write the values without aliases"
             raise InvalidDescription([Fault(text, line=line)])
         self._add(node, size)
 
-    def _tag(self, event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
+    def _check_tag(self, event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
         tag = str(event.tag) if event.tag is not None else None
         if tag not in _PLAIN_TAGS:
             text = f"tag {shown(tag)} is not allowed: write the plain value"
             self.faults.append(Fault(text, line=event.start_mark.line + 1))
 
-    def _add(self, node: Node, size: int) -> None:
+    def _add(self, node: LocatedValue, size: int) -> None:
         if not self._stack:
             self.top = node
             return
@@ -212,12 +220,12 @@ class _Builder:
             outer.node.value.append(node)
         elif outer.key is None:
             if not isinstance(node.value, str):
-                text = f"{shown(node.value)} stands where the name of a field is expected"
+                text = f"{shown(node.value)} is found where the name of a field is expected"
                 raise InvalidDescription([Fault(text, line=node.line)])
             outer.key, outer.key_line = node.value, node.line
         else:
             if outer.key in outer.node.value:
-                text = f"{shown(outer.key)} is given twice in one group of fields"
+                text = f"field {shown(outer.key)} is given twice: remove one"
                 self.faults.append(Fault(text, line=outer.key_line))
             outer.node.value[outer.key] = node
             outer.key = None

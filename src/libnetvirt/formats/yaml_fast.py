@@ -1,8 +1,9 @@
-"""The plain block style of YAML, which is what :mod:`libnetvirt.formats.yaml` writes, read fast.
+"""A fast reader for YAML in plain block style, the style that :mod:`libnetvirt.formats.yaml` writes.
 
-Fields on lines of their own, lists by ``- ``, plain or quoted scalars on one line, comments on lines of
-their own. Anything else, right or wrong, is left to ruamel.yaml, which knows all of YAML but takes
-seconds for thousands of endpoints. Where this reader gives an answer it is the same (a property test).
+Plain block style has one field or list item (``- ``) on a line, plain or quoted scalars within one line, and
+comments on lines of their own. For any other text, valid or not, the reader returns None, and ruamel.yaml
+reads it, which supports all of YAML but takes seconds for thousands of endpoints. A property test checks that
+both readers return equal trees.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 
 from libnetvirt.formats.limits import MAX_DEPTH
-from libnetvirt.formats.tree import Node
+from libnetvirt.formats.tree import LocatedValue
 
 _LINE = re.compile(
     r"(?P<indent> *)(?P<dash>- +)?"
@@ -22,25 +23,25 @@ _LINE = re.compile(
 )
 _ESCAPED = re.compile(r'\\(["\\])')
 
-#: What a plain scalar says nothing with.
-NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
+#: plain scalars that mean null
+NULL_SCALARS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
-class _Frame:
-    """A mapping or list that lines still add to, and the column that its lines start at."""
+class _OpenCollection:
+    """A mapping or list that may get more fields or items, and the column where their lines start."""
 
     __slots__ = ("column", "value")
 
-    def __init__(self, column: int, value: dict[str, Node] | list[Node]) -> None:
+    def __init__(self, column: int, value: dict[str, LocatedValue] | list[LocatedValue]) -> None:
         self.column = column
         self.value = value
 
 
-def _scalar(found: re.Match[str]) -> str | dict[str, Node] | list[Node] | None:
+def _scalar(found: re.Match[str]) -> str | dict[str, LocatedValue] | list[LocatedValue] | None:
     kind = found.lastgroup
     if kind == "plain":
         text = found["plain"]
-        return None if text in NOTHING else text
+        return None if text in NULL_SCALARS else text
     if kind == "double":
         return _ESCAPED.sub(r"\1", found["double"])
     if kind == "single":
@@ -48,15 +49,15 @@ def _scalar(found: re.Match[str]) -> str | dict[str, Node] | list[Node] | None:
     return {} if found["empty"] == "{}" else []
 
 
-def read_block(text: str) -> Node | None:
-    """The tree of a text in plain block style; None if it is in any other, or has a fault."""
+def read_block_style(text: str) -> LocatedValue | None:
+    """Return the tree of a text in plain block style; None if it has another style or a fault."""
     lines = text.split("\n")
     if not all(line.isprintable() for line in lines):
         return None
-    stack: list[_Frame] = []
-    top: Node | None = None
-    # The node of a field whose value starts on a later line, and the column of the field's name.
-    waiting: Node | None = None
+    stack: list[_OpenCollection] = []
+    top: LocatedValue | None = None
+    # The field whose value starts on a later line, and the column of the field's name.
+    waiting: LocatedValue | None = None
     waiting_column = 0
     for number, line in enumerate(lines, 1):
         bare = line.lstrip(" ")
@@ -68,20 +69,20 @@ def read_block(text: str) -> Node | None:
         indent, dash, key = found.group("indent", "dash", "key")
         column = len(indent)
         valued = found.lastgroup not in ("indent", "dash", "key")
-        if (key is None and not dash) or (key is None and not valued) or key in NOTHING:
+        if (key is None and not dash) or (key is None and not valued) or key in NULL_SCALARS:
             return None
         if waiting is not None or top is None:
             if top is None:
                 if column:
                     return None
-                waiting = top = Node(None, number)
+                waiting = top = LocatedValue(None, number)
                 waiting_column = -1
             node = waiting
             waiting = None
             if node is not None and column >= waiting_column + (0 if dash else 1):
                 node.value = [] if dash else {}
                 node.line = number
-                stack.append(_Frame(column, node.value))
+                stack.append(_OpenCollection(column, node.value))
         while stack and (
             stack[-1].column > column
             or (stack[-1].column == column and not dash and isinstance(stack[-1].value, list))
@@ -94,16 +95,16 @@ def read_block(text: str) -> Node | None:
             if not isinstance(outer, list):
                 return None
             if key is None:
-                outer.append(Node(_scalar(found), number))
+                outer.append(LocatedValue(_scalar(found), number))
                 continue
-            inner: dict[str, Node] = {}
-            outer.append(Node(inner, number))
+            inner: dict[str, LocatedValue] = {}
+            outer.append(LocatedValue(inner, number))
             column += len(dash)
-            stack.append(_Frame(column, inner))
+            stack.append(_OpenCollection(column, inner))
             outer = inner
         if not isinstance(outer, dict) or key is None or key in outer:
             return None
-        field = Node(_scalar(found) if valued else None, number)
+        field = LocatedValue(_scalar(found) if valued else None, number)
         outer[key] = field
         if not valued:
             waiting, waiting_column = field, column

@@ -1,7 +1,19 @@
-"""OpenFlow 1.3 without I/O: messages to bytes and back, and the state of a connection.
+"""An OpenFlow 1.3 codec and connection state machine, without I/O.
 
-Nothing here reads a socket or a clock. `decode` makes a message of one frame, a message's `encode` makes the
-frame, `Framer` cuts a stream into frames, `Channel` is the controller's side of a connection.
+Nothing in this package reads a socket or a clock.
+
+Theory of operation
+-------------------
+`Framer` cuts the byte stream of a connection into frames, one frame per OpenFlow message. `decode` parses a
+frame into an instance of one of the classes in `MESSAGES`; the method `encode` of a message builds its frame.
+`Channel` is the controller's side of one connection: it frames, decodes, negotiates the version, answers
+echo requests and detects a dead peer. `MultipartAssembler` joins the parts of a multipart reply.
+
+The classes of messages, actions, instructions and multipart entries are dataclasses. Each declares its wire
+form once, as a `Layout` (see `libnetvirt.openflow.layout`), from which packing and parsing follow. The
+classes that make up most of a controller's traffic have a hand-written `encode` beside it.
+
+Section numbers refer to the OpenFlow Switch Specification 1.3.5 unless another document is named.
 """
 
 from libnetvirt.openflow import constants

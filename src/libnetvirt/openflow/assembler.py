@@ -1,4 +1,8 @@
-"""`MultipartAssembler`: the parts of multipart replies into one reply (OpenFlow 1.3.5 §7.3.5)."""
+"""`MultipartAssembler` joins the parts of a multipart reply (OpenFlow 1.3.5, section 7.3.5).
+
+A switch splits a long reply into messages with the same xid, all but the last with the flag MORE. The
+assembler collects the entries of these parts and returns one message that holds all of them.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,18 @@ from libnetvirt.openflow.errors import FaultKind, ProtocolError
 from libnetvirt.openflow.multipart import MultipartReply
 
 MAX_PARTS: Final = 1 << 16
+"""Parts of one reply."""
 MAX_ENTRIES: Final = 1 << 22
-"""Four million rules: more than any switch's tables hold."""
+"""Entries of all pending replies together: four million, more rules than a switch's tables hold."""
 MAX_PENDING: Final = 64
-"""Replies under way at once; a controller asks for a handful."""
+"""Incomplete replies at the same time; a controller has a handful of requests open."""
 
 
 class MultipartAssembler:
-    """Joins replies of one xid until the one whose `more` is false.
+    """Join the replies with one xid, up to the one whose `more` is false.
 
-    Bounded: in the parts of a reply, in the entries of all pending replies together, and in the number of
-    pending replies.
+    Memory is bounded by three limits: the parts of one reply (`max_parts`), the entries of all pending
+    replies together (`max_entries`), and the number of pending replies (`max_pending`).
     """
 
     __slots__ = ("_entries", "_max_entries", "_max_parts", "_max_pending", "_pending")
@@ -35,52 +40,58 @@ class MultipartAssembler:
 
     @property
     def pending(self) -> int:
-        """How many replies are incomplete."""
+        """The number of incomplete replies."""
         return len(self._pending)
 
     def add(self, part: MultipartReply) -> MultipartReply | None:
-        """The whole reply when `part` completes it, else None.
+        """Add one part. Returns the whole reply if `part` completes it, else None.
 
-        Raises ProtocolError, and forgets that xid, when a bound is exceeded, the parts are of different
-        types, or a reply that has no entries comes in parts.
+        Raises ProtocolError, and discards all parts with this xid, if a limit is exceeded, if the parts are
+        of different types, or if a reply type without entries comes in several parts.
         """
         parts = self._pending.get(part.xid)
         if parts is None:
             if not part.more:
                 return part
             if len(self._pending) >= self._max_pending:
-                raise self._fault(part, f"more than {self._max_pending} multipart replies under way")
+                raise self._abort(part, f"more than {self._max_pending} incomplete multipart replies")
             parts = self._pending[part.xid] = []
-        if part.LISTED is None:
-            raise self._fault(part, f"{type(part).__name__} in several parts", FaultKind.STATE)
+        if part.ENTRIES_FIELD is None:
+            raise self._abort(
+                part, f"{type(part).__name__} in several parts, but it has no entries", FaultKind.STATE
+            )
         if parts and type(part) is not type(parts[0]):
-            raise self._fault(
-                part, f"{type(part).__name__} after {type(parts[0]).__name__} of one xid", FaultKind.STATE
+            raise self._abort(
+                part,
+                f"{type(part).__name__} after {type(parts[0]).__name__} with the same xid",
+                FaultKind.STATE,
             )
         parts.append(part)
         self._entries += _count(part)
         if len(parts) > self._max_parts:
-            raise self._fault(part, f"more than {self._max_parts} parts of a multipart reply")
+            raise self._abort(part, f"more than {self._max_parts} parts of a multipart reply")
         if self._entries > self._max_entries:
-            raise self._fault(part, f"more than {self._max_entries} entries in multipart replies")
+            raise self._abort(part, f"more than {self._max_entries} entries in multipart replies")
         if part.more:
             return None
-        self.forget(part.xid)
-        changes: dict[str, Any] = {part.LISTED: tuple(entry for each in parts for entry in _entries(each))}
+        self.discard(part.xid)
+        changes: dict[str, Any] = {
+            part.ENTRIES_FIELD: tuple(entry for each in parts for entry in _entries(each))
+        }
         return replace(part, **changes)
 
-    def forget(self, xid: int) -> None:
-        """Drop what was received for that request; nothing happens when there is nothing."""
+    def discard(self, xid: int) -> None:
+        """Discard the parts received with this xid, if any."""
         for part in self._pending.pop(xid, ()):
             self._entries -= _count(part)
 
-    def _fault(self, part: MultipartReply, text: str, kind: FaultKind = FaultKind.LIMIT) -> ProtocolError:
-        self.forget(part.xid)
+    def _abort(self, part: MultipartReply, text: str, kind: FaultKind = FaultKind.LIMIT) -> ProtocolError:
+        self.discard(part.xid)
         return ProtocolError(text, part.xid, kind)
 
 
 def _entries(part: MultipartReply) -> tuple[Any, ...]:
-    listed: tuple[Any, ...] = getattr(part, part.LISTED) if part.LISTED else ()
+    listed: tuple[Any, ...] = getattr(part, part.ENTRIES_FIELD) if part.ENTRIES_FIELD else ()
     return listed
 
 

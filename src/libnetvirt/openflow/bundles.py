@@ -1,4 +1,7 @@
-"""Bundles: several messages that a switch applies together (ONF extension EXT-230 for OpenFlow 1.3)."""
+"""Bundles: messages that a switch applies together or not at all.
+
+The extension EXT-230 of the ONF defines them for OpenFlow 1.3; OpenFlow 1.4, section 7.3.9, has the same.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,15 @@ _HEAD: Final = Struct("!BBHIIIIHH")
 BODY: Final = Struct("!IHH")
 
 BUNDLE_BODY: Final = 24
-"""Where a bundle message's own fields end: header, experimenter, exp_type, bundle id, type or pad, flags."""
+"""Bytes of a bundle message's fixed fields: header, experimenter, exp_type, bundle id, type or pad, flags."""
 
 
 @dataclass(slots=True)
 class BundleControl(Message):
-    """One step of a bundle's life: a `BundleCtrlType`. `properties` is kept as it is."""
+    """Open, close, commit or discard a bundle, or the switch's reply.
+
+    `type` is a `BundleCtrlType`, `flags` holds bits of `BundleFlags`, `properties` is opaque.
+    """
 
     TYPE: ClassVar = MsgType.EXPERIMENTER
 
@@ -38,7 +44,7 @@ class BundleControl(Message):
     properties: bytes = b""
 
     def encode(self) -> bytes:
-        """The whole message. Raises ValueError when a field does not fit."""
+        """Return the whole message. Raises ValueError if a field does not fit."""
         length = BUNDLE_BODY + len(self.properties)
         try:
             head = _HEAD.pack(
@@ -58,7 +64,7 @@ class BundleControl(Message):
 
     @classmethod
     def parse_body(cls, frame: bytes, xid: int) -> BundleControl:
-        """The message from a whole frame. Raises ProtocolError."""
+        """Parse the message from a whole frame. Raises ProtocolError."""
         if len(frame) < BUNDLE_BODY:
             raise ProtocolError(f"a bundle control of {len(frame)} bytes; at least {BUNDLE_BODY} are needed")
         bundle_id, kind, flags = BODY.unpack_from(frame, 16)
@@ -67,7 +73,10 @@ class BundleControl(Message):
 
 @dataclass(slots=True)
 class BundleAdd(Message):
-    """Put a message into a bundle. On the wire the message has this one's xid, whatever its own says."""
+    """Add a message to a bundle.
+
+    The inner message is sent with the xid of this one, as the extension requires; its own xid is ignored.
+    """
 
     TYPE: ClassVar = MsgType.EXPERIMENTER
 
@@ -76,13 +85,16 @@ class BundleAdd(Message):
     message: Message
 
     def encode(self) -> bytes:
-        """The whole message. Raises ValueError when a field does not fit, or for a bundle in a bundle."""
+        """Return the whole message.
+
+        Raises ValueError if a field does not fit or the inner message is itself a bundle-add.
+        """
         if isinstance(self.message, BundleAdd):
             raise ValueError("a bundle cannot hold another")
         inner = self.message.encode()
         length = BUNDLE_BODY + len(inner)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
             head = _HEAD.pack(
                 OFP_VERSION,

@@ -1,13 +1,13 @@
 """The controller's side of one OpenFlow connection: bytes in, events out, no I/O and no clock.
 
-Theory of operation
--------------------
-A `Channel` is born when a connection is made. `start()` gives the HELLO to write. Whatever is read goes to
-`receive()`, which returns what happened; whatever the state machine itself has to say collects in
-`outgoing()`, to be written after each `receive()` or `poll()`, together with what the caller has to say.
-The time comes in through `poll(now)`, to be called about once a second.
+Theory of operation ------------------- Create a `Channel` for each connection and write the HELLO that
+`start()` returns. Pass every chunk of received bytes to `receive()`, which returns a list of events: parsed
+messages and changes of state. Call `poll(now)` about once a second; it is the only source of time, and drives
+the keepalive. Messages that the state machine itself sends (FEATURES_REQUEST, echoes, HELLO_FAILED) are
+collected: write what `outgoing()` returns after each `receive()` and `poll()`. All other messages are encoded
+and written by the caller.
 
-    state          event                          next           what is done
+    state          event                          next           action or event
     -------------  -----------------------------  -------------  -----------------------------------------
     WAIT_HELLO     HELLO with a common version    WAIT_FEATURES  send FEATURES_REQUEST
     WAIT_HELLO     HELLO without                  CLOSED         send ERROR HELLO_FAILED; `Refused`
@@ -16,19 +16,19 @@ The time comes in through `poll(now)`, to be called about once a second.
     WAIT_FEATURES  FEATURES_REPLY                 OPEN           `HandshakeDone`
     WAIT_FEATURES  ERROR                          CLOSED         `Refused`
     WAIT_FEATURES  ECHO_REQUEST                   WAIT_FEATURES  send ECHO_REPLY
-    WAIT_FEATURES  anything else                  WAIT_FEATURES  passed over: the caller knows no switch yet
+    WAIT_FEATURES  anything else                  WAIT_FEATURES  ignored: the switch is not known yet
     OPEN           ECHO_REQUEST                   OPEN           send ECHO_REPLY
-    OPEN           ECHO_REPLY to our own request  OPEN           passed over
-    OPEN           HELLO                          OPEN           passed over
+    OPEN           ECHO_REPLY to our own request  OPEN           ignored
+    OPEN           HELLO                          OPEN           ignored
     OPEN           anything else                  OPEN           the message is the event
-    any            bytes that are no OpenFlow     CLOSED         `Malformed`
-    any            nothing heard for `dead`       CLOSED         `PeerDead`
-    not OPEN       not OPEN after `dead`          CLOSED         `PeerDead`
+    any            bytes that are not OpenFlow    CLOSED         `Malformed`
+    any            silence for `dead` seconds     CLOSED         `PeerDead`
+    not OPEN       `dead` seconds since start     CLOSED         `PeerDead`
     any            end of the stream              CLOSED         `PeerClosed`
-    CLOSED         anything                       CLOSED         nothing
+    CLOSED         anything                       CLOSED         none
 
-A channel that is CLOSED says nothing more, except what `outgoing()` still holds. OpenFlow 1.3.5 §6.3 is the
-handshake and the keepalive.
+A CLOSED channel returns no more events; `outgoing()` may still hold a last message. OpenFlow 1.3.5, section
+6.3, describes the handshake and the keepalive.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from typing import Final
 from libnetvirt.openflow.codec import decode
 from libnetvirt.openflow.constants import OFP_VERSION, MsgType
 from libnetvirt.openflow.errors import ErrorType, HelloFailed, ProtocolError
-from libnetvirt.openflow.framer import Framer, packet_start
+from libnetvirt.openflow.framer import Framer, packet_offset
 from libnetvirt.openflow.message import Message
-from libnetvirt.openflow.packets import PacketIn, PacketInHead, parse_head
+from libnetvirt.openflow.packets import PacketIn, PacketInHead, parse_packet_in_head
 from libnetvirt.openflow.session import (
     EchoReply,
     EchoRequest,
@@ -55,19 +55,19 @@ from libnetvirt.openflow.session import (
 )
 
 IDLE_SECONDS: Final = 5.0
-"""Silence after which a peer is asked whether it is there; what Open vSwitch itself asks after."""
+"""Silence, in seconds, after which an echo request is sent. Open vSwitch has the same default."""
 
 DEAD_SECONDS: Final = 15.0
-"""Silence after which a peer is given up: three of those."""
+"""Silence, in seconds, after which the peer is considered dead: three times `IDLE_SECONDS`."""
 
-OUTGOING_LIMIT: Final = 1 << 20
-"""Bytes of echo replies that wait to be written, before more requests go unanswered."""
+MAX_OUTGOING_BYTES: Final = 1 << 20
+"""Bytes that `outgoing()` may hold. Beyond that, echo requests are not answered."""
 
-HEADS: Final = 1024
-"""Heads of packet-ins that are remembered; then all are forgotten."""
+MAX_CACHED_HEADS: Final = 1024
+"""Parsed packet-in heads that are cached; a full cache is cleared."""
 
-HEAD_LIMIT: Final = 128
-"""Bytes up to a packet-in's packet, beyond which its head is not remembered."""
+MAX_CACHED_HEAD_BYTES: Final = 128
+"""Bytes before the packet in a packet-in; a head that makes it longer is not cached."""
 
 _VERSION_NAMES: Final = {1: "1.0", 2: "1.1", 3: "1.2", 4: "1.3", 5: "1.4", 6: "1.5"}
 _KEEPALIVE: Final = b"libnetvirt"
@@ -75,7 +75,7 @@ _PACKET_IN: Final = MsgType.PACKET_IN.value
 
 
 class ChannelState(Enum):
-    """Where a channel is; the table is at the top of this module."""
+    """The state of a channel; the transitions are in the table at the top of this module."""
 
     WAIT_HELLO = "wait-hello"
     WAIT_FEATURES = "wait-features"
@@ -85,59 +85,60 @@ class ChannelState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HandshakeDone:
-    """The switch is known and messages may flow."""
+    """The handshake is complete: the switch is known, and messages may be exchanged."""
 
     features: FeaturesReply
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No common version, or the peer said no. `reason` says what is offered and what to do."""
+    """The handshake failed: no common version, or an ERROR from the peer. `reason` is for operators."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """The peer broke the protocol."""
+    """The peer sent bytes that are not valid OpenFlow. `reason` is for operators."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class PeerDead:
-    """Nothing was heard, or no handshake done, for `silent` seconds."""
+    """Nothing was received, or the handshake was not completed, for `silent` seconds."""
 
     silent: float
 
 
 @dataclass(frozen=True, slots=True)
 class PeerClosed:
-    """The stream ended, `pending` bytes into a message."""
+    """The peer closed the connection; `pending` is the number of bytes of an incomplete message."""
 
     pending: int
 
 
 Event = HandshakeDone | Refused | Malformed | PeerDead | PeerClosed | Message
-"""What a channel reports."""
+"""Any event that a channel returns."""
 
 
 class Channel:
-    """One connection's state; see the top of this module.
+    """The state machine of one connection, described at the top of this module.
 
-    `versions` is what is offered, and this codec speaks 1.3 only. `idle` and `dead` are in seconds.
-    Raises ValueError for other versions, or when `dead` is not greater than `idle`.
+    `versions` are the wire versions to offer; only OpenFlow 1.3 is supported. `idle` is the silence before an
+    echo request, `dead` the silence before the peer is considered dead, both in seconds. Raises ValueError
+    for other versions, or if `dead` is not greater than `idle`.
     """
 
     __slots__ = (
-        "_born",
+        "_cached_heads",
+        "_data_since_poll",
         "_dead",
         "_echo_xid",
         "_framer",
-        "_heads",
-        "_heard",
         "_idle",
-        "_last",
+        "_last_heard_at",
+        "_opened_at",
         "_outgoing",
         "_outgoing_size",
         "_xid",
@@ -159,33 +160,36 @@ class Channel:
             raise ValueError(f"idle {idle} s and dead {dead} s; 0 < idle < dead is needed")
         self.state = ChannelState.WAIT_HELLO
         self._framer = Framer()
-        self._heads: dict[bytes, PacketInHead] = {}
+        self._cached_heads: dict[bytes, PacketInHead] = {}
         self._outgoing: list[bytes] = []
         self._outgoing_size = 0
         self._xid = 0
         self._idle = idle
         self._dead = dead
-        self._born: float | None = None
-        self._last = 0.0
-        self._heard = False
-        self._echo_xid = 0  # 0: no request of ours is open
+        self._opened_at: float | None = None
+        self._last_heard_at = 0.0
+        self._data_since_poll = False
+        self._echo_xid = 0  # 0: no echo request of ours is unanswered
 
     @property
     def closed(self) -> bool:
-        """Whether it is over."""
+        """Whether the channel is closed."""
         return self.state is ChannelState.CLOSED
 
     def start(self) -> bytes:
-        """The HELLO to write first, with the bitmap of versions."""
+        """Return the HELLO to write first, with the bitmap of offered versions."""
         return Hello(self.versions, max(self.versions), xid=self.next_xid()).encode()
 
     def next_xid(self) -> int:
-        """A transaction id: 1 to 2^32-1, then from 1 again. 0 stays free for messages nobody asked for."""
+        """Return the next transaction id: 1 to 2^32-1, then from 1 again.
+
+        0 is not used, because it is the xid of messages that a switch sends unasked.
+        """
         self._xid = xid = self._xid + 1 if self._xid < 0xFFFFFFFF else 1
         return xid
 
     def outgoing(self) -> bytes:
-        """What the state machine wants written, in order; and forgets it."""
+        """Return and clear the bytes that the state machine has to send."""
         if not self._outgoing:
             return b""
         wire = b"".join(self._outgoing)
@@ -194,25 +198,25 @@ class Channel:
         return wire
 
     def receive(self, data: bytes) -> list[Event]:
-        """What `data`, bytes as read, amounts to. Never raises."""
+        """Process a chunk of received bytes and return the events that it completes. Never raises."""
         events: list[Event] = []
         if self.state is ChannelState.CLOSED:
             return events
-        self._heard = True
+        self._data_since_poll = True
         try:
             frames = self._framer.feed(data)
             for frame in frames:
                 if self.state is ChannelState.OPEN:
                     if frame[1] == _PACKET_IN and frame[0] == OFP_VERSION:
-                        events.append(self._packet_in(frame))
+                        events.append(self._parse_packet_in(frame))
                         continue
                     message = decode(frame)
                     if not isinstance(message, EchoRequest | EchoReply | Hello):
                         events.append(message)
                         continue
-                    event = self._session(message)
+                    event = self._on_session_message(message)
                 else:
-                    event = self._handshake(decode(frame))
+                    event = self._on_handshake_message(decode(frame))
                 if event is not None:
                     events.append(event)
                     if self.closed:
@@ -224,42 +228,48 @@ class Channel:
             events.append(Malformed(str(fault)))
         return events
 
-    def _packet_in(self, frame: bytes) -> PacketIn:
-        """What decode() would give, sooner: a controller's load is packet-ins, and those of one endpoint and
-        length have equal heads. Raises ProtocolError."""
-        start = packet_start(frame)
+    def _parse_packet_in(self, frame: bytes) -> PacketIn:
+        """Decode a packet-in with a cached head. Raises ProtocolError.
+
+        The result equals that of `decode`. Packet-ins are most of a controller's load, and those from one
+        endpoint with packets of one length have equal heads.
+        """
+        start = packet_offset(frame)
         wire = frame[8:start]
-        head = self._heads.get(wire)
+        head = self._cached_heads.get(wire)
         if head is None:
-            head = parse_head(wire)
-            if len(self._heads) >= HEADS:
-                self._heads.clear()
-            if start <= HEAD_LIMIT:
-                self._heads[wire] = head
+            head = parse_packet_in_head(wire)
+            if len(self._cached_heads) >= MAX_CACHED_HEADS:
+                self._cached_heads.clear()
+            if start <= MAX_CACHED_HEAD_BYTES:
+                self._cached_heads[wire] = head
         return PacketIn(head, frame[start:], xid=int.from_bytes(frame[4:8]))
 
     def receive_eof(self) -> list[Event]:
-        """The stream ended."""
+        """Process the end of the stream and return the events."""
         if self.state is ChannelState.CLOSED:
             return []
         self.state = ChannelState.CLOSED
         return [PeerClosed(self._framer.pending)]
 
     def poll(self, now: float) -> list[Event]:
-        """Keepalive: `now` is a monotonic time in seconds. What was received since the last call counts as
-        heard now, so delays are exact to the time between calls."""
+        """Run the keepalive and return the events. `now` is a monotonic time in seconds.
+
+        Bytes received since the last call count as received now, so times are exact to the interval between
+        calls.
+        """
         if self.state is ChannelState.CLOSED:
             return []
-        if self._born is None:
-            self._born = self._last = now
-        if self._heard:
-            self._heard = False
-            self._last = now
-        since = self._last if self.state is ChannelState.OPEN else self._born
+        if self._opened_at is None:
+            self._opened_at = self._last_heard_at = now
+        if self._data_since_poll:
+            self._data_since_poll = False
+            self._last_heard_at = now
+        since = self._last_heard_at if self.state is ChannelState.OPEN else self._opened_at
         if now - since >= self._dead:
             self.state = ChannelState.CLOSED
             return [PeerDead(now - since)]
-        if now - self._last < self._idle:
+        if now - self._last_heard_at < self._idle:
             self._echo_xid = 0
         elif self.state is ChannelState.OPEN and not self._echo_xid:
             self._echo_xid = self.next_xid()
@@ -268,13 +278,13 @@ class Channel:
 
     def _send(self, message: Message) -> None:
         wire = message.encode()
-        if self._outgoing_size + len(wire) > OUTGOING_LIMIT:
+        if self._outgoing_size + len(wire) > MAX_OUTGOING_BYTES:
             return
         self._outgoing.append(wire)
         self._outgoing_size += len(wire)
 
-    def _session(self, message: EchoRequest | EchoReply | Hello) -> Event | None:
-        """An echo or a late hello. Gives the event, if any."""
+    def _on_session_message(self, message: EchoRequest | EchoReply | Hello) -> Event | None:
+        """Process an echo or a late HELLO in state OPEN. Returns the event, if any."""
         if isinstance(message, EchoRequest):
             self._send(EchoReply(message.body, xid=message.xid))
         elif isinstance(message, EchoReply) and not (
@@ -283,12 +293,12 @@ class Channel:
             return message
         return None
 
-    def _handshake(self, message: Message) -> Event | None:
+    def _on_handshake_message(self, message: Message) -> Event | None:
         if isinstance(message, Error | ExperimenterError):
             self.state = ChannelState.CLOSED
             return Refused(f"the switch refused the connection: {_error_reason(message)}")
         if self.state is ChannelState.WAIT_HELLO:
-            return self._hello(message)
+            return self._on_hello(message)
         if isinstance(message, FeaturesReply):
             self.state = ChannelState.OPEN
             return HandshakeDone(message)
@@ -296,7 +306,7 @@ class Channel:
             self._send(EchoReply(message.body, xid=message.xid))
         return None
 
-    def _hello(self, message: Message) -> Event | None:
+    def _on_hello(self, message: Message) -> Event | None:
         if not isinstance(message, Hello):
             self.state = ChannelState.CLOSED
             return Malformed(f"the first message was {type(message).__name__}, not Hello")
@@ -308,8 +318,8 @@ class Channel:
         offered = sorted(message.versions) or [message.version]
         names = ", ".join(_VERSION_NAMES.get(version, f"version {version:#04x}") for version in offered)
         reason = (
-            f"the switch offers OpenFlow {names} and this controller speaks OpenFlow 1.3: let the switch"
-            " speak it (Open vSwitch: ovs-vsctl set bridge BRIDGE protocols=OpenFlow13)"
+            f"the switch offers OpenFlow {names} and this controller supports OpenFlow 1.3 only: enable it"
+            " on the switch (Open vSwitch: ovs-vsctl set bridge BRIDGE protocols=OpenFlow13)"
         )
         self._send(
             Error(ErrorType.HELLO_FAILED, HelloFailed.INCOMPATIBLE, reason.encode("ascii"), xid=message.xid)

@@ -1,4 +1,8 @@
-"""`decode`: one whole message from its bytes. The table of message types is here."""
+"""`decode` parses one whole message. The tables of all message classes are here.
+
+Most messages are told apart by the type in the header. Multipart messages are told apart by their multipart
+type, and bundle messages by the experimenter type.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from libnetvirt.openflow.constants import BUNDLE_ADD, BUNDLE_CONTROL, OFP_VERSIO
 from libnetvirt.openflow.errors import ErrorType, FaultKind, ProtocolError
 from libnetvirt.openflow.message import HEADER, Message, Multipart
 
-SIMPLE: Final[tuple[type[Message], ...]] = (
+SINGLE_MESSAGES: Final[tuple[type[Message], ...]] = (
     session.Hello,
     session.EchoRequest,
     session.EchoReply,
@@ -40,9 +44,9 @@ SIMPLE: Final[tuple[type[Message], ...]] = (
     queues.QueueGetConfigRequest,
     queues.QueueGetConfigReply,
 )
-"""Messages that the header's type alone tells apart."""
+"""Messages that are told apart by the type in the header alone."""
 
-REQUESTS: Final[tuple[type[Multipart], ...]] = (
+MULTIPART_REQUESTS: Final[tuple[type[Multipart], ...]] = (
     multipart.DescRequest,
     multipart.FlowStatsRequest,
     multipart.AggregateStatsRequest,
@@ -60,7 +64,7 @@ REQUESTS: Final[tuple[type[Multipart], ...]] = (
 )
 """Multipart requests, told apart by the multipart type."""
 
-REPLIES: Final[tuple[type[Multipart], ...]] = (
+MULTIPART_REPLIES: Final[tuple[type[Multipart], ...]] = (
     multipart.DescReply,
     multipart.FlowStatsReply,
     multipart.AggregateStatsReply,
@@ -79,9 +83,9 @@ REPLIES: Final[tuple[type[Multipart], ...]] = (
 """Multipart replies, told apart by the multipart type."""
 
 MESSAGES: Final[tuple[type[Message], ...]] = (
-    *SIMPLE,
-    *REQUESTS,
-    *REPLIES,
+    *SINGLE_MESSAGES,
+    *MULTIPART_REQUESTS,
+    *MULTIPART_REPLIES,
     session.Error,
     session.ExperimenterError,
     session.ExperimenterMessage,
@@ -95,8 +99,12 @@ _Parser = Callable[[bytes, int], Message]
 
 _U16: Final = Struct("!H")
 _EXPERIMENTER: Final = Struct("!II")
-_REQUEST_PARSERS: Final[Mapping[int, _Parser]] = MappingProxyType({c.PART: c.parse_body for c in REQUESTS})
-_REPLY_PARSERS: Final[Mapping[int, _Parser]] = MappingProxyType({c.PART: c.parse_body for c in REPLIES})
+_REQUEST_PARSERS: Final[Mapping[int, _Parser]] = MappingProxyType(
+    {c.MULTIPART_TYPE: c.parse_body for c in MULTIPART_REQUESTS}
+)
+_REPLY_PARSERS: Final[Mapping[int, _Parser]] = MappingProxyType(
+    {c.MULTIPART_TYPE: c.parse_body for c in MULTIPART_REPLIES}
+)
 
 
 def _parse_error(frame: bytes, xid: int) -> Message:
@@ -139,19 +147,19 @@ def _parse_bundle_add(frame: bytes, xid: int) -> Message:
     bundle_id, _, flags = bundles.BODY.unpack_from(frame, 16)
     _, kind, length, inner_xid = HEADER.unpack_from(frame, start)
     if length > len(frame) - start:
-        raise ProtocolError(f"a message of {length} bytes in a bundle-add, {len(frame) - start} being left")
+        raise ProtocolError(f"a message of {length} bytes in a bundle-add, {len(frame) - start} are left")
     if inner_xid != xid:
         raise ProtocolError(f"a message with xid {inner_xid:#x} in a bundle-add", kind=FaultKind.VALUE)
     if kind == MsgType.EXPERIMENTER and frame[start + 8 : start + 16] == _EXPERIMENTER_ADD:
         raise ProtocolError("a bundle in a bundle", kind=FaultKind.VALUE)
-    # What may follow the message are the bundle's properties, none of which is defined for adds.
+    # Bundle properties may follow the message; none is defined for bundle-adds, so they are ignored.
     return bundles.BundleAdd(bundle_id, flags, decode(frame[start : start + length]), xid=xid)
 
 
 _EXPERIMENTER_ADD: Final = _EXPERIMENTER.pack(ONF_EXPERIMENTER, BUNDLE_ADD)
 
 _PARSERS: Final[Mapping[int, _Parser]] = MappingProxyType(
-    {int(c.TYPE): c.parse_body for c in SIMPLE}
+    {int(c.TYPE): c.parse_body for c in SINGLE_MESSAGES}
     | {
         int(MsgType.ERROR): _parse_error,
         int(MsgType.EXPERIMENTER): _parse_experimenter,
@@ -162,11 +170,11 @@ _PARSERS: Final[Mapping[int, _Parser]] = MappingProxyType(
 
 
 def decode(frame: bytes) -> Message:
-    """The message that `frame`, exactly one message, says.
+    """Parse `frame`, which holds exactly one message.
 
-    A type, multipart type or experimenter that is not known gives `UnknownMessage` or
-    `ExperimenterMessage`. HELLO and ERROR are read in any version of the header, everything else in 1.3.
-    Raises ProtocolError, with the message's xid, and nothing else.
+    An unknown message type or multipart type gives an `UnknownMessage`, an unknown experimenter an
+    `ExperimenterMessage`. HELLO and ERROR may have any version in the header, all other messages must have
+    version 1.3. `ProtocolError` is the only exception raised; it has the message's xid.
     """
     size = len(frame)
     if size < 8:
@@ -175,7 +183,9 @@ def decode(frame: bytes) -> Message:
     if length != size:
         raise ProtocolError(f"a message of {size} bytes whose header says {length}", xid)
     if version != OFP_VERSION and kind > MsgType.ERROR:
-        raise ProtocolError(f"a message of version {version:#04x}; 0x04 was agreed", xid, FaultKind.VERSION)
+        raise ProtocolError(
+            f"a message of version {version:#04x}; version 0x04 was negotiated", xid, FaultKind.VERSION
+        )
     parser = _PARSERS.get(kind)
     if parser is None:
         return session.UnknownMessage(kind, frame[8:], xid=xid)

@@ -1,7 +1,7 @@
-"""The numbers of OpenFlow 1.3 (OpenFlow 1.3.5 §7, appendix A), named as enumerations.
+"""The constants of OpenFlow 1.3.5 (section 7 and appendix A), most of them as enumerations.
 
-Decoded messages carry plain ints, so that a value this module does not name is kept, not refused;
-an `IntEnum` member compares equal to its int.
+Decoded messages have plain ints in their fields, so a value that is not defined here is kept as it is. An
+`IntEnum` member compares equal to its int.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ OFP_VERSION: Final = 0x04
 """The wire version of OpenFlow 1.3."""
 
 HEADER_LENGTH: Final = 8
-"""Bytes in every message's header (§7.1)."""
+"""The length of the header of every message, in bytes (section 7.1)."""
 
 MAX_MESSAGE_LENGTH: Final = 0xFFFF
-"""The header's 16-bit length allows no more (§7.1)."""
+"""The maximum length of a message, in bytes: the header's length field has 16 bits (section 7.1)."""
 
 NO_BUFFER: Final = 0xFFFFFFFF
-"""`buffer_id` of a packet that the switch does not hold (§7.2.6)."""
+"""`buffer_id` of a packet that is not buffered in the switch (section 7.2.6)."""
 
 CONTROLLER_MAX_LENGTH: Final = 0xFFE5
-"""The largest `max_len` of an output to the controller that asks for a number of bytes (§7.2.5)."""
+"""The largest `max_len` of an output to the controller that means a number of bytes (section 7.2.5)."""
 
 CONTROLLER_NO_BUFFER: Final = 0xFFFF
-"""`max_len` that asks for the whole packet, unbuffered (§7.2.5)."""
+"""`max_len` that means: send the whole packet to the controller, unbuffered (section 7.2.5)."""
 
 VLAN_PRESENT: Final = 0x1000
-"""The bit of `vlan_vid` that says "there is a tag" (§7.2.3.7)."""
+"""The bit of `vlan_vid` that is set if the frame has a tag (section 7.2.3.7)."""
 
 VLAN_NONE: Final = 0x0000
-"""`vlan_vid` of an untagged frame (§7.2.3.7)."""
+"""`vlan_vid` of an untagged frame (section 7.2.3.7)."""
 
 DEFAULT_PRIORITY: Final = 0x8000
-"""Priority of a rule whose author did not choose one."""
+"""The default priority of a rule."""
 
 ALL_TABLES: Final = 0xFF
-"""`table_id` that stands for every table, in deletes and statistics requests (§7.3.4.1)."""
+"""`table_id` that means all tables, in deletes and statistics requests (section 7.3.4.1)."""
 
 ALL_QUEUES: Final = 0xFFFFFFFF
-"""`queue_id` that stands for every queue, in statistics requests (§7.3.5.8)."""
+"""`queue_id` that means all queues, in statistics requests (section 7.3.5.8)."""
 
 ONF_EXPERIMENTER: Final = 0x4F4E4600
 """The experimenter number of the ONF's own extensions."""
@@ -52,11 +52,11 @@ BUNDLE_CONTROL: Final = 2300
 """`exp_type` of a bundle control message (ONF EXT-230)."""
 
 BUNDLE_ADD: Final = 2301
-"""`exp_type` of a message that adds to a bundle (ONF EXT-230)."""
+"""`exp_type` of a message that adds another message to a bundle (ONF EXT-230)."""
 
 
 class MsgType(IntEnum):
-    """Message types (§7.1)."""
+    """Message types (section 7.1)."""
 
     HELLO = 0
     ERROR = 1
@@ -91,13 +91,13 @@ class MsgType(IntEnum):
 
 
 class HelloElement(IntEnum):
-    """Elements of HELLO (§7.5.1)."""
+    """Elements of HELLO (section 7.5.1)."""
 
     VERSION_BITMAP = 1
 
 
 class Port(IntEnum):
-    """Reserved port numbers (§7.2.1)."""
+    """Reserved port numbers (section 7.2.1)."""
 
     MAX = 0xFFFFFF00
     IN_PORT = 0xFFFFFFF8
@@ -111,7 +111,7 @@ class Port(IntEnum):
 
 
 class PortConfig(IntFlag):
-    """What an operator set on a port (§7.2.1)."""
+    """Administrative settings of a port (section 7.2.1)."""
 
     PORT_DOWN = 1 << 0
     NO_RECV = 1 << 2
@@ -120,7 +120,7 @@ class PortConfig(IntFlag):
 
 
 class PortState(IntFlag):
-    """What a port is (§7.2.1)."""
+    """The state of a port (section 7.2.1)."""
 
     LINK_DOWN = 1 << 0
     BLOCKED = 1 << 1
@@ -128,7 +128,7 @@ class PortState(IntFlag):
 
 
 class PortFeatures(IntFlag):
-    """Rates and media of a port (§7.2.1)."""
+    """Rates and media of a port (section 7.2.1)."""
 
     HD_10MB = 1 << 0
     FD_10MB = 1 << 1
@@ -149,7 +149,7 @@ class PortFeatures(IntFlag):
 
 
 class PortStatusReason(IntEnum):
-    """Why PORT_STATUS was sent (§7.4.3)."""
+    """Reasons of PORT_STATUS (section 7.4.3)."""
 
     ADD = 0
     DELETE = 1
@@ -157,7 +157,7 @@ class PortStatusReason(IntEnum):
 
 
 class Capabilities(IntFlag):
-    """What a switch can do (§7.3.1)."""
+    """Capabilities of a switch (section 7.3.1)."""
 
     FLOW_STATS = 1 << 0
     TABLE_STATS = 1 << 1
@@ -169,7 +169,7 @@ class Capabilities(IntFlag):
 
 
 class ConfigFlags(IntEnum):
-    """How a switch treats IP fragments (§7.3.2)."""
+    """How a switch treats IP fragments (section 7.3.2)."""
 
     FRAG_NORMAL = 0
     FRAG_DROP = 1
@@ -177,7 +177,7 @@ class ConfigFlags(IntEnum):
 
 
 class ActionType(IntEnum):
-    """Action types (§7.2.5)."""
+    """Action types (section 7.2.5)."""
 
     OUTPUT = 0
     COPY_TTL_OUT = 11
@@ -199,7 +199,7 @@ class ActionType(IntEnum):
 
 
 class InstructionType(IntEnum):
-    """Instruction types (§7.2.4)."""
+    """Instruction types (section 7.2.4)."""
 
     GOTO_TABLE = 1
     WRITE_METADATA = 2
@@ -211,7 +211,7 @@ class InstructionType(IntEnum):
 
 
 class FlowModCommand(IntEnum):
-    """What a FLOW_MOD does (§7.3.4.1)."""
+    """Commands of FLOW_MOD (section 7.3.4.1)."""
 
     ADD = 0
     MODIFY = 1
@@ -221,7 +221,7 @@ class FlowModCommand(IntEnum):
 
 
 class FlowModFlags(IntFlag):
-    """Options of a rule (§7.3.4.1)."""
+    """Flags of a rule (section 7.3.4.1)."""
 
     SEND_FLOW_REM = 1 << 0
     CHECK_OVERLAP = 1 << 1
@@ -231,7 +231,7 @@ class FlowModFlags(IntFlag):
 
 
 class FlowRemovedReason(IntEnum):
-    """Why a rule went (§7.4.2)."""
+    """Reasons of FLOW_REMOVED (section 7.4.2)."""
 
     IDLE_TIMEOUT = 0
     HARD_TIMEOUT = 1
@@ -242,7 +242,7 @@ class FlowRemovedReason(IntEnum):
 
 
 class PacketInReason(IntEnum):
-    """Why a packet came up (§7.4.1)."""
+    """Reasons of PACKET_IN (section 7.4.1)."""
 
     NO_MATCH = 0
     ACTION = 1
@@ -250,7 +250,7 @@ class PacketInReason(IntEnum):
 
 
 class GroupModCommand(IntEnum):
-    """What a GROUP_MOD does (§7.3.4.2)."""
+    """Commands of GROUP_MOD (section 7.3.4.2)."""
 
     ADD = 0
     MODIFY = 1
@@ -258,7 +258,7 @@ class GroupModCommand(IntEnum):
 
 
 class GroupType(IntEnum):
-    """How a group uses its buckets (§7.3.4.2)."""
+    """Group types: how a group chooses among its buckets (section 7.3.4.2)."""
 
     ALL = 0
     SELECT = 1
@@ -267,7 +267,7 @@ class GroupType(IntEnum):
 
 
 class GroupId(IntEnum):
-    """Reserved group numbers (§7.3.4.2)."""
+    """Reserved group numbers (section 7.3.4.2)."""
 
     MAX = 0xFFFFFF00
     ALL = 0xFFFFFFFC
@@ -275,7 +275,7 @@ class GroupId(IntEnum):
 
 
 class GroupCapabilities(IntFlag):
-    """What a switch's groups can do (§7.3.5.11)."""
+    """Group capabilities of a switch (section 7.3.5.11)."""
 
     SELECT_WEIGHT = 1 << 0
     SELECT_LIVENESS = 1 << 1
@@ -284,7 +284,7 @@ class GroupCapabilities(IntFlag):
 
 
 class MeterModCommand(IntEnum):
-    """What a METER_MOD does (§7.3.4.4)."""
+    """Commands of METER_MOD (section 7.3.4.4)."""
 
     ADD = 0
     MODIFY = 1
@@ -292,7 +292,7 @@ class MeterModCommand(IntEnum):
 
 
 class MeterId(IntEnum):
-    """Reserved meter numbers (§7.3.4.4)."""
+    """Reserved meter numbers (section 7.3.4.4)."""
 
     MAX = 0xFFFF0000
     SLOWPATH = 0xFFFFFFFD
@@ -301,7 +301,7 @@ class MeterId(IntEnum):
 
 
 class MeterFlags(IntFlag):
-    """Units and options of a meter (§7.3.4.4)."""
+    """Flags of a meter: units and options (section 7.3.4.4)."""
 
     KBPS = 1 << 0
     PKTPS = 1 << 1
@@ -310,7 +310,7 @@ class MeterFlags(IntFlag):
 
 
 class BandType(IntEnum):
-    """What a meter's band does (§7.3.4.4)."""
+    """Types of meter bands (section 7.3.4.4)."""
 
     DROP = 1
     DSCP_REMARK = 2
@@ -318,7 +318,7 @@ class BandType(IntEnum):
 
 
 class ControllerRole(IntEnum):
-    """Roles of a controller (§7.3.9)."""
+    """Roles of a controller (section 7.3.9)."""
 
     NOCHANGE = 0
     EQUAL = 1
@@ -327,7 +327,7 @@ class ControllerRole(IntEnum):
 
 
 class MultipartType(IntEnum):
-    """Multipart types (§7.3.5)."""
+    """Multipart types (section 7.3.5)."""
 
     DESC = 0
     FLOW = 1
@@ -347,13 +347,13 @@ class MultipartType(IntEnum):
 
 
 class MultipartFlags(IntFlag):
-    """The only flag of multipart requests and replies (§7.3.5)."""
+    """The only flag of multipart requests and replies (section 7.3.5)."""
 
     MORE = 1 << 0
 
 
 class TableFeatureType(IntEnum):
-    """Properties in table features (§7.3.5.5.2)."""
+    """Properties in table features (section 7.3.5.5.2)."""
 
     INSTRUCTIONS = 0
     INSTRUCTIONS_MISS = 1
@@ -374,7 +374,7 @@ class TableFeatureType(IntEnum):
 
 
 class QueueProperty(IntEnum):
-    """Properties of a queue (§7.2.2)."""
+    """Properties of a queue (section 7.2.2)."""
 
     MIN_RATE = 1
     MAX_RATE = 2
@@ -382,7 +382,7 @@ class QueueProperty(IntEnum):
 
 
 class BundleCtrlType(IntEnum):
-    """Steps of a bundle's life (ONF EXT-230; as OpenFlow 1.4 §7.3.9)."""
+    """Types of bundle control messages (ONF EXT-230; as OpenFlow 1.4, section 7.3.9)."""
 
     OPEN_REQUEST = 0
     OPEN_REPLY = 1
@@ -395,7 +395,7 @@ class BundleCtrlType(IntEnum):
 
 
 class BundleFlags(IntFlag):
-    """What a bundle promises (ONF EXT-230)."""
+    """Flags of a bundle: atomic or ordered (ONF EXT-230)."""
 
     ATOMIC = 1 << 0
     ORDERED = 1 << 1

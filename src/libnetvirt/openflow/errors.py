@@ -1,6 +1,6 @@
-"""What can be wrong: a peer's bytes (`ProtocolError`), or what a switch answers (the codes of ERROR).
+"""Protocol errors: `ProtocolError` for malformed input, and the types and codes of ERROR messages.
 
-The codes are OpenFlow 1.3.5 §7.4.4 and, for bundles, ONF EXT-230.
+The types and codes are those of OpenFlow 1.3.5, section 7.4.4, and, for bundles, of ONF EXT-230.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class FaultKind(StrEnum):
-    """The kind of a `ProtocolError`, stable for programs."""
+    """The kind of a `ProtocolError`; a stable value for programs."""
 
     LENGTH = "length"
     VERSION = "version"
@@ -22,10 +22,10 @@ class FaultKind(StrEnum):
 
 
 class ProtocolError(Exception):
-    """A peer sent bytes that OpenFlow 1.3 does not allow.
+    """Raised for bytes that are not valid OpenFlow 1.3.
 
-    `text` is for people, `xid` is the transaction of the message (0 when it is not known),
-    `kind` is one of `FaultKind`.
+    `text` describes the fault, `xid` is the message's transaction id (0 if it is not known), `kind` is a
+    `FaultKind`.
     """
 
     def __init__(self, text: str, xid: int = 0, kind: FaultKind = FaultKind.LENGTH) -> None:
@@ -39,7 +39,7 @@ class ProtocolError(Exception):
 
 
 class ErrorType(IntEnum):
-    """The type of an ERROR message."""
+    """The type of an ERROR message (section 7.4.4)."""
 
     HELLO_FAILED = 0
     BAD_REQUEST = 1
@@ -59,7 +59,7 @@ class ErrorType(IntEnum):
 
 
 class HelloFailed(IntEnum):
-    """Codes of HELLO_FAILED; the ERROR's body is a text."""
+    """Codes of HELLO_FAILED; the body of such an ERROR is a text."""
 
     INCOMPATIBLE = 0
     EPERM = 1
@@ -241,7 +241,7 @@ class TableFeaturesFailed(IntEnum):
 
 
 class BundleFailed(IntEnum):
-    """`exp_type` of the ONF's experimenter error for bundles (EXT-230)."""
+    """Values of `exp_type` in the ONF's experimenter errors about bundles (EXT-230)."""
 
     UNKNOWN = 2300
     EPERM = 2301
@@ -279,11 +279,14 @@ ERROR_CODES: Final[Mapping[int, type[IntEnum]]] = MappingProxyType(
         ErrorType.TABLE_FEATURES_FAILED: TableFeaturesFailed,
     }
 )
-"""The codes that belong to each type of ERROR."""
+"""The enumeration of codes for each type of ERROR."""
 
 
 def error_text(kind: int, code: int) -> str:
-    """Name an ERROR's type and code, as in ``FLOW_MOD_FAILED/TABLE_FULL``; numbers where there is no name."""
+    """Return the names of an ERROR's type and code, as in ``FLOW_MOD_FAILED/TABLE_FULL``.
+
+    A type or code without a name is given as a number.
+    """
     try:
         name = ErrorType(kind).name
     except ValueError:

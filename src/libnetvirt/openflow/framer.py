@@ -1,4 +1,8 @@
-"""`Framer`: a stream of bytes into whole messages (OpenFlow 1.3.5 §7.1); and where packets begin in them."""
+"""`Framer` cuts a byte stream into OpenFlow messages (OpenFlow 1.3.5, section 7.1).
+
+The module also has `packet_offset`, the position of the packet in a PACKET_IN. Both run once for every
+message that arrives.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,12 @@ _PACKET_IN_MINIMUM: Final = 34
 _PACKET_IN_MATCH: Final = 24
 
 
-def packet_start(frame: bytes) -> int:
-    """Where the packet begins in a PACKET_IN (§7.4.1). Raises ProtocolError."""
+def packet_offset(frame: bytes) -> int:
+    """Return the position of the packet in a PACKET_IN frame (section 7.4.1). Raises ProtocolError."""
     end = len(frame)
     if end < _PACKET_IN_MINIMUM:
         raise ProtocolError(f"a packet-in of {end} bytes; at least {_PACKET_IN_MINIMUM} are needed")
-    # Behind the match, padded to 8 octets, come 2 more.
+    # The match is padded to a multiple of 8 bytes; 2 bytes of padding follow it.
     start = ((frame[26] << 8 | frame[27]) + 7 & ~7) + _PACKET_IN_MATCH + 2
     if start > end:
         raise ProtocolError("a packet-in that ends before its packet")
@@ -24,44 +28,44 @@ def packet_start(frame: bytes) -> int:
 
 
 class Framer:
-    """Cuts a stream at each header's length.
+    """Cut a byte stream into messages by the length in each header.
 
-    Holds less than one message (64 KiB) between calls. Work is linear in the bytes fed, however they are
-    cut. A length below 8 is a fault nobody can go on after: the messages before it are still returned,
-    `error` is set, and every later `feed` raises it.
+    Between calls less than one message (64 KiB) is buffered. The work is linear in the number of bytes fed,
+    whatever the sizes of the chunks. A header with a length below 8 makes the rest of the stream unreadable:
+    the messages before it are still returned, `error` is set, and every later call of `feed` raises it.
     """
 
-    __slots__ = ("_need", "_partial", "error")
+    __slots__ = ("_needed", "_partial", "error")
 
     def __init__(self) -> None:
         self._partial = bytearray()
-        self._need = HEADER_LENGTH
+        self._needed = HEADER_LENGTH
         self.error: ProtocolError | None = None
 
     @property
     def pending(self) -> int:
-        """Bytes held of a message that is not complete."""
+        """The number of buffered bytes of an incomplete message."""
         return len(self._partial)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that `data` completes, each whole.
+        """Add received bytes. Returns the frames that are complete now, one per message.
 
-        Raises ProtocolError at once when the stream is broken and no message came before.
+        Raises ProtocolError if the stream is unreadable and no complete message precedes the fault.
         """
         if self.error is not None:
             raise self.error
         partial = self._partial
         if partial:
             partial += data
-            if len(partial) < self._need:
+            if len(partial) < self._needed:
                 return []
             data = bytes(partial)
             partial.clear()
         frames: list[bytes] = []
         pos = 0
-        left = len(data)
-        need = HEADER_LENGTH
-        while left >= HEADER_LENGTH:
+        remaining = len(data)
+        needed = HEADER_LENGTH
+        while remaining >= HEADER_LENGTH:
             length = data[pos + 2] << 8 | data[pos + 3]
             if length < HEADER_LENGTH:
                 xid = int.from_bytes(data[pos + 4 : pos + 8], "big")
@@ -69,13 +73,13 @@ class Framer:
                 if not frames:
                     raise self.error
                 return frames
-            if length > left:
-                need = length
+            if length > remaining:
+                needed = length
                 break
             frames.append(data[pos : pos + length])
             pos += length
-            left -= length
-        if left:
+            remaining -= length
+        if remaining:
             partial += data[pos:]
-        self._need = need
+        self._needed = needed
         return frames

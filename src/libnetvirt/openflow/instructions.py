@@ -1,4 +1,7 @@
-"""Instructions (OpenFlow 1.3.5 §7.2.4): frozen, hashable, compared by value."""
+"""Instructions of rules (OpenFlow 1.3.5, section 7.2.4).
+
+Instructions are frozen dataclasses: hashable, and compared by value.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,31 @@ from typing import ClassVar, Final
 
 from libnetvirt.openflow.actions import ACTIONS, Action
 from libnetvirt.openflow.constants import InstructionType
-from libnetvirt.openflow.layout import Family, Layout, Rest, Wired, pack_tlv, require_multiple
+from libnetvirt.openflow.layout import Layout, RawBytes, Structure, TlvList, pack_tlv, require_multiple
 
 _HEAD: Final = Struct("!HH4x")
 
 
 def _pack_actions(tag: int, actions: tuple[Action, ...]) -> bytes:
-    """An instruction that holds actions; written out because nearly every rule has one."""
+    """Pack an instruction that holds actions. Hand-written for speed, as nearly every rule has one."""
     body = b"".join([action.encode() for action in actions])
     length = 8 + len(body)
     if length > 0xFFFF:
-        raise ValueError(f"actions of {len(body)} bytes; at most {0xFFFF - 8} are possible")
+        raise ValueError(f"actions of {len(body)} bytes; at most {0xFFFF - 8} are allowed")
     return _HEAD.pack(tag, length) + body
 
 
 @dataclass(frozen=True, slots=True)
-class GotoTable(Wired):
-    """Go on in that table, which must be a later one."""
+class GotoTable(Structure):
+    """Continue in this table; its number must be greater than the current table's."""
 
     WIRE: ClassVar = Layout("!HHB3x", "= # table_id", tag=InstructionType.GOTO_TABLE)
     table_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class WriteMetadata(Wired):
-    """Write the bits of `metadata` that are in `mask`."""
+class WriteMetadata(Structure):
+    """Write the bits of `metadata` that are set in `mask` to the packet's metadata."""
 
     WIRE: ClassVar = Layout("!HH4xQQ", "= # metadata mask", tag=InstructionType.WRITE_METADATA)
     metadata: int
@@ -40,15 +43,15 @@ class WriteMetadata(Wired):
 
 
 @dataclass(frozen=True, slots=True)
-class WriteActions(Wired):
-    """Merge the actions into the packet's action set. The wire form is computed once."""
+class WriteActions(Structure):
+    """Merge the actions into the packet's action set. The wire form is computed once and cached."""
 
     WIRE: ClassVar = Layout("!HH4x", "= #", tag=InstructionType.WRITE_ACTIONS, actions=ACTIONS)
     actions: tuple[Action, ...]
     _wire: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     def encode(self) -> bytes:
-        """The wire form. Raises ValueError when a field does not fit."""
+        """Return the wire form. Raises ValueError if a field does not fit."""
         wire = self._wire
         if wire is None:
             wire = _pack_actions(3, self.actions)
@@ -57,15 +60,15 @@ class WriteActions(Wired):
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyActions(Wired):
-    """Do the actions now, in order. The wire form is computed once."""
+class ApplyActions(Structure):
+    """Apply the actions immediately, in order. The wire form is computed once and cached."""
 
     WIRE: ClassVar = Layout("!HH4x", "= #", tag=InstructionType.APPLY_ACTIONS, actions=ACTIONS)
     actions: tuple[Action, ...]
     _wire: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     def encode(self) -> bytes:
-        """The wire form. Raises ValueError when a field does not fit."""
+        """Return the wire form. Raises ValueError if a field does not fit."""
         wire = self._wire
         if wire is None:
             wire = _pack_actions(4, self.actions)
@@ -74,43 +77,43 @@ class ApplyActions(Wired):
 
 
 @dataclass(frozen=True, slots=True)
-class ClearActions(Wired):
-    """Empty the packet's action set."""
+class ClearActions(Structure):
+    """Clear the packet's action set."""
 
     WIRE: ClassVar = Layout("!HH4x", "= #", tag=InstructionType.CLEAR_ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class Meter(Wired):
-    """Send the packet through that meter first."""
+class Meter(Structure):
+    """Apply this meter to the packet, before all other instructions."""
 
     WIRE: ClassVar = Layout("!HHI", "= # meter_id", tag=InstructionType.METER)
     meter_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimenterInstruction(Wired):
-    """An experimenter's instruction; `payload` is a multiple of 8 bytes, kept as it is."""
+class ExperimenterInstruction(Structure):
+    """An instruction defined by an experimenter. `payload` is opaque; its length is a multiple of 8 bytes."""
 
-    WIRE: ClassVar = Layout("!HHI", "= # experimenter", tag=InstructionType.EXPERIMENTER, payload=Rest())
+    WIRE: ClassVar = Layout("!HHI", "= # experimenter", tag=InstructionType.EXPERIMENTER, payload=RawBytes())
     experimenter: int
     payload: bytes = b""
 
     def encode(self) -> bytes:
-        """The wire form. Raises ValueError when the payload is not a multiple of 8 bytes."""
+        """Return the wire form. Raises ValueError if the payload's length is not a multiple of 8 bytes."""
         require_multiple(len(self.payload), 8, "an experimenter instruction's payload")
         return self.WIRE.pack(self)
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownInstruction:
-    """An instruction of a type that OpenFlow 1.3 does not define; `body` is what follows the length."""
+    """An instruction of a type that OpenFlow 1.3 does not define. `body` is all bytes after the length."""
 
     type: int
     body: bytes
 
     def encode(self) -> bytes:
-        """The wire form. Raises ValueError when it is not a multiple of 8 bytes, or too long."""
+        """Return the wire form. Raises ValueError if its length is not a multiple of 8 bytes or too large."""
         require_multiple(4 + len(self.body), 8, "an instruction")
         return pack_tlv(self.type, self.body)
 
@@ -127,7 +130,7 @@ Instruction = (
 )
 """Any instruction."""
 
-INSTRUCTIONS: Final = Family(
+INSTRUCTIONS: Final = TlvList(
     "an instruction",
     {
         InstructionType.GOTO_TABLE: GotoTable,
@@ -140,4 +143,4 @@ INSTRUCTIONS: Final = Family(
     },
     UnknownInstruction,
 )
-"""The layout part for a list of instructions."""
+"""The variable-length field that holds a list of instructions."""

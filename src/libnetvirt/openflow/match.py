@@ -1,4 +1,4 @@
-"""`Match`: what a rule looks for, or where a packet came in (OpenFlow 1.3.5 §7.2.3)."""
+"""`Match`: the match of a rule, or the pipeline fields of a packet-in (OpenFlow 1.3.5, section 7.2.3)."""
 
 from __future__ import annotations
 
@@ -14,70 +14,76 @@ from libnetvirt.openflow.oxm import FIELDS, OxmField, field_named, parse_field
 _HEAD: Final = Struct("!HH")
 _OXM_MATCH: Final = 1
 _PADS: Final = tuple(b"\0" * count for count in range(8))
-_MEMO_LENGTH: Final = 64
-_MEMO_SIZE: Final = 4096
+_CACHED_LENGTH: Final = 64
+_CACHE_SIZE: Final = 4096
 
-Entry = tuple[OxmField, int, int]
-"""A field, its value and its mask (all ones: no mask)."""
+FieldMatch = tuple[OxmField, int, int]
+"""A field, its value and its mask; a mask of all ones means an exact match."""
 
 
-def _order(entry: Entry) -> tuple[int, ...]:
-    return entry[0].order
+def _canonical_order(field_match: FieldMatch) -> tuple[int, ...]:
+    return field_match[0].order
 
 
 class Match:
-    """An immutable, hashable set of match fields, equal to any other that matches the same packets.
+    """An immutable, hashable set of match fields. Two are equal if they have the same fields and masks.
 
-    Built from keywords: ``Match(in_port=3, vlan_vid=0x1014, metadata=(value, mask))``. Values are ints; a
-    pair is a value and its mask. A mask of all ones is the same as none, a mask of zero the same as not
-    naming the field, and bits outside a mask do not count. The wire form is computed once, when asked for.
+    Built from keyword arguments: ``Match(in_port=3, vlan_vid=0x1014, metadata=(value, mask))``. A value is
+    an int; a pair is a value and its mask. Equivalent forms are made equal: a mask of all ones is dropped, a
+    field with a mask of zero is left out, and the bits of the value outside the mask are cleared. The wire
+    form is computed at the first `encode` and cached.
 
-    Raises ValueError for an unknown field, a value that is too large, or a mask where there can be none.
+    Raises ValueError if a field is unknown, a value does not fit, or a field that is not maskable has a mask.
     """
 
-    __slots__ = ("_args", "_entries", "_hash", "_wire")
+    __slots__ = ("_args", "_field_matches", "_hash", "_wire")
 
     _args: dict[str, int | tuple[int, int]]
-    _entries: tuple[Entry, ...]
+    _field_matches: tuple[FieldMatch, ...]
     _hash: int | None
     _wire: bytes | None
 
     def __init__(self, **fields: int | tuple[int, int]) -> None:
-        entries: list[Entry] = []
+        field_matches: list[FieldMatch] = []
         for name, given in fields.items():
             field = FIELDS.get(name) or field_named(name)
             if isinstance(given, tuple):
-                checked = field.check(*given)
+                checked = field.normalise(*given)
                 if checked is None:
                     continue
-                entries.append((field, *checked))
+                field_matches.append((field, *checked))
             else:
-                if given < 0 or given > field.full:
+                if given < 0 or given > field.all_ones:
                     raise ValueError(f"{name}={given:#x} does not fit in {field.bits} bits")
-                entries.append((field, given, field.full))
-        self._fill(entries)
+                field_matches.append((field, given, field.all_ones))
+        self._set(field_matches)
 
-    def _fill(self, entries: list[Entry]) -> None:
-        if len(entries) > 1:
-            entries.sort(key=_order)
-        self._entries = tuple(entries)
+    def _set(self, field_matches: list[FieldMatch]) -> None:
+        if len(field_matches) > 1:
+            field_matches.sort(key=_canonical_order)
+        self._field_matches = tuple(field_matches)
         self._args = {
-            field.name: value if mask == field.full else (value, mask) for field, value, mask in entries
+            field.name: value if mask == field.all_ones else (value, mask)
+            for field, value, mask in field_matches
         }
         self._hash = None
         self._wire = None
 
     @classmethod
-    def _of(cls, entries: list[Entry]) -> Match:
+    def _from_field_matches(cls, field_matches: list[FieldMatch]) -> Match:
         match = cls.__new__(cls)
-        match._fill(entries)
+        match._set(field_matches)
         return match
 
     @property
     def fields(self) -> tuple[tuple[str, int, int | None], ...]:
-        """(name, value, mask or None) of each field, the standard ones first and by OXM number."""
+        """A tuple (name, value, mask or None) for each field, in canonical order.
+
+        Canonical order is: standard fields by OXM number, then all others.
+        """
         return tuple(
-            (field.name, value, None if mask == field.full else mask) for field, value, mask in self._entries
+            (field.name, value, None if mask == field.all_ones else mask)
+            for field, value, mask in self._field_matches
         )
 
     @overload
@@ -87,23 +93,23 @@ class Match:
     def get(self, name: str, default: int) -> int | tuple[int, int]: ...
 
     def get(self, name: str, default: int | None = None) -> int | tuple[int, int] | None:
-        """What the constructor would be given for that field: a value, or a (value, mask); else `default`."""
+        """The field in the constructor's form, a value or a pair (value, mask); `default` if it is absent."""
         return self._args.get(name, default)
 
     def value(self, name: str, default: int = 0) -> int:
-        """The field's value without its mask, or `default`."""
+        """The field's value without its mask; `default` if the field is absent."""
         found = self._args.get(name, default)
         return found if isinstance(found, int) else found[0]
 
     def replace(self, **fields: int | tuple[int, int]) -> Match:
-        """The same match with other or more fields; a mask of zero takes one away."""
+        """Return a copy with these fields set; a mask of zero removes a field. Raises ValueError."""
         return Match(**(self._args | fields))
 
     def encode(self) -> bytes:
-        """`ofp_match` with its padding: a multiple of 8 bytes."""
+        """Return `ofp_match`, padded to a multiple of 8 bytes. Raises ValueError if it is too long."""
         wire = self._wire
         if wire is None:
-            body = b"".join([field.encode(value, mask) for field, value, mask in self._entries])
+            body = b"".join([field.encode(value, mask) for field, value, mask in self._field_matches])
             length = 4 + len(body)
             if length > 0xFFFF:
                 raise ValueError(f"a match of {length} bytes is too long")
@@ -112,7 +118,7 @@ class Match:
 
     @classmethod
     def decode(cls, wire: bytes) -> Match:
-        """The match that `wire`, all of it, says. Raises ProtocolError."""
+        """Parse a padded `ofp_match` that fills `wire`. Raises ProtocolError."""
         match, pos = MATCH.parse(wire, 0, len(wire))
         if pos != len(wire):
             raise ProtocolError(f"{len(wire) - pos} bytes after a match")
@@ -130,10 +136,10 @@ class Match:
         return value
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._field_matches)
 
     def __bool__(self) -> bool:
-        return bool(self._entries)
+        return bool(self._field_matches)
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -151,44 +157,47 @@ def _rebuild(fields: Iterable[tuple[str, int | tuple[int, int]]]) -> Match:
 
 
 def _parse_fields(buf: bytes, pos: int, end: int) -> Match:
-    entries: list[Entry] = []
+    field_matches: list[FieldMatch] = []
     seen: set[str] = set()
     while pos < end:
         field, value, mask, pos = parse_field(buf, pos, end)
         if field.name in seen:
-            raise bad_value(f"the match field {field.name} twice")
+            raise bad_value(f"the match field {field.name} occurs twice")
         seen.add(field.name)
         if mask or not field.width:
-            entries.append((field, value, mask))
-    return Match._of(entries)
+            field_matches.append((field, value, mask))
+    return Match._from_field_matches(field_matches)
 
 
-@lru_cache(maxsize=_MEMO_SIZE)
-def _remembered(fields: bytes) -> Match:
-    """A pure function's memo, as packet-ins repeat few matches. Bounded in number, by the caller in bytes."""
+@lru_cache(maxsize=_CACHE_SIZE)
+def _parse_fields_cached(fields: bytes) -> Match:
+    """Like `_parse_fields`, cached, because the same few matches recur in packet-ins.
+
+    The number of cached matches is bounded here, their length by the caller.
+    """
     return _parse_fields(fields, 0, len(fields))
 
 
-class MatchPart:
-    """The layout part of an `ofp_match`: header, fields, padding to 8 bytes."""
+class MatchStructure:
+    """The variable-length field for an `ofp_match`: header, fields, padding to a multiple of 8 bytes."""
 
     def pack(self, value: Match, /) -> bytes:
         return value.encode()
 
     def parse(self, buf: bytes, pos: int, end: int, /) -> tuple[Match, int]:
         if end - pos < 8:
-            raise ProtocolError(f"{end - pos} bytes left where a match needs 8")
+            raise ProtocolError(f"a match needs 8 bytes, {end - pos} are left")
         kind, length = _HEAD.unpack_from(buf, pos)
         if kind != _OXM_MATCH:
             raise bad_value(f"a match of type {kind}; only OXM (1) is known")
         stop = pos + length
         after = stop + -length % 8
         if length < 4 or after > end:
-            raise ProtocolError(f"a match with a length of {length}, {end - pos} bytes being left")
-        if length <= _MEMO_LENGTH:
-            return _remembered(buf[pos + 4 : stop]), after
+            raise ProtocolError(f"a match with a length of {length}, {end - pos} bytes are left")
+        if length <= _CACHED_LENGTH:
+            return _parse_fields_cached(buf[pos + 4 : stop]), after
         return _parse_fields(buf, pos + 4, stop), after
 
 
-MATCH: Final = MatchPart()
-"""The layout part for a match."""
+MATCH: Final = MatchStructure()
+"""The variable-length field that holds a match."""

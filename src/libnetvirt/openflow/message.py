@@ -1,4 +1,8 @@
-"""What every message has: the header (OpenFlow 1.3.5 §7.1), a transaction id, `encode` and `parse_body`."""
+"""The base classes of all messages: `Message` and `Multipart` (OpenFlow 1.3.5, sections 7.1 and 7.3.5).
+
+A message class declares its type in `TYPE` and the layout of its body in `WIRE`; `encode` and `parse_body`
+follow from them.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,22 @@ from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.layout import Layout
 
 HEADER: Final = Struct("!BBHI")
-"""version, type, length, xid."""
+"""The header of every message: version, type, length in bytes, xid."""
 
 _MULTIPART: Final = Struct("!BBHIHH4x")
 
-NOTHING: Final = Layout("!", "")
-"""The layout of a message that is only a header."""
+HEADER_ONLY: Final = Layout("!", "")
+"""The layout of a message without a body."""
 
 
-def frame_of(kind: int, xid: int, body: bytes, version: int = OFP_VERSION) -> bytes:
-    """A whole message. Raises ValueError when the body is too long or a number does not fit."""
+def build_frame(kind: int, xid: int, body: bytes, version: int = OFP_VERSION) -> bytes:
+    """Return a whole message, `kind` being its type.
+
+    Raises ValueError if the body is too long or a number does not fit.
+    """
     length = HEADER_LENGTH + len(body)
     if length > MAX_MESSAGE_LENGTH:
-        raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+        raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
     try:
         return HEADER.pack(version, kind, length, xid) + body
     except error as fault:
@@ -33,27 +40,27 @@ def frame_of(kind: int, xid: int, body: bytes, version: int = OFP_VERSION) -> by
 
 @dataclass(slots=True)
 class Message:
-    """Base of all messages. Two are equal when their class and all fields, with the xid, are."""
+    """The base of all messages. Two messages are equal if their classes and all fields, xid included, are."""
 
     TYPE: ClassVar[int]
-    WIRE: ClassVar[Layout] = NOTHING
+    WIRE: ClassVar[Layout] = HEADER_ONLY
 
     xid: int = field(default=0, kw_only=True)
 
     def encode(self) -> bytes:
-        """The whole message, header included. Raises ValueError when a field does not fit."""
-        return frame_of(self.TYPE, self.xid, self.WIRE.pack(self))
+        """Return the whole message, header included. Raises ValueError if a field does not fit."""
+        return build_frame(self.TYPE, self.xid, self.WIRE.pack(self))
 
     @classmethod
     def parse_body(cls, frame: bytes, xid: int) -> Self:
-        """The message from a whole frame, whose header was looked at. Raises ProtocolError."""
-        return _build(cls, frame, HEADER_LENGTH, {"xid": xid})
+        """Parse the message from a whole frame whose header has been checked. Raises ProtocolError."""
+        return _parse_message(cls, frame, HEADER_LENGTH, {"xid": xid})
 
 
 _M = TypeVar("_M", bound=Message)
 
 
-def _build(cls: type[_M], frame: bytes, pos: int, keywords: dict[str, Any]) -> _M:
+def _parse_message(cls: type[_M], frame: bytes, pos: int, keywords: dict[str, Any]) -> _M:
     end = len(frame)
     values, pos = cls.WIRE.parse(frame, pos, end)
     if pos != end:
@@ -64,29 +71,30 @@ def _build(cls: type[_M], frame: bytes, pos: int, keywords: dict[str, Any]) -> _
 
 @dataclass(slots=True)
 class Multipart(Message):
-    """Base of multipart requests and replies (§7.3.5). `more`: another part with this xid follows.
+    """The base of multipart requests and replies (section 7.3.5).
 
-    `PART` is the multipart type; `LISTED` names the field that holds a reply's entries, if it has one.
+    `more`: whether another part with this xid follows. `ENTRIES_FIELD` is the name of the field that holds a
+    reply's entries; None if the reply has none and is always a single message.
     """
 
-    PART: ClassVar[MultipartType]
-    LISTED: ClassVar[str | None] = None
+    MULTIPART_TYPE: ClassVar[MultipartType]
+    ENTRIES_FIELD: ClassVar[str | None] = None
 
     more: bool = field(default=False, kw_only=True)
 
     def encode(self) -> bytes:
-        """The whole message, both headers included. Raises ValueError when a field does not fit."""
+        """Return the whole message, both headers included. Raises ValueError if a field does not fit."""
         body = self.WIRE.pack(self)
         length = 16 + len(body)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a message of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
-            head = _MULTIPART.pack(OFP_VERSION, self.TYPE, length, self.xid, self.PART, self.more)
+            head = _MULTIPART.pack(OFP_VERSION, self.TYPE, length, self.xid, self.MULTIPART_TYPE, self.more)
         except error as fault:
             raise ValueError(f"xid {self.xid}: {fault}") from fault
         return head + body
 
     @classmethod
     def parse_body(cls, frame: bytes, xid: int) -> Self:
-        """The message from a whole frame, whose headers were looked at. Raises ProtocolError."""
-        return _build(cls, frame, 16, {"xid": xid, "more": bool(frame[11] & 1)})
+        """Parse the message from a whole frame whose headers have been checked. Raises ProtocolError."""
+        return _parse_message(cls, frame, 16, {"xid": xid, "more": bool(frame[11] & 1)})

@@ -1,4 +1,7 @@
-"""Messages that change a switch: rules, groups, meters, ports, tables (OpenFlow 1.3.5 §7.3.3, 7.3.4)."""
+"""Messages that change a switch's rules, groups, meters, ports and tables.
+
+OpenFlow 1.3.5, sections 7.3.3 and 7.3.4.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ from libnetvirt.openflow.constants import (
 from libnetvirt.openflow.instructions import INSTRUCTIONS, Instruction
 from libnetvirt.openflow.layout import (
     MAC,
-    Family,
     Layout,
-    Records,
-    Rest,
-    Wired,
+    RawBytes,
+    Structure,
+    StructureList,
+    TlvList,
     pack_tlv,
     require_multiple,
 )
@@ -39,10 +42,11 @@ _EMPTY: Final = Match()
 
 @dataclass(slots=True)
 class FlowMod(Message):
-    """Add, change or delete rules (§7.3.4.1).
+    """Add, modify or delete rules (section 7.3.4.1).
 
-    Timeouts are in seconds, 0 for none. `out_port` and `out_group` restrict deletes. `flags` holds bits of
-    `FlowModFlags`. In deletes and modifies, `cookie` is compared under `cookie_mask`.
+    Timeouts are in seconds, 0 for none. `out_port` and `out_group` restrict a delete to rules with such an
+    output. `flags` holds bits of `FlowModFlags`. A modify or delete applies only to rules whose cookie equals
+    `cookie` in the bits of `cookie_mask`.
     """
 
     TYPE: ClassVar = MsgType.FLOW_MOD
@@ -69,14 +73,14 @@ class FlowMod(Message):
     instructions: tuple[Instruction, ...] = ()
 
     def encode(self) -> bytes:
-        """The whole message; written out because compiling a network makes hundreds of thousands.
+        """Return the whole message. Raises ValueError if a field does not fit.
 
-        Raises ValueError when a field does not fit.
+        Hand-written for speed, because a large network has hundreds of thousands of rules.
         """
         body = self.match.encode() + b"".join([each.encode() for each in self.instructions])
         length = 48 + len(body)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a flow-mod of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a flow-mod of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
             return (
                 _FLOW_MOD.pack(
@@ -103,8 +107,11 @@ class FlowMod(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket(Wired):
-    """One set of actions in a group (§7.3.4.2). `weight` is for select groups, watches for fast failover."""
+class Bucket(Structure):
+    """One set of actions in a group (section 7.3.4.2).
+
+    `weight` is for groups of type SELECT, `watch_port` and `watch_group` for type FAST_FAILOVER.
+    """
 
     WIRE: ClassVar = Layout("!HHII4x", "# weight watch_port watch_group", align=8, actions=ACTIONS)
 
@@ -116,10 +123,13 @@ class Bucket(Wired):
 
 @dataclass(slots=True)
 class GroupMod(Message):
-    """Add, change or delete groups (§7.3.4.2): a `GroupModCommand`, a `GroupType` and a number."""
+    """Add, modify or delete a group (section 7.3.4.2).
+
+    `command` is a `GroupModCommand`, `type` a `GroupType`, `group_id` the group's number or a `GroupId`.
+    """
 
     TYPE: ClassVar = MsgType.GROUP_MOD
-    WIRE: ClassVar = Layout("!HBxI", "command type group_id", buckets=Records(Bucket))
+    WIRE: ClassVar = Layout("!HBxI", "command type group_id", buckets=StructureList(Bucket))
 
     command: int
     type: int = GroupType.ALL
@@ -129,7 +139,7 @@ class GroupMod(Message):
 
 @dataclass(slots=True)
 class PortMod(Message):
-    """Change a port's configuration bits that are in `mask` (§7.3.4.3)."""
+    """Change the bits of a port's configuration that are set in `mask` (section 7.3.4.3)."""
 
     TYPE: ClassVar = MsgType.PORT_MOD
     WIRE: ClassVar = Layout(
@@ -145,7 +155,7 @@ class PortMod(Message):
 
 @dataclass(slots=True)
 class TableMod(Message):
-    """Configure a table (§7.3.3); OpenFlow 1.3 defines no bits of `config`."""
+    """Configure a table (section 7.3.3); OpenFlow 1.3 defines no bits of `config`."""
 
     TYPE: ClassVar = MsgType.TABLE_MOD
     WIRE: ClassVar = Layout("!B3xI", "table_id config")
@@ -155,8 +165,11 @@ class TableMod(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class DropBand(Wired):
-    """Drop what exceeds `rate` (kbit/s or packets/s, by the meter's flags); burst in kbit or packets."""
+class DropBand(Structure):
+    """Drop packets above `rate`.
+
+    `rate` is in kbit/s or packets/s, `burst_size` in kbit or packets, depending on the meter's flags.
+    """
 
     WIRE: ClassVar = Layout("!HHII4x", "= # rate burst_size", tag=BandType.DROP)
 
@@ -165,8 +178,8 @@ class DropBand(Wired):
 
 
 @dataclass(frozen=True, slots=True)
-class DscpRemarkBand(Wired):
-    """Raise the drop precedence, by `prec_level`, of what exceeds `rate`."""
+class DscpRemarkBand(Structure):
+    """Raise the DSCP drop precedence of packets above `rate` by `prec_level`. Units as for `DropBand`."""
 
     WIRE: ClassVar = Layout("!HHIIB3x", "= # rate burst_size prec_level", tag=BandType.DSCP_REMARK)
 
@@ -176,11 +189,11 @@ class DscpRemarkBand(Wired):
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimenterBand(Wired):
-    """An experimenter's band; `payload` is a multiple of 8 bytes."""
+class ExperimenterBand(Structure):
+    """A band defined by an experimenter. `payload` is opaque; its length is a multiple of 8 bytes."""
 
     WIRE: ClassVar = Layout(
-        "!HHIII", "= # rate burst_size experimenter", tag=BandType.EXPERIMENTER, payload=Rest()
+        "!HHIII", "= # rate burst_size experimenter", tag=BandType.EXPERIMENTER, payload=RawBytes()
     )
 
     rate: int
@@ -189,20 +202,20 @@ class ExperimenterBand(Wired):
     payload: bytes = b""
 
     def encode(self) -> bytes:
-        """The wire form. Raises ValueError when the payload is not a multiple of 8 bytes."""
+        """Return the wire form. Raises ValueError if the payload's length is not a multiple of 8 bytes."""
         require_multiple(len(self.payload), 8, "an experimenter band's payload")
         return self.WIRE.pack(self)
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownBand:
-    """A band of a type that OpenFlow 1.3 does not define; `body` is what follows the length."""
+    """A band of a type that OpenFlow 1.3 does not define. `body` is all bytes after the length field."""
 
     type: int
     body: bytes
 
     def encode(self) -> bytes:
-        """The wire form. Raises ValueError when it is shorter than a band or not a multiple of 8 bytes."""
+        """Return the wire form. Raises ValueError if it is too short or not a multiple of 8 bytes long."""
         require_multiple(4 + len(self.body), 8, "a meter band")
         if len(self.body) < 12:
             raise ValueError("a meter band has at least 16 bytes")
@@ -210,9 +223,9 @@ class UnknownBand:
 
 
 Band = DropBand | DscpRemarkBand | ExperimenterBand | UnknownBand
-"""Any band of a meter."""
+"""Any meter band."""
 
-BANDS: Final = Family(
+BANDS: Final = TlvList(
     "a meter band",
     {
         BandType.DROP: DropBand,
@@ -222,12 +235,16 @@ BANDS: Final = Family(
     UnknownBand,
     minimum=16,
 )
-"""The layout part for a list of bands."""
+"""The variable-length field that holds a list of bands."""
 
 
 @dataclass(slots=True)
 class MeterMod(Message):
-    """Add, change or delete meters (§7.3.4.4): a `MeterModCommand`, bits of `MeterFlags` and a number."""
+    """Add, modify or delete a meter (section 7.3.4.4).
+
+    `command` is a `MeterModCommand`, `flags` holds bits of `MeterFlags`, `meter_id` is the meter's number or
+    a `MeterId`.
+    """
 
     TYPE: ClassVar = MsgType.METER_MOD
     WIRE: ClassVar = Layout("!HHI", "command flags meter_id", bands=BANDS)

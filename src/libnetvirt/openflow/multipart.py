@@ -1,6 +1,8 @@
-"""Multipart requests and replies: the switch, its rules and its tables (OpenFlow 1.3.5 §7.3.5).
+"""Multipart requests and replies about the switch, its rules and its tables (OpenFlow 1.3.5, section 7.3.5).
 
-Each reply is one part; `more` says that another with the same xid follows. `MultipartAssembler` joins them.
+An instance of a reply class is one part of a reply; if `more` is true, another part with the same xid
+follows. `MultipartAssembler` joins the parts. Ports, queues, groups and meters are in
+`libnetvirt.openflow.statistics`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from libnetvirt.openflow.constants import (
 )
 from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.openflow.instructions import INSTRUCTIONS, Instruction
-from libnetvirt.openflow.layout import TEXT32, TEXT256, Layout, Records, Wired
+from libnetvirt.openflow.layout import TEXT32, TEXT256, Layout, Structure, StructureList
 from libnetvirt.openflow.match import MATCH, Match
 from libnetvirt.openflow.message import Multipart
 
@@ -26,33 +28,33 @@ _EMPTY: Final = Match()
 
 @dataclass(slots=True)
 class MultipartRequest(Multipart):
-    """Base of all multipart requests."""
+    """The base of all multipart requests."""
 
     TYPE: ClassVar = MsgType.MULTIPART_REQUEST
 
 
 @dataclass(slots=True)
 class MultipartReply(Multipart):
-    """Base of all multipart replies."""
+    """The base of all multipart replies."""
 
     TYPE: ClassVar = MsgType.MULTIPART_REPLY
 
 
-# --- the switch (§7.3.5.1) ---
+# --- the switch (section 7.3.5.1) ---
 
 
 @dataclass(slots=True)
 class DescRequest(MultipartRequest):
-    """Ask who made the switch."""
+    """Request the description of the switch."""
 
-    PART: ClassVar = MultipartType.DESC
+    MULTIPART_TYPE: ClassVar = MultipartType.DESC
 
 
 @dataclass(slots=True)
 class DescReply(MultipartReply):
-    """Who made the switch."""
+    """The switch's manufacturer, hardware, software, serial number and datapath name."""
 
-    PART: ClassVar = MultipartType.DESC
+    MULTIPART_TYPE: ClassVar = MultipartType.DESC
     WIRE: ClassVar = Layout(
         "!256s256s256s32s256s",
         "mfr_desc hw_desc sw_desc serial_num dp_desc",
@@ -72,14 +74,14 @@ class DescReply(MultipartReply):
     dp_desc: str = ""
 
 
-# --- rules (§7.3.5.2, 7.3.5.3) ---
+# --- rules (sections 7.3.5.2, 7.3.5.3) ---
 
 
 @dataclass(slots=True)
 class FlowStatsRequest(MultipartRequest):
-    """Ask for the rules that match, as a loose delete would."""
+    """Request the rules that a non-strict delete with the same fields would delete."""
 
-    PART: ClassVar = MultipartType.FLOW
+    MULTIPART_TYPE: ClassVar = MultipartType.FLOW
     WIRE: ClassVar = Layout("!B3xII4xQQ", "table_id out_port out_group cookie cookie_mask", match=MATCH)
 
     table_id: int = ALL_TABLES
@@ -91,8 +93,11 @@ class FlowStatsRequest(MultipartRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class FlowStatsEntry(Wired):
-    """One rule and its counters. Durations are in seconds and nanoseconds, timeouts in seconds."""
+class FlowStatsEntry(Structure):
+    """One rule and its counters.
+
+    The rule's age is `duration_sec` seconds and `duration_nsec` nanoseconds; timeouts are in seconds.
+    """
 
     WIRE: ClassVar = Layout(
         "!HBxIIHHHH4xQQQ",
@@ -119,20 +124,20 @@ class FlowStatsEntry(Wired):
 
 @dataclass(slots=True)
 class FlowStatsReply(MultipartReply):
-    """The rules that match."""
+    """The selected rules."""
 
-    PART: ClassVar = MultipartType.FLOW
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(FlowStatsEntry))
+    MULTIPART_TYPE: ClassVar = MultipartType.FLOW
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(FlowStatsEntry))
 
     entries: tuple[FlowStatsEntry, ...] = ()
 
 
 @dataclass(slots=True)
 class AggregateStatsRequest(MultipartRequest):
-    """Ask for the sums over the rules that match."""
+    """Request the sums of the counters of the rules that a `FlowStatsRequest` would select."""
 
-    PART: ClassVar = MultipartType.AGGREGATE
+    MULTIPART_TYPE: ClassVar = MultipartType.AGGREGATE
     WIRE: ClassVar = Layout("!B3xII4xQQ", "table_id out_port out_group cookie cookie_mask", match=MATCH)
 
     table_id: int = ALL_TABLES
@@ -145,9 +150,9 @@ class AggregateStatsRequest(MultipartRequest):
 
 @dataclass(slots=True)
 class AggregateStatsReply(MultipartReply):
-    """The sums over the rules that match."""
+    """The sums of the counters of the selected rules, and their number."""
 
-    PART: ClassVar = MultipartType.AGGREGATE
+    MULTIPART_TYPE: ClassVar = MultipartType.AGGREGATE
     WIRE: ClassVar = Layout("!QQI4x", "packet_count byte_count flow_count")
 
     packet_count: int
@@ -155,18 +160,18 @@ class AggregateStatsReply(MultipartReply):
     flow_count: int
 
 
-# --- tables (§7.3.5.4, 7.3.5.5) ---
+# --- tables (sections 7.3.5.4, 7.3.5.5) ---
 
 
 @dataclass(slots=True)
 class TableStatsRequest(MultipartRequest):
-    """Ask for the tables' counters."""
+    """Request the counters of all tables."""
 
-    PART: ClassVar = MultipartType.TABLE
+    MULTIPART_TYPE: ClassVar = MultipartType.TABLE
 
 
 @dataclass(frozen=True, slots=True)
-class TableStatsEntry(Wired):
+class TableStatsEntry(Structure):
     """One table's counters."""
 
     WIRE: ClassVar = Layout("!B3xIQQ", "table_id active_count lookup_count matched_count")
@@ -181,22 +186,22 @@ class TableStatsEntry(Wired):
 class TableStatsReply(MultipartReply):
     """The tables' counters."""
 
-    PART: ClassVar = MultipartType.TABLE
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(TableStatsEntry))
+    MULTIPART_TYPE: ClassVar = MultipartType.TABLE
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(TableStatsEntry))
 
     entries: tuple[TableStatsEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class TableProperty(Wired):
-    """One property of a table, opaque: a `TableFeatureType`, and what follows the length without padding."""
+class TableProperty(Structure):
+    """One property of a table: a `TableFeatureType` and an opaque body, without the padding behind it."""
 
     type: int
     body: bytes = b""
 
     def encode(self) -> bytes:
-        """The wire form, padded to 8 bytes. Raises ValueError when it does not fit."""
+        """Return the wire form, padded to a multiple of 8 bytes. Raises ValueError if it does not fit."""
         length = 4 + len(self.body)
         if length > 0xFFFF or not 0 <= self.type <= 0xFFFF:
             raise ValueError(f"a table property of type {self.type} with {length} bytes")
@@ -204,26 +209,26 @@ class TableProperty(Wired):
 
     @classmethod
     def parse(cls, buf: bytes, pos: int, end: int) -> tuple[TableProperty, int]:
-        """One property of `buf[pos:end]`, and the position after its padding. Raises ProtocolError."""
+        """Parse one at `pos`. Returns it and the position behind its padding. Raises ProtocolError."""
         if end - pos < 4:
-            raise ProtocolError(f"{end - pos} bytes left where a table property needs 4")
+            raise ProtocolError(f"a table property needs 4 bytes, {end - pos} are left")
         length = int.from_bytes(buf[pos + 2 : pos + 4], "big")
         after = pos + length + -length % 8
         if length < 4 or after > end:
-            raise ProtocolError(f"a table property with a length of {length}, {end - pos} bytes being left")
+            raise ProtocolError(f"a table property with a length of {length}, {end - pos} bytes are left")
         return cls(int.from_bytes(buf[pos : pos + 2], "big"), buf[pos + 4 : pos + length]), after
 
 
 @dataclass(frozen=True, slots=True)
-class TableFeatures(Wired):
-    """What one table can do. `metadata_match` and `metadata_write` are the bits that it supports."""
+class TableFeatures(Structure):
+    """The features of one table. `metadata_match` and `metadata_write` are masks of the supported bits."""
 
     WIRE: ClassVar = Layout(
         "!HB5x32sQQII",
         "# table_id name metadata_match metadata_write config max_entries",
         convert={"name": TEXT32},
         align=8,
-        properties=Records(TableProperty),
+        properties=StructureList(TableProperty),
     )
 
     table_id: int
@@ -237,20 +242,20 @@ class TableFeatures(Wired):
 
 @dataclass(slots=True)
 class TableFeaturesRequest(MultipartRequest):
-    """Ask what the tables can do; with entries, configure them."""
+    """Request the features of all tables; with entries, set them."""
 
-    PART: ClassVar = MultipartType.TABLE_FEATURES
-    WIRE: ClassVar = Layout("!", "", entries=Records(TableFeatures))
+    MULTIPART_TYPE: ClassVar = MultipartType.TABLE_FEATURES
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(TableFeatures))
 
     entries: tuple[TableFeatures, ...] = ()
 
 
 @dataclass(slots=True)
 class TableFeaturesReply(MultipartReply):
-    """What the tables can do."""
+    """The features of all tables."""
 
-    PART: ClassVar = MultipartType.TABLE_FEATURES
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(TableFeatures))
+    MULTIPART_TYPE: ClassVar = MultipartType.TABLE_FEATURES
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(TableFeatures))
 
     entries: tuple[TableFeatures, ...] = ()

@@ -1,8 +1,8 @@
-"""Match fields: OXM type-length-values (OpenFlow 1.3.5 §7.2.3).
+"""Match fields: OXM type-length-value structures (OpenFlow 1.3.5, section 7.2.3).
 
-Every value is an int: a MAC address has 48 bits, an IPv6 address 128. Fields of classes or numbers that
-1.3 does not define are kept: they are called ``oxm_CLASS_FIELD_WIDTH``, and those of class 0xffff
-``oxm_ffff_FIELD_WIDTH_EXPERIMENTER``, with class and experimenter in hexadecimal, width in bytes.
+Every value is an int: a MAC address has 48 bits, an IPv6 address 128. Fields that OpenFlow 1.3 does not
+define are parsed too. They are named ``oxm_CLASS_FIELD_WIDTH``, or ``oxm_ffff_FIELD_WIDTH_EXPERIMENTER`` if
+the class is 0xffff; class and experimenter are in hexadecimal, the width is in bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ EXPERIMENTER_CLASS: Final = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class OxmField:
-    """One match field.
+    """The definition of one match field.
 
-    `order` sorts fields canonically, the standard ones first and by number; `bits` is how many bits of
-    the `width` bytes mean something; `plain` and `masked` are the wire form up to the value.
+    `order` is the sort key of the canonical order: standard fields first, by number. A value has `bits`
+    significant bits in `width` bytes; `all_ones` is the largest value and the mask of an exact match.
+    `header` and `masked_header` are the wire form up to the value, without and with a mask.
     """
 
     name: str
@@ -32,18 +33,21 @@ class OxmField:
     bits: int
     width: int
     maskable: bool
-    full: int
-    plain: bytes
-    masked: bytes
+    all_ones: int
+    header: bytes
+    masked_header: bytes
 
-    def check(self, value: int, mask: int | None) -> tuple[int, int] | None:
-        """Canonical (value, mask); None when the mask is zero, which matches anything. Raises ValueError."""
-        full = self.full
-        if value < 0 or value > full:
+    def normalise(self, value: int, mask: int | None) -> tuple[int, int] | None:
+        """Return the canonical (value, mask); None if the mask is zero, which matches any value.
+
+        Raises ValueError if the value or mask does not fit, or if the field is not maskable.
+        """
+        all_ones = self.all_ones
+        if value < 0 or value > all_ones:
             raise ValueError(f"{self.name}={value:#x} does not fit in {self.bits} bits")
-        if mask is None or mask == full:
-            return value, full
-        if mask < 0 or mask > full:
+        if mask is None or mask == all_ones:
+            return value, all_ones
+        if mask < 0 or mask > all_ones:
             raise ValueError(f"the mask {mask:#x} of {self.name} does not fit in {self.bits} bits")
         if not mask:
             return None
@@ -52,15 +56,15 @@ class OxmField:
         return value & mask, mask
 
     def encode(self, value: int, mask: int) -> bytes:
-        """The field's TLV; `mask` equal to `full` writes none."""
+        """Return the field's TLV; a mask equal to `all_ones` is not written."""
         width = self.width
-        if mask == self.full:
-            return self.plain + value.to_bytes(width, "big")
-        return self.masked + value.to_bytes(width, "big") + mask.to_bytes(width, "big")
+        if mask == self.all_ones:
+            return self.header + value.to_bytes(width, "big")
+        return self.masked_header + value.to_bytes(width, "big") + mask.to_bytes(width, "big")
 
 
 def _field(name: str, number: int, bits: int, maskable: bool) -> OxmField:
-    width = 4 if bits == 20 else (bits + 7) // 8  # labels of 20 bits take four bytes, not three
+    width = 4 if bits == 20 else (bits + 7) // 8  # 20-bit labels take four bytes, not three
     return OxmField(
         name,
         (0, BASIC_CLASS, number, 0, 0),
@@ -73,8 +77,8 @@ def _field(name: str, number: int, bits: int, maskable: bool) -> OxmField:
     )
 
 
-# Name, number, bits, maskable (§7.2.3.7, table 12). Some are maskable only from OpenFlow 1.5 on, but
-# Open vSwitch masks them in 1.3 too, and its dumps must be readable.
+# Name, number, bits, maskable (section 7.2.3.7, table 12). Some are maskable only since OpenFlow 1.5, but
+# Open vSwitch accepts masks in 1.3 too, and its dumps must be readable.
 _BASIC: Final = (
     _field("in_port", 0, 32, False),
     _field("in_phy_port", 1, 32, False),
@@ -122,14 +126,16 @@ FIELDS: Final[Mapping[str, OxmField]] = MappingProxyType({field.name: field for 
 """The standard match fields, by name."""
 
 _BY_HEADER: Final[Mapping[bytes, OxmField]] = MappingProxyType(
-    {field.plain: field for field in _BASIC} | {field.masked: field for field in _BASIC}
+    {field.header: field for field in _BASIC} | {field.masked_header: field for field in _BASIC}
 )
 _NUMBERS: Final = frozenset(range(len(_BASIC)))
 
-_FOREIGN: Final = re.compile(r"oxm_([0-9a-f]{4})_(0|[1-9][0-9]{0,2})_(0|[1-9][0-9]{0,2})(?:_([0-9a-f]{8}))?")
+_UNDEFINED_NAME: Final = re.compile(
+    r"oxm_([0-9a-f]{4})_(0|[1-9][0-9]{0,2})_(0|[1-9][0-9]{0,2})(?:_([0-9a-f]{8}))?"
+)
 
 
-def _foreign(oxm_class: int, number: int, width: int, experimenter: int) -> OxmField:
+def _undefined_field(oxm_class: int, number: int, width: int, experimenter: int) -> OxmField:
     special = oxm_class == EXPERIMENTER_CLASS
     prefix = experimenter.to_bytes(4, "big") if special else b""
     name = f"oxm_{oxm_class:04x}_{number}_{width}" + (f"_{experimenter:08x}" if special else "")
@@ -150,56 +156,58 @@ def _foreign(oxm_class: int, number: int, width: int, experimenter: int) -> OxmF
 
 
 def field_named(name: str) -> OxmField:
-    """The field with that name, standard or ``oxm_…``. Raises ValueError."""
+    """Return the field with this name, standard or ``oxm_…``. Raises ValueError if there is none."""
     field = FIELDS.get(name)
     if field is not None:
         return field
-    found = _FOREIGN.fullmatch(name)
+    found = _UNDEFINED_NAME.fullmatch(name)
     if found is None:
-        raise ValueError(f"{name!r} is not a match field; known are {', '.join(FIELDS)}")
+        raise ValueError(f"{name!r} is not a match field; the standard fields are {', '.join(FIELDS)}")
     oxm_class, number, width = int(found[1], 16), int(found[2]), int(found[3])
     special = oxm_class == EXPERIMENTER_CLASS
     if special != (found[4] is not None):
-        raise ValueError(f"{name!r}: an experimenter is named exactly when the class is ffff")
+        raise ValueError(
+            f"{name!r}: the experimenter is required with class ffff and not allowed with others"
+        )
     if number > 0x7F or width + 4 * special > 0xFF or (oxm_class == BASIC_CLASS and number in _NUMBERS):
-        raise ValueError(f"{name!r} is not a field number and width that OXM can carry")
-    return _foreign(oxm_class, number, width, int(found[4], 16) if special else 0)
+        raise ValueError(f"{name!r} is not a field number and width that OXM allows")
+    return _undefined_field(oxm_class, number, width, int(found[4], 16) if special else 0)
 
 
 def parse_field(buf: bytes, pos: int, end: int) -> tuple[OxmField, int, int, int]:
-    """One OXM TLV: its field, value, mask (all ones when it has none) and the position after it.
+    """Parse one OXM TLV. Returns field, value, mask (all ones if it has none) and the position behind it.
 
-    Raises ProtocolError: truncated, a standard field with a wrong length, a value out of range.
+    Raises ProtocolError if it is truncated, a standard field has a wrong length, or a value is out of range.
     """
     if end - pos < 4:
-        raise bad_value(f"{end - pos} bytes left where a match field needs 4")
+        raise bad_value(f"a match field needs 4 bytes, {end - pos} are left")
     header = buf[pos : pos + 4]
     pos += 4
     after = pos + header[3]
     if after > end:
-        raise bad_value(f"a match field of {header[3]} bytes, {end - pos} being left")
+        raise bad_value(f"a match field of {header[3]} bytes, {end - pos} are left")
     has_mask = header[2] & 1
     field = _BY_HEADER.get(header)
     if field is None:
-        field = _parse_foreign(header, buf, pos)
+        field = _parse_undefined(header, buf, pos)
     start = after - field.width * (2 if has_mask else 1)
     middle = start + field.width
     value = int.from_bytes(buf[start:middle], "big")
-    if value > field.full:
+    if value > field.all_ones:
         raise bad_value(f"{field.name}={value:#x} does not fit in {field.bits} bits")
     if not has_mask:
-        return field, value, field.full, after
-    mask = int.from_bytes(buf[middle:after], "big") & field.full
-    if not field.maskable and mask and mask != field.full:
+        return field, value, field.all_ones, after
+    mask = int.from_bytes(buf[middle:after], "big") & field.all_ones
+    if not field.maskable and mask and mask != field.all_ones:
         raise bad_value(f"{field.name} cannot have a mask, found {mask:#x}")
     return field, value & mask, mask, after
 
 
-def _parse_foreign(header: bytes, buf: bytes, pos: int) -> OxmField:
+def _parse_undefined(header: bytes, buf: bytes, pos: int) -> OxmField:
     oxm_class = header[0] << 8 | header[1]
     number, has_mask, length = header[2] >> 1, header[2] & 1, header[3]
     if oxm_class == BASIC_CLASS and number in _NUMBERS:
-        raise bad_value(f"{_BASIC[number].name} with {length} bytes, {_BASIC[number].width} being its width")
+        raise bad_value(f"{_BASIC[number].name} with {length} bytes, its width is {_BASIC[number].width}")
     experimenter = 0
     if oxm_class == EXPERIMENTER_CLASS:
         if length < 4:
@@ -210,4 +218,4 @@ def _parse_foreign(header: bytes, buf: bytes, pos: int) -> OxmField:
         if length % 2:
             raise bad_value(f"a masked match field of {length} bytes, which is odd")
         length //= 2
-    return _foreign(oxm_class, number, length, experimenter)
+    return _undefined_field(oxm_class, number, length, experimenter)

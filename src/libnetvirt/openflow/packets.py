@@ -1,4 +1,7 @@
-"""What a switch reports by itself, and packets sent out: §7.4 and §7.3.7 of OpenFlow 1.3.5; ports, §7.2.1."""
+"""Asynchronous messages of a switch, packet-outs, and port descriptions.
+
+OpenFlow 1.3.5, sections 7.4.1 to 7.4.3, 7.3.7 and 7.2.1.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import ClassVar, Final
 from libnetvirt.openflow.actions import ACTIONS, Action
 from libnetvirt.openflow.constants import MAX_MESSAGE_LENGTH, NO_BUFFER, OFP_VERSION, MsgType, Port
 from libnetvirt.openflow.errors import ProtocolError
-from libnetvirt.openflow.framer import packet_start
-from libnetvirt.openflow.layout import MAC, TEXT16, Layout, Record, Wired
+from libnetvirt.openflow.framer import packet_offset
+from libnetvirt.openflow.layout import MAC, TEXT16, Layout, SingleStructure, Structure
 from libnetvirt.openflow.match import MATCH, Match
 from libnetvirt.openflow.message import Message
 
@@ -23,10 +26,10 @@ _PACKET_OUT_BODY: Final = Struct("!IIH")
 
 @dataclass(frozen=True, slots=True)
 class PacketInHead:
-    """What a PACKET_IN says of its packet (§7.4.1).
+    """The fields of a PACKET_IN, without the packet (section 7.4.1).
 
-    `total_len` is the packet's length on the wire. `match` says where it was: `in_port` and, when it is not
-    zero, `metadata`.
+    `total_len` is the packet's whole length in bytes. `match` holds the pipeline fields: `in_port` and,
+    unless it is zero, `metadata`.
     """
 
     buffer_id: int
@@ -35,9 +38,9 @@ class PacketInHead:
     table_id: int
     cookie: int
     match: Match
-    #: the port by which the packet came in; 0 when the switch did not say
+    #: the port at which the packet came in; 0 if the switch did not tell
     in_port: int = field(init=False, compare=False, repr=False)
-    #: the metadata that the pipeline had written; 0 when the switch did not say
+    #: the pipeline's metadata; 0 if the switch did not tell
     metadata: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +50,10 @@ class PacketInHead:
 
 @dataclass(slots=True)
 class PacketIn(Message):
-    """A packet that came up (§7.4.1). `frame` is what was sent of it, from the Ethernet header on."""
+    """A packet sent to the controller (section 7.4.1).
+
+    `frame` starts with the Ethernet header; it is truncated if the switch sends only the start of packets.
+    """
 
     TYPE: ClassVar = MsgType.PACKET_IN
 
@@ -55,7 +61,7 @@ class PacketIn(Message):
     frame: bytes = b""
 
     def encode(self) -> bytes:
-        """The whole message. Raises ValueError when a field does not fit."""
+        """Return the whole message. Raises ValueError if a field does not fit."""
         head, match = self.head, self.head.match.encode()
         length = 26 + len(match) + len(self.frame)
         try:
@@ -69,16 +75,16 @@ class PacketIn(Message):
 
     @classmethod
     def parse_body(cls, frame: bytes, xid: int) -> PacketIn:
-        """The message from a whole frame. Raises ProtocolError."""
-        start = packet_start(frame)
-        return cls(parse_head(frame[8:start]), frame[start:], xid=xid)
+        """Parse the message from a whole frame. Raises ProtocolError."""
+        start = packet_offset(frame)
+        return cls(parse_packet_in_head(frame[8:start]), frame[start:], xid=xid)
 
 
-def parse_head(wire: bytes) -> PacketInHead:
-    """What is between a PACKET_IN's header and its packet. Raises ProtocolError."""
+def parse_packet_in_head(wire: bytes) -> PacketInHead:
+    """Parse the bytes between the header of a PACKET_IN and its packet. Raises ProtocolError."""
     match, pos = MATCH.parse(wire, _MATCH_START, len(wire))
     if pos + 2 != len(wire):
-        raise ProtocolError("a packet-in whose match is shorter than it says")
+        raise ProtocolError("a packet-in whose match does not end at the packet")
     buffer_id, total_len, reason, table_id, cookie = _PACKET_IN.unpack_from(wire)
     return PacketInHead(buffer_id, total_len, reason, table_id, cookie, match)
 
@@ -88,7 +94,7 @@ _PACKET_IN_WHOLE: Final = Struct("!BBHIIHBBQ")
 
 @dataclass(slots=True)
 class PacketOut(Message):
-    """Send a packet (§7.3.7): `frame`, or what the switch holds as `buffer_id`, treated with `actions`."""
+    """Send a packet (section 7.3.7): apply `actions` to `frame`, or to the packet buffered as `buffer_id`."""
 
     TYPE: ClassVar = MsgType.PACKET_OUT
 
@@ -98,13 +104,13 @@ class PacketOut(Message):
     frame: bytes = b""
 
     def encode(self) -> bytes:
-        """The whole message. Raises ValueError when a field does not fit."""
+        """Return the whole message. Raises ValueError if a field does not fit."""
         actions = b"".join([action.encode() for action in self.actions])
         frame = self.frame
         size = len(actions)
         length = 24 + size + len(frame)
         if length > MAX_MESSAGE_LENGTH:
-            raise ValueError(f"a packet-out of {length} bytes; at most {MAX_MESSAGE_LENGTH} are possible")
+            raise ValueError(f"a packet-out of {length} bytes; at most {MAX_MESSAGE_LENGTH} are allowed")
         try:
             head = _PACKET_OUT.pack(OFP_VERSION, 13, length, self.xid, self.buffer_id, self.in_port, size)
         except error as fault:
@@ -113,20 +119,23 @@ class PacketOut(Message):
 
     @classmethod
     def parse_body(cls, frame: bytes, xid: int) -> PacketOut:
-        """The message from a whole frame. Raises ProtocolError."""
+        """Parse the message from a whole frame. Raises ProtocolError."""
         end = len(frame)
         if end < 24:
             raise ProtocolError(f"a packet-out of {end} bytes; at least 24 are needed")
         buffer_id, in_port, size = _PACKET_OUT_BODY.unpack_from(frame, 8)
         if size > end - 24:
-            raise ProtocolError(f"actions of {size} bytes, {end - 24} being left")
+            raise ProtocolError(f"actions of {size} bytes, {end - 24} are left")
         actions, _ = ACTIONS.parse(frame, 24, 24 + size)
         return cls(buffer_id, in_port, actions, frame[24 + size :], xid=xid)
 
 
 @dataclass(slots=True)
 class FlowRemoved(Message):
-    """A rule went (§7.4.2). Durations are in seconds and nanoseconds, timeouts in seconds."""
+    """A rule was removed (section 7.4.2).
+
+    It existed for `duration_sec` seconds and `duration_nsec` nanoseconds; timeouts are in seconds.
+    """
 
     TYPE: ClassVar = MsgType.FLOW_REMOVED
     WIRE: ClassVar = Layout(
@@ -150,9 +159,12 @@ class FlowRemoved(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class PortDesc(Wired):
-    """A port (§7.2.1). `hw_addr` is a 48-bit int; speeds are in kbit/s; the rest are bits of `PortConfig`,
-    `PortState` and `PortFeatures`."""
+class PortDesc(Structure):
+    """The description of a port (section 7.2.1).
+
+    `hw_addr` is a MAC address as a 48-bit int. `config` holds bits of `PortConfig`, `state` of `PortState`,
+    the next four fields of `PortFeatures`. Speeds are in kbit/s.
+    """
 
     WIRE: ClassVar = Layout(
         "!I4x6s2x16sIIIIIIII",
@@ -175,10 +187,10 @@ class PortDesc(Wired):
 
 @dataclass(slots=True)
 class PortStatus(Message):
-    """A port came, went or changed (§7.4.3); `reason` is a `PortStatusReason`."""
+    """A port was added, removed or modified (section 7.4.3); `reason` is a `PortStatusReason`."""
 
     TYPE: ClassVar = MsgType.PORT_STATUS
-    WIRE: ClassVar = Layout("!B7x", "reason", desc=Record(PortDesc))
+    WIRE: ClassVar = Layout("!B7x", "reason", desc=SingleStructure(PortDesc))
 
     reason: int
     desc: PortDesc

@@ -1,6 +1,7 @@
-"""Multipart requests and replies about what a switch holds besides rules: ports, queues, groups, meters.
+"""Multipart requests and replies about ports, queues, groups and meters.
 
-OpenFlow 1.3.5 §7.3.5.6 to 7.3.5.14.
+OpenFlow 1.3.5, sections 7.3.5.6 to 7.3.5.14. In all entries, `duration_sec` and `duration_nsec` are the age
+in seconds and the rest of it in nanoseconds.
 """
 
 from __future__ import annotations
@@ -9,45 +10,45 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from libnetvirt.openflow.constants import ALL_QUEUES, GroupId, MeterId, MultipartType, Port
-from libnetvirt.openflow.layout import Layout, Numbers, Records, Wired
+from libnetvirt.openflow.layout import IntegerArray, Layout, Structure, StructureList
 from libnetvirt.openflow.modify import BANDS, Band, Bucket
 from libnetvirt.openflow.multipart import MultipartReply, MultipartRequest
 from libnetvirt.openflow.packets import PortDesc
 
-# --- ports and queues (§7.3.5.6-7.3.5.8) ---
+# --- ports and queues (sections 7.3.5.6 to 7.3.5.8) ---
 
 
 @dataclass(slots=True)
 class PortDescRequest(MultipartRequest):
-    """Ask for the ports."""
+    """Request the descriptions of all ports."""
 
-    PART: ClassVar = MultipartType.PORT_DESC
+    MULTIPART_TYPE: ClassVar = MultipartType.PORT_DESC
 
 
 @dataclass(slots=True)
 class PortDescReply(MultipartReply):
-    """The ports."""
+    """The descriptions of all ports."""
 
-    PART: ClassVar = MultipartType.PORT_DESC
-    LISTED: ClassVar = "ports"
-    WIRE: ClassVar = Layout("!", "", ports=Records(PortDesc))
+    MULTIPART_TYPE: ClassVar = MultipartType.PORT_DESC
+    ENTRIES_FIELD: ClassVar = "ports"
+    WIRE: ClassVar = Layout("!", "", ports=StructureList(PortDesc))
 
     ports: tuple[PortDesc, ...] = ()
 
 
 @dataclass(slots=True)
 class PortStatsRequest(MultipartRequest):
-    """Ask for one port's counters, or with ANY for all."""
+    """Request the counters of one port, or with `Port.ANY` of all ports."""
 
-    PART: ClassVar = MultipartType.PORT_STATS
+    MULTIPART_TYPE: ClassVar = MultipartType.PORT_STATS
     WIRE: ClassVar = Layout("!I4x", "port_no")
 
     port_no: int = Port.ANY
 
 
 @dataclass(frozen=True, slots=True)
-class PortStatsEntry(Wired):
-    """One port's counters; all ones where the switch does not count."""
+class PortStatsEntry(Structure):
+    """The counters of one port; a counter that the switch does not support is all ones."""
 
     WIRE: ClassVar = Layout(
         "!I4x12QII",
@@ -74,20 +75,20 @@ class PortStatsEntry(Wired):
 
 @dataclass(slots=True)
 class PortStatsReply(MultipartReply):
-    """The ports' counters."""
+    """The counters of the requested ports."""
 
-    PART: ClassVar = MultipartType.PORT_STATS
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(PortStatsEntry))
+    MULTIPART_TYPE: ClassVar = MultipartType.PORT_STATS
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(PortStatsEntry))
 
     entries: tuple[PortStatsEntry, ...] = ()
 
 
 @dataclass(slots=True)
 class QueueStatsRequest(MultipartRequest):
-    """Ask for queues' counters; ANY and ALL_QUEUES for all."""
+    """Request the counters of one queue, or with `Port.ANY` and `ALL_QUEUES` of all queues."""
 
-    PART: ClassVar = MultipartType.QUEUE
+    MULTIPART_TYPE: ClassVar = MultipartType.QUEUE
     WIRE: ClassVar = Layout("!II", "port_no queue_id")
 
     port_no: int = Port.ANY
@@ -95,8 +96,8 @@ class QueueStatsRequest(MultipartRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class QueueStatsEntry(Wired):
-    """One queue's counters."""
+class QueueStatsEntry(Structure):
+    """The counters of one queue."""
 
     WIRE: ClassVar = Layout(
         "!IIQQQII", "port_no queue_id tx_bytes tx_packets tx_errors duration_sec duration_nsec"
@@ -113,31 +114,31 @@ class QueueStatsEntry(Wired):
 
 @dataclass(slots=True)
 class QueueStatsReply(MultipartReply):
-    """The queues' counters."""
+    """The counters of the requested queues."""
 
-    PART: ClassVar = MultipartType.QUEUE
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(QueueStatsEntry))
+    MULTIPART_TYPE: ClassVar = MultipartType.QUEUE
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(QueueStatsEntry))
 
     entries: tuple[QueueStatsEntry, ...] = ()
 
 
-# --- groups (§7.3.5.9-7.3.5.11) ---
+# --- groups (sections 7.3.5.9 to 7.3.5.11) ---
 
 
 @dataclass(slots=True)
 class GroupStatsRequest(MultipartRequest):
-    """Ask for one group's counters, or with ALL for all."""
+    """Request the counters of one group, or with `GroupId.ALL` of all groups."""
 
-    PART: ClassVar = MultipartType.GROUP
+    MULTIPART_TYPE: ClassVar = MultipartType.GROUP
     WIRE: ClassVar = Layout("!I4x", "group_id")
 
     group_id: int = GroupId.ALL
 
 
 @dataclass(frozen=True, slots=True)
-class BucketStats(Wired):
-    """One bucket's counters."""
+class BucketStats(Structure):
+    """The counters of one bucket."""
 
     WIRE: ClassVar = Layout("!QQ", "packet_count byte_count")
 
@@ -146,13 +147,13 @@ class BucketStats(Wired):
 
 
 @dataclass(frozen=True, slots=True)
-class GroupStatsEntry(Wired):
-    """One group's counters."""
+class GroupStatsEntry(Structure):
+    """The counters of one group and its buckets."""
 
     WIRE: ClassVar = Layout(
         "!H2xII4xQQII",
         "# group_id ref_count packet_count byte_count duration_sec duration_nsec",
-        buckets=Records(BucketStats),
+        buckets=StructureList(BucketStats),
     )
 
     group_id: int
@@ -166,27 +167,27 @@ class GroupStatsEntry(Wired):
 
 @dataclass(slots=True)
 class GroupStatsReply(MultipartReply):
-    """The groups' counters."""
+    """The counters of the requested groups."""
 
-    PART: ClassVar = MultipartType.GROUP
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(GroupStatsEntry))
+    MULTIPART_TYPE: ClassVar = MultipartType.GROUP
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(GroupStatsEntry))
 
     entries: tuple[GroupStatsEntry, ...] = ()
 
 
 @dataclass(slots=True)
 class GroupDescRequest(MultipartRequest):
-    """Ask for the groups."""
+    """Request the descriptions of all groups."""
 
-    PART: ClassVar = MultipartType.GROUP_DESC
+    MULTIPART_TYPE: ClassVar = MultipartType.GROUP_DESC
 
 
 @dataclass(frozen=True, slots=True)
-class GroupDesc(Wired):
-    """One group."""
+class GroupDesc(Structure):
+    """The description of one group: its `GroupType`, number and buckets."""
 
-    WIRE: ClassVar = Layout("!HBxI", "# type group_id", align=8, buckets=Records(Bucket))
+    WIRE: ClassVar = Layout("!HBxI", "# type group_id", align=8, buckets=StructureList(Bucket))
 
     type: int
     group_id: int
@@ -195,29 +196,35 @@ class GroupDesc(Wired):
 
 @dataclass(slots=True)
 class GroupDescReply(MultipartReply):
-    """The groups."""
+    """The descriptions of all groups."""
 
-    PART: ClassVar = MultipartType.GROUP_DESC
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(GroupDesc))
+    MULTIPART_TYPE: ClassVar = MultipartType.GROUP_DESC
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(GroupDesc))
 
     entries: tuple[GroupDesc, ...] = ()
 
 
 @dataclass(slots=True)
 class GroupFeaturesRequest(MultipartRequest):
-    """Ask what groups can do."""
+    """Request the switch's group features."""
 
-    PART: ClassVar = MultipartType.GROUP_FEATURES
+    MULTIPART_TYPE: ClassVar = MultipartType.GROUP_FEATURES
 
 
 @dataclass(slots=True)
 class GroupFeaturesReply(MultipartReply):
-    """What groups can do: bits by `GroupType`, `GroupCapabilities`, and per type the most groups and the
-    actions (bits by `ActionType`)."""
+    """The switch's group features.
 
-    PART: ClassVar = MultipartType.GROUP_FEATURES
-    WIRE: ClassVar = Layout("!II", "types capabilities", max_groups=Numbers("!4I"), actions=Numbers("!4I"))
+    Bit n of `types` is set if `GroupType` n is supported; `capabilities` holds bits of `GroupCapabilities`.
+    `max_groups` and `actions` have one value for each type: the maximum number of groups, and a mask of the
+    supported actions with one bit for each `ActionType`.
+    """
+
+    MULTIPART_TYPE: ClassVar = MultipartType.GROUP_FEATURES
+    WIRE: ClassVar = Layout(
+        "!II", "types capabilities", max_groups=IntegerArray("!4I"), actions=IntegerArray("!4I")
+    )
 
     types: int = 0
     capabilities: int = 0
@@ -225,22 +232,22 @@ class GroupFeaturesReply(MultipartReply):
     actions: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
-# --- meters (§7.3.5.12-7.3.5.14) ---
+# --- meters (sections 7.3.5.12 to 7.3.5.14) ---
 
 
 @dataclass(slots=True)
 class MeterStatsRequest(MultipartRequest):
-    """Ask for one meter's counters, or with ALL for all."""
+    """Request the counters of one meter, or with `MeterId.ALL` of all meters."""
 
-    PART: ClassVar = MultipartType.METER
+    MULTIPART_TYPE: ClassVar = MultipartType.METER
     WIRE: ClassVar = Layout("!I4x", "meter_id")
 
     meter_id: int = MeterId.ALL
 
 
 @dataclass(frozen=True, slots=True)
-class BandStats(Wired):
-    """One band's counters: what exceeded it."""
+class BandStats(Structure):
+    """The counters of one band: the traffic above its rate."""
 
     WIRE: ClassVar = Layout("!QQ", "packet_count byte_count")
 
@@ -249,13 +256,13 @@ class BandStats(Wired):
 
 
 @dataclass(frozen=True, slots=True)
-class MeterStatsEntry(Wired):
-    """One meter's counters."""
+class MeterStatsEntry(Structure):
+    """The counters of one meter and its bands."""
 
     WIRE: ClassVar = Layout(
         "!IH6xIQQII",
         "meter_id # flow_count packet_count byte_count duration_sec duration_nsec",
-        bands=Records(BandStats),
+        bands=StructureList(BandStats),
     )
 
     meter_id: int
@@ -269,28 +276,28 @@ class MeterStatsEntry(Wired):
 
 @dataclass(slots=True)
 class MeterStatsReply(MultipartReply):
-    """The meters' counters."""
+    """The counters of the requested meters."""
 
-    PART: ClassVar = MultipartType.METER
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(MeterStatsEntry))
+    MULTIPART_TYPE: ClassVar = MultipartType.METER
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(MeterStatsEntry))
 
     entries: tuple[MeterStatsEntry, ...] = ()
 
 
 @dataclass(slots=True)
 class MeterConfigRequest(MultipartRequest):
-    """Ask for one meter, or with ALL for all."""
+    """Request the description of one meter, or with `MeterId.ALL` of all meters."""
 
-    PART: ClassVar = MultipartType.METER_CONFIG
+    MULTIPART_TYPE: ClassVar = MultipartType.METER_CONFIG
     WIRE: ClassVar = Layout("!I4x", "meter_id")
 
     meter_id: int = MeterId.ALL
 
 
 @dataclass(frozen=True, slots=True)
-class MeterConfig(Wired):
-    """One meter."""
+class MeterConfig(Structure):
+    """The description of one meter: bits of `MeterFlags`, its number and bands."""
 
     WIRE: ClassVar = Layout("!HHI", "# flags meter_id", align=8, bands=BANDS)
 
@@ -301,27 +308,30 @@ class MeterConfig(Wired):
 
 @dataclass(slots=True)
 class MeterConfigReply(MultipartReply):
-    """The meters."""
+    """The descriptions of the requested meters."""
 
-    PART: ClassVar = MultipartType.METER_CONFIG
-    LISTED: ClassVar = "entries"
-    WIRE: ClassVar = Layout("!", "", entries=Records(MeterConfig))
+    MULTIPART_TYPE: ClassVar = MultipartType.METER_CONFIG
+    ENTRIES_FIELD: ClassVar = "entries"
+    WIRE: ClassVar = Layout("!", "", entries=StructureList(MeterConfig))
 
     entries: tuple[MeterConfig, ...] = ()
 
 
 @dataclass(slots=True)
 class MeterFeaturesRequest(MultipartRequest):
-    """Ask what meters can do."""
+    """Request the switch's meter features."""
 
-    PART: ClassVar = MultipartType.METER_FEATURES
+    MULTIPART_TYPE: ClassVar = MultipartType.METER_FEATURES
 
 
 @dataclass(slots=True)
 class MeterFeaturesReply(MultipartReply):
-    """What meters can do: bits by `BandType`, bits of `MeterFlags`."""
+    """The switch's meter features.
 
-    PART: ClassVar = MultipartType.METER_FEATURES
+    Bit n of `band_types` is set if `BandType` n is supported; `capabilities` holds bits of `MeterFlags`.
+    """
+
+    MULTIPART_TYPE: ClassVar = MultipartType.METER_FEATURES
     WIRE: ClassVar = Layout("!IIIBB2x", "max_meter band_types capabilities max_bands max_color")
 
     max_meter: int = 0

@@ -1,6 +1,7 @@
-"""Rules for people to read, in the syntax of ``ovs-ofctl``, which reads them back.
+"""Rules as text, in the syntax of ``ovs-ofctl``, which can parse it.
 
-Fields of foreign extensions have no such syntax; they are shown as ``oxm_…=…`` and ``unknown(…)``.
+Fields, actions and instructions that ovs-ofctl has no syntax for are written as ``oxm_…=…``,
+``experimenter(…)`` and ``unknown(…)``.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _FULL64: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def mac_text(value: int) -> str:
-    """A 48-bit int as ``00:11:22:33:44:55``."""
+    """Format a 48-bit int as ``00:11:22:33:44:55``."""
     return value.to_bytes(6, "big").hex(":")
 
 
-def _prefixed(address: Callable[[int], Any], bits: int) -> Callable[[int, int | None], str]:
+def _address_writer(address: Callable[[int], Any], bits: int) -> Callable[[int, int | None], str]:
     full = (1 << bits) - 1
 
     def text(value: int, mask: int | None) -> str:
@@ -53,31 +54,31 @@ def _hex16(value: int, mask: int | None) -> str:
     return f"0x{value:04x}" if mask is None else f"0x{value:04x}/0x{mask:04x}"
 
 
-def _plain(value: int, mask: int | None) -> str:
+def _decimal(value: int, mask: int | None) -> str:
     return str(value) if mask is None else f"{value:#x}/{mask:#x}"
 
 
-_IPV4: Final = _prefixed(IPv4Address, 32)
-_IPV6: Final = _prefixed(IPv6Address, 128)
+_IPV4: Final = _address_writer(IPv4Address, 32)
+_IPV6: Final = _address_writer(IPv6Address, 128)
 
 _Writer = Callable[[int, int | None], str]
 
-# The field's name in ovs-ofctl, and how its value is written.
-_SHOWN: Final[Mapping[str, tuple[str, _Writer]]] = MappingProxyType(
+# The field's name in ovs-ofctl, and the function that formats its value.
+_OVS_FIELDS: Final[Mapping[str, tuple[str, _Writer]]] = MappingProxyType(
     {
-        "in_phy_port": ("in_phy_port", _plain),
+        "in_phy_port": ("in_phy_port", _decimal),
         "metadata": ("metadata", _hex),
         "eth_dst": ("dl_dst", _mac),
         "eth_src": ("dl_src", _mac),
         "eth_type": ("dl_type", _hex16),
-        "vlan_pcp": ("dl_vlan_pcp", _plain),
-        "ip_dscp": ("ip_dscp", _plain),
-        "ip_ecn": ("nw_ecn", _plain),
-        "ip_proto": ("nw_proto", _plain),
+        "vlan_pcp": ("dl_vlan_pcp", _decimal),
+        "ip_dscp": ("ip_dscp", _decimal),
+        "ip_ecn": ("nw_ecn", _decimal),
+        "ip_proto": ("nw_proto", _decimal),
         "ipv4_src": ("nw_src", _IPV4),
         "ipv4_dst": ("nw_dst", _IPV4),
-        "icmpv4_type": ("icmp_type", _plain),
-        "icmpv4_code": ("icmp_code", _plain),
+        "icmpv4_type": ("icmp_type", _decimal),
+        "icmpv4_code": ("icmp_code", _decimal),
         "arp_spa": ("arp_spa", _IPV4),
         "arp_tpa": ("arp_tpa", _IPV4),
         "arp_sha": ("arp_sha", _mac),
@@ -92,7 +93,7 @@ _SHOWN: Final[Mapping[str, tuple[str, _Writer]]] = MappingProxyType(
     }
 )
 
-# What ovs-ofctl calls these in set_field, where it wants the names of the specification.
+# In set_field, ovs-ofctl expects the names of the specification for these fields.
 _SET_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "eth_dst": "eth_dst",
@@ -106,7 +107,7 @@ _SET_NAMES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def port_text(port: int) -> str:
-    """A port's number, or the name of a reserved one."""
+    """Format a port: its number, or the name of a reserved port."""
     if port <= Port.MAX:
         return str(port)
     try:
@@ -122,12 +123,12 @@ def _field_text(name: str, value: int, mask: int | None) -> str:
         if mask is None and value & VLAN_PRESENT:
             return f"dl_vlan={value & 0xFFF}"
         return f"vlan_tci={_hex16(value, 0x1FFF if mask is None else mask)}"
-    shown, writer = _SHOWN.get(name, (name, _plain if name in FIELDS else _hex))
-    return f"{shown}={writer(value, mask)}"
+    name_in_ovs, writer = _OVS_FIELDS.get(name, (name, _decimal if name in FIELDS else _hex))
+    return f"{name_in_ovs}={writer(value, mask)}"
 
 
 def match_text(match: Match) -> str:
-    """The match's fields, separated by commas; empty when it matches everything."""
+    """Format the fields of a match, separated by commas; empty if it matches every packet."""
     return ",".join([_field_text(*field) for field in match.fields])
 
 
@@ -135,8 +136,8 @@ def _set_field_text(action: act.SetField) -> str:
     name, value = action.name, action.value
     if name == "vlan_vid":
         return f"set_field:{value}->vlan_vid"
-    shown, writer = _SHOWN.get(name, (name, _plain if name in FIELDS else _hex))
-    return f"set_field:{writer(value, None)}->{_SET_NAMES.get(name, shown)}"
+    name_in_ovs, writer = _OVS_FIELDS.get(name, (name, _decimal if name in FIELDS else _hex))
+    return f"set_field:{writer(value, None)}->{_SET_NAMES.get(name, name_in_ovs)}"
 
 
 def _output_text(action: act.Output) -> str:
@@ -150,7 +151,7 @@ def _output_text(action: act.Output) -> str:
 
 
 def _experimenter_text(action: act.Experimenter) -> str:
-    known = nicira.text(action, lambda wire: actions_text(act.ACTIONS.parse(wire, 0, len(wire))[0]))
+    known = nicira.action_text(action, lambda wire: actions_text(act.ACTIONS.parse(wire, 0, len(wire))[0]))
     return known or f"experimenter({action.experimenter:#x},{action.payload.hex()})"
 
 
@@ -179,7 +180,7 @@ _ACTION_WRITERS: Final[Mapping[type, Callable[[Any], str]]] = MappingProxyType(
 
 
 def actions_text(actions: Sequence[act.Action]) -> str:
-    """The actions, separated by commas; ``drop`` when there is none."""
+    """Format actions, separated by commas; ``drop`` if there are none."""
     return ",".join([_ACTION_WRITERS[type(action)](action) for action in actions]) or "drop"
 
 
@@ -203,8 +204,11 @@ def _instruction_text(instruction: ins.Instruction) -> str:
             return f"unknown({kind},{body.hex()})"
 
 
-def _order(instruction: ins.Instruction) -> int:
-    """A switch meters first, then applies, clears, writes, and goes on (§5.9); ovs-ofctl insists on it."""
+def _execution_order(instruction: ins.Instruction) -> int:
+    """Sort key for the order in which a switch executes instructions (section 5.9).
+
+    ovs-ofctl accepts no other order.
+    """
     ranks = (
         ins.Meter,
         ins.ApplyActions,
@@ -220,8 +224,8 @@ def _order(instruction: ins.Instruction) -> int:
 
 
 def instructions_text(instructions: Sequence[ins.Instruction]) -> str:
-    """The instructions in the order a switch executes them; ``drop`` when there is nothing to do."""
-    texts = [_instruction_text(each) for each in sorted(instructions, key=_order)]
+    """Format instructions in the order of their execution; ``drop`` if there is nothing to do."""
+    texts = [_instruction_text(each) for each in sorted(instructions, key=_execution_order)]
     return ",".join([text for text in texts if text]) or "drop"
 
 
@@ -235,9 +239,9 @@ _FLAG_NAMES: Final = (
 
 
 def format_flow(rule: FlowMod | FlowStatsEntry) -> str:
-    """One rule on one line, as ``cookie=0x7, table=0, priority=100,in_port=3 actions=output:4``.
+    """Format a rule on one line, as ``cookie=0x7, table=0, priority=100,in_port=3 actions=output:4``.
 
-    A `FlowStatsEntry` also shows its age in seconds and its counters, and is then no input for ovs-ofctl.
+    The text of a `FlowStatsEntry` has its age in seconds and its counters too, so ovs-ofctl cannot parse it.
     """
     head = [f"cookie={rule.cookie:#x}"]
     if isinstance(rule, FlowMod):

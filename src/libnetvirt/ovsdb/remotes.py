@@ -11,7 +11,8 @@ from typing import Self
 
 from libnetvirt.errors import InvalidURI
 
-_FORMS = "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
+#: how addresses are written
+FORMS = "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Remote:
         if kind in ("tcp", "ssl") and rest and default_port and (not host or rest.endswith("]")):
             host, port = rest, str(default_port)
         if kind not in ("tcp", "ssl") or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise InvalidURI(f"{text.strip()!r} is not a database's address: use {_FORMS}")
+            raise InvalidURI(f"{text.strip()!r} is not a database's address: use {FORMS}")
         return cls(kind, host=host.strip("[]"), port=int(port))
 
     @classmethod

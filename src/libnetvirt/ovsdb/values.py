@@ -1,4 +1,4 @@
-"""Column values: Python types in memory, the JSON notation of RFC 7047 section 5.1 on the wire."""
+"""Column values: Python types in memory, the JSON notation of RFC 7047, section 5.1 on the wire."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def default_value(kind: ColumnType) -> Value:
 
 
 def decode(kind: ColumnType, wire: Any) -> Value:
-    """Decode a column's value (RFC 7047 section 5.1)."""
+    """Decode a column's value (RFC 7047, section 5.1)."""
     if kind is ColumnType.MAP:
         return dict(wire[1])
     members = wire[1] if isinstance(wire, list) and wire[0] == "set" else [wire]
@@ -90,7 +90,7 @@ def encode_map(content: Mapping[str, Any]) -> list[Any]:
 
 
 def encode(kind: ColumnType, value: Value) -> Any:
-    """Encode a column's value (RFC 7047 section 5.1)."""
+    """Encode a column's value (RFC 7047, section 5.1)."""
     match kind:
         case ColumnType.MAP:
             return encode_map(value)

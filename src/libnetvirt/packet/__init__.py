@@ -1,12 +1,13 @@
-"""Frames: a small parser and builder of what a router or switch has to understand itself.
+"""Parse and build the packets that a switch or router has to process itself.
 
-Ethernet with vlan tags, ARP, IPv4, IPv6, ICMP, ICMPv6 and neighbour discovery. Pure functions over
-``bytes``; addresses are ``bytes`` too (6 for MAC, 4 or 16 for IP), the most significant first.
-Parsers raise :class:`PacketError` and nothing else, whatever they are given. Imports none of ours.
+Ethernet with vlan tags and mpls labels, ARP, IPv4, IPv6, ICMP, ICMPv6 and IPv6 neighbour discovery. All
+functions are pure and work on ``bytes``. Addresses are ``bytes`` in network order: 6 for a MAC address, 4 or
+16 for an IP address. :class:`PacketError` is the only exception that a parser raises, whatever the input.
+This package imports no other package of libnetvirt.
 """
 
 from libnetvirt.packet.arp import ARP, arp_frame, parse_arp
-from libnetvirt.packet.checksum import checksum, replace_word
+from libnetvirt.packet.checksum import checksum, update_checksum
 from libnetvirt.packet.ethernet import (
     BROADCAST,
     ETH_ARP,
@@ -43,7 +44,7 @@ from libnetvirt.packet.ip import (
 )
 from libnetvirt.packet.nd import (
     ALL_NODES,
-    Neighbour,
+    NeighbourMessage,
     advertisement,
     parse_neighbour,
     solicitation,
@@ -66,7 +67,7 @@ __all__ = [
     "PROTO_UDP",
     "VLAN_TPIDS",
     "Ethernet",
-    "Neighbour",
+    "NeighbourMessage",
     "PacketError",
     "add_label",
     "add_tag",
@@ -90,9 +91,9 @@ __all__ = [
     "parse_icmp",
     "parse_ip",
     "parse_neighbour",
-    "replace_word",
     "solicitation",
     "solicited_node",
     "split_label",
     "split_tag",
+    "update_checksum",
 ]

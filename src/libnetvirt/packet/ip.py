@@ -1,11 +1,11 @@
-"""IPv4 (RFC 791) and IPv6 (RFC 8200) as one kind of packet."""
+"""IPv4 (RFC 791) and IPv6 (RFC 8200) packets, with one class for both versions."""
 
 from __future__ import annotations
 
 from struct import Struct
 from typing import NamedTuple
 
-from libnetvirt.packet.checksum import checksum, replace_word
+from libnetvirt.packet.checksum import checksum, update_checksum
 from libnetvirt.packet.ethernet import PacketError
 
 PROTO_ICMP = 1
@@ -16,19 +16,19 @@ PROTO_ICMPV6 = 58
 _V4 = Struct("!BBHHHBBH4s4s")
 _V6 = Struct("!IHBB16s16s")
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
-# RFC 8200 section 4.1 lists six headers, one of them twice; a longer chain is nobody's honest packet.
+# RFC 8200, section 4.1, lists six headers, one of them twice; no legitimate packet has a longer chain.
 _MAX_EXTENSIONS = 8
 _DONT_FRAGMENT, _MORE_FRAGMENTS = 0x4000, 0x2000
 _NO_OPERATION, _COPIED = 1, 0x80
 
 
 class IP(NamedTuple):
-    """A packet of either version.
+    """A parsed packet of either version.
 
-    ``ttl`` is IPv6's hop limit, ``protocol`` the one behind IPv6's extension headers and ``payload``
-    what it reads (without padding). ``offset`` is the fragment's place in octets, ``fragment`` says
-    whether it is one at all. ``length`` is the packet's own length in octets, header included;
-    ``extensions`` whether IPv6 extension headers are there.
+    ``ttl`` is the TTL or hop limit. ``protocol`` is the upper-layer protocol, behind all IPv6 extension
+    headers, and ``payload`` its data without Ethernet padding. ``fragment``: whether the packet is a
+    fragment; ``offset`` is its offset in bytes. ``length`` is the packet's length in bytes, headers included.
+    ``extensions``: whether there are IPv6 extension headers.
     """
 
     version: int
@@ -44,9 +44,10 @@ class IP(NamedTuple):
 
 
 def parse_ip(packet: bytes) -> IP:
-    """Read an IPv4 or IPv6 packet, padding behind it allowed. Raises PacketError.
+    """Parse an IPv4 or IPv6 packet; padding at its end is ignored.
 
-    IPv4: version, lengths and header checksum are checked (RFC 1812 section 5.2.2).
+    Raises PacketError if the version, a length or the IPv4 header checksum is wrong (RFC 1812, section
+    5.2.2).
     """
     version = packet[0] >> 4 if packet else 0
     if version == 4:
@@ -58,11 +59,11 @@ def parse_ip(packet: bytes) -> IP:
 
 def _parse_v4(packet: bytes) -> IP:
     if len(packet) < _V4.size:
-        raise PacketError(f"IPv4 packet of {len(packet)} octets: at least {_V4.size} are needed")
+        raise PacketError(f"IPv4 packet of {len(packet)} bytes: at least {_V4.size} are needed")
     first, _, length, _, position, ttl, protocol, _, source, destination = _V4.unpack_from(packet)
     header = (first & 15) * 4
     if header < _V4.size or not header <= length <= len(packet):
-        raise PacketError(f"IPv4 header of {header} in packet of {length} octets, {len(packet)} there")
+        raise PacketError(f"IPv4 header of {header} and packet of {length} bytes, {len(packet)} received")
     if checksum(packet[:header]):
         raise PacketError("IPv4 header checksum is wrong")
     offset = (position & 0x1FFF) * 8
@@ -82,18 +83,18 @@ def _parse_v4(packet: bytes) -> IP:
 
 def _parse_v6(packet: bytes) -> IP:
     if len(packet) < _V6.size:
-        raise PacketError(f"IPv6 packet of {len(packet)} octets: at least {_V6.size} are needed")
+        raise PacketError(f"IPv6 packet of {len(packet)} bytes: at least {_V6.size} are needed")
     _, size, protocol, ttl, source, destination = _V6.unpack_from(packet)
     length = _V6.size + size
     if length > len(packet):
-        raise PacketError(f"IPv6 packet says {length} octets, {len(packet)} there")
+        raise PacketError(f"IPv6 packet of {length} bytes, {len(packet)} received")
     at, offset, fragment, extensions = _V6.size, 0, False, False
     for _ in range(_MAX_EXTENSIONS):
-        # What follows the header of a fragment that is not the first is no header (RFC 8200 section 4.5).
+        # Only the first fragment has headers after the fragment header (RFC 8200, section 4.5).
         if protocol not in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION) or offset:
             break
         if at + 8 > length:
-            raise PacketError("IPv6 extension header is cut off")
+            raise PacketError("IPv6 extension header is truncated")
         extensions = True
         step = 8 if protocol == _FRAGMENT else (packet[at + 1] + 1) * 8
         if protocol == _FRAGMENT:
@@ -101,7 +102,7 @@ def _parse_v6(packet: bytes) -> IP:
             # An "atomic" fragment is a whole packet (RFC 6946).
             offset, fragment = position & 0xFFF8, bool(position & 0xFFF9)
         if at + step > length:
-            raise PacketError("IPv6 extension header is cut off")
+            raise PacketError("IPv6 extension header is truncated")
         protocol, at = packet[at], at + step
     else:
         raise PacketError(f"more than {_MAX_EXTENSIONS} IPv6 extension headers")
@@ -110,34 +111,38 @@ def _parse_v6(packet: bytes) -> IP:
 
 
 def build_ip(source: bytes, destination: bytes, protocol: int, payload: bytes, ttl: int = 64) -> bytes:
-    """Build a packet without options; the version is the addresses'. Raises PacketError if too long."""
+    """Return a packet without options, of the IP version of its addresses.
+
+    Raises PacketError if the payload is too long.
+    """
     room = 0xFFFF if len(source) == 16 else 0xFFFF - _V4.size
     if len(payload) > room:
-        raise PacketError(f"a payload of {len(payload)} octets: {room} fit into a packet")
+        raise PacketError(f"a payload of {len(payload)} bytes: a packet holds at most {room}")
     if len(source) == 16:
         return _V6.pack(6 << 28, len(payload), protocol, ttl, source, destination) + payload
-    # Identification 0 with "don't fragment": an atomic datagram (RFC 6864 section 4.1).
+    # Identification 0 with "don't fragment": an atomic datagram (RFC 6864, section 4.1).
     length = _V4.size + len(payload)
     header = _V4.pack(0x45, 0, length, 0, _DONT_FRAGMENT, ttl, protocol, 0, source, destination)
     return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + payload
 
 
 def decrement_ttl(packet: bytes) -> bytes:
-    """The packet with TTL or hop limit less by one, IPv4's checksum kept right (RFC 1624).
+    """Return the packet with TTL or hop limit decremented and the IPv4 checksum updated (RFC 1624).
 
-    For packets that :func:`parse_ip` read, with a TTL of at least 1.
+    The packet must be one that :func:`parse_ip` accepts, with a TTL of at least 1.
     """
     if packet[0] >> 4 == 6:
         return packet[:7] + bytes([packet[7] - 1]) + packet[8:]
     old = packet[8] << 8 | packet[9]
-    new = replace_word(int.from_bytes(packet[10:12], "big"), old, old - 0x100)
+    new = update_checksum(int.from_bytes(packet[10:12], "big"), old, old - 0x100)
     return packet[:8] + bytes([packet[8] - 1, packet[9]]) + new.to_bytes(2, "big") + packet[12:]
 
 
 def fragments(packet: bytes, mtu: int) -> list[bytes] | None:
-    """An IPv4 packet in pieces of at most ``mtu`` octets (RFC 791 section 3.2); None if it must stay whole.
+    """Return the fragments of an IPv4 packet, each of at most ``mtu`` bytes (RFC 791, section 3.2).
 
-    For packets that :func:`parse_ip` read. ``mtu`` is at least 68.
+    Returns None if the packet must not be fragmented: IPv6, or the flag "don't fragment". The packet must be
+    one that :func:`parse_ip` accepts; ``mtu`` is at least 68.
     """
     position = int.from_bytes(packet[6:8], "big")
     if packet[0] >> 4 == 6 or position & _DONT_FRAGMENT:
@@ -161,7 +166,7 @@ def fragments(packet: bytes, mtu: int) -> list[bytes] | None:
 
 
 def _later_header(header: bytes) -> bytes:
-    """The header of fragments but the first: with the options that are copied, and no others."""
+    """Return the header of the second and later fragments: with the options that have to be copied only."""
     kept, at = b"", _V4.size
     while at < len(header) and header[at]:
         step = 1 if header[at] == _NO_OPERATION else max(2, header[at + 1] if at + 1 < len(header) else 2)

@@ -1,7 +1,16 @@
-"""The oracle: what must come out of a virtual network when a frame goes in. Pure and deterministic.
+"""The oracle: a pure, deterministic model of how virtual networks forward frames.
 
-Every driver keeps these promises (isolation, L2 and L3); the ``test`` driver forwards with them, and
-tests compare real switches with them. Switches and ports are compared as the description writes them.
+It defines what every driver must do. The ``test`` driver forwards frames with it, and the conformance suite
+compares the frames that come out of a real substrate with its results.
+
+Theory of operation ------------------- :func:`forward` takes the networks, the :class:`LearnedState` and a
+frame that arrives at a (switch, port). It classifies the frame to an endpoint and removes the endpoint's tag
+or label (``classify``), forwards it within the network as a switch (``bridge``) or a router (``route``), and
+adds the tag or label of each endpoint where it leaves. The :class:`Outcome` has the frames that must come out
+and the new learned state. Nothing is changed in place, so results can be compared and states kept. Switches
+and ports are compared as written in the description.
+
+The tables below are the specification.
 
 Classification
 --------------
@@ -10,12 +19,12 @@ Classification
 a frame that arrives                                     is
 ======================================================== =====================================================
 where no endpoint has this (switch, port, tag)           dropped
-shorter than 14 octets (18 with a tag)                   dropped
+shorter than 14 bytes (18 with a tag)                    dropped
 with a tag of vlan 0 (priority tag)                      dropped
-with a vlan tag, of type 0x8100 or 0x88a8                of the endpoint with that vlan; the tag comes off,
+with a vlan tag, of type 0x8100 or 0x88a8                of the endpoint with that vlan; the tag is removed,
                                                          and with it its priority
 with one mpls label (0x8847, the last of its stack)      of the endpoint with that label, if there is one:
-and no vlan tag                                          what is below is taken as a whole Ethernet frame
+and no vlan tag                                          the label's payload is a whole Ethernet frame
 without a vlan tag otherwise                             of the endpoint without a tag
 with a further vlan tag under the endpoint's own         dropped; L2: a switch that cannot see that tag may
                                                          forward the frame within the network
@@ -23,18 +32,19 @@ with a group address or zero as source                   dropped
 with a source that is declared at another endpoint       dropped, never learned
 ======================================================== =====================================================
 
-Where it leaves at an endpoint with a vlan, it gets a tag of type 0x8100 and priority 0; at one with an
-mpls label, that label (traffic class 0, TTL 64) and an Ethernet header from zero to 01:00:5e:90:00:00.
+At an endpoint with a vlan, frames leave with a tag of type 0x8100 and priority 0; at an endpoint with an mpls
+label, with that label (traffic class 0, TTL 64) and an Ethernet header from zero to 01:00:5e:90:00:00.
 
 L2
 --
 
 ================================================ =============================================================
-the source                                       lives at its declared endpoint, else at the one it last sent
-                                                 from: learned, and moves within the network are followed
-a source beyond the endpoint's limit             is not learned, and forgotten where it was before
+the source                                       is at its declared endpoint, else learned at the endpoint
+where
+                                                 it last sent: moves within the network are followed
+a source beyond the endpoint's limit             is not learned, and removed where it was before
 a destination known at another endpoint          leaves there, once, and nowhere else
-a destination known at the same endpoint         goes nowhere
+a destination known at the same endpoint         is dropped
 any group address (link-local ones too),         leaves once at every other endpoint, also where two share a
 or a destination that is not known               port with different tags
 the frame                                        is unchanged but for the endpoint's tag
@@ -46,60 +56,62 @@ L3
 The network is one router, with one MAC address (:func:`gateway_mac`) at all its endpoints.
 
 ============================================== ===============================================================
-a frame                                        makes
+a frame                                        results in
 ============================================== ===============================================================
 from the gateway's own MAC                     nothing
 of another protocol than ARP, IPv4, IPv6       nothing
-not to the gateway's MAC                       nothing, but for broadcast ARP and multicast ND
+not to the gateway's MAC                       nothing, except for broadcast ARP and multicast ND
 malformed: lengths, version, header checksum   nothing (RFC 1812 5.2.2)
-of a family without address at this endpoint   nothing
+IP version without address at this endpoint    nothing
 ARP request for an address of the endpoint     a reply (RFC 826), to probes too (RFC 5227 2.1.1)
 neighbour solicitation for such an address     an advertisement, router and override set (RFC 4861 7.2.4)
-from a source that is none: a group, own       nothing (RFC 1812 5.3.7)
-addresses of the network, loopback, zero
+from a martian source: a group, an address     nothing (RFC 1812 5.3.7)
+of the network itself, loopback, zero
 echo request to any address of the network     an echo reply (RFC 792, RFC 4443 4.2) from that address
 UDP or TCP to such an address                  port unreachable from that address
 another protocol to such an address            protocol unreachable (RFC 792); IPv6: parameter problem 1
-a fragment to such an address                  nothing: the network reassembles nothing
+a fragment to such an address                  nothing: fragments are not reassembled
 to multicast, broadcast, the first or last     nothing: not routed
 address of a prefix, link-local, loopback
 to a destination without route                 network unreachable (3/0), no route (1/0)
 with TTL 1 or 0                                time exceeded (11/0, 3/0) from the endpoint's own address
-to a destination with route, neighbour known   the packet at that endpoint, TTL less by one
+to a destination with route, neighbour known   the packet at that endpoint, TTL decremented
 the same, neighbour not known                  an ARP request or neighbour solicitation at that endpoint; the
-                                               packet waits (32 per neighbour, the oldest goes first), and
-                                               leaves when the answer comes
+                                               packet is queued (32 per neighbour, the oldest is dropped
+                                               first), and leaves when the reply comes
 ============================================== ===============================================================
 
 - Routes: the prefixes of the endpoints' addresses and their static routes; the longest prefix wins, a
   connected one over a static one, an earlier endpoint over a later one. A packet may leave where it came in.
-- Errors are never made about ICMP errors, fragments other than the first, and packets to or from what is not
-  one host (RFC 1812 4.3.2.7, RFC 4443 2.4). Errors and echo replies return to the MAC and endpoint the packet
-  came from.
-- Neighbours are learned per endpoint, on its prefixes only: from requests, solicitations and answers that are
-  for the network's own address; other announcements only correct what is known or waited for (RFC 826,
-  RFC 4861 7.2.5). The sender's MAC in the message must be that of the frame.
-- Time is not modelled: a real router asks at most once a second (RFC 1122 2.3.2.1), limits the rate of its
-  errors, forgets neighbours, and gives up asking with "host unreachable".
+- No error is sent about ICMP errors, fragments other than the first, and packets whose source or destination
+is
+  not a single host (RFC 1812 4.3.2.7, RFC 4443 2.4). Errors and echo replies are sent to the MAC address and
+  endpoint that the packet came from.
+- Neighbours are learned per endpoint, on its prefixes only: from requests, solicitations and replies to an
+  address of the network; other announcements only update neighbours that are known or requested (RFC 826,
+  RFC 4861 7.2.5). The sender's MAC address in the message must be that of the frame.
+- Time is not modelled: a real router repeats a request at most once a second (RFC 1122 2.3.2.1), limits the
+rate
+  of its errors, expires neighbours, and sends "host unreachable" if a request is not answered.
 """
 
 from libnetvirt.model.gateway import gateway_mac
-from libnetvirt.semantics.forward import Classified, classify, forward, forward_at, on_wire
-from libnetvirt.semantics.knowledge import LIMIT, QUEUE, Knowledge, Learned
-from libnetvirt.semantics.outcome import Delivery, Drop, Outcome
+from libnetvirt.semantics.forward import ClassifiedFrame, classify, egress_frame, forward, forward_at_endpoint
+from libnetvirt.semantics.learned_state import HOST_LIMIT, QUEUE_LIMIT, HostTables, LearnedState
+from libnetvirt.semantics.outcome import Delivery, DropReason, Outcome
 
 __all__ = [
-    "LIMIT",
-    "QUEUE",
-    "Classified",
+    "HOST_LIMIT",
+    "QUEUE_LIMIT",
+    "ClassifiedFrame",
     "Delivery",
-    "Drop",
-    "Knowledge",
-    "Learned",
+    "DropReason",
+    "HostTables",
+    "LearnedState",
     "Outcome",
     "classify",
+    "egress_frame",
     "forward",
-    "forward_at",
+    "forward_at_endpoint",
     "gateway_mac",
-    "on_wire",
 ]

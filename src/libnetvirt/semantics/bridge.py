@@ -1,26 +1,29 @@
-"""L2: the network as one switch."""
+"""L2 forwarding: the network is one learning switch."""
 
 from __future__ import annotations
 
 from libnetvirt.model import Endpoint, VirtualNetwork
 from libnetvirt.packet import is_group, parse_ethernet
-from libnetvirt.semantics.knowledge import Learned, declared_hosts
-from libnetvirt.semantics.outcome import Drop, Output
+from libnetvirt.semantics.learned_state import HostTables, declared_hosts
+from libnetvirt.semantics.outcome import DropReason, EndpointFrame
 
 
 def bridge(
-    network: VirtualNetwork, endpoint: Endpoint, learned: Learned, limit: int, frame: bytes
-) -> tuple[tuple[Output, ...], Learned, Drop | None]:
-    """Forward an untagged frame whose source may be at this endpoint."""
+    network: VirtualNetwork, endpoint: Endpoint, tables: HostTables, limit: int, frame: bytes
+) -> tuple[tuple[EndpointFrame, ...], HostTables, DropReason | None]:
+    """Forward a frame whose tag is removed and whose source address is valid at this endpoint.
+
+    Returns the frames that leave, the new tables, and the reason if nothing leaves.
+    """
     packet = parse_ethernet(frame)
     declared = declared_hosts(network)
     if packet.source not in declared:
-        learned = learned.with_host(packet.source, endpoint.uuid, limit)
+        tables = tables.with_host(packet.source, endpoint.uuid, limit)
     if not is_group(packet.destination):
-        there = declared.get(packet.destination) or learned.hosts.get(packet.destination)
+        there = declared.get(packet.destination) or tables.hosts.get(packet.destination)
         if there == endpoint.uuid:
-            return (), learned, Drop.LOCAL
+            return (), tables, DropReason.SAME_ENDPOINT
         if there is not None:
-            return ((there, frame),), learned, None
+            return ((there, frame),), tables, None
     others = (e for e in network.endpoints if e is not endpoint)
-    return tuple((e.uuid, frame) for e in others), learned, None
+    return tuple((e.uuid, frame) for e in others), tables, None

@@ -1,4 +1,4 @@
-"""From the wire to the endpoint, through the network, and back to the wire."""
+"""The oracle's entry points: classify a frame, forward it in its network, add the tags where it leaves."""
 
 from __future__ import annotations
 
@@ -17,99 +17,103 @@ from libnetvirt.packet import (
     split_tag,
 )
 from libnetvirt.semantics.bridge import bridge
-from libnetvirt.semantics.knowledge import Knowledge, declared_hosts
-from libnetvirt.semantics.outcome import Delivery, Drop, Dropped, Outcome, Output, WireOutput
+from libnetvirt.semantics.learned_state import LearnedState, declared_hosts
+from libnetvirt.semantics.outcome import Delivery, DropReason, EndpointFrame, FrameDropped, Outcome, PortFrame
 from libnetvirt.semantics.router import route
 
 
-class Classified(NamedTuple):
-    """A frame's endpoint, and the frame without that endpoint's tag."""
+class ClassifiedFrame(NamedTuple):
+    """A frame's network and endpoint, and the frame without the endpoint's tag or label."""
 
     network: VirtualNetwork
     endpoint: Endpoint
     frame: bytes
 
 
-def classify(networks: Iterable[VirtualNetwork], switch: str, port: str, frame: bytes) -> Classified | Drop:
-    """Whose frame it is, or why it is nobody's."""
+def classify(
+    networks: Iterable[VirtualNetwork], switch: str, port: str, frame: bytes
+) -> ClassifiedFrame | DropReason:
+    """Return the frame with its network and endpoint, or the reason why it belongs to none."""
     try:
         vlan, untagged = split_tag(frame)
     except PacketError:
-        return Drop.SHORT
+        return DropReason.TRUNCATED
     if vlan == 0:
-        return Drop.PRIORITY_TAG
+        return DropReason.PRIORITY_TAG
     inside = None if vlan is not None else split_label(frame)
-    found: Classified | Drop = Drop.UNCLAIMED
+    found: ClassifiedFrame | DropReason = DropReason.NO_ENDPOINT
     for network in networks:
         for e in network.endpoints:
             if (e.switch, e.port) != (switch, port):
                 continue
             if e.mpls is not None:
                 if inside is not None and inside[0] == e.mpls:
-                    return Classified(network, e, inside[1])
+                    return ClassifiedFrame(network, e, inside[1])
             elif e.vlan == vlan:
-                found = Classified(network, e, untagged)
+                found = ClassifiedFrame(network, e, untagged)
     return found
 
 
-def forward_at(network: VirtualNetwork, knowledge: Knowledge, endpoint_uuid: str, frame: bytes) -> Delivery:
-    """What comes out when a frame, already without the endpoint's tag, enters at an endpoint.
+def forward_at_endpoint(
+    network: VirtualNetwork, learned: LearnedState, endpoint_uuid: str, frame: bytes
+) -> Delivery:
+    """Forward a frame that enters a network at an endpoint, already without the endpoint's tag or label.
 
     Raises EndpointNotFound if the network has no such endpoint.
     """
     endpoint = network.endpoint(endpoint_uuid)
     if endpoint is None:
         raise EndpointNotFound(f"network {network.name} has no endpoint {endpoint_uuid}")
-    drop = _unacceptable(network, endpoint, frame)
+    drop = _drop_reason(network, endpoint, frame)
     if drop is not None:
-        return Delivery((), knowledge, drop)
-    work = bridge if network.forwarding is Forwarding.L2 else route
-    learned = knowledge.of(network.uuid)
+        return Delivery((), learned, drop)
+    forwarder = bridge if network.forwarding is Forwarding.L2 else route
+    tables = learned.network(network.uuid)
     try:
-        outputs, learned, drop = work(network, endpoint, learned, knowledge.limit, frame)
-    except Dropped as end:
-        return Delivery((), knowledge, end.reason)
+        outputs, tables, drop = forwarder(network, endpoint, tables, learned.limit, frame)
+    except FrameDropped as end:
+        return Delivery((), learned, end.reason)
     except PacketError:
-        return Delivery((), knowledge, Drop.MALFORMED)
-    return Delivery(outputs, knowledge.with_learned(network.uuid, learned), drop)
+        return Delivery((), learned, DropReason.MALFORMED)
+    return Delivery(outputs, learned.with_tables(network.uuid, tables), drop)
 
 
-def _unacceptable(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> Drop | None:
-    """What no network takes, L2 or L3."""
+def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> DropReason | None:
+    """Return why a frame is dropped whatever the network's forwarding; None if it is not."""
     if len(frame) < 14:
-        return Drop.SHORT
+        return DropReason.TRUNCATED
     if is_tagged(frame):
-        return Drop.NESTED_TAG
+        return DropReason.NESTED_TAG
     source = frame[6:12]
     if not is_host_mac(source):
-        return Drop.SOURCE
+        return DropReason.INVALID_SOURCE
     if declared_hosts(network).get(source, endpoint.uuid) != endpoint.uuid:
-        return Drop.ELSEWHERE
+        return DropReason.DECLARED_ELSEWHERE
     return None
 
 
-def on_wire(endpoint: Endpoint, frame: bytes) -> WireOutput:
-    """A frame as it leaves at an endpoint: with its tag, if it has one."""
+def egress_frame(endpoint: Endpoint, frame: bytes) -> PortFrame:
+    """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label."""
     tagged = add_tag(endpoint.vlan, frame) if endpoint.mpls is None else add_label(endpoint.mpls, frame)
     return endpoint.switch, endpoint.port, tagged
 
 
 def forward(
-    networks: Iterable[VirtualNetwork], knowledge: Knowledge, switch: str, port: str, frame: bytes
+    networks: Iterable[VirtualNetwork], learned: LearnedState, switch: str, port: str, frame: bytes
 ) -> Outcome:
-    """What must come out of the substrate when a frame arrives at a switch's port."""
+    """Return what must come out of the substrate when a frame arrives at a switch's port."""
     found = classify(networks, switch, port, frame)
-    if isinstance(found, Drop):
-        return Outcome((), knowledge, None, found)
+    if isinstance(found, DropReason):
+        return Outcome((), learned, None, found)
     network = found.network
-    delivery = forward_at(network, knowledge, found.endpoint.uuid, found.frame)
-    outputs = _wired(network, delivery.outputs)
-    tolerated: tuple[WireOutput, ...] = ()
-    if delivery.drop is Drop.NESTED_TAG and network.forwarding is Forwarding.L2:
-        carried, _, _ = bridge(network, found.endpoint, knowledge.of(network.uuid), 0, found.frame)
-        tolerated = _wired(network, carried)
-    return Outcome(outputs, delivery.knowledge, network.uuid, delivery.drop, tolerated)
+    delivery = forward_at_endpoint(network, learned, found.endpoint.uuid, found.frame)
+    outputs = _egress_frames(network, delivery.outputs)
+    tolerated: tuple[PortFrame, ...] = ()
+    if delivery.drop is DropReason.NESTED_TAG and network.forwarding is Forwarding.L2:
+        carried, _, _ = bridge(network, found.endpoint, learned.network(network.uuid), 0, found.frame)
+        tolerated = _egress_frames(network, carried)
+    return Outcome(outputs, delivery.learned, network.uuid, delivery.drop, tolerated)
 
 
-def _wired(network: VirtualNetwork, outputs: Iterable[Output]) -> tuple[WireOutput, ...]:
-    return tuple(on_wire(network.by_uuid[uuid], frame) for uuid, frame in outputs)
+def _egress_frames(network: VirtualNetwork, outputs: Iterable[EndpointFrame]) -> tuple[PortFrame, ...]:
+    return tuple(egress_frame(network.by_uuid[uuid], frame) for uuid, frame in outputs)

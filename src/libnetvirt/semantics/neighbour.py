@@ -1,4 +1,8 @@
-"""ARP (RFC 826) and IPv6 neighbour discovery (RFC 4861) of a network that is one router."""
+"""ARP (RFC 826) and IPv6 neighbour discovery (RFC 4861) of an L3 network.
+
+The functions answer requests for the router's addresses, learn neighbours, and release the packets that are
+queued for a neighbour when its MAC address becomes known.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +25,19 @@ from libnetvirt.packet import (
     parse_neighbour,
     solicitation,
 )
-from libnetvirt.semantics.knowledge import Learned
-from libnetvirt.semantics.outcome import Drop, Dropped, Output
+from libnetvirt.semantics.learned_state import HostTables
+from libnetvirt.semantics.outcome import DropReason, EndpointFrame, FrameDropped
 
 _REQUEST, _REPLY = 1, 2
 _DISCOVERY = (135, 136)
 
 
-def _is_own(endpoint: Endpoint, address: bytes) -> bool:
+def _is_own_address(endpoint: Endpoint, address: bytes) -> bool:
     return any(a.ip.packed == address for a in endpoint.address)
 
 
-def _is_near(endpoint: Endpoint, address: bytes) -> bool:
-    """Is it a host's address on one of the endpoint's prefixes?"""
+def _is_on_link_host(endpoint: Endpoint, address: bytes) -> bool:
+    """Whether the address can be that of a host on one of the endpoint's prefixes."""
     found = ip_address(address)
     for a in endpoint.address:
         net = a.network
@@ -46,8 +50,13 @@ def _is_near(endpoint: Endpoint, address: bytes) -> bool:
     return False
 
 
-def ask(endpoint: Endpoint, gateway: bytes, neighbour: IPv4Address | IPv6Address) -> Output:
-    """The frame that asks at an endpoint for a neighbour's MAC, from the address on its prefix."""
+def neighbour_request(
+    endpoint: Endpoint, gateway: bytes, neighbour: IPv4Address | IPv6Address
+) -> EndpointFrame:
+    """Return the ARP request or neighbour solicitation for a neighbour at an endpoint.
+
+    Its source is the endpoint's address on the neighbour's prefix.
+    """
     own = [a for a in endpoint.address if a.version == neighbour.version]
     source = next((a for a in own if neighbour in a.network), own[0]).ip.packed
     target = neighbour.packed
@@ -56,73 +65,73 @@ def ask(endpoint: Endpoint, gateway: bytes, neighbour: IPv4Address | IPv6Address
     return endpoint.uuid, arp_frame(BROADCAST, ARP(_REQUEST, gateway, source, bytes(6), target))
 
 
-def _learn(
-    endpoint: Endpoint, gateway: bytes, learned: Learned, limit: int, address: bytes, mac: bytes
-) -> tuple[tuple[Output, ...], Learned]:
-    """Note a neighbour; what waited for it leaves."""
-    near = (endpoint.uuid, address)
+def _update_neighbour(
+    endpoint: Endpoint, gateway: bytes, tables: HostTables, limit: int, address: bytes, mac: bytes
+) -> tuple[tuple[EndpointFrame, ...], HostTables]:
+    """Learn a neighbour's MAC address. Returns the packets that were queued for it, and the new tables."""
+    neighbour_key = (endpoint.uuid, address)
     ethertype = ETH_IPV4 if len(address) == 4 else ETH_IPV6
-    queue = learned.waiting.get(near, ())
+    queue = tables.waiting.get(neighbour_key, ())
     outputs = tuple((endpoint.uuid, ethernet(mac, gateway, ethertype, packet)) for packet in queue)
-    return outputs, learned.with_neighbour(near, mac, limit)
+    return outputs, tables.with_neighbour(neighbour_key, mac, limit)
 
 
-def hear_arp(
-    endpoint: Endpoint, gateway: bytes, learned: Learned, limit: int, frame: Ethernet
-) -> tuple[tuple[Output, ...], Learned]:
-    """Answer and learn from ARP. Raises Dropped, PacketError."""
+def process_arp(
+    endpoint: Endpoint, gateway: bytes, tables: HostTables, limit: int, frame: Ethernet
+) -> tuple[tuple[EndpointFrame, ...], HostTables]:
+    """Answer and learn from an ARP packet. Raises FrameDropped, PacketError."""
     arp = parse_arp(frame.payload)
     if arp.sender_mac != frame.source:
-        raise Dropped(Drop.MALFORMED)
-    if _is_own(endpoint, arp.sender):
-        # Somebody pretends to be, or is misconfigured as, the gateway.
-        raise Dropped(Drop.MARTIAN)
-    asked = _is_own(endpoint, arp.target)
-    near = (endpoint.uuid, arp.sender)
-    outputs: tuple[Output, ...] = ()
+        raise FrameDropped(DropReason.MALFORMED)
+    if _is_own_address(endpoint, arp.sender):
+        # A host that uses the gateway's address: spoofed or misconfigured.
+        raise FrameDropped(DropReason.MARTIAN)
+    asked = _is_own_address(endpoint, arp.target)
+    neighbour_key = (endpoint.uuid, arp.sender)
+    outputs: tuple[EndpointFrame, ...] = ()
     if asked and arp.is_request:
         reply = ARP(_REPLY, gateway, arp.target, arp.sender_mac, arp.sender)
         outputs = ((endpoint.uuid, arp_frame(arp.sender_mac, reply)),)
-    known = near in learned.neighbours or near in learned.waiting
-    if _is_near(endpoint, arp.sender) and (asked or known):
-        released, learned = _learn(endpoint, gateway, learned, limit, arp.sender, arp.sender_mac)
+    known = neighbour_key in tables.neighbours or neighbour_key in tables.waiting
+    if _is_on_link_host(endpoint, arp.sender) and (asked or known):
+        released, tables = _update_neighbour(endpoint, gateway, tables, limit, arp.sender, arp.sender_mac)
         outputs += released
-    return outputs, learned
+    return outputs, tables
 
 
-def is_discovery(endpoint: Endpoint, ip: IP) -> bool:
-    """Is it neighbour discovery with this endpoint, rather than a packet to route?"""
+def is_neighbour_discovery(endpoint: Endpoint, ip: IP) -> bool:
+    """Whether the packet is neighbour discovery for the router at this endpoint, not a packet to route."""
     if ip.version != 6 or ip.protocol != PROTO_ICMPV6 or ip.offset or ip.payload[:1] == b"":
         return False
-    to_us = ip.destination[0] == 0xFF or _is_own(endpoint, ip.destination)
+    to_us = ip.destination[0] == 0xFF or _is_own_address(endpoint, ip.destination)
     return to_us and ip.payload[0] in _DISCOVERY
 
 
-def hear_neighbour(
-    endpoint: Endpoint, gateway: bytes, learned: Learned, limit: int, frame: Ethernet, ip: IP
-) -> tuple[tuple[Output, ...], Learned]:
-    """Answer and learn from neighbour discovery. Raises Dropped, PacketError."""
+def process_discovery(
+    endpoint: Endpoint, gateway: bytes, tables: HostTables, limit: int, frame: Ethernet, ip: IP
+) -> tuple[tuple[EndpointFrame, ...], HostTables]:
+    """Answer and learn from a neighbour discovery message. Raises FrameDropped, PacketError."""
     message = parse_neighbour(ip)
-    if message.link is not None and message.link != frame.source:
-        raise Dropped(Drop.MALFORMED)
-    if _is_own(endpoint, ip.source):
-        raise Dropped(Drop.MARTIAN)
+    if message.mac is not None and message.mac != frame.source:
+        raise FrameDropped(DropReason.MALFORMED)
+    if _is_own_address(endpoint, ip.source):
+        raise FrameDropped(DropReason.MARTIAN)
     if message.is_solicitation:
-        if not _is_own(endpoint, message.target):
-            return (), learned
+        if not _is_own_address(endpoint, message.target):
+            return (), tables
         answer = advertisement(frame.source, gateway, message.target, ip.source)
-        outputs: tuple[Output, ...] = ((endpoint.uuid, answer),)
-        # A solicitation without the option tells nothing to learn (section 7.2.3).
-        if message.link is not None and _is_near(endpoint, ip.source):
-            released, learned = _learn(endpoint, gateway, learned, limit, ip.source, message.link)
+        outputs: tuple[EndpointFrame, ...] = ((endpoint.uuid, answer),)
+        # Only a solicitation with the link-layer address option is learned from (RFC 4861, section 7.2.3).
+        if message.mac is not None and _is_on_link_host(endpoint, ip.source):
+            released, tables = _update_neighbour(endpoint, gateway, tables, limit, ip.source, message.mac)
             outputs += released
-        return outputs, learned
-    if message.link is None or is_group(message.link) or not _is_near(endpoint, message.target):
-        return (), learned
-    near = (endpoint.uuid, message.target)
-    known = learned.neighbours.get(near)
-    if known is None and near not in learned.waiting and ip.destination[0] == 0xFF:
-        return (), learned
-    if known is not None and known != message.link and not message.override:
-        return (), learned
-    return _learn(endpoint, gateway, learned, limit, message.target, message.link)
+        return outputs, tables
+    if message.mac is None or is_group(message.mac) or not _is_on_link_host(endpoint, message.target):
+        return (), tables
+    neighbour_key = (endpoint.uuid, message.target)
+    known = tables.neighbours.get(neighbour_key)
+    if known is None and neighbour_key not in tables.waiting and ip.destination[0] == 0xFF:
+        return (), tables
+    if known is not None and known != message.mac and not message.override:
+        return (), tables
+    return _update_neighbour(endpoint, gateway, tables, limit, message.target, message.mac)

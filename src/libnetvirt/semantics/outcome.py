@@ -1,67 +1,71 @@
-"""What comes out, and why nothing does."""
+"""Results of the oracle: the frames that leave, the new learned state, and the reason of a drop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from libnetvirt.semantics.knowledge import Knowledge
+from libnetvirt.semantics.learned_state import LearnedState
 
 
-class Drop(StrEnum):
-    """Why a frame went nowhere."""
+class DropReason(StrEnum):
+    """Why no frame comes out."""
 
-    UNCLAIMED = "no endpoint claims this switch, port and tag"
-    SHORT = "shorter than its header"
-    PRIORITY_TAG = "a priority tag"
-    NESTED_TAG = "a vlan tag under the endpoint's own"
-    SOURCE = "the source is a group address or zero"
-    ELSEWHERE = "the source is declared at another endpoint"
-    LOCAL = "the destination is where it came from"
-    GATEWAY = "the source is the gateway's own address"
-    NOT_MINE = "not for the gateway"
-    PROTOCOL = "neither ARP nor IP"
+    NO_ENDPOINT = "no endpoint has this switch, port and tag"
+    TRUNCATED = "shorter than its header"
+    PRIORITY_TAG = "a priority tag (vlan 0)"
+    NESTED_TAG = "a second vlan tag under the endpoint's own"
+    INVALID_SOURCE = "the source is a group address or zero"
+    DECLARED_ELSEWHERE = "the source is declared at another endpoint"
+    SAME_ENDPOINT = "the destination is at the same endpoint as the source"
+    FROM_GATEWAY = "the source is the gateway's own MAC address"
+    NOT_FOR_GATEWAY = "the destination is not the gateway's MAC address"
+    OTHER_PROTOCOL = "neither ARP nor IP"
     MALFORMED = "malformed"
-    FAMILY = "the endpoint has no address of this family"
-    MARTIAN = "the source is not one host"
-    NOT_ROUTED = "a destination that is not routed"
-    UNANSWERED = "nothing to answer"
+    NO_ADDRESS_OF_FAMILY = "the endpoint has no address of this IP version"
+    MARTIAN = "the source is not the address of a host (martian)"
+    NOT_ROUTED = "the destination is not routed"
+    NO_REPLY = "the packet is for the router, which does not reply to it"
 
 
-class Dropped(Exception):
-    """Ends the work on a frame; ``reason`` says why. Does not leave this package."""
+class FrameDropped(Exception):
+    """Raised within this package to drop a frame for ``reason``."""
 
-    def __init__(self, reason: Drop) -> None:
+    def __init__(self, reason: DropReason) -> None:
         self.reason = reason
         super().__init__(reason)
 
 
-#: what leaves: endpoint uuid and frame without the endpoint's tag
-Output = tuple[str, bytes]
-#: what leaves, on the wire: switch, port, frame with its tag
-WireOutput = tuple[str, str, bytes]
+#: a frame that leaves at an endpoint: endpoint uuid, frame without the endpoint's tag or label
+EndpointFrame = tuple[str, bytes]
+#: a frame that leaves at a port: switch, port, frame with its tag or label
+PortFrame = tuple[str, str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a network does with a frame at one of its endpoints; ``drop``: why ``outputs`` is empty."""
+    """The result of a frame that enters a network at an endpoint.
 
-    outputs: tuple[Output, ...]
-    knowledge: Knowledge
-    drop: Drop | None = None
+    ``outputs`` are the frames that leave, ``learned`` the new state, ``drop`` the reason if nothing leaves.
+    """
+
+    outputs: tuple[EndpointFrame, ...]
+    learned: LearnedState
+    drop: DropReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What must come out of the substrate, and what is known afterwards.
+    """The result of a frame that arrives at a port of the substrate.
 
-    ``network``: uuid of the network that took the frame, None if no endpoint claims it. ``drop``: why
-    ``outputs`` is empty, if it is so at once. ``tolerated``: what may come out all the same, each once at
-    most, because not every switch can tell such a frame from one without further tag.
+    ``outputs`` are the frames that must come out, ``learned`` is the new state. ``network`` is the uuid of
+    the frame's network, None if the frame belongs to no endpoint. ``drop`` is the reason if nothing comes
+    out. ``tolerated`` are frames that may come out, each once at most, although the frame is dropped: not
+    every switch can see a second vlan tag.
     """
 
-    outputs: tuple[WireOutput, ...]
-    knowledge: Knowledge
+    outputs: tuple[PortFrame, ...]
+    learned: LearnedState
     network: str | None = None
-    drop: Drop | None = None
-    tolerated: tuple[WireOutput, ...] = ()
+    drop: DropReason | None = None
+    tolerated: tuple[PortFrame, ...] = ()

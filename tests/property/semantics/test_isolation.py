@@ -1,4 +1,4 @@
-"""Promises 1 to 3 over random networks and random frames."""
+"""Isolation, exactly-once delivery and learning of the oracle, over random networks and frames."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libnetvirt import packet as p
-from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.semantics import Classified, Knowledge, classify, forward, gateway_mac
+from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
+from libnetvirt.semantics import ClassifiedFrame, LearnedState, classify, forward, gateway_mac
 
 quick = settings(deadline=None, max_examples=150)
 
@@ -31,9 +31,7 @@ def substrates(draw: st.DrawFn) -> list[VirtualNetwork]:
     claimed = draw(st.lists(places, unique=True, min_size=2, max_size=12))
     owners = draw(st.lists(st.integers(0, 2), min_size=len(claimed), max_size=len(claimed)))
     networks = []
-    for number, forwarding in enumerate(
-        draw(st.lists(st.sampled_from(["L2", "L3"]), min_size=3, max_size=3))
-    ):
+    for number, forwarding in enumerate(draw(st.lists(st.sampled_from(Forwarding), min_size=3, max_size=3))):
         mine = [place for place, owner in zip(claimed, owners, strict=True) if owner == number]
         declared = draw(st.booleans())
         endpoints = tuple(
@@ -97,27 +95,27 @@ def arrivals(draw: st.DrawFn) -> tuple[str, str, bytes]:
 
 @quick
 @given(substrates(), st.lists(arrivals(), max_size=12))
-def test_what_enters_a_network_leaves_only_there_and_at_most_once(
+def test_frames_leave_only_in_their_network_and_at_most_once(
     networks: list[VirtualNetwork], frames: list[tuple[str, str, bytes]]
 ) -> None:
-    knowledge = Knowledge(limit=3)
+    knowledge = LearnedState(limit=3)
     by_uuid = {n.uuid: n for n in networks}
     for switch, port, frame in frames:
         before = knowledge
         entered = classify(networks, switch, port, frame)
         outcome = forward(networks, knowledge, switch, port, frame)
         assert outcome == forward(networks, knowledge, switch, port, frame), "deterministic"
-        knowledge = outcome.knowledge
-        if not isinstance(entered, Classified):
+        knowledge = outcome.learned
+        if not isinstance(entered, ClassifiedFrame):
             assert (outcome.outputs, outcome.network, knowledge) == ((), None, before)
             continue
         assert outcome.network == entered.network.uuid
         for other in by_uuid.keys() - {outcome.network}:
-            assert knowledge.of(other) == before.of(other), "nobody else learns from it"
+            assert knowledge.network(other) == before.network(other), "nobody else learns from it"
         left = []
         for to_switch, to_port, out in outcome.outputs:
             leaves = classify(networks, to_switch, to_port, out)
-            assert isinstance(leaves, Classified)
+            assert isinstance(leaves, ClassifiedFrame)
             assert leaves.network is entered.network
             left.append((leaves.endpoint.uuid, leaves.frame))
         if entered.network.forwarding == "L2":
@@ -134,9 +132,9 @@ def test_what_enters_a_network_leaves_only_there_and_at_most_once(
 def test_a_broadcast_reaches_every_other_endpoint_of_an_l2_network(
     networks: list[VirtualNetwork], frames: list[tuple[str, str, bytes]]
 ) -> None:
-    knowledge = Knowledge()
+    knowledge = LearnedState()
     for arrival in frames:
-        knowledge = forward(networks, knowledge, *arrival).knowledge
+        knowledge = forward(networks, knowledge, *arrival).learned
     for network in (n for n in networks if n.forwarding == "L2"):
         for e in network.endpoints:
             frame = p.add_tag(e.vlan, p.ethernet(b"\xff" * 6, HOSTS[3], 0x0800, b"hello"))
@@ -146,17 +144,17 @@ def test_a_broadcast_reaches_every_other_endpoint_of_an_l2_network(
 
 @quick
 @given(substrates(), st.lists(arrivals(), max_size=20))
-def test_an_l2_host_that_spoke_is_reached_at_its_endpoint_alone(
+def test_a_learned_l2_host_is_reached_only_at_its_endpoint(
     networks: list[VirtualNetwork], frames: list[tuple[str, str, bytes]]
 ) -> None:
-    knowledge, last = Knowledge(), {}
+    knowledge, last = LearnedState(), {}
     for arrival in frames:
         outcome = forward(networks, knowledge, *arrival)
-        if outcome.knowledge is not knowledge or outcome.outputs:
+        if outcome.learned is not knowledge or outcome.outputs:
             found = classify(networks, *arrival)
-            assert isinstance(found, Classified)
+            assert isinstance(found, ClassifiedFrame)
             last[found.network.uuid, found.frame[6:12]] = found.endpoint
-        knowledge = outcome.knowledge
+        knowledge = outcome.learned
     for (uuid, mac), there in last.items():
         network = next(n for n in networks if n.uuid == uuid)
         if network.forwarding == "L3":
@@ -171,29 +169,29 @@ def test_an_l2_host_that_spoke_is_reached_at_its_endpoint_alone(
 @quick
 @given(substrates(), places, st.binary(max_size=200), st.integers(0, 2))
 def test_arbitrary_bytes_never_raise(
-    networks: list[VirtualNetwork], place: tuple[str, str, int | None], octets: bytes, to: int
+    networks: list[VirtualNetwork], place: tuple[str, str, int | None], raw: bytes, to: int
 ) -> None:
     switch, port, vlan = place
     header = gateway_mac(str(to + 1)) + HOSTS[0]
     for frame in (
-        octets,
-        header + octets,
-        *(header + t + octets for t in (b"\x08\0", b"\x08\6", b"\x86\xdd")),
+        raw,
+        header + raw,
+        *(header + t + raw for t in (b"\x08\0", b"\x08\6", b"\x86\xdd")),
     ):
         for wire in (frame, p.add_tag(vlan, frame)):
-            forward(networks, Knowledge(), switch, port, wire)
+            forward(networks, LearnedState(), switch, port, wire)
 
 
 @quick
 @given(substrates(), st.lists(arrivals(), max_size=30))
-def test_what_is_learned_is_bounded(
+def test_learned_state_is_bounded(
     networks: list[VirtualNetwork], frames: list[tuple[str, str, bytes]]
 ) -> None:
-    knowledge = Knowledge(limit=1)
+    knowledge = LearnedState(limit=1)
     for arrival in frames:
-        knowledge = forward(networks, knowledge, *arrival).knowledge
+        knowledge = forward(networks, knowledge, *arrival).learned
     for network in networks:
-        learned = knowledge.of(network.uuid)
+        learned = knowledge.network(network.uuid)
         assert max(Counter(learned.hosts.values()).values(), default=0) <= 1
         assert max(Counter(e for e, _ in learned.neighbours).values(), default=0) <= 1
         assert max(Counter(e for e, _ in learned.waiting).values(), default=0) <= 1

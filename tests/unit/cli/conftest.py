@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from netvirt_shell import BLUE, RED, Commands, Serve, Server
+
+from tests.support.command_line import BLUE, RED, Commands, Serve, Server
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from libnetvirt import packet as p
 from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.semantics import Knowledge, forward_at, gateway_mac
+from libnetvirt.semantics import LearnedState, forward_at_endpoint, gateway_mac
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -58,7 +58,7 @@ def rebuilt(frame: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_the_networks_own_packets_are_well_formed(sent: Any, answer: str) -> None:
-    ((_, frame),) = forward_at(VN, Knowledge(), "1", bytes(sent)).outputs
+    ((_, frame),) = forward_at_endpoint(VN, LearnedState(), "1", bytes(sent)).outputs
     assert scapy.Ether(frame).haslayer(answer)
     assert rebuilt(frame) == frame
 
@@ -68,8 +68,8 @@ def test_a_forwarded_packet_has_the_checksum_scapy_computes(ttl: int) -> None:
     hello = scapy.Ether(src="02:00:00:00:00:02", dst="ff:ff:ff:ff:ff:ff") / scapy.ARP(
         hwsrc="02:00:00:00:00:02", psrc="10.0.2.1", pdst="10.0.2.254"
     )
-    knowledge = forward_at(VN, Knowledge(), "2", bytes(hello)).knowledge
+    knowledge = forward_at_endpoint(VN, LearnedState(), "2", bytes(hello)).learned
     sent = TO_GATEWAY / scapy.IP(src="10.0.1.1", dst="10.0.2.1", ttl=ttl, id=77, tos=8) / scapy.UDP() / b"abc"
-    ((_, frame),) = forward_at(VN, knowledge, "1", bytes(sent)).outputs
+    ((_, frame),) = forward_at_endpoint(VN, knowledge, "1", bytes(sent)).outputs
     assert scapy.Ether(frame).ttl == ttl - 1
     assert rebuilt(frame) == frame

@@ -20,9 +20,9 @@ IP4, IP4B = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])
 IP6, IP6B = bytes.fromhex("fd00" + 26 * "0" + "01"), bytes.fromhex("fd00" + 26 * "0" + "02")
 
 
-def word_by_word(octets: bytes) -> int:
+def word_by_word(raw: bytes) -> int:
     total = 0
-    for (word,) in struct.iter_unpack("!H", octets + b"\0" * (len(octets) % 2)):
+    for (word,) in struct.iter_unpack("!H", raw + b"\0" * (len(raw) % 2)):
         total += word
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -30,8 +30,8 @@ def word_by_word(octets: bytes) -> int:
 
 @quick
 @given(st.binary(max_size=200))
-def test_checksum_is_the_sum_of_words_with_end_around_carry(octets: bytes) -> None:
-    assert p.checksum(octets) == word_by_word(octets)
+def test_checksum_is_the_sum_of_words_with_end_around_carry(raw: bytes) -> None:
+    assert p.checksum(raw) == word_by_word(raw)
 
 
 def test_checksum_of_all_ones_is_zero() -> None:
@@ -52,17 +52,17 @@ def test_decrementing_the_ttl_changes_nothing_else_and_keeps_the_checksum_right(
 
 @quick
 @given(st.binary(max_size=300))
-def test_arbitrary_bytes_give_a_packet_or_a_packet_error(octets: bytes) -> None:
+def test_arbitrary_bytes_give_a_packet_or_a_packet_error(raw: bytes) -> None:
     for parse in (p.parse_ethernet, p.split_tag, p.parse_arp, p.parse_ip):
         with contextlib.suppress(p.PacketError):
-            parse(octets)
+            parse(raw)
 
 
 @quick
 @given(st.sampled_from([4, 6]), st.binary(min_size=60, max_size=200), st.integers(0, 255))
-def test_arbitrary_ip_payloads_never_raise_anything_else(version: int, octets: bytes, protocol: int) -> None:
-    source, destination = (octets[:4], octets[4:8]) if version == 4 else (octets[:16], octets[16:32])
-    ip = p.build_ip(source, destination, protocol, octets[40:], 255)
+def test_arbitrary_ip_payloads_never_raise_anything_else(version: int, raw: bytes, protocol: int) -> None:
+    source, destination = (raw[:4], raw[4:8]) if version == 4 else (raw[:16], raw[16:32])
+    ip = p.build_ip(source, destination, protocol, raw[40:], 255)
     for parse in (p.parse_icmp, p.parse_neighbour):
         with contextlib.suppress(p.PacketError):
             parse(p.parse_ip(ip))
@@ -114,7 +114,7 @@ def test_arp_round_trip_with_padding() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "raw",
     [
         "000608000604000102000000000a",
         "0006080006040001" + 40 * "0",
@@ -122,9 +122,9 @@ def test_arp_round_trip_with_padding() -> None:
         "0001080008040001" + 40 * "0",
     ],
 )
-def test_arp_for_something_else_is_refused(octets: str) -> None:
+def test_arp_for_something_else_is_refused(raw: str) -> None:
     with pytest.raises(p.PacketError):
-        p.parse_arp(bytes.fromhex(octets))
+        p.parse_arp(bytes.fromhex(raw))
 
 
 def test_ipv4_faults_are_refused() -> None:
@@ -183,19 +183,19 @@ def test_a_payload_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(("source", "destination", "protocol"), [(IP4, IP4B, 1), (IP6, IP6B, 58)])
 def test_icmp_round_trip_checks_the_checksum(source: bytes, destination: bytes, protocol: int) -> None:
     message = p.ICMP(8, 0, b"\0\1\0\2", b"abc")
-    octets = p.build_ip(source, destination, protocol, p.build_icmp(source, destination, message))
-    assert p.parse_icmp(p.parse_ip(octets)) == message
+    raw = p.build_ip(source, destination, protocol, p.build_icmp(source, destination, message))
+    assert p.parse_icmp(p.parse_ip(raw)) == message
     with pytest.raises(p.PacketError, match="checksum"):
-        p.parse_icmp(p.parse_ip(octets[:-1] + b"x"))
+        p.parse_icmp(p.parse_ip(raw[:-1] + b"x"))
 
 
 def test_discovery_round_trip() -> None:
     frame = p.parse_ethernet(p.solicitation(A, IP6, IP6B))
     assert frame.destination == bytes.fromhex("3333ff000002")
     asked = p.parse_neighbour(p.parse_ip(frame.payload))
-    assert asked == p.Neighbour(True, IP6B, A)
+    assert asked == p.NeighbourMessage(True, IP6B, A)
     answer = p.parse_ethernet(p.advertisement(A, B, IP6B, IP6))
-    assert p.parse_neighbour(p.parse_ip(answer.payload)) == p.Neighbour(False, IP6B, B, True, True)
+    assert p.parse_neighbour(p.parse_ip(answer.payload)) == p.NeighbourMessage(False, IP6B, B, True, True)
     probed = p.parse_ethernet(p.advertisement(A, B, IP6B, bytes(16)))
     assert probed.destination == bytes.fromhex("333300000001")
     assert p.parse_ip(probed.payload).destination == p.ALL_NODES
@@ -204,13 +204,13 @@ def test_discovery_round_trip() -> None:
 
 def neighbour(
     kind: int = 135, ttl: int = 255, body: bytes = IP6B, flags: int = 0, to: bytes = IP6B, source: bytes = IP6
-) -> p.Neighbour:
+) -> p.NeighbourMessage:
     message = p.build_icmp(source, to, p.ICMP(kind, 0, bytes([flags, 0, 0, 0]), body))
     return p.parse_neighbour(p.parse_ip(p.build_ip(source, to, 58, message, ttl)))
 
 
 def test_discovery_is_validated() -> None:
-    assert neighbour() == p.Neighbour(True, IP6B, None)
+    assert neighbour() == p.NeighbourMessage(True, IP6B, None)
     bad: list[dict[str, object]] = [
         {"ttl": 254},
         {"kind": 134},

@@ -6,7 +6,7 @@ import pytest
 
 from libnetvirt.errors import EndpointNotFound
 from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.semantics import Drop, Knowledge, Outcome, forward, forward_at
+from libnetvirt.semantics import DropReason, LearnedState, Outcome, forward, forward_at_endpoint
 
 A, B, C = (bytes([2, 0, 0, 0, 0, n]) for n in (1, 2, 3))
 ALL = b"\xff" * 6
@@ -34,8 +34,8 @@ def frame(
     return destination + source + tags + rest
 
 
-def go(switch: str, port: str, octets: bytes, knowledge: Knowledge | None = None) -> Outcome:
-    return forward(BOTH, knowledge or Knowledge(), switch, port, octets)
+def go(switch: str, port: str, raw: bytes, knowledge: LearnedState | None = None) -> Outcome:
+    return forward(BOTH, knowledge or LearnedState(), switch, port, raw)
 
 
 def test_broadcast_leaves_once_at_every_other_endpoint_with_its_tag() -> None:
@@ -48,7 +48,7 @@ def test_a_tag_is_translated_and_equal_macs_do_not_mix() -> None:
     outcome = go("1", "1", frame(ALL, A, 20))
     assert outcome.outputs == (("2", "1", frame(ALL, A)),)
     assert outcome.network == "8"
-    assert outcome.knowledge.of("7").hosts == {}
+    assert outcome.learned.network("7").hosts == {}
 
 
 def test_two_endpoints_on_one_port_reach_each_other() -> None:
@@ -62,21 +62,21 @@ def test_a_service_tag_counts_as_a_tag_and_leaves_as_a_customer_tag_without_prio
 
 
 def test_known_unicast_leaves_at_exactly_its_endpoint() -> None:
-    knowledge = go("2", "1", frame(ALL, B, 30)).knowledge
+    knowledge = go("2", "1", frame(ALL, B, 30)).learned
     outcome = go("1", "1", frame(B, A), knowledge)
     assert outcome.outputs == (("2", "1", frame(B, A, 30)),)
 
 
 def test_nothing_is_reflected() -> None:
-    knowledge = go("2", "1", frame(ALL, B, 30)).knowledge
+    knowledge = go("2", "1", frame(ALL, B, 30)).learned
     outcome = go("2", "1", frame(B, A, 30), knowledge)
-    assert (outcome.outputs, outcome.drop) == ((), Drop.LOCAL)
-    assert outcome.knowledge.of("7").hosts == {B: "13", A: "13"}
+    assert (outcome.outputs, outcome.drop) == ((), DropReason.SAME_ENDPOINT)
+    assert outcome.learned.network("7").hosts == {B: "13", A: "13"}
 
 
 def test_a_move_is_followed() -> None:
-    knowledge = go("2", "1", frame(ALL, B, 30)).knowledge
-    knowledge = go("1", "1", frame(ALL, B), knowledge).knowledge
+    knowledge = go("2", "1", frame(ALL, B, 30)).learned
+    knowledge = go("1", "1", frame(ALL, B), knowledge).learned
     assert go("2", "1", frame(B, A, 20), knowledge).outputs == (("1", "1", frame(B, A)),)
 
 
@@ -86,122 +86,130 @@ def test_every_group_address_floods_whatever_is_known(group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "drop"),
+    ("raw", "drop"),
     [
-        (frame(ALL, A, 99), Drop.UNCLAIMED),
-        (frame(ALL, A, 0), Drop.PRIORITY_TAG),
-        (frame(ALL, A, 20, 30), Drop.NESTED_TAG),
-        (frame(ALL, A, 20, 30, tpid=0x88A8), Drop.NESTED_TAG),
-        (frame(ALL, ALL), Drop.SOURCE),
-        (frame(ALL, bytes([1, 0, 0, 0, 0, 1])), Drop.SOURCE),
-        (frame(ALL, bytes(6)), Drop.SOURCE),
-        (frame(ALL, A)[:13], Drop.SHORT),
-        (frame(ALL, A, 20)[:17], Drop.SHORT),
-        (b"", Drop.SHORT),
+        (frame(ALL, A, 99), DropReason.NO_ENDPOINT),
+        (frame(ALL, A, 0), DropReason.PRIORITY_TAG),
+        (frame(ALL, A, 20, 30), DropReason.NESTED_TAG),
+        (frame(ALL, A, 20, 30, tpid=0x88A8), DropReason.NESTED_TAG),
+        (frame(ALL, ALL), DropReason.INVALID_SOURCE),
+        (frame(ALL, bytes([1, 0, 0, 0, 0, 1])), DropReason.INVALID_SOURCE),
+        (frame(ALL, bytes(6)), DropReason.INVALID_SOURCE),
+        (frame(ALL, A)[:13], DropReason.TRUNCATED),
+        (frame(ALL, A, 20)[:17], DropReason.TRUNCATED),
+        (b"", DropReason.TRUNCATED),
     ],
 )
-def test_what_is_dropped_teaches_nothing(octets: bytes, drop: Drop) -> None:
-    outcome = go("1", "1", octets)
+def test_what_is_dropped_teaches_nothing(raw: bytes, drop: DropReason) -> None:
+    outcome = go("1", "1", raw)
     assert (outcome.outputs, outcome.drop) == ((), drop)
-    assert outcome.knowledge == Knowledge()
+    assert outcome.learned == LearnedState()
 
 
 @pytest.mark.parametrize(("switch", "port"), [("1", "2"), ("3", "1"), ("01", "1")])
-def test_what_enters_elsewhere_goes_nowhere(switch: str, port: str) -> None:
+def test_frames_from_unclaimed_places_are_dropped(switch: str, port: str) -> None:
     outcome = go(switch, port, frame(ALL, A))
-    assert (outcome.outputs, outcome.network, outcome.drop) == ((), None, Drop.UNCLAIMED)
+    assert (outcome.outputs, outcome.network, outcome.drop) == ((), None, DropReason.NO_ENDPOINT)
 
 
 def test_a_declared_host_lives_at_its_endpoint() -> None:
     ends = list(BLUE.endpoints)
     ends[2] = ends[2].changed(mac="02:00:00:00:00:02")
     green = BLUE.changed(endpoints=tuple(ends))
-    known = forward_at(green, Knowledge(), "11", frame(B, A))
+    known = forward_at_endpoint(green, LearnedState(), "11", frame(B, A))
     assert known.outputs == (("13", frame(B, A)),)
-    spoofed = forward_at(green, Knowledge(), "11", frame(ALL, B))
-    assert (spoofed.outputs, spoofed.drop, spoofed.knowledge) == ((), Drop.ELSEWHERE, Knowledge())
-    assert len(forward_at(green, Knowledge(), "13", frame(ALL, B)).outputs) == 2
+    spoofed = forward_at_endpoint(green, LearnedState(), "11", frame(ALL, B))
+    assert (spoofed.outputs, spoofed.drop, spoofed.learned) == (
+        (),
+        DropReason.DECLARED_ELSEWHERE,
+        LearnedState(),
+    )
+    assert len(forward_at_endpoint(green, LearnedState(), "13", frame(ALL, B)).outputs) == 2
 
 
 def test_hosts_beyond_the_limit_are_flooded_and_not_learned() -> None:
-    knowledge = Knowledge(limit=2)
+    knowledge = LearnedState(limit=2)
     for n in range(4):
-        delivery = forward_at(BLUE, knowledge, "11", frame(ALL, bytes([2, 0, 0, 0, 1, n])))
+        delivery = forward_at_endpoint(BLUE, knowledge, "11", frame(ALL, bytes([2, 0, 0, 0, 1, n])))
         assert len(delivery.outputs) == 2
-        knowledge = delivery.knowledge
-    assert len(knowledge.of("7").hosts) == 2
-    assert len(forward_at(BLUE, knowledge, "12", frame(bytes([2, 0, 0, 0, 1, 3]), A)).outputs) == 2
+        knowledge = delivery.learned
+    assert len(knowledge.network("7").hosts) == 2
+    assert len(forward_at_endpoint(BLUE, knowledge, "12", frame(bytes([2, 0, 0, 0, 1, 3]), A)).outputs) == 2
     # The other endpoints are unharmed.
-    assert forward_at(BLUE, knowledge, "12", frame(ALL, A)).knowledge.of("7").hosts[A] == "12"
+    assert forward_at_endpoint(BLUE, knowledge, "12", frame(ALL, A)).learned.network("7").hosts[A] == "12"
 
 
 def test_a_host_that_moves_to_a_full_endpoint_is_forgotten_not_black_holed() -> None:
-    knowledge = Knowledge(limit=1)
+    knowledge = LearnedState(limit=1)
     for endpoint, host in (("11", A), ("12", B), ("11", B)):
-        knowledge = forward_at(BLUE, knowledge, endpoint, frame(ALL, host)).knowledge
-    assert knowledge.of("7").hosts == {A: "11"}
+        knowledge = forward_at_endpoint(BLUE, knowledge, endpoint, frame(ALL, host)).learned
+    assert knowledge.network("7").hosts == {A: "11"}
 
 
 def test_ten_thousand_hosts_are_bounded() -> None:
-    knowledge = Knowledge()
+    knowledge = LearnedState()
     for n in range(1500):
         source = b"\2\0" + n.to_bytes(4, "big")
-        knowledge = forward_at(BLUE, knowledge, "11", frame(ALL, source)).knowledge
-    assert len(knowledge.of("7").hosts) == 1024
+        knowledge = forward_at_endpoint(BLUE, knowledge, "11", frame(ALL, source)).learned
+    assert len(knowledge.network("7").hosts) == 1024
 
 
 def test_knowledge_is_not_changed_in_place() -> None:
-    before = Knowledge()
-    after = go("1", "1", frame(ALL, A), before).knowledge
-    assert before == Knowledge()
-    assert after.of("7").hosts == {A: "11"}
+    before = LearnedState()
+    after = go("1", "1", frame(ALL, A), before).learned
+    assert before == LearnedState()
+    assert after.network("7").hosts == {A: "11"}
 
 
 def test_mpls_endpoints_speak_ethernet_in_a_label() -> None:
     ends = (*BLUE.endpoints, Endpoint(uuid=14, switch=3, port=1, mpls=100))
     network = BLUE.changed(endpoints=ends)
-    assert [u for u, _ in forward_at(network, Knowledge(), "11", frame(ALL, A)).outputs] == ["12", "13", "14"]
-    assert forward([network], Knowledge(), "3", "1", frame(ALL, A)).drop is Drop.UNCLAIMED
+    assert [u for u, _ in forward_at_endpoint(network, LearnedState(), "11", frame(ALL, A)).outputs] == [
+        "12",
+        "13",
+        "14",
+    ]
+    assert forward([network], LearnedState(), "3", "1", frame(ALL, A)).drop is DropReason.NO_ENDPOINT
     label = bytes.fromhex("01005e900000 000000000000 8847 00064140")
-    outputs = forward([network], Knowledge(), "1", "1", frame(ALL, A)).outputs
+    outputs = forward([network], LearnedState(), "1", "1", frame(ALL, A)).outputs
     assert outputs[-1] == ("3", "1", label + frame(ALL, A))
     # Addresses, traffic class and TTL outside are anybody's.
     sent = bytes.fromhex("ffffffffffff 020000000009 8847 00064f01") + frame(ALL, C)
-    outcome = forward([network], Knowledge(), "3", "1", sent)
+    outcome = forward([network], LearnedState(), "3", "1", sent)
     assert outcome.outputs[0][2] == frame(ALL, C)
-    assert outcome.knowledge.of("7").hosts == {C: "14"}
+    assert outcome.learned.network("7").hosts == {C: "14"}
     for entry in ("00065140", "00064040"):  # another label, and not the last one
         sent = bytes.fromhex("ffffffffffff 020000000009 8847" + entry) + frame(ALL, C)
-        assert forward([network], Knowledge(), "3", "1", sent).drop is Drop.UNCLAIMED
+        assert forward([network], LearnedState(), "3", "1", sent).drop is DropReason.NO_ENDPOINT
     cut = bytes.fromhex("ffffffffffff 020000000009 8847 00064140") + frame(ALL, C)[:13]
-    assert forward([network], Knowledge(), "3", "1", cut).drop is Drop.SHORT
+    assert forward([network], LearnedState(), "3", "1", cut).drop is DropReason.TRUNCATED
 
 
 def test_where_no_endpoint_has_its_label_a_frame_is_the_untagged_endpoints() -> None:
     ends = (*BLUE.endpoints, Endpoint(uuid=14, switch=1, port=1, mpls=100))
     network = BLUE.changed(endpoints=ends)
     sent = ALL + A + bytes.fromhex("8847 00065140") + bytes(46)
-    outcome = forward([network], Knowledge(), "1", "1", sent)
-    assert outcome.knowledge.of("7").hosts == {A: "11"}
+    outcome = forward([network], LearnedState(), "1", "1", sent)
+    assert outcome.learned.network("7").hosts == {A: "11"}
     assert outcome.outputs[0][2] == sent[:12] + bytes.fromhex("81000014") + sent[12:]
 
 
 def test_an_unknown_endpoint_is_an_error() -> None:
     with pytest.raises(EndpointNotFound):
-        forward_at(BLUE, Knowledge(), "99", frame(ALL, A))
+        forward_at_endpoint(BLUE, LearnedState(), "99", frame(ALL, A))
 
 
 def test_a_change_forgets_what_no_longer_holds() -> None:
-    knowledge = Knowledge()
+    knowledge = LearnedState()
     for endpoint, host in (("11", A), ("12", B), ("13", C)):
-        knowledge = forward_at(BLUE, knowledge, endpoint, frame(ALL, host)).knowledge
+        knowledge = forward_at_endpoint(BLUE, knowledge, endpoint, frame(ALL, host)).learned
     moved = BLUE.changed(
         endpoints=(BLUE.endpoints[0], BLUE.endpoints[1].changed(port="9"), *BLUE.endpoints[3:])
     )
-    assert knowledge.changed(BLUE, moved).of("7").hosts == {A: "11"}
+    assert knowledge.after_change(BLUE, moved).network("7").hosts == {A: "11"}
     declared = BLUE.changed(
         endpoints=(BLUE.endpoints[0].changed(mac="02:00:00:00:00:02"), *BLUE.endpoints[1:])
     )
-    assert knowledge.changed(BLUE, declared).of("7").hosts == {A: "11", C: "13"}
-    assert knowledge.changed(BLUE, None) == Knowledge()
-    assert knowledge.changed(None, RED) == knowledge
+    assert knowledge.after_change(BLUE, declared).network("7").hosts == {A: "11", C: "13"}
+    assert knowledge.after_change(BLUE, None) == LearnedState()
+    assert knowledge.after_change(None, RED) == knowledge

@@ -1,4 +1,4 @@
-"""The store: transactional, exclusive, and read only by versions that understand it."""
+"""The store: transactional, locked by one owner, and read only by versions that know its format."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BLUE = VirtualNetwork(
         ),
         Endpoint(uuid=12, switch=2, port=1, address="10.0.2.254/24"),
     ),
-    constraints=({"source": 11, "destination": 12, "min-bandwidth": "1 Mbit/s", "max-hops": 3},),
+    constraints=({"source": 11, "destination": 12, "min_bandwidth": "1 Mbit/s", "max_hops": 3},),
     rules={"encapsulation": "native", "insertion": "on-demand", "timeout": "idle", "duration": "60 s"},
 )
 RED = VirtualNetwork(uuid=8, name="red")

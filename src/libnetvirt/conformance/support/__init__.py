@@ -1,1 +1,1 @@
-"""What the tests of the suite share: the testbed, frames, streams, and the detection of late frames."""
+"""Shared by the tests of the suite: the testbed, frames, streams, and the detection of late frames."""

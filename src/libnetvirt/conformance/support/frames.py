@@ -1,4 +1,4 @@
-"""Frames as hosts send them, well-formed and otherwise. Pure functions to bytes."""
+"""Builders of Ethernet frames as hosts send them, well-formed and malformed."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 VLAN, AD = 0x8100, 0x88A8
 IPV4, ARP, IPV6, MPLS, MPLS_MULTICAST, LLDP = 0x0800, 0x0806, 0x86DD, 0x8847, 0x8848, 0x88CC
-#: where a frame in labels is sent if the station at the other end of the cable is not known (RFC 7213).
+#: destination of an MPLS frame on a point-to-point link whose peer's address is unknown (RFC 7213)
 POINT_TO_POINT = "01:00:5e:90:00:00"
-#: IEEE's ethertype for experiments: carries the suite's numbered and marked frames.
+#: local experimental ethertype (IEEE 802): carries the suite's numbered and marked frames
 EXPERIMENT = 0x88B5
 
 
 def mac(number: int) -> str:
     """The locally administered address 02:00:… of host ``number``."""
-    return octets_text((0x02 << 40 | number).to_bytes(6, "big"))
+    return mac_text((0x02 << 40 | number).to_bytes(6, "big"))
 
 
-def octets(address: str) -> bytes:
-    """``"02:00:00:00:00:01"`` as six octets."""
+def mac_bytes(address: str) -> bytes:
+    """The six bytes of an address such as ``"02:00:00:00:00:01"``."""
     return bytes.fromhex(address.replace(":", ""))
 
 
-def octets_text(address: bytes) -> str:
-    """Six octets as text."""
+def mac_text(address: bytes) -> str:
+    """The text form of a MAC address of six bytes."""
     return address.hex(":")
 
 
 def tag(vid: int, *, tpid: int = VLAN, priority: int = 0) -> bytes:
-    """One VLAN tag, to go in front of an ethertype."""
+    """A VLAN tag of four bytes, to be inserted before the ethertype."""
     return struct.pack("!HH", tpid, priority << 13 | vid)
 
 
 def ethernet(
     source: str, destination: str, kind: int, payload: bytes, *, tags: Iterable[bytes] = (), pad: bool = True
 ) -> bytes:
-    """An Ethernet frame, at least 60 octets long unless ``pad`` is false."""
-    frame = octets(destination) + octets(source) + b"".join(tags) + struct.pack("!H", kind) + payload
+    """An Ethernet frame, padded to 60 bytes unless ``pad`` is false."""
+    frame = mac_bytes(destination) + mac_bytes(source) + b"".join(tags) + struct.pack("!H", kind) + payload
     return frame.ljust(60, b"\0") if pad else frame
 
 
@@ -59,21 +59,21 @@ def checksum(content: bytes) -> int:
 
 
 def marked(source: str, destination: str, text: bytes) -> bytes:
-    """A frame with an experimental ethertype that carries ``text``."""
+    """A frame with the experimental ethertype and ``text`` as payload."""
     return ethernet(source, destination, EXPERIMENT, text.ljust(46, b"\0"))
 
 
 def arp(
     source: str, sender: str, target: str, *, reply_to: str = "", operation: int = 0, claimed: str = ""
 ) -> bytes:
-    """Who has ``target``? Tell ``sender``; or, with ``reply_to`` (a MAC), the answer.
+    """An ARP request for ``target`` from ``sender``; with ``reply_to`` (a MAC address), the reply.
 
-    ``claimed`` is the sender hardware address inside, if it is another one than the frame's source.
+    ``claimed`` is the sender hardware address, if it differs from the frame's source address.
     """
     answer = bool(reply_to)
     body = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation or (2 if answer else 1))
-    body += octets(claimed or source) + IPv4Address(sender).packed
-    body += (octets(reply_to) if answer else bytes(6)) + IPv4Address(target).packed
+    body += mac_bytes(claimed or source) + IPv4Address(sender).packed
+    body += (mac_bytes(reply_to) if answer else bytes(6)) + IPv4Address(target).packed
     return ethernet(source, reply_to or BROADCAST, ARP, body)
 
 
@@ -124,14 +124,14 @@ def solicitation(source: str, sender: str, target: str) -> bytes:
     """IPv6 neighbour solicitation: to the target's solicited-node multicast group (RFC 4861)."""
     low = IPv6Address(target).packed[-3:]
     group = str(IPv6Address(IPv6Address("ff02::1:ff00:0").packed[:13] + low))
-    body = bytes((135, 0, 0, 0)) + bytes(4) + IPv6Address(target).packed + b"\x01\x01" + octets(source)
-    multicast = octets_text(b"\x33\x33\xff" + low)
+    body = bytes((135, 0, 0, 0)) + bytes(4) + IPv6Address(target).packed + b"\x01\x01" + mac_bytes(source)
+    multicast = mac_text(b"\x33\x33\xff" + low)
     return ipv6(source, multicast, sender, group, _icmpv6(sender, group, body), following=58)
 
 
 def advertisement(source: str, destination: str, sender: str, target: str) -> bytes:
     """IPv6 neighbour advertisement: solicited, override."""
-    body = bytes((136, 0, 0, 0, 0x60, 0, 0, 0)) + IPv6Address(sender).packed + b"\x02\x01" + octets(source)
+    body = bytes((136, 0, 0, 0, 0x60, 0, 0, 0)) + IPv6Address(sender).packed + b"\x02\x01" + mac_bytes(source)
     return ipv6(source, destination, sender, target, _icmpv6(sender, target, body), following=58)
 
 
@@ -155,16 +155,16 @@ def mpls(source: str, destination: str, *labels: int, kind: int = MPLS, payload:
 
 
 def in_label(label: int, frame: bytes) -> bytes:
-    """The whole frame in one mpls label, as an endpoint with that label sends and takes it."""
+    """The whole frame behind one MPLS label, as an endpoint with that label sends and receives it."""
     entry = struct.pack("!I", label << 12 | 0x100 | 64)
     return ethernet("00:00:00:00:00:00", POINT_TO_POINT, MPLS, entry + frame, pad=False)
 
 
 def described(frame: bytes) -> str:
-    """One line about a frame, for messages of failed tests."""
+    """A line that describes a frame, for messages of failed tests."""
     if len(frame) < 14:
-        return f"{len(frame)} octets: {frame.hex()}"
-    text, at = f"{octets_text(frame[6:12])} > {octets_text(frame[:6])}", 12
+        return f"{len(frame)} bytes: {frame.hex()}"
+    text, at = f"{mac_text(frame[6:12])} > {mac_text(frame[:6])}", 12
     while (kind := int.from_bytes(frame[at : at + 2], "big")) in (VLAN, AD):
         vid = int.from_bytes(frame[at + 2 : at + 4], "big")
         text += f" [{kind:04x} {vid & 0xFFF} p{vid >> 13}]"
@@ -173,4 +173,4 @@ def described(frame: bytes) -> str:
     if kind == ARP and len(body) >= 28:
         asked, told = ip_address(body[24:28]), ip_address(body[14:18])
         return f"{text} arp {body[7]} {told} > {asked}"
-    return f"{text} {kind:04x} {len(frame)} octets {body[:24].rstrip(bytes(1))!r}"
+    return f"{text} {kind:04x} {len(frame)} bytes {body[:24].rstrip(bytes(1))!r}"

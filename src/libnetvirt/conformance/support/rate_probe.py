@@ -1,7 +1,7 @@
-"""Many large frames at once, and whether a limit held them back.
+"""A burst of large frames, and whether a rate limit policed it.
 
-Limits count bits in a time, which no test can know exactly. So the bounds here are wide, and the limit so low
-that far more is sent than they let pass.
+A limit counts bits in a time that a test cannot know exactly. So the bounds here are wide, and the limit is
+so low that far more is sent than it lets pass.
 """
 
 from __future__ import annotations
@@ -9,62 +9,56 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from libnetvirt import Network
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, Guest
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.testbed import Guest, Testbed
 
-#: octets of a large frame, how many are sent, and how many at once: half of what fits into a port's queue, as
-#: on a busy machine two parts may wait there
-SIZE, COUNT, PART = 1400, 200, 25
-#: of these, what a busy machine does not lose before they are in the network
-MOST = 0.8 * COUNT
-#: a limit that a small part of them fits into
-LIMIT = 200_000
-#: bits that may pass at once, whatever the limit: TCP cannot use a rate without such a burst
-AT_ONCE = 1_000_000
-#: the same in words, and a limit that is never reached
-TIGHT, WIDE = "200 kbit/s", "10 Gbit/s"
+#: bytes of a frame, and how many are sent
+FRAME_BYTES, FRAMES = 1400, 200
+#: frames sent at once: half of what a port's queue holds, as two batches may wait there on a busy machine
+BATCH = 25
+#: the least number that arrives without a limit: a busy machine may drop some before they enter the network
+MIN_ARRIVED = 0.8 * FRAMES
+#: bit/s of a limit that drops most of them, and the same as descriptions write it
+LIMIT, LOW_LIMIT = 200_000, "200 kbit/s"
+#: a limit that is never reached
+HIGH_LIMIT = "10 Gbit/s"
+#: bits of the largest burst that any limit lets pass: TCP cannot use a rate without one
+BURST_BITS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Flood:
-    """What became of many large frames: how many arrived, and the seconds that it took."""
+class RateProbe:
+    """How many of ``FRAMES`` frames arrived, and the seconds that this took."""
 
     arrived: int
     seconds: float
 
     @property
     def limited(self) -> bool:
-        """Whether no more arrived than a limit lets pass in that time, and not nothing at all."""
-        most = (AT_ONCE + 1.1 * LIMIT * self.seconds) / (8 * SIZE)
+        """Whether some frames arrived, and no more than the limit lets pass in that time."""
+        most = (BURST_BITS + 1.1 * LIMIT * self.seconds) / (8 * FRAME_BYTES)
         return 5 <= self.arrived <= most
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing but what a busy machine may lose is missing."""
-        return MOST <= self.arrived <= COUNT
+    def unlimited(self) -> bool:
+        """Whether all frames arrived, except those that a busy machine may drop."""
+        return MIN_ARRIVED <= self.arrived <= FRAMES
 
 
-def flood(bench: Bench, source: Guest, destination: Guest) -> Flood:
-    """Send many large frames from one guest to another, who know each other."""
-    frame = frames.marked(source.mac, destination.mac, b"large").ljust(SIZE, b"\0")
+def probe_rate(testbed: Testbed, source: Guest, destination: Guest) -> RateProbe:
+    """Send ``FRAMES`` large frames from one guest to another; the network must have learned both.
+
+    Fails if a frame arrives anywhere else.
+    """
+    frame = frames.marked(source.mac, destination.mac, b"large").ljust(FRAME_BYTES, b"\0")
     wanted = destination.arrival(frame)
-    # What switches have cached of their rules, they may use for a moment after a change.
-    bench.harness.settle()
-    bench.drain()
+    # After a change, switches may use cached flows of the old rules for a moment.
+    testbed.harness.flush_caches()
+    testbed.drain()
     began, arrived = time.monotonic(), 0
-    for _ in range(0, COUNT, PART):
-        bench.harness.send(source.place, [source.wrapped(frame)] * PART)
-        while found := bench.harness.receive(bench.harness.quiet):
+    for _ in range(0, FRAMES, BATCH):
+        testbed.harness.send(source.place, [source.on_wire(frame)] * BATCH)
+        while found := testbed.harness.receive(testbed.harness.quiet_time):
             arrived += found.count(wanted)
-            assert set(found) <= {wanted}, "it arrived elsewhere, or something else did"
-    return Flood(arrived, time.monotonic() - began)
-
-
-def acquainted(bench: Bench, network: Network) -> list[Guest]:
-    """A guest on each endpoint; all know each other, and have spoken to each other."""
-    guests = bench.guests(network)
-    bench.meet(*guests)
-    _check_all(bench, guests)
-    return guests
+            assert set(found) <= {wanted}, "a frame arrived elsewhere, or another frame arrived"
+    return RateProbe(arrived, time.monotonic() - began)

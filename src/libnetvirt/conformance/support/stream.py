@@ -1,4 +1,4 @@
-"""Things that go on while a test changes the network: a numbered stream of frames, a reader of events."""
+"""What runs in the background while a test changes the network: a stream of frames, a reader of events."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from typing import Self
 from libnetvirt import Connection, Event, NetvirtError
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Bench, Guest
+from libnetvirt.conformance.support.testbed import Guest, Testbed
 
 RATE = 250
-#: how many frames go before a change, and behind it, at least
+#: the least number of frames that are sent before a change, and after it
 FEW = 10
 
 
 class Stream:
-    """Unicast frames with consecutive numbers from one guest to another, who know each other.
+    """Unicast frames with consecutive numbers from one guest to another; the network has learned both.
 
     Between ``__enter__`` and ``__exit__`` a thread sends ``rate`` frames a second. Afterwards ``sent`` is
-    how many, ``lost`` the numbers that did not arrive, ``repeated`` those that did more than once, and
-    ``strays`` the places where they arrived but should not have. The test must not receive meanwhile.
+    their number, ``lost`` the numbers of frames that did not arrive, ``duplicates`` of those that arrived
+    more than once, and ``misdelivered`` the places where frames arrived though they should not have. The
+    test must not receive frames meanwhile.
     """
 
     def __init__(
-        self, bench: Bench, source: Guest, destination: Guest, *moved: Guest, rate: int = RATE
+        self, testbed: Testbed, source: Guest, destination: Guest, *moved: Guest, rate: int = RATE
     ) -> None:
-        """``moved``: the destination where it will have moved to; a frame may arrive at either."""
-        self._bench = bench
+        """``moved``: where the destination moves to meanwhile; a frame may arrive at the old or new place."""
+        self._testbed = testbed
         self._source, self._destination = source, destination
         self._destinations = (destination, *moved)
         self._interval = 1 / rate
@@ -39,11 +40,11 @@ class Stream:
         self._text = b"stream %d " % id(self)
         self.sent = 0
         self.lost: list[int] = []
-        self.repeated: list[int] = []
-        self.strays: list[Place] = []
+        self.duplicates: list[int] = []
+        self.misdelivered: list[Place] = []
 
     def __enter__(self) -> Self:
-        self._bench.drain()
+        self._testbed.drain()
         self._thread.start()
         self._await_sent()
         return self
@@ -60,7 +61,7 @@ class Stream:
 
     @property
     def gap(self) -> float:
-        """The longest run of lost frames, in seconds of the stream."""
+        """The longest run of consecutive lost frames, in seconds."""
         longest = run = 0
         previous = -2
         for number in self.lost:
@@ -69,23 +70,23 @@ class Stream:
         return longest * self._interval
 
     def sends(self, number: int) -> bytes:
-        """The frame with this number as it is sent, without a tag."""
+        """The untagged frame with this number as it is sent."""
         source, destination = self._source, self._destination
         return frames.marked(source.mac, destination.mac, self._text + b"%d" % number)
 
     def arrives(self, number: int) -> bytes:
-        """The same as it has to arrive."""
+        """The untagged frame with this number as it must arrive."""
         return self.sends(number)
 
     def _await_sent(self) -> None:
-        """Let it send ten frames more, which may take a busy machine longer than it should."""
+        """Wait until ``FEW`` more frames are sent; a busy machine may need longer than the rate suggests."""
         wanted = self.sent + FEW
-        self._bench.eventually(lambda: self.sent < wanted, f"{FEW} frames are sent")
+        self._testbed.eventually(lambda: self.sent < wanted, f"{FEW} frames are sent")
 
     def _send(self) -> None:
         due = time.monotonic()
         while not self._over.is_set():
-            self._bench.harness.send(self._source.place, [self._source.wrapped(self.sends(self.sent))])
+            self._testbed.harness.send(self._source.place, [self._source.on_wire(self.sends(self.sent))])
             self.sent += 1
             due += self._interval
             time.sleep(max(0.0, due - time.monotonic()))
@@ -93,32 +94,32 @@ class Stream:
     def _evaluate(self) -> None:
         numbers = {d.arrival(self.arrives(n)): n for d in self._destinations for n in range(self.sent)}
         arrived: Counter[int] = Counter()
-        deadline = time.monotonic() + self._bench.harness.patience
+        deadline = time.monotonic() + self._testbed.harness.timeout
         while time.monotonic() < deadline:
-            found = self._bench.harness.receive(2 * self._bench.harness.quiet)
+            found = self._testbed.harness.receive(2 * self._testbed.harness.quiet_time)
             if not found:
                 break
             for arrival in found:
                 if arrival in numbers:
                     arrived[numbers[arrival]] += 1
                 elif self._text in arrival.frame:
-                    self.strays.append(arrival.place)
+                    self.misdelivered.append(arrival.place)
         self.lost = [n for n in range(self.sent) if not arrived[n]]
-        self.repeated = [n for n, count in arrived.items() if count > 1]
+        self.duplicates = [n for n, count in arrived.items() if count > 1]
 
-    def check_unharmed(self) -> None:
-        """Every frame arrived once, and nowhere else."""
+    def check_exactly_once(self) -> None:
+        """Check that every frame arrived exactly once, and nowhere else."""
         assert self.sent >= 2 * FEW
-        assert (self.lost, self.repeated, self.strays) == ([], [], [])
+        assert (self.lost, self.duplicates, self.misdelivered) == ([], [], [])
 
 
-class Listener:
-    """Reads a connection's events in a thread until the connection is closed."""
+class EventReader:
+    """Collects a connection's events in a thread until the connection is closed."""
 
     def __init__(self, connection: Connection) -> None:
         self.events: list[Event] = []
         self._connection = connection
-        threading.Thread(target=self._read, name="listener", daemon=True).start()
+        threading.Thread(target=self._read, name="event reader", daemon=True).start()
         time.sleep(0.05)
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""What a test works with: networks of one rules option, guests on endpoints, and the oracle beside them."""
+"""The testbed of one test: networks with one of the rules options, guests on endpoints, and the oracle."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pytest
 from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.late_frames import Watch, listed
-from libnetvirt.conformance.support.normalisation import canonical, routers_of
+from libnetvirt.conformance.support.late_frames import LateFrameDetector, listed
+from libnetvirt.conformance.support.normalisation import normalise, routers_of
 from libnetvirt.errors import NetworkNotFound
-from libnetvirt.semantics import Knowledge, Outcome, forward
-from libnetvirt.semantics.forward import Classified, classify
+from libnetvirt.semantics import LearnedState, Outcome, forward
+from libnetvirt.semantics.forward import ClassifiedFrame, classify
 
-# Below what a switch's receive queue holds.
+#: frames that are sent at once: fewer than a switch's receive queue holds
 BURST = 50
 
 
@@ -37,18 +37,18 @@ class Guest:
     mac: str
     mpls: int | None = None
 
-    def wrapped(self, frame: bytes) -> bytes:
-        """The frame as it is on the wire at this endpoint."""
+    def on_wire(self, frame: bytes) -> bytes:
+        """An untagged frame of the network as it is on the wire at this endpoint."""
         if self.mpls is not None:
             return frames.in_label(self.mpls, frame)
         return frame if self.vlan is None else frames.tagged(frame, frames.tag(self.vlan))
 
     def arrival(self, frame: bytes) -> Arrival:
-        """An untagged frame of the network, arriving here."""
-        return Arrival(self.place, self.wrapped(frame))
+        """The arrival of an untagged frame of the network at this guest."""
+        return Arrival(self.place, self.on_wire(frame))
 
 
-#: a vlan, or no tag, or ``{"mpls": label}``
+#: a VLAN, no tag, or ``{"mpls": label}``
 Tag = int | None | Mapping[str, int]
 
 
@@ -59,20 +59,22 @@ def endpoint_at(place: Place, uuid: int, tag: Tag = None, **fields: Any) -> Endp
     return Endpoint.model_validate(document)
 
 
-class Bench:
-    """One test's view of the harness. Everything it created is removed when the test ends."""
+class Testbed:
+    """A harness as one test uses it. All networks are removed when the test ends."""
+
+    __test__ = False  # not a class of tests, whatever pytest makes of its name
 
     def __init__(self, harness: Harness, rules: Rules | None) -> None:
         self.harness = harness
         self.rules = rules
-        self.knowledge = Knowledge()
-        self.watch = Watch(harness)
+        self.knowledge = LearnedState()
+        self.late_frames = LateFrameDetector(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
         self._fences = itertools.count(1)
         self._hosts = itertools.count(1)
 
-    # Building
+    # Set-up
 
     @cached_property
     def _defaults(self) -> Rules:
@@ -80,21 +82,21 @@ class Bench:
 
     @property
     def native(self) -> bool:
-        """Whether the networks match their hosts' own fields, which must then be unique."""
+        """Whether networks use native encapsulation, where the MAC addresses of hosts must be unique."""
         return (self.rules or Rules()).over(self._defaults).encapsulation == "native"
 
     def need(self, *abilities: Ability) -> None:
-        """Skip the test unless the harness has all of these."""
+        """Skip the test unless the harness has all of these abilities."""
         for ability in abilities:
             if ability not in self.harness.abilities:
-                pytest.skip(f"the harness has not the ability {ability.name}: {ability}")
+                pytest.skip(f"the harness lacks the ability {ability.name} ({ability})")
 
     def offers(self, feature: str) -> bool:
         """Whether the driver offers a feature."""
         return feature in self.harness.connection.capabilities().features
 
     def places(self, count: int) -> list[Place]:
-        """Host ports, each of another switch as long as there are some."""
+        """Host ports on as many different switches as possible; skips the test if there are fewer."""
         by_switch: dict[str, list[Place]] = {}
         for place in self.harness.host_ports():
             by_switch.setdefault(place.switch, []).append(place)
@@ -103,8 +105,8 @@ class Bench:
             pytest.skip(f"the substrate has {len(spread)} host ports where {count} are needed")
         return spread[:count]
 
-    def neighbours(self) -> tuple[Place, Place]:
-        """Two host ports of one switch."""
+    def places_on_one_switch(self) -> tuple[Place, Place]:
+        """Two host ports of one switch; skips the test if no switch has two."""
         first: dict[str, Place] = {}
         for place in self.harness.host_ports():
             if place.switch in first:
@@ -113,7 +115,7 @@ class Bench:
         pytest.skip("no switch of the substrate has two host ports")
 
     def description(self, *where: Place | tuple[Place, Tag], **fields: Any) -> VirtualNetwork:
-        """A network with untagged endpoints at places, or tagged ones at (place, tag)."""
+        """A description with an untagged endpoint at each place, and a tagged one at each (place, tag)."""
         number = next(self._numbers)
         endpoints = []
         for uuid, spot in enumerate(where, 1):
@@ -123,50 +125,88 @@ class Bench:
         return VirtualNetwork.model_validate({**document, **fields})
 
     def create(self, *where: Place | tuple[Place, Tag], **fields: Any) -> Network:
-        """Create such a network."""
+        """Create the network of such a description."""
         return self.harness.connection.create(self.description(*where, **fields))
 
     def guests(self, network: Network) -> list[Guest]:
-        """One new guest on each endpoint of a network."""
+        """A new guest on each endpoint of a network."""
         return [self.guest(network, e) for e in network.description().endpoints]
 
-    def guest(self, network: Network, endpoint: Endpoint, mac: str = "") -> Guest:
-        """A guest on an endpoint."""
+    def guest(self, network: Network | VirtualNetwork, endpoint: Endpoint, mac: str = "") -> Guest:
+        """A guest on an endpoint, with a new MAC address unless one is given."""
         place = Place(endpoint.switch, endpoint.port)
         address = mac or frames.mac(next(self._hosts))
         return Guest(network.uuid, endpoint.uuid, place, endpoint.vlan, address, endpoint.mpls)
 
-    # Exchanging
+    def create_active(self, *places: Place) -> tuple[Network, list[Guest]]:
+        """Create a network whose guests have exchanged frames, so that on-demand rules are installed."""
+        network = self.create(*places)
+        guests = self.guests(network)
+        self.announce(*guests)
+        for a in guests:
+            for b in guests:
+                if a is not b:
+                    self.exchange(a, frames.marked(a.mac, b.mac, b"install the rules"))
+        return network, guests
+
+    def learned_guests(self, network: Network) -> list[Guest]:
+        """A new guest on each endpoint; the network has learned them, and all reach each other."""
+        guests = self.guests(network)
+        self.announce(*guests)
+        self.check_reachability(guests)
+        return guests
+
+    # Exchanges with the oracle
 
     def exchange(self, guest: Guest, *sent: bytes) -> list[Arrival]:
-        """Send untagged frames as a guest and check that exactly what the oracle says comes out."""
-        return self.inject(guest.place, *(guest.wrapped(frame) for frame in sent))
+        """Send untagged frames as a guest; check that exactly the frames that the oracle predicts arrive.
 
-    def meet(self, *guests: Guest) -> None:
-        """Let each guest say something to all, so that the networks know where they are."""
+        Returns the arrivals.
+        """
+        return self.inject(guest.place, *(guest.on_wire(frame) for frame in sent))
+
+    def announce(self, *guests: Guest) -> None:
+        """Let each guest send a broadcast, so that the networks learn where the guests are."""
         for guest in guests:
             self.exchange(guest, frames.marked(guest.mac, frames.BROADCAST, b"here I am"))
 
-    def meet_again(self, *guests: Guest) -> None:
-        """After a failure that changes took part in: wait for traffic, then let all say where they are."""
+    def announce_after_failure(self, *guests: Guest) -> None:
+        """Wait until all guests reach each other again, then announce them."""
         self.await_traffic(*guests)
-        self.meet(*guests)
+        self.announce(*guests)
+
+    def check_reachability(self, guests: Sequence[Guest]) -> None:
+        """Check that each guest of a network reaches all others, by broadcast and by unicast."""
+        for a in guests:
+            frame = frames.marked(a.mac, frames.BROADCAST, b"to all")
+            assert len(self.exchange(a, frame)) == len(guests) - 1
+            for b in guests:
+                if a is not b:
+                    frame = frames.marked(a.mac, b.mac, b"just for you")
+                    assert self.exchange(a, frame) == [b.arrival(frame)]
+
+    def snapshot(self) -> tuple[object, ...]:
+        """Descriptions and states of all networks and, if the harness can tell, what is in the switches."""
+        connection = self.harness.connection
+        left = sorted(self.harness.leftovers()) if Ability.LEFTOVERS in self.harness.abilities else []
+        return connection.descriptions(), [network.state() for network in connection.networks()], left
 
     def inject(self, place: Place, *sent: bytes) -> list[Arrival]:
-        """Send frames into a port and check that exactly what the oracle says comes out, once.
+        """Send frames into a port; check that exactly the frames that the oracle predicts arrive, once each.
 
-        Returns what came out. Waits after each frame that teaches the network something until the
-        network knows it, because switches learn later than the oracle does. Does not wait for silence:
-        what comes too much, and late, ends a later exchange or the test (see ``watch``).
+        Returns the arrivals. After each frame that a network learns something from, waits until the
+        network has learned it, because switches learn later than the oracle does. Does not wait for
+        silence: a surplus frame that arrives late fails a later exchange or the end of the test (see
+        :class:`~libnetvirt.conformance.support.late_frames.LateFrameDetector`).
         """
-        self.watch.look()
+        self.late_frames.check()
         networks = self.current()
         expected: Counter[Arrival] = Counter()
         arrived: list[Arrival] = []
         batch: list[bytes] = []
 
         def take(arrivals: Iterable[Arrival]) -> None:
-            arrived.extend(self.watch.unwanted(arrivals, expected))
+            arrived.extend(self.late_frames.unexpected(arrivals, expected))
 
         def flush() -> None:
             while batch:
@@ -178,54 +218,54 @@ class Bench:
 
         for frame in sent:
             outcome = self._outcome(networks, place, frame)
-            teaches = outcome.knowledge != self.knowledge
-            if teaches:  # what was sent before must be through before, or it may profit
+            learns = outcome.learned != self.knowledge
+            if learns:  # earlier frames must have arrived, or they are forwarded by what is learned now
                 flush()
             expected.update(_arrivals(outcome.outputs))
-            self.watch.tolerated.update(_arrivals(outcome.tolerated))
+            self.late_frames.tolerated.update(_arrivals(outcome.tolerated))
             batch.append(frame)
-            if teaches:
-                self.knowledge = outcome.knowledge
+            if learns:
+                self.knowledge = outcome.learned
                 flush()
                 self.await_known(network for network in networks if network.uuid == outcome.network)
         flush()
         fence = self._fence(networks, place, sent[-1])
         take(self._passed(fence, place))
         self._compare(expected, Counter(arrived), place, sent)
-        self.watch.add(place, sent, bool(fence))
+        self.late_frames.add(place, sent, bool(fence))
         return arrived
 
     def send(self, guest: Guest, *sent: bytes) -> None:
-        """Send untagged frames as a guest, and leave it to the test what becomes of them."""
-        self.watch.rest()
-        self.harness.send(guest.place, [guest.wrapped(frame) for frame in sent])
+        """Send untagged frames as a guest, without a check: the test receives the frames itself."""
+        self.late_frames.await_silence()
+        self.harness.send(guest.place, [guest.on_wire(frame) for frame in sent])
 
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
-        """What the oracle says, less what the harness says that its substrate cannot carry."""
+        """What the oracle predicts; nothing for a frame that the substrate cannot carry, says the harness."""
         found = classify(networks, place.switch, place.port, frame)
-        if isinstance(found, Classified):
+        if isinstance(found, ClassifiedFrame):
             encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
             if not self.harness.carries(found.network, encapsulation or "", found.frame):
                 return Outcome((), self.knowledge, found.network.uuid)
         return forward(networks, self.knowledge, place.switch, place.port, frame)
 
     def current(self) -> list[VirtualNetwork]:
-        """All networks as they are described now; what the oracle knows follows their changes."""
+        """The current descriptions of all networks; updates the oracle's knowledge by their changes."""
         networks = self.harness.connection.descriptions()
         now = {network.uuid: network for network in networks}
         for uuid in {**self._networks, **now}:
-            self.knowledge = self.knowledge.changed(self._networks.get(uuid), now.get(uuid))
+            self.knowledge = self.knowledge.after_change(self._networks.get(uuid), now.get(uuid))
         if now != self._networks:
-            self.harness.follow()
+            self.harness.await_data_path()
         self._networks = now
         return networks
 
     def drain(self) -> None:
-        """Wait for silence after exchanges, and forget what arrived by other ways until now."""
-        self.watch.rest()
+        """Wait for silence: fail if a frame arrived late, and discard frames that the test sent itself."""
+        self.late_frames.await_silence()
 
     def await_known(self, networks: Iterable[VirtualNetwork]) -> None:
-        """Wait until the networks, and switches, know every host that the oracle knows, and where."""
+        """Wait until the networks know every host that the oracle knows, at the same endpoint."""
         for network in networks:
             wanted = self._hosts_of(network.uuid)
             near = self._neighbours_of(network.uuid)
@@ -233,15 +273,15 @@ class Bench:
                 try:
                     shown = self.harness.connection.lookup(network.uuid)
                 except NetworkNotFound:
-                    pytest.fail(f"network {network.name} is gone, and was to know {wanted or near}")
+                    pytest.fail(f"network {network.name} is gone; it should know {wanted or near}")
                 unknown = partial(_unknown, shown, wanted, near)
                 self.eventually(unknown, f"network {network.name} knows its hosts")
-                self.harness.follow()
+                self.harness.await_data_path()
 
     def await_arrivals(self, guest: Guest, frame: bytes, wanted: Iterable[Arrival]) -> None:
-        """Send a frame once and wait until all these have arrived, whatever else does."""
-        self.drain()
-        self.harness.send(guest.place, [guest.wrapped(frame)])
+        """Send a frame once and wait until all these have arrived; other arrivals are ignored."""
+        self.late_frames.await_silence()
+        self.harness.send(guest.place, [guest.on_wire(frame)])
         missing = set(wanted)
 
         def left() -> set[Arrival]:
@@ -261,7 +301,7 @@ class Bench:
         self.eventually(missing, "all links are up")
 
     def await_traffic(self, *guests: Guest) -> None:
-        """Wait until each guest reaches each other one, however often it has to try."""
+        """Wait until each guest reaches each other guest; lost frames are sent again."""
 
         def unreached() -> list[tuple[str, str]]:
             probes = {}
@@ -271,7 +311,7 @@ class Bench:
                     if a is not b:
                         text = b"probe %d" % next(self._fences)
                         frame = frames.marked(a.mac, b.mac, text)
-                        self.harness.send(a.place, [a.wrapped(frame)])
+                        self.harness.send(a.place, [a.on_wire(frame)])
                         probes[b.arrival(frame)] = (a.endpoint, b.endpoint)
             deadline = time.monotonic() + 0.2
             while probes and time.monotonic() < deadline:
@@ -279,56 +319,57 @@ class Bench:
                     probes.pop(arrival, None)
             return list(probes.values())
 
-        self.eventually(unreached, "every guest reaches every other one")
-        while self.harness.receive(self.harness.quiet):
+        self.eventually(unreached, "every guest reaches every other guest")
+        while self.harness.receive(self.harness.quiet_time):
             pass
 
     def eventually(self, missing: Callable[[], object], what: str) -> None:
-        """Wait until ``missing()`` is falsy; fail with its last value after the harness's patience."""
-        deadline = time.monotonic() + self.harness.patience
+        """Wait until ``missing()`` is falsy; fail with its last value after the harness's timeout."""
+        deadline = time.monotonic() + self.harness.timeout
         while found := missing():
             if time.monotonic() > deadline:
-                pytest.fail(f"not within {self.harness.patience:g} s: {what}: {found!r}"[:2000])
+                pytest.fail(f"not within {self.harness.timeout:g} s: {what}: {found!r}"[:2000])
             time.sleep(0.005)
 
     def _neighbours_of(self, uuid: str) -> dict[tuple[str, str], str]:
-        """(endpoint, address) -> MAC of a router's neighbours."""
+        """(endpoint, IP address) -> MAC address of a router's neighbours, as the oracle knows them."""
         return {
-            (endpoint, str(ip_address(address))): frames.octets_text(mac)
-            for (endpoint, address), mac in self.knowledge.of(uuid).neighbours.items()
+            (endpoint, str(ip_address(address))): frames.mac_text(mac)
+            for (endpoint, address), mac in self.knowledge.network(uuid).neighbours.items()
         }
 
     def _hosts_of(self, uuid: str) -> dict[str, str]:
-        learned = self.knowledge.of(uuid).hosts
-        return {frames.octets_text(mac): endpoint for mac, endpoint in learned.items()}
+        """MAC address -> endpoint of a network's hosts, as the oracle knows them."""
+        learned = self.knowledge.network(uuid).hosts
+        return {frames.mac_text(mac): endpoint for mac, endpoint in learned.items()}
 
     def _collect(self, wanted: int) -> list[Arrival]:
-        """Wait for a number of frames, no longer than the harness's patience."""
+        """Receive until a number of frames has arrived, no longer than the harness's timeout."""
         found: list[Arrival] = []
-        deadline = time.monotonic() + self.harness.patience
+        deadline = time.monotonic() + self.harness.timeout
         while len(found) < wanted and (left := deadline - time.monotonic()) > 0:
             found += self.harness.receive(left)
         return found
 
     def _fence(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Counter[Arrival]:
-        """A broadcast after everything else, from a host that is known at this place, if there is one."""
+        """Send a broadcast after all other frames, if the network knows the sender. Where it must arrive."""
         found = classify(networks, place.switch, place.port, frame)
-        if not isinstance(found, Classified):
+        if not isinstance(found, ClassifiedFrame):
             return Counter()
-        network, e, source = found.network, found.endpoint, frames.octets_text(found.frame[6:12])
+        network, e, source = found.network, found.endpoint, frames.mac_text(found.frame[6:12])
         if self._hosts_of(network.uuid).get(source) != e.uuid:
             return Counter()
         guest = Guest(network.uuid, e.uuid, place, e.vlan, source, e.mpls)
-        marker = guest.wrapped(frames.marked(source, frames.BROADCAST, b"fence %d" % next(self._fences)))
+        marker = guest.on_wire(frames.marked(source, frames.BROADCAST, b"fence %d" % next(self._fences)))
         outcome = self._outcome(networks, place, marker)
         self.harness.send(place, [marker])
         return Counter(_arrivals(outcome.outputs))
 
     def _passed(self, fence: Counter[Arrival], place: Place) -> list[Arrival]:
-        """Wait for the fence and take what is there then; what else came."""
+        """Wait for the fence. Returns the other frames that arrived until then."""
         others: list[Arrival] = []
         awaited = +fence
-        deadline = time.monotonic() + self.harness.patience
+        deadline = time.monotonic() + self.harness.timeout
         while awaited and time.monotonic() < deadline:
             for arrival in self.harness.receive(0.05):
                 if awaited[arrival] > 0:
@@ -342,21 +383,21 @@ class Bench:
     def _compare(
         self, expected: Counter[Arrival], arrived: Counter[Arrival], place: Place, sent: Sequence[bytes]
     ) -> None:
-        """Fail if these are not the same, apart from what routers may choose in what they say themselves."""
+        """Fail if these differ, apart from the fields that routers may choose in packets they originate."""
         missing, surplus = expected - arrived, arrived - expected
         if not missing and not surplus:
             return
         routers, allowed = routers_of(self._networks.values()), self.harness.allowances
         one, other = (
-            Counter((a.place, canonical(a.frame, routers, allowed)) for a in arrivals.elements())
+            Counter((a.place, normalise(a.frame, routers, allowed)) for a in arrivals.elements())
             for arrivals in (missing, surplus)
         )
         if one != other:
             what = "\n".join(f"  {frames.described(frame)}" for frame in sent[:10])
             pytest.fail(
-                f"into switch {place.switch} port {place.port} went {len(sent)} frame(s)\n{what}\n"
-                f"which did not arrive:\n{listed(missing)}\n"
-                f"and which arrived though nothing said so:\n{listed(surplus)}"
+                f"{len(sent)} frame(s) were sent into switch {place.switch} port {place.port}:\n{what}\n"
+                f"expected frames that did not arrive:\n{listed(missing)}\n"
+                f"unexpected frames that arrived:\n{listed(surplus)}"
             )
 
 
@@ -365,7 +406,7 @@ def _arrivals(outputs: Iterable[tuple[str, str, bytes]]) -> Iterator[Arrival]:
 
 
 def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:
-    """The hosts that a network does not know to be where they are; of a router, the neighbours."""
+    """The hosts, and neighbours of a router, that a network does not know at their endpoint."""
     hosts = network.state().hosts
     known = {host.mac: host.endpoint for host in hosts}
     found = {(host.endpoint, address): host.mac for host in hosts for address in host.addresses}
@@ -373,12 +414,12 @@ def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str
     return {**strangers, **{place: mac for place, mac in near.items() if found.get(place) != mac}}
 
 
-def clean(bench: Bench) -> Iterator[str]:
-    """Remove all networks, and say what is left then. Fails if a frame has come late."""
+def clean(testbed: Testbed) -> Iterator[str]:
+    """Remove all networks; yields what is left in the switches. Fails if a frame arrived late."""
     try:
-        bench.watch.rest()
+        testbed.drain()
     finally:
-        for network in bench.harness.connection.networks():
+        for network in testbed.harness.connection.networks():
             network.remove()
-    if Ability.LEFTOVERS in bench.harness.abilities:
-        yield from bench.harness.leftovers()
+    if Ability.LEFTOVERS in testbed.harness.abilities:
+        yield from testbed.harness.leftovers()

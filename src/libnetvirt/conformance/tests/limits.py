@@ -1,4 +1,4 @@
-"""Limits of endpoints: what exceeds them is dropped where they are, and nothing else is."""
+"""Bandwidth limits of endpoints: traffic above a limit is dropped, and no other traffic."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ import pytest
 
 from libnetvirt import Limits, Network
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.rate_probe import TIGHT, WIDE, acquainted, flood
-from libnetvirt.conformance.support.testbed import Bench, Guest
-from libnetvirt.conformance.tests.faults import _check_all
+from libnetvirt.conformance.support.rate_probe import HIGH_LIMIT, LOW_LIMIT, probe_rate
+from libnetvirt.conformance.support.testbed import Guest, Testbed
 
 
-def test_endpoints_get_and_give_no_more_than_their_limits(plain_bench: Bench) -> None:
-    bench = plain_bench
-    if not bench.offers("endpoint.limits"):
+def test_limits_of_endpoints_police_each_direction(default_testbed: Testbed) -> None:
+    testbed = default_testbed
+    if not testbed.offers("endpoint.limits"):
         pytest.skip("the driver does not offer endpoint.limits")
-    p, q, r = bench.places(3)
-    description = bench.description(p, (q, 7), r)
-    wide = {"inbound": WIDE, "outbound": WIDE}
+    p, q, r = testbed.places(3)
+    description = testbed.description(p, (q, 7), r)
+    wide = {"inbound": HIGH_LIMIT, "outbound": HIGH_LIMIT}
     ends = tuple(e.changed(bandwidth=wide) for e in description.endpoints)
-    network = bench.harness.connection.create(description.changed(endpoints=ends))
-    a, b, c = acquainted(bench, network)
+    network = testbed.harness.connection.create(description.changed(endpoints=ends))
+    a, b, c = testbed.learned_guests(network)
     for end, limits, limited, unlimited in (
-        ("2", {"outbound": TIGHT}, (a, b), (b, a)),
-        ("1", {"inbound": TIGHT}, (a, c), (c, a)),
+        ("2", {"outbound": LOW_LIMIT}, (a, b), (b, a)),
+        ("1", {"inbound": LOW_LIMIT}, (a, c), (c, a)),
     ):
         _set(network, end, Limits.model_validate({**wide, **limits}))
-        _speak(bench, *limited, *unlimited)
-        assert flood(bench, *limited).limited
-        assert flood(bench, *unlimited).whole
+        _install_rules(testbed, *limited, *unlimited)
+        assert probe_rate(testbed, *limited).limited
+        assert probe_rate(testbed, *unlimited).unlimited
         _set(network, end, Limits.model_validate(wide))
     _set(network, "2", None)
-    _speak(bench, a, b)
-    assert flood(bench, a, b).whole
-    _check_all(bench, [a, b, c])
+    _install_rules(testbed, a, b)
+    assert probe_rate(testbed, a, b).unlimited
+    testbed.check_reachability([a, b, c])
 
 
 def _set(network: Network, end: str, limits: Limits | None) -> None:
@@ -41,7 +40,7 @@ def _set(network: Network, end: str, limits: Limits | None) -> None:
     assert network.description().by_uuid[end].bandwidth == limits
 
 
-def _speak(bench: Bench, *guests: Guest) -> None:
-    """Let some guests say one thing to the next, so that there are rules where they are made on demand."""
+def _install_rules(testbed: Testbed, *guests: Guest) -> None:
+    """Let the first guest of each pair send a frame to the second, which installs on-demand rules."""
     for one, other in zip(guests[::2], guests[1::2], strict=True):
-        bench.exchange(one, frames.marked(one.mac, other.mac, b"rules, please"))
+        testbed.exchange(one, frames.marked(one.mac, other.mac, b"install the rules"))

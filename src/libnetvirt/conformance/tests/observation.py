@@ -1,4 +1,4 @@
-"""What a driver says about its networks and its substrate is so."""
+"""Reports of a driver about its networks and its substrate: states, paths, counters, rules, events."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from libnetvirt import State
 from libnetvirt.conformance.harness import Ability
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
-from libnetvirt.conformance.support.stream import Listener
-from libnetvirt.conformance.support.testbed import Bench
+from libnetvirt.conformance.support.stream import EventReader
+from libnetvirt.conformance.support.testbed import Testbed
 
-#: seconds after which switches have counted what they forwarded
-LATE = 1.2
+#: seconds until the counters of switches include all forwarded frames
+COUNTER_DELAY = 1.2
 
 
-def test_the_substrate_shows_switches_ports_and_links(plain_bench: Bench) -> None:
-    bench = plain_bench
-    substrate = bench.harness.connection.substrate()
+def test_the_substrate_shows_switches_ports_and_links(default_testbed: Testbed) -> None:
+    testbed = default_testbed
+    substrate = testbed.harness.connection.substrate()
     assert all(switch.connected for switch in substrate.switches)
     known = {(s.id, str(port.number)) for s in substrate.switches for port in s.ports}
     known |= {(s.id, port.name) for s in substrate.switches for port in s.ports}
-    assert {tuple(place) for place in bench.harness.host_ports()} <= known
+    assert {tuple(place) for place in testbed.harness.host_ports()} <= known
     pairs = {frozenset((link.source, link.destination)) for link in substrate.links if link.up}
-    assert pairs == {frozenset(pair) for pair in bench.harness.links()}
+    assert pairs == {frozenset(pair) for pair in testbed.harness.links()}
     ends = {
         (link.source, link.source_port, link.destination, link.destination_port) for link in substrate.links
     }
     assert all((c, d, a, b) in ends for a, b, c, d in ends)
 
 
-def test_ports_say_what_they_are_used_for(plain_bench: Bench) -> None:
-    bench = plain_bench
-    p, q = bench.places(2)
-    bench.create(p, (q, 20))
+def test_the_substrate_shows_the_use_of_ports(default_testbed: Testbed) -> None:
+    testbed = default_testbed
+    p, q = testbed.places(2)
+    testbed.create(p, (q, 20))
     use = {
         (s.id, name): port.use
-        for s in bench.harness.connection.substrate().switches
+        for s in testbed.harness.connection.substrate().switches
         for port in s.ports
         for name in (str(port.number), port.name)
     }
     assert use[p.switch, p.port] == use[q.switch, q.port] == "endpoint"
-    for link in bench.harness.connection.substrate().links:
+    for link in testbed.harness.connection.substrate().links:
         assert use[link.source, link.source_port] == "link"
 
 
-def test_state_shows_endpoints_and_hosts(bench: Bench) -> None:
-    network = bench.create(*bench.places(3))
-    a, b, c = bench.guests(network)
+def test_state_shows_endpoints_and_hosts(testbed: Testbed) -> None:
+    network = testbed.create(*testbed.places(3))
+    a, b, c = testbed.guests(network)
     state = network.state()
     assert (state.uuid, state.name) == (network.uuid, network.description().name)
     assert state.state is State.ACTIVE
     assert {(e.uuid, e.state) for e in state.endpoints} == {(g.endpoint, State.ACTIVE) for g in (a, b, c)}
     assert state.hosts == ()
-    bench.meet(a, b)
+    testbed.announce(a, b)
     assert {(h.mac, h.endpoint, h.source) for h in network.state().hosts} == {
         (g.mac, g.endpoint, "learned") for g in (a, b)
     }
     assert state.mtu == 0 or 1280 <= state.mtu <= 9000
 
 
-def test_paths_lead_from_endpoint_to_endpoint(bench: Bench) -> None:
-    if not bench.offers("paths"):
+def test_paths_lead_from_endpoint_to_endpoint(testbed: Testbed) -> None:
+    if not testbed.offers("paths"):
         pytest.skip("the driver does not offer paths")
-    network = bench.create(*bench.places(4))
-    guests = bench.guests(network)
-    bench.meet(*guests)
+    network = testbed.create(*testbed.places(4))
+    guests = testbed.guests(network)
+    testbed.announce(*guests)
     for a in guests:
         for b in guests:
             if a is not b:
-                bench.exchange(a, frames.marked(a.mac, b.mac, b"rules, please"))
+                testbed.exchange(a, frames.marked(a.mac, b.mac, b"install the rules"))
     links = {
         (link.source, link.source_port): (link.destination, link.destination_port)
-        for link in bench.harness.connection.substrate().links
+        for link in testbed.harness.connection.substrate().links
     }
     by_uuid = {guest.endpoint: guest.place for guest in guests}
     paths = {(path.source, path.destination): path.hops for path in network.paths()}
@@ -87,12 +87,12 @@ def test_paths_lead_from_endpoint_to_endpoint(bench: Bench) -> None:
             assert links[one.switch, one.out_port] == (following.switch, following.in_port)
 
 
-def test_statistics_count_what_endpoints_sent_and_got(bench: Bench) -> None:
-    if not bench.offers("statistics"):
+def test_statistics_count_received_and_delivered_packets(testbed: Testbed) -> None:
+    if not testbed.offers("statistics"):
         pytest.skip("the driver does not offer statistics")
-    network = bench.create(*bench.places(3))
-    a, b, _ = bench.guests(network)
-    bench.meet(a, b)
+    network = testbed.create(*testbed.places(3))
+    a, b, _ = testbed.guests(network)
+    testbed.announce(a, b)
     frame = frames.marked(a.mac, b.mac, b"count me")
 
     def counted() -> tuple[int, int]:
@@ -100,21 +100,21 @@ def test_statistics_count_what_endpoints_sent_and_got(bench: Bench) -> None:
         assert set(counters) == {"1", "2", "3"}
         return counters["1"].received_packets, counters["2"].delivered_packets
 
-    bench.exchange(a, frame)
-    time.sleep(LATE)
+    testbed.exchange(a, frame)
+    time.sleep(COUNTER_DELAY)
     before = counted()
-    bench.send(a, *[frame] * 20)
+    testbed.send(a, *[frame] * 20)
     expected = before[0] + 20, before[1] + 20
-    bench.eventually(lambda: counted() != expected and (counted(), expected), "20 frames more are counted")
-    bench.drain()
+    testbed.eventually(lambda: counted() != expected and (counted(), expected), "20 more frames are counted")
+    testbed.drain()
 
 
-def test_rules_are_shown_by_network(bench: Bench) -> None:
-    if not bench.offers("rules"):
+def test_rules_are_shown_by_network(testbed: Testbed) -> None:
+    if not testbed.offers("rules"):
         pytest.skip("the driver does not offer rules")
-    network, other = bench.create(*bench.places(3)), bench.create(*((p, 8) for p in bench.places(3)))
-    bench.meet(*bench.guests(network))
-    connection = bench.harness.connection
+    network, other = testbed.create(*testbed.places(3)), testbed.create(*((p, 8) for p in testbed.places(3)))
+    testbed.announce(*testbed.guests(network))
+    connection = testbed.harness.connection
     for one in (network, other):
         lines = connection.rules(one.uuid)
         assert lines
@@ -123,35 +123,35 @@ def test_rules_are_shown_by_network(bench: Bench) -> None:
     assert len(connection.rules()) >= len(connection.rules(network.uuid)) + len(connection.rules(other.uuid))
 
 
-def test_events_tell_of_networks_and_links(plain_bench: Bench) -> None:
-    bench = plain_bench
-    bench.need(Ability.CUT)
-    listener = Listener(bench.harness.connection)
-    a, b = bench.harness.links()[0]
+def test_events_report_networks_and_links(default_testbed: Testbed) -> None:
+    testbed = default_testbed
+    testbed.need(Ability.CUT)
+    reader = EventReader(testbed.harness.connection)
+    a, b = testbed.harness.links()[0]
 
     def none_yet() -> bool:
-        network = bench.create(*bench.places(2))
+        network = testbed.create(*testbed.places(2))
         network.remove()
-        return not any(e.network == network.uuid for e in listener.events)
+        return not any(e.network == network.uuid for e in reader.events)
 
-    bench.eventually(none_yet, "an event about a network")
-    bench.harness.cut(a, b)
+    testbed.eventually(none_yet, "an event about a network")
+    testbed.harness.cut_link(a, b)
     try:
-        bench.eventually(lambda: "link.down" not in listener.kinds(), "an event link.down")
+        testbed.eventually(lambda: "link.down" not in reader.kinds(), "an event link.down")
     finally:
-        bench.harness.mend(a, b)
-    bench.eventually(lambda: "link.up" not in listener.kinds(), "an event link.up")
-    assert all(event.message and event.time > 0 for event in listener.events)
-    bench.await_links()
+        testbed.harness.restore_link(a, b)
+    testbed.eventually(lambda: "link.up" not in reader.kinds(), "an event link.up")
+    assert all(event.message and event.time > 0 for event in reader.events)
+    testbed.await_links()
 
 
-def test_a_host_is_forgotten_with_its_network(bench: Bench) -> None:
-    wanted = bench.description(*bench.places(2))
-    network = bench.harness.connection.create(wanted)
-    a, b = bench.guests(network)
-    bench.meet(a, b)
+def test_hosts_are_removed_with_their_network(testbed: Testbed) -> None:
+    wanted = testbed.description(*testbed.places(2))
+    network = testbed.harness.connection.create(wanted)
+    a, b = testbed.guests(network)
+    testbed.announce(a, b)
     network.remove()
-    network = bench.harness.connection.create(wanted)
+    network = testbed.harness.connection.create(wanted)
     assert network.state().hosts == ()
     frame = frames.marked(a.mac, BROADCAST, b"new here")
-    assert bench.exchange(a, frame) == [b.arrival(frame)]
+    assert testbed.exchange(a, frame) == [b.arrival(frame)]

@@ -1,4 +1,4 @@
-"""Operations happen wholly or not at all, return when in force, and touch only what they must."""
+"""Operations are atomic, are in force when they return, and do not disturb other traffic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from libnetvirt.conformance.harness import Ability, Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
 from libnetvirt.conformance.support.stream import Stream
-from libnetvirt.conformance.support.testbed import Bench, Guest, endpoint_at
+from libnetvirt.conformance.support.testbed import Guest, Testbed, endpoint_at
 from libnetvirt.errors import (
     AlreadyExists,
     EndpointClaimed,
@@ -23,116 +23,116 @@ from libnetvirt.errors import (
 )
 
 
-def _pair_under_stream(bench: Bench, places: list[Place]) -> tuple[Network, Guest, Guest]:
-    network = bench.create(*places)
-    a, b = bench.guests(network)[:2]
-    bench.meet(a, b)
+def _network_with_learned_pair(testbed: Testbed, places: list[Place]) -> tuple[Network, Guest, Guest]:
+    network = testbed.create(*places)
+    a, b = testbed.guests(network)[:2]
+    testbed.announce(a, b)
     return network, a, b
 
 
-def test_traffic_flows_when_create_returns(bench: Bench) -> None:
-    places = bench.places(4)
+def test_traffic_flows_when_create_returns(testbed: Testbed) -> None:
+    places = testbed.places(4)
     for _ in range(3):
-        network = bench.create(*places)
-        a, *others = bench.guests(network)
+        network = testbed.create(*places)
+        a, *others = testbed.guests(network)
         frame = frames.marked(a.mac, BROADCAST, b"at once")
-        bench.await_arrivals(a, frame, [guest.arrival(frame) for guest in others])
+        testbed.await_arrivals(a, frame, [guest.arrival(frame) for guest in others])
         network.remove()
 
 
-def test_nothing_flows_when_remove_returns(bench: Bench) -> None:
-    network = bench.create(*bench.places(3))
-    a, b, _ = bench.guests(network)
-    bench.meet(a, b)
+def test_nothing_flows_when_remove_returns(testbed: Testbed) -> None:
+    network = testbed.create(*testbed.places(3))
+    a, b, _ = testbed.guests(network)
+    testbed.announce(a, b)
     network.remove()
     for destination in (b.mac, BROADCAST):
-        assert bench.exchange(a, frames.marked(a.mac, destination, b"gone")) == []
+        assert testbed.exchange(a, frames.marked(a.mac, destination, b"gone")) == []
     with pytest.raises(NetworkNotFound):
-        bench.harness.connection.lookup(network.uuid)
+        testbed.harness.connection.lookup(network.uuid)
 
 
-def test_removal_leaves_nothing(bench: Bench) -> None:
-    bench.need(Ability.LEFTOVERS)
-    p, q, r, s = bench.places(4)
-    networks = [bench.create(p, q, r), bench.create((p, 5), (q, 6), s), bench.create((s, 7), (s, 8))]
+def test_removal_leaves_nothing(testbed: Testbed) -> None:
+    testbed.need(Ability.LEFTOVERS)
+    p, q, r, s = testbed.places(4)
+    networks = [testbed.create(p, q, r), testbed.create((p, 5), (q, 6), s), testbed.create((s, 7), (s, 8))]
     for network in networks:
-        guests = bench.guests(network)
-        bench.meet(*guests)
-        bench.exchange(guests[0], frames.marked(guests[0].mac, guests[1].mac, b"rules, please"))
-    assert bench.harness.leftovers()
+        guests = testbed.guests(network)
+        testbed.announce(*guests)
+        testbed.exchange(guests[0], frames.marked(guests[0].mac, guests[1].mac, b"install the rules"))
+    assert testbed.harness.leftovers()
     for network in networks:
         network.remove()
-    assert bench.harness.leftovers() == []
+    assert testbed.harness.leftovers() == []
 
 
-def test_names_and_places_are_free_again_after_removal(bench: Bench) -> None:
-    wanted = bench.description(*bench.places(3))
+def test_names_and_places_are_free_again_after_removal(testbed: Testbed) -> None:
+    wanted = testbed.description(*testbed.places(3))
     for _ in range(5):
-        network = bench.harness.connection.create(wanted)
+        network = testbed.harness.connection.create(wanted)
         assert network.description() == wanted
         network.remove()
-    assert bench.harness.connection.networks() == []
+    assert testbed.harness.connection.networks() == []
 
 
-def test_an_added_endpoint_takes_part(bench: Bench) -> None:
-    p, q, r = bench.places(3)
-    network = bench.create(p, q)
-    a, b = bench.guests(network)
-    bench.meet(a, b)
-    c = bench.guest(network, network.add_endpoint(uuid=3, switch=r.switch, port=r.port, vlan=33))
+def test_an_added_endpoint_sends_and_receives(testbed: Testbed) -> None:
+    p, q, r = testbed.places(3)
+    network = testbed.create(p, q)
+    a, b = testbed.guests(network)
+    testbed.announce(a, b)
+    c = testbed.guest(network, network.add_endpoint(uuid=3, switch=r.switch, port=r.port, vlan=33))
     frame = frames.marked(a.mac, BROADCAST, b"welcome")
-    assert sorted(bench.exchange(a, frame)) == sorted((b.arrival(frame), c.arrival(frame)))
-    bench.meet(c)
+    assert sorted(testbed.exchange(a, frame)) == sorted((b.arrival(frame), c.arrival(frame)))
+    testbed.announce(c)
     frame = frames.marked(b.mac, c.mac, b"welcome")
-    assert bench.exchange(b, frame) == [c.arrival(frame)]
+    assert testbed.exchange(b, frame) == [c.arrival(frame)]
 
 
-def test_a_removed_endpoint_takes_no_part(bench: Bench) -> None:
-    network = bench.create(*bench.places(3))
-    a, b, c = bench.guests(network)
-    bench.meet(a, b, c)
+def test_a_removed_endpoint_neither_sends_nor_receives(testbed: Testbed) -> None:
+    network = testbed.create(*testbed.places(3))
+    a, b, c = testbed.guests(network)
+    testbed.announce(a, b, c)
     network.remove_endpoint(c.endpoint)
     assert c.mac not in {host.mac for host in network.state().hosts}
-    assert bench.inject(c.place, frames.marked(c.mac, BROADCAST, b"still here?")) == []
+    assert testbed.inject(c.place, frames.marked(c.mac, BROADCAST, b"still here?")) == []
     for destination in (BROADCAST, c.mac):
         frame = frames.marked(a.mac, destination, b"without you")
-        assert bench.exchange(a, frame) == [b.arrival(frame)]
+        assert testbed.exchange(a, frame) == [b.arrival(frame)]
 
 
-def test_a_modified_endpoint_is_where_it_is_said_to_be(bench: Bench) -> None:
-    p, q, r, s = bench.places(4)
-    network = bench.create(p, q, r)
-    a, b, c = bench.guests(network)
-    bench.meet(a, b, c)
+def test_a_modified_endpoint_is_reached_at_its_new_place(testbed: Testbed) -> None:
+    p, q, r, s = testbed.places(4)
+    network = testbed.create(p, q, r)
+    a, b, c = testbed.guests(network)
+    testbed.announce(a, b, c)
     for place, vlan in ((s, None), (s, 40), (r, 41), (p, 42), (r, None)):
         network.modify_endpoint(c.endpoint, switch=place.switch, port=place.port, vlan=vlan)
-        moved = bench.guest(network, endpoint_at(place, 3, vlan), c.mac)
+        moved = testbed.guest(network, endpoint_at(place, 3, vlan), c.mac)
         frame = frames.marked(a.mac, c.mac, b"where did you go")
-        assert sorted(bench.exchange(a, frame)) == sorted((b.arrival(frame), moved.arrival(frame)))
-        bench.meet(moved)
-        assert bench.exchange(a, frame) == [moved.arrival(frame)]
-    assert bench.inject(s, frames.marked(c.mac, BROADCAST, b"from the old place")) == []
+        assert sorted(testbed.exchange(a, frame)) == sorted((b.arrival(frame), moved.arrival(frame)))
+        testbed.announce(moved)
+        assert testbed.exchange(a, frame) == [moved.arrival(frame)]
+    assert testbed.inject(s, frames.marked(c.mac, BROADCAST, b"from the old place")) == []
 
 
-def test_an_endpoint_given_up_by_one_network_can_be_taken_by_another(bench: Bench) -> None:
-    p, q, r, s = bench.places(4)
-    red, blue = bench.create(p, q, r), bench.create(s, (q, 9))
+def test_a_place_released_by_one_network_can_be_claimed_by_another(testbed: Testbed) -> None:
+    p, q, r, s = testbed.places(4)
+    red, blue = testbed.create(p, q, r), testbed.create(s, (q, 9))
     with pytest.raises(EndpointClaimed):
         blue.add_endpoint(uuid=3, switch=r.switch, port=r.port)
     red.remove_endpoint("3")
-    taken = bench.guest(blue, blue.add_endpoint(uuid=3, switch=r.switch, port=r.port))
-    first = bench.guests(red)[0]
+    taken = testbed.guest(blue, blue.add_endpoint(uuid=3, switch=r.switch, port=r.port))
+    first = testbed.guests(red)[0]
     frame = frames.marked(taken.mac, BROADCAST, b"new owner")
-    assert len(bench.exchange(taken, frame)) == 2
-    assert len(bench.exchange(first, frames.marked(first.mac, BROADCAST, b"old owner"))) == 1
+    assert len(testbed.exchange(taken, frame)) == 2
+    assert len(testbed.exchange(first, frames.marked(first.mac, BROADCAST, b"old owner"))) == 1
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "modify", "networks", "refused"])
-def test_changes_lose_no_frame_of_others(bench: Bench, change: str) -> None:
-    p, q, r, s, t = bench.places(5)
-    network, a, b = _pair_under_stream(bench, [p, q, r])
+def test_changes_lose_no_frame_of_other_endpoints(testbed: Testbed, change: str) -> None:
+    p, q, r, s, t = testbed.places(5)
+    network, a, b = _network_with_learned_pair(testbed, [p, q, r])
     third: dict[str, Any] = {"uuid": 4, "switch": s.switch, "port": s.port}
-    with Stream(bench, a, b) as stream:
+    with Stream(testbed, a, b) as stream:
         for vlan in (None, 4, 5):
             if change in ("add", "remove"):
                 network.add_endpoint(**third, vlan=vlan)
@@ -141,40 +141,34 @@ def test_changes_lose_no_frame_of_others(bench: Bench, change: str) -> None:
                 network.modify_endpoint("3", switch=s.switch, port=s.port, vlan=vlan)
                 network.modify_endpoint("3", switch=r.switch, port=r.port, vlan=vlan)
             elif change == "networks":
-                other = bench.create((p, 50), (q, 50), s, t)
+                other = testbed.create((p, 50), (q, 50), s, t)
                 other.remove_endpoint("1")
                 other.remove()
             else:
                 with pytest.raises(EndpointClaimed):
-                    bench.create((s, vlan), (p, 77), q)
+                    testbed.create((s, vlan), (p, 77), q)
                 with pytest.raises(PortNotFound):
                     network.add_endpoint(uuid=5, switch=s.switch, port="65000")
-    stream.check_unharmed()
+    stream.check_exactly_once()
 
 
-def test_removing_another_network_loses_no_frame(bench: Bench) -> None:
-    p, q, r = bench.places(3)
-    others = [bench.create((p, vlan), (q, vlan), (r, vlan)) for vlan in (11, 12, 13)]
-    _, a, b = _pair_under_stream(bench, [p, q])
-    with Stream(bench, a, b) as stream:
+def test_removing_another_network_loses_no_frame(testbed: Testbed) -> None:
+    p, q, r = testbed.places(3)
+    others = [testbed.create((p, vlan), (q, vlan), (r, vlan)) for vlan in (11, 12, 13)]
+    _, a, b = _network_with_learned_pair(testbed, [p, q])
+    with Stream(testbed, a, b) as stream:
         for other in others:
             other.remove()
-    stream.check_unharmed()
+    stream.check_exactly_once()
 
 
-def _snapshot(bench: Bench) -> tuple[object, ...]:
-    connection = bench.harness.connection
-    left = sorted(bench.harness.leftovers()) if Ability.LEFTOVERS in bench.harness.abilities else []
-    return connection.descriptions(), [network.state() for network in connection.networks()], left
-
-
-def test_refused_operations_leave_no_trace(bench: Bench) -> None:
-    p, q, r, s = bench.places(4)
-    network = bench.create(p, (q, 20), r)
-    bench.create(s, (p, 99))
+def test_refused_operations_leave_no_trace(testbed: Testbed) -> None:
+    p, q, r, s = testbed.places(4)
+    network = testbed.create(p, (q, 20), r)
+    testbed.create(s, (p, 99))
     taken = network.description()
-    connection = bench.harness.connection
-    before = _snapshot(bench)
+    connection = testbed.harness.connection
+    before = testbed.snapshot()
 
     def port(place: Place, **fields: Any) -> dict[str, Any]:
         return {"uuid": 9, "switch": place.switch, "port": place.port, **fields}
@@ -183,15 +177,15 @@ def test_refused_operations_leave_no_trace(bench: Bench) -> None:
         with pytest.raises(error) as caught:
             connection.create(description)
         assert str(caught.value)
-        assert _snapshot(bench) == before
+        assert testbed.snapshot() == before
 
     nowhere, no_port = Place("4000000000", "1"), Place(p.switch, "65000")
-    refused(EndpointClaimed, bench.description((s, 7), p))
-    refused(EndpointClaimed, bench.description((s, 7), (q, 20)))
-    refused(SwitchNotFound, bench.description((s, 7), nowhere))
-    refused(PortNotFound, bench.description((s, 7), no_port))
-    refused(AlreadyExists, bench.description((s, 7), name=taken.name))
-    refused(AlreadyExists, bench.description((s, 7), uuid=taken.uuid))
+    refused(EndpointClaimed, testbed.description((s, 7), p))
+    refused(EndpointClaimed, testbed.description((s, 7), (q, 20)))
+    refused(SwitchNotFound, testbed.description((s, 7), nowhere))
+    refused(PortNotFound, testbed.description((s, 7), no_port))
+    refused(AlreadyExists, testbed.description((s, 7), name=taken.name))
+    refused(AlreadyExists, testbed.description((s, 7), uuid=taken.uuid))
 
     added: tuple[tuple[type[NetvirtError], dict[str, Any]], ...] = (
         (AlreadyExists, port(s, uuid=1, vlan=7)),
@@ -204,7 +198,7 @@ def test_refused_operations_leave_no_trace(bench: Bench) -> None:
     for error, fields in added:
         with pytest.raises(error):
             network.add_endpoint(**fields)
-        assert _snapshot(bench) == before, fields
+        assert testbed.snapshot() == before, fields
     modified: tuple[tuple[type[NetvirtError], dict[str, Any]], ...] = (
         (EndpointClaimed, {"switch": s.switch, "port": s.port}),
         (InvalidDescription, {"switch": q.switch, "port": q.port, "vlan": 20}),
@@ -215,77 +209,77 @@ def test_refused_operations_leave_no_trace(bench: Bench) -> None:
     for error, fields in modified:
         with pytest.raises(error):
             network.modify_endpoint("1", **fields)
-        assert _snapshot(bench) == before, fields
+        assert testbed.snapshot() == before, fields
     with pytest.raises(EndpointNotFound):
         network.remove_endpoint("77")
     with pytest.raises(EndpointNotFound):
         network.modify_endpoint("77", vlan=3)
-    assert _snapshot(bench) == before
-    guests = bench.guests(network)
-    bench.meet(*guests)
+    assert testbed.snapshot() == before
+    guests = testbed.guests(network)
+    testbed.announce(*guests)
     frame = frames.marked(guests[0].mac, guests[1].mac, b"as before")
-    assert bench.exchange(guests[0], frame) == [guests[1].arrival(frame)]
+    assert testbed.exchange(guests[0], frame) == [guests[1].arrival(frame)]
 
 
-def test_a_port_in_use_by_a_link_is_refused(bench: Bench) -> None:
-    links = bench.harness.connection.substrate().links
+def test_a_port_in_use_by_a_link_is_refused(testbed: Testbed) -> None:
+    links = testbed.harness.connection.substrate().links
     if not links:
         pytest.skip("the substrate shows no links")
     place = Place(links[0].source, links[0].source_port)
-    before = _snapshot(bench)
+    before = testbed.snapshot()
     with pytest.raises(PortNotFound):
-        bench.create(*bench.places(1), place)
-    assert _snapshot(bench) == before
+        testbed.create(*testbed.places(1), place)
+    assert testbed.snapshot() == before
 
 
-def test_pending_endpoints_wait_and_the_others_work(plain_bench: Bench) -> None:
-    bench = plain_bench
-    if not bench.offers("pending"):
+def test_pending_endpoints_do_not_affect_the_others(default_testbed: Testbed) -> None:
+    testbed = default_testbed
+    if not testbed.offers("pending"):
         pytest.skip("the driver does not offer pending")
-    p, q = bench.places(2)
-    wanted = bench.description(p, q, Place("4000000000", "1"), Place(p.switch, "65000"))
-    network = bench.harness.connection.create(wanted, pending=True)
+    p, q = testbed.places(2)
+    wanted = testbed.description(p, q, Place("4000000000", "1"), Place(p.switch, "65000"))
+    network = testbed.harness.connection.create(wanted, pending=True)
     state = network.state()
     assert {e.uuid: e.state for e in state.endpoints} == {
         "1": State.ACTIVE, "2": State.ACTIVE, "3": State.PENDING, "4": State.PENDING,
     }  # fmt: skip
     assert state.state is State.DEGRADED
     assert all(e.reason for e in state.endpoints if e.state is State.PENDING)
-    a, b, *_ = bench.guests(network)
-    frame = frames.marked(a.mac, BROADCAST, b"us two")
-    bench.await_arrivals(a, frame, [b.arrival(frame)])
+    a, b, *_ = testbed.guests(network)
+    frame = frames.marked(a.mac, BROADCAST, b"to the active endpoint")
+    testbed.await_arrivals(a, frame, [b.arrival(frame)])
     network.remove_endpoint("3")
     network.remove_endpoint("4")
     assert network.state().state is State.ACTIVE
 
 
-def test_a_description_is_applied_by_changing_what_differs(bench: Bench) -> None:
-    p, q, r = bench.places(3)
-    connection = bench.harness.connection
-    wanted = bench.description(p, q)
+def test_apply_changes_only_what_differs(testbed: Testbed) -> None:
+    p, q, r = testbed.places(3)
+    connection = testbed.harness.connection
+    wanted = testbed.description(p, q)
     assert connection.apply(wanted).outcome == "created"
     network = connection.lookup(wanted.name)
-    a, b = bench.guests(network)
-    bench.meet(a, b)
+    a, b = testbed.guests(network)
+    testbed.announce(a, b)
     assert connection.apply(wanted).outcome == "unchanged"
     more = wanted.changed(endpoints=(*wanted.endpoints, endpoint_at(r, 3)), name=f"{wanted.name}-b")
-    with Stream(bench, a, b) as stream:
+    with Stream(testbed, a, b) as stream:
         applied = connection.apply(more)
-    stream.check_unharmed()
+    stream.check_exactly_once()
     assert applied.outcome == "changed"
     assert len(applied.changes) == 2
     assert connection.lookup(more.name).description() == more
     with pytest.raises(NetworkNotFound):
         connection.lookup(wanted.name)
     frame = frames.marked(a.mac, BROADCAST, b"three now")
-    assert len(bench.exchange(a, frame)) == 2
+    assert len(testbed.exchange(a, frame)) == 2
 
 
-def test_many_networks_at_once(bench: Bench) -> None:
-    p, q, r = bench.places(3)
-    networks = [bench.create((p, 100 + i), (q, 200 + i), (r, 300 + i)) for i in range(12)]
+def test_many_networks_at_once(testbed: Testbed) -> None:
+    p, q, r = testbed.places(3)
+    networks = [testbed.create((p, 100 + i), (q, 200 + i), (r, 300 + i)) for i in range(12)]
     for network in networks:
-        guests = bench.guests(network)
+        guests = testbed.guests(network)
         frame = frames.marked(guests[0].mac, BROADCAST, b"one of many")
-        assert len(bench.exchange(guests[0], frame)) == 2
-    assert len(bench.harness.connection.networks()) == 12
+        assert len(testbed.exchange(guests[0], frame)) == 2
+    assert len(testbed.harness.connection.networks()) == 12

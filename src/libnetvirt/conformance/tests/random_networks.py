@@ -1,4 +1,4 @@
-"""Random networks and random frames: the substrate against the oracle."""
+"""Random networks and random frames, compared with the oracle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from libnetvirt import Endpoint, Network
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import AD, BROADCAST, tag
-from libnetvirt.conformance.support.testbed import Bench, Tag, endpoint_at
+from libnetvirt.conformance.support.testbed import Tag, Testbed, endpoint_at
 from libnetvirt.errors import EndpointClaimed, InvalidDescription
 
 SEEDS = (1, 2, 3)
@@ -19,19 +19,19 @@ LABELS: tuple[Tag, ...] = ({"mpls": 16}, {"mpls": 1048575})
 
 
 class Trial:
-    """A random sequence of changes and frames; the seed repeats it."""
+    """A random sequence of changes and frames, reproducible by its seed."""
 
-    def __init__(self, bench: Bench, seed: int) -> None:
-        self.bench = bench
+    def __init__(self, testbed: Testbed, seed: int) -> None:
+        self.testbed = testbed
         self.chance = random.Random(seed)
-        self.places = list(bench.harness.host_ports())
+        self.places = list(testbed.harness.host_ports())
         self.networks: list[Network] = []
-        self.tags = TAGS + (LABELS if bench.offers("tag.mpls") else ())
+        self.tags = TAGS + (LABELS if testbed.offers("tag.mpls") else ())
         self._pools: dict[str, list[str]] = {}
         self._uuids = iter(range(1, 10_000))
 
     def run(self, *, networks: int = 4, steps: int = 25) -> None:
-        """Create networks, then send and change at random; each arrival must be what the oracle says."""
+        """Create networks, then send frames and change networks; check all arrivals against the oracle."""
         for _ in range(networks):
             self._create()
         for _ in range(steps):
@@ -46,14 +46,14 @@ class Trial:
                 self._send()
 
     def _described(self, endpoints: list[Endpoint]) -> Network:
-        return self.bench.create(endpoints=endpoints)
+        return self.testbed.create(endpoints=endpoints)
 
     def _endpoint(self) -> Endpoint:
         return endpoint_at(self.chance.choice(self.places), next(self._uuids), self.chance.choice(self.tags))
 
     def _create(self) -> None:
         free = {e.place: e for e in (self._endpoint() for _ in range(self.chance.randint(1, 6)))}
-        taken = {e.place for n in self.bench.current() for e in n.endpoints}
+        taken = {e.place for n in self.testbed.current() for e in n.endpoints}
         endpoints = [e for key, e in free.items() if key not in taken]
         self.networks.append(self._described(endpoints))
 
@@ -85,13 +85,13 @@ class Trial:
 
     def _macs(self, uuid: str) -> list[str]:
         if uuid not in self._pools:
-            # Native rules need addresses that are unique; all others must do without.
-            base = 0x1000 * (1 + len(self._pools)) if self.bench.native else 0x1000
+            # Native rules need unique addresses; with all others, networks use the same ones.
+            base = 0x1000 * (1 + len(self._pools)) if self.testbed.native else 0x1000
             self._pools[uuid] = [frames.mac(base + n) for n in range(5)]
         return self._pools[uuid]
 
     def _send(self) -> None:
-        descriptions = [d for d in self.bench.current() if d.endpoints]
+        descriptions = [d for d in self.testbed.current() if d.endpoints]
         inside = descriptions and self.chance.random() < 0.85
         if inside:
             description = self.chance.choice(descriptions)
@@ -101,19 +101,19 @@ class Trial:
         else:
             place, macs = self.chance.choice(self.places), [frames.mac(0xBAD0 + n) for n in range(3)]
             vlan, mpls = self.chance.choice((7, 8, 0, 4095)), None
-        self.bench.inject(place, *(self._frame(vlan, mpls, macs) for _ in range(self.chance.randint(1, 4))))
+        self.testbed.inject(place, *(self._frame(vlan, mpls, macs) for _ in range(self.chance.randint(1, 4))))
 
     def _frame(self, vlan: int | None, mpls: int | None, macs: list[str]) -> bytes:
         source = self.chance.choice(macs)
-        # A network that learns late does not know yet that a frame to its own sender goes nowhere.
+        # A frame to its own sender would be flooded by a network that has not learned the sender yet.
         others = [address for address in macs if address != source]
         groups = BROADCAST, "33:33:00:00:00:fb"
         destination = self.chance.choice((*others, *others, *groups, frames.mac(0xFFFF)))
         text = b"%d" % self.chance.getrandbits(40)
         frame = frames.marked(source, destination, text)
         if self.chance.random() < 0.1:
-            # Those of other endpoints bring hosts into their networks; native ones must not share hosts.
-            lead = () if self.bench.native else (tag(2), tag(1, tpid=AD))
+            # Tags of other endpoints let hosts appear in their networks; native ones must not share hosts.
+            lead = () if self.testbed.native else (tag(2), tag(1, tpid=AD))
             inner = self.chance.choice((tag(0), tag(4000), *lead))
             frame = frames.tagged(frame, inner)
         if mpls is not None:
@@ -124,6 +124,6 @@ class Trial:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_networks_and_frames_do_as_the_oracle_says(bench: Bench, seed: int) -> None:
+def test_random_networks_forward_as_the_oracle_predicts(testbed: Testbed, seed: int) -> None:
     print(f"seed {seed}")
-    Trial(bench, seed).run()
+    Trial(testbed, seed).run()

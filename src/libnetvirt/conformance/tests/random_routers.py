@@ -1,4 +1,4 @@
-"""Random routers and random packets: the substrate against the oracle."""
+"""Random routers and random packets, compared with the oracle."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from libnetvirt import Endpoint, Network, VirtualNetwork
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.router_testbed import is_ipv6, udp_packet
-from libnetvirt.conformance.support.testbed import Bench, Guest
+from libnetvirt.conformance.support.testbed import Guest, Testbed
 from libnetvirt.conformance.tests.random_networks import Trial
-from libnetvirt.conformance.tests.routing import routed_bench as routed_bench
+from libnetvirt.conformance.tests.routing import router_testbed as router_testbed
 from libnetvirt.semantics import gateway_mac
 
 SEEDS = (1, 2, 3)
@@ -20,15 +20,15 @@ STRANGE = ("192.0.2.1", "224.0.0.1", "127.0.0.1", "255.255.255.255", "169.254.1.
 STRANGE6 = ("2001:db8::1", "ff02::1", "::1", "fe80::1")
 
 
-class RoutedTrial(Trial):
-    """The same as for switches, with networks that are routers and have equal address plans."""
+class RouterTrial(Trial):
+    """A trial with networks that are routers, all with the same address plan."""
 
     def _described(self, endpoints: list[Endpoint]) -> Network:
         plans = [e.changed(**self._plan(n)) for n, e in enumerate(endpoints, 1)]
-        return self.bench.create(endpoints=plans, forwarding="L3")
+        return self.testbed.create(endpoints=plans, forwarding="L3")
 
     def _plan(self, n: int) -> dict[str, object]:
-        """Addresses of the n-th endpoint: of one IP version or both, sometimes a second prefix, routes."""
+        """Addresses and routes of the n-th endpoint: one or both IP versions, sometimes a second prefix."""
         address = [f"10.0.{n}.254/24", f"fd00:{n}::fe/64"]
         plan = self.chance.sample(address, self.chance.choice((1, 2, 2)))
         plan += self.chance.sample((f"10.1.{n}.9/28", f"10.2.{n}.0/31"), self.chance.choice((0, 0, 1)))
@@ -45,13 +45,13 @@ class RoutedTrial(Trial):
         return new.changed(address=f"10.{50 + int(new.uuid) // 250}.{int(new.uuid) % 250}.1/24")
 
     def _send(self) -> None:
-        described = [d for d in self.bench.current() if d.endpoints]
+        described = [d for d in self.testbed.current() if d.endpoints]
         if not described:
             return
         network = self.chance.choice(described)
         for _ in range(self.chance.randint(1, 4)):
             guest, frame = self._packet(network)
-            self.bench.exchange(guest, frame)
+            self.testbed.exchange(guest, frame)
             self._answer(network)
 
     def _guest(self, network: VirtualNetwork, uuid: str) -> Guest:
@@ -60,11 +60,11 @@ class RoutedTrial(Trial):
         return Guest(network.uuid, e.uuid, Place(e.switch, e.port), e.vlan, frames.mac(number), e.mpls)
 
     def _packet(self, network: VirtualNetwork) -> tuple[Guest, bytes]:
-        """Somebody sends something that a router has to do with."""
+        """A random sender and a random packet of it that concerns the router."""
         choose = self.chance.choice
         here, there = choose(network.endpoints), choose(network.endpoints)
         guest, side = self._guest(network, here.uuid), choose(here.address)
-        gateway = frames.octets_text(gateway_mac(network.uuid))
+        gateway = frames.mac_text(gateway_mac(network.uuid))
         v6, own = side.version == 6, str(side.ip)
         mine = str(side.network[choose((1, 2, 7)) if side.network.num_addresses > 7 else 1])
         if self.chance.random() < 0.25:
@@ -74,7 +74,7 @@ class RoutedTrial(Trial):
         targets = [str(a.network[n]) for a in there.address for n in (1, -1) if (a.version == 6) == v6]
         targets += [str(a.ip) for a in there.address if (a.version == 6) == v6]
         targets += [str(r.prefix[3]) for e in network.endpoints for r in e.route if is_ipv6(str(r.via)) == v6]
-        known = self.bench.knowledge.of(network.uuid).neighbours
+        known = self.testbed.knowledge.network(network.uuid).neighbours
         targets += [str(ip_address(a)) for _, a in known if is_ipv6(a) == v6] * 3
         target = choose((*targets, *targets, *targets, *(STRANGE6 if v6 else STRANGE)))
         sender, ttl = choose((*[mine] * 8, own, target)), choose((64, 64, 64, 64, 2, 1, 0))
@@ -86,9 +86,9 @@ class RoutedTrial(Trial):
         return guest, udp_packet(guest, to, sender, target, text, ttl)
 
     def _answer(self, network: VirtualNetwork) -> None:
-        """Whoever is asked for answers, before the network asks again."""
-        gateway = frames.octets_text(gateway_mac(network.uuid))
-        for endpoint, address in list(self.bench.knowledge.of(network.uuid).waiting):
+        """Let the hosts that the router resolves reply, before the router asks again."""
+        gateway = frames.mac_text(gateway_mac(network.uuid))
+        for endpoint, address in list(self.testbed.knowledge.network(network.uuid).waiting):
             guest, text = self._guest(network, endpoint), str(ip_address(address))
             own = next(
                 str(a.ip) for a in network.by_uuid[endpoint].address if ip_address(address) in a.network
@@ -97,13 +97,15 @@ class RoutedTrial(Trial):
                 answer = frames.advertisement(guest.mac, gateway, text, own)
             else:
                 answer = frames.arp(guest.mac, text, own, reply_to=gateway)
-            self.bench.exchange(guest, answer)
-        assert not self.bench.knowledge.of(network.uuid).waiting
+            self.testbed.exchange(guest, answer)
+        assert not self.testbed.knowledge.network(network.uuid).waiting
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_routers_and_packets_do_as_the_oracle_says(routed_bench: Bench, seed: int) -> None:
-    if not routed_bench.offers("router.no-route"):
-        pytest.skip("some random packets have no route, and the driver does not offer router.no-route")
+def test_random_routers_forward_as_the_oracle_predicts(router_testbed: Testbed, seed: int) -> None:
+    if not router_testbed.offers("router.no-route"):
+        pytest.skip(
+            "random packets include some without a route, and the driver does not offer router.no-route"
+        )
     print(f"seed {seed}")
-    RoutedTrial(routed_bench, seed).run(networks=3, steps=40)
+    RouterTrial(router_testbed, seed).run(networks=3, steps=40)

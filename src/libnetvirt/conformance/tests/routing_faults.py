@@ -1,4 +1,4 @@
-"""Routers when something changes or fails: what is known stays known, and packets keep arriving."""
+"""Routers under changes and failures: neighbours stay known, and packets are delivered."""
 
 from __future__ import annotations
 
@@ -6,97 +6,97 @@ import pytest
 
 from libnetvirt import Network
 from libnetvirt.conformance.harness import Ability
-from libnetvirt.conformance.support.router_testbed import Routed, RoutedStream
-from libnetvirt.conformance.support.testbed import Bench, Guest, endpoint_at
+from libnetvirt.conformance.support.router_testbed import RoutedPacketStream, RouterNetwork
+from libnetvirt.conformance.support.testbed import Guest, Testbed, endpoint_at
 from libnetvirt.conformance.tests.faults import OUTAGE, _cut
-from libnetvirt.conformance.tests.routing import routed_bench as routed_bench
+from libnetvirt.conformance.tests.routing import router_testbed as router_testbed
 
 
-def _acquainted(bench: Bench, count: int = 3) -> Routed:
-    routed = Routed(bench, bench.places(count))
-    routed.introduce()
-    routed.check_all()
-    return routed
+def _active_router(testbed: Testbed, count: int = 3) -> RouterNetwork:
+    router = RouterNetwork(testbed, testbed.places(count))
+    router.resolve_gateway()
+    router.check_all()
+    return router
 
 
 def _hosts(network: Network) -> set[tuple[str, str, frozenset[str]]]:
     return {(h.mac, h.endpoint, frozenset(h.addresses)) for h in network.state().hosts}
 
 
-def test_a_change_of_a_router_disturbs_no_other_packets(routed_bench: Bench) -> None:
-    bench = routed_bench
-    places = bench.places(5)
-    routed = _acquainted(bench)
-    with RoutedStream(routed, routed.v4[1], routed.v4[2]) as stream:
+def test_changes_of_a_router_lose_no_packet_of_other_endpoints(router_testbed: Testbed) -> None:
+    testbed = router_testbed
+    places = testbed.places(5)
+    router = _active_router(testbed)
+    with RoutedPacketStream(router, router.v4[1], router.v4[2]) as stream:
         for n, place in enumerate(places[3:], 4):
             address = (f"10.0.{n}.254/24", f"fd00:{n}::fe/64")
-            routed.network.add_endpoint(endpoint_at(place, n, address=address))
-        routed.network.modify_endpoint("3", route=[{"prefix": "10.9.0.0/16", "via": "10.0.3.7"}])
-        routed.network.remove_endpoint("4")
-    stream.check_unharmed()
-    routed.check_all()
+            router.network.add_endpoint(endpoint_at(place, n, address=address))
+        router.network.modify_endpoint("3", route=[{"prefix": "10.9.0.0/16", "via": "10.0.3.7"}])
+        router.network.remove_endpoint("4")
+    stream.check_exactly_once()
+    router.check_all()
 
 
-def test_an_endpoint_that_moves_takes_its_prefix_along(routed_bench: Bench) -> None:
-    bench = routed_bench
-    *places, there = bench.places(4)
-    routed = Routed(bench, places)
-    routed.introduce()
-    routed.check_all()
-    with RoutedStream(routed, routed.v4[1], routed.v4[2]) as stream:
-        routed.network.modify_endpoint("3", switch=there.switch, port=there.port, vlan=77)
-    stream.check_unharmed()
-    old = routed.v4[3].guest
-    routed.settle(3, Guest(old.network, old.endpoint, there, 77, old.mac))
-    routed.introduce(routed.v4[3], routed.v6[3])
-    routed.await_all()
-    routed.check_all()
+def test_a_prefix_follows_its_endpoint_when_it_moves(router_testbed: Testbed) -> None:
+    testbed = router_testbed
+    *places, there = testbed.places(4)
+    router = RouterNetwork(testbed, places)
+    router.resolve_gateway()
+    router.check_all()
+    with RoutedPacketStream(router, router.v4[1], router.v4[2]) as stream:
+        router.network.modify_endpoint("3", switch=there.switch, port=there.port, vlan=77)
+    stream.check_exactly_once()
+    old = router.v4[3].guest
+    router.place_hosts(3, Guest(old.network, old.endpoint, there, 77, old.mac))
+    router.resolve_gateway(router.v4[3], router.v6[3])
+    router.await_all()
+    router.check_all()
 
 
-def test_routed_packets_take_another_way_when_a_link_is_cut(routed_bench: Bench) -> None:
-    bench = routed_bench
-    bench.need(Ability.CUT)
-    routed = _acquainted(bench)
-    for link in bench.harness.links()[:2]:
-        with RoutedStream(routed, routed.v6[1], routed.v6[2]) as stream, _cut(bench, link):
+def test_routed_packets_are_rerouted_when_a_link_is_cut(router_testbed: Testbed) -> None:
+    testbed = router_testbed
+    testbed.need(Ability.CUT)
+    router = _active_router(testbed)
+    for link in testbed.harness.links()[:2]:
+        with RoutedPacketStream(router, router.v6[1], router.v6[2]) as stream, _cut(testbed, link):
             pass
         assert stream.gap < OUTAGE
-        assert (stream.repeated, stream.strays) == ([], [])
-        routed.await_all()
-        routed.check_all()
+        assert (stream.duplicates, stream.misdelivered) == ([], [])
+        router.await_all()
+        router.check_all()
 
 
-def test_a_restarted_switch_routes_again(routed_bench: Bench) -> None:
-    bench = routed_bench
-    bench.need(Ability.RESTART_SWITCH)
-    routed = _acquainted(bench)
-    bench.harness.restart_switch(routed.v4[1].guest.place.switch)
-    bench.await_links()
-    routed.await_all()
-    routed.check_all()
+def test_a_restarted_switch_forwards_routed_packets_again(router_testbed: Testbed) -> None:
+    testbed = router_testbed
+    testbed.need(Ability.RESTART_SWITCH)
+    router = _active_router(testbed)
+    testbed.harness.restart_switch(router.v4[1].guest.place.switch)
+    testbed.await_links()
+    router.await_all()
+    router.check_all()
 
 
-def test_a_restarted_controller_loses_no_packet_and_no_neighbour(routed_bench: Bench) -> None:
-    bench = routed_bench
-    bench.need(Ability.RESTART_CONTROLLER)
-    routed = _acquainted(bench)
-    uuid = routed.network.uuid
-    before = _hosts(routed.network)
-    with RoutedStream(routed, routed.v4[1], routed.v4[2]) as stream:
-        bench.harness.kill_controller()
-        bench.harness.start_controller()
-        bench.await_links()
-    stream.check_unharmed()
-    routed.network = bench.harness.connection.lookup(uuid)
-    assert _hosts(routed.network) == before
-    routed.check_all()
+def test_a_restarted_controller_loses_no_packet_and_no_neighbour(router_testbed: Testbed) -> None:
+    testbed = router_testbed
+    testbed.need(Ability.RESTART_CONTROLLER)
+    router = _active_router(testbed)
+    uuid = router.network.uuid
+    before = _hosts(router.network)
+    with RoutedPacketStream(router, router.v4[1], router.v4[2]) as stream:
+        testbed.harness.kill_controller()
+        testbed.harness.start_controller()
+        testbed.await_links()
+    stream.check_exactly_once()
+    router.network = testbed.harness.connection.lookup(uuid)
+    assert _hosts(router.network) == before
+    router.check_all()
 
 
 @pytest.mark.parametrize("vlan", [None, 30])
-def test_a_router_leaves_nothing_behind(routed_bench: Bench, vlan: int | None) -> None:
-    bench = routed_bench
-    routed = Routed(bench, bench.places(3), vlan)
-    routed.introduce()
-    routed.network.remove()
-    if Ability.LEFTOVERS in bench.harness.abilities:
-        assert bench.harness.leftovers() == []
+def test_a_router_leaves_nothing_behind(router_testbed: Testbed, vlan: int | None) -> None:
+    testbed = router_testbed
+    router = RouterNetwork(testbed, testbed.places(3), vlan)
+    router.resolve_gateway()
+    router.network.remove()
+    if Ability.LEFTOVERS in testbed.harness.abilities:
+        assert testbed.harness.leftovers() == []

@@ -1,1 +1,1 @@
-"""How rules look in a switch: the pipeline of tables, entries, and what each switch should hold."""
+"""The data plane: the table pipeline, the entries that switches hold, and how the expected state is kept."""

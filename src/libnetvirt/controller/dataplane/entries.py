@@ -1,4 +1,9 @@
-"""What a switch holds: flow, group and meter entries, and the messages that make and remove them."""
+"""Switch entries: flow, group and meter entries as values, and the messages that add, modify and delete them.
+
+An entry is identified in its switch by its ``key``: table, priority and match of a flow entry (OpenFlow
+1.3.5, section 5.2), the number of a group or meter. Entries are immutable and may be shared: an entry that
+many switches hold is one object, which is encoded once.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,11 @@ EntryKey = Hashable
 
 
 class Order(IntEnum):
-    """When an entry is put in: what receives before what sends, what lets frames in last."""
+    """The order in which the entries of a change are installed along a path, egress first.
+
+    Entries that receive frames (transit, egress, local groups) come before those that send to them, and those
+    that admit frames at endpoints come last. So no frame meets a path that is only half there.
+    """
 
     RECEIVE = 0
     SEND = 1
@@ -21,7 +30,8 @@ class Order(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A flow entry. ``idle`` and ``hard`` in seconds; ``notify`` asks for FLOW_REMOVED."""
+    """A flow entry. ``idle`` and ``hard`` are time-outs in seconds, 0 for none; ``notify`` asks for a
+    FLOW_REMOVED message when it expires."""
 
     table: int
     priority: int
@@ -31,7 +41,7 @@ class Flow:
     idle: int = 0
     hard: int = 0
     notify: bool = False
-    #: what identifies the entry in its switch; made once, as many switches may hold the same entry
+    #: identifies the entry in its switch; computed once, as many switches may hold the same entry
     key: EntryKey = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -40,12 +50,12 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group entry."""
+    """A group entry (OpenFlow 1.3.5, section 5.6)."""
 
     group_id: int
     type: of.GroupType
     buckets: tuple[of.Bucket, ...]
-    #: what identifies the entry in its switch
+    #: identifies the entry in its switch
     key: EntryKey = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A meter entry."""
+    """A meter entry (OpenFlow 1.3.5, section 5.7)."""
 
     meter_id: int
     flags: int
@@ -62,7 +72,7 @@ class Meter:
 
     @property
     def key(self) -> EntryKey:
-        """What identifies the entry in its switch."""
+        """Identifies the entry in its switch."""
         return ("meter", self.meter_id)
 
 
@@ -71,15 +81,15 @@ SwitchEntry = Flow | Group | Meter
 
 @dataclass(frozen=True, slots=True)
 class PlacedEntry:
-    """An entry in one switch, and its place in the order of changes."""
+    """An entry, the switch (datapath id) that holds it, and its place in the order of installation."""
 
     dpid: int
     order: Order
     entry: SwitchEntry
 
 
-def adding(entry: SwitchEntry) -> of.Message:
-    """The message that puts an entry in (a flow entry replaces its like)."""
+def add_message(entry: SwitchEntry) -> of.Message:
+    """The message that adds an entry. A flow entry replaces one with the same key."""
     if isinstance(entry, Flow):
         return _flow(entry, of.FlowModCommand.ADD)
     if isinstance(entry, Group):
@@ -87,8 +97,12 @@ def adding(entry: SwitchEntry) -> of.Message:
     return of.MeterMod(of.MeterModCommand.ADD, entry.flags, entry.meter_id, entry.bands)
 
 
-def modifying(old: SwitchEntry, new: SwitchEntry) -> of.Message:
-    """The message that turns one entry into another with the same key, keeping counters where it can."""
+def modify_message(old: SwitchEntry, new: SwitchEntry) -> of.Message:
+    """The message that changes ``old`` into ``new``, which has the same key.
+
+    A flow entry whose cookie, time-outs and flags are unchanged keeps its counters (OFPFC_MODIFY_STRICT);
+    otherwise it is replaced, as OFPFC_MODIFY cannot change those fields.
+    """
     if isinstance(new, Flow):
         assert isinstance(old, Flow)
         same = (old.cookie, old.idle, old.hard, old.notify) == (new.cookie, new.idle, new.hard, new.notify)
@@ -98,8 +112,9 @@ def modifying(old: SwitchEntry, new: SwitchEntry) -> of.Message:
     return of.MeterMod(of.MeterModCommand.MODIFY, new.flags, new.meter_id, new.bands)
 
 
-def deleting(entry: SwitchEntry) -> of.Message:
-    """The message that removes an entry; not another's that has come in its place meanwhile."""
+def delete_message(entry: SwitchEntry) -> of.Message:
+    """The message that deletes an entry. A flow entry is matched by its cookie as well, so an entry that has
+    replaced it in the meantime is not deleted."""
     if isinstance(entry, Flow):
         return of.FlowMod(
             cookie=entry.cookie,
@@ -129,16 +144,17 @@ def _flow(entry: Flow, command: of.FlowModCommand) -> of.FlowMod:
     )
 
 
-# Groups and meters exist before the flow entries that use them, and go after them.
+# A flow entry may refer to groups and meters, which have to exist as long as it does.
 def _rank(entry: SwitchEntry) -> int:
     return 2 if isinstance(entry, Flow) else 1 if isinstance(entry, Group) else 0
 
 
-def put_order(entries: Iterable[SwitchEntry]) -> list[SwitchEntry]:
-    """The order in which entries can be put into one switch."""
+def install_order(entries: Iterable[SwitchEntry]) -> list[SwitchEntry]:
+    """Entries sorted so that they can be added to one switch: meters and groups before the flow entries that
+    use them."""
     return sorted(entries, key=_rank)
 
 
 def removal_order(entries: Iterable[SwitchEntry]) -> list[SwitchEntry]:
-    """The order in which entries can be removed from one switch."""
+    """Entries sorted so that they can be deleted from one switch: the reverse of :func:`install_order`."""
     return sorted(entries, key=_rank, reverse=True)

@@ -1,9 +1,14 @@
-"""Installed rules: what each switch should hold, by unit; the differences that a change makes; and the
-comparison with what a switch says it holds.
+"""Installed: the entries that each switch should hold, the plans that get it there, and reconciliation.
 
-A :class:`Plan` is a list of rounds; each is sent to all its switches at once and confirmed by all before
-the next begins: what receives, then what sends, then what lets frames in, and last the removal of what is
-no longer wanted. So at no time does a frame meet half a path.
+Entries are grouped into *units*: parts of a network, such as one host or one tunnel, whose entries change
+together. Recompiling a unit and replacing it (:meth:`Installed.replace`) collects the differences in a
+:class:`Delta`, and a delta becomes a :class:`Plan`: a list of rounds, each of which is sent to all its
+switches at once and confirmed by all of them before the next begins. First come the entries that receive
+frames, then those that send, then those that admit frames at endpoints, and last the deletions. So at no time
+does a frame meet half a path.
+
+The same comparison reconciles a switch that has connected: :meth:`Installed.compare` gives the delta from the
+entries that it reported (:class:`SwitchSnapshot`) to those that it should hold.
 """
 
 from __future__ import annotations
@@ -21,33 +26,34 @@ from libnetvirt.controller.dataplane.entries import (
     Order,
     PlacedEntry,
     SwitchEntry,
-    adding,
-    deleting,
-    modifying,
-    put_order,
+    add_message,
+    delete_message,
+    install_order,
+    modify_message,
     removal_order,
 )
 from libnetvirt.controller.dataplane.pipeline import Kind
 
 Unit = Hashable
 Round = dict[int, list[of.Message]]
-# Not compared: they go by themselves, or the reactive part looks after them.
+# Not compared: they expire by themselves, or belong to on-demand networks (see `ondemand.flows`).
 _UNCOMPARED = (Kind.QUIET, Kind.PATH)
 
 
 @dataclass(slots=True)
 class Plan:
-    """Rounds of messages by switch."""
+    """Rounds of messages by switch (datapath id), to be sent in order, each confirmed before the next."""
 
     rounds: list[Round] = field(default_factory=list)
 
     @property
     def switches(self) -> set[int]:
-        """The switches that the plan sends anything to."""
+        """The switches that any round sends a message to."""
         return {dpid for one in self.rounds for dpid in one}
 
     def merged(self) -> Plan:
-        """All rounds in one: for rules that no frame can meet yet, or any more."""
+        """The plan with all rounds merged into one, for entries that no frame can meet yet, or can meet any
+        longer."""
         whole: Round = {}
         for one in self.rounds:
             for dpid, messages in one.items():
@@ -57,45 +63,49 @@ class Plan:
 
 @dataclass(slots=True)
 class Delta:
-    """Entries to put, change and remove, by switch."""
+    """Entries to add (``put``), change and remove, by switch; those to add and change also by order."""
 
     put: dict[tuple[Order, int], list[SwitchEntry]] = field(default_factory=dict)
     change: dict[tuple[Order, int], list[tuple[SwitchEntry, SwitchEntry]]] = field(default_factory=dict)
     remove: dict[int, list[SwitchEntry]] = field(default_factory=dict)
 
-    def split_off(self, tables: Collection[int], chosen_if: Callable[[Flow], bool] = lambda _: True) -> Delta:
-        """Take removals from some tables out, to be done at another time."""
+    def split_off(self, tables: Collection[int], condition: Callable[[Flow], bool] = lambda _: True) -> Delta:
+        """Move the removals of flow entries in ``tables`` that satisfy ``condition`` to a new delta, so that
+        they can be carried out later."""
         later = Delta()
         for dpid, entries in self.remove.items():
             chosen: list[SwitchEntry] = []
             kept: list[SwitchEntry] = []
             for entry in entries:
-                fits = isinstance(entry, Flow) and entry.table in tables and chosen_if(entry)
-                (chosen if fits else kept).append(entry)
+                matches = isinstance(entry, Flow) and entry.table in tables and condition(entry)
+                (chosen if matches else kept).append(entry)
             if chosen:
                 later.remove[dpid] = chosen
                 self.remove[dpid] = kept
         return later
 
     def plan(self, gone: Iterable[int] = ()) -> Plan:
-        """The rounds. ``gone``: indexes of networks of which nothing stays; one message each removes
-        their rules from a switch."""
+        """The rounds that carry the delta out.
+
+        ``gone`` are the indexes of networks that have no entries any more: their flow entries are deleted
+        with one message a switch, by cookie, instead of one by one.
+        """
         rounds: list[Round] = []
-        # Many switches may get the same entry: one message for all.
+        # Many switches may get the same entry: one message, encoded once, serves all of them.
         messages: dict[tuple[int, int], of.Message] = {}
 
         def message(old: SwitchEntry | None, new: SwitchEntry) -> of.Message:
             key = (id(old), id(new))
             found = messages.get(key)
             if found is None:
-                found = messages[key] = adding(new) if old is None else modifying(old, new)
+                found = messages[key] = add_message(new) if old is None else modify_message(old, new)
             return found
 
         for order in Order:
             one: Round = {}
             for (when, dpid), entries in self.put.items():
                 if when is order:
-                    one.setdefault(dpid, []).extend(message(None, e) for e in put_order(entries))
+                    one.setdefault(dpid, []).extend(message(None, e) for e in install_order(entries))
             for (when, dpid), pairs in self.change.items():
                 if when is order:
                     one.setdefault(dpid, []).extend(message(*pair) for pair in pairs)
@@ -110,7 +120,7 @@ class Delta:
                 if network in cookies:
                     masked.setdefault(network, delete_network(network))
                 else:
-                    single.append(deleting(entry))
+                    single.append(delete_message(entry))
             if entries:
                 last[dpid] = [*masked.values(), *single]
         rounds.append(last)
@@ -118,7 +128,8 @@ class Delta:
 
 
 def delete_network(cookie: int) -> of.FlowMod:
-    """The message that removes all rules of a network from a switch."""
+    """The message that deletes all flow entries of a network from a switch. ``cookie`` is that of any of
+    them."""
     return of.FlowMod(
         table_id=of.ALL_TABLES,
         command=of.FlowModCommand.DELETE,
@@ -127,8 +138,8 @@ def delete_network(cookie: int) -> of.FlowMod:
     )
 
 
-def delete_paths(index: int) -> of.FlowMod:
-    """The message that removes a network's reactive rules from a switch."""
+def delete_pair_flows(index: int) -> of.FlowMod:
+    """The message that deletes all on-demand flow entries of the network with this index from a switch."""
     return of.FlowMod(
         table_id=of.ALL_TABLES,
         command=of.FlowModCommand.DELETE,
@@ -139,14 +150,15 @@ def delete_paths(index: int) -> of.FlowMod:
 
 @dataclass(slots=True)
 class SwitchSnapshot:
-    """What a switch says it holds: flows with our cookie, all groups and meters."""
+    """The entries that a switch reported: flows with a cookie of ours, all groups and all meters."""
 
     flows: list[of.FlowStatsEntry] = field(default_factory=list)
     groups: list[of.GroupDesc] = field(default_factory=list)
     meters: list[of.MeterConfig] = field(default_factory=list)
 
     def entries(self) -> list[SwitchEntry]:
-        """The entries that can be compared with ours; groups and meters outside our numbers are foreign."""
+        """The reported entries that can be compared with the expected ones. Groups and meters whose numbers
+        are outside our ranges belong to somebody else and are left out."""
         found: list[SwitchEntry] = []
         for f in self.flows:
             if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in _UNCOMPARED:
@@ -171,75 +183,78 @@ class SwitchSnapshot:
 
 
 class Installed:
-    """What every switch should hold, by unit and by key."""
+    """The expected entries of all switches, by unit and by switch and key."""
 
     def __init__(self) -> None:
         self._units: dict[Unit, dict[tuple[int, EntryKey], PlacedEntry]] = {}
         self._switches: dict[int, dict[EntryKey, PlacedEntry]] = {}
 
     def on(self, dpid: int) -> dict[EntryKey, PlacedEntry]:
-        """What a switch should hold."""
+        """The expected entries of a switch, by key."""
         return self._switches.get(dpid, {})
 
     def unit(self, unit: Unit) -> Iterable[PlacedEntry]:
         """The entries of a unit."""
         return self._units.get(unit, {}).values()
 
-    def places(self, unit: Unit) -> Mapping[tuple[int, EntryKey], PlacedEntry]:
-        """The entries of a unit, by switch and key; not changed by what is done later."""
+    def entries_by_key(self, unit: Unit) -> Mapping[tuple[int, EntryKey], PlacedEntry]:
+        """The entries of a unit by switch and key. The mapping does not change when the unit is replaced
+        later."""
         return self._units.get(unit, {})
 
     def units(self, kind: str) -> list[Unit]:
-        """The units of one kind that have entries."""
+        """The units of a kind that have entries. A unit is a tuple that begins with its kind."""
         return [u for u in self._units if isinstance(u, tuple) and u[0] == kind]
 
     def count(self) -> int:
-        """The number of entries in all switches."""
+        """The number of expected entries in all switches."""
         return sum(len(entries) for entries in self._switches.values())
 
-    def replace(self, unit: Unit, entries: Iterable[PlacedEntry], into: Delta) -> None:
-        """Make a unit consist of these entries, and note the differences."""
+    def replace(self, unit: Unit, entries: Iterable[PlacedEntry], delta: Delta) -> None:
+        """Replace the entries of a unit, and add the differences to ``delta``."""
         new = {(p.dpid, p.entry.key): p for p in entries}
         old = self._units.get(unit, {})
         if new:
             self._units[unit] = new
         else:
             self._units.pop(unit, None)
-        for place, placed in new.items():
-            dpid, key = place
-            before = old.get(place)
+        for location, placed in new.items():
+            dpid, key = location
+            before = old.get(location)
             if before is None:
-                into.put.setdefault((placed.order, dpid), []).append(placed.entry)
+                delta.put.setdefault((placed.order, dpid), []).append(placed.entry)
             elif before.entry != placed.entry:
-                into.change.setdefault((placed.order, dpid), []).append((before.entry, placed.entry))
+                delta.change.setdefault((placed.order, dpid), []).append((before.entry, placed.entry))
             self._switches.setdefault(dpid, {})[key] = placed
-        for place, placed in old.items():
-            if place in new:
+        for location, placed in old.items():
+            if location in new:
                 continue
-            dpid, key = place
-            into.remove.setdefault(dpid, []).append(placed.entry)
-            held = self._switches[dpid]
-            # Another unit may have taken the place over in the same change.
+            dpid, key = location
+            delta.remove.setdefault(dpid, []).append(placed.entry)
+            held = self._switches.get(dpid, {})
+            # Another unit may have claimed the same key in the same change.
             if held.get(key) is placed:
                 del held[key]
+                if not held:
+                    del self._switches[dpid]
 
-    def keep_reclaimed(self, into: Delta) -> None:
-        """Do not remove what another unit has taken over in the same change."""
-        for dpid, entries in into.remove.items():
+    def keep_reclaimed(self, delta: Delta) -> None:
+        """Drop removals from ``delta`` of entries that another unit has claimed in the same change."""
+        for dpid, entries in delta.remove.items():
             held = self._switches.get(dpid, {})
-            into.remove[dpid] = [e for e in entries if e.key not in held]
-        into.remove = {dpid: entries for dpid, entries in into.remove.items() if entries}
+            delta.remove[dpid] = [e for e in entries if e.key not in held]
+        delta.remove = {dpid: entries for dpid, entries in delta.remove.items() if entries}
 
-    def compare(self, dpid: int, dump: SwitchSnapshot) -> Delta:
-        """The differences between what a switch holds and what it should hold."""
-        found = {entry.key: entry for entry in dump.entries()}
-        into = Delta()
+    def compare(self, dpid: int, snapshot: SwitchSnapshot) -> Delta:
+        """The delta from the entries that a switch reported to those that it should hold."""
+        found = {entry.key: entry for entry in snapshot.entries()}
+        delta = Delta()
         for key, placed in self.on(dpid).items():
             entry = found.pop(key, None)
             if entry is None:
-                into.put.setdefault((placed.order, dpid), []).append(placed.entry)
+                delta.put.setdefault((placed.order, dpid), []).append(placed.entry)
             elif entry != placed.entry:
-                into.change.setdefault((placed.order, dpid), []).append((entry, placed.entry))
+                delta.change.setdefault((placed.order, dpid), []).append((entry, placed.entry))
         if found:
-            into.remove[dpid] = list(found.values())
-        return into
+            delta.remove[dpid] = list(found.values())
+        return delta

@@ -1,58 +1,65 @@
-"""How rules are laid out in a switch: tables, cookies, metadata, group and meter numbers.
+"""The pipeline: tables, cookies, metadata, and the numbers of groups and meters.
 
-A frame's way through the tables::
+A frame's path through the tables::
 
     classify ─ endpoint ─▶ source ─▶ host ─▶ endpoint, or group tunnel(egress switch)
         │                 (learns)     ▲
-        │                              │ metadata says: came from a tunnel
-        ├─ link, in a tunnel ─▶ tunnel ─▶ service
+        │                              │ metadata: came from a tunnel
+        ├─ link, tunnelled ────▶ tunnel ─▶ service
         │                        └▶ next switch
-        └─ link, as hosts send ─▶ path ─▶ next switch or endpoint  (native networks)
+        └─ link, native ───────▶ path ─▶ next switch or endpoint
 
 classify
-    port and tag -> network in the metadata; everything else is dropped.
+    Matches port and tag of an endpoint and writes the network into the metadata. Everything else is dropped.
 tunnel
-    outer label -> next switch, or at the egress switch on to service.
+    Matches the outer label: to the next switch or, at the egress switch, on to *service*.
 service
-    inner label -> network in the metadata.
+    Matches the inner label and writes the network into the metadata.
 source
-    known hosts pass; an unknown one passes too, and the head of its frame goes to the controller.
+    Lets frames of known hosts pass. A frame of an unknown host passes, too, and its head is sent up.
 host
-    destination -> endpoint, tunnel, next switch, or flood. On-demand networks: source and destination;
-    miss -> controller.
+    Matches the destination: to its endpoint, into a tunnel, to the next switch, or flood. In on-demand
+    networks it matches source and destination, and a frame without a rule is sent up.
 path
-    native networks: destination (on-demand: source and destination) -> next switch or endpoint.
+    Native networks only: matches the destination (on demand: source and destination), to the next switch or
+    the endpoint.
 
-Networks with on-demand insertion skip source: the first frame of each pair comes up anyway.
+Networks with on-demand insertion skip *source*, as the first frame of each pair of hosts is sent up anyway.
 
-Networks that are one router go from *source*, and from *service*, another way::
+Routed networks branch off at *source* and at *service*::
 
     source ──▶ gateway ──▶ route ──▶ neighbour ──▶ endpoint
                              │            ▲
-                             └▶ onward    │ metadata says: came from a tunnel
+                             └▶ onward    │ metadata: came from a tunnel
                                   │    service
                                   └▶ group tunnel(egress switch)
 
 gateway
-    what is for the router itself -> controller; what no router takes is dropped.
+    Sends packets to the router itself up; drops packets that a router must not forward.
 route
-    longest prefix -> this switch, TTL less by one, or others. Miss -> controller.
+    Matches the longest prefix: on to *neighbour* with the TTL decremented if it is at this switch, else on to
+    *onward*. A packet without a route is sent up.
 onward
-    longest prefix -> egress switch, TTL less by one. Too large for a tunnel -> controller.
+    Matches the longest prefix: into the tunnel to its egress switch, with the TTL decremented. A packet that
+    is too large for the tunnel is sent up.
 neighbour
-    destination -> MAC addresses and endpoint. Miss -> controller.
+    Matches the destination: sets the MAC addresses and sends it to the endpoint. A packet whose neighbour is
+    not known is sent up.
+
+Ports and links whose output is metered have tables of their own, reached by resubmit (see `rules.policing`):
 
 exit, police
-    what leaves by a port that has a limit: port and tag -> meter -> out.
+    Match port and tag, meter the frame and send it out.
 turn, police-turn
-    the same for what leaves by the port that it came in at.
+    The same for frames that leave by the port that they entered at.
 strip
-    takes the second tag off a copy that has left.
+    Removes the second tag from the copy that was sent.
 
-The metadata holds the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in
-*onward* whether it is too large for one (bit 30), and the kind and value of the tag it entered with
-(bits 22..0). The cookie holds a constant (63..48), the network's index (47..16) and the kind of rule (15..0),
-so that one masked delete per switch removes a network.
+Metadata: the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in *onward*
+whether it is too large for one (bit 30), and the tag it entered with (bits 22..0, see :func:`tag_code`).
+
+Cookie: a constant mark (bits 63..48), the network's index (47..16) and the kind of rule (15..0). So one
+masked delete per switch removes a network.
 """
 
 from __future__ import annotations
@@ -70,7 +77,7 @@ METADATA_NETWORK = 0xFFFF_FFFF << 32
 METADATA_TUNNEL = 1 << 31
 METADATA_SIDE = METADATA_NETWORK | METADATA_TUNNEL
 METADATA_TAG = (1 << 23) - 1
-METADATA_LARGE = 30  # a bit's number
+METADATA_LARGE = 30  # the number of the bit
 
 VLAN_PRESENT = 0x1000
 TPID_CUSTOMER = 0x8100
@@ -78,30 +85,30 @@ TPID_SERVICE = 0x88A8
 LLDP_TYPE = 0x88CC
 LLDP_ADDRESS = 0x0180C200000E
 TYPE_MPLS = 0x8847
-#: of frames with mpls labels, to one station and to several (RFC 5332)
+#: ethertypes of frames with mpls labels: unicast, and multicast (RFC 5332)
 TYPES_MPLS = (TYPE_MPLS, 0x8848)
-#: where frames in MPLS labels are sent on a cable with one station at each end (RFC 7213 §4)
+#: destination address of frames with mpls labels on a point-to-point link (RFC 7213, section 4)
 POINT_TO_POINT = 0x01005E90_0000
 GROUP_BIT = 0x0100_0000_0000
 
-#: the low bits of a cookie that no rule has
-NOBODY = (1 << 48) - 1
+#: the low bits of a cookie that no rule has; used by a delete that matches nothing, to probe a switch
+UNUSED = (1 << 48) - 1
 
 LLDP_METER = 1
-#: the numbers of limits' and constraints' meters; others are not ours
+#: numbers of the meters of limits and constraints; meters with other numbers belong to somebody else
 METERS = range(1 << 12, 1 << 16)
-#: frames per second and switch that ports which are no links may send to Discovery
+#: LLDP frames per second that a switch sends up from ports that are no ends of links; a meter drops the rest
 LLDP_RATE = 200
-#: octets of a frame with an unknown source that the controller sees: enough for tags and an ARP packet
+#: bytes of a frame from an unknown source that the switch sends up: enough for tags and an ARP packet
 LEARN_LENGTH = 128
-#: endpoints per flood group, on average: an endpoint more or less rewrites one group
+#: endpoints per flood group, on average. Small, as adding or removing an endpoint rewrites one group
 FLOOD_CHUNK = 16
-#: flood groups of a network on a switch, at most
+#: the most flood groups that a network has on a switch
 FLOOD_CHUNKS = 128
 
 
 class Table(IntEnum):
-    """The tables by name."""
+    """The tables of the pipeline; see the module's documentation for what each does."""
 
     CLASSIFY = 0
     TUNNEL = 1
@@ -120,13 +127,13 @@ class Table(IntEnum):
     STRIP = 14
 
 
-#: tables that every switch must have; one with networks that are routers on it must have all
+#: the number of tables that any switch must have, and a switch with endpoints of routed networks
 SWITCHING_TABLES = Table.PATH + 1
 ROUTING_TABLES = Table.NEIGHBOUR + 1
 
 
 class Kind(IntEnum):
-    """What a rule is for; the low bits of its cookie."""
+    """The kind of a rule, in the low bits of its cookie."""
 
     BASE = 0
     LINK = 1
@@ -143,7 +150,7 @@ class Kind(IntEnum):
 
 
 def cookie(index: int, kind: Kind) -> int:
-    """The cookie of a rule of the network with this index (0: of the substrate)."""
+    """The cookie of a rule of this kind in the network with this index. Index 0 is the substrate."""
     return COOKIE_MARK | index << 16 | kind
 
 
@@ -153,42 +160,44 @@ def cookie_network(value: int) -> int:
 
 
 def is_ours(value: int) -> bool:
-    """Whether a cookie is one of ours."""
+    """Whether a cookie has our mark."""
     return value & COOKIE_MARK_MASK == COOKIE_MARK
 
 
 def tag_code(vlan: int | None, mpls: int | None = None) -> int:
-    """The tag in metadata: kind in bits 22..21 (0 none, 1 vlan, 2 mpls), value below."""
+    """An endpoint's tag as it is encoded in the metadata: the kind in bits 22..21 (0 none, 1 vlan, 2 mpls),
+    the value below."""
     if mpls is not None:
         return 2 << 21 | mpls
     return 0 if vlan is None else 1 << 21 | vlan
 
 
 def entered(index: int, vlan: int | None, mpls: int | None = None) -> int:
-    """The metadata of a frame that entered the network at an endpoint with this tag."""
+    """The metadata of a frame that entered the network with this index at an endpoint with this tag."""
     return index << 32 | tag_code(vlan, mpls)
 
 
 def tunnelled(index: int) -> int:
-    """The metadata of a frame of the network that came out of a tunnel."""
+    """The metadata of a frame that left a tunnel at its egress switch."""
     return index << 32 | METADATA_TUNNEL
 
 
 def tunnel_group(number: int, space: int = 0) -> int:
-    """The group that sends into the tunnel to the egress switch with this number in a label space."""
+    """The number of the group that sends into a tunnel. ``number`` is the tunnel's (see `labels`), ``space``
+    that of its label space."""
     return 0x0100_0000 | space << 22 | number
 
 
 def is_tunnel_group(group: int) -> bool:
-    """Whether a group is of a tunnel."""
+    """Whether a group number is that of a tunnel."""
     return group >> 24 == 1
 
 
 def flood_group(index: int, chunk: int) -> int:
-    """One of the groups that send to all local endpoints of a network."""
+    """The number of one of the groups that replicate a frame to the local endpoints of a network."""
     return 0x2000_0000 | chunk << 20 | index
 
 
 def flood_group_network(group: int) -> int:
-    """The network's index in a flood group's number, 0 for other groups."""
+    """The network's index in a flood group's number; 0 for other groups."""
     return group & 0xF_FFFF if group >> 28 == 2 else 0

@@ -1,54 +1,69 @@
-"""CapacityReload: the operator says anew what links can carry, while networks run."""
+"""CapacityReload: the operator gives links other capacities, latencies and costs while networks run.
+
+The new values are tried first: if a constraint that is kept now would be degraded, and the caller does not
+allow that, the old values are put back and nothing has happened. Otherwise paths are computed again, as after
+a change of the topology.
+"""
 
 from __future__ import annotations
 
-from libnetvirt.controller.engine.reconcile import TopologyEvents
-from libnetvirt.controller.engine.state import Transaction
+from collections.abc import Iterable, Mapping
+
+from libnetvirt.controller.engine.reroute import Reroute
+from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.transaction import Transaction
 from libnetvirt.controller.qos.capacities import Capacities
-from libnetvirt.controller.qos.te_paths import TePath
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.errors import ConstraintUnmet
 
 #: constraints that one error names
-MOST_NAMED = 5
+NAMED_LIMIT = 5
 
 
-class CapacityReload(TopologyEvents):
-    """Takes other capacities, latencies and costs of links."""
+class CapacityReload:
+    """Takes over other capacities, latencies and costs of links."""
 
-    def reload_capacities(self, said: Capacities, degrade: bool) -> tuple[Transaction, list[str]]:
-        """Take what the operator says of links now. Returns what switches have to be told, and what becomes
-        of constraints, one line each.
+    def __init__(self, state: ControllerState, reroute: Reroute) -> None:
+        self._state = state
+        self._reroute = reroute
 
-        Raises ConstraintUnmet, with nothing changed, if what is kept could be kept no more and may not
-        ``degrade``.
+    def plan(self, capacities: Capacities, degrade: bool) -> tuple[Transaction, list[str]]:
+        """Take over other values. Returns what the switches have to be told, and what becomes of constraints,
+        one line each.
+
+        Raises ConstraintUnmet, with nothing changed, if a constraint that is kept now cannot be kept with
+        them, unless ``degrade``.
         """
-        edges, known = self.paths.edges, {te_path.key: te_path for te_path in self.te_paths.ordered()}
-        self.capacities.exchange(said)
-        self.paths.update(self._usable_edges())
-        plan = self.te_paths.again()
+        state = self._state
+        edges = state.paths.edges
+        known = {te_path.key: te_path for te_path in state.te_paths.ordered()}
+        state.capacities.swap(capacities)
+        state.paths.update(self._reroute.usable_edges())
+        plan = state.te_paths.plan_reroute()
         lost = [c for c in plan.values() if c.degraded and not known[c.key].degraded]
         if lost and not degrade:
-            self.capacities.exchange(said)
-            self.paths.update(edges)
+            state.capacities.swap(capacities)
+            state.paths.update(edges)
             raise ConstraintUnmet(self._refusal(lost))
-        lines = [
-            f"{self._named(c)} {'is degraded: ' + c.degraded if c.degraded else 'has another path'}"
-            for c in plan.values()
-            if not (c.degraded and known[c.key].degraded)
-        ]
-        self.capacities_changed = True
-        work = self.reroute()
-        assert work is not None
-        return work, lines
+        lines = list(self._outcomes(plan.values(), known))
+        transaction = self._reroute.plan(capacities=True)
+        assert transaction is not None
+        return transaction, lines
+
+    def _outcomes(self, plan: Iterable[TePath], known: Mapping[ConstraintKey, TePath]) -> Iterable[str]:
+        for te_path in plan:
+            if not te_path.degraded:
+                yield f"{self._named(te_path)} has another path"
+            elif not known[te_path.key].degraded:
+                yield f"{self._named(te_path)} is degraded: {te_path.degraded}"
 
     def _refusal(self, lost: list[TePath]) -> str:
-        most = "; ".join(f"{self._named(c)}: {c.degraded}" for c in lost[:MOST_NAMED])
-        more = f"; and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+        named = "; ".join(f"{self._named(c)}: {c.degraded}" for c in lost[:NAMED_LIMIT])
+        more = f"; and {len(lost) - NAMED_LIMIT} more" if len(lost) > NAMED_LIMIT else ""
         return (
-            f"with these capacities {len(lost)} of the constraints that are kept could be kept no more: "
-            f"{most}{more}. Nothing was changed: ask for less, or let them be degraded with 'netvirt reload "
-            "--degrade'"
+            f"with these capacities {len(lost)} of the constraints could no longer be kept: {named}{more}. "
+            "Nothing was changed: ask for less, or allow them to be degraded with 'netvirt reload --degrade'"
         )
 
     def _named(self, te_path: TePath) -> str:
-        return f"{te_path} of network {self.rulesdb.networks[te_path.key[0]].description.name}"
+        return f"{te_path} of network {self._state.rulesdb.networks[te_path.key[0]].description.name}"

@@ -1,15 +1,28 @@
-"""ConstraintService: joins courses and their entries with what operations and changes of the substrate do."""
+"""ConstraintService: joins the paths of constraints with operations and with changes of the topology.
+
+`TePaths` decides which explicit path (TE path) each constraint gets, and what it reserves on links.
+This part turns these decisions into units, and keeps everything that depends on them up to date:
+
+- *admission*: `plan` computes, without changing anything, the TE paths that a network would have;
+- *operations*: `compile` and `drop` follow what an operation has committed;
+- *topology*: `replan` looks for other paths for constraints that lost theirs, and for those that are
+  degraded;
+- *policing*: a link with reservations limits best-effort traffic to what is not reserved, with a meter or
+  with a queue. When a link becomes policed, or stops being so, everything that leaves by it is compiled anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from libnetvirt.controller.dataplane.entries import PlacedEntry
 from libnetvirt.controller.dataplane.installed import Delta
-from libnetvirt.controller.engine.state import State
+from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
+from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
-from libnetvirt.controller.qos.queues import Shape
+from libnetvirt.controller.qos.queues import QueueConfig
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, changed, labels_of
 from libnetvirt.controller.rules.routed_steering import routed_te_path
 from libnetvirt.controller.rules.routing import is_routed
@@ -19,155 +32,177 @@ from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules, VirtualNetwork
 
 
-class ConstraintService(State):
-    """Keeps constraints."""
+class ConstraintService:
+    """Keeps the constraints of networks."""
 
-    def plan_te_paths(
+    def __init__(self, state: ControllerState, units: UnitCompiler) -> None:
+        self._state = state
+        self._units = units
+        self._te_paths = state.te_paths
+
+    # ---- admission -----------------------------------------------------------------------------
+
+    def plan(
         self, after: VirtualNetwork, strict: bool = True, pending: bool = False
-    ) -> dict[ConstraintKey, TePath]:
-        """The courses that a network would have. Raises ConstraintUnmet if ``strict``, but not, with
-        ``pending``, where there is no path at all yet."""
-        if not after.constraints and not self.te_paths.of(after.uuid):
-            return {}
-        return self.te_paths.plan(after, self.kind_of(after), strict, pending)
+    ) -> Mapping[ConstraintKey, TePath]:
+        """The TE paths that a network would have (constrained shortest path first). Changes nothing.
 
-    def kind_of(self, network: VirtualNetwork) -> Encapsulation | None:
+        ``strict``: raise ConstraintUnmet for a constraint that cannot be admitted; else it is degraded.
+        ``pending``: one between switches that no path connects is degraded all the same.
+        """
+        if not after.constraints and not self._te_paths.of(after.uuid):
+            return {}
+        return self._te_paths.plan(after, self._tunnel_kind(after), strict, pending)
+
+    def _tunnel_kind(self, network: VirtualNetwork) -> Encapsulation | None:
         """The kind of tunnel that a network has, or would have."""
-        known = self.rulesdb.networks.get(network.uuid)
+        known = self._state.rulesdb.networks.get(network.uuid)
         if known is not None and known.description.rules == network.rules:
             return known.tunnel
-        rules = (network.rules or Rules()).over(self.options.rules)
+        rules = (network.rules or Rules()).over(self._state.options.rules)
         return None if rules.encapsulation is Encapsulation.NATIVE else rules.encapsulation
 
-    def compile_te_paths(
-        self, entry: NetworkRecord, before: Mapping[ConstraintKey, TePath], into: Delta
-    ) -> None:
-        """The entries of those of a network's courses that are others than before, and what guards links."""
-        after = self.te_paths.of(entry.uuid)
-        self._compile(entry, changed(before, after), into)
-        self.police_links(into)
+    # ---- operations ----------------------------------------------------------------------------
 
-    def drop_te_paths(self, before: Iterable[ConstraintKey], into: Delta) -> None:
-        """The courses of a network that is gone."""
+    def compile(self, record: NetworkRecord, before: Mapping[ConstraintKey, TePath], delta: Delta) -> None:
+        """The TE paths of a network that differ from ``before``, and the policing of links."""
+        after = self._te_paths.of(record.uuid)
+        self._compile(record, changed(before, after), delta)
+        self.police_links(delta)
+
+    def drop(self, before: Iterable[ConstraintKey], delta: Delta) -> None:
+        """Remove the TE paths of a network that is gone."""
         for key in before:
-            self.installed.replace(("constraint", *key), (), into)
-        self.police_links(into)
+            self._state.installed.replace(("constraint", *key), (), delta)
+        self.police_links(delta)
 
-    def recompile_te_paths(self, entry: NetworkRecord, endpoints: Iterable[str], into: Delta) -> None:
-        """Endpoints have changed places or addresses: what begins there has other rules; of a router, what
-        ends there."""
-        names, ends = set(endpoints), slice(1, 3 if is_routed(entry) else 2)
-        self._compile(entry, [k for k in self.te_paths.of(entry.uuid) if names.intersection(k[ends])], into)
+    def recompile_endpoints(self, record: NetworkRecord, endpoints: Iterable[str], delta: Delta) -> None:
+        """The TE paths that start at these endpoints, whose ports or addresses have changed; of a router,
+        also those that end there."""
+        names, ends = set(endpoints), slice(1, 3 if is_routed(record) else 2)
+        keys = [k for k in self._te_paths.of(record.uuid) if names.intersection(k[ends])]
+        self._compile(record, keys, delta)
 
-    def _compile(self, entry: NetworkRecord, keys: Iterable[ConstraintKey], into: Delta) -> None:
-        targets = set()
+    def _compile(self, record: NetworkRecord, keys: Iterable[ConstraintKey], delta: Delta) -> None:
+        destinations = set()
         for key in keys:
-            te_path = self.te_paths.of(entry.uuid).get(key)
-            entries = () if te_path is None else self._entries(entry, te_path)
-            self.installed.replace(("constraint", *key), entries, into)
-            targets.add(key[2])
-        for host in [h for name in targets for h in self.locator.at(entry.uuid, name)]:
-            self.compile_host(entry, host.mac, into)
+            te_path = self._te_paths.of(record.uuid).get(key)
+            entries = () if te_path is None else self._entries(record, te_path)
+            self._state.installed.replace(("constraint", *key), entries, delta)
+            destinations.add(key[2])
+        for host in [h for name in destinations for h in self._state.locator.at(record.uuid, name)]:
+            self._units.compile_host(record, host.mac, delta)
 
-    def _entries(self, entry: NetworkRecord, te_path: TePath) -> Iterable[PlacedEntry]:
-        yield from self.steering.te_path(entry, te_path)
-        if is_routed(entry) and self.fits(entry, te_path.ends[0]):
-            yield from routed_te_path(self.steering, entry, te_path)
+    def _entries(self, record: NetworkRecord, te_path: TePath) -> Iterator[PlacedEntry]:
+        yield from self._state.steering.te_path(record, te_path)
+        if is_routed(record) and self._state.fits(record, te_path.ends[0]):
+            yield from routed_te_path(self._state.steering, record, te_path)
 
-    def police_links(self, into: Delta) -> None:
-        """Guard the links of which something is promised, and no others."""
-        links = frozenset() if self.backend.queues else frozenset(self.te_paths.reservations.links())
-        flipped = links ^ self.link_output.metered
-        self.link_output.metered = links
+    def free_numbers(self, uuid: str, record: NetworkRecord | None) -> None:
+        """Free the meters and queues that a network (None: it is gone) and the links no longer need."""
+        state = self._state
+        state.queues.keep(uuid, self._queued(uuid) if record is not None else ())
+
+        def wanted(dpid: int, name: str) -> bool:
+            if record is None:
+                return False
+            owner = state.steering if name.startswith("constraint/") else state.policing
+            return owner.uses_meter(record, dpid, name)
+
+        state.meters.keep(uuid, wanted)
+        links = {(dpid, link_meter(port)) for dpid, port in state.link_output.metered}
+        state.meters.keep("", lambda dpid, name: (dpid, name) in links)
+
+    def _queued(self, uuid: str) -> set[ConstraintKey]:
+        """The constraints of a network that have queues, or will have when there is room again."""
+        own = self._te_paths.of(uuid).items()
+        return {key for key, path in own if self._state.backend.queues and path.constraint.min_bandwidth}
+
+    def retry_degraded(self) -> Effects:
+        """Something was freed: look for paths again if any constraint is degraded."""
+        return REROUTE if any(te_path.degraded for te_path in self._te_paths.ordered()) else NOTHING
+
+    def queue_shape(self) -> QueueConfig:
+        """The queues that ports have to have; none where minimums are enforced with meters."""
+        if not self._state.backend.queues:
+            return {}
+        return self._state.queues.config(self._te_paths.ordered(), self._state.capacities)
+
+    # ---- policing ------------------------------------------------------------------------------
+
+    def police_links(self, delta: Delta) -> None:
+        """Police best-effort traffic on links that have reservations, and on no others."""
+        state, reservations = self._state, self._te_paths.reservations
+        links = frozenset() if state.backend.queues else frozenset(reservations.links())
+        flipped = links ^ state.link_output.metered
+        state.link_output.metered = links
         for link in links | flipped:
-            guard = self.steering.link(link, self.te_paths.reservations, self.capacities)
-            entries = guard if link in links else ()
-            self.installed.replace(("police", *link), entries, into)
+            policer = state.steering.police_link(link, reservations, state.capacities)
+            state.installed.replace(("police", *link), policer if link in links else (), delta)
         if flipped:
-            self._leave_anew(flipped, into)
+            self._recompile_outputs(flipped, delta)
 
-    def _leave_anew(self, flipped: frozenset[LinkEnd], into: Delta) -> None:
-        """All that leaves by these links does it otherwise now."""
-        for kind, needs in self.needs.items():
-            for egress in filter(needs.used, needs.by_egress):
-                self.compile_tunnel(kind, egress, into)
-        for entry in self.rulesdb:
-            for key, te_path in self.te_paths.of(entry.uuid).items():
-                if not te_path.bits and flipped & set(te_path.places):
-                    self._compile(entry, [key], into)
-            if entry.tunnel is None and not entry.on_demand:
-                for host in self.locator.hosts(entry.uuid):
-                    self.compile_host(entry, host.mac, into)
-        self.ondemand.changed()
-        self.ondemand.drop_where(
+    def _recompile_outputs(self, flipped: frozenset[LinkEnd], delta: Delta) -> None:
+        """What leaves by these links is policed from now on, or no longer: compile all that may."""
+        state = self._state
+        for kind, users in state.tunnel_users.items():
+            for egress in filter(users.used, users.by_egress):
+                self._units.compile_tunnel(kind, egress, delta)
+        for record in state.rulesdb:
+            for key, te_path in self._te_paths.of(record.uuid).items():
+                if not te_path.bits and flipped & set(te_path.links):
+                    self._compile(record, [key], delta)
+            if record.tunnel is None and not record.on_demand:
+                for host in state.locator.hosts(record.uuid):
+                    self._units.compile_host(record, host.mac, delta)
+        state.ondemand.changed()
+        state.ondemand.remove_where(
             lambda route: (
                 route.path_template is not None
                 and any((edge.source, edge.source_port) in flipped for edge in route.path_template.edges)
             )
         )
 
-    def queue_shape(self) -> Shape:
-        """The queues that ports have to have; none with meters."""
-        if not self.backend.queues:
-            return {}
-        return self.queues.shape(self.te_paths.ordered(), self.capacities)
+    # ---- topology ------------------------------------------------------------------------------
 
-    def replan(self, into: Delta) -> Callable[[], None]:
-        """The substrate has changed, or something has been freed: courses that must be others, or may be
-        again. Returns what frees their old labels when the work is done."""
-        plan = self.te_paths.again()
+    def replan(self, delta: Delta) -> tuple[Callable[[], None], tuple[Report, ...]]:
+        """Find other TE paths where the topology, or what is free, calls for them.
+
+        Returns what frees the labels of the old paths once nothing uses them, and what became of
+        constraints.
+        """
+        plan = self._te_paths.plan_reroute()
         old: dict[ConstraintKey, TePath] = {}
         for network in {key[0] for key in plan}:
             own = {key: te_path for key, te_path in plan.items() if key[0] == network}
-            old |= {key: self.te_paths.of(network)[key] for key in own}
+            old |= {key: self._te_paths.of(network)[key] for key in own}
             try:
-                self.te_paths.commit(network, own, all_of_them=False)
+                self._te_paths.commit(network, own, all_of_them=False)
             except LabelsExhausted as error:
                 without = {k: replace(c, edges=(), label=None, degraded=str(error)) for k, c in own.items()}
-                self.te_paths.commit(network, without, all_of_them=False)
+                self._te_paths.commit(network, without, all_of_them=False)
         for network in {key[0] for key in plan}:
-            self._compile(self.rulesdb.networks[network], [key for key in plan if key[0] == network], into)
-        for key, was in old.items():
-            self._report(was, self.te_paths.of(key[0])[key])
-        self.police_links(into)
+            record = self._state.rulesdb.networks[network]
+            self._compile(record, [key for key in plan if key[0] == network], delta)
+        outcomes = (self._outcome(was, self._te_paths.of(key[0])[key]) for key, was in old.items())
+        reports = tuple(report for report in outcomes if report is not None)
+        self.police_links(delta)
         labels = labels_of(old.values())
-        return lambda: self.te_paths.free(labels)
+        return lambda: self._te_paths.free(labels), reports
 
-    def _report(self, was: TePath, now: TePath) -> None:
-        name = self.rulesdb.networks[now.key[0]].description.name
+    def _outcome(self, was: TePath, now: TePath) -> Report | None:
+        if was.degraded and now.degraded:
+            return None
         if now.degraded:
-            kind, text = "constraint.degraded", f"is not kept any more: {now.degraded}"
+            kind, text = "constraint.degraded", f"can no longer be kept: {now.degraded}"
         elif was.degraded:
             kind, text = "constraint.restored", "is kept again"
         else:
             kind, text = "constraint.moved", "is kept on another path"
-        if was.degraded and now.degraded:
-            return
-        self.publish(
-            kind, f"{now} of network {name} {text}", network=now.key[0], source=now.key[1],
-            destination=now.key[2],
-        )  # fmt: skip
-
-    def look_again(self) -> None:
-        """Something has been freed: those that have no path may have one now."""
-        if any(te_path.degraded for te_path in self.te_paths.ordered()):
-            self.topology_changed = True
-
-    def free_meters(self, uuid: str, entry: NetworkRecord | None) -> None:
-        """Free the numbers of meters and queues that a network, and the links, do not need any more."""
-        self.queues.keep(uuid, self._queued(uuid) if entry is not None else ())
-
-        def wanted(dpid: int, name: str) -> bool:
-            if entry is None:
-                return False
-            who = self.steering if name.startswith("constraint/") else self.policing
-            return who.wants(entry, dpid, name)
-
-        self.meters.keep(uuid, wanted)
-        links = {(dpid, link_meter(port)) for dpid, port in self.link_output.metered}
-        self.meters.keep("", lambda dpid, name: (dpid, name) in links)
-
-    def _queued(self, uuid: str) -> set[ConstraintKey]:
-        """The constraints of a network that have queues, or will when there is room again."""
-        own = self.te_paths.of(uuid).items()
-        return {key for key, te_path in own if self.backend.queues and te_path.constraint.min_bandwidth}
+        network, source, destination = now.key
+        name = self._state.rulesdb.networks[network].description.name
+        return Report(
+            kind,
+            f"{now} of network {name} {text}",
+            {"network": network, "source": source, "destination": destination},
+        )

@@ -1,76 +1,103 @@
-"""The controller: joins RulesDB, Locator, PathFinder, Installed rules and Discovery. Pure logic.
+"""Controller: joins the parts of the engine. Events and ``now`` in, messages out; no I/O and no clock.
 
-Two kinds of work come out of it. What a frame, a timer or an expired rule calls for goes to the
-:class:`~libnetvirt.controller.ondemand.flows.Wire` at once. What an operation or a change of the topology
-calls for is :class:`~libnetvirt.controller.engine.state.Transaction`: a plan of rounds that the driver
-carries out one after the other, one work at a time; while it runs, frames of its networks wait in
-:class:`~libnetvirt.controller.packetin.dispatcher.PacketInDispatcher`.
+    ControllerState     what the controller knows
+    UnitCompiler        state -> units of entries, and their differences
+    ConstraintService   paths of constraints, policing of links
+    HostUpdates         single hosts, at once
+    Operations          a network is created, changed or removed       -> Transaction
+    WarmRestart         what an earlier run of the controller left on switches
+    TopologyEvents      switches, ports and links come and go          -> Effects
+    Reroute             paths follow the topology                      -> Transaction
+    Reconciler          a switch is compared with what it should hold  -> Transaction
+    CapacityReload      links get other capacities                     -> Transaction
+
+Each part holds those above it that it uses, and no other. What an event calls for is returned as `Effects`;
+what changes several switches is a `Transaction`, which the driver carries out round by round, one at a time,
+while frames of its networks wait in
+:class:`~libnetvirt.controller.packetin.dispatcher.PacketInDispatcher`. Frames and expired rules of single
+hosts do not wait for that: they are answered through the
+:class:`~libnetvirt.controller.ondemand.flows.Wire`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
+from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.effects import Effects
+from libnetvirt.controller.engine.host_updates import HostUpdates
 from libnetvirt.controller.engine.operations import Operations
-from libnetvirt.controller.engine.reconcile import port_view
-from libnetvirt.controller.engine.state import Needs, Options, Publish, Transaction
+from libnetvirt.controller.engine.options import Options, Publish
+from libnetvirt.controller.engine.reconcile import Reconciler
+from libnetvirt.controller.engine.reroute import Reroute
+from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.topology_events import TopologyEvents, port_view
+from libnetvirt.controller.engine.transaction import LINGER, Transaction
+from libnetvirt.controller.engine.units import UnitCompiler
+from libnetvirt.controller.engine.warm_restart import WarmRestart
 from libnetvirt.controller.intent.facts import Facts, KnownLink
 from libnetvirt.controller.ondemand.flows import Wire
 from libnetvirt.model import VirtualNetwork
 
-__all__ = ["Controller", "Needs", "Options", "Publish", "Transaction", "port_view"]
+__all__ = ["LINGER", "Controller", "Options", "Publish", "Transaction", "port_view"]
 
 
-class Controller(Operations, CapacityReload):
-    """The controller's state and what it does on each event."""
+class Controller:
+    """The parts of the engine, and the facts that outlive it."""
 
     def __init__(self, options: Options, secret: bytes, wire: Wire, publish: Publish) -> None:
-        super().__init__(options, secret, wire, publish)
+        self.wire = wire
+        self.publish = publish
+        self.state = ControllerState(options, secret, wire)
+        self.units = UnitCompiler(self.state)
+        self.constraints = ConstraintService(self.state, self.units)
+        self.hosts = HostUpdates(self.state, self.units, wire)
+        self.operations = Operations(self.state, self.units, self.constraints)
+        self.restart = WarmRestart(self.state, wire)
+        self.topology = TopologyEvents(self.state, self.units, self.restart)
+        self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
+        self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
+        self.capacity_reload = CapacityReload(self.state, self.reroute)
         self._stored_links: set[KnownLink] = set()
 
+    def tick(self, now: float) -> Iterator[Effects]:
+        """Call once per LLDP interval. Each of the effects has to be carried out before the next is taken."""
+        yield self.topology.advertise(now)
+        yield self.restart.tick(now)
+        yield self.topology.tick(now)
+
     def load(self, networks: Iterable[VirtualNetwork], facts: Facts, now: float) -> None:
-        """Take up what the store has: called once, before any switch connects."""
-        self.started = now
-        self.labels.load(facts)
-        self.meters.load(facts)
-        self.queues.load(facts)
-        self.te_paths.load(facts)
+        """Take over what the store has. Call once, before any switch connects."""
+        state = self.state
+        self.restart.start(now)
+        state.labels.load(facts)
+        state.meters.load(facts)
+        state.queues.load(facts)
+        state.te_paths.load(facts)
         for link in facts.of(KnownLink):
             source, destination = (link.source, link.source_port), (link.destination, link.destination_port)
-            self.discovery.assume(source, destination, now + self.options.hold)
+            state.discovery.assume(source, destination, now + state.options.hold)
             self._stored_links.add(link)
-        self.paths.update(self.discovery.edges())
-        into = Delta()
+        state.paths.update(state.discovery.edges())
+        # No switch has to be told: each is compared with the result when it connects.
+        delta = Delta()
         for network in networks:
-            self.install(network, into)
-        for entry in self.rulesdb:
-            self.te_paths.restore(entry.uuid, self.te_paths.known(entry))
-            self.compile_te_paths(entry, {}, into)
-        for kind, needs in self.needs.items():
-            for egress in needs.by_egress:
-                self.compile_tunnel(kind, egress, into)
-        self.compile_links(into)
-        self._free_left_over()
-
-    def _free_left_over(self) -> None:
-        """Free the numbers of networks whose removal was stored, when the controller was killed before they
-        were free."""
-        for uuid in self.labels.networks():
-            if uuid not in self.rulesdb.networks:
-                self.labels.drop_network(uuid)
-                self.meters.keep(uuid, lambda *_: False)
-                self.queues.keep(uuid, ())
-        self._free_tunnels()
+            self.operations.install(network, delta)
+        for record in state.rulesdb:
+            state.te_paths.restore(record.uuid, state.te_paths.from_store(record))
+            self.constraints.compile(record, {}, delta)
+        self.units.compile_tunnels(delta)
+        self.units.compile_links(delta)
+        self.operations.free_left_over()
 
     def journal_links(self) -> None:
         """Note in the journal which links have come and gone since the last call."""
-        now = {
-            KnownLink(e.source, e.source_port, e.destination, e.destination_port) for e in self.paths.edges
-        }
+        edges = self.state.paths.edges
+        now = {KnownLink(e.source, e.source_port, e.destination, e.destination_port) for e in edges}
         for link in self._stored_links - now:
-            self.journal.remove(link)
+            self.state.journal.remove(link)
         for link in now - self._stored_links:
-            self.journal.put(link)
+            self.state.journal.put(link)
         self._stored_links = now

@@ -1,18 +1,26 @@
-"""Operations: a network comes, changes or goes.
+"""Operations: a network is created, changed or removed.
 
-Only the units that an operation touches are compiled, so that one more endpoint costs the same in a
-small network and in a large one.
+`Operations.begin` makes the controller's state what it will be after the operation and returns a
+`Transaction`: the rounds that make the switches follow, how to undo all of it, and what to free when it is
+done. Only units that the operation touches are compiled, so one more endpoint costs the same in a large
+network as in a small one.
+
+Numbers (indexes, labels, meters, queues) are taken at once and freed only by the transaction's ``cleanup``:
+an operation that is undone finds its old numbers where they were, and with them the very same rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Delta, delete_network, delete_paths
+from libnetvirt.controller.dataplane.installed import Delta, Plan, delete_network, delete_pair_flows
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.constraints import ConstraintService
-from libnetvirt.controller.engine.state import Transaction
+from libnetvirt.controller.engine.effects import Effects
+from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.transaction import Transaction
+from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.intent.locator import Host, declared_hosts
 from libnetvirt.controller.intent.neighbours import Neighbour
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
@@ -21,107 +29,116 @@ from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.model import Endpoint, Rules, VirtualNetwork
 
 _EMPTY = VirtualNetwork(uuid="1")
+#: switches on which ports came free that other endpoints may wait for
+_Freed = set[int]
 
 
-class Operations(ConstraintService):
-    """Carries operations out in the controller's mind."""
+class Operations:
+    """Plans operations, and changes the controller's state accordingly."""
+
+    def __init__(self, state: ControllerState, units: UnitCompiler, constraints: ConstraintService) -> None:
+        self._state = state
+        self._units = units
+        self._constraints = constraints
 
     def begin(
         self,
         before: VirtualNetwork | None,
         after: VirtualNetwork | None,
         touched: Collection[str] | None = None,
+        te_paths: Mapping[ConstraintKey, TePath] | None = None,
     ) -> Transaction:
-        """Make a network be ``after`` in the controller's mind; returns what the switches have to be told.
+        """Make a network be ``after``; None: it does not exist.
 
-        ``touched``: the endpoints that differ, if the caller knows. Numbers are freed only when the work is
-        done, so :meth:`undo` finds them as they were. Raises LabelsExhausted, with nothing changed.
+        ``touched``: the endpoints that differ, if the caller knows. ``te_paths``: the plan of the network's
+        constraints as :meth:`ConstraintService.plan` has just admitted it; None: it is made here, and what
+        cannot be admitted is degraded. Raises LabelsExhausted, with nothing changed.
         """
         network = after or before
         assert network is not None
-        old = self.rulesdb.networks.get(network.uuid)
+        state, uuid = self._state, network.uuid
+        old = state.rulesdb.networks.get(uuid)
         was_on_demand = old is not None and old.on_demand
         if touched is None:
             touched = after.touched(before) if before and after else network.by_uuid
-        anew = before is not None and after is not None and self._made_anew(before, after)
-        # What an operation may forget, and undoing it has to know again.
-        names = network.by_uuid if anew else touched
-        hosts = tuple(h for name in names for h in self.locator.at(network.uuid, name))
-        neighbours = tuple(n for name in names for n in self.neighbours.at(network.uuid, name))
-        into = Delta()
+        rebuilt = before is not None and after is not None and _rebuilt(before, after)
+        # What the operation may forget, and undoing it has to restore.
+        names = network.by_uuid if rebuilt else touched
+        hosts = tuple(h for name in names for h in state.locator.at(uuid, name))
+        neighbours = tuple(n for name in names for n in state.neighbours.at(uuid, name))
+        delta = Delta()
         gone: list[int] = []
-        # What cannot be admitted was refused before, or is waited for.
-        plan_of = {} if after is None else self.plan_te_paths(after, strict=False)
-        queues = self.queue_shape()
-        te_paths = self.te_paths.commit(network.uuid, plan_of)
+        freed: _Freed = set()
+        if te_paths is None:
+            te_paths = {} if after is None else self._constraints.plan(after, strict=False)
+        queues = self._constraints.queue_shape()
+        old_paths = state.te_paths.commit(uuid, te_paths)
+
+        def undo() -> Effects:
+            return self._undo(uuid, before, after, hosts, neighbours, old_paths)
+
         try:
             if after is None:
                 assert old is not None
                 gone.append(old.index)
-                self._uninstall(old, into)
+                freed |= self._uninstall(old, delta)
             elif old is None or before is None:
-                self.install(after, into)
-            elif anew:
-                self._uninstall(old, into)
-                self.labels.drop_rules(after.uuid)
-                self.install(after, into)
+                self.install(after, delta)
+            elif rebuilt:
+                freed |= self._uninstall(old, delta)
+                state.labels.release_rules(after.uuid)
+                self.install(after, delta)
             else:
-                self._alter(old, after, touched, into)
-            self._follow_te_paths(network.uuid, te_paths, touched, into)
+                freed |= self._alter(old, after, touched, delta)
+            self._follow_te_paths(uuid, old_paths, touched, delta)
         except BaseException:
-            self._take_back(network.uuid, before, after, hosts, neighbours, te_paths)
+            undo()
             raise
-        self.installed.keep_reclaimed(into)
-        later = Delta()
-        if before is not None and after is not None and not anew:
-            # An old path stays until the last frame has left it; nothing leads into it any more.
+        state.installed.keep_reclaimed(delta)
+        deferred = Delta()
+        if before is not None and after is not None and not rebuilt:
+            # An old path stays until the last frame has left it; no rule leads into it any more.
             paths = (Table.TUNNEL, Table.PATH)
-            later = into.split_off(paths, lambda f: bool(pipeline.cookie_network(f.cookie)))
-        plan = into.plan(gone)
-        if was_on_demand and (after is None or not self.rulesdb.networks[after.uuid].on_demand):
-            # The rules of its pairs are wherever their ways went.
+            deferred = delta.split_off(paths, lambda f: bool(pipeline.cookie_network(f.cookie)))
+        plan = delta.plan(gone)
+        if was_on_demand and (after is None or not state.rulesdb.networks[uuid].on_demand):
             assert old is not None
-            message = (
-                delete_paths(old.index) if after else delete_network(pipeline.cookie(old.index, Kind.BASE))
-            )
-            plan.rounds.append({dpid: [message] for dpid, s in self.switches.items() if s.connected})
+            self._remove_pairs(old.index, wholly=after is None, plan=plan)
         if before is None or after is None:
             plan = plan.merged()
-        labels = labels_of(te_paths.values())
+        labels = labels_of(old_paths.values())
 
-        def done() -> None:
-            self.te_paths.free(labels)
-            self._free_numbers(network.uuid)
-            self.look_again()
+        def cleanup() -> Effects:
+            state.te_paths.free(labels)
+            self._free_numbers(uuid)
+            return self._constraints.retry_degraded()
 
         return Transaction(
             plan,
-            frozenset((network.uuid,)),
-            done,
-            later,
-            hosts=hosts,
-            neighbours=neighbours,
-            te_paths=te_paths,
+            frozenset((uuid,)),
+            undo=undo,
+            cleanup=cleanup,
+            effects=Effects(rebind=frozenset(freed)),
+            deferred=deferred,
             queues=queues,
         )
 
+    def _remove_pairs(self, index: int, wholly: bool, plan: Plan) -> None:
+        """Remove the rules of a network's pairs, which may be on any switch."""
+        message = delete_network(pipeline.cookie(index, Kind.BASE)) if wholly else delete_pair_flows(index)
+        plan.rounds.append({dpid: [message] for dpid, s in self._state.switches.items() if s.connected})
+
     def _follow_te_paths(
-        self, uuid: str, before: dict[ConstraintKey, TePath], touched: Collection[str], into: Delta
+        self, uuid: str, before: dict[ConstraintKey, TePath], touched: Collection[str], delta: Delta
     ) -> None:
-        entry = self.rulesdb.networks.get(uuid)
-        if entry is None:
-            self.drop_te_paths(before, into)
-        elif before or self.te_paths.of(uuid):
-            self.recompile_te_paths(entry, touched, into)
-            self.compile_te_paths(entry, before, into)
+        record = self._state.rulesdb.networks.get(uuid)
+        if record is None:
+            self._constraints.drop(before, delta)
+        elif before or self._state.te_paths.of(uuid):
+            self._constraints.recompile_endpoints(record, touched, delta)
+            self._constraints.compile(record, before, delta)
 
-    def undo(self, work: Transaction, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
-        """Take back what :meth:`begin` did, before its work was done."""
-        network = after or before
-        assert network is not None
-        self._take_back(network.uuid, before, after, work.hosts, work.neighbours, work.te_paths)
-
-    def _take_back(
+    def _undo(
         self,
         uuid: str,
         before: VirtualNetwork | None,
@@ -129,161 +146,203 @@ class Operations(ConstraintService):
         hosts: tuple[Host, ...],
         neighbours: tuple[Neighbour, ...],
         te_paths: dict[ConstraintKey, TePath],
-    ) -> None:
-        into = Delta()
-        undone = dict(self.te_paths.of(uuid))
-        self.te_paths.restore(uuid, te_paths)
-        entry = self.rulesdb.networks.get(uuid)
+    ) -> Effects:
+        """Make the state what it was before :meth:`begin`. The switches have to be compared with it."""
+        state, delta = self._state, Delta()
+        undone = dict(state.te_paths.of(uuid))
+        state.te_paths.restore(uuid, te_paths)
+        record = state.rulesdb.networks.get(uuid)
+        freed: _Freed = set()
         if before is None:
-            if entry is not None:
-                self._uninstall(entry, into)
-        elif entry is None:
-            self.install(before, into)
-        elif after is not None and self._made_anew(before, after):
-            self._uninstall(entry, into)
-            self.labels.drop_rules(uuid)
-            self.install(before, into)
+            if record is not None:
+                freed |= self._uninstall(record, delta)
+        elif record is None:
+            self.install(before, delta)
+        elif after is not None and _rebuilt(before, after):
+            freed |= self._uninstall(record, delta)
+            state.labels.release_rules(uuid)
+            self.install(before, delta)
         else:
-            self._alter(entry, before, (after or before).touched(before), into)
+            freed |= self._alter(record, before, (after or before).touched(before), delta)
         if before is not None:
-            entry = self.rulesdb.networks[uuid]
-            for host in hosts:
-                if not host.declared and self.locator.find(uuid, host.mac) is None:
-                    self.locator.learn(uuid, host.endpoint, host.mac)
-                    self.compile_host(entry, host.mac, into)
-            for old in neighbours:
-                place = (uuid, old.endpoint, old.address)
-                if old.mac is not None and self.neighbours.find(*place) is None:
-                    again = self.neighbours.learn(*place, old.mac, old.due)
-                    if again is not None:
-                        self.compile_neighbour(entry, again, into)
-        self._follow_te_paths(uuid, undone, (after or before or _EMPTY).by_uuid, into)
-        self.te_paths.free(labels_of(undone.values()))
+            self._restore_hosts(state.rulesdb.networks[uuid], hosts, neighbours, delta)
+        self._follow_te_paths(uuid, undone, (after or before or _EMPTY).by_uuid, delta)
+        state.te_paths.free(labels_of(undone.values()))
         self._free_numbers(uuid)
+        return Effects(rebind=frozenset(freed))
 
-    @staticmethod
-    def _made_anew(before: VirtualNetwork, after: VirtualNetwork) -> bool:
-        """Whether a change is of everything."""
-        return (before.rules, before.forwarding) != (after.rules, after.forwarding)
-
-    def install(self, network: VirtualNetwork, into: Delta) -> None:
-        """Make a network known, and compile all of it. One that had numbers before keeps them."""
-        index = self.labels.index(network.uuid)
-        if index is None:
-            index = self.rulesdb.free_index(self.labels.last_index)
-            self.labels.give_index(network.uuid, index)
-        rules = self.labels.rules(network.uuid)
-        if rules is None:
-            rules = (network.rules or Rules()).over(self.options.rules)
-            # What the defaults were when it was made stays, whatever the next connection's are.
-            self.labels.give_rules(network.uuid, rules)
-        entry = self.rulesdb.put(network, index, rules, self.switches)
-        self.locator.put(network.uuid, entry.tunnel is None, declared_hosts(network.endpoints))
-        self.change_needs(entry, set(), set(entry.by_switch), into)
-        self.compile_network(entry, into)
-
-    def _uninstall(self, entry: NetworkRecord, into: Delta) -> None:
-        hosts = list(self.locator.hosts(entry.uuid))
-        self.rulesdb.drop(entry.uuid)
-        self._offer_places(entry.by_switch)
-        self.locator.drop(entry.uuid)
-        self.ondemand.forget(entry.uuid)
-        for dpid in entry.by_switch:
-            self.drop_flood(entry.uuid, dpid, into)
-        for uuid in entry.endpoints:
-            self.drop_endpoint(entry.uuid, uuid, into)
-        self.drop_prefixes(entry.uuid, entry.endpoints, entry.by_switch, into)
-        self.drop_plan(entry.uuid)
+    def _restore_hosts(
+        self,
+        record: NetworkRecord,
+        hosts: tuple[Host, ...],
+        neighbours: tuple[Neighbour, ...],
+        delta: Delta,
+    ) -> None:
+        """Learn again what was learned before, unless it has been meanwhile."""
+        locator, known = self._state.locator, self._state.neighbours
         for host in hosts:
-            self.installed.replace(("host", entry.uuid, host.mac), (), into)
-        self.change_needs(entry, set(entry.by_switch), set(), into)
+            if not host.declared and locator.find(record.uuid, host.mac) is None:
+                locator.learn(record.uuid, host.endpoint, host.mac)
+                self._units.compile_host(record, host.mac, delta)
+        for old in neighbours:
+            key = (record.uuid, old.endpoint, old.address)
+            if old.mac is not None and known.find(*key) is None:
+                again = known.learn(*key, old.mac, old.due)
+                if again is not None:
+                    self._units.compile_neighbour(record, again, delta)
+
+    # ---- changes of the state ------------------------------------------------------------------
+
+    def install(self, network: VirtualNetwork, delta: Delta) -> None:
+        """Add a network and compile all of it. One that has numbers already keeps them."""
+        state = self._state
+        index = state.labels.index(network.uuid)
+        if index is None:
+            index = state.rulesdb.free_index(state.labels.last_index)
+            state.labels.assign_index(network.uuid, index)
+        rules = state.labels.rules(network.uuid)
+        if rules is None:
+            # The defaults of the time when it was created stay, whatever those of the next connection are.
+            rules = (network.rules or Rules()).over(state.options.rules)
+            state.labels.set_rules(network.uuid, rules)
+        record = state.rulesdb.add(network, index, rules, state.switches)
+        state.locator.put(network.uuid, record.tunnel is None, declared_hosts(network.endpoints))
+        self._units.change_switches(record, set(), set(record.by_switch), delta)
+        self._units.compile_network(record, delta)
+
+    def _uninstall(self, record: NetworkRecord, delta: Delta) -> _Freed:
+        """Remove a network. Returns the switches where that frees ports for others."""
+        state, uuid = self._state, record.uuid
+        macs = [host.mac for host in state.locator.hosts(uuid)]
+        state.rulesdb.remove(uuid)
+        freed = self._awaited(record.by_switch)
+        state.locator.remove_network(uuid)
+        state.ondemand.discard_network(uuid)
+        for dpid in record.by_switch:
+            self._units.drop_flood(uuid, dpid, delta)
+        for name in record.endpoints:
+            self._units.drop_endpoint(uuid, name, delta)
+        self._units.drop_prefixes(uuid, record.endpoints, record.by_switch, delta)
+        state.drop_address_plan(uuid)
+        self._units.drop_hosts(uuid, macs, delta)
+        self._units.change_switches(record, set(record.by_switch), set(), delta)
+        return freed
 
     def _alter(
-        self, entry: NetworkRecord, after: VirtualNetwork, touched: Collection[str], into: Delta
+        self, record: NetworkRecord, after: VirtualNetwork, touched: Collection[str], delta: Delta
+    ) -> _Freed:
+        """Change endpoints: compile what that touches, and nothing else. Returns the switches where that
+        frees ports for others."""
+        state, units, uuid = self._state, self._units, after.uuid
+        was, old_switches, used_labels = record.description, set(record.by_switch), record.uses_labels
+        macs = {h.mac for name in touched for h in state.locator.at(uuid, name)}
+        before = state.rulesdb.update(record, after, touched, state.switches)
+        freed = self._awaited(b.dpid for b in before)
+        self._forget_moved(was, after, touched, delta)
+        state.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
+        self._forget_redeclared(record, after.select(touched), delta)
+        now = [record.endpoints[u] for u in touched if u in record.endpoints]
+        switches = set(record.by_switch)
+        if not record.floods:
+            state.ondemand.remove_endpoints(uuid, touched)
+        units.change_switches(record, old_switches, switches, delta)
+        for dpid in old_switches - switches:
+            units.drop_flood(uuid, dpid, delta)
+        everywhere = switches != old_switches or used_labels != record.uses_labels
+        for dpid in switches if everywhere else {b.dpid for b in (*before, *now)}:
+            here = [b for b in (*before, *now) if b.dpid == dpid]
+            units.compile_flood(record, dpid, here, delta, spread=everywhere)
+        for name in touched:
+            attachment = record.endpoints.get(name)
+            if attachment is not None:
+                units.compile_endpoint(attachment, delta)
+        if is_routed(record):
+            self._alter_prefixes(record, touched, old_switches, delta)
+        if switches != old_switches:
+            macs |= {h.mac for h in state.locator.hosts(uuid)}
+        else:
+            ports = {(b.dpid, b.port) for b in (*before, *now) if b.port is not None}
+            names = {*touched, *(name for port in ports for name in record.by_port.get(port, ()))}
+            macs |= {h.mac for name in names for h in state.locator.at(uuid, name)}
+        for mac in macs:
+            units.compile_host(record, mac, delta)
+        return freed
+
+    def _forget_moved(
+        self, was: VirtualNetwork, after: VirtualNetwork, touched: Collection[str], delta: Delta
     ) -> None:
-        """Change endpoints: recompile what that touches and nothing else."""
-        uuid = after.uuid
-        was, old_switches, used_labels = entry.description, set(entry.by_switch), entry.uses_labels
-        hosts = {h.mac for name in touched for h in self.locator.at(uuid, name)}
-        before = self.rulesdb.alter(entry, after, touched, self.switches)
-        self._offer_places(b.dpid for b in before)
+        """Forget hosts and neighbours of endpoints that are gone or have another port."""
         for old in was.select(touched):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
-                self.locator.forget_endpoint(uuid, old.uuid)
+                self._state.locator.remove_learned_at(after.uuid, old.uuid)
             if new is None:
-                self.drop_endpoint(uuid, old.uuid, into)
+                self._units.drop_endpoint(after.uuid, old.uuid, delta)
             elif (new.place, new.address) != (old.place, old.address):
-                self.drop_neighbours(uuid, old.uuid, into)
-        self.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
-        self._disown(entry, after.select(touched), into)
-        now = [entry.endpoints[u] for u in touched if u in entry.endpoints]
-        switches = set(entry.by_switch)
-        if not entry.floods:
-            self.ondemand.drop_endpoints(uuid, touched)
-        self.change_needs(entry, old_switches, switches, into)
-        for dpid in old_switches - switches:
-            self.drop_flood(uuid, dpid, into)
-        everywhere = switches != old_switches or used_labels != entry.uses_labels
-        for dpid in switches if everywhere else {b.dpid for b in (*before, *now)}:
-            here = [b for b in (*before, *now) if b.dpid == dpid]
-            self.compile_flood(entry, dpid, here, into, spread=everywhere)
-        for name in touched:
-            attachment = entry.endpoints.get(name)
-            if attachment is not None:
-                self.compile_endpoint(attachment, into)
-        if is_routed(entry):
-            self._alter_prefixes(entry, touched, old_switches, into)
-        if switches != old_switches:
-            hosts |= {h.mac for h in self.locator.hosts(uuid)}
-        else:
-            ports = {(b.dpid, b.port) for b in (*before, *now) if b.port is not None}
-            names = {*touched, *(name for port in ports for name in entry.by_port.get(port, ()))}
-            hosts |= {h.mac for name in names for h in self.locator.at(uuid, name)}
-        for mac in hosts:
-            self.compile_host(entry, mac, into)
+                self._units.drop_neighbours(after.uuid, old.uuid, delta)
 
     def _alter_prefixes(
-        self, entry: NetworkRecord, touched: Collection[str], old: set[int], into: Delta
+        self, record: NetworkRecord, touched: Collection[str], old: set[int], delta: Delta
     ) -> None:
-        """A router's endpoints changed, and perhaps its switches, which were ``old``."""
-        switches = set(entry.by_switch)
-        gone = [name for name in touched if name not in entry.endpoints]
-        self.drop_prefixes(entry.uuid, gone, old | switches, into)
-        self.drop_prefixes(entry.uuid, entry.endpoints, old - switches, into)
-        self.compile_prefixes(entry.endpoints.values(), switches - old, into)
-        changed = [entry.endpoints[name] for name in touched if name in entry.endpoints]
-        self.compile_prefixes(changed, switches & old, into)
+        """Endpoints of a router changed, and perhaps its switches, which were ``old``."""
+        units, switches = self._units, set(record.by_switch)
+        gone = [name for name in touched if name not in record.endpoints]
+        units.drop_prefixes(record.uuid, gone, old | switches, delta)
+        units.drop_prefixes(record.uuid, record.endpoints, old - switches, delta)
+        units.compile_prefixes(record.endpoints.values(), switches - old, delta)
+        changed = [record.endpoints[name] for name in touched if name in record.endpoints]
+        units.compile_prefixes(changed, switches & old, delta)
 
-    def _disown(self, entry: NetworkRecord, ends: Iterable[Endpoint], into: Delta) -> None:
+    def _forget_redeclared(self, record: NetworkRecord, ends: Iterable[Endpoint], delta: Delta) -> None:
         """Forget neighbours whose MAC addresses are declared at other endpoints now."""
         declared = {mac.to_bytes(6): endpoint for mac, endpoint in declared_hosts(ends)}
-        if not declared or not is_routed(entry):
+        if not declared or not is_routed(record):
             return
-        for neighbour in list(self.neighbours.known(entry.uuid)):
+        neighbours = self._state.neighbours
+        for neighbour in list(neighbours.known(record.uuid)):
             if declared.get(neighbour.mac or b"", neighbour.endpoint) != neighbour.endpoint:
-                self.neighbours.forget(neighbour)
-                self.compile_neighbour(entry, neighbour, into)
+                neighbours.remove(neighbour)
+                self._units.compile_neighbour(record, neighbour, delta)
 
-    def _offer_places(self, dpids: Iterable[int]) -> None:
-        """Places came free on these switches: they may be what another endpoint has waited for."""
-        self.rebind |= {d for d in dpids if self.rulesdb.unbound[d] and d in self.switches}
+    def _awaited(self, dpids: Iterable[int]) -> _Freed:
+        """Of switches on which ports came free, those where endpoints wait for a port."""
+        state = self._state
+        return {d for d in dpids if state.rulesdb.unbound[d] and d in state.switches}
+
+    # ---- numbers -------------------------------------------------------------------------------
 
     def _free_numbers(self, uuid: str) -> None:
-        """Free the numbers that nothing needs any more."""
-        entry = self.rulesdb.networks.get(uuid)
-        if entry is None:
-            self.labels.drop_network(uuid)
-            self.rulesdb.forget(uuid)
+        """Free the numbers that a network, which may be gone, no longer needs."""
+        state = self._state
+        record = state.rulesdb.networks.get(uuid)
+        if record is None:
+            state.labels.release_network(uuid)
+            state.rulesdb.release_position(uuid)
         else:
-            spread = entry.by_switch if len(entry.by_switch) > 1 else ()
-            for kind, space in self.labels.spaces.items():
-                space.keep_services(uuid, spread if kind is entry.tunnel else ())
-        self.free_meters(uuid, entry)
+            spread = record.by_switch if len(record.by_switch) > 1 else ()
+            for kind, space in state.labels.spaces.items():
+                space.keep_services(uuid, spread if kind is record.tunnel else ())
+        self._constraints.free_numbers(uuid, record)
+        self._free_tunnels()
+
+    def free_left_over(self) -> None:
+        """Free the numbers of networks that were removed from the store by a controller which was killed
+        before it could free them."""
+        state = self._state
+        for uuid in state.labels.networks():
+            if uuid not in state.rulesdb.networks:
+                state.labels.release_network(uuid)
+                state.meters.keep(uuid, lambda *_: False)
+                state.queues.keep(uuid, ())
         self._free_tunnels()
 
     def _free_tunnels(self) -> None:
-        for kind, space in self.labels.spaces.items():
+        for kind, space in self._state.labels.spaces.items():
             for egress in space.tunnels():
-                if not self.needs[kind].used(egress):
-                    space.drop_tunnel(egress)
+                if not self._state.tunnel_users[kind].used(egress):
+                    space.release_tunnel(egress)
+
+
+def _rebuilt(before: VirtualNetwork, after: VirtualNetwork) -> bool:
+    """Whether a change concerns every unit of a network."""
+    return (before.rules, before.forwarding) != (after.rules, after.forwarding)

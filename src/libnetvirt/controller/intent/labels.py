@@ -1,7 +1,11 @@
-"""Numbers given to networks and tunnels, kept durable so that a restart finds its rules unchanged.
+"""Numbers that networks and tunnels are known by in switches: indexes and labels.
 
-The outer label (and a group number) names the tunnel to an egress switch; the inner one names the
-network at that switch. Each kind of tunnel has a label space of its own.
+They are stored (see `facts`), so that a restarted controller computes the rules that its switches hold
+already.
+
+Tunnels carry two labels, as in an MPLS VPN (RFC 4364): the *outer* one names the tunnel to an egress switch,
+and so does the number of a group; the *inner* one names the network at that switch. Each kind of tunnel has a
+label space of its own, and inner labels are allocated per egress switch.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from libnetvirt.controller.intent.facts import (
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules
 
-#: the labels of each kind of tunnel: vlan ids, and mpls labels less the reserved ones (RFC 3032 §2.1)
+#: labels of each kind of tunnel: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1)
 LABELS: Mapping[Encapsulation, range] = {
     Encapsulation.VLAN: range(1, 4095),
     Encapsulation.MPLS: range(16, 1 << 20),
@@ -30,14 +34,14 @@ LABELS: Mapping[Encapsulation, range] = {
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """The tunnel to an egress switch: number of its group, outer label."""
+    """The tunnel to an egress switch: the number of its group, and its outer label."""
 
     number: int
     label: int
 
 
 class Labels:
-    """All numbers in use. What is allocated and released is noted in ``journal``."""
+    """The indexes and labels in use. Allocations and releases are noted in ``journal``."""
 
     def __init__(self, journal: FactJournal) -> None:
         self.journal = journal
@@ -56,46 +60,46 @@ class Labels:
             space.load(facts)
 
     def index(self, network: str) -> int | None:
-        """The index that a network was given."""
+        """The index of a network; None if it has none."""
         return self._indexes.get(network)
 
     def networks(self) -> list[str]:
-        """The networks that have an index."""
+        """The uuids of the networks that have an index."""
         return list(self._indexes)
 
-    def give_index(self, network: str, index: int) -> None:
-        """Note a network's index."""
+    def assign_index(self, network: str, index: int) -> None:
+        """Assign an index to a network."""
         self._indexes[network] = self.last_index = index
         self.journal.put(NetworkIndex(network, index))
         self.journal.put(LastIndex(index))
 
-    def drop_network(self, network: str) -> None:
-        """Free the index and all inner labels of a network."""
+    def release_network(self, network: str) -> None:
+        """Release the index, the rules options and all inner labels of a network."""
         index = self._indexes.pop(network, None)
         if index is not None:
             self.journal.remove(NetworkIndex(network, index))
-        self.drop_rules(network)
+        self.release_rules(network)
         for space in self.spaces.values():
             space.keep_services(network, ())
 
     def rules(self, network: str) -> Rules | None:
-        """The rules options that a network was made with."""
+        """The rules options that a network was created with; None if it is not known."""
         return self._rules.get(network)
 
-    def give_rules(self, network: str, rules: Rules) -> None:
-        """Note a network's rules options."""
+    def set_rules(self, network: str, rules: Rules) -> None:
+        """Keep the rules options that a network was created with."""
         self._rules[network] = rules
         self.journal.put(NetworkRules(network, rules))
 
-    def drop_rules(self, network: str) -> None:
-        """Forget a network's rules options."""
+    def release_rules(self, network: str) -> None:
+        """Remove a network's rules options."""
         rules = self._rules.pop(network, None)
         if rules is not None:
             self.journal.remove(NetworkRules(network, rules))
 
 
 class LabelSpace:
-    """The labels of one kind of tunnel."""
+    """The tunnels and labels of one kind of tunnel."""
 
     def __init__(self, kind: Encapsulation, owner: Labels) -> None:
         self.kind = kind
@@ -122,7 +126,8 @@ class LabelSpace:
         self._last_inner = {dpid: max(used) for dpid, used in self._inner.items() if used}
 
     def service(self, dpid: int, network: str) -> int:
-        """The inner label of a network at an egress switch; given on first use. Raises LabelsExhausted."""
+        """The inner label of a network at an egress switch, allocated on first use. Raises
+        LabelsExhausted."""
         labels = self._services.setdefault(dpid, {})
         label = labels.get(network)
         if label is None:
@@ -140,19 +145,19 @@ class LabelSpace:
         return label
 
     def keep_services(self, network: str, dpids: Collection[int]) -> None:
-        """Free a network's inner labels at all but these switches."""
+        """Release the inner labels of a network at all switches but these."""
         for dpid in [d for d, labels in self._services.items() if network in labels and d not in dpids]:
-            self.drop_service(dpid, network)
+            self.release_service(dpid, network)
 
-    def drop_service(self, dpid: int, network: str) -> None:
-        """Free an inner label."""
+    def release_service(self, dpid: int, network: str) -> None:
+        """Release the inner label of a network at an egress switch."""
         label = self._services.get(dpid, {}).pop(network, None)
         if label is not None:
             self._inner[dpid].discard(label)
             self._journal.remove(ServiceLabel(self.kind, dpid, network, label))
 
     def tunnel(self, dpid: int) -> Tunnel:
-        """The tunnel to an egress switch; given on first use. Raises LabelsExhausted."""
+        """The tunnel to an egress switch, allocated on first use. Raises LabelsExhausted."""
         tunnel = self._tunnels.get(dpid)
         if tunnel is None:
             number = next(n for n in range(1, len(self._numbers) + 2) if n not in self._numbers)
@@ -161,30 +166,32 @@ class LabelSpace:
         return tunnel
 
     def relabel(self, dpid: int) -> Tunnel:
-        """Give a tunnel a new outer label, so that the old path and the new one can exist side by side.
+        """Allocate a new outer label for a tunnel, so that the old path and the new one can exist side by
+        side.
 
-        The old label stays in use until :meth:`free_outer`. Raises LabelsExhausted.
+        The old label stays allocated until :meth:`free_outer`. Raises LabelsExhausted.
         """
         tunnel = Tunnel(self._tunnels[dpid].number, self._free_outer())
         self._set_tunnel(dpid, tunnel)
         return tunnel
 
-    def take_outer(self) -> int:
-        """An outer label for a path of its own, until :meth:`free_outer`. Raises LabelsExhausted."""
+    def allocate_outer(self) -> int:
+        """Allocate an outer label for a TE path. It is in use until :meth:`free_outer`. Raises
+        LabelsExhausted."""
         label = self._free_outer()
         self._outer.add(label)
         return label
 
-    def hold_outer(self, label: int) -> None:
-        """Take an outer label that was taken before."""
+    def reserve_outer(self, label: int) -> None:
+        """Mark an outer label as in use that was allocated in an earlier run."""
         self._outer.add(label)
 
     def free_outer(self, label: int) -> None:
-        """Free an outer label that :meth:`relabel` replaced, or :meth:`take_outer` took."""
+        """Release an outer label that :meth:`relabel` replaced or :meth:`allocate_outer` allocated."""
         self._outer.discard(label)
 
-    def drop_tunnel(self, dpid: int) -> None:
-        """Free a tunnel's number and label."""
+    def release_tunnel(self, dpid: int) -> None:
+        """Release the group number and the outer label of a tunnel."""
         tunnel = self._tunnels.pop(dpid, None)
         if tunnel is not None:
             self._numbers.discard(tunnel.number)
@@ -216,10 +223,10 @@ class LabelSpace:
 
 
 def _next(labels: range, used: Collection[int], last: int) -> int | None:
-    """The next free label after the last one given.
+    """The next free label after the one allocated last; None if all are in use.
 
-    Round and round, because a switch whose connection is lost may hold the rules of a label that was
-    freed: the longer it is not given again, the better.
+    Labels are allocated in turn, because a switch without connection may hold rules with a label that was
+    released: it is reused as late as possible.
     """
     if len(used) >= len(labels):
         return None

@@ -1,7 +1,9 @@
 """Locator: which host is at which endpoint, per network.
 
-Learned only from frames that entered at one of the network's endpoints; bounded; a move is accepted only
-between endpoints of the network. MAC addresses are ints.
+Hosts are learned from source addresses, only from frames that entered at an endpoint of the network, and at
+most ``limit`` per endpoint. A host may move between endpoints of its network. In networks with native
+encapsulation a MAC address may be in one network only, as nothing else tells their frames apart. MAC
+addresses are ints.
 """
 
 from __future__ import annotations
@@ -12,44 +14,44 @@ from enum import Enum
 
 from libnetvirt.model import Endpoint
 
-#: hosts learned per endpoint
+#: default for the number of hosts learned per endpoint
 HOST_LIMIT = 1024
 
 
 def mac_text(mac: int) -> str:
-    """``02:00:00:00:00:01``."""
+    """A MAC address as text, such as ``02:00:00:00:00:01``."""
     return ":".join(f"{byte:02x}" for byte in mac.to_bytes(6))
 
 
 def mac_number(text: str) -> int:
-    """The int of a canonical MAC address."""
+    """The number of a MAC address in canonical form."""
     return int(text.replace(":", ""), 16)
 
 
 @dataclass(slots=True)
 class Host:
-    """A host. ``declared``: it is in the description and never moves or ages."""
+    """A host. A ``declared`` one is in the network's description and neither moves nor expires."""
 
     mac: int
     endpoint: str
     declared: bool = False
     addresses: tuple[str, ...] = ()
-    #: when a native network's host was heard last
-    heard: float = 0.0
-    #: what the reactive part has made for it
-    routes: dict[object, None] = field(default_factory=dict)
+    #: when a frame of a host of an on-demand network was seen last, in seconds of the controller's clock
+    last_seen: float = 0.0
+    #: the on-demand flow entries from and to it, as an ordered set of `ondemand.flows.PairFlows`
+    pair_flows: dict[object, None] = field(default_factory=dict)
 
 
-class Verdict(Enum):
-    """What came of a frame's source address."""
+class LearnResult(Enum):
+    """The outcome of learning a frame's source address."""
 
     KNOWN = "known"
     LEARNED = "learned"
     MOVED = "moved"
-    FULL = "full"  # the endpoint has as many hosts as it may have
+    FULL = "full"  # the endpoint has reached its limit of hosts
     ELSEWHERE = "elsewhere"  # declared at another endpoint of the network
-    FOREIGN = "foreign"  # of another native network
-    INVALID = "invalid"
+    FOREIGN = "foreign"  # in use in another native network
+    INVALID = "invalid"  # a group address, or zero
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class _Hosts:
 
 
 class Locator:
-    """The hosts of all networks, by network uuid."""
+    """The hosts of all networks, by the network's uuid."""
 
     def __init__(self, limit: int = HOST_LIMIT) -> None:
         self.limit = limit
@@ -69,13 +71,14 @@ class Locator:
         self._native: dict[int, str] = {}  # MAC -> the one native network that has it
 
     def put(self, network: str, native: bool, declared: Iterable[tuple[int, str]]) -> None:
-        """Begin or change a network; ``declared``: (MAC, endpoint) from its description."""
+        """Add a network, or change it. ``declared``: (MAC address, endpoint) of the hosts in its
+        description."""
         hosts = self._networks.setdefault(network, _Hosts())
         hosts.native = native
         self.declare(network, declared)
 
     def declare(self, network: str, declared: Iterable[tuple[int, str]], gone: Iterable[str] = ()) -> None:
-        """Declare hosts; those declared so far at the endpoints ``gone`` are declared no more."""
+        """Declare hosts of a network, after removing those declared at the endpoints ``gone``."""
         hosts = self._networks[network]
         for endpoint in gone:
             for host in [h for h in hosts.by_endpoint.get(endpoint, {}).values() if h.declared]:
@@ -91,56 +94,58 @@ class Locator:
         hosts = self._networks.get(network)
         return list(hosts.by_endpoint.get(endpoint, {}).values()) if hosts else []
 
-    def drop(self, network: str) -> None:
-        """Forget a network."""
+    def remove_network(self, network: str) -> None:
+        """Remove all hosts of a network."""
         hosts = self._networks.pop(network, None)
         for mac in hosts.by_mac if hosts else ():
             if self._native.get(mac) == network:
                 del self._native[mac]
 
-    def known(self, network: str) -> Mapping[int, Host]:
-        """A network's hosts by address; stays true."""
+    def by_mac(self, network: str) -> Mapping[int, Host]:
+        """The hosts of a network by MAC address, as a live view."""
         return self._networks[network].by_mac
 
     def find(self, network: str, mac: int) -> Host | None:
-        """The host with this address."""
+        """The host with this MAC address, or None."""
         hosts = self._networks.get(network)
         return hosts.by_mac.get(mac) if hosts else None
 
     def hosts(self, network: str) -> Iterator[Host]:
-        """All hosts of a network."""
+        """All hosts of a network. They may be changed during the iteration."""
         hosts = self._networks.get(network)
         return iter(list(hosts.by_mac.values())) if hosts else iter(())
 
     def native_holder(self, mac: int) -> str | None:
-        """The native network that has this address."""
+        """The uuid of the native network that uses a MAC address, or None."""
         return self._native.get(mac)
 
-    def learn(self, network: str, endpoint: str, mac: int) -> Verdict:
-        """Take note of a source address seen at an endpoint of the network."""
+    def learn(self, network: str, endpoint: str, mac: int) -> LearnResult:
+        """Learn that a source address was seen at an endpoint of the network."""
         if mac >> 40 & 1 or not mac:
-            return Verdict.INVALID
+            return LearnResult.INVALID
         hosts = self._networks[network]
         host = hosts.by_mac.get(mac)
         if host is None:
             if hosts.native and self._native.get(mac, network) != network:
-                return Verdict.FOREIGN
+                return LearnResult.FOREIGN
             if hosts.learned.get(endpoint, 0) >= self.limit:
-                return Verdict.FULL
+                return LearnResult.FULL
             self._insert(network, hosts, Host(mac, endpoint))
-            return Verdict.LEARNED
+            return LearnResult.LEARNED
         if host.endpoint == endpoint:
-            return Verdict.KNOWN
+            return LearnResult.KNOWN
         if host.declared:
-            return Verdict.ELSEWHERE
+            return LearnResult.ELSEWHERE
         self._remove(network, hosts, host)
         if hosts.learned.get(endpoint, 0) >= self.limit:
-            return Verdict.FULL  # and no longer where it was
-        self._insert(network, hosts, Host(mac, endpoint, addresses=host.addresses, routes=host.routes))
-        return Verdict.MOVED
+            return LearnResult.FULL  # and removed from where it was
+        self._insert(
+            network, hosts, Host(mac, endpoint, addresses=host.addresses, pair_flows=host.pair_flows)
+        )
+        return LearnResult.MOVED
 
-    def forget(self, network: str, mac: int) -> Host | None:
-        """Forget a learned host; returns it, or None if there is none."""
+    def remove_learned(self, network: str, mac: int) -> Host | None:
+        """Remove a learned host. Returns it, or None if there is none with this MAC address."""
         hosts = self._networks.get(network)
         host = hosts.by_mac.get(mac) if hosts else None
         if hosts is None or host is None or host.declared:
@@ -148,11 +153,11 @@ class Locator:
         self._remove(network, hosts, host)
         return host
 
-    def forget_endpoint(self, network: str, endpoint: str) -> list[Host]:
-        """Forget the learned hosts of an endpoint."""
+    def remove_learned_at(self, network: str, endpoint: str) -> list[Host]:
+        """Remove the learned hosts of an endpoint, and return them."""
         gone = [h for h in self.at(network, endpoint) if not h.declared]
         for host in gone:
-            self.forget(network, host.mac)
+            self.remove_learned(network, host.mac)
         return gone
 
     def _insert(self, network: str, hosts: _Hosts, host: Host) -> None:
@@ -178,7 +183,7 @@ class Locator:
 
 
 def declared_hosts(endpoints: Iterable[Endpoint]) -> Iterator[tuple[int, str]]:
-    """(MAC, endpoint) of the hosts that endpoints declare."""
+    """(MAC address, endpoint uuid) of the hosts that these endpoints declare."""
     for endpoint in endpoints:
         for mac in endpoint.mac:
             yield mac_number(mac), endpoint.uuid

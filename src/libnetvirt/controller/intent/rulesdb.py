@@ -1,7 +1,9 @@
-"""RulesDB: what was asked for, and which (switch, port, tag) belongs to which endpoint.
+"""RulesDB: the networks as described, and the look-up from (switch, port, tag) to endpoint and network.
 
-Pure and in memory; the store keeps it durable. Switches are datapath ids (int), ports OpenFlow port
-numbers where they are known.
+It is in memory only; the store keeps descriptions, indexes and rules options. Endpoints name ports by number
+or name: an endpoint is bound to an OpenFlow port number as soon as its switch has connected and reported its
+ports, and again whenever they change. Part of the hot path: a frame that comes up is assigned to its endpoint
+with one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -18,44 +20,49 @@ from libnetvirt.controller.dataplane.pipeline import (
     tag_code,
 )
 from libnetvirt.controller.intent.switches import SwitchView, parse_switch
-from libnetvirt.controller.intent.token_bucket import Tokens
+from libnetvirt.controller.intent.token_bucket import TokenBucket
 from libnetvirt.errors import EndpointClaimed, LabelsExhausted
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
+
+#: datapath id, port (its number, or its name while that is not known) and tag (see `pipeline.tag_code`)
+AttachmentPoint = tuple[int, int | str, int]
 
 
 @dataclass(slots=True)
 class Attachment:
-    """An endpoint bound to a place. ``port`` is None while the switch's ports are not known."""
+    """An endpoint as it is attached to a switch. ``port`` is None while no port of the switch matches the
+    description."""
 
     endpoint: Endpoint
     dpid: int
     port: int | None
     network: NetworkRecord
-    tokens: Tokens = field(default_factory=Tokens)
-    #: ICMP errors that it may still get
-    errors: Tokens = field(default_factory=Tokens)
-    #: what the reactive part keeps ready for its frames
-    ready: Any = None
-    #: the endpoint's
+    tokens: TokenBucket = field(default_factory=TokenBucket)
+    #: limits the ICMP errors sent to it
+    errors: TokenBucket = field(default_factory=TokenBucket)
+    #: the templates for flow entries from this endpoint (`ondemand.flows.FlowCache`)
+    flow_cache: Any = None
+    #: the endpoint's uuid, kept here as it is read for each frame
     uuid: str = ""
 
     def __post_init__(self) -> None:
         self.uuid = self.endpoint.uuid
 
     @property
-    def place(self) -> tuple[int, int | str, int]:
-        """What only one endpoint can hold."""
+    def point(self) -> AttachmentPoint:
+        """Switch, port and tag: no two endpoints may have the same."""
         port = self.endpoint.port if self.port is None else self.port
         return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
 
     @property
     def entered(self) -> int:
-        """The metadata of a frame that entered here."""
+        """The metadata of a frame that entered at this endpoint."""
         return entered(self.network.index, self.endpoint.vlan, self.endpoint.mpls)
 
     @property
     def slot(self) -> int:
-        """Which of the `FLOOD_CHUNKS` slots of flood groups it is in: a hash of port and tag."""
+        """The slot of flood groups, below `FLOOD_CHUNKS`, that the endpoint belongs to: a hash of port and
+        tag."""
         assert self.port is not None
         code = self.port * 0x9E3779B1 + (self.endpoint.vlan or 0) * 0x85EBCA6B
         return (code >> 7) % FLOOD_CHUNKS
@@ -63,7 +70,8 @@ class Attachment:
 
 @dataclass(slots=True)
 class NetworkRecord:
-    """A network in the RulesDB. ``index`` stands for it in cookies, metadata and group numbers."""
+    """A network in the RulesDB. ``index`` is its number in cookies, metadata and groups; ``endpoints`` are by
+    uuid."""
 
     description: VirtualNetwork
     index: int
@@ -71,18 +79,18 @@ class NetworkRecord:
     endpoints: dict[str, Attachment] = field(default_factory=dict)
     by_switch: dict[int, dict[str, Attachment]] = field(default_factory=dict)
     by_port: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
-    #: per switch, the ports with several endpoints
-    crowded: dict[int, set[int]] = field(default_factory=dict)
-    #: per switch, the endpoints with an mpls label
+    #: by switch: ports with several endpoints of the network, told apart by tag
+    shared_ports: dict[int, set[int]] = field(default_factory=dict)
+    #: by switch: endpoints with an mpls label
     labelled: dict[int, dict[str, Attachment]] = field(default_factory=dict)
-    #: per switch and slot, the other endpoints whose port is known: what a flood group is made of
+    #: by switch and slot: endpoints without mpls label whose port is known, which flood groups send to
     by_slot: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     uuid: str = ""
-    tokens: Tokens = field(default_factory=Tokens)
-    #: the turn in which it was served last, and what it may still have of it
-    turn: int = -1
-    share: int = 0
-    #: whether rules come pair by pair, when a packet asks for them
+    tokens: TokenBucket = field(default_factory=TokenBucket)
+    #: the round of fair queueing in which it was served last, and the rest of its quantum
+    fair_round: int = -1
+    quantum_left: int = 0
+    #: whether flow entries are installed for a pair of hosts when its first frame comes up
     on_demand: bool = False
 
     def __post_init__(self) -> None:
@@ -91,18 +99,18 @@ class NetworkRecord:
 
     @property
     def tunnel(self) -> Encapsulation | None:
-        """The kind of tunnel that frames take between switches; None if they travel as they are."""
+        """The kind of tunnel between switches; None for native encapsulation."""
         encapsulation = self.rules.encapsulation
         return None if encapsulation is Encapsulation.NATIVE else encapsulation
 
     @property
     def uses_labels(self) -> bool:
-        """Whether frames are put into mpls labels, in tunnels or at endpoints."""
+        """Whether frames get mpls labels, in tunnels or at endpoints."""
         return self.tunnel is Encapsulation.MPLS or bool(self.labelled)
 
     @property
     def floods(self) -> bool:
-        """Whether switches replicate frames for everybody; else the controller does."""
+        """Whether switches replicate broadcast and unknown unicast frames. Otherwise the controller does."""
         return self.tunnel is not None and not self.on_demand
 
     def on(self, dpid: int) -> Collection[Attachment]:
@@ -110,14 +118,14 @@ class NetworkRecord:
         return self.by_switch.get(dpid, {}).values()
 
     def siblings(self, attachment: Attachment) -> list[Attachment]:
-        """The other endpoints of the network on the same port, with other tags."""
+        """The other endpoints of the network on the same port, which have other tags."""
         if attachment.port is None:
             return []
         found = self.by_port.get((attachment.dpid, attachment.port), {})
         return [b for b in found.values() if b is not attachment]
 
-    def insert(self, attachment: Attachment) -> None:
-        """Add an endpoint."""
+    def add(self, attachment: Attachment) -> None:
+        """Add an endpoint to the record's indexes."""
         uuid = attachment.endpoint.uuid
         self.endpoints[uuid] = attachment
         self.by_switch.setdefault(attachment.dpid, {})[uuid] = attachment
@@ -127,22 +135,22 @@ class NetworkRecord:
             there = self.by_port.setdefault((attachment.dpid, attachment.port), {})
             there[uuid] = attachment
             if len(there) > 1:
-                self.crowded.setdefault(attachment.dpid, set()).add(attachment.port)
+                self.shared_ports.setdefault(attachment.dpid, set()).add(attachment.port)
             if attachment.endpoint.mpls is None:
                 self.by_slot.setdefault((attachment.dpid, attachment.slot), {})[uuid] = attachment
 
-    def take_out(self, uuid: str) -> Attachment | None:
-        """Remove an endpoint."""
+    def remove(self, uuid: str) -> Attachment | None:
+        """Remove an endpoint from the record's indexes. Returns it, or None if there is none."""
         attachment = self.endpoints.pop(uuid, None)
         if attachment is not None:
             _discard(self.by_switch, attachment.dpid, uuid)
             if attachment.endpoint.mpls is not None:
                 _discard(self.labelled, attachment.dpid, uuid)
             if attachment.port is not None:
-                place = (attachment.dpid, attachment.port)
-                _discard(self.by_port, place, uuid)
-                if len(self.by_port.get(place, ())) < 2:
-                    self.crowded.get(attachment.dpid, set()).discard(attachment.port)
+                port_key = (attachment.dpid, attachment.port)
+                _discard(self.by_port, port_key, uuid)
+                if len(self.by_port.get(port_key, ())) < 2:
+                    self.shared_ports.get(attachment.dpid, set()).discard(attachment.port)
                 if attachment.endpoint.mpls is None:
                     _discard(self.by_slot, (attachment.dpid, attachment.slot), uuid)
         return attachment
@@ -159,14 +167,14 @@ def _discard(index: dict[K, dict[str, Attachment]], key: K, uuid: str) -> None:
 
 
 class RulesDB:
-    """The networks, and one dictionary look-up from (datapath, port, tag) to endpoint and network."""
+    """All networks, by uuid, name, index and attachment point."""
 
     def __init__(self) -> None:
         self.networks: dict[str, NetworkRecord] = {}
         self.by_index: dict[int, NetworkRecord] = {}
-        self.places: dict[tuple[int, int | str, int], Attachment] = {}
-        self.ports: dict[tuple[int, int], int] = {}  # (datapath, port) -> endpoints on it
-        self.unbound: Counter[int] = Counter()  # datapath -> endpoints that wait for their port
+        self.by_point: dict[AttachmentPoint, Attachment] = {}
+        self.ports: dict[tuple[int, int], int] = {}  # (datapath id, port) -> number of endpoints on it
+        self.unbound: Counter[int] = Counter()  # datapath id -> number of endpoints without a port
         self._names: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._count = 0
@@ -175,19 +183,19 @@ class RulesDB:
         return iter(self.networks.values())
 
     def find(self, key: str) -> NetworkRecord | None:
-        """The network with this uuid, or else this name."""
+        """The network with this uuid or, if there is none, this name."""
         return self.networks.get(key.lower()) or self.networks.get(self._names.get(key, ""))
 
     def at(self, dpid: int, port: int, tag: int) -> Attachment | None:
-        """The endpoint that holds this place (``tag`` as :func:`layout.tag_code` makes it)."""
-        return self.places.get((dpid, port, tag))
+        """The endpoint at an attachment point, or None. ``tag`` as `pipeline.tag_code` encodes it."""
+        return self.by_point.get((dpid, port, tag))
 
     def holds_port(self, dpid: int, port: int) -> bool:
         """Whether any endpoint is on this port."""
         return (dpid, port) in self.ports
 
     def free_index(self, last: int) -> int:
-        """The next index after the last one given that no network has. Raises LabelsExhausted."""
+        """The next index after the one assigned ``last`` that no network has. Raises LabelsExhausted."""
         for step in range(MAX_NETWORKS):
             index = (last + step) % MAX_NETWORKS + 1
             if index not in self.by_index:
@@ -197,104 +205,108 @@ class RulesDB:
     def check(
         self, network: VirtualNetwork, touched: Collection[str], switches: Mapping[int, SwitchView]
     ) -> None:
-        """Raise EndpointClaimed if the place of a touched endpoint belongs to another endpoint."""
-        entry = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
-        seen: dict[tuple[int, int | str, int], Attachment] = {}
+        """Raise EndpointClaimed if the attachment point of a touched endpoint is taken by another
+        endpoint."""
+        record = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
+        seen: dict[AttachmentPoint, Attachment] = {}
         for endpoint in network.select(touched):
-            attachment = _bind(endpoint, entry, switches)
-            holder = seen.get(attachment.place) or self._holder(attachment)
+            attachment = _bind(endpoint, record, switches)
+            holder = seen.get(attachment.point) or self._holder(attachment)
             if holder is not None:
                 ours = holder.network.uuid == network.uuid
-                if not ours or holder.endpoint.uuid not in touched or attachment.place in seen:
+                if not ours or holder.endpoint.uuid not in touched or attachment.point in seen:
                     raise _claimed(
                         attachment, network if ours else holder.network.description, holder.endpoint
                     )
-            seen[attachment.place] = attachment
+            seen[attachment.point] = attachment
 
     def _holder(self, attachment: Attachment) -> Attachment | None:
-        """Who holds an endpoint's place, by number or by the text of a port that was not there yet."""
-        dpid, port, tag = attachment.place
+        """The endpoint that holds an attachment point, be its port known by number or still as the text of
+        the description."""
+        dpid, port, tag = attachment.point
         if isinstance(port, int):
-            return self.places.get(attachment.place) or self.places.get((dpid, str(port), tag))
+            return self.by_point.get(attachment.point) or self.by_point.get((dpid, str(port), tag))
         number = int(port) if port.isascii() and port.isdigit() else None
-        by_number = self.places.get((dpid, number, tag)) if number is not None else None
-        return self.places.get(attachment.place) or by_number
+        by_number = self.by_point.get((dpid, number, tag)) if number is not None else None
+        return self.by_point.get(attachment.point) or by_number
 
-    def put(
+    def add(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
     ) -> NetworkRecord:
-        """Insert a network."""
-        entry = NetworkRecord(network, index, rules)
+        """Add a network, bind its endpoints to ports as far as these are known, and return its record."""
+        record = NetworkRecord(network, index, rules)
         for endpoint in network.endpoints:
-            self._insert(_bind(endpoint, entry, switches))
-        self.networks[network.uuid] = entry
+            self._insert(_bind(endpoint, record, switches))
+        self.networks[network.uuid] = record
         if network.uuid not in self._positions:
             self._count += 1
             self._positions[network.uuid] = self._count
-        self.by_index[index] = entry
+        self.by_index[index] = record
         self._names[network.name] = network.uuid
-        return entry
+        return record
 
-    def alter(
+    def update(
         self,
-        entry: NetworkRecord,
+        record: NetworkRecord,
         network: VirtualNetwork,
         touched: Iterable[str],
         switches: Mapping[int, SwitchView],
     ) -> list[Attachment]:
-        """Make a network be as described; only ``touched`` endpoints differ. Returns what they were."""
+        """Replace a network's description, which differs in the ``touched`` endpoints. Returns these as they
+        were before."""
         before = []
         for uuid in touched:
-            old = entry.take_out(uuid)
+            old = record.remove(uuid)
             if old is not None:
                 self._unclaim(old)
                 before.append(old)
         for endpoint in network.select(touched):
-            self._insert(_bind(endpoint, entry, switches))
-        self._names.pop(entry.description.name, None)
+            self._insert(_bind(endpoint, record, switches))
+        self._names.pop(record.description.name, None)
         self._names[network.name] = network.uuid
-        entry.description = network
+        record.description = network
         return before
 
-    def drop(self, uuid: str) -> NetworkRecord:
-        """Remove a network."""
-        entry = self.networks.pop(uuid)
-        self._release(entry)
-        return entry
+    def remove(self, uuid: str) -> NetworkRecord:
+        """Remove a network and return its record. Its position in the order of creation is kept: the removal
+        may be undone."""
+        record = self.networks.pop(uuid)
+        self._release(record)
+        return record
 
-    def forget(self, uuid: str) -> None:
-        """The network's removal is final: its place in the order of creation is lost."""
+    def release_position(self, uuid: str) -> None:
+        """Release the position of a removed network in the order of creation, once the removal is final."""
         self._positions.pop(uuid, None)
 
     def ordered(self) -> list[NetworkRecord]:
-        """The networks by creation."""
-        return sorted(self, key=lambda entry: self._positions[entry.uuid])
+        """The networks by time of creation."""
+        return sorted(self, key=lambda record: self._positions[record.uuid])
 
-    def ports_known(self, switch: SwitchView) -> list[NetworkRecord]:
-        """Bind the endpoints of a switch whose ports have become known or changed.
+    def bind_ports(self, switch: SwitchView) -> list[NetworkRecord]:
+        """Bind the endpoints of a switch whose ports have become known or have changed.
 
-        Returns the networks with endpoints there. Of two endpoints that turn out to be at one place (one by
-        port name, one by number), the later network's stays unbound.
+        Returns the networks with endpoints there. If two endpoints turn out to be at the same point (one
+        named the port, the other gave its number), that of the later network stays unbound.
         """
-        affected = [entry for entry in self if entry.on(switch.dpid)]
-        attachments = [attachment for entry in affected for attachment in entry.on(switch.dpid)]
-        # All let go first: ports may have changed numbers with one another.
+        affected = [record for record in self if record.on(switch.dpid)]
+        attachments = [attachment for record in affected for attachment in record.on(switch.dpid)]
+        # All are released first: two ports may have swapped their numbers.
         for attachment in attachments:
-            attachment.network.take_out(attachment.endpoint.uuid)
+            attachment.network.remove(attachment.endpoint.uuid)
             self._unclaim(attachment)
         for attachment in attachments:
             attachment.port = switch.number_of(attachment.endpoint.port)
-            if attachment.port is not None and attachment.place in self.places:
+            if attachment.port is not None and attachment.point in self.by_point:
                 attachment.port = None
             self._insert(attachment)
         return affected
 
     def _insert(self, attachment: Attachment) -> None:
-        attachment.network.insert(attachment)
+        attachment.network.add(attachment)
         self._claim(attachment)
 
     def _claim(self, attachment: Attachment) -> None:
-        self.places.setdefault(attachment.place, attachment)
+        self.by_point.setdefault(attachment.point, attachment)
         if attachment.port is None:
             self.unbound[attachment.dpid] += 1
         else:
@@ -302,8 +314,8 @@ class RulesDB:
             self.ports[key] = self.ports.get(key, 0) + 1
 
     def _unclaim(self, attachment: Attachment) -> None:
-        if self.places.get(attachment.place) is attachment:
-            del self.places[attachment.place]
+        if self.by_point.get(attachment.point) is attachment:
+            del self.by_point[attachment.point]
         if attachment.port is None:
             self.unbound[attachment.dpid] -= 1
         else:
@@ -312,21 +324,21 @@ class RulesDB:
             if not self.ports[key]:
                 del self.ports[key]
 
-    def _release(self, entry: NetworkRecord) -> None:
-        for attachment in entry.endpoints.values():
+    def _release(self, record: NetworkRecord) -> None:
+        for attachment in record.endpoints.values():
             self._unclaim(attachment)
-        self.by_index.pop(entry.index, None)
-        self._names.pop(entry.description.name, None)
+        self.by_index.pop(record.index, None)
+        self._names.pop(record.description.name, None)
 
 
-def _bind(endpoint: Endpoint, entry: NetworkRecord, switches: Mapping[int, SwitchView]) -> Attachment:
+def _bind(endpoint: Endpoint, record: NetworkRecord, switches: Mapping[int, SwitchView]) -> Attachment:
     dpid = parse_switch(endpoint.switch)
     switch = switches.get(dpid)
     port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
     if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
-        # A number is a number, whether or not the switch has shown the port yet.
+        # A port given by number needs no look-up: only its spelling is made canonical ("007").
         endpoint = endpoint.changed(port=str(int(endpoint.port)))
-    return Attachment(endpoint, dpid, port, entry)
+    return Attachment(endpoint, dpid, port, record)
 
 
 def _claimed(attachment: Attachment, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:

@@ -1,4 +1,4 @@
-"""Switches and their ports as the controller knows them; datapath ids as text."""
+"""Switches and their ports as reported by OpenFlow, and the text forms of datapath ids."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _COLONS = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){7}")
 
 
 def parse_switch(text: str) -> int:
-    """A datapath id from ``"1"``, ``"0x1"``, ``"0000000000000001"`` or ``"00:00:00:00:00:00:00:01"``.
+    """The datapath id in ``"1"``, ``"0x1"``, ``"0000000000000001"`` or ``"00:00:00:00:00:00:00:01"``.
 
-    Raises InvalidDescription.
+    Raises InvalidDescription if the text is none of these.
     """
     lower = text.lower()
     value = 0
@@ -36,7 +36,7 @@ def parse_switch(text: str) -> int:
 
 
 def switch_text(dpid: int) -> str:
-    """A datapath id for people: small ones as numbers, others with colons."""
+    """A datapath id as users see it: below a million as a number, else with colons."""
     if dpid < 1_000_000:
         return str(dpid)
     return ":".join(f"{byte:02x}" for byte in dpid.to_bytes(8))
@@ -44,7 +44,8 @@ def switch_text(dpid: int) -> str:
 
 @dataclass(slots=True)
 class PortView:
-    """A port as its switch describes it. ``speed`` in bit/s."""
+    """A port as its switch describes it. ``speed`` is in bit/s, 0 if not known; ``hw_addr`` is its MAC
+    address."""
 
     number: int
     name: str
@@ -55,37 +56,40 @@ class PortView:
 
 @dataclass(slots=True)
 class SwitchView:
-    """A switch as far as it is known."""
+    """A switch as it was last seen. ``known`` is False until it has connected for the first time in this
+    run."""
 
     dpid: int
     connected: bool = False
-    # Known since the switch connected first; names of ports mean nothing before.
+    # False until the switch has connected first: until then names of ports cannot be resolved.
     known: bool = False
     ports: dict[int, PortView] = field(default_factory=dict)
     description: str = ""
     address: str = ""
     bundles: bool = False
     meters: bool = False
-    #: the highest number of a meter, if that is known
+    #: the highest meter number that the switch supports, 0 if not known
     meter_limit: int = 0
     tables: int = 254
     foreign: int = 0
-    # When the control connection was lost; a switch goes on forwarding without it.
+    # When the control connection was lost. A switch continues to forward without it.
     lost_at: float = 0.0
 
     @property
-    def routes(self) -> bool:
-        """Whether networks that are routers can be on it."""
+    def can_route(self) -> bool:
+        """Whether the switch has enough tables for routed networks."""
         return self.tables >= ROUTING_TABLES
 
     @property
-    def measures(self) -> bool:
-        """Whether its rules can look at the length of a packet: Open vSwitch from 2.12 on."""
+    def checks_length(self) -> bool:
+        """Whether the switch can match on the length of a packet (``check_pkt_larger``): Open vSwitch 2.12 or
+        later."""
         found = _OPEN_VSWITCH.search(self.description)
         return found is not None and (int(found[1]), int(found[2])) >= (2, 12)
 
     def number_of(self, port: str) -> int | None:
-        """The number of a port given by number or name; None if the switch has no such port."""
+        """The number of a port given by number or name; None if the switch has no such port. Any number is
+        accepted while the switch's ports are not known."""
         if port.isascii() and port.isdigit():
             number = int(port)
             return number if number in self.ports or not self.known else None

@@ -1,4 +1,5 @@
-"""Token buckets: how many frames an endpoint, or a network, may still send to the controller."""
+"""Token buckets, which limit the frames that an endpoint or a network may send to the controller. Hot
+path."""
 
 from __future__ import annotations
 
@@ -6,27 +7,27 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Tokens:
-    """A token bucket: what an endpoint, or a network, may still send up.
+class TokenBucket:
+    """A token bucket that holds one second's worth of tokens.
 
-    Whoever takes a token subtracts it from ``left``, and looks at the clock only if that leaves less than
-    none.
+    To take a token, the hot path subtracts 1.0 from ``left`` itself, and calls :meth:`refill` only if that
+    leaves less than none: so the clock is looked at only when the bucket is empty.
     """
 
     left: float = 0.0
-    at: float = float("-inf")
+    updated: float = float("-inf")
 
     def take(self, rate: float, now: float) -> bool:
-        """Take a token, if there is one."""
+        """Take a token. Returns whether there was one."""
         self.left -= 1.0
         return self.left >= 0.0 or self.refill(rate, now)
 
     def refill(self, rate: float, now: float) -> bool:
-        """Put in what has come back at ``rate`` a second since the last time, at most a second's worth;
-        returns whether that covers what was taken. If not, one token is given back."""
+        """Add the tokens of ``rate`` per second that have accrued since the last refill. Returns whether they
+        cover the token taken; if not, that token is given back."""
         if self.left >= 0.0:
             return True
-        left = min(rate - 1.0, self.left + (now - self.at) * rate)
-        self.at = now
+        left = min(rate - 1.0, self.left + (now - self.updated) * rate)
+        self.updated = now
         self.left = left if left >= 0.0 else left + 1.0
         return left >= 0.0

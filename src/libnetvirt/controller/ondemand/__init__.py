@@ -1,1 +1,1 @@
-"""On-demand insertion: rules for a pair of hosts when its first frame comes up."""
+"""On-demand insertion: flow entries for a pair of hosts, installed when its first frame comes up."""

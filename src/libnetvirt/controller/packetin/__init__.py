@@ -1,1 +1,1 @@
-"""Frames that switches send to the controller: dispatch, fair queueing, and the slow path of routers."""
+"""Packets that switches send up: dispatch, fair queueing, and the slow path of routed networks."""

@@ -1,46 +1,48 @@
-"""What comes up from the switches: packets and expired rules. The hot path.
+"""Packet-in dispatch: what happens to the frames and expired rules that switches report. Hot path.
 
-A frame of an endpoint comes up in two cases: its source is unknown (table source, its head only; the
-switch forwards the frame itself), or its network is on-demand and has no rule for it (table host). The
-metadata names the network and the tag: one dictionary look-up finds the endpoint. Endpoints that send up
-too much are cut off in the controller and, for learning, in the switch.
+A frame that entered at an endpoint is sent up if its source is not known (table *source*: its head only, the
+switch forwards the frame itself), if its on-demand network has no rule for it (table *host*), or if its
+routed network needs the slow path. The metadata names network and tag, so that one dictionary look-up gives
+the endpoint.
+
+Each endpoint, and each network, has a token bucket. What exceeds it is dropped here; for learning, the switch
+is also told to stop sending such frames for a while. Networks are served in turn (see `fair_queue`). While an
+operation changes a network, its frames are deferred until the operation is over.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import adding
+from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Controller
-from libnetvirt.controller.intent.locator import Host, Verdict, mac_text
+from libnetvirt.controller.engine.effects import REROUTE, Effects
+from libnetvirt.controller.intent.locator import Host, LearnResult, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.controller.intent.token_bucket import Tokens
+from libnetvirt.controller.intent.token_bucket import TokenBucket
 from libnetvirt.controller.ondemand.flow_templates import FRAME_LIMIT
+from libnetvirt.controller.packetin.deferral import Deferral
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
 from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.controller.topology.discovery import Forged
 
-#: how many endpoints of a network may send as much as one may at the same time
-NETWORK_SHARE = 4
-#: seconds that an endpoint with too many hosts sends no more unknown ones up
+#: the rate of a network's token bucket, as a multiple of that of one endpoint
+NETWORK_FACTOR = 4
+#: seconds for which a switch sends up no unknown hosts of an endpoint that has too many
 QUIET_TIME = 10
-#: seconds between two reports of the same trouble
+#: seconds between two events for the same problem
 REPORT_INTERVAL = 10.0
-#: packets of one endpoint kept while an operation on their network runs
-DEFER_LIMIT = 500
-#: reports remembered, so as not to repeat them
+#: events remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
-#: seconds between two looks for hosts of on-demand networks that have gone silent
+#: seconds between two searches for silent hosts in on-demand networks
 SWEEP_INTERVAL = 10.0
 _ARP = b"\x08\x06"
-# What every frame is compared with: numbers, which compare faster than members of an enumeration.
+# Compared with every frame: plain integers, which compare faster than members of an enumeration.
 _OURS: Final = pipeline.COOKIE_MARK >> 48
 _TAG: Final = pipeline.METADATA_TAG
 _CLASSIFY: Final = Table.CLASSIFY.value
@@ -50,253 +52,264 @@ _GATEWAY: Final = Table.GATEWAY.value
 
 
 class PacketInDispatcher:
-    """Handles PACKET_IN and FLOW_REMOVED."""
+    """Handles PACKET_IN and FLOW_REMOVED messages, and ports that go down."""
 
     def __init__(self, controller: Controller) -> None:
         self._core = controller
-        self._places = controller.rulesdb.places
-        self._locator = controller.locator
-        self._ondemand = controller.ondemand
+        self._state = controller.state
+        self._by_point = self._state.rulesdb.by_point
+        self._locator = self._state.locator
+        self._ondemand = self._state.ondemand
         self._slow_path = SlowPath(controller)
-        #: networks whose frames wait for an operation (None: all)
+        #: uuids of the networks whose frames are deferred by an operation; None: all
         self.busy: frozenset[str] | None = frozenset()
-        self._deferred: deque[Callable[[float], None]] = deque()
-        self._waiting: dict[tuple[str, str], int] = {}
+        self._deferral = Deferral()
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
         self.fair_queue = FairQueue()
-        # What comes out of a tunnel was counted where it entered.
-        self._tunnelled = Tokens(float("inf"))
-        #: frames that were not served because their endpoint or network sent too many
+        # For frames out of tunnels: they were limited where they entered.
+        self._tunnelled = TokenBucket(float("inf"))
+        #: the number of frames dropped because their endpoint or network sent too many
         self.dropped = 0
 
-    def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Take a frame that a switch sent up; serve it if endpoint and network may send more, in its turn."""
+    def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
+        """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
+
+        Returns what it calls for beyond the answers that were sent already: only an LLDP frame does.
+        """
         head = message.head
         if head.cookie >> 48 != _OURS:
-            return
+            return None
         table, metadata = head.table_id, head.metadata
         if table == _CLASSIFY:
-            self._lldp(dpid, message, now)
-            return
+            return self._lldp(dpid, message, now)
         if table < _GATEWAY:
-            attachment = self._places.get((dpid, head.in_port, metadata & _TAG))
+            attachment = self._by_point.get((dpid, head.in_port, metadata & _TAG))
             if attachment is None:
-                return
-            entry = attachment.network
-            if entry.index != metadata >> 32:
-                return
+                return None
+            record = attachment.network
+            if record.index != metadata >> 32:
+                return None
             own = attachment.tokens
         else:
             found = self._entered(dpid, message)
             if found is None:
-                return
-            entry, attachment = found
+                return None
+            record, attachment = found
             own = self._tunnelled if attachment is None else attachment.tokens
-        shared = entry.tokens
+        shared = record.tokens
         own.left -= 1.0
         shared.left -= 1.0
-        if (own.left < 0.0 or shared.left < 0.0) and (empty := self._refill(own, shared, now)) is not None:
+        if (own.left < 0.0 or shared.left < 0.0) and (
+            empty := self._refill_both(own, shared, now)
+        ) is not None:
             self.dropped += 1
             if table == _SOURCE and attachment is not None:
-                self._quiet(attachment, now)
+                self._suppress_learning(attachment, now)
             elif attachment is not None and empty is own:
-                self._slow_path.overrun(attachment, table)
-            return
+                self._slow_path.rate_exceeded(attachment, table)
+            return None
         fair_queue = self.fair_queue
-        if entry.turn != fair_queue.number:
-            entry.turn, entry.share = fair_queue.number, QUANTUM
-        entry.share -= 1
-        if entry.share >= 0:
+        if record.fair_round != fair_queue.round:
+            record.fair_round, record.quantum_left = fair_queue.round, QUANTUM
+        record.quantum_left -= 1
+        if record.quantum_left >= 0:
             if table >= _GATEWAY or attachment is None:
-                self._serve_routed(entry, attachment, dpid, message, now)
+                self._serve_routed(record, attachment, dpid, message, now)
             else:
                 self._serve(attachment, dpid, message, now)
-        elif (first := fair_queue.enqueue(entry, dpid, message)) is not None:
-            self._serve_waiting(*first, now)
+        elif (first := fair_queue.enqueue(record, dpid, message)) is not None:
+            self._serve_queued(*first, now)
+        return None
 
     def serve_queued(self, now: float) -> bool:
-        """What came in has been seen: serve some of what was put aside. Returns whether more is left."""
+        """Serve a round of queued frames, after all that was read at once has been dispatched. Returns
+        whether any are left."""
         fair_queue = self.fair_queue
         if fair_queue.pending:
             for dpid, message in fair_queue.dequeue_round():
-                self._serve_waiting(dpid, message, now)
+                self._serve_queued(dpid, message, now)
             return fair_queue.pending
-        fair_queue.number += 1
+        fair_queue.round += 1
         return False
 
-    def _serve_waiting(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Serve a frame that was put aside, if its endpoint is still there."""
+    def _serve_queued(self, dpid: int, message: of.PacketIn, now: float) -> None:
+        """Serve a frame that was queued, if its endpoint still exists."""
         head = message.head
-        entry = self._core.rulesdb.by_index.get(head.metadata >> 32)
-        if entry is None:
+        record = self._state.rulesdb.by_index.get(head.metadata >> 32)
+        if record is None:
             return
-        # What comes in before the next turn goes behind what still waits.
-        entry.turn, entry.share = self.fair_queue.number, 0
+        # Frames that come in before the next round are queued behind those that wait already.
+        record.fair_round, record.quantum_left = self.fair_queue.round, 0
         if head.table_id >= _GATEWAY:
             found = self._entered(dpid, message)
             if found is not None:
                 self._serve_routed(*found, dpid, message, now)
             return
-        attachment = self._core.rulesdb.at(dpid, head.in_port, head.metadata & pipeline.METADATA_TAG)
-        if attachment is not None and attachment.network is entry:
+        attachment = self._state.rulesdb.at(dpid, head.in_port, head.metadata & pipeline.METADATA_TAG)
+        if attachment is not None and attachment.network is record:
             self._serve(attachment, dpid, message, now)
 
     def _serve(self, attachment: Attachment, dpid: int, message: of.PacketIn, now: float) -> None:
-        """Learn where a frame comes from, and forward it if rules are made on demand."""
-        entry, frame, table = attachment.network, message.frame, message.head.table_id
+        """Learn the source of a frame, and forward it if its network is on-demand."""
+        record, frame, table = attachment.network, message.frame, message.head.table_id
         busy = self.busy
-        if busy is None or (busy and entry.uuid in busy):
-            self._defer(
-                (entry.uuid, attachment.endpoint.uuid), lambda now: self.packet_in(dpid, message, now)
-            )
+        if busy is None or (busy and record.uuid in busy):
+            self._defer_frame(record.uuid, attachment.endpoint.uuid, dpid, message)
             return
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
-        hosts = self._locator.known(entry.uuid)
+        hosts = self._locator.by_mac(record.uuid)
         host = hosts.get(int.from_bytes(frame[6:12]))
         if host is None or host.endpoint != attachment.uuid:
-            verdict = self._learn(attachment, frame, now)
-            if verdict not in _SERVED:
+            result = self._learn(attachment, frame, now)
+            if result not in _SERVED:
                 return
             host = hosts.get(int.from_bytes(frame[6:12]))
         elif table == _SOURCE:
-            self._tell_again(attachment, frame, now)
+            self._resend_rules(attachment, frame, now)
             return
         if table == _HOST:
             if host is not None:
-                host.heard = now
-            more = self._ondemand.packet(attachment, frame, host if entry.on_demand else None)
-            if more:
-                # What is sent out at many ports costs its endpoint and its network as much.
-                attachment.tokens.left -= more
-                entry.tokens.left -= more
+                host.last_seen = now
+            extra = self._ondemand.packet(attachment, frame, host if record.on_demand else None)
+            if extra:
+                # A flooded frame costs its endpoint and its network tokens for each message and its copies.
+                attachment.tokens.left -= extra
+                record.tokens.left -= extra
 
     def _entered(self, dpid: int, message: of.PacketIn) -> tuple[NetworkRecord, Attachment | None] | None:
-        """The routed network of a frame, and the endpoint it entered at, unless it came out of a tunnel."""
-        head, rulesdb = message.head, self._core.rulesdb
+        """The routed network of a frame, and the endpoint it entered at (None if it came out of a tunnel)."""
+        head, rulesdb = message.head, self._state.rulesdb
         metadata = head.metadata
-        entry, attachment = rulesdb.by_index.get(metadata >> 32), None
-        if entry is None or not is_routed(entry) or len(message.frame) > FRAME_LIMIT:
+        record, attachment = rulesdb.by_index.get(metadata >> 32), None
+        if record is None or not is_routed(record) or len(message.frame) > FRAME_LIMIT:
             return None
         if not metadata & pipeline.METADATA_TUNNEL:
             attachment = rulesdb.at(dpid, head.in_port, metadata & pipeline.METADATA_TAG)
-            if attachment is None or attachment.network is not entry:
+            if attachment is None or attachment.network is not record:
                 return None
-        return entry, attachment
+        return record, attachment
 
     def _serve_routed(
-        self, entry: NetworkRecord, attachment: Attachment | None, dpid: int, message: of.PacketIn, now: float
+        self,
+        record: NetworkRecord,
+        attachment: Attachment | None,
+        dpid: int,
+        message: of.PacketIn,
+        now: float,
     ) -> None:
-        """Hand a frame of a network that is one router to what routes."""
-        if self._waits(entry):
-            source = attachment.endpoint.uuid if attachment else ""
-            self._defer((entry.uuid, source), lambda now: self.packet_in(dpid, message, now))
+        """Hand a frame of a routed network to the slow path."""
+        if self._is_busy(record):
+            self._defer_frame(record.uuid, attachment.endpoint.uuid if attachment else "", dpid, message)
             return
-        self._slow_path.packet(entry, attachment, message.head.table_id, message.frame, now)
+        self._slow_path.packet(record, attachment, message.head.table_id, message.frame, now)
 
     def flow_removed(self, dpid: int, message: of.FlowRemoved) -> None:
-        """Take note of a rule that has gone."""
+        """Process an expired rule: its host is removed, or the other flow entries of its pair."""
         if not pipeline.is_ours(message.cookie) or message.reason not in _EXPIRED:
             return
         kind = message.cookie & 0xFFFF
-        entry = self._core.rulesdb.by_index.get(pipeline.cookie_network(message.cookie))
+        record = self._state.rulesdb.by_index.get(pipeline.cookie_network(message.cookie))
         metadata = message.match.get("metadata")
-        if entry is None or kind not in (Kind.HOST, Kind.PATH) or not isinstance(metadata, int):
+        if record is None or kind not in (Kind.HOST, Kind.PATH) or not isinstance(metadata, int):
             return
-        if self._waits(entry):
-            self._defer(("", entry.uuid), lambda _: self.flow_removed(dpid, message))
+        if self._is_busy(record):
+            if not self._deferral.add(("", record.uuid), lambda _: self.flow_removed(dpid, message)):
+                self.dropped += 1
             return
         port = message.match.value("in_port")
-        attachment = self._core.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
-        if attachment is None or attachment.network is not entry:
+        attachment = self._state.rulesdb.at(dpid, port, metadata & pipeline.METADATA_TAG)
+        if attachment is None or attachment.network is not record:
             return
         if kind == Kind.PATH:
             self._ondemand.expired(dpid, attachment, message.match)
             return
         mac = message.match.value("eth_src")
-        host = self._locator.find(entry.uuid, mac)
+        host = self._locator.find(record.uuid, mac)
         if host is not None and host.endpoint == attachment.endpoint.uuid:
-            self._forget(attachment, host)
+            self._expire_host(attachment, host)
 
     def port_down(self, dpid: int, port: int) -> None:
-        """A port went down or away: forget the hosts behind it."""
-        for entry in self._core.rulesdb:
-            for attachment in [b for b in entry.on(dpid) if b.port == port]:
-                if self._waits(entry):
-                    self._defer(("", entry.uuid), lambda _: self.port_down(dpid, port))
+        """Remove the hosts and neighbours behind a port that went down."""
+        for record in self._state.rulesdb:
+            for attachment in [b for b in record.on(dpid) if b.port == port]:
+                if self._is_busy(record):
+                    if not self._deferral.add(("", record.uuid), lambda _: self.port_down(dpid, port)):
+                        self.dropped += 1
                     return
-                for host in self._locator.forget_endpoint(entry.uuid, attachment.endpoint.uuid):
-                    self._core.host_changed(entry, host)
-                self._slow_path.resolver.unplugged(attachment)
+                for host in self._locator.remove_learned_at(record.uuid, attachment.endpoint.uuid):
+                    self._core.hosts.host_changed(record, host)
+                self._slow_path.resolution.port_down(attachment)
 
     def resume(self, now: float) -> None:
-        """The operation is over: take what has waited for it."""
+        """Process what was deferred, as the operation is over."""
         self.busy = frozenset()
-        waiting, self._deferred = self._deferred, deque()
-        self._waiting.clear()
-        for action in waiting:
+        for action in self._deferral.take():
             action(now)
 
     def poll(self, now: float) -> None:
-        """Once a second: ask neighbours of routers again, or give them up."""
-        self._slow_path.resolver.tick(now, self._waits)
+        """Called once a second: ask incomplete and silent neighbours again, or give them up."""
+        self._slow_path.resolution.tick(now, self._is_busy)
 
     def tick(self, now: float) -> None:
-        """Once per LLDP interval: forget silent hosts of on-demand networks, for which no rule expires."""
+        """Called once per LLDP interval: remove silent hosts of on-demand networks, for which no rule
+        expires."""
         if now - self._swept < SWEEP_INTERVAL:
             return
         self._swept = now
-        limit = now - self._core.options.host_age
-        for entry in [e for e in self._core.rulesdb if e.on_demand]:
-            for host in self._locator.hosts(entry.uuid):
-                if host.routes or not host.heard:
-                    host.heard = now
-                elif host.heard < limit and not host.declared:
-                    self._forget(entry.endpoints[host.endpoint], host)
+        limit = now - self._state.options.host_age
+        for record in [e for e in self._state.rulesdb if e.on_demand]:
+            for host in self._locator.hosts(record.uuid):
+                if host.pair_flows or not host.last_seen:
+                    host.last_seen = now
+                elif host.last_seen < limit and not host.declared:
+                    self._expire_host(record.endpoints[host.endpoint], host)
 
-    def _refill(self, own: Tokens, shared: Tokens, now: float) -> Tokens | None:
-        """Whether a frame may be served for which a token of its endpoint and one of its network were taken.
-        If not, they are given back, and the bucket that is empty is returned."""
-        rate = self._core.options.packet_rate
+    def _refill_both(self, own: TokenBucket, shared: TokenBucket, now: float) -> TokenBucket | None:
+        """Refill the buckets of an endpoint and its network, of which a token each was taken.
+
+        Returns None if the frame may be served. Otherwise the tokens are given back and the bucket that is
+        empty is returned.
+        """
+        rate = self._state.options.packet_rate
         if not own.refill(rate, now):
             shared.left += 1.0
             return own
-        if not shared.refill(rate * NETWORK_SHARE, now):
+        if not shared.refill(rate * NETWORK_FACTOR, now):
             own.left += 1.0
             return shared
         return None
 
-    def _waits(self, entry: NetworkRecord) -> bool:
-        return self.busy is None or entry.uuid in self.busy
+    def _is_busy(self, record: NetworkRecord) -> bool:
+        return self.busy is None or record.uuid in self.busy
 
-    def _defer(self, source: tuple[str, str], action: Callable[[float], None]) -> None:
-        """Keep something for when the operation is over; each source has its own share."""
-        count = self._waiting.get(source, 0)
-        if count < DEFER_LIMIT:
-            self._waiting[source] = count + 1
-            self._deferred.append(action)
-        else:
+    def _defer_frame(self, network: str, endpoint: str, dpid: int, message: of.PacketIn) -> None:
+        """Keep a frame until the operation is over."""
+        if not self._deferral.add_frame((network, endpoint), lambda now: self.packet_in(dpid, message, now)):
             self.dropped += 1
 
-    def _tell_again(self, attachment: Attachment, frame: bytes, now: float) -> None:
-        """A known host's frame came up: its rule is on its way, or was lost. Once a second, send it again."""
-        network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
-        if self._may_report(now, 1.0, "told", network, mac_text(mac)):
-            for placed in self._core.installed.unit(("host", network, mac)):
-                self._core.wire.send(placed.dpid, adding(placed.entry))
+    def _resend_rules(self, attachment: Attachment, frame: bytes, now: float) -> None:
+        """Send a known host's rules again, at most once a second, as its frame should not have come up.
 
-    def _learn(self, attachment: Attachment, frame: bytes, now: float) -> Verdict:
-        """Take note of the frame's source."""
-        core, entry = self._core, attachment.network
+        The rules are still on their way to the switch, or were lost.
+        """
+        network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
+        if self._may_report(now, 1.0, "resent", network, mac_text(mac)):
+            for placed in self._state.installed.unit(("host", network, mac)):
+                self._core.wire.send(placed.dpid, add_message(placed.entry))
+
+    def _learn(self, attachment: Attachment, frame: bytes, now: float) -> LearnResult:
+        """Learn the source of a frame."""
+        core, state, record = self._core, self._state, attachment.network
         mac = int.from_bytes(frame[6:12])
-        moved_from = core.locator.find(entry.uuid, mac)
-        verdict = core.locator.learn(entry.uuid, attachment.endpoint.uuid, mac)
-        if verdict in (Verdict.LEARNED, Verdict.MOVED):
-            host = core.locator.find(entry.uuid, mac)
+        moved_from = state.locator.find(record.uuid, mac)
+        result = state.locator.learn(record.uuid, attachment.endpoint.uuid, mac)
+        if result in (LearnResult.LEARNED, LearnResult.MOVED):
+            host = state.locator.find(record.uuid, mac)
             assert host is not None
             host.addresses = _addresses(frame) or host.addresses
-            if verdict is Verdict.MOVED and moved_from is not None:
+            if result is LearnResult.MOVED and moved_from is not None:
                 self._publish(
                     "host.moved",
                     attachment,
@@ -305,15 +318,15 @@ class PacketInDispatcher:
                 )
             else:
                 self._publish("host.learned", attachment, mac, f"was learned at endpoint {host.endpoint}")
-            core.host_changed(entry, host)
-        elif verdict is Verdict.FULL:
+            core.hosts.host_changed(record, host)
+        elif result is LearnResult.FULL:
             if moved_from is not None:
-                core.host_changed(entry, moved_from)
-            self._quiet(attachment, now)
-        elif verdict is Verdict.ELSEWHERE:
+                core.hosts.host_changed(record, moved_from)
+            self._suppress_learning(attachment, now)
+        elif result is LearnResult.ELSEWHERE:
             self._refuse(attachment, mac, now, "is declared at another endpoint of the network")
-        elif verdict is Verdict.FOREIGN:
-            holder = core.rulesdb.networks[core.locator.native_holder(mac) or ""].description
+        elif result is LearnResult.FOREIGN:
+            holder = state.rulesdb.networks[state.locator.native_holder(mac) or ""].description
             self._refuse(
                 attachment,
                 mac,
@@ -321,24 +334,25 @@ class PacketInDispatcher:
                 f"is already in use in network {holder.name}: networks with native encapsulation need "
                 "addresses that are unique among them, or use encapsulation vlan",
             )
-        return verdict
+        return result
 
-    def _forget(self, attachment: Attachment, host: Host) -> None:
-        if self._locator.forget(attachment.network.uuid, host.mac) is not None:
-            self._core.host_changed(attachment.network, host)
+    def _expire_host(self, attachment: Attachment, host: Host) -> None:
+        if self._locator.remove_learned(attachment.network.uuid, host.mac) is not None:
+            self._core.hosts.host_changed(attachment.network, host)
 
-    def _quiet(self, attachment: Attachment, now: float) -> None:
-        """Have the switch send nothing more of an endpoint's unknown hosts for a while."""
+    def _suppress_learning(self, attachment: Attachment, now: float) -> None:
+        """Tell the switch to send up no unknown hosts of an endpoint for a while, and report that."""
         if self._may_report(now, QUIET_TIME, "quiet", attachment.network.uuid, attachment.endpoint.uuid):
             if attachment.port is not None and not attachment.network.on_demand:
                 self._core.wire.send(
-                    attachment.dpid, adding(self._core.compiler.quiet(attachment, QUIET_TIME))
+                    attachment.dpid,
+                    add_message(self._state.switching.suppress_learning(attachment, QUIET_TIME)),
                 )
             name = attachment.network.description.name
             self._core.publish(
                 "host.refused",
-                f"endpoint {attachment.endpoint.uuid} of network {name} has more hosts, or "
-                f"sends more of unknown ones, than are served: none are learned for {QUIET_TIME} s",
+                f"endpoint {attachment.endpoint.uuid} of network {name} has too many hosts, or sends too "
+                f"many frames of unknown hosts: no host is learned there for {QUIET_TIME} s",
                 network=attachment.network.uuid,
                 endpoint=attachment.endpoint.uuid,
             )
@@ -367,22 +381,22 @@ class PacketInDispatcher:
         self._reported[key] = now
         return True
 
-    def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> None:
-        core, port = self._core, message.head.in_port
+    def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
+        core, state, port = self._core, self._state, message.head.in_port
         try:
-            if core.rulesdb.holds_port(dpid, port):
+            if state.rulesdb.holds_port(dpid, port):
                 raise Forged("an endpoint is at this port")
-            if not core.may_link(dpid, port):
+            if not state.may_link(dpid, port):
                 raise Forged("the port is not one of link-ports")
-            if core.latency.arrived(dpid, port, message.frame, now):
-                return
-            if core.discovery.receive(dpid, port, message.frame, now):
-                core.topology_changed = True
+            if state.latency.arrived(dpid, port, message.frame, now):
+                return None
+            if state.discovery.receive(dpid, port, message.frame, now):
                 # The far end may not have been there when we sent last.
-                if core.discovery.may_answer(dpid, port, now):
-                    core.send_lldp(dpid, [port], now)
+                if state.discovery.may_answer(dpid, port, now):
+                    return REROUTE | core.topology.lldp(dpid, [port], now)
+                return REROUTE
         except Forged as error:
-            core.discovery.ignore(dpid, port)
+            state.discovery.ignore(dpid, port)
             name = switch_text(dpid)
             if self._may_report(now, REPORT_INTERVAL, "forged", name, str(port), str(error)):
                 core.publish(
@@ -391,14 +405,15 @@ class PacketInDispatcher:
                     switch=name,
                     port=str(port),
                 )
+        return None
 
 
 _EXPIRED = (of.FlowRemovedReason.IDLE_TIMEOUT, of.FlowRemovedReason.HARD_TIMEOUT)
-_SERVED = (Verdict.LEARNED, Verdict.MOVED, Verdict.FULL)
+_SERVED = (LearnResult.LEARNED, LearnResult.MOVED, LearnResult.FULL)
 
 
 def _addresses(frame: bytes) -> tuple[str, ...]:
-    """The sender's IPv4 address, if the frame is an ARP packet (RFC 826)."""
+    """The sender's IPv4 address if the frame is an ARP packet (RFC 826), as a tuple of texts; else empty."""
     if frame[12:14] != _ARP or len(frame) < 32:
         return ()
     sender = frame[28:32]

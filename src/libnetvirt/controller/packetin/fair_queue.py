@@ -1,7 +1,8 @@
-"""Turns: networks are served one after the other, some frames each, so that none waits for another's storm.
+"""Fair queueing: networks are served in turn, so that no network waits for another one's burst. Hot path.
 
-A turn is what came in with one read. A network that has had its share of a turn has the rest of its frames
-put aside, in order; they are served, a share of each network at a time, when whatever else came in has been.
+This is deficit round robin with frames as the unit. A round is what was received with one read. A network is
+served up to :data:`QUANTUM` frames a round; further frames are queued, in order, and served, a quantum per
+network at a time, after everything else that was received.
 """
 
 from __future__ import annotations
@@ -13,36 +14,36 @@ from typing import Final
 from libnetvirt import openflow as of
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 
-#: frames of a network that are served at a time
+#: frames of a network that are served per round
 QUANTUM: Final = 64
-#: frames of a network that wait for their turn; with more, the first is served at once
+#: the most queued frames of a network; beyond that, the oldest one is served at once
 QUEUE_LIMIT: Final = 512
 
 QueuedPacket = tuple[int, of.PacketIn]
 
 
 class FairQueue:
-    """The frames that wait for their network's next turn."""
+    """The queued frames of all networks."""
 
     def __init__(self) -> None:
-        #: changes with every turn; a network compares it with its own
-        self.number = 0
+        #: the current round; `NetworkRecord.fair_round` is the last one in which the network was served
+        self.round = 0
         self._queues: dict[str, deque[QueuedPacket]] = {}
 
-    def enqueue(self, entry: NetworkRecord, dpid: int, message: of.PacketIn) -> QueuedPacket | None:
-        """Keep a frame for its network's next turn; returns the first that waits if there are too many."""
-        queue = self._queues.setdefault(entry.uuid, deque())
+    def enqueue(self, record: NetworkRecord, dpid: int, message: of.PacketIn) -> QueuedPacket | None:
+        """Queue a frame for its network's next round. Returns the oldest one if there are too many."""
+        queue = self._queues.setdefault(record.uuid, deque())
         queue.append((dpid, message))
         return queue.popleft() if len(queue) > QUEUE_LIMIT else None
 
     @property
     def pending(self) -> bool:
-        """Whether any frame waits."""
+        """Whether any frame is queued."""
         return bool(self._queues)
 
     def dequeue_round(self) -> Iterator[QueuedPacket]:
-        """A share of each network's waiting frames."""
-        self.number += 1
+        """Begin a round, and take a quantum of queued frames of each network."""
+        self.round += 1
         for uuid, queue in list(self._queues.items()):
             for _ in range(min(QUANTUM, len(queue))):
                 yield queue.popleft()

@@ -1,63 +1,77 @@
-"""Router: takes the frames of routed networks that come up from the switches.
+"""The slow path of routed networks: processes packets that the switches' rules do not forward.
 
-From the tables *gateway* and *route* comes what an endpoint's host has sent and no rule forwards, from
-*neighbour* what is routed and has no neighbour yet. Whatever comes, and whatever has changed since, it is
-judged as a whole: what could be forwarded by now is forwarded.
+Tables *gateway* and *route* send up packets to the router itself and packets without a route, *onward* those
+that are too large for a tunnel, and *neighbour* routed packets whose neighbour is not known. Each packet is
+processed from scratch, whatever table it came from: rules may have changed since it was sent up, and what can
+be forwarded by now is.
 """
 
 from __future__ import annotations
 
-from libnetvirt.controller.dataplane.entries import adding
+from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.packetin.neighbour_resolution import QUIET_TIME, NeighbourResolution
-from libnetvirt.controller.packetin.responder import Onward, Reaction, Side, narrow, onward, respond
+from libnetvirt.controller.packetin.responder import (
+    Reaction,
+    RoutedPacket,
+    RouterInterface,
+    fit_to_mtu,
+    respond,
+    route_frame,
+)
 
 
 class SlowPath:
-    """Answers, learns and forwards for all routed networks."""
+    """Replies, learns and forwards for all routed networks."""
 
     def __init__(self, core: Controller) -> None:
         self._core = core
-        self.resolver = NeighbourResolution(core)
+        self._state = core.state
+        self.resolution = NeighbourResolution(core)
 
     def packet(
-        self, entry: NetworkRecord, attachment: Attachment | None, table: int, frame: bytes, now: float
+        self, record: NetworkRecord, attachment: Attachment | None, table: int, frame: bytes, now: float
     ) -> None:
-        """Take a frame that came up. ``attachment``: where it entered; None if it came out of a tunnel."""
-        plan = self._core.plan(entry)
+        """Process a frame that a table sent up. ``attachment``: where it entered; None if it came out of a
+        tunnel."""
+        plan = self._state.address_plan(record)
         if table == Table.NEIGHBOUR:
-            routed = onward(plan, frame)
+            routed = route_frame(plan, frame)
             if routed is not None:
-                self.resolver.forward(entry, routed, now)
+                self.resolution.forward(record, routed, now)
             return
         if attachment is None:
             return
-        side = Side(plan, attachment.endpoint.uuid)
-        reaction = respond(side, frame)
+        interface = RouterInterface(plan, attachment.endpoint.uuid)
+        reaction = respond(interface, frame)
         self._answer(attachment, reaction, now)
-        if reaction.heard is not None:
-            self.resolver.hear(attachment, reaction.heard, now)
-        if reaction.onward is None:
+        if reaction.update is not None:
+            self.resolution.learn(attachment, reaction.update, now)
+        if reaction.routed is None:
             return
-        hop, packet = reaction.onward
-        egress, mtu = entry.endpoints.get(hop.endpoint), self._core.routing.mtu(entry)
+        hop, packet = reaction.routed
+        egress, mtu = record.endpoints.get(hop.endpoint), self._state.routing.mtu(record)
         pieces: Reaction | list[bytes] = [packet]
         if egress is not None and egress.dpid != attachment.dpid and len(packet) > mtu:
-            pieces = narrow(side, frame, packet, mtu)
+            pieces = fit_to_mtu(interface, frame, packet, mtu)
         if isinstance(pieces, Reaction):
             self._answer(attachment, pieces, now)
             return
         for piece in pieces:
-            self.resolver.forward(entry, Onward(hop, piece), now)
+            self.resolution.forward(record, RoutedPacket(hop, piece), now)
 
     def _answer(self, attachment: Attachment, reaction: Reaction, now: float) -> None:
-        if reaction.answer is not None and (not reaction.error or self.resolver.may_err(attachment, now)):
-            self.resolver.emit(attachment, reaction.answer)
+        if reaction.answer is not None and (
+            not reaction.error or self.resolution.may_send_error(attachment, now)
+        ):
+            self.resolution.emit(attachment, reaction.answer)
 
-    def overrun(self, attachment: Attachment, table: int) -> None:
-        """An endpoint sends up more than is served: of packets without a route, let its switch send no more
-        for a while."""
+    def rate_exceeded(self, attachment: Attachment, table: int) -> None:
+        """Have an endpoint's switch drop packets without a route for a while, because more come up than are
+        served."""
         if table == Table.ROUTE and attachment.port is not None:
-            self._core.wire.send(attachment.dpid, adding(self._core.routing.nowhere(attachment, QUIET_TIME)))
+            self._core.wire.send(
+                attachment.dpid, add_message(self._state.routing.suppress_no_route(attachment, QUIET_TIME))
+            )

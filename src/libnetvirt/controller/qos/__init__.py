@@ -1,1 +1,1 @@
-"""Bandwidth and latency: capacities, reservations, constrained paths, meters and queues."""
+"""Quality of service: capacities of links, reservations, constrained paths, meters and queues."""

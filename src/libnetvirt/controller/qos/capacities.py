@@ -1,19 +1,19 @@
-"""Capacities: what the substrate's links can carry, from port speeds or as the operator says, in TOML.
+"""Capacities: bandwidth, latency and cost of the substrate's links, from a TOML file and from port speeds.
 
 ::
 
-    enforcement = "queue"         # what keeps minimums; else meters do
-    reservable = 0.9              # the fraction of each link that may be promised
-    capacity = "1 Gbit/s"         # of links that are not named below; else the port's speed counts
+    enforcement = "queue"         # how minimum bandwidth is enforced; default: meter
+    reservable = 0.9              # the fraction of each link that may be reserved
+    capacity = "1 Gbit/s"         # of links not named below; default: the port's speed
     latency = "100 us"            # or "measured"
     cost = 1
 
-    [[link]]                      # a direction of a link, named by the switch and port that send into it
+    [[link]]                      # one direction of a link, named by the switch and port that send into it
     switch = "1"
     port = "101"
     capacity = "100 Mbit/s"
 
-    [[switch]]                    # where the queues of a switch are made
+    [[switch]]                    # where the queues of a switch are configured
     id = "1"
     ovsdb = "tcp:192.0.2.1:6640"
 """
@@ -42,17 +42,17 @@ from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Bandwidth, Duration
 
-#: of a latency in the file: it is to be measured
+#: stands for ``latency = "measured"``
 MEASURED = Duration(0)
-#: of a link's capacity, what may be used at all while something of it is promised. The rest is for what
-#: frames have around them on the link (labels, preamble, gap) and for short bursts
+#: the fraction of a link's capacity that is shared out while the link has reservations. The remainder is for
+#: overhead on the wire that rates do not count (labels, preamble, inter-frame gap), and for short bursts
 USABLE = Fraction(19, 20)
-#: of a link's capacity, what all that has no promise gets at the least
-LEAST_REST = Fraction(1, 50)
-MOST_RESERVABLE = 0.93
+#: the fraction of a link's capacity that best-effort traffic gets at least
+MIN_BEST_EFFORT = Fraction(1, 50)
+MAX_RESERVABLE = 0.93
 DEFAULT_RESERVABLE = 0.9
-#: links, and switches, in one file
-MOST_LINKS = 100_000
+#: the most links, and the most switches, in one file
+MAX_LINKS = 100_000
 
 
 def _text(value: Any) -> Any:
@@ -69,7 +69,7 @@ class _Settings(BaseModel):
     capacity: Bandwidth | None = None
     cost: Annotated[float, Field(gt=0, le=1e6, strict=False, allow_inf_nan=False)] | None = None
     latency: Annotated[Duration | None, WrapValidator(_latency)] = None
-    reservable: Annotated[float, Field(gt=0, le=MOST_RESERVABLE)] | None = None
+    reservable: Annotated[float, Field(gt=0, le=MAX_RESERVABLE)] | None = None
 
 
 class _LinkSettings(_Settings):
@@ -86,38 +86,39 @@ class _SwitchSettings(BaseModel):
 
 class _File(_Settings):
     enforcement: Annotated[Enforcement | None, Field(strict=False)] = None
-    link: Annotated[list[_LinkSettings], Field(max_length=MOST_LINKS)] = []
-    switch: Annotated[list[_SwitchSettings], Field(max_length=MOST_LINKS)] = []
+    link: Annotated[list[_LinkSettings], Field(max_length=MAX_LINKS)] = []
+    switch: Annotated[list[_SwitchSettings], Field(max_length=MAX_LINKS)] = []
 
 
 class Capacities:
-    """Answers for a link, named by its sending end."""
+    """The properties of links as the operator configured them. A link is named by its sending end."""
 
     def __init__(self, switches: Mapping[int, SwitchView], text: str = "", file: str = "") -> None:
-        """``text``: the operator's file, called ``file`` in errors. Raises InvalidDescription."""
+        """``text`` is the operator's file, called ``file`` in errors. Raises InvalidDescription."""
         self._switches = switches
-        #: what was found of the links that are measured, in microseconds
+        #: measured latencies in microseconds
         self.measurements: Mapping[LinkEnd, int] = {}
         self._defaults, self._links, databases = _read(text, file)
-        #: where the OVSDB of a switch is, of those of which the file says it
+        #: the OVSDB of a switch, by datapath id, where the file names one
         self.databases = databases
 
     @property
     def enforcement(self) -> Enforcement | None:
-        """What is to keep minimums; None if the file does not say it."""
+        """How minimum bandwidth is enforced; None if the file does not say."""
         return self._defaults.enforcement
 
-    def exchange(self, other: Capacities) -> None:
-        """Say of links what another one says from now on, which says what this one did. Measurements stay."""
+    def swap(self, other: Capacities) -> None:
+        """Swap settings with *other*; measured latencies and databases are kept."""
         self._defaults, other._defaults = other._defaults, self._defaults
         self._links, other._links = other._links, self._links
 
     def capacity(self, link: LinkEnd) -> int | None:
-        """bit/s; None while nobody has said it."""
+        """The capacity of a link in bit/s: as configured, else the port's speed, 0 if that is unknown. None
+        while the switch has not connected."""
         settings = self._settings(link)
-        said = (settings and settings.capacity) or self._defaults.capacity
-        if said is not None:
-            return int(said)
+        setting = (settings and settings.capacity) or self._defaults.capacity
+        if setting is not None:
+            return int(setting)
         switch = self._switches.get(link[0])
         if switch is None or not switch.known:
             return None
@@ -125,48 +126,51 @@ class Capacities:
         return port.speed if port is not None and port.speed else 0
 
     def reservable(self, link: LinkEnd) -> int | None:
-        """How much of it may be promised; None while its capacity is not known."""
+        """The bit/s of a link that may be reserved; None while its capacity is not known."""
         capacity, settings = self.capacity(link), self._settings(link)
-        share = (settings and settings.reservable) or self._defaults.reservable or DEFAULT_RESERVABLE
-        return None if capacity is None else int(capacity * Fraction(str(share)))
+        fraction = (settings and settings.reservable) or self._defaults.reservable or DEFAULT_RESERVABLE
+        return None if capacity is None else int(capacity * Fraction(str(fraction)))
 
-    def rest(self, link: LinkEnd, reserved: int) -> int | None:
-        """What all that has no promise may use, in bit/s; None while the capacity is not known."""
+    def best_effort(self, link: LinkEnd, reserved: int) -> int | None:
+        """The bit/s that best-effort traffic may use of a link with ``reserved`` bit/s reserved; None while
+        its capacity is not known."""
         capacity = self.capacity(link)
         if capacity is None:
             return None
-        return int(max(capacity * USABLE - reserved, capacity * LEAST_REST))
+        return int(max(capacity * USABLE - reserved, capacity * MIN_BEST_EFFORT))
 
     def latency(self, link: LinkEnd) -> int | None:
-        """Microseconds; None if nobody has said it, or it was not measured yet."""
-        said = self._said(link)
-        return self.measurements.get(link) if said == MEASURED else said
+        """The latency of a link in microseconds; None if it is not configured, or not measured yet."""
+        setting = self._latency_setting(link)
+        return self.measurements.get(link) if setting == MEASURED else setting
 
     @property
     def measures(self) -> bool:
-        """Whether the latency of any link is to be measured."""
-        return any(said.latency == MEASURED for said in chain((self._defaults,), self._links.values()))
+        """Whether the latency of any link is measured."""
+        return any(setting.latency == MEASURED for setting in chain((self._defaults,), self._links.values()))
 
     def is_measured(self, link: LinkEnd) -> bool:
-        """Whether the latency of a link is to be measured."""
-        return self._said(link) == MEASURED
+        """Whether the latency of a link is measured."""
+        return self._latency_setting(link) == MEASURED
 
-    def _said(self, link: LinkEnd) -> int | None:
+    def _latency_setting(self, link: LinkEnd) -> int | None:
         settings = self._settings(link)
-        said = settings.latency if settings is not None and settings.latency is not None else None
-        return said if said is not None else self._defaults.latency
+        setting = settings.latency if settings is not None and settings.latency is not None else None
+        return setting if setting is not None else self._defaults.latency
 
     def cost(self, link: LinkEnd) -> float:
-        """What a path pays for the link."""
+        """The cost of a link in path computation."""
         settings = self._settings(link)
         return float((settings and settings.cost) or self._defaults.cost or 1.0)
 
-    def strangers(self, links: frozenset[LinkEnd]) -> Iterator[str]:
-        """What the file says about ports that are none of these links, of switches that are known."""
+    def unknown_links(self, links: frozenset[LinkEnd]) -> Iterator[str]:
+        """A note for each entry of the file that names a port of a connected switch which is none of these
+        links."""
         for (dpid, port), _ in self._links.items():
             switch = self._switches.get(dpid)
             if switch is not None and switch.known and (dpid, switch.number_of(port) or 0) not in links:
-                yield f"the capacities name port {port} of switch {switch_text(dpid)}, which is no link"
+                name = switch_text(dpid)
+                yield f"the capacities name port {port} of switch {name}, which is not the end of a link"
 
     def _settings(self, link: LinkEnd) -> _LinkSettings | None:
         if not self._links:
@@ -189,18 +193,18 @@ def _read(text: str, file: str) -> tuple[_File, dict[tuple[int, str], _LinkSetti
         raise InvalidDescription(f"{file}: {_fault(error)}") from None
     links: dict[tuple[int, str], _LinkSettings] = {}
     for number, link in enumerate(parsed.link, 1):
-        place = (_switch(link.switch, f"{file}: link {number}"), link.port)
-        if place in links:
+        name = (_switch(link.switch, f"{file}: link {number}"), link.port)
+        if name in links:
             raise InvalidDescription(
                 f"{file}: link {number}: switch {link.switch} port {link.port} is named twice: "
-                "say all about a direction of a link in one place"
+                "give all settings of a direction of a link in one [[link]]"
             )
-        links[place] = link
+        links[name] = link
     databases: dict[int, str] = {}
     for number, switch in enumerate(parsed.switch, 1):
         dpid = _switch(switch.id, f"{file}: switch {number}")
         if dpid in databases:
-            raise InvalidDescription(f"{file}: switch {number}: switch {switch.id} is named twice")
+            raise InvalidDescription(f"{file}: switch {number}: switch {switch.id} is named twice: keep one")
         databases[dpid] = switch.ovsdb
     return parsed, links, databases
 
@@ -213,14 +217,14 @@ def _switch(text: str, where: str) -> int:
 
 
 def _fault(error: ValidationError) -> str:
-    """The first thing that is wrong: its place, and what is allowed there."""
+    """The first error: where it is, and what is allowed there."""
     first = error.errors()[0]
     where = [f"{part + 1}" if isinstance(part, int) else part for part in first["loc"]]
     allowed = (
         "; known: capacity, cost, enforcement, latency, reservable, switch and port in [[link]], "
         "id and ovsdb in [[switch]]"
         if first["type"] == "extra_forbidden"
-        else f"; reservable is a fraction above 0, at most {MOST_RESERVABLE}"
+        else f"; reservable is a fraction above 0, at most {MAX_RESERVABLE}"
         if "reservable" in where
         else '; write numbers with units in quotes, such as capacity = "100 Mbit/s", or latency = "measured"'
         if {"capacity", "latency"} & set(where)

@@ -1,8 +1,10 @@
-"""CSPF: the cheapest path that has the bandwidth, latency and hops that are wanted. Pure and exact.
+"""CSPF (constrained shortest path first): the cheapest path that satisfies bandwidth, latency and hop limits.
 
-With limits on sums besides the cost, the cheapest way to a switch on the path may not be part of the
-cheapest path that keeps them. So a switch is reached by several partial paths, of which none is at least as
-good as another in everything that counts.
+A link without enough free bandwidth is left out. With limits on sums besides the cost, the cheapest path to
+an intermediate switch need not be part of the cheapest path that satisfies them: this is the
+resource-constrained shortest path problem. So the search is a label-setting one that keeps, for each switch,
+all partial paths of which none is at least as good as another one in cost, hops and latency. The result is
+exact. Pure functions.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ Leaving = Callable[[int], Iterable[Edge]]
 
 @dataclass(frozen=True, slots=True)
 class PathRequirements:
-    """``bits`` a second on every link; at most ``latency`` microseconds in all; at most ``hops`` switches."""
+    """At least ``bits`` bit/s free on every link, at most ``latency`` microseconds in total, at most ``hops``
+    switches."""
 
     bits: int = 0
     latency: int | None = None
@@ -28,8 +31,8 @@ class PathRequirements:
 
 @dataclass(frozen=True, slots=True)
 class ResidualGraph:
-    """What paths lead through: the links that leave a switch, what is free on them in bit/s, and their
-    latency in microseconds (None: not known)."""
+    """The topology that paths are looked for in: the edges that leave a switch, and for each link its free
+    bit/s and its latency in microseconds (None: not known)."""
 
     leaving: Leaving
     free: Callable[[LinkEnd], int]
@@ -37,114 +40,117 @@ class ResidualGraph:
 
 
 def find(
-    residual_graph: ResidualGraph,
+    graph: ResidualGraph,
     source: int,
     destination: int,
-    wanted: PathRequirements,
+    requirements: PathRequirements,
     weight: Callable[[Edge], float] | None = None,
 ) -> Path | None:
-    """The path with the least cost (or ``weight``) that has all that is wanted; None if there is none.
+    """The path with the least total cost (or ``weight``) that satisfies the requirements; None if there is
+    none.
 
-    Ties go to fewer switches, then to lower datapath ids and ports, so the answer is always the same.
+    Ties are broken by fewer switches, then lower datapath ids and ports, so that the result is deterministic.
     """
     weigh = weight or (lambda edge: edge.cost)
     start: tuple[float, int, int, tuple[LinkEnd, ...], int, Path] = (0.0, 1, 0, (), source, ())
     waiting, best = [start], dict[int, list[tuple[float, int, int]]]()
     while waiting:
-        cost, hops, latency, places, here, path = heapq.heappop(waiting)
+        cost, hops, latency, links, here, path = heapq.heappop(waiting)
         seen = best.setdefault(here, [])
-        counts = (cost, hops if wanted.hops is not None else 0, latency if wanted.latency is not None else 0)
+        counts = (
+            cost,
+            hops if requirements.hops is not None else 0,
+            latency if requirements.latency is not None else 0,
+        )
         if any(all(a <= b for a, b in zip(old, counts, strict=True)) for old in seen):
             continue
         if here == destination:
             return path
         seen.append(counts)
-        for edge in residual_graph.leaving(here):
-            place = (edge.source, edge.source_port)
-            delay = residual_graph.latency(place)
-            if wanted.bits and residual_graph.free(place) < wanted.bits:
+        for edge in graph.leaving(here):
+            link = (edge.source, edge.source_port)
+            delay = graph.latency(link)
+            if requirements.bits and graph.free(link) < requirements.bits:
                 continue
-            if wanted.hops is not None and hops + 1 > wanted.hops:
+            if requirements.hops is not None and hops + 1 > requirements.hops:
                 continue
-            if wanted.latency is not None and (delay is None or latency + delay > wanted.latency):
+            if requirements.latency is not None and (delay is None or latency + delay > requirements.latency):
                 continue
             heapq.heappush(
                 waiting,
                 (
                     cost + weigh(edge), hops + 1, latency + (delay or 0),
-                    (*places, (edge.destination, edge.source_port)), edge.destination, (*path, edge),
+                    (*links, (edge.destination, edge.source_port)), edge.destination, (*path, edge),
                 ),
             )  # fmt: skip
     return None
 
 
-def suits(residual_graph: ResidualGraph, path: Path, wanted: PathRequirements) -> bool:
-    """Whether a path has all that is wanted."""
-    places = [(edge.source, edge.source_port) for edge in path]
-    if wanted.bits and any(residual_graph.free(place) < wanted.bits for place in places):
+def satisfies(graph: ResidualGraph, path: Path, requirements: PathRequirements) -> bool:
+    """Whether a path satisfies the requirements."""
+    links = [(edge.source, edge.source_port) for edge in path]
+    if requirements.bits and any(graph.free(link) < requirements.bits for link in links):
         return False
-    if wanted.hops is not None and len(path) + 1 > wanted.hops:
+    if requirements.hops is not None and len(path) + 1 > requirements.hops:
         return False
-    if wanted.latency is None:
+    if requirements.latency is None:
         return True
-    delays = [residual_graph.latency(place) for place in places]
-    return None not in delays and sum(d for d in delays if d is not None) <= wanted.latency
+    delays = [graph.latency(link) for link in links]
+    return None not in delays and sum(d for d in delays if d is not None) <= requirements.latency
 
 
-def widest(residual_graph: ResidualGraph, source: int, destination: int, wanted: PathRequirements) -> int:
-    """The most bit/s that a path with the other things that are wanted has; 0 if there is none."""
-    reached, edge = {source}, [source]
+def widest(graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements) -> int:
+    """The largest bandwidth, in bit/s, of any path that satisfies the other requirements; 0 if there is
+    none."""
+    reached, frontier = {source}, [source]
     rates = set()
-    while edge:
-        for link in residual_graph.leaving(edge.pop()):
-            rates.add(residual_graph.free((link.source, link.source_port)))
-            if link.destination not in reached:
-                reached.add(link.destination)
-                edge.append(link.destination)
+    while frontier:
+        for edge in graph.leaving(frontier.pop()):
+            rates.add(graph.free((edge.source, edge.source_port)))
+            if edge.destination not in reached:
+                reached.add(edge.destination)
+                frontier.append(edge.destination)
     steps = sorted(rates - {0})
     low, high = 0, len(steps)
     while low < high:
         middle = (low + high) // 2
-        if find(residual_graph, source, destination, replace(wanted, bits=steps[middle])) is None:
+        if find(graph, source, destination, replace(requirements, bits=steps[middle])) is None:
             high = middle
         else:
             low = middle + 1
     return steps[low - 1] if low else 0
 
 
-def narrow(
-    residual_graph: ResidualGraph, source: int, destination: int, wanted: PathRequirements
+def bottlenecks(
+    graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements
 ) -> list[LinkEnd]:
-    """The links that would have to have more free: of the path that is best but for bandwidth."""
-    path = find(residual_graph, source, destination, replace(wanted, bits=0)) or ()
-    places = [(edge.source, edge.source_port) for edge in path]
-    return [place for place in places if residual_graph.free(place) < wanted.bits]
+    """The links with too little free bandwidth on the path that is best regardless of bandwidth."""
+    path = find(graph, source, destination, replace(requirements, bits=0)) or ()
+    links = [(edge.source, edge.source_port) for edge in path]
+    return [link for link in links if graph.free(link) < requirements.bits]
 
 
-def quickest(
-    residual_graph: ResidualGraph, source: int, destination: int, wanted: PathRequirements
+def least_latency(
+    graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements
 ) -> int | None:
-    """The least latency of a path with the other things that are wanted, in microseconds."""
+    """The least latency, in microseconds, of any path that satisfies the other requirements; None if there is
+    none. Links of unknown latency are not used."""
 
     def known(dpid: int) -> Iterable[Edge]:
-        return (
-            e
-            for e in residual_graph.leaving(dpid)
-            if residual_graph.latency((e.source, e.source_port)) is not None
-        )
+        return (e for e in graph.leaving(dpid) if graph.latency((e.source, e.source_port)) is not None)
 
     def delay(edge: Edge) -> int:
-        return residual_graph.latency((edge.source, edge.source_port)) or 0
+        return graph.latency((edge.source, edge.source_port)) or 0
 
     path = find(
-        replace(residual_graph, leaving=known), source, destination, replace(wanted, latency=None), delay
+        replace(graph, leaving=known), source, destination, replace(requirements, latency=None), delay
     )
     return None if path is None else sum(map(delay, path))
 
 
-def shortest(
-    residual_graph: ResidualGraph, source: int, destination: int, wanted: PathRequirements
+def fewest_hops(
+    graph: ResidualGraph, source: int, destination: int, requirements: PathRequirements
 ) -> int | None:
-    """The fewest switches of a path with the other things that are wanted."""
-    path = find(residual_graph, source, destination, replace(wanted, hops=None), lambda _: 1.0)
+    """The fewest switches of any path that satisfies the other requirements; None if there is none."""
+    path = find(graph, source, destination, replace(requirements, hops=None), lambda _: 1.0)
     return None if path is None else len(path) + 1

@@ -1,8 +1,12 @@
-"""Enforcement: what keeps the minimums of constraints, and whether it can at a link."""
+"""Enforcement of minimum bandwidth: the mechanism, and whether it is available on a link.
+
+With *meters*, best-effort traffic on each link with reservations is policed to the unreserved capacity. With
+*queues*, traffic with a reservation is sent through a queue of its own, which guarantees its rate.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,48 +16,41 @@ from libnetvirt.controller.topology.pathfinder import LinkEnd
 
 
 class Enforcement(StrEnum):
-    """A backend: all else is metered to what is left of a link, or what is promised has queues of its own."""
+    """The mechanism that enforces minimum bandwidth."""
 
     METER = "meter"
     QUEUE = "queue"
-    #: queues, also where the datapath is known to take no notice of them
+    #: queues, also in datapaths that are known to ignore them
     UNCHECKED = "queue-unchecked"
 
 
-#: backend -> what it means to an operator
-MEANINGS: Mapping[str, str] = {
-    Enforcement.METER: "what has no promise is metered to what is left",
-    Enforcement.QUEUE: "linux-htb queues, made in the switches' databases",
-    Enforcement.UNCHECKED: "the same, also in datapaths that take no notice of queues",
-}
-
-
-class Verdict(NamedTuple):
-    """Whether minimums can be kept on a link (None: that is not known yet), and why they cannot."""
+class Support(NamedTuple):
+    """Whether minimum bandwidth can be enforced on a link (None: not known yet) and, if not, why."""
 
     able: bool | None
     reason: str = ""
 
 
-ABLE = Verdict(True)
+ABLE = Support(True)
 
 
 @dataclass(slots=True)
 class Backend:
-    """The backend of a connection. ``support``: what is known of the queues of the port that feeds a link."""
+    """The enforcement of a connection. ``queue_support`` tells whether the port that feeds a link can have
+    queues."""
 
     kind: Enforcement
     meters: Meters
-    support: Callable[[LinkEnd], Verdict] = lambda _: ABLE
+    queue_support: Callable[[LinkEnd], Support] = lambda _: ABLE
 
     @property
     def queues(self) -> bool:
-        """Whether minimums are kept by queues."""
+        """Whether minimum bandwidth is enforced by queues."""
         return self.kind is not Enforcement.METER
 
-    def verdict(self, link: LinkEnd) -> Verdict:
-        """Whether minimums can be kept on a link."""
+    def support(self, link: LinkEnd) -> Support:
+        """Whether minimum bandwidth can be enforced on a link."""
         if self.queues:
-            return self.support(link)
-        # Where there are no meters, nothing keeps others out of what is promised.
-        return ABLE if self.meters.there(link[0]) else Verdict(None, "its switch has no meters")
+            return self.queue_support(link)
+        # Without meters, nothing keeps best-effort traffic from using reserved bandwidth.
+        return ABLE if self.meters.supported(link[0]) else Support(None, "its switch has no meters")

@@ -1,6 +1,7 @@
-"""Meters: the numbers they have in each switch, kept durable, and what a rate becomes.
+"""Meters: their numbers in each switch, and the meter entry for a rate.
 
-Numbers are given per switch, so a small one is enough for what it needs; a switch says how many it has.
+Numbers are allocated per switch, from 4096 up to the highest number that the switch supports, and stored so
+that a restarted controller uses the same ones.
 """
 
 from __future__ import annotations
@@ -14,24 +15,26 @@ from libnetvirt.controller.intent.facts import FactJournal, Facts, MeterNumber
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.errors import LabelsExhausted
 
-#: seconds' worth of traffic that may pass at once: TCP needs about this much to get its rate
+#: burst size, as seconds of traffic at the meter's rate: TCP needs about this much to reach that rate
 BURST = 0.2
-#: kbit that may pass at once, at least: some frames of full size, of several connections
-LEAST_BURST = 400
-#: the smallest rate of a meter, in bit/s, and its step
+#: the least burst size in kbit: some full-size frames of several connections
+MIN_BURST = 400
+#: the least rate of a meter, and the granularity of rates, in bit/s
 STEP = 1000
 
 
 def meter(number: int, rate: int) -> Meter:
-    """A meter that drops what exceeds ``rate`` bit/s."""
+    """A meter entry that drops what exceeds ``rate`` bit/s."""
     kbit = max(1, rate // STEP)
     flags = of.MeterFlags.KBPS | of.MeterFlags.BURST
-    return Meter(number, flags, (of.DropBand(kbit, max(LEAST_BURST, int(kbit * BURST))),))
+    return Meter(number, flags, (of.DropBand(kbit, max(MIN_BURST, int(kbit * BURST))),))
 
 
 class Meters:
-    """The numbers in use. A meter's name is made of a kind, its owner (a network's uuid, or nothing) and
-    more, with ``/`` between them."""
+    """The meter numbers in use, by switch and name.
+
+    A name is a kind, an owner (a network's uuid, or empty) and more, separated by ``/``.
+    """
 
     def __init__(self, journal: FactJournal, switches: Mapping[int, SwitchView]) -> None:
         self._journal = journal
@@ -45,13 +48,13 @@ class Meters:
         for meter in facts.of(MeterNumber):
             self._take(meter.switch, meter.name, meter.number)
 
-    def there(self, dpid: int) -> bool:
-        """Whether a switch has meters, as far as that is known."""
+    def supported(self, dpid: int) -> bool:
+        """Whether a switch supports meters. One that has not connected yet is assumed to."""
         switch = self._switches.get(dpid)
         return switch is None or not switch.known or switch.meters
 
     def number(self, dpid: int, name: str) -> int:
-        """The number of a meter; given on first use. Raises LabelsExhausted."""
+        """The number of a meter, allocated on first use. Raises LabelsExhausted."""
         number = self._numbers.get((dpid, name))
         if number is None:
             used = self._used.setdefault(dpid, set())
@@ -65,9 +68,9 @@ class Meters:
             self._journal.put(MeterNumber(dpid, name, number))
         return number
 
-    def keep(self, owner: str, wanted: Callable[[int, str], bool]) -> None:
-        """Of an owner's meters, free those that are not ``wanted`` (datapath id, name)."""
-        for dpid, name in [place for place in self._owned.get(owner, ()) if not wanted(*place)]:
+    def keep(self, owner: str, used: Callable[[int, str], bool]) -> None:
+        """Release the meters of an owner except those for which ``used(datapath id, name)`` is true."""
+        for dpid, name in [key for key in self._owned.get(owner, ()) if not used(*key)]:
             self._owned[owner].discard((dpid, name))
             number = self._numbers.pop((dpid, name))
             self._used[dpid].discard(number)

@@ -1,9 +1,11 @@
-"""Queues: what ports of links have while something of them is promised; their numbers, kept durable.
+"""Queues: the queues that ports need to enforce reservations, and their numbers.
 
-With enforcement ``queue`` a constraint with a minimum has one queue, of the same number, at each port that
-feeds a link of its path, and what has no promise shares the default queue of that port. A queue gets at least
-what it is promised and as much more as is left: other than with meters, a minimum is no ceiling. Queues are
-no part of OpenFlow: what is said here of a port, others make true (`Backend.judge` says whether they can).
+With enforcement ``queue``, a constraint with a minimum has one queue, with the same number everywhere, at
+each port along its path. All best-effort traffic of a port shares its default queue. A queue is guaranteed
+its minimum and may use what others leave; unlike with meters, a minimum is no ceiling.
+
+OpenFlow cannot configure queues. This module computes the configuration; `drivers.openflow.ovsdb_queues`
+applies it to the switches' databases. Queue numbers are stored.
 """
 
 from __future__ import annotations
@@ -17,42 +19,42 @@ from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 from libnetvirt.errors import LabelsExhausted
 
-#: where a frame goes that no rule gives a queue: all without a promise
+#: the queue of frames for which no rule sets one: best-effort traffic
 DEFAULT = 0
-#: the queues that Open vSwitch can make beside it (linux-htb has 61440)
+#: the numbers of other queues (linux-htb in Open vSwitch supports 61440 queues)
 NUMBERS = range(1, 61440)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What a queue gets at the least and at the most, in bit/s on the link, and the constraint it is for."""
+    """Guaranteed and maximum rate of a queue, in bit/s on the wire, and the constraint that it is for."""
 
-    least: int
-    most: int
+    min_rate: int
+    max_rate: int
     key: ConstraintKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PortQueues:
-    """The queues of a port, by number, and what all of them may take together, in bit/s; None while that is
-    not known, and what the port has is to be left alone."""
+    """The queues of a port by number, and their total rate in bit/s. A rate of None means that it is not
+    known yet, and the port's configuration has to be left as it is."""
 
     rate: int | None
     queues: Mapping[int, Queue] = field(default_factory=dict)
 
 
-#: of all ports that have queues, by the link that they feed
-Shape = Mapping[LinkEnd, PortQueues]
+#: the queues of all ports that need any, by the link that the port feeds
+QueueConfig = Mapping[LinkEnd, PortQueues]
 
 
-def union(*shapes: Shape) -> dict[LinkEnd, PortQueues]:
-    """What all of these have, with the larger of their rates: for frames that may come by the old ways or by
-    the new ones."""
+def union(*configs: QueueConfig) -> dict[LinkEnd, PortQueues]:
+    """Configurations combined, with the higher rates of each: what is needed while frames may take old paths
+    or new ones."""
     found: dict[LinkEnd, PortQueues] = {}
-    for shape in shapes:
-        for place, port in shape.items():
-            known = found.get(place)
-            found[place] = port if known is None else _merged(known, port)
+    for config in configs:
+        for link, port in config.items():
+            known = found.get(link)
+            found[link] = port if known is None else _merged(known, port)
     return found
 
 
@@ -62,12 +64,14 @@ def _merged(one: PortQueues, other: PortQueues) -> PortQueues:
     queues = dict(one.queues)
     for number, queue in other.queues.items():
         known = queues.get(number, queue)
-        queues[number] = Queue(max(known.least, queue.least), max(known.most, queue.most), queue.key)
+        queues[number] = Queue(
+            max(known.min_rate, queue.min_rate), max(known.max_rate, queue.max_rate), queue.key
+        )
     return PortQueues(max(one.rate, other.rate), queues)
 
 
 class Queues:
-    """The numbers in use, and what they make of courses."""
+    """The queue numbers in use, and the queues that TE paths need."""
 
     def __init__(self, journal: FactJournal) -> None:
         self._journal = journal
@@ -81,49 +85,49 @@ class Queues:
             self._used.add(queue.number)
 
     def number(self, key: ConstraintKey) -> int:
-        """The number of a constraint's queues; given on first use. Raises LabelsExhausted."""
+        """The number of a constraint's queues, allocated on first use. Raises LabelsExhausted."""
         number = self._numbers.get(key)
         if number is None:
             number = next((n for n in NUMBERS if n not in self._used), None)
             if number is None:
                 raise LabelsExhausted(
-                    f"all {len(self._used)} queues are in use: remove constraints with min-bandwidth"
+                    f"all {len(self._used)} queue numbers are in use: remove constraints with min-bandwidth"
                 )
             self._numbers[key] = number
             self._used.add(number)
             self._journal.put(QueueNumber(*key, number))
         return number
 
-    def keep(self, network: str, wanted: Collection[ConstraintKey]) -> None:
-        """Of a network's numbers, free those that are not ``wanted``."""
-        for key in [key for key in self._numbers if key[0] == network and key not in wanted]:
+    def keep(self, network: str, used: Collection[ConstraintKey]) -> None:
+        """Release the queue numbers of a network except those in ``used``."""
+        for key in [key for key in self._numbers if key[0] == network and key not in used]:
             number = self._numbers.pop(key)
             self._used.discard(number)
             self._journal.remove(QueueNumber(*key, number))
 
-    def shape(self, te_paths: Iterable[TePath], capacities: Capacities) -> dict[LinkEnd, PortQueues]:
-        """What ports have to have for these courses.
+    def config(self, te_paths: Iterable[TePath], capacities: Capacities) -> dict[LinkEnd, PortQueues]:
+        """The queues that ports need for these TE paths.
 
-        Promises are counted in frames as hosts send them, queues in frames with their labels: a queue has as
-        much more as the books leave room for.
+        Reservations count bytes of frames as hosts send them, queues those on the wire, with labels and
+        overhead. So a queue's rates are larger, by the margin that `capacities.USABLE` leaves.
         """
-        promised: dict[LinkEnd, list[TePath]] = {}
+        reserving: dict[LinkEnd, list[TePath]] = {}
         for te_path in te_paths:
             if te_path.bits:
-                for place in te_path.places:
-                    promised.setdefault(place, []).append(te_path)
+                for link in te_path.links:
+                    reserving.setdefault(link, []).append(te_path)
         found: dict[LinkEnd, PortQueues] = {}
-        for place, own in promised.items():
-            capacity = capacities.capacity(place)
-            rest = capacities.rest(place, sum(te_path.bits for te_path in own))
-            if capacity is None or rest is None:
-                # Its switch has not come yet, and will be compared when it does.
-                found[place] = PortQueues(None)
+        for link, own in reserving.items():
+            capacity = capacities.capacity(link)
+            best_effort = capacities.best_effort(link, sum(te_path.bits for te_path in own))
+            if capacity is None or best_effort is None:
+                # Its switch has not connected yet; the port is reconciled when it does.
+                found[link] = PortQueues(None)
                 continue
-            queues = {DEFAULT: Queue(rest, capacity)}
+            queues = {DEFAULT: Queue(best_effort, capacity)}
             for te_path in own:
                 most = te_path.constraint.max_bandwidth
                 ceiling = capacity if most is None else min(capacity, int(most / USABLE))
                 queues[self.number(te_path.key)] = Queue(int(te_path.bits / USABLE), ceiling, te_path.key)
-            found[place] = PortQueues(capacity, queues)
+            found[link] = PortQueues(capacity, queues)
         return found

@@ -1,7 +1,7 @@
-"""Books: what is promised of each directed link. Whole bit/s; pure.
+"""The reservation ledger: which bandwidth is reserved on each direction of a link. Whole bit/s; pure.
 
-A claim is all that one holder has: the same number of bit/s on each link of its path. Who asks what is free
-may leave its own claim out, for a path that replaces another shares what that one had.
+A reservation belongs to a holder and takes the same bandwidth on each link of its path. When a path is
+replaced, its own reservation does not count against it: the new path may share links with the old one.
 """
 
 from __future__ import annotations
@@ -11,65 +11,66 @@ from dataclasses import dataclass
 
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 
-#: how much of a link may be promised, in bit/s; None while that is not known
+#: the bit/s of a link that may be reserved; None while that is not known
 Reservable = Callable[[LinkEnd], int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a holder has: ``bits`` a second on each of ``links``."""
+    """``bits`` bit/s on each of ``links``."""
 
     bits: int
     links: frozenset[LinkEnd]
 
 
 class Oversubscribed(ValueError):
-    """More would be promised than there is."""
+    """The reservations of a link would exceed what may be reserved."""
 
 
 class ReservationLedger:
-    """The claims by holder, and their sum by link."""
+    """The reservations by holder, and their sum by link."""
 
     def __init__(self, reservable: Reservable) -> None:
         self._reservable = reservable
-        self._claims: dict[Hashable, Reservation] = {}
+        self._by_holder: dict[Hashable, Reservation] = {}
         self._reserved: dict[LinkEnd, int] = {}
 
     def copy(self) -> ReservationLedger:
-        """To try something out."""
+        """An independent copy, for trials."""
         other = ReservationLedger(self._reservable)
-        other._claims = dict(self._claims)
+        other._by_holder = dict(self._by_holder)
         other._reserved = dict(self._reserved)
         return other
 
     def reserved(self, link: LinkEnd) -> int:
-        """What is promised of a link."""
+        """Reserved bit/s of a link."""
         return self._reserved.get(link, 0)
 
     def links(self) -> dict[LinkEnd, int]:
-        """What is promised, of all links of which anything is."""
+        """Reserved bit/s of every link that has a reservation."""
         return dict(self._reserved)
 
-    def free(self, link: LinkEnd, besides: Hashable = None) -> int:
-        """What may still be promised of a link, to the holder ``besides`` if it gives up what it has. Nothing
-        of a link whose capacity is not known."""
-        own = self._claims.get(besides)
-        share = own.bits if own is not None and link in own.links else 0
-        return max(0, (self._reservable(link) or 0) - self.reserved(link) + share)
+    def free(self, link: LinkEnd, holder: Hashable = None) -> int:
+        """The bit/s of a link that ``holder`` may reserve, not counting what it has already. 0 if the
+        capacity is not known."""
+        own = self._by_holder.get(holder)
+        own_bits = own.bits if own is not None and link in own.links else 0
+        return max(0, (self._reservable(link) or 0) - self.reserved(link) + own_bits)
 
-    def put(self, holder: Hashable, bits: int, links: Iterable[LinkEnd]) -> None:
-        """Give a holder this claim, in place of what it had. Raises Oversubscribed, with nothing changed."""
-        claim = Reservation(bits, frozenset(links))
+    def reserve(self, holder: Hashable, bits: int, links: Iterable[LinkEnd]) -> None:
+        """Replace the reservation of a holder. Raises Oversubscribed, with nothing changed, if a link has too
+        little free."""
+        reservation = Reservation(bits, frozenset(links))
         if bits < 0:
-            raise Oversubscribed(f"{bits} bit/s cannot be promised")
-        short = [link for link in claim.links if bits > self.free(link, holder)] if bits else []
+            raise Oversubscribed(f"{bits} bit/s cannot be reserved")
+        short = [link for link in reservation.links if bits > self.free(link, holder)] if bits else []
         if short:
             raise Oversubscribed(f"{bits} bit/s are not free on {sorted(short)}")
-        self.restore(holder, claim)
+        self.restore(holder, reservation)
 
-    def restore(self, holder: Hashable, claim: Reservation | None) -> None:
-        """Give a holder what it had before (None: nothing), whatever the capacities are now."""
-        old = self._claims.pop(holder, None)
+    def restore(self, holder: Hashable, reservation: Reservation | None) -> None:
+        """Set the reservation of a holder (None: remove it) without checking what is free."""
+        old = self._by_holder.pop(holder, None)
         if old is not None and old.bits:
             for link in old.links:
                 left = self._reserved[link] - old.bits
@@ -77,25 +78,27 @@ class ReservationLedger:
                     self._reserved[link] = left
                 else:
                     del self._reserved[link]
-        if claim is None:
+        if reservation is None:
             return
-        self._claims[holder] = claim
-        if claim.bits:
-            for link in claim.links:
-                self._reserved[link] = self._reserved.get(link, 0) + claim.bits
+        self._by_holder[holder] = reservation
+        if reservation.bits:
+            for link in reservation.links:
+                self._reserved[link] = self._reserved.get(link, 0) + reservation.bits
 
-    def claim(self, holder: Hashable) -> Reservation | None:
-        """What a holder has."""
-        return self._claims.get(holder)
+    def reservation_of(self, holder: Hashable) -> Reservation | None:
+        """The reservation of a holder, or None."""
+        return self._by_holder.get(holder)
 
     def holders(self, link: LinkEnd) -> Iterator[Hashable]:
-        """Who has anything of a link."""
-        return (h for h, claim in self._claims.items() if claim.bits and link in claim.links)
+        """The holders that have reserved bandwidth on a link."""
+        return (
+            h for h, reservation in self._by_holder.items() if reservation.bits and link in reservation.links
+        )
 
     def oversubscribed(self) -> list[LinkEnd]:
-        """The links of which more is promised than may be: their capacity has become less."""
+        """The links with more reserved than may be: their capacity has decreased."""
         return [
             link
             for link, bits in self._reserved.items()
-            if (most := self._reservable(link)) is not None and bits > most
+            if (limit := self._reservable(link)) is not None and bits > limit
         ]

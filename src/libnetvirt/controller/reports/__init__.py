@@ -1,1 +1,1 @@
-"""States, paths and counters for people."""
+"""What is reported about networks and the substrate: states, paths, counters."""

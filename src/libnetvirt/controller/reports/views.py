@@ -1,4 +1,5 @@
-"""What the controller says about networks and the substrate. Reads, never changes."""
+"""Views: networks, paths, counters, rules and the substrate as the public interface reports them. Read
+only."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.locator import mac_number, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
@@ -35,44 +36,44 @@ from libnetvirt.model.report import overall
 
 
 def endpoint_states(
-    core: Controller, entry: NetworkRecord, now: float, names: Iterable[str] | None = None
+    state: ControllerState, record: NetworkRecord, now: float, names: Iterable[str] | None = None
 ) -> Iterator[tuple[Attachment, State, str]]:
-    """The state of each endpoint of a network (or of those named), and why it is not active."""
-    cut = _cut_off(core, entry)
-    known = entry.endpoints
+    """(attachment, state, reason why it is not active) of a network's endpoints, or of those in ``names``."""
+    cut = _cut_off(state, record)
+    known = record.endpoints
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
-        yield (attachment, *_why(core, attachment, cut, now))
+        yield (attachment, *_why(state, attachment, cut, now))
 
 
-def _cut_off(core: Controller, entry: NetworkRecord) -> set[int]:
-    """The switches of a network from which no path leads to any of its others."""
-    switches = list(entry.by_switch)
+def _cut_off(state: ControllerState, record: NetworkRecord) -> set[int]:
+    """The switches of a network from which no path leads to any of its other switches."""
+    switches = list(record.by_switch)
     if len(switches) < 2:
         return set()
     first = switches[0]
-    joined = {d for d in switches[1:] if both_ways(core, first, d)}
+    joined = {d for d in switches[1:] if both_ways(state, first, d)}
     if joined:
         joined.add(first)
     return {
-        d for d in switches if d not in joined and not any(both_ways(core, d, e) for e in switches if e != d)
+        d for d in switches if d not in joined and not any(both_ways(state, d, e) for e in switches if e != d)
     }
 
 
-def both_ways(core: Controller, a: int, b: int) -> bool:
-    """Whether there are paths between two switches."""
-    return b in core.paths.tree(a) and a in core.paths.tree(b)
+def both_ways(state: ControllerState, a: int, b: int) -> bool:
+    """Whether there are paths between two switches in both directions."""
+    return b in state.paths.tree(a) and a in state.paths.tree(b)
 
 
-def _why(core: Controller, attachment: Attachment, cut: set[int], now: float) -> tuple[State, str]:
-    switch = core.switches.get(attachment.dpid)
+def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: float) -> tuple[State, str]:
+    switch = state.switches.get(attachment.dpid)
     name = switch_text(attachment.dpid)
     if switch is None:
         return State.PENDING, f"switch {name} has not connected yet"
-    if not switch.connected and now - switch.lost_at > core.options.hold:
+    if not switch.connected and now - switch.lost_at > state.options.hold:
         return State.DOWN, f"switch {name} is not connected"
     if attachment.port is None:
         return State.PENDING, f"switch {name} has no port {attachment.endpoint.port}"
-    if not core.fits(attachment.network, attachment.dpid):
+    if not state.fits(attachment.network, attachment.dpid):
         return State.DOWN, f"switch {name} has too few tables for a network with forwarding L3"
     port = switch.ports.get(attachment.port)
     if port is None or not port.up:
@@ -82,54 +83,54 @@ def _why(core: Controller, attachment: Attachment, cut: set[int], now: float) ->
     return State.ACTIVE, ""
 
 
-def network_state(core: Controller, entry: NetworkRecord, now: float) -> NetworkState:
-    """The state of a network, its endpoints and its hosts."""
+def network_state(state: ControllerState, record: NetworkRecord, now: float) -> NetworkState:
+    """The state of a network, its endpoints, hosts and constraints."""
     states = tuple(
-        EndpointState(uuid=attachment.endpoint.uuid, state=state, reason=reason)
-        for attachment, state, reason in endpoint_states(core, entry, now)
+        EndpointState(uuid=attachment.endpoint.uuid, state=one, reason=reason)
+        for attachment, one, reason in endpoint_states(state, record, now)
     )
-    spread = len(entry.by_switch) > 1
+    spread = len(record.by_switch) > 1
     return NetworkState(
-        uuid=entry.uuid,
-        name=entry.description.name,
+        uuid=record.uuid,
+        name=record.description.name,
         state=overall([s.state for s in states]),
-        mtu=core.options.link_mtu - (TUNNELLINGS[entry.tunnel].cost if spread and entry.tunnel else 0),
+        mtu=state.options.link_mtu - (TUNNELLINGS[record.tunnel].overhead if spread and record.tunnel else 0),
         endpoints=states,
-        hosts=tuple(_hosts(core, entry)),
-        constraints=tuple(constraint_states(core, entry, states)),
+        hosts=tuple(_hosts(state, record)),
+        constraints=tuple(constraint_states(state, record, states)),
     )
 
 
-def _hosts(core: Controller, entry: NetworkRecord) -> Iterator[Host]:
-    """The hosts that a network knows; of a router, its neighbours with their addresses."""
-    hosts = {(h.mac, h.endpoint): h for h in core.locator.hosts(entry.uuid)}
-    addresses = {place: h.addresses for place, h in hosts.items()}
-    for n in sorted(core.neighbours.known(entry.uuid), key=lambda n: (len(n.address), n.address)):
-        place = (int.from_bytes(n.mac or b""), n.endpoint)
-        addresses[place] = (*addresses.get(place, ()), str(ip_address(n.address)))
+def _hosts(state: ControllerState, record: NetworkRecord) -> Iterator[Host]:
+    """The hosts known in a network; in a routed network also its neighbours with their IP addresses."""
+    hosts = {(h.mac, h.endpoint): h for h in state.locator.hosts(record.uuid)}
+    addresses = {key: h.addresses for key, h in hosts.items()}
+    for n in sorted(state.neighbours.known(record.uuid), key=lambda n: (len(n.address), n.address)):
+        key = (int.from_bytes(n.mac or b""), n.endpoint)
+        addresses[key] = (*addresses.get(key, ()), str(ip_address(n.address)))
     for (mac, endpoint), known in sorted(addresses.items()):
         host = hosts.get((mac, endpoint))
         source = HostSource.DECLARED if host is not None and host.declared else HostSource.LEARNED
         yield Host(mac=mac_text(mac), endpoint=endpoint, addresses=known, source=source)
 
 
-def paths(core: Controller, entry: NetworkRecord) -> Iterator[Path]:
-    """The way from each endpoint to each other one."""
-    for source in entry.endpoints.values():
-        for destination in entry.endpoints.values():
+def paths(state: ControllerState, record: NetworkRecord) -> Iterator[Path]:
+    """The path from each endpoint to each other one."""
+    for source in record.endpoints.values():
+        for destination in record.endpoints.values():
             if source is not destination:
                 yield Path(
                     source=source.endpoint.uuid,
                     destination=destination.endpoint.uuid,
-                    hops=tuple(_hops(core, source, destination)),
+                    hops=tuple(_hops(state, source, destination)),
                 )
 
 
-def _hops(core: Controller, source: Attachment, destination: Attachment) -> Iterator[Hop]:
+def _hops(state: ControllerState, source: Attachment, destination: Attachment) -> Iterator[Hop]:
     key = (source.network.uuid, source.endpoint.uuid, destination.endpoint.uuid)
-    te_path = core.te_paths.of(key[0]).get(key)
+    te_path = state.te_paths.of(key[0]).get(key)
     steered = te_path is not None and not te_path.degraded
-    edges = te_path.edges if te_path and steered else core.paths.path(source.dpid, destination.dpid)
+    edges = te_path.edges if te_path and steered else state.paths.path(source.dpid, destination.dpid)
     if edges is None:
         return
     in_port = source.endpoint.port
@@ -139,20 +140,20 @@ def _hops(core: Controller, source: Attachment, destination: Attachment) -> Iter
     yield Hop(switch=switch_text(destination.dpid), in_port=in_port, out_port=destination.endpoint.port)
 
 
-def substrate(core: Controller) -> Substrate:
-    """The switches, ports and links."""
+def substrate(state: ControllerState) -> Substrate:
+    """The switches, ports and links, with notes for operators."""
     switches = []
-    for dpid in sorted(core.switches):
-        view = core.switches[dpid]
+    for dpid in sorted(state.switches):
+        view = state.switches[dpid]
         notes = []
         if view.foreign:
-            notes.append(f"{view.foreign} rules are not ours and were left alone")
+            notes.append(f"{view.foreign} rules belong to somebody else and are not changed")
         if view.connected and not view.bundles:
-            notes.append("no bundles: changes in this switch are confirmed, but not atomic")
-        ignored = sorted((p, n) for (d, p), n in core.discovery.ignored.items() if d == dpid)
-        notes += [f"{n} LLDP frames at port {p} were ignored: not a link's" for p, n in ignored]
+            notes.append("no support for bundles: changes in this switch are confirmed, but not atomic")
+        ignored = sorted((p, n) for (d, p), n in state.discovery.ignored.items() if d == dpid)
+        notes += [f"{n} LLDP frames at port {p} were ignored: they are not from a link" for p, n in ignored]
         ports = tuple(
-            Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(core, dpid, p.number))
+            Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(state, dpid, p.number))
             for p in sorted(view.ports.values(), key=lambda p: p.number)
         )
         switches.append(
@@ -172,51 +173,51 @@ def substrate(core: Controller) -> Substrate:
             destination=switch_text(e.destination),
             destination_port=str(e.destination_port),
             cost=e.cost,
-            capacity=core.capacities.capacity((e.source, e.source_port)) or 0,
-            reserved=core.te_paths.reservations.reserved((e.source, e.source_port)),
-            free=core.te_paths.reservations.free((e.source, e.source_port)),
-            latency=core.capacities.latency((e.source, e.source_port)) or 0,
+            capacity=state.capacities.capacity((e.source, e.source_port)) or 0,
+            reserved=state.te_paths.reservations.reserved((e.source, e.source_port)),
+            free=state.te_paths.reservations.free((e.source, e.source_port)),
+            latency=state.capacities.latency((e.source, e.source_port)) or 0,
         )
-        for e in sorted(core.paths.edges)
+        for e in sorted(state.paths.edges)
     )
-    places = frozenset((e.source, e.source_port) for e in core.paths.edges)
-    strangers = tuple(core.capacities.strangers(places))
-    return Substrate(switches=tuple(switches), links=links, notes=strangers)
+    places = frozenset((e.source, e.source_port) for e in state.paths.edges)
+    unknown = tuple(state.capacities.unknown_links(places))
+    return Substrate(switches=tuple(switches), links=links, notes=unknown)
 
 
 def constraint_states(
-    core: Controller, entry: NetworkRecord, endpoints: Iterable[EndpointState]
+    state: ControllerState, record: NetworkRecord, endpoints: Iterable[EndpointState]
 ) -> Iterator[ConstraintState]:
-    """The state of each constraint of a network, whose endpoints have these states."""
+    """The state of each constraint of a network whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
-    for te_path in core.te_paths.of(entry.uuid).values():
+    for te_path in state.te_paths.of(record.uuid).values():
         awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
-        state = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
+        one = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
         yield ConstraintState(
             source=te_path.key[1],
             destination=te_path.key[2],
-            state=state,
+            state=one,
             reason=awaited or te_path.degraded,
             reserved=te_path.bits,
         )
 
 
-def _use(core: Controller, dpid: int, port: int) -> PortUse:
-    if core.rulesdb.holds_port(dpid, port):
+def _use(state: ControllerState, dpid: int, port: int) -> PortUse:
+    if state.rulesdb.holds_port(dpid, port):
         return PortUse.ENDPOINT
-    return PortUse.LINK if core.discovery.is_link(dpid, port) else PortUse.NONE
+    return PortUse.LINK if state.discovery.is_link(dpid, port) else PortUse.NONE
 
 
 def counters(
-    core: Controller, entry: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+    state: ControllerState, record: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
 ) -> list[Counters]:
-    """Traffic per endpoint, from the counters of (switch, rule)."""
-    received: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
-    delivered: dict[str, list[int]] = {u: [0, 0] for u in entry.endpoints}
+    """Traffic per endpoint, computed from (datapath id, flow entry with counters)."""
+    received: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
+    delivered: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     leading = {
         (p.dpid, p.entry.table, p.entry.priority, p.entry.match): n.endpoint
-        for n in core.neighbours.known(entry.uuid)
-        for p in core.installed.unit(("neighbour", entry.uuid, n.endpoint, n.address))
+        for n in state.neighbours.known(record.uuid)
+        for p in state.installed.unit(("neighbour", record.uuid, n.endpoint, n.address))
         if isinstance(p.entry, Flow)
     }
     for dpid, flow in flows:
@@ -225,13 +226,13 @@ def counters(
             tag = flow.match.value("vlan_vid")
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
             mpls = flow.match.value("mpls_label") or None
-            attachment = core.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
-            if attachment is not None and attachment.network is entry:
+            attachment = state.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
+            if attachment is not None and attachment.network is record:
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
-            host = core.locator.find(entry.uuid, flow.match.value("eth_dst"))
-            place = entry.endpoints.get(host.endpoint) if host else None
-            if host is not None and place is not None and place.dpid == dpid:
+            host = state.locator.find(record.uuid, flow.match.value("eth_dst"))
+            attachment = record.endpoints.get(host.endpoint) if host else None
+            if host is not None and attachment is not None and attachment.dpid == dpid:
                 count = delivered[host.endpoint]
         elif flow.table_id == Table.NEIGHBOUR and flow.cookie & 0xFFFF == Kind.NEIGHBOUR:
             endpoint = leading.get((dpid, flow.table_id, flow.priority, flow.match), "")
@@ -247,36 +248,36 @@ def counters(
             delivered_packets=delivered[u][0],
             delivered_bytes=delivered[u][1],
         )
-        for u in entry.endpoints
+        for u in record.endpoints
     ]
 
 
-def rule_line(core: Controller, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
-    """A rule as text."""
-    entry = core.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
+def rule_line(state: ControllerState, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:
+    """A flow entry as text."""
+    record = state.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
     table = Table(flow.table_id).name.lower() if flow.table_id in list(Table) else str(flow.table_id)
     kind = flow.cookie & 0xFFFF
-    name = entry.description.name if entry else Kind(kind).name.lower() if kind in list(Kind) else "?"
+    name = record.description.name if record else Kind(kind).name.lower() if kind in list(Kind) else "?"
     return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
 
 
-def group_line(core: Controller, dpid: int, group: of.GroupDesc) -> RuleLine:
+def group_line(state: ControllerState, dpid: int, group: of.GroupDesc) -> RuleLine:
     """A group as text."""
-    entry = core.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
+    record = state.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
     buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
     kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
     return RuleLine(
         switch=switch_text(dpid),
         table="group",
         text=f"group_id={group.group_id:#x},type={kind} {buckets}",
-        network=entry.description.name if entry else "tunnel",
+        network=record.description.name if record else "tunnel",
     )
 
 
-def declared_elsewhere(core: Controller, entry_uuid: str, macs: Iterable[str]) -> str | None:
-    """A MAC address that another native network has, if any."""
+def declared_elsewhere(state: ControllerState, network: str, macs: Iterable[str]) -> str | None:
+    """A MAC address of ``macs`` that another native network uses, or None."""
     for mac in macs:
-        holder = core.locator.native_holder(mac_number(mac))
-        if holder is not None and holder != entry_uuid:
+        holder = state.locator.native_holder(mac_number(mac))
+        if holder is not None and holder != network:
             return mac
     return None

@@ -1,1 +1,1 @@
-"""From intent to rules: one module for each kind of rule."""
+"""Rule compilers: one module for each kind of flow entry that networks need."""

@@ -1,9 +1,11 @@
-"""How frames are wrapped: with the tags of endpoints, and with the two labels of tunnels.
+"""Encapsulation: the tags of endpoints, and the two labels of tunnels, as actions and match fields.
 
-With vlan tags both labels go in front of the frame's type, and its addresses stay outside. An mpls label
-cannot say what type of frame is below it, so the frame goes in as it is, Ethernet header and all, below an
-Ethernet header of its own: a pseudowire in raw mode (RFC 4448). An endpoint with an mpls label speaks the
-same to its host.
+A tunnelled frame has an inner label, which names its network, below an outer one, which names the tunnel (see
+`intent.labels`). With *vlan* encapsulation both are service tags (IEEE 802.1ad) in front of the frame's
+ethertype, so the frame's addresses stay visible. With *mpls* encapsulation the whole Ethernet frame is the
+payload of a pseudowire in raw mode (RFC 4448), because an mpls label does not tell the type of its payload;
+the label stack follows an Ethernet header of its own. An endpoint with an mpls label exchanges frames with
+its host in the same form, with one label.
 """
 
 from __future__ import annotations
@@ -27,54 +29,55 @@ POP = of.PopVlan()
 
 
 def vlan_match(vlan: int | None) -> int:
-    """The vlan_vid that a frame with this tag (None: without) matches."""
+    """The value of ``vlan_vid`` that frames with this tag match; None stands for untagged frames."""
     return 0 if vlan is None else pipeline.VLAN_PRESENT | vlan
 
 
 def push(tpid: int, vlan: int) -> Actions:
-    """Push a tag."""
+    """Actions that push a vlan tag with this TPID."""
     return (of.PushVlan(tpid), of.SetField("vlan_vid", pipeline.VLAN_PRESENT | vlan))
 
 
 class Tunnelling(ABC):
-    """One kind of tunnel. ``cost``: octets of a link's MTU that its labels take."""
+    """One kind of tunnel. ``space`` is the number of its label space; ``overhead`` is what its labels add to
+    a frame, in bytes."""
 
     encapsulation: ClassVar[Encapsulation]
     space: ClassVar[int]
-    cost: ClassVar[int]
-    #: what comes in from a link in such a tunnel
-    arriving: ClassVar[Fields]
+    overhead: ClassVar[int]
+    #: matches tunnelled frames that enter a switch from a link
+    arrival_match: ClassVar[Fields]
 
     @abstractmethod
-    def wrap(self, inner: int) -> Actions:
-        """Put an inner label on a frame."""
+    def push_inner(self, inner: int) -> Actions:
+        """Push the inner label."""
 
     @abstractmethod
-    def change(self, inner: int) -> of.Action:
-        """Make the inner label another one."""
+    def set_inner(self, inner: int) -> of.Action:
+        """Replace the inner label."""
 
     @abstractmethod
-    def unwrap(self) -> Actions:
-        """Take the inner label off."""
+    def pop_inner(self) -> Actions:
+        """Pop the inner label."""
 
     @abstractmethod
-    def enter(self, outer: int) -> Actions:
-        """Put the outer label on a frame with an inner one."""
+    def push_outer(self, outer: int) -> Actions:
+        """Push the outer label onto a frame that has an inner one."""
 
     @abstractmethod
-    def leave(self) -> Actions:
-        """Take the outer label off."""
+    def pop_outer(self) -> Actions:
+        """Pop the outer label."""
 
     @abstractmethod
-    def outer(self, label: int) -> Fields:
-        """What a frame with this outer label matches."""
+    def match_outer(self, label: int) -> Fields:
+        """Fields that match frames with this outer label."""
 
     @abstractmethod
-    def inner(self, label: int) -> Fields:
-        """What a frame with this inner label, and no outer one any more, matches."""
+    def match_inner(self, label: int) -> Fields:
+        """Fields that match frames with this inner label whose outer label has been popped."""
 
     def group(self, number: int) -> of.Group:
-        """Send into the tunnel to the egress switch with this number."""
+        """Send into the tunnel with this number, through its group."""
         return of.Group(pipeline.tunnel_group(number, self.space))
 
 
@@ -83,71 +86,72 @@ class VlanTunnelling(Tunnelling):
 
     encapsulation = Encapsulation.VLAN
     space = 0
-    cost = 8
-    arriving: ClassVar[Fields] = {"vlan_vid": ANY_VLAN}
+    overhead = 8
+    arrival_match: ClassVar[Fields] = {"vlan_vid": ANY_VLAN}
 
-    def wrap(self, inner: int) -> Actions:
+    def push_inner(self, inner: int) -> Actions:
         return push(pipeline.TPID_SERVICE, inner)
 
-    def change(self, inner: int) -> of.Action:
+    def set_inner(self, inner: int) -> of.Action:
         return of.SetField("vlan_vid", pipeline.VLAN_PRESENT | inner)
 
-    def unwrap(self) -> Actions:
+    def pop_inner(self) -> Actions:
         return (POP,)
 
-    def enter(self, outer: int) -> Actions:
+    def push_outer(self, outer: int) -> Actions:
         return push(pipeline.TPID_SERVICE, outer)
 
-    def leave(self) -> Actions:
+    def pop_outer(self) -> Actions:
         return (POP,)
 
-    def outer(self, label: int) -> Fields:
+    def match_outer(self, label: int) -> Fields:
         return {"vlan_vid": vlan_match(label)}
 
-    inner = outer
+    match_inner = match_outer
 
 
 class MplsTunnelling(Tunnelling):
-    """Ethernet in two mpls labels. Needs Open vSwitch's generic encapsulation."""
+    """Ethernet over two mpls labels (RFC 4448). Needs the generic encapsulation actions of Open vSwitch."""
 
     encapsulation = Encapsulation.MPLS
     space = 1
-    # Two labels, and the header of the frame inside.
-    cost = 22
-    # Native networks' frames may have labels, too, but no group's destination: those never take a link.
-    arriving: ClassVar[Fields] = {
+    # Two labels of 4 bytes, and the Ethernet header of the frame inside.
+    overhead = 22
+    # Frames of native networks may have mpls labels, too, but no group address as destination: such frames
+    # are never sent to another switch.
+    arrival_match: ClassVar[Fields] = {
         "vlan_vid": 0,
         "eth_type": pipeline.TYPE_MPLS,
         "eth_dst": pipeline.POINT_TO_POINT,
     }
 
-    def wrap(self, inner: int) -> Actions:
+    def push_inner(self, inner: int) -> Actions:
         return (
             nicira.encap(nicira.MPLS),
-            self.change(inner),
+            self.set_inner(inner),
             nicira.encap(nicira.ETHERNET),
             of.SetField("eth_dst", pipeline.POINT_TO_POINT),
         )
 
-    def change(self, inner: int) -> of.Action:
+    def set_inner(self, inner: int) -> of.Action:
         return of.SetField("mpls_label", inner)
 
-    def unwrap(self) -> Actions:
+    def pop_inner(self) -> Actions:
         return (nicira.decap(), nicira.decap(nicira.ETHERNET))
 
-    def enter(self, outer: int) -> Actions:
+    def push_outer(self, outer: int) -> Actions:
         return (of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
 
-    def leave(self) -> Actions:
+    def pop_outer(self) -> Actions:
         return (of.PopMpls(pipeline.TYPE_MPLS),)
 
-    def outer(self, label: int) -> Fields:
+    def match_outer(self, label: int) -> Fields:
         return {"eth_type": pipeline.TYPE_MPLS, "mpls_label": label}
 
-    def inner(self, label: int) -> Fields:
-        # The last label: Open vSwitch marks that of a frame with labels of its own wrongly, and would then
-        # take its addresses for labels.
-        return {**self.outer(label), "mpls_bos": 1}
+    def match_inner(self, label: int) -> Fields:
+        # Bottom of stack only: on a frame with mpls labels of its own, Open vSwitch does not set that bit in
+        # the label above, and would then take the inner frame's addresses for labels.
+        return {**self.match_outer(label), "mpls_bos": 1}
 
 
 VLAN = VlanTunnelling()
@@ -155,25 +159,31 @@ MPLS = MplsTunnelling()
 TUNNELLINGS: Mapping[Encapsulation, Tunnelling] = {kind.encapsulation: kind for kind in (VLAN, MPLS)}
 
 
-def claim(attachment: Attachment) -> tuple[int, Fields, Actions]:
-    """The priority of an endpoint's claim, what its frames look like, and how its tag comes off."""
+def ingress_match(attachment: Attachment) -> tuple[int, Fields, Actions]:
+    """For an endpoint's rule in table *classify*: its priority, the fields that match frames with the
+    endpoint's tag, and the actions that pop the tag."""
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     if mpls is not None:
-        return 210, {"vlan_vid": 0, **MPLS.inner(mpls)}, MPLS.unwrap()
+        return 210, {"vlan_vid": 0, **MPLS.match_inner(mpls)}, MPLS.pop_inner()
     return 200, {"vlan_vid": vlan_match(vlan)}, () if vlan is None else (POP,)
 
 
 def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
-    """Send an untagged frame out at an endpoint. ``in_port``: the port it came in at, if that is known."""
+    """Actions that send an untagged frame out at an endpoint, with its tag.
+
+    ``in_port`` is the port that the frame entered at, if it is known: OpenFlow needs IN_PORT to send it back
+    there.
+    """
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
-    out = _leave(attachment, in_port)
+    out = _output(attachment, in_port)
     if mpls is not None:
-        return (*MPLS.wrap(mpls), out)
+        return (*MPLS.push_inner(mpls), out)
     return (out,) if vlan is None else (*push(pipeline.TPID_CUSTOMER, vlan), out)
 
 
-def deliver_plain(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
-    """Send an untagged frame out at endpoints without mpls label; afterwards it is as before."""
+def deliver_without_mpls(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
+    """Actions that send an untagged frame out at several endpoints without mpls label. The frame is untagged
+    afterwards."""
     sent: list[of.Action] = []
     for attachment in attachments:
         one = deliver(attachment, in_port)
@@ -181,35 +191,42 @@ def deliver_plain(attachments: Iterable[Attachment], in_port: int | None = None)
     return tuple(sent)
 
 
-def labelled(attachments: Iterable[Attachment], in_port: int | None = None) -> list[tuple[int, of.Action]]:
-    """(label, action) for each endpoint with an mpls label: input to :func:`wrapped`."""
+def mpls_outputs(
+    attachments: Iterable[Attachment], in_port: int | None = None
+) -> list[tuple[int, of.Action]]:
+    """(label, output action) for those of the endpoints that have an mpls label, as :func:`send_labelled`
+    takes them."""
     return [
-        (b.endpoint.mpls, _leave(b, in_port))
+        (b.endpoint.mpls, _output(b, in_port))
         for b in attachments
         if b.endpoint.mpls is not None and b.port is not None
     ]
 
 
-def wrapped(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Actions:
-    """For each (inner label, action), do the action with the frame in that label."""
+def send_labelled(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Actions:
+    """Actions that, for each (inner label, output action), carry out the output action on the frame with that
+    label."""
     actions: list[of.Action] = []
     for label, action in sent:
-        actions += (tunnelling.change(label),) if actions else tunnelling.wrap(label)
+        actions += (tunnelling.set_inner(label),) if actions else tunnelling.push_inner(label)
         actions.append(action)
     return tuple(actions)
 
 
-def leaving(attachment: Attachment) -> tuple[int, Fields]:
-    """A priority, and what a frame looks like that is about to leave at an endpoint."""
+def egress_match(attachment: Attachment) -> tuple[int, Fields]:
+    """The priority of a rule, and the fields that match frames with an endpoint's tag which are about to
+    leave there."""
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     return (
-        (200, {"vlan_vid": vlan_match(vlan)}) if mpls is None else (210, {"vlan_vid": 0, **MPLS.outer(mpls)})
+        (200, {"vlan_vid": vlan_match(vlan)})
+        if mpls is None
+        else (210, {"vlan_vid": 0, **MPLS.match_outer(mpls)})
     )
 
 
-def _leave(attachment: Attachment, in_port: int | None) -> of.Action:
+def _output(attachment: Attachment, in_port: int | None) -> of.Action:
     assert attachment.port is not None
-    limits, turns = attachment.endpoint.bandwidth, in_port == attachment.port
+    limits, hairpin = attachment.endpoint.bandwidth, in_port == attachment.port
     if limits is not None and limits.outbound is not None:
-        return nicira.resubmit(attachment.port, Table.TURN if turns else Table.EXIT)
-    return of.Output(of.Port.IN_PORT if turns else attachment.port)
+        return nicira.resubmit(attachment.port, Table.TURN if hairpin else Table.EXIT)
+    return of.Output(of.Port.IN_PORT if hairpin else attachment.port)

@@ -1,4 +1,4 @@
-"""Instructions and rules that several compilers of rules share."""
+"""Instructions and rules that several compilers share."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from libnetvirt.model import Encapsulation
 
 
 def apply(*actions: of.Action) -> of.Instruction:
-    """Do the actions now."""
+    """Carry out the actions immediately."""
     return of.ApplyActions(actions)
 
 
 def only(*actions: of.Action) -> tuple[of.Instruction, ...]:
-    """Do the actions and nothing more. No actions are no instruction: so switches report it, too."""
+    """Carry out the actions and end the pipeline. No actions give no instruction, as switches report it that
+    way, too."""
     return (of.ApplyActions(actions),) if actions else ()
 
 
-def service(labels: Labels, entry: NetworkRecord, kind: Encapsulation, dpid: int, then: Table) -> PlacedEntry:
-    """What takes a network's frames out of the tunnel to a switch, to go on in a table."""
-    label, tunnelling = labels.spaces[kind].service(dpid, entry.uuid), TUNNELLINGS[kind]
-    meta = of.WriteMetadata(pipeline.tunnelled(entry.index), pipeline.METADATA_ALL)
-    enter = (apply(*tunnelling.unwrap()), meta, of.GotoTable(then))
-    match = of.Match(**tunnelling.inner(label))
-    flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(entry.index, Kind.SERVICE))
+def service(
+    labels: Labels, record: NetworkRecord, kind: Encapsulation, dpid: int, then: Table
+) -> PlacedEntry:
+    """The rule in table *service* that takes a network's frames out of a tunnel at its egress switch, and
+    continues with a table."""
+    label, tunnelling = labels.spaces[kind].service(dpid, record.uuid), TUNNELLINGS[kind]
+    meta = of.WriteMetadata(pipeline.tunnelled(record.index), pipeline.METADATA_ALL)
+    enter = (apply(*tunnelling.pop_inner()), meta, of.GotoTable(then))
+    match = of.Match(**tunnelling.match_inner(label))
+    flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(record.index, Kind.SERVICE))
     return PlacedEntry(dpid, Order.RECEIVE, flow)

@@ -1,9 +1,10 @@
-"""Policing: the limits of endpoints, in meters.
+"""Policing: the bandwidth limits of endpoints, and of best-effort traffic on links, with OpenFlow meters.
 
-What enters is metered where it enters. What leaves may come from many rules and from the buckets of groups,
-which cannot meter: all of them send it to table *exit*, looked up as if it had come in at the port it is to
-leave by; from there one rule meters it and sends it out. It does so with a copy, for a meter that drops a
-packet ends all that is still to be done with it, and other endpoints wait for their copies.
+Inbound traffic is metered by the rule that admits it. Outbound traffic comes from many rules and from buckets
+of groups, which cannot meter. So all of them resubmit the frame to table *exit*, with the output port as its
+input port; one rule there sends it through table *police*, which meters it and outputs it. The frame is
+cloned first, because a meter that drops it would end the action list, and with it the copies for other
+endpoints.
 """
 
 from __future__ import annotations
@@ -17,78 +18,82 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.qos.meters import STEP, Meters, meter
-from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, leaving
+from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, egress_match
 from libnetvirt.errors import Unsupported
 from libnetvirt.model import Endpoint
 from libnetvirt.openflow import nicira
 
-#: What makes Open vSwitch work on a copy is something in it that could not be taken back. This is the last
-#: thing done with the copy and has no effect, but it must not meet a vlan tag.
+#: Open vSwitch makes a real copy for `clone` only if an action inside is irreversible, as `decap` is. As the
+#: last action on the copy, after the output, it has no effect. It must not meet a vlan tag.
 _IRREVERSIBLE = nicira.decap()
 
 
 class Policing:
-    """Compiles what limits ask for."""
+    """Compiles the bandwidth limits of endpoints."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
 
     def inbound(self, attachment: Attachment) -> tuple[of.Instruction, ...]:
-        """What an endpoint's frames go through before they enter."""
+        """The instruction that meters the frames that an endpoint sends, if it has an inbound limit."""
         limits = attachment.endpoint.bandwidth
-        if limits is None or limits.inbound is None or not self._meters.there(attachment.dpid):
+        if limits is None or limits.inbound is None or not self._meters.supported(attachment.dpid):
             return ()
         return (of.Meter(self._meters.number(attachment.dpid, _name(attachment, "in"))),)
 
     def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
-        """An endpoint's meters, and what leads through the outbound one."""
+        """An endpoint's meters, and the rules that send its outbound frames through one."""
         limits = attachment.endpoint.bandwidth
         if limits is None or attachment.port is None:
             return
-        there = self._meters.there(attachment.dpid)
-        if limits.inbound is not None and there:
+        supported = self._meters.supported(attachment.dpid)
+        if limits.inbound is not None and supported:
             number = self._meters.number(attachment.dpid, _name(attachment, "in"))
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.inbound))
         if limits.outbound is None:
             return
         metered: tuple[of.Instruction, ...] = ()
-        if there:
+        if supported:
             number = self._meters.number(attachment.dpid, _name(attachment, "out"))
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.outbound))
             metered = (of.Meter(number),)
         cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
-        yield from exits(attachment.dpid, attachment.port, leaving(attachment), metered, cookie)
+        yield from metered_output(attachment.dpid, attachment.port, egress_match(attachment), metered, cookie)
 
-    def wants(self, entry: NetworkRecord, dpid: int, name: str) -> bool:
-        """Whether one of a network's endpoints uses a meter."""
-        transport, _, endpoint = name.split("/", 2)
-        attachment = entry.endpoints.get(endpoint)
+    def uses_meter(self, record: NetworkRecord, dpid: int, name: str) -> bool:
+        """Whether an endpoint of the network uses the meter with this name on this switch."""
+        direction, _, endpoint = name.split("/", 2)
+        attachment = record.endpoints.get(endpoint)
         if attachment is None or attachment.dpid != dpid or attachment.endpoint.bandwidth is None:
             return False
         limits = attachment.endpoint.bandwidth
-        return (limits.inbound if transport == "in" else limits.outbound) is not None
+        return (limits.inbound if direction == "in" else limits.outbound) is not None
 
 
-def exits(
-    dpid: int, port: int, leaving: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
+def metered_output(
+    dpid: int, port: int, egress: tuple[int, Fields], metered: tuple[of.Instruction, ...], cookie: int
 ) -> Iterator[PlacedEntry]:
-    """What sends frames out at an endpoint, through a meter. ``leaving``: priority and look of the frames."""
-    priority, fields = leaving
+    """The rules that send frames out at an endpoint through a meter.
+
+    ``egress`` is the priority and the match of :func:`egress_match`; ``metered`` the meter instruction, or
+    nothing.
+    """
+    priority, fields = egress
     match = of.Match(in_port=port, **fields)
     untag = (POP,) if fields["vlan_vid"] else ()
-    for here, there, out in (
+    for entry_table, meter_table, out in (
         (Table.EXIT, Table.POLICE, port),
         (Table.TURN, Table.POLICE_TURN, int(of.Port.IN_PORT)),
     ):
         yield PlacedEntry(
-            dpid, Order.RECEIVE, Flow(here, priority, match, _copy(port, there, *untag), cookie)
+            dpid, Order.RECEIVE, Flow(entry_table, priority, match, _copy(port, meter_table, *untag), cookie)
         )
         then = (*metered, of.ApplyActions((of.Output(out),)))
-        yield PlacedEntry(dpid, Order.RECEIVE, Flow(there, priority, match, then, cookie))
+        yield PlacedEntry(dpid, Order.RECEIVE, Flow(meter_table, priority, match, then, cookie))
 
 
-def link_exits(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[PlacedEntry]:
-    """What sends frames out at a link through a meter. They have two tags, or none."""
+def metered_link_output(dpid: int, port: int, metered: of.Instruction, cookie: int) -> Iterator[PlacedEntry]:
+    """The rules that send frames out on a link through a meter. The frames have two tags, or none."""
 
     def rule(table: Table, match: of.Match, *then: of.Instruction) -> PlacedEntry:
         return PlacedEntry(dpid, Order.RECEIVE, Flow(table, 100, match, then, cookie))
@@ -101,19 +106,19 @@ def link_exits(dpid: int, port: int, metered: of.Instruction, cookie: int) -> It
 
 
 def _copy(port: int, table: Table, *untag: of.Action) -> tuple[of.Instruction, ...]:
-    """Let a table treat a copy. ``untag``: takes its tags off afterwards."""
+    """Resubmit a copy of the frame to a table. ``untag`` removes the copy's tags afterwards."""
     return (of.ApplyActions((nicira.clone(nicira.resubmit(port, table), *untag, _IRREVERSIBLE),)),)
 
 
 def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
-    """Raise Unsupported if an endpoint's limits cannot be kept at its switch."""
+    """Raise Unsupported if the limits of an endpoint cannot be enforced at its switch."""
     limits = endpoint.bandwidth
     if limits is None:
         return
-    for transport, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):
+    for direction, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):
         if limit is not None and limit < STEP:
             raise Unsupported(
-                f"endpoint {endpoint.uuid}: {transport} {limit} is less than switches can measure: "
+                f"endpoint {endpoint.uuid}: {direction} {limit} is less than switches can measure: "
                 "give 1 kbit/s or more"
             )
     if switch is not None and switch.known and not switch.meters:
@@ -123,5 +128,5 @@ def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
         )
 
 
-def _name(attachment: Attachment, transport: str) -> str:
-    return f"{transport}/{attachment.network.uuid}/{attachment.endpoint.uuid}"
+def _name(attachment: Attachment, direction: str) -> str:
+    return f"{direction}/{attachment.network.uuid}/{attachment.endpoint.uuid}"

@@ -1,7 +1,8 @@
-"""The rule compiler: networks, hosts and tunnels -> entries in switches.
+"""Switching: the rules of switched networks, and of what all networks share: links, tunnels, admission.
 
-Everything is compiled by *unit*: a part whose entries change together. A change recompiles the units it
-touches and no others, so one more endpoint costs the same in a small network and in a large one.
+Everything is compiled by *unit*: a part whose entries change together, such as one endpoint or one host. A
+change recompiles the units that it touches and no others, so one more endpoint costs the same in a small
+network and in a large one.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from libnetvirt.controller.rules.encapsulation import (
     TUNNELLINGS,
     VLAN,
     Actions,
-    claim,
     deliver,
-    deliver_plain,
-    labelled,
-    wrapped,
+    deliver_without_mpls,
+    ingress_match,
+    mpls_outputs,
+    send_labelled,
 )
 from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.policing import Policing
@@ -40,7 +41,7 @@ _TO_CONTROLLER = of.Output(of.Port.CONTROLLER, of.CONTROLLER_NO_BUFFER)
 
 
 class SwitchingRules:
-    """Compiles units from the state that it is given, which it never changes except for giving labels."""
+    """Compiles units from the controller's state, which it does not change except for allocating labels."""
 
     def __init__(
         self,
@@ -61,13 +62,13 @@ class SwitchingRules:
         self._host_age = host_age
 
     def base(self, switch: SwitchView) -> Iterator[PlacedEntry]:
-        """What every switch holds, whether or not it has networks."""
+        """The entries that every switch holds, with or without networks."""
 
         def rule(table: Table, priority: int, match: of.Match, *then: of.Instruction) -> PlacedEntry:
             cookie = pipeline.cookie(0, Kind.BASE)
             return PlacedEntry(switch.dpid, Order.RECEIVE, Flow(table, priority, match, then, cookie))
 
-        # Untagged: the type is the one behind all tags, and what is tagged may be a guest's frame.
+        # Untagged only: eth_type matches behind all tags, and a tagged LLDP frame may be a guest's.
         lldp = of.Match(vlan_vid=0, eth_type=pipeline.LLDP_TYPE, eth_dst=pipeline.LLDP_ADDRESS)
         limit: tuple[of.Instruction, ...] = ()
         if switch.meters:
@@ -80,34 +81,35 @@ class SwitchingRules:
         head = of.Output(of.Port.CONTROLLER, pipeline.LEARN_LENGTH)
         yield rule(Table.SOURCE, 0, of.Match(), apply(head), of.GotoTable(Table.HOST))
         for table in (Table.SOURCE, Table.HOST):
-            # A frame with a further tag under its endpoint's own.
+            # Drop frames with a second tag below that of their endpoint.
             yield rule(table, 65000, of.Match(vlan_vid=ANY_VLAN))
             yield rule(table, 64000, of.Match(eth_src=(pipeline.GROUP_BIT, pipeline.GROUP_BIT)))
             yield rule(table, 64000, of.Match(eth_src=0))
 
     def link(self, dpid: int, port: int) -> Iterator[PlacedEntry]:
-        """What lets frames in from another switch."""
+        """The rules that admit frames from another switch."""
         cookie = pipeline.cookie(0, Kind.LINK)
         lldp = of.Match(in_port=port, vlan_vid=0, eth_type=pipeline.LLDP_TYPE, eth_dst=pipeline.LLDP_ADDRESS)
         for priority, match, then in (
             (300, lldp, apply(_TO_CONTROLLER)),
-            (290, of.Match(in_port=port, **VLAN.arriving), of.GotoTable(Table.TUNNEL)),
-            (290, of.Match(in_port=port, **MPLS.arriving), of.GotoTable(Table.TUNNEL)),
+            (290, of.Match(in_port=port, **VLAN.arrival_match), of.GotoTable(Table.TUNNEL)),
+            (290, of.Match(in_port=port, **MPLS.arrival_match), of.GotoTable(Table.TUNNEL)),
             (280, of.Match(in_port=port, vlan_vid=0), of.GotoTable(Table.PATH)),
         ):
             flow = Flow(Table.CLASSIFY, priority, match, (then,), cookie)
             yield PlacedEntry(dpid, Order.RECEIVE, flow)
 
     def tunnel(self, kind: Encapsulation, egress: int, ingresses: Iterable[int]) -> Iterator[PlacedEntry]:
-        """The tunnel to a switch: one group at each ingress, one rule in each switch on the way."""
+        """The tunnel to an egress switch: a group at each ingress switch, a rule in each transit switch, a
+        rule at the egress."""
         tunnelling, tunnel = TUNNELLINGS[kind], self._labels.spaces[kind].tunnel(egress)
         tree = self._paths.tree(egress)
         cookie = pipeline.cookie(0, Kind.TUNNEL)
-        match = of.Match(**tunnelling.outer(tunnel.label))
+        match = of.Match(**tunnelling.match_outer(tunnel.label))
         number = pipeline.tunnel_group(tunnel.number, tunnelling.space)
-        enter = tunnelling.enter(tunnel.label)
+        enter = tunnelling.push_outer(tunnel.label)
 
-        # Switches that do the same hold the same entry: one object.
+        # Switches with the same output port hold equal entries: they share one object.
         @cache
         def entering(out: of.Action | None) -> Group:
             actions: Actions = () if out is None else (*enter, out)
@@ -130,14 +132,14 @@ class SwitchingRules:
             yield PlacedEntry(
                 dpid, Order.RECEIVE, passing(self._link_output.out(dpid, tree[dpid].source_port))
             )
-        then = (apply(*tunnelling.leave()), of.GotoTable(Table.SERVICE))
+        then = (apply(*tunnelling.pop_outer()), of.GotoTable(Table.SERVICE))
         yield PlacedEntry(egress, Order.RECEIVE, Flow(Table.TUNNEL, 10, match, then, cookie))
 
     def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
-        """What lets frames in at an endpoint."""
+        """The rules that admit frames at an endpoint."""
         if attachment.port is None:
             return
-        priority, fields, untag = claim(attachment)
+        priority, fields, untag = ingress_match(attachment)
         then = (
             *self._policing.inbound(attachment),
             *only(*untag),
@@ -149,99 +151,105 @@ class SwitchingRules:
         yield PlacedEntry(attachment.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
         yield from self._policing.endpoint(attachment)
 
-    def flood(self, entry: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
-        """What a network does on a switch with frames for everybody or for unknown hosts, and with those
-        that come out of tunnels."""
-        index, cookie = entry.index, pipeline.cookie(entry.index, Kind.FLOOD)
+    def flood(self, record: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:
+        """The rules of a network on a switch for broadcast, multicast and unknown unicast frames, and for
+        frames that come out of tunnels."""
+        index, cookie = record.index, pipeline.cookie(record.index, Kind.FLOOD)
         entering = of.Match(metadata=(index << 32, pipeline.METADATA_SIDE))
-        others = sorted(other for other in entry.by_switch if other != dpid)
-        if others and entry.tunnel is not None:
-            yield service(self._labels, entry, entry.tunnel, dpid, Table.HOST)
-        if entry.uses_labels:
-            # Open vSwitch would mark the label above a host's own as not the last.
+        others = sorted(other for other in record.by_switch if other != dpid)
+        if others and record.tunnel is not None:
+            yield service(self._labels, record, record.tunnel, dpid, Table.HOST)
+        if record.uses_labels:
+            # Drop hosts' own mpls frames: Open vSwitch leaves the bottom-of-stack bit of a label above unset.
             for kind in pipeline.TYPES_MPLS:
                 own = of.Match(metadata=(index << 32, pipeline.METADATA_SIDE), eth_type=kind)
-                yield PlacedEntry(dpid, Order.RECEIVE, Flow(_first(entry), 60000, own, (), cookie))
-        if not entry.floods:
+                yield PlacedEntry(dpid, Order.RECEIVE, Flow(_first(record), 60000, own, (), cookie))
+        if not record.floods:
             miss = Flow(Table.HOST, 1, entering, (apply(_TO_CONTROLLER),), cookie)
             yield PlacedEntry(dpid, Order.SEND, miss)
             return
-        copies = self._copies(entry, dpid, others)
+        copies = self._copies(record, dpid, others)
         yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 1, entering, only(*copies), cookie))
-        # A group skips the port that a frame came in at, and with it other tags of that port.
-        for port in sorted(entry.crowded.get(dpid, ())):
-            for attachment in entry.by_port[dpid, port].values():
+        # A group does not output to the input port, so it misses endpoints with other tags on that port.
+        for port in sorted(record.shared_ports.get(dpid, ())):
+            for attachment in record.by_port[dpid, port].values():
                 match = of.Match(in_port=port, metadata=attachment.entered)
-                copies = self._copies(entry, dpid, others, attachment)
+                copies = self._copies(record, dpid, others, attachment)
                 yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
         if others:
             match = of.Match(metadata=(pipeline.tunnelled(index), pipeline.METADATA_SIDE))
-            then = only(*self._copies(entry, dpid, ()))
+            then = only(*self._copies(record, dpid, ()))
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
 
     def _copies(
-        self, entry: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None
+        self, record: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None
     ) -> Actions:
-        """One copy for each local endpoint and for each other switch. ``sender``: an endpoint that shares its
-        port with others, which get theirs back through that port."""
-        assert entry.tunnel is not None
-        tunnelling, space = TUNNELLINGS[entry.tunnel], self._labels.spaces[entry.tunnel]
+        """Actions that send one copy to each local endpoint and to each other switch.
+
+        ``sender`` is an endpoint that shares its port with others: these get their copies back through that
+        port.
+        """
+        assert record.tunnel is not None
+        tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
         port = None if sender is None else sender.port
-        siblings = [] if sender is None else entry.siblings(sender)
-        back = deliver_plain((b for b in siblings if b.endpoint.mpls is None), port)
-        groups = [of.Group(pipeline.flood_group(entry.index, chunk)) for chunk in range(chunks(entry, dpid))]
-        # Buckets take standard actions only, so endpoints with mpls labels get theirs from the rule.
-        near = labelled((b for b in entry.labelled.get(dpid, {}).values() if b is not sender), port)
+        siblings = [] if sender is None else record.siblings(sender)
+        back = deliver_without_mpls((b for b in siblings if b.endpoint.mpls is None), port)
+        groups = [
+            of.Group(pipeline.flood_group(record.index, chunk)) for chunk in range(chunks(record, dpid))
+        ]
+        # Buckets allow standard actions only, so the rule itself sends to endpoints with mpls labels.
+        near = mpls_outputs((b for b in record.labelled.get(dpid, {}).values() if b is not sender), port)
         far = [
-            (space.service(other, entry.uuid), tunnelling.group(space.tunnel(other).number))
+            (space.service(other, record.uuid), tunnelling.group(space.tunnel(other).number))
             for other in others
         ]
         if tunnelling is MPLS:
-            return (*back, *groups, *wrapped(MPLS, [*near, *far]))
-        sent = wrapped(tunnelling, far)
-        untag = tunnelling.unwrap() if sent and near else ()
-        return (*back, *groups, *sent, *untag, *wrapped(MPLS, near))
+            return (*back, *groups, *send_labelled(MPLS, [*near, *far]))
+        sent = send_labelled(tunnelling, far)
+        untag = tunnelling.pop_inner() if sent and near else ()
+        return (*back, *groups, *sent, *untag, *send_labelled(MPLS, near))
 
-    def local_flood(self, entry: NetworkRecord, dpid: int, chunk: int, count: int) -> Iterator[PlacedEntry]:
-        """One of the ``count`` groups that send to a network's local endpoints."""
-        if not entry.floods:
+    def local_flood(self, record: NetworkRecord, dpid: int, chunk: int, count: int) -> Iterator[PlacedEntry]:
+        """The flood group number ``chunk`` of ``count``, each of which sends to some of a network's local
+        endpoints."""
+        if not record.floods:
             return
         slots = range(chunk, pipeline.FLOOD_CHUNKS, count)
-        chosen = [b for slot in slots for b in entry.by_slot.get((dpid, slot), {}).values()]
+        chosen = [b for slot in slots for b in record.by_slot.get((dpid, slot), {}).values()]
         buckets = tuple(of.Bucket(actions=deliver(b)) for b in sorted(chosen, key=_place))
-        number = pipeline.flood_group(entry.index, chunk)
+        number = pipeline.flood_group(record.index, chunk)
         yield PlacedEntry(dpid, Order.RECEIVE, Group(number, of.GroupType.ALL, buckets))
 
-    def host(self, entry: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
-        """What leads to a known host, and lets it send without being learned again."""
-        attachment = entry.endpoints.get(host.endpoint)
-        if attachment is None or entry.on_demand:
+    def host(self, record: NetworkRecord, host: Host) -> Iterator[PlacedEntry]:
+        """The rules that lead to a known host, and that let it send without being learned again."""
+        attachment = record.endpoints.get(host.endpoint)
+        if attachment is None or record.on_demand:
             return
-        index = entry.index
+        index = record.index
         cookie = pipeline.cookie(index, Kind.DECLARED if host.declared else Kind.HOST)
         if attachment.port is not None:
-            yield from self._host_here(entry, attachment, host, cookie)
-        yield from self._host_elsewhere(entry, attachment, host, cookie)
-        yield from self._steering.host(entry, attachment, host, cookie)
+            yield from self._host_here(record, attachment, host, cookie)
+        yield from self._host_elsewhere(record, attachment, host, cookie)
+        yield from self._steering.host(record, attachment, host, cookie)
         if host.declared:
             match = of.Match(metadata=(index << 32, pipeline.METADATA_NETWORK), eth_src=host.mac)
             other = Flow(Table.SOURCE, 10, match, (), cookie)
-            yield from (PlacedEntry(dpid, Order.ADMIT, other) for dpid in entry.by_switch)
+            yield from (PlacedEntry(dpid, Order.ADMIT, other) for dpid in record.by_switch)
 
     def _host_elsewhere(
-        self, entry: NetworkRecord, attachment: Attachment, host: Host, cookie: int
+        self, record: NetworkRecord, attachment: Attachment, host: Host, cookie: int
     ) -> Iterator[PlacedEntry]:
-        """The ways to a host from the other switches."""
+        """The rules that lead to a host from the network's other switches."""
         if attachment.port is None:
             return
-        match = of.Match(metadata=(entry.index << 32, pipeline.METADATA_SIDE), eth_dst=host.mac)
+        match = of.Match(metadata=(record.index << 32, pipeline.METADATA_SIDE), eth_dst=host.mac)
         away: Flow | None = None
-        for dpid in entry.by_switch:
+        for dpid in record.by_switch:
             if dpid == attachment.dpid:
                 continue
-            # Into a tunnel the same rule leads from everywhere: one object.
-            if away is None or entry.tunnel is None:
-                transport = self._transports.find(entry, dpid, attachment.dpid)
+            # The rule into a tunnel is the same in all switches: they share one object.
+            if away is None or record.tunnel is None:
+                transport = self._transports.find(record, dpid, attachment.dpid)
                 if transport is None:
                     continue
                 away = Flow(Table.HOST, 20, match, (apply(*transport.ingress_actions),), cookie)
@@ -252,17 +260,17 @@ class SwitchingRules:
         self, transport: Transport, attachment: Attachment, host: Host, cookie: int
     ) -> Iterator[PlacedEntry]:
         for hop in transport.hops:
-            # At its own switch one rule takes frames from endpoints and from tunnels.
+            # At the host's own switch, `_host_here` handles frames from tunnels, too.
             if hop.table is Table.PATH:
                 match = of.Match(**hop.fields, eth_dst=host.mac)
                 then = (apply(*(hop.actions or deliver(attachment))),)
                 yield PlacedEntry(hop.dpid, Order.RECEIVE, Flow(hop.table, 20, match, then, cookie))
 
     def _host_here(
-        self, entry: NetworkRecord, attachment: Attachment, host: Host, cookie: int
+        self, record: NetworkRecord, attachment: Attachment, host: Host, cookie: int
     ) -> Iterator[PlacedEntry]:
         assert attachment.port is not None
-        dpid, index = attachment.dpid, entry.index
+        dpid, index = attachment.dpid, record.index
         source = Flow(
             Table.SOURCE,
             100,
@@ -277,32 +285,33 @@ class SwitchingRules:
         yield PlacedEntry(
             dpid, Order.RECEIVE, Flow(Table.HOST, 20, match, (apply(*deliver(attachment)),), cookie)
         )
-        for sibling in entry.siblings(attachment):
+        for sibling in record.siblings(attachment):
             match = of.Match(in_port=attachment.port, metadata=sibling.entered, eth_dst=host.mac)
             then = (apply(*deliver(attachment, attachment.port)),)
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
 
-    def quiet(self, attachment: Attachment, seconds: int) -> Flow:
-        """For a while, send nothing of an endpoint's unknown hosts to the controller."""
+    def suppress_learning(self, attachment: Attachment, seconds: int) -> Flow:
+        """The rule that, for some seconds, stops frames of unknown hosts at an endpoint from being sent to
+        the controller."""
         assert attachment.port is not None
         match = of.Match(in_port=attachment.port, metadata=attachment.entered)
         cookie = pipeline.cookie(attachment.network.index, Kind.QUIET)
         return Flow(Table.SOURCE, 5, match, (of.GotoTable(Table.HOST),), cookie, hard=seconds)
 
 
-def _first(entry: NetworkRecord) -> Table:
-    """The table that the network's frames go to when they have entered."""
-    return Table.HOST if entry.on_demand else Table.SOURCE
+def _first(record: NetworkRecord) -> Table:
+    """The table that follows *classify* for this network."""
+    return Table.HOST if record.on_demand else Table.SOURCE
 
 
 def _place(attachment: Attachment) -> tuple[int, int]:
     return (attachment.port or 0, attachment.endpoint.vlan or 0)
 
 
-def chunks(entry: NetworkRecord, dpid: int) -> int:
+def chunks(record: NetworkRecord, dpid: int) -> int:
     """The number of flood groups of a network on a switch: a power of two, so that endpoints seldom change
     groups."""
     number = 1
-    while number < pipeline.FLOOD_CHUNKS and len(entry.on(dpid)) > number * pipeline.FLOOD_CHUNK:
+    while number < pipeline.FLOOD_CHUNKS and len(record.on(dpid)) > number * pipeline.FLOOD_CHUNK:
         number *= 2
     return number

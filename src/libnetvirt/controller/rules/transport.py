@@ -1,8 +1,9 @@
-"""Ways: how a frame gets from one switch to another. This is all that encapsulation decides.
+"""Transport: how a frame gets from one switch to another. Encapsulation decides nothing else.
 
-When the rules of a way come is another question (insertion): with all hosts as they are known
-(:mod:`~libnetvirt.controller.rules.switching`), or pair by pair
-(:mod:`~libnetvirt.controller.ondemand.flows`).
+With tunnels, a frame is pushed its inner label and sent to the tunnel's group; with native encapsulation it
+is output along the shortest path, switch by switch. *When* the rules are installed is a question of
+insertion: for all hosts in advance (:mod:`~libnetvirt.controller.rules.switching`), or for a pair of hosts
+when its first frame comes up (:mod:`~libnetvirt.controller.ondemand.flows`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from libnetvirt.openflow import nicira
 
 @dataclass(frozen=True, slots=True)
 class TransportHop:
-    """What a switch behind the first does with frames that match ``fields`` besides their addresses. No
-    ``actions``: it is the last, and delivers them."""
+    """A switch behind the first one: table, fields to match besides the MAC addresses, and actions. The last
+    hop has no ``actions``: it delivers the frame."""
 
     dpid: int
     table: Table
@@ -32,8 +33,11 @@ class TransportHop:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """``ingress_actions``: what the first switch does; ``hops``: the others, in order; ``edges``: the links
-    that the hops depend on, none for a tunnel."""
+    """The transport of frames between two switches.
+
+    ``ingress_actions`` are those of the first switch; ``hops`` the others in order; ``edges`` the links that
+    the hops depend on, none for a tunnel.
+    """
 
     ingress_actions: Actions
     hops: tuple[TransportHop, ...]
@@ -41,35 +45,38 @@ class Transport:
 
 
 class LinkOutput:
-    """How frames without a promise leave by a link. ``metered``: the links of which something is promised."""
+    """How best-effort frames are output to links. ``metered``: the links on which they are policed."""
 
     def __init__(self) -> None:
         self.metered: frozenset[tuple[int, int]] = frozenset()
 
     def out(self, dpid: int, port: int) -> of.Action:
-        """Send a frame out at a link's port."""
+        """The action that outputs a best-effort frame to a link."""
         if (dpid, port) in self.metered:
             return nicira.resubmit(port, Table.EXIT)
         return of.Output(port)
 
 
 class Transports:
-    """Finds the way; gives labels where they are needed."""
+    """Computes transports, and allocates the labels that they need."""
 
     def __init__(self, labels: Labels, paths: PathFinder, link_output: LinkOutput) -> None:
         self._link_output = link_output
         self._labels = labels
         self._paths = paths
 
-    def find(self, entry: NetworkRecord, dpid: int, egress: int) -> Transport | None:
-        """The way of a network's frames from a switch to another one; None if there is none. A tunnel is a
-        way, wherever it leads. Raises LabelsExhausted."""
-        if entry.tunnel is None:
+    def find(self, record: NetworkRecord, dpid: int, egress: int) -> Transport | None:
+        """The transport of a network's frames from one switch to another.
+
+        None if no path leads there; a tunnel is always found, whether or not there is a path for it. Raises
+        LabelsExhausted.
+        """
+        if record.tunnel is None:
             return self._native(dpid, egress)
-        tunnelling, space = TUNNELLINGS[entry.tunnel], self._labels.spaces[entry.tunnel]
-        inner = space.service(egress, entry.uuid)
-        leave = (*tunnelling.wrap(inner), tunnelling.group(space.tunnel(egress).number))
-        return Transport(leave, (TransportHop(egress, *arrival(entry)),))
+        tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
+        inner = space.service(egress, record.uuid)
+        ingress_actions = (*tunnelling.push_inner(inner), tunnelling.group(space.tunnel(egress).number))
+        return Transport(ingress_actions, (TransportHop(egress, *arrival(record)),))
 
     def _native(self, dpid: int, egress: int) -> Transport | None:
         edges = self._paths.path(dpid, egress)
@@ -83,8 +90,8 @@ class Transports:
         return Transport(out[0], tuple(hops), tuple(edges))
 
 
-def arrival(entry: NetworkRecord) -> tuple[Table, Fields]:
-    """Where a network's frames arrive at the last switch of a way, and what they match (port 0: any)."""
-    if entry.tunnel is None:
+def arrival(record: NetworkRecord) -> tuple[Table, Fields]:
+    """The table and fields with which a network's frames match at the last switch. Port 0 stands for any."""
+    if record.tunnel is None:
         return Table.PATH, {"in_port": 0}
-    return Table.HOST, {"metadata": (pipeline.tunnelled(entry.index), pipeline.METADATA_SIDE)}
+    return Table.HOST, {"metadata": (pipeline.tunnelled(record.index), pipeline.METADATA_SIDE)}

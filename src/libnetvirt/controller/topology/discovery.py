@@ -1,14 +1,17 @@
-"""Discovery: which ports are linked to which, by signed LLDP (IEEE 802.1AB).
+"""Discovery: finds the links between switches, by signed LLDP frames (IEEE 802.1AB).
 
-Each frame says where and when it was sent and carries an HMAC over that. It counts once, where it arrives
-first, for three intervals, and no longer than its port stays up. None are sent out of ports that hold an
-endpoint or may be no link. A frame that fails the check, or comes in where no link can be, is counted and
-reported and changes nothing. A link is used when frames have come through in both directions, and while it
-is, neither of its ports can be linked elsewhere. It is lost at once when a port goes down, and after three
-intervals of silence else.
+A frame is sent out of every port once an interval. It carries the port, the time and an HMAC over both. Where
+it is received, there is the other end of a link; a link is used once frames have been received in both
+directions. It is lost at once when one of its ports goes down, and after three intervals without a frame
+otherwise. While a link is in use, frames cannot move either of its ports to another link.
 
-What this cannot tell from a cable: somebody who holds two ports without endpoints and passes every frame on
-from each to the other. Only who knows where the cables are can: hence ``link-ports``.
+Against forgery and replay: a frame counts once, at the port that receives it first, for three intervals, and
+not after the port that sent it has gone down. No frames are sent out of ports that hold an endpoint or that
+the operator excludes (``link-ports``), and none are accepted from there. A frame that fails a check changes
+nothing; it is counted and reported.
+
+One attack remains: somebody who controls two ports without endpoints and relays every frame between them
+looks exactly like a cable. Only ``link-ports`` prevents that.
 """
 
 from __future__ import annotations
@@ -23,50 +26,52 @@ from struct import Struct
 from typing import Self
 
 from libnetvirt.controller.dataplane.pipeline import LLDP_ADDRESS, LLDP_TYPE
-from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 
 _ETHERNET = Struct("!6s6sH")
 _TLV = Struct("!H")
-_PLACE = Struct("!QId")  # datapath, port, time sent
-# Locally administered organisation code; what follows it tells the kinds of our values.
+_ORIGIN = Struct("!QId")  # datapath, port, time sent
+# Locally administered organisation code. The subtype behind it tells discovery frames from latency probes.
 _ORGANISATION = bytes((0x02, 0x4E, 0x56))
 _SUBTYPE = 1
 _SIGNATURE = 16
 _END, _CHASSIS, _PORT, _TTL, _CUSTOM = 0, 1, 2, 3, 127
-#: intervals that a frame counts for, and after which a silent link is lost
+#: intervals that a frame is valid for, and after which a link without a frame is lost
 MISSED = 3
-#: ports for which ignored frames are counted one by one
-COUNTED = 100_000
-#: frames of one port that may be on their way
+#: ports whose ignored frames are counted separately; those of further ports are counted by switch
+IGNORED_LIMIT = 100_000
+#: frames of one port that may be in flight
 OUTSTANDING = 8
-
-LinkEnd = tuple[int, int]  # (datapath, port)
 
 
 @dataclass(slots=True)
-class Seen:
-    """The far end that frames from a place arrive at, and when the last one did."""
+class Sighting:
+    """The port that received the last frame of a port, and the time. ``confirmed`` is False for a link that
+    is only remembered from the store."""
 
-    to: LinkEnd
-    at: float
-    # Whether a frame said so, or only the store.
-    told: bool = True
+    far_end: LinkEnd
+    time: float
+    # Whether a frame was received, or the link is only remembered from the store.
+    confirmed: bool = True
 
 
 class Forged(Exception):
-    """A frame that is not ours, or not where it could be."""
+    """A frame that is not ours, or that cannot have come over a link."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkPorts:
-    """The ports that may be links: shell patterns for (switch, port), where a switch is a datapath id or None
-    for all, and a port its number or its name. No patterns: all ports may be."""
+    """The ports that may be ends of links: shell patterns for (switch, port).
+
+    A switch is a datapath id, or None for all switches; a port is given by number or name. Without patterns
+    every port may be a link.
+    """
 
     patterns: tuple[tuple[int | None, str], ...] = ()
 
     @classmethod
     def parse(cls, text: str, switch: Callable[[str], int]) -> Self:
-        """Read ``[SWITCH/]PORT,…``. ``switch`` reads a datapath id, and its errors are passed on."""
+        """Parse ``[SWITCH/]PORT,…``. ``switch`` parses a datapath id; its errors are passed on."""
         found: list[tuple[int | None, str]] = []
         for part in filter(None, map(str.strip, text.split(","))):
             where, _, port = part.rpartition("/")
@@ -74,7 +79,7 @@ class LinkPorts:
         return cls(tuple(found))
 
     def allow(self, dpid: int, number: int, name: str) -> bool:
-        """Whether a port may be a link."""
+        """Whether a port may be an end of a link."""
         return not self.patterns or any(
             where in (None, dpid) and (fnmatchcase(str(number), port) or fnmatchcase(name, port))
             for where, port in self.patterns
@@ -82,33 +87,33 @@ class LinkPorts:
 
 
 class Discovery:
-    """Sends and checks LLDP frames, and knows the links. Times are in seconds of any steady clock."""
+    """Makes and checks LLDP frames, and holds the links found. Times are in seconds of any steady clock."""
 
     def __init__(self, secret: bytes, interval: float) -> None:
         self._secret = secret
         self.interval = interval
-        #: frames that were ignored, by the port they came in at
+        #: number of ignored frames, by the port that received them
         self.ignored: Counter[LinkEnd] = Counter()
-        # When the frames of a port were sent that may still arrive.
+        # By port: when its frames were sent that have not been received yet.
         self._sent: dict[LinkEnd, deque[float]] = {}
         self._answered: dict[LinkEnd, float] = {}
-        self._seen: dict[LinkEnd, Seen] = {}
-        self._looked: float | None = None  # when silence was looked for last
+        self._seen: dict[LinkEnd, Sighting] = {}
+        self._last_check: float | None = None  # when links were last checked for expiry
 
     @property
     def forged(self) -> int:
-        """How many frames were ignored."""
+        """The number of frames ignored so far."""
         return self.ignored.total()
 
     def frame(self, dpid: int, port: int, hw_addr: int, now: float) -> bytes:
-        """The frame to send out at a port."""
-        place = _PLACE.pack(dpid, port, now)
+        """The LLDP frame to send out of a port now. ``hw_addr``: the MAC address of the port, 0 for none."""
+        origin = _ORIGIN.pack(dpid, port, now)
         self._sent.setdefault((dpid, port), deque(maxlen=OUTSTANDING)).append(now)
         ttl = max(1, round(MISSED * self.interval))
-        return lldp(dpid, port, hw_addr, ttl, _SUBTYPE, place + self._sign(place))
+        return lldp(dpid, port, hw_addr, ttl, _SUBTYPE, origin + self._sign(origin))
 
     def receive(self, dpid: int, port: int, frame: bytes, now: float) -> bool:
-        """Take a frame that came in at a port. Returns whether the links have changed. Raises Forged."""
+        """Process a frame received at a port. Returns whether the links have changed. Raises Forged."""
         here = (dpid, port)
         source, sent = self._check(frame, now)
         waiting = self._sent.get(source)
@@ -117,116 +122,127 @@ class Discovery:
         if source == here:
             raise Forged("it came back to the port it was sent from: the port is looped")
         known = self._seen.get(source)
-        if known is not None and known.to == here:
+        if known is not None and known.far_end == here:
             waiting.remove(sent)
-            known.at, known.told = now, True
+            known.time, known.confirmed = now, True
             return False
-        for place in (source, here):
-            if self._is_told(place):
-                raise Forged(
-                    f"port {place[1]} of switch {place[0]} has a link to another port, which is in use"
-                )
+        for end in (source, here):
+            if self._is_confirmed(end):
+                raise Forged(f"port {end[1]} of switch {end[0]} has a link to another port, which is in use")
         waiting.remove(sent)
-        self._seen[source] = Seen(here, now)
+        self._seen[source] = Sighting(here, now)
         return True
 
     def ignore(self, dpid: int, port: int) -> None:
-        """Count a frame that changes nothing."""
-        place = (dpid, port)
-        self.ignored[place if place in self.ignored or len(self.ignored) < COUNTED else (dpid, 0)] += 1
+        """Count a frame that failed a check."""
+        end = (dpid, port)
+        self.ignored[end if end in self.ignored or len(self.ignored) < IGNORED_LIMIT else (dpid, 0)] += 1
 
     def may_answer(self, dpid: int, port: int, now: float) -> bool:
-        """Whether to answer a frame at once with one from the same port: once per interval, so that nobody
-        makes two ports call each other without end."""
-        place = (dpid, port)
-        if now - self._answered.get(place, -self.interval) < self.interval:
+        """Whether a frame received at a port may be answered at once with one sent out of it.
+
+        Only once an interval, so that nobody can make two ports answer each other for ever.
+        """
+        end = (dpid, port)
+        if now - self._answered.get(end, -self.interval) < self.interval:
             return False
-        self._answered[place] = now
+        self._answered[end] = now
         return True
 
     def assume(self, source: LinkEnd, destination: LinkEnd, now: float) -> None:
-        """Take a link as seen now: it was there when the state was stored, and is confirmed or lost soon."""
-        self._seen[source] = Seen(destination, now, told=False)
+        """Take over a link that is remembered from the store as if it was seen ``now``. A frame confirms it,
+        or it expires."""
+        self._seen[source] = Sighting(destination, now, confirmed=False)
 
-    def lose_port(self, dpid: int, port: int) -> bool:
-        """A port went down. Returns whether the links have changed."""
-        place = (dpid, port)
-        self._sent.pop(place, None)
-        self._answered.pop(place, None)
-        gone = [source for source, seen in self._seen.items() if place in (source, seen.to)]
+    def remove_port(self, dpid: int, port: int) -> bool:
+        """Remove the links of a port that went down. Returns whether the links have changed."""
+        end = (dpid, port)
+        self._sent.pop(end, None)
+        self._answered.pop(end, None)
+        gone = [source for source, seen in self._seen.items() if end in (source, seen.far_end)]
         for source in gone:
             del self._seen[source]
         return bool(gone)
 
-    def expire(self, now: float, trusted: Callable[[int], bool]) -> bool:
-        """Lose links that were silent too long. Returns whether the links have changed.
+    def remove_switch(self, dpid: int) -> None:
+        """Remove all that is kept of a switch that is an end of no link."""
+        for kept in (self._sent, self._answered, self.ignored):
+            for end in [end for end in kept if end[0] == dpid]:
+                del kept[end]
 
-        ``trusted(dpid)``: whether silence may have another reason, such as a switch whose control connection
-        is away for a moment.
+    def expire(self, now: float, in_grace: Callable[[int], bool]) -> bool:
+        """Remove links whose frames have stopped. Returns whether the links have changed.
+
+        ``in_grace(dpid)`` is whether a switch's control connection was lost only a moment ago: its links are
+        kept, as their frames could not be received.
         """
-        # Time in which the controller itself was stopped is nobody's silence.
-        late = 0.0 if self._looked is None else now - self._looked - self.interval
-        self._looked = now
+        # Frames cannot be received while the controller itself is stopped: that time does not count.
+        late = 0.0 if self._last_check is None else now - self._last_check - self.interval
+        self._last_check = now
         if late > self.interval:
             for seen in self._seen.values():
-                seen.at = min(now, seen.at + late)
+                seen.time = min(now, seen.time + late)
         limit = now - MISSED * self.interval
         gone = []
         for source, seen in self._seen.items():
-            if trusted(source[0]) or trusted(seen.to[0]):
-                # When the connection is back, there is time for a frame in each direction.
-                seen.at = max(seen.at, now - self.interval)
-            elif seen.at < limit:
+            if in_grace(source[0]) or in_grace(seen.far_end[0]):
+                # Once the connection is back, two intervals are left for a frame in each direction.
+                seen.time = max(seen.time, now - self.interval)
+            elif seen.time < limit:
                 gone.append(source)
         for source in gone:
             del self._seen[source]
         return bool(gone)
 
-    def places(self) -> list[LinkEnd]:
+    def link_ends(self) -> list[LinkEnd]:
         """All ports that are known as an end of a link."""
-        return [place for source, seen in self._seen.items() for place in (source, seen.to)]
+        return [end for source, seen in self._seen.items() for end in (source, seen.far_end)]
 
     def edges(self) -> Iterator[Edge]:
-        """The links that can be used: seen in both directions."""
+        """The links in use: those seen in both directions, as one edge each way."""
         for source, seen in self._seen.items():
-            back = self._seen.get(seen.to)
-            if back is not None and back.to == source:
-                yield Edge(*source, *seen.to)
+            back = self._seen.get(seen.far_end)
+            if back is not None and back.far_end == source:
+                yield Edge(*source, *seen.far_end)
 
     def is_link(self, dpid: int, port: int) -> bool:
-        """Whether a port is an end of a link that can be used."""
+        """Whether a port is an end of a link in use."""
         return self._far_end((dpid, port)) is not None
 
-    def _far_end(self, place: LinkEnd) -> LinkEnd | None:
-        """The other end of a link that can be used."""
-        seen = self._seen.get(place)
-        back = self._seen.get(seen.to) if seen is not None else None
-        return seen.to if seen is not None and back is not None and back.to == place else None
+    def _far_end(self, end: LinkEnd) -> LinkEnd | None:
+        """The other end of a link in use, or None."""
+        seen = self._seen.get(end)
+        back = self._seen.get(seen.far_end) if seen is not None else None
+        return seen.far_end if seen is not None and back is not None and back.far_end == end else None
 
-    def _is_told(self, place: LinkEnd) -> bool:
-        """Whether frames in both directions have told of a link at this port."""
-        other = self._far_end(place)
-        return other is not None and self._seen[place].told and self._seen[other].told
+    def _is_confirmed(self, end: LinkEnd) -> bool:
+        """Whether frames in both directions have confirmed the link at this port in this run of the
+        controller."""
+        other = self._far_end(end)
+        return other is not None and self._seen[end].confirmed and self._seen[other].confirmed
 
-    def _sign(self, place: bytes) -> bytes:
-        return hmac.digest(self._secret, place, hashlib.sha256)[:_SIGNATURE]
+    def _sign(self, origin: bytes) -> bytes:
+        return hmac.digest(self._secret, origin, hashlib.sha256)[:_SIGNATURE]
 
     def _check(self, frame: bytes, now: float) -> tuple[LinkEnd, float]:
-        """Where and when a frame was sent."""
+        """The port that a frame was sent from, and when. Raises Forged."""
         value = organisation_value(frame, _SUBTYPE)
         if value is None:
             raise Forged("it is not from this controller")
-        place = value[:-_SIGNATURE]
-        if len(place) != _PLACE.size or not hmac.compare_digest(self._sign(place), value[-_SIGNATURE:]):
+        origin = value[:-_SIGNATURE]
+        if len(origin) != _ORIGIN.size or not hmac.compare_digest(self._sign(origin), value[-_SIGNATURE:]):
             raise Forged("its signature is wrong")
-        dpid, port, sent = _PLACE.unpack(place)
+        dpid, port, sent = _ORIGIN.unpack(origin)
         if not now - MISSED * self.interval <= sent <= now:
             raise Forged("it is too old or from the future: a replay")
         return (dpid, port), sent
 
 
 def lldp(dpid: int, port: int, hw_addr: int, ttl: int, subtype: int, value: bytes) -> bytes:
-    """An LLDP frame from a port (address 0: one is made up) with a value of ours. ``ttl`` in seconds."""
+    """An LLDP frame from a port, with an organisationally specific TLV of ours that carries ``value``.
+
+    ``hw_addr`` is the source address; with 0 one is derived from datapath id and port. ``ttl`` is in seconds.
+    """
     tlvs = (
         (_CHASSIS, b"\x07" + f"dpid:{dpid:016x}".encode()),
         (_PORT, b"\x07" + str(port).encode()),
@@ -240,7 +256,7 @@ def lldp(dpid: int, port: int, hw_addr: int, ttl: int, subtype: int, value: byte
 
 
 def organisation_value(frame: bytes, subtype: int) -> bytes | None:
-    """The value of ours that an LLDP frame carries; None if it has none of this subtype."""
+    """The value of our TLV in an LLDP frame; None if the frame has none of this subtype."""
     offset, head = _ETHERNET.size, _ORGANISATION + bytes((subtype,))
     while offset + _TLV.size <= len(frame):
         (code,) = _TLV.unpack_from(frame, offset)

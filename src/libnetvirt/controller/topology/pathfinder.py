@@ -1,7 +1,8 @@
 """PathFinder: shortest paths through the substrate, cached until the topology changes.
 
-All paths to one switch form a tree. Ties are broken by datapath id and port, so the same topology always
-gives the same trees: a restarted controller finds its rules as it left them.
+All paths to one switch form a tree, found with Dijkstra's algorithm on the reversed graph. Ties are broken by
+datapath id and port, so the same topology always gives the same trees: a restarted controller computes the
+rules that its switches hold already.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass, replace
 
 import rustworkx
 
+#: the end of a link: datapath id and port. A direction of a link is named by the end that sends into it
+LinkEnd = tuple[int, int]
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """A unidirectional link that can be used."""
+    """One direction of a link, from port to port. ``cost`` has any unit."""
 
     source: int
     source_port: int
@@ -23,12 +27,12 @@ class Edge:
     cost: float = 1.0
 
 
-#: the next link towards a switch, by switch
+#: the links to take towards one switch, by the switch they leave
 Tree = dict[int, Edge]
 
 
 class PathFinder:
-    """The substrate's graph."""
+    """The graph of the substrate."""
 
     def __init__(self) -> None:
         self._edges: frozenset[Edge] = frozenset()
@@ -39,11 +43,11 @@ class PathFinder:
 
     @property
     def edges(self) -> frozenset[Edge]:
-        """The links in use."""
+        """The edges in use."""
         return self._edges
 
     def update(self, edges: Iterable[Edge]) -> bool:
-        """Take a new topology. Returns whether it differs from the last one."""
+        """Replace the topology. Returns whether it differs from the last one."""
         new = frozenset(edges)
         if new == self._edges:
             return False
@@ -58,24 +62,24 @@ class PathFinder:
         return True
 
     def leaving(self, dpid: int) -> Sequence[Edge]:
-        """The links that leave a switch, in order."""
+        """The edges that leave a switch, sorted."""
         return self._out.get(dpid, ())
 
     def has(self, edges: Iterable[Edge]) -> bool:
-        """Whether all these links are in use, whatever they cost."""
+        """Whether all these edges are in use, whatever their costs are."""
         return all(
             any(replace(e, cost=edge.cost) == edge for e in self.leaving(edge.source)) for edge in edges
         )
 
     def tree(self, destination: int) -> Tree:
-        """The next link towards ``destination`` for every switch that has a path to it."""
+        """The edge to take towards ``destination``, for every switch that has a path to it."""
         tree = self._trees.get(destination)
         if tree is None:
-            tree = self._trees[destination] = self._grow(destination)
+            tree = self._trees[destination] = self._build_tree(destination)
         return tree
 
     def path(self, source: int, destination: int) -> list[Edge] | None:
-        """The links from ``source`` to ``destination``: empty within one switch, None if there is no way."""
+        """The edges of the shortest path: empty within one switch, None if there is no path."""
         tree = self.tree(destination)
         path: list[Edge] = []
         while source != destination:
@@ -92,7 +96,7 @@ class PathFinder:
             node = self._nodes[dpid] = self._reverse.add_node(dpid)
         return node
 
-    def _grow(self, destination: int) -> Tree:
+    def _build_tree(self, destination: int) -> Tree:
         node = self._nodes.get(destination)
         if node is None:
             return {}
@@ -106,7 +110,3 @@ class PathFinder:
             for dpid in distance
             if dpid != destination
         }
-
-
-#: a link by its sending end: datapath id and port
-LinkEnd = tuple[int, int]

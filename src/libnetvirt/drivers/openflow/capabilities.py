@@ -1,4 +1,4 @@
-"""What the openflow driver offers, and the defaults that a connection's URI sets."""
+"""What the openflow driver offers, and the defaults that the options of a connection's URI set."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from itertools import product
 from types import MappingProxyType
 
 from libnetvirt.driver import Capabilities, Combination
-from libnetvirt.errors import InvalidDescription, InvalidURI, Unsupported
+from libnetvirt.errors import Unsupported
 from libnetvirt.model import DEFAULT_DURATION, Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
-from libnetvirt.uri import URI
 
 NAME = "openflow"
 PRESETS: Mapping[str, Rules] = {
@@ -23,22 +22,10 @@ PRESETS: Mapping[str, Rules] = {
         duration=DEFAULT_DURATION,
     ),
 }
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "encapsulation": tuple(Encapsulation),
-    "insertion": tuple(Insertion),
-    "timeout": tuple(Timeout),
-}
-OPTIONS: Mapping[str, str] = {
-    "preset": "proactive (vlan, offline, permanent; the default) or reactive (native, on-demand, idle 60 s)",
-    "encapsulation": "native, vlan or mpls, for networks that do not say (default: the preset's)",
-    "insertion": "on-demand or offline, likewise",
-    "timeout": "permanent, fixed or idle, likewise; offline insertion has permanent rules only",
-    "duration": "seconds of fixed and idle timeouts, 1 to 65535 (default 60)",
-}
 COMBINATIONS = tuple(
     Combination(encapsulation=encapsulation, insertion=insertion, timeout=timeout)
     for encapsulation, insertion, timeout in product(Encapsulation, Insertion, Timeout)
-    # Offline rules that go by themselves are refused by the model.
+    # The model refuses offline rules that expire.
     if insertion is Insertion.ON_DEMAND or timeout is Timeout.PERMANENT
 )
 FEATURES = frozenset(
@@ -51,17 +38,18 @@ FEATURES = frozenset(
     )
 )  # fmt: skip
 REASONS = {
-    "repair": "switches are compared and mended whenever they connect, without being asked",
+    "repair": "switches are reconciled whenever they connect, without being asked",
 }
-#: what a session with queues, but without the databases where they are made, cannot do
+#: what a connection lacks with enforcement=queue, but without the databases to configure queues in
 NO_DATABASE: Mapping[str, str] = {
-    "constraint.min-bandwidth": "enforcement is queue, and nothing says where the databases of switches are: "
+    "constraint.min-bandwidth": "enforcement is queue, but the databases of the switches are not known: "
     "give ovsdb in the URI, or choose enforcement=meter",
 }
 
 
 def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType({})) -> Capabilities:
-    """What a session with these defaults offers. ``without``: features that it lacks, and why."""
+    """What a connection with these default rules options offers. ``without``: features that it lacks, and
+    why."""
     return Capabilities(
         driver=NAME,
         description="switches that speak OpenFlow 1.3, such as Open vSwitch",
@@ -72,26 +60,12 @@ def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType(
     )
 
 
-def defaults(uri: URI) -> Rules:
-    """The rules options of networks that do not say, from the URI. Raises InvalidURI."""
-    preset = PRESETS[uri.choice("preset", tuple(PRESETS), "proactive")]
-    chosen: dict[str, str] = {
-        name: uri.choice(name, allowed, "") for name, allowed in _CHOICES.items() if name in uri.options
-    }
-    if "duration" in uri.options:
-        chosen["duration"] = f"{uri.number('duration', 60, 1, 65535):g} s"
-    try:
-        return Rules.model_validate(chosen).over(preset)
-    except InvalidDescription as error:
-        raise InvalidURI(f"the rules options in {uri.text!r} make no sense: {error}") from None
-
-
 def check_routed(network: VirtualNetwork, rules: Rules) -> None:
-    """Raise Unsupported if a network with forwarding L3 cannot have these rules."""
+    """Raise Unsupported if a routed network cannot have these rules options."""
     if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
         raise Unsupported(
             f"network {network.name}: a network with forwarding L3 cannot have rules {rules.encapsulation}/"
-            f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way: it needs "
-            "a tunnel, and its rules are there before its packets: choose encapsulation vlan or mpls, "
+            f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way, so it "
+            "needs tunnels, and rules that are installed in advance. Choose encapsulation vlan or mpls, "
             "insertion offline and timeout permanent"
         )

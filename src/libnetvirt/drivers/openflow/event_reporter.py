@@ -1,4 +1,5 @@
-"""Events about what has changed: states of endpoints, links, errors of switches."""
+"""The event reporter: publishes events about changes of endpoint states and links, and about errors of
+switches."""
 
 from __future__ import annotations
 
@@ -13,21 +14,24 @@ from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.driver import Change
 from libnetvirt.model import State
 
-#: seconds between two reports of errors of one switch
+#: seconds between two events about errors of one switch
 ERROR_INTERVAL = 1.0
+#: switches whose errors are reported within this interval
+ERROR_LIMIT = 1024
 
 
 class EventReporter:
-    """Compares what is with what was last reported."""
+    """Compares the current state with that reported last, and publishes the differences."""
 
     def __init__(self, core: Controller) -> None:
         self._core = core
+        self._state = core.state
         self._states: dict[str, dict[str, State]] = {}
         self._errors: dict[int, float] = {}
 
     def links(self, before: Iterable[Edge]) -> None:
         """Report the links that came or went since ``before``."""
-        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self._core.paths.edges))
+        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self._state.paths.edges))
         for what, edges in (("down", was - now), ("up", now - was)):
             for edge in sorted(edges):
                 source, destination = switch_text(edge.source), switch_text(edge.destination)
@@ -40,7 +44,11 @@ class EventReporter:
                 )
 
     def error(self, now: float, dpid: int, text: str) -> None:
-        """Report a switch's error, seldom."""
+        """Report a switch's error: one of each switch in :data:`ERROR_INTERVAL`."""
+        if dpid not in self._errors and len(self._errors) >= ERROR_LIMIT:
+            self._errors = {d: at for d, at in self._errors.items() if now - at < ERROR_INTERVAL}
+            if len(self._errors) >= ERROR_LIMIT:
+                return
         if now - self._errors.get(dpid, -ERROR_INTERVAL) >= ERROR_INTERVAL:
             self._errors[dpid] = now
             name = switch_text(dpid)
@@ -48,33 +56,36 @@ class EventReporter:
 
     def states(self, now: float, report: bool = True) -> None:
         """Report the endpoints whose state has changed."""
-        networks = self._core.rulesdb.networks
+        networks = self._state.rulesdb.networks
         self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
-        for entry in networks.values():
-            self._compare(entry, None, now, report)
+        for record in networks.values():
+            self._compare(record, None, now, report)
 
     def change(self, change: Change, now: float) -> None:
-        """The same after an operation; where only endpoints changed, only these are looked at."""
-        entry = self._core.rulesdb.networks.get(change.uuid)
-        if entry is None:
+        """Report the endpoints whose state an operation has changed. Where only some endpoints changed, only
+        these are compared."""
+        record = self._state.rulesdb.networks.get(change.uuid)
+        if record is None:
             self._states.pop(change.uuid, None)
             return
-        known = self._states.get(entry.uuid)
+        known = self._states.get(record.uuid)
         if known is not None:
-            for gone in [u for u in change.touched if u not in entry.endpoints]:
+            for gone in [u for u in change.touched if u not in record.endpoints]:
                 known.pop(gone, None)
-        self._compare(entry, None if known is None else change.touched, now, True)
+        self._compare(record, None if known is None else change.touched, now, True)
 
-    def _compare(self, entry: NetworkRecord, names: Collection[str] | None, now: float, report: bool) -> None:
-        known = self._states.setdefault(entry.uuid, {})
-        for attachment, state, reason in endpoint_states(self._core, entry, now, names):
+    def _compare(
+        self, record: NetworkRecord, names: Collection[str] | None, now: float, report: bool
+    ) -> None:
+        known = self._states.setdefault(record.uuid, {})
+        for attachment, state, reason in endpoint_states(self._state, record, now, names):
             uuid = attachment.endpoint.uuid
             if report and known.get(uuid, state) is not state:
                 self._core.publish(
                     "endpoint.state",
-                    f"endpoint {uuid} of network {entry.description.name} is {state}"
+                    f"endpoint {uuid} of network {record.description.name} is {state}"
                     f"{': ' + reason if reason else ''}",
-                    network=entry.uuid,
+                    network=record.uuid,
                     endpoint=uuid,
                     state=state,
                 )

@@ -1,9 +1,14 @@
-"""The asyncio shell around the controller: sockets, timers, and the switches that come and go."""
+"""Runtime: the controller with sockets, timers and connections, in one asyncio event loop.
+
+The controller itself does no I/O. The runtime listens, brings switches up as they connect, hands their
+messages and the time to the controller, carries out the `Effects` that it returns, and is the
+:class:`~libnetvirt.controller.ondemand.flows.Wire` that it sends through. Whatever changes several switches
+goes through the `TransactionExecutor`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import time
@@ -12,39 +17,38 @@ from typing import Any, TypeVar
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.engine.controller import Controller, Options, port_view
-from libnetvirt.controller.engine.state import LINGER
+from libnetvirt.controller.engine.controller import LINGER, Controller, Options
+from libnetvirt.controller.engine.effects import PendingEffects
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
-from libnetvirt.drivers.openflow.execution.executor import TransactionExecutor
+from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
+from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_SOURCES, QueueDatabases
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
+from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
+from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
 from libnetvirt.drivers.openflow.southbound.listener import Listen
+from libnetvirt.drivers.openflow.southbound.refusals import error_text
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
-from libnetvirt.drivers.openflow.southbound.session import Session, error_text
+from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, SecureServer
-from libnetvirt.errors import (
-    RuleRefused,
-    SubstrateError,
-)
+from libnetvirt.errors import SubstrateError
 from libnetvirt.events import EventStream
-from libnetvirt.model import Event
 from libnetvirt.store import Store
+from libnetvirt.tasks import Tasks
 
-#: messages kept of a switch that is being taken up
+#: messages of one switch kept until it is ready
 EARLY_LIMIT = 1000
+#: seconds between two polls of sessions and neighbours
 POLL_INTERVAL = 1.0
-#: what switches report by themselves: everything, and unlike by default also packets whose TTL is used up
-REPORTS = of.SetAsync(packet_in=(0b111, 0), port_status=(0b111, 0b111), flow_removed=(0b1111, 0))
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class Runtime:
-    """Runs a controller. Everything happens in one event loop."""
+    """Runs a controller."""
 
     def __init__(
         self,
@@ -52,42 +56,44 @@ class Runtime:
         store: Store,
         secret: bytes,
         confirm_timeout: float,
-        databases: QueueDatabases = NO_SOURCES,
+        databases: QueueDatabases = NO_DATABASES,
     ) -> None:
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.dispatcher = PacketInDispatcher(self.core)
+        self.pending = PendingEffects(self.send, self.publish, self.dispatcher.port_down)
         self.reporter = EventReporter(self.core)
         self.packet = self.dispatcher.packet_in
+        self.called_for = self.pending.add
         self.rejections = Rejections()
         self.backoff = Backoff()
-        self.tasks = Tasks(self.publish)
+        self.tasks = Tasks(self._report_bug)
         self._persistence = Persistence(self.core, store, self.publish)
-        self._confirm_timeout = confirm_timeout
+        self.connections = SwitchConnections(confirm_timeout)
+        self._sessions = self.connections.by_switch
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
-        self._sessions: dict[int, Session] = {}
         self._serving = False
-        self.executor = TransactionExecutor(
+        context = ExecutionContext(
             self.core,
+            self.pending,
             self.dispatcher,
-            self.reporter,
+            self.connections,
             self._persistence,
+            self.reporter,
             self.tasks,
-            self._sessions,
-            databases,
-            confirm_timeout,
-            self.publish,
             self.now,
             self._serve_queued,
         )
+        self.executor = TransactionExecutor(context, databases)
 
     # ---- life ----------------------------------------------------------------------------------
 
     async def start(self, listens: list[Listen], identity: Identity | None = None) -> None:
-        """Load the state and wait for switches, with ``identity`` where they have to speak TLS.
+        """Load the stored state, and listen for switches. Returns when it listens.
 
-        Raises AddressInUse, ConnectionFailed, InvalidURI, StateUnusable.
+        ``identity``: the certificate for addresses where switches have to speak TLS. Raises AddressInUse,
+        ConnectionFailed, InvalidURI, StateUnusable.
         """
         report = functools.partial(self.publish, "controller.identity")
         secured = Credentials(identity, report).context if identity else None
@@ -96,11 +102,11 @@ class Runtime:
         await self.executor.provisioner.open()
         for listen in listens:
             self._servers.append(await listen.open(self._session, secured, self.refused))
-        self.tasks.every(self.core.options.lldp_interval, self._tick)
+        self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
 
     async def close(self) -> None:
-        """Stop listening and let all switches go; they go on forwarding."""
+        """Stop listening, and disconnect all switches; they go on forwarding."""
         self.executor.closed = True
         for server in self._servers:
             server.close()
@@ -117,15 +123,16 @@ class Runtime:
         return [s.getsockname()[1] for server in self._servers for s in server.sockets if s.family != 1]
 
     def _session(self) -> Session:
-        return Session(self, self._confirm_timeout)
+        return Session(self, self.connections.confirm_timeout)
 
     def _tick(self) -> None:
         now = self.now()
-        self.core.tick(now)
+        for effects in self.core.tick(now):
+            self.pending.add(effects)
         self.dispatcher.tick(now)
         self.executor.provisioner.tick()
         self.executor.follow_up()
-        if not all(switch.connected for switch in self.core.switches.values()):
+        if not all(switch.connected for switch in self.core.state.switches.values()):
             self.reporter.states(self.now())
 
     def _poll(self) -> None:
@@ -138,11 +145,13 @@ class Runtime:
         return time.monotonic()
 
     def publish(self, kind: str, message: str, **fields: str) -> None:
-        """Report an event. Fields that an event has no place for go into ``fields``."""
-        known = {k: fields.pop(k) for k in ("network", "endpoint", "switch", "port") if k in fields}
-        self.events.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **known))
+        """Report an event. Does not block."""
+        self.events.report(kind, message, **fields)
 
-    # ---- the controller's wire -----------------------------------------------------------------
+    def _report_bug(self, error: BaseException) -> None:
+        self.publish("controller.error", f"internal error, please report it: {error!r}")
+
+    # ---- the Wire of the controller ------------------------------------------------------------
 
     def send(self, dpid: int, message: of.Message) -> None:
         session = self._sessions.get(dpid)
@@ -171,7 +180,7 @@ class Runtime:
     def linger(self, action: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(LINGER, action)
 
-    # ---- sessions ------------------------------------------------------------------------------
+    # ---- the Owner of sessions -----------------------------------------------------------------
 
     def opened(self, session: Session) -> None:
         self._all.add(session)
@@ -184,34 +193,35 @@ class Runtime:
             self.refused(session.address, reason)
             session.abort(reason)
         else:
-            self.tasks.spawn(self._take_up(session))
+            session.step(Step.IDENTIFIED)
+            self.tasks.spawn(self._bring_up(session))
 
     def message(self, session: Session, message: object) -> None:
-        if not session.ready:
+        if not session.served:
             if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
             return
         if isinstance(message, of.PacketIn):
-            self.packet(session.dpid, message, self.now())
+            effects = self.packet(session.dpid, message, self.now())
+            if effects is not None:
+                self.pending.add(effects)
         elif isinstance(message, of.EchoReply):
-            self.core.latency.echoed(session.dpid, message.body, self.now())
+            self.core.state.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.dispatcher.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
-            self.core.port_status(session.dpid, message, self.now())
-            while self.core.ports_down:
-                self.dispatcher.port_down(*self.core.ports_down.pop())
+            self.pending.add(self.core.topology.port_status(session.dpid, message, self.now()))
             self.reporter.states(self.now())
         elif isinstance(message, (of.Error, of.ExperimenterError)):
             self.reporter.error(self.now(), session.dpid, error_text(message))
         self.executor.follow_up()
 
-    def turned(self) -> None:
+    def data_handled(self) -> None:
         self._serve_queued()
         self.executor.follow_up()
 
     def _serve_queued(self) -> None:
-        """Serve some of what waits for its turn, and the rest after what has come in meanwhile."""
+        """Serve some of the queued frames, and the others after those that have come in meanwhile."""
         if self.dispatcher.serve_queued(self.now()) and not self._serving:
             self._serving = True
             asyncio.get_running_loop().call_soon(self._served)
@@ -221,72 +231,44 @@ class Runtime:
         self._serve_queued()
 
     def refused(self, address: str, reason: str) -> None:
-        """Report a switch that cannot be used."""
-        if self.rejections.note(address, reason, self.now()):
+        """Report a switch that cannot be used, with the reason."""
+        if self.rejections.record(address, reason, self.now()):
             self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
 
     def closed(self, session: Session) -> None:
         self._all.discard(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
-            self.core.switch_down(session.dpid, self.now())
+            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
             if not self.executor.closed:
                 self.reporter.states(self.now())
-        if session.failed and not self.executor.closed:
-            self._leave_alone(session)
+        if session.state is SwitchState.FAILED and not self.executor.closed:
+            self._back_off(session)
 
-    def _leave_alone(self, session: Session) -> None:
-        """The switch has failed: it is taken up again after a while only."""
+    def _back_off(self, session: Session) -> None:
+        """A switch has failed: its next connection waits for a while."""
         seconds = self.backoff.fail(session.dpid, session.reason, self.now())
-        self.publish(
-            "switch.quarantined",
-            f"{session.reason}: switch {switch_text(session.dpid)} is left alone for {seconds:g} s, and then "
-            "mended",
-            switch=switch_text(session.dpid),
-        )
+        name = switch_text(session.dpid)
+        text = f"{session.reason}: switch {name} will be retried in {seconds:g} s"
+        self.publish("switch.quarantined", text, switch=name)
 
-    async def _take_up(self, session: Session) -> None:
-        """Learn what a switch is and holds, and mend what differs from what it should hold."""
+    async def _bring_up(self, session: Session) -> None:
+        """Take a connected switch through its life (`life`) until it is ready."""
         try:
             await asyncio.sleep(self.backoff.left(session.dpid, self.now()))
-            if session.closed:
+            if session.ended:
                 return
-            session.send(of.SetConfig(0, of.CONTROLLER_NO_BUFFER))
-            session.send(REPORTS)
-            await session.probe_bundles()
-            desc = await session.request(of.DescRequest(), of.DescReply)
-            ports = await session.request(of.PortDescRequest(), of.PortDescReply)
-            view = SwitchView(session.dpid, connected=True, known=True, address=session.address)
-            view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
-            view.description = " ".join(t for t in (desc.mfr_desc, desc.hw_desc, desc.sw_desc) if t)
-            view.bundles, view.tables = session.bundles, session.tables
-            with contextlib.suppress(RuleRefused):
-                meters = await session.request(of.MeterFeaturesRequest(), of.MeterFeaturesReply)
-                view.meter_limit = meters.max_meter
-                view.meters = meters.max_meter > 0 and bool(meters.band_types & 1 << of.BandType.DROP)
-            # Not while others wait: it may be one that does not answer.
-            await session.try_out()
+            session.step(Step.DUE)
+            view = await probe.describe(session)
+            # Without the lock: it may be a switch that does not answer.
+            await probe.exercise(session)
             async with self.executor.lock:
-                if session.closed:
+                if session.ended:
                     return
-                old = self._sessions.get(session.dpid)
-                if old is not None and old is not session:
-                    old.abort("the switch connected anew")
-                    self.core.switch_down(session.dpid, self.now())
-                self._sessions[session.dpid] = session
-                self.rejections.forget(session.address)
-                self.core.switch_up(view)
-                await self.executor.reconcile(session)
-                total = await session.request(of.AggregateStatsRequest(), of.AggregateStatsReply)
-                ours = await session.request(
-                    of.AggregateStatsRequest(
-                        cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK
-                    ),
-                    of.AggregateStatsReply,
-                )
-                view.foreign = total.flow_count - ours.flow_count
-                session.ready = True
-                self.core.send_lldp(session.dpid, view.ports, self.now())
+                session.step(Step.PROBED)
+                await self._reconcile(session, view)
+                session.step(Step.RECONCILED)
+                self.pending.add(self.core.topology.lldp(session.dpid, view.ports, self.now()))
             early, session.early = session.early, []
             for message in early:
                 self.message(session, message)
@@ -296,11 +278,35 @@ class Runtime:
         self.executor.follow_up()
         self.reporter.states(self.now())
 
+    async def _reconcile(self, session: Session, view: SwitchView) -> None:
+        """Use this connection for its switch from now on, and make the switch hold what it should."""
+        old = self._sessions.get(session.dpid)
+        if old is not None and old is not session:
+            old.abort("the switch connected anew")
+            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
+        self._sessions[session.dpid] = session
+        self.rejections.remove(session.address)
+        self.pending.add(self.core.topology.switch_up(view))
+        await self.executor.reconcile(session)
+        view.foreign = await probe.foreign_flows(session)
+
     # ---- reports -------------------------------------------------------------------------------
 
+    def notes(self) -> list[str]:
+        """A sentence for each kind of thing that was dropped since the connection was opened."""
+        notes = []
+        if frames := self.dispatcher.dropped:
+            notes.append(
+                f"{frames} frames of hosts that came to the controller were dropped: an endpoint sent more "
+                "than 'packet-rate' allows, or too many waited for an operation"
+            )
+        if events := self.events.lost:
+            notes.append(f"{events} events were lost: a program that reads events is too slow")
+        return notes
+
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
-        """Ask all connected switches at once; those that fail are left out."""
-        sessions = [s for s in self._sessions.values() if s.ready]
+        """Ask all switches that are ready at once. Those that fail are missing in the result."""
+        sessions = [s for s in self._sessions.values() if s.served]
         answers = await asyncio.gather(*(ask(s) for s in sessions), return_exceptions=True)
         return [
             (s.dpid, a) for s, a in zip(sessions, answers, strict=True) if not isinstance(a, BaseException)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from libnetvirt.drivers.ovn import schema
 from libnetvirt.drivers.ovn.compiler import PHYSNET
 from libnetvirt.drivers.ovn.mirror import NetworkMirror, Unit
-from libnetvirt.drivers.ovn.settings import Settings
+from libnetvirt.drivers.ovn.settings import OvnSettings
 from libnetvirt.drivers.ovn.southbound import Southbound
 from libnetvirt.drivers.ovn.transactions import Transactions
 from libnetvirt.drivers.ovn.vswitch import VSwitch
@@ -28,7 +28,7 @@ class Databases:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: OvnSettings,
         *,
         networks_changed: Callable[[Collection[Unit], Collection[str]], None],
         southbound_changed: Callable[[Collection[str], bool], None],

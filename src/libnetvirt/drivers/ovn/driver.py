@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
-from typing import Any, Self
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Self
 from weakref import WeakValueDictionary
 
-from libnetvirt.driver import Capabilities, Change, Driver
+from libnetvirt.driver import Capabilities, Change, Driver, check_free
 from libnetvirt.drivers.ovn.capabilities import CAPABILITIES
 from libnetvirt.drivers.ovn.compiler import iface_id
 from libnetvirt.drivers.ovn.databases import Databases
@@ -24,10 +23,9 @@ from libnetvirt.drivers.ovn.event_reporter import EventReporter
 from libnetvirt.drivers.ovn.mirror import StoredNetwork, Unit, unit_text
 from libnetvirt.drivers.ovn.planner import Planner, touched_ports
 from libnetvirt.drivers.ovn.realisation import Realisation
-from libnetvirt.drivers.ovn.settings import Settings
+from libnetvirt.drivers.ovn.settings import OvnSettings
 from libnetvirt.drivers.ovn.views import View
 from libnetvirt.errors import (
-    AlreadyExists,
     ConnectionClosed,
     NetvirtError,
     NetworkNotFound,
@@ -40,6 +38,7 @@ from libnetvirt.errors import (
 from libnetvirt.events import EventStream
 from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
 from libnetvirt.ovsdb.database import Interrupted, Operation, Refused
+from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
 
 #: seconds between two deletions of hosts beyond the host limit
@@ -51,13 +50,15 @@ _HOSTS_TIMEOUT = 2.0
 class OvnDriver(Driver):
     """Virtual networks on OVN. The northbound database is the only durable state."""
 
-    def __init__(self, settings: Settings) -> None:
+    settings = OvnSettings
+
+    def __init__(self, settings: OvnSettings) -> None:
         self._settings = settings
         self._stream = EventStream()
         self._closed = False
         #: network -> the lock of its operations in progress
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         #: the number of learned hosts that all chassis have applied, and the task that is waiting for more
         self._applied_hosts = 0
         self._applying: asyncio.Task[None] | None = None
@@ -74,14 +75,14 @@ class OvnDriver(Driver):
         self._southbound = self._databases.southbound
         self._planner = Planner(self._mirror, settings.owner)
         self._view = View(self._databases, self._planner)
-        self._reporter = EventReporter(self._databases, self._planner, self._view, self._publish)
+        self._reporter = EventReporter(self._databases, self._planner, self._view, self._stream.report)
         self._realisation = Realisation(self._databases, settings.confirm_timeout, settings.bind_timeout)
 
     # ---- opening and closing -------------------------------------------------------------------
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
-        driver = cls(Settings.parse(uri))
+        driver = cls(OvnSettings.from_uri(uri))
         try:
             await driver._databases.open(driver._settings.connect_timeout)
             driver._reporter.start()
@@ -100,17 +101,9 @@ class OvnDriver(Driver):
 
     async def close(self) -> None:
         self._closed = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._databases.close()
         self._stream.close()
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     # ---- reading -------------------------------------------------------------------------------
 
@@ -145,7 +138,7 @@ class OvnDriver(Driver):
         """Wait until every chassis has applied the hosts learned so far, or has let the timeout pass."""
         while self._applied_hosts < self._southbound.learned:
             if self._applying is None or self._applying.done():
-                self._applying = self._spawn(self._apply_hosts())
+                self._applying = self._tasks.spawn(self._apply_hosts())
             await asyncio.shield(self._applying)
 
     async def _apply_hosts(self) -> None:
@@ -165,12 +158,8 @@ class OvnDriver(Driver):
         if after is None:
             return
         other = self._mirror.find(after.name)
-        if other is not None and other.description.uuid != after.uuid:
-            raise AlreadyExists(
-                f"the name {after.name} is taken by network {other.description.uuid}: choose another"
-            )
-        if before is None and after.uuid in self._mirror.networks:
-            raise AlreadyExists(f"a network with uuid {after.uuid} exists already")
+        namesake = other.description.uuid if other else None
+        check_free(change, namesake, exists=after.uuid in self._mirror.networks)
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()
         new = [e for e in after.select(change.touched) if (e.uuid, e.place) not in old]
         self._mirror.check_free(after, new, self._southbound.aliases)
@@ -258,12 +247,12 @@ class OvnDriver(Driver):
                 await self._realisation.wait(change, number)
             await self._realisation.clear_iface_ids(touched_ports(before, after))
         except BaseException:
-            await asyncio.shield(self._spawn(self._undo(change, committed)))
+            await asyncio.shield(self._tasks.spawn(self._undo(change, committed)))
             raise
         finally:
             self._reporter.resume(change.uuid)
         kind = "created" if before is None else "removed" if after is None else "changed"
-        self._publish(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
+        self._stream.report(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
 
     def _description(self, uuid: str) -> VirtualNetwork | None:
         stored = self._mirror.networks.get(uuid)
@@ -323,7 +312,7 @@ class OvnDriver(Driver):
     def _southbound_changed(self, networks: Collection[str], chassis_changed: bool) -> None:
         self._reporter.southbound_changed(networks, chassis_changed)
         if self._southbound.over_limit and (self._evicting is None or self._evicting.done()):
-            self._evicting = self._spawn(self._evict_surplus_hosts())
+            self._evicting = self._tasks.spawn(self._evict_surplus_hosts())
 
     async def _evict_surplus_hosts(self) -> None:
         while self._southbound.over_limit:
@@ -335,7 +324,7 @@ class OvnDriver(Driver):
     def _vswitch_changed(self, name: str) -> None:
         if not self._closed:
             self._reporter.compare_all()
-            self._spawn(self._set_pending_iface_ids(name))
+            self._tasks.spawn(self._set_pending_iface_ids(name))
 
     async def _set_pending_iface_ids(self, name: str) -> None:
         with contextlib.suppress(NetvirtError):
@@ -344,8 +333,4 @@ class OvnDriver(Driver):
     def _session(self, which: str, up: bool) -> None:
         word = "connected" if up else "disconnected"
         if not self._closed:
-            self._publish(f"database.{word}", f"the {which} database is {word}")
-
-    def _publish(self, kind: str, message: str, **fields: str) -> None:
-        known = {k: fields.pop(k) for k in ("network", "endpoint", "switch", "port") if k in fields}
-        self._stream.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **known))
+            self._stream.report(f"database.{word}", f"the {which} database is {word}")

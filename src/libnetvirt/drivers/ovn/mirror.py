@@ -68,11 +68,18 @@ class NetworkMirror:
         return {key: row for unit in units for key, row in self._units.get(unit, {}).items()}
 
     def orphans(self) -> Iterator[Unit]:
-        """Units that nothing needs: rows of a network without a readable main row, trunks without use."""
+        """Units that nothing needs: rows of a network without a main row, trunks without use.
+
+        A network whose description cannot be decoded, because it is damaged or a newer version wrote it,
+        still forwards: neither its rows nor any trunk, which may be one of its own, are orphans.
+        """
         used = {
             trunk_unit(port) for port, tags in self._occupants.items() if compiler.needs_trunk(tags)
         } | self.networks.keys()
-        yield from (unit for unit in self._units if unit not in used)
+        for unit in self._units:
+            spared = unit in self.unreadable or (bool(self.unreadable) and unit.startswith(_TRUNK))
+            if unit not in used and not spared:
+                yield unit
 
     @property
     def vacated(self) -> Collection[str]:

@@ -114,7 +114,7 @@ def _equal(column: str, desired: Value, stored: Value) -> bool:
 
 
 def operations(delta: Delta, stored: StoredRows) -> list[Operation]:
-    """The operations (RFC 7047 section 5.2) that apply a delta."""
+    """The operations (RFC 7047, section 5.2) that apply a delta."""
     names = {row.key: NamedUUID(f"row{n}") for n, row in enumerate(delta.missing)}
     new_children: dict[tuple[RowKey, str], list[str]] = {}
     for row in delta.missing:

@@ -1,7 +1,7 @@
 """Transactions on the northbound database that are committed once, and only if nobody else was faster.
 
 The clients of one owner serialise their transactions by one key in ``NB_Global.external_ids``, which holds
-the tokens of the latest transactions. A transaction waits (RFC 7047 section 5.2.6) for the value that its
+the tokens of the latest transactions. A transaction waits (RFC 7047, section 5.2.6) for the value that its
 client has seen, and appends a token of its own. If another client has changed the value, the ``wait`` fails,
 and the transaction is planned again on the updated copy; so what the plan was checked against still holds
 when it is committed. If the session breaks, the token in the next session's copy shows whether it was

@@ -1,4 +1,4 @@
-"""The driver that talks to a served one: ``openflow+unix:///run/netvirt.sock``."""
+"""The client of a served driver: ``openflow+unix:///run/netvirt.sock``."""
 
 from libnetvirt.drivers.remote.driver import RemoteDriver
 

@@ -1,4 +1,4 @@
-"""HTTP to the daemon: requests, and its errors as ours."""
+"""HTTP requests to the daemon. Its error replies become the library's errors."""
 
 from __future__ import annotations
 
@@ -8,142 +8,147 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from urllib.parse import quote
 
-from libnetvirt.drivers.remote.http import Broken, Wire
+from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
 from libnetvirt.errors import ConnectionFailed, DaemonUnreachable, NetvirtError, from_json
 
 _ROOT = "/v1"
-# The server writes an empty line into an endless resource at least every five seconds.
+# The server sends at least an empty line every five seconds.
 _SILENCE = 30.0
-# Idle connections that are kept for reading.
-_KEPT = 4
+# Most idle connections.
+_IDLE = 4
 
 
 class Client:
-    """Requests to one server. They take as long as the server does: only connecting is bounded.
+    """Requests to one server.
 
-    A kept connection may be dead, because the server was restarted. So each change has a connection of its
-    own, as it cannot simply be sent twice. What is only read is read over kept connections, and over a new
-    one if that fails.
+    Only connecting is bounded: an operation takes as long as the switches take to confirm it. GET requests
+    reuse idle connections; one that turns out to be dead, because the server was restarted, is replaced. A
+    change must not be sent twice, so each uses a new connection.
     """
 
     def __init__(self, path: str, driver: str) -> None:
         self.path = path
         self.driver = driver
-        self._idle: list[Wire] = []
+        self._idle: list[HttpConnection] = []
         self._closed = False
 
     async def get(self, *parts: str) -> bytes:
-        """The body of a resource; each part is one segment of its path. Raises what the server raised."""
+        """The body of a resource; each part is one segment of its path. Raises the server's error."""
         place = segments(*parts)
         while self._idle:
-            wire = self._idle.pop()
-            if wire.ended:
-                wire.close()
+            http = self._idle.pop()
+            if http.ended:
+                http.close()
                 continue
             try:
-                return _checked(*await self._ask(wire, "GET", place))
-            except Broken:
+                return _checked(*await self._ask(http, "GET", place))
+            except ConnectionLost:
                 break
-        return await self._ask_once("GET", place)
+        return await self._request("GET", place)
 
     async def post(self, part: str, document: bytes, headers: dict[str, str]) -> bytes:
-        """Send a JSON document; what was answered. Raises what the server raised."""
-        return await self._ask_once(
+        """Send a JSON document; returns the body of the reply. Raises the server's error."""
+        return await self._request(
             "POST", segments(part), document, {"content-type": "application/json", **headers}
         )
 
     async def delete(self, *parts: str) -> bytes:
-        """Delete a resource. Raises what the server raised."""
-        return await self._ask_once("DELETE", segments(*parts))
+        """Delete a resource; returns the body of the reply. Raises the server's error."""
+        return await self._request("DELETE", segments(*parts))
 
     @asynccontextmanager
     async def lines(self, part: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The lines of an endless resource. Raises what the server raised; ConnectionFailed after silence."""
+        """The lines of an endless resource. Raises the server's error, or ConnectionFailed."""
         with self._failures():
-            wire = await self._open()
+            http = await self._open()
             try:
-                status = await wire.request("GET", _ROOT + segments(part), b"", {})
+                status = await http.request("GET", _ROOT + segments(part), b"", {})
                 if not _succeeded(status):
-                    raise refusal(status, await wire.whole())
-                async with aclosing(_lines(wire)) as source:
+                    raise refusal(status, await http.body())
+                async with aclosing(_lines(http)) as source:
                     yield source
             finally:
-                wire.close()
+                http.close()
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close all idle connections."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
-        # Their transports end at the loop's next turn.
+        # Their transports close in the loop's next iteration.
         await asyncio.sleep(0)
 
-    async def _ask_once(
+    async def _request(
         self, method: str, place: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> bytes:
         with self._failures():
-            status, answer = await self._ask(await self._open(), method, place, body, headers)
-        return _checked(status, answer)
+            status, reply = await self._ask(await self._open(), method, place, body, headers)
+        return _checked(status, reply)
 
     async def _ask(
-        self, wire: Wire, method: str, place: str, body: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        http: HttpConnection,
+        method: str,
+        place: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body. The connection is kept after a request that only reads, and closed otherwise."""
+        """Send a request; returns the status and body of the reply. Keeps the connection after a GET."""
         kept = False
         try:
-            status = await wire.request(method, _ROOT + place, body, headers or {})
-            answer = await wire.whole()
-            kept = method == "GET" and len(self._idle) < _KEPT and not self._closed and wire.again()
+            status = await http.request(method, _ROOT + place, body, headers or {})
+            reply = await http.body()
+            kept = method == "GET" and len(self._idle) < _IDLE and not self._closed and http.reusable()
         finally:
             if not kept:
-                wire.close()
+                http.close()
         if kept:
-            self._idle.append(wire)
-        return status, answer
+            self._idle.append(http)
+        return status, reply
 
-    async def _open(self) -> Wire:
+    async def _open(self) -> HttpConnection:
         try:
-            return await Wire.open(self.path)
+            return await HttpConnection.open(self.path)
         except OSError as error:
             raise self._unreachable(error) from None
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Turns the end of a connection into an error of ours."""
+        """Turn the loss of a connection into ConnectionFailed."""
         try:
             yield
-        except Broken as error:
+        except ConnectionLost as error:
             raise ConnectionFailed(
                 f"the server on {self.path} went away during a request ({error}): "
-                "look at 'netvirt list' whether it was carried out"
+                "check with 'netvirt list' whether the request took effect"
             ) from None
 
     def _unreachable(self, error: OSError) -> NetvirtError:
         if isinstance(error, PermissionError):
             return DaemonUnreachable(
                 f"permission denied on the socket {self.path}: it belongs to the user who started the "
-                "server; run this as that user"
+                "server, so run this command as that user"
             )
         return DaemonUnreachable(
-            f"no server answers on {self.path}: start one with: "
+            f"no server answers on {self.path}. Start one with: "
             f"netvirt serve -c '{self.driver}:///…' --socket {self.path}"
         )
 
 
 def segments(*parts: str) -> str:
-    """A path of quoted segments. A dot is quoted too: ``..`` is a name like any other."""
+    """A path of quoted segments. Dots are quoted too, so that ``..`` is an ordinary name."""
     return "/" + "/".join(quote(part, safe="").replace(".", "%2E") for part in parts)
 
 
-async def _lines(wire: Wire) -> AsyncGenerator[bytes]:
+async def _lines(http: HttpConnection) -> AsyncGenerator[bytes]:
     left = b""
-    async with aclosing(wire.body()) as pieces:
+    async with aclosing(http.pieces()) as pieces:
         while True:
             try:
                 async with asyncio.timeout(_SILENCE):
                     piece = await anext(pieces, None)
             except TimeoutError:
-                raise Broken(f"nothing was heard for {_SILENCE:g} s") from None
+                raise ConnectionLost(f"no data for {_SILENCE:g} s") from None
             if piece is None:
                 return
             *whole, left = (left + piece).split(b"\n")
@@ -162,7 +167,7 @@ def _checked(status: int, body: bytes) -> bytes:
 
 
 def refusal(status: int, body: bytes) -> NetvirtError:
-    """The error that a reply carries."""
+    """The error described by a reply."""
     try:
         document = json.loads(body)
         if isinstance(document, dict) and "code" in document:
@@ -170,5 +175,5 @@ def refusal(status: int, body: bytes) -> NetvirtError:
     except (ValueError, TypeError):
         pass
     return ConnectionFailed(
-        f"the server answered with status {status} and no error that we know: is it netvirt's?"
+        f"the server replied with HTTP status {status} and no netvirt error: is it a netvirt server?"
     )

@@ -1,4 +1,4 @@
-"""The driver contract, carried out by a server on the other side of a unix socket."""
+"""The driver contract implemented by a server behind a unix socket."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
 
 INTERFACE = 1
-# Of a unix socket's address, see unix(7).
+# Longest path of a unix socket in bytes, see unix(7).
 _MAX_PATH = 107
-# How long a withdrawn change is followed: the server decides when its switches have answered.
+# Seconds to wait for the outcome of a withdrawn change, which depends on the switches' replies.
 _WITHDRAW = 10.0
 _RETRY = 0.05
 
@@ -43,40 +44,44 @@ T = TypeVar("T")
 
 
 class RemoteDriver(Driver):
-    """A session with a served driver; it offers what that one offers.
+    """A session with a served driver, with that driver's capabilities.
 
-    The server validates again, so :meth:`validate` does nothing. Cancelling :meth:`apply` asks the
-    server to undo the change and waits for its decision; a client that dies without a word does not
-    stop the change.
+    The server validates changes, so :meth:`validate` does nothing. Cancelling :meth:`apply` asks the
+    server to undo the change and waits for the outcome. If the client dies, the server completes the
+    change.
     """
 
     def __init__(self, client: Client, capabilities: Capabilities) -> None:
         self._client = client
         self._capabilities = capabilities
-        self._changing: set[asyncio.Task[bytes]] = set()
+        self._changing = Tasks()
         self._closed = asyncio.Event()
 
     @classmethod
     def offers(cls) -> Capabilities:
-        """Nothing by itself: what the served driver offers, :attr:`capabilities` says."""
+        """No capabilities: those of the served driver are in :attr:`capabilities` of a session."""
         return Capabilities(driver="remote", description="whatever the served driver offers")
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
-        """Ask the server who it is. Raises InvalidURI, DaemonUnreachable, ConnectionFailed."""
-        uri.expect({})
+        """Connect and read the server's version and capabilities.
+
+        Raises InvalidURI if the URI names no socket or another driver than the server's, DaemonUnreachable
+        if no server answers, ConnectionFailed if the server's interface version is another one.
+        """
+        cls.settings.from_uri(uri)
         client = Client(_socket_path(uri), uri.driver)
         try:
-            served = _document(await client.get("version"))
+            served = _object(await client.get("version"))
             if served.get("driver") != uri.driver:
                 raise InvalidURI(
-                    f"{uri.text!r} asks for the {uri.driver} driver and the server on {client.path} serves "
+                    f"{uri.text!r} names the {uri.driver} driver, but the server on {client.path} serves "
                     f"{served.get('driver')}: write {served.get('driver')}+{uri.transport}://{client.path}"
                 )
             if served.get("interface") != INTERFACE:
                 raise ConnectionFailed(
                     f"the server on {client.path} is libnetvirt {served.get('version')} with interface "
-                    f"{served.get('interface')}; this side speaks interface {INTERFACE}: use the same version"
+                    f"{served.get('interface')}, but this client has {INTERFACE}: use the same version"
                 )
             capabilities = _parsed(Capabilities, await client.get("capabilities"))
         except BaseException:
@@ -86,7 +91,7 @@ class RemoteDriver(Driver):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the served driver offered when the session was opened."""
+        """The served driver's capabilities when the session was opened."""
         return self._capabilities
 
     async def networks(self) -> Sequence[VirtualNetwork]:
@@ -103,30 +108,22 @@ class RemoteDriver(Driver):
             return None
 
     def validate(self, change: Change) -> None:
-        """Does nothing: the server validates before it applies."""
+        """Do nothing: the server validates each change before it applies it."""
 
     async def check(self, change: Change) -> None:
-        """Let the server look whether it would carry a change out."""
+        """Have the server check a change. Raises its error if it would refuse the change."""
         await self._client.post("checks", _body(change), {})
 
     async def apply(self, change: Change) -> None:
-        """Let the server carry a change out. Raises what it raises there."""
+        """Have the server apply a change. Raises its error."""
         operation = rfc4122.uuid4().hex
         body = _body(change)
-        request = asyncio.create_task(self._client.post("changes", body, {"netvirt-operation": operation}))
-        self._changing.add(request)
-        request.add_done_callback(self._changed)
+        request = self._changing.spawn(self._client.post("changes", body, {"netvirt-operation": operation}))
         try:
             await asyncio.shield(request)
         except asyncio.CancelledError:
             await self._withdraw(operation, request)
             raise
-
-    def _changed(self, request: asyncio.Task[bytes]) -> None:
-        self._changing.discard(request)
-        if not request.cancelled():
-            # Marks the exception as seen: a cancelled caller does not ask for it.
-            request.exception()
 
     async def _withdraw(self, operation: str, request: asyncio.Task[bytes]) -> None:
         try:
@@ -135,12 +132,12 @@ class RemoteDriver(Driver):
                     try:
                         await self._client.delete("changes", operation)
                     except NotFound:
-                        # The request has not arrived there yet, or has ended and its answer is on the way.
+                        # The request has not arrived yet, or the change has ended and the reply is coming.
                         await asyncio.wait({request}, timeout=_RETRY)
                     else:
                         await asyncio.wait({request})
         except (TimeoutError, NetvirtError):
-            # The server will complete the change, or is gone; nothing more can be done from here.
+            # The server is gone or will complete the change. The client can do nothing more.
             request.cancel()
 
     async def state(self, uuid: str) -> NetworkState:
@@ -152,7 +149,7 @@ class RemoteDriver(Driver):
         return _parsed(Substrate, await self._client.get("substrate"))
 
     async def paths(self, uuid: str) -> Sequence[Path]:
-        """The ways between the endpoints of a network."""
+        """The paths between the endpoints of a network."""
         return _parsed(tuple[Path, ...], await self._client.get("networks", uuid, "paths"))
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
@@ -166,16 +163,16 @@ class RemoteDriver(Driver):
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all."""
-        place = ("rules",) if uuid is None else ("networks", uuid, "rules")
-        return _parsed(tuple[RuleLine, ...], await self._client.get(*place))
+        resource = ("rules",) if uuid is None else ("networks", uuid, "rules")
+        return _parsed(tuple[RuleLine, ...], await self._client.get(*resource))
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
-        """Put right what others changed below one network, or below all."""
+        """Restore what others changed in one network, or in all."""
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
         return _parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
-        """Let the server read its operator's files again."""
+        """Have the server reload the operator's files."""
         body = json.dumps({"degrade": degrade}).encode()
         return _parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
 
@@ -194,14 +191,13 @@ class RemoteDriver(Driver):
                     return
         finally:
             closed.cancel()
-        raise ConnectionFailed(f"the server on {self._client.path} went away: its events end here")
+        raise ConnectionFailed(f"the server on {self._client.path} went away, so no more events follow")
 
     async def close(self) -> None:
-        """End the session; the server goes on. Waits until changes that were withdrawn are decided."""
+        """Close the session; the server keeps running. Waits for the outcome of withdrawn changes."""
         self._closed.set()
-        if self._changing:
-            await asyncio.wait(set(self._changing), timeout=_WITHDRAW)
-        # Event readers see the flag at the loop's next turn and leave their stream themselves.
+        await self._changing.finish(_WITHDRAW)
+        # Readers of events see the flag in the loop's next iteration and close their streams.
         await asyncio.sleep(0)
         await self._client.close()
 
@@ -215,17 +211,17 @@ def _socket_path(uri: URI) -> str:
     if uri.host or uri.port is not None or not uri.path.startswith("/") or uri.path == "/":
         raise InvalidURI(
             f"{uri.text!r} does not name a socket: write its absolute path after three slashes, "
-            f"as in {uri.driver}+unix:///run/netvirt.sock"
+            f"for example {uri.driver}+unix:///run/netvirt.sock"
         )
     if (length := len(uri.path.encode())) > _MAX_PATH:
         raise InvalidURI(
-            f"the socket path in {uri.text[:60]!r}… has {length} octets: the system allows {_MAX_PATH}"
+            f"the socket path in {uri.text[:60]!r}… is {length} bytes long and the system allows {_MAX_PATH}"
         )
     return uri.path
 
 
 async def _next(lines: AsyncIterator[bytes], closed: asyncio.Future[Any]) -> bytes | None:
-    """The next line; None if there are no more, or if ``closed`` is done before it is here."""
+    """The next line; None after the last one, or if ``closed`` is done first."""
 
     async def line() -> bytes | None:
         return await anext(lines, None)
@@ -239,19 +235,17 @@ async def _next(lines: AsyncIterator[bytes], closed: asyncio.Future[Any]) -> byt
             following.cancel()
             await asyncio.wait({following})
         if not following.cancelled():
-            # Marks the exception as seen: whoever closes the session does not ask for it.
+            # Mark the exception as retrieved: it does not matter to a session that is closed.
             following.exception()
 
 
-def _document(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise ConnectionFailed(
-            "the server's answer is not what a netvirt server says: check the socket's path"
-        )
+        raise ConnectionFailed("the reply is not that of a netvirt server: check the path of the socket")
     return document
 
 
@@ -259,4 +253,4 @@ def _parsed(kind: type[T], body: bytes) -> T:
     try:
         return TypeAdapter(kind).validate_json(body)
     except (ValidationError, InvalidDescription) as error:
-        raise ConnectionFailed(f"the server's answer cannot be understood: {error}") from None
+        raise ConnectionFailed(f"cannot parse the server's reply: {error}") from None

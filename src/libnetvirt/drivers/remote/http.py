@@ -1,7 +1,7 @@
-"""HTTP/1.1 on a unix socket: one connection, over which one request after the other is sent (RFC 9112).
+"""HTTP/1.1 (RFC 9112) over a unix socket: one connection, one request after the other.
 
-h11 has the protocol; here are the bytes. A general client would do the same, but importing one takes a third
-of the time of a whole command, and each of its requests longer than the answer of the server.
+The protocol is h11's; this module adds the socket. A general HTTP client would add 0.1 s of import time to
+every command, and 1.5 ms of CPU time to every request.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _READ = 1 << 16
 _CONNECT = 5.0
 
 
-class Broken(Exception):
-    """The connection ended, or what came is not HTTP, before an answer was complete."""
+class ConnectionLost(Exception):
+    """The connection ended, or delivered something else than HTTP, before the reply was complete."""
 
 
-class Wire:
-    """A connection to the server on a unix socket. Used by one coroutine at a time."""
+class HttpConnection:
+    """A connection to a server on a unix socket, for one coroutine at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -30,12 +30,12 @@ class Wire:
 
     @classmethod
     async def open(cls, path: str) -> Self:
-        """Connect. Raises OSError; TimeoutError, which is one, after five seconds."""
+        """Connect. Raises OSError, and its subclass TimeoutError after five seconds."""
         async with asyncio.timeout(_CONNECT):
             return cls(*await asyncio.open_unix_connection(path))
 
     async def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> int:
-        """Send a request and wait for the head of its answer, however long: its status. Raises Broken."""
+        """Send a request and wait for the status of the reply, without a timeout. Raises ConnectionLost."""
         fields = {"host": "netvirt", "content-length": str(len(body)), **headers}
         http = self._http
         try:
@@ -47,25 +47,25 @@ class Wire:
             self._writer.write(b"".join(filter(None, parts)))
             await self._writer.drain()
         except OSError:
-            # Perhaps it was refused before it was read: then the answer is there.
+            # The server may have replied before it had read the whole request.
             pass
         while isinstance(event := await self._event(), h11.InformationalResponse):
             pass
         if not isinstance(event, h11.Response):
-            raise Broken("no answer")
+            raise ConnectionLost("no reply")
         return event.status_code
 
-    async def body(self) -> AsyncGenerator[bytes]:
-        """The answer's body in pieces, as they come. Raises Broken."""
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The body of the reply in pieces, as they arrive. Raises ConnectionLost."""
         while isinstance(event := await self._event(), h11.Data):
             yield bytes(event.data)
 
-    async def whole(self) -> bytes:
-        """The answer's body. Raises Broken."""
-        return b"".join([piece async for piece in self.body()])
+    async def body(self) -> bytes:
+        """The whole body of the reply. Raises ConnectionLost."""
+        return b"".join([piece async for piece in self.pieces()])
 
-    def again(self) -> bool:
-        """Whether another request may be sent: the answer is whole, and the server keeps the connection."""
+    def reusable(self) -> bool:
+        """Whether another request can be sent: the reply is complete and the server keeps the connection."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -73,11 +73,11 @@ class Wire:
 
     @property
     def ended(self) -> bool:
-        """Whether the server has closed the connection, as far as we have heard."""
+        """Whether the server is known to have closed the connection."""
         return self._reader.at_eof() or self._writer.is_closing()
 
     def close(self) -> None:
-        """End it, whatever is under way."""
+        """Close the connection, even in the middle of a reply."""
         self._writer.close()
 
     async def _event(self) -> Any:
@@ -85,5 +85,5 @@ class Wire:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 self._http.receive_data(await self._reader.read(_READ))
         except (OSError, h11.RemoteProtocolError) as error:
-            raise Broken(str(error) or type(error).__name__) from None
+            raise ConnectionLost(str(error) or type(error).__name__) from None
         return event

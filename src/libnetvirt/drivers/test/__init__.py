@@ -1,13 +1,12 @@
-"""The ``test`` driver: a substrate in memory that forwards with the oracle.
+"""The ``test`` driver: a simulated substrate in memory that forwards frames with the oracle.
 
-``test:///default`` needs nothing: four switches in a ring, each with eight ports for hosts. Other
-substrates by options: see :data:`libnetvirt.drivers.test.driver.OPTIONS`.
+``test:///default`` needs no set-up: it has four switches in a ring, each with eight host ports. Options
+choose other substrates, see :class:`libnetvirt.drivers.test.driver.TestSettings`.
 
-Frames do not really travel, so there are no rules to choose or to show: the ``rules`` of a network are
-accepted and have no effect.
+The simulated switches have no rules. The ``rules`` of a network are accepted and have no effect.
 """
 
-from libnetvirt.drivers.test.driver import OPTIONS, TestDriver
-from libnetvirt.drivers.test.topology import SHAPES, Topology
+from libnetvirt.drivers.test.driver import TestDriver, TestSettings
+from libnetvirt.drivers.test.topology import TOPOLOGIES, Topology
 
-__all__ = ["OPTIONS", "SHAPES", "TestDriver", "Topology"]
+__all__ = ["TOPOLOGIES", "TestDriver", "TestSettings", "Topology"]

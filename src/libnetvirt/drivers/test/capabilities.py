@@ -1,17 +1,21 @@
-"""What the test driver offers, and why not the rest."""
+"""The capabilities of the test driver, and why the other features are not supported."""
 
 from __future__ import annotations
 
 from libnetvirt.driver import FEATURES, Capabilities
 
 _NOT_OFFERED = {
-    "endpoint.limits": "frames take no time in memory",
-    "reload": "it has no file that says what links are like",
-    "repair": "nobody else can change anything in it",
-    "rules": "there are no rules: frames are forwarded by the oracle",
-    **{name: "frames take no time in memory" for name in FEATURES if name.startswith("constraint.")},
+    "endpoint.limits": "simulated links have no bandwidth",
+    "reload": "there is no file with the capacities of links",
+    "repair": "nothing else can change the simulated switches",
+    "rules": "simulated switches have no rules",
     **{
-        name: "frames do not travel between switches, so the option has no effect"
+        name: "simulated links have no bandwidth or latency"
+        for name in FEATURES
+        if name.startswith("constraint.")
+    },
+    **{
+        name: "simulated frames are not encapsulated, so the option has no effect"
         for name in FEATURES
         if name.startswith("encapsulation.")
     },
@@ -19,12 +23,12 @@ _NOT_OFFERED = {
 _NOT_DURABLE = {"durable": "open it with state=PATH"}
 
 
-def offer(*, durable: bool) -> Capabilities:
-    """The capabilities of a session with or without a state file."""
+def build_capabilities(*, durable: bool) -> Capabilities:
+    """Return the capabilities of a session. ``durable``: whether it has a state file."""
     reasons = _NOT_OFFERED if durable else {**_NOT_OFFERED, **_NOT_DURABLE}
     return Capabilities(
         driver="test",
-        description="a network in memory that forwards as the contract says",
+        description="a simulated network in memory that forwards frames as the specification requires",
         features=frozenset(FEATURES) - frozenset(reasons),
         reasons=dict(reasons),
     )

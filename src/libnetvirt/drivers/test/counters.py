@@ -1,4 +1,4 @@
-"""Who holds which port and tag, and how much each endpoint sent and got."""
+"""The endpoints' attachments (switch, port, tag) and counters."""
 
 from __future__ import annotations
 
@@ -9,66 +9,66 @@ from libnetvirt.errors import EndpointClaimed
 from libnetvirt.model import Counters, Endpoint, VirtualNetwork
 
 
-class Claims:
-    """(switch, port, tag) -> the endpoint that holds it, of all networks at one time."""
+class Attachments:
+    """The attachments of all endpoints of the given networks. Not updated: build a new one after a change."""
 
     def __init__(self, networks: Iterable[VirtualNetwork]) -> None:
-        self._holders: dict[tuple[str, str, str], tuple[VirtualNetwork, Endpoint]] = {}
-        self._at: dict[tuple[str, str], list[VirtualNetwork]] = {}
+        self._by_attachment: dict[tuple[str, str, str], tuple[VirtualNetwork, Endpoint]] = {}
+        self._by_port: dict[tuple[str, str], list[VirtualNetwork]] = {}
         for network in networks:
             for e in network.endpoints:
-                self._holders[e.switch, e.port, e.tag] = (network, e)
-                self._at.setdefault((e.switch, e.port), []).append(network)
+                self._by_attachment[e.switch, e.port, e.tag] = (network, e)
+                self._by_port.setdefault((e.switch, e.port), []).append(network)
 
     @property
-    def places(self) -> set[tuple[str, str]]:
-        """The (switch, port) that hold endpoints."""
-        return set(self._at)
+    def ports(self) -> set[tuple[str, str]]:
+        """The (switch, port) pairs with at least one endpoint."""
+        return set(self._by_port)
 
-    def at(self, switch: str, port: str) -> Sequence[VirtualNetwork]:
-        """The networks with endpoints at a port."""
-        return self._at.get((switch, port), ())
+    def networks_at(self, switch: str, port: str) -> Sequence[VirtualNetwork]:
+        """Return the networks with an endpoint at a port, one item for each endpoint."""
+        return self._by_port.get((switch, port), ())
 
-    def check(self, network: VirtualNetwork, e: Endpoint) -> None:
-        """Raise EndpointClaimed if another network holds the endpoint's place."""
-        holder, held = self._holders.get((e.switch, e.port, e.tag), (network, e))
-        if holder.uuid != network.uuid:
+    def require_free(self, network: VirtualNetwork, e: Endpoint) -> None:
+        """Raise EndpointClaimed if another network has an endpoint with the same attachment."""
+        owner, endpoint = self._by_attachment.get((e.switch, e.port, e.tag), (network, e))
+        if owner.uuid != network.uuid:
             raise EndpointClaimed(
-                f"endpoint {e.uuid}: {e.place} belongs to endpoint {held.uuid} of network {holder.name} "
-                f"(uuid {holder.uuid}): use another port or tag, or remove that endpoint first"
+                f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network {owner.name} "
+                f"(uuid {owner.uuid}): use another port or tag, or remove that endpoint first"
             )
 
 
 @dataclass(slots=True)
-class _Tally:
+class _FrameCounts:
     received_packets: int = 0
     received_bytes: int = 0
     delivered_packets: int = 0
     delivered_bytes: int = 0
 
 
-class Tallies:
-    """Packets and octets, by network and endpoint uuid."""
+class EndpointCounters:
+    """Counters of packets and bytes for each endpoint, by network and endpoint uuid."""
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._counters: dict[tuple[str, str], _FrameCounts] = {}
 
     def received(self, network: str, endpoint: str, frame: bytes) -> None:
-        """A frame came from an endpoint's hosts."""
-        tally = self._tallies.setdefault((network, endpoint), _Tally())
-        tally.received_packets += 1
-        tally.received_bytes += len(frame)
+        """Count a frame received from the hosts at an endpoint."""
+        counts = self._counters.setdefault((network, endpoint), _FrameCounts())
+        counts.received_packets += 1
+        counts.received_bytes += len(frame)
 
     def delivered(self, network: str, endpoint: str, frame: bytes) -> None:
-        """A frame went to a known host of an endpoint."""
-        tally = self._tallies.setdefault((network, endpoint), _Tally())
-        tally.delivered_packets += 1
-        tally.delivered_bytes += len(frame)
+        """Count a frame delivered to a known host at an endpoint."""
+        counts = self._counters.setdefault((network, endpoint), _FrameCounts())
+        counts.delivered_packets += 1
+        counts.delivered_bytes += len(frame)
 
     def report(self, network: str, endpoint: str) -> Counters:
-        """The counters of one endpoint."""
-        return Counters(endpoint=endpoint, **asdict(self._tallies.get((network, endpoint), _Tally())))
+        """Return the counters of an endpoint."""
+        return Counters(endpoint=endpoint, **asdict(self._counters.get((network, endpoint), _FrameCounts())))
 
-    def forget(self, network: str, kept: set[str]) -> None:
-        """Drop the counters of a network's endpoints other than these."""
-        self._tallies = {k: t for k, t in self._tallies.items() if k[0] != network or k[1] in kept}
+    def retain(self, network: str, kept: set[str]) -> None:
+        """Remove the counters of a network's endpoints whose uuid is not in ``kept``."""
+        self._counters = {k: t for k, t in self._counters.items() if k[0] != network or k[1] in kept}

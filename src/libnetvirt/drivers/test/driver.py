@@ -1,22 +1,30 @@
-"""The driver itself: networks, their state, and a way to put frames in and take what comes out."""
+"""The test driver: networks, their state, and methods to inject frames and to simulate failures.
+
+Theory of operation ------------------- The substrate (:class:`Topology`) and what hosts have taught the
+networks (the oracle's ``LearnedState``) are in memory; descriptions are in a store. :meth:`TestDriver.inject`
+passes a frame to the oracle and returns the frames that leave at ports that are up and reachable. After each
+change of a network or of the substrate, the states of all endpoints are computed again, and differences are
+published as events. A lock protects all of it, because frames and failures may come from other threads than
+the connection's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Annotated, Self
 
-from libnetvirt.driver import Capabilities, Change, Driver
+from pydantic import Field
+
+from libnetvirt.driver import Capabilities, Change, Driver, check_free
 from libnetvirt.drivers.test import host_events
-from libnetvirt.drivers.test.capabilities import offer
-from libnetvirt.drivers.test.counters import Claims, Tallies
-from libnetvirt.drivers.test.endpoint_states import endpoint_states, moved, ways
-from libnetvirt.drivers.test.topology import MTU, SHAPES, Topology
+from libnetvirt.drivers.test.capabilities import build_capabilities
+from libnetvirt.drivers.test.counters import Attachments, EndpointCounters
+from libnetvirt.drivers.test.endpoint_states import changed_paths, endpoint_states, switch_paths
+from libnetvirt.drivers.test.topology import MTU, TOPOLOGIES, Topology
 from libnetvirt.errors import (
-    AlreadyExists,
     InvalidURI,
     NetworkNotFound,
     NoPath,
@@ -37,68 +45,84 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.report import overall
 from libnetvirt.packet import is_group
-from libnetvirt.semantics import Classified, Delivery, Knowledge, classify, forward_at, on_wire
-from libnetvirt.semantics.knowledge import declared_hosts
+from libnetvirt.semantics import (
+    ClassifiedFrame,
+    Delivery,
+    LearnedState,
+    classify,
+    egress_frame,
+    forward_at_endpoint,
+)
+from libnetvirt.semantics.learned_state import declared_hosts
+from libnetvirt.settings import DriverSettings, OneOf, Shown
 from libnetvirt.store import Batch, Store
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 from libnetvirt.uri import URI
 
-OPTIONS: Mapping[str, str] = {
-    "topology": f"the links between switches: {', '.join(SHAPES)} (default ring)",
-    "switches": "number of switches, 1 to 100 (default 4)",
-    "ports": "number of ports for hosts on each switch, 1 to 1000 (default 8)",
-    "state": "file that keeps the networks (default :memory:, which keeps nothing)",
-}
+
+class TestSettings(DriverSettings):
+    """The options of a ``test:///default`` URI."""
+
+    __test__ = False  # keeps pytest from collecting the class because of its name
+
+    topology: Annotated[str, OneOf(tuple(TOPOLOGIES))] = Field(
+        "ring", description="the links between switches"
+    )
+    switches: int = Field(4, ge=1, le=100, description="number of switches")
+    ports: int = Field(8, ge=1, le=1000, description="number of host ports on each switch")
+    state: Annotated[str, Shown(f"FILE, or {MEMORY} until the session ends")] = Field(
+        MEMORY, min_length=1, description="where networks are stored"
+    )
 
 
 class TestDriver(Driver):
-    """Forwards in memory. Beside the contract it has what tests and demonstrations need:
+    """A driver that forwards in memory.
 
-    :meth:`inject`, :meth:`host_ports`, :meth:`link_down`, :meth:`port_down`, :meth:`switch_down`, the
-    same with ``up``, and :meth:`add_port`. These may be called from any thread.
+    Beyond the driver contract it has methods for tests and demonstrations: :meth:`inject`,
+    :meth:`host_ports`, :meth:`link_down`, :meth:`port_down`, :meth:`switch_down`, the same with ``up``, and
+    :meth:`add_port`. These may be called from any thread.
     """
 
-    __test__ = False  # not a test case, whatever its name starts with
+    __test__ = False  # keeps pytest from collecting the class because of its name
+    settings = TestSettings
 
     def __init__(self, topology: Topology, store: Store, *, durable: bool = False) -> None:
         self._topology = topology
         self._store = store
-        # Frames and failures may come from another thread than the connection's.
         self._lock = threading.RLock()
         self._stream = EventStream()
-        self._knowledge = Knowledge()
+        self._learned = LearnedState()
         self._networks = {n.uuid: n for n in store.load().networks}
-        self._claims = Claims(self._networks.values())
-        self._tallies = Tallies()
-        self._seen: set[tuple[str, str, str]] = set()
+        self._attachments = Attachments(self._networks.values())
+        self._counters = EndpointCounters()
+        self._was_active: set[tuple[str, str, str]] = set()
         self._states: dict[tuple[str, str], State] = {}
         self._refused: set[tuple[str, str]] = set()
-        self._capabilities = offer(durable=durable)
-        self._note_states()
+        self._capabilities = build_capabilities(durable=durable)
+        self._update_states()
 
     # -- the contract -------------------------------------------------------------------------------
 
     @classmethod
     async def open(cls, uri: URI) -> Self:
-        """``test:///default`` and the options of :data:`OPTIONS`."""
-        uri.expect(OPTIONS)
+        """Open ``test:///default`` with the options of :class:`TestSettings`.
+
+        Raises InvalidURI, StateUnusable.
+        """
+        settings = TestSettings.from_uri(uri)
         if uri.host or uri.port or uri.path not in ("", "/", "/default"):
-            raise InvalidURI(f"{uri.text!r}: the test driver has one substrate: write test:///default")
-        shape = uri.choice("topology", tuple(SHAPES), "ring")
-        switches, ports = _count(uri, "switches", 4, 100), _count(uri, "ports", 8, 1000)
-        state = uri.options.get("state", MEMORY)
-        if not state:
-            raise InvalidURI(f"option state in {uri.text!r} is empty: give a file, or :memory:")
-        store = SqliteStore(state)
+            raise InvalidURI(f"{uri.text!r}: the test driver has no other substrate: write test:///default")
+        store = SqliteStore(settings.state)
         try:
-            return cls(Topology(shape, switches, ports), store, durable=state != MEMORY)
+            topology = Topology(settings.topology, settings.switches, settings.ports)
+            return cls(topology, store, durable=settings.state != MEMORY)
         except BaseException:
             store.close()
             raise
 
     @classmethod
     def offers(cls) -> Capabilities:
-        return offer(durable=False)
+        return build_capabilities(durable=False)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -115,18 +139,15 @@ class TestDriver(Driver):
         before, after = change.before, change.after
         if after is None:
             return
-        if before is None and after.uuid in self._networks:
-            raise AlreadyExists(f"a network with uuid {after.uuid} exists already")
-        for other in self._networks.values():
-            if other.name == after.name and other.uuid != after.uuid:
-                raise AlreadyExists(f"network {other.uuid} has the name {after.name} already: use another")
+        namesake = next((n.uuid for n in self._networks.values() if n.name == after.name), None)
+        check_free(change, namesake, exists=after.uuid in self._networks)
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()
         new = [e for e in after.endpoints if (e.uuid, e.place) not in old]
         for e in new:
-            self._claims.check(after, e)
-            self._topology.forbid_link(e.switch, e.port)
+            self._attachments.require_free(after, e)
+            self._topology.refuse_link_port(e.switch, e.port)
             if not change.pending:
-                self._topology.require(e.switch, e.port)
+                self._topology.require_present(e.switch, e.port)
         if not change.pending:
             self._check_paths(after, new)
 
@@ -137,38 +158,40 @@ class TestDriver(Driver):
                 if not self._topology.reaches(e.switch, switch):
                     raise NoPath(
                         f"there is no path from endpoint {e.uuid} (switch {e.switch}) to endpoint "
-                        f"{other.uuid} (switch {switch}): the links between are down"
+                        f"{other.uuid} (switch {switch}): bring up the links between them"
                     )
 
     async def apply(self, change: Change) -> None:
-        # Other tasks get their turn here, as they do while a real network confirms.
+        # Let other tasks run, as they do while real switches confirm a change.
         await asyncio.sleep(0)
         before, after = change.before, change.after
         with self._lock:
             if before is not None and self._networks.get(change.uuid) != before:
-                raise StaleChange(f"network {before.name} was changed by somebody else meanwhile")
+                raise StaleChange(
+                    f"network {before.name} was changed by another client meanwhile: read it again and retry"
+                )
             self.validate(change)
             self._store.commit(Batch(put=[after] if after else [], drop=[] if after else [change.uuid]))
             if after is not None:
                 self._networks[change.uuid] = after
             else:
                 del self._networks[change.uuid]
-            self._knowledge = self._knowledge.changed(before, after)
-            self._claims = Claims(self._networks.values())
-            self._forget(change.uuid, after)
+            self._learned = self._learned.after_change(before, after)
+            self._attachments = Attachments(self._networks.values())
+            self._discard_stale(change.uuid, after)
             network = after or before
             assert network is not None
             verb = "removed" if after is None else "created" if before is None else "changed"
-            self._publish(f"network.{verb}", f"network {network.name} {verb}", network.uuid)
-            self._note_states()
+            self._stream.report(f"network.{verb}", f"network {network.name} {verb}", network=network.uuid)
+            self._update_states()
 
-    def _forget(self, uuid: str, after: VirtualNetwork | None) -> None:
-        """Drop what was noted about endpoints that are gone or elsewhere now."""
+    def _discard_stale(self, uuid: str, after: VirtualNetwork | None) -> None:
+        """Discard the counters and states of endpoints that were removed or attached elsewhere."""
         kept = {e.uuid for e in after.endpoints} if after else set()
         places = {(uuid, e.uuid, e.place) for e in after.endpoints} if after else set()
-        self._seen = {s for s in self._seen if s[0] != uuid or s in places}
+        self._was_active = {s for s in self._was_active if s[0] != uuid or s in places}
         self._refused = {r for r in self._refused if r[0] != uuid}
-        self._tallies.forget(uuid, kept)
+        self._counters.retain(uuid, kept)
         self._states = {k: s for k, s in self._states.items() if k[0] != uuid or k[1] in kept}
 
     async def state(self, uuid: str) -> NetworkState:
@@ -181,18 +204,18 @@ class TestDriver(Driver):
                 state=overall([e.state for e in endpoints]),
                 mtu=MTU,
                 endpoints=endpoints,
-                hosts=host_events.hosts(network, self._knowledge.of(uuid)),
+                hosts=host_events.hosts(network, self._learned.network(uuid)),
             )
 
     async def substrate(self) -> Substrate:
         with self._lock:
-            return self._topology.report(self._claims.places)
+            return self._topology.report(self._attachments.ports)
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         with self._lock:
             network = self._network(uuid)
             places = [
-                (e.uuid, (e.switch, e.port), not self._topology.absence(e.switch, e.port))
+                (e.uuid, (e.switch, e.port), not self._topology.down_reason(e.switch, e.port))
                 for e in network.endpoints
             ]
             return [
@@ -205,7 +228,7 @@ class TestDriver(Driver):
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         with self._lock:
             network = self._network(uuid)
-            return [self._tallies.report(uuid, e.uuid) for e in network.endpoints]
+            return [self._counters.report(uuid, e.uuid) for e in network.endpoints]
 
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()
@@ -218,49 +241,49 @@ class TestDriver(Driver):
     # -- for tests and demonstrations ---------------------------------------------------------------
 
     def host_ports(self) -> dict[str, list[str]]:
-        """Switch -> its ports for hosts."""
+        """Return switch -> its host ports."""
         return self._topology.host_ports()
 
     def inject(self, switch: str, port: str, frame: bytes) -> list[tuple[str, str, bytes]]:
-        """Let a frame arrive; what comes out as sorted (switch, port, frame).
+        """Pass a frame to a port, and return the frames that come out, as sorted (switch, port, frame).
 
-        Nothing comes in or out at a port or switch that is down, nor where no path leads.
-        Raises SwitchNotFound, PortNotFound.
+        A port or switch that is down takes and delivers no frames, and frames only leave where there is a
+        path. Raises SwitchNotFound, PortNotFound.
         """
         with self._lock:
             self._topology.port(switch, port)
-            if self._topology.absence(switch, port):
+            if self._topology.down_reason(switch, port):
                 return []
-            found = classify(self._claims.at(switch, port), switch, port, frame)
-            if not isinstance(found, Classified):
+            found = classify(self._attachments.networks_at(switch, port), switch, port, frame)
+            if not isinstance(found, ClassifiedFrame):
                 return []
-            delivery = forward_at(found.network, self._knowledge, found.endpoint.uuid, found.frame)
-            self._note_sightings(found, delivery)
-            self._knowledge = delivery.knowledge
-            self._tallies.received(found.network.uuid, found.endpoint.uuid, frame)
-            return sorted(self._out(found.network, switch, delivery))
+            delivery = forward_at_endpoint(found.network, self._learned, found.endpoint.uuid, found.frame)
+            self._publish_host_events(found, delivery)
+            self._learned = delivery.learned
+            self._counters.received(found.network.uuid, found.endpoint.uuid, frame)
+            return sorted(self._egress(found.network, switch, delivery))
 
-    def _out(
+    def _egress(
         self, network: VirtualNetwork, switch: str, delivery: Delivery
     ) -> Iterator[tuple[str, str, bytes]]:
         endpoints = {e.uuid: e for e in network.endpoints}
-        hosts = {**self._knowledge.of(network.uuid).hosts, **declared_hosts(network)}
+        hosts = {**self._learned.network(network.uuid).hosts, **declared_hosts(network)}
         for uuid, frame in delivery.outputs:
             e = endpoints[uuid]
-            if self._topology.absence(e.switch, e.port) or not self._topology.reaches(switch, e.switch):
+            if self._topology.down_reason(e.switch, e.port) or not self._topology.reaches(switch, e.switch):
                 continue
-            output = on_wire(e, frame)
+            output = egress_frame(e, frame)
             destination = frame[:6]
             if not is_group(destination) and (network.forwarding is Forwarding.L3 or destination in hosts):
-                self._tallies.delivered(network.uuid, e.uuid, output[2])
+                self._counters.delivered(network.uuid, e.uuid, output[2])
             yield output
 
     def link_down(self, a: str, b: str) -> None:
-        """Cut the link between two switches. Raises SwitchNotFound, PortNotFound if there is none."""
+        """Take the link between two switches down. Raises SwitchNotFound, PortNotFound if there is none."""
         self._set_link(a, b, False)
 
     def link_up(self, a: str, b: str) -> None:
-        """Mend the link between two switches. Raises SwitchNotFound, PortNotFound if there is none."""
+        """Bring the link between two switches up. Raises SwitchNotFound, PortNotFound if there is none."""
         self._set_link(a, b, True)
 
     def port_down(self, switch: str, port: str) -> None:
@@ -268,7 +291,7 @@ class TestDriver(Driver):
         self._set_port(switch, port, False)
 
     def port_up(self, switch: str, port: str) -> None:
-        """Take a port up. Raises SwitchNotFound, PortNotFound."""
+        """Bring a port up. Raises SwitchNotFound, PortNotFound."""
         self._set_port(switch, port, True)
 
     def switch_down(self, switch: str) -> None:
@@ -280,33 +303,33 @@ class TestDriver(Driver):
         self._set_switch(switch, True)
 
     def add_port(self, switch: str, port: str) -> None:
-        """Give a switch a new port for hosts. Raises SwitchNotFound, ValueError."""
-        with self._noting():
+        """Add a host port to a switch. Raises SwitchNotFound; ValueError if the port exists."""
+        with self._reporting_changes():
             self._topology.add_port(switch, port)
 
     def _set_link(self, a: str, b: str, up: bool) -> None:
-        with self._noting():
+        with self._reporting_changes():
             if self._topology.set_link(a, b, up):
                 word = "up" if up else "down"
-                self._publish(
+                self._stream.report(
                     f"link.{word}", f"link between switches {a} and {b} is {word}", switch=a, peer=b
                 )
 
     def _set_port(self, switch: str, port: str, up: bool) -> None:
-        with self._noting():
+        with self._reporting_changes():
             peer = self._topology.port(switch, port).peer
             if self._topology.set_port(switch, port, up) and peer is not None:
                 word = "up" if up else "down"
                 text = f"link between switches {switch} and {peer[0]} is {word}"
-                self._publish(f"link.{word}", text, switch=switch, port=port, peer=peer[0])
+                self._stream.report(f"link.{word}", text, switch=switch, port=port, peer=peer[0])
 
     def _set_switch(self, switch: str, up: bool) -> None:
-        with self._noting():
+        with self._reporting_changes():
             if self._topology.set_switch(switch, up):
                 word = "connected" if up else "disconnected"
-                self._publish(f"switch.{word}", f"switch {switch} {word}", switch=switch)
+                self._stream.report(f"switch.{word}", f"switch {switch} {word}", switch=switch)
 
-    # -- bookkeeping --------------------------------------------------------------------------------
+    # -- internals ----------------------------------------------------------------------------------
 
     def _network(self, uuid: str) -> VirtualNetwork:
         found = self._networks.get(uuid)
@@ -316,81 +339,64 @@ class TestDriver(Driver):
 
     def _endpoint_states(self, network: VirtualNetwork) -> tuple[EndpointState, ...]:
         def was_active(e: Endpoint) -> bool:
-            return (network.uuid, e.uuid, e.place) in self._seen
+            return (network.uuid, e.uuid, e.place) in self._was_active
 
         return endpoint_states(network, self._topology, was_active)
 
-    def _note_states(self) -> None:
-        """Remember the endpoints' states and report those that changed."""
+    def _update_states(self) -> None:
+        """Compute the states of all endpoints and publish those that have changed."""
         for network in self._networks.values():
             for e, now in zip(network.endpoints, self._endpoint_states(network), strict=True):
                 if now.state is State.ACTIVE:
-                    self._seen.add((network.uuid, e.uuid, e.place))
+                    self._was_active.add((network.uuid, e.uuid, e.place))
                 before = self._states.get((network.uuid, e.uuid))
                 self._states[network.uuid, e.uuid] = now.state
                 if before is not now.state:
                     reason = f": {now.reason}" if now.reason else ""
                     text = f"endpoint {e.uuid} of network {network.name} is {now.state}{reason}"
-                    self._publish(
-                        "endpoint.state", text, network.uuid, e.uuid, e.switch, e.port, state=now.state
+                    self._stream.report(
+                        "endpoint.state",
+                        text,
+                        network=network.uuid,
+                        endpoint=e.uuid,
+                        switch=e.switch,
+                        port=e.port,
+                        state=now.state,
                     )
 
     @contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Around a change of the substrate: reports what it did to the networks."""
+    def _reporting_changes(self) -> Iterator[None]:
+        """Publish the effects on networks of a change of the substrate within the ``with`` block."""
         with self._lock:
-            switches = {switch for switch, _ in self._claims.places}
-            before = ways(self._topology, switches)
+            switches = {switch for switch, _ in self._attachments.ports}
+            before = switch_paths(self._topology, switches)
             yield
-            after = ways(self._topology, switches)
+            after = switch_paths(self._topology, switches)
             for network in self._networks.values() if before != after else ():
-                new = moved(network, before, after)
+                new = changed_paths(network, before, after)
                 if new:
-                    shown = ", ".join("-".join(way) for way in new[:4])
+                    shown = ", ".join("-".join(path) for path in new[:4])
                     more = f" and {len(new) - 4} more" if len(new) > 4 else ""
                     text = f"paths of network {network.name} moved: {shown}{more}"
-                    self._publish("path.moved", text, network.uuid, paths=str(len(new)))
-            self._note_states()
+                    self._stream.report("path.moved", text, network=network.uuid, paths=str(len(new)))
+            self._update_states()
 
-    def _note_sightings(self, found: Classified, delivery: Delivery) -> None:
+    def _publish_host_events(self, found: ClassifiedFrame, delivery: Delivery) -> None:
         network, endpoint = found.network, found.endpoint
-        before, after = self._knowledge.of(network.uuid), delivery.knowledge.of(network.uuid)
-        for sighting in host_events.compare(network, endpoint, before, after, found.frame, delivery.drop):
-            if sighting.kind == "host.refused":
-                # Once per endpoint, until the network changes: a flood of hosts is no flood of events.
+        before, after = self._learned.network(network.uuid), delivery.learned.network(network.uuid)
+        for host_event in host_events.detect(network, endpoint, before, after, found.frame, delivery.drop):
+            if host_event.kind == "host.refused":
+                # Once per endpoint until the network changes, so that many hosts do not cause many events.
                 if (network.uuid, endpoint.uuid) in self._refused:
                     continue
                 self._refused.add((network.uuid, endpoint.uuid))
-            text = f"{sighting.text} of network {network.name}"
-            place = (network.uuid, endpoint.uuid, endpoint.switch, endpoint.port)
-            self._publish(sighting.kind, text, *place, **sighting.fields)
-
-    def _publish(
-        self,
-        kind: str,
-        message: str,
-        network: str = "",
-        endpoint: str = "",
-        switch: str = "",
-        port: str = "",
-        **fields: str,
-    ) -> None:
-        self._stream.publish(
-            Event(
-                time=time.time(),
-                kind=kind,
-                message=message,
-                network=network,
-                endpoint=endpoint,
-                switch=switch,
-                port=port,
-                fields=fields,
+            text = f"{host_event.text} of network {network.name}"
+            self._stream.report(
+                host_event.kind,
+                text,
+                network=network.uuid,
+                endpoint=endpoint.uuid,
+                switch=endpoint.switch,
+                port=endpoint.port,
+                **host_event.fields,
             )
-        )
-
-
-def _count(uri: URI, name: str, default: int, high: int) -> int:
-    value = uri.number(name, default, 1, high)
-    if value != int(value):
-        raise InvalidURI(f"option {name}={value:g} in {uri.text!r}: use a whole number from 1 to {high}")
-    return int(value)

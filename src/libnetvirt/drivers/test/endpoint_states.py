@@ -1,4 +1,4 @@
-"""What the substrate's state means for a network's endpoints and paths."""
+"""The states of a network's endpoints and its paths, computed from the state of the substrate."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 from libnetvirt.drivers.test.topology import Topology
 from libnetvirt.model import Endpoint, EndpointState, State, VirtualNetwork
 
-#: the switches on the way from one switch to another; none if there is no way
-Ways = Mapping[tuple[str, str], tuple[str, ...]]
+#: (source switch, destination switch) -> the switches on the path, both included; empty if there is no path
+SwitchPaths = Mapping[tuple[str, str], tuple[str, ...]]
 
 
 def endpoint_states(
     network: VirtualNetwork, topology: Topology, was_active: Callable[[Endpoint], bool]
 ) -> tuple[EndpointState, ...]:
-    """The states of a network's endpoints, in the order of the description."""
-    reasons = {e.uuid: topology.absence(e.switch, e.port) for e in network.endpoints}
+    """Return the states of a network's endpoints, in the order of the description.
+
+    ``was_active(endpoint)``: whether the endpoint was active before; then it is DOWN rather than PENDING.
+    """
+    reasons = {e.uuid: topology.down_reason(e.switch, e.port) for e in network.endpoints}
     groups: list[list[Endpoint]] = []
     for e in network.endpoints:
         if not reasons[e.uuid]:
@@ -24,12 +27,12 @@ def endpoint_states(
                 groups.append([e])
             else:
                 group.append(e)
-    # Of the parts of a network that is cut in pieces, the largest (then the first) is the network.
+    # If a network is partitioned, endpoints in the largest part (then the first) stay active.
     main = max(groups, key=len, default=[])
     for group in groups:
         if group is not main:
-            lost = f"no path from switch {group[0].switch} to switch {main[0].switch}"
-            reasons.update({e.uuid: lost for e in group})
+            reason = f"no path from switch {group[0].switch} to switch {main[0].switch}"
+            reasons.update({e.uuid: reason for e in group})
     return tuple(
         EndpointState(
             uuid=e.uuid, state=_state(e, reasons[e.uuid], topology, was_active), reason=reasons[e.uuid]
@@ -44,8 +47,8 @@ def _state(e: Endpoint, reason: str, topology: Topology, was_active: Callable[[E
     return State.DOWN if topology.exists(e.switch, e.port) or was_active(e) else State.PENDING
 
 
-def ways(topology: Topology, switches: Iterable[str]) -> Ways:
-    """The ways between each two of the switches, now."""
+def switch_paths(topology: Topology, switches: Iterable[str]) -> SwitchPaths:
+    """Return the current paths between every two of the switches."""
     used = sorted(set(switches))
     return {
         (a, b): tuple(hop.switch for hop in topology.hops((a, ""), (b, "")))
@@ -55,8 +58,8 @@ def ways(topology: Topology, switches: Iterable[str]) -> Ways:
     }
 
 
-def moved(network: VirtualNetwork, before: Ways, after: Ways) -> list[tuple[str, ...]]:
-    """The new ways between a network's switches that had another way before."""
+def changed_paths(network: VirtualNetwork, before: SwitchPaths, after: SwitchPaths) -> list[tuple[str, ...]]:
+    """Return the new paths between the network's switches where they differ from those before."""
     switches = {e.switch for e in network.endpoints}
     return [
         after[pair]

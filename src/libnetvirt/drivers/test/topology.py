@@ -1,7 +1,7 @@
-"""The substrate in memory: switches, ports, links, which of them are up, and the paths between switches.
+"""The simulated substrate: switches, ports and links, their state, and the paths between switches.
 
-Switches are named ``"1"``, ``"2"``, …; each has ports ``"1"`` to ``"N"`` for hosts, and after them one
-for each of its links, in the order in which the links are made.
+Switches are named ``"1"``, ``"2"``, …. Each has host ports ``"1"`` to ``"N"``, followed by one port for each
+of its links, in the order in which the links are made.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def _mesh(size: int) -> Pairs:
     return combinations(range(1, size + 1), 2)
 
 
-#: name -> the links between so many switches
-SHAPES: Mapping[str, Callable[[int], Pairs]] = {
+#: name of a topology -> function from the number of switches to the links, as pairs of switch numbers
+TOPOLOGIES: Mapping[str, Callable[[int], Pairs]] = {
     "ring": _ring,
     "line": _line,
     "star": _star,
@@ -50,7 +50,7 @@ SHAPES: Mapping[str, Callable[[int], Pairs]] = {
 
 @dataclass(slots=True)
 class _Port:
-    """A port: to the host side (``peer`` is None) or to another switch's port."""
+    """A host port (``peer`` is None), or a link's port (``peer`` is the port at its other end)."""
 
     up: bool = True
     peer: tuple[str, str] | None = None
@@ -71,7 +71,7 @@ class _Switch:
 class Topology:
     """Switches, ports and links that can go down and come up again."""
 
-    def __init__(self, shape: str, switches: int, ports: int) -> None:
+    def __init__(self, topology: str, switches: int, ports: int) -> None:
         self._switches = {
             str(n): _Switch(ports={str(p): _Port() for p in range(1, ports + 1)})
             for n in range(1, switches + 1)
@@ -80,7 +80,7 @@ class Topology:
         self._trees: dict[str, dict[str, str]] = {}
         # A network's paths run over few distinct hops, however many endpoints it has.
         self._hops: dict[tuple[str, str, str], Hop] = {}
-        for a, b in SHAPES[shape](switches):
+        for a, b in TOPOLOGIES[topology](switches):
             self._connect(str(a), str(b))
 
     def _connect(self, a: str, b: str) -> None:
@@ -89,10 +89,10 @@ class Topology:
         self._switches[b].ports[port_b] = _Port(peer=(a, port_a))
         self._links[a, b], self._links[b, a] = (port_a, port_b), (port_b, port_a)
 
-    # -- what there is ------------------------------------------------------------------------------
+    # -- queries ------------------------------------------------------------------------------------
 
     def switch(self, switch: str) -> _Switch:
-        """The switch, connected or not. Raises SwitchNotFound."""
+        """Return a switch, connected or not. Raises SwitchNotFound."""
         try:
             return self._switches[switch]
         except KeyError:
@@ -101,38 +101,38 @@ class Topology:
             ) from None
 
     def port(self, switch: str, port: str) -> _Port:
-        """The port, up or not. Raises SwitchNotFound, PortNotFound."""
+        """Return a port, up or down. Raises SwitchNotFound, PortNotFound."""
         found = self.switch(switch).ports.get(port)
         if found is None:
             hosts = ", ".join(self.host_ports()[switch])
-            raise PortNotFound(f"switch {switch} has no port {port}: its ports for hosts are {hosts}")
+            raise PortNotFound(f"switch {switch} has no port {port}: its host ports are {hosts}")
         return found
 
     def host_ports(self) -> dict[str, list[str]]:
-        """Switch -> its ports that are no link's."""
+        """Return switch -> its host ports."""
         return {
             name: [number for number, port in s.ports.items() if port.peer is None]
             for name, s in self._switches.items()
         }
 
-    def require(self, switch: str, port: str) -> None:
-        """Can an endpoint be there now? Raises SwitchNotFound, PortNotFound."""
+    def require_present(self, switch: str, port: str) -> None:
+        """Raise SwitchNotFound or PortNotFound unless the switch is connected and has the port."""
         if not self.switch(switch).connected:
-            raise SwitchNotFound(f"switch {switch} is not connected")
+            raise SwitchNotFound(f"switch {switch} is not connected: connect it, or use another switch")
         self.port(switch, port)
 
-    def forbid_link(self, switch: str, port: str) -> None:
-        """Raises PortNotFound if the port is used by a link."""
+    def refuse_link_port(self, switch: str, port: str) -> None:
+        """Raise PortNotFound if the port is used by a link."""
         found = self._switches[switch].ports.get(port) if switch in self._switches else None
         if found is not None and found.peer is not None:
             hosts = ", ".join(self.host_ports()[switch])
             raise PortNotFound(
                 f"port {port} of switch {switch} is used by the link to switch {found.peer[0]}: "
-                f"use one of its ports for hosts, {hosts}"
+                f"use one of its host ports, {hosts}"
             )
 
-    def absence(self, switch: str, port: str) -> str:
-        """Why nothing passes this host port now; empty if it does."""
+    def down_reason(self, switch: str, port: str) -> str:
+        """Return why the port cannot pass frames now; empty if it can."""
         found = self._switches.get(switch)
         if found is None or not found.connected:
             return f"switch {switch} is not connected"
@@ -141,12 +141,12 @@ class Topology:
         return "" if found.ports[port].up else f"port {port} of switch {switch} is down"
 
     def exists(self, switch: str, port: str) -> bool:
-        """Is the switch connected, and does it have the port, up or down?"""
+        """Whether the switch is connected and has the port, up or down."""
         found = self._switches.get(switch)
         return found is not None and found.connected and port in found.ports
 
     def report(self, used: set[tuple[str, str]]) -> Substrate:
-        """The substrate; ``used``: ports that hold endpoints."""
+        """Return the state of the substrate; ``used`` are the ports with endpoints."""
         switches = tuple(
             Switch(
                 id=name,
@@ -171,26 +171,26 @@ class Topology:
         )
         return Substrate(switches=switches, links=links)
 
-    # -- what can be changed ------------------------------------------------------------------------
+    # -- changes ------------------------------------------------------------------------------------
 
     def set_switch(self, switch: str, up: bool) -> bool:
-        """Connect or disconnect a switch; did that change anything? Raises SwitchNotFound."""
+        """Connect or disconnect a switch. Returns whether that was a change. Raises SwitchNotFound."""
         found = self.switch(switch)
         changed, found.connected = found.connected != up, up
         self._trees.clear()
         return changed
 
     def set_port(self, switch: str, port: str, up: bool) -> bool:
-        """Take a port up or down; did that change anything? Raises SwitchNotFound, PortNotFound."""
+        """Bring a port up or down. Returns whether that was a change. Raises SwitchNotFound, PortNotFound."""
         found = self.port(switch, port)
         changed, found.up = found.up != up, up
         self._trees.clear()
         return changed
 
     def set_link(self, a: str, b: str, up: bool) -> bool:
-        """Take both ends of a link up or down; did that change anything?
+        """Bring both ports of a link up or down. Returns whether that was a change.
 
-        Raises SwitchNotFound, PortNotFound if there is no such link.
+        Raises SwitchNotFound; PortNotFound if there is no such link.
         """
         self.switch(a), self.switch(b)
         if (a, b) not in self._links:
@@ -200,16 +200,18 @@ class Topology:
         return first or second
 
     def add_port(self, switch: str, port: str) -> None:
-        """Give a switch one more port for hosts. Raises SwitchNotFound; ValueError if it has it already."""
+        """Add a host port to a switch. Raises SwitchNotFound; ValueError if the port exists."""
         ports = self.switch(switch).ports
         if not port.isdigit() or str(int(port)) != port or port in ports:
-            raise ValueError(f"{port!r} is not the number of a new port of switch {switch}")
+            raise ValueError(
+                f"{port!r} cannot be the number of a new port of switch {switch}: give a number not in use"
+            )
         ports[port] = _Port()
 
     # -- paths --------------------------------------------------------------------------------------
 
     def _usable(self, switch: str, port: str) -> bool:
-        """Does a link carry traffic: both its ports up, both its switches connected?"""
+        """Whether the link at a port can carry frames: both ports are up and both switches connected."""
         end = self._switches[switch]
         mine = end.ports[port]
         if mine.peer is None:
@@ -218,11 +220,11 @@ class Topology:
         return end.connected and mine.up and other.connected and other.ports[mine.peer[1]].up
 
     def reaches(self, a: str, b: str) -> bool:
-        """Is there a path between two connected switches now?"""
+        """Whether there is a path between two connected switches now."""
         return b in self._tree(a)
 
     def _tree(self, root: str) -> dict[str, str]:
-        """Switch -> the one before it on the shortest path from ``root``; ties go to the lower number."""
+        """Return switch -> its predecessor on the shortest path from ``root``; lower numbers win ties."""
         tree = self._trees.get(root)
         if tree is not None:
             return tree
@@ -245,20 +247,20 @@ class Topology:
         return tree
 
     def hops(self, source: tuple[str, str], destination: tuple[str, str]) -> tuple[Hop, ...]:
-        """The way from one (switch, port) to another; empty if there is none."""
+        """Return the path from one (switch, port) to another; empty if there is none."""
         (first, in_port), (last, out_port) = source, destination
         tree = self._tree(first)
         if last not in tree:
             return ()
-        way = [last]
-        while way[-1] != first:
-            way.append(tree[way[-1]])
-        way.reverse()
+        path = [last]
+        while path[-1] != first:
+            path.append(tree[path[-1]])
+        path.reverse()
         ports = [in_port]
-        for a, b in pairwise(way):
+        for a, b in pairwise(path):
             ports.extend(self._links[a, b])
         ports.append(out_port)
-        return tuple(self._hop(switch, ports[2 * i], ports[2 * i + 1]) for i, switch in enumerate(way))
+        return tuple(self._hop(switch, ports[2 * i], ports[2 * i + 1]) for i, switch in enumerate(path))
 
     def _hop(self, switch: str, in_port: str, out_port: str) -> Hop:
         key = (switch, in_port, out_port)

@@ -1,165 +1,284 @@
-"""Works: operations, and what changes of the substrate call for, one piece at a time.
+"""TransactionExecutor: carries out what the controller plans, one transaction at a time.
 
-A piece is planned by the controller, sent in rounds, and confirmed by the switches; then an operation is
-stored, or it is undone. What is no longer needed is removed a little later, when no frame meets it any more.
+A transaction is planned by the controller, sent in rounds, and confirmed by the switches. An operation is
+then stored, or undone if anything failed; what it no longer needs is removed `LINGER` seconds later, when no
+frame uses it any more. What events call for (`PendingEffects`) is carried out in between, by one task that
+takes the lock like an operation does:
+
+    operation    admit, plan                 -> rounds -> store   -> clean up
+    follow-up    rebind, compare, reroute    -> rounds             -> clean up
+
+`fair_lock` tells what happens when a switch does not answer while others wait for the lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from libnetvirt.controller.engine.controller import Controller, Publish, Transaction
-from libnetvirt.controller.engine.state import LINGER
+from libnetvirt.controller.engine.controller import LINGER, Controller, Transaction
+from libnetvirt.controller.engine.effects import REROUTE, PendingEffects
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.controller.qos.capacities import Capacities
+from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
+from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.fair_lock import (
-    SHARE,
-    UPKEEP_SHARE,
+    FOLLOW_UP_SHARE,
+    OPERATION_SHARE,
     Confirmation,
     FairLock,
     Unresponsive,
-    UnresponsiveSwitches,
-)  # fmt: skip
+)
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
-from libnetvirt.drivers.openflow.execution.tasks import Tasks
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases, QueueProvisioner
+from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import ConnectionClosed, StaleChange, SubstrateError
+from libnetvirt.tasks import Tasks
+
+#: Checks a change against the state as it is now, and plans the TE paths of its constraints; None: they are
+#: planned with the operation, and none is refused. Raises what forbids the change.
+Admit = Callable[[Change], Mapping[ConstraintKey, TePath] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionContext:
+    """What transactions are planned by and carried out with."""
+
+    core: Controller
+    pending: PendingEffects
+    dispatcher: PacketInDispatcher
+    connections: SwitchConnections
+    persistence: Persistence
+    reporter: EventReporter
+    tasks: Tasks
+    #: steady seconds
+    now: Callable[[], float]
+    #: called when frames that waited for a transaction may be served
+    serve_queued: Callable[[], None]
 
 
 class TransactionExecutor:
-    """Carries out what the controller plans, on the switches that are connected."""
+    """Carries out transactions on the switches that are connected."""
 
-    def __init__(
-        self,
-        core: Controller,
-        dispatcher: PacketInDispatcher,
-        reporter: EventReporter,
-        persistence: Persistence,
-        tasks: Tasks,
-        sessions: Mapping[int, Session],
-        databases: QueueDatabases,
-        confirm_timeout: float,
-        publish: Publish,
-        now: Callable[[], float],
-        turned: Callable[[], None],
-    ) -> None:
-        """``sessions``: by switch, as they come and go; ``turned``: called when frames that waited for a work
-        may have their turn."""
-        self._core = core
-        self._dispatcher = dispatcher
-        self._reporter = reporter
-        self._persistence = persistence
-        self._tasks = tasks
-        self._sessions = sessions
-        self._confirm_timeout = confirm_timeout
-        self._publish = publish
-        self._now = now
-        self._turned = turned
-        #: whoever has it may change what switches hold
+    def __init__(self, context: ExecutionContext, databases: QueueDatabases) -> None:
+        self._core = context.core
+        self._pending = context.pending
+        self._dispatcher = context.dispatcher
+        self._connections = context.connections
+        self._unresponsive = context.connections.unresponsive
+        self._persistence = context.persistence
+        self._reporter = context.reporter
+        self._tasks = context.tasks
+        self._now = context.now
+        self._serve_queued = context.serve_queued
+        self._publish = context.core.publish
+        #: whoever holds it may change what switches hold
         self.lock = FairLock()
-        self._unresponsive = UnresponsiveSwitches()
-        #: works whose old rules are still there
+        #: transactions whose replaced rules still exist
         self.lingering: list[Transaction] = []
-        #: whether what events have called for is being done
+        #: whether a task carries out what events have called for
         self.following_up = False
         #: nothing is begun any more
         self.closed = False
         self.provisioner = QueueProvisioner(
-            core, databases, confirm_timeout, self.lingering, publish, self._queues_changed
+            context.core,
+            databases,
+            context.connections.confirm_timeout,
+            self.lingering,
+            self._publish,
+            self._queues_changed,
         )
 
-    async def apply(self, change: Change, validate: Callable[[Change], None]) -> None:
-        """Carry out an operation, wholly or not at all. If the caller is cancelled, it still ends whole."""
+    # ---- operations ----------------------------------------------------------------------------
+
+    async def apply(self, change: Change, admit: Admit) -> None:
+        """Carry out an operation completely, or not at all. If the caller is cancelled, it still ends so.
+
+        Raises StaleChange, whatever ``admit`` raises, and SubstrateError.
+        """
         if self.closed:
             raise ConnectionClosed("the connection is closed: open a new one")
-        await asyncio.shield(self._tasks.spawn(self._apply(change, validate)))
+        await asyncio.shield(self._tasks.spawn(self._apply(change, admit)))
 
-    async def _apply(self, change: Change, validate: Callable[[Change], None]) -> None:
-        patience = self._confirm_timeout * SHARE
+    async def _apply(self, change: Change, admit: Admit) -> None:
+        yield_after = self._connections.confirm_timeout * OPERATION_SHARE
         while True:
             try:
                 async with self.lock:
-                    await self._carry_out(change, validate, patience)
+                    await self._carry_out(change, admit, yield_after)
                 break
             except Unresponsive as unanswered:
                 await self._unresponsive.answered(unanswered)
-                # It may be that there is much to do: it is not put off for ever.
-                patience *= 2
+                # Its switches may have a lot to do: it is not put off for ever.
+                yield_after *= 2
         self.follow_up()
 
-    async def _carry_out(self, change: Change, validate: Callable[[Change], None], patience: float) -> None:
-        """Do an operation, or nothing. Raises Unresponsive if others are to go on meanwhile."""
-        entry = self._core.rulesdb.networks.get(change.uuid)
-        known = entry.description if entry else None
+    async def _carry_out(self, change: Change, admit: Admit, yield_after: float) -> None:
+        """Carry out an operation, or nothing. Raises Unresponsive if others are to go first."""
+        record = self._core.state.rulesdb.networks.get(change.uuid)
+        known = record.description if record else None
         if known is not change.before and known != change.before:
             raise StaleChange(f"network {change.uuid} was changed by somebody else meanwhile: read it again")
-        validate(change)
-        work = self._core.begin(change.before, change.after, change.touched)
+        te_paths = admit(change)
+        transaction = self._planned(
+            self._core.operations.begin(change.before, change.after, change.touched, te_paths)
+        )
         try:
-            if late := [s for s in self._addressed(work.plan.switches) if s in self._unresponsive]:
+            addressed = self._connections.of(transaction.plan.switches)
+            if late := [session for session in addressed if session in self._unresponsive]:
                 raise Unresponsive(late)
-            await self.provisioner.prepare(work, self._sessions)
-            await self._execute(work, patience=patience)
+            await self.provisioner.prepare(transaction, self._connections.by_switch)
+            await self._execute(transaction, yield_after=yield_after)
             await self._persistence.commit(change)
         except BaseException:
-            await self._undo(change, work)
+            await self._undo(transaction)
             raise
         for lingering in self.lingering:
-            await self._execute(Transaction(self._core.unneeded(lingering), frozenset()), tolerant=True)
-        await self._finish(work)
+            unneeded = Transaction(self._core.reroute.unneeded(lingering), frozenset())
+            await self._execute(unneeded, tolerant=True)
+        await self._finish(transaction)
         await self._persistence.store_facts()
-        after = change.after or change.before
-        assert after is not None
+        self._report(change)
+
+    def _report(self, change: Change) -> None:
+        network = change.after or change.before
+        assert network is not None
         kind = "created" if change.before is None else "removed" if change.after is None else "changed"
-        self._publish(f"network.{kind}", f"network {after.name} was {kind}", network=after.uuid)
+        self._publish(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
         self._reporter.change(change, self._now())
 
-    async def _undo(self, change: Change, work: Transaction) -> None:
-        """Take a change back in the controller's mind, then make the switches agree."""
-        self._core.undo(work, change.before, change.after)
-        await self._compare_all(work.plan.switches)
+    async def _undo(self, transaction: Transaction) -> None:
+        """Undo an operation in the controller's state, then make the switches follow."""
+        self._pending.add(transaction.undo())
+        await self._compare_all(transaction.plan.switches)
         await self.provisioner.reconcile()
 
+    async def reload_capacities(self, capacities: Capacities, degrade: bool) -> list[str]:
+        """Give links other capacities; returns what became of constraints. If the caller is cancelled, it
+        still ends completely. Raises ConstraintUnmet, with nothing changed."""
+
+        async def reload() -> list[str]:
+            async with self.lock:
+                transaction, lines = self._core.capacity_reload.plan(capacities, degrade)
+                # Paths were just computed again.
+                self._pending.take_reroute()
+                await self._move(self._planned(transaction))
+            self.follow_up()
+            return lines
+
+        return await asyncio.shield(self._tasks.spawn(reload()))
+
+    # ---- what events call for ------------------------------------------------------------------
+
+    def follow_up(self) -> None:
+        """Start to carry out what events have called for, unless a task does so already."""
+        if self._called_for() and not self.following_up and not self.closed:
+            self.following_up = True
+            self._tasks.spawn(self._follow_events())
+
+    def _called_for(self) -> bool:
+        return bool(self._pending or self.provisioner.stale)
+
+    async def _follow_events(self) -> None:
+        try:
+            while self._called_for():
+                async with self.lock:
+                    before = self._core.state.paths.edges
+                    while self._pending.rebind:
+                        rebound = self._core.reconciler.rebind(self._pending.rebind.pop())
+                        await self._execute(self._planned(rebound), tolerant=True)
+                    while self._pending.compare:
+                        await self._compare_all([self._pending.compare.pop()])
+                    rerouted = self._core.reroute.plan(self._pending.take_reroute())
+                    if rerouted is None:
+                        await self.provisioner.reconcile()
+                        continue
+                    await self._move(self._planned(rerouted))
+                self._reporter.links(before)
+        finally:
+            self.following_up = False
+        self._reporter.states(self._now())
+
+    async def _move(self, transaction: Transaction) -> None:
+        """Carry out a transaction that moves paths."""
+        await self._persistence.store_facts()
+        await self.provisioner.reconcile(transaction.queues)
+        await self._execute(transaction, tolerant=True)
+        await self._finish(transaction)
+
     def _queues_changed(self) -> None:
-        """Rows were changed, or a database came or went: what can be promised may be another thing."""
-        self._core.topology_changed = True
+        """Rows were changed, or a database came or went: what can be reserved may have changed."""
+        self._pending.add(REROUTE)
         self.follow_up()
 
-    def _addressed(self, switches: Iterable[int]) -> list[Session]:
-        """The connections of those switches that have one."""
-        return [session for dpid in switches if (session := self._sessions.get(dpid)) is not None]
+    async def reconcile(self, session: Session) -> None:
+        """Make a switch hold what it should; holding the lock. Raises RuleRefused, SwitchTimeout."""
+        snapshot = await probe.snapshot(session)
+        transaction = self._planned(self._core.reconciler.reconcile(session.dpid, snapshot))
+        count = sum(len(one.get(session.dpid, ())) for one in transaction.plan.rounds)
+        if count:
+            name = switch_text(session.dpid)
+            text = f"switch {name}: {count} differences from the rules it should hold are repaired"
+            self._publish("switch.mended", text, switch=name)
+        await self.provisioner.reconcile()
+        await self._execute(transaction, tolerant=True)
+
+    async def _compare_all(self, switches: Iterable[int]) -> None:
+        """Make switches hold what they should. One that is not connected is compared when it connects, one
+        that does not answer when it does."""
+        for session in self._connections.of(switches):
+            if session not in self._unresponsive:
+                await self._compare(session)
+
+    async def _compare(self, session: Session) -> None:
+        try:
+            await self.reconcile(session)
+        except SubstrateError as error:
+            session.fail(str(error))
+
+    # ---- carrying out --------------------------------------------------------------------------
+
+    def _planned(self, transaction: Transaction) -> Transaction:
+        """Take note of what planning a transaction has called for."""
+        self._pending.add(transaction.effects)
+        return transaction
 
     async def _execute(
-        self, work: Transaction, tolerant: bool = False, patience: float | None = None
+        self, transaction: Transaction, tolerant: bool = False, yield_after: float | None = None
     ) -> None:
-        """Send a plan's rounds. ``tolerant``: a switch that fails is let go, to be mended when it connects
-        again, and the others go on; else the first failure is raised when all of its round have answered.
+        """Send the rounds of a plan. ``tolerant``: a switch that fails is disconnected, to be compared when
+        it connects again, and the others go on; else the first failure is raised when the whole round has
+        ended.
 
-        While others wait for their turn, a switch has ``patience`` seconds to answer. Then, if ``tolerant``,
-        the rest goes on without it; else Unresponsive is raised.
+        While others wait for the lock, a switch has ``yield_after`` seconds to answer. Then, if ``tolerant``,
+        the transaction goes on without it; else Unresponsive is raised.
         """
-        self._dispatcher.busy = work.networks
+        if yield_after is None:
+            yield_after = self._connections.confirm_timeout * FOLLOW_UP_SHARE
+        self._dispatcher.busy = transaction.networks
         try:
-            for one in work.plan.rounds:
+            for one in transaction.plan.rounds:
                 asked = {
                     self._tasks.spawn(session.confirm(one[session.dpid])): session
-                    for session in self._addressed(one)
+                    for session in self._connections.of(one)
                 }
-                await self._confirmed(asked, tolerant, patience or self._confirm_timeout * UPKEEP_SHARE)
+                await self._confirmed(asked, tolerant, yield_after)
         finally:
             self._dispatcher.resume(self._now())
-            self._turned()
+            self._serve_queued()
 
-    async def _confirmed(self, asked: dict[Confirmation, Session], tolerant: bool, patience: float) -> None:
+    async def _confirmed(
+        self, asked: dict[Confirmation, Session], tolerant: bool, yield_after: float
+    ) -> None:
         """Wait until switches have confirmed a round."""
-        pending = await self.lock.share(
-            [t for t, s in asked.items() if s not in self._unresponsive], patience
+        pending = await self.lock.wait(
+            [t for t, s in asked.items() if s not in self._unresponsive], yield_after
         )
         unanswered = {t: s for t, s in asked.items() if t in pending or s in self._unresponsive}
         for task, session in unanswered.items():
@@ -171,116 +290,42 @@ class TransactionExecutor:
                 continue
             if not tolerant or not isinstance(error, SubstrateError):
                 raise error
-            self._let_go(session, error)
+            self._disconnect(session, error)
         if unanswered and not tolerant:
             raise Unresponsive(list(unanswered.values()), list(unanswered))
 
-    def _let_go(self, session: Session, error: SubstrateError) -> None:
+    def _disconnect(self, session: Session, error: SubstrateError) -> None:
         self._reporter.error(self._now(), session.dpid, str(error))
         session.fail(str(error))
 
     async def _recover(
         self, session: Session, task: Confirmation, earlier: asyncio.Task[Any] | None, tolerant: bool
     ) -> None:
-        """A switch is late: when it has answered, compare it with what it should hold by then."""
+        """When an unresponsive switch has answered, compare it with what it should hold by then."""
         await asyncio.wait([task] if earlier is None else [task, earlier])
         error = None if task.cancelled() else task.exception()
         if tolerant and isinstance(error, SubstrateError):
-            self._let_go(session, error)
+            self._disconnect(session, error)
         async with self.lock:
-            if not (session.closed or session.failed):
+            if not session.ended:
                 await self._compare(session)
 
-    def follow_up(self) -> None:
-        """Start the work that events have called for, unless it is on its way."""
-        if self._called_for() and not self.following_up and not self.closed:
-            self.following_up = True
-            self._tasks.spawn(self._follow_substrate())
-
-    async def _follow_substrate(self) -> None:
-        try:
-            while self._called_for():
-                async with self.lock:
-                    before = self._core.paths.edges
-                    while self._core.rebind:
-                        await self._execute(self._core.rebound(self._core.rebind.pop()), tolerant=True)
-                    while self._core.compare:
-                        await self._compare_all([self._core.compare.pop()])
-                    work = self._core.reroute()
-                    if work is None:
-                        await self.provisioner.reconcile()
-                        continue
-                    await self._move(work)
-                self._reporter.links(before)
-        finally:
-            self.following_up = False
-        self._reporter.states(self._now())
-
-    async def _move(self, work: Transaction) -> None:
-        """Carry out what a change of the substrate calls for."""
-        await self._persistence.store_facts()
-        await self.provisioner.reconcile(work.queues)
-        await self._execute(work, tolerant=True)
-        await self._finish(work)
-
-    async def reload_capacities(self, said: Capacities, degrade: bool) -> list[str]:
-        """Take other capacities of links; what became of constraints. If the caller is cancelled, it still
-        ends whole. Raises ConstraintUnmet, with nothing changed."""
-
-        async def work() -> list[str]:
-            async with self.lock:
-                moving, lines = self._core.reload_capacities(said, degrade)
-                await self._move(moving)
-            self.follow_up()
-            return lines
-
-        return await asyncio.shield(self._tasks.spawn(work()))
-
-    def _called_for(self) -> bool:
-        core = self._core
-        return bool(core.topology_changed or core.rebind or core.compare or self.provisioner.stale)
-
-    async def _compare_all(self, switches: Iterable[int]) -> None:
-        """Make switches hold what they should. One that is away is compared when it connects again, one that
-        is late when it answers."""
-        for session in self._addressed(switches):
-            if session not in self._unresponsive:
-                await self._compare(session)
-
-    async def _compare(self, session: Session) -> None:
-        """Make a switch hold what it should."""
-        try:
-            await self.reconcile(session)
-        except SubstrateError as error:
-            session.fail(str(error))
-
-    async def _finish(self, work: Transaction) -> None:
-        """Free what a work no longer needs: at once, or with the rules that are to go later."""
-        if work.later.remove:
-            self.lingering.append(work)
-            self._tasks.spawn(self._finish_later(work))
+    async def _finish(self, transaction: Transaction) -> None:
+        """Clean up behind a transaction: at once, or together with its deferred removals."""
+        if transaction.deferred.remove:
+            self.lingering.append(transaction)
+            self._tasks.spawn(self._finish_later(transaction))
         else:
-            work.done()
+            self._pending.add(transaction.cleanup())
             await self.provisioner.reconcile()
 
-    async def _finish_later(self, work: Transaction) -> None:
+    async def _finish_later(self, transaction: Transaction) -> None:
         await asyncio.sleep(LINGER)
         async with self.lock:
-            self.lingering.remove(work)
-            await self._execute(Transaction(self._core.linger_over(work), frozenset()), tolerant=True)
-            work.done()
+            self.lingering.remove(transaction)
+            remaining = Transaction(self._core.reroute.remaining(transaction), frozenset())
+            await self._execute(remaining, tolerant=True)
+            self._pending.add(transaction.cleanup())
             await self.provisioner.reconcile()
             await self._persistence.store_facts()
         self.follow_up()
-
-    async def reconcile(self, session: Session) -> None:
-        """Make a switch hold what it should; holding the lock. Raises RuleRefused, SwitchTimeout."""
-        dump = await session.dump()
-        work = self._core.reconcile(session.dpid, dump)
-        count = sum(len(one.get(session.dpid, ())) for one in work.plan.rounds)
-        if count:
-            name = switch_text(session.dpid)
-            what = f"{count} changes make switch {name} hold what it should"
-            self._publish("switch.mended", what, switch=name)
-        await self.provisioner.reconcile()
-        await self._execute(work, tolerant=True)

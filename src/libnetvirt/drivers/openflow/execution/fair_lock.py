@@ -1,8 +1,15 @@
-"""Patience: one piece of work at a time, and none holds up others for long because a switch does not answer.
+"""FairLock: one transaction at a time, and none blocks others for long because a switch does not answer.
 
-An operation that waits for a switch while others wait for their turn is undone, everywhere but there, and
-lets them go on. When the switch has answered, and was compared with what it should hold, the operation begins
-anew. TopologyEvents does not wait for a switch that is known to be late.
+Whoever holds the lock waits for switches to confirm its rounds. While nobody else waits for the lock, it
+waits as long as a switch has to confirm. Otherwise it yields after a while:
+
+- an *operation* yields after `OPERATION_SHARE` of that time. It is undone on all other switches, releases the
+  lock, and begins again when the switch has answered and was compared with what it should hold;
+- a *reroute*, or another transaction that follows an event, is not undone: it goes on without the switch
+  after `FOLLOW_UP_SHARE` of that time.
+
+Until an unresponsive switch has answered and was compared, no transaction waits for it: operations that need
+it wait without the lock.
 """
 
 from __future__ import annotations
@@ -11,18 +18,20 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
+from libnetvirt.drivers.openflow.southbound.life import Step
 from libnetvirt.drivers.openflow.southbound.session import Session
 
-#: the part of the time a switch has to confirm for which others wait with an operation; and with upkeep,
-#: which is not undone: when it goes on, the switch may not yet hold what frames are about to meet there
-SHARE = 1 / 8
-UPKEEP_SHARE = 1 / 2
+#: the part of the time that a switch has to confirm a change after which an operation yields to others
+OPERATION_SHARE = 1 / 8
+#: the same for transactions that are not undone: when they go on, the switch may not yet hold the rules for
+#: frames that are about to arrive there
+FOLLOW_UP_SHARE = 1 / 2
 
 Confirmation = asyncio.Task[None]
 
 
 class FairLock(asyncio.Lock):
-    """A lock that knows whether others wait for it."""
+    """A lock whose holder can tell whether others wait for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,20 +45,20 @@ class FairLock(asyncio.Lock):
         finally:
             self._waiting -= 1
 
-    async def share(self, tasks: Collection[Confirmation], patience: float) -> set[Confirmation]:
-        """Wait for tasks, holding the lock: after ``patience`` seconds only as long as nobody else waits for
-        it. Returns the tasks that are not done."""
-        pending, pause = set(tasks), patience
+    async def wait(self, tasks: Collection[Confirmation], yield_after: float) -> set[Confirmation]:
+        """Wait for tasks while holding the lock: after ``yield_after`` seconds, only as long as nobody else
+        waits for it. Returns the tasks that are not done."""
+        pending, pause = set(tasks), yield_after
         while pending:
             _, pending = await asyncio.wait(pending, timeout=pause)
             if self._waiting:
                 break
-            pause = patience / 4
+            pause = yield_after / 4
         return pending
 
 
 class Unresponsive(Exception):
-    """An operation is to be undone, and begun anew when these switches have answered.
+    """An operation has to be undone, and to begin again when these switches have answered.
 
     ``confirmations``: what the operation itself has asked of them.
     """
@@ -60,7 +69,8 @@ class Unresponsive(Exception):
 
 
 class UnresponsiveSwitches:
-    """Switches that others do not wait for, and what is done when they have answered."""
+    """The switches that transactions do not wait for, each with the task that recovers it: waits for its
+    answer, and compares it with what it should hold."""
 
     def __init__(self) -> None:
         self._recoveries: dict[Session, asyncio.Task[Any]] = {}
@@ -69,23 +79,25 @@ class UnresponsiveSwitches:
         return session in self._recoveries
 
     def add(self, session: Session, recovery: asyncio.Task[Any]) -> None:
-        """A switch is late until its ``recovery`` is over."""
+        """Do not wait for a switch until ``recovery`` is done."""
+        session.step(Step.LATE)
         self._recoveries[session] = recovery
-        recovery.add_done_callback(lambda _: self._over(session, recovery))
+        recovery.add_done_callback(lambda _: self._recovered(session, recovery))
 
     def recovery(self, session: Session) -> asyncio.Task[Any] | None:
-        """What is under way for a switch."""
+        """The task that recovers a switch; None if it is not unresponsive."""
         return self._recoveries.get(session)
 
     async def answered(self, unanswered: Unresponsive) -> None:
-        """Wait until switches are late no more. Raises what went wrong with what was asked of them:
-        RuleRefused, SwitchTimeout."""
+        """Wait until these switches have recovered. Raises what they answered to the operation's own
+        messages: RuleRefused, SwitchTimeout."""
         recoveries = [task for s in unanswered.sessions if (task := self.recovery(s)) is not None]
         if recoveries:
             await asyncio.wait(recoveries)
         for confirmation in unanswered.confirmations:
             await confirmation
 
-    def _over(self, session: Session, recovery: asyncio.Task[Any]) -> None:
+    def _recovered(self, session: Session, recovery: asyncio.Task[Any]) -> None:
         if self._recoveries.get(session) is recovery:
             del self._recoveries[session]
+            session.step(Step.ANSWERED)

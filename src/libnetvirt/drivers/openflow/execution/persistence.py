@@ -1,4 +1,8 @@
-"""The archive: stores networks with each operation, and beside them all else that outlives a controller."""
+"""Persistence: writes networks, and the facts that outlive a controller, to the store.
+
+An operation and the facts that it changed (numbers, labels, paths of constraints, links) are committed in one
+transaction, after the switches have confirmed the operation and before its caller is told.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +17,28 @@ from libnetvirt.store import Batch, Store
 
 
 class Persistence:
-    """Writes to a store, and is its only user."""
+    """The only user of a store."""
 
     def __init__(self, core: Controller, store: Store, publish: Publish) -> None:
         self._core = core
         self._store = store
         self._publish = publish
-        # One thread, so that commits follow one another, also when the caller of one is cancelled.
+        # One thread, so that commits keep their order even if the caller of one is cancelled.
         self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
 
     def load(self, now: float) -> None:
-        """Give the controller what was stored. Raises StateUnusable."""
+        """Load the controller's state. Blocks. Raises StateUnusable."""
         snapshot = self._store.load()
         self._core.load(snapshot.networks, Facts.from_rows(snapshot.facts), now)
 
     async def close(self) -> None:
-        """Wait for what is being written, and close the store."""
+        """Wait until pending commits are written, and close the store."""
         await asyncio.to_thread(self._writer.shutdown)
         self._store.close()
 
     async def commit(self, change: Change) -> None:
-        """Store an operation, and the facts that came with it. Raises StateUnusable."""
+        """Store an operation and the facts that it changed; returns when they are durable. Raises
+        StateUnusable; then the facts are stored with the next commit."""
         changes = self._take_changes()
         batch = Batch(facts=rows(changes))
         if change.after is None:
@@ -45,23 +50,24 @@ class Persistence:
         try:
             await self._write(batch)
         except BaseException:
-            self._core.journal.put_back(changes)
+            self._core.state.journal.put_back(changes)
             raise
 
     async def _write(self, batch: Batch) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writer, self._store.commit, batch)
 
     async def store_facts(self) -> None:
-        """Store what is not part of an operation. A failure is reported, and made good with the next."""
+        """Store facts that are not part of an operation. A failure is reported as event `store.error`, and
+        the facts are stored with the next commit."""
         changes = self._take_changes()
         if not changes:
             return
         try:
             await self._write(Batch(facts=rows(changes)))
         except StateUnusable as error:
-            self._core.journal.put_back(changes)
+            self._core.state.journal.put_back(changes)
             self._publish("store.error", str(error))
 
     def _take_changes(self) -> Changes:
         self._core.journal_links()
-        return self._core.journal.take()
+        return self._core.state.journal.take()

@@ -1,7 +1,8 @@
-"""Queues as rows of a switch's database (ovs-vswitchd.conf.db(5), tables QoS and Queue). Pure.
+"""Queue configuration as rows of a switch's database (ovs-vswitchd.conf.db(5), tables QoS and Queue). Pure.
 
-What is ours has our owner in its external_ids, and says what it is for; nothing else is changed. A QoS is
-ours at one port only. Rows of QoS and Queue stay when nothing refers to them, so those of ours are removed.
+Our rows carry our owner's name in their ``external_ids``, and tell what they are for; other rows are never
+changed. A QoS row of ours belongs to one port. Open vSwitch keeps QoS and Queue rows that nothing refers to,
+so ours are deleted explicitly.
 """
 
 from __future__ import annotations
@@ -10,18 +11,17 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from libnetvirt.controller.qos.enforcement import ABLE, Verdict
-from libnetvirt.controller.qos.queues import PortQueues, Queue, Shape
+from libnetvirt.controller.qos.enforcement import ABLE, Support
+from libnetvirt.controller.qos.queues import PortQueues, Queue, QueueConfig
 from libnetvirt.controller.topology.pathfinder import LinkEnd
-from libnetvirt.ovsdb.database import Operation, Watch
-from libnetvirt.ovsdb.database import Row as Stored
+from libnetvirt.ovsdb.database import Operation, Row, Watch
 from libnetvirt.ovsdb.values import ColumnType, encode, encode_map
 
 DATABASE = "Open_vSwitch"
 TYPE = "linux-htb"
 OWNER, PORT, CONSTRAINT = "netvirt:owner", "netvirt:port", "netvirt:constraint"
-#: the datapath that forwards in a process, and hands frames to the kernel without saying their queue
-_DEAF = "netdev"
+#: the userspace datapath, which passes frames to the kernel without their queue
+_WITHOUT_QUEUES = "netdev"
 WATCHES: Mapping[str, Watch] = {
     "Open_vSwitch": Watch({"cur_cfg": ColumnType.INTEGER}),
     "Bridge": Watch(
@@ -33,20 +33,20 @@ WATCHES: Mapping[str, Watch] = {
                   "external_ids": ColumnType.MAP}),
     "Queue": Watch({"other_config": ColumnType.MAP, "external_ids": ColumnType.MAP}),
 }  # fmt: skip
-Tables = Mapping[str, Mapping[str, Stored]]
+Tables = Mapping[str, Mapping[str, Row]]
 
 
 @dataclass(slots=True)
 class Ports:
-    """The ports of a database's bridges: uuid of the row, by datapath id and OpenFlow port."""
+    """The ports of a database's bridges: the uuid of the row by datapath id and OpenFlow port."""
 
     rows: dict[LinkEnd, str] = field(default_factory=dict)
-    #: datapath id -> type of the datapath
+    #: the type of the datapath, by datapath id
     bridges: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tables: Tables) -> Ports:
-        """Those in a copy of the tables."""
+        """The ports in a copy of the tables."""
         found = cls()
         for bridge in tables["Bridge"].values():
             if bridge["datapath_id"] is None:
@@ -54,7 +54,7 @@ class Ports:
             dpid = int(bridge["datapath_id"], 16)
             found.bridges[dpid] = bridge["datapath_type"]
             for uuid in bridge["ports"]:
-                # A bond's interfaces have numbers of their own, and share one QoS.
+                # Bonds are left out: their interfaces have port numbers of their own, but share one QoS.
                 interfaces = tables["Port"][uuid]["interfaces"] if uuid in tables["Port"] else ()
                 if len(interfaces) == 1:
                     interface = next(iter(interfaces))
@@ -63,70 +63,71 @@ class Ports:
                         found.rows[dpid, number] = uuid
         return found
 
-    def verdict(self, tables: Tables, place: LinkEnd, owner: str, unchecked: bool) -> Verdict:
-        """Whether a port can have queues, and why not. ``unchecked``: whatever its datapath is.
+    def support(self, tables: Tables, link: LinkEnd, owner: str, unchecked: bool) -> Support:
+        """Whether a port can have queues and, if not, why. ``unchecked``: whatever the datapath is.
 
-        A database that was started anew has neither datapath ids nor ports until Open vSwitch has told it.
+        In a database that was just started, bridges have no datapath ids and no ports until Open vSwitch has
+        filled them in.
         """
-        dpid, _ = place
+        dpid, _ = link
         if dpid not in self.bridges:
-            return Verdict(None, "its switch's database has no bridge with its datapath id")
-        if self.bridges[dpid] == _DEAF and not unchecked:
-            return Verdict(False, "its switch's datapath, netdev, takes no notice of queues")
-        if place not in self.rows:
-            return Verdict(None, "its switch's database does not have the port, or has it in a bond")
-        found = tables["Port"][self.rows[place]]["qos"]
+            return Support(None, "the database of its switch has no bridge with its datapath id")
+        if self.bridges[dpid] == _WITHOUT_QUEUES and not unchecked:
+            return Support(False, "the datapath of its switch, netdev, ignores queues")
+        if link not in self.rows:
+            return Support(None, "the database of its switch does not have the port, or has it in a bond")
+        found = tables["Port"][self.rows[link]]["qos"]
         if found is not None and not _is_owned(tables["QoS"].get(found), owner):
-            return Verdict(False, "its port has a QoS that is not ours")
+            return Support(False, "its port has a QoS that belongs to somebody else")
         return ABLE
 
 
 def operations(
-    tables: Tables, ports: Ports, shape: Shape, dpids: Collection[int], owner: str
+    tables: Tables, ports: Ports, config: QueueConfig, dpids: Collection[int], owner: str
 ) -> list[Operation]:
-    """What makes the ports of these switches have the queues of ``shape``, and no other ones of ours.
+    """Operations that give the ports of these switches the queues in ``config``, and no others of ours.
 
-    A port with somebody else's QoS keeps that. The transaction happens only if nobody else has given a port
-    a QoS meanwhile.
+    A port with somebody else's QoS is left unchanged. The transaction fails if another client has set a QoS
+    on one of the ports in the meantime.
     """
-    return list(_Change(tables, owner).all(ports, shape, dpids))
+    return list(_Change(tables, owner).all(ports, config, dpids))
 
 
 class _Change:
-    """One transaction that is being made."""
+    """A transaction under construction."""
 
     def __init__(self, tables: Tables, owner: str) -> None:
         self._tables = tables
         self._owner = owner
-        # What ports and QoS rows refer to when it is done; new rows are not needed there.
+        # What ports and QoS rows will refer to after the transaction; new rows are not listed.
         self._of_ports = {uuid: row["qos"] for uuid, row in tables["Port"].items()}
         self._of_qos = {uuid: _queues(row) for uuid, row in tables["QoS"].items()}
         self._names = 0
 
-    def all(self, ports: Ports, shape: Shape, dpids: Collection[int]) -> Iterator[Operation]:
-        for place, uuid in sorted(ports.rows.items()):
-            if place[0] not in dpids:
+    def all(self, ports: Ports, config: QueueConfig, dpids: Collection[int]) -> Iterator[Operation]:
+        for link, uuid in sorted(ports.rows.items()):
+            if link[0] not in dpids:
                 continue
-            wanted = shape.get(place, PortQueues(0))
+            port_queues = config.get(link, PortQueues(0))
             found = self._of_ports[uuid]
-            if wanted.rate is None or (found is not None and not self._is_ours("QoS", found)):
+            if port_queues.rate is None or (found is not None and not self._is_ours("QoS", found)):
                 continue
-            if not wanted.queues:
+            if not port_queues.queues:
                 if found is not None:
                     yield from self._refer(uuid, None)
-            elif found is not None and self._tables["QoS"][found]["external_ids"].get(PORT) == _port(place):
-                yield from self._alter(found, place, wanted)
+            elif found is not None and self._tables["QoS"][found]["external_ids"].get(PORT) == _port(link):
+                yield from self._alter(found, link, port_queues)
             else:
-                row, made = self._insert_qos(place, wanted)
+                row, made = self._insert_qos(link, port_queues)
                 yield from made
                 yield from self._refer(uuid, row)
         yield from self._sweep()
 
-    def _alter(self, uuid: str, place: LinkEnd, wanted: PortQueues) -> Iterator[Operation]:
-        """A QoS of ours becomes what is wanted."""
+    def _alter(self, uuid: str, link: LinkEnd, port_queues: PortQueues) -> Iterator[Operation]:
+        """Change a QoS of ours."""
         row, held = self._tables["QoS"][uuid], self._of_qos[uuid]
         queues: dict[int, Any] = {}
-        for number, queue in wanted.queues.items():
+        for number, queue in port_queues.queues.items():
             known = held.get(number)
             columns = self._queue(queue)
             if known is None or not self._is_ours("Queue", known):
@@ -138,19 +139,19 @@ class _Change:
             if _differs(self._tables["Queue"][known], columns):
                 yield _update("Queue", known, columns)
         self._of_qos[uuid] = {n: ref[1] for n, ref in queues.items() if ref[0] == "uuid"}
-        columns = self._qos(place, wanted, queues)
+        columns = self._qos(link, port_queues, queues)
         if _differs(row, columns):
             yield _update("QoS", uuid, columns)
 
-    def _insert_qos(self, place: LinkEnd, wanted: PortQueues) -> tuple[list[str], list[Operation]]:
-        names = {number: self._name() for number in wanted.queues}
-        made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in wanted.queues.items()]
+    def _insert_qos(self, link: LinkEnd, port_queues: PortQueues) -> tuple[list[str], list[Operation]]:
+        names = {number: self._name() for number in port_queues.queues}
+        made = [_insert("Queue", names[n], self._queue(queue)) for n, queue in port_queues.queues.items()]
         queues = {n: ["named-uuid", name] for n, name in names.items()}
         name = self._name()
-        return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(place, wanted, queues))]
+        return ["named-uuid", name], [*made, _insert("QoS", name, self._qos(link, port_queues, queues))]
 
     def _refer(self, port: str, row: list[str] | None) -> Iterator[Operation]:
-        """A port's QoS is another one from now on."""
+        """Set the QoS of a port, provided that it is still the one known."""
         old = encode(ColumnType.OPTIONAL_UUID, self._of_ports[port])
         yield {"op": "wait", "table": "Port", "where": _where(port), "columns": ["qos"], "until": "==",
                "rows": [{"qos": old}], "timeout": 0}  # fmt: skip
@@ -159,7 +160,7 @@ class _Change:
         self._of_ports[port] = None
 
     def _sweep(self) -> Iterator[Operation]:
-        """Remove rows of ours to which nothing refers any more."""
+        """Delete rows of ours that nothing refers to any more."""
         used = set(self._of_ports.values())
         for uuid in [u for u in self._of_qos if u not in used and self._is_ours("QoS", u)]:
             del self._of_qos[uuid]
@@ -178,31 +179,31 @@ class _Change:
 
     def _queue(self, queue: Queue) -> dict[str, Any]:
         about = {OWNER: self._owner} | ({CONSTRAINT: "/".join(queue.key)} if queue.key else {})
-        rates = {"min-rate": str(queue.least), "max-rate": str(queue.most)}
+        rates = {"min-rate": str(queue.min_rate), "max-rate": str(queue.max_rate)}
         return {"other_config": rates, "external_ids": about}
 
-    def _qos(self, place: LinkEnd, wanted: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
+    def _qos(self, link: LinkEnd, port_queues: PortQueues, queues: Mapping[int, Any]) -> dict[str, Any]:
         return {
             "type": TYPE,
             "queues": dict(queues),
-            "other_config": {"max-rate": str(wanted.rate)},
-            "external_ids": {OWNER: self._owner, PORT: _port(place)},
+            "other_config": {"max-rate": str(port_queues.rate)},
+            "external_ids": {OWNER: self._owner, PORT: _port(link)},
         }
 
 
-def _port(place: LinkEnd) -> str:
-    return f"{place[0]:016x}/{place[1]}"
+def _port(link: LinkEnd) -> str:
+    return f"{link[0]:016x}/{link[1]}"
 
 
-def _is_owned(row: Stored | None, owner: str) -> bool:
+def _is_owned(row: Row | None, owner: str) -> bool:
     return row is not None and row["external_ids"].get(OWNER) == owner
 
 
-def _queues(row: Stored) -> dict[int, str]:
+def _queues(row: Row) -> dict[int, str]:
     return {number: reference[1] for number, reference in row["queues"].items()}
 
 
-def _differs(row: Stored, columns: Mapping[str, Any]) -> bool:
+def _differs(row: Row, columns: Mapping[str, Any]) -> bool:
     return any(row[column] != value for column, value in columns.items())
 
 

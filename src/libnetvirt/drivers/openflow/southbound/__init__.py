@@ -1,1 +1,1 @@
-"""Connections to switches: listeners, TLS, sessions, and switches that are rejected or backed off."""
+"""Connections of switches: listening, TLS, sessions, back-off."""

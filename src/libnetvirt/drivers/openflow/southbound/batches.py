@@ -1,4 +1,4 @@
-"""How a change is sent to a switch, and what waits for its confirmation."""
+"""How a change is sent to a switch, as a bundle or with barriers, and what waits for its confirmation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from libnetvirt import openflow as of
 
 @dataclass(slots=True)
 class Pending:
-    """A change that waits for its barrier: the xids of its messages, and the errors that came.
+    """A change that waits for its barrier reply: the xids of its messages, and the errors received.
 
-    ``commit``: the xid of the bundle's commit until that is answered, else 0.
+    ``commit`` is the xid of the bundle's commit request until that is answered, else 0.
     """
 
     first: int
@@ -25,7 +25,7 @@ class Pending:
 
 @dataclass(slots=True)
 class Mark:
-    """Messages sent one by one up to ``last``, and who wants to know whether they were taken."""
+    """Messages sent one by one, up to xid ``last``, and the function to call with whether they succeeded."""
 
     last: int
     done: Callable[[bool], None]
@@ -33,10 +33,10 @@ class Mark:
 
 
 def in_bundle(number: int, messages: Sequence[of.Message]) -> list[of.Message]:
-    """The messages as one bundle (ONF extension 230), which a switch carries out wholly or not at all."""
-    # Open vSwitch takes no meters in bundles.
+    """The messages as one bundle (ONF extension 230), which a switch applies as a whole or not at all."""
+    # Open vSwitch does not support meters in bundles.
     meters = [m for m in messages if isinstance(m, of.MeterMod)]
-    # With a meter go the rules that use it: it waits until they do so no more.
+    # Deleting a meter deletes the rules that use it, so this comes behind the bundle that replaces them.
     batch: list[of.Message] = [m for m in meters if m.command != of.MeterModCommand.DELETE]
     bundled = [m for m in messages if not isinstance(m, of.MeterMod)]
     if bundled:
@@ -48,11 +48,22 @@ def in_bundle(number: int, messages: Sequence[of.Message]) -> list[of.Message]:
 
 
 def in_stages(messages: Iterable[of.Message]) -> Iterator[of.Message]:
-    """The messages, with barriers where kinds change: a switch may carry out in any order what is between two
-    (OpenFlow 1.3.5 section 6.2), and rules need the groups and meters that they name."""
+    """The messages with a barrier wherever their type changes.
+
+    Between two barriers a switch may process messages in any order (OpenFlow 1.3.5, section 6.2), and rules
+    need the groups and meters that they refer to.
+    """
     last: type[of.Message] | None = None
     for message in messages:
         if last is not None and type(message) is not last:
             yield of.BarrierRequest()
         last = type(message)
         yield message
+
+
+def commit_xid(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
+    """The xid of a bundle's commit; 0 if there is no bundle."""
+    return next(
+        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
+        0,
+    )

@@ -1,27 +1,25 @@
-"""Where the controller waits for switches: TCP addresses, with TLS or without, and local sockets."""
+"""Where the controller listens for switches: TCP addresses, with or without TLS, and unix sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import ipaddress
-import os
 import ssl
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from libnetvirt.drivers.openflow.southbound.tls import SecureServer
 from libnetvirt.errors import AddressInUse, ConnectionFailed, InvalidURI
+from libnetvirt.unix_socket import remove_stale
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to wait for switches: an address and port, or a local socket's path.
-
-    ``secure``: whether switches have to speak TLS there.
-    """
+    """An address to listen on: address and port, or the path of a unix socket. ``secure``: whether TLS is
+    required there."""
 
     host: str = ""
     port: int = 0
@@ -35,9 +33,9 @@ class Listen:
 
     @classmethod
     def parse(cls, text: str, *, tls: bool = False) -> Self:
-        """Read ``[ssl:|tcp:]ADDRESS:PORT`` or ``unix:PATH``. Raises InvalidURI.
+        """Parse ``[ssl:|tcp:]ADDRESS:PORT`` or ``unix:PATH``. Raises InvalidURI.
 
-        ``tls``: whether there are certificates; addresses without a prefix are for TLS then.
+        ``tls``: whether certificates are configured. If so, addresses without a prefix require TLS.
         """
         if text.startswith("unix:"):
             return cls(path=text.removeprefix("unix:"))
@@ -66,12 +64,15 @@ class Listen:
         secured: Callable[[], ssl.SSLContext] | None,
         refused: Callable[[str, str], None],
     ) -> asyncio.Server | SecureServer:
-        """Begin to listen. ``secured`` says how to speak TLS with who does; ``refused`` is told of address
-        and reason of those who do not get through. Raises AddressInUse, ConnectionFailed."""
+        """Start to listen.
+
+        ``secured`` returns the TLS context for a handshake; ``refused`` is called with address and reason
+        when a handshake fails. Raises AddressInUse, ConnectionFailed.
+        """
         loop = asyncio.get_running_loop()
         try:
             if self.path:
-                await self._clear()
+                remove_stale(Path(self.path))
                 return await loop.create_unix_server(session, self.path)
             if self.secure:
                 assert secured is not None
@@ -81,20 +82,6 @@ class Listen:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(
                     f"cannot listen on {self}: the address is in use. Stop the other controller "
-                    "('ss -ltnp' shows who it is), or choose another address with listen=ADDRESS:PORT"
+                    "('ss -ltnp' shows its process), or choose another address with listen=ADDRESS:PORT"
                 ) from None
             raise ConnectionFailed(f"cannot listen on {self}: {error.strerror or error}") from None
-
-    async def _clear(self) -> None:
-        """Remove the socket that a controller which was killed has left. Raises AddressInUse."""
-        try:
-            if not stat.S_ISSOCK(os.stat(self.path).st_mode):  # noqa: PTH116
-                raise AddressInUse(f"cannot listen on {self}: there is a file of that name that is no socket")
-            _, writer = await asyncio.open_unix_connection(self.path)
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            os.unlink(self.path)  # noqa: PTH108
-            return
-        writer.close()
-        raise AddressInUse(f"cannot listen on {self}: another controller answers there")

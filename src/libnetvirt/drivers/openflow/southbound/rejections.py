@@ -1,41 +1,43 @@
-"""Switches that were turned away: who, why, and whether to report it."""
+"""Rejected connections: which hosts were rejected last, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from libnetvirt.controller.intent.token_bucket import Tokens
+from libnetvirt.controller.intent.token_bucket import TokenBucket
 
-#: hosts of refused switches that are remembered
+#: hosts whose last rejection is kept; when there are more, the oldest is dropped
 LIMIT = 64
-#: reports of refused switches per second
+#: reports of rejected connections per second
 RATE = 10.0
 
 
 class Rejections:
-    """Why the last switch of each host was turned away. Times are in seconds of any steady clock."""
+    """Why the last connection of each host was rejected. Times are in seconds of any steady clock."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
-        self._tokens = Tokens()
+        self._tokens = TokenBucket()
 
-    def note(self, address: str, reason: str, now: float) -> bool:
-        """Take note of a refusal. Returns whether it is news, and there was not too much of that."""
+    def record(self, address: str, reason: str, now: float) -> bool:
+        """Record a rejection. Returns whether to report it: the reason is new, and the rate of reports is not
+        exceeded."""
         host = _host(address)
         if self._reasons.get(host) == reason:
             return False
+        self._reasons.pop(host, None)
         if len(self._reasons) >= LIMIT:
-            self._reasons.clear()
+            del self._reasons[next(iter(self._reasons))]
         self._reasons[host] = reason
         self._tokens.left -= 1.0
         return self._tokens.refill(RATE, now)
 
-    def forget(self, address: str) -> None:
-        """A switch of this host was taken up."""
+    def remove(self, address: str) -> None:
+        """Remove the entry of a host, as a switch from there has been accepted."""
         self._reasons.pop(_host(address), None)
 
     def notes(self) -> Iterator[str]:
-        """A line for each host."""
+        """One line for each host with a rejection."""
         return (f"the switch at {host} is refused: {reason}" for host, reason in self._reasons.items())
 
 

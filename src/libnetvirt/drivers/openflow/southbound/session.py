@@ -1,4 +1,14 @@
-"""One switch's connection: bytes to and from the codec, requests matched with replies, changes confirmed."""
+"""A session: one switch's connection. Bytes to and from the codec, replies matched to requests, changes
+confirmed.
+
+The session owns the transport; the protocol itself (versions, keep-alive, framing) is in
+`libnetvirt.openflow`, without I/O. Messages sent within one iteration of the event loop are collected and
+written at once. Two ways to have changes confirmed:
+
+- :meth:`Session.confirm` sends a change as a bundle, or with barriers, and awaits it: for operations.
+- :meth:`Session.track` and :meth:`Session.mark` call back when everything sent before is done; all marks of
+  one iteration share a barrier: for the hot path.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +17,56 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import SwitchSnapshot
+from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.drivers.openflow.southbound.batches import Mark, Pending, in_bundle, in_stages
+from libnetvirt.drivers.openflow.southbound.batches import Mark, Pending, commit_xid, in_bundle, in_stages
+from libnetvirt.drivers.openflow.southbound.life import ENDED, SERVED, Step, SwitchState, after
+from libnetvirt.drivers.openflow.southbound.refusals import error_text, refusal_text
 from libnetvirt.errors import RuleRefused, SwitchTimeout
 
-#: pieces collected, beyond which they are written before the turn is over: the switch begins while we go on
+#: collected pieces beyond which they are written early, so that the switch can start to process them
 FLUSH_PARTS = 256
-#: bytes that a switch may leave unread before its connection is given up
+#: unread bytes in a switch's write buffer beyond which its connection is closed
 WRITE_LIMIT = 64 << 20
-#: how a record of a TLS handshake begins (RFC 8446 section 5.1)
+#: the first bytes of a TLS handshake record (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
 
 R = TypeVar("R", bound=of.MultipartReply)
 
 
 class Owner(Protocol):
-    """Who a session reports to."""
+    """What a session reports to."""
 
     def now(self) -> float:
-        """Steady seconds."""
+        """The time of a steady clock, in seconds."""
 
     def opened(self, session: Session) -> None:
         """A connection was accepted."""
 
     def handshake(self, session: Session, features: of.FeaturesReply) -> None:
-        """The switch is known."""
+        """The OpenFlow handshake is complete."""
 
-    def packet(self, dpid: int, message: of.PacketIn, now: float, /) -> None:
-        """A frame came up from a switch that is ready."""
+    def packet(self, dpid: int, message: of.PacketIn, now: float, /) -> Effects | None:
+        """A frame came up from a switch that is ready. Called for each frame: hot path."""
+
+    def called_for(self, effects: Effects, /) -> None:
+        """Carry out the effects of a frame."""
 
     def message(self, session: Session, message: object) -> None:
-        """Another message that is no reply."""
+        """Another message arrived that is not a reply."""
 
-    def turned(self) -> None:
-        """All that came in this turn was handed over."""
+    def data_handled(self) -> None:
+        """All messages that came in this turn were handled."""
 
     def refused(self, address: str, reason: str) -> None:
-        """The switch at this address cannot be used."""
+        """The connection from this address cannot be used."""
 
     def closed(self, session: Session) -> None:
         """The connection has ended."""
 
 
 class Session(asyncio.Protocol):
-    """A connection. Writes are collected and go out once per turn of the event loop."""
+    """The connection of one switch."""
 
     def __init__(self, owner: Owner, confirm_timeout: float) -> None:
         self._owner = owner
@@ -61,26 +75,24 @@ class Session(asyncio.Protocol):
         self._channel = of.Channel()
         self._parts = of.MultipartAssembler()
         self._out: list[bytes] = []
-        self._flushing = False  # whether what is collected is about to go out
+        self._flushing = False  # whether collected messages are about to be written
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
-        self._asking: list[Mark] = []
+        self._unmarked: list[Mark] = []
         self._last = 0
         self._bundle_id = 0
         self._transport: asyncio.Transport | None = None
         self.dpid = 0
         self.address = ""
         self.tables = 0
-        self.ready = False
+        self.state = SwitchState.CONNECTING
         self.bundles = False
-        #: what came before the switch was taken up
+        #: messages that arrived before the switch was ready
         self.early: list[object] = []
         self.reason = ""
-        #: whether the switch is to be left alone for a while before it is taken up again
-        self.failed = False
-        # Since when the oldest barrier of the marks is open, as far as poll() has seen.
-        self._open: tuple[int, float] | None = None
+        # The oldest barrier of marks without a reply, and when poll() saw it first.
+        self._oldest_barrier: tuple[int, float] | None = None
 
     # ---- asyncio.Protocol ----------------------------------------------------------------------
 
@@ -92,30 +104,36 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self.dpid and data.startswith(_TLS_HANDSHAKE):
-            reason = "it speaks TLS, and this address takes none: point it at tcp:, or give certificates"
+            reason = (
+                "it speaks TLS, which this address does not: use tcp: in the switch, or give certificates"
+            )
             self._owner.refused(self.address, reason)
             self.abort(reason)
             return
         now = self._owner.now()
         packet = self._owner.packet
+        served = self.state in SERVED
         self._flushing = True
         for event in self._channel.receive(data):
-            if type(event) is of.PacketIn and self.ready:
-                packet(self.dpid, event, now)
+            if served and type(event) is of.PacketIn:
+                effects = packet(self.dpid, event, now)
+                if effects is not None:
+                    self._owner.called_for(effects)
                 if len(self._out) > FLUSH_PARTS:
                     self._write()
             else:
                 self._event(event)
-        # The answers to what came in go out at once, what other switches are sent when the turn is over.
+        # Answers to this switch are written at once, messages to other switches at the end of the iteration.
         self._flush()
         self._drain()
-        self._owner.turned()
+        self._owner.data_handled()
 
     def eof_received(self) -> None:
         self._channel.receive_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self.step(Step.LOST)
         lost = SwitchTimeout(
             f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
             f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
@@ -127,35 +145,36 @@ class Session(asyncio.Protocol):
             if not reply.done():
                 reply.set_exception(lost)
         marks, self._marks = self._marks, {}
-        asking, self._asking = self._asking, []
-        for mark in (*(mark for one in marks.values() for mark in one), *asking):
+        unmarked, self._unmarked = self._unmarked, []
+        for mark in (*(mark for one in marks.values() for mark in one), *unmarked):
             mark.done(False)
         self._owner.closed(self)
 
-    # ---- what goes out -------------------------------------------------------------------------
+    # ---- sending -------------------------------------------------------------------------------
 
     def send(self, message: of.Message) -> int:
-        """Send a message in this turn of the loop; returns its xid."""
+        """Send a message in this iteration of the event loop. Returns its xid."""
         xid = message.xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out.append(message.encode())
         return xid
 
     def post(self, parts: Sequence[bytes]) -> None:
-        """Send messages made ready, in parts; errors in answer to them belong to nobody."""
+        """Send encoded messages, given in parts. Their errors are not attributed to anything."""
         if not self._flushing:
             self._flush_soon()
         self._out += parts
 
     def track(self, done: Callable[[bool], None], header: bytes, parts: Sequence[bytes]) -> None:
-        """Send one message made ready, with an xid filled in, and `mark` it."""
+        """Send one encoded message with an xid filled in, and `mark` it."""
         xid = self._last = self._channel.next_xid()
         self._flush_soon()
         self._out += (header[:4], xid.to_bytes(4), *parts)
-        self._asking.append(Mark(xid, done))
+        self._unmarked.append(Mark(xid, done))
 
     def _send_all(self, messages: Sequence[of.Message]) -> list[int]:
-        """Send all of them or, if one does not fit into an OpenFlow message, none. Raises RuleRefused."""
+        """Send all messages or, if one of them does not fit into an OpenFlow message, none. Raises
+        RuleRefused."""
         frames = []
         for message in messages:
             message.xid = self._channel.next_xid()
@@ -171,12 +190,14 @@ class Session(asyncio.Protocol):
         return [message.xid for message in messages]
 
     def mark(self, done: Callable[[bool], None]) -> None:
-        """Call ``done`` when all that was sent up to here is done; with False if any of it failed."""
+        """Call ``done(True)`` when the switch has carried out everything sent so far, ``done(False)`` if any
+        of it failed."""
         self._flush_soon()
-        self._asking.append(Mark(self._last, done))
+        self._unmarked.append(Mark(self._last, done))
 
     async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
-        """Ask, and return the whole reply. Raises RuleRefused on an error, SwitchTimeout."""
+        """Send a multipart request and return the complete reply. Raises RuleRefused if the switch answers
+        with an error, SwitchTimeout."""
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid] = future
@@ -184,7 +205,7 @@ class Session(asyncio.Protocol):
             reply = await self._within(future)
         finally:
             self._replies.pop(xid, None)
-            self._parts.forget(xid)
+            self._parts.discard(xid)
         if not isinstance(reply, kind):
             raise RuleRefused(
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
@@ -192,7 +213,8 @@ class Session(asyncio.Protocol):
         return reply
 
     async def confirm(self, messages: Sequence[of.Message]) -> None:
-        """Have the switch do all of a change or, where it has bundles, nothing; returns when it is done.
+        """Have the switch carry out a change as a whole or, if it supports bundles, not at all. Returns when
+        it is done.
 
         Raises RuleRefused, SwitchTimeout.
         """
@@ -202,9 +224,9 @@ class Session(asyncio.Protocol):
         batch = in_bundle(self._bundle_id, messages) if self.bundles else list(in_stages(messages))
         xids = self._send_all(batch)
         barrier = self.send(of.BarrierRequest())
-        # At once, and not when all switches of a round have been made theirs: this one begins meanwhile.
+        # Written at once, so that this switch starts while the messages for others are still encoded.
         self._flush()
-        change = Pending(xids[0], barrier, self._loop.create_future(), _commit(xids, batch))
+        change = Pending(xids[0], barrier, self._loop.create_future(), commit_xid(xids, batch))
         self._changes[barrier] = change
         try:
             await self._within(change.future)
@@ -213,35 +235,10 @@ class Session(asyncio.Protocol):
         if change.commit and not change.errors:
             change.errors.append("the bundle's commit was not answered")
         if change.errors:
-            kinds = ", ".join(dict.fromkeys(change.errors))
-            remedy = next((text for kind, text in _REMEDIES.items() if kind in kinds), _SHOWN)
-            raise RuleRefused(
-                f"switch {switch_text(self.dpid)} refused the change ({kinds}); it was undone. {remedy}"
-            )
-
-    async def dump(self) -> SwitchSnapshot:
-        """What the switch holds: flows with our cookie, groups and meters."""
-        ask = of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
-        flows = await self.request(ask, of.FlowStatsReply)
-        groups = await self.request(of.GroupDescRequest(), of.GroupDescReply)
-        try:
-            meters = list((await self.request(of.MeterConfigRequest(), of.MeterConfigReply)).entries)
-        except RuleRefused:
-            meters = []
-        return SwitchSnapshot(list(flows.entries), list(groups.entries), meters)
-
-    async def try_out(self) -> None:
-        """Have the switch carry out a change that changes nothing. Raises RuleRefused, SwitchTimeout."""
-        nobody = of.FlowMod(
-            table_id=of.ALL_TABLES,
-            command=of.FlowModCommand.DELETE,
-            cookie=pipeline.COOKIE_MARK | pipeline.NOBODY,
-            cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
-        )
-        await self.confirm([nobody])
+            raise RuleRefused(refusal_text(self.dpid, change.errors))
 
     async def probe_bundles(self) -> None:
-        """Find out whether the switch has bundles (ONF extension 230)."""
+        """Find out whether the switch supports bundles (ONF extension 230). Raises SwitchTimeout."""
         change: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(of.BundleControl(0xFFFF, of.BundleCtrlType.OPEN_REQUEST))
         self._replies[xid] = change
@@ -253,36 +250,47 @@ class Session(asyncio.Protocol):
         if self.bundles:
             self.send(of.BundleControl(0xFFFF, of.BundleCtrlType.DISCARD_REQUEST))
 
+    # ---- its life ------------------------------------------------------------------------------
+
+    def step(self, step: Step) -> None:
+        """Change the state of the connection. Raises IllegalStep if the table in `life` forbids that."""
+        self.state = after(self.state, step)
+
     @property
-    def closed(self) -> bool:
-        """Whether the connection has ended."""
-        return self._transport is None
+    def served(self) -> bool:
+        """Whether messages of the switch are handled as they arrive."""
+        return self.state in SERVED
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection has ended, or is being ended because the switch has failed."""
+        return self.state in ENDED
 
     def poll(self, now: float) -> None:
-        """Once a second: keep-alive, and whether barriers that nobody waits for by himself are answered."""
+        """Called once a second: keep-alive, and the timeout of barriers that no coroutine awaits."""
         for event in self._channel.poll(now):
             self._event(event)
         oldest = next(iter(self._marks), 0)
-        if not oldest or self._open is None or self._open[0] != oldest:
-            self._open = (oldest, now) if oldest else None
-        elif now - self._open[1] > self._timeout:
+        if not oldest or self._oldest_barrier is None or self._oldest_barrier[0] != oldest:
+            self._oldest_barrier = (oldest, now) if oldest else None
+        elif now - self._oldest_barrier[1] > self._timeout:
             self.fail(self._silence())
         self._drain()
 
     def fail(self, reason: str) -> None:
-        """End the connection: the switch does not do as it should."""
-        self.failed = True
+        """Close the connection because the switch does not respond as it should. It has to back off."""
+        self.step(Step.FAIL)
         self.abort(reason)
 
     def abort(self, reason: str) -> None:
-        """End the connection now; the switch will connect again."""
+        """Close the connection now. The switch will connect again."""
         self.reason = self.reason or reason
         if self._transport is not None:
             self._flush()
             if self._transport is not None:
                 self._transport.close() if self._channel.closed else self._transport.abort()
 
-    # ---- what comes in -------------------------------------------------------------------------
+    # ---- receiving -----------------------------------------------------------------------------
 
     def _event(self, event: object) -> None:
         if isinstance(event, of.BarrierReply):
@@ -340,7 +348,7 @@ class Session(asyncio.Protocol):
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
                 return
-        # The first that was asked about behind the message is the one it belongs to; 0 is nobody's.
+        # The error belongs to the first mark set after its message. Xid 0 belongs to none.
         found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
@@ -351,7 +359,7 @@ class Session(asyncio.Protocol):
             return await asyncio.wait_for(future, self._timeout)
         except TimeoutError:
             reason = self._silence()
-            # It may still do what it was asked: it is compared and mended when it connects again.
+            # It may still carry out the change: it is reconciled when it connects again.
             self.fail(reason)
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
 
@@ -361,21 +369,21 @@ class Session(asyncio.Protocol):
         )
 
     def _flush_soon(self) -> None:
-        """Have what is collected go out when this turn is over."""
+        """Write collected messages at the end of this iteration of the event loop."""
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._asking:
-            # One barrier for all that was asked about in this turn.
+        if self._unmarked:
+            # One barrier for all marks of this iteration.
             xid = self.send(of.BarrierRequest())
-            self._marks[xid], self._asking = self._asking, []
+            self._marks[xid], self._unmarked = self._unmarked, []
         self._flushing = False
         self._write()
 
     def _write(self) -> None:
-        """Hand over what has been collected."""
+        """Write what has been collected."""
         out, self._out = self._out, []
         transport = self._transport
         if transport is None or not out:
@@ -392,33 +400,7 @@ class Session(asyncio.Protocol):
                 self._transport.write(data)
 
 
-def _commit(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
-    """The xid of a bundle's commit; 0 if there is no bundle."""
-    return next(
-        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
-        0,
-    )
-
-
 def address_text(transport: asyncio.BaseTransport) -> str:
-    """Where a connection comes from."""
+    """The remote address of a connection, as text."""
     peer = transport.get_extra_info("peername")
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a local socket"
-
-
-_SHOWN = "'netvirt rules' shows what the switch holds; its log says more."
-_FULL = "It has no room for more: remove networks or hosts, or raise the limit of its tables."
-_REMEDIES = {
-    "TABLE_FULL": _FULL,
-    "OUT_OF_GROUPS": _FULL,
-    "OUT_OF_METERS": "It has no meter left: remove bandwidth limits or constraints there.",
-    "BAD_ACTION/": "It lacks an action that is needed: networks with mpls labels, and limits of what "
-    "leaves, need Open vSwitch 2.17.",
-}
-
-
-def error_text(error: of.Error | of.ExperimenterError) -> str:
-    """An error's names, such as ``FLOW_MOD_FAILED/TABLE_FULL``."""
-    if isinstance(error, of.Error):
-        return error.text
-    return f"experimenter {error.experimenter:#x} error {error.exp_type}"

@@ -1,7 +1,8 @@
-"""OpenFlow over TLS (OpenFlow 1.3.5 section 6.3.6): who the controller is, and which switches it believes.
+"""OpenFlow over TLS (OpenFlow 1.3.5, section 6.3.6): the controller's identity, and the switches that it
+accepts.
 
-Both ends show a certificate. A switch whose certificate the authority has not signed gets no further than the
-handshake: none of its bytes reach the codec.
+Both ends present a certificate. The handshake of a switch whose certificate is not signed by the configured
+authority fails, and none of its bytes reach the codec.
 """
 
 from __future__ import annotations
@@ -9,40 +10,40 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from libnetvirt.errors import InvalidURI
-from libnetvirt.uri import URI
 
-#: seconds that a peer has for the handshake, and for its part in ending the connection
+#: seconds that a peer has to complete the handshake, and to answer the shutdown of a connection
 HANDSHAKE_TIMEOUT = 10.0
 SHUTDOWN_TIMEOUT = 3.0
-#: handshakes under way at the same time; when there are more, who has taken longest so far is let go
+#: concurrent handshakes; beyond that, the oldest one is cancelled
 HANDSHAKE_LIMIT = 256
-#: seconds to wait when the machine cannot accept a connection
+#: seconds to wait when the system cannot accept a connection
 ACCEPT_PAUSE = 0.5
-#: the options that name files, the last of which may be left out
+#: the URI options that name files; the last one is optional
 FILES = ("certificate", "key", "ca", "crl")
-#: what OpenSSL calls what a switch may have done wrong, and what that is
+#: reasons that OpenSSL gives for a failed handshake, and what they mean
 REASONS = {
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate: give it one with 'ovs-vsctl set-ssl'",
-    "WRONG_VERSION_NUMBER": "it does not speak TLS: point it at ssl:ADDRESS:PORT, not at tcp:",
-    "HTTP_REQUEST": "it is no switch: it speaks HTTP",
-    "UNSUPPORTED_PROTOCOL": "it speaks no TLS newer than 1.1: at least 1.2 is needed",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it presented no certificate: give it one with 'ovs-vsctl set-ssl'",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS: use ssl:ADDRESS:PORT in the switch, not tcp:",
+    "HTTP_REQUEST": "it is not a switch: it speaks HTTP",
+    "UNSUPPORTED_PROTOCOL": "it speaks TLS 1.1 or older: version 1.2 or later is needed",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority that signed the controller's certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the controller's certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it finds the controller's certificate expired",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it rejects the controller's certificate as expired",
 }
 _HOW = "docs/switches.md tells how to make certificates"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The controller's certificate and private key, the authority that signs the switches', and its list of
-    those that it has revoked, if any: PEM files."""
+    """The controller's identity: PEM files with its certificate, its private key, the certificate of the
+    authority that signs the switches' certificates and, optionally, the list of certificates that the
+    authority has revoked."""
 
     certificate: str
     key: str
@@ -50,19 +51,20 @@ class Identity:
     crl: str = ""
 
     @classmethod
-    def parse(cls, uri: URI) -> Self | None:
-        """What a URI's options say, None if nothing. Raises InvalidURI if they say only part of it."""
-        given = {name: uri.options[name] for name in FILES if name in uri.options}
+    def parse(cls, given: Mapping[str, str]) -> Self | None:
+        """Build an identity from the options :data:`FILES` that were given, None from none. Raises InvalidURI
+        if some are missing."""
         missing = [name for name in ("certificate", "key", "ca") if not given.get(name)]
         if given and missing:
             raise InvalidURI(
-                f"{uri.text!r}: {' and '.join(given)} without {' and '.join(missing)}: TLS needs "
-                f"certificate=FILE, key=FILE and ca=FILE; {_HOW}"
+                f"option {' and '.join(given)} without {' and '.join(missing)}: TLS needs certificate=FILE, "
+                f"key=FILE and ca=FILE; {_HOW}"
             )
         return cls(**given) if given else None
 
     def context(self) -> ssl.SSLContext:
-        """Read the files; blocks for as long as that takes. Raises InvalidURI, naming the file at fault."""
+        """A TLS context from the files. Blocks while they are read. Raises InvalidURI, which names the file
+        at fault."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
@@ -81,11 +83,12 @@ class Identity:
         return context
 
     def versions(self) -> list[tuple[int, ...] | None]:
-        """What changes when a file does."""
+        """Inode, size and time of modification of each file (None: it does not exist), to see whether any has
+        changed."""
         return [_version(file) for file in (self.certificate, self.key, self.ca, self.crl) if file]
 
     def _own_certificate(self) -> None:
-        # As an authority, only to see whether it can be read: with the key, errors are not told apart.
+        # Loaded by itself first: errors of load_cert_chain() do not tell the certificate from the key.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(self.certificate)
 
     def _own_key(self, context: ssl.SSLContext) -> None:
@@ -101,10 +104,10 @@ class Identity:
 
 
 class Credentials:
-    """An identity in use. Its files are read again when they have changed and a switch connects; if one is
-    at fault then, ``report`` is told, and what was read before stays in use.
+    """An identity in use. When its files have changed, they are read again at the next handshake. If one is
+    invalid, ``report`` is called with the reason, and the previous content stays in use.
 
-    Raises InvalidURI at first.
+    Raises InvalidURI if a file is invalid at first.
     """
 
     def __init__(self, identity: Identity, report: Callable[[str], None]) -> None:
@@ -114,14 +117,14 @@ class Credentials:
         self._context = identity.context()
 
     def context(self) -> ssl.SSLContext:
-        """For one more handshake; blocks for as long as it takes to read the files, if they have changed."""
+        """The TLS context for a handshake. Blocks while files are read, if they have changed."""
         versions = self._identity.versions()
         if versions != self._versions:
             self._versions = versions
             try:
                 self._context = self._identity.context()
             except InvalidURI as error:
-                self._report(f"{error}. What was read before stays in use")
+                self._report(f"{error}. The previous certificates stay in use")
         return self._context
 
 
@@ -134,10 +137,10 @@ def _version(file: str) -> tuple[int, ...] | None:
 
 
 def _check(file: str, option: str, load: Callable[[], None], what: str) -> None:
-    """Have a file read, and say of any failure what it means. Raises InvalidURI."""
+    """Load a file, and explain any failure. Raises InvalidURI."""
     try:
         if f"{what}-----" not in Path(file).read_text("ascii", "replace"):
-            raise InvalidURI(f"{option}={file} is no PEM file with a {what}: {_HOW}")
+            raise InvalidURI(f"{option}={file} is not a PEM file with a {what}: {_HOW}")
         load()
     except ssl.SSLError as error:
         reason = error.reason or str(error)
@@ -149,8 +152,8 @@ def _check(file: str, option: str, load: Callable[[], None], what: str) -> None:
 class _Encrypted(InvalidURI):
     def __init__(self) -> None:
         super().__init__(
-            "the private key needs a pass phrase, and there is nobody to ask: keep it without one in a file "
-            "that only the controller's user may read"
+            "the private key is protected by a pass phrase, which cannot be entered here: use a key without "
+            "one, in a file that only the controller's user may read"
         )
 
 
@@ -159,21 +162,21 @@ def _no_password() -> str:
 
 
 def refusal(error: BaseException) -> str:
-    """Why a handshake failed, in words for an operator."""
+    """Why a handshake failed, for operators."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate does not hold: {error.verify_message}"
+        return f"its certificate is not valid: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "it ended the handshake"
         return REASONS.get(reason, f"the TLS handshake failed: {reason.replace('_', ' ').lower()}")
     if isinstance(error, ConnectionAbortedError | TimeoutError):
         return f"it did not finish the TLS handshake within {HANDSHAKE_TIMEOUT:g} s"
-    return "it broke off the TLS handshake: it may not trust the controller's certificate"
+    return "it aborted the TLS handshake: it may not trust the controller's certificate"
 
 
 class SecureServer:
-    """Accepts connections, and hands those whose handshake succeeds to a session.
+    """Accepts TCP connections and runs their TLS handshakes. Those that succeed get a session.
 
-    The loop's own server keeps to itself why a handshake failed.
+    asyncio's own server does not tell why a handshake failed.
     """
 
     def __init__(
@@ -190,7 +193,7 @@ class SecureServer:
         self.sockets: tuple[socket.socket, ...] = ()
 
     def start(self, host: str, port: int) -> Self:
-        """Begin to listen. Raises OSError."""
+        """Start to listen. Raises OSError."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=1024)
         listener.setblocking(False)
@@ -199,7 +202,7 @@ class SecureServer:
         return self
 
     def close(self) -> None:
-        """Stop listening; connections whose handshake is done stay."""
+        """Stop listening and cancel handshakes. Connections stay open."""
         for task in (self._accepting, *self._shaking):
             if task is not None:
                 task.cancel()
@@ -213,15 +216,20 @@ class SecureServer:
             try:
                 peer, (host, port, *_) = await loop.sock_accept(listener)
             except OSError:
-                # No file descriptor, or no memory, for one more just now.
+                # Out of file descriptors or memory: try again later.
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             if len(self._shaking) >= HANDSHAKE_LIMIT:
-                next(iter(self._shaking)).cancel()
+                # Not counted any more: its end may come later than the next connection.
+                oldest = next(iter(self._shaking))
+                del self._shaking[oldest]
+                oldest.cancel()
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = loop.create_task(self._shake(peer, f"{host}:{port}"))
             self._shaking[task] = None
-            task.add_done_callback(self._shaking.pop)
+            task.add_done_callback(lambda done: self._shaking.pop(done, None))
+            # Waiting connections are accepted without a pause: let the handshakes and others proceed.
+            await asyncio.sleep(0)
 
     async def _shake(self, peer: socket.socket, address: str) -> None:
         try:

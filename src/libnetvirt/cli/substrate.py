@@ -1,0 +1,236 @@
+"""Commands on the physical network: substrate, rules, repair, reload."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+import libnetvirt
+from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
+from libnetvirt.cli.output import document, line, table
+from libnetvirt.errors import SubstrateError
+from libnetvirt.model import Bandwidth, Duration, Link, Substrate
+
+# Links are discovered one by one. Discovery counts as complete when no new link came for so many seconds.
+_SETTLED = 0.5
+# Seconds between two looks at the substrate.
+_POLL = 0.1
+
+
+def substrate(
+    ctx: typer.Context,
+    wait: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Wait until N switches are connected and links connect all of them."
+        ),
+    ] = None,
+    links: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="M", help="With --wait: wait for M links instead, each up in both directions."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="S", help="With --wait: give up after S seconds.")
+    ] = 60.0,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Show the switches, their ports and the links.
+
+    Each direction of a link is a row of its own. With --wait, the command fails with status 7 if the
+    switches and links are not there in time.
+
+    \b
+    Examples:
+      netvirt substrate
+      netvirt substrate --wait 4 --timeout 30
+      netvirt substrate --format json | jq '.links'
+    """
+    wanted = chosen(ctx, output)
+    if links is not None and wait is None:
+        raise typer.BadParameter("--links requires --wait N.", ctx=ctx)
+    with connected(ctx, connect) as connection:
+        seen = connection.substrate() if wait is None else _wait(connection, wait, links, timeout)
+    if wanted is not Format.TABLE:
+        document(seen.to_json(), wanted)
+        return
+    table(
+        ["SWITCH", "STATE", "PORTS", "ADDRESS", "DESCRIPTION", "NOTES"],
+        [
+            (
+                s.id,
+                "connected" if s.connected else "down",
+                len(s.ports),
+                s.address or "-",
+                s.description or "-",
+                "; ".join(s.notes) or "-",
+            )
+            for s in seen.switches
+        ],
+        title="Switches",
+    )
+    line("")
+    table(
+        ["SWITCH", "PORT", "NAME", "STATE", "SPEED", "USE"],
+        [
+            (s.id, p.number, p.name, "up" if p.up else "down", _speed(p.speed), p.use or "-")
+            for s in seen.switches
+            for p in s.ports
+        ],
+        title="Ports",
+    )
+    line("")
+    table(
+        ["FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY"],
+        [
+            (
+                k.source,
+                k.source_port,
+                k.destination,
+                k.destination_port,
+                "up" if k.up else "down",
+                f"{k.cost:g}",
+                _speed(k.capacity),
+                _speed(k.reserved),
+                str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
+                str(Duration(k.latency)) if k.latency else "-",
+            )
+            for k in seen.links
+        ],
+        title="Links",
+    )
+
+
+def rules(
+    ctx: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(metavar="VN", help="Only the rules of this network (UUID or name).")
+    ] = None,
+    connect: Connect = None,
+    output: Output = None,
+) -> None:
+    """Show the rules in the switches.
+
+    The rules are read from the switches, so the output shows what they hold now.
+
+    \b
+    Examples:
+      netvirt rules
+      netvirt rules blue
+    """
+    wanted = chosen(ctx, output)
+    with connected(ctx, connect) as connection:
+        found = connection.rules(network)
+    if wanted is not Format.TABLE:
+        document([rule.to_json() for rule in found], wanted)
+        return
+    table(
+        ["SWITCH", "TABLE", "NETWORK", "RULE"],
+        [(r.switch, r.table, r.network or "-", r.text) for r in found],
+    )
+
+
+def repair(
+    ctx: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(metavar="VN", help="UUID or name of the network [default: all].")
+    ] = None,
+    drop_orphans: Annotated[
+        bool,
+        typer.Option("--drop-orphans", help="Also remove what libnetvirt created and no network uses."),
+    ] = False,
+    connect: Connect = None,
+) -> None:
+    """Restore what others changed in the networks' configuration.
+
+    'netvirt show' lists the differences. Only drivers whose substrate others can change offer this.
+
+    \b
+    Examples:
+      netvirt repair blue
+      netvirt repair --drop-orphans
+    """
+    if network is not None and drop_orphans:
+        raise typer.BadParameter("--drop-orphans applies to all networks: remove VN.", ctx=ctx)
+    with connected(ctx, connect) as connection:
+        done = connection.repair(network, orphans=drop_orphans)
+    for text in done or ("nothing to repair",):
+        line(text)
+
+
+def reload(
+    ctx: typer.Context,
+    degrade: Annotated[
+        bool,
+        typer.Option("--degrade", help="Degrade constraints that no longer fit instead of refusing."),
+    ] = False,
+    connect: Connect = None,
+) -> None:
+    """Reload the capacities of links.
+
+    Reads the file that the option 'capacities' of the driver's URI names. If constraints would no longer
+    fit, the command lists them and changes nothing, unless --degrade is given.
+
+    \b
+    Examples:
+      netvirt reload
+      netvirt reload --degrade
+    """
+    with connected(ctx, connect) as connection:
+        done = connection.reload(degrade=degrade)
+    for text in done or ("capacities reloaded; every constraint keeps its path",):
+        line(text)
+
+
+def _wait(connection: libnetvirt.Connection, switches: int, links: int | None, timeout: float) -> Substrate:
+    """Poll the substrate until it is complete. Blocks. Raises SubstrateError after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    before: frozenset[tuple[str, ...]] | None = None
+    since = time.monotonic()
+    while True:
+        seen = connection.substrate()
+        now = time.monotonic()
+        both = bidirectional(seen.links)
+        if both != before:
+            before, since = both, now
+        up = [s.id for s in seen.switches if s.connected]
+        complete = len(up) >= switches and (
+            len(both) // 2 >= links
+            if links is not None
+            else connects_all(up, both) and now - since >= _SETTLED
+        )
+        if complete:
+            return seen
+        if now >= end:
+            expected = f"{switches} switches, " + ("all linked" if links is None else f"{links} links")
+            raise SubstrateError(
+                f"after {timeout:g} s, {len(up)} switches are connected ({', '.join(up[:20]) or 'none'}) and "
+                f"{len(both) // 2} links are up; expected {expected}. 'netvirt substrate' shows the details."
+            )
+        time.sleep(min(_POLL, max(0.0, end - now)))
+
+
+def bidirectional(links: tuple[Link, ...]) -> frozenset[tuple[str, ...]]:
+    """The links that are up in both directions: (source, port, destination, port) of each direction."""
+    up = {(k.source, k.source_port, k.destination, k.destination_port) for k in links if k.up}
+    return frozenset(k for k in up if (k[2], k[3], k[0], k[1]) in up)
+
+
+def connects_all(switches: list[str], links: frozenset[tuple[str, ...]]) -> bool:
+    """Whether the links connect every switch with every other."""
+    reached, edge = set(switches[:1]), list(switches[:1])
+    while edge:
+        here = edge.pop()
+        for source, _, destination, _ in links:
+            if source == here and destination not in reached:
+                reached.add(destination)
+                edge.append(destination)
+    return reached.issuperset(switches)
+
+
+def _speed(speed: int) -> str:
+    return str(Bandwidth(speed)) if speed else "-"

@@ -1,0 +1,221 @@
+"""Reroute: paths follow the topology without losing a frame.
+
+`Reroute.plan` compares the links that can be used now with those that paths were computed from, and plans
+what differs:
+
+- a *tunnel* whose path changes on any switch gets a new outer label. The new path is complete before the
+  first frame takes it, since no group uses the new label until then, and the old path stays until the last
+  frame has left it;
+- *native* networks have no labels: where an old path crosses a new one, the rules that lead into it are
+  removed first, in rounds of their own, and the controller forwards in the meantime;
+- *constraints* that have lost their path get another one, or are degraded
+  (:class:`~libnetvirt.controller.engine.constraints.ConstraintService`);
+- rules of *on-demand* networks are made anew by the next frame.
+
+The removal of old paths is deferred; `remaining` and `unneeded` say what of it can be carried out later, and
+what has to be at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, Order
+from libnetvirt.controller.dataplane.installed import Delta, Plan
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.effects import NOTHING, Effects, Report
+from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.transaction import Transaction
+from libnetvirt.controller.engine.units import UnitCompiler
+from libnetvirt.controller.engine.warm_restart import WarmRestart
+from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.errors import LabelsExhausted
+from libnetvirt.model import Encapsulation
+
+#: the cost of a link that leaves a switch without its control connection: any other path is cheaper
+COST_AWAY = 1000.0
+
+_Replaced = dict[tuple[Encapsulation, int], int]
+
+
+class Reroute:
+    """Computes paths again, and plans what has to change on switches."""
+
+    def __init__(
+        self,
+        state: ControllerState,
+        units: UnitCompiler,
+        constraints: ConstraintService,
+        restart: WarmRestart,
+    ) -> None:
+        self._state = state
+        self._units = units
+        self._constraints = constraints
+        self._restart = restart
+
+    def plan(self, capacities: bool = False) -> Transaction | None:
+        """Compute paths again; None if all stay as they are.
+
+        ``capacities``: whether links may have other capacities, latencies or costs than before.
+        """
+        state = self._state
+        before = state.paths.edges
+        if (
+            not state.paths.update(self.usable_edges())
+            and not capacities
+            and not state.te_paths.plan_reroute()
+        ):
+            return None
+        was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, state.paths.edges))
+        if was - now:
+            self._restart.substrate_changed()
+        delta = Delta()
+        self._units.compile_links(delta)
+        queues = self._constraints.queue_shape()
+        free_labels, outcomes = self._constraints.replan(delta)
+        replaced: _Replaced = {}
+        moved: list[int] = []
+        for kind, users in state.tunnel_users.items():
+            for egress in sorted(filter(users.used, users.by_egress)):
+                moved += self._turn_tunnel(kind, egress, replaced, delta)
+        for route in state.ondemand.reroute(only_costs=was == now):
+            moved.append(route.first[0])
+        first = Delta()
+        moved += self._turn_hosts(first, delta)
+        state.installed.keep_reclaimed(delta)
+
+        def cleanup() -> Effects:
+            for kind, label in replaced:
+                state.labels.spaces[kind].free_outer(label)
+            free_labels()
+            return NOTHING
+
+        deferred = delta.split_off((Table.TUNNEL, Table.PATH))
+        return Transaction(
+            Plan(first.plan().rounds + delta.plan().rounds),
+            None,
+            cleanup=cleanup,
+            effects=Effects(events=(*outcomes, *map(_moved, dict.fromkeys(moved)))),
+            deferred=deferred,
+            replaced=replaced,
+            queues=queues,
+        )
+
+    def usable_edges(self) -> list[Edge]:
+        """The discovered links that frames can take now, with their costs."""
+        state = self._state
+
+        def usable(dpid: int, port: int) -> bool:
+            switch = state.switches.get(dpid)
+            if state.rulesdb.holds_port(dpid, port) or not state.may_link(dpid, port):
+                return False
+            if switch is None or not switch.known:
+                return True  # from the store: it counts as unchanged until the switch connects
+            view = switch.ports.get(port)
+            return view is not None and view.up
+
+        def cost(dpid: int, port: int) -> float:
+            # A switch that is not connected cannot be given new paths.
+            switch = state.switches.get(dpid)
+            away = switch is not None and not switch.connected
+            return COST_AWAY if away else state.capacities.cost((dpid, port))
+
+        return [
+            replace(e, cost=cost(e.source, e.source_port))
+            for e in state.discovery.edges()
+            if usable(e.source, e.source_port) and usable(e.destination, e.destination_port)
+        ]
+
+    # ---- what moves ----------------------------------------------------------------------------
+
+    def _turn_tunnel(self, kind: Encapsulation, egress: int, replaced: _Replaced, delta: Delta) -> list[int]:
+        """Compile a tunnel for the new topology. Returns its egress if its path has changed."""
+        unit = ("tunnel", kind, egress)
+        ingresses = self._state.tunnel_users[kind].ingresses(egress)
+        old = self._state.installed.entries_by_key(unit)
+        new = list(self._state.switching.tunnel(kind, egress, ingresses))
+        turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
+        if turned:
+            replaced |= self._relabel(kind, egress, ingresses)
+            new = list(self._state.switching.tunnel(kind, egress, ingresses))
+        moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
+        self._state.installed.replace(unit, new, delta)
+        return [egress] if moved else []
+
+    def _relabel(self, kind: Encapsulation, egress: int, ingresses: list[int]) -> _Replaced:
+        """Give a tunnel a new outer label if that helps. Returns the old one, to be freed, and the egress.
+
+        An ingress that is not connected goes on sending with the old label; and if no label is free, the
+        path is changed in place, at the risk of frames that are under way.
+        """
+        switches = self._state.switches
+        if not all(switches[i].connected for i in ingresses if i in switches):
+            return {}
+        space = self._state.labels.spaces[kind]
+        old = space.tunnel(egress).label
+        try:
+            space.relabel(egress)
+        except LabelsExhausted:
+            return {}
+        return {(kind, old): egress}
+
+    def _turn_hosts(self, first: Delta, delta: Delta) -> list[int]:
+        """Compile the paths to the hosts of native offline networks for the new topology.
+
+        ``first``: removals of rules that lead into an old path which crosses a new one. Returns the switches
+        of the hosts whose paths have changed.
+        """
+        state, moved = self._state, []
+        for record in [r for r in state.rulesdb if r.tunnel is None and not r.on_demand]:
+            for host in state.locator.hosts(record.uuid):
+                unit = ("host", record.uuid, host.mac)
+                old = state.installed.entries_by_key(unit)
+                new = {(p.dpid, p.entry.key): p for p in state.switching.host(record, host)}
+                if old == new:
+                    continue
+                moved.append(record.endpoints[host.endpoint].dpid)
+                if any(p.order is Order.RECEIVE and new.get(at, p) != p for at, p in old.items()):
+                    stays = (p for p in old.values() if p.order is not Order.SEND)
+                    state.installed.replace(unit, stays, first)
+                state.installed.replace(unit, new.values(), delta)
+        return moved
+
+    # ---- deferred removals ---------------------------------------------------------------------
+
+    def remaining(self, transaction: Transaction) -> Plan:
+        """The deferred removals of a transaction, less what is wanted again by now."""
+        self._state.installed.keep_reclaimed(transaction.deferred)
+        return transaction.deferred.plan()
+
+    def unneeded(self, transaction: Transaction) -> Plan:
+        """Of the deferred removals of a transaction, those for networks that are gone by now, and for
+        tunnels that no network uses any more."""
+        state = self._state
+        owners = dict(transaction.replaced)
+        for kind, space in state.labels.spaces.items():
+            owners |= {(kind, space.tunnel(egress).label): egress for egress in space.tunnels()}
+        needed = {label for label, egress in owners.items() if state.tunnel_users[label[0]].used(egress)}
+
+        def is_needed(flow: Flow) -> bool:
+            if flow.table == Table.TUNNEL and not pipeline.cookie_network(flow.cookie):
+                return _label(flow) in needed
+            return pipeline.cookie_network(flow.cookie) in state.rulesdb.by_index
+
+        now = transaction.deferred.split_off((Table.TUNNEL, Table.PATH), lambda f: not is_needed(f))
+        state.installed.keep_reclaimed(now)
+        return now.plan()
+
+
+def _moved(egress: int) -> Report:
+    name = switch_text(egress)
+    return Report("path.moved", f"paths to switch {name} changed", {"switch": name})
+
+
+def _label(flow: Flow) -> tuple[Encapsulation, int]:
+    """The outer label that a rule of table *tunnel* matches."""
+    if flow.match.get("mpls_label") is not None:
+        return Encapsulation.MPLS, flow.match.value("mpls_label")
+    return Encapsulation.VLAN, flow.match.value("vlan_vid") & 0xFFF

@@ -1,0 +1,192 @@
+"""TopologyEvents: switches, ports and links come and go.
+
+Each handler takes an event and the time, changes what the controller knows of switches and links, and
+returns the `Effects`: LLDP frames to send, events to report, and whether paths have to be computed again.
+Nothing is recompiled here; that needs the lock and is done by
+:class:`~libnetvirt.controller.engine.reroute.Reroute` and
+:class:`~libnetvirt.controller.engine.reconcile.Reconciler`.
+
+A link is up as long as LLDP frames arrive over it. One of a switch whose connection is lost counts as up for
+``hold`` seconds more, because the switch goes on forwarding; the same holds for links known from the store
+after a restart.
+
+Any switch may connect, so what is kept of switches that belong to no network is bounded: beyond
+`STRANGER_LIMIT` of them, those that were disconnected longest ago are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.installed import Delta
+from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
+from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.units import UnitCompiler
+from libnetvirt.controller.engine.warm_restart import WarmRestart
+from libnetvirt.controller.intent.switches import PortView, SwitchView, switch_text
+
+#: disconnected switches that belong to no network and no link, and are remembered all the same
+STRANGER_LIMIT = 1024
+
+
+class TopologyEvents:
+    """Handles what happens to switches, ports and links."""
+
+    def __init__(self, state: ControllerState, units: UnitCompiler, restart: WarmRestart) -> None:
+        self._state = state
+        self._units = units
+        self._restart = restart
+
+    # ---- switches and ports --------------------------------------------------------------------
+
+    def switch_up(self, view: SwitchView) -> Effects:
+        """A switch has connected and described its ports."""
+        discovery, dpid = self._state.discovery, view.dpid
+        old = self._state.switches.get(dpid)
+        self._state.switches[dpid] = view
+        if old is not None and old.known:
+            ports: Iterable[int] = old.ports.keys() | view.ports.keys()
+        else:
+            ports = [p for d, p in discovery.link_ends() if d == dpid]
+        for port in ports:
+            if port not in view.ports or not view.ports[port].up:
+                discovery.remove_port(dpid, port)
+        name = switch_text(dpid)
+        text = f"switch {name} connected from {view.address} with {len(view.ports)} ports"
+        return Effects(events=(Report("switch.connected", text, {"switch": name}),), reroute=True)
+
+    def switch_down(self, dpid: int, now: float) -> Effects:
+        """The control connection of a switch is lost. The switch goes on forwarding, as far as we know."""
+        switch = self._state.switches[dpid]
+        switch.connected = False
+        switch.lost_at = now
+        self._state.ondemand.switch_down(dpid)
+        name = switch_text(dpid)
+        text = f"the connection of switch {name} is lost"
+        return Effects(events=(Report("switch.disconnected", text, {"switch": name}),))
+
+    def port_status(self, dpid: int, status: of.PortStatus, now: float) -> Effects:
+        """A port was added, deleted or modified."""
+        switch = self._state.switches[dpid]
+        number = status.desc.port_no
+        old = switch.ports.get(number)
+        if status.reason == of.PortStatusReason.DELETE:
+            switch.ports.pop(number, None)
+            new = None
+        else:
+            new = port_view(status.desc)
+            if new is None:
+                return NOTHING
+            switch.ports[number] = new
+        effects = NOTHING
+        if (old and old.name) != (new and new.name):
+            effects |= Effects(rebind=frozenset((dpid,)))
+        if old is not None and new is not None and old.speed != new.speed:
+            effects |= Effects(reroute=True, capacities=True)
+        if new is not None and new.up:
+            if old is None or not old.up:
+                effects |= self.lldp(dpid, [number], now) | _port_event(dpid, number, "up")
+            return effects
+        if old is not None and old.up:
+            effects |= _port_event(dpid, number, "down")
+        if self._state.discovery.remove_port(dpid, number):
+            effects |= REROUTE
+        return effects | Effects(ports_down=((dpid, number),))
+
+    # ---- links ---------------------------------------------------------------------------------
+
+    def lldp(self, dpid: int, ports: Iterable[int], now: float) -> Effects:
+        """LLDP frames for those of a switch's ports that are up, hold no endpoint and may be links."""
+        state, messages = self._state, []
+        switch = state.switches[dpid]
+        for number in ports:
+            port = switch.ports.get(number)
+            if port is None or not port.up or state.rulesdb.holds_port(dpid, number):
+                continue
+            if state.may_link(dpid, number):
+                frame = state.discovery.frame(dpid, number, port.hw_addr, now)
+                messages.append((dpid, of.PacketOut(actions=(of.Output(number),), frame=frame)))
+        return Effects(tuple(messages)) if messages else NOTHING
+
+    def advertise(self, now: float) -> Effects:
+        """Call once per LLDP interval: LLDP frames for all ports of all connected switches."""
+        effects = (self.lldp(d, s.ports, now) for d, s in self._state.switches.items() if s.connected)
+        messages = tuple(message for one in effects for message in one.messages)
+        return Effects(messages) if messages else NOTHING
+
+    def tick(self, now: float) -> Effects:
+        """Call once per LLDP interval: time links whose latency is measured, and expire silent ones."""
+        effects = self._measure(now)
+        self._evict_strangers(now)
+        if self._state.discovery.expire(now, lambda dpid: self._held(dpid, now)):
+            effects |= REROUTE
+        return effects
+
+    def _measure(self, now: float) -> Effects:
+        """Send latency probes. Paths have to be computed again if a bound on latency is exceeded, or if one
+        that could not be kept may be kept now."""
+        state = self._state
+        if not state.capacities.measures:
+            return NOTHING
+
+        def connected(dpid: int) -> bool:
+            switch = state.switches.get(dpid)
+            return switch is not None and switch.connected
+
+        edges = [
+            edge
+            for edge in state.paths.edges
+            if state.capacities.is_measured((edge.source, edge.source_port))
+            and connected(edge.source)
+            and connected(edge.destination)
+        ]
+        before = state.latency.known
+        messages = tuple(state.latency.begin_round(edges, now))
+        state.capacities.measurements = state.latency.known
+        reroute = state.latency.known != before and any(
+            bool(te_path.degraded) or state.te_paths.is_too_slow(te_path)
+            for te_path in state.te_paths.ordered()
+            if te_path.constraint.max_latency is not None
+        )
+        return Effects(messages, reroute=reroute)
+
+    def _evict_strangers(self, now: float) -> None:
+        """Remove the switches beyond `STRANGER_LIMIT` that are not connected and belong to no network."""
+        state = self._state
+        if len(state.switches) <= STRANGER_LIMIT:
+            return
+        ours = {dpid for record in state.rulesdb for dpid in record.by_switch}
+        ours.update(dpid for dpid, _ in state.discovery.link_ends())
+        strangers = [
+            (switch.lost_at, dpid)
+            for dpid, switch in state.switches.items()
+            if not switch.connected
+            and now - switch.lost_at > state.options.hold
+            and dpid not in ours
+            and self._units.holds_only_base(dpid)
+        ]
+        for _, dpid in sorted(strangers)[: max(0, len(strangers) - STRANGER_LIMIT)]:
+            del state.switches[dpid]
+            self._units.drop_base(dpid, Delta())
+            state.discovery.remove_switch(dpid)
+            self._restart.remove_switch(dpid)
+
+    def _held(self, dpid: int, now: float) -> bool:
+        """Whether a switch counts as forwarding although it is not connected."""
+        switch = self._state.switches.get(dpid)
+        return switch is not None and not switch.connected and now - switch.lost_at < self._state.options.hold
+
+
+def _port_event(dpid: int, port: int, what: str) -> Effects:
+    name = switch_text(dpid)
+    text = f"port {port} of switch {name} is {what}"
+    return Effects(events=(Report(f"port.{what}", text, {"switch": name, "port": str(port)}),))
+
+
+def port_view(desc: of.PortDesc) -> PortView | None:
+    """What the controller keeps of a port's description; None for the reserved ports."""
+    if desc.port_no >= of.Port.MAX:
+        return None
+    down = desc.config & of.PortConfig.PORT_DOWN or desc.state & of.PortState.LINK_DOWN
+    return PortView(desc.port_no, desc.name, not down, desc.curr_speed * 1000, desc.hw_addr)

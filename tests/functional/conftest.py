@@ -1,8 +1,0 @@
-"""The switches in memory are shared with the unit tests."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "controller"))

@@ -1,0 +1,149 @@
+"""Flow tables and label spaces run out: operations fail without trace."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.stream import Stream
+from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.intent.labels import LABELS
+from libnetvirt.driver import Change
+from libnetvirt.drivers.openflow.driver import OpenFlowDriver
+from libnetvirt.errors import LabelsExhausted, RuleRefused
+from libnetvirt.uri import URI
+from tests.support.openflow_harness import OpenFlow
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+OFFLINE = [
+    Rules(encapsulation=encapsulation, insertion=Insertion.OFFLINE, timeout=Timeout.PERMANENT)
+    for encapsulation in Encapsulation
+]
+ON_DEMAND = [
+    Rules(encapsulation=encapsulation, insertion=Insertion.ON_DEMAND, timeout=Timeout.IDLE)
+    for encapsulation in Encapsulation
+]
+
+
+@pytest.fixture(scope="module")
+def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
+    with OpenFlow(3, [(1, 2), (2, 3)], hosts=3) as harness:
+        yield harness
+
+
+@pytest.fixture
+def testbed(harness: OpenFlow) -> Iterator[Testbed]:
+    testbed = Testbed(harness, None)
+    yield testbed
+    assert list(clean(testbed)) == []
+
+
+def rules_in(harness: OpenFlow, switch: int, table: Table) -> int:
+    """The number of rules in a table."""
+    return len(harness.lab.ofctl("dump-flows", switch, f"table={int(table)}").splitlines()) - 1
+
+
+@contextmanager
+def limited(harness: OpenFlow, switch: int, table: Table, room: int) -> Iterator[int]:
+    """The table takes ``room`` rules more than it has (which is returned), and refuses others."""
+    bridge = harness.lab.bridge(switch)
+    held = rules_in(harness, switch, table)
+    harness.lab.ovs.vsctl(
+        "--", "--id=@t", "create", "Flow_Table", f"flow_limit={held + room}", "overflow_policy=refuse",
+        "--", "set", "Bridge", bridge, f"flow_tables:{int(table)}=@t",
+    )  # fmt: skip
+    try:
+        yield held
+    finally:
+        harness.lab.ovs.vsctl("clear", "Bridge", bridge, "flow_tables")
+
+
+@pytest.mark.parametrize("rules", OFFLINE, ids=lambda r: r.encapsulation)
+def test_a_network_that_exceeds_a_flow_table_is_refused_without_trace(
+    testbed: Testbed, harness: OpenFlow, rules: Rules
+) -> None:
+    p, q, r, s, *_ = harness.host_ports()[::2]
+    others = testbed.guests(testbed.create(p, r))
+    testbed.announce(*others)
+    before = harness.leftovers()
+    macs = tuple(frames.mac(0x4000 + n) for n in range(40))
+    wanted = testbed.description((q, 7), (s, 7), rules=rules)
+    wanted = wanted.changed(endpoints=(wanted.endpoints[0], wanted.endpoints[1].changed(mac=macs)))
+    refused = pytest.raises(RuleRefused, match=r"switch 1 refused.*TABLE_FULL.*raise the limit")
+    with limited(harness, 1, Table.HOST, 10), Stream(testbed, *others) as stream, refused:
+        harness.connection.create(wanted)
+    stream.check_exactly_once()
+    testbed.eventually(lambda: set(harness.leftovers()) ^ set(before), "the switches hold what they held")
+    assert harness.connection.networks() != []
+    testbed.check_reachability(others)
+    guests = testbed.guests(harness.connection.create(wanted))
+    frame = frames.marked(guests[0].mac, macs[-1], b"now there is room")
+    assert testbed.exchange(guests[0], frame) == [guests[1].arrival(frame)]
+
+
+@pytest.mark.parametrize("rules", ON_DEMAND, ids=lambda r: r.encapsulation)
+def test_frames_are_delivered_when_no_rules_can_be_added_for_them(
+    testbed: Testbed, harness: OpenFlow, rules: Rules
+) -> None:
+    by_switch = {place.switch: place for place in harness.host_ports()}
+    guests = testbed.guests(testbed.create(*by_switch.values(), rules=rules))
+    testbed.announce(*guests)
+    table = Table.PATH if rules.encapsulation is Encapsulation.NATIVE else Table.HOST
+    with limited(harness, 3, table, 0) as held:
+        for _ in range(3):
+            testbed.check_reachability(guests)
+        assert rules_in(harness, 3, table) == held
+    testbed.check_reachability(guests)
+    assert rules_in(harness, 3, table) > held
+
+
+async def _fill_and_create(harness: OpenFlow, uri: str, room: int) -> None:
+    """With labels for ``room`` networks more on switch 1, create networks until one is refused."""
+    driver = await OpenFlowDriver.open(URI.parse(uri))
+    try:
+        async with asyncio.timeout(20):
+            async for _ in driver.events():
+                if len((await driver.substrate()).links) == 2 * len(harness.lab.links):
+                    break
+        space = driver.runtime.core.state.labels.spaces[Encapsulation.VLAN]
+        vars(space)["_inner"][1] = set(LABELS[Encapsulation.VLAN][room:])
+        networks = [
+            VirtualNetwork(uuid=n, endpoints=[endpoint_at(p, 1, n), endpoint_at(q, 2, n)])
+            for p, q in [harness.host_ports()[::3][:2]]
+            for n in range(1, room + 2)
+        ]
+        for network in networks[:-1]:
+            await driver.apply(Change(None, network))
+        before = harness.leftovers()
+        with pytest.raises(LabelsExhausted, match="switch 1 serves 4094 networks with vlan tunnels"):
+            await driver.apply(Change(None, networks[-1]))
+        assert harness.leftovers() == before
+        assert list(await driver.networks()) == networks[:-1]
+        # Each encapsulation has a space of its own.
+        other = networks[-1].changed(rules=OFFLINE[-1])
+        assert OFFLINE[-1].encapsulation is Encapsulation.MPLS
+        await driver.apply(Change(None, other))
+        for network in (*networks[:-1], other):
+            await driver.apply(Change(network, None))
+        assert harness.leftovers() == []
+    finally:
+        await driver.close()
+
+
+def test_a_network_without_free_labels_is_refused_without_trace(harness: OpenFlow) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    harness.lab.control(f"tcp:127.0.0.1:{port}")
+    try:
+        asyncio.run(_fill_and_create(harness, f"openflow:///?listen=127.0.0.1:{port}&state=:memory:", 3))
+    finally:
+        harness.lab.control(harness.served.target)

@@ -1,0 +1,184 @@
+"""The harness of the openflow driver with real switches."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import libnetvirt
+from libnetvirt import VirtualNetwork
+from libnetvirt import openflow as of
+from libnetvirt.conformance import Ability, Arrival, Harness, Place
+from tests.support.certificates import Certified
+from tests.support.lab.fresh_controller import differences
+from tests.support.lab.network import Lab
+from tests.support.lab.switch_requests import ask
+from tests.support.netvirt_server import Served
+
+#: in the cookies of all our rules: a mark, the network's index, the kind of rule
+_COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
+_TUNNEL = 2
+#: the destination and source of discovery frames, which leave at host ports, too
+_DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
+RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
+
+
+#: seconds for Open vSwitch to update its cache of flows after a change of its tables
+_CACHE = 0.01
+
+
+class OpenFlow(Harness):
+    """``netvirt serve`` and a lab of Open vSwitch bridges, a ring of four unless said otherwise."""
+
+    abilities = frozenset(Ability)
+    timeout = 4.0
+    quiet_time = 0.03
+
+    def __init__(
+        self, switches: int = 4, links: Sequence[tuple[int, int]] = RING, hosts: int = 3, options: str = ""
+    ) -> None:
+        self.lab = Lab(switches, links, hosts)
+        self.served = Served(options)
+        self._connection: libnetvirt.Connection | None = None
+        self._down: set[tuple[str, str]] = set()
+        #: the certificate of the switches and the authority that they trust, if they use TLS
+        self.certified: tuple[Certified, Path] | None = None
+
+    def start(self) -> None:
+        try:
+            self.lab.start()
+            if self.certified:
+                self.certify(*self.certified)
+            self.lab.control(self.served.target)
+            self.start_controller()
+        except BaseException:
+            self.stop()
+            raise
+
+    def certify(self, shown: Certified, ca: Path) -> None:
+        """Set the certificate of the switches and the authority that they trust."""
+        self.lab.ovs.vsctl("set-ssl", str(shown.key), str(shown.certificate), str(ca))
+
+    def stop(self) -> None:
+        self._close()
+        self.lab.stop()
+        self.served.stop()
+
+    @property
+    def connection(self) -> libnetvirt.Connection:
+        assert self._connection is not None
+        return self._connection
+
+    def host_ports(self) -> Sequence[Place]:
+        return [Place(str(s), str(p)) for s, p in self.lab.host_ports]
+
+    def send(self, place: Place, frames: Sequence[bytes]) -> None:
+        self.lab.send(int(place.switch), int(place.port), *frames)
+
+    def receive(self, timeout: float) -> list[Arrival]:
+        deadline = time.monotonic() + timeout
+        while True:
+            arrived = self.lab.receive(max(0.0, deadline - time.monotonic()))
+            found = [Arrival(Place(str(s), str(p)), f) for s, p, f in arrived if not is_discovery(f)]
+            if found or time.monotonic() >= deadline:
+                return found
+
+    def flush_caches(self) -> None:
+        # Open vSwitch answers a barrier before it has gone through its cache; after ten thousand flows of
+        # another test that takes long enough for a new network's first frame to meet an old cached flow.
+        self.lab.ovs.appctl("revalidator/purge")
+
+    def await_data_path(self) -> None:
+        # The thread that replies is the one that updates the tables: what the controller sent before is there
+        # now. The cache follows; Open vSwitch does not say when.
+        self.lab.ovs.appctl("version")
+        time.sleep(_CACHE)
+
+    def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:
+        labelled = encapsulation == "mpls" or any(e.mpls is not None for e in network.endpoints)
+        return not (labelled and frame[12:14] in (b"\x88\x47", b"\x88\x48"))
+
+    def links(self) -> Sequence[tuple[str, str]]:
+        return [(str(a), str(b)) for a, b in self.lab.links]
+
+    def cut_link(self, a: str, b: str) -> None:
+        self._down |= {(a, b), (b, a)}
+        self.lab.cut_link(int(a), int(b))
+
+    def restore_link(self, a: str, b: str) -> None:
+        self._down -= {(a, b), (b, a)}
+        self.lab.restore_link(int(a), int(b))
+
+    def unplug(self, place: Place) -> None:
+        self.lab.port_down(int(place.switch), int(place.port))
+
+    def plug(self, place: Place) -> None:
+        self.lab.port_up(int(place.switch), int(place.port))
+
+    def restart_switch(self, switch: str) -> None:
+        self.lab.restart_switch(int(switch))
+
+    def kill_controller(self) -> None:
+        self.served.kill()
+
+    def revive_controller(self) -> None:
+        """Start the controller without waiting for switches."""
+        self._close()
+        self.served.start()
+        self._connection = libnetvirt.open(self.served.client_uri)
+
+    def start_controller(self) -> None:
+        again = self._connection is not None
+        self.revive_controller()
+        if again:
+            self.lab.reconnect()
+        wanted = {end for a, b in self.links() for end in ((a, b), (b, a))} - self._down
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            substrate = self.connection.substrate()
+            known = {s.id for s in substrate.switches if s.connected}
+            links = {(link.source, link.destination) for link in substrate.links if link.up}
+            if known == {str(s) for s in self.lab.switches} and links == wanted:
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"after 20 s the driver knows switches {known} and links {links}")
+
+    def differences(self) -> list[str]:
+        """What a newly started controller would change in the switches."""
+        return differences(self.lab, self.served.state)
+
+    def leftovers(self) -> list[str]:
+        return [
+            f"switch {s}: {line}"
+            for s in self.lab.switches
+            if self._holds_networks(s)
+            for line in self.lab.dump(s)
+            if of_a_network(line)
+        ]
+
+    def _holds_networks(self, switch: int) -> bool:
+        """The short question before the long answer, which takes three programs."""
+        flows, groups = ask(self.lab, switch, of.FlowStatsRequest(), of.GroupDescRequest())
+        return bool(groups.entries) or any(of_a_network(f"cookie={flow.cookie:#x}") for flow in flows.entries)
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(libnetvirt.NetvirtError):
+                connection.close()
+
+
+def is_discovery(frame: bytes) -> bool:
+    """Whether this is a discovery frame."""
+    return frame.startswith(_DISCOVERY[0]) and _DISCOVERY[1] in frame
+
+
+def of_a_network(line: str) -> bool:
+    """Whether a line of ``Lab.dump`` is there because of a virtual network."""
+    if line.startswith("group "):
+        return True
+    found = _COOKIE.search(line)
+    return found is not None and (int(found[1], 16) != 0 or int(found[2], 16) == _TUNNEL)

@@ -1,0 +1,158 @@
+"""The OpenFlow agent of a switch in memory: bytes in, bytes out, with faults on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+from libnetvirt import openflow as of
+from tests.support.switch_fabric import Flows, Refused, Switch
+
+_MODS = (of.FlowMod, of.GroupMod, of.MeterMod)
+
+
+@dataclass
+class Faults:
+    """How a switch misbehaves."""
+
+    #: replies to changes with errors and does not apply them
+    refuses: bool = False
+    #: replies to no barriers
+    silent: bool = False
+    #: replies to nothing but echo requests
+    mute: bool = False
+    #: ends the connection at the next change
+    breaks: bool = False
+    #: has no bundles
+    plain: bool = False
+    #: neither replies to a bundle's commit nor applies it
+    forgets: bool = False
+    #: sends every message twice
+    repeats: bool = False
+    #: applies the messages between two barriers in this random order
+    order: Random | None = None
+
+
+class Agent:
+    """One switch's side of the connection."""
+
+    def __init__(self, switch: Switch, ports: int = 4, faults: Faults | None = None) -> None:
+        self.switch, self.ports = switch, ports
+        self.faults = faults or Faults()
+        self.changes = 0
+        self.broken = False
+        self.barriers = 0
+        #: the numbers of a port's queues
+        self.queues: Callable[[int], Iterable[int]] = lambda _: ()
+        self.packet_out: Callable[[of.PacketOut], None] = lambda _: None
+        self._framer = of.Framer()
+        self._bundles: dict[int, list[of.Message]] = {}
+        self._waiting: list[of.Message] = []
+
+    def greeting(self) -> bytes:
+        """The first bytes of a new connection."""
+        self._framer, self.broken = of.Framer(), False
+        self._bundles.clear()
+        self._waiting.clear()
+        return of.Hello(xid=1).encode()
+
+    def receive(self, data: bytes) -> list[of.Message]:
+        """The switch's reply to received bytes."""
+        said: list[of.Message] = []
+        for raw in self._framer.feed(data):
+            said += self.answer(of.decode(raw))
+            if self.broken:
+                break
+        return said
+
+    def answer(self, m: of.Message) -> list[of.Message]:
+        """The switch's replies to a message."""
+        if self.faults.order is not None and isinstance(m, _MODS):
+            self._waiting.append(m)
+            return []
+        said = list(self._answer(m))
+        if self.faults.order is not None:
+            self.faults.order.shuffle(said)
+        return [one for one in said for _ in range(2 if self.faults.repeats else 1)]
+
+    def _answer(self, m: of.Message) -> Iterator[of.Message]:
+        if isinstance(m, of.EchoRequest):
+            yield of.EchoReply(m.body, xid=m.xid)
+        elif isinstance(m, of.FeaturesRequest):
+            yield of.FeaturesReply(self.switch.dpid, n_tables=254, xid=m.xid)
+        elif self.faults.mute:
+            return
+        elif isinstance(m, of.BarrierRequest):
+            yield from self._barrier(m)
+        elif isinstance(m, of.BundleControl):
+            yield from self._bundle(m)
+        elif isinstance(m, of.BundleAdd):
+            self._bundles[m.bundle_id].append(m.message)
+        elif isinstance(m, of.PacketOut):
+            self.packet_out(m)
+        elif isinstance(m, _MODS):
+            yield from self._change([m], m.xid)
+        else:
+            yield from self._statistics(m)
+
+    def _statistics(self, m: of.Message) -> Iterator[of.Message]:
+        dump, xid = self.switch.dump(), m.xid
+        if isinstance(m, of.DescRequest):
+            yield of.DescReply(mfr_desc="test", xid=xid)
+        elif isinstance(m, of.PortDescRequest):
+            ports = [of.PortDesc(n, name=f"eth{n}") for n in range(1, self.ports + 1)]
+            yield of.PortDescReply(tuple(ports), xid=xid)
+        elif isinstance(m, of.MeterFeaturesRequest):
+            yield of.MeterFeaturesReply(9, 1 << of.BandType.DROP, xid=xid)
+        elif isinstance(m, of.FlowStatsRequest):
+            yield of.FlowStatsReply(tuple(dump.flows), xid=xid)
+        elif isinstance(m, of.GroupDescRequest):
+            yield of.GroupDescReply(tuple(dump.groups), xid=xid)
+        elif isinstance(m, of.MeterConfigRequest):
+            yield of.MeterConfigReply(tuple(dump.meters), xid=xid)
+        elif isinstance(m, of.QueueStatsRequest):
+            held = (of.QueueStatsEntry(m.port_no, number) for number in self.queues(m.port_no))
+            yield of.QueueStatsReply(tuple(held), xid=xid)
+        elif isinstance(m, of.AggregateStatsRequest):
+            yield of.AggregateStatsReply(0, 0, len(dump.flows), xid=xid)
+
+    def _barrier(self, m: of.Message) -> Iterator[of.Message]:
+        waiting, self._waiting = self._waiting, []
+        if self.faults.order is not None:
+            self.faults.order.shuffle(waiting)
+        for message in waiting:
+            yield from self._change([message], message.xid)
+        self.barriers += 1
+        if not self.faults.silent:
+            yield of.BarrierReply(xid=m.xid)
+
+    def _bundle(self, m: of.BundleControl) -> Iterator[of.Message]:
+        if self.faults.plain:
+            yield of.Error(of.ErrorType.BAD_REQUEST, 3, b"", xid=m.xid)
+        elif m.type == of.BundleCtrlType.OPEN_REQUEST:
+            self._bundles[m.bundle_id] = []
+            yield of.BundleControl(m.bundle_id, of.BundleCtrlType.OPEN_REPLY, xid=m.xid)
+        else:
+            messages = self._bundles.pop(m.bundle_id)
+            if m.type == of.BundleCtrlType.COMMIT_REQUEST and not self.faults.forgets:
+                errors = list(self._change(messages, m.xid))
+                yield from errors
+                if not errors and not self.broken:
+                    yield of.BundleControl(m.bundle_id, of.BundleCtrlType.COMMIT_REPLY, xid=m.xid)
+
+    def _change(self, messages: list[of.Message], xid: int) -> Iterator[of.Message]:
+        if self.faults.breaks:
+            self.broken = True
+            return
+        before = Flows(self.switch.flows), dict(self.switch.groups), dict(self.switch.meters)
+        try:
+            if self.faults.refuses:
+                raise Refused("TABLE_FULL")
+            for message in messages:
+                self.switch.take(message)
+        except Refused:
+            self.switch.flows, self.switch.groups, self.switch.meters = before
+            yield of.Error(of.ErrorType.FLOW_MOD_FAILED, 1, b"", xid=xid)
+            return
+        self.changes += 1

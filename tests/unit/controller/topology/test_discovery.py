@@ -1,0 +1,253 @@
+"""Discovery: which frames make a link, and when a link is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libnetvirt.controller.intent.switches import parse_switch
+from libnetvirt.controller.topology.discovery import Discovery, Forged, LinkPorts
+from libnetvirt.controller.topology.pathfinder import Edge
+from tests.support.controller_rig import Rig, discovery, line
+
+A, B = (1, 5), (2, 6)
+
+
+def _never(_: int) -> bool:
+    return False
+
+
+def _both(found: Discovery, now: float = 100.0) -> None:
+    assert found.receive(*B, found.frame(*A, 0, now), now)
+    assert found.receive(*A, found.frame(*B, 0, now), now)
+
+
+def test_a_link_is_used_once_frames_arrived_in_both_directions() -> None:
+    found = discovery()
+    assert found.receive(*B, found.frame(*A, 0, 100.0), 100.0)
+    assert not list(found.edges())
+    assert not found.is_link(*A)
+    assert found.receive(*A, found.frame(*B, 0, 100.0), 100.1)
+    assert set(found.edges()) == {Edge(*A, *B), Edge(*B, *A)}
+    assert found.is_link(*A)
+    assert found.is_link(*B)
+    assert not found.receive(*B, found.frame(*A, 0, 101.0), 101.0)
+
+
+def test_two_one_way_observations_make_no_link() -> None:
+    found = discovery()
+    found.receive(*B, found.frame(*A, 0, 1.0), 1.0)
+    found.receive(3, 3, found.frame(*B, 0, 1.0), 1.0)
+    assert not list(found.edges())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda f: f[:-20] + bytes([f[-20] ^ 1]) + f[-19:],
+        lambda f: f[:40],
+        lambda f: f[:-3],
+        lambda f: f[:14],
+        lambda f: f[:0],
+        lambda f: Discovery(b"another", 2.0).frame(*A, 0, 100.0) + f[:0],
+    ],
+    ids=["signature", "cut short", "cut in the signature", "empty", "nothing", "another controller"],
+)
+def test_a_foreign_frame_changes_nothing_and_is_counted(spoil: Callable[[bytes], bytes]) -> None:
+    found = discovery()
+    with pytest.raises(Forged):
+        found.receive(*B, spoil(found.frame(*A, 0, 100.0)), 100.0)
+    assert not found.link_ends()
+
+
+@pytest.mark.parametrize("changed", range(60))
+def test_no_signed_byte_can_be_changed(changed: int) -> None:
+    found = discovery()
+    sent = found.frame(*A, 0, 100.0)
+    start = sent.index(b"\x02\x4e\x56\x01")
+    at = start + changed
+    if at >= len(sent) - 2:
+        return
+    with pytest.raises(Forged):
+        found.receive(*B, sent[:at] + bytes([sent[at] ^ 0x40]) + sent[at + 1 :], 100.0)
+
+
+@pytest.mark.parametrize(("sent", "now"), [(100.0, 106.1), (100.0, 99.9), (100.0, 5000.0)])
+def test_replays_and_frames_from_the_future_are_refused(sent: float, now: float) -> None:
+    found = discovery()
+    with pytest.raises(Forged, match="replay"):
+        found.receive(*B, found.frame(*A, 0, sent), now)
+
+
+def test_a_frame_looped_back_to_its_port_makes_no_link() -> None:
+    found = discovery()
+    with pytest.raises(Forged, match="looped"):
+        found.receive(*A, found.frame(*A, 0, 100.0), 100.0)
+    assert not found.link_ends()
+
+
+def test_trailing_padding_does_not_matter() -> None:
+    found = discovery()
+    assert found.receive(*B, found.frame(*A, 0, 100.0).ljust(200, b"\0"), 100.0)
+
+
+def test_links_of_a_failed_port_are_removed() -> None:
+    found = discovery()
+    _both(found)
+    assert found.remove_port(*B)
+    assert not found.link_ends()
+    assert not found.remove_port(*B)
+
+
+def test_a_link_is_lost_after_three_intervals_of_silence_in_one_direction() -> None:
+    found = discovery()
+    _both(found, 100.0)
+    for now in (102.0, 104.0, 106.0):
+        found.receive(*B, found.frame(*A, 0, now), now)
+        assert not found.expire(now, _never)
+    assert found.expire(108.0, _never)
+    assert not list(found.edges())
+
+
+def test_links_of_a_disconnected_switch_are_kept_for_a_while() -> None:
+    found = discovery()
+    _both(found, 100.0)
+    for now in range(102, 130, 2):
+        assert not found.expire(float(now), lambda dpid: dpid == 2)
+    # When it is back, there is time for frames in both directions.
+    assert not found.expire(130.0, _never)
+    assert not found.expire(132.0, _never)
+    assert found.expire(136.0, _never)
+
+
+def test_a_stored_link_is_used_until_it_times_out() -> None:
+    found = discovery()
+    found.assume(A, B, 100.0)
+    found.assume(B, A, 100.0)
+    assert len(list(found.edges())) == 2
+    assert not found.expire(106.0, _never)
+    assert found.expire(106.5, _never)
+
+
+def test_a_suspended_controller_keeps_its_links() -> None:
+    found = discovery()
+    _both(found, 100.0)
+    assert not found.expire(102.0, _never)
+    assert not found.expire(500.0, _never)  # it slept
+    assert not found.expire(502.0, _never)
+    assert found.expire(508.0, _never)
+
+
+def test_a_moved_cable_is_a_new_link_when_the_old_one_times_out() -> None:
+    found = discovery()
+    _both(found)
+    with pytest.raises(Forged, match="port 5 of switch 1 has a link to another port"):
+        found.receive(3, 9, found.frame(*A, 0, 101.0), 101.0)
+    assert len(list(found.edges())) == 2
+    assert [found.expire(now, _never) for now in (102.0, 104.0, 106.0, 108.0)] == [False] * 3 + [True]
+    assert found.receive(3, 9, found.frame(*A, 0, 108.0), 108.0)
+
+
+def test_a_cable_moved_while_the_controller_was_down_invalidates_the_stored_link() -> None:
+    found = discovery()
+    found.assume(A, B, 100.0)
+    found.assume(B, A, 100.0)
+    assert found.receive(3, 9, found.frame(*A, 0, 101.0), 101.0)
+    assert not list(found.edges())
+
+
+def test_a_discovery_frame_is_accepted_once() -> None:
+    found = discovery()
+    sent = found.frame(*A, 0, 100.0)
+    assert found.receive(*B, sent, 100.1)
+    for place in (B, (3, 9)):
+        with pytest.raises(Forged, match="a copy or a replay"):
+            found.receive(*place, sent, 100.2)
+    assert found.link_ends() == [A, B]
+
+
+def test_a_discovery_frame_is_valid_only_while_its_port_is_up() -> None:
+    found = discovery()
+    sent = found.frame(*A, 0, 100.0)
+    found.remove_port(*A)
+    with pytest.raises(Forged, match="its port was down"):
+        found.receive(*B, sent, 100.1)
+    assert found.receive(*B, found.frame(*A, 0, 100.2), 100.3)
+
+
+def test_a_port_belongs_to_one_link() -> None:
+    found = discovery()
+    _both(found)
+    with pytest.raises(Forged, match="port 6 of switch 2 has a link"):
+        found.receive(*B, found.frame(3, 9, 0, 101.0), 101.0)
+    assert not found.receive(*B, found.frame(*A, 0, 101.0), 101.0)
+    assert set(found.edges()) == {Edge(*A, *B), Edge(*B, *A)}
+
+
+def test_discovery_frames_are_answered_once_per_interval() -> None:
+    found = discovery()
+    assert found.may_answer(*A, 100.0)
+    assert not found.may_answer(*A, 101.9)
+    assert found.may_answer(*A, 102.0)
+    found.remove_port(*A)
+    assert found.may_answer(*A, 102.1)
+
+
+def test_counters_of_ignored_frames_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libnetvirt.controller.topology.discovery.IGNORED_LIMIT", 2)
+    found = discovery()
+    for port in (1, 2, 3, 4, 1):
+        found.ignore(7, port)
+    assert found.ignored == {(7, 1): 2, (7, 2): 1, (7, 0): 2}
+    assert found.forged == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "may", "may_not"),
+    [
+        ("", [(1, 1, "eth1"), (9, 9, "")], []),
+        ("101,102", [(1, 101, "a"), (2, 102, "b")], [(1, 1, "a"), (1, 1011, "a")]),
+        ("eth*, 2/7", [(1, 3, "eth3"), (2, 7, "veth")], [(1, 7, "veth"), (2, 8, "veth")]),
+        ("00:00:00:00:00:00:00:02/10?,*/up", [(2, 101, ""), (3, 1, "up")], [(3, 101, ""), (2, 10, "")]),
+    ],
+)
+def test_link_ports_are_chosen_by_switch_number_and_name(
+    text: str, may: list[tuple[int, int, str]], may_not: list[tuple[int, int, str]]
+) -> None:
+    chosen = LinkPorts.parse(text, parse_switch)
+    assert all(chosen.allow(*place) for place in may)
+    assert not any(chosen.allow(*place) for place in may_not)
+
+
+def test_a_discovery_frame_identifies_its_sender() -> None:
+    found = discovery()
+    sent = found.frame(1, 5, 0x0A_0000_0000_01, 100.0)
+    assert sent[:6] == bytes.fromhex("0180c200000e")
+    assert sent[6:12] == bytes.fromhex("0a0000000001")
+    assert sent[12:14] == b"\x88\xcc"
+    assert not found.frame(1, 5, 0, 100.0)[6] & 1
+    assert b"dpid:0000000000000001" in sent
+
+
+@given(st.binary(max_size=200), st.booleans())
+def test_any_bytes_are_a_link_or_a_forgery(junk: bytes, head: bool) -> None:
+    found = discovery()
+    sent = found.frame(*A, 0, 100.0)[:14] + junk if head else junk
+    with pytest.raises(Forged):
+        found.receive(*B, sent, 100.0)
+
+
+def test_links_are_discovered_between_switches() -> None:
+    rig = Rig()
+    line(rig, 3)
+    assert len(rig.state.paths.edges) == 4
+    for _ in range(10):
+        rig.tick()
+    assert len(rig.state.paths.edges) == 4
+    rig.fabric.links.clear()  # silence
+    for _ in range(4):
+        rig.tick()
+    assert not rig.state.paths.edges

@@ -1,0 +1,344 @@
+"""The daemon's interface, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from libnetvirt import NetvirtError, aio
+from libnetvirt.daemon import build_app
+from libnetvirt.daemon.operations import Operations
+from libnetvirt.daemon.stream import lines
+from libnetvirt.daemon.wire import parse_change
+from libnetvirt.driver import Capabilities, Change
+from libnetvirt.drivers import test as simulated
+from libnetvirt.errors import Conflict, InvalidDescription, NotFound
+from libnetvirt.events import EventStream
+from libnetvirt.model import Event, Substrate
+from libnetvirt.uri import URI
+
+BLUE = {
+    "uuid": 7,
+    "name": "blue",
+    "endpoints": [{"uuid": 11, "switch": 1, "port": 2}, {"uuid": 12, "switch": 4, "port": 1, "vlan": 20}],
+}
+
+
+class Slow(simulated.TestDriver):
+    """Carries changes out when told to."""
+
+    operations: Operations
+
+    def hold(self) -> None:
+        self.arrived, self.go = asyncio.Event(), asyncio.Event()
+
+    async def apply(self, change: Change) -> None:
+        if hasattr(self, "go"):
+            self.arrived.set()
+            await self.go.wait()
+        await super().apply(change)
+
+
+class Repairing(simulated.TestDriver):
+    """Shares its substrate with somebody."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        offered = super().capabilities
+        return offered.model_copy(update={"features": offered.features | {"repair", "reload"}})
+
+    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
+        return [f"repaired {uuid} {orphans}"]
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        return [f"reloaded {degrade}"]
+
+
+class Broken(simulated.TestDriver):
+    """Has a bug."""
+
+    async def substrate(self) -> Substrate:
+        raise ZeroDivisionError("a secret of the server")
+
+
+@asynccontextmanager
+async def served(kind: type[simulated.TestDriver] = Slow) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
+    driver = await kind.open(URI.parse("test:///default"))
+    async with aio.Connection(driver, "test:///default") as connection:
+        app = build_app(connection)
+        if isinstance(driver, Slow):
+            driver.operations = app.state.service.operations
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://netvirt/v1"
+        ) as client:
+            yield client, driver
+
+
+def run(work: Callable[[httpx.AsyncClient, Any], Awaitable[None]], kind: Any = Slow) -> None:
+    async def main() -> None:
+        async with served(kind) as (client, driver):
+            await asyncio.wait_for(work(client, driver), 20)
+
+    asyncio.run(main())
+
+
+def test_capacities_are_reloaded_on_request() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        for body, said in (({}, "reloaded False"), ({"degrade": True}, "reloaded True")):
+            answer = await client.post("/reloads", json=body)
+            assert (answer.status_code, answer.json()) == (200, [said])
+        assert (await client.post("/reloads", json={"degrade": "yes"})).status_code == 422
+
+    run(work, Repairing)
+
+
+def test_repairs_are_asked_for_by_name_or_for_all() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        await client.post("/changes", json={"after": BLUE})
+        answer = await client.post("/repairs", json={"network": "blue"})
+        assert answer.json() == ["repaired 7 False"]
+        answer = await client.post("/repairs", json={"orphans": True})
+        assert answer.json() == ["repaired None True"]
+        for body, status in (({"network": "red"}, 404), ({"orphans": 1}, 422), ({"all": True}, 422)):
+            assert (await client.post("/repairs", json=body)).status_code == status
+
+    async def refused(client: httpx.AsyncClient, _: Any) -> None:
+        answer = await client.post("/repairs", json={})
+        assert (answer.status_code, answer.json()["code"]) == (501, "unsupported")
+
+    run(work, Repairing)
+    run(refused)
+
+
+def test_every_resource_answers_with_hyphenated_names_and_is_in_the_openapi_document() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        answer = await client.post("/changes", json={"after": BLUE})
+        assert (answer.status_code, answer.content) == (204, b"")
+        listed = (await client.get("/openapi.json")).json()["paths"]
+        for resource in ("version", "capabilities", "networks", "substrate"):
+            assert f"/v1/{resource}" in listed
+            assert (await client.get(f"/{resource}")).status_code == 200
+        for resource in ("", "/state", "/paths", "/statistics"):
+            assert f"/v1/networks/{{key}}{resource}" in listed
+            by_uuid, by_name = [await client.get(f"/networks/{key}{resource}") for key in ("7", "blue")]
+            assert by_uuid.status_code == 200
+            assert by_uuid.json() == by_name.json()
+        assert {"/v1/changes", "/v1/events", "/v1/rules"} <= set(listed)
+        hop = (await client.get("/networks/7/paths")).json()[0]["hops"][0]
+        assert set(hop) == {"switch", "in-port", "out-port"}
+        written = (await client.get("/networks/7")).json()
+        assert written["endpoints"][1]["vlan"] == 20
+        assert "vlan" not in written["endpoints"][0]
+
+    run(work)
+
+
+def test_errors_carry_their_code_status_and_every_fault() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        async def refused(status: int, code: str, answer: Awaitable[httpx.Response]) -> dict[str, Any]:
+            got = await answer
+            document: dict[str, Any] = got.json()
+            assert (got.status_code, document["code"]) == (status, code), document
+            return document
+
+        await client.post("/changes", json={"after": BLUE})
+        await refused(404, "network-not-found", client.get("/networks/nope"))
+        await refused(404, "not-found", client.get("/nothing"))
+        await refused(404, "not-found", client.delete("/changes/nothing"))
+        await refused(405, "error", client.delete("/networks"))
+        await refused(501, "unsupported", client.get("/rules"))
+        await refused(409, "already-exists", client.post("/changes", json={"after": BLUE}))
+        stale = {"before": {**BLUE, "endpoints": []}, "after": {**BLUE, "name": "x"}}
+        await refused(409, "stale-change", client.post("/changes", json=stale))
+        wide = {**BLUE, "endpoints": [{"uuid": 1, "switch": 99, "port": 1}]}
+        await refused(503, "switch-not-found", client.post("/changes", json={"before": BLUE, "after": wide}))
+        limited = {
+            "uuid": 9,
+            "endpoints": [{"uuid": 1, "switch": 1, "port": 1, "bandwidth": {"inbound": "1 Mbit/s"}}],
+        }
+        await refused(501, "unsupported", client.post("/changes", json={"after": limited}))
+        bad = {"uuid": 9, "endpoints": [{"uuid": 1, "switch": 1, "port": 1, "vlan": 5000}, {"uuid": "x"}]}
+        found = await refused(422, "invalid-description", client.post("/changes", json={"after": bad}))
+        assert len(found["faults"]) == 4
+        assert {"after" in fault["path"] for fault in found["faults"]} == {True}
+        for body in (
+            b"",
+            b"nonsense",
+            b"[]",
+            b"{}",
+            b'{"after": 7}',
+            b"[" * 100_000,
+            b"\xff\xfe",
+            b'"\\ud800"',
+        ):
+            await refused(422, "invalid-description", client.post("/changes", content=body))
+        assert len((await client.get("/networks")).json()) == 1
+
+    run(work)
+
+
+def test_an_unexpected_exception_is_500_with_the_traceback_in_the_log_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        with caplog.at_level(logging.ERROR):
+            answer = await client.get("/substrate")
+        assert answer.status_code == 500
+        assert answer.json()["code"] == "error"
+        assert "secret" not in answer.text
+        assert "a secret of the server" in caplog.text
+        assert (await client.get("/networks")).status_code == 200
+
+    run(work, Broken)
+
+
+def test_a_change_completes_when_its_client_disconnects() -> None:
+    async def work(client: httpx.AsyncClient, driver: Any) -> None:
+        driver.hold()
+        request = asyncio.create_task(client.post("/changes", json={"after": BLUE}))
+        await driver.arrived.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        assert (await client.get("/networks")).json() == []
+        driver.go.set()
+        await driver.operations.finish()
+        assert len((await client.get("/networks")).json()) == 1
+
+    run(work)
+
+
+def test_a_cancelled_change_is_undone_and_its_client_informed() -> None:
+    async def work(client: httpx.AsyncClient, driver: Any) -> None:
+        driver.hold()
+        named = {"Netvirt-Operation": "one"}
+        request = asyncio.create_task(client.post("/changes", json={"after": BLUE}, headers=named))
+        await driver.arrived.wait()
+        assert (await client.post("/changes", json={"after": BLUE}, headers=named)).status_code == 409
+        assert (await client.delete("/changes/one")).json() == {"outcome": "undone"}
+        assert (await request).status_code == 409
+        assert (await client.get("/networks")).json() == []
+        assert (await client.delete("/changes/one")).status_code == 404
+
+    run(work)
+
+
+def test_a_late_cancellation_reports_the_outcome() -> None:
+    async def main() -> None:
+        operations = Operations()
+        go = asyncio.Event()
+
+        async def stubborn(error: Exception | None) -> None:
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                if error:
+                    raise error from None
+
+        for error, outcome in ((None, "done"), (NetvirtError("x"), "failed")):
+            running = asyncio.create_task(operations.run("a", stubborn(error)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert await operations.withdraw("a") == outcome
+            await asyncio.wait({running})
+            assert isinstance(running.exception(), type(error))
+            with pytest.raises(NotFound):
+                await operations.withdraw("a")
+        running = asyncio.create_task(operations.run("b", stubborn(None)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        go.set()
+        await operations.finish()
+        await running
+
+    asyncio.run(main())
+
+
+def test_the_stream_starts_at_once_keeps_alive_and_ends_when_the_server_stops() -> None:
+    async def main() -> None:
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+
+        async def events() -> AsyncIterator[Event]:
+            while (event := await queue.get()) is not None:
+                yield event
+
+        stopping = asyncio.Event()
+        stream = lines(events(), stopping, keep_alive=0.01)
+        assert await anext(stream) == b"\n"
+        assert await anext(stream) == b"\n"
+        queue.put_nowait(Event(time=1, kind="link.down", message="gone"))
+        while (found := await anext(stream)) == b"\n":
+            pass
+        assert json.loads(found)["kind"] == "link.down"
+        assert found.endswith(b"}\n")
+        stopping.set()
+        assert b"".join([rest async for rest in stream]).strip() == b""
+        stream = lines(events(), asyncio.Event())
+        assert await anext(stream) == b"\n"
+        queue.put_nowait(None)
+        assert [rest async for rest in stream] == []
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_change_is_of_one_network() -> None:
+    other = {**BLUE, "uuid": 8}
+    with pytest.raises(InvalidDescription, match="one network is required"):
+        parse_change(json.dumps({"before": BLUE, "after": other}).encode())
+    with pytest.raises(InvalidDescription, match="neither"):
+        parse_change(b"{}")
+    assert parse_change(json.dumps({"before": BLUE, "pending": True}).encode()).pending
+
+
+def test_a_client_that_reads_events_too_slowly_is_told_how_many_it_lost() -> None:
+    async def main() -> list[tuple[str, str]]:
+        stream = EventStream(limit=1)
+        reader = stream.subscribe()
+        for number in range(3):
+            stream.publish(Event(time=1, kind="link.down", message=str(number)))
+        stream.close()
+        found = [json.loads(line) async for line in lines(reader, asyncio.Event()) if line.strip()]
+        return [(e["kind"], e["message"]) for e in found]
+
+    told = "2 events lost: this reader is too slow"
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == [("events.lost", told), ("link.down", "2")]
+
+
+def test_running_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libnetvirt.daemon.operations.MAX_RUNNING", 2)
+
+    async def main() -> None:
+        operations, go = Operations(), asyncio.Event()
+
+        async def work() -> None:
+            await go.wait()
+
+        running = [asyncio.create_task(operations.run(name, work())) for name in "ab"]
+        await asyncio.sleep(0)
+        with pytest.raises(Conflict, match="limit"):
+            await operations.run("c", work())
+        go.set()
+        await asyncio.gather(*running)
+        await operations.run("c", work())
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_cancelled_change_is_a_conflict() -> None:
+    async def main() -> None:
+        operations = Operations()
+        running = asyncio.create_task(operations.run("a", asyncio.Event().wait()))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        operations.cancel()
+        with pytest.raises(Conflict, match="withdrawn"):
+            await running
+
+    asyncio.run(main())

@@ -1,0 +1,424 @@
+"""The runtime with switches in memory: operations that fail midway leave no trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any
+
+import pytest
+
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.engine.effects import REROUTE
+from libnetvirt.driver import Change
+from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.drivers.openflow.southbound.backoff import Backoff
+from libnetvirt.drivers.openflow.southbound.life import SwitchState
+from libnetvirt.drivers.openflow.southbound.session import Session
+from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
+from libnetvirt.model import VirtualNetwork
+from libnetvirt.store import Batch
+from libnetvirt.store.sqlite import MEMORY, SqliteStore
+from tests.support.controller_rig import VLAN, endpoint, network
+from tests.support.session_switch import WIRES, Wire
+from tests.support.switch_fabric import Fabric
+
+ONE = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3))
+MORE = ONE.changed(endpoints=(*ONE.endpoints, endpoint(13, 2, 4, 20)))
+
+
+class FullDisk(SqliteStore):
+    """A store that fails when it is told to."""
+
+    fails = False
+
+    def commit(self, batch: Batch) -> None:
+        if self.fails:
+            raise StateUnusable("the disk is full")
+        super().commit(batch)
+
+
+class Lab:
+    """A shell and two linked switches, which have ``answers`` seconds to answer."""
+
+    def __init__(self, answers: float = 0.2) -> None:
+        self.store = FullDisk(MEMORY)
+        self.answers = answers
+        self.runtime = Runtime(Options(VLAN), self.store, b"s" * 32, 0.2)
+        self.runtime.backoff = Backoff(first=0.0)
+        self.fabric = Fabric()
+        self.fabric.link((1, 2), (2, 1))
+        self.wires: dict[int, Wire] = {}
+        WIRES.clear()
+
+    async def start(self) -> None:
+        await self.runtime.start([])
+        for dpid in (1, 2):
+            await self.connect(dpid)
+
+    async def connect(self, dpid: int) -> None:
+        self.wires[dpid] = wire = Wire(self.runtime, self.fabric, dpid, self.answers)
+        WIRES.setdefault(id(self.fabric), {})[dpid] = [wire]
+        await self.rest()
+        await self.idle()
+
+    async def idle(self) -> None:
+        """Until no work is under way."""
+        while self.runtime.executor.following_up or self.runtime.executor.lock.locked():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    async def rest(self) -> None:
+        for _ in range(300):
+            await asyncio.sleep(0)
+
+    async def apply(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
+        await self.runtime.executor.apply(Change(before, after), lambda _: None)
+
+    def held(self) -> Any:
+        return {d: (dict(s.flows), dict(s.groups)) for d, s in self.fabric.switches.items()}
+
+    def descriptions(self) -> list[VirtualNetwork]:
+        return [e.description for e in self.runtime.core.state.rulesdb.ordered()]
+
+    def agrees(self) -> None:
+        """Switches, controller and store say the same."""
+        for dpid, switch in self.fabric.switches.items():
+            want = {k: p.entry for k, p in self.runtime.core.state.installed.on(dpid).items()}
+            assert {e.key: e for e in switch.dump().entries()} == want, dpid
+        assert self.store.load().networks == self.descriptions()
+        assert not self.runtime.executor.lock.locked()
+        assert self.runtime.dispatcher.busy == frozenset()
+
+
+def _state(session: Session) -> SwitchState:
+    """The state now: a type checker takes it for unchanged between two looks at the attribute."""
+    return session.state
+
+
+def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2) -> None:
+    """Tell a story of a lab that has been started."""
+
+    async def whole() -> None:
+        lab = Lab(answers)
+        await lab.start()
+        try:
+            await story(lab)
+        finally:
+            await lab.runtime.close()
+            await lab.rest()
+
+    asyncio.run(whole())
+
+
+def test_switches_are_reconciled_and_links_discovered() -> None:
+    async def story(lab: Lab) -> None:
+        assert {d for d, s in lab.runtime.core.state.switches.items() if s.connected} == {1, 2}
+        assert len(lab.runtime.core.state.paths.edges) == 2
+        lab.agrees()
+
+    run(story)
+
+
+def test_an_operation_is_one_change_in_each_switch() -> None:
+    async def story(lab: Lab) -> None:
+        before = {d: w.agent.changes for d, w in lab.wires.items()}
+        await lab.apply(None, ONE)
+        assert {d: w.agent.changes - before[d] for d, w in lab.wires.items()} == {1: 1, 2: 1}
+        lab.agrees()
+        await lab.apply(ONE, MORE)
+        lab.agrees()
+        await lab.apply(MORE, None)
+        lab.agrees()
+        assert not any(s.groups for s in lab.fabric.switches.values())
+
+    run(story)
+
+
+CHANGES = pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, ONE), (ONE, MORE), (MORE, ONE), (ONE, None)],
+    ids=["create", "add", "drop", "remove"],
+)
+
+
+@CHANGES
+def test_an_operation_that_a_switch_refuses_leaves_no_trace(before: Any, after: Any) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        lab.wires[2].faults.refuses = True
+        with pytest.raises(RuleRefused):
+            await lab.apply(before, after)
+        lab.wires[2].faults.refuses = False
+        await lab.connect(2)  # it was disconnected if it refused its reconciliation, too
+        assert lab.descriptions() == networks
+        assert lab.held() == held
+        lab.agrees()
+        await lab.apply(before, after)
+        lab.agrees()
+
+    run(story)
+
+
+@CHANGES
+def test_an_operation_that_cannot_be_stored_leaves_no_trace(before: Any, after: Any) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        lab.store.fails = True
+        with pytest.raises(StateUnusable):
+            await lab.apply(before, after)
+        lab.store.fails = False
+        assert lab.descriptions() == networks
+        assert lab.held() == held
+        lab.agrees()
+        await lab.apply(before, after)
+        lab.agrees()
+
+    run(story)
+
+
+@CHANGES
+@pytest.mark.parametrize("way", ["silent", "mute", "breaks"])
+def test_a_switch_that_fails_during_a_change_is_reconciled_on_its_return(
+    before: Any, after: Any, way: str
+) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        setattr(lab.wires[2].faults, way, True)
+        with pytest.raises(SwitchTimeout):
+            await lab.apply(before, after)
+        await lab.rest()
+        assert not lab.runtime.core.state.switches[2].connected
+        assert lab.descriptions() == networks
+        await lab.connect(2)
+        assert lab.held() == held
+        lab.agrees()
+
+    run(story)
+
+
+def test_of_two_changes_from_one_state_the_second_is_stale() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, ONE)
+        done = await asyncio.gather(lab.apply(ONE, MORE), lab.apply(ONE, None), return_exceptions=True)
+        assert done[0] is None
+        assert isinstance(done[1], StaleChange)
+        lab.agrees()
+
+    run(story)
+
+
+def test_a_cancelled_caller_leaves_the_operation_atomic() -> None:
+    async def story(lab: Lab) -> None:
+        for turns in range(0, 40, 4):
+            task = asyncio.create_task(lab.apply(None, ONE))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            async with lab.runtime.executor.lock:
+                pass
+            await lab.rest()
+            await lab.idle()
+            lab.agrees()
+            if lab.descriptions():
+                await lab.apply(ONE, None)
+
+    run(story)
+
+
+def test_a_connection_that_closes_while_queued_is_not_reconciled() -> None:
+    async def story(lab: Lab) -> None:
+        async with lab.runtime.executor.lock:
+            wire = Wire(lab.runtime, lab.fabric, 9)
+            await lab.rest()
+            wire.abort()
+            await lab.rest()
+        await lab.rest()
+        assert 9 not in lab.runtime.core.state.switches
+        await lab.apply(None, ONE)
+        lab.agrees()
+
+    run(story)
+
+
+def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, ONE)
+        held = lab.held()
+        old = lab.wires[1]
+        await lab.connect(1)
+        assert old.session.ended
+        assert lab.runtime.core.state.switches[1].connected
+        assert lab.held() == held
+        await lab.apply(ONE, MORE)
+        lab.agrees()
+
+    run(story)
+
+
+def test_paths_are_rerouted_when_the_store_fails() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, ONE)
+        lab.store.fails = True
+        lab.runtime.core.state.discovery.remove_port(1, 2)
+        lab.runtime.pending.add(REROUTE)
+        lab.runtime.executor.follow_up()
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+        lab.store.fails = False
+        assert not lab.runtime.core.state.paths.edges
+        lab.agrees()
+
+    run(story)
+
+
+def test_an_internal_error_in_the_check_releases_the_lock() -> None:
+    async def story(lab: Lab) -> None:
+        def veto(_: Change) -> None:
+            raise StaleChange("no")
+
+        with pytest.raises(NetvirtError):
+            await lab.runtime.executor.apply(Change(None, ONE), veto)
+        lab.agrees()
+
+    run(story)
+
+
+@CHANGES
+def test_a_bundle_without_reply_is_no_success(before: Any, after: Any) -> None:
+    async def story(lab: Lab) -> None:
+        if before:
+            await lab.apply(None, before)
+        held, networks = lab.held(), lab.descriptions()
+        lab.wires[2].faults.forgets = True
+        with pytest.raises(RuleRefused, match="the bundle's commit was not answered"):
+            await lab.apply(before, after)
+        await lab.connect(2)
+        assert lab.descriptions() == networks
+        assert lab.held() == held
+        lab.agrees()
+
+    run(story)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_switches_without_bundles_may_carry_out_rules_in_any_order(seed: int) -> None:
+    async def story(lab: Lab) -> None:
+        for dpid, wire in lab.wires.items():
+            wire.faults.plain, wire.faults.order = True, Random(seed + dpid)
+            wire.session.bundles = False
+        for before, after in ((None, MORE), (MORE, ONE), (ONE, MORE), (MORE, None), (None, ONE)):
+            await lab.apply(before, after)
+            lab.agrees()
+
+    run(story)
+
+
+def test_duplicate_messages_change_nothing() -> None:
+    async def story(lab: Lab) -> None:
+        for wire in lab.wires.values():
+            wire.faults.repeats = True
+        for before, after in ((None, MORE), (MORE, ONE), (ONE, None), (None, ONE)):
+            await lab.apply(before, after)
+            lab.agrees()
+        await lab.connect(1)
+        lab.agrees()
+        lab.wires[2].faults.repeats = lab.wires[2].faults.refuses = True
+        with pytest.raises(RuleRefused):
+            await lab.apply(ONE, MORE)
+
+    run(story)
+
+
+def test_an_unresponsive_switch_is_backed_off_before_it_is_reconciled_again() -> None:
+    async def story(lab: Lab) -> None:
+        lab.runtime.backoff = Backoff(first=0.3)
+        events = lab.runtime.events.subscribe()
+        lab.wires[2].faults.mute = True
+        with pytest.raises(SwitchTimeout, match=r"switch 2 from .* did not answer within 0.2 s"):
+            await lab.apply(None, ONE)
+        await lab.rest()
+        await lab.connect(2)
+        assert not lab.runtime.core.state.switches[2].connected
+        assert lab.runtime.backoff.left(2, lab.runtime.now()) > 0
+        # Others do not wait for it.
+        alone = network(9, endpoint(91, 1, 4, 7))
+        await lab.apply(None, alone)
+        async with asyncio.timeout(5):
+            while not lab.runtime.core.state.switches[2].connected:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await lab.idle()
+        lab.agrees()
+        lab.runtime.events.close()
+        assert [e.switch async for e in events if e.kind == "switch.quarantined"] == ["2"]
+
+    run(story)
+
+
+def test_an_unresponsive_switch_is_retried_without_blocking_operations() -> None:
+    async def story(lab: Lab) -> None:
+        lab.wires[2].abort()
+        await lab.rest()
+        lab.wires[2] = wire = Wire(lab.runtime, lab.fabric, 2)
+        wire.faults.silent = True
+        await lab.rest()
+        assert not lab.runtime.executor.lock.locked()
+        await lab.apply(None, network(9, endpoint(91, 1, 4, 7)))
+        assert not wire.session.served
+        async with asyncio.timeout(5):
+            while not wire.session.ended:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await lab.connect(2)
+        lab.agrees()
+
+    run(story)
+
+
+def test_barriers_that_no_coroutine_awaits_time_out() -> None:
+    async def story(lab: Lab) -> None:
+        session = lab.wires[2].session
+        lab.wires[2].faults.silent = True
+        done: list[bool] = []
+        lab.runtime.confirm(2, done.append)
+        await lab.rest()
+        session.poll(100.0)
+        session.poll(100.1)
+        assert _state(session) is SwitchState.READY
+        session.poll(100.3)
+        await lab.rest()
+        assert _state(session) is SwitchState.FAILED
+        assert lab.wires[2]._ended
+        assert done == [False]
+        await lab.connect(2)
+        lab.agrees()
+
+    run(story)
+
+
+def test_refused_switches_are_reported_once_and_not_too_often() -> None:
+    async def story(lab: Lab) -> None:
+        events = lab.runtime.events.subscribe()
+        for _ in range(3):
+            lab.runtime.refused("192.0.2.1:4000", "it speaks HTTP")
+        for number in range(100):
+            lab.runtime.refused("192.0.2.2:4000", f"another reason {number}")
+        lab.runtime.events.close()
+        said = [e.message async for e in events if e.kind == "switch.refused"]
+        assert said[0] == "the switch at 192.0.2.1:4000 is refused: it speaks HTTP"
+        assert sum("192.0.2.1" in text for text in said) == 1
+        assert 2 <= len(said) <= 12
+        assert list(lab.runtime.rejections.notes()) == [
+            "the switch at 192.0.2.1 is refused: it speaks HTTP",
+            "the switch at 192.0.2.2 is refused: another reason 99",
+        ]
+        lab.runtime.rejections.remove("192.0.2.1:5000")
+        assert len(list(lab.runtime.rejections.notes())) == 1
+
+    run(story)
