@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Number of test processes. 0 runs the tests in the pytest process itself, for --pdb or -s, in twice the time.
 PROCESSES ?= 2
+# Groups of tests start in the order set by tests/support/xdist.py.
+SHARED_OUT := -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 # program:package of Debian
 PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-ofctl:openvswitch-switch \
@@ -43,13 +45,13 @@ demo-simulated: $(VENV)/.installed-demo ## demonstrate on simulated switches, wi
 	@$(BIN)/python -m demo --simulated $(ARGS)
 
 test: deps-root $(VENV)/.installed-dev ## run all tests; without root, skip those that need it
-	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
+	$(BIN)/pytest $(SHARED_OUT) $(ARGS)
 
 compiled: build/compiled/.built ## compile the hot path into build/compiled (a minute)
 
 test-compiled: build/compiled/.built ## test controller and codec with the compiled hot path
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
-		$(BIN)/pytest -n $(PROCESSES) --dist loadgroup $(COMPILED_TESTS) $(ARGS)
+		$(BIN)/pytest $(SHARED_OUT) $(COMPILED_TESTS) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Python of all pages type-checked
 	$(BIN)/ruff check .

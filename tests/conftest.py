@@ -11,7 +11,7 @@ import pytest
 
 from libnetvirt.controller import compiled
 from tests.support.lab import private_network_namespace, why_not
-from tests.support.xdist import group, turn
+from tests.support.xdist import group, order, turn
 
 # Whether this is one of several processes that share the work.
 _SHARED = "PYTEST_XDIST_WORKER" in os.environ
@@ -21,6 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if _SHARED:
         for item in items:
             item.add_marker(pytest.mark.xdist_group(group(item)))
+        items.sort(key=order)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -11,7 +11,7 @@ from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
 from tests.support.openflow_harness import OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60)]
 
 TIMEOUTS = {Insertion.OFFLINE: [Timeout.PERMANENT], Insertion.ON_DEMAND: list(Timeout)}
 OPTIONS = [

@@ -13,7 +13,7 @@ from libnetvirt.conformance.tests.random_networks import Trial
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from tests.support.openflow_harness import OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
 OPTIONS = [
     Rules(encapsulation=c.encapsulation, insertion=c.insertion, timeout=c.timeout) for c in COMBINATIONS

@@ -10,7 +10,7 @@ from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
 from tests.support.ovn_harness import Ovn, need_ovn
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,10 @@ _DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 
+#: seconds for Open vSwitch to update its cache of flows after a change of its tables
+_CACHE = 0.01
+
+
 class OpenFlow(Harness):
     """``netvirt serve`` and a lab of Open vSwitch bridges, a ring of four unless said otherwise."""
 
@@ -86,6 +90,12 @@ class OpenFlow(Harness):
         # Open vSwitch answers a barrier before it has gone through its cache; after ten thousand flows of
         # another test that takes long enough for a new network's first frame to meet an old cached flow.
         self.lab.ovs.appctl("revalidator/purge")
+
+    def await_data_path(self) -> None:
+        # The thread that replies is the one that updates the tables: what the controller sent before is there
+        # now. The cache follows; Open vSwitch does not say when.
+        self.lab.ovs.appctl("version")
+        time.sleep(_CACHE)
 
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:
         labelled = encapsulation == "mpls" or any(e.mpls is not None for e in network.endpoints)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 from libnetvirt import openflow as of
-from tests.support.switch_fabric import Refused, Switch
+from tests.support.switch_fabric import Flows, Refused, Switch
 
 _MODS = (of.FlowMod, of.GroupMod, of.MeterMod)
 
@@ -145,7 +145,7 @@ class Agent:
         if self.faults.breaks:
             self.broken = True
             return
-        before = dict(self.switch.flows), dict(self.switch.groups), dict(self.switch.meters)
+        before = Flows(self.switch.flows), dict(self.switch.groups), dict(self.switch.meters)
         try:
             if self.faults.refuses:
                 raise Refused("TABLE_FULL")

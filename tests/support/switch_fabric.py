@@ -8,7 +8,7 @@ a packet whose TTL is used up goes to the controller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from struct import unpack_from
 
@@ -23,6 +23,8 @@ from libnetvirt.packet import PROTO_ICMPV6, PacketError, decrement_ttl, parse_ip
 Place = tuple[int, int]
 #: a frame that left: switch, port, frame
 Out = tuple[int, int, bytes]
+#: name, value, mask
+_MatchFields = tuple[tuple[str, int, int | None], ...]
 
 TPIDS = (b"\x81\x00", b"\x88\xa8")
 MPLS = b"\x88\x47"
@@ -88,13 +90,46 @@ def _label(frame: bytes, at: int) -> dict[str, int]:
     return {"mpls_label": entry >> 12, "mpls_bos": entry >> 8 & 1}
 
 
-def matches(match: of.Match, seen: dict[str, int]) -> bool:
-    """Whether a match matches a frame with these fields."""
-    for name, value, mask in match.fields:
+def matches(fields: _MatchFields, seen: dict[str, int]) -> bool:
+    """Whether a match with these fields matches a frame with those."""
+    for name, value, mask in fields:
         found = seen.get(name)
         if found is None or (found if mask is None else found & mask) != value:
             return False
     return True
+
+
+class Flows(dict[Hashable, Flow]):
+    """Flow entries by key. Each table is sorted once after a change, not for each frame, which would take
+    half of the time of the property tests."""
+
+    def __init__(self, *given: Mapping[Hashable, Flow]) -> None:
+        super().__init__(*given)
+        self._sorted: dict[int, list[tuple[_MatchFields, Flow]]] = {}
+
+    def __setitem__(self, key: Hashable, flow: Flow) -> None:
+        self._sorted.pop(flow.table, None)
+        super().__setitem__(key, flow)
+
+    def __delitem__(self, key: Hashable) -> None:
+        self._sorted.pop(self[key].table, None)
+        super().__delitem__(key)
+
+    def clear(self) -> None:
+        self._sorted.clear()
+        super().clear()
+
+    # Not used, and they would not invalidate the sorted tables.
+    pop = popitem = setdefault = update = __ior__ = None  # type: ignore[assignment]
+
+    def table(self, number: int) -> list[tuple[_MatchFields, Flow]]:
+        """The entries of a table with the fields of their matches, the highest priority first."""
+        found = self._sorted.get(number)
+        if found is None:
+            flows = [flow for flow in self.values() if flow.table == number]
+            flows.sort(key=lambda flow: -flow.priority)
+            found = self._sorted[number] = [(flow.match.fields, flow) for flow in flows]
+        return found
 
 
 @dataclass(slots=True)
@@ -102,7 +137,7 @@ class Switch:
     """One switch's tables, groups and meters."""
 
     dpid: int
-    flows: dict[object, Flow] = field(default_factory=dict)
+    flows: Flows = field(default_factory=Flows)
     groups: dict[int, Group] = field(default_factory=dict)
     meters: dict[int, Meter] = field(default_factory=dict)
     down: set[int] = field(default_factory=set)
@@ -213,13 +248,12 @@ class Switch:
     def best(self, table: int, seen: dict[str, int]) -> Flow | None:
         """The entry that matches a frame. Two different ones of equal priority are an error."""
         found: list[Flow] = []
-        for flow in self.flows.values():
-            if flow.table == table and matches(flow.match, seen):
-                if found and flow.priority > found[0].priority:
-                    found = []
-                if not found or flow.priority == found[0].priority:
-                    found.append(flow)
-        if self.strict and len({f.instructions for f in found}) > 1:
+        for fields, flow in self.flows.table(table):
+            if found and flow.priority < found[0].priority:
+                break
+            if matches(fields, seen):
+                found.append(flow)
+        if self.strict and len(found) > 1 and len({f.instructions for f in found}) > 1:
             raise AssertionError(f"switch {self.dpid}: which of {found}?")
         return found[-1] if found else None
 

@@ -31,6 +31,8 @@ set +e
 
 
 @pytest.mark.root
+@pytest.mark.long
+@pytest.mark.apart
 @pytest.mark.parametrize("page", ["README.md", "docs/l3.md"])
 def test_the_tutorial_works_as_it_is_written(page: str) -> None:
     shown = list(commands((ROOT / page).read_text()))

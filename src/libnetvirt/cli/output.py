@@ -8,11 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from ruamel.yaml import YAML
-
 from libnetvirt.cli.options import Format
 
 _STYLES: Mapping[str, str] = {
@@ -37,6 +32,8 @@ def document(value: Any, output: Format) -> None:
     if output is Format.JSON:
         line(json.dumps(value, indent=2, ensure_ascii=False))
         return
+    from ruamel.yaml import YAML
+
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.allow_unicode = True
@@ -52,6 +49,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: s
     if not sys.stdout.isatty():
         _plain(headings, cells, title)
         return
+    # Imported here because a command whose output goes into a pipe starts sooner without it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     drawn = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
     for heading in headings:
         drawn.add_column(heading, overflow="fold")

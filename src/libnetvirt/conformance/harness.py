@@ -127,6 +127,12 @@ class Harness(ABC):
         For data paths that apply changes of rules with a delay after much traffic.
         """
 
+    def await_data_path(self) -> None:  # noqa: B027 (to do nothing is right for most)
+        """Called after an operation and after a host was learned: wait until the data path applies new rules.
+
+        For switches that confirm rules before their data path applies them.
+        """
+
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:  # noqa: ARG002
         """Whether the network forwards such a frame (given without its endpoint's tag) at all.
 

@@ -14,16 +14,15 @@ lines only if there is a fault. Whatever the input, the result is a list of netw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
 from os import PathLike
 from pathlib import Path
 
 from libnetvirt.errors import Fault, InvalidDescription
-from libnetvirt.formats import fns, json, xml, yaml
 from libnetvirt.formats.decoding import decode_text, detect_format
-from libnetvirt.formats.document import NO_NETWORK, networks_of
+from libnetvirt.formats.document import NO_NETWORK, Document, networks_of
 from libnetvirt.formats.limits import MAX_BYTES
 from libnetvirt.model import VirtualNetwork
 
@@ -32,8 +31,41 @@ __all__ = ["FORMATS", "read", "read_file", "read_one", "schema", "write"]
 #: the names of the formats
 FORMATS = ("xml", "yaml", "json", "fns")
 
-_READERS = {"xml": xml.read, "fns": xml.read, "json": json.read, "yaml": yaml.read}
-_WRITERS = {"xml": xml.write, "fns": fns.write, "json": json.write, "yaml": yaml.write}
+
+# Imported when a text is in that format: most commands and programs read one format, or none, and the
+# libraries of the others would take a tenth of the time that a command takes.
+
+
+def _reader(format: str) -> Callable[[str], Document]:
+    if format == "json":
+        from libnetvirt.formats import json
+
+        return json.read
+    if format == "yaml":
+        from libnetvirt.formats import yaml
+
+        return yaml.read
+    from libnetvirt.formats import xml
+
+    return xml.read
+
+
+def _writer(format: str) -> Callable[[Sequence[VirtualNetwork]], str]:
+    if format == "json":
+        from libnetvirt.formats import json
+
+        return json.write
+    if format == "yaml":
+        from libnetvirt.formats import yaml
+
+        return yaml.write
+    if format == "fns":
+        from libnetvirt.formats import fns
+
+        return fns.write
+    from libnetvirt.formats import xml
+
+    return xml.write
 
 
 def read(text: str | bytes, *, file: str = "", format: str | None = None) -> list[VirtualNetwork]:
@@ -43,11 +75,11 @@ def read(text: str | bytes, *, file: str = "", format: str | None = None) -> lis
     detected from the text. Raises InvalidDescription if the text is faulty, ValueError if the format does not
     exist.
     """
-    if format is not None and format not in _READERS:
+    if format is not None and format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
     try:
         content = decode_text(text)
-        return networks_of(_READERS[format or detect_format(content)](content))
+        return networks_of(_reader(format or detect_format(content))(content))
     except InvalidDescription as error:
         raise InvalidDescription(replace(f, file=f.file or file) for f in error.faults) from None
 
@@ -83,12 +115,12 @@ def write(networks: VirtualNetwork | Sequence[VirtualNetwork], format: str) -> s
     ``format`` is one of :data:`FORMATS`. Raises InvalidDescription if there is no network or the format
     cannot express the networks (``fns`` only), ValueError if the format does not exist.
     """
-    if format not in _WRITERS:
+    if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: one of {', '.join(FORMATS)}")
     several = [networks] if isinstance(networks, VirtualNetwork) else list(networks)
     if not several:
         raise InvalidDescription(NO_NETWORK)
-    return _WRITERS[format](several)
+    return _writer(format)(several)
 
 
 def schema(name: str) -> str:

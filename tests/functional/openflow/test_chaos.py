@@ -14,7 +14,7 @@ from libnetvirt.conformance.support.testbed import clean
 from tests.support.chaos import Chaos
 from tests.support.openflow_harness import RING, OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.apart, pytest.mark.timeout(900)]
 
 #: seed, steps, and what all networks are like
 STORIES = [(seed, 300, "") for seed in (1, 2, 3, 4, 5)]

@@ -15,7 +15,7 @@ from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.openflow_harness import of_a_network
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
 BLUE = """<network uuid="7" name="blue" xmlns="urn:libnetvirt:network:1">
   <forwarding>L2</forwarding>

@@ -18,7 +18,7 @@ from libnetvirt.errors import NetvirtError
 from libnetvirt.semantics import LearnedState
 from tests.support.openflow_harness import OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(400)]
 
 SEED, ROUNDS = 20121, 20
 Operation = Callable[[], object]

@@ -22,7 +22,7 @@ from libnetvirt.errors import RuleRefused, SubstrateError, SwitchNotFound, Switc
 from tests.support.openflow_harness import OpenFlow
 from tests.support.tcp_switch import TcpSwitch
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
 TIMEOUT = 1.0
 STRANGE = Place("99", "1")

@@ -16,7 +16,7 @@ from libnetvirt.model import Link
 from tests.support.lab.wire import Wire
 from tests.support.openflow_harness import OpenFlow, is_discovery
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60)]
 
 #: hosts at ports that no network uses
 HERE, THERE = (1, 3), (3, 3)

@@ -21,7 +21,7 @@ from tests.support.lab.socket_overruns import unread
 from tests.support.lab.traffic import AROUND, PAYLOAD, Flow, run
 from tests.support.openflow_harness import OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(240)]
 
 MBIT = 1_000_000
 SECONDS = 6.0
@@ -66,6 +66,7 @@ def _run(flows: Sequence[Flow]) -> tuple[list[float], float]:
     return got, (unread() - before) * (PAYLOAD + AROUND) * 8 / SECONDS
 
 
+@pytest.mark.alone
 def test_minimums_hold_under_overload_and_after_a_failure(guests: Guests, harness: OpenFlow) -> None:
     a, b, _ = guests.networks
     a.add_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s")
@@ -98,6 +99,7 @@ def test_minimums_hold_under_overload_and_after_a_failure(guests: Guests, harnes
     assert got[2] >= 0.8 * back.due(10 * MBIT) > 0
 
 
+@pytest.mark.alone
 def test_a_maximum_is_never_exceeded_and_can_change_under_traffic(guests: Guests) -> None:
     a, *_ = guests.networks
     a.add_constraint(source=1, destination=2, max_bandwidth="15 Mbit/s")
@@ -111,6 +113,7 @@ def test_a_maximum_is_never_exceeded_and_can_change_under_traffic(guests: Guests
     assert 0.95 * 30 * MBIT <= got_more <= 1.05 * 30 * MBIT
 
 
+@pytest.mark.alone
 def test_minimums_of_a_router_hold(harness: OpenFlow) -> None:
     """Three hosts send to one: the first has a promise, the second a maximum, the third nothing."""
     testbed = Testbed(harness, None)

@@ -23,7 +23,7 @@ from tests.support.guest_pairs import Guests
 from tests.support.lab.traffic import run
 from tests.support.openflow_harness import OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
 MBIT = 1_000_000
 CAPACITIES = 'capacity = "100 Mbit/s"\nenforcement = "queue-unchecked"\n'

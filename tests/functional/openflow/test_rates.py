@@ -16,7 +16,7 @@ from tests.support.lab.linux_hosts import LinuxHost, need_programs
 from tests.support.lab.traffic import Flow, run
 from tests.support.openflow_harness import OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 PORT = 21
 MBIT = 1_000_000
@@ -76,6 +76,7 @@ def pair(harness: OpenFlow) -> Iterator[Pair]:
         assert list(clean(testbed)) == []
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "rules", [OFFLINE_VLAN, OFFLINE_MPLS, ON_DEMAND_NATIVE], ids=["vlan", "mpls", "native"]
 )
@@ -88,6 +89,7 @@ def test_an_endpoint_never_receives_more_than_its_limit(pair: Pair, rules: Rules
         assert 0.95 * 8 * MBIT <= back <= 1.05 * 8 * MBIT
 
 
+@pytest.mark.alone
 def test_tcp_reaches_its_limit_and_a_new_limit_applies_at_once(pair: Pair) -> None:
     with pair.network({"inbound": "20 Mbit/s"}, {"outbound": "60 Mbit/s"}) as network:
         (got,) = run([pair.flow()], SECONDS)
@@ -100,6 +102,7 @@ def test_tcp_reaches_its_limit_and_a_new_limit_applies_at_once(pair: Pair) -> No
         assert got >= 0.95 * 50 * MBIT
 
 
+@pytest.mark.alone
 def test_a_limit_of_one_host_does_not_affect_others(pair: Pair, harness: OpenFlow) -> None:
     """Many frames for everybody: the limited endpoint gets its rate, the one beside it all of them."""
     source, beside, limited = Place("1", "1"), Place("2", "1"), Place("2", "2")
@@ -139,6 +142,7 @@ def test_limits_of_tagged_endpoints_do_not_alter_frames(
     pair.testbed.check_reachability(guests)
 
 
+@pytest.mark.alone
 def test_limits_of_router_endpoints_hold(harness: OpenFlow) -> None:
     testbed = Testbed(harness, None)
     with ExitStack() as stack:

@@ -16,7 +16,7 @@ from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
 from tests.support.openflow_harness import OpenFlow
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(120)]
 
 FAMILIES = pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
 #: the port of a switch that a host is behind

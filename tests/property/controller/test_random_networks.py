@@ -21,6 +21,8 @@ from libnetvirt.model import Encapsulation, Endpoint, Forwarding, Insertion, Rul
 from tests.support.controller_rig import BROADCAST, Rig, frame, mac, tagged
 from tests.support.switch_fabric import Out
 
+pytestmark = [pytest.mark.long, pytest.mark.apart]
+
 TAGS: tuple[dict[str, int], ...] = (
     {},
     {},

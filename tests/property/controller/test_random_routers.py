@@ -19,6 +19,8 @@ from libnetvirt.semantics import egress_frame, gateway_mac
 from tests.property.controller.test_random_networks import World, laws, seeds
 from tests.support.controller_rig import VLAN, mac
 
+pytestmark = [pytest.mark.long, pytest.mark.apart]
+
 GROUPS = (p.BROADCAST, bytes.fromhex("333300000001"))
 
 

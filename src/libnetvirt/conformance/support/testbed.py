@@ -255,6 +255,8 @@ class Testbed:
         now = {network.uuid: network for network in networks}
         for uuid in {**self._networks, **now}:
             self.knowledge = self.knowledge.after_change(self._networks.get(uuid), now.get(uuid))
+        if now != self._networks:
+            self.harness.await_data_path()
         self._networks = now
         return networks
 
@@ -274,6 +276,7 @@ class Testbed:
                     pytest.fail(f"network {network.name} is gone; it should know {wanted or near}")
                 unknown = partial(_unknown, shown, wanted, near)
                 self.eventually(unknown, f"network {network.name} knows its hosts")
+                self.harness.await_data_path()
 
     def await_arrivals(self, guest: Guest, frame: bytes, wanted: Iterable[Arrival]) -> None:
         """Send a frame once and wait until all these have arrived; other arrivals are ignored."""
