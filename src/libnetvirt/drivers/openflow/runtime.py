@@ -28,6 +28,7 @@ from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
+from libnetvirt.drivers.openflow.southbound.claims import Claims, duplicate_text
 from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.refusals import error_text
@@ -67,6 +68,7 @@ class Runtime:
         self.called_for = self.pending.add
         self.rejections = Rejections()
         self.backoff = Backoff()
+        self._claims = Claims()
         self.tasks = Tasks(self._report_bug)
         self._persistence = Persistence(self.core, store, self.publish)
         self.connections = SwitchConnections(confirm_timeout)
@@ -190,7 +192,7 @@ class Runtime:
             session.abort("auxiliary connections are not used")
         elif features.n_tables < pipeline.SWITCHING_TABLES:
             reason = f"it has {features.n_tables} tables, {pipeline.SWITCHING_TABLES} are needed"
-            self.refused(session.address, reason)
+            self.refused(session.address, reason, session.dpid)
             session.abort(reason)
         else:
             session.step(Step.IDENTIFIED)
@@ -230,13 +232,17 @@ class Runtime:
         self._serving = False
         self._serve_queued()
 
-    def refused(self, address: str, reason: str) -> None:
-        """Report a switch that cannot be used, with the reason."""
-        if self.rejections.record(address, reason, self.now()):
-            self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
+    def refused(self, address: str, reason: str, dpid: int = 0, **fields: str) -> None:
+        """Report a switch that cannot be used, with the reason. ``dpid``: its datapath id, if it is known."""
+        if self.rejections.record(address, reason, self.now(), dpid):
+            text = f"the switch at {address} is refused: {reason}"
+            self.publish(
+                "switch.refused", text, switch=switch_text(dpid) if dpid else "", address=address, **fields
+            )
 
     def closed(self, session: Session) -> None:
         self._all.discard(session)
+        self._claims.release(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
             self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
@@ -259,6 +265,14 @@ class Runtime:
             if session.ended:
                 return
             session.step(Step.DUE)
+            holder = await self._claims.claim(session)
+            if holder is not None:
+                reason = duplicate_text(session, holder)
+                self.refused(session.address, reason, session.dpid, holder=holder.address)
+                session.abort(reason)
+            if session.ended or holder is not None:
+                return
+            session.step(Step.CLAIMED)
             view = await probe.describe(session)
             # Without the lock: it may be a switch that does not answer.
             await probe.exercise(session)
@@ -280,10 +294,6 @@ class Runtime:
 
     async def _reconcile(self, session: Session, view: SwitchView) -> None:
         """Use this connection for its switch from now on, and make the switch hold what it should."""
-        old = self._sessions.get(session.dpid)
-        if old is not None and old is not session:
-            old.abort("the switch connected anew")
-            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
         self._sessions[session.dpid] = session
         self.rejections.remove(session.address)
         self.pending.add(self.core.topology.switch_up(view))
