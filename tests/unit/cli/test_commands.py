@@ -13,7 +13,7 @@ from libnetvirt import formats
 from libnetvirt.cli import events, networks, substrate
 from libnetvirt.driver import FEATURES, Capabilities
 from libnetvirt.drivers.test import TestDriver
-from libnetvirt.model import Event, Link
+from libnetvirt.model import Event, Link, Substrate
 from tests.support.command_line import BLUE, Commands
 
 
@@ -351,6 +351,31 @@ def test_waiting_for_the_substrate_ends_when_complete_or_at_the_timeout(netvirt:
     assert "Links" in netvirt.ok("substrate", "--wait", "4", "--links", "4")
     said = netvirt.fails(7, "substrate", "--wait", "9", "--timeout", "0.2")
     assert "4 switches are connected" in said
+
+
+def test_the_substrate_is_shown_with_its_notes(netvirt: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Notes" not in netvirt.ok("substrate").splitlines(), "there are none"
+    plain = TestDriver.substrate
+
+    async def noted(self: TestDriver) -> Substrate:
+        seen = await plain(self)
+        first = seen.switches[0].model_copy(update={"notes": ("no bundles", "3 rules belong to others")})
+        return seen.model_copy(
+            update={
+                "switches": (first, *seen.switches[1:]),
+                "notes": ("the switch at 192.0.2.7 is refused: \x1b[31mit speaks HTTP", "7 events were lost"),
+            }
+        )
+
+    monkeypatch.setattr(TestDriver, "substrate", noted)
+    lines = netvirt.ok("substrate").splitlines()
+    assert lines[2].endswith("simulated switch  no bundles; 3 rules belong to others")
+    assert lines[-4:] == [
+        "",
+        "Notes",
+        "- the switch at 192.0.2.7 is refused: ?[31mit speaks HTTP",
+        "- 7 events were lost",
+    ]
 
 
 def test_switches_are_joined_only_by_links_that_are_up_both_ways() -> None:
