@@ -42,8 +42,8 @@ def substrate(
     """Show the switches, their ports and the links.
 
     Each direction of a link is a row of its own. The notes, of a switch and below the tables, say what needs
-    attention: refused switches, dropped frames, unknown capacities. With --wait, the command fails with status 7 if the
-    switches and links are not there in time.
+    attention: refused switches, dropped frames, unknown capacities. With --wait, the command fails with
+    status 7 if the switches and links are not there in time.
 
     \b
     Examples:

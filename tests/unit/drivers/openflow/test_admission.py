@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from libnetvirt import openflow as of
 from libnetvirt.controller.qos.te_paths import TePaths
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
 from libnetvirt.errors import ConstraintUnmet
-from libnetvirt.model import VirtualNetwork
+from libnetvirt.model import Substrate, VirtualNetwork
 from tests.support.controller_rig import endpoint, network
+from tests.support.session_switch import Wire
 from tests.unit.drivers.openflow.test_runtime import Lab, run
 
 
@@ -73,6 +75,27 @@ def test_a_dry_run_says_the_same_while_somebody_has_the_lock(planned: list[str])
                 await driver.check(UNMET)
         assert len(planned) == 2
         assert not lab.descriptions()
+
+    run(story)
+
+
+def test_texts_of_switches_that_are_not_utf8_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(self: Wire, message: of.Message) -> None:
+        wire = message.encode().replace(b"eth3\0", b"e\xff\xfe3\0").replace(b"test\0", b"t\xe9st\0")
+        self.session.data_received(wire)
+
+    async def story(lab: Lab) -> None:
+        monkeypatch.setattr(Wire, "say", say)
+        await lab.connect(7)
+        status = of.PortStatus(of.PortStatusReason.MODIFY, of.PortDesc(4, name="other")).encode()
+        lab.wires[7].session.data_received(status.replace(b"other", b"\x80ther"))
+        await lab.rest()
+        seen = await OpenFlowDriver(lab.runtime, OpenFlowDriver.offers()).substrate()
+        assert Substrate.model_validate_json(seen.model_dump_json(by_alias=True)) == seen
+        (switch,) = [s for s in seen.switches if s.id == "7"]
+        assert switch.description == "t\ufffdst"
+        assert [p.name for p in switch.ports] == ["eth1", "eth2", "e\ufffd\ufffd3", "\ufffdther"]
+        await lab.apply(None, network(9, endpoint(91, 7, 1), endpoint(92, 7, 3)))
 
     run(story)
 
