@@ -74,6 +74,11 @@ class PacketInDispatcher:
         #: the number of frames dropped because their endpoint or network sent too many
         self.dropped = 0
 
+    @property
+    def all_dropped(self) -> int:
+        """The number of frames dropped so far, also of those that waited for flow entries or a neighbour."""
+        return self.dropped + self._ondemand.dropped + self._state.neighbours.dropped
+
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
         """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
 

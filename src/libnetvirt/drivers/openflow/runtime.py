@@ -21,7 +21,7 @@ from libnetvirt.controller.engine.controller import LINGER, Controller, Options
 from libnetvirt.controller.engine.effects import PendingEffects
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
-from libnetvirt.drivers.openflow.event_reporter import EventReporter
+from libnetvirt.drivers.openflow.event_reporter import EventReporter, dropped_text
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
@@ -76,6 +76,7 @@ class Runtime:
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._serving = False
+        self._early_dropped = 0
         context = ExecutionContext(
             self.core,
             self.pending,
@@ -142,6 +143,7 @@ class Runtime:
         for session in list(self._all):
             session.poll(now)
         self.dispatcher.poll(now)
+        self.reporter.dropped(now, self.dispatcher.all_dropped)
 
     def now(self) -> float:
         return time.monotonic()
@@ -202,6 +204,8 @@ class Runtime:
         if not session.served:
             if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
+            else:
+                self._early_dropped += 1
             return
         if isinstance(message, of.PacketIn):
             effects = self.packet(session.dpid, message, self.now())
@@ -305,14 +309,13 @@ class Runtime:
     def notes(self) -> list[str]:
         """A sentence for each kind of thing that was dropped since the connection was opened."""
         notes = []
-        if frames := self.dispatcher.dropped:
+        if frames := self.dispatcher.all_dropped:
+            notes.append(dropped_text(frames))
+        if early := self._early_dropped:
             notes.append(
-                f"{frames} frames of hosts that came to the controller were dropped: an endpoint sent more "
-                "than 'packet-rate' allows, or too many waited for an operation"
+                f"{early} messages of switches were dropped: they came before the switches were reconciled"
             )
-        if events := self.events.lost:
-            notes.append(f"{events} events were lost: a program that reads events is too slow")
-        return notes
+        return notes + self.events.notes()
 
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
         """Ask all switches that are ready at once. Those that fail are missing in the result."""

@@ -126,7 +126,8 @@ class OvnDriver(Driver):
         return self._view.network_state(self._stored(uuid))
 
     async def substrate(self) -> Substrate:
-        return self._view.substrate()
+        seen = self._view.substrate()
+        return seen.model_copy(update={"notes": (*seen.notes, *self._stream.notes())})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(self._view.paths(self._stored(uuid).description))

@@ -209,7 +209,8 @@ class TestDriver(Driver):
 
     async def substrate(self) -> Substrate:
         with self._lock:
-            return self._topology.report(self._attachments.ports)
+            seen = self._topology.report(self._attachments.ports)
+        return seen.model_copy(update={"notes": tuple(self._stream.notes())})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         with self._lock:
