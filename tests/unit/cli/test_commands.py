@@ -16,6 +16,24 @@ from libnetvirt.drivers.test import TestDriver
 from libnetvirt.model import Event, Link, Substrate
 from tests.support.command_line import BLUE, Commands
 
+OFFICE = """
+uuid: 9
+name: office
+forwarding: L3
+endpoints:
+  - uuid: 31
+    switch: 1
+    port: 7
+    address: 10.0.1.1/24
+    route: [{prefix: 10.7.0.0/16, via: 10.0.1.9}, {prefix: 10.8.0.0/16, via: 10.0.1.9}]
+    bandwidth: {inbound: 50 Mbit/s, outbound: 20 Mbit/s}
+  - uuid: 32
+    switch: 2
+    port: 7
+    address: 10.0.2.1/24
+    bandwidth: {outbound: 1 Gbit/s}
+"""
+
 
 def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
     groups = {"endpoint": ("add", "modify", "remove"), "constraint": ("add", "modify", "remove")}
@@ -154,6 +172,32 @@ def test_unsupported_constraints_are_refused_with_the_common_message(
     said = netvirt.fails(6, "constraint", *words)
     assert said.startswith("error: the test driver does not offer constraint.")
     assert "'netvirt drivers' shows what each driver offers." in said
+
+
+def test_a_network_is_shown_with_the_limits_and_routes_of_its_endpoints(
+    netvirt: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netvirt.ok("create", "blue.xml")
+    plain = netvirt.ok("show", "blue")
+    assert "Limits" not in plain
+    assert "Routes" not in plain
+    generous = Capabilities(driver="test", features=frozenset(FEATURES) - {"constraint.statistics"})
+    monkeypatch.setattr(TestDriver, "capabilities", generous)
+    netvirt.ok("create", "-", given=OFFICE)
+    text = netvirt.ok("show", "office")
+    assert (
+        "Limits\n"
+        "ENDPOINT  INBOUND    OUTBOUND\n"
+        "31        50 Mbit/s  20 Mbit/s\n"
+        "32        -          1 Gbit/s\n"
+        "\n"
+        "Routes\n"
+        "ENDPOINT  PREFIX       VIA\n"
+        "31        10.7.0.0/16  10.0.1.9\n"
+        "31        10.8.0.0/16  10.0.1.9\n"
+        "\n"
+        "Hosts\n"
+    ) in text
 
 
 def test_a_modified_constraint_keeps_what_was_not_given(
