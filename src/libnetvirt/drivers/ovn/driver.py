@@ -37,6 +37,7 @@ from libnetvirt.errors import (
 )
 from libnetvirt.events import EventStream
 from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
+from libnetvirt.model.differences import change_text
 from libnetvirt.ovsdb.database import Interrupted, Operation, Refused
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
@@ -253,7 +254,8 @@ class OvnDriver(Driver):
         finally:
             self._reporter.resume(change.uuid)
         kind = "created" if before is None else "removed" if after is None else "changed"
-        self._stream.report(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
+        text = f"network {network.name} was {kind}{change_text(before, after)}"
+        self._stream.report(f"network.{kind}", text, network=network.uuid)
 
     def _description(self, uuid: str) -> VirtualNetwork | None:
         stored = self._mirror.networks.get(uuid)

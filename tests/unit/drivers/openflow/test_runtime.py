@@ -234,6 +234,7 @@ def test_a_second_switch_with_a_datapath_id_is_refused_while_the_first_answers()
         lab.runtime.events.close()
         found = [e async for e in events]
         assert {e.kind for e in found} == {"switch.refused", "network.changed"}
+        assert found[-1].message == "network n1 was changed: endpoint 13 added"
         refused = [e for e in found if e.kind == "switch.refused"]
         assert len(refused) == 1, "it is told once, not at each attempt"
         assert "the switch at 192.0.2.2:5000 is refused: its datapath id, 1, " in refused[0].message
