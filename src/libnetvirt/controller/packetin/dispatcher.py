@@ -37,8 +37,6 @@ NETWORK_FACTOR = 4
 QUIET_TIME = 10
 #: seconds between two events for the same problem
 REPORT_INTERVAL = 10.0
-#: packets of one endpoint that are deferred while an operation on their network runs
-DEFER_LIMIT = 500
 #: events remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
 #: seconds between two searches for silent hosts in on-demand networks

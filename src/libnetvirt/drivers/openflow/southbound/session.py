@@ -418,14 +418,6 @@ class Session(asyncio.Protocol):
                 self._transport.write(data)
 
 
-def _commit(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
-    """The xid of a bundle's commit request; 0 if there is no bundle."""
-    return next(
-        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
-        0,
-    )
-
-
 def address_text(transport: asyncio.BaseTransport) -> str:
     """The remote address of a connection, as text."""
     peer = transport.get_extra_info("peername")
