@@ -333,6 +333,10 @@ class Session(asyncio.Protocol):
         elif isinstance(event, of.Malformed) and not self.dpid:
             self._owner.refused(self.address, f"it does not speak OpenFlow: {event.reason}")
             self.abort(event.reason)
+        elif isinstance(event, of.PeerDead) and not self.dpid:
+            reason = f"it did not complete the OpenFlow handshake within {event.silent:.0f} s"
+            self._owner.refused(self.address, reason)
+            self.abort(reason)
         elif isinstance(event, (of.Malformed, of.PeerDead)):
             self.abort(str(event))
         elif not isinstance(event, of.PeerClosed):
