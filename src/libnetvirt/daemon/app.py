@@ -58,7 +58,7 @@ _LARGE = 64 * 2**10
 
 @dataclass
 class Service:
-    """What the resources share: the connection, the running changes, the event that ends streams, and the
+    """The state that all resources share: connection, running changes, the event that ends streams, and the
     warnings in the log."""
 
     connection: aio.Connection

@@ -80,7 +80,7 @@ class PacketInDispatcher:
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
         """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
 
-        Returns what it calls for beyond the answers that were sent already: only an LLDP frame does.
+        Returns the effects of an LLDP frame. For other frames, all messages were sent already: returns None.
         """
         head = message.head
         if head.cookie >> 48 != _OURS:

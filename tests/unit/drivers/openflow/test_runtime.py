@@ -325,7 +325,7 @@ def test_a_connection_that_closes_while_queued_is_not_reconciled() -> None:
     run(story)
 
 
-def test_a_switch_that_connects_anew_replaces_its_old_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_that_connects_again_replaces_its_old_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "ANSWER_TIMEOUT", 0.05)
 
     async def story(lab: Lab) -> None:

@@ -35,7 +35,7 @@ class Claims:
                 return None
             if self._holders.get(session.dpid) is holder:
                 self.release(holder)
-                holder.abort("it did not answer, and the switch connected anew")
+                holder.abort("it did not answer, and the switch has connected again")
         self._holders[session.dpid] = session
         return None
 

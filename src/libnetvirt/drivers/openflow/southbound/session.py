@@ -37,7 +37,7 @@ R = TypeVar("R", bound=of.MultipartReply)
 
 
 class Owner(Protocol):
-    """What a session reports to."""
+    """The receiver of a session's events."""
 
     def now(self) -> float:
         """The time of a steady clock, in seconds."""
@@ -58,7 +58,7 @@ class Owner(Protocol):
         """Another message arrived that is not a reply."""
 
     def data_handled(self) -> None:
-        """All messages that came in this turn were handled."""
+        """All messages that were received with one read were handled."""
 
     def refused(self, address: str, reason: str) -> None:
         """The connection from this address cannot be used."""
