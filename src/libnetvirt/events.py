@@ -32,13 +32,16 @@ class EventStream:
         self._lock = threading.Lock()
         self._readers: WeakSet[Reader] = WeakSet()
         self._closed = False
+        self._lost = 0
 
     def publish(self, event: Event) -> None:
         """Queue an event for every current reader. Does not block."""
         with self._lock:
             readers = tuple(self._readers)
-        for reader in readers:
-            reader._push(event)
+        lost = sum(reader._push(event) for reader in readers)
+        if lost:
+            with self._lock:
+                self._lost += lost
 
     def report(self, kind: str, message: str, **fields: str) -> None:
         """Publish an event that happens now. Does not block.
@@ -61,9 +64,15 @@ class EventStream:
 
     @property
     def lost(self) -> int:
-        """How many events the readers there are now have lost because they were too slow."""
+        """How many events readers have lost so far because they were too slow, also readers that are gone."""
         with self._lock:
-            return sum(reader.lost for reader in self._readers)
+            return self._lost
+
+    def notes(self) -> list[str]:
+        """A note for the operator if events were lost; else none."""
+        if not self.lost:
+            return []
+        return [f"{self.lost} events were lost: a program that reads events is too slow"]
 
     def close(self) -> None:
         """End all readers once they have read their queues. May be called twice."""
@@ -129,15 +138,18 @@ class Reader(AsyncIterator[Event]):
         self.close()
         self._events.clear()
 
-    def _push(self, event: Event) -> None:
+    def _push(self, event: Event) -> bool:
+        """Queue an event. Returns whether an older one was lost for it."""
         with self._lock:
             if self._closed:
-                return
-            if len(self._events) >= self._limit:
+                return False
+            full = len(self._events) >= self._limit
+            if full:
                 self._events.popleft()
                 self.lost += 1
             self._events.append(event)
             self._wake()
+            return full
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

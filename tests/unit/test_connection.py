@@ -42,7 +42,7 @@ from libnetvirt.errors import (
     Unsupported,
 )
 from libnetvirt.model import Counters, RuleLine, Rules
-from libnetvirt.model.differences import differences
+from libnetvirt.model.differences import SHOWN, change_text, differences
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
 BLUE = VirtualNetwork(
@@ -556,6 +556,17 @@ def test_apply_that_needs_a_path_says_so(connection: Connection) -> None:
     driver.link_down("2", "3")
     with pytest.raises(NoPath):
         connection.apply(BLUE)
+
+
+def test_the_text_of_a_change_is_bounded() -> None:
+    assert change_text(None, BLUE) == change_text(BLUE, None) == change_text(BLUE, BLUE) == ""
+    few = BLUE.changed(endpoints=(*BLUE.endpoints, {"uuid": 100, "switch": 9, "port": 100}))
+    assert change_text(BLUE, few) == ": endpoint 100 added"
+    assert change_text(few, BLUE) == ": endpoint 100 removed"
+    ports = [{"uuid": 100 + n, "switch": 9, "port": n + 1} for n in range(2000)]
+    many = BLUE.changed(name="x" * 63, endpoints=(*BLUE.endpoints, *ports))
+    assert change_text(BLUE, many).endswith("; endpoint 103 added; and 1996 more")
+    assert change_text(BLUE, many).count(";") == SHOWN
 
 
 def test_differences_name_every_part() -> None:

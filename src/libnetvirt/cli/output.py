@@ -64,6 +64,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: s
     Console(file=sys.stdout).print(drawn)
 
 
+def notes(title: str, lines: Iterable[str]) -> None:
+    """Write a list of sentences, one a line, below a title."""
+    line(title)
+    for text in lines:
+        line(f"- {_clean(text)}")
+
+
 def pairs(rows: Iterable[tuple[str, object]]) -> None:
     """Write names and values, one pair a line."""
     found = [(name, _clean(value)) for name, value in rows]

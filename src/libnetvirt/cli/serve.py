@@ -26,12 +26,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log events to stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log all events to stderr.")] = False,
     connect: Connect = None,
 ) -> None:
     """Run a driver and serve it on a unix socket.
 
-    Runs in the foreground until Ctrl-C or SIGTERM. Prints one line when clients can connect.
+    Runs in the foreground until Ctrl-C or SIGTERM. Prints one line when clients can connect. Logs to stderr
+    what is refused or dropped. SIGHUP reloads the capacities of links, as 'netvirt reload' does.
 
     The socket has mode 0600: only the user who started the server can use it. Other commands connect with
     the URI DRIVER+unix://PATH.
@@ -52,6 +53,8 @@ def serve(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(message)s",
     )
+    # What a signal has led to is logged in any case.
+    logging.getLogger("libnetvirt.daemon").setLevel(logging.INFO)
     # Imported here because the web framework is slow to load and only this command needs it.
     from libnetvirt import daemon
 

@@ -40,8 +40,9 @@ def show(
 ) -> None:
     """Show the details of a network.
 
-    Shows the state of the network and its endpoints, the known hosts, the paths, the counters and the MTU
-    for hosts. For a network with constraints this takes a second, to measure their rates.
+    Shows the state of the network and its endpoints, their limits and routes, the known hosts, the paths,
+    the counters and the MTU for hosts. For a network with constraints this takes a second, to measure their
+    rates.
 
     \b
     Examples:
@@ -118,6 +119,18 @@ def _print(seen: _Snapshot) -> None:
         ],
         title="Endpoints",
     )
+    limits = [
+        (e.uuid, e.bandwidth.inbound or "-", e.bandwidth.outbound or "-")
+        for e in description.endpoints
+        if e.bandwidth is not None
+    ]
+    if limits:
+        line("")
+        table(["ENDPOINT", "INBOUND", "OUTBOUND"], limits, title="Limits")
+    routes = [(e.uuid, route.prefix, route.via) for e in description.endpoints for route in e.route]
+    if routes:
+        line("")
+        table(["ENDPOINT", "PREFIX", "VIA"], routes, title="Routes")
     if description.constraints:
         kept = {(c.source, c.destination): (c.state, c.reason or "-") for c in state.constraints}
         line("")

@@ -9,7 +9,7 @@ import typer
 
 import libnetvirt
 from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
-from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.output import document, line, notes, table
 from libnetvirt.errors import SubstrateError
 from libnetvirt.model import Bandwidth, Duration, Link, Substrate
 
@@ -41,8 +41,9 @@ def substrate(
 ) -> None:
     """Show the switches, their ports and the links.
 
-    Each direction of a link is a row of its own. With --wait, the command fails with status 7 if the
-    switches and links are not there in time.
+    Each direction of a link is a row of its own. The notes, of a switch and below the tables, say what needs
+    attention: refused switches, dropped frames, unknown capacities. With --wait, the command fails with
+    status 7 if the switches and links are not there in time.
 
     \b
     Examples:
@@ -103,6 +104,9 @@ def substrate(
         ],
         title="Links",
     )
+    if seen.notes:
+        line("")
+        notes("Notes", seen.notes)
 
 
 def rules(

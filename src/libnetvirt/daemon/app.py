@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libnetvirt import __version__, aio
 from libnetvirt.daemon.operations import Operations
 from libnetvirt.daemon.stream import lines
+from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import (
     INTERFACE,
     MAX_BODY,
@@ -57,11 +58,13 @@ _LARGE = 64 * 2**10
 
 @dataclass
 class Service:
-    """The state that all resources share: connection, running changes, and the event that ends streams."""
+    """The state that all resources share: connection, running changes, the event that ends streams, and the
+    warnings in the log."""
 
     connection: aio.Connection
     operations: Operations = field(default_factory=Operations)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    warnings: Warnings = field(default_factory=Warnings)
 
 
 def build_app(connection: aio.Connection) -> FastAPI:
@@ -152,7 +155,7 @@ def _reading(service: Service) -> APIRouter:
 
         A client that reads too slowly loses the oldest events. An event ``events.lost`` says how many.
         """
-        stream = lines(connection.events(), service.stopping)
+        stream = lines(connection.events(), service.stopping, on_loss=service.warnings.event)
         return StreamingResponse(stream, media_type="application/x-ndjson")
 
     return router
@@ -172,9 +175,13 @@ def _changing(service: Service) -> APIRouter:
         The operation continues if the client disconnects. A client that named it in the header
         ``Netvirt-Operation`` can withdraw it.
         """
-        requested = await _change_of(request)
         name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
-        await service.operations.run(name, service.connection.carry_out(requested))
+        try:
+            requested = await _change_of(request)
+            await service.operations.run(name, service.connection.carry_out(requested))
+        except NetvirtError as error:
+            service.warnings.failed(error)
+            raise
         return Response(status_code=204)
 
     @router.post("/repairs", response_model=list[str], openapi_extra={"requestBody": repair_body})

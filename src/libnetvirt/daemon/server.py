@@ -10,15 +10,17 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import uvicorn
 
 from libnetvirt import aio
 from libnetvirt.daemon.app import Service, build_app
 from libnetvirt.daemon.listener import listening
-from libnetvirt.errors import InvalidURI
+from libnetvirt.errors import InvalidURI, NetvirtError, Unsupported
 from libnetvirt.event_loop import new_event_loop
 from libnetvirt.model import Event
+from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
 
 log = logging.getLogger("libnetvirt.daemon")
@@ -77,17 +79,21 @@ async def serve(
 ) -> None:
     """Open the driver of ``uri`` and serve it on a unix socket until SIGTERM or SIGINT.
 
-    ``ready`` is called once clients can connect, ``on_event`` for each event of the driver. After the
-    signal, running changes are completed (a second signal has the driver undo them), the connection is
-    closed and the socket removed. Must run in the main thread. Raises InvalidURI if ``uri`` names a
-    server or is wrong, AddressInUse if the socket's path is in use, ConnectionFailed if the driver or the
-    socket cannot be opened.
+    ``ready`` is called once clients can connect, ``on_event`` for each event of the driver. Without
+    ``on_event``, events that tell what was refused or dropped are logged as warnings.
+
+    SIGHUP reloads the capacities of links, as ``Connection.reload`` does, and logs the outcome; it never ends
+    the server. After SIGTERM or SIGINT, running changes are completed (a second signal has the driver undo
+    them), the connection is closed and the socket removed.
+
+    Must run in the main thread. Raises InvalidURI if ``uri`` names a server or is wrong, AddressInUse if the
+    socket's path is in use, ConnectionFailed if the driver or the socket cannot be opened.
     """
     if (parsed := URI.parse(uri)).transport:
         raise InvalidURI(
             f"{uri!r} names a server already: give the URI of a driver, such as {parsed.driver}:///"
         )
-    with listening(Path(socket_path)) as listener:
+    with _ignoring_hang_up(), listening(Path(socket_path)) as listener:
         async with await aio.open(uri) as connection:
             app = build_app(connection)
             config = uvicorn.Config(
@@ -104,7 +110,7 @@ async def serve(
             server = _Server(config, ready)
             service: Service = app.state.service
             with _signals(server, service):
-                watching = None if on_event is None else asyncio.create_task(_watch(connection, on_event))
+                watching = asyncio.create_task(_watch(connection, on_event or service.warnings.event))
                 serving = asyncio.create_task(server.serve(sockets=[listener]))
                 try:
                     await asyncio.shield(serving)
@@ -115,21 +121,52 @@ async def serve(
                     raise
                 finally:
                     await service.operations.finish()
-                    if watching is not None:
-                        watching.cancel()
-                        await asyncio.wait({watching})
+                    watching.cancel()
+                    await asyncio.wait({watching})
+
+
+@contextmanager
+def _ignoring_hang_up() -> Iterator[None]:
+    """Ignore SIGHUP, which ends a process by default, also while the driver is opened or closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager
 def _signals(server: uvicorn.Server, service: Service) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+    reloads = Tasks()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, server, service)
+    loop.add_signal_handler(signal.SIGHUP, lambda: reloads.spawn(_reload(service)))
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
+        # The loop has restored the default, which ends the process.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+async def _reload(service: Service) -> None:
+    """Reload the capacities of links, as a running change that the server completes before it ends."""
+
+    async def reload() -> None:
+        try:
+            lines = await service.connection.reload(degrade=False)
+        except Unsupported as error:
+            log.info("SIGHUP: nothing to reload: %s", error)
+        except NetvirtError as error:
+            log.warning("SIGHUP: the link capacities were not reloaded: %s", error)
+        else:
+            log.info(
+                "SIGHUP: %s", "; ".join(lines or ("capacities reloaded; every constraint keeps its path",))
+            )
+
+    await service.operations.run(f"SIGHUP {uuid4()}", reload())
 
 
 def _stop(server: uvicorn.Server, service: Service) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Final
+
 from libnetvirt.model.network import VirtualNetwork
+
+#: Differences that `change_text` lists.
+SHOWN: Final = 5
 
 
 def differences(before: VirtualNetwork, after: VirtualNetwork) -> list[str]:
@@ -12,15 +18,34 @@ def differences(before: VirtualNetwork, after: VirtualNetwork) -> list[str]:
         for name in ("name", "forwarding", "rules")
         if getattr(before, name) != getattr(after, name)
     ]
-    for what, old, new in (
-        ("endpoint", before.by_uuid, after.by_uuid),
-        (
-            "constraint",
-            {"->".join(c.key): c for c in before.constraints},
-            {"->".join(c.key): c for c in after.constraints},
-        ),
-    ):
-        lines += [f"{what} {key} removed" for key in old if key not in new]
-        lines += [f"{what} {key} added" for key in new if key not in old]
-        lines += [f"{what} {key} changed" for key in new if key in old and old[key] != new[key]]
+    touched = before.touched(after)
+    lines += _elements("endpoint", _only(before.by_uuid, touched), _only(after.by_uuid, touched))
+    if before.constraints != after.constraints:
+        old, new = ({"->".join(c.key): c for c in network.constraints} for network in (before, after))
+        lines += _elements("constraint", old, new)
     return lines
+
+
+def change_text(before: VirtualNetwork | None, after: VirtualNetwork | None) -> str:
+    """The differences as the end of a message: ``": endpoint 13 added; endpoint 14 changed"``. At most
+    :data:`SHOWN` of them; empty if there are none, or if the network was created or removed."""
+    lines = differences(before, after) if before is not None and after is not None else []
+    if not lines:
+        return ""
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return f": {'; '.join(lines[:SHOWN])}{more}"
+
+
+def _only(elements: Mapping[str, object], keys: Collection[str]) -> Mapping[str, object]:
+    """Those with these keys, in their order."""
+    if len(keys) < 2:  # as in most operations; networks may have thousands of endpoints
+        return {key: elements[key] for key in keys if key in elements}
+    return {key: element for key, element in elements.items() if key in keys}
+
+
+def _elements(what: str, old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    return [
+        *(f"{what} {key} removed" for key in old if key not in new),
+        *(f"{what} {key} added" for key in new if key not in old),
+        *(f"{what} {key} changed" for key in new if key in old and old[key] != new[key]),
+    ]

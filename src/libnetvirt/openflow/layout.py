@@ -56,13 +56,14 @@ def _parse_mac(wire: bytes) -> int:
 
 def _text(width: int) -> Converter:
     def pack(value: str) -> bytes:
-        wire = value.encode("utf-8", "surrogateescape")
+        wire = value.encode("utf-8")
         if len(wire) > width:
             raise ValueError(f"{value!r} is longer than {width} bytes")
         return wire
 
     def parse(wire: bytes) -> str:
-        return wire.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+        # The text is for people: a switch that sends other bytes, or half a character, is still usable.
+        return wire.split(b"\0", 1)[0].decode("utf-8", "replace")
 
     return Converter(pack, parse)
 
@@ -71,7 +72,7 @@ MAC: Final = Converter(_pack_mac, _parse_mac)
 """A MAC address, as a 48-bit int."""
 
 TEXT16: Final = _text(16)
-"""A text padded with NUL to 16 bytes."""
+"""A text padded with NUL to 16 bytes. What is not UTF-8 is parsed as U+FFFD; so in the texts below."""
 
 TEXT32: Final = _text(32)
 """A text padded with NUL to 32 bytes."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from libnetvirt import Endpoint
+from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from libnetvirt.errors import PortNotFound
@@ -67,16 +68,16 @@ class Scene:
 
     def caught(self, place: tuple[int, int]) -> bytes:
         """The next frame of Discovery that comes out at a host."""
-        frames: list[bytes] = []
+        caught: list[bytes] = []
         self.harness.lab.receive()
 
         def none() -> bool:
             arrived = self.harness.lab.receive(0.2)
-            frames.extend(a.frame for a in arrived if a[:2] == place and is_discovery(a.frame))
-            return not frames
+            caught.extend(a.frame for a in arrived if a[:2] == place and is_discovery(a.frame))
+            return not caught
 
         self.testbed.eventually(none, f"a frame of Discovery comes out at {place}")
-        return frames[0]
+        return caught[0]
 
     def reported(self, said: str) -> None:
         """Wait for the event, and for the count of it."""
@@ -115,6 +116,19 @@ def test_forged_lldp_frames_change_nothing(harness: Watched) -> None:
         scene.reported("its signature is wrong")
 
 
+def test_ordinary_lldp_frames_of_a_host_are_foreign_and_told_once(harness: Watched) -> None:
+    with _scene(harness) as scene:
+        daemon = frames.lldp("02:00:00:00:00:09")
+        for _ in range(3):
+            harness.lab.send(*HERE, daemon)
+            time.sleep(0.1)
+        scene.testbed.eventually(lambda: harness.ignored() < scene.ignored + 3, "they are counted")
+        found = [e for e in harness.reader.events if e.kind == "discovery.foreign"]
+        assert [(e.switch, e.port) for e in found].count(("1", "3")) == 1
+        forged = [e for e in harness.reader.events[scene.first :] if e.kind == "discovery.forged"]
+        assert not forged
+
+
 def test_a_captured_lldp_frame_is_accepted_once_and_makes_no_link(harness: Watched) -> None:
     with _scene(harness) as scene:
         genuine = scene.caught(HERE)
@@ -134,19 +148,19 @@ def test_a_replayed_lldp_frame_of_a_link_changes_nothing(harness: Watched) -> No
     """An attacker has tapped the cable between switches 1 and 2, and plays its frames elsewhere."""
     with _scene(harness) as scene:
         tap = Wire(harness.lab.interface(2, 101))
-        frames: list[bytes] = []
+        caught: list[bytes] = []
 
         def none() -> bool:
             frame = tap.receive()
-            frames.extend([frame] if frame is not None and is_discovery(frame) else [])
-            return not frames
+            caught.extend([frame] if frame is not None and is_discovery(frame) else [])
+            return not caught
 
         try:
             scene.testbed.eventually(none, "a frame of Discovery is on the link")
         finally:
             tap.close()
         for place in harness.lab.host_ports:
-            harness.lab.send(*place, *frames)
+            harness.lab.send(*place, *caught)
         scene.reported("a copy or a replay")
 
 

@@ -117,6 +117,42 @@ def test_foreign_rules_are_kept(testbed: Testbed, harness: OpenFlow) -> None:
         harness.lab.ofctl("del-flows", 2, "cookie=0xabc/-1")
 
 
+def test_a_second_bridge_with_a_datapath_id_is_refused_and_disturbs_nobody(
+    testbed: Testbed, harness: OpenFlow
+) -> None:
+    reader = EventReader(harness.connection)
+    guests = _active_guests(testbed)
+    ovs = harness.lab.ovs
+    try:
+        with Stream(testbed, guests[0], guests[1]) as stream:
+            ovs.vsctl(
+                "add-br", "twin", "--", "set", "Bridge", "twin", "datapath_type=netdev",
+                "protocols=OpenFlow13", "fail_mode=secure", "other_config:disable-in-band=true",
+                "other_config:datapath-id=0000000000000001",
+                "--", "set-controller", "twin", harness.served.target,
+            )  # fmt: skip
+            testbed.eventually(lambda: "switch.refused" not in reader.kinds(), "the second bridge is refused")
+            time.sleep(5)  # it tries again
+        stream.check_exactly_once()
+        refused = [e for e in reader.events if e.kind == "switch.refused"]
+        assert len(refused) == 1
+        substrate = harness.connection.substrate()
+        (first,) = [s for s in substrate.switches if s.id == "1"]
+        assert first.connected
+        assert first.address == refused[0].fields["holder"]
+        assert refused[0].fields["address"] in refused[0].message
+        assert first.address in refused[0].message
+        assert [n for n in substrate.notes if "its datapath id, 1, is that of" in n and first.address in n]
+        assert not {"switch.disconnected", "link.down"} & set(reader.kinds())
+        ovs.vsctl("set", "Bridge", "twin", "other_config:datapath-id=00000000000000aa")
+        testbed.eventually(lambda: not _connected(harness, 0xAA), "it is used under a datapath id of its own")
+        notes = harness.connection.substrate().notes
+        assert not [n for n in notes if "its datapath id" in n]
+    finally:
+        ovs.vsctl("--if-exists", "del-br", "twin")
+    testbed.check_reachability(guests)
+
+
 def test_all_switches_restart_at_once(testbed: Testbed, harness: OpenFlow) -> None:
     guests = _active_guests(testbed)
     harness.lab.restart_all()

@@ -13,8 +13,26 @@ from libnetvirt import formats
 from libnetvirt.cli import events, networks, substrate
 from libnetvirt.driver import FEATURES, Capabilities
 from libnetvirt.drivers.test import TestDriver
-from libnetvirt.model import Event, Link
+from libnetvirt.model import Event, Link, Substrate
 from tests.support.command_line import BLUE, Commands
+
+OFFICE = """
+uuid: 9
+name: office
+forwarding: L3
+endpoints:
+  - uuid: 31
+    switch: 1
+    port: 7
+    address: 10.0.1.1/24
+    route: [{prefix: 10.7.0.0/16, via: 10.0.1.9}, {prefix: 10.8.0.0/16, via: 10.0.1.9}]
+    bandwidth: {inbound: 50 Mbit/s, outbound: 20 Mbit/s}
+  - uuid: 32
+    switch: 2
+    port: 7
+    address: 10.0.2.1/24
+    bandwidth: {outbound: 1 Gbit/s}
+"""
 
 
 def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
@@ -154,6 +172,32 @@ def test_unsupported_constraints_are_refused_with_the_common_message(
     said = netvirt.fails(6, "constraint", *words)
     assert said.startswith("error: the test driver does not offer constraint.")
     assert "'netvirt drivers' shows what each driver offers." in said
+
+
+def test_a_network_is_shown_with_the_limits_and_routes_of_its_endpoints(
+    netvirt: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netvirt.ok("create", "blue.xml")
+    plain = netvirt.ok("show", "blue")
+    assert "Limits" not in plain
+    assert "Routes" not in plain
+    generous = Capabilities(driver="test", features=frozenset(FEATURES) - {"constraint.statistics"})
+    monkeypatch.setattr(TestDriver, "capabilities", generous)
+    netvirt.ok("create", "-", given=OFFICE)
+    text = netvirt.ok("show", "office")
+    assert (
+        "Limits\n"
+        "ENDPOINT  INBOUND    OUTBOUND\n"
+        "31        50 Mbit/s  20 Mbit/s\n"
+        "32        -          1 Gbit/s\n"
+        "\n"
+        "Routes\n"
+        "ENDPOINT  PREFIX       VIA\n"
+        "31        10.7.0.0/16  10.0.1.9\n"
+        "31        10.8.0.0/16  10.0.1.9\n"
+        "\n"
+        "Hosts\n"
+    ) in text
 
 
 def test_a_modified_constraint_keeps_what_was_not_given(
@@ -359,6 +403,31 @@ def test_waiting_for_the_substrate_ends_when_complete_or_at_the_timeout(netvirt:
     assert "Links" in netvirt.ok("substrate", "--wait", "4", "--links", "4")
     said = netvirt.fails(7, "substrate", "--wait", "9", "--timeout", "0.2")
     assert "4 switches are connected" in said
+
+
+def test_the_substrate_is_shown_with_its_notes(netvirt: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Notes" not in netvirt.ok("substrate").splitlines(), "there are none"
+    plain = TestDriver.substrate
+
+    async def noted(self: TestDriver) -> Substrate:
+        seen = await plain(self)
+        first = seen.switches[0].model_copy(update={"notes": ("no bundles", "3 rules belong to others")})
+        return seen.model_copy(
+            update={
+                "switches": (first, *seen.switches[1:]),
+                "notes": ("the switch at 192.0.2.7 is refused: \x1b[31mit speaks HTTP", "7 events were lost"),
+            }
+        )
+
+    monkeypatch.setattr(TestDriver, "substrate", noted)
+    lines = netvirt.ok("substrate").splitlines()
+    assert lines[2].endswith("simulated switch  no bundles; 3 rules belong to others")
+    assert lines[-4:] == [
+        "",
+        "Notes",
+        "- the switch at 192.0.2.7 is refused: ?[31mit speaks HTTP",
+        "- 7 events were lost",
+    ]
 
 
 def test_switches_are_joined_only_by_links_that_are_up_both_ways() -> None:

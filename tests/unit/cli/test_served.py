@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import socket
 import stat
 import subprocess
 from functools import partial
@@ -98,6 +100,69 @@ def test_signals_end_the_server_cleanly_and_remove_the_socket(serve: Serve) -> N
             follower.kill()
             follower.wait()
         assert server.log.read_text() == ""
+
+
+def test_what_is_refused_is_logged_without_verbose(serve: Serve, netvirt: Commands) -> None:
+    server = serve()
+    netvirt.uri = server.uri
+    netvirt.ok("create", "blue.xml")
+    netvirt.fails(7, "endpoint modify blue 11 --switch 99")
+    said = server.log.read_text()
+    assert said.count("\n") == 1
+    assert "WARNING change not carried out: there is no switch 99" in said
+
+
+def _port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def test_a_refused_switch_is_logged_once_without_verbose(serve: Serve, directory: Path) -> None:
+    port = _port()
+    server = serve(f"openflow:///?listen=127.0.0.1:{port}&state={directory}/of.db")
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(bytes.fromhex("16030100050100000100"))
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(100):
+                    pass
+    eventually(lambda: "switch.refused" in server.log.read_text())
+    assert server.stop() == 0
+    said = server.log.read_text()
+    assert said.count("WARNING switch.refused: the switch at 127.0.0.1:") == 1
+    assert "it speaks TLS" in said
+    assert said.count("\n") == 1
+
+
+def test_sighup_reloads_the_capacities_and_the_server_goes_on(serve: Serve, directory: Path) -> None:
+    file = directory / "capacities.toml"
+    file.write_text("capacity = '1 Gbit/s'\n")
+    uri = f"openflow:///?listen=127.0.0.1:{_port()}&state={directory}/of.db&capacities={file}"
+    server = serve(uri)
+
+    def hang_up(outcome: str) -> None:
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: outcome in server.log.read_text())
+
+    hang_up("INFO SIGHUP: capacities reloaded; every constraint keeps its path\n")
+    file.write_text("capacity = 'much'\n")
+    hang_up("WARNING SIGHUP: the link capacities were not reloaded: ")
+    file.unlink()
+    hang_up("No such file")
+    assert run(f"openflow+unix://{server.socket}", "list").returncode == 0
+    assert server.stop() == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_sighup_is_survived_by_drivers_that_have_nothing_to_reload(serve: Serve) -> None:
+    server = serve()
+    for number in range(1, 4):
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda number=number: server.log.read_text().count("\n") == number)  # type: ignore[misc]
+    assert server.log.read_text().count("INFO SIGHUP: nothing to reload: the test driver does not offer") == 3
+    assert _answers(server.uri)
+    assert server.stop() == 0
+    assert not server.socket.exists()
 
 
 def test_two_clients_add_endpoints_at_the_same_time_and_none_is_lost(serve: Serve, netvirt: Commands) -> None:

@@ -16,6 +16,7 @@ from libnetvirt import NetvirtError, aio
 from libnetvirt.daemon import build_app
 from libnetvirt.daemon.operations import Operations
 from libnetvirt.daemon.stream import lines
+from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import parse_change
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers import test as simulated
@@ -309,6 +310,58 @@ def test_a_client_that_reads_events_too_slowly_is_told_how_many_it_lost() -> Non
 
     told = "2 events lost: this reader is too slow"
     assert asyncio.run(asyncio.wait_for(main(), 20)) == [("events.lost", told), ("link.down", "2")]
+
+
+def test_changes_that_fail_and_lost_events_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        assert (await client.post("/changes", json={"after": BLUE})).status_code == 204
+        assert (await client.post("/changes", json={"after": BLUE})).status_code == 409
+        await client.post("/changes", json={})
+        await client.post("/changes", json={"before": {**BLUE, "name": "azure"}})
+        await client.get("/networks/green")
+
+    run(work)
+    assert [r.getMessage().partition("(")[0].strip() for r in caplog.records] == [
+        "change not carried out: a network with uuid 7 exists already",
+        "change not carried out: change: has neither before nor after: give before to remove, after "
+        "to create, both to change",
+    ]
+
+    async def slow() -> None:
+        stream = EventStream(limit=1)
+        reader = stream.subscribe()
+        for number in range(3):
+            stream.publish(Event(time=1, kind="link.down", message=str(number)))
+        stream.close()
+        async for _ in lines(reader, asyncio.Event(), on_loss=Warnings().event):
+            pass
+
+    caplog.clear()
+    asyncio.run(asyncio.wait_for(slow(), 20))
+    assert caplog.messages == ["events.lost: 2 events lost: this reader is too slow"]
+
+
+def test_warnings_are_of_a_few_kinds_one_line_each_and_limited(caplog: pytest.LogCaptureFixture) -> None:
+    now = 7.0
+    warnings = Warnings(lambda: now)
+
+    def event(kind: str, message: str) -> None:
+        warnings.event(Event(time=1, kind=kind, message=message))
+
+    event("host.learned", "a host")
+    event("discovery.foreign", "lldpd")
+    event("host.refused", "two\nlines \x1b[31m")
+    for number in range(20):
+        event("switch.refused", str(number))
+    now = 8.0
+    event("switch.error", "later")
+    assert caplog.messages == [
+        "host.refused: two lines  [31m",
+        *(f"switch.refused: {number}" for number in range(9)),
+        "11 warnings were left out",
+        "switch.error: later",
+    ]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 def test_running_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

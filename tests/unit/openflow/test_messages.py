@@ -20,6 +20,32 @@ def test_a_message_survives_the_wire(sample: of.Message) -> None:
     assert of.decode(sample.encode()) == sample
 
 
+@pytest.mark.parametrize(
+    ("wire", "text"),
+    [
+        (b"caf\xe9", "caf\ufffd"),
+        (b"\xff\xfe\x80", "\ufffd\ufffd\ufffd"),
+        (b"123456789012345\xc3", "123456789012345\ufffd"),
+        (b"caf\xc3\xa9", "café"),
+        (b"a\0\xff", "a"),
+    ],
+)
+def test_a_text_that_is_not_utf8_is_parsed_with_replacements(wire: bytes, text: str) -> None:
+    name = b"NAME-OF-THE-PORT"
+    for sample in (
+        of.PortDescReply((of.PortDesc(1, name=name.decode()),)),
+        of.PortStatus(of.PortStatusReason.MODIFY, of.PortDesc(1, name=name.decode())),
+    ):
+        message = of.decode(sample.encode().replace(name, wire.ljust(16, b"\0")))
+        assert isinstance(message, of.PortDescReply | of.PortStatus)
+        port = message.ports[0] if isinstance(message, of.PortDescReply) else message.desc
+        assert port.name == text
+        port.name.encode()
+    described = of.decode(of.DescReply(mfr_desc=name.decode()).encode().replace(name, wire.ljust(16, b"\0")))
+    assert isinstance(described, of.DescReply)
+    assert described.mfr_desc == text
+
+
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
 def test_a_message_cut_anywhere_is_a_message_or_a_protocol_error(sample: of.Message) -> None:
     wire = sample.encode()

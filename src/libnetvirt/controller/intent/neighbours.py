@@ -52,6 +52,8 @@ class Neighbours:
         self._schedule: list[tuple[float, int, Neighbour]] = []
         self._count = 0
         self._queued: Counter[str] = Counter()
+        #: the number of packets dropped because too many waited, or waited for too many neighbours
+        self.dropped = 0
 
     def find(self, network: str, endpoint: str, address: bytes) -> Neighbour | None:
         """The neighbour with this IP address, known or incomplete, or None."""
@@ -69,9 +71,11 @@ class Neighbours:
             yield from (n for n in held.by_address.values() if n.mac is not None)
 
     def add_incomplete(self, network: str, endpoint: str, address: bytes, due: float) -> Neighbour | None:
-        """Add an incomplete neighbour. None if the endpoint has reached its limit."""
+        """Add an incomplete neighbour for a packet. None if the endpoint has reached its limit: the packet is
+        dropped."""
         held = self._at_endpoint(network, endpoint)
         if len(held.by_address) - held.known >= self.limit:
+            self.dropped += 1
             return None
         return self._insert(held, Neighbour(network, endpoint, address, due=due))
 
@@ -95,8 +99,10 @@ class Neighbours:
         if len(neighbour.queue) >= QUEUE_LIMIT:
             neighbour.queue.popleft()
             neighbour.overflow += 1
+            self.dropped += 1
         elif self._queued[neighbour.network] >= NETWORK_QUEUE_LIMIT:
             neighbour.overflow += 1
+            self.dropped += 1
             return
         else:
             self._queued[neighbour.network] += 1

@@ -218,6 +218,8 @@ class OnDemandFlows:
         self._pairs: dict[EndpointKey, dict[bytes, PairFlows]] = {}
         self._templates: dict[str, NetworkTemplates] = {}
         self._epoch = 0
+        #: the number of frames dropped because too many waited for the flow entries of their pair
+        self.dropped = 0
 
     def __iter__(self) -> Iterator[PairFlows]:
         """All pairs. They may be removed during the iteration."""
@@ -241,6 +243,8 @@ class OnDemandFlows:
         if pair is not None and pair.pending is not None:
             if len(pair.pending) < QUEUE_LIMIT:
                 pair.pending.append(frame)
+            else:
+                self.dropped += 1
             return 0
         egress = cache.network.egresses.get(target.endpoint) or self._egress_template(
             cache, attachment.network, target.endpoint

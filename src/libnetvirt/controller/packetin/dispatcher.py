@@ -29,7 +29,7 @@ from libnetvirt.controller.packetin.deferral import Deferral
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
 from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
-from libnetvirt.controller.topology.discovery import Forged
+from libnetvirt.controller.topology.discovery import Forged, is_foreign
 
 #: the rate of a network's token bucket, as a multiple of that of one endpoint
 NETWORK_FACTOR = 4
@@ -71,6 +71,11 @@ class PacketInDispatcher:
         self._tunnelled = TokenBucket(float("inf"))
         #: the number of frames dropped because their endpoint or network sent too many
         self.dropped = 0
+
+    @property
+    def all_dropped(self) -> int:
+        """The number of frames dropped so far, also of those that waited for flow entries or a neighbour."""
+        return self.dropped + self._ondemand.dropped + self._state.neighbours.dropped
 
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
         """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
@@ -383,6 +388,9 @@ class PacketInDispatcher:
 
     def _lldp(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
         core, state, port = self._core, self._state, message.head.in_port
+        if is_foreign(message.frame):
+            self._foreign_lldp(dpid, port)
+            return None
         try:
             if state.rulesdb.holds_port(dpid, port):
                 raise Forged("an endpoint is at this port")
@@ -406,6 +414,17 @@ class PacketInDispatcher:
                     port=str(port),
                 )
         return None
+
+    def _foreign_lldp(self, dpid: int, port: int) -> None:
+        """Count a frame of another system, for example lldpd on a host, and report the first at its port."""
+        if self._state.discovery.ignore_foreign(dpid, port):
+            name = switch_text(dpid)
+            self._core.publish(
+                "discovery.foreign",
+                f"another system sends LLDP frames into port {port} of switch {name}: they are ignored",
+                switch=name,
+                port=str(port),
+            )
 
 
 _EXPIRED = (of.FlowRemovedReason.IDLE_TIMEOUT, of.FlowRemovedReason.HARD_TIMEOUT)

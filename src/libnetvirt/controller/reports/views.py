@@ -152,6 +152,8 @@ def substrate(state: ControllerState) -> Substrate:
             notes.append("no support for bundles: changes in this switch are confirmed, but not atomic")
         ignored = sorted((p, n) for (d, p), n in state.discovery.ignored.items() if d == dpid)
         notes += [f"{n} LLDP frames at port {p} were ignored: they are not from a link" for p, n in ignored]
+        foreign = sorted((p, n) for (d, p), n in state.discovery.foreign.items() if d == dpid)
+        notes += [f"{n} LLDP frames at port {p} are of another system, and were ignored" for p, n in foreign]
         ports = tuple(
             Port(number=p.number, name=p.name, up=p.up, speed=p.speed, use=_use(state, dpid, p.number))
             for p in sorted(view.ports.values(), key=lambda p: p.number)

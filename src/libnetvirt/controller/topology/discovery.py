@@ -8,7 +8,8 @@ otherwise. While a link is in use, frames cannot move either of its ports to ano
 Against forgery and replay: a frame counts once, at the port that receives it first, for three intervals, and
 not after the port that sent it has gone down. No frames are sent out of ports that hold an endpoint or that
 the operator excludes (``link-ports``), and none are accepted from there. A frame that fails a check changes
-nothing; it is counted and reported.
+nothing; it is counted and reported. LLDP frames of other systems, such as lldpd on a host, are not forged:
+they are ignored, and reported once for each port.
 
 One attack remains: a host at two ports without endpoints that relays every frame between them cannot be told
 from a cable. Only ``link-ports`` prevents that.
@@ -94,6 +95,8 @@ class Discovery:
         self.interval = interval
         #: number of ignored frames, by the port that received them
         self.ignored: Counter[LinkEnd] = Counter()
+        #: number of frames of other systems, by the port that received them
+        self.foreign: Counter[LinkEnd] = Counter()
         # By port: when its frames were sent that have not been received yet.
         self._sent: dict[LinkEnd, deque[float]] = {}
         self._answered: dict[LinkEnd, float] = {}
@@ -102,7 +105,7 @@ class Discovery:
 
     @property
     def forged(self) -> int:
-        """The number of frames ignored so far."""
+        """The number of frames that failed a check so far."""
         return self.ignored.total()
 
     def frame(self, dpid: int, port: int, hw_addr: int, now: float) -> bytes:
@@ -135,8 +138,11 @@ class Discovery:
 
     def ignore(self, dpid: int, port: int) -> None:
         """Count a frame that failed a check."""
-        end = (dpid, port)
-        self.ignored[end if end in self.ignored or len(self.ignored) < IGNORED_LIMIT else (dpid, 0)] += 1
+        _count(self.ignored, dpid, port)
+
+    def ignore_foreign(self, dpid: int, port: int) -> bool:
+        """Count a frame of another system. Returns whether it is the first at its port."""
+        return _count(self.foreign, dpid, port)
 
     def may_answer(self, dpid: int, port: int, now: float) -> bool:
         """Whether a frame received at a port may be answered at once with one sent out of it.
@@ -166,7 +172,7 @@ class Discovery:
 
     def remove_switch(self, dpid: int) -> None:
         """Remove all that is kept of a switch that is an end of no link."""
-        for kept in (self._sent, self._answered, self.ignored):
+        for kept in (self._sent, self._answered, self.ignored, self.foreign):
             for end in [end for end in kept if end[0] == dpid]:
                 del kept[end]
 
@@ -257,7 +263,18 @@ def lldp(dpid: int, port: int, hw_addr: int, ttl: int, subtype: int, value: byte
 
 def organisation_value(frame: bytes, subtype: int) -> bytes | None:
     """The value of our TLV in an LLDP frame; None if the frame has none of this subtype."""
-    offset, head = _ETHERNET.size, _ORGANISATION + bytes((subtype,))
+    found = (value[1:] for value in _own_tlvs(frame) if value[0] == subtype)
+    return next(found, None)
+
+
+def is_foreign(frame: bytes) -> bool:
+    """Whether an LLDP frame has no TLV of ours: another system sent it."""
+    return next(_own_tlvs(frame), None) is None
+
+
+def _own_tlvs(frame: bytes) -> Iterator[bytes]:
+    """Subtype and value of each organisationally specific TLV of ours in an LLDP frame."""
+    offset = _ETHERNET.size
     while offset + _TLV.size <= len(frame):
         (code,) = _TLV.unpack_from(frame, offset)
         offset += _TLV.size
@@ -265,7 +282,15 @@ def organisation_value(frame: bytes, subtype: int) -> bytes | None:
         value = frame[offset : offset + length]
         offset += length
         if kind == _END or len(value) < length:
-            return None
-        if kind == _CUSTOM and value.startswith(head):
-            return value[len(head) :]
-    return None
+            return
+        if kind == _CUSTOM and value.startswith(_ORGANISATION) and length > len(_ORGANISATION):
+            yield value[len(_ORGANISATION) :]
+
+
+def _count(counter: Counter[LinkEnd], dpid: int, port: int) -> bool:
+    """Count a frame at a port, in a bounded counter. Returns whether it is the first there."""
+    end = (dpid, port)
+    if end not in counter and len(counter) >= IGNORED_LIMIT:
+        end = (dpid, 0)
+    counter[end] += 1
+    return counter[end] == 1

@@ -16,8 +16,18 @@ from libnetvirt.model import State
 
 #: seconds between two events about errors of one switch
 ERROR_INTERVAL = 1.0
+#: seconds between two events about dropped frames
+DROP_INTERVAL = 10.0
 #: switches whose errors are reported within this interval
 ERROR_LIMIT = 1024
+
+
+def dropped_text(count: int) -> str:
+    """That so many frames were dropped by the controller, and why that happens."""
+    return (
+        f"{count} frames of hosts that came to the controller were dropped: an endpoint sent more than "
+        "'packet-rate' allows, or too many waited for an operation, a path or a neighbour"
+    )
 
 
 class EventReporter:
@@ -28,6 +38,8 @@ class EventReporter:
         self._state = core.state
         self._states: dict[str, dict[str, State]] = {}
         self._errors: dict[int, float] = {}
+        # The frames that were dropped when this was last reported, and when that was.
+        self._dropped, self._dropped_at = 0, -DROP_INTERVAL
 
     def links(self, before: Iterable[Edge]) -> None:
         """Report the links that came or went since ``before``."""
@@ -53,6 +65,13 @@ class EventReporter:
             self._errors[dpid] = now
             name = switch_text(dpid)
             self._core.publish("switch.error", f"switch {name} answered with an error: {text}", switch=name)
+
+    def dropped(self, now: float, total: int) -> None:
+        """Report frames that were dropped, at most once in :data:`DROP_INTERVAL`. ``total``: all so far."""
+        if total == self._dropped or now - self._dropped_at < DROP_INTERVAL:
+            return
+        count, self._dropped, self._dropped_at = total - self._dropped, total, now
+        self._core.publish("frames.dropped", dropped_text(count), count=str(count))
 
     def states(self, now: float, report: bool = True) -> None:
         """Report the endpoints whose state has changed."""

@@ -21,13 +21,14 @@ from libnetvirt.controller.engine.controller import LINGER, Controller, Options
 from libnetvirt.controller.engine.effects import PendingEffects
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
-from libnetvirt.drivers.openflow.event_reporter import EventReporter
+from libnetvirt.drivers.openflow.event_reporter import EventReporter, dropped_text
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import NO_DATABASES, QueueDatabases
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
+from libnetvirt.drivers.openflow.southbound.claims import Claims, duplicate_text
 from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.refusals import error_text
@@ -67,6 +68,7 @@ class Runtime:
         self.called_for = self.pending.add
         self.rejections = Rejections()
         self.backoff = Backoff()
+        self._claims = Claims()
         self.tasks = Tasks(self._report_bug)
         self._persistence = Persistence(self.core, store, self.publish)
         self.connections = SwitchConnections(confirm_timeout)
@@ -74,6 +76,7 @@ class Runtime:
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._serving = False
+        self._early_dropped = 0
         context = ExecutionContext(
             self.core,
             self.pending,
@@ -140,6 +143,7 @@ class Runtime:
         for session in list(self._all):
             session.poll(now)
         self.dispatcher.poll(now)
+        self.reporter.dropped(now, self.dispatcher.all_dropped)
 
     def now(self) -> float:
         return time.monotonic()
@@ -190,7 +194,7 @@ class Runtime:
             session.abort("auxiliary connections are not used")
         elif features.n_tables < pipeline.SWITCHING_TABLES:
             reason = f"it has {features.n_tables} tables, {pipeline.SWITCHING_TABLES} are needed"
-            self.refused(session.address, reason)
+            self.refused(session.address, reason, session.dpid)
             session.abort(reason)
         else:
             session.step(Step.IDENTIFIED)
@@ -200,6 +204,8 @@ class Runtime:
         if not session.served:
             if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
+            else:
+                self._early_dropped += 1
             return
         if isinstance(message, of.PacketIn):
             effects = self.packet(session.dpid, message, self.now())
@@ -230,13 +236,17 @@ class Runtime:
         self._serving = False
         self._serve_queued()
 
-    def refused(self, address: str, reason: str) -> None:
-        """Report a switch that cannot be used, with the reason."""
-        if self.rejections.record(address, reason, self.now()):
-            self.publish("switch.refused", f"the switch at {address} is refused: {reason}")
+    def refused(self, address: str, reason: str, dpid: int = 0, **fields: str) -> None:
+        """Report a switch that cannot be used, with the reason. ``dpid``: its datapath id, if it is known."""
+        if self.rejections.record(address, reason, self.now(), dpid):
+            text = f"the switch at {address} is refused: {reason}"
+            self.publish(
+                "switch.refused", text, switch=switch_text(dpid) if dpid else "", address=address, **fields
+            )
 
     def closed(self, session: Session) -> None:
         self._all.discard(session)
+        self._claims.release(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
             self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
@@ -259,6 +269,14 @@ class Runtime:
             if session.ended:
                 return
             session.step(Step.DUE)
+            holder = await self._claims.claim(session)
+            if holder is not None:
+                reason = duplicate_text(session, holder)
+                self.refused(session.address, reason, session.dpid, holder=holder.address)
+                session.abort(reason)
+            if session.ended or holder is not None:
+                return
+            session.step(Step.CLAIMED)
             view = await probe.describe(session)
             # Without the lock: it may be a switch that does not answer.
             await probe.exercise(session)
@@ -280,10 +298,6 @@ class Runtime:
 
     async def _reconcile(self, session: Session, view: SwitchView) -> None:
         """Use this connection for its switch from now on, and give the switch its expected entries."""
-        old = self._sessions.get(session.dpid)
-        if old is not None and old is not session:
-            old.abort("the switch has connected again")
-            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
         self._sessions[session.dpid] = session
         self.rejections.remove(session.address)
         self.pending.add(self.core.topology.switch_up(view))
@@ -295,14 +309,13 @@ class Runtime:
     def notes(self) -> list[str]:
         """A sentence for each kind of thing that was dropped since the connection was opened."""
         notes = []
-        if frames := self.dispatcher.dropped:
+        if frames := self.dispatcher.all_dropped:
+            notes.append(dropped_text(frames))
+        if early := self._early_dropped:
             notes.append(
-                f"{frames} frames of hosts that came to the controller were dropped: an endpoint sent more "
-                "than 'packet-rate' allows, or too many waited for an operation"
+                f"{early} messages of switches were dropped: they came before the switches were reconciled"
             )
-        if events := self.events.lost:
-            notes.append(f"{events} events were lost: a program that reads events is too slow")
-        return notes
+        return notes + self.events.notes()
 
     async def each_switch(self, ask: Callable[[Session], Coroutine[Any, Any, Any]]) -> list[tuple[int, Any]]:
         """Ask all switches that are ready at once. Those that fail are missing in the result."""

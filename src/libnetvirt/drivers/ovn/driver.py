@@ -37,6 +37,7 @@ from libnetvirt.errors import (
 )
 from libnetvirt.events import EventStream
 from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
+from libnetvirt.model.differences import change_text
 from libnetvirt.ovsdb.database import Interrupted, Operation, Refused
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
@@ -126,7 +127,8 @@ class OvnDriver(Driver):
         return self._view.network_state(self._stored(uuid))
 
     async def substrate(self) -> Substrate:
-        return self._view.substrate()
+        seen = self._view.substrate()
+        return seen.model_copy(update={"notes": (*seen.notes, *self._stream.notes())})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(self._view.paths(self._stored(uuid).description))
@@ -252,7 +254,8 @@ class OvnDriver(Driver):
         finally:
             self._reporter.resume(change.uuid)
         kind = "created" if before is None else "removed" if after is None else "changed"
-        self._stream.report(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
+        text = f"network {network.name} was {kind}{change_text(before, after)}"
+        self._stream.report(f"network.{kind}", text, network=network.uuid)
 
     def _description(self, uuid: str) -> VirtualNetwork | None:
         stored = self._mirror.networks.get(uuid)

@@ -14,7 +14,8 @@ from libnetvirt.drivers.ovn.databases import Databases
 from libnetvirt.drivers.ovn.mirror import Unit
 from libnetvirt.drivers.ovn.planner import Planner
 from libnetvirt.drivers.ovn.views import View
-from libnetvirt.model import State
+from libnetvirt.model import State, VirtualNetwork
+from libnetvirt.model.differences import change_text
 
 #: differences of drifted rows that an event lists
 _SHOWN = 3
@@ -36,7 +37,8 @@ class EventReporter:
         self._publish = publish
         #: network -> the number of its operations in progress
         self._suspended: dict[str, int] = {}
-        self._names: dict[str, str] = {}
+        #: the networks as they were last reported
+        self._reported: dict[str, VirtualNetwork] = {}
         self._states: dict[str, dict[str, State]] = {}
         self._drifted: set[str] = set()
         self._links: set[tuple[str, str]] = set()
@@ -47,7 +49,7 @@ class EventReporter:
         """Record the present state; differences from it are published from now on."""
         self._compare_substrate()
         for uuid, network in self._networks.items():
-            self._names[uuid] = network.description.name
+            self._reported[uuid] = network.description
             self._compare_states(uuid)
         self._started = True
         for uuid in self._networks:
@@ -66,7 +68,7 @@ class EventReporter:
         if network is None:
             self._remove(uuid)
         else:
-            self._names[uuid] = network.description.name
+            self._reported[uuid] = network.description
             self._drifted.discard(uuid)
             self._compare_states(uuid)
 
@@ -78,13 +80,15 @@ class EventReporter:
             if uuid in self._suspended:
                 continue
             if uuid not in self._networks:
-                name = self._names.get(uuid, uuid)
+                name = self._name(uuid)
                 self._remove(uuid)
                 self._publish("network.removed", f"network {name} was removed", network=uuid)
                 continue
-            kind = "changed" if uuid in self._names else "created"
-            self._names[uuid] = self._networks[uuid].description.name
-            self._publish(f"network.{kind}", f"network {self._names[uuid]} was {kind}", network=uuid)
+            before, after = self._reported.get(uuid), self._networks[uuid].description
+            kind = "created" if before is None else "changed"
+            self._reported[uuid] = after
+            text = f"network {after.name} was {kind}{change_text(before, after)}"
+            self._publish(f"network.{kind}", text, network=uuid)
             self._compare_states(uuid)
         for unit in units:
             if unit in self._networks and unit not in self._suspended:
@@ -109,8 +113,13 @@ class EventReporter:
                 if uuid not in self._suspended:
                     self._compare_states(uuid)
 
+    def _name(self, uuid: str) -> str:
+        """The name of a network as it was last reported, or else its uuid."""
+        network = self._reported.get(uuid)
+        return uuid if network is None else network.name
+
     def _remove(self, uuid: str) -> None:
-        self._names.pop(uuid, None)
+        self._reported.pop(uuid, None)
         self._states.pop(uuid, None)
         self._drifted.discard(uuid)
         self._view.remove(uuid)
@@ -136,7 +145,7 @@ class EventReporter:
         delta = self._planner.drift(uuid)
         if bool(delta) is (uuid in self._drifted):
             return
-        name = self._names.get(uuid, uuid)
+        name = self._name(uuid)
         if delta:
             self._drifted.add(uuid)
             lines = list(delta.lines())

@@ -43,6 +43,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.model.differences import change_text
 from libnetvirt.model.report import overall
 from libnetvirt.packet import is_group
 from libnetvirt.semantics import (
@@ -182,7 +183,8 @@ class TestDriver(Driver):
             network = after or before
             assert network is not None
             verb = "removed" if after is None else "created" if before is None else "changed"
-            self._stream.report(f"network.{verb}", f"network {network.name} {verb}", network=network.uuid)
+            text = f"network {network.name} {verb}{change_text(before, after)}"
+            self._stream.report(f"network.{verb}", text, network=network.uuid)
             self._update_states()
 
     def _discard_stale(self, uuid: str, after: VirtualNetwork | None) -> None:
@@ -209,7 +211,8 @@ class TestDriver(Driver):
 
     async def substrate(self) -> Substrate:
         with self._lock:
-            return self._topology.report(self._attachments.ports)
+            seen = self._topology.report(self._attachments.ports)
+        return seen.model_copy(update={"notes": tuple(self._stream.notes())})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         with self._lock:

@@ -112,6 +112,7 @@ def test_guests_may_send_lldp_to_each_other(rules: Any) -> None:
     sent = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
     assert places(rig.check(1, 3, sent)) == [(2, 3)]
     assert not rig.state.discovery.forged
+    assert not rig.state.discovery.foreign
 
 
 def test_lldp_with_an_unclaimed_tag_causes_no_packet_in() -> None:

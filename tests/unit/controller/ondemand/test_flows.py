@@ -111,6 +111,8 @@ def test_waiting_frames_are_released_in_order_and_bounded() -> None:
     rig.confirm_all()
     released = [m.frame[14] for _, m in rig.sent if isinstance(m, of.PacketOut)]
     assert released == list(range(QUEUE_LIMIT))
+    assert rig.state.ondemand.dropped == 10
+    assert rig.dispatcher.all_dropped == 10
 
 
 def test_an_unconfirmed_rule_is_removed_and_the_next_frame_retries() -> None:

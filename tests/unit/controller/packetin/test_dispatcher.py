@@ -19,7 +19,7 @@ from libnetvirt.controller.packetin.deferral import SOURCE_LIMIT
 from libnetvirt.controller.packetin.dispatcher import QUIET_TIME
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, QUEUE_LIMIT
 from libnetvirt.controller.reports import views
-from libnetvirt.controller.topology.discovery import LinkPorts
+from libnetvirt.controller.topology.discovery import LinkPorts, lldp
 from tests.support.controller_rig import (
     BROADCAST,
     NATIVE,
@@ -231,7 +231,7 @@ def test_waiting_frames_are_dropped_with_their_network() -> None:
 def test_forged_lldp_is_reported_once_per_interval_and_port() -> None:
     rig = Rig()
     rig.switch(1)
-    junk = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
+    junk = lldp(1, 4, 0, 6, 1, bytes(36))
     for _ in range(5):
         rig.inject(1, 3, junk)
     assert rig.kinds().count("discovery.forged") == 1
@@ -241,6 +241,28 @@ def test_forged_lldp_is_reported_once_per_interval_and_port() -> None:
     rig.now += 10
     rig.inject(1, 3, junk)
     assert rig.kinds().count("discovery.forged") == 3
+
+
+def test_lldp_of_other_systems_is_foreign_and_reported_once_per_port() -> None:
+    rig = Rig()
+    line(rig, 1)
+    rig.change(None, network(1, endpoint(11, 1, 5, 20)))
+    daemon = bytes.fromhex(
+        "0180c200000e 020000000001 88cc 0207 04020000000001 0407 03020000000001 0602 0078 0a04 686f7374"
+        "fe06 0080c2 010001 fe06 00120f 010000 0000"
+    )
+    old = pipeline.LLDP_ADDRESS.to_bytes(6) + mac(1).to_bytes(6) + b"\x88\xcc" + bytes(46)
+    for _ in range(3):
+        rig.inject(1, 3, daemon)
+        rig.inject(1, 4, old)
+        rig.inject(1, 5, daemon)
+        rig.now += 30
+    assert rig.kinds().count("discovery.foreign") == 3
+    assert "discovery.forged" not in rig.kinds()
+    assert rig.state.discovery.foreign == {(1, 3): 3, (1, 4): 3, (1, 5): 3}
+    assert not rig.state.discovery.forged
+    (switch,) = views.substrate(rig.state).switches
+    assert switch.notes[0] == "3 LLDP frames at port 3 are of another system, and were ignored"
 
 
 def test_lldp_at_an_endpoints_port_is_no_link() -> None:

@@ -136,6 +136,8 @@ def test_waiting_packets_are_bounded_per_network(rig: Rig) -> None:
             rig.inject(1, 3, datagram(host(1, False), host(2, False, address)))
     waiting = [len(n.queue) for n in rig.state.neighbours.at("1", "2")]
     assert sum(waiting) == NETWORK_QUEUE_LIMIT
+    assert rig.state.neighbours.dropped == 119 * QUEUE_LIMIT - NETWORK_QUEUE_LIMIT
+    assert rig.dispatcher.all_dropped == rig.state.neighbours.dropped + rig.dispatcher.dropped
     wait(rig, 4)
     assert rig.state.neighbours.at("1", "2") == []
     rig.inject(1, 3, datagram(host(1, False), host(2, False)))

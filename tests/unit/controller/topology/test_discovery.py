@@ -203,6 +203,11 @@ def test_counters_of_ignored_frames_are_bounded(monkeypatch: pytest.MonkeyPatch)
         found.ignore(7, port)
     assert found.ignored == {(7, 1): 2, (7, 2): 1, (7, 0): 2}
     assert found.forged == 5
+    assert [found.ignore_foreign(7, port) for port in (1, 2, 3, 4, 1)] == [True, True, True, False, False]
+    assert found.foreign == {(7, 1): 2, (7, 2): 1, (7, 0): 2}
+    found.remove_switch(7)
+    assert not found.ignored
+    assert not found.foreign
 
 
 @pytest.mark.parametrize(

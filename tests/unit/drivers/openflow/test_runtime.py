@@ -13,6 +13,7 @@ from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.drivers.openflow.southbound import claims
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.life import SwitchState
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -94,6 +95,17 @@ class Lab:
 def _state(session: Session) -> SwitchState:
     """The state now: a type checker takes it for unchanged between two looks at the attribute."""
     return session.state
+
+
+def _ready(wire: Wire) -> bool:
+    return _state(wire.session) is SwitchState.READY
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    """Wait, for five seconds at most."""
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 def run(story: Callable[[Lab], Coroutine[Any, Any, None]], answers: float = 0.2) -> None:
@@ -203,6 +215,71 @@ def test_a_switch_that_fails_during_a_change_is_reconciled_on_its_return(
     run(story)
 
 
+def test_a_second_switch_with_a_datapath_id_is_refused_while_the_first_answers() -> None:
+    async def story(lab: Lab) -> None:
+        await lab.apply(None, ONE)
+        held, first = lab.held(), lab.wires[1]
+        first.session.address = "192.0.2.1:4000"
+        events = lab.runtime.events.subscribe()
+        for attempt in range(3):
+            twin = Wire(lab.runtime, Fabric(), 1)
+            twin.session.address = f"192.0.2.2:500{attempt}"
+            await _until(lambda twin=twin: twin.session.state is SwitchState.CLOSED)  # type: ignore[misc]
+            assert not twin.agent.changes
+        assert _ready(first)
+        assert lab.runtime.core.state.switches[1].connected
+        assert lab.held() == held
+        await lab.apply(ONE, MORE)
+        lab.agrees()
+        lab.runtime.events.close()
+        found = [e async for e in events]
+        assert {e.kind for e in found} == {"switch.refused", "network.changed"}
+        assert found[-1].message == "network n1 was changed: endpoint 13 added"
+        refused = [e for e in found if e.kind == "switch.refused"]
+        assert len(refused) == 1, "it is told once, not at each attempt"
+        assert "the switch at 192.0.2.2:5000 is refused: its datapath id, 1, " in refused[0].message
+        assert "connected from 192.0.2.1:4000" in refused[0].message
+        assert refused[0].switch == "1"
+        assert refused[0].fields == {"address": "192.0.2.2:5000", "holder": "192.0.2.1:4000"}
+        notes = list(lab.runtime.rejections.notes())
+        assert len(notes) == 1
+        assert "192.0.2.2" in notes[0]
+        assert "192.0.2.1:4000" in notes[0]
+
+    run(story)
+
+
+def test_of_two_switches_with_a_datapath_id_that_connect_at_once_one_is_used() -> None:
+    async def story(lab: Lab) -> None:
+        twins = [Wire(lab.runtime, Fabric(), 9), Wire(lab.runtime, Fabric(), 9)]
+        await _until(lambda: any(map(_ready, twins)) and any(w.session.ended for w in twins))
+        await lab.rest()
+        assert [_ready(wire) for wire in twins] == [True, False]
+        twins[0].abort()
+        await lab.rest()
+        await lab.connect(9)
+        assert _ready(lab.wires[9]), "the datapath id is free again"
+
+    run(story)
+
+
+@pytest.mark.parametrize("lost", ["first", "second"])
+def test_a_connection_that_ends_while_its_datapath_id_is_disputed(lost: str) -> None:
+    async def story(lab: Lab) -> None:
+        first = lab.wires[1]
+        first.freeze()
+        second = Wire(lab.runtime, lab.fabric, 1)
+        await lab.rest()
+        assert second.session.state is SwitchState.CLAIMING
+        (first if lost == "first" else second).abort()
+        await lab.rest()
+        first.thaw()
+        await lab.rest()
+        assert _ready(first if lost == "second" else second)
+
+    run(story)
+
+
 def test_of_two_changes_from_one_state_the_second_is_stale() -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(None, ONE)
@@ -248,12 +325,17 @@ def test_a_connection_that_closes_while_queued_is_not_reconciled() -> None:
     run(story)
 
 
-def test_a_switch_that_connects_again_replaces_its_old_connection() -> None:
+def test_a_switch_that_connects_again_replaces_its_old_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "ANSWER_TIMEOUT", 0.05)
+
     async def story(lab: Lab) -> None:
         await lab.apply(None, ONE)
         held = lab.held()
         old = lab.wires[1]
+        old.freeze()
         await lab.connect(1)
+        assert not _ready(lab.wires[1]), "the old connection has time to answer"
+        await _until(lambda: _ready(lab.wires[1]))
         assert old.session.ended
         assert lab.runtime.core.state.switches[1].connected
         assert lab.held() == held

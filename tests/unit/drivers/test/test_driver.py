@@ -443,6 +443,19 @@ def test_operations_are_reported(connection: Connection) -> None:
     ]  # fmt: skip
 
 
+def test_a_change_is_reported_with_the_differences(connection: Connection) -> None:
+    def life() -> None:
+        network = connection.create(BLUE)
+        network.remove_endpoint(13)
+        connection.apply(BLUE.changed(name="azure"))
+
+    assert [e.message for e in kinds(connection, life) if e.kind.startswith("network")] == [
+        "network blue created",
+        "network blue changed: endpoint 13 removed",
+        "network azure changed: name: blue -> azure; endpoint 13 added",
+    ]
+
+
 def test_a_cancelled_change_leaves_the_network_as_it_was() -> None:
     async def story() -> int:
         async with await aio.open("test:///default") as connection:

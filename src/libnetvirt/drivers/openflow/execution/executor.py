@@ -39,6 +39,7 @@ from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases,
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import ConnectionClosed, StaleChange, SubstrateError
+from libnetvirt.model.differences import change_text
 from libnetvirt.tasks import Tasks
 
 #: Checks a change against the state as it is now, and plans the TE paths of its constraints; None: they are
@@ -150,7 +151,8 @@ class TransactionExecutor:
         network = change.after or change.before
         assert network is not None
         kind = "created" if change.before is None else "removed" if change.after is None else "changed"
-        self._publish(f"network.{kind}", f"network {network.name} was {kind}", network=network.uuid)
+        text = f"network {network.name} was {kind}{change_text(change.before, change.after)}"
+        self._publish(f"network.{kind}", text, network=network.uuid)
         self._reporter.change(change, self._now())
 
     async def _undo(self, transaction: Transaction) -> None:

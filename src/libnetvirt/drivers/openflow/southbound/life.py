@@ -8,7 +8,8 @@ starts over. What happens to it is a `Step`; the table gives the next state.
     state         step         next          what is done in this state
     ------------  -----------  ------------  ----------------------------------------------------------
     CONNECTING    IDENTIFIED   BACKING_OFF   OpenFlow handshake
-    BACKING_OFF   DUE          PROBING       wait, if earlier connections of the switch have failed
+    BACKING_OFF   DUE          CLAIMING      wait, if earlier connections of the switch have failed
+    CLAIMING      CLAIMED      PROBING       if another connection has its datapath id: whether that answers
     PROBING       PROBED       RECONCILING   ask what it is and can do; a change that changes nothing
     RECONCILING   RECONCILED   READY         with the lock: compare it with its expected entries
     RECONCILING   LATE         OVERDUE
@@ -17,7 +18,7 @@ starts over. What happens to it is a `Step`; the table gives the next state.
     READY         LATE         UNRESPONSIVE  its frames are served, transactions wait for its answers
     UNRESPONSIVE  ANSWERED     READY         its frames are served, no transaction waits for it
     any of these  FAIL         FAILED        it did not answer, or refused to be repaired
-    any of these  LOST         CLOSED        the connection has ended
+    any of these  LOST         CLOSED        the connection has ended, or was refused
     OVERDUE, UNRESPONSIVE: LATE stays
     FAILED, CLOSED: every step stays         FAILED: the connection is being ended, and the next one of this
                                              switch has to back off
@@ -37,6 +38,7 @@ class SwitchState(Enum):
 
     CONNECTING = "connecting"
     BACKING_OFF = "backing off"
+    CLAIMING = "claiming its datapath id"
     PROBING = "probing"
     RECONCILING = "reconciling"
     OVERDUE = "reconciling, overdue"
@@ -51,6 +53,7 @@ class Step(Enum):
 
     IDENTIFIED = "the handshake is done"
     DUE = "it has waited long enough"
+    CLAIMED = "no other connection of its datapath id answers"
     PROBED = "it has carried out a change, and the lock is held"
     RECONCILED = "it has its expected entries"
     LATE = "it has not answered in time while others wait"
@@ -71,7 +74,8 @@ ENDED: Final = frozenset((SwitchState.FAILED, SwitchState.CLOSED))
 _S = SwitchState
 TRANSITIONS: Final[Mapping[tuple[SwitchState, Step], SwitchState]] = {
     (_S.CONNECTING, Step.IDENTIFIED): _S.BACKING_OFF,
-    (_S.BACKING_OFF, Step.DUE): _S.PROBING,
+    (_S.BACKING_OFF, Step.DUE): _S.CLAIMING,
+    (_S.CLAIMING, Step.CLAIMED): _S.PROBING,
     (_S.PROBING, Step.PROBED): _S.RECONCILING,
     (_S.RECONCILING, Step.RECONCILED): _S.READY,
     (_S.RECONCILING, Step.LATE): _S.OVERDUE,

@@ -13,32 +13,38 @@ RATE = 10.0
 
 
 class Rejections:
-    """Why the last connection of each host was rejected. Times are in seconds of any steady clock."""
+    """Why the last connection of each host, and of each of its switches that is known by its datapath id, was
+    rejected. Times are in seconds of any steady clock."""
 
     def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[tuple[str, int], str] = {}
         self._tokens = TokenBucket()
 
-    def record(self, address: str, reason: str, now: float) -> bool:
-        """Record a rejection. Returns whether to report it: the reason is new, and the rate of reports is not
-        exceeded."""
-        host = _host(address)
-        if self._reasons.get(host) == reason:
+    def record(self, address: str, reason: str, now: float, dpid: int = 0) -> bool:
+        """Record a rejection; ``dpid``: the datapath id, if it is known.
+
+        Returns whether to report it: the reason is new, and the rate of reports is not exceeded.
+        """
+        key = (_host(address), dpid)
+        if self._reasons.get(key) == reason:
             return False
-        self._reasons.pop(host, None)
+        self._reasons.pop(key, None)
         if len(self._reasons) >= LIMIT:
             del self._reasons[next(iter(self._reasons))]
-        self._reasons[host] = reason
+        self._reasons[key] = reason
         self._tokens.left -= 1.0
         return self._tokens.refill(RATE, now)
 
     def remove(self, address: str) -> None:
-        """Remove the entry of a host, as a switch from there has been accepted."""
-        self._reasons.pop(_host(address), None)
+        """Remove the entries of a host, as a switch from there has been accepted. A switch that is still
+        rejected comes back."""
+        host = _host(address)
+        for key in [key for key in self._reasons if key[0] == host]:
+            del self._reasons[key]
 
     def notes(self) -> Iterator[str]:
         """One line for each host with a rejection."""
-        return (f"the switch at {host} is refused: {reason}" for host, reason in self._reasons.items())
+        return (f"the switch at {host} is refused: {reason}" for (host, _), reason in self._reasons.items())
 
 
 def _host(address: str) -> str:

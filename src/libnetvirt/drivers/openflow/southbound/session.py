@@ -30,6 +30,8 @@ FLUSH_PARTS = 256
 WRITE_LIMIT = 64 << 20
 #: the first bytes of a TLS handshake record (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
+#: the body of `Session.answers`' echo request; the channel keeps replies with its own body to itself
+_ALIVE = b"alive?"
 
 R = TypeVar("R", bound=of.MultipartReply)
 
@@ -212,6 +214,20 @@ class Session(asyncio.Protocol):
             )
         return reply
 
+    async def answers(self, timeout: float) -> bool:
+        """Whether the switch answers an echo request within ``timeout`` seconds. If not, the connection stays
+        as it is."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(of.EchoRequest(_ALIVE))
+        self._replies[xid] = future
+        try:
+            await asyncio.wait_for(future, timeout)
+        except (TimeoutError, SwitchTimeout):
+            return False
+        finally:
+            self._replies.pop(xid, None)
+        return True
+
     async def confirm(self, messages: Sequence[of.Message]) -> None:
         """Have the switch carry out a change as a whole or, if it supports bundles, not at all. Returns when
         it is done.
@@ -306,6 +322,8 @@ class Session(asyncio.Protocol):
             for change in self._changes.values():
                 if change.commit == event.xid:
                     change.commit = 0
+        elif isinstance(event, of.EchoReply) and event.xid in self._replies:
+            self._answer(event.xid, event)
         elif isinstance(event, of.HandshakeDone):
             self.dpid, self.tables = event.features.datapath_id, event.features.n_tables
             self._owner.handshake(self, event.features)
@@ -315,6 +333,10 @@ class Session(asyncio.Protocol):
         elif isinstance(event, of.Malformed) and not self.dpid:
             self._owner.refused(self.address, f"it does not speak OpenFlow: {event.reason}")
             self.abort(event.reason)
+        elif isinstance(event, of.PeerDead) and not self.dpid:
+            reason = f"it did not complete the OpenFlow handshake within {event.silent:.0f} s"
+            self._owner.refused(self.address, reason)
+            self.abort(reason)
         elif isinstance(event, (of.Malformed, of.PeerDead)):
             self.abort(str(event))
         elif not isinstance(event, of.PeerClosed):

@@ -15,10 +15,18 @@ S = SwitchState
 
 def test_a_healthy_switch_goes_through_all_stages_in_order() -> None:
     state, seen = S.CONNECTING, []
-    for step in (Step.IDENTIFIED, Step.DUE, Step.PROBED, Step.RECONCILED, Step.LATE, Step.ANSWERED):
+    for step in (
+        Step.IDENTIFIED,
+        Step.DUE,
+        Step.CLAIMED,
+        Step.PROBED,
+        Step.RECONCILED,
+        Step.LATE,
+        Step.ANSWERED,
+    ):
         state = after(state, step)
         seen.append(state)
-    assert seen == [S.BACKING_OFF, S.PROBING, S.RECONCILING, S.READY, S.UNRESPONSIVE, S.READY]
+    assert seen == [S.BACKING_OFF, S.CLAIMING, S.PROBING, S.RECONCILING, S.READY, S.UNRESPONSIVE, S.READY]
 
 
 def test_a_switch_that_is_late_while_it_is_reconciled_is_unresponsive_when_that_is_over() -> None:
@@ -45,6 +53,7 @@ def test_an_end_is_final(state: SwitchState, step: Step) -> None:
     [
         (S.CONNECTING, Step.RECONCILED), (S.CONNECTING, Step.DUE), (S.CONNECTING, Step.LATE),
         (S.BACKING_OFF, Step.PROBED), (S.PROBING, Step.LATE), (S.PROBING, Step.RECONCILED),
+        (S.CLAIMING, Step.PROBED),
         (S.RECONCILING, Step.ANSWERED), (S.READY, Step.RECONCILED), (S.READY, Step.ANSWERED),
         (S.READY, Step.IDENTIFIED), (S.UNRESPONSIVE, Step.RECONCILED),
     ],

@@ -376,3 +376,38 @@ def test_a_peer_that_does_not_speak_openflow_is_reported_and_disconnected(sent: 
         assert owner.ended == 1
 
     _run(story)
+
+
+def test_a_peer_that_says_nothing_is_reported_and_disconnected() -> None:
+    async def story() -> None:
+        owner = Owner()
+        session = Session(owner, 1.0)
+        transport = Transport()
+        transport.protocol = session
+        session.connection_made(transport)
+        for now in (100.0, 114.0, 115.0):
+            session.poll(now)
+        await _turn()
+        assert owner.heard == ["opened", "it did not complete the OpenFlow handshake within 15 s"]
+        assert owner.ended == 1
+
+    _run(story)
+
+
+def test_whether_a_switch_answers_is_asked_without_ending_its_connection() -> None:
+    async def story() -> None:
+        peer = Peer()
+        asked = asyncio.create_task(peer.session.answers(5.0))
+        await _turn()
+        (echo,) = peer.got()
+        assert isinstance(echo, of.EchoRequest)
+        peer.say(of.EchoReply(echo.body, xid=echo.xid + 1), of.EchoReply(echo.body, xid=echo.xid))
+        assert await asked
+        assert not await peer.session.answers(0.01)
+        assert not peer.transport.ended
+        asked = asyncio.create_task(peer.session.answers(5.0))
+        await _turn()
+        peer.session.connection_lost(None)
+        assert not await asked
+
+    _run(story)

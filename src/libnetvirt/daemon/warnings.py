@@ -1,0 +1,58 @@
+"""Warnings in the server's log: what it refuses or drops, at a bounded rate."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from libnetvirt.errors import NetvirtError, StaleChange
+from libnetvirt.events import LOST
+from libnetvirt.model import Event
+
+log = logging.getLogger("libnetvirt.daemon")
+
+#: Kinds of events that are logged: something was refused or dropped, or failed.
+KINDS: Final = frozenset(
+    (
+        LOST, "controller.identity", "discovery.forged", "frames.dropped", "host.refused", "queue.error",
+        "store.error", "switch.error", "switch.quarantined", "switch.refused",
+    )
+)  # fmt: skip
+#: Warnings logged within one second.
+RATE: Final = 10
+
+
+class Warnings:
+    """Logs warnings, :data:`RATE` a second at most; the next one after that tells how many were left out."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._second = 0
+        self._logged = 0
+        self._left_out = 0
+
+    def event(self, event: Event) -> None:
+        """Log an event if it is one of :data:`KINDS`."""
+        if event.kind in KINDS:
+            self._log(f"{event.kind}: {event.message}")
+
+    def failed(self, error: NetvirtError) -> None:
+        """Log that a client's change was not carried out, unless it only has to read again and retry."""
+        if not isinstance(error, StaleChange):
+            self._log(f"change not carried out: {error}")
+
+    def _log(self, message: str) -> None:
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._logged = second, 0
+        if self._logged >= RATE:
+            self._left_out += 1
+            return
+        self._logged += 1
+        if self._left_out:
+            log.warning("%d warnings were left out", self._left_out)
+            self._left_out = 0
+        # Text from switches and clients must not forge lines of the log.
+        log.warning("%s", "".join(c if c.isprintable() else " " for c in message))
