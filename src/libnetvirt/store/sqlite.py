@@ -21,6 +21,7 @@ from libnetvirt.store.state_file import (
     VERSION,
     StateFile,
     new_file,
+    real_path,
     unusable,
     way_back,
 )
@@ -78,7 +79,7 @@ class SqliteStore(Store):
         self._commits = 0
         self._changes = 0
         self._db: sqlite3.Connection | None = None
-        self._path = Path(path) if str(path) == MEMORY else Path(os.path.realpath(path))
+        self._path = Path(path) if str(path) == MEMORY else real_path(path)
         try:
             if str(path) == MEMORY:
                 self._db = _connect(MEMORY)
@@ -195,7 +196,7 @@ class SqliteStore(Store):
             if self._file is not None:
                 self._file.check()
             with _transaction(db):
-                if _changes(db) != self._changes:
+                if self._file is not None and _changes(db) != self._changes:
                     raise unusable(
                         self._path,
                         "another program has written it while it was in use. Stop this server, check the "

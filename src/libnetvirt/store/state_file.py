@@ -284,6 +284,11 @@ _HELD = (
 )
 
 
+def real_path(path: str | Path) -> Path:
+    """The absolute path without symbolic links: as SQLite does, files are put beside the file itself."""
+    return Path(os.path.realpath(path))
+
+
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
