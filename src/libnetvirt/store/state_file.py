@@ -91,9 +91,10 @@ class Header:
     opened: bool = False
 
     @classmethod
-    def read(cls, path: Path, *, log: bool) -> Self:
-        """Read it without changing any file; ``log``: the write-ahead log included, and check all pages.
-        Blocks: 0.1 s for 10 MB. Raises sqlite3.Error, StateUnusable."""
+    def read(cls, path: Path, *, log: bool, check: bool) -> Self:
+        """Read it without changing any file; ``log``: as it is with the write-ahead log, ``check``: read and
+        check all pages. Blocks. Raises sqlite3.Error, StateUnusable."""
+        # Not immutable, SQLite reads the log, and makes an empty one if there is none.
         mode = "ro" if log else "ro&immutable=1"
         uri = f"file:{quote(str(path))}?mode={mode}"
         with closing(sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)) as db:
@@ -102,10 +103,10 @@ class Header:
             tables = frozenset(
                 name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             )
-            if log:
+            if check:
                 (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
                 if found != "ok":
-                    raise unusable(path, f"it is damaged ({found}). {way_back(path)}")
+                    raise unusable(path, f"it is damaged ({' '.join(found.split())}). {way_back(path)}")
             state = db.execute("SELECT token, commits, open FROM state") if "state" in tables else ()
             rows = list(state) if application == APPLICATION else []
             return cls(application, version, tables, *(rows[0] if rows else ()))
@@ -158,8 +159,10 @@ class StateFile:
         """
         if os.fstat(self._lock).st_size == 0:
             raise unusable(self.path, f"it is empty, which no state file is. {way_back(self.path)}")
-        main = Header.read(self.path, log=False)
-        header = Header.read(self.path, log=True) if main.ours else main
+        main = header = Header.read(self.path, log=False, check=False)
+        if main.ours:
+            log = self.beside(WAL)
+            header = Header.read(self.path, log=log.exists() and log.stat().st_size > 0, check=True)
         name, version = self.path, header.version
         if not header.ours:
             raise unusable(
