@@ -104,7 +104,7 @@ class Header:
                 name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             )
             if check:
-                (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+                (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
                 if found != "ok":
                     raise unusable(path, f"it is damaged ({' '.join(found.split())}). {way_back(path)}")
             state = db.execute("SELECT token, commits, open FROM state") if "state" in tables else ()

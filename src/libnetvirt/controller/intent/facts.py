@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, get_type
 from pydantic import Field, TypeAdapter, ValidationError
 
 from libnetvirt.controller.dataplane.pipeline import MAX_NETWORKS
-from libnetvirt.errors import StateUnusable
+from libnetvirt.errors import InvalidDescription, StateUnusable
 from libnetvirt.model import Encapsulation, Rules
 
 #: kind and identity of a row
@@ -65,7 +65,8 @@ class Fact:
 
     @classmethod
     def from_row(cls, key: str, value: str) -> Self:
-        """The record of a row. Raises ValueError (pydantic's ValidationError) if it is not valid."""
+        """The record of a row. Raises ValueError (pydantic's ValidationError) or InvalidDescription if it is
+        not valid."""
         codec = _CODECS[cls]
         return cls(
             *codec.identity.validate_json(key, strict=True), *codec.value.validate_json(value, strict=True)
@@ -267,7 +268,7 @@ def from_version_1(old: Mapping[RowKey, str]) -> dict[RowKey, str]:
             record = _from_version_1(kind, key, value)
             row, new = record.row()
             type(record).from_row(row[1], new)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, InvalidDescription):
             raise ValueError(f"the fact {kind} {key!r} = {value!r} is not one of state version 1") from None
         found[row] = new
     return found
@@ -315,7 +316,7 @@ def _link(text: str) -> tuple[int, int, int, int]:
 def _record(kind: str, key: str, value: str) -> Fact:
     try:
         record = _CLASSES[kind].from_row(key, value)
-    except (KeyError, ValidationError) as error:
+    except (KeyError, ValidationError, InvalidDescription) as error:
         reason = "this version knows no such kind" if isinstance(error, KeyError) else _first(error)
         raise _not_valid(kind, key, value, reason) from None
     if isinstance(record, (TunnelLabel, ServiceLabel)):
@@ -330,7 +331,9 @@ def _not_valid(kind: str, key: str, value: str, reason: str) -> StateUnusable:
     return StateUnusable(f"the stored fact {kind} {key} = {value} is not valid: {reason}. {WAY_BACK}")
 
 
-def _first(error: ValidationError) -> str:
+def _first(error: ValidationError | InvalidDescription) -> str:
+    if isinstance(error, InvalidDescription):
+        return str(error.faults[0])
     return error.errors(include_url=False)[0]["msg"]
 
 
