@@ -68,7 +68,8 @@ def restore(
     except OSError as error:
         raise InvalidDescription(f"{file} cannot be read: {error.strerror}") from None
     networks = load(uri).restore(uri, content, incomplete=incomplete)
-    line(f"restored {len(networks)} networks: {', '.join(n.name for n in networks) or 'none'}")
+    names = ", ".join(network.name for network in networks)
+    line(f"restored {len(networks)} network{'s' if len(networks) != 1 else ''}: {names or 'none'}")
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -33,7 +33,7 @@ def test_a_server_makes_a_backup_and_a_restore_needs_it_stopped(
     assert not (directory / "two.db").exists()
     netvirt.ok("list")
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-    assert netvirt.ok("-c", direct, "restore", "one.db") == "restored 1 networks: blue\n"
+    assert netvirt.ok("-c", direct, "restore", "one.db") == "restored 1 network: blue\n"
     again = serve(direct)
     assert again.ready
     assert "red" not in netvirt.ok("list")
@@ -52,7 +52,7 @@ def test_backup_and_restore_without_a_server_start_no_driver(
     assert "there is no such file" in netvirt.fails(8, "-c", source, "backup", "copy.db")
     netvirt.ok("-c", f"test:///default?state={directory}/source.db", "create", "blue.xml")
     netvirt.ok("-c", source, "backup", "copy.db")
-    assert netvirt.ok("-c", target, "restore", "copy.db") == "restored 1 networks: blue\n"
+    assert netvirt.ok("-c", target, "restore", "copy.db") == "restored 1 network: blue\n"
     assert "blue" in netvirt.ok("-c", f"test:///default?state={directory}/target.db", "list")
 
 
