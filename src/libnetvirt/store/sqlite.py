@@ -19,6 +19,7 @@ from libnetvirt.store.state_file import (
     APPLICATION,
     COMMITS,
     VERSION,
+    WAL,
     StateFile,
     new_file,
     real_path,
@@ -94,9 +95,10 @@ class SqliteStore(Store):
 
     def _open(self, path: Path, create: bool, incomplete: bool) -> None:
         if not path.exists():
-            beside = path.with_name(path.name + COMMITS)
-            if beside.exists():
-                raise unusable(path, f"it is missing, but {beside.name} is there. {way_back(path)}")
+            for suffix in (COMMITS, WAL):
+                beside = path.with_name(path.name + suffix)
+                if beside.exists():
+                    raise unusable(path, f"it is missing, but {beside.name} is there. {way_back(path)}")
             if not create:
                 raise unusable(path, "there is no such file. Name the one in use with state=PATH")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -252,14 +254,21 @@ class SqliteStore(Store):
         go on. Raises StateUnusable."""
         if self._file is None:
             raise StateUnusable("the state is in memory (state=:memory:): there is no file to back up")
+        assert self._opened
+        confirmed = self._commits
         try:
-            self._file.check()
+            # Its time of change is not compared: a commit may be under way.
+            self._file.check_name()
             with tempfile.TemporaryDirectory(prefix="netvirt-backup-") as directory:
                 copy = Path(directory) / "backup"
                 with closing(_connect(self._path)) as source, closing(_connect(copy)) as target:
                     source.backup(target)
                     target.execute("PRAGMA journal_mode = DELETE")
                     target.execute("UPDATE state SET open = 0")
+                    (found,) = target.execute("PRAGMA integrity_check(1)").fetchone()
+                    (held,) = target.execute("SELECT commits FROM state").fetchone()
+                if found != "ok" or held < confirmed:
+                    raise unusable(self._path, f"it was damaged while it was in use. {way_back(self._path)}")
                 return copy.read_bytes()
         except (sqlite3.Error, OSError) as error:
             raise self._unusable(error) from error

@@ -46,8 +46,8 @@ _held: set[tuple[int, int]] = set()
 def way_back(path: Path) -> str:
     """How to go on after damage."""
     return (
-        f"Restore a backup (netvirt restore FILE), or move the file and {path.name}{COMMITS} away to start "
-        "with no networks"
+        f"Restore a backup (netvirt restore FILE), or move {path.name} and the files {path.name}-* away to "
+        "start with no networks"
     )
 
 
@@ -128,6 +128,7 @@ class StateFile:
         self._watched: dict[Path, tuple[int, int]] = {}
         self._written: tuple[int, int] | None = None
         self._commits: int | None = None
+        self._closed = False
         if _identity(path) in _held:
             raise unusable(path, _HELD)
         self._lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -194,6 +195,8 @@ class StateFile:
                     f"last operations may be missing ('netvirt backup' makes complete copies). {back}. To "
                     "use it as it is: move it away, and restore it with netvirt restore --incomplete FILE",
                 )
+            if main.token != header.token:
+                raise unusable(self.path, f"{self.beside(WAL).name} is the log of another file. {back}")
             return
         tokens = confirmed.token, confirmed.previous
         if main.token not in tokens or header.token not in tokens:
@@ -233,15 +236,23 @@ class StateFile:
         status = self.path.stat()
         self._written = status.st_mtime_ns, status.st_size
 
+    def check_name(self) -> os.stat_result:
+        """Check that the database still has its name. Raises StateUnusable."""
+        return self._same(self.path, self._key)
+
+    def _same(self, path: Path, key: tuple[int, int]) -> os.stat_result:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise self._lost(f"{path} was removed ({error.strerror}) while it was in use") from None
+        if (status.st_dev, status.st_ino) != key:
+            raise self._lost(f"{path} was exchanged while it was in use")
+        return status
+
     def check(self) -> None:
         """Check before a commit that nobody else has written, exchanged or removed the database. Raises
         StateUnusable."""
-        try:
-            status = self.path.stat()
-        except OSError as error:
-            raise self._lost(f"{self.path} was removed ({error.strerror}) while it was in use") from None
-        if (status.st_dev, status.st_ino) != self._key:
-            raise self._lost(f"{self.path} was exchanged while it was in use")
+        status = self.check_name()
         if (status.st_mtime_ns, status.st_size) != self._written:
             raise self._lost(f"{self.path} was written by another program while it was in use")
 
@@ -249,12 +260,7 @@ class StateFile:
         """Note that so many commits are durable. Raises StateUnusable if one of the files is not that which
         was opened: then they are in a file that has no name any more."""
         for path, key in self._watched.items():
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise self._lost(f"{path} was removed ({error.strerror}) while it was in use") from None
-            if (status.st_dev, status.st_ino) != key:
-                raise self._lost(f"{path} was exchanged while it was in use")
+            status = self._same(path, key)
             if path is self.path:
                 self._written = status.st_mtime_ns, status.st_size
         assert self._commits is not None
@@ -272,7 +278,8 @@ class StateFile:
 
     def close(self) -> None:
         """Let go of the file. May be called twice. The database has to be closed before."""
-        if self._key in _held:
+        if not self._closed:
+            self._closed = True
             if self._commits is not None:
                 with suppress(OSError):
                     os.fsync(self._commits)

@@ -168,6 +168,16 @@ def test_a_missing_file_is_noticed_by_its_counter(closed: Path) -> None:
     assert _names(closed) == []
 
 
+def test_a_log_without_its_database_is_not_applied_to_a_new_one(killed: Path) -> None:
+    killed.unlink()
+    _beside(killed, "-commits").unlink()
+    _refused(killed, r"it is missing, but state\.db-wal is there")
+    other = killed.with_name("other.db")
+    SqliteStore(other).close()
+    other.rename(killed)
+    _refused(killed, r"state\.db-wal is the log of another file|was copied while it was in use")
+
+
 def _big(path: Path) -> None:
     endpoints = tuple(Endpoint(uuid=n + 1, switch=1, port=n + 1) for n in range(2000))
     with closing(SqliteStore(path)) as store:
@@ -260,6 +270,18 @@ def test_a_copy_of_the_database_without_its_log_is_noticed(killed: Path, tmp_pat
     assert _names(copy) == NAMES, "all files together are a copy"
 
 
+def test_closing_twice_does_not_release_what_was_opened_since(closed: Path) -> None:
+    first = SqliteStore(closed)
+    first.close()
+    with closing(SqliteStore(closed)) as second:
+        first.close()
+        with pytest.raises(StateUnusable, match="another process holds it"):
+            SqliteStore(closed)
+        with pytest.raises(StateUnusable, match="is closed"):
+            first.backup()
+        second.commit(Batch(drop=["1"]))
+
+
 def test_a_copy_of_a_closed_file_is_a_copy(closed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     shutil.copy(closed, copy)
@@ -298,7 +320,7 @@ def test_nothing_is_confirmed_when_the_file_is_not_the_one_that_was_opened(
     for _ in range(2):
         with pytest.raises(StateUnusable, match=f"while it was in use.*every change is refused.*{WAY_BACK}"):
             store.commit(Batch(put=[_network(2)]))
-    with pytest.raises(StateUnusable, match="while it was in use"):
+    with pytest.raises(StateUnusable, match="while it was in use|is malformed"):
         store.backup()
     store.close()
 
