@@ -320,7 +320,7 @@ def test_nothing_is_confirmed_when_the_file_is_not_the_one_that_was_opened(
     for _ in range(2):
         with pytest.raises(StateUnusable, match=f"while it was in use.*every change is refused.*{WAY_BACK}"):
             store.commit(Batch(put=[_network(2)]))
-    with pytest.raises(StateUnusable, match="while it was in use|is malformed"):
+    with pytest.raises(StateUnusable, match=r"while it was in use|is malformed"):
         store.backup()
     store.close()
 
