@@ -1,4 +1,4 @@
-"""docs/performance.md: its measured part is written anew, between two marks, with plots beside it."""
+"""docs/performance.md: its measured part is written again, between two marks, with plots beside it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 #: what tells of the past, or is not ours to word
 EXEMPT = {"CHANGELOG.md", "LICENSE", "docs/glossary.md", "docs/words.py", "tests/unit/test_docs_words.py"}
 SUFFIXES = {".py", ".md", ".toml", ".xml", ".yaml", ".yml", ""}
-#: names that are part of the interface, of old state files, or of somebody else's
+#: names that are part of the interface, of old state files, or of other projects
 NAMES = re.compile(r"(?:network|switch)\.(?:mended|quarantined)|['\"]course['\"]")
 _ROW = re.compile(r"^\| `(.+?)` \| (.+?) \|$", re.MULTILINE)
 

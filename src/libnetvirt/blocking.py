@@ -44,16 +44,16 @@ class Loop:
         """Whether it is closed or being closed."""
         return self._closed
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and return its result; blocks. An interrupt cancels the coroutine.
 
         Raises what the coroutine raises, and ConnectionClosed if the loop is closed before or meanwhile.
         """
         with self._lock:
             if self._closed:
-                work.close()
+                coroutine.close()
                 raise ConnectionClosed("the connection is closed: open a new one")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except CancelledError:
@@ -116,7 +116,7 @@ def _to_network(
 def _documented(call: C, method: Callable[..., Any], returns: Any = None) -> C:
     """``call`` with the name, docstring and signature of ``method``; ``returns``: the type, if it differs."""
     functools.update_wrapper(call, method)
-    # Whoever asks for the signature should not find that of the coroutine behind it.
+    # inspect.signature() should not return that of the coroutine behind it.
     del vars(call)["__wrapped__"]
     resolved = get_type_hints(method) | ({} if returns is None else {"return": returns})
     call.__annotations__ = resolved

@@ -142,7 +142,7 @@ class Connection:
         return await self.driver.substrate()
 
     async def capabilities(self) -> Capabilities:
-        """What the driver offers."""
+        """The capabilities of the driver, with the options of this connection."""
         return self.driver.capabilities
 
     async def rules(self, key: str | int | None = None) -> Sequence[RuleLine]:
@@ -212,9 +212,19 @@ class Connection:
 
 
 def one(description: Description) -> VirtualNetwork:
-    """The network of a description: an object, a file's path or a text. Raises InvalidDescription."""
+    """The network of a description: an object, a file's path or a text.
+
+    Raises InvalidDescription; TypeError for anything else.
+    """
     if isinstance(description, VirtualNetwork):
         return description
+    if not isinstance(description, str | os.PathLike):
+        kind = type(description).__name__
+        raise TypeError(
+            f"give a VirtualNetwork, the path of a file, or a text in XML, YAML or JSON: not {kind}"
+        )
+    if description == "":
+        raise InvalidDescription("the description is empty: give the path of a file, or a text")
     if isinstance(description, str) and (description.lstrip()[:1] in ("<", "{") or "\n" in description):
         found = formats.read(description)
     else:

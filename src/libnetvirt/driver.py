@@ -4,7 +4,7 @@ A driver carries out one :class:`Change` at a time with the means of its technol
 (:mod:`libnetvirt.session`) has checked the description and the capabilities before; then the driver
 
 1. may veto the change in :meth:`Driver.validate`, which is pure and does not block;
-2. carries it out in :meth:`Driver.apply`, wholly or not at all, and returns when the network confirmed it.
+2. carries it out in :meth:`Driver.apply`, completely or not at all, and returns when it is confirmed.
 
 Drivers are Python entry points in the group ``libnetvirt.drivers``; the name is the URI's scheme.
 Transports to a driver in another process are entry points in ``libnetvirt.transports``.
@@ -80,7 +80,7 @@ class Combination(Report):
 
 
 class Capabilities(Report):
-    """What a driver offers.
+    """The features and rules options that a driver offers.
 
     ``features``: names from :data:`FEATURES`. ``combinations``: the rules options that can be combined;
     empty if the driver has no such options. ``defaults``: the options for what a network's ``rules`` leave
@@ -212,7 +212,7 @@ class Driver(ABC):
     @classmethod
     @abstractmethod
     def offers(cls) -> Capabilities:
-        """What a session with default options would offer, for overviews. Opens nothing."""
+        """The capabilities of a session with default options, for overviews. Opens nothing."""
 
     @classmethod
     def backup_file(cls, uri: URI) -> bytes:
@@ -233,7 +233,7 @@ class Driver(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What this session offers. Constant while it is open."""
+        """The capabilities of this session. Constant while it is open."""
 
     @abstractmethod
     async def networks(self) -> Sequence[VirtualNetwork]:

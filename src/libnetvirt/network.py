@@ -130,8 +130,9 @@ class Network:
     async def replace_endpoint(self, endpoint: Endpoint, /, *, pending: bool = False) -> Endpoint:
         """Put ``endpoint`` in place of the one with its uuid, and return it.
 
-        Raises what :meth:`modify_endpoint` raises.
+        Raises what :meth:`modify_endpoint` raises; TypeError if it is no Endpoint.
         """
+        _require(Endpoint, endpoint)
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             _endpoint(now, endpoint.uuid)
@@ -194,8 +195,9 @@ class Network:
     async def replace_constraint(self, constraint: Constraint, /) -> Constraint:
         """Put ``constraint`` in place of the one with its source and destination, and return it.
 
-        Raises what :meth:`modify_constraint` raises.
+        Raises what :meth:`modify_constraint` raises; TypeError if it is no Constraint.
         """
+        _require(Constraint, constraint)
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             return _with_constraint(now, _constraint(now, *constraint.key), constraint)
@@ -221,6 +223,11 @@ def _given(kind: type[_E], element: _E | None, fields: dict[str, Any]) -> _E:
     return element
 
 
+def _require(kind: type[_E], element: object) -> None:
+    if not isinstance(element, kind):
+        raise TypeError(f"give one {kind.__name__}: not {type(element).__name__}")
+
+
 def _with_constraint(network: VirtualNetwork, old: Constraint, new: Constraint | None) -> VirtualNetwork:
     """A copy with ``new`` in place of ``old``, or without it."""
     put = () if new is None else (new,)
@@ -230,6 +237,8 @@ def _with_constraint(network: VirtualNetwork, old: Constraint, new: Constraint |
 
 
 def _endpoint(network: VirtualNetwork, uuid: str | int) -> Endpoint:
+    if isinstance(uuid, Endpoint):
+        raise TypeError("give the uuid of an endpoint: not an Endpoint")
     found = network.endpoint(uuid)
     if found is None:
         known = ", ".join(e.uuid for e in network.endpoints[:20]) or "none"

@@ -121,7 +121,7 @@ class DriverSettings(BaseModel):
         return tuple(_option(field) for field in cls.model_fields.values())
 
     def given(self, *names: str) -> dict[str, str]:
-        """Those of some text options that are not None, by name."""
+        """The text options with these names that are not None, by name."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @classmethod

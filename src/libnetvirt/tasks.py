@@ -17,16 +17,16 @@ class Tasks:
     """The tasks in progress. All methods are called from the event loop's thread.
 
     ``report`` is called with each error of a task that is no NetvirtError, after it was logged. A
-    NetvirtError belongs to whoever awaits the task; if nobody does, it is dropped.
+    NetvirtError is raised in the code that awaits the task; it is dropped if none does.
     """
 
     def __init__(self, report: Callable[[BaseException], None] = lambda _: None) -> None:
         self._report_error = report
         self._all: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a task of its own."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._all.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -19,7 +19,7 @@ class TcpSwitch:
     def __init__(self, dpid: int, port: int) -> None:
         self.agent = Agent(Switch(dpid))
         self._port = port
-        self._over, self._anew = threading.Event(), threading.Event()
+        self._over, self._reopened = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"switch {dpid}", daemon=True)
         self.connections = 0
 
@@ -38,7 +38,7 @@ class TcpSwitch:
 
     def reconnect(self) -> None:
         """End the connection; the next one follows."""
-        self._anew.set()
+        self._reopened.set()
 
     def _run(self) -> None:
         while not self._over.wait(BACKOFF):
@@ -51,9 +51,9 @@ class TcpSwitch:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(BACKOFF)
-        self._anew.clear()
+        self._reopened.clear()
         connection.sendall(self.agent.greeting())
-        while not (self._over.is_set() or self._anew.is_set()):
+        while not (self._over.is_set() or self._reopened.is_set()):
             try:
                 data = connection.recv(1 << 16)
             except TimeoutError:

@@ -308,6 +308,11 @@ def test_what_is_not_there_is_named(connection: Connection, blue: Network) -> No
             gone()
 
 
+def test_an_empty_description_is_not_a_file(connection: Connection) -> None:
+    with pytest.raises(InvalidDescription, match="the description is empty"):
+        connection.create("")
+
+
 def test_what_is_there_already_is_named(connection: Connection, blue: Network) -> None:
     with pytest.raises(AlreadyExists, match="uuid 7"):
         connection.create(BLUE.changed(name="other"))
@@ -328,6 +333,11 @@ def test_no_argument_is_dropped_silently(connection: Connection, blue: Network) 
         lambda: blue.modify_endpoint(endpoint),  # type: ignore[arg-type]
         lambda: blue.replace_endpoint(endpoint, vlan=20),  # type: ignore[call-arg]
         lambda: blue.replace_constraint(constraint, max_hops=2),  # type: ignore[call-arg]
+        lambda: blue.replace_endpoint({"uuid": 13}),  # type: ignore[arg-type]
+        lambda: blue.replace_constraint((11, 12)),  # type: ignore[arg-type]
+        lambda: blue.remove_endpoint(endpoint),  # type: ignore[arg-type]
+        lambda: connection.create({"name": "red"}),  # type: ignore[arg-type]
+        lambda: connection.create(None),  # type: ignore[arg-type]
     )
     for call in calls:
         with pytest.raises(TypeError):

@@ -28,7 +28,7 @@ def test_an_unexpected_error_is_logged_and_reported(caplog: pytest.LogCaptureFix
         found: list[str] = []
         tasks = Tasks(lambda error: found.append(repr(error)))
         tasks.spawn(fail(KeyError("x")))
-        tasks.spawn(fail(NoPath("belongs to whoever awaits it")))
+        tasks.spawn(fail(NoPath("raised in the code that awaits it")))
         await tasks.finish(10)
         await asyncio.sleep(0)
         return found

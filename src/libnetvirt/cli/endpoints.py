@@ -156,7 +156,7 @@ def modify(
       netvirt endpoint modify blue 12 --outbound '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    place = {name: value for name, value in (("switch", switch), ("port", port)) if value}
+    place = {name: value for name, value in (("switch", switch), ("port", port)) if value is not None}
     fields = _cleared(clear or []) | place | given.fields(ctx)
     limits = given.limits
     if not fields and not limits:

@@ -83,7 +83,8 @@ def settings(ctx: typer.Context) -> Settings:
 
 def address(ctx: typer.Context, connect: str | None) -> str:
     """The URI given after the command, before it, or in the environment. Raises InvalidURI if none is."""
-    text = connect or settings(ctx).uri or os.environ.get(ENVIRONMENT)
+    given = (connect, settings(ctx).uri, os.environ.get(ENVIRONMENT))
+    text = next((uri for uri in given if uri is not None), "")
     if not text:
         raise InvalidURI(f"no connection URI: use -c or set ${ENVIRONMENT}, for example {EXAMPLES}")
     return text

@@ -1,8 +1,8 @@
 """The OpenFlow controller: pure logic, events and ``now`` in, messages out.
 
-RulesDB, Locator, PathFinder, Installed rules and Discovery are the five parts of the 2012 prototype;
-the compiler turns networks into rules, reactive makes rules when packets ask for them, and core joins
-them. Only shell does I/O.
+RulesDB, Locator, PathFinder, Installed rules and Discovery are the five parts of the 2012 prototype.
+`rules` compiles networks to switch entries, `ondemand` installs entries when a pair's first frame arrives,
+and `engine` joins the parts. All I/O is in :mod:`libnetvirt.drivers.openflow`.
 """
 
 from __future__ import annotations

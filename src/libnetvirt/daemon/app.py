@@ -57,7 +57,7 @@ _LARGE = 64 * 2**10
 
 @dataclass
 class Service:
-    """What the resources share: the connection, the running changes, and the event that ends streams."""
+    """The state that all resources share: connection, running changes, and the event that ends streams."""
 
     connection: aio.Connection
     operations: Operations = field(default_factory=Operations)

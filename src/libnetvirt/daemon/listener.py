@@ -85,5 +85,5 @@ def _remove(path: Path, ours: os.stat_result) -> None:
         if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino):
             path.unlink()
     except OSError:
-        # The socket or its directory was removed by somebody else.
+        # The socket or its directory was removed by another program.
         return

@@ -22,19 +22,19 @@ class Operations:
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` to its end, even if the caller is cancelled meanwhile. Raises what it raises.
+    async def run(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run ``coroutine`` to its end, even if the caller is cancelled meanwhile. Raises what it raises.
 
         Raises Conflict if the name is in use, if :data:`MAX_RUNNING` operations are running, or if the
         change was withdrawn.
         """
         if name in self._running:
-            work.close()
+            coroutine.close()
             raise Conflict(f"the operation name {name!r} is in use: choose a unique name for each operation")
         if len(self._running) >= MAX_RUNNING:
-            work.close()
+            coroutine.close()
             raise Conflict(f"{MAX_RUNNING} operations are running, which is the limit: try again later")
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(coroutine)
         self._running[name] = task
         task.add_done_callback(lambda done: self._ended(name, done))
         await asyncio.wait({task})

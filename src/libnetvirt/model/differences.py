@@ -6,7 +6,7 @@ from libnetvirt.model.network import VirtualNetwork
 
 
 def differences(before: VirtualNetwork, after: VirtualNetwork) -> list[str]:
-    """What differs, one line each: ``"endpoint 13 added"``, ``"name: blue -> azure"``."""
+    """The differences, one line each: ``"endpoint 13 added"``, ``"name: blue -> azure"``."""
     lines = [
         f"{name}: {getattr(before, name)} -> {getattr(after, name)}"
         for name in ("name", "forwarding", "rules")

@@ -91,7 +91,7 @@ class EndpointChanges(_Optional, total=False):
 
 
 class Endpoint(Element):
-    """Where a network ends: a port of a switch, untagged or with one tag."""
+    """An attachment of hosts to a network: a port of a switch, untagged or with one tag."""
 
     uuid: Uuid
     switch: Word

@@ -1,4 +1,4 @@
-"""What connections report: states, paths, counters, the substrate, events, the outcome of an operation.
+"""The reports of connections: states, paths, counters, the substrate, events, the outcome of an operation.
 
 Bandwidths are in bit/s and latencies in microseconds.
 """
@@ -45,7 +45,7 @@ class HostSource(StrEnum):
 
 
 class PortUse(StrEnum):
-    """What a port is used for: an endpoint, a link between switches, or nothing (the empty string)."""
+    """The use of a port: an endpoint, a link between switches, or nothing (the empty string)."""
 
     ENDPOINT = "endpoint"
     LINK = "link"
@@ -53,7 +53,7 @@ class PortUse(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What ``apply`` did to a network."""
+    """The outcome of ``apply``: the network was created, changed or left unchanged."""
 
     CREATED = "created"
     CHANGED = "changed"
@@ -241,7 +241,7 @@ class Event(Report):
 
 
 class Applied(Report):
-    """What ``apply`` did to a network. ``changes``: which parts changed, one line each."""
+    """The result of ``apply`` for a network. ``changes``: which parts changed, one line each."""
 
     uuid: str
     name: str

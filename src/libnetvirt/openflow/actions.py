@@ -43,7 +43,7 @@ class Output(Structure):
         try:
             return _OUTPUT.pack(0, 16, self.port, self.max_len)
         except error as fault:
-            raise ValueError(f"{self} does not fit the wire: {fault}") from fault
+            raise ValueError(f"{self} cannot be encoded: {fault}") from fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class BundleControl(Message):
                 self.flags,
             )
         except error as fault:
-            raise ValueError(f"BundleControl does not fit the wire: {fault}") from fault
+            raise ValueError(f"BundleControl cannot be encoded: {fault}") from fault
         return head + self.properties
 
     @classmethod
@@ -108,5 +108,5 @@ class BundleAdd(Message):
                 self.flags,
             )
         except error as fault:
-            raise ValueError(f"BundleAdd does not fit the wire: {fault}") from fault
+            raise ValueError(f"BundleAdd cannot be encoded: {fault}") from fault
         return b"".join((head, inner[:4], head[4:8], inner[8:]))

@@ -146,7 +146,7 @@ class Layout:
                 values.insert(self._length_at, self.size + len(rest))
             return self._struct.pack(*values) + rest
         except (struct.error, OverflowError) as fault:
-            raise ValueError(f"{type(source).__name__} does not fit the wire: {fault}") from fault
+            raise ValueError(f"{type(source).__name__} cannot be encoded: {fault}") from fault
 
     def parse(self, buf: bytes, pos: int, end: int) -> tuple[list[Any], int]:
         """Parse at `pos`. Returns the values of all fields and the position behind. Raises ProtocolError."""

@@ -103,7 +103,7 @@ class FlowMod(Message):
                 + body
             )
         except error as fault:
-            raise ValueError(f"FlowMod does not fit the wire: {fault}") from fault
+            raise ValueError(f"FlowMod cannot be encoded: {fault}") from fault
 
 
 @dataclass(frozen=True, slots=True)

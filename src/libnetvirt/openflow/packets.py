@@ -70,7 +70,7 @@ class PacketIn(Message):
                 head.buffer_id, head.total_len, head.reason, head.table_id, head.cookie,
             )  # fmt: skip
         except error as fault:
-            raise ValueError(f"PacketIn of {length} bytes does not fit the wire: {fault}") from fault
+            raise ValueError(f"PacketIn of {length} bytes cannot be encoded: {fault}") from fault
         return b"".join((fixed, match, b"\0\0", self.frame))
 
     @classmethod
@@ -114,7 +114,7 @@ class PacketOut(Message):
         try:
             head = _PACKET_OUT.pack(OFP_VERSION, 13, length, self.xid, self.buffer_id, self.in_port, size)
         except error as fault:
-            raise ValueError(f"PacketOut does not fit the wire: {fault}") from fault
+            raise ValueError(f"PacketOut cannot be encoded: {fault}") from fault
         return head + actions + frame
 
     @classmethod

@@ -38,7 +38,7 @@ def parse_icmp(ip: IP) -> ICMP:
         raise PacketError("not a whole ICMP packet")
     message = ip.payload
     if len(message) < _HEADER.size:
-        raise PacketError(f"ICMP message of {len(message)} wire: at least {_HEADER.size} are needed")
+        raise PacketError(f"ICMP message of {len(message)} bytes: at least {_HEADER.size} are needed")
     if checksum(_pseudo_header(ip.source, ip.destination, len(message)) + message):
         raise PacketError("ICMP checksum is wrong")
     kind, code, _, rest = _HEADER.unpack_from(message)

@@ -1,7 +1,7 @@
-"""Durable state: what was asked for, and the numbers that were given to it.
+"""Durable state: the descriptions of networks, and the numbers that were allocated for them.
 
 A driver loads a :class:`Snapshot` when it opens and commits one :class:`Batch` per operation. A batch
-is one transaction: after a crash it is there wholly or not at all.
+is one transaction: after a crash it is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Batch:
 
 
 class Store(ABC):
-    """Where a driver keeps its state."""
+    """The durable state of a driver."""
 
     @abstractmethod
     def load(self) -> Snapshot:

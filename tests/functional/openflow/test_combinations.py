@@ -3,7 +3,7 @@
 Four switches in a row; one network with two endpoints on the first and two on the last, a host at each,
 and a second network like it that is silent. Rules are counted when all hosts have talked to all others.
 
-``NETVIRT_WRITE_DOCS=1`` writes the table anew; without it, the counts of the page are compared. Times are
+``NETVIRT_WRITE_DOCS=1`` writes the table again; without it, the counts of the page are compared. Times are
 of the machine that the page was written on.
 """
 

@@ -114,7 +114,7 @@ class Rounds:
         changed = [uuid for uuid in {**was, **now} if was.get(uuid) != now.get(uuid)]
         assert len(changed) <= 1
         for uuid in changed:
-            # Wholly: by one endpoint, or by the network as it was described.
+            # Completely: by one endpoint, or by the network as it was described.
             old, new = was.get(uuid), now.get(uuid)
             if old is None or new is None:
                 assert len((old or new).endpoints) >= 1  # type: ignore[union-attr]

@@ -131,7 +131,7 @@ def test_an_expired_lldp_frame_changes_nothing(harness: Watched) -> None:
 
 
 def test_a_replayed_lldp_frame_of_a_link_changes_nothing(harness: Watched) -> None:
-    """Somebody has tapped the cable between switches 1 and 2, and plays its frames elsewhere."""
+    """An attacker has tapped the cable between switches 1 and 2, and plays its frames elsewhere."""
     with _scene(harness) as scene:
         tap = Wire(harness.lab.interface(2, 101))
         frames: list[bytes] = []

@@ -190,11 +190,11 @@ def test_foreign_changes_to_queues_are_repaired_and_foreign_rows_kept(
     victim = next(r for r in _rows(harness, "Queue") if CONSTRAINT in r["external_ids"])["_uuid"][1]
     vsctl("set", "Queue", victim, "other_config:min-rate=1")
     testbed.eventually(lambda: _queues(harness) != wanted, "the rate is back")
-    # Somebody takes the port: what was promised goes round, and comes back by itself.
+    # Another program takes the port: constraints take another path, and come back afterwards.
     vsctl("set", "Port", port, "qos=@new", "--", "--id=@new", "create", "QoS", "type=linux-sfq")
     testbed.eventually(lambda: not _set_queues(harness, 3), "the path goes round")
     assert vsctl("get", "QoS", vsctl("get", "Port", port, "qos").strip(), "type").strip() == "linux-sfq"
-    reason = r"port 101 has 0 bit/s free \(its port has a QoS that belongs to somebody else\)"
+    reason = r"port 101 has 0 bit/s free \(its port has a QoS of another program\)"
     with pytest.raises(ConstraintUnmet, match=reason):
         network.modify_constraint(source=1, destination=2, min_bandwidth="30 Mbit/s", max_hops=2)
     network.remove_constraint(1, 2)

@@ -112,7 +112,7 @@ def test_foreign_rules_are_kept(testbed: Testbed, harness: OpenFlow) -> None:
         reconnect(testbed, harness, 2)
         assert any("cookie=0xabc" in line for line in harness.lab.dump(2))
         notes = {s.id: s.notes for s in harness.connection.substrate().switches}
-        assert any("belong to somebody else" in note for note in notes["2"])
+        assert any("of another program" in note for note in notes["2"])
     finally:
         harness.lab.ofctl("del-flows", 2, "cookie=0xabc/-1")
 

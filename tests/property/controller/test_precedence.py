@@ -117,10 +117,10 @@ def test_no_reservation_is_preempted_by_a_lower_rank(seed: int) -> None:
                 assert after[te_path.key] == te_path
         for te_path in after.values():
             if te_path.degraded:
-                # Whoever has found a new path before this one could not ranks higher.
+                # A constraint that found a new path before this one ranks higher.
                 stayed = [c for key, c in after.items() if key not in changed or c.rank < te_path.rank]
                 assert not world.fits(te_path, (c for c in stayed if not c.degraded))
-        # That was all: at most the reasons are worded anew.
+        # That was all: at most the reasons are worded again.
         assert all(c.degraded and after[key].degraded for key, c in world.follow().items())
 
 

@@ -24,7 +24,7 @@ from tests.support.controller_rig import Rig, facts_of
 
 def queues_agree(rig: Rig) -> None:
     """Books, ports and rules say the same."""
-    shape, reservations = rig.core.constraints.queue_shape(), rig.state.te_paths.reservations
+    shape, reservations = rig.core.constraints.queue_config(), rig.state.te_paths.reservations
     assert shape.keys() == reservations.links().keys()
     for place, port in shape.items():
         assert port.rate == 100 * MBIT
@@ -68,9 +68,9 @@ def test_random_changes_and_failures_keep_queues_consistent(seed: int) -> None:
             except ConstraintUnmet:
                 continue
             if chance.random() < 0.3:
-                known = rig.core.constraints.queue_shape()
+                known = rig.core.constraints.queue_config()
                 rig.undo(rig.core.operations.begin(before, after))
-                assert rig.core.constraints.queue_shape() == known
+                assert rig.core.constraints.queue_config() == known
             else:
                 rig.change(before, after)
         elif step < 0.75 and before.constraints:
@@ -87,5 +87,5 @@ def test_random_changes_and_failures_keep_queues_consistent(seed: int) -> None:
     holds(rig)
     for before in rig.networks:
         rig.change(before, None)
-    assert rig.core.constraints.queue_shape() == {}
+    assert rig.core.constraints.queue_config() == {}
     assert not facts_of(rig.core).of(QueueNumber)

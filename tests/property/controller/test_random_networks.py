@@ -283,11 +283,11 @@ class World:
             self.watch()
         self.rig.connect(dpid, self.ports[dpid])
         if roll >= 0.6:
-            self.compare(f"switch {dpid} connects anew")
+            self.compare(f"switch {dpid} connects again")
         self.rig.holds_what_it_should()
 
     def restart(self) -> None:
-        """The controller is killed and starts anew. Switches may have lost some rules meanwhile."""
+        """The controller is killed and starts again. Switches may have lost some rules meanwhile."""
         self.rig.commit()
         order = self.chance.sample(list(self.ports), len(self.ports))
         whole = self.chance.random() < 0.6
@@ -298,7 +298,7 @@ class World:
                 self.damage(dpid)
         self.rig.restart({dpid: self.ports[dpid] for dpid in order})
         if whole:
-            self.compare("the controller starts anew")
+            self.compare("the controller starts again")
         self.rig.holds_what_it_should()
         for network in self.rig.networks:
             self.forget(network)
@@ -312,7 +312,7 @@ class World:
             self.doomed = False
 
     def kill_in(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> None:
-        """Begin a change; after some of its messages there is a new controller. It is done wholly, or not."""
+        """Begin a change; after some of its messages there is a new controller. It is done, or undone."""
         left = self.chance.randint(0, 20)
 
         def between() -> None:

@@ -281,6 +281,14 @@ def test_invalid_input_gets_one_message_and_an_exit_status_by_class(
         assert connection.descriptions() == before
 
 
+def test_an_empty_option_is_not_a_missing_one(netvirt: Commands) -> None:
+    netvirt.ok("create", "blue.xml")
+    assert "endpoint/switch" in netvirt.fails(
+        3, "endpoint", "modify", "blue", "11", "--switch", "", "--vlan", "9"
+    )
+    assert "no connection URI" in netvirt.fails(3, "list", "-c", "")
+
+
 def test_a_missing_uri_is_reported(netvirt: Commands) -> None:
     netvirt.uri = ""
     assert "no connection URI" in netvirt.fails(3, "list")

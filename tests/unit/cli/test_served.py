@@ -154,7 +154,12 @@ def test_events_reach_the_client_as_lines_and_end_with_a_closed_pipe(serve: Serv
         [NETVIRT, "-c", server.uri, "events"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     interrupted = subprocess.Popen(
-        [NETVIRT, "-c", server.uri, "events"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [NETVIRT, "-c", server.uri, "events"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that are run in the background of a shell inherit that the signal is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
 

@@ -47,7 +47,7 @@ class Slow(simulated.TestDriver):
 
 
 class Repairing(simulated.TestDriver):
-    """Shares its substrate with somebody."""
+    """Shares its substrate with another program."""
 
     @property
     def capabilities(self) -> Capabilities:

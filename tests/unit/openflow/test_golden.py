@@ -80,7 +80,7 @@ def test_a_rule_reads_back_as_it_was_asked_for() -> None:
     assert rule.flags == of.FlowModFlags.SEND_FLOW_REM
 
 
-def test_a_rule_of_somebody_else_is_read_too() -> None:
+def test_a_rule_of_another_program_is_read_too() -> None:
     reply = _read("FlowStatsReply")
     assert isinstance(reply, of.FlowStatsReply)
     foreign = reply.entries[-1]

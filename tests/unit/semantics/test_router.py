@@ -164,7 +164,7 @@ def test_duplicate_address_detection_of_the_gateways_address_is_answered_to_all(
     assert (sent.destination, packet_.destination) == (p.multicast_mac(p.ALL_NODES), p.ALL_NODES)
 
 
-def test_a_solicitation_for_somebody_else_is_ignored() -> None:
+def test_a_solicitation_for_another_host_is_ignored() -> None:
     delivery = at("11", p.solicitation(H1, ip("fd00:1::1"), ip("fd00:1::2")))
     assert (delivery.outputs, delivery.learned) == ((), LearnedState())
 

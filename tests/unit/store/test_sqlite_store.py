@@ -52,7 +52,7 @@ def test_everything_survives_reopening_in_the_order_of_creation(tmp_path: Path) 
     again.close()
 
 
-def test_a_batch_is_there_wholly_or_not_at_all(tmp_path: Path) -> None:
+def test_a_batch_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.db")
     store.commit(Batch(put=[BLUE]))
     bad = Batch(put=[RED], drop=["7"], facts={("kind", "key"): object()})  # type: ignore[dict-item]

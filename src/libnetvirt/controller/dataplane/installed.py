@@ -158,7 +158,7 @@ class SwitchSnapshot:
 
     def entries(self) -> list[SwitchEntry]:
         """The reported entries that can be compared with the expected ones. Groups and meters whose numbers
-        are outside our ranges belong to somebody else and are left out."""
+        are outside our ranges belong to other programs and are left out."""
         found: list[SwitchEntry] = []
         for f in self.flows:
             if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in _UNCOMPARED:

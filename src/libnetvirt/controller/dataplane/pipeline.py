@@ -95,7 +95,7 @@ GROUP_BIT = 0x0100_0000_0000
 UNUSED = (1 << 48) - 1
 
 LLDP_METER = 1
-#: numbers of the meters of limits and constraints; meters with other numbers belong to somebody else
+#: numbers of the meters of limits and constraints; meters with other numbers belong to other programs
 METERS = range(1 << 12, 1 << 16)
 #: LLDP frames per second that a switch sends up from ports that are no ends of links; a meter drops the rest
 LLDP_RATE = 200

@@ -21,15 +21,15 @@ NAMED_LIMIT = 5
 
 
 class CapacityReload:
-    """Takes over other capacities, latencies and costs of links."""
+    """Applies changed capacities, latencies and costs of links."""
 
     def __init__(self, state: ControllerState, reroute: Reroute) -> None:
         self._state = state
         self._reroute = reroute
 
     def plan(self, capacities: Capacities, degrade: bool) -> tuple[Transaction, list[str]]:
-        """Take over other values. Returns what the switches have to be told, and what becomes of constraints,
-        one line each.
+        """Apply other values. Returns the transaction, and a line for each constraint that it moves or
+        degrades.
 
         Raises ConstraintUnmet, with nothing changed, if a constraint that is kept now cannot be kept with
         them, unless ``degrade``.

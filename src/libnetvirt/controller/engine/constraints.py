@@ -8,7 +8,7 @@ This part turns these decisions into units, and keeps everything that depends on
 - *topology*: `replan` looks for other paths for constraints that lost theirs, and for those that are
   degraded;
 - *policing*: a link with reservations limits best-effort traffic to what is not reserved, with a meter or
-  with a queue. When a link becomes policed, or stops being so, everything that leaves by it is compiled anew.
+  with a queue. When that begins or ends for a link, the rules that output to it are compiled again.
 """
 
 from __future__ import annotations
@@ -119,11 +119,11 @@ class ConstraintService:
         return {key for key, path in own if self._state.backend.queues and path.constraint.min_bandwidth}
 
     def retry_degraded(self) -> Effects:
-        """Something was freed: look for paths again if any constraint is degraded."""
+        """Ask for a reroute if any constraint is degraded, because labels or bandwidth were released."""
         return REROUTE if any(te_path.degraded for te_path in self._te_paths.ordered()) else NOTHING
 
-    def queue_shape(self) -> QueueConfig:
-        """The queues that ports have to have; none where minimums are enforced with meters."""
+    def queue_config(self) -> QueueConfig:
+        """The queues that ports need; none if minimums are enforced with meters."""
         if not self._state.backend.queues:
             return {}
         return self._state.queues.config(self._te_paths.ordered(), self._state.capacities)
@@ -143,7 +143,7 @@ class ConstraintService:
             self._recompile_outputs(flipped, delta)
 
     def _recompile_outputs(self, flipped: frozenset[LinkEnd], delta: Delta) -> None:
-        """What leaves by these links is policed from now on, or no longer: compile all that may."""
+        """Compile the rules that output to these links, which are policed from now on, or no longer."""
         state = self._state
         for kind, users in state.tunnel_users.items():
             for egress in filter(users.used, users.by_egress):
@@ -166,10 +166,10 @@ class ConstraintService:
     # ---- topology ------------------------------------------------------------------------------
 
     def replan(self, delta: Delta) -> tuple[Callable[[], None], tuple[Report, ...]]:
-        """Find other TE paths where the topology, or what is free, calls for them.
+        """Find other TE paths after a change of the topology or of the free bandwidth.
 
-        Returns what frees the labels of the old paths once nothing uses them, and what became of
-        constraints.
+        Returns a function that frees the labels of the old paths, to be called once they are unused, and
+        the events about constraints.
         """
         plan = self._te_paths.plan_reroute()
         old: dict[ConstraintKey, TePath] = {}

@@ -1,19 +1,19 @@
 """Controller: joins the parts of the engine. Events and ``now`` in, messages out; no I/O and no clock.
 
-    ControllerState     what the controller knows
+    ControllerState     networks, hosts, links, paths, numbers, expected entries
     UnitCompiler        state -> units of entries, and their differences
     ConstraintService   paths of constraints, policing of links
     HostUpdates         single hosts, at once
     Operations          a network is created, changed or removed       -> Transaction
-    WarmRestart         what an earlier run of the controller left on switches
+    WarmRestart         entries that an earlier run of the controller left on switches
     TopologyEvents      switches, ports and links come and go          -> Effects
     Reroute             paths follow the topology                      -> Transaction
-    Reconciler          a switch is compared with what it should hold  -> Transaction
+    Reconciler          a switch is compared with its expected entries -> Transaction
     CapacityReload      links get other capacities                     -> Transaction
 
-Each part holds those above it that it uses, and no other. What an event calls for is returned as `Effects`;
-what changes several switches is a `Transaction`, which the driver carries out round by round, one at a time,
-while frames of its networks wait in
+Each part holds those above it that it uses, and no other. The consequences of an event are returned as
+`Effects`. A change of several switches is a `Transaction`, which the driver carries out round by round, one
+at a time, while frames of its networks wait in
 :class:`~libnetvirt.controller.packetin.dispatcher.PacketInDispatcher`. Frames and expired rules of single
 hosts do not wait for that: they are answered through the
 :class:`~libnetvirt.controller.ondemand.flows.Wire`.
@@ -69,7 +69,7 @@ class Controller:
         yield self.topology.tick(now)
 
     def load(self, networks: Iterable[VirtualNetwork], facts: Facts, now: float) -> None:
-        """Take over what the store has. Call once, before any switch connects."""
+        """Load the stored networks and facts. Call once, before any switch connects."""
         state = self.state
         self.restart.start(now)
         state.labels.load(facts)

@@ -1,15 +1,15 @@
-"""Effects: what an event calls for, returned by whoever handles the event.
+"""Effects: the consequences of an event, returned by the function that handles it.
 
 A handler (a switch connects, a port goes down, an operation frees a label) changes the controller's state and
-returns `Effects`. It sends and reports nothing itself. Whoever drives the controller gives them to
-`PendingEffects`, which sends the messages and reports the events at once. Three things need the lock, because
-they change what switches hold; they are remembered until somebody has it:
+returns `Effects`. It sends and reports nothing itself. The caller adds them to `PendingEffects`,
+which sends the messages and reports the events at once. Three kinds of effects need the lock, because they
+change the entries of switches; they stay pending until a task that holds the lock takes them:
 
-    rebind      endpoints of these switches are attached to ports anew
-    compare     these switches are compared once more with what they should hold
-    reroute     paths are computed again
+    rebind      attach the endpoints of these switches to ports again
+    compare     compare these switches again with their expected entries
+    reroute     compute paths again
 
-The one exception is the hot path: what a single host's frame calls for goes out through the
+The one exception is the hot path: messages about a single host's frame go out through the
 :class:`~libnetvirt.controller.ondemand.flows.Wire` directly, and the dispatcher returns None for it.
 """
 
@@ -25,7 +25,7 @@ from libnetvirt.controller.topology.pathfinder import LinkEnd
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An event for people and programs that watch the controller."""
+    """An event to publish to operators and programs."""
 
     kind: str
     message: str
@@ -34,7 +34,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What an event calls for. Two are merged with ``|``."""
+    """The consequences of an event. Two are merged with ``|``."""
 
     #: messages to send, each with the switch it is for
     messages: tuple[tuple[int, of.Message], ...] = ()
@@ -43,9 +43,9 @@ class Effects:
     reroute: bool = False
     #: whether links may have other capacities, latencies or costs: then paths may move although no link did
     capacities: bool = False
-    #: switches to be compared with what they should hold
+    #: switches to be compared with their expected entries
     compare: frozenset[int] = frozenset()
-    #: switches whose endpoints have to be attached to ports anew
+    #: switches whose endpoints have to be attached to ports again
     rebind: frozenset[int] = frozenset()
     #: ports that went down or away: the hosts behind them are no longer there
     ports_down: tuple[LinkEnd, ...] = ()
@@ -71,7 +71,7 @@ REROUTE = Effects(reroute=True)
 
 
 class PendingEffects:
-    """Carries out at once what needs no lock, and remembers the rest until it is taken."""
+    """Carries out effects that need no lock at once, and keeps the others until they are taken."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class PendingEffects:
         self._send = send
         self._publish = publish
         self._port_down = port_down
-        #: switches whose endpoints have to be attached anew, and those to be compared
+        #: switches whose endpoints have to be attached again, and those to be compared
         self.rebind: set[int] = set()
         self.compare: set[int] = set()
         self._reroute = False
         self._capacities = False
 
     def add(self, effects: Effects) -> None:
-        """Send and report what can be at once, and remember the rest."""
+        """Send messages and publish events at once; keep the effects that need the lock."""
         if effects is NOTHING:
             return
         for dpid, message in effects.messages:
@@ -105,11 +105,11 @@ class PendingEffects:
             self._port_down(dpid, port)
 
     def __bool__(self) -> bool:
-        """Whether anything waits for the lock."""
+        """Whether any effect needs the lock."""
         return bool(self._reroute or self.rebind or self.compare)
 
     def take_reroute(self) -> bool:
-        """Paths are about to be computed again. Returns whether links may have other capacities."""
+        """Take the pending reroute, if any. Returns whether the capacities of links may have changed."""
         capacities = self._capacities
         self._reroute = self._capacities = False
         return capacities

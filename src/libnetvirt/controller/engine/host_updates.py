@@ -1,4 +1,4 @@
-"""HostUpdates: the rules that lead to a host follow it at once.
+"""HostUpdates: changes the rules that lead to a host, as soon as it is learned, moves or is removed.
 
 A host that is learned, moves or goes silent changes one unit of one network. That needs no round and no lock:
 the messages go out on the :class:`~libnetvirt.controller.ondemand.flows.Wire` in the order of the rounds, and
@@ -17,7 +17,7 @@ from libnetvirt.controller.ondemand.flows import Wire
 
 
 class HostUpdates:
-    """Tells switches about single hosts and neighbours."""
+    """Updates the rules of single hosts and neighbours on switches."""
 
     def __init__(self, state: ControllerState, units: UnitCompiler, wire: Wire) -> None:
         self._state = state

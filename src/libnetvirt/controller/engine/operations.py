@@ -1,9 +1,9 @@
 """Operations: a network is created, changed or removed.
 
-`Operations.begin` makes the controller's state what it will be after the operation and returns a
-`Transaction`: the rounds that make the switches follow, how to undo all of it, and what to free when it is
-done. Only units that the operation touches are compiled, so one more endpoint costs the same in a large
-network as in a small one.
+`Operations.begin` changes the controller's state to that after the operation, and returns a `Transaction`:
+the rounds for the switches, the steps that undo all of it, and the numbers to free when it is done. Only
+units that the operation touches are compiled, so one more endpoint costs the same in a large network as in a
+small one.
 
 Numbers (indexes, labels, meters, queues) are taken at once and freed only by the transaction's ``cleanup``:
 an operation that is undone finds its old numbers where they were, and with them the very same rules.
@@ -62,7 +62,7 @@ class Operations:
         if touched is None:
             touched = after.touched(before) if before and after else network.by_uuid
         rebuilt = before is not None and after is not None and _rebuilt(before, after)
-        # What the operation may forget, and undoing it has to restore.
+        # Hosts and neighbours that the operation may remove, and undoing it has to restore.
         names = network.by_uuid if rebuilt else touched
         hosts = tuple(h for name in names for h in state.locator.at(uuid, name))
         neighbours = tuple(n for name in names for n in state.neighbours.at(uuid, name))
@@ -71,7 +71,7 @@ class Operations:
         freed: _Freed = set()
         if te_paths is None:
             te_paths = {} if after is None else self._constraints.plan(after, strict=False)
-        queues = self._constraints.queue_shape()
+        queues = self._constraints.queue_config()
         old_paths = state.te_paths.commit(uuid, te_paths)
 
         def undo() -> Effects:
@@ -103,7 +103,7 @@ class Operations:
         plan = delta.plan(gone)
         if was_on_demand and (after is None or not state.rulesdb.networks[uuid].on_demand):
             assert old is not None
-            self._remove_pairs(old.index, wholly=after is None, plan=plan)
+            self._remove_pairs(old.index, whole_network=after is None, plan=plan)
         if before is None or after is None:
             plan = plan.merged()
         labels = labels_of(old_paths.values())
@@ -123,9 +123,12 @@ class Operations:
             queues=queues,
         )
 
-    def _remove_pairs(self, index: int, wholly: bool, plan: Plan) -> None:
+    def _remove_pairs(self, index: int, whole_network: bool, plan: Plan) -> None:
         """Remove the rules of a network's pairs, which may be on any switch."""
-        message = delete_network(pipeline.cookie(index, Kind.BASE)) if wholly else delete_pair_flows(index)
+        if whole_network:
+            message = delete_network(pipeline.cookie(index, Kind.BASE))
+        else:
+            message = delete_pair_flows(index)
         plan.rounds.append({dpid: [message] for dpid, s in self._state.switches.items() if s.connected})
 
     def _follow_te_paths(
@@ -147,7 +150,7 @@ class Operations:
         neighbours: tuple[Neighbour, ...],
         te_paths: dict[ConstraintKey, TePath],
     ) -> Effects:
-        """Make the state what it was before :meth:`begin`. The switches have to be compared with it."""
+        """Change the state back to that before :meth:`begin`. The switches have to be compared with it."""
         state, delta = self._state, Delta()
         undone = dict(state.te_paths.of(uuid))
         state.te_paths.restore(uuid, te_paths)
@@ -231,8 +234,8 @@ class Operations:
     def _alter(
         self, record: NetworkRecord, after: VirtualNetwork, touched: Collection[str], delta: Delta
     ) -> _Freed:
-        """Change endpoints: compile what that touches, and nothing else. Returns the switches where that
-        frees ports for others."""
+        """Change endpoints, and compile the units that depend on them. Returns the switches where that frees
+        ports for others."""
         state, units, uuid = self._state, self._units, after.uuid
         was, old_switches, used_labels = record.description, set(record.by_switch), record.uses_labels
         macs = {h.mac for name in touched for h in state.locator.at(uuid, name)}
@@ -271,7 +274,7 @@ class Operations:
     def _forget_moved(
         self, was: VirtualNetwork, after: VirtualNetwork, touched: Collection[str], delta: Delta
     ) -> None:
-        """Forget hosts and neighbours of endpoints that are gone or have another port."""
+        """Remove hosts and neighbours of endpoints that are gone or have another port."""
         for old in was.select(touched):
             new = after.by_uuid.get(old.uuid)
             if new is None or new.place != old.place:
@@ -294,7 +297,7 @@ class Operations:
         units.compile_prefixes(changed, switches & old, delta)
 
     def _forget_redeclared(self, record: NetworkRecord, ends: Iterable[Endpoint], delta: Delta) -> None:
-        """Forget neighbours whose MAC addresses are declared at other endpoints now."""
+        """Remove neighbours whose MAC addresses are declared at other endpoints now."""
         declared = {mac.to_bytes(6): endpoint for mac, endpoint in declared_hosts(ends)}
         if not declared or not is_routed(record):
             return

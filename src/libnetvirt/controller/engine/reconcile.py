@@ -1,13 +1,13 @@
-"""Reconciler: makes a switch hold what it should, whatever it holds.
+"""Reconciler: makes the entries of a switch the expected ones, whatever they are now.
 
-A switch that connects is never wiped. It tells what it holds (a `SwitchSnapshot`), and `reconcile` plans one
-change from that: missing entries are added, wrong ones modified, surplus ones removed. Entries without our
-cookie are not touched. The same is done for a switch that failed in the middle of a change, since nobody
-knows what it has carried out by then.
+A switch that connects is never wiped. It reports its entries (a `SwitchSnapshot`), and `reconcile` plans one
+change from them: missing entries are added, wrong ones modified, surplus ones removed. Entries without our
+cookie are not touched. The same is done for a switch that failed in the middle of a change, since it may have
+carried out any part of the change.
 
-A snapshot also tells what an earlier run of the controller had learned
-(:class:`~libnetvirt.controller.engine.warm_restart.WarmRestart`): that is learned first, so that the rules
-for it count as wanted.
+A snapshot also shows the hosts that an earlier run of the controller had learned
+(:class:`~libnetvirt.controller.engine.warm_restart.WarmRestart`): they are learned first, so that their rules
+are expected entries.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from libnetvirt.controller.ondemand.flows import PairFlows
 
 
 class Reconciler:
-    """Compares switches with what they should hold."""
+    """Compares switches with their expected entries."""
 
     def __init__(
         self,
@@ -43,7 +43,8 @@ class Reconciler:
         self._restart = restart
 
     def reconcile(self, dpid: int, snapshot: SwitchSnapshot) -> Transaction:
-        """Plan what makes a switch hold what it should, and other switches what follows from its ports."""
+        """Plan the changes that give a switch its expected entries. Its ports may require changes of other
+        switches, too."""
         state, delta = self._state, Delta()
         self._units.compile_base(dpid, delta)
         affected = state.rulesdb.bind_ports(state.switches[dpid])
@@ -69,7 +70,7 @@ class Reconciler:
         return Transaction(plan, None, effects=effects)
 
     def rebind(self, dpid: int) -> Transaction:
-        """Attach the endpoints of a switch anew: its ports came, went or were renamed."""
+        """Attach the endpoints of a switch again: its ports were added, removed or renamed."""
         state, delta = self._state, Delta()
         state.ondemand.changed()
         for record in state.rulesdb.bind_ports(state.switches[dpid]):
@@ -109,7 +110,7 @@ class Reconciler:
     def _drop_broken_pairs(
         self, snapshot: SwitchSnapshot, expected: Iterable[tuple[PairFlows, Flow]]
     ) -> None:
-        """Drop the pairs of which a switch does not hold what it should."""
+        """Drop the pairs whose entries on a switch are not the expected ones."""
         held: dict[object, tuple[of.Instruction, ...]] = {
             (f.table_id, f.priority, f.match): f.instructions for f in snapshot.flows
         }
@@ -118,8 +119,8 @@ class Reconciler:
 
 
 def _replace_part(delta: Delta, dpid: int, difference: Delta) -> None:
-    """Replace the part of a delta for one switch, which says how the wanted entries have changed, with the
-    difference from what the switch holds, which says more."""
+    """Replace the part of a delta for one switch, the change of its expected entries, with the difference
+    from the entries that it has."""
     for part in (delta.put, delta.change):
         for key in [key for key in part if key[1] == dpid]:
             del part[key]

@@ -10,10 +10,10 @@ what differs:
   removed first, in rounds of their own, and the controller forwards in the meantime;
 - *constraints* that have lost their path get another one, or are degraded
   (:class:`~libnetvirt.controller.engine.constraints.ConstraintService`);
-- rules of *on-demand* networks are made anew by the next frame.
+- rules of *on-demand* networks are removed, and installed again for the next frame.
 
-The removal of old paths is deferred; `remaining` and `unneeded` say what of it can be carried out later, and
-what has to be at once.
+The removal of old paths is deferred; `remaining` returns the removals to carry out later,
+`unneeded` those to carry out at once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Replaced = dict[tuple[Encapsulation, int], int]
 
 
 class Reroute:
-    """Computes paths again, and plans what has to change on switches."""
+    """Computes paths again, and plans the changes of switches."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Reroute:
             self._restart.substrate_changed()
         delta = Delta()
         self._units.compile_links(delta)
-        queues = self._constraints.queue_shape()
+        queues = self._constraints.queue_config()
         free_labels, outcomes = self._constraints.replan(delta)
         replaced: _Replaced = {}
         moved: list[int] = []
@@ -186,7 +186,7 @@ class Reroute:
     # ---- deferred removals ---------------------------------------------------------------------
 
     def remaining(self, transaction: Transaction) -> Plan:
-        """The deferred removals of a transaction, less what is wanted again by now."""
+        """The deferred removals of a transaction, except for entries that are expected again by now."""
         self._state.installed.keep_reclaimed(transaction.deferred)
         return transaction.deferred.plan()
 

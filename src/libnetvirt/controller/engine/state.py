@@ -1,4 +1,4 @@
-"""ControllerState: what the controller knows. Data, and questions that follow from several parts of it.
+"""ControllerState: the data of the controller, and queries that need several parts of it.
 
 The five parts of the 2012 prototype are here (RulesDB, Locator, PathFinder, installed rules, Discovery), with
 what later versions added: neighbours of routers, labels, meters, queues, reservations and the paths of
@@ -69,7 +69,7 @@ class TunnelUsers:
 
 
 class ControllerState:
-    """All that the controller knows."""
+    """The data of the controller."""
 
     def __init__(self, options: Options, secret: bytes, wire: Wire) -> None:
         """``secret``: signs LLDP frames and latency probes, so that hosts cannot forge links."""
@@ -80,7 +80,7 @@ class ControllerState:
         self.locator = Locator(options.host_limit)
         self.neighbours = Neighbours(options.host_limit)
         self.paths = PathFinder()
-        #: what the store has to be told: numbers and links that were given, or are gone
+        #: changes to write to the store: allocated and released numbers, found and lost links
         self.journal = FactJournal()
         self.labels = Labels(self.journal)
         self.installed = Installed()

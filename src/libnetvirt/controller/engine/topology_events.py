@@ -185,7 +185,7 @@ def _port_event(dpid: int, port: int, what: str) -> Effects:
 
 
 def port_view(desc: of.PortDesc) -> PortView | None:
-    """What the controller keeps of a port's description; None for the reserved ports."""
+    """The view of a port from its description; None for reserved ports."""
     if desc.port_no >= of.Port.MAX:
         return None
     down = desc.config & of.PortConfig.PORT_DOWN or desc.state & of.PortState.LINK_DOWN

@@ -1,11 +1,11 @@
-"""Transaction: one change of what switches hold, planned as a whole before the first message is sent.
+"""Transaction: one change of the entries of switches, planned as a whole before the first message is sent.
 
-Whoever plans one has changed the controller's own state already. What is left to do is in the transaction:
+When it is planned, the controller's own state is changed already. The remaining steps are in the transaction:
 
 1. carry out the rounds of `plan`, each confirmed by all of its switches before the next begins;
 2. if that fails, call `undo`, which changes the controller's state back, and compare the switches;
 3. if it succeeds, wait until nothing uses the replaced paths any more (`LINGER`), carry out the removals that
-   were put off (`deferred`), and call `cleanup`, which frees the numbers that nothing needs any more.
+   were put off (`deferred`), and call `cleanup`, which frees the numbers that are no longer used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Transaction:
     networks: frozenset[str] | None
     undo: Callable[[], Effects] = _nothing
     cleanup: Callable[[], Effects] = _nothing
-    #: what planning it has called for besides the plan
+    #: effects of planning it, besides the plan
     effects: Effects = NOTHING
     #: removals that wait LINGER seconds: a switch may use cached rules for a moment after it has confirmed a
     #: change, and frames are under way

@@ -1,10 +1,10 @@
-"""UnitCompiler: turns what the controller knows into *units* of entries in switches.
+"""UnitCompiler: compiles the controller's state to *units* of switch entries.
 
 A unit is the smallest set of entries that is compiled as a whole: an endpoint, a host, the flood group of a
 network on one switch, a tunnel. Each ``compile_*`` method compiles one unit (or a few) from the state as it
 is now and puts it into `Installed`, which notes the difference from before in a `Delta`; each ``drop_*``
-method makes units empty. So a change costs what it touches: whoever changes the state says which units
-depend on it, and everything else stays as it is.
+method makes units empty. So the cost of a change depends on its size only: the caller that changes
+the state names the units that depend on it, and all others stay as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class UnitCompiler:
         self._installed.replace(("base", dpid), base, delta)
 
     def drop_base(self, dpid: int, delta: Delta) -> None:
-        """Remove what :meth:`compile_base` made."""
+        """Remove the entries of :meth:`compile_base`."""
         self._installed.replace(("base", dpid), (), delta)
 
     def holds_only_base(self, dpid: int) -> bool:
@@ -103,7 +103,7 @@ class UnitCompiler:
         delta: Delta,
         spread: bool = False,
     ) -> None:
-        """The flood rules and groups of a network on a switch; of a router, what its gateway takes there.
+        """The flood rules and groups of a network on a switch; of a router, also its gateway's rules.
 
         ``touched``: the endpoints that changed there, if the others did not; ``spread``: whether the
         switches of the network changed.
@@ -131,7 +131,7 @@ class UnitCompiler:
             self._chunks.pop((record.uuid, dpid), None)
 
     def drop_flood(self, uuid: str, dpid: int, delta: Delta) -> None:
-        """Remove what :meth:`compile_flood` made."""
+        """Remove the entries of :meth:`compile_flood`."""
         self._installed.replace(("gateway", uuid, dpid), (), delta)
         self._installed.replace(("flood", uuid, dpid), (), delta)
         for chunk in range(self._chunks.pop((uuid, dpid), 0)):
@@ -152,7 +152,7 @@ class UnitCompiler:
                 self.compile_neighbour(record, neighbour, delta)
 
     def drop_endpoint(self, uuid: str, name: str, delta: Delta) -> None:
-        """Remove what :meth:`compile_endpoint` made, and the neighbours there."""
+        """Remove the entries of :meth:`compile_endpoint`, and the neighbours there."""
         self.drop_neighbours(uuid, name, delta)
         for kind in ("endpoint", "family"):
             self._installed.replace((kind, uuid, name), (), delta)
@@ -169,7 +169,7 @@ class UnitCompiler:
                     self._installed.replace(unit, compiled, delta)
 
     def drop_prefixes(self, uuid: str, names: Iterable[str], dpids: Collection[int], delta: Delta) -> None:
-        """Remove what :meth:`compile_prefixes` made."""
+        """Remove the entries of :meth:`compile_prefixes`."""
         for name in names:
             for dpid in dpids:
                 self._installed.replace(("prefix", uuid, name, dpid), (), delta)
@@ -185,7 +185,7 @@ class UnitCompiler:
         self._installed.replace(("host", record.uuid, mac), fitting, delta)
 
     def drop_hosts(self, uuid: str, macs: Iterable[int], delta: Delta) -> None:
-        """Remove what :meth:`compile_host` made."""
+        """Remove the entries of :meth:`compile_host`."""
         for mac in macs:
             self._installed.replace(("host", uuid, mac), (), delta)
 
@@ -203,7 +203,7 @@ class UnitCompiler:
         self._installed.replace(("neighbour", *key), compiled, delta)
 
     def drop_neighbours(self, uuid: str, name: str, delta: Delta) -> None:
-        """Forget the neighbours at an endpoint, and remove the rules that lead to them."""
+        """Remove the neighbours at an endpoint, and the rules that lead to them."""
         for neighbour in self._state.neighbours.at(uuid, name):
             self._state.neighbours.remove(neighbour)
             self._installed.replace(("neighbour", uuid, name, neighbour.address), (), delta)

@@ -1,4 +1,4 @@
-"""WarmRestart: what switches still hold from an earlier run of the controller, and what that tells.
+"""WarmRestart: learns from the entries that an earlier run of the controller left on switches.
 
 A controller that is killed leaves its rules on the switches, and they go on forwarding. The next run computes
 the same rules from the store, but the store has no learned hosts, no neighbours and no rules of on-demand
@@ -11,9 +11,9 @@ pairs. Those are learned from the switches, one after the other, as they connect
 - a rule that leads to an unknown host may lead to a host that is learned from a switch yet to connect. Such
   surplus is spared, and the switch is compared once more when all switches have connected.
 
-Nobody waits for ever: after ``hold`` seconds, a switch that has not connected is not going to (`tick`). And
-if the substrate changes after the start, pairs of the earlier run can be trusted no longer, because only
-their beginning is known (`substrate_changed`).
+The wait is bounded: after ``hold`` seconds, switches that have not connected are given up (`tick`). If the
+substrate changes after the start, the pairs of the earlier run are removed, because only their first rule is
+known, and their paths may be broken (`substrate_changed`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class WarmRestart:
         self._started = now
 
     def end_hold(self) -> None:
-        """Spare nothing from now on, as if all switches had had the time to connect."""
+        """Spare no surplus entry from now on, as if all switches had connected."""
         self._hold_over = True
 
     def tick(self, now: float) -> Effects:
@@ -92,9 +92,10 @@ class WarmRestart:
                 self._learn_pair(dpid, record, flow)
 
     def compared(self, dpid: int, surplus: list[SwitchEntry]) -> Effects:
-        """A switch was compared with what it should hold: its pairs can be decided about.
+        """Record that a switch was compared with its expected entries: its pairs can be kept or removed.
 
-        ``surplus``: what it holds beyond that. What may lead to hosts that are not yet learned is taken out.
+        ``surplus``: its entries that are not expected. Those that may lead to hosts not yet learned are taken
+        out of it.
         """
         effects = NOTHING
         if self._spare(surplus):
@@ -105,7 +106,7 @@ class WarmRestart:
         return effects
 
     def remove_switch(self, dpid: int) -> None:
-        """Remove what is kept of a switch that belongs to no network."""
+        """Remove the records about a switch that belongs to no network."""
         self._compared.discard(dpid)
         self._spared.discard(dpid)
 
@@ -116,7 +117,7 @@ class WarmRestart:
     # ---- spared surplus ------------------------------------------------------------------------
 
     def _spare(self, surplus: list[SwitchEntry]) -> bool:
-        """Take out of a switch's surplus what may lead to hosts of switches that have yet to connect.
+        """Take the entries out of a switch's surplus that may lead to hosts of switches yet to connect.
 
         Returns whether there was any.
         """

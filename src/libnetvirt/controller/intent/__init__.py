@@ -1,1 +1,1 @@
-"""What was asked for, and what is known of it: networks, endpoints, hosts, neighbours, labels."""
+"""The networks as described, and the state that goes with them: endpoints, hosts, neighbours, labels."""

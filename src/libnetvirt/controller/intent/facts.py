@@ -52,7 +52,7 @@ class Fact:
 
     @property
     def identity(self) -> Hashable:
-        """What no other record has: the class and the identifying fields."""
+        """The key of the record: its class and its identifying fields."""
         return (type(self), *_CODECS[type(self)].values(self)[: self.IDENTITY])
 
     def row(self) -> tuple[RowKey, str]:
@@ -253,7 +253,7 @@ def rows(changes: Changes) -> dict[RowKey, str | None]:
     return found
 
 
-#: what the owners of meters were called in version 1
+#: the names of meter owners in version 1, and the present ones
 _METER_OWNERS = {"course": "constraint"}
 
 

@@ -23,6 +23,7 @@ from libnetvirt.controller.intent.facts import (
     ServiceLabel,
     TunnelLabel,
 )
+from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules
 
@@ -46,7 +47,7 @@ class Labels:
         self.spaces = {kind: LabelSpace(kind, self) for kind in LABELS}
 
     def load(self, facts: Facts) -> None:
-        """Restore what was stored."""
+        """Load the stored facts."""
         self._indexes = {record.network: record.index for record in facts.of(NetworkIndex)}
         for last in facts.of(LastIndex):
             self.last_index = last.index
@@ -109,7 +110,7 @@ class LabelSpace:
         self._last_outer = 0
 
     def load(self, facts: Facts) -> None:
-        """Restore what was stored."""
+        """Load the stored facts."""
         for tunnel in facts.of(TunnelLabel):
             if tunnel.encapsulation is self.kind:
                 self._hold(tunnel.egress, Tunnel(tunnel.group, tunnel.label))
@@ -130,7 +131,7 @@ class LabelSpace:
             label = _next(self._range, used, self._last_inner.get(dpid, 0))
             if label is None:
                 raise LabelsExhausted(
-                    f"switch {dpid} serves {len(used)} networks with {self.kind} tunnels: "
+                    f"switch {switch_text(dpid)} serves {len(used)} networks with {self.kind} tunnels: "
                     "no inner label is left for one more there. Use another encapsulation, or remove networks"
                 )
             labels[network] = label

@@ -99,8 +99,10 @@ class Adoption:
         held: Iterable[tuple[int, of.FlowStatsEntry]],
         deliveries: _DeliveryRules,
     ) -> PairFlows | None:
-        """What this run would install for the pair. If the destination is not known, it is assumed to be at
-        the endpoint that the entries deliver to."""
+        """The flow entries that this run would install for the pair.
+
+        If the destination is not known, it is assumed to be at the endpoint that the entries deliver to.
+        """
         target = self._locator.find(record.uuid, adopted.addresses[1])
         ends = [target.endpoint] if target else deliveries.of(held)
         pairs = (self._ondemand.expected_pair(record, adopted, end) for end in ends)

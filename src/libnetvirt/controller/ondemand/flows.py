@@ -386,8 +386,8 @@ class OnDemandFlows:
         return [pair for own in by_endpoint for pair in own.values() if isinstance(pair, AdoptedFlows)]
 
     def expected_pair(self, record: NetworkRecord, adopted: AdoptedFlows, end: str) -> PairFlows | None:
-        """What this run would install for an adopted pair whose destination is at endpoint ``end``; None
-        without a path."""
+        """The flow entries that this run would install for an adopted pair whose destination is at endpoint
+        ``end``; None without a path."""
         attachment = record.endpoints.get(adopted.origin[1])
         if attachment is None or attachment.port is None or end == attachment.endpoint.uuid:
             return None

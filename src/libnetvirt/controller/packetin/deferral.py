@@ -19,7 +19,7 @@ Action = Callable[[float], object]  # takes the time
 
 
 class Deferral:
-    """What waits for the end of a transaction, in its order."""
+    """The actions that are deferred until the end of a transaction, in order of arrival."""
 
     def __init__(self) -> None:
         self._actions: deque[Action] = deque()
@@ -44,7 +44,7 @@ class Deferral:
         return True
 
     def take(self) -> Collection[Action]:
-        """All that waits, in order; nothing waits any more."""
+        """Take all deferred actions out, in order."""
         actions, self._actions = self._actions, deque()
         self._by_source.clear()
         self._frames = 0

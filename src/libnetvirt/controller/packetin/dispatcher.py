@@ -37,8 +37,6 @@ NETWORK_FACTOR = 4
 QUIET_TIME = 10
 #: seconds between two events for the same problem
 REPORT_INTERVAL = 10.0
-#: packets of one endpoint that are deferred while an operation on their network runs
-DEFER_LIMIT = 500
 #: events remembered, so as not to repeat them
 REPORT_LIMIT = 10_000
 #: seconds between two searches for silent hosts in on-demand networks
@@ -77,7 +75,7 @@ class PacketInDispatcher:
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
         """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
 
-        Returns what it calls for beyond the answers that were sent already: only an LLDP frame does.
+        Returns the effects of an LLDP frame. For other frames, all messages were sent already: returns None.
         """
         head = message.head
         if head.cookie >> 48 != _OURS:

@@ -1,8 +1,8 @@
-"""What a router does with a packet: replies to ARP, neighbour discovery and ping; ICMP errors; forwarding.
+"""The router's processing of a packet: replies to ARP, neighbour discovery and ping; ICMP errors; forwarding.
 Pure.
 
-Given a frame that came up from an endpoint, :func:`respond` returns what the router does about it
-(:class:`Reaction`). Nothing is kept between frames.
+Given a frame that came up from an endpoint, :func:`respond` returns the router's :class:`Reaction`
+to it. Nothing is kept between frames.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RoutedPacket(NamedTuple):
 
 
 class Reaction(NamedTuple):
-    """What the router does about a frame, if anything.
+    """The router's reaction to a frame. All fields are empty if there is none.
 
     ``answer``: a frame to send back out of the endpoint (``error``: it is an ICMP error, whose rate is
     limited); ``update``: a neighbour to learn; ``routed``: a packet to forward.

@@ -44,7 +44,7 @@ class Meters:
         self._owned: dict[str, set[tuple[int, str]]] = {}
 
     def load(self, facts: Facts) -> None:
-        """Restore what was stored."""
+        """Load the stored facts."""
         for meter in facts.of(MeterNumber):
             self._take(meter.switch, meter.name, meter.number)
 

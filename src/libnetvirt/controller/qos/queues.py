@@ -79,7 +79,7 @@ class Queues:
         self._used: set[int] = set()
 
     def load(self, facts: Facts) -> None:
-        """Restore what was stored."""
+        """Load the stored facts."""
         for queue in facts.of(QueueNumber):
             self._numbers[queue.network, queue.source, queue.destination] = queue.number
             self._used.add(queue.number)

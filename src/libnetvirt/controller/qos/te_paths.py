@@ -122,7 +122,7 @@ class TePaths:
         self._last = 0
 
     def load(self, facts: Facts) -> None:
-        """Restore what was stored; :meth:`from_store` makes TE paths of it."""
+        """Load the stored facts; :meth:`from_store` makes TE paths of it."""
         for path in facts.of(ConstraintPath):
             self._stored[path.network, path.source, path.destination] = path
             self._last = max(self._last, path.number)

@@ -1,1 +1,1 @@
-"""What is reported about networks and the substrate: states, paths, counters."""
+"""Reports on networks and the substrate: states, paths, counters."""

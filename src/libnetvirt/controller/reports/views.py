@@ -147,7 +147,7 @@ def substrate(state: ControllerState) -> Substrate:
         view = state.switches[dpid]
         notes = []
         if view.foreign:
-            notes.append(f"{view.foreign} rules belong to somebody else and are not changed")
+            notes.append(f"{view.foreign} rules of another program, which are not changed")
         if view.connected and not view.bundles:
             notes.append("no support for bundles: changes in this switch are confirmed, but not atomic")
         ignored = sorted((p, n) for (d, p), n in state.discovery.ignored.items() if d == dpid)

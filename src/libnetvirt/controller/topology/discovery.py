@@ -10,8 +10,8 @@ not after the port that sent it has gone down. No frames are sent out of ports t
 the operator excludes (``link-ports``), and none are accepted from there. A frame that fails a check changes
 nothing; it is counted and reported.
 
-One attack remains: somebody who controls two ports without endpoints and relays every frame between them
-looks exactly like a cable. Only ``link-ports`` prevents that.
+One attack remains: a host at two ports without endpoints that relays every frame between them cannot be told
+from a cable. Only ``link-ports`` prevents that.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ OUTSTANDING = 8
 @dataclass(slots=True)
 class Sighting:
     """The port that received the last frame of a port, and the time. ``confirmed`` is False for a link that
-    is only remembered from the store."""
+    is only known from the store."""
 
     far_end: LinkEnd
     time: float
-    # Whether a frame was received, or the link is only remembered from the store.
+    # Whether a frame was received, or the link is only known from the store.
     confirmed: bool = True
 
 
@@ -141,7 +141,7 @@ class Discovery:
     def may_answer(self, dpid: int, port: int, now: float) -> bool:
         """Whether a frame received at a port may be answered at once with one sent out of it.
 
-        Only once an interval, so that nobody can make two ports answer each other for ever.
+        Only once an interval, so that two ports cannot be made to answer each other for ever.
         """
         end = (dpid, port)
         if now - self._answered.get(end, -self.interval) < self.interval:
@@ -150,7 +150,7 @@ class Discovery:
         return True
 
     def assume(self, source: LinkEnd, destination: LinkEnd, now: float) -> None:
-        """Take over a link that is remembered from the store as if it was seen ``now``. A frame confirms it,
+        """Treat a link from the store as if it was seen ``now``. A frame confirms it,
         or it expires."""
         self._seen[source] = Sighting(destination, now, confirmed=False)
 

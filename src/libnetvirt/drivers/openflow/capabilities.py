@@ -1,4 +1,4 @@
-"""What the openflow driver offers, and the defaults that the options of a connection's URI set."""
+"""The capabilities of the openflow driver, and the defaults that the options of a connection's URI set."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REASONS = {
 }
 #: what a connection lacks with state=:memory:
 NO_FILE: Mapping[str, str] = {"backup": "it keeps no state (state=:memory:)"}
-#: what a connection lacks with enforcement=queue, but without the databases to configure queues in
+#: features that a connection lacks with enforcement=queue, but without databases to configure queues in
 NO_DATABASE: Mapping[str, str] = {
     "constraint.min-bandwidth": "enforcement is queue, but the databases of the switches are not known: "
     "give ovsdb in the URI, or choose enforcement=meter",
@@ -50,8 +50,8 @@ NO_DATABASE: Mapping[str, str] = {
 
 
 def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType({})) -> Capabilities:
-    """What a connection with these default rules options offers. ``without``: features that it lacks, and
-    why."""
+    """The capabilities of a connection with these default rules options. ``without``: features that it lacks,
+    and why."""
     return Capabilities(
         driver=NAME,
         description="switches that speak OpenFlow 1.3, such as Open vSwitch",

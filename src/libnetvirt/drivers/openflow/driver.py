@@ -100,11 +100,11 @@ class OpenFlowDriver(Driver):
         return self._capabilities
 
     async def networks(self) -> Sequence[VirtualNetwork]:
-        return [entry.description for entry in self._state.rulesdb.ordered()]
+        return [record.description for record in self._state.rulesdb.ordered()]
 
     async def lookup(self, key: str) -> VirtualNetwork | None:
-        entry = self._state.rulesdb.find(key)
-        return entry.description if entry else None
+        record = self._state.rulesdb.find(key)
+        return record.description if record else None
 
     def validate(self, change: Change) -> None:
         self._validator.validate(change)

@@ -2,8 +2,8 @@
 
 The controller itself does no I/O. The runtime listens, brings switches up as they connect, hands their
 messages and the time to the controller, carries out the `Effects` that it returns, and is the
-:class:`~libnetvirt.controller.ondemand.flows.Wire` that it sends through. Whatever changes several switches
-goes through the `TransactionExecutor`.
+:class:`~libnetvirt.controller.ondemand.flows.Wire` that it sends through. Changes of several switches
+go through the `TransactionExecutor`.
 """
 
 from __future__ import annotations
@@ -283,10 +283,10 @@ class Runtime:
         self.reporter.states(self.now())
 
     async def _reconcile(self, session: Session, view: SwitchView) -> None:
-        """Use this connection for its switch from now on, and make the switch hold what it should."""
+        """Use this connection for its switch from now on, and give the switch its expected entries."""
         old = self._sessions.get(session.dpid)
         if old is not None and old is not session:
-            old.abort("the switch connected anew")
+            old.abort("the switch has connected again")
             self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
         self._sessions[session.dpid] = session
         self.rejections.remove(session.address)

@@ -141,7 +141,8 @@ class EventReporter:
             self._drifted.add(uuid)
             lines = list(delta.lines())
             more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-            text = f"rows of network {name} were changed by somebody else: {'; '.join(lines[:_SHOWN])}{more}"
+            changes = f"{'; '.join(lines[:_SHOWN])}{more}"
+            text = f"rows of network {name} were changed by another program: {changes}"
             self._publish("network.drift", f"{text}. 'netvirt repair' restores them", network=uuid)
         else:
             self._drifted.discard(uuid)

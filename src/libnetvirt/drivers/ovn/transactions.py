@@ -1,4 +1,5 @@
-"""Transactions on the northbound database that are committed once, and only if nobody else was faster.
+"""Transactions on the northbound database that are committed once, and only on the state that they
+were planned on.
 
 The clients of one owner serialise their transactions by one key in ``NB_Global.external_ids``, which holds
 the tokens of the latest transactions. A transaction waits (RFC 7047, section 5.2.6) for the value that its
@@ -128,7 +129,7 @@ def _error(refusal: Refused) -> NetvirtError:
     """The error to raise for a transaction that the database rejected."""
     if refusal.error == "constraint violation" and "Logical_Switch_Port" in refusal.details:
         return EndpointClaimed(
-            "the northbound database already has a logical port of that name, created by somebody else: "
+            "the northbound database already has a logical port of that name, created by another program: "
             f"use another port, or delete it there. The database reports: {refusal.details}"
         )
     return RuleRefused(

@@ -87,7 +87,7 @@ class View:
             if reason:
                 state = State.PENDING
             elif drift:
-                state, reason = State.DEGRADED, "rows of the network were changed by somebody else"
+                state, reason = State.DEGRADED, "rows of the network were changed by another program"
             yield ConstraintState(source=c.source, destination=c.destination, state=state, reason=reason)
 
     def _hosts(self, network: VirtualNetwork) -> Iterator[Host]:

@@ -103,7 +103,7 @@ def test_any_foreign_change_is_repaired(data: st.DataObject) -> None:
 def _foreign_change(
     data: st.DataObject, simulation: Simulation, table: str, uuid: str
 ) -> list[dict[str, Any]]:
-    """A change of a row by somebody else."""
+    """A change of a row by another program."""
     here = [["_uuid", "==", ["uuid", uuid]]]
     row = simulation.server.tables[table][uuid]
     kind = data.draw(st.sampled_from(["delete", "change", "intrude", "loosen"]))

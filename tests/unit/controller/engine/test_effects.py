@@ -1,4 +1,4 @@
-"""What events call for: returned, merged, carried out at once or kept until somebody has the lock."""
+"""Effects of events: returned, merged, carried out at once or kept until a task has the lock."""
 
 from __future__ import annotations
 

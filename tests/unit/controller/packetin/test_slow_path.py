@@ -110,7 +110,7 @@ def test_an_unresolved_neighbour_is_asked_three_times_and_senders_get_an_error(r
     assert ip.source == packed("fd00:1::fe" if v6 else "10.0.1.254")
     assert told[2][:6] == mac(1).to_bytes(6)
     assert wait(rig, 5) == []
-    # The next packet asks anew.
+    # The next packet asks again.
     assert kinds(rig.inject(1, 3, datagram(host(1, v6), host(2, v6)))) == [asking]
 
 

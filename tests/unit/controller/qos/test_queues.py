@@ -71,7 +71,7 @@ def test_reserved_traffic_uses_its_queue_on_each_link_and_other_traffic_the_defa
     rig = three(rules)
     for one in (constrained(1, min_bandwidth="30 Mbit/s"), constrained(2, max_hops=3), constrained(3)):
         rig.change(None, one)
-    assert rig.core.constraints.queue_shape() == dict.fromkeys(
+    assert rig.core.constraints.queue_config() == dict.fromkeys(
         [(1, 2), (2, 2)],
         PortQueues(
             100 * MBIT,
@@ -99,7 +99,7 @@ def test_a_maximum_is_enforced_by_its_meter_and_caps_the_queue() -> None:
     rig.change(None, constrained(min_bandwidth="19 Mbit/s", max_bandwidth="38 Mbit/s"))
     send(rig, 1)
     assert limited(rig)
-    assert rig.core.constraints.queue_shape()[1, 2].queues[1] == Queue(20 * MBIT, 40 * MBIT, ("1", "1", "2"))
+    assert rig.core.constraints.queue_config()[1, 2].queues[1] == Queue(20 * MBIT, 40 * MBIT, ("1", "1", "2"))
 
 
 def test_queue_numbers_survive_a_restart_and_are_released_with_their_constraint() -> None:
@@ -111,11 +111,11 @@ def test_queue_numbers_survive_a_restart_and_are_released_with_their_constraint(
     again = Rig(Options(VLAN, capacities=FILE))
     again.fabric = rig.fabric
     again.core.load([first, second], facts, again.now)
-    assert again.core.constraints.queue_shape() == rig.core.constraints.queue_shape()
+    assert again.core.constraints.queue_config() == rig.core.constraints.queue_config()
     rig.change(first, None)
-    assert rig.core.constraints.queue_shape()[1, 2].queues.keys() == {DEFAULT, 2}
+    assert rig.core.constraints.queue_config()[1, 2].queues.keys() == {DEFAULT, 2}
     rig.change(None, constrained(3, min_bandwidth="10 Mbit/s"))
-    assert rig.core.constraints.queue_shape()[1, 2].queues.keys() == {DEFAULT, 1, 2}
+    assert rig.core.constraints.queue_config()[1, 2].queues.keys() == {DEFAULT, 1, 2}
     rig.holds_what_it_should()
 
 
@@ -123,11 +123,11 @@ def test_an_undone_operation_leaves_queues_unchanged() -> None:
     rig = three()
     before, after = constrained(min_bandwidth="10 Mbit/s"), constrained(min_bandwidth="60 Mbit/s")
     rig.change(None, before)
-    known = rig.core.constraints.queue_shape()
+    known = rig.core.constraints.queue_config()
     work = rig.core.operations.begin(before, after)
-    assert work.queues == known != rig.core.constraints.queue_shape()
+    assert work.queues == known != rig.core.constraints.queue_config()
     rig.undo(work)
-    assert rig.core.constraints.queue_shape() == known
+    assert rig.core.constraints.queue_config() == known
 
 
 def test_a_port_without_queues_admits_no_reservation_and_reservations_move() -> None:
@@ -147,12 +147,12 @@ def test_a_port_without_queues_admits_no_reservation_and_reservations_move() -> 
     rig.pending.add(REROUTE)
     rig.settle()
     assert "(it is a stranger's)" in rig.state.te_paths.ordered()[0].degraded
-    assert rig.core.constraints.queue_shape() == {}
+    assert rig.core.constraints.queue_config() == {}
     del verdicts[2, 2]
     rig.pending.add(REROUTE)
     rig.settle()
     assert not rig.state.te_paths.ordered()[0].degraded
-    assert rig.core.constraints.queue_shape().keys() == {(1, 2), (2, 2)}
+    assert rig.core.constraints.queue_config().keys() == {(1, 2), (2, 2)}
     assert "constraint.restored" in rig.kinds()
     rig.holds_what_it_should()
 

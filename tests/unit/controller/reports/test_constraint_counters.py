@@ -65,7 +65,7 @@ def test_missing_statistics_give_a_rate_of_zero() -> None:
     for before, after in ((known, silent), (silent, known), ({}, known)):
         (counted,) = constraint_counters.rates(before, after)
         assert (counted.rate, counted.window) == (0, 0.0)
-    # Counted anew in between: not a negative rate.
+    # Counted again in between: not a negative rate.
     fewer = constraint_counters.tallies(rig.state, entry, {2: seen(rig, 2, 11.0, 5)})
     (counted,) = constraint_counters.rates(known, fewer)
     assert (counted.packets, counted.rate, counted.window) == (5, 0, 1.0)

@@ -189,7 +189,7 @@ def test_a_path_moves_only_when_it_exceeds_its_bound_by_the_slack() -> None:
     rig.delays[1, 1] = 0.050
     measure(rig)
     assert path() == []
-    # Between bound and slack nothing is restored: that would begin anew.
+    # Between bound and slack nothing is restored: that would begin again.
     rig.delays[1, 1] = 0.0105
     measure(rig)
     assert path() == []

@@ -64,7 +64,7 @@ def test_what_cannot_be_admitted_is_refused_and_leaves_no_trace(planned: list[st
     run(story)
 
 
-def test_a_dry_run_says_the_same_while_somebody_has_the_lock(planned: list[str]) -> None:
+def test_a_dry_run_says_the_same_while_a_task_has_the_lock(planned: list[str]) -> None:
     async def story(lab: Lab) -> None:
         driver = OpenFlowDriver(lab.runtime, OpenFlowDriver.offers())
         async with lab.runtime.executor.lock:

@@ -248,7 +248,7 @@ def test_a_connection_that_closes_while_queued_is_not_reconciled() -> None:
     run(story)
 
 
-def test_a_switch_that_connects_anew_replaces_its_old_connection() -> None:
+def test_a_switch_that_connects_again_replaces_its_old_connection() -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(None, ONE)
         held = lab.held()

@@ -15,7 +15,7 @@ class SwitchConnections:
         """``confirm_timeout``: seconds that a switch has to confirm a change."""
         self.confirm_timeout = confirm_timeout
         self.by_switch: dict[int, Session] = {}
-        #: those that nobody waits for at the moment
+        #: those that no transaction waits for at the moment
         self.unresponsive = UnresponsiveSwitches()
 
     def of(self, switches: Iterable[int]) -> list[Session]:

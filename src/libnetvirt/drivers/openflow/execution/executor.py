@@ -2,7 +2,7 @@
 
 A transaction is planned by the controller, sent in rounds, and confirmed by the switches. An operation is
 then stored, or undone if anything failed; what it no longer needs is removed `LINGER` seconds later, when no
-frame uses it any more. What events call for (`PendingEffects`) is carried out in between, by one task that
+frame uses it any more. Effects of events (`PendingEffects`) are carried out in between, by one task that
 takes the lock like an operation does:
 
     operation    admit, plan                 -> rounds -> store   -> clean up
@@ -48,7 +48,7 @@ Admit = Callable[[Change], Mapping[ConstraintKey, TePath] | None]
 
 @dataclass(frozen=True, slots=True)
 class ExecutionContext:
-    """What transactions are planned by and carried out with."""
+    """The parts of a connection that the executor plans and carries out transactions with."""
 
     core: Controller
     pending: PendingEffects
@@ -78,13 +78,13 @@ class TransactionExecutor:
         self._now = context.now
         self._serve_queued = context.serve_queued
         self._publish = context.core.publish
-        #: whoever holds it may change what switches hold
+        #: held while the entries of switches are changed
         self.lock = FairLock()
         #: transactions whose replaced rules still exist
         self.lingering: list[Transaction] = []
-        #: whether a task carries out what events have called for
+        #: whether a task carries out pending effects
         self.following_up = False
-        #: nothing is begun any more
+        #: whether new operations are refused
         self.closed = False
         self.provisioner = QueueProvisioner(
             context.core,
@@ -124,7 +124,7 @@ class TransactionExecutor:
         record = self._core.state.rulesdb.networks.get(change.uuid)
         known = record.description if record else None
         if known is not change.before and known != change.before:
-            raise StaleChange(f"network {change.uuid} was changed by somebody else meanwhile: read it again")
+            raise StaleChange(f"network {change.uuid} was changed by another client meanwhile: read it again")
         te_paths = admit(change)
         transaction = self._planned(
             self._core.operations.begin(change.before, change.after, change.touched, te_paths)
@@ -160,8 +160,10 @@ class TransactionExecutor:
         await self.provisioner.reconcile()
 
     async def reload_capacities(self, capacities: Capacities, degrade: bool) -> list[str]:
-        """Give links other capacities; returns what became of constraints. If the caller is cancelled, it
-        still ends completely. Raises ConstraintUnmet, with nothing changed."""
+        """Apply other capacities of links. Returns a line for each constraint that moved or was degraded.
+
+        If the caller is cancelled, it still ends completely. Raises ConstraintUnmet, with nothing changed.
+        """
 
         async def reload() -> list[str]:
             async with self.lock:
@@ -174,10 +176,10 @@ class TransactionExecutor:
 
         return await asyncio.shield(self._tasks.spawn(reload()))
 
-    # ---- what events call for ------------------------------------------------------------------
+    # ---- effects of events ---------------------------------------------------------------------
 
     def follow_up(self) -> None:
-        """Start to carry out what events have called for, unless a task does so already."""
+        """Start to carry out the pending effects, unless a task does so already."""
         if self._called_for() and not self.following_up and not self.closed:
             self.following_up = True
             self._tasks.spawn(self._follow_events())
@@ -213,24 +215,24 @@ class TransactionExecutor:
         await self._finish(transaction)
 
     def _queues_changed(self) -> None:
-        """Rows were changed, or a database came or went: what can be reserved may have changed."""
+        """Rows were changed, or a database came or went: other bandwidth may be free for reservations."""
         self._pending.add(REROUTE)
         self.follow_up()
 
     async def reconcile(self, session: Session) -> None:
-        """Make a switch hold what it should; holding the lock. Raises RuleRefused, SwitchTimeout."""
+        """Reconcile a switch; the caller holds the lock. Raises RuleRefused, SwitchTimeout."""
         snapshot = await probe.snapshot(session)
         transaction = self._planned(self._core.reconciler.reconcile(session.dpid, snapshot))
         count = sum(len(one.get(session.dpid, ())) for one in transaction.plan.rounds)
         if count:
             name = switch_text(session.dpid)
-            text = f"switch {name}: {count} differences from the rules it should hold are repaired"
+            text = f"switch {name}: {count} differences from the expected rules are repaired"
             self._publish("switch.mended", text, switch=name)
         await self.provisioner.reconcile()
         await self._execute(transaction, tolerant=True)
 
     async def _compare_all(self, switches: Iterable[int]) -> None:
-        """Make switches hold what they should. One that is not connected is compared when it connects, one
+        """Give switches their expected entries. One that is not connected is compared when it connects, one
         that does not answer when it does."""
         for session in self._connections.of(switches):
             if session not in self._unresponsive:
@@ -245,7 +247,7 @@ class TransactionExecutor:
     # ---- carrying out --------------------------------------------------------------------------
 
     def _planned(self, transaction: Transaction) -> Transaction:
-        """Take note of what planning a transaction has called for."""
+        """Add the effects of planning a transaction to the pending ones."""
         self._pending.add(transaction.effects)
         return transaction
 
@@ -301,7 +303,7 @@ class TransactionExecutor:
     async def _recover(
         self, session: Session, task: Confirmation, earlier: asyncio.Task[Any] | None, tolerant: bool
     ) -> None:
-        """When an unresponsive switch has answered, compare it with what it should hold by then."""
+        """When an unresponsive switch has answered, compare it with its expected entries by then."""
         await asyncio.wait([task] if earlier is None else [task, earlier])
         error = None if task.cancelled() else task.exception()
         if tolerant and isinstance(error, SubstrateError):

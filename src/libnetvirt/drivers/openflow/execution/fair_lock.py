@@ -1,12 +1,12 @@
 """FairLock: one transaction at a time, and none blocks others for long because a switch does not answer.
 
-Whoever holds the lock waits for switches to confirm its rounds. While nobody else waits for the lock, it
-waits as long as a switch has to confirm. Otherwise it yields after a while:
+The transaction that holds the lock waits for switches to confirm its rounds: for the whole
+``confirm-timeout`` if no other task waits for the lock. Otherwise it yields after a part of that time:
 
-- an *operation* yields after `OPERATION_SHARE` of that time. It is undone on all other switches, releases the
-  lock, and begins again when the switch has answered and was compared with what it should hold;
+- an *operation* yields after `OPERATION_SHARE`. It is undone on all other switches, releases the
+  lock, and begins again when the switch has answered and was compared with its expected entries;
 - a *reroute*, or another transaction that follows an event, is not undone: it goes on without the switch
-  after `FOLLOW_UP_SHARE` of that time.
+  after `FOLLOW_UP_SHARE`.
 
 Until an unresponsive switch has answered and was compared, no transaction waits for it: operations that need
 it wait without the lock.
@@ -46,8 +46,8 @@ class FairLock(asyncio.Lock):
             self._waiting -= 1
 
     async def wait(self, tasks: Collection[Confirmation], yield_after: float) -> set[Confirmation]:
-        """Wait for tasks while holding the lock: after ``yield_after`` seconds, only as long as nobody else
-        waits for it. Returns the tasks that are not done."""
+        """Wait for tasks while holding the lock: after ``yield_after`` seconds, only as long as no other
+        task waits for it. Returns the tasks that are not done."""
         pending, pause = set(tasks), yield_after
         while pending:
             _, pending = await asyncio.wait(pending, timeout=pause)
@@ -60,7 +60,7 @@ class FairLock(asyncio.Lock):
 class Unresponsive(Exception):
     """An operation has to be undone, and to begin again when these switches have answered.
 
-    ``confirmations``: what the operation itself has asked of them.
+    ``confirmations``: those of the operation's own messages.
     """
 
     def __init__(self, sessions: Collection[Session], confirmations: Collection[Confirmation] = ()) -> None:
@@ -70,7 +70,7 @@ class Unresponsive(Exception):
 
 class UnresponsiveSwitches:
     """The switches that transactions do not wait for, each with the task that recovers it: waits for its
-    answer, and compares it with what it should hold."""
+    answer, and compares it with its expected entries."""
 
     def __init__(self) -> None:
         self._recoveries: dict[Session, asyncio.Task[Any]] = {}
@@ -89,8 +89,8 @@ class UnresponsiveSwitches:
         return self._recoveries.get(session)
 
     async def answered(self, unanswered: Unresponsive) -> None:
-        """Wait until these switches have recovered. Raises what they answered to the operation's own
-        messages: RuleRefused, SwitchTimeout."""
+        """Wait until these switches have recovered. Raises the errors of the operation's own messages:
+        RuleRefused, SwitchTimeout."""
         recoveries = [task for s in unanswered.sessions if (task := self.recovery(s)) is not None]
         if recoveries:
             await asyncio.wait(recoveries)

@@ -176,7 +176,7 @@ class QueueProvisioner:
             if not database.db.connected
         ]
 
-    async def prepare(self, work: Transaction, sessions: Mapping[int, Session]) -> None:
+    async def prepare(self, transaction: Transaction, sessions: Mapping[int, Session]) -> None:
         """Before a transaction's rules are installed: configure the queues that they use, besides those in
         use already, and check over OpenFlow that the switches have them.
 
@@ -184,10 +184,10 @@ class QueueProvisioner:
         """
         if not self._all:
             return
-        await self.match([work.queues, *self._held()])
-        for (dpid, port), port_queues in self._core.constraints.queue_shape().items():
+        await self.match([transaction.queues, *self._held()])
+        for (dpid, port), port_queues in self._core.constraints.queue_config().items():
             session = sessions.get(dpid)
-            if session is None or not session.served or work.queues.get((dpid, port)) == port_queues:
+            if session is None or not session.served or transaction.queues.get((dpid, port)) == port_queues:
                 continue
             reply = await session.request(of.QueueStatsRequest(port_no=port), of.QueueStatsReply)
             missing = port_queues.queues.keys() - {entry.queue_id for entry in reply.entries}
@@ -222,7 +222,7 @@ class QueueProvisioner:
         """
         if not self._all:
             return
-        config = union(self._core.constraints.queue_shape(), *held)
+        config = union(self._core.constraints.queue_config(), *held)
         known = frozenset(self._core.state.switches) | {dpid for dpid, _ in config}
         if (config, known) == self._matched and not self.stale:
             return

@@ -78,7 +78,7 @@ class Ports:
             return Support(None, "the database of its switch does not have the port, or has it in a bond")
         found = tables["Port"][self.rows[link]]["qos"]
         if found is not None and not _is_owned(tables["QoS"].get(found), owner):
-            return Support(False, "its port has a QoS that belongs to somebody else")
+            return Support(False, "its port has a QoS of another program")
         return ABLE
 
 
@@ -87,8 +87,8 @@ def operations(
 ) -> list[Operation]:
     """Operations that give the ports of these switches the queues in ``config``, and no others of ours.
 
-    A port with somebody else's QoS is left unchanged. The transaction fails if another client has set a QoS
-    on one of the ports in the meantime.
+    A port with a QoS of another program is left unchanged. The transaction fails if another client has set
+    a QoS on one of the ports in the meantime.
     """
     return list(_Change(tables, owner).all(ports, config, dpids))
 

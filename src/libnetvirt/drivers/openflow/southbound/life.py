@@ -1,16 +1,16 @@
-"""The life of a switch's connection: one state, and one table of what may follow what.
+"""The life of a switch's connection: one state, and one table of the transitions.
 
 Theory of operation
 -------------------
 A connection begins when a switch is accepted, and each has a life of its own: a switch that connects again
-starts over. Whoever learns something about the switch takes a `Step`; the table says which state is next.
+starts over. What happens to it is a `Step`; the table gives the next state.
 
     state         step         next          what is done in this state
     ------------  -----------  ------------  ----------------------------------------------------------
     CONNECTING    IDENTIFIED   BACKING_OFF   OpenFlow handshake
     BACKING_OFF   DUE          PROBING       wait, if earlier connections of the switch have failed
     PROBING       PROBED       RECONCILING   ask what it is and can do; a change that changes nothing
-    RECONCILING   RECONCILED   READY         with the lock: compare it with what it should hold
+    RECONCILING   RECONCILED   READY         with the lock: compare it with its expected entries
     RECONCILING   LATE         OVERDUE
     OVERDUE       ANSWERED     RECONCILING   as RECONCILING, but no transaction waits for it
     OVERDUE       RECONCILED   UNRESPONSIVE
@@ -52,7 +52,7 @@ class Step(Enum):
     IDENTIFIED = "the handshake is done"
     DUE = "it has waited long enough"
     PROBED = "it has carried out a change, and the lock is held"
-    RECONCILED = "it holds what it should"
+    RECONCILED = "it has its expected entries"
     LATE = "it has not answered in time while others wait"
     ANSWERED = "it has answered, and was compared again"
     FAIL = "it does not do as it should"

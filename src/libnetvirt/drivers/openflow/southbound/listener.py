@@ -1,4 +1,4 @@
-"""Where the controller listens for switches: TCP addresses, with or without TLS, and unix sockets."""
+"""The addresses on which the controller listens for switches: TCP, with or without TLS, and unix sockets."""
 
 from __future__ import annotations
 

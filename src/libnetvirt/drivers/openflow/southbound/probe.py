@@ -1,4 +1,4 @@
-"""What a switch is asked when it connects: what it is, what it can do, what it holds.
+"""Queries to a switch that has connected: its description, its features, its entries.
 
 Every function waits for the switch, and raises RuleRefused if it answers with an error, SwitchTimeout if it
 does not answer in time.
@@ -39,18 +39,18 @@ async def describe(session: Session) -> SwitchView:
 
 
 async def exercise(session: Session) -> None:
-    """Have a switch carry out a change that changes nothing, as it will have to carry out others."""
-    nobody = of.FlowMod(
+    """Have a switch carry out and confirm a change without effect, to see whether it can confirm others."""
+    no_effect = of.FlowMod(
         table_id=of.ALL_TABLES,
         command=of.FlowModCommand.DELETE,
         cookie=pipeline.COOKIE_MARK | pipeline.UNUSED,
         cookie_mask=0xFFFF_FFFF_FFFF_FFFF,
     )
-    await session.confirm([nobody])
+    await session.confirm([no_effect])
 
 
 async def snapshot(session: Session) -> SwitchSnapshot:
-    """What a switch holds: the flows with our cookie, all groups and meters."""
+    """The entries of a switch: flows with our cookie, all groups and meters."""
     flows = await session.request(
         of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK),
         of.FlowStatsReply,

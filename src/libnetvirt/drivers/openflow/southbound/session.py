@@ -35,7 +35,7 @@ R = TypeVar("R", bound=of.MultipartReply)
 
 
 class Owner(Protocol):
-    """What a session reports to."""
+    """The receiver of a session's events."""
 
     def now(self) -> float:
         """The time of a steady clock, in seconds."""
@@ -56,7 +56,7 @@ class Owner(Protocol):
         """Another message arrived that is not a reply."""
 
     def data_handled(self) -> None:
-        """All messages that came in this turn were handled."""
+        """All messages that were received with one read were handled."""
 
     def refused(self, address: str, reason: str) -> None:
         """The connection from this address cannot be used."""
@@ -398,14 +398,6 @@ class Session(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.write(data)
-
-
-def _commit(xids: Sequence[int], batch: Sequence[of.Message]) -> int:
-    """The xid of a bundle's commit request; 0 if there is no bundle."""
-    return next(
-        (x for x, m in zip(reversed(xids), reversed(batch), strict=True) if isinstance(m, of.BundleControl)),
-        0,
-    )
 
 
 def address_text(transport: asyncio.BaseTransport) -> str:

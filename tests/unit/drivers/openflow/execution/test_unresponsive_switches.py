@@ -14,7 +14,7 @@ from libnetvirt.model import VirtualNetwork
 from tests.support.controller_rig import endpoint, network
 from tests.unit.drivers.openflow.test_runtime import MORE, ONE, Lab, run
 
-#: so long that whoever waited for it would not come to an end
+#: so long that an operation that waited for it would not end
 TIMEOUT = 1000.0
 NEAR = network(2, endpoint(21, 1, 4), endpoint(22, 1, 4, 20))
 FAR = network(3, endpoint(31, 2, 4), endpoint(32, 2, 4, 30))
@@ -160,7 +160,7 @@ def test_paths_are_rerouted_while_an_operation_waits_for_a_switch() -> None:
 
 
 def test_a_slow_switch_is_not_starved() -> None:
-    """Each time that an operation begins anew, others wait twice as long for it."""
+    """Each time that an operation begins again, others wait twice as long for it."""
 
     async def story(lab: Lab) -> None:
         over = False

@@ -88,7 +88,7 @@ class MemoryDatabase:
             raise TimeoutError
 
     def told(self) -> None:
-        """Somebody else has changed something."""
+        """Another program has changed something."""
         self._changed([RowUpdate("Port", "u", {}, {})])
 
 
@@ -302,7 +302,7 @@ def test_rows_removed_by_others_are_restored_or_given_up(monkeypatch: pytest.Mon
         await lab.idle()
         lab.wrong.clear()  # until the path had moved, that could not be otherwise
         assert set_queues(lab.fabric.switches[1]) == {(1, 1)}
-        with pytest.raises(ConstraintUnmet, match="a QoS that belongs to somebody else"):
+        with pytest.raises(ConstraintUnmet, match="a QoS of another program"):
             lab.runtime.core.constraints.plan(
                 PLAIN.changed(constraints=(promised("1 Mbit/s").constraints[0].changed(max_hops=2),))
             )

@@ -21,7 +21,7 @@ from libnetvirt.ovsdb.database import Operation, Refused
 from libnetvirt.uri import URI
 from tests.support.switch_database import Rows
 
-US, OTHERS = "libnetvirt", "somebody"
+US, OTHERS = "libnetvirt", "others"
 PLACES: list[LinkEnd] = [(1, 1), (1, 2), (2, 1), (3, 1)]
 rates = st.integers(1, 3)
 queues = st.dictionaries(
@@ -47,7 +47,7 @@ def theirs(rows: Rows) -> dict[str, dict[str, Any]]:
 
 
 def steal(rows: Rows, what: str, which: int) -> None:
-    """Somebody else changes something."""
+    """Another program changes something."""
     tables = rows.tables
     port = sorted(tables["Port"])[which % len(tables["Port"])]
     qos = sorted(tables["QoS"])
@@ -74,7 +74,7 @@ def test_one_transaction_restores_the_desired_rows_after_any_foreign_change(
     steps: list[tuple[dict[LinkEnd, PortQueues], list[tuple[str, int]]]],
 ) -> None:
     rows = Rows({1: (1, 2), 2: (1,), 3: (1,)})
-    dpids = {1, 2}  # the third is somebody else's
+    dpids = {1, 2}  # the third is another controller's
     for shape, stolen in steps:
         for theft in stolen:
             steal(rows, *theft)
@@ -147,7 +147,7 @@ def test_the_reason_why_a_port_has_no_queues_is_reported() -> None:
 
     assert why(free) == ""
     assert "netdev, ignores queues" in why(free, unchecked=False)
-    assert "QoS that belongs to somebody else" in why(taken)
+    assert "QoS of another program" in why(taken)
     assert "in a bond" in why((1, 5))
     assert "no bridge with its datapath id" in why((7, 1))
 
