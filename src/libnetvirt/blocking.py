@@ -190,6 +190,7 @@ class Connection:
     rules = _blocking(aio.Connection.rules)
     repair = _blocking(aio.Connection.repair)
     reload = _blocking(aio.Connection.reload)
+    backup = _blocking(aio.Connection.backup)
 
     def networks(self) -> list[Network]:
         """All networks, ordered by creation."""

@@ -176,6 +176,12 @@ class Connection:
         self.driver.capabilities.require("reload", "reloading files")
         return await self.driver.reload(degrade=degrade)
 
+    async def backup(self) -> bytes:
+        """A consistent copy of all stored networks, as the content of a file for ``netvirt restore``.
+        Operations go on meanwhile. Raises StateUnusable, Unsupported."""
+        self.driver.capabilities.require("backup", "a backup")
+        return await self.driver.backup()
+
     def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the connection is closed. A reader that is too slow loses the oldest."""
         return self.driver.events()

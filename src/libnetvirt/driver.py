@@ -63,6 +63,7 @@ FEATURES: Mapping[str, str] = {
     "rules": "listing the rules in the switches",
     "repair": "restoring what others changed in its networks",
     "reload": "reloading the capacities of links",
+    "backup": "copies of the stored networks while they run",
     "router.no-route": "routers report a missing route to the sender by ICMP",
 }
 
@@ -213,6 +214,22 @@ class Driver(ABC):
     def offers(cls) -> Capabilities:
         """The capabilities of a session with default options, for overviews. Opens nothing."""
 
+    @classmethod
+    def backup_file(cls, uri: URI) -> bytes:
+        """What :meth:`backup` returns, for the stored state of sessions with this URI while none is open.
+        Blocks. Raises InvalidURI, StateUnusable, Unsupported."""
+        raise Unsupported(f"{uri.text!r}: this driver has no state file")
+
+    @classmethod
+    def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
+        """Replace the stored state of sessions with this URI by a backup, while none is open; what it
+        replaces is kept. Returns the networks in the backup. Blocks.
+
+        ``incomplete``: accept a copy of a file that was in use, which may lack the last operations. Raises
+        InvalidURI, StateUnusable, Unsupported; then nothing was changed.
+        """
+        raise Unsupported(f"{uri.text!r}: this driver has no state file ({len(content)}, {incomplete=})")
+
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
@@ -283,6 +300,11 @@ class Driver(ABC):
         changed, if not ``degrade``; InvalidDescription or InvalidURI if a file is wrong or cannot be read.
         """
         raise Unsupported(f"reload: not offered ({degrade=})")
+
+    async def backup(self) -> bytes:
+        """A consistent copy of the stored networks and all that belongs to them, as the content of a file
+        (capability ``backup``). Operations go on meanwhile. Raises StateUnusable."""
+        raise Unsupported("backup: not offered")
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:

@@ -413,7 +413,7 @@ def test_optional_readings_are_refused_before_the_driver_is_asked() -> None:
             blue = await connection.create(VirtualNetwork(endpoints=BLUE.endpoints[:1]))
             for work in (
                 blue.paths, blue.statistics, blue.constraint_statistics, connection.rules, connection.repair,
-                connection.reload,
+                connection.reload, connection.backup,
             ):  # fmt: skip
                 with pytest.raises(Unsupported, match="the meagre driver does not offer"):
                     await work()

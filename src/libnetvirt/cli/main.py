@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from libnetvirt import NetvirtError, __version__
-from libnetvirt.cli import constraints, drivers, endpoints, events, networks, serve, show, substrate
+from libnetvirt.cli import constraints, drivers, endpoints, events, networks, serve, show, state, substrate
 from libnetvirt.cli.options import AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription
 
@@ -173,6 +173,8 @@ def build() -> typer.Typer:
         ("rules", substrate.rules),
         ("repair", substrate.repair),
         ("reload", substrate.reload),
+        ("backup", state.backup),
+        ("restore", state.restore),
         ("events", events.events),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),

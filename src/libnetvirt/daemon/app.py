@@ -149,6 +149,11 @@ def _reading(service: Service) -> APIRouter:
         """The switches, ports and links."""
         return _reply(await connection.substrate())
 
+    @router.get("/backup", response_class=Response)
+    async def backup() -> Response:
+        """A consistent copy of the stored networks, as a file that ``netvirt restore`` reads."""
+        return Response(await connection.backup(), media_type="application/vnd.sqlite3")
+
     @router.get("/events", response_class=StreamingResponse)
     async def events() -> StreamingResponse:
         """Events from now on, one JSON object a line; empty lines keep the connection alive.

@@ -55,5 +55,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def backup(self) -> bytes:
+        """A consistent copy of the store, as the content of a file. Blocks; may be called from any thread,
+        while commits go on. Raises StateUnusable."""
+
+    @abstractmethod
     def close(self) -> None:
         """Release the store. May be called twice."""

@@ -14,7 +14,7 @@ from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import Stream
 from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.controller.dataplane.pipeline import Table
-from libnetvirt.controller.intent.labels import LABELS
+from libnetvirt.controller.intent.facts import LABELS
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
 from libnetvirt.errors import LabelsExhausted, RuleRefused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
@@ -72,13 +72,15 @@ def _of_nobody(core: Controller, dump: SwitchSnapshot) -> Iterator[str]:
 
 
 def _controller(state: Path) -> Controller:
-    """A controller with a copy of the state file, which its owner has locked."""
+    """A controller with a copy of the state file, which its owner holds."""
     with tempfile.TemporaryDirectory(prefix="netvirt-fresh-") as directory:
         copy = Path(directory) / state.name
-        for suffix in ("", "-wal"):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy(f"{state}{suffix}", f"{copy}{suffix}")
-        store = SqliteStore(copy, from_version_1)
+        with (
+            contextlib.closing(sqlite3.connect(state)) as source,
+            contextlib.closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        store = SqliteStore(copy, from_version_1, incomplete=True)
         try:
             snapshot = store.load()
         finally:

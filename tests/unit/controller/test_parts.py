@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from libnetvirt.controller.intent.facts import FactJournal, Facts, LastIndex
-from libnetvirt.controller.intent.labels import LABELS, Labels
+from libnetvirt.controller.intent.facts import LABELS, FactJournal, Facts, LastIndex
+from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import LearnResult, Locator
 from libnetvirt.controller.intent.rulesdb import RulesDB
 from libnetvirt.controller.intent.switches import PortView, SwitchView, parse_switch, switch_text

@@ -15,8 +15,8 @@ from itertools import permutations
 from libnetvirt.controller.dataplane.installed import Installed
 from libnetvirt.controller.engine.options import Options
 from libnetvirt.controller.intent.addressing import AddressPlan
-from libnetvirt.controller.intent.facts import FactJournal
-from libnetvirt.controller.intent.labels import LABELS, Labels
+from libnetvirt.controller.intent.facts import LABELS, FactJournal
+from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB

@@ -11,18 +11,36 @@ row of three texts: its kind, and identity and value as JSON arrays.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import GenericAlias
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from libnetvirt.errors import StateUnusable
+from libnetvirt.controller.dataplane.pipeline import MAX_NETWORKS
+from libnetvirt.errors import InvalidDescription, StateUnusable
 from libnetvirt.model import Encapsulation, Rules
 
 #: kind and identity of a row
 RowKey = tuple[str, str]
+
+#: what a record may hold: numbers that a switch or the wire format cannot have are refused when it is read
+Index = Annotated[int, Field(ge=1, le=MAX_NETWORKS)]
+DatapathId = Annotated[int, Field(ge=0, lt=1 << 64)]
+#: OpenFlow 1.3.5, section A.2.1 (OFPP_MAX)
+PortNumber = Annotated[int, Field(ge=1, le=0xFFFF_FF00)]
+Label = Annotated[int, Field(ge=1, lt=1 << 20)]
+GroupNumber = Annotated[int, Field(ge=1, lt=1 << 22)]
+#: OpenFlow 1.3.5, section A.3.4.5 (OFPM_MAX)
+Meter = Annotated[int, Field(ge=1, le=0xFFFF_0000)]
+Queue = Annotated[int, Field(ge=1, lt=0xFFFF_FFFF)]
+#: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1)
+LABELS: Mapping[Encapsulation, range] = {
+    Encapsulation.VLAN: range(1, 4095),
+    Encapsulation.MPLS: range(16, 1 << 20),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +65,8 @@ class Fact:
 
     @classmethod
     def from_row(cls, key: str, value: str) -> Self:
-        """The record of a row. Raises ValueError (pydantic's ValidationError) if it is not valid."""
+        """The record of a row. Raises ValueError (pydantic's ValidationError) or InvalidDescription if it is
+        not valid."""
         codec = _CODECS[cls]
         return cls(
             *codec.identity.validate_json(key, strict=True), *codec.value.validate_json(value, strict=True)
@@ -60,7 +79,7 @@ class NetworkIndex(Fact):
 
     KIND, IDENTITY = "network-index", 1
     network: str
-    index: int
+    index: Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +88,7 @@ class LastIndex(Fact):
     so its index is not allocated again soon."""
 
     KIND, IDENTITY = "last-index", 0
-    index: int
+    index: Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +106,9 @@ class TunnelLabel(Fact):
 
     KIND, IDENTITY = "tunnel-label", 2
     encapsulation: Encapsulation
-    egress: int
-    group: int
-    label: int
+    egress: DatapathId
+    group: GroupNumber
+    label: Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +117,9 @@ class ServiceLabel(Fact):
 
     KIND, IDENTITY = "service-label", 3
     encapsulation: Encapsulation
-    egress: int
+    egress: DatapathId
     network: str
-    label: int
+    label: Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +127,10 @@ class KnownLink(Fact):
     """A unidirectional link: datapath id and port of both ends."""
 
     KIND, IDENTITY = "link", 4
-    source: int
-    source_port: int
-    destination: int
-    destination_port: int
+    source: DatapathId
+    source_port: PortNumber
+    destination: DatapathId
+    destination_port: PortNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +138,9 @@ class MeterNumber(Fact):
     """The number of a meter in a switch (datapath id)."""
 
     KIND, IDENTITY = "meter", 2
-    switch: int
+    switch: DatapathId
     name: str
-    number: int
+    number: Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +151,7 @@ class QueueNumber(Fact):
     network: str
     source: str
     destination: str
-    number: int
+    number: Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +163,9 @@ class ConstraintPath(Fact):
     network: str
     source: str
     destination: str
-    number: int
-    label: int | None
-    links: tuple[tuple[int, int, int, int], ...]
+    number: Annotated[int, Field(ge=0)]
+    label: Label | None
+    links: tuple[tuple[DatapathId, PortNumber, DatapathId, PortNumber], ...]
 
 
 _CLASSES: Mapping[str, type[Fact]] = {
@@ -170,8 +189,27 @@ class Facts:
 
     @classmethod
     def from_rows(cls, rows: Mapping[RowKey, str]) -> Facts:
-        """The records of the store. Raises StateUnusable naming the row that is not valid."""
-        return cls(_record(kind, key, value) for (kind, key), value in rows.items())
+        """The records of the store. Raises StateUnusable naming the row that is not valid, or the numbers
+        that were given twice."""
+        found = cls(_record(kind, key, value) for (kind, key), value in rows.items())
+        taken = Counter(found._numbers())
+        if twice := [number for number, count in taken.items() if count > 1]:
+            raise StateUnusable(
+                f"the stored facts are not valid: {twice[0]} belongs to {taken[twice[0]]} owners. {WAY_BACK}"
+            )
+        return found
+
+    def _numbers(self) -> Iterator[str]:
+        """The numbers that have one owner each."""
+        for index in self.of(NetworkIndex):
+            yield f"network index {index.index}"
+        for tunnel in self.of(TunnelLabel):
+            yield f"{tunnel.encapsulation} group number {tunnel.group}"
+            yield f"{tunnel.encapsulation} outer label {tunnel.label}"
+        for service in self.of(ServiceLabel):
+            yield f"{service.encapsulation} inner label {service.label} at switch {service.egress}"
+        for meter in self.of(MeterNumber):
+            yield f"meter {meter.number} of switch {meter.switch}"
 
     def of(self, kind: type[F]) -> list[F]:
         """The records of a class."""
@@ -227,8 +265,10 @@ def from_version_1(old: Mapping[RowKey, str]) -> dict[RowKey, str]:
     found = {}
     for (kind, key), value in old.items():
         try:
-            row, new = _from_version_1(kind, key, value).row()
-        except (ValueError, TypeError):
+            record = _from_version_1(kind, key, value)
+            row, new = record.row()
+            type(record).from_row(row[1], new)
+        except (ValueError, TypeError, InvalidDescription):
             raise ValueError(f"the fact {kind} {key!r} = {value!r} is not one of state version 1") from None
         found[row] = new
     return found
@@ -275,17 +315,29 @@ def _link(text: str) -> tuple[int, int, int, int]:
 
 def _record(kind: str, key: str, value: str) -> Fact:
     try:
-        return _CLASSES[kind].from_row(key, value)
-    except (KeyError, ValidationError) as error:
+        record = _CLASSES[kind].from_row(key, value)
+    except (KeyError, ValidationError, InvalidDescription) as error:
         reason = "this version knows no such kind" if isinstance(error, KeyError) else _first(error)
-        raise StateUnusable(
-            f"the stored fact {kind} {key} = {value} is not valid: {reason}. Restore the file from a copy, "
-            "or start with another one (state=PATH)"
-        ) from None
+        raise _not_valid(kind, key, value, reason) from None
+    if isinstance(record, (TunnelLabel, ServiceLabel)):
+        labels = LABELS.get(record.encapsulation, range(0))
+        if record.label not in labels:
+            reason = f"{record.encapsulation} labels are {labels.start} to {labels.stop - 1}"
+            raise _not_valid(kind, key, value, reason)
+    return record
 
 
-def _first(error: ValidationError) -> str:
+def _not_valid(kind: str, key: str, value: str, reason: str) -> StateUnusable:
+    return StateUnusable(f"the stored fact {kind} {key} = {value} is not valid: {reason}. {WAY_BACK}")
+
+
+def _first(error: ValidationError | InvalidDescription) -> str:
+    if isinstance(error, InvalidDescription):
+        return str(error.faults[0])
     return error.errors(include_url=False)[0]["msg"]
+
+
+WAY_BACK = "Restore a backup (netvirt restore FILE), or use another file with state=PATH"
 
 
 class _Codec(NamedTuple):
@@ -297,7 +349,7 @@ class _Codec(NamedTuple):
 
     @classmethod
     def of(cls, kind: type[Fact]) -> Self:
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         names = tuple(field.name for field in fields(kind))
         parts = names[: kind.IDENTITY], names[kind.IDENTITY :]
         # Not written as types: the fields are known at run time only.

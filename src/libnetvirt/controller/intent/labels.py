@@ -10,10 +10,11 @@ label space of its own, and inner labels are allocated per egress switch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from libnetvirt.controller.intent.facts import (
+    LABELS,
     FactJournal,
     Facts,
     LastIndex,
@@ -25,12 +26,6 @@ from libnetvirt.controller.intent.facts import (
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation, Rules
-
-#: labels of each kind of tunnel: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1)
-LABELS: Mapping[Encapsulation, range] = {
-    Encapsulation.VLAN: range(1, 4095),
-    Encapsulation.MPLS: range(16, 1 << 20),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,14 @@ FEATURES = frozenset(
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
-        "reload", "router.no-route",
+        "reload", "router.no-route", "backup",
     )
 )  # fmt: skip
 REASONS = {
     "repair": "switches are reconciled whenever they connect, without being asked",
 }
+#: what a connection lacks with state=:memory:
+NO_FILE: Mapping[str, str] = {"backup": "it keeps no state (state=:memory:)"}
 #: features that a connection lacks with enforcement=queue, but without databases to configure queues in
 NO_DATABASE: Mapping[str, str] = {
     "constraint.min-bandwidth": "enforcement is queue, but the databases of the switches are not known: "

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.intent.facts import from_version_1
+from libnetvirt.controller.intent.facts import Facts, from_version_1
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.qos import te_paths
@@ -37,7 +38,8 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
-from libnetvirt.store.sqlite import SqliteStore, default_path
+from libnetvirt.store import offline
+from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
 from libnetvirt.uri import URI
 
 
@@ -80,10 +82,18 @@ class OpenFlowDriver(Driver):
         except BaseException:
             await runtime.close()
             raise
-        lacks = enforcement is not Enforcement.METER and not databases.remotes
-        return cls(
-            runtime, capabilities.capabilities(rules, without=capabilities.NO_DATABASE if lacks else {})
-        )
+        lacks = dict(capabilities.NO_FILE if settings.state == MEMORY else {})
+        if enforcement is not Enforcement.METER and not databases.remotes:
+            lacks |= capabilities.NO_DATABASE
+        return cls(runtime, capabilities.capabilities(rules, without=lacks))
+
+    @classmethod
+    def backup_file(cls, uri: URI) -> bytes:
+        return offline.backup(_state_file(uri), from_version_1)
+
+    @classmethod
+    def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
+        return offline.restore(_state_file(uri), content, from_version_1, Facts.from_rows, incomplete)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -196,8 +206,21 @@ class OpenFlowDriver(Driver):
         capacities = Capacities(self._state.switches, read_file(file), file)
         return await self.runtime.executor.reload_capacities(capacities, degrade)
 
+    async def backup(self) -> bytes:
+        return await self.runtime.backup()
+
     def events(self) -> AsyncIterator[Event]:
         return self.runtime.events.subscribe()
 
     async def close(self) -> None:
         await self.runtime.close()
+
+
+def _state_file(uri: URI) -> str | FilePath:
+    """The file that sessions with this URI keep their state in. Raises InvalidURI, Unsupported."""
+    state = OpenFlowSettings.from_uri(uri).state or default_path(capabilities.NAME)
+    if state == MEMORY:
+        raise Unsupported(
+            f"{uri.text!r} keeps nothing (state=:memory:): name the file in use with state=PATH"
+        )
+    return state

@@ -47,7 +47,11 @@ class OpenFlowSettings(DriverSettings):
     ca: File = Field(None, description="the CA certificate of the switches (PEM)")
     crl: File = Field(None, description="the revocation list of that CA (PEM)")
     state: Annotated[
-        str, Shown(f"FILE, or {MEMORY} to keep nothing", "a file below /var/lib or $XDG_STATE_HOME")
+        str,
+        Shown(
+            f"FILE, or {MEMORY} to keep nothing",
+            "/var/lib/libnetvirt/openflow.db for root, else ~/.local/state/libnetvirt/openflow.db",
+        ),
     ] = Field("", description="where networks are kept")
     preset: Annotated[str, OneOf(tuple(PRESETS))] = Field(
         "proactive",

@@ -120,6 +120,10 @@ class Runtime:
         self.events.close()
         await self._persistence.close()
 
+    async def backup(self) -> bytes:
+        """A consistent copy of the stored state. Raises StateUnusable."""
+        return await self._persistence.backup()
+
     @property
     def ports(self) -> list[int]:
         """The TCP ports that are listened on."""

@@ -15,6 +15,7 @@ _NOT_OFFERED: Mapping[str, str] = {
     "constraint.max-hops": _PATHS,
     "constraint.statistics": "OVN's databases hold no packet counters",
     "statistics": "OVN's databases hold no packet counters of logical ports",
+    "backup": "its networks are rows of the northbound database: see ovsdb-client backup",
     "reload": "it has no file with the capacities of links",
     "rules": "each chassis computes its own rules: see ovs-ofctl dump-flows there, or ovn-sbctl lflow-list",
     "router.no-route": "OVN's routers drop packets without a route silently",

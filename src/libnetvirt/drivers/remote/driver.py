@@ -89,6 +89,14 @@ class RemoteDriver(Driver):
             raise
         return cls(client, capabilities)
 
+    @classmethod
+    def restore(cls, uri: URI, *_: object, **__: object) -> Sequence[VirtualNetwork]:
+        """Refuse: a server holds its state while it runs."""
+        raise InvalidURI(
+            f"{uri.text!r} names a server, and nothing can be restored while it runs: stop it, and name the "
+            f"URI that it was started with, such as {uri.driver}:///?state=PATH"
+        )
+
     @property
     def capabilities(self) -> Capabilities:
         """The served driver's capabilities when the session was opened."""
@@ -175,6 +183,10 @@ class RemoteDriver(Driver):
         """Have the server reload the operator's files."""
         body = json.dumps({"degrade": degrade}).encode()
         return _parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
+
+    async def backup(self) -> bytes:
+        """A consistent copy of the server's stored state."""
+        return await self._client.get("backup")
 
     async def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.

@@ -20,7 +20,7 @@ _NOT_OFFERED = {
         if name.startswith("encapsulation.")
     },
 }
-_NOT_DURABLE = {"durable": "open it with state=PATH"}
+_NOT_DURABLE = dict.fromkeys(("durable", "backup"), "open it with state=PATH")
 
 
 def build_capabilities(*, durable: bool) -> Capabilities:

@@ -29,6 +29,7 @@ from libnetvirt.errors import (
     NetworkNotFound,
     NoPath,
     StaleChange,
+    Unsupported,
 )
 from libnetvirt.events import EventStream
 from libnetvirt.model import (
@@ -56,7 +57,7 @@ from libnetvirt.semantics import (
 )
 from libnetvirt.semantics.learned_state import declared_hosts
 from libnetvirt.settings import DriverSettings, OneOf, Shown
-from libnetvirt.store import Batch, Store
+from libnetvirt.store import Batch, Store, offline
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 from libnetvirt.uri import URI
 
@@ -120,6 +121,17 @@ class TestDriver(Driver):
         except BaseException:
             store.close()
             raise
+
+    @classmethod
+    def backup_file(cls, uri: URI) -> bytes:
+        return offline.backup(_state_file(uri))
+
+    @classmethod
+    def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
+        return offline.restore(_state_file(uri), content, incomplete=incomplete)
+
+    async def backup(self) -> bytes:
+        return await asyncio.to_thread(self._store.backup)
 
     @classmethod
     def offers(cls) -> Capabilities:
@@ -403,3 +415,11 @@ class TestDriver(Driver):
                 port=endpoint.port,
                 **host_event.fields,
             )
+
+
+def _state_file(uri: URI) -> str:
+    """The file that sessions with this URI keep their state in. Raises InvalidURI, Unsupported."""
+    state = TestSettings.from_uri(uri).state
+    if state == MEMORY:
+        raise Unsupported(f"{uri.text!r} keeps nothing: name the file in use with state=PATH")
+    return state

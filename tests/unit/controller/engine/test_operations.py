@@ -13,8 +13,8 @@ from libnetvirt.controller.dataplane.installed import Installed
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Controller, Options
 from libnetvirt.controller.engine.state import TunnelUsers
-from libnetvirt.controller.intent.facts import TunnelLabel
-from libnetvirt.controller.intent.labels import LABELS, Tunnel
+from libnetvirt.controller.intent.facts import LABELS, TunnelLabel
+from libnetvirt.controller.intent.labels import Tunnel
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
 from tests.support.controller_rig import (

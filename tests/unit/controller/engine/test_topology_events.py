@@ -11,8 +11,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.pipeline import Kind
 from libnetvirt.controller.engine import topology_events
 from libnetvirt.controller.engine.controller import Options
-from libnetvirt.controller.intent.facts import KnownLink
-from libnetvirt.controller.intent.labels import LABELS
+from libnetvirt.controller.intent.facts import LABELS, KnownLink
 from libnetvirt.controller.reports import views
 from libnetvirt.model import Encapsulation, Rules, State
 from tests.support.controller_rig import (

@@ -13,6 +13,7 @@ from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import (
     ConstraintPath,
+    Fact,
     Facts,
     KnownLink,
     LastIndex,
@@ -26,7 +27,7 @@ from libnetvirt.controller.intent.facts import (
 )
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import Encapsulation
-from libnetvirt.store import Snapshot
+from libnetvirt.store import Snapshot, offline
 from libnetvirt.store.sqlite import SqliteStore
 from tests.support.controller_rig import VLAN, Rig
 
@@ -136,3 +137,86 @@ def test_a_record_that_is_not_valid_is_named() -> None:
     with pytest.raises(StateUnusable, match="knows no such kind"):
         Facts.from_rows({("weather", "[]"): "[]"})
     assert rows({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("network-index", '["2"]', "[0]"),
+        ("network-index", '["2"]', "[1048576]"),
+        ("network-index", '["2"]', "[-1]"),
+        ("network-index", '["2"]', "[1.5]"),
+        ("last-index", "[]", "[0]"),
+        ("tunnel-label", '["vlan",2]', "[1,4095]"),
+        ("tunnel-label", '["vlan",2]', "[0,1]"),
+        ("tunnel-label", '["vlan",2]', "[4194304,1]"),
+        ("tunnel-label", '["mpls",2]', "[1,15]"),
+        ("tunnel-label", '["mpls",2]', "[1,1048576]"),
+        ("tunnel-label", '["native",2]', "[1,16]"),
+        ("tunnel-label", '["vlan",18446744073709551616]', "[1,1]"),
+        ("service-label", '["vlan",2,"1"]', "[0]"),
+        ("service-label", '["mpls",-2,"1"]', "[16]"),
+        ("link", "[1,0,2,1]", "[]"),
+        ("link", "[1,1,2,4294967041]", "[]"),
+        ("link", "[1,1,2]", "[]"),
+        ("meter", '[1,"in/2/21"]', "[4294901761]"),
+        ("queue", '["1","2","3"]', "[4294967295]"),
+        ("constraint-path", '["1","2","3"]', "[1,1048576,[]]"),
+        ("constraint-path", '["1","2","3"]', "[1,6,[[1,2,3,0]]]"),
+        ("network-rules", '["1"]', '[{"encapsulation":"gre"}]'),
+        ("last-index", "not json", "[1]"),
+    ],
+)
+def test_a_record_out_of_range_is_one_clear_error(kind: str, key: str, value: str) -> None:
+    with pytest.raises(StateUnusable, match=r"stored fact .* is not valid: .*netvirt restore FILE") as caught:
+        Facts.from_rows({(kind, key): value})
+    assert f"{kind} {key} = {value}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "named"),
+    [
+        (NetworkIndex("1", 7), NetworkIndex("2", 7), "network index 7"),
+        (
+            TunnelLabel(Encapsulation.VLAN, 1, 1, 9),
+            TunnelLabel(Encapsulation.VLAN, 2, 2, 9),
+            "vlan outer label 9",
+        ),
+        (
+            TunnelLabel(Encapsulation.MPLS, 1, 3, 16),
+            TunnelLabel(Encapsulation.MPLS, 2, 3, 17),
+            "mpls group number 3",
+        ),
+        (
+            ServiceLabel(Encapsulation.VLAN, 1, "1", 5),
+            ServiceLabel(Encapsulation.VLAN, 1, "2", 5),
+            "vlan inner label 5 at switch 1",
+        ),
+        (MeterNumber(1, "in/1/11", 4096), MeterNumber(1, "in/2/21", 4096), "meter 4096 of switch 1"),
+    ],
+)
+def test_a_number_that_two_own_is_one_clear_error(one: Fact, other: Fact, named: str) -> None:
+    """Two networks with one index or label would not be isolated from each other."""
+    stored = dict(record.row() for record in (one, other))
+    with pytest.raises(StateUnusable, match=f"{named} belongs to 2 owners.*netvirt restore FILE"):
+        Facts.from_rows(stored)
+    assert Facts.from_rows(dict([one.row()])).of(type(one)) == [one]
+
+
+def test_a_number_out_of_range_in_a_file_of_version_1_leaves_it_as_it_is(tmp_path: Path) -> None:
+    path = _file(tmp_path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE fact SET value = '-5' WHERE kind = 'last'")
+        db.commit()
+    with pytest.raises(StateUnusable, match="the fact last 'index' = '-5' is not one of state version 1"):
+        SqliteStore(path, from_version_1)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_backup_of_version_1_is_converted_when_it_is_restored(tmp_path: Path) -> None:
+    old = _file(tmp_path).read_bytes()
+    path = tmp_path / "new" / "state.db"
+    restored = offline.restore(path, old, from_version_1, Facts.from_rows)
+    assert [network.name for network in restored] == ["blue", "red", "router", "native"]
+    assert _load(path) == _load(tmp_path / "state.db")

@@ -36,6 +36,10 @@ class Persistence:
         await asyncio.to_thread(self._writer.shutdown)
         self._store.close()
 
+    async def backup(self) -> bytes:
+        """A consistent copy of the stored state, while operations go on. Raises StateUnusable."""
+        return await asyncio.to_thread(self._store.backup)
+
     async def commit(self, change: Change) -> None:
         """Store an operation and the facts that it changed; returns when they are durable. Raises
         StateUnusable; then the facts are stored with the next commit."""

@@ -1,0 +1,90 @@
+"""Commands on the stored state: backup, restore."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from libnetvirt.cli.options import Connect, address, connected
+from libnetvirt.cli.output import line
+from libnetvirt.driver import load
+from libnetvirt.errors import InvalidDescription
+from libnetvirt.uri import URI
+
+
+def backup(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write. It must not exist.")],
+    connect: Connect = None,
+) -> None:
+    """Write a consistent copy of all stored networks to a file.
+
+    With the URI of a server, the server makes the copy while it runs. With the URI of a driver, the driver
+    is not started: its state file is copied, which no server may hold. The file has mode 0600.
+
+    \b
+    Examples:
+      netvirt -c openflow+unix:///run/netvirt.sock backup monday.db
+      netvirt -c openflow:///?state=/srv/openflow.db backup monday.db
+    """
+    uri = URI.parse(address(ctx, connect))
+    if uri.transport:
+        with connected(ctx, connect) as connection:
+            content = connection.backup()
+    else:
+        content = load(uri).backup_file(uri)
+    _write(file, content)
+    line(f"backup written to {file}")
+
+
+def restore(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File that 'netvirt backup' has written.")],
+    incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--incomplete",
+            help="Accept a copy of a state file that was in use, which may lack the last operations.",
+        ),
+    ] = False,
+    connect: Connect = None,
+) -> None:
+    """Replace the stored networks by those in a backup.
+
+    Stop the server first, and give the URI of the driver that it was started with. The replaced state file is
+    kept beside the new one, as PATH.replaced-1. At the next start, the switches get the rules of the restored
+    networks, and lose those of networks that are not in the backup.
+
+    \b
+    Examples:
+      netvirt -c openflow:///?state=/srv/openflow.db restore monday.db
+    """
+    uri = URI.parse(address(ctx, connect))
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidDescription(f"{file} cannot be read: {error.strerror}") from None
+    networks = load(uri).restore(uri, content, incomplete=incomplete)
+    names = ", ".join(network.name for network in networks)
+    line(f"restored {len(networks)} network{'s' if len(networks) != 1 else ''}: {names or 'none'}")
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a new file of mode 0600; returns when it is durable. Raises InvalidDescription."""
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InvalidDescription(f"{file} exists: choose another name, or remove it first") from None
+    except OSError as error:
+        raise InvalidDescription(f"{file} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise InvalidDescription(f"{file} cannot be written: {error.strerror}") from None
