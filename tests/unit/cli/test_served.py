@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import signal
 import socket
 import stat
@@ -235,7 +236,9 @@ def test_events_reach_the_client_as_lines_and_end_with_a_closed_pipe(serve: Serv
         def happened() -> bool:
             netvirt.ok("create", "blue.xml")
             netvirt.ok("remove", "blue")
-            return follower.poll() is not None
+            # All three have subscribed when each has got an event.
+            waiting = [process.stdout for process in (closed, interrupted) if process.stdout]
+            return follower.poll() is not None and len(select.select(waiting, [], [], 0)[0]) == 2
 
         eventually(happened)
         out, _ = follower.communicate(timeout=10)
