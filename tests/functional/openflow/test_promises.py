@@ -252,7 +252,7 @@ def _enduring(harness: OpenFlow, switch: int) -> list[str]:
 def test_constraints_that_switches_cannot_enforce_are_refused(harness: OpenFlow) -> None:
     testbed = Testbed(harness, None)
     for rules, reason in (
-        (Rules(encapsulation=Encapsulation.NATIVE), "use encapsulation vlan or mpls"),
+        (Rules(encapsulation=Encapsulation.NATIVE), "Use encapsulation vlan or mpls"),
         (Rules(insertion=Insertion.ON_DEMAND), "use insertion offline"),
     ):
         network = testbed.create(*harness.host_ports()[:3:2], rules=rules)

@@ -74,10 +74,13 @@ def test_constraints_become_active_when_their_switch_connects(
         # What is changed meanwhile does not have to wait.
         small.add_constraint(source=2, destination=1, min_bandwidth="50 Mbit/s")
         small.remove_constraint(1, 2)
+        # The link from switch 1 is the first that is found: else the path may lead over switch 2, and stay there.
+        harness.cut_link("2", "3")
         harness.lab.control(harness.served.target, [3])
         testbed.eventually(lambda: "active" not in states(small)[0], "it is kept")
         assert harness.reserved() == {("1", "3"): 60, ("2", "1"): 50}
         testbed.eventually(lambda: states(large) != ["degraded"], "there is no room for the other")
+        harness.restore_link("2", "3")
         # Until the link from switch 2 to switch 3 is found, there is only the way over switch 1.
         testbed.eventually(
             lambda: "90 Mbit/s would fit" not in large.state().constraints[0].reason, "and how much would fit"
