@@ -253,7 +253,7 @@ def test_constraints_that_switches_cannot_enforce_are_refused(harness: OpenFlow)
     testbed = Testbed(harness, None)
     for rules, reason in (
         (Rules(encapsulation=Encapsulation.NATIVE), "Use encapsulation vlan or mpls"),
-        (Rules(insertion=Insertion.ON_DEMAND), "use insertion offline"),
+        (Rules(insertion=Insertion.ON_DEMAND), "Use insertion offline"),
     ):
         network = testbed.create(*harness.host_ports()[:3:2], rules=rules)
         with pytest.raises(Unsupported, match=reason):

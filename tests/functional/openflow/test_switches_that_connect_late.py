@@ -74,7 +74,7 @@ def test_constraints_become_active_when_their_switch_connects(
         # What is changed meanwhile does not have to wait.
         small.add_constraint(source=2, destination=1, min_bandwidth="50 Mbit/s")
         small.remove_constraint(1, 2)
-        # The link from switch 1 is the first that is found: else the path may lead over switch 2, and stay there.
+        # The link from switch 1 is found first: else the path may lead over switch 2, and stay there.
         harness.cut_link("2", "3")
         harness.lab.control(harness.served.target, [3])
         testbed.eventually(lambda: "active" not in states(small)[0], "it is kept")
