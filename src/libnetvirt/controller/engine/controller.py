@@ -7,6 +7,7 @@
     Operations          a network is created, changed or removed       -> Transaction
     WarmRestart         entries that an earlier run of the controller left on switches
     TopologyEvents      switches, ports and links come and go          -> Effects
+    LinkChecks          links are probed in the encapsulations in use  -> Effects
     Reroute             paths follow the topology                      -> Transaction
     Reconciler          a switch is compared with its expected entries -> Transaction
     CapacityReload      links get other capacities                     -> Transaction
@@ -22,12 +23,14 @@ hosts do not wait for that: they are answered through the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.engine.host_updates import HostUpdates
+from libnetvirt.controller.engine.link_checks import LinkChecks
 from libnetvirt.controller.engine.operations import Operations
 from libnetvirt.controller.engine.options import Options, Publish
 from libnetvirt.controller.engine.reconcile import Reconciler
@@ -57,6 +60,7 @@ class Controller:
         self.operations = Operations(self.state, self.units, self.constraints)
         self.restart = WarmRestart(self.state, wire)
         self.topology = TopologyEvents(self.state, self.units, self.restart)
+        self.links = LinkChecks(self.state)
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
         self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
         self.capacity_reload = CapacityReload(self.state, self.reroute)
@@ -67,6 +71,7 @@ class Controller:
         yield self.topology.advertise(now)
         yield self.restart.tick(now)
         yield self.topology.tick(now)
+        yield self.links.tick()
 
     def load(self, networks: Iterable[VirtualNetwork], facts: Facts, now: float) -> None:
         """Load the stored networks and facts. Call once, before any switch connects."""
@@ -81,6 +86,7 @@ class Controller:
             state.discovery.assume(source, destination, now + state.options.hold)
             self._stored_links.add(link)
         state.paths.update(state.discovery.edges())
+        state.link_probes.trust(state.paths.edges)
         # No switch has to be told: each is compared with the result when it connects.
         delta = Delta()
         for network in networks:
@@ -93,8 +99,12 @@ class Controller:
         self.operations.free_left_over()
 
     def journal_links(self) -> None:
-        """Note in the journal which links have come and gone since the last call."""
-        edges = self.state.paths.edges
+        """Note in the journal which links have come and gone since the last call.
+
+        Links that do not pass what they should are left out: the next run must not use them unseen.
+        """
+        doubtful = self.state.link_probes.doubtful()
+        edges = [e for e in self.state.paths.edges if replace(e, cost=0.0) not in doubtful]
         now = {KnownLink(e.source, e.source_port, e.destination, e.destination_port) for e in edges}
         for link in self._stored_links - now:
             self.state.journal.remove(link)

@@ -64,7 +64,7 @@ class Reroute:
         state = self._state
         before = state.paths.edges
         if (
-            not state.paths.update(self.usable_edges())
+            not self.update_paths()
             and not capacities
             and not state.te_paths.plan_reroute()
         ):
@@ -103,6 +103,12 @@ class Reroute:
             replaced=replaced,
             queues=queues,
         )
+
+    def update_paths(self) -> bool:
+        """Give PathFinder the links that can be used now. Returns whether they differ from before."""
+        state, edges = self._state, self.usable_edges()
+        state.link_probes.update(edges, state.encapsulations())
+        return state.paths.update(edges, state.link_probes.unfit())
 
     def usable_edges(self) -> list[Edge]:
         """The discovered links that frames can take now, with their costs."""

@@ -34,7 +34,9 @@ from libnetvirt.controller.rules.switching import SwitchingRules
 from libnetvirt.controller.rules.transport import LinkOutput, Transports
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.controller.topology.latency import LinkLatency
+from libnetvirt.controller.topology.link_probes import LinkProbes
 from libnetvirt.controller.topology.pathfinder import PathFinder
+from libnetvirt.model import Encapsulation
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class ControllerState:
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.latency = LinkLatency(secret)
+        self.link_probes = LinkProbes(secret, options.link_mtu, options.lldp_interval)
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.
@@ -132,6 +135,14 @@ class ControllerState:
         """Whether the switch of an endpoint is connected."""
         switch = self.switches.get(attachment.dpid)
         return switch is not None and switch.connected
+
+    def encapsulations(self) -> set[Encapsulation]:
+        """The encapsulations that links are used with: those of networks, and the default one."""
+        kinds = {kind for kind, users in self.tunnel_users.items() if any(users.by_egress.values())}
+        if any(record.tunnel is None and len(record.by_switch) > 1 for record in self.rulesdb):
+            kinds.add(Encapsulation.NATIVE)
+        default = self.options.rules.encapsulation
+        return kinds if default is None else kinds | {default}
 
     def address_plan(self, record: NetworkRecord) -> AddressPlan:
         """The address plan of a routed network."""

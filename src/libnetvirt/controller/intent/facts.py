@@ -36,11 +36,13 @@ GroupNumber = Annotated[int, Field(ge=1, lt=1 << 22)]
 #: OpenFlow 1.3.5, section A.3.4.5 (OFPM_MAX)
 Meter = Annotated[int, Field(ge=1, le=0xFFFF_0000)]
 Queue = Annotated[int, Field(ge=1, lt=0xFFFF_FFFF)]
-#: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1)
+#: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1); not the last, of the probes
 LABELS: Mapping[Encapsulation, range] = {
-    Encapsulation.VLAN: range(1, 4095),
-    Encapsulation.MPLS: range(16, 1 << 20),
+    Encapsulation.VLAN: range(1, 4094),
+    Encapsulation.MPLS: range(16, (1 << 20) - 1),
 }
+#: the outer and the inner label of frames that probe links and tunnels. Earlier versions allocated it
+PROBE_LABELS: Mapping[Encapsulation, int] = {kind: labels.stop for kind, labels in LABELS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +323,7 @@ def _record(kind: str, key: str, value: str) -> Fact:
         raise _not_valid(kind, key, value, reason) from None
     if isinstance(record, (TunnelLabel, ServiceLabel)):
         labels = LABELS.get(record.encapsulation, range(0))
-        if record.label not in labels:
+        if record.label not in labels and record.label != PROBE_LABELS.get(record.encapsulation):
             reason = f"{record.encapsulation} labels are {labels.start} to {labels.stop - 1}"
             raise _not_valid(kind, key, value, reason)
     return record

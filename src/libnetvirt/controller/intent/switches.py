@@ -81,6 +81,11 @@ class SwitchView:
         return self.tables >= ROUTING_TABLES
 
     @property
+    def encapsulates(self) -> bool:
+        """Whether the switch can put a frame as a whole behind labels: Open vSwitch can."""
+        return _OPEN_VSWITCH.search(self.description) is not None
+
+    @property
     def checks_length(self) -> bool:
         """Whether the switch can match on the length of a packet (``check_pkt_larger``): Open vSwitch 2.12 or
         later."""

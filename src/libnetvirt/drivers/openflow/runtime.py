@@ -44,6 +44,8 @@ from libnetvirt.tasks import Tasks
 EARLY_LIMIT = 1000
 #: seconds between two polls of sessions and neighbours
 POLL_INTERVAL = 1.0
+#: seconds between two looks at what probes of links have shown
+PROBE_INTERVAL = 0.2
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -107,6 +109,7 @@ class Runtime:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
+        self.tasks.every(PROBE_INTERVAL, self._probe)
 
     async def close(self) -> None:
         """Stop listening, and disconnect all switches; they go on forwarding."""
@@ -148,6 +151,10 @@ class Runtime:
             session.poll(now)
         self.dispatcher.poll(now)
         self.reporter.dropped(now, self.dispatcher.all_dropped)
+
+    def _probe(self) -> None:
+        self.pending.add(self.core.links.poll(self.now()))
+        self.executor.follow_up()
 
     def now(self) -> float:
         return time.monotonic()

@@ -128,11 +128,15 @@ class Validator:
         entry = self._state.rulesdb.networks.get(network.uuid)
         touched = {parse_switch(e.switch): e for e in new}
         switches = touched.keys() | (set(entry.by_switch) if entry else set())
+        if entry is not None and entry.description.rules == network.rules:
+            kind = entry.encapsulation
+        else:
+            kind = self._capabilities.resolve(network.rules).encapsulation or Encapsulation.NATIVE
         for dpid, endpoint in touched.items():
             others = switches - {dpid}
-            cut = [d for d in others if not views.both_ways(self._state, dpid, d)]
+            cut = [d for d in others if not views.both_ways(self._state, dpid, d, kind)]
             if cut and (all_of_them or len(cut) == len(others)):
                 raise NoPath(
                     f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
-                    f"{switch_text(min(cut))}: 'netvirt substrate' shows the links that are known"
+                    f"{switch_text(min(cut))}{views.no_path_reason(self._state, kind)}"
                 )

@@ -201,9 +201,11 @@ class TransactionExecutor:
                         await self._compare_all([self._pending.compare.pop()])
                     rerouted = self._core.reroute.plan(self._pending.take_reroute())
                     if rerouted is None:
+                        self._pending.add(self._core.links.ready(self._now()))
                         await self.provisioner.reconcile()
                         continue
                     await self._move(self._planned(rerouted))
+                    self._pending.add(self._core.links.ready(self._now()))
                 self._reporter.links(before)
         finally:
             self.following_up = False

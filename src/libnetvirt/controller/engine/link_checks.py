@@ -1,0 +1,123 @@
+"""LinkChecks: has links probed, and says what failed and how to repair it.
+
+`LinkProbes` decides what is probed when, and what a result means; this part encapsulates the probes, sends them
+only while both ends of a link are connected and hold the rules that take probes, and reports what changes. Paths
+are computed again when another set of links can be used.
+"""
+
+from __future__ import annotations
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
+from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.rules import probing
+from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.model import Encapsulation
+
+_ETHERNET = 14
+#: what frames of each encapsulation are on a link
+_FRAMES = {
+    Encapsulation.VLAN: "frames with two VLAN tags (802.1ad, ethertype 0x88a8)",
+    Encapsulation.MPLS: "frames with two MPLS labels (ethertype 0x8847)",
+    Encapsulation.NATIVE: "untagged IP frames",
+}
+
+
+class LinkChecks:
+    """Probes links."""
+
+    def __init__(self, state: ControllerState) -> None:
+        self._state = state
+        # The failures that were reported, and what was said.
+        self._reported: dict[tuple[Edge, Encapsulation], str] = {}
+
+    def ready(self, now: float) -> Effects:
+        """All links that paths are computed from have their rules in the switches: they can be probed."""
+        self._state.link_probes.ready()
+        return self.begin(now)
+
+    def begin(self, now: float) -> Effects:
+        """The probes that are due."""
+        probes = self._state.link_probes.begin(now, self._usable, probing.overhead)
+        if not probes:
+            return NOTHING
+        messages: list[tuple[int, of.Message]] = [
+            (probe.edge.source, probing.over_link(probe.kind, probe.edge.source_port, probe.frame))
+            for probe in probes
+        ]
+        return Effects(tuple(messages))
+
+    def arrived(self, dpid: int, port: int, frame: bytes, now: float) -> Effects:
+        """A probe came up."""
+        return self._outcome(self._state.link_probes.arrived(dpid, port, frame, now))
+
+    def tick(self) -> Effects:
+        """Call once per LLDP interval: links are probed in other encapsulations if others are in use."""
+        other = self._state.encapsulations() != self._state.link_probes.kinds
+        return REROUTE if other else NOTHING
+
+    def poll(self, now: float) -> Effects:
+        """Call several times a second: judge what was sent, and send what is due."""
+        return self._outcome(self._state.link_probes.poll(now)) | self.begin(now)
+
+    def _usable(self, edge: Edge) -> bool:
+        switches = self._state.switches
+        ends = switches.get(edge.source), switches.get(edge.destination)
+        return all(switch is not None and switch.connected for switch in ends)
+
+    def _outcome(self, changed: bool) -> Effects:
+        """``changed``: whether other links are fit now."""
+        probes = self._state.link_probes
+        events = []
+        failed = {(edge, kind): (most, settled) for edge, kind, most, settled in probes.failed()}
+        for key, (most, settled) in failed.items():
+            if settled and key not in self._reported:
+                text = self._reported[key] = unfit_text(*key, most, probes.mtu)
+                events.append(_event("link.unfit", key[0], text))
+        for key in self._reported.keys() - failed.keys():
+            del self._reported[key]
+            if probes.state(*key)[0]:
+                text = f"{link_text(key[0])} passes {_FRAMES[key[1]]} again, and is used"
+                events.append(_event("link.fit", key[0], text))
+        if not (changed or events):
+            return NOTHING
+        return (REROUTE if changed else NOTHING) | Effects(events=tuple(events))
+
+
+def _event(kind: str, edge: Edge, text: str) -> Report:
+    return Report(kind, text, {"switch": switch_text(edge.source), "port": str(edge.source_port)})
+
+
+def link_text(edge: Edge) -> str:
+    """A direction of a link, for people."""
+    return (
+        f"the link from switch {switch_text(edge.source)} port {edge.source_port} to switch "
+        f"{switch_text(edge.destination)} port {edge.destination_port}"
+    )
+
+
+def unfit_text(edge: Edge, kind: Encapsulation, most: int, mtu: int) -> str:
+    """Why a link is not used, and the remedy. ``most``: the largest MTU that passes, 0 if none does; ``mtu``:
+    the one that is needed."""
+    head = f"{link_text(edge)} is not used for networks with encapsulation {kind}: it does not pass"
+    if most:
+        return (
+            f"{head} frames of more than {most + _ETHERNET} bytes (MTU {most}), and MTU {mtu} is needed. Raise "
+            f"it at both ends, and at what is in between (ip link set PORT mtu {mtu}; ovs-vsctl set Interface "
+            f"PORT mtu_request={mtu}), or open the connection with link-mtu={most}"
+        )
+    remedy = "Is there a device in between that drops them? Let it pass them, or use another encapsulation"
+    if kind is Encapsulation.VLAN:
+        remedy = (
+            "Does a switch parse one VLAN tag only (on Open vSwitch: ovs-vsctl set Open_vSwitch . "
+            "other_config:vlan-limit=0), or does a device in between drop them (let it pass 802.1ad, or use "
+            "another encapsulation)?"
+        )
+    return f"{head} {_FRAMES[kind]}. {remedy}"
+
+
+def unfit_links(state: ControllerState, kind: Encapsulation) -> list[str]:
+    """Why links are not used for networks with this encapsulation, one line each."""
+    probes = state.link_probes
+    return [unfit_text(e, k, most, probes.mtu) for e, k, most, _ in probes.failed() if k is kind]

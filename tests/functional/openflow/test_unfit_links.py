@@ -1,0 +1,186 @@
+"""Links that pass LLDP frames and not those of tunnels: nothing is called active that does not forward.
+
+A ring of three switches, of which the cable between 1 and 2 is a device that can be told what to drop: the way by
+switch 3 is longer. Where a test cuts it, there is no other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from libnetvirt import Network
+from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
+from libnetvirt.errors import NoPath
+from libnetvirt.model import State
+from tests.support.lab.delay_line import DelayLine
+from tests.support.lab.wire import set_mtu
+from tests.support.openflow_harness import OpenFlow
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+#: the ends of the device, and hosts
+DEVICE = ((1, 2), (2, 2))
+HOSTS = (("1", "1"), ("2", "1"))
+
+
+def lldp_only(frame: bytes) -> bool:
+    return frame[12:14] == b"\x88\xcc"
+
+
+def no_service_tags(frame: bytes) -> bool:
+    return frame[12:14] != b"\x88\xa8"
+
+
+def short(frame: bytes) -> bool:
+    return len(frame) <= 14 + 1400
+
+
+@pytest.fixture(scope="module")
+def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
+    with OpenFlow(3, [(1, 3), (3, 2)], hosts=2, options="&lldp-interval=0.3") as harness:
+        yield harness
+
+
+@pytest.fixture
+def testbed(harness: OpenFlow) -> Iterator[Testbed]:
+    testbed = Testbed(harness, None)
+    yield testbed
+    left = list(clean(testbed))
+    testbed.eventually(lambda: [n for n in notes(harness) if "not used" in n], "all links are used again")
+    assert left == []
+
+
+def notes(harness: OpenFlow) -> tuple[str, ...]:
+    return harness.connection.substrate().notes
+
+
+@contextmanager
+def device(testbed: Testbed, harness: OpenFlow, passes: Callable[[bytes], bool]) -> Iterator[DelayLine]:
+    """The cable between switches 1 and 2."""
+
+    def linked() -> bool:
+        pairs = {(k.source, k.destination) for k in harness.connection.substrate().links}
+        return {("1", "2"), ("2", "1")} <= pairs
+
+    with DelayLine(*(harness.lab.host_interface(*end) for end in DEVICE)) as cable:
+        cable.passes = passes
+        testbed.eventually(lambda: not linked(), "Discovery finds the device's link")
+        yield cable
+    testbed.eventually(linked, "the link is gone")
+
+
+def unfit(harness: OpenFlow, count: int = 2, text: str = "is not used") -> Callable[[], object]:
+    """For ``eventually``: what is wrong while not just so many directions of links are unfit."""
+
+    def wrong() -> object:
+        found = [note for note in notes(harness) if text in note]
+        return "" if len(found) == count else (count, notes(harness))
+
+    return wrong
+
+
+def create(testbed: Testbed, harness: OpenFlow) -> tuple[Network, list[Guest]]:
+    network = testbed.create(*(p for p in harness.host_ports() if (p.switch, p.port) in HOSTS))
+    return network, testbed.guests(network)
+
+
+def route(network: Network) -> list[str]:
+    return [hop.switch for p in network.paths() if p.source == "1" for hop in p.hops]
+
+
+def exchange(testbed: Testbed, guests: list[Guest], size: int) -> None:
+    """Frames of IP packets of this size arrive, the very first one, too."""
+    one, other = guests
+    for a, b in ((one, other), (other, one)):
+        testbed.exchange(a, frames.marked(a.mac, b.mac, bytes(size)))
+
+
+@pytest.mark.parametrize("passes", [lldp_only, no_service_tags, short])
+def test_a_good_way_beside_an_unfit_link_is_taken_and_the_link_when_it_is_repaired(
+    testbed: Testbed, harness: OpenFlow, passes: Callable[[bytes], bool]
+) -> None:
+    with device(testbed, harness, passes) as cable:
+        testbed.eventually(unfit(harness), "both directions are unfit")
+        network, guests = create(testbed, harness)
+        assert route(network) == ["1", "3", "2"]
+        assert network.state().state is State.ACTIVE
+        exchange(testbed, guests, 1492)
+        cable.passes = lambda _: True
+        testbed.eventually(unfit(harness, 0), "it is used again")
+        testbed.eventually(lambda: route(network) != ["1", "2"], "the short way is taken")
+        exchange(testbed, guests, 1492)
+        cable.passes = passes
+        testbed.eventually(lambda: route(network) != ["1", "3", "2"], "the traffic goes round")
+        exchange(testbed, guests, 1492)
+
+
+@pytest.mark.parametrize(
+    ("passes", "remedy"),
+    [
+        (no_service_tags, "let it pass 802.1ad"),
+        (short, r"frames of more than 1414 bytes \(MTU 1400\), and MTU 1500 is needed.*link-mtu=1400"),
+    ],
+)
+def test_without_another_way_it_is_refused_with_the_remedy(
+    testbed: Testbed, harness: OpenFlow, passes: Callable[[bytes], bool], remedy: str
+) -> None:
+    with device(testbed, harness, passes) as cable:
+        testbed.eventually(unfit(harness), "both directions are unfit")
+        network, guests = create(testbed, harness)
+        harness.cut_link("1", "3")
+        try:
+            testbed.eventually(lambda: network.state().state is not State.DOWN, "it is down")
+            reasons = {end.reason for end in network.state().endpoints}
+            assert all("the link from switch" in reason for reason in reasons)
+            network.remove()
+            with pytest.raises(NoPath, match=remedy):
+                create(testbed, harness)
+            cable.passes = lambda _: True
+            testbed.eventually(unfit(harness, 0), "it is used again")
+            network, guests = create(testbed, harness)
+            assert route(network) == ["1", "2"]
+            exchange(testbed, guests, 1492)
+        finally:
+            harness.restore_link("1", "3")
+
+
+def test_with_the_default_vlan_limit_nothing_is_called_active(testbed: Testbed, harness: OpenFlow) -> None:
+    network, guests = create(testbed, harness)
+    vsctl = harness.lab.ovs.vsctl
+    vsctl("remove", "Open_vSwitch", ".", "other_config", "vlan-limit")
+    try:
+        testbed.eventually(lambda: network.state().state is not State.DOWN, "it is down")
+        testbed.eventually(unfit(harness, 4, "other_config:vlan-limit=0"), "the remedy is told")
+        network.remove()
+        with pytest.raises(NoPath, match="other_config:vlan-limit=0"):
+            create(testbed, harness)
+    finally:
+        vsctl("set", "Open_vSwitch", ".", "other_config:vlan-limit=0")
+    testbed.eventually(unfit(harness, 0), "they are used again")
+    network, guests = create(testbed, harness)
+    exchange(testbed, guests, 1492)
+
+
+def test_a_link_whose_ports_have_a_small_mtu(testbed: Testbed, harness: OpenFlow) -> None:
+    ends = ((1, 101), (3, 101))
+    names = [harness.lab.interface(*end) for end in ends]
+
+    def set_mtus(mtu: int) -> None:
+        for name in names:
+            harness.lab.ovs.vsctl("set", "Interface", name, f"mtu_request={mtu}")
+            set_mtu(name, mtu)
+
+    network, guests = create(testbed, harness)
+    set_mtus(1400)
+    try:
+        testbed.eventually(unfit(harness, 2, "MTU 1400"), "the largest size is told")
+        testbed.eventually(lambda: network.state().state is not State.DOWN, "it is down")
+    finally:
+        set_mtus(2000)
+    testbed.eventually(unfit(harness, 0), "it is used again")
+    testbed.eventually(lambda: network.state().state is not State.ACTIVE, "it is active")
+    exchange(testbed, guests, 1492)
