@@ -23,6 +23,8 @@ _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
 _TUNNEL = 2
 #: the destination and source of discovery frames, which leave at host ports, too
 _DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
+#: the destination of probes of a link, which leave at host ports where a test has made a link
+_PROBE = bytes.fromhex("024e56000001")
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 
@@ -172,8 +174,8 @@ class OpenFlow(Harness):
 
 
 def is_discovery(frame: bytes) -> bool:
-    """Whether this is a discovery frame."""
-    return frame.startswith(_DISCOVERY[0]) and _DISCOVERY[1] in frame
+    """Whether this is a discovery frame, or a probe of a link."""
+    return frame.startswith(_PROBE) or (frame.startswith(_DISCOVERY[0]) and _DISCOVERY[1] in frame)
 
 
 def of_a_network(line: str) -> bool:

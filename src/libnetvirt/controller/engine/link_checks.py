@@ -12,6 +12,7 @@ from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Repo
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.rules import probing
+from libnetvirt.controller.topology.link_probes import Failure
 from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.model import Encapsulation
 
@@ -29,8 +30,8 @@ class LinkChecks:
 
     def __init__(self, state: ControllerState) -> None:
         self._state = state
-        # The failures that were reported, and what was said.
-        self._reported: dict[tuple[Edge, Encapsulation], str] = {}
+        # The failures that were reported.
+        self._reported: set[tuple[Edge, Encapsulation]] = set()
 
     def ready(self, now: float) -> Effects:
         """All links that paths are computed from have their rules in the switches: they can be probed."""
@@ -70,13 +71,14 @@ class LinkChecks:
         """``changed``: whether other links are fit now."""
         probes = self._state.link_probes
         events = []
-        failed = {(edge, kind): (most, settled) for edge, kind, most, settled in probes.failed()}
-        for key, (most, settled) in failed.items():
-            if settled and key not in self._reported:
-                text = self._reported[key] = unfit_text(*key, most, probes.mtu)
-                events.append(_event("link.unfit", key[0], text))
-        for key in self._reported.keys() - failed.keys():
-            del self._reported[key]
+        failed = {(failure.edge, failure.kind): failure for failure in probes.failed()}
+        for key, failure in failed.items():
+            # What is only known to lose large frames is reported when it is known how large.
+            if key not in self._reported and (failure.most or not failure.large):
+                self._reported.add(key)
+                events.append(_event("link.unfit", key[0], unfit_text(failure, probes.mtu)))
+        for key in self._reported - failed.keys():
+            self._reported.discard(key)
             if probes.state(*key)[0]:
                 text = f"{link_text(key[0])} passes {_FRAMES[key[1]]} again, and is used"
                 events.append(_event("link.fit", key[0], text))
@@ -97,27 +99,31 @@ def link_text(edge: Edge) -> str:
     )
 
 
-def unfit_text(edge: Edge, kind: Encapsulation, most: int, mtu: int) -> str:
-    """Why a link is not used, and the remedy. ``most``: the largest MTU that passes, 0 if none does; ``mtu``:
-    the one that is needed."""
+def unfit_text(failure: Failure, mtu: int) -> str:
+    """Why a link is not used, and the remedy. ``mtu``: what links have to pass."""
+    edge, kind, most = failure.edge, failure.kind, failure.most
     head = f"{link_text(edge)} is not used for networks with encapsulation {kind}: it does not pass"
-    if most:
+    if failure.large:
+        what, instead = f"frames of {mtu + _ETHERNET} bytes (MTU {mtu})", ""
+        if most:
+            what = f"frames of more than {most + _ETHERNET} bytes (MTU {most}), and MTU {mtu} is needed"
+            instead = f", or open the connection with link-mtu={most}"
         return (
-            f"{head} frames of more than {most + _ETHERNET} bytes (MTU {most}), and MTU {mtu} is needed. Raise "
-            f"it at both ends, and at what is in between (ip link set PORT mtu {mtu}; ovs-vsctl set Interface "
-            f"PORT mtu_request={mtu}), or open the connection with link-mtu={most}"
+            f"{head} {what}. Raise the MTU at both ends, and of what is in between (ip link set PORT mtu {mtu}; "
+            f"ovs-vsctl set Interface PORT mtu_request={mtu}){instead}"
         )
-    remedy = "Is there a device in between that drops them? Let it pass them, or use another encapsulation"
-    if kind is Encapsulation.VLAN:
-        remedy = (
-            "Does a switch parse one VLAN tag only (on Open vSwitch: ovs-vsctl set Open_vSwitch . "
-            "other_config:vlan-limit=0), or does a device in between drop them (let it pass 802.1ad, or use "
-            "another encapsulation)?"
+    if failure.blind:
+        return (
+            f"{head} {_FRAMES[kind]}, as switch {switch_text(edge.destination)} sees the outer one only. On Open "
+            "vSwitch: ovs-vsctl set Open_vSwitch . other_config:vlan-limit=0"
         )
-    return f"{head} {_FRAMES[kind]}. {remedy}"
+    return (
+        f"{head} {_FRAMES[kind]}. Is there a device in between that drops them? Let it pass them, or use another "
+        "encapsulation"
+    )
 
 
 def unfit_links(state: ControllerState, kind: Encapsulation) -> list[str]:
     """Why links are not used for networks with this encapsulation, one line each."""
     probes = state.link_probes
-    return [unfit_text(e, k, most, probes.mtu) for e, k, most, _ in probes.failed() if k is kind]
+    return [unfit_text(failure, probes.mtu) for failure in probes.failed() if failure.kind is kind]

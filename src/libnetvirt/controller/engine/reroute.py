@@ -63,11 +63,7 @@ class Reroute:
         """
         state = self._state
         before = state.paths.edges
-        if (
-            not self.update_paths()
-            and not capacities
-            and not state.te_paths.plan_reroute()
-        ):
+        if not self.update_paths() and not capacities and not state.te_paths.plan_reroute():
             return None
         was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, state.paths.edges))
         if was - now:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 
 from libnetvirt import openflow as of
@@ -93,36 +94,21 @@ class TunnelChecks:
                 yield from self._along(kind, ingress, egress, edges)
         for key, te_path in state.te_paths.of(record.uuid).items():
             if te_path.label is not None and te_path.edges and self._connected(te_path.ends[0]):
-                first, label = te_path.edges[0], te_path.label
-                yield Way(
-                    (key, label),
-                    te_path.ends,
-                    te_path.edges,
-                    lambda frame, label=label, port=first.source_port: probing.over_link(
-                        kind, port, frame, label
-                    ),
-                )
+                port, label = te_path.edges[0].source_port, te_path.label
+                message = partial(probing.over_link, kind, port, outer=label)
+                yield Way((key, label), te_path.ends, te_path.edges, message)
 
-    def _along(
-        self, kind: Encapsulation, ingress: int, egress: int, edges: list[Edge]
-    ) -> Iterator[Way]:
+    def _along(self, kind: Encapsulation, ingress: int, egress: int, edges: list[Edge]) -> Iterator[Way]:
         if kind is Encapsulation.NATIVE:
             for edge in edges:
-                port = edge.source_port
-                yield Way(
-                    (kind, edge.source, port),
-                    (edge.source, edge.destination),
-                    (edge,),
-                    lambda frame, port=port: probing.over_link(kind, port, frame),
-                )
+                message = partial(probing.over_link, kind, edge.source_port)
+                ends = (edge.source, edge.destination)
+                yield Way((kind, edge.source, edge.source_port), ends, (edge,), message)
             return
         tunnel = self._state.labels.spaces[kind].tunnel(egress)
-        yield Way(
-            (kind, ingress, egress, tunnel, edges[0].source_port),
-            (ingress, egress),
-            tuple(edges),
-            lambda frame: probing.into_tunnel(kind, tunnel.number, frame),
-        )
+        number = (kind, ingress, egress, tunnel, edges[0].source_port)
+        message = partial(probing.into_tunnel, kind, tunnel.number)
+        yield Way(number, (ingress, egress), tuple(edges), message)
 
     def _connected(self, dpid: int) -> bool:
         switch = self._state.switches.get(dpid)

@@ -32,8 +32,8 @@ def base(switch: SwitchView) -> Iterator[PlacedEntry]:
         yield PlacedEntry(switch.dpid, Order.RECEIVE, Meter(pipeline.PROBE_METER, flags, (band,)))
         limit = (of.Meter(pipeline.PROBE_METER),)
 
-    def rule(table: Table, match: of.Match, *then: of.Instruction) -> PlacedEntry:
-        flow = Flow(table, 10, match, then, pipeline.cookie(0, Kind.BASE))
+    def rule(table: Table, match: of.Match, *then: of.Instruction, priority: int = 10) -> PlacedEntry:
+        flow = Flow(table, priority, match, then, pipeline.cookie(0, Kind.BASE))
         return PlacedEntry(switch.dpid, Order.RECEIVE, flow)
 
     arrived = pipeline.tunnelled(0)
@@ -52,6 +52,9 @@ def base(switch: SwitchView) -> Iterator[PlacedEntry]:
             of.WriteMetadata(arrived, pipeline.METADATA_ALL),
             of.GotoTable(Table.HOST),
         )
+    # A switch that parses one tag only takes the inner one for an ethertype: that is worth knowing.
+    blind = of.Match(vlan_vid=0, eth_type=pipeline.TPID_SERVICE, eth_dst=pipeline.PROBE_ADDRESS)
+    yield rule(Table.SERVICE, blind, *limit, apply(_UP), priority=5)
     probe = of.Match(metadata=(arrived, pipeline.METADATA_SIDE), vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS)
     yield rule(Table.HOST, probe, *limit, apply(_UP))
     native = of.Match(vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS)
@@ -59,7 +62,7 @@ def base(switch: SwitchView) -> Iterator[PlacedEntry]:
 
 
 def over_link(
-    kind: Encapsulation | None, port: int, frame: bytes, outer: int | None = None
+    kind: Encapsulation | None, port: int, frame: bytes, *, outer: int | None = None
 ) -> of.PacketOut:
     """A message that sends a frame out of a port, encapsulated as in a tunnel; as it is if ``kind`` is None.
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from struct import Struct
 
-from libnetvirt.controller.dataplane.pipeline import PROBE_ADDRESS, PROBE_SOURCE
+from libnetvirt.controller.dataplane.pipeline import PROBE_ADDRESS, PROBE_SOURCE, TPID_SERVICE
 from libnetvirt.controller.topology.discovery import Forged, lldp, organisation_value
 from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, Unfit
 from libnetvirt.model import Encapsulation
@@ -59,6 +59,7 @@ _ETHERNET = Struct("!6s6sH")
 _IPV4 = Struct("!BBHHHBBH4s4s")
 _PROTOCOL, _FROM, _TO = 253, bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
 _PAYLOAD = _ETHERNET.size + _IPV4.size
+_SERVICE, _TAG = TPID_SERVICE.to_bytes(2), 4
 
 
 class Tokens:
@@ -87,7 +88,13 @@ def probe_frame(token: bytes, size: int) -> bytes:
 
 def token_of(frame: bytes) -> bytes:
     """The token in the first bytes of a probe's frame; nonsense in others."""
-    return frame[_PAYLOAD : _PAYLOAD + _TOKEN]
+    start = _PAYLOAD + (_TAG if has_tag(frame) else 0)
+    return frame[start : start + _TOKEN]
+
+
+def has_tag(frame: bytes) -> bool:
+    """Whether a probe came up with its inner tag, which its switch cannot have seen."""
+    return frame[12:14] == _SERVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,28 @@ class _Way:
     least_lost: int = 0
     failures: int = 0
     failed_at: float = 0.0
+    #: whether the far end sees the outer tag only
+    blind: bool = False
+
+    @property
+    def searching(self) -> bool:
+        """Whether the largest MTU that passes is not yet known exactly."""
+        return bool(self.most) and self.least_lost - self.most > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a link does not pass the frames of an encapsulation.
+
+    ``most``: the largest MTU that passes, 0 if none does or it is not known yet; ``large``: whether only large
+    frames are lost; ``blind``: whether the far end does not see the inner of two VLAN tags.
+    """
+
+    edge: Edge
+    kind: Encapsulation
+    most: int
+    large: bool
+    blind: bool
 
 
 class LinkProbes:
@@ -176,7 +205,7 @@ class LinkProbes:
         """Probe the links of a port now, as it has changed."""
         for way in self._ways.values():
             if (dpid, port) in _ends(way.edge) and way.due != inf:
-                way.due, way.failures, way.least_lost = 0.0, 0, 0
+                way.round, way.due, way.failures, way.least_lost = None, 0.0, 0, 0
 
     # ---- rounds --------------------------------------------------------------------------------
 
@@ -237,6 +266,9 @@ class LinkProbes:
         if (way.edge.destination, way.edge.destination_port) != (dpid, port):
             return False
         del self._sent[token]
+        way.blind = has_tag(frame)
+        if way.blind:
+            return False
         one.seen.add(mtu)
         return way.round is one and len(one.seen) == len(one.sizes) and self._end(way, one, now)
 
@@ -285,7 +317,7 @@ class LinkProbes:
     def _lost(self, way: _Way, now: float) -> None:
         if way.passes is False:
             way.streak = 0
-            way.due = now if _searching(way) else now + self.interval
+            way.due = now if way.searching else now + self.interval
             return
         way.streak += 1
         way.due = now
@@ -320,15 +352,13 @@ class LinkProbes:
         """The largest MTU that a link was seen to pass in any encapsulation; 0 if none was."""
         return max((self.state(edge, kind)[1] for kind in self.kinds), default=0)
 
-    def failed(self) -> list[tuple[Edge, Encapsulation, int, bool]]:
-        """(link, encapsulation, largest MTU that passes or 0, whether that is exact) of all that fail."""
-        failed = (w for w in self._ways.values() if w.passes is False)
-        return sorted((w.edge, w.kind, w.most, not _searching(w)) for w in failed)
-
-
-def _searching(way: _Way) -> bool:
-    """Whether the largest MTU that passes is not yet known exactly."""
-    return bool(way.most) and way.least_lost - way.most > 1
+    def failed(self) -> list[Failure]:
+        """What fails, sorted."""
+        ways = (way for way in self._ways.values() if way.passes is False)
+        return [
+            Failure(way.edge, way.kind, 0 if way.searching else way.most, bool(way.most), way.blind)
+            for way in sorted(ways, key=lambda way: (way.edge, way.kind))
+        ]
 
 
 def _ladder(way: _Way, small: int, whole: int) -> Iterable[int]:
@@ -336,8 +366,7 @@ def _ladder(way: _Way, small: int, whole: int) -> Iterable[int]:
     if way.passes is not False or not way.most:
         return ()
     low, high = max(way.most, small), min(way.least_lost or whole, whole)
-    step = max(1, (high - low) // (LADDER + 1))
-    return [low, *range(low + step, high, step)][: LADDER + 1]
+    return range(low, high, max(1, -((low - high) // (LADDER + 1))))
 
 
 def _ends(edge: Edge) -> tuple[LinkEnd, LinkEnd]:

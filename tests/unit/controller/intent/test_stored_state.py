@@ -25,6 +25,7 @@ from libnetvirt.controller.intent.facts import (
     from_version_1,
     rows,
 )
+from libnetvirt.controller.rules import probing
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import Encapsulation
 from libnetvirt.store import Snapshot, offline
@@ -71,8 +72,12 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
         rig.pending.add(rig.core.topology.lldp(dpid, [port], rig.now))
     rig.settle()
     for dpid, held in HELD.items():
+        # Of probes, which it did not send, there were no rules.
+        new = {placed.entry.key for placed in probing.base(rig.state.switches[dpid])}
         sent = sorted(
-            add_message(placed.entry).encode().hex() for placed in rig.state.installed.on(dpid).values()
+            add_message(placed.entry).encode().hex()
+            for key, placed in rig.state.installed.on(dpid).items()
+            if key not in new
         )
         assert (len(sent), hashlib.sha256("\n".join(sent).encode()).hexdigest()) == held, dpid
 

@@ -16,6 +16,7 @@ from libnetvirt.controller.topology.link_probes import (
     PASSED_ROUNDS,
     PERIOD,
     ROUND_TIMEOUT,
+    Failure,
     LinkProbes,
     Probe,
     probe_frame,
@@ -27,7 +28,7 @@ from libnetvirt.model import Encapsulation
 SECRET, MTU, INTERVAL = b"s" * 32, 1500, 2.0
 VLAN, MPLS, NATIVE = Encapsulation.VLAN, Encapsulation.MPLS, Encapsulation.NATIVE
 OVERHEAD = {VLAN: 8, MPLS: 22, NATIVE: 0}
-GOOD, BAD = Edge(1, 5, 2, 6), Edge(2, 6, 1, 5)
+GOOD, BAD = Edge(1, 5, 2, 6, 0.0), Edge(2, 6, 1, 5, 0.0)
 #: whether a frame of a probe, as long as it is on the link behind the Ethernet header, gets through
 Passes = Callable[[Probe, int], bool]
 
@@ -96,7 +97,7 @@ def test_one_direction_that_drops_all_is_unfit_and_the_other_is_not() -> None:
     assert world.until(lambda: world.state(BAD) is False) < 2.0
     assert world.state(GOOD)
     assert world.probes.unfit()[VLAN].failed == {(2, 6)}
-    assert world.probes.failed() == [(BAD, VLAN, 0, True)]
+    assert world.probes.failed() == [Failure(BAD, VLAN, 0, large=False, blind=False)]
     assert world.probes.doubtful() == {BAD}
 
 
@@ -105,7 +106,19 @@ def test_the_largest_mtu_that_passes_is_found(most: int) -> None:
     world = World(GOOD, BAD)
     world.passes = unless(BAD, most)
     world.until(lambda: world.state(BAD) is False, 3.0)
-    world.until(lambda: world.probes.failed() == [(BAD, VLAN, most, True)], 3.0)
+    world.until(lambda: world.probes.failed() == [Failure(BAD, VLAN, most, large=True, blind=False)], 3.0)
+
+
+def test_a_far_end_that_sees_one_tag_only_is_told_from_a_device_in_between() -> None:
+    world = World(GOOD)
+    world.passes = unless(GOOD)
+    for _ in range(20):
+        world.step()
+        for probe in world.sent:
+            if probe.kind is not None:
+                tagged = probe.frame[:12] + b"\x88\xa8\x0f\xfe" + probe.frame[12:]
+                assert not world.probes.arrived(2, 6, tagged, world.now)
+    assert world.probes.failed() == [Failure(GOOD, VLAN, 0, large=False, blind=True)]
 
 
 def test_nothing_is_concluded_while_witnesses_are_missing() -> None:
@@ -128,7 +141,7 @@ def test_frames_that_are_merely_late_do_not_make_a_link_unfit() -> None:
 
 
 def _round(world: World) -> list[Probe]:
-    world.now += PERIOD * INTERVAL
+    world.now += PERIOD * INTERVAL + 0.1
     return world.probes.begin(world.now, anything, OVERHEAD.__getitem__)
 
 
