@@ -1,7 +1,7 @@
 """Links that pass LLDP frames and not those of tunnels: nothing is called active that does not forward.
 
-A ring of three switches, of which the cable between 1 and 2 is a device that can be told what to drop: the way by
-switch 3 is longer. Where a test cuts it, there is no other way.
+A ring of three switches, of which the cable between 1 and 2 is a device that can be told what to drop: the
+way by switch 3 is longer. Where a test cuts it, there is no other way.
 """
 
 from __future__ import annotations
@@ -200,3 +200,29 @@ def test_a_link_whose_ports_have_a_small_mtu(testbed: Testbed, harness: OpenFlow
     testbed.eventually(unfit(harness, 0), "it is used again")
     testbed.eventually(lambda: network.state().state is not State.ACTIVE, "it is active")
     exchange(testbed, guests, 1492)
+
+
+def test_create_returns_when_frames_have_been_seen_to_pass(testbed: Testbed, harness: OpenFlow) -> None:
+    """The device begins to drop at the moment of the operation: nobody knows yet that the link is unfit."""
+    with device(testbed, harness, lambda _: True) as cable:
+        network, guests = create(testbed, harness)
+        testbed.eventually(lambda: route(network) != ["1", "2"], "the short way is taken")
+        network.remove()
+        cable.passes = no_service_tags
+        network, guests = create(testbed, harness)
+        assert route(network) == ["1", "3", "2"]
+        exchange(testbed, guests, 1492)
+        network.remove()
+        cable.passes = lambda _: True
+        testbed.eventually(unfit(harness, 0), "it is used again")
+        harness.cut_link("1", "3")
+        try:
+            testbed.eventually(lambda: len(harness.connection.substrate().links) != 4, "there is one way")
+            cable.passes = no_service_tags
+            before = harness.leftovers()
+            with pytest.raises(NoPath, match=r"with two VLAN tags|no frame of 1506 bytes gets from switch"):
+                create(testbed, harness)
+            assert harness.leftovers() == before
+        finally:
+            cable.passes = lambda _: True
+            harness.restore_link("1", "3")

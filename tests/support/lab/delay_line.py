@@ -16,10 +16,11 @@ _POLL = 0.05
 
 
 class DelayLine:
-    """Forwards frames between two interfaces in both directions, each after ``seconds``, if it ``passes``; both
-    may change.
+    """Forwards frames between two interfaces in both directions, each after ``seconds``, if it ``passes``;
+    both may change.
 
     A context manager.
+
     """
 
     def __init__(self, one: str, other: str, seconds: float = 0.0) -> None:

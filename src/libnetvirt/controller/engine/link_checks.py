@@ -1,11 +1,13 @@
 """LinkChecks: has links probed, and says what failed and how to repair it.
 
-`LinkProbes` decides what is probed when, and what a result means; this part encapsulates the probes, sends them
-only while both ends of a link are connected and hold the rules that take probes, and reports what changes. Paths
-are computed again when another set of links can be used.
+`LinkProbes` decides what is probed when, and what a result means; this part encapsulates the probes, sends
+them only while both ends of a link are connected and hold the rules that take probes, and reports what
+changes. Paths are computed again when another set of links can be used.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
@@ -16,6 +18,8 @@ from libnetvirt.controller.topology.link_probes import Failure
 from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.model import Encapsulation
 
+#: seconds that links are probed in an encapsulation which an operation has tried to use
+TRIED = 60.0
 _ETHERNET = 14
 #: what frames of each encapsulation are on a link
 _FRAMES = {
@@ -53,10 +57,17 @@ class LinkChecks:
         """A probe came up."""
         return self._outcome(self._state.link_probes.arrived(dpid, port, frame, now))
 
-    def tick(self) -> Effects:
+    def tick(self, now: float) -> Effects:
         """Call once per LLDP interval: links are probed in other encapsulations if others are in use."""
-        other = self._state.encapsulations() != self._state.link_probes.kinds
-        return REROUTE if other else NOTHING
+        state = self._state
+        state.tried = {kind: at for kind, at in state.tried.items() if now - at < TRIED}
+        return REROUTE if state.encapsulations() != state.link_probes.kinds else NOTHING
+
+    def suspect(self, edges: Iterable[Edge], kind: Encapsulation, now: float) -> Effects:
+        """No frame of this encapsulation got along a path of these links: probe them now."""
+        self._state.tried[kind] = now
+        self._state.link_probes.suspect(edges, kind)
+        return self.begin(now)
 
     def poll(self, now: float) -> Effects:
         """Call several times a second: judge what was sent, and send what is due."""
@@ -109,17 +120,17 @@ def unfit_text(failure: Failure, mtu: int) -> str:
             what = f"frames of more than {most + _ETHERNET} bytes (MTU {most}), and MTU {mtu} is needed"
             instead = f", or open the connection with link-mtu={most}"
         return (
-            f"{head} {what}. Raise the MTU at both ends, and of what is in between (ip link set PORT mtu {mtu}; "
-            f"ovs-vsctl set Interface PORT mtu_request={mtu}){instead}"
+            f"{head} {what}. Raise the MTU at both ends, and of what is in between (ip link set PORT mtu "
+            f"{mtu}; ovs-vsctl set Interface PORT mtu_request={mtu}){instead}"
         )
     if failure.blind:
         return (
-            f"{head} {_FRAMES[kind]}, as switch {switch_text(edge.destination)} sees the outer one only. On Open "
-            "vSwitch: ovs-vsctl set Open_vSwitch . other_config:vlan-limit=0"
+            f"{head} {_FRAMES[kind]}, as switch {switch_text(edge.destination)} sees the outer one only. On "
+            "Open vSwitch: ovs-vsctl set Open_vSwitch . other_config:vlan-limit=0"
         )
     return (
-        f"{head} {_FRAMES[kind]}. Is there a device in between that drops them? Let it pass them, or use another "
-        "encapsulation"
+        f"{head} {_FRAMES[kind]}. Is there a device in between that drops them? Let it pass them, or use "
+        "another encapsulation"
     )
 
 

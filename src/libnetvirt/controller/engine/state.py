@@ -89,6 +89,8 @@ class ControllerState:
         self.discovery = Discovery(secret, options.lldp_interval)
         self.latency = LinkLatency(secret)
         self.link_probes = LinkProbes(secret, options.link_mtu, options.lldp_interval)
+        #: encapsulations that operations have tried to use, and when
+        self.tried: dict[Encapsulation, float] = {}
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.
@@ -137,12 +139,15 @@ class ControllerState:
         return switch is not None and switch.connected
 
     def encapsulations(self) -> set[Encapsulation]:
-        """The encapsulations that links are used with: those of networks, and the default one."""
+        """The encapsulations to probe links with: those of networks, the default one, and those tried
+        lately.
+
+        """
         kinds = {kind for kind, users in self.tunnel_users.items() if any(users.by_egress.values())}
         if any(record.tunnel is None and len(record.by_switch) > 1 for record in self.rulesdb):
             kinds.add(Encapsulation.NATIVE)
         default = self.options.rules.encapsulation
-        return kinds if default is None else kinds | {default}
+        return kinds | self.tried.keys() | ({default} if default is not None else set())
 
     def address_plan(self, record: NetworkRecord) -> AddressPlan:
         """The address plan of a routed network."""

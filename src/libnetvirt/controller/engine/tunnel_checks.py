@@ -1,10 +1,11 @@
 """TunnelChecks: whether frames get from switch to switch, before an operation is confirmed.
 
-A switch that has confirmed a rule need not forward by it: Open vSwitch follows a moment later, and what is between
-switches confirms nothing. So an operation that lets switches of a network send to others sends a probe of full size
-each of these ways, through the very rules that frames of the network take: into the group of a tunnel or along the
-path of a constraint, with an inner label that every switch sends up; without tunnels, over each link of the path.
-A way that was seen to pass lately, and has not changed since, is not probed again.
+A switch that has confirmed a rule need not forward by it: Open vSwitch follows a moment later, and what is
+between switches confirms nothing. So an operation that lets switches of a network send to others sends a
+probe of full size each of these ways, through the very rules that frames of the network take: into the
+group of a tunnel or along the path of a constraint, with an inner label that every switch sends up; without
+tunnels, over each link of the path. A way that was seen to pass lately, and has not changed since, is not
+probed again.
 """
 
 from __future__ import annotations
@@ -49,12 +50,18 @@ class Way:
 class Check:
     """The ways of one operation that have yet to be seen."""
 
-    def __init__(self, ways: Iterable[Way], size: int) -> None:
+    def __init__(self, ways: Iterable[Way], kind: Encapsulation, size: int) -> None:
+        self.kind = kind
         self.missing = {way.key: way for way in ways}
         #: called when all have been seen
         self.when_seen: Callable[[], None] = lambda: None
         self.size = size
         self.pause = FIRST_PAUSE
+
+    @property
+    def edges(self) -> set[Edge]:
+        """The links of the ways that have yet to be seen."""
+        return {edge for way in self.missing.values() for edge in way.edges}
 
 
 class TunnelChecks:
@@ -76,7 +83,7 @@ class TunnelChecks:
         ways = {way.key: way for way in self._ways(record, before) if way.key not in self._seen}
         kind = record.encapsulation
         size = self._state.options.link_mtu - probing.overhead(kind)
-        return Check(ways.values(), size) if ways else None
+        return Check(ways.values(), kind, size) if ways else None
 
     def _ways(self, record: NetworkRecord, before: set[int]) -> Iterator[Way]:
         state, kind = self._state, record.encapsulation

@@ -81,6 +81,7 @@ class PacketInDispatcher:
         """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
 
         Returns the effects of an LLDP frame. For other frames, all messages were sent already: returns None.
+
         """
         head = message.head
         if head.cookie >> 48 != _OURS:
@@ -91,7 +92,7 @@ class PacketInDispatcher:
         if table < _GATEWAY:
             attachment = self._by_point.get((dpid, head.in_port, metadata & _TAG))
             if attachment is None:
-                return self._core.links.arrived(dpid, head.in_port, message.frame, now)
+                return self._core.probed(dpid, head.in_port, message.frame, now)
             record = attachment.network
             if record.index != metadata >> 32:
                 return None
@@ -276,6 +277,7 @@ class PacketInDispatcher:
 
         Returns None if the frame may be served. Otherwise the tokens are given back and the bucket that is
         empty is returned.
+
         """
         rate = self._state.options.packet_rate
         if not own.refill(rate, now):
@@ -298,6 +300,7 @@ class PacketInDispatcher:
         """Send a known host's rules again, at most once a second, as its frame should not have come up.
 
         The rules are still on their way to the switch, or were lost.
+
         """
         network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
         if self._may_report(now, 1.0, "resent", network, mac_text(mac)):

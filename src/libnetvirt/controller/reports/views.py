@@ -74,7 +74,8 @@ def both_ways(state: ControllerState, a: int, b: int, kind: Encapsulation) -> bo
 
 
 def no_path_reason(state: ControllerState, kind: Encapsulation) -> str:
-    """Which links are not used for an encapsulation, and why, as the end of a sentence; else where to look."""
+    """Why there is no path for an encapsulation, as the end of a sentence; if that is not known, where to
+    look."""
     unfit = unfit_links(state, kind)
     if not unfit:
         return ": 'netvirt substrate' shows the links that are known"

@@ -1,9 +1,9 @@
 """Probing: how switches treat the frames that probe links and tunnels.
 
-A probe is encapsulated as the frames of tunnels are, with a reserved inner label, and a reserved outer one if it
-probes a link instead of a tunnel. Its far end takes it through the same tables, actions and matches as the frame
-of a network, up to table *host* (without tunnels, up to table *path*), where it is sent up: so what a switch or
-a link does to tunnelled frames, it does to probes.
+A probe is encapsulated as the frames of tunnels are, with a reserved inner label, and a reserved outer one
+if it probes a link instead of a tunnel. Its far end takes it through the same tables, actions and matches
+as the frame of a network, up to table *host* (without tunnels, up to table *path*), where it is sent up: so
+what a switch or a link does to tunnelled frames, it does to probes.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def over_link(
     """A message that sends a frame out of a port, encapsulated as in a tunnel; as it is if ``kind`` is None.
 
     ``outer``: the outer label, unless it is the reserved one.
+
     """
     actions: Actions = ()
     if kind is not None and kind in TUNNELLINGS:

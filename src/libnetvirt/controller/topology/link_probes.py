@@ -1,18 +1,18 @@
 """LinkProbes: whether links pass the frames that tunnels send, and of which size.
 
-LLDP frames are short and untagged. That they pass says nothing about the frames of tunnels: a switch may parse
-one VLAN tag only, a link may have too small an MTU, a device in between may drop what it does not know. So each
-direction of a link is *probed* in each encapsulation in use: a small frame and one of the size of the largest
-tunnelled frame, encapsulated as in a tunnel, with labels that are reserved for that. The far end takes them
-through the same tables as the frames of tunnels, and sends them up.
+LLDP frames are short and untagged. That they pass says nothing about the frames of tunnels: a switch may
+parse one VLAN tag only, a link may have too small an MTU, a device in between may drop what it does not
+know. So each direction of a link is *probed* in each encapsulation in use: a small frame and one of the
+size of the largest tunnelled frame, encapsulated as in a tunnel, with labels that are reserved for that.
+The far end takes them through the same tables as the frames of tunnels, and sends them up.
 
-A round of probes ends with *witnesses*: LLDP frames, which are sent behind the probes. If all witnesses have
-arrived and a probe has not, the link has lost the probe, however slow the machine is. If a witness is missing,
-the round says nothing: the link may be congested or down, which is for Discovery to find. A first loss is
-confirmed by rounds with several copies, all of which have to be lost.
+A round of probes ends with *witnesses*: LLDP frames, which are sent behind the probes. If all witnesses
+have arrived and a probe has not, the link has lost the probe, however slow the machine is. If a witness is
+missing, the round says nothing: the link may be congested or down, which is for Discovery to find. A first
+loss is confirmed by rounds with several copies, all of which have to be lost.
 
-A link that was never seen to pass is *unproven*: it is used if there is no other way. One that fails is not used
-for this encapsulation until it has passed several rounds in a row; more, the more often it has failed.
+A link that was never seen to pass is *unproven*: it is used if there is no other way. One that fails is not
+used for this encapsulation until it has passed several rounds in a row; more, the more often it has failed.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class _Way:
 class Failure:
     """Why a link does not pass the frames of an encapsulation.
 
-    ``most``: the largest MTU that passes, 0 if none does or it is not known yet; ``large``: whether only large
-    frames are lost; ``blind``: whether the far end does not see the inner of two VLAN tags.
+    ``most``: the largest MTU that passes, 0 if none does or it is not known yet; ``large``: whether only
+    large frames are lost; ``blind``: whether the far end does not see the inner of two VLAN tags.
     """
 
     edge: Edge
@@ -164,6 +164,7 @@ class LinkProbes:
     """Makes probes, and holds what they have shown. Times are in seconds of any steady clock.
 
     An *MTU* is the number of bytes behind the outer Ethernet header of a frame, labels included.
+
     """
 
     def __init__(self, secret: bytes, mtu: int, interval: float) -> None:
@@ -207,6 +208,13 @@ class LinkProbes:
             if (dpid, port) in _ends(way.edge) and way.due != inf:
                 way.round, way.due, way.failures, way.least_lost = None, 0.0, 0, 0
 
+    def suspect(self, edges: Iterable[Edge], kind: Encapsulation) -> None:
+        """Probe these links in an encapsulation now, as a frame was lost on one of them."""
+        for edge in edges:
+            way = self._ways.get((replace(edge, cost=0.0), kind))
+            if way is not None and way.due != inf:
+                way.due = 0.0
+
     # ---- rounds --------------------------------------------------------------------------------
 
     def begin(
@@ -216,6 +224,7 @@ class LinkProbes:
 
         ``usable(edge)``: whether both ends can be reached by the controller. ``overhead(kind)``: bytes that
         the encapsulation adds to an IP packet, behind the outer Ethernet header.
+
         """
         for token in [t for t, (*_, sent) in self._sent.items() if now - sent > MEMORY]:
             del self._sent[token]
