@@ -8,7 +8,13 @@ import pytest
 
 from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.engine.tunnel_checks import FRESH
-from libnetvirt.controller.intent.facts import KnownLink, NetworkIndex, NetworkRules, ServiceLabel, TunnelLabel
+from libnetvirt.controller.intent.facts import (
+    KnownLink,
+    NetworkIndex,
+    NetworkRules,
+    ServiceLabel,
+    TunnelLabel,
+)
 from libnetvirt.controller.reports import views
 from libnetvirt.model import Encapsulation, State
 from tests.support.controller_rig import (
