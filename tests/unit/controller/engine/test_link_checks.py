@@ -1,4 +1,4 @@
-"""Links that lose the frames of tunnels: which paths are taken, what is told, what is kept for the next run."""
+"""Links that lose the frames of tunnels: which paths are taken, what is told and what is kept."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from libnetvirt.drivers.openflow.southbound import claims
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.life import SwitchState
 from libnetvirt.drivers.openflow.southbound.session import Session
-from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
+from libnetvirt.errors import NetvirtError, NoPath, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
@@ -502,5 +502,41 @@ def test_refused_switches_are_reported_once_and_not_too_often() -> None:
         ]
         lab.runtime.rejections.remove("192.0.2.1:5000")
         assert len(list(lab.runtime.rejections.notes())) == 1
+
+    run(story)
+
+
+def test_an_operation_whose_frames_are_not_seen_leaves_no_trace() -> None:
+    async def story(lab: Lab) -> None:
+        held = lab.held()
+        lab.fabric.drops = lambda _, sent: sent[12:14] == b"\x88\xa8"
+        with pytest.raises(NoPath, match="no frame of 1506 bytes gets from switch 1 to switch 2"):
+            await lab.apply(None, ONE)
+        lab.fabric.drops = lambda *_: False
+        await lab.idle()
+        assert lab.descriptions() == []
+        assert lab.held() == held
+        lab.agrees()
+        await lab.apply(None, ONE)
+        lab.agrees()
+
+    run(story)
+
+
+def test_an_operation_is_confirmed_when_a_late_way_passes() -> None:
+    async def story(lab: Lab) -> None:
+        lost: list[bytes] = []
+
+        def drops(_: object, sent: bytes) -> bool:
+            """The first frames in each tunnel, as if the switch's cache were late."""
+            if sent[12:14] != b"\x88\xa8" or len(lost) >= 4:
+                return False
+            lost.append(sent)
+            return True
+
+        lab.fabric.drops = drops
+        await lab.apply(None, ONE)
+        assert len(lost) == 4
+        lab.agrees()
 
     run(story)
