@@ -29,7 +29,6 @@ class State(StrEnum):
     An endpoint is ``active`` (it forwards), ``pending`` (its switch or port has not appeared yet) or ``down``
     (its switch or port is gone, or no path leads there). A network is ``active``, ``pending`` or ``down`` if
     all its endpoints are, else ``degraded``.
-
     """
 
     ACTIVE = "active"
@@ -83,7 +82,6 @@ class ConstraintState(Report):
     ``degraded``.
 
     ``reason``: why it is not active. ``reserved``: bit/s reserved on each link of its path.
-
     """
 
     source: str
@@ -99,7 +97,6 @@ class NetworkState(Report):
     ``mtu``: the largest IP packet, in bytes, that hosts may send, which is the substrate's MTU less the
     labels of a tunnel; 0 if not known. ``drift``: what others changed in the state that the driver keeps for
     the network, one line each.
-
     """
 
     uuid: str
@@ -132,7 +129,6 @@ class Path(Report):
     """The current path from one endpoint to another. Without ``hops``: there is none.
 
     ``mtu``: the largest IP packet of hosts, in bytes, that was seen to pass all of its links; 0 if not known.
-
     """
 
     source: str
@@ -157,7 +153,6 @@ class ConstraintCounters(Report):
 
     Counters restart at 0 when the constraint changes or its source moves. ``rate``: bit/s carried during the
     last ``window`` seconds.
-
     """
 
     source: str
@@ -239,7 +234,6 @@ class Event(Report):
 
     ``time``: seconds since the epoch. ``kind``: such as ``link.down``. ``message``: for people. ``network``,
     ``endpoint``, ``switch`` and ``port`` name what it concerns, ``fields`` has the rest.
-
     """
 
     time: float

@@ -20,7 +20,6 @@ class DelayLine:
     both may change.
 
     A context manager.
-
     """
 
     def __init__(self, one: str, other: str, seconds: float = 0.0) -> None:

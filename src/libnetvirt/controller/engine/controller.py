@@ -4,6 +4,7 @@
     UnitCompiler        state -> units of entries, and their differences
     ConstraintService   paths of constraints, policing of links
     HostUpdates         single hosts, at once
+    DeferredRemovals    entries that stay until no frame uses them     -> Plan
     Operations          a network is created, changed or removed       -> Transaction
     WarmRestart         entries that an earlier run of the controller left on switches
     TopologyEvents      switches, ports and links come and go          -> Effects
@@ -29,6 +30,7 @@ from dataclasses import replace
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
 from libnetvirt.controller.engine.effects import NOTHING, Effects
 from libnetvirt.controller.engine.host_updates import HostUpdates
 from libnetvirt.controller.engine.link_checks import LinkChecks
@@ -59,7 +61,8 @@ class Controller:
         self.units = UnitCompiler(self.state)
         self.constraints = ConstraintService(self.state, self.units)
         self.hosts = HostUpdates(self.state, self.units, wire)
-        self.operations = Operations(self.state, self.units, self.constraints)
+        self.deferred = DeferredRemovals(self.state)
+        self.operations = Operations(self.state, self.units, self.constraints, self.deferred)
         self.restart = WarmRestart(self.state, wire)
         self.topology = TopologyEvents(self.state, self.units, self.restart)
         self.links = LinkChecks(self.state)
@@ -111,7 +114,6 @@ class Controller:
         """Note in the journal which links have come and gone since the last call.
 
         Links that do not pass what they should are left out: the next run must not use them unseen.
-
         """
         doubtful = self.state.link_probes.doubtful()
         edges = [e for e in self.state.paths.edges if replace(e, cost=0.0) not in doubtful]

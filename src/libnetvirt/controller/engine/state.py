@@ -141,7 +141,6 @@ class ControllerState:
     def encapsulations(self) -> set[Encapsulation]:
         """The encapsulations to probe links with: those of networks, the default one, and those tried
         lately.
-
         """
         kinds = {kind for kind, users in self.tunnel_users.items() if any(users.by_egress.values())}
         if any(record.tunnel is None and len(record.by_switch) > 1 for record in self.rulesdb):

@@ -176,7 +176,6 @@ class LabelSpace:
         side.
 
         The old label stays allocated until :meth:`free_outer`. Raises LabelsExhausted.
-
         """
         tunnel = Tunnel(self._tunnels[dpid].number, self._free_outer())
         self._set_tunnel(dpid, tunnel)
@@ -192,7 +191,6 @@ class LabelSpace:
     def reserve_outer(self, label: int) -> int:
         """Mark an outer label as in use that was allocated in an earlier run. Returns the label to use:
         another one if it is reserved by now.
-
         """
         if label == PROBE_LABELS[self.kind]:
             return self.allocate_outer()
@@ -240,7 +238,6 @@ def _next(labels: range, used: Collection[int], last: int) -> int | None:
 
     Labels are allocated in turn, because a switch without connection may hold rules with a label that was
     released: it is reused as late as possible.
-
     """
     if len(used) >= len(labels):
         return None

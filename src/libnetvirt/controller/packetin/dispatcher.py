@@ -81,7 +81,6 @@ class PacketInDispatcher:
         """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
 
         Returns the effects of an LLDP frame. For other frames, all messages were sent already: returns None.
-
         """
         head = message.head
         if head.cookie >> 48 != _OURS:
@@ -277,7 +276,6 @@ class PacketInDispatcher:
 
         Returns None if the frame may be served. Otherwise the tokens are given back and the bucket that is
         empty is returned.
-
         """
         rate = self._state.options.packet_rate
         if not own.refill(rate, now):
@@ -300,7 +298,6 @@ class PacketInDispatcher:
         """Send a known host's rules again, at most once a second, as its frame should not have come up.
 
         The rules are still on their way to the switch, or were lost.
-
         """
         network, mac = attachment.network.uuid, int.from_bytes(frame[6:12])
         if self._may_report(now, 1.0, "resent", network, mac_text(mac)):

@@ -53,7 +53,6 @@ class TePath:
     ``number`` is its position in the order of creation, 0 if it is new; ``kind`` the tunnel's encapsulation;
     ``ends`` the first and last switch; ``label`` the outer label, if the path leads to another switch;
     ``degraded`` the reason why it has no path, or empty.
-
     """
 
     key: ConstraintKey
@@ -76,7 +75,6 @@ class TePath:
 
         With meters a minimum is a ceiling, too: traffic above it would take bandwidth that others have
         reserved, and a meter cannot tell it from the traffic below.
-
         """
         least, most = self.constraint.min_bandwidth, self.constraint.max_bandwidth
         return most if self.degraded else least or most
@@ -171,7 +169,6 @@ class TePaths:
         A constraint whose path still satisfies it keeps that path. With ``strict``, raise ConstraintUnmet if
         one cannot be satisfied; else it is degraded. With ``pending``, one whose ends are not connected by
         any path is degraded even if ``strict``. New TE paths have no labels yet.
-
         """
         reservations = self.reservations.copy()
         old = self.of(network.uuid)
@@ -228,7 +225,6 @@ class TePaths:
         Paths that are broken or too slow release their reservations first, and so do, lowest rank first,
         those on links that are oversubscribed. Then paths are computed in order of rank, also for constraints
         that were degraded before. No reservation of an intact path is taken away.
-
         """
         reservations = self.reservations.copy()
         te_paths = self.ordered()
@@ -265,7 +261,6 @@ class TePaths:
 
         Labels that are no longer used stay allocated until :meth:`free`. Raises LabelsExhausted, with nothing
         changed.
-
         """
         before = dict(self.of(network))
         after = dict(te_paths) if all_of_them else {**before, **te_paths}
@@ -328,7 +323,6 @@ class TePaths:
     ) -> ResidualGraph:
         """The graph of the bandwidth that is free, or would be without the reservation of ``key``, for
         tunnels of a kind (None: of any).
-
         """
         known = self.reservations if reservations is None else reservations
 
@@ -417,7 +411,6 @@ def check(
     """Raise Unsupported if a network's constraints cannot be met however much bandwidth is free.
 
     ``queues``: whether minimum bandwidth is enforced by queues, which need no meters.
-
     """
     reason = ""
     if rules.encapsulation is Encapsulation.NATIVE:

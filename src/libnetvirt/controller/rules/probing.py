@@ -67,7 +67,6 @@ def over_link(
     """A message that sends a frame out of a port, encapsulated as in a tunnel; as it is if ``kind`` is None.
 
     ``outer``: the outer label, unless it is the reserved one.
-
     """
     actions: Actions = ()
     if kind is not None and kind in TUNNELLINGS:

@@ -164,7 +164,6 @@ class LinkProbes:
     """Makes probes, and holds what they have shown. Times are in seconds of any steady clock.
 
     An *MTU* is the number of bytes behind the outer Ethernet header of a frame, labels included.
-
     """
 
     def __init__(self, secret: bytes, mtu: int, interval: float) -> None:
@@ -224,7 +223,6 @@ class LinkProbes:
 
         ``usable(edge)``: whether both ends can be reached by the controller. ``overhead(kind)``: bytes that
         the encapsulation adds to an IP packet, behind the outer Ethernet header.
-
         """
         for token in [t for t, (*_, sent) in self._sent.items() if now - sent > MEMORY]:
             del self._sent[token]

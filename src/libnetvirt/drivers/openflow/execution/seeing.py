@@ -21,7 +21,6 @@ from libnetvirt.tasks import Tasks
 class Unseen(Exception):
     """No frame got one of the ways that a network needs. The operation has to be undone; it may be tried
     again, since the path may be another one by then. The text says which ways.
-
     """
 
 
@@ -53,7 +52,6 @@ class Seeing:
         """Return when frames got all new ways of a network. The caller holds the lock.
 
         Raises Unseen after ``timeout`` seconds, or ``yield_after`` if other tasks wait for the lock.
-
         """
         tunnels = self._core.tunnels
         check = tunnels.check(uuid, before, self._now())
