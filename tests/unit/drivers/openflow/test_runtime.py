@@ -60,7 +60,7 @@ class Lab:
 
     async def connect(self, dpid: int) -> None:
         self.wires[dpid] = wire = Wire(self.runtime, self.fabric, dpid, self.answers)
-        WIRES.setdefault(id(self.fabric), {})[dpid] = [wire]
+        WIRES.setdefault(id(self.fabric), {}).setdefault(dpid, []).append(wire)
         await self.rest()
         await self.idle()
 
