@@ -12,7 +12,7 @@ import libnetvirt
 from libnetvirt import VirtualNetwork
 from libnetvirt import openflow as of
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
-from libnetvirt.controller.dataplane.pipeline import LLDP_METER
+from libnetvirt.controller.dataplane.pipeline import BASE_METERS
 from tests.support.certificates import Certified
 from tests.support.lab.fresh_controller import differences
 from tests.support.lab.network import Lab
@@ -170,7 +170,7 @@ class OpenFlow(Harness):
         )
         return (
             bool(groups.entries)
-            or any(meter.meter_id != LLDP_METER for meter in meters.entries)
+            or any(meter.meter_id not in BASE_METERS for meter in meters.entries)
             or any(of_a_network(f"cookie={flow.cookie:#x}") for flow in flows.entries)
         )
 
@@ -191,6 +191,6 @@ def of_a_network(line: str) -> bool:
     if line.startswith("group "):
         return True
     if meter := _METER.match(line):
-        return int(meter[1]) != LLDP_METER
+        return int(meter[1]) not in BASE_METERS
     found = _COOKIE.search(line)
     return found is not None and (int(found[1], 16) != 0 or int(found[2], 16) == _TUNNEL)

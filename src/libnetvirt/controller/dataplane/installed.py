@@ -190,7 +190,7 @@ class SwitchSnapshot:
         found += [
             Meter(m.meter_id, of.MeterFlags(m.flags & ~of.MeterFlags.STATS), m.bands)
             for m in self.meters
-            if m.meter_id in (pipeline.LLDP_METER, pipeline.PROBE_METER) or m.meter_id in pipeline.METERS
+            if m.meter_id in pipeline.BASE_METERS or m.meter_id in pipeline.METERS
         ]
         return found
 

@@ -97,6 +97,8 @@ UNUSED = (1 << 48) - 1
 LLDP_METER = 1
 #: limits the frames that probe links and tunnels
 PROBE_METER = 2
+#: the meters that every switch has, with or without networks
+BASE_METERS = (LLDP_METER, PROBE_METER)
 #: frames per second of probes that a switch sends up, and as many at once; a meter drops the rest
 PROBE_RATE = 2000
 #: destination and source of frames that probe links and tunnels: locally administered
