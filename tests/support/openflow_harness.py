@@ -144,7 +144,8 @@ class OpenFlow(Harness):
         while time.monotonic() < deadline:
             substrate = self.connection.substrate()
             known = {s.id for s in substrate.switches if s.connected}
-            links = {(link.source, link.destination) for link in substrate.links if link.up}
+            # Of which it is known what they pass: paths do not change any more.
+            links = {(link.source, link.destination) for link in substrate.links if link.up and link.mtu}
             if known == {str(s) for s in self.lab.switches} and links == wanted:
                 return
             time.sleep(0.02)

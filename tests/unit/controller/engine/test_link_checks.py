@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from libnetvirt.controller.dataplane.entries import add_message
+from libnetvirt.controller.engine import tunnel_checks
 from libnetvirt.controller.engine.tunnel_checks import FRESH
 from libnetvirt.controller.intent.facts import (
     KnownLink,
@@ -189,6 +190,18 @@ def test_the_ways_of_a_network_are_seen_once_in_a_while(rules: object) -> None:
     rig.now += FRESH + 1
     assert _seen(rig, {1, 2}) == (count if rules else 4, 0)
     assert rig.core.tunnels.check("1", {1, 2, 3}, rig.now) is None
+
+
+def test_of_very_many_ways_each_switch_has_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel_checks, "WAYS_LIMIT", 5)
+    rig = Rig()
+    line(rig, 5)
+    rig.change(None, network(1, *(endpoint(10 + dpid, dpid, 3) for dpid in range(1, 6))))
+    check = rig.core.tunnels.check("1", set(), rig.now)
+    assert check is not None
+    ends = [way.ends for way in check.missing.values()]
+    assert [{pair[side] for pair in ends} for side in (0, 1)] == [{1, 2, 3, 4, 5}] * 2
+    assert len(ends) == 5
 
 
 def test_a_way_whose_rules_or_links_do_not_forward_is_not_seen() -> None:

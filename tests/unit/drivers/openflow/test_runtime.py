@@ -11,6 +11,7 @@ import pytest
 
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.engine.effects import REROUTE
+from libnetvirt.controller.intent.facts import KnownLink
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound import claims
@@ -128,6 +129,14 @@ def test_switches_are_reconciled_and_links_discovered() -> None:
         assert {d for d, s in lab.runtime.core.state.switches.items() if s.connected} == {1, 2}
         assert len(lab.runtime.core.state.paths.edges) == 2
         lab.agrees()
+
+    run(story)
+
+
+def test_links_are_stored_when_they_have_been_seen_to_pass() -> None:
+    async def story(lab: Lab) -> None:
+        assert {key for key in lab.store.load().facts if key[0] == KnownLink.KIND}
+        assert not lab.runtime.core.state.link_probes.doubtful()
 
     run(story)
 

@@ -212,6 +212,8 @@ class TransactionExecutor:
                     if rerouted is None:
                         self._pending.add(self._core.links.ready(self._now()))
                         await self.provisioner.reconcile()
+                        # Links that have been seen to pass are kept for the next run.
+                        await self._persistence.store_facts()
                         continue
                     await self._move(self._planned(rerouted))
                     self._pending.add(self._core.links.ready(self._now()))
