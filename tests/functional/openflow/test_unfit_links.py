@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from libnetvirt import Network
+from libnetvirt import Network, Rules
 from libnetvirt.conformance import Arrival, Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
@@ -226,3 +226,24 @@ def test_create_returns_when_frames_have_been_seen_to_pass(testbed: Testbed, har
         finally:
             cable.passes = lambda _: True
             harness.restore_link("1", "3")
+
+
+def test_each_encapsulation_has_its_own_links(testbed: Testbed, harness: OpenFlow) -> None:
+    with device(testbed, harness, lambda frame: frame[12:14] != b"\x88\x47") as cable:
+        vlan, guests = create(testbed, harness)
+        places = [p for p in harness.host_ports() if (p.switch, p.port) in HOSTS]
+        tagged = [(place, 7) for place in places]
+        # The device begins to drop frames of tunnels that nobody has used yet.
+        mpls = testbed.create(*tagged, rules=Rules.model_validate({"encapsulation": "mpls"}))
+        assert route(mpls) == ["1", "3", "2"]
+        testbed.eventually(unfit(harness, 2, "MPLS labels"), "both directions are unfit for mpls")
+        testbed.eventually(lambda: route(vlan) != ["1", "2"], "vlan takes the short way")
+        exchange(testbed, guests, 1492)
+        exchange(testbed, testbed.guests(mpls), 1478)
+        native = testbed.create(
+            *((place, 8) for place in places), rules=Rules.model_validate({"encapsulation": "native"})
+        )
+        assert route(native) == ["1", "2"]
+        exchange(testbed, testbed.guests(native), 1500)
+        cable.passes = lambda _: True
+        testbed.eventually(unfit(harness, 0), "it is used for all")
