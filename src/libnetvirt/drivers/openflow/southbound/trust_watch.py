@@ -1,0 +1,209 @@
+"""TrustWatch: finds out, again and again, whether switches forward frames past the rules of networks.
+
+Over OpenFlow, each bridge of Open vSwitch is sent `probes` when it connects and then once a round; an entry
+of ours counts those that reach our tables. In the database of a switch, if it is known, its settings are
+judged (`libnetvirt.ovsdb.bridges`) whenever they change. What is found is kept in
+:class:`~libnetvirt.controller.topology.trust.Trust`, and reported when it changes: ``switch.untrusted``,
+``switch.trusted``.
+
+What probes cannot show, and the database does: mirrors, and ``fail_mode=standalone``, which acts only while a
+switch has no controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.pipeline import Table, is_ours
+from libnetvirt.controller.engine.controller import Controller
+from libnetvirt.controller.intent.switches import SwitchView, switch_text
+from libnetvirt.controller.topology import probes
+from libnetvirt.controller.topology.probes import Probe
+from libnetvirt.controller.topology.trust import Finding, Untrusted
+from libnetvirt.drivers.openflow.southbound.session import Session
+from libnetvirt.errors import RuleRefused, SwitchTimeout
+from libnetvirt.ovsdb import bridges
+
+#: seconds that a switch may take to answer; one that takes longer is asked again in the next round
+ANSWER_TIMEOUT = 2.0
+#: A probe counts as taken after so many that were not counted, with so many seconds between two.
+TRIES, PAUSE = 3, 0.1
+#: switches that are probed at the same time
+AT_ONCE = 32
+PROBES, DATABASE = "probes", "database"
+_BY_PROBES = ("in-band", "stp", "rule", "above")
+_OPENFLOW = "ovs-ofctl -O OpenFlow13"
+
+
+class TrustWatch:
+    """Keeps the controller's `Trust` up to date."""
+
+    def __init__(
+        self,
+        core: Controller,
+        sessions: Mapping[int, Session],
+        tables: Callable[[int], bridges.Tables | None],
+        changed: Callable[[], None],
+    ) -> None:
+        """``tables``: the copy of a switch's database, or None. ``changed``: called when the states of
+        networks may have changed."""
+        self._core = core
+        self._trust = core.state.trust
+        self._sessions = sessions
+        self._tables = tables
+        self._changed = changed
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        # By switch: the counters of our entries when they were last read.
+        self._counted: dict[int, dict[Probe, int]] = {}
+        self._probing = False
+
+    async def connected(self, session: Session) -> None:
+        """A switch has connected and holds our entries: probe it, and read its settings. Waits for its
+        answers."""
+        self._counted.pop(session.dpid, None)
+        self._read(session.dpid)
+        await self._probe(session)
+
+    async def probe_all(self) -> None:
+        """Probe all switches that are ready. Does nothing if that is still under way."""
+        if self._probing:
+            return
+        self._probing = True
+        try:
+            await asyncio.gather(*(self._one(s) for s in list(self._sessions.values()) if s.served))
+        finally:
+            self._probing = False
+
+    def read_databases(self) -> None:
+        """Judge the settings of all switches again. Does not block."""
+        for dpid in self._core.state.switches:
+            self._read(dpid)
+
+    # ---- the database --------------------------------------------------------------------------
+
+    def _read(self, dpid: int) -> None:
+        tables = self._tables(dpid)
+        bridge = bridges.of_switch(tables, dpid) if tables is not None else None
+        if tables is not None and bridge is not None:
+            found = (fault for fault in bridges.faults(tables, bridge) if fault.unsafe)
+            self._found(dpid, DATABASE, (Finding(f.kind, f.text, f.remedy) for f in found))
+
+    # ---- probes --------------------------------------------------------------------------------
+
+    async def _one(self, session: Session) -> None:
+        async with self._at_once:
+            await self._probe(session)
+
+    async def _probe(self, session: Session) -> None:
+        """Probe a switch, if it is one that can be. A switch that does not answer keeps its findings."""
+        view = self._core.state.switches.get(session.dpid)
+        if view is None or not view.is_open_vswitch:
+            return
+        with contextlib.suppress(SwitchTimeout, RuleRefused):
+            taken = await self._taken(session, view)
+            findings = [await self._explain(session, view, probe) for probe in taken]
+            if self._sessions.get(session.dpid) is session:
+                self._found(session.dpid, PROBES, findings)
+
+    async def _taken(self, session: Session, view: SwitchView) -> list[Probe]:
+        """The probes that did not reach our entries."""
+        left = list(Probe)
+        # A switch that is known to take probes is not sent more than it has to be.
+        for attempt in range(1 if self._suspect(session.dpid) else TRIES):
+            if attempt:
+                await asyncio.sleep(PAUSE)
+            before = self._counted.get(session.dpid)
+            if before is None:
+                before = await self._count(session)
+            for probe in left:
+                session.send(probes.packet_out(probe, view.local_mac))
+            session.send(of.BarrierRequest())
+            now = await self._count(session)
+            # An entry that is missing says nothing: it is restored, and counts again.
+            left = [p for p in left if p in now and p in before and now[p] == before[p]]
+            if not left:
+                break
+        return left
+
+    async def _count(self, session: Session) -> dict[Probe, int]:
+        table, cookie, mask = probes.COUNTERS
+        asked = of.FlowStatsRequest(table_id=table, cookie=cookie, cookie_mask=mask)
+        reply = await session.request(asked, of.FlowStatsReply, ANSWER_TIMEOUT)
+        self._counted[session.dpid] = counted = probes.counted(reply.entries)
+        return counted
+
+    async def _explain(self, session: Session, view: SwitchView, probe: Probe) -> Finding:
+        """What may have taken a probe."""
+        bridge = view.bridge or "BRIDGE"
+        if probe is Probe.SPANNING_TREE:
+            return Finding(
+                "stp",
+                "it takes spanning tree frames itself: the bridge has spanning tree on (stp_enable or "
+                "rstp_enable), sends such frames to hosts and blocks ports",
+                f"ovs-vsctl set Bridge {bridge} stp_enable=false rstp_enable=false",
+            )
+        if await self._is_in_band(session):
+            return Finding(
+                "in-band",
+                "in-band control is on: hidden rules above all others forward ARP and TCP that concern the "
+                "controller's address, and ARP and DHCP of the bridge itself, like a learning switch",
+                f"ovs-vsctl set Bridge {bridge} other_config:disable-in-band=true",
+            )
+        rule = await self._foreign(session)
+        if rule is not None:
+            return Finding(
+                "rule",
+                f"a rule of another program takes frames before the rules of networks do: "
+                f"{of.format_flow(rule)}",
+                f"{_OPENFLOW} del-flows {bridge} table={rule.table_id},cookie={rule.cookie:#x}/-1",
+            )
+        return Finding(
+            "above",
+            "something takes frames before the rules of networks do",
+            f"'netvirt doctor {bridge}' on the switch's machine reads its settings",
+        )
+
+    async def _is_in_band(self, session: Session) -> bool:
+        """Whether only a probe with the bridge's own address is taken, as in-band control does it."""
+        before = self._counted[session.dpid]
+        session.send(probes.packet_out(Probe.ABOVE, 0))
+        session.send(of.BarrierRequest())
+        now = await self._count(session)
+        return now.get(Probe.ABOVE, 0) > before.get(Probe.ABOVE, 0)
+
+    async def _foreign(self, session: Session) -> of.FlowStatsEntry | None:
+        """The rule of another program that takes probes, or None."""
+        asked = of.FlowStatsRequest(table_id=Table.CLASSIFY)
+        reply = await session.request(asked, of.FlowStatsReply, ANSWER_TIMEOUT)
+        foreign = [
+            entry for entry in reply.entries if not is_ours(entry.cookie) and probes.takes(entry.match)
+        ]
+        return max(foreign, key=lambda entry: entry.priority, default=None)
+
+    def _suspect(self, dpid: int) -> bool:
+        return any(finding.kind in _BY_PROBES for finding in self._trust.findings(dpid))
+
+    # ---- reports -------------------------------------------------------------------------------
+
+    def _found(self, dpid: int, source: str, findings: Iterable[Finding]) -> None:
+        if not self._trust.found(dpid, source, findings):
+            return
+        name, why = switch_text(dpid), self._trust.why(dpid)
+        if why:
+            refused = self._core.state.options.untrusted is Untrusted.REFUSE
+            found = self._trust.findings(dpid)
+            self._core.publish(
+                "switch.untrusted",
+                f"switch {name} may forward frames past the rules of networks: {why}"
+                f"{' New networks are refused there' if refused else ''}",
+                switch=name,
+                reason="; ".join(finding.reason for finding in found),
+                remedy="; ".join(finding.remedy for finding in found),
+            )
+        else:
+            text = f"switch {name} forwards by the rules of networks only"
+            self._core.publish("switch.trusted", text, switch=name)
+        self._changed()
