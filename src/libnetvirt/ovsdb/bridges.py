@@ -86,13 +86,18 @@ def of_switch(tables: Tables, dpid: int) -> str | None:
     return None
 
 
+def dangers(tables: Tables, bridge: str) -> list[BridgeFault]:
+    """What makes the bridge whose row has this uuid unsafe. Needs only the columns in `SETTINGS`."""
+    return list(_dangers(tables, tables["Bridge"][bridge]))
+
+
 def faults(tables: Tables, bridge: str, wanted: Wanted | None = None) -> list[BridgeFault]:
-    """What is wrong with the bridge whose row has this uuid; what makes it unsafe comes first."""
-    found = list(_faults(tables, tables["Bridge"][bridge], wanted or Wanted()))
-    return sorted(found, key=lambda fault: not fault.unsafe)
+    """All that is wrong with the bridge whose row has this uuid; what makes it unsafe comes first."""
+    row = tables["Bridge"][bridge]
+    return [*_dangers(tables, row), *_shortcomings(tables, row, wanted or Wanted())]
 
 
-def _faults(tables: Tables, row: Row, wanted: Wanted) -> Iterator[BridgeFault]:
+def _dangers(tables: Tables, row: Row) -> Iterator[BridgeFault]:
     name, config = shlex.quote(row["name"]), row["other_config"]
     change = f"ovs-vsctl set Bridge {name}"
     if config.get("disable-in-band") != "true" and _may_be_in_band(tables, row):
@@ -130,7 +135,6 @@ def _faults(tables: Tables, row: Row, wanted: Wanted) -> Iterator[BridgeFault]:
             "and LLDP frames, too",
             f"ovs-vsctl remove Bridge {name} other_config forward-bpdu",
         )
-    yield from _shortcomings(tables, row, wanted)
 
 
 def _shortcomings(tables: Tables, row: Row, wanted: Wanted) -> Iterator[BridgeFault]:

@@ -80,10 +80,13 @@ def counted(entries: Iterable[of.FlowStatsEntry]) -> dict[Probe, int]:
     }
 
 
-def takes(match: of.Match) -> bool:
-    """Whether an entry with this match may take the probe `Probe.ABOVE`."""
-    wanted = {"in_port": UNUSED_PORT, "eth_type": _ARP_TYPE}
-    return all(match.get(name) in (None, value) for name, value in wanted.items())
+def meets(probe: Probe, match: of.Match) -> bool:
+    """Whether an entry with this match may take a probe, judged by the fields that our entry matches."""
+    for name in ("in_port", "eth_type", "eth_src", "eth_dst"):
+        wanted, found = match.get(name), _MATCHES[probe].get(name)
+        if wanted is not None and found is not None and wanted != found:
+            return False
+    return True
 
 
 def _arp(source: int) -> bytes:

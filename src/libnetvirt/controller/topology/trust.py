@@ -46,6 +46,10 @@ class Trust:
             del self._found[dpid]
         return self.findings(dpid) != before
 
+    def by(self, dpid: int, source: str) -> tuple[Finding, ...]:
+        """What a source has found about a switch."""
+        return self._found.get(dpid, {}).get(source, ())
+
     def findings(self, dpid: int) -> tuple[Finding, ...]:
         """Why a switch is not trusted, one finding for each cause; empty if it is trusted."""
         sources = self._found.get(dpid)

@@ -17,6 +17,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.dataplane.pipeline import Table, is_ours
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
@@ -31,6 +32,8 @@ from libnetvirt.ovsdb import bridges
 ANSWER_TIMEOUT = 2.0
 #: A probe counts as taken after so many that were not counted, with so many seconds between two.
 TRIES, PAUSE = 3, 0.1
+#: seconds until Open vSwitch has followed a change of its database
+SETTLED = 1.0
 #: switches that are probed at the same time
 AT_ONCE = 32
 PROBES, DATABASE = "probes", "database"
@@ -59,6 +62,8 @@ class TrustWatch:
         # By switch: the counters of our entries when they were last read.
         self._counted: dict[int, dict[Probe, int]] = {}
         self._probing = False
+        # By switch: when its settings were seen corrected in the database.
+        self._corrected: dict[int, float] = {}
 
     async def connected(self, session: Session) -> None:
         """A switch has connected and holds our entries: probe it, and read its settings. Waits for its
@@ -85,11 +90,43 @@ class TrustWatch:
     # ---- the database --------------------------------------------------------------------------
 
     def _read(self, dpid: int) -> None:
+        found = self._in_database(dpid)
+        if found is None:
+            return
+        gone = [finding for finding in self._trust.by(dpid, DATABASE) if finding not in found]
+        if gone and self._renews(dpid):
+            # Open vSwitch follows its database later, and its cache may not: until then it is not trusted.
+            self._corrected.setdefault(dpid, asyncio.get_running_loop().time())
+            found += gone
+        self._found(dpid, DATABASE, found)
+
+    def _in_database(self, dpid: int) -> list[Finding] | None:
+        """What the database of a switch says against it; None if it says nothing about the switch."""
         tables = self._tables(dpid)
         bridge = bridges.of_switch(tables, dpid) if tables is not None else None
-        if tables is not None and bridge is not None:
-            found = (fault for fault in bridges.faults(tables, bridge) if fault.unsafe)
-            self._found(dpid, DATABASE, (Finding(f.kind, f.text, f.remedy) for f in found))
+        if tables is None or bridge is None:
+            return None
+        return [Finding(f.kind, f.text, f.remedy) for f in bridges.dangers(tables, bridge)]
+
+    def _renews(self, dpid: int) -> bool:
+        """Whether a switch is probed, and its cache renewed, in each round."""
+        session, view = self._sessions.get(dpid), self._core.state.switches.get(dpid)
+        return session is not None and session.served and view is not None and view.is_open_vswitch
+
+    def _renew(self, session: Session) -> bool:
+        """Make a switch forget what it has cached under settings that were corrected a while ago. Returns
+        whether that was necessary.
+
+        Open vSwitch goes on mirroring what it has in its cache (seen with 3.1), but goes through its cache
+        when an entry is added, even one that is there already.
+        """
+        since = self._corrected.get(session.dpid)
+        if since is None or asyncio.get_running_loop().time() - since < SETTLED:
+            return False
+        for entry in probes.ENTRIES.values():
+            session.send(add_message(entry))
+        self._counted.pop(session.dpid, None)
+        return True
 
     # ---- probes --------------------------------------------------------------------------------
 
@@ -102,11 +139,15 @@ class TrustWatch:
         view = self._core.state.switches.get(session.dpid)
         if view is None or not view.is_open_vswitch:
             return
+        renewed = self._renew(session)
         with contextlib.suppress(SwitchTimeout, RuleRefused):
             taken = await self._taken(session, view)
-            findings = [await self._explain(session, view, probe) for probe in taken]
+            findings = await self._explain(session, view, taken)
             if self._sessions.get(session.dpid) is session:
                 self._found(session.dpid, PROBES, findings)
+                if renewed:
+                    self._corrected.pop(session.dpid, None)
+                    self._found(session.dpid, DATABASE, self._in_database(session.dpid) or ())
 
     async def _taken(self, session: Session, view: SwitchView) -> list[Probe]:
         """The probes that did not reach our entries."""
@@ -135,36 +176,48 @@ class TrustWatch:
         self._counted[session.dpid] = counted = probes.counted(reply.entries)
         return counted
 
-    async def _explain(self, session: Session, view: SwitchView, probe: Probe) -> Finding:
-        """What may have taken a probe."""
-        bridge = view.bridge or "BRIDGE"
-        if probe is Probe.SPANNING_TREE:
-            return Finding(
-                "stp",
-                "it takes spanning tree frames itself: the bridge has spanning tree on (stp_enable or "
-                "rstp_enable), sends such frames to hosts and blocks ports",
-                f"ovs-vsctl set Bridge {bridge} stp_enable=false rstp_enable=false",
-            )
-        if await self._is_in_band(session):
-            return Finding(
-                "in-band",
-                "in-band control is on: hidden rules above all others forward ARP and TCP that concern the "
-                "controller's address, and ARP and DHCP of the bridge itself, like a learning switch",
-                f"ovs-vsctl set Bridge {bridge} other_config:disable-in-band=true",
-            )
-        rule = await self._foreign(session)
+    async def _explain(self, session: Session, view: SwitchView, taken: list[Probe]) -> list[Finding]:
+        """What may have taken these probes."""
+        bridge, found = view.bridge or "BRIDGE", []
+        if not taken:
+            return []
+        rule = await self._foreign(session, taken)
         if rule is not None:
-            return Finding(
-                "rule",
-                f"a rule of another program takes frames before the rules of networks do: "
-                f"{of.format_flow(rule)}",
-                f"{_OPENFLOW} del-flows {bridge} table={rule.table_id},cookie={rule.cookie:#x}/-1",
+            return [
+                Finding(
+                    "rule",
+                    "a rule of another program takes frames before the rules of networks do: "
+                    f"{of.format_flow(rule)}",
+                    f"{_OPENFLOW} del-flows {bridge} table={rule.table_id},cookie={rule.cookie:#x}/-1",
+                )
+            ]
+        if Probe.ABOVE in taken:
+            if not await self._is_in_band(session):
+                return [
+                    Finding(
+                        "above",
+                        "something takes frames before the rules of networks do",
+                        f"'netvirt doctor {bridge}' on the switch's machine tells what is wrong",
+                    )
+                ]
+            found.append(
+                Finding(
+                    "in-band",
+                    "in-band control is on: hidden rules above all others forward ARP and TCP that concern "
+                    "the controller's address, and ARP and DHCP of the bridge itself, like a learning switch",
+                    f"ovs-vsctl set Bridge {bridge} other_config:disable-in-band=true",
+                )
             )
-        return Finding(
-            "above",
-            "something takes frames before the rules of networks do",
-            f"'netvirt doctor {bridge}' on the switch's machine reads its settings",
-        )
+        if Probe.SPANNING_TREE in taken:
+            found.append(
+                Finding(
+                    "stp",
+                    "it takes spanning tree frames itself: the bridge has spanning tree on (stp_enable or "
+                    "rstp_enable), sends such frames to hosts and blocks ports",
+                    f"ovs-vsctl set Bridge {bridge} stp_enable=false rstp_enable=false",
+                )
+            )
+        return found
 
     async def _is_in_band(self, session: Session) -> bool:
         """Whether only a probe with the bridge's own address is taken, as in-band control does it."""
@@ -174,12 +227,14 @@ class TrustWatch:
         now = await self._count(session)
         return now.get(Probe.ABOVE, 0) > before.get(Probe.ABOVE, 0)
 
-    async def _foreign(self, session: Session) -> of.FlowStatsEntry | None:
-        """The rule of another program that takes probes, or None."""
+    async def _foreign(self, session: Session, taken: list[Probe]) -> of.FlowStatsEntry | None:
+        """The rule of another program that takes one of these probes, or None."""
         asked = of.FlowStatsRequest(table_id=Table.CLASSIFY)
         reply = await session.request(asked, of.FlowStatsReply, ANSWER_TIMEOUT)
         foreign = [
-            entry for entry in reply.entries if not is_ours(entry.cookie) and probes.takes(entry.match)
+            entry
+            for entry in reply.entries
+            if not is_ours(entry.cookie) and any(probes.meets(probe, entry.match) for probe in taken)
         ]
         return max(foreign, key=lambda entry: entry.priority, default=None)
 
