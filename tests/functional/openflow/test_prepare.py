@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 import libnetvirt
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.errors import SwitchUntrusted
 from libnetvirt.model import State
+from libnetvirt.ovsdb.bridges import Wanted
+from libnetvirt.ovsdb.preparation import examine
+from libnetvirt.ovsdb.remotes import Remote
 from tests.support.bridge_settings import (
-    correct,
     eventually,
     netvirt,
     network,
@@ -18,10 +26,11 @@ from tests.support.bridge_settings import (
     with_defaults,
 )
 from tests.support.lab import Lab
-from tests.support.netvirt_server import Served
+from tests.support.netvirt_server import NETVIRT, Served
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
+ROOT = Path(__file__).parents[3]
 OPTIONS = "&lldp-interval=0.3"
 #: hosts at (switch, port): of the blue network, and of no network
 BLUE, RED = ((1, 1), (2, 1)), ((1, 2), (2, 2))
@@ -103,18 +112,50 @@ def _places(lab: Lab) -> list[tuple[int, int]]:
     return [(a.switch, a.port) for a in lab.receive(0.1) if a.frame[12:14] == arp]
 
 
+def _documented() -> list[str]:
+    """The commands in README.md and docs/switches.md that set a bridge up."""
+    pages = (ROOT / "README.md", ROOT / "docs" / "switches.md")
+    block = re.compile(r"<!-- run on a bridge -->\n```sh\n(.*?)```", re.DOTALL)
+    return [text for page in pages for text in block.findall(page.read_text())]
+
+
 def test_what_is_documented_sets_a_bridge_up() -> None:
-    """The commands of `netvirt prepare --print` have the same effect as `netvirt prepare`."""
+    documented = _documented()
+    assert len(documented) == 6
+    with Lab(2, [(1, 2), (1, 2)], hosts=1) as lab:
+        bridge, remote = lab.bridge(1), Remote.parse(lab.ovs.socket)
+        names = {"br0": bridge, "eth1": lab.interface(1, 101), "eth2": lab.interface(1, 102)}
+        path = f"{Path(NETVIRT).parent}:{os.environ['PATH']}"
+        for text in documented:
+            with_defaults(lab)
+            lab.ovs.vsctl("set", "Bridge", bridge, "stp_enable=false", "--", "del-controller", bridge)
+            assert {"in-band", "standalone"} <= _faults(remote, bridge)
+            for name, ours in names.items():
+                text = re.sub(rf"\b{name}\b", ours, text)
+            done = subprocess.run(
+                ["bash", "-e", "-o", "pipefail"], input=text, env=lab.ovs.environment | {"PATH": path},
+                capture_output=True, text=True, timeout=30, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, text + done.stdout + done.stderr
+            assert _faults(remote, bridge) == set(), text
+
+
+def _faults(remote: Remote, bridge: str) -> set[str]:
+    (found,) = examine(remote, [bridge], Wanted("tcp:192.0.2.1:6653"))
+    return {fault.kind for fault in found.faults}
+
+
+def test_prepare_corrects_what_doctor_finds_and_changes_nothing_twice() -> None:
     with Lab(1, hosts=1) as lab:
-        with_defaults(lab)
         bridge = lab.bridge(1)
-        words = [bridge, "--controller", "tcp:127.0.0.1:6653", "--datapath-id", "17"]
-        printed = netvirt(lab, "prepare", *words, "--print")
-        correct(lab, "; ".join(printed.splitlines()))
-        assert "nothing is wrong" in netvirt(lab, "doctor", *words)
-        with_defaults(lab)
-        assert "unsafe: in-band" in netvirt(lab, "doctor", *words, status=7)
-        netvirt(lab, "prepare", *words)
-        assert "nothing is wrong" in netvirt(lab, "doctor", *words)
+        lab.ovs.vsctl("set", "Bridge", bridge, "rstp_enable=true", "fail_mode=standalone")
+        words = ["--switch", lab.ovs.socket, "--controller", "tcp:127.0.0.1:6653"]
+        found = json.loads(netvirt(lab, "doctor", *words, "--format", "json", status=7))
+        assert [(one["bridge"], [f["kind"] for f in one["faults"] if f["unsafe"]]) for one in found] == [
+            (bridge, ["standalone", "rstp"])
+        ]
         said = netvirt(lab, "prepare", *words)
-        assert said == f"bridge {bridge} is prepared\n"
+        assert said.startswith(f"bridge {bridge} is prepared\n- corrected: fail_mode is not secure")
+        assert netvirt(lab, "prepare", *words) == f"bridge {bridge} is prepared\n"
+        assert "has no bridge br9" in netvirt(lab, "prepare", "br9", *words, status=7)
+        assert "no interface eth9" in netvirt(lab, "prepare", *words, "--link", "eth9", status=7)
