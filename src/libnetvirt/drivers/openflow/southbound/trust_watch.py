@@ -98,7 +98,7 @@ class TrustWatch:
             # Open vSwitch follows its database later, and its cache may not: until then it is not trusted.
             self._corrected.setdefault(dpid, asyncio.get_running_loop().time())
             found += gone
-        self._found(dpid, DATABASE, found)
+        self.found(dpid, DATABASE, found)
 
     def _in_database(self, dpid: int) -> list[Finding] | None:
         """What the database of a switch says against it; None if it says nothing about the switch."""
@@ -144,10 +144,10 @@ class TrustWatch:
             taken = await self._taken(session, view)
             findings = await self._explain(session, view, taken)
             if self._sessions.get(session.dpid) is session:
-                self._found(session.dpid, PROBES, findings)
+                self.found(session.dpid, PROBES, findings)
                 if renewed:
                     self._corrected.pop(session.dpid, None)
-                    self._found(session.dpid, DATABASE, self._in_database(session.dpid) or ())
+                    self.found(session.dpid, DATABASE, self._in_database(session.dpid) or ())
 
     async def _taken(self, session: Session, view: SwitchView) -> list[Probe]:
         """The probes that did not reach our entries."""
@@ -243,7 +243,8 @@ class TrustWatch:
 
     # ---- reports -------------------------------------------------------------------------------
 
-    def _found(self, dpid: int, source: str, findings: Iterable[Finding]) -> None:
+    def found(self, dpid: int, source: str, findings: Iterable[Finding]) -> None:
+        """Take note of what a source has found about a switch, and report it if it is new."""
         if not self._trust.found(dpid, source, findings):
             return
         name, why = switch_text(dpid), self._trust.why(dpid)
