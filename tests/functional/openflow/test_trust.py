@@ -33,6 +33,13 @@ class Kind(NamedTuple):
 
 
 IN_BAND = Kind("in-band", "vsctl remove Bridge BRIDGE other_config disable-in-band", leaks=True)
+#: A bridge's address also changes when it is given ports.
+READDRESSED = Kind(
+    "in-band-with-another-address",
+    "vsctl set Bridge BRIDGE other_config:hwaddr=02:00:00:00:77:01 "
+    "-- remove Bridge BRIDGE other_config disable-in-band",
+    leaks=True,
+)
 STP = Kind("stp", "vsctl set Bridge BRIDGE stp_enable=true")
 RSTP = Kind("rstp", "vsctl set Bridge BRIDGE rstp_enable=true")
 BPDU = Kind("forward-bpdu", "vsctl set Bridge BRIDGE other_config:forward-bpdu=true")
@@ -126,7 +133,7 @@ def check(harness: OpenFlow, kind: Kind) -> None:
 
 
 @BLIND
-@pytest.mark.parametrize("kind", [IN_BAND, STP, RSTP, NORMAL], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [IN_BAND, READDRESSED, STP, RSTP, NORMAL], ids=lambda kind: kind.name)
 def test_probes_find_what_takes_frames_before_the_rules(harness: OpenFlow, kind: Kind) -> None:
     check(harness, kind)
 

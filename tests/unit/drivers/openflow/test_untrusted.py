@@ -87,6 +87,6 @@ def test_the_state_says_where_frames_may_go_astray() -> None:
 def test_only_bridges_of_open_vswitch_have_entries_that_count_probes() -> None:
     rig = line()
     assert all(entry.key in rig.state.installed.on(1) for entry in probes.ENTRIES.values())
-    rig.description = "Somebody else's switch 1.0"
+    rig.description = "Another vendor's switch 1.0"
     rig.switch(4)
     assert not any(entry.key in rig.state.installed.on(4) for entry in probes.ENTRIES.values())
