@@ -239,7 +239,8 @@ def preparation(tables: Tables, bridge: str, wanted: Wanted) -> list[Operation]:
     columns: dict[str, Any] = {}
     settings: dict[str, str] = {}
     operations: list[Operation] = []
-    if "in-band" in kinds:
+    # Also where it is off only because of what the controllers are now.
+    if row["other_config"].get("disable-in-band") != "true":
         settings["disable-in-band"] = "true"
     if "datapath-id" in kinds:
         settings["datapath-id"] = _dpid(wanted.datapath_id)

@@ -16,6 +16,8 @@ from libnetvirt.ovsdb.remotes import Remote
 
 #: seconds to wait for the database, and for Open vSwitch to follow a change
 TIMEOUT = 10.0
+#: seconds until it has reported the MTU of an interface that it could change
+MTU_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ async def _prepare(
         for uuid in uuids:
             before = _examined(db, uuid, wanted)
             await _correct(db, remote, uuid, wanted)
+            await _await_mtu(db, uuid, wanted)
             left = _examined(db, uuid, wanted).faults
             kinds = {fault.kind for fault in left}
             corrected = tuple(fault for fault in before.faults if fault.kind not in kinds)
@@ -106,6 +109,15 @@ async def _correct(db: Database, remote: Remote, bridge: str, wanted: Wanted) ->
             f"Open vSwitch did not follow the change of bridge {name} within {TIMEOUT:g} s. Is ovs-vswitchd "
             "running?"
         ) from None
+
+
+async def _await_mtu(db: Database, bridge: str, wanted: Wanted) -> None:
+    """Wait until the MTU of interfaces is reported, which may be later than Open vSwitch has followed."""
+    with contextlib.suppress(TimeoutError):
+        await db.until(
+            lambda: all(fault.kind != "mtu" for fault in bridges.faults(db.tables, bridge, wanted)),
+            MTU_TIMEOUT,
+        )
 
 
 def _examined(db: Database, uuid: str, wanted: Wanted) -> Examined:

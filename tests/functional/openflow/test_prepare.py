@@ -157,5 +157,8 @@ def test_prepare_corrects_what_doctor_finds_and_changes_nothing_twice() -> None:
         said = netvirt(lab, "prepare", *words)
         assert said.startswith(f"bridge {bridge} is prepared\n- corrected: fail_mode is not secure")
         assert netvirt(lab, "prepare", *words) == f"bridge {bridge} is prepared\n"
+        link = ["--link", lab.interface(1, 1), "--mtu", "1700"]
+        netvirt(lab, "prepare", *words, *link)
+        assert "mtu 1700" in lab.ovs.run("ip", "link", "show", lab.interface(1, 1))
         assert "has no bridge br9" in netvirt(lab, "prepare", "br9", *words, status=7)
         assert "no interface eth9" in netvirt(lab, "prepare", *words, "--link", "eth9", status=7)

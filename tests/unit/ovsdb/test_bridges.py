@@ -122,6 +122,12 @@ def test_in_band_control_is_no_fault_where_no_controller_is_reached_in_band() ->
     assert "in-band" in {f.kind for f in faults(tables(exposed | {"controller": frozenset()}), "b")}
 
 
+def test_a_new_controller_does_not_turn_in_band_control_on() -> None:
+    before = tables({"other_config": {}}, Controller={"connection_mode": "out-of-band"})
+    after = transact(before, preparation(before, "b", Wanted("tcp:192.0.2.2:6653")))
+    assert faults(after, "b") == []
+
+
 def test_what_is_unsafe_comes_first() -> None:
     both = tables({"rstp_enable": True}, Open_vSwitch={"other_config": {}})
     assert [f.unsafe for f in faults(both, "b")] == [True, False]
