@@ -13,7 +13,8 @@ written at once. Two ways to have changes confirmed:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
@@ -218,6 +219,20 @@ class Session(asyncio.Protocol):
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
             )
         return reply
+
+    @contextlib.contextmanager
+    def refusable(self, messages: Iterable[of.Message]) -> Iterator[Callable[[], bool]]:
+        """Send messages that have no reply. Within the block, the function tells whether the switch has
+        answered any of them with an error."""
+        futures = {self.send(message): self._loop.create_future() for message in messages}
+        self._replies |= futures
+        try:
+            yield lambda: any(future.done() for future in futures.values())
+        finally:
+            for xid, future in futures.items():
+                self._replies.pop(xid, None)
+                if not future.cancel():
+                    future.exception()
 
     async def answers(self, timeout: float) -> bool:
         """Whether the switch answers an echo request within ``timeout`` seconds. If not, the connection stays
