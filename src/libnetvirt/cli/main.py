@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from libnetvirt import NetvirtError, __version__
 from libnetvirt.cli import (
+    bridges,
     constraints,
     drivers,
     endpoints,
@@ -28,7 +29,6 @@ from libnetvirt.cli import (
     show,
     state,
     substrate,
-    switches,
 )
 from libnetvirt.cli.options import AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription
@@ -187,8 +187,8 @@ def build() -> typer.Typer:
         ("backup", state.backup),
         ("restore", state.restore),
         ("events", events.events),
-        ("doctor", switches.doctor),
-        ("prepare", switches.prepare),
+        ("doctor", bridges.doctor),
+        ("prepare", bridges.prepare),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),
     )
