@@ -17,6 +17,7 @@ _STYLES: Mapping[str, str] = {
     "connected": "green",
     "pending": "yellow",
     "degraded": "yellow",
+    "unconfirmed": "yellow",
     "down": "red",
     "no": "dim",
 }

@@ -31,12 +31,9 @@ from libnetvirt.controller.engine.transaction import Transaction
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.engine.warm_restart import WarmRestart
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.controller.topology.pathfinder import COST_AVOIDED, COST_UNREACHABLE, Edge
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
-
-#: the cost of a link that leaves a switch without its control connection: any other path is cheaper
-COST_AWAY = 1000.0
 
 _Replaced = dict[tuple[Encapsulation, int], int]
 
@@ -118,10 +115,11 @@ class Reroute:
             return view is not None and view.up
 
         def cost(dpid: int, port: int) -> float:
-            # A switch that is not connected cannot be given new paths.
-            switch = state.switches.get(dpid)
-            away = switch is not None and not switch.connected
-            return COST_AWAY if away else state.capacities.cost((dpid, port))
+            # A switch that is not connected, or does not answer, cannot be given new paths.
+            cost = state.capacities.cost((dpid, port))
+            if dpid in state.switches and not state.control.is_reachable(dpid):
+                cost += COST_UNREACHABLE
+            return cost + COST_AVOIDED if state.discovery.is_avoided((dpid, port)) else cost
 
         return [
             replace(e, cost=cost(e.source, e.source_port))
@@ -148,11 +146,11 @@ class Reroute:
     def _relabel(self, kind: Encapsulation, egress: int, ingresses: list[int]) -> _Replaced:
         """Give a tunnel a new outer label if that helps. Returns the old one, to be freed, and the egress.
 
-        An ingress that is not connected goes on sending with the old label; and if no label is free, the
+        An ingress that cannot be reached goes on sending with the old label; and if no label is free, the
         path is changed in place, at the risk of frames that are under way.
         """
-        switches = self._state.switches
-        if not all(switches[i].connected for i in ingresses if i in switches):
+        state = self._state
+        if not all(state.control.is_reachable(i) for i in ingresses if i in state.switches):
             return {}
         space = self._state.labels.spaces[kind]
         old = space.tunnel(egress).label

@@ -27,7 +27,7 @@ from libnetvirt.controller.qos.cspf import PathRequirements, ResidualGraph
 from libnetvirt.controller.qos.enforcement import Backend
 from libnetvirt.controller.qos.meters import STEP
 from libnetvirt.controller.qos.reservations import Reservation, ReservationLedger
-from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder
+from libnetvirt.controller.topology.pathfinder import COST_AVOIDED, Edge, LinkEnd, PathFinder
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 from libnetvirt.model import (
     Bandwidth,
@@ -222,7 +222,8 @@ class TePaths:
         """The TE paths that have to change after a change of the topology, or that may get a path again.
         Changes nothing.
 
-        Paths that are broken or too slow release their reservations first, and so do, lowest rank first,
+        Paths over links that are to be avoided move where there is another one, and else stay. Paths that are
+        broken or too slow release their reservations first, and so do, lowest rank first,
         those on links that are oversubscribed. Then paths are computed in order of rank, also for constraints
         that were degraded before. No reservation of an intact path is taken away.
         """
@@ -239,10 +240,16 @@ class TePaths:
             lost.add(key)
         changed: dict[ConstraintKey, TePath] = {}
         for te_path in te_paths:
-            if te_path.key not in lost and not te_path.degraded:
+            intact = te_path.key not in lost and not te_path.degraded
+            if intact and not self._avoided(te_path.edges):
                 continue
             residual_graph = self.residual_graph(reservations, te_path.key)
             path = cspf.find(residual_graph, *te_path.ends, requirements_of(te_path.constraint))
+            if intact:
+                # It may be broken, but nothing shows that. It moves if there is a better path.
+                if path is None or self._avoided(path) >= self._avoided(te_path.edges):
+                    continue
+                reservations.restore(te_path.key, None)
             blank = replace(te_path, edges=(), label=None, degraded="")
             if path is None:
                 new = replace(blank, degraded=self.rejection_reason(te_path, residual_graph))
@@ -394,6 +401,15 @@ class TePaths:
         if any(self.capacities.is_measured(link) for link in te_path.links):
             bound += max(bound // LATENCY_SLACK, MIN_LATENCY_SLACK)
         return sum(d for d in delays if d is not None) > bound
+
+    def _avoided(self, edges: Iterable[Edge]) -> int:
+        """How many links of a path are to be avoided."""
+        links = {(edge.source, edge.source_port) for edge in edges}
+        return sum(
+            (edge.source, edge.source_port) in links and edge.cost >= COST_AVOIDED
+            for dpid in {dpid for dpid, _ in links}
+            for edge in self._paths.leaving(dpid)
+        )
 
     def _links_up(self, te_path: TePath) -> bool:
         """Whether all links of a path are up."""

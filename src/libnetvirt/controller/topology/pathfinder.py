@@ -7,10 +7,15 @@ rules that its switches hold already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import rustworkx
+
+#: added to the cost of a link that leaves a switch which cannot be given rules: any other path is cheaper
+COST_UNREACHABLE = 1e8
+#: added to the cost of a link that is to be avoided: even a path through such a switch is cheaper
+COST_AVOIDED = 1e10
 
 #: the end of a link: datapath id and port. A direction of a link is named by the end that sends into it
 LinkEnd = tuple[int, int]
@@ -45,6 +50,11 @@ class PathFinder:
     def edges(self) -> frozenset[Edge]:
         """The edges in use."""
         return self._edges
+
+    @property
+    def switches(self) -> Collection[int]:
+        """The switches that are ends of edges in use."""
+        return self._nodes.keys()
 
     def update(self, edges: Iterable[Edge]) -> bool:
         """Replace the topology. Returns whether it differs from the last one."""
@@ -110,3 +120,23 @@ class PathFinder:
             for dpid in distance
             if dpid != destination
         }
+
+
+def parts(edges: Iterable[Edge], doubts: Mapping[LinkEnd, str]) -> dict[int, tuple[int, str]]:
+    """The parts of a topology without the edges in ``doubts``, which has a reason for each, by its sending
+    end: for each switch the number of its part, and the reason of an edge that leads out of the part."""
+    graph: rustworkx.PyGraph[int, None] = rustworkx.PyGraph()
+    nodes: dict[int, int] = {}
+    leading_out: list[tuple[int, str]] = []
+    for edge in sorted(edges):
+        for dpid in (edge.source, edge.destination):
+            if dpid not in nodes:
+                nodes[dpid] = graph.add_node(dpid)
+        why = doubts.get((edge.source, edge.source_port), "")
+        if why:
+            leading_out.append((edge.source, why))
+        else:
+            graph.add_edge(nodes[edge.source], nodes[edge.destination], None)
+    number = {n: i for i, part in enumerate(rustworkx.connected_components(graph)) for n in part}
+    reasons = {number[nodes[dpid]]: why for dpid, why in reversed(leading_out)}
+    return {dpid: (number[n], reasons.get(number[n], "")) for dpid, n in nodes.items()}
