@@ -52,6 +52,8 @@ class Reroute:
         self._units = units
         self._constraints = constraints
         self._restart = restart
+        # For each switch that cannot be given rules, the links that it takes by those that it holds.
+        self._held: dict[int, dict[int, Edge]] = {}
 
     def plan(self, capacities: bool = False) -> Transaction | None:
         """Compute paths again; None if all stay as they are.
@@ -60,8 +62,9 @@ class Reroute:
         """
         state = self._state
         before = state.paths.edges
+        self._hold_rules()
         if (
-            not state.paths.update(self.usable_edges())
+            not state.paths.update(self.usable_edges(), dict(self._held))
             and not capacities
             and not state.te_paths.plan_reroute()
         ):
@@ -115,9 +118,8 @@ class Reroute:
             return view is not None and view.up
 
         def cost(dpid: int, port: int) -> float:
-            # A switch that is not connected, or does not answer, cannot be given new paths.
             cost = state.capacities.cost((dpid, port))
-            if dpid in state.switches and not state.control.is_reachable(dpid):
+            if dpid in self._held:
                 cost += COST_UNREACHABLE
             return cost + COST_AVOIDED if state.discovery.is_avoided((dpid, port)) else cost
 
@@ -126,6 +128,39 @@ class Reroute:
             for e in state.discovery.edges()
             if usable(e.source, e.source_port) and usable(e.destination, e.destination_port)
         ]
+
+    def _hold_rules(self) -> None:
+        """Note what the switches hold that have become unreachable since paths were computed: they are not
+        connected, or do not answer."""
+        state = self._state
+        unreachable = {dpid for dpid in state.paths.switches if not state.control.is_reachable(dpid)}
+        for dpid in self._held.keys() - unreachable:
+            del self._held[dpid]
+        new = unreachable - self._held.keys()
+        if not new:
+            return
+        for dpid in new:
+            self._held[dpid] = {}
+        for egress, ingresses in self._ends().items():
+            tree, walked = state.paths.tree(egress), {egress}
+            for here in ingresses:
+                while here not in walked and here in tree:
+                    walked.add(here)
+                    if here in new:
+                        self._held[here][egress] = tree[here]
+                    here = tree[here].destination
+
+    def _ends(self) -> dict[int, set[int]]:
+        """The switches that frames of any network leave at, each with those where they enter."""
+        ends: dict[int, set[int]] = {}
+        for users in self._state.tunnel_users.values():
+            for egress in users.by_egress:
+                ends.setdefault(egress, set()).update(users.ingresses(egress))
+        for record in self._state.rulesdb:
+            if record.tunnel is None:
+                for egress in record.by_switch:
+                    ends.setdefault(egress, set()).update(record.by_switch)
+        return ends
 
     # ---- what moves ----------------------------------------------------------------------------
 

@@ -3,19 +3,23 @@
 All paths to one switch form a tree, found with Dijkstra's algorithm on the reversed graph. Ties are broken by
 datapath id and port, so the same topology always gives the same trees: a restarted controller computes the
 rules that its switches hold already.
+
+A switch that cannot be given rules takes the links that it holds rules for. Its other links are taken only if
+there is no other way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import rustworkx
 
-#: added to the cost of a link that leaves a switch which cannot be given rules: any other path is cheaper
-COST_UNREACHABLE = 1e8
-#: added to the cost of a link that is to be avoided: even a path through such a switch is cheaper
-COST_AVOIDED = 1e10
+#: added to the cost of a link that is to be avoided: any other way is cheaper
+COST_AVOIDED = 1e8
+#: added to the cost of a link that leaves a switch which cannot be given rules, except where it leads by the
+#: rules that the switch holds: even links to be avoided are cheaper
+COST_UNREACHABLE = 1e10
 
 #: the end of a link: datapath id and port. A direction of a link is named by the end that sends into it
 LinkEnd = tuple[int, int]
@@ -31,9 +35,26 @@ class Edge:
     destination_port: int
     cost: float = 1.0
 
+    @property
+    def ends(self) -> tuple[int, int, int, int]:
+        """All but the cost."""
+        return self.source, self.source_port, self.destination, self.destination_port
+
 
 #: the links to take towards one switch, by the switch they leave
 Tree = dict[int, Edge]
+#: for each switch that cannot be given rules, the links that it takes by those that it holds, by destination
+Held = Mapping[int, Mapping[int, Edge]]
+
+
+def is_avoided(edge: Edge) -> bool:
+    """Whether a link is to be avoided where there is another way."""
+    return edge.cost % COST_UNREACHABLE >= COST_AVOIDED
+
+
+def is_unreachable(edge: Edge) -> bool:
+    """Whether a link leaves a switch that cannot be given rules."""
+    return edge.cost >= COST_UNREACHABLE
 
 
 class PathFinder:
@@ -41,6 +62,7 @@ class PathFinder:
 
     def __init__(self) -> None:
         self._edges: frozenset[Edge] = frozenset()
+        self._held: Held = {}
         self._nodes: dict[int, int] = {}
         self._reverse: rustworkx.PyDiGraph[int, Edge] = rustworkx.PyDiGraph()
         self._out: dict[int, list[Edge]] = {}
@@ -56,12 +78,12 @@ class PathFinder:
         """The switches that are ends of edges in use."""
         return self._nodes.keys()
 
-    def update(self, edges: Iterable[Edge]) -> bool:
+    def update(self, edges: Iterable[Edge], held: Held | None = None) -> bool:
         """Replace the topology. Returns whether it differs from the last one."""
-        new = frozenset(edges)
-        if new == self._edges:
+        new, held = frozenset(edges), held or {}
+        if new == self._edges and held == self._held:
             return False
-        self._edges = new
+        self._edges, self._held = new, held
         self._trees.clear()
         self._reverse = rustworkx.PyDiGraph()
         self._nodes.clear()
@@ -110,16 +132,33 @@ class PathFinder:
         node = self._nodes.get(destination)
         if node is None:
             return {}
-        costs = rustworkx.dijkstra_shortest_path_lengths(self._reverse, node, lambda edge: edge.cost)
+        cost = self._costs(destination)
+        costs = rustworkx.dijkstra_shortest_path_lengths(self._reverse, node, cost)
         distance = {destination: 0.0} | {self._reverse[n]: float(cost) for n, cost in costs.items()}
         return {
             dpid: min(
                 (e for e in self._out[dpid] if e.destination in distance),
-                key=lambda e: (e.cost + distance[e.destination], e.destination, e.source_port),
+                key=lambda e: (cost(e) + distance[e.destination], e.destination, e.source_port),
             )
             for dpid in distance
             if dpid != destination
         }
+
+    def _costs(self, destination: int) -> Callable[[Edge], float]:
+        """The cost of each edge on the way to a switch."""
+        if not self._held:
+            return lambda edge: edge.cost
+        taken = {
+            (held[destination].source, held[destination].source_port)
+            for held in self._held.values()
+            if destination in held
+        }
+
+        def cost(edge: Edge) -> float:
+            taken_by_rule = is_unreachable(edge) and (edge.source, edge.source_port) in taken
+            return edge.cost - COST_UNREACHABLE if taken_by_rule else edge.cost
+
+        return cost
 
 
 def parts(edges: Iterable[Edge], doubts: Mapping[LinkEnd, str]) -> dict[int, tuple[int, str]]:
