@@ -6,8 +6,9 @@ sent the discovery frames before the request, and what has arrived at it came up
 stopped while both of its switches answer is dead, and one whose switches do not answer is only not seen
 (`link_state`).
 
-If no switch answers any more, it is probably the controller that is cut off. Then no time passes: neither
-does a switch become silent, nor is it gone for longer.
+If no switch answers any more, it is probably the controller that is cut off. Until one does, paths avoid no
+switch that they did not avoid before. Then all switches have as much time to answer, or to connect, as if
+they had only now been lost.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from libnetvirt.controller.topology.link_state import Control, avoids
 
 _BODY = Struct("!7sxQd")  # a mark, the number of the round, when it began
 _MARK = b"control"
-#: a switch is silent if it has not answered so many requests, the last of which was just sent
-SILENT_ROUNDS = 4
-#: the controller is cut off if no switch has answered so many
-CUT_OFF_ROUNDS = 3
+#: requests that a switch that is silent has not answered, the last of which was just sent. A controller that
+#: was stopped for longer than the link time-out has sent fewer.
+SILENT_ROUNDS = 3
+#: the same of all switches, if the controller is cut off: it has to be known before any of them is silent
+CUT_OFF_ROUNDS = 2
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class _Connection:
     #: the round of the last request that it has answered, and when that was sent
     answered: int
     answered_at: float
+    silent: bool = False
 
 
 class ControlWatch:
@@ -52,7 +55,8 @@ class ControlWatch:
         self._lost: dict[int, float] = {}
         #: whether no switch answers
         self.cut_off = True
-        # When a switch answered again after none did. Before, a switch may have been away unseen.
+        # The round in which no switch answered any more; and when one did again.
+        self._cut_off_in = 0
         self._heard_again = 0.0
         #: the switches that paths avoid
         self.avoided: set[int] = set()
@@ -93,25 +97,26 @@ class ControlWatch:
         _, number, sent = _BODY.unpack(body)
         if number > self._round or not sent <= now:
             return
-        if self._is_silent(connection):
-            connection.since = now
+        if connection.silent:
+            connection.since, connection.silent = now, False
         connection.answered = max(connection.answered, number)
         connection.answered_at = max(connection.answered_at, sent)
-        if not self._is_silent(connection):
-            self.avoided.discard(dpid)
+        self.avoided.discard(dpid)
 
     def end_round(self, others: Iterable[int], now: float) -> set[int]:
         """Call behind `ask`. Returns the switches that paths have to avoid from now on.
 
         ``others``: switches of links, of which some may not have connected yet.
         """
-        was, self.cut_off = self.cut_off, self._unanswered() >= CUT_OFF_ROUNDS
-        if self.cut_off:
-            return set()
-        if was:
+        unanswered = [self._round - c.answered for c in self._connections.values()]
+        was, self.cut_off = self.cut_off, min(unanswered, default=CUT_OFF_ROUNDS) >= CUT_OFF_ROUNDS
+        if self.cut_off and not was:
+            self._cut_off_in = self._round
+        elif was and not self.cut_off and self._round - self._cut_off_in >= SILENT_ROUNDS:
             self._heard_again = now
-            for connection in self._connections.values():
-                connection.answered = max(connection.answered, self._round - 1)
+        for c in self._connections.values():
+            quiet = now - max(c.answered_at, self._heard_again)
+            c.silent |= self._round - c.answered >= SILENT_ROUNDS and quiet >= self._timeout
         watched = self._connections.keys() | self._lost.keys() | set(others)
         new = {
             dpid
@@ -127,7 +132,7 @@ class ControlWatch:
         if connection is None:
             away = now - max(self._lost.get(dpid, 0.0), self._heard_again)
             return Control.AWAY if self.cut_off or away < self._hold else Control.GONE
-        if self._is_silent(connection):
+        if connection.silent:
             return Control.SILENT
         if since is not None:
             if connection.since > since and now - connection.since < self._timeout:
@@ -144,23 +149,16 @@ class ControlWatch:
     def is_reachable(self, dpid: int) -> bool:
         """Whether a switch can be given rules: it is connected, and not silent."""
         connection = self._connections.get(dpid)
-        return connection is not None and not self._is_silent(connection)
+        return connection is not None and not connection.silent
 
     def is_unconfirmed(self, dpid: int, now: float) -> bool:
         """Whether a switch has not been seen for so long that it is only assumed to forward: it is silent, or
         has not been connected for the link time-out, or for ``hold`` if that is shorter."""
         connection = self._connections.get(dpid)
         if connection is not None:
-            return self._is_silent(connection)
+            return connection.silent
         return now - self._lost.get(dpid, self._heard_again) >= min(self._timeout, self._hold)
 
     def silent(self) -> list[int]:
         """The switches that are connected and do not answer."""
-        return [dpid for dpid, connection in self._connections.items() if self._is_silent(connection)]
-
-    def _is_silent(self, connection: _Connection) -> bool:
-        return self._round - connection.answered >= SILENT_ROUNDS
-
-    def _unanswered(self) -> int:
-        """How many requests the switch that answers best has not answered."""
-        return min((self._round - c.answered for c in self._connections.values()), default=CUT_OFF_ROUNDS)
+        return [dpid for dpid, connection in self._connections.items() if connection.silent]

@@ -279,7 +279,7 @@ def test_a_switch_without_links_is_unconfirmed_when_it_does_not_answer(hold: flo
     rig.switch(1)
     rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 1, 4)))
     rig.silent.add(1)
-    for _ in range(NOTICED):
+    for _ in range(3):
         assert _overall(rig) is State.ACTIVE
         rig.tick()
     assert _overall(rig) is State.UNCONFIRMED
