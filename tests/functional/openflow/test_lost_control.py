@@ -78,6 +78,9 @@ def testbed(harness: Relayed, request: pytest.FixtureRequest) -> Iterator[Testbe
     testbed.eventually(harness.differences, "the switches hold what they should")
 
 
+ONE = pytest.mark.parametrize("testbed", RULES[:1], ids=["vlan"], indirect=True)
+
+
 def _pair(testbed: Testbed) -> tuple[Network, Guest, Guest]:
     """A network whose two guests have exchanged frames."""
     network, (near, far) = testbed.create_active(NEAR, FAR)
@@ -160,6 +163,7 @@ def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
     testbed.check_reachability([near, far])
 
 
+@ONE
 def test_nothing_is_moved_when_the_controller_is_cut_off(testbed: Testbed, harness: Relayed) -> None:
     network, near, far = _pair(testbed)
     reader, transit = EventReader(harness.connection), _transit(network)
@@ -183,6 +187,7 @@ def test_nothing_is_moved_when_the_controller_is_cut_off(testbed: Testbed, harne
     testbed.check_reachability([near, far])
 
 
+@ONE
 def test_a_link_that_loses_frames_between_switches_that_answer_is_down(
     testbed: Testbed, harness: Relayed
 ) -> None:

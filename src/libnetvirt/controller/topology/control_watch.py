@@ -97,10 +97,12 @@ class ControlWatch:
         _, number, sent = _BODY.unpack(body)
         if number > self._round or not sent <= now:
             return
-        if connection.silent:
-            connection.since, connection.silent = now, False
         connection.answered = max(connection.answered, number)
         connection.answered_at = max(connection.answered_at, sent)
+        if self._round - number >= SILENT_ROUNDS:
+            return
+        if connection.silent:
+            connection.since, connection.silent = now, False
         self.avoided.discard(dpid)
 
     def end_round(self, others: Iterable[int], now: float) -> set[int]:
