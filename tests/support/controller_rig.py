@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.entries import removes
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Controller, Options, Transaction
 from libnetvirt.controller.engine.effects import PendingEffects
@@ -336,6 +337,8 @@ class Rig:
                     continue
                 if dpid in self.silent:
                     self.disconnect(dpid)
+                    if not all(map(removes, one[dpid])):
+                        self.pending.add(self.core.reroute.doubt(dpid))
                     continue
                 for message in one[dpid]:
                     self.fabric.switches[dpid].take(message)

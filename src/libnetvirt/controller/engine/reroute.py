@@ -18,6 +18,7 @@ The removal of old paths is deferred; `remaining` returns the removals to carry 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from libnetvirt.controller.dataplane import pipeline
@@ -25,7 +26,7 @@ from libnetvirt.controller.dataplane.entries import Flow, Order
 from libnetvirt.controller.dataplane.installed import Delta, Plan
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.constraints import ConstraintService
-from libnetvirt.controller.engine.effects import NOTHING, Effects, Report
+from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.transaction import Transaction
 from libnetvirt.controller.engine.units import UnitCompiler
@@ -52,8 +53,6 @@ class Reroute:
         self._units = units
         self._constraints = constraints
         self._restart = restart
-        # For each switch that cannot be given rules, the links that it takes by those that it holds.
-        self._held: dict[int, dict[int, Edge]] = {}
 
     def plan(self, capacities: bool = False) -> Transaction | None:
         """Compute paths again; None if all stay as they are.
@@ -64,7 +63,7 @@ class Reroute:
         before = state.paths.edges
         self._hold_rules()
         if (
-            not state.paths.update(self.usable_edges(), dict(self._held))
+            not state.paths.update(self.usable_edges(), dict(state.held))
             and not capacities
             and not state.te_paths.plan_reroute()
         ):
@@ -117,14 +116,15 @@ class Reroute:
             view = switch.ports.get(port)
             return view is not None and view.up
 
-        def cost(dpid: int, port: int) -> float:
-            cost = state.capacities.cost((dpid, port))
-            if dpid in self._held:
+        def cost(edge: Edge) -> float:
+            link = edge.source, edge.source_port
+            cost = state.capacities.cost(link)
+            if edge.source in state.held or edge.destination in state.held:
                 cost += COST_UNREACHABLE
-            return cost + COST_AVOIDED if state.discovery.is_avoided((dpid, port)) else cost
+            return cost + COST_AVOIDED if state.discovery.is_avoided(link) else cost
 
         return [
-            replace(e, cost=cost(e.source, e.source_port))
+            replace(e, cost=cost(e))
             for e in state.discovery.edges()
             if usable(e.source, e.source_port) and usable(e.destination, e.destination_port)
         ]
@@ -134,21 +134,27 @@ class Reroute:
         connected, or do not answer."""
         state = self._state
         unreachable = {dpid for dpid in state.paths.switches if not state.control.is_reachable(dpid)}
-        for dpid in self._held.keys() - unreachable:
-            del self._held[dpid]
-        new = unreachable - self._held.keys()
+        for dpid in state.held.keys() - unreachable:
+            del state.held[dpid]
+        new = unreachable - state.held.keys()
         if not new:
             return
         for dpid in new:
-            self._held[dpid] = {}
+            state.held[dpid] = {}
         for egress, ingresses in self._ends().items():
             tree, walked = state.paths.tree(egress), {egress}
             for here in ingresses:
                 while here not in walked and here in tree:
                     walked.add(here)
-                    if here in new:
-                        self._held[here][egress] = tree[here]
-                    here = tree[here].destination
+                    link = tree[here]
+                    for dpid in new.intersection((here, link.destination)):
+                        state.held[dpid].setdefault(egress, set()).add((link.source, link.source_port))
+                    here = link.destination
+
+    def doubt(self, dpid: int) -> Effects:
+        """A switch has failed while it was given rules. It may hold them or not, so paths avoid it."""
+        self._state.held[dpid] = {}
+        return REROUTE
 
     def _ends(self) -> dict[int, set[int]]:
         """The switches that frames of any network leave at, each with those where they enter."""
@@ -172,20 +178,20 @@ class Reroute:
         new = list(self._state.switching.tunnel(kind, egress, ingresses))
         turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
         if turned:
-            replaced |= self._relabel(kind, egress, ingresses)
+            replaced |= self._relabel(kind, egress, {p.dpid for p in new}.union(ingresses))
             new = list(self._state.switching.tunnel(kind, egress, ingresses))
         moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
         self._state.installed.replace(unit, new, delta)
         return [egress] if moved else []
 
-    def _relabel(self, kind: Encapsulation, egress: int, ingresses: list[int]) -> _Replaced:
+    def _relabel(self, kind: Encapsulation, egress: int, switches: Iterable[int]) -> _Replaced:
         """Give a tunnel a new outer label if that helps. Returns the old one, to be freed, and the egress.
 
-        An ingress that cannot be reached goes on sending with the old label; and if no label is free, the
+        A switch of the tunnel that cannot be reached goes on with the old label; and if no label is free, the
         path is changed in place, at the risk of frames that are under way.
         """
         state = self._state
-        if not all(state.control.is_reachable(i) for i in ingresses if i in state.switches):
+        if not all(state.control.is_reachable(d) for d in switches if d in state.switches):
             return {}
         space = self._state.labels.spaces[kind]
         old = space.tunnel(egress).label

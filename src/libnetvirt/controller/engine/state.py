@@ -89,6 +89,9 @@ class ControllerState:
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.control = ControlWatch(options.lldp_interval, self.discovery.timeout, options.hold)
+        #: for the switches that could not be given rules when paths were computed last, the links by which
+        #: frames enter and leave them by those that they hold, by egress
+        self.held: dict[int, dict[int, set[LinkEnd]]] = {}
         self.latency = LinkLatency(secret)
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}

@@ -136,6 +136,8 @@ class TopologyEvents:
         silent = state.control.end_round({dpid for dpid, _ in state.discovery.link_ends()}, now)
         if silent and state.discovery.avoid(silent):
             effects |= REROUTE
+        if any(map(state.control.is_reachable, state.held)):
+            effects |= REROUTE
         if state.discovery.expire(now, lambda a, b, since: self._judge(a, b, since, now)):
             effects |= REROUTE
         return effects | self._report_control(silent)

@@ -149,9 +149,9 @@ class ControlWatch:
         return dpid in self._connections
 
     def is_reachable(self, dpid: int) -> bool:
-        """Whether a switch can be given rules: it is connected, and not silent."""
+        """Whether a switch can be given rules: it is connected, and has answered the last request but one."""
         connection = self._connections.get(dpid)
-        return connection is not None and not connection.silent
+        return connection is not None and self._round - connection.answered < CUT_OFF_ROUNDS
 
     def is_unconfirmed(self, dpid: int, now: float) -> bool:
         """Whether a switch has not been seen for so long that it is only assumed to forward: it is silent, or

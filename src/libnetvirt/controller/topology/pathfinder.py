@@ -10,15 +10,15 @@ there is no other way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import rustworkx
 
 #: added to the cost of a link that is to be avoided: any other way is cheaper
 COST_AVOIDED = 1e8
-#: added to the cost of a link that leaves a switch which cannot be given rules, except where it leads by the
-#: rules that the switch holds: even links to be avoided are cheaper
+#: added to the cost of a link to or from a switch that cannot be given rules, except where frames take it by
+#: the rules that the switch holds: even links to be avoided are cheaper
 COST_UNREACHABLE = 1e10
 
 #: the end of a link: datapath id and port. A direction of a link is named by the end that sends into it
@@ -43,8 +43,9 @@ class Edge:
 
 #: the links to take towards one switch, by the switch they leave
 Tree = dict[int, Edge]
-#: for each switch that cannot be given rules, the links that it takes by those that it holds, by destination
-Held = Mapping[int, Mapping[int, Edge]]
+#: for each switch that cannot be given rules, the links by which frames enter and leave it by those that it
+#: holds, by the switch that they are for
+Held = Mapping[int, Mapping[int, Set[LinkEnd]]]
 
 
 def is_avoided(edge: Edge) -> bool:
@@ -53,7 +54,7 @@ def is_avoided(edge: Edge) -> bool:
 
 
 def is_unreachable(edge: Edge) -> bool:
-    """Whether a link leaves a switch that cannot be given rules."""
+    """Whether a link leads to or from a switch that cannot be given rules."""
     return edge.cost >= COST_UNREACHABLE
 
 
@@ -148,15 +149,12 @@ class PathFinder:
         """The cost of each edge on the way to a switch."""
         if not self._held:
             return lambda edge: edge.cost
-        taken = {
-            (held[destination].source, held[destination].source_port)
-            for held in self._held.values()
-            if destination in held
-        }
+        held = {dpid: links.get(destination, frozenset()) for dpid, links in self._held.items()}
 
         def cost(edge: Edge) -> float:
-            taken_by_rule = is_unreachable(edge) and (edge.source, edge.source_port) in taken
-            return edge.cost - COST_UNREACHABLE if taken_by_rule else edge.cost
+            link = edge.source, edge.source_port
+            unheld = sum(link not in held[d] for d in (edge.source, edge.destination) if d in held)
+            return edge.cost % COST_UNREACHABLE + unheld * COST_UNREACHABLE
 
         return cost
 
