@@ -8,6 +8,10 @@ from hypothesis import given, settings
 from libnetvirt.model import Rules
 from tests.property.controller.test_random_networks import ALL, World, laws, named, seeds
 
+NAMES = ("vlan-offline-permanent", "native-offline-permanent", "mpls-on-demand-idle")
+#: each encapsulation, and each insertion
+KINDS = [rules for rules in ALL if named(rules) in NAMES]
+
 
 class Blind(World):
     """Switches become silent, or are disconnected, and return. Their ports stay up, and they forward on."""
@@ -42,6 +46,8 @@ class Blind(World):
         assert not rig.state.control.avoided
         self.compare(", ".join(story))
         rig.holds_what_it_should()
+        for network in rig.networks:
+            self.forget(network)  # hosts that were silent for too long
 
     def connected(self, dpid: int) -> bool:
         return self.rig.state.switches[dpid].connected
@@ -51,8 +57,8 @@ class Blind(World):
             self.rig.tick()
 
 
-@pytest.mark.parametrize("rules", ALL, ids=named)
-@settings(laws, max_examples=12)
+@pytest.mark.parametrize("rules", KINDS, ids=named)
+@settings(laws, max_examples=8)
 @given(seed=seeds)
 def test_nothing_that_is_forwarded_is_lost_with_control(rules: Rules, seed: int) -> None:
     world = Blind(seed, rules)

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from libnetvirt.controller.dataplane.entries import Flow, SwitchEntry
-from libnetvirt.controller.dataplane.installed import Delta, PathDelta
+from libnetvirt.controller.dataplane.entries import Flow, PlacedEntry, SwitchEntry
+from libnetvirt.controller.dataplane.installed import Delta, PathDelta, Unit
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
@@ -169,7 +169,9 @@ class Reroute:
 
     # ---- what moves ----------------------------------------------------------------------------
 
-    def _turn_tunnel(self, kind: Encapsulation, egress: int, replaced: _Replaced, delta: Delta) -> list[int]:
+    def _turn_tunnel(
+        self, kind: Encapsulation, egress: int, replaced: _Replaced, delta: PathDelta
+    ) -> list[int]:
         """Compile a tunnel for the new topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self._state.tunnel_users[kind].ingresses(egress)
@@ -177,11 +179,31 @@ class Reroute:
         new = list(self._state.switching.tunnel(kind, egress, ingresses))
         turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
         if turned:
-            replaced |= self._relabel(kind, egress, {p.dpid for p in new}.union(ingresses))
+            relabelled = self._relabel(kind, egress, {p.dpid for p in new}.union(ingresses))
+            replaced |= relabelled
             new = list(self._state.switching.tunnel(kind, egress, ingresses))
+            if not relabelled:
+                self._turn_in_place(unit, egress, new, delta.stages)
         moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
         self._state.installed.replace(unit, new, delta)
         return [egress] if moved else []
+
+    def _turn_in_place(
+        self, unit: Unit, egress: int, new: Iterable[PlacedEntry], stages: list[Delta]
+    ) -> None:
+        """Change the rules of a tunnel that keeps its label, those nearest to the egress first: frames that
+        meet a changed rule meet changed ones from there on, and others take the old path."""
+        entries = dict(self._state.installed.entries_by_key(unit))
+        by_distance: dict[int, list[PlacedEntry]] = {}
+        for placed in new:
+            if isinstance(placed.entry, Flow):
+                hops = len(self._state.paths.path(placed.dpid, egress) or ())
+                by_distance.setdefault(hops, []).append(placed)
+        for stage, distance in enumerate(sorted(by_distance)):
+            if stage == len(stages):
+                stages.append(Delta())
+            entries |= {(p.dpid, p.entry.key): p for p in by_distance[distance]}
+            self._state.installed.replace(unit, entries.values(), stages[stage])
 
     def _relabel(self, kind: Encapsulation, egress: int, switches: Iterable[int]) -> _Replaced:
         """Give a tunnel a new outer label if that helps. Returns the old one, to be freed, and the egress.
