@@ -10,7 +10,11 @@ from libnetvirt.controller.engine import topology_events
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.topology.link_state import Control
-from libnetvirt.model import State
+from libnetvirt.driver import Change
+from libnetvirt.drivers.openflow import OpenFlowDriver
+from libnetvirt.drivers.openflow.validation import Validator
+from libnetvirt.errors import NoPath
+from libnetvirt.model import Constraint, State
 from tests.support.controller_rig import (
     BROADCAST,
     VLAN,
@@ -218,6 +222,77 @@ def test_nothing_moves_while_no_switch_answers(closed: bool) -> None:
     assert (_held(rig), rig.space.tunnel(3)) == (held, labels)
     assert _overall(rig) is State.ACTIVE
     rig.holds_what_it_should()
+
+
+def _constrained(rig: Rig) -> list[int]:
+    """The switches that the path of the constraint leads to."""
+    (te_path,) = rig.state.te_paths.of("1").values()
+    return [edge.destination for edge in te_path.edges]
+
+
+def test_the_path_of_a_constraint_moves_off_a_silent_switch_where_there_is_another() -> None:
+    rig = _ring()
+    bounded = Constraint.model_validate({"source": "11", "destination": "12", "max-hops": 3})
+    rig.change(ENDS, ENDS.changed(constraints=(bounded,)))
+    rig.tick()
+    through, _ = _constrained(rig)
+    rig.silent.add(through)
+    seen = _watch(rig)
+    for _ in range(NOTICED + 1):
+        rig.tick()
+    assert _constrained(rig) == [6 - through, 3]
+    # The other one, too: now there is nothing better.
+    rig.silent.add(6 - through)
+    for _ in range(NOTICED + 1):
+        rig.tick()
+    assert _constrained(rig) == [6 - through, 3]
+    assert all(seen)
+    (constraint,) = views.network_state(rig.state, rig.state.rulesdb.networks["1"], rig.now).constraints
+    assert constraint.state is State.UNCONFIRMED
+    assert constraint.reason.startswith(f"a link of its path is unconfirmed: switch {6 - through} ")
+    rig.silent.clear()
+    for dpid in (2, 4):
+        if not rig.state.switches[dpid].connected:
+            rig.connect(dpid, 4)
+    rig.tick()
+    (constraint,) = views.network_state(rig.state, rig.state.rulesdb.networks["1"], rig.now).constraints
+    assert constraint.state is State.ACTIVE
+    assert all(seen)
+    rig.holds_what_it_should()
+
+
+@pytest.mark.parametrize("way", ["silent", "disconnected", "not seen yet"])
+def test_a_network_whose_way_leads_through_a_switch_that_gets_no_rules_is_refused(way: str) -> None:
+    rig = Rig()
+    rig.stores = True
+    line(rig, 3)
+    rig.switch(4)
+    rig.link((3, 2), (4, 1))
+    before = network(1, endpoint(11, 1, 3), endpoint(12, 3, 3))
+    rig.change(None, before)
+    rig.tick()
+    if way == "silent":
+        rig.silent.add(2)
+    elif way == "disconnected":
+        rig.disconnect(2)
+    else:
+        rig.restart({1: 4, 3: 4, 4: 4})
+    for _ in range(NOTICED):
+        rig.tick()
+    validator = Validator(rig.core, OpenFlowDriver.offers(), dict)
+    after = before.changed(endpoints=(*before.endpoints, endpoint(13, 4, 3)))
+    with pytest.raises(
+        NoPath, match=r"leads through switch 2, which cannot be given rules: switch 2 (is|does) "
+    ):
+        validator.validate(Change(before, after))
+    new = network(2, endpoint(1, 3, 4), endpoint(2, 1, 4))
+    with pytest.raises(NoPath, match="from switch 3 to switch 1 leads through switch 2"):
+        validator.validate(Change(None, new))
+    validator.validate(Change(None, new, pending=True))
+    validator.validate(Change(None, network(2, endpoint(1, 3, 4), endpoint(2, 4, 4))))
+    # What needs no other rules there is not refused.
+    moved = before.changed(endpoints=(endpoint(11, 1, 4), before.endpoints[1]))
+    validator.validate(Change(before, moved))
 
 
 def test_paths_that_change_while_an_ingress_is_silent_keep_its_label() -> None:
