@@ -18,6 +18,7 @@ _STYLES: Mapping[str, str] = {
     "pending": "yellow",
     "degraded": "yellow",
     "unconfirmed": "yellow",
+    "disconnected": "yellow",
     "down": "red",
     "no": "dim",
 }

@@ -64,7 +64,7 @@ def substrate(
         [
             (
                 s.id,
-                "connected" if s.connected else "down",
+                "connected" if s.connected else "disconnected",
                 len(s.ports),
                 s.address or "-",
                 s.description or "-",

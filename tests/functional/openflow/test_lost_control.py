@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -187,6 +187,35 @@ def test_nothing_is_moved_when_the_controller_is_cut_off(testbed: Testbed, harne
     testbed.check_reachability([near, far])
 
 
+@contextmanager
+def _dead(wires: Sequence[str]) -> Iterator[None]:
+    """These interfaces stay up and send no frame: each is larger than the bucket of its limit."""
+    bucket = ["tbf", "rate", "8bit", "burst", "10", "limit", "10"]
+    for wire in wires:
+        subprocess.run(["tc", "qdisc", "add", "dev", wire, "root", *bucket], check=True)
+    try:
+        yield
+    finally:
+        for wire in wires:
+            subprocess.run(["tc", "qdisc", "del", "dev", wire, "root"], check=True)
+
+
+@ONE
+def test_traffic_is_rerouted_around_a_switch_that_is_frozen(testbed: Testbed, harness: Relayed) -> None:
+    """It neither answers nor forwards, and its neighbours' ports stay up."""
+    network, near, far = _pair(testbed)
+    frozen = int(_transit(network))
+    wires = [harness.lab.interface(*end) for end in harness.lab.link_ports if end[0] == frozen]
+    with _dead(wires):
+        harness.relays[frozen].silence()
+        testbed.eventually(lambda: _transit(network) == str(frozen), "the path is moved")
+        testbed.await_traffic(near, far)
+        assert network.state().state is State.ACTIVE
+    harness.relays[frozen].restore()
+    testbed.await_links()
+    testbed.check_reachability([near, far])
+
+
 @ONE
 def test_a_link_that_loses_frames_between_switches_that_answer_is_down(
     testbed: Testbed, harness: Relayed
@@ -198,18 +227,9 @@ def test_a_link_that_loses_frames_between_switches_that_answer_is_down(
         harness.lab.interface(int(transit.switch), int(transit.in_port)),
     ]
     reader = EventReader(harness.connection)
-    for wire in wires:
-        # Larger than the bucket: dropped, and the interface stays up.
-        subprocess.run(
-            ["tc", "qdisc", "add", "dev", wire, "root", "tbf", "rate", "8bit", "burst", "10", "limit", "10"],
-            check=True,
-        )
-    try:
+    with _dead(wires):
         testbed.eventually(lambda: _transit(network) == transit.switch, "the path is moved")
         testbed.eventually(lambda: "link.down" not in reader.kinds(), "the link is reported")
         assert "link.unconfirmed" not in reader.kinds()
         testbed.await_traffic(near, far)
-    finally:
-        for wire in wires:
-            subprocess.run(["tc", "qdisc", "del", "dev", wire, "root"], check=True)
     testbed.await_links()

@@ -205,7 +205,8 @@ class Runtime:
             self.tasks.spawn(self._bring_up(session))
 
     def message(self, session: Session, message: object) -> None:
-        if isinstance(message, of.EchoReply):
+        if isinstance(message, of.EchoReply) and self._sessions.get(session.dpid) is session:
+            # Also while it is reconciled: it answers.
             self.core.topology.echoed(session.dpid, message.body, self.now())
         elif not session.served:
             if len(session.early) < EARLY_LIMIT:
