@@ -148,8 +148,14 @@ class ControlWatch:
         """Whether a switch is connected, be it silent."""
         return dpid in self._connections
 
+    def is_present(self, dpid: int) -> bool:
+        """Whether a switch is connected and not silent."""
+        connection = self._connections.get(dpid)
+        return connection is not None and not connection.silent
+
     def is_reachable(self, dpid: int) -> bool:
-        """Whether a switch can be given rules: it is connected, and has answered the last request but one."""
+        """Whether paths may count on a switch to take rules: it is connected, and has answered the last
+        request but one."""
         connection = self._connections.get(dpid)
         return connection is not None and self._round - connection.answered < CUT_OFF_ROUNDS
 

@@ -143,7 +143,7 @@ class Validator:
         """Raise NoPath if a path between switches, to or from one that joins a network, leads through a
         switch that cannot be given rules."""
         paths, control = self._state.paths, self._state.control
-        if all(map(control.is_reachable, paths.switches)):
+        if all(map(control.is_present, paths.switches)):
             return
         for egress in sorted(switches):
             tree, walked = paths.tree(egress), {egress}
@@ -152,7 +152,7 @@ class Validator:
                     walked.add(here)
                     link = tree[here]
                     here = link.destination
-                    if here != egress and not control.is_reachable(here):
+                    if here != egress and not control.is_present(here):
                         raise NoPath(
                             f"the way from switch {switch_text(link.source)} to switch {switch_text(egress)} "
                             f"leads through switch {switch_text(here)}, which cannot be given rules: "
