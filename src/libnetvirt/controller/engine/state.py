@@ -38,6 +38,7 @@ from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.controller.topology.latency import LinkLatency
 from libnetvirt.controller.topology.link_state import Control
 from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder, parts
+from libnetvirt.controller.topology.trust import Trust
 
 
 @dataclass(slots=True)
@@ -93,6 +94,7 @@ class ControllerState:
         #: frames enter and leave them by those that they hold, by egress
         self.held: dict[int, dict[int, set[LinkEnd]]] = {}
         self.latency = LinkLatency(secret)
+        self.trust = Trust()
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.
