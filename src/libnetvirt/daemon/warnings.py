@@ -16,8 +16,8 @@ log = logging.getLogger("libnetvirt.daemon")
 #: Kinds of events that are logged: something was refused or dropped, or failed.
 KINDS: Final = frozenset(
     (
-        LOST, "controller.identity", "discovery.forged", "frames.dropped", "host.refused", "queue.error",
-        "store.error", "switch.error", "switch.quarantined", "switch.refused",
+        LOST, "control.lost", "controller.identity", "discovery.forged", "frames.dropped", "host.refused",
+        "queue.error", "store.error", "switch.error", "switch.quarantined", "switch.refused", "switch.silent",
         "switch.untrusted",
     )
 )  # fmt: skip

@@ -353,8 +353,9 @@ class OnDemandFlows:
                 return False
             kept = best.get(edges)
             if kept is None:
-                path = self._paths.path(edges[0].source, edges[-1].destination)
-                kept = best[edges] = path == list(edges)
+                path = self._paths.path(edges[0].source, edges[-1].destination) or ()
+                # Whatever they cost now.
+                kept = best[edges] = [e.ends for e in path] == [e.ends for e in edges]
             return not kept
 
         return self.remove_where(stale)

@@ -104,7 +104,7 @@ class OpenFlowSettings(DriverSettings):
         _DEFAULT.hold,
         ge=1,
         le=600,
-        description="seconds that a disconnected switch counts as forwarding",
+        description="seconds until paths avoid a switch that is not connected; what has no other way stays",
     )
     packet_rate: float = Field(
         _DEFAULT.packet_rate,

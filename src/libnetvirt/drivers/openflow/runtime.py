@@ -146,7 +146,7 @@ class Runtime:
         self.dispatcher.tick(now)
         self.executor.provisioner.tick()
         self.executor.follow_up()
-        if not all(switch.connected for switch in self.core.state.switches.values()):
+        if self.reporter.watches():
             self.reporter.states(self.now())
 
     def _poll(self) -> None:
@@ -218,18 +218,19 @@ class Runtime:
             self.tasks.spawn(self._bring_up(session))
 
     def message(self, session: Session, message: object) -> None:
-        if not session.served:
+        if isinstance(message, of.EchoReply) and self._sessions.get(session.dpid) is session:
+            # Also while it is reconciled: it answers.
+            self.core.topology.echoed(session.dpid, message.body, self.now())
+        elif not session.served:
             if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
             else:
                 self._early_dropped += 1
             return
-        if isinstance(message, of.PacketIn):
+        elif isinstance(message, of.PacketIn):
             effects = self.packet(session.dpid, message, self.now())
             if effects is not None:
                 self.pending.add(effects)
-        elif isinstance(message, of.EchoReply):
-            self.core.state.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.dispatcher.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
@@ -266,7 +267,7 @@ class Runtime:
         self._claims.release(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
-            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
+            self.pending.add(self.core.topology.switch_down(session.dpid, self.now(), session.reason))
             if not self.executor.closed:
                 self.reporter.states(self.now())
         if session.state is SwitchState.FAILED and not self.executor.closed:
@@ -317,7 +318,7 @@ class Runtime:
         """Use this connection for its switch from now on, and give the switch its expected entries."""
         self._sessions[session.dpid] = session
         self.rejections.remove(session.address)
-        self.pending.add(self.core.topology.switch_up(view))
+        self.pending.add(self.core.topology.switch_up(view, self.now()))
         await self.executor.reconcile(session)
         view.foreign = await probe.foreign_flows(session)
         await self.trust.connected(session)

@@ -357,8 +357,10 @@ class Session(asyncio.Protocol):
             reason = f"it did not complete the OpenFlow handshake within {event.silent:.0f} s"
             self._owner.refused(self.address, reason)
             self.abort(reason)
-        elif isinstance(event, (of.Malformed, of.PeerDead)):
-            self.abort(str(event))
+        elif isinstance(event, of.PeerDead):
+            self.abort(f"it did not answer for {event.silent:.0f} s")
+        elif isinstance(event, of.Malformed):
+            self.abort(f"it does not speak OpenFlow: {event.reason}")
         elif not isinstance(event, of.PeerClosed):
             self._owner.message(self, event)
 
