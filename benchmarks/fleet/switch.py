@@ -12,7 +12,7 @@ from benchmarks.fleet.tables import PLAIN, Miss, Tables
 
 _USUAL = 40 + wire.FRAME_LENGTH
 #: the destination of probes of links and tunnels
-_PROBE = bytes.fromhex("024e56000001")
+_PROBE = bytes.fromhex("024e56000011")
 _TO_HOST = b"\0\0\0\x10\0\0"
 _MODS = (wire.FLOW_MOD, wire.GROUP_MOD, wire.METER_MOD)
 _BUNDLE_OPEN, _BUNDLE_COMMIT = 0, 4

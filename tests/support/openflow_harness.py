@@ -26,7 +26,7 @@ _TUNNEL = 2
 #: the destination and source of discovery frames, which leave at host ports, too
 _DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
 #: the destination of probes of a link, which leave at host ports where a test has made a link
-_PROBE = bytes.fromhex("024e56000001")
+_PROBE = bytes.fromhex("024e56000011")
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 

@@ -128,15 +128,16 @@ class Delta:
 
 @dataclass(slots=True)
 class PathDelta(Delta):
-    """A delta whose rounds come after those of two others: ``first`` removes what leads into paths that
-    change in place, ``second`` adds what is new in them."""
+    """A delta whose rounds come after those of others: ``first`` removes what leads into paths that change in
+    place, ``second`` adds what is new in them; ``stages`` change tunnels in place, from the egress on."""
 
     first: Delta = field(default_factory=Delta)
     second: Delta = field(default_factory=Delta)
+    stages: list[Delta] = field(default_factory=list)
 
     def plan(self, gone: Iterable[int] = ()) -> Plan:
-        """The rounds of all three."""
-        before = (*self.first.plan().rounds, *self.second.plan().rounds)
+        """The rounds of all."""
+        before = [one for part in (self.first, self.second, *self.stages) for one in part.plan().rounds]
         return Plan([*before, *Delta.plan(self, gone).rounds])
 
 

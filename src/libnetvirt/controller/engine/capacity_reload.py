@@ -43,7 +43,7 @@ class CapacityReload:
         lost = [c for c in plan.values() if c.degraded and not known[c.key].degraded]
         if lost and not degrade:
             state.capacities.swap(capacities)
-            state.paths.update(edges, unfit)
+            state.paths.update(edges, dict(state.held), unfit)
             raise ConstraintUnmet(self._refusal(lost))
         lines = list(self._outcomes(plan.values(), known))
         transaction = self._reroute.plan(capacities=True)

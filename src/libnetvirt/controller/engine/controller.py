@@ -89,6 +89,7 @@ class Controller:
         """Load the stored networks and facts. Call once, before any switch connects."""
         state = self.state
         self.restart.start(now)
+        state.control.start(now)
         state.labels.load(facts)
         state.meters.load(facts)
         state.queues.load(facts)

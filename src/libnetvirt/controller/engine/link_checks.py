@@ -74,9 +74,8 @@ class LinkChecks:
         return self._outcome(self._state.link_probes.poll(now)) | self.begin(now)
 
     def _usable(self, edge: Edge) -> bool:
-        switches = self._state.switches
-        ends = switches.get(edge.source), switches.get(edge.destination)
-        return all(switch is not None and switch.connected for switch in ends)
+        control = self._state.control
+        return control.is_reachable(edge.source) and control.is_reachable(edge.destination)
 
     def _outcome(self, changed: bool) -> Effects:
         """``changed``: whether other links are fit now."""

@@ -118,8 +118,7 @@ class TunnelChecks:
         yield Way(number, (ingress, egress), tuple(edges), message)
 
     def _connected(self, dpid: int) -> bool:
-        switch = self._state.switches.get(dpid)
-        return switch is not None and switch.connected
+        return self._state.control.is_reachable(dpid)
 
     def send(self, check: Check) -> Effects:
         """Send a probe each way that has not been seen; again whenever ``check.pause`` is over."""

@@ -72,8 +72,13 @@ class SwitchView:
     meter_limit: int = 0
     tables: int = 254
     foreign: int = 0
+    #: the name and MAC address of its LOCAL port, which in Open vSwitch has the name of the bridge
+    bridge: str = ""
+    local_mac: int = 0
     # When the control connection was lost. A switch continues to forward without it.
     lost_at: float = 0.0
+    # Why the connection was lost, if that is known.
+    lost_why: str = ""
 
     @property
     def can_route(self) -> bool:
@@ -81,9 +86,9 @@ class SwitchView:
         return self.tables >= ROUTING_TABLES
 
     @property
-    def encapsulates(self) -> bool:
-        """Whether the switch can put a frame as a whole behind labels: Open vSwitch can."""
-        return _OPEN_VSWITCH.search(self.description) is not None
+    def is_open_vswitch(self) -> bool:
+        """Whether the switch is a bridge of Open vSwitch, as far as it says."""
+        return "Open vSwitch" in self.description
 
     @property
     def checks_length(self) -> bool:

@@ -354,8 +354,10 @@ class OnDemandFlows:
                 return False
             kept = best.get(edges)
             if kept is None:
-                path = self._paths.path(edges[0].source, edges[-1].destination, Encapsulation.NATIVE)
-                kept = best[edges] = path == list(edges)
+                ends = edges[0].source, edges[-1].destination
+                path = self._paths.path(*ends, Encapsulation.NATIVE) or ()
+                # Whatever they cost now.
+                kept = best[edges] = [e.ends for e in path] == [e.ends for e in edges]
             return not kept
 
         return self.remove_where(stale)

@@ -3,6 +3,7 @@ only."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
@@ -46,10 +47,25 @@ def endpoint_states(
     state: ControllerState, record: NetworkRecord, now: float, names: Iterable[str] | None = None
 ) -> Iterator[tuple[Attachment, State, str]]:
     """(attachment, state, reason why it is not active) of a network's endpoints, or of those in ``names``."""
-    cut = _cut_off(state, record)
+    cut, unseen = _cut_off(state, record), _unseen(state, record)
     known = record.endpoints
+    suspects = _suspects(state, record)
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
-        yield (attachment, *_why(state, attachment, cut, now))
+        suspect = suspects.get(attachment.dpid)
+        yield (attachment, *_why(state, attachment, cut, unseen, suspect, now))
+
+
+def _suspects(state: ControllerState, record: NetworkRecord) -> dict[int, int]:
+    """By switch of a network: a switch that is not trusted and that its frames meet, itself or on the way."""
+    untrusted = state.trust.untrusted
+    if not untrusted:
+        return {}
+    kind = record.encapsulation
+    found = {
+        dpid: dpid if dpid in untrusted else untrusted_transit(state, dpid, record.by_switch, kind)
+        for dpid in record.by_switch
+    }
+    return {dpid: suspect for dpid, suspect in found.items() if suspect is not None}
 
 
 def _cut_off(state: ControllerState, record: NetworkRecord) -> set[int]:
@@ -73,23 +89,41 @@ def both_ways(state: ControllerState, a: int, b: int, kind: Encapsulation) -> bo
     return b in state.paths.tree(a, kind) and a in state.paths.tree(b, kind)
 
 
-def no_path_reason(state: ControllerState, kind: Encapsulation) -> str:
-    """Why there is no path for an encapsulation, as the end of a sentence; if that is not known, where to
-    look."""
+def unfit_reason(state: ControllerState, kind: Encapsulation) -> str:
+    """Which links are not used for an encapsulation, and why, as the end of a sentence; empty if all are."""
     unfit = unfit_links(state, kind)
     if not unfit:
-        return ": 'netvirt substrate' shows the links that are known"
+        return ""
     more = f"; and {len(unfit) - NAMED_LIMIT} more" if len(unfit) > NAMED_LIMIT else ""
     return f": {'; '.join(unfit[:NAMED_LIMIT])}{more}"
 
 
-def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: float) -> tuple[State, str]:
+def _unseen(state: ControllerState, record: NetworkRecord) -> dict[int, str]:
+    """The switches of a network from which only unconfirmed links lead to its other switches; and why these
+    are unconfirmed."""
+    if len(record.by_switch) < 2:
+        return {}
+    parts = state.confirmed_parts()
+    sizes = Counter(parts[dpid][0] for dpid in record.by_switch if dpid in parts)
+    return {
+        dpid: parts[dpid][1]
+        for dpid in record.by_switch
+        if dpid in parts and sizes[parts[dpid][0]] == 1 and parts[dpid][1]
+    }
+
+
+def _why(
+    state: ControllerState,
+    attachment: Attachment,
+    cut: set[int],
+    unseen: dict[int, str],
+    suspect: int | None,
+    now: float,
+) -> tuple[State, str]:
     switch = state.switches.get(attachment.dpid)
     name = switch_text(attachment.dpid)
     if switch is None:
         return State.PENDING, f"switch {name} has not connected yet"
-    if not switch.connected and now - switch.lost_at > state.options.hold:
-        return State.DOWN, f"switch {name} is not connected"
     if attachment.port is None:
         return State.PENDING, f"switch {name} has no port {attachment.endpoint.port}"
     if not state.fits(attachment.network, attachment.dpid):
@@ -98,9 +132,34 @@ def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: flo
     if port is None or not port.up:
         return State.DOWN, f"port {attachment.endpoint.port} of switch {name} is down"
     if attachment.dpid in cut and len(attachment.network.on(attachment.dpid)) == 1:
-        reason = no_path_reason(state, attachment.network.encapsulation)
+        reason = unfit_reason(state, attachment.network.encapsulation)
         return State.DOWN, f"no path leads from switch {name} to the network's other switches{reason}"
+    if suspect is not None:
+        return State.DEGRADED, untrusted_text(state, suspect)
+    if state.control.is_unconfirmed(attachment.dpid, now):
+        return State.UNCONFIRMED, state.why_unreachable(attachment.dpid)
+    if attachment.dpid in unseen and len(attachment.network.on(attachment.dpid)) == 1:
+        return State.UNCONFIRMED, f"the way to other endpoints is unconfirmed: {unseen[attachment.dpid]}"
     return State.ACTIVE, ""
+
+
+def untrusted_text(state: ControllerState, dpid: int) -> str:
+    """Why a switch is not trusted, and how to correct that."""
+    name = switch_text(dpid)
+    return f"switch {name} may forward frames past the rules of networks: {state.trust.why(dpid)}"
+
+
+def untrusted_transit(
+    state: ControllerState, dpid: int, switches: Iterable[int], kind: Encapsulation
+) -> int | None:
+    """A switch that is not trusted on the paths between a switch and others, besides themselves; or None."""
+    switches = set(switches)
+    suspects = state.trust.untrusted - switches - {dpid} if state.trust.untrusted else ()
+    if not suspects:
+        return None
+    ways = ((a, b) for other in switches for a, b in ((dpid, other), (other, dpid)))
+    passed = {edge.destination for a, b in ways for edge in state.paths.path(a, b, kind) or ()}
+    return min(passed & suspects, default=None)
 
 
 def network_state(state: ControllerState, record: NetworkRecord, now: float) -> NetworkState:
@@ -176,13 +235,19 @@ def _hops(source: Attachment, destination: Attachment, edges: Sequence[Edge]) ->
 def substrate(state: ControllerState) -> Substrate:
     """The switches, ports and links, with notes for operators."""
     switches = []
+    doubts, silent = state.discovery.unconfirmed(), set(state.control.silent())
     for dpid in sorted(state.switches):
         view = state.switches[dpid]
         notes = []
+        if dpid in silent:
+            notes.append("it does not answer: it counts as forwarding, and paths avoid it")
+        elif not view.connected and view.lost_why:
+            notes.append(f"its connection was lost: {view.lost_why}")
         if view.foreign:
             notes.append(f"{view.foreign} rules of another program, which are not changed")
         if view.connected and not view.bundles:
             notes.append("no support for bundles: changes in this switch are confirmed, but not atomic")
+        notes += [f"not trusted: {finding}" for finding in state.trust.findings(dpid)]
         ignored = sorted((p, n) for (d, p), n in state.discovery.ignored.items() if d == dpid)
         notes += [f"{n} LLDP frames at port {p} were ignored: they are not from a link" for p, n in ignored]
         foreign = sorted((p, n) for (d, p), n in state.discovery.foreign.items() if d == dpid)
@@ -207,7 +272,9 @@ def substrate(state: ControllerState) -> Substrate:
             source_port=str(e.source_port),
             destination=switch_text(e.destination),
             destination_port=str(e.destination_port),
-            cost=e.cost,
+            up=(e.source, e.source_port) not in doubts,
+            unconfirmed=doubts.get((e.source, e.source_port), ""),
+            cost=state.capacities.cost((e.source, e.source_port)),
             capacity=state.capacities.capacity((e.source, e.source_port)) or 0,
             reserved=state.te_paths.reservations.reserved((e.source, e.source_port)),
             free=state.te_paths.reservations.free((e.source, e.source_port)),
@@ -217,10 +284,12 @@ def substrate(state: ControllerState) -> Substrate:
         for e in sorted(state.paths.edges)
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
-    unfit = [text for kind in Encapsulation for text in unfit_links(state, kind)]
-    return Substrate(
-        switches=tuple(switches), links=links, notes=(*unfit, *state.capacities.unknown_links(places))
-    )
+    unknown = [text for kind in Encapsulation for text in unfit_links(state, kind)]
+    unknown += state.capacities.unknown_links(places)
+    for why in sorted(set(doubts.values())):
+        count = sum(one == why for one in doubts.values())
+        unknown.append(f"{count} directions of links are unconfirmed: {why}")
+    return Substrate(switches=tuple(switches), links=links, notes=tuple(unknown))
 
 
 def constraint_states(
@@ -228,14 +297,21 @@ def constraint_states(
 ) -> Iterator[ConstraintState]:
     """The state of each constraint of a network whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
+    doubts = state.discovery.unconfirmed()
     for te_path in state.te_paths.of(record.uuid).values():
         awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
-        one = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
+        unseen = next((doubts[link] for link in te_path.links if link in doubts), "")
+        one = (
+            State.PENDING if awaited
+            else State.DEGRADED if te_path.degraded
+            else State.UNCONFIRMED if unseen
+            else State.ACTIVE
+        )  # fmt: skip
         yield ConstraintState(
             source=te_path.key[1],
             destination=te_path.key[2],
             state=one,
-            reason=awaited or te_path.degraded,
+            reason=awaited or te_path.degraded or (unseen and f"a link of its path is unconfirmed: {unseen}"),
             reserved=te_path.bits,
         )
 

@@ -38,7 +38,7 @@ def base(switch: SwitchView) -> Iterator[PlacedEntry]:
 
     arrived = pipeline.tunnelled(0)
     for kind, tunnelling in TUNNELLINGS.items():
-        if kind is Encapsulation.MPLS and not switch.encapsulates:
+        if kind is Encapsulation.MPLS and not switch.is_open_vswitch:
             continue
         label = PROBE_LABELS[kind]
         outer, inner = tunnelling.match_outer(label), tunnelling.match_inner(label)

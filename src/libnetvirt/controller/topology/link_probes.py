@@ -50,7 +50,7 @@ LADDER = 12
 #: bytes of the IP packet in a small probe
 SMALL = 64
 #: seconds that tokens are remembered, so that late frames are told from forged ones
-MEMORY = 30.0
+MEMORY = 300.0
 
 _SUBTYPE = 3
 _TOKEN = 16

@@ -12,6 +12,7 @@ from libnetvirt.controller.intent.switches import parse_switch
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.discovery import LinkPorts
+from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.drivers.openflow.capabilities import PRESETS
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.southbound.listener import Listen
@@ -103,7 +104,7 @@ class OpenFlowSettings(DriverSettings):
         _DEFAULT.hold,
         ge=1,
         le=600,
-        description="seconds that a disconnected switch counts as forwarding",
+        description="seconds until paths avoid a switch that is not connected; what has no other way stays",
     )
     packet_rate: float = Field(
         _DEFAULT.packet_rate,
@@ -125,6 +126,11 @@ class OpenFlowSettings(DriverSettings):
     )
     confirm_timeout: float = Field(
         5.0, ge=0.1, le=600, description="seconds until a switch must have confirmed a change"
+    )
+
+    untrusted: Untrusted = Field(
+        _DEFAULT.untrusted,
+        description="new networks on a switch that may forward frames past their rules: refuse them, or warn",
     )
 
     def rules(self) -> Rules:
@@ -177,6 +183,7 @@ class OpenFlowSettings(DriverSettings):
             hold=self.hold,
             packet_rate=self.packet_rate,
             error_rate=self.error_rate,
+            untrusted=self.untrusted,
             link_mtu=self.link_mtu,
             capacities=capacities,
             capacities_file=capacities_file,

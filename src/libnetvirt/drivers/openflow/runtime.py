@@ -35,6 +35,7 @@ from libnetvirt.drivers.openflow.southbound.refusals import error_text
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, SecureServer
+from libnetvirt.drivers.openflow.southbound.trust_watch import TrustWatch
 from libnetvirt.errors import SubstrateError
 from libnetvirt.events import EventStream
 from libnetvirt.store import Store
@@ -46,6 +47,8 @@ EARLY_LIMIT = 1000
 POLL_INTERVAL = 1.0
 #: seconds between two looks at what probes of links have shown
 PROBE_INTERVAL = 0.2
+#: LLDP intervals between two probes of a switch
+TRUST_INTERVALS = 2
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -91,6 +94,9 @@ class Runtime:
             self._serve_queued,
         )
         self.executor = TransactionExecutor(context, databases)
+        provisioner = self.executor.provisioner
+        self.trust = TrustWatch(self.core, self._sessions, provisioner.tables, self._report_states)
+        provisioner.rows_changed = self.trust.read_databases
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -109,7 +115,8 @@ class Runtime:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
-        self.tasks.every(PROBE_INTERVAL, self._probe)
+        self.tasks.every(PROBE_INTERVAL, self._probe_links)
+        self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
 
     async def close(self) -> None:
         """Stop listening, and disconnect all switches; they go on forwarding."""
@@ -142,7 +149,7 @@ class Runtime:
         self.dispatcher.tick(now)
         self.executor.provisioner.tick()
         self.executor.follow_up()
-        if not all(switch.connected for switch in self.core.state.switches.values()):
+        if self.reporter.watches():
             self.reporter.states(self.now())
 
     def _poll(self) -> None:
@@ -152,9 +159,15 @@ class Runtime:
         self.dispatcher.poll(now)
         self.reporter.dropped(now, self.dispatcher.all_dropped)
 
-    def _probe(self) -> None:
+    def _probe_links(self) -> None:
         self.pending.add(self.core.links.poll(self.now()))
         self.executor.follow_up()
+
+    def _report_states(self) -> None:
+        self.reporter.states(self.now())
+
+    def _probe(self) -> None:
+        self.tasks.spawn(self.trust.probe_all())
 
     def now(self) -> float:
         return time.monotonic()
@@ -212,18 +225,19 @@ class Runtime:
             self.tasks.spawn(self._bring_up(session))
 
     def message(self, session: Session, message: object) -> None:
-        if not session.served:
+        if isinstance(message, of.EchoReply) and self._sessions.get(session.dpid) is session:
+            # Also while it is reconciled: it answers.
+            self.core.topology.echoed(session.dpid, message.body, self.now())
+        elif not session.served:
             if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
             else:
                 self._early_dropped += 1
             return
-        if isinstance(message, of.PacketIn):
+        elif isinstance(message, of.PacketIn):
             effects = self.packet(session.dpid, message, self.now())
             if effects is not None:
                 self.pending.add(effects)
-        elif isinstance(message, of.EchoReply):
-            self.core.state.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.dispatcher.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
@@ -260,7 +274,7 @@ class Runtime:
         self._claims.release(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
-            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
+            self.pending.add(self.core.topology.switch_down(session.dpid, self.now(), session.reason))
             if not self.executor.closed:
                 self.reporter.states(self.now())
         if session.state is SwitchState.FAILED and not self.executor.closed:
@@ -311,9 +325,10 @@ class Runtime:
         """Use this connection for its switch from now on, and give the switch its expected entries."""
         self._sessions[session.dpid] = session
         self.rejections.remove(session.address)
-        self.pending.add(self.core.topology.switch_up(view))
+        self.pending.add(self.core.topology.switch_up(view, self.now()))
         await self.executor.reconcile(session)
         view.foreign = await probe.foreign_flows(session)
+        await self.trust.connected(session)
 
     # ---- reports -------------------------------------------------------------------------------
 

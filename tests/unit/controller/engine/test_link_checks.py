@@ -221,4 +221,4 @@ def test_the_entries_of_probes_are_part_of_every_switch() -> None:
     rig = Rig()
     rig.switch(1)
     held = {add_message(p.entry).encode() for p in rig.state.installed.on(1).values()}
-    assert sum(b"\x02\x4e\x56\x00\x00\x01" in message for message in held) == 3
+    assert sum(b"\x02\x4e\x56\x00\x00\x11" in message for message in held) == 3

@@ -26,6 +26,7 @@ from libnetvirt.controller.intent.facts import (
     rows,
 )
 from libnetvirt.controller.rules import probing
+from libnetvirt.controller.topology import probes
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import Encapsulation
 from libnetvirt.store import Snapshot, offline
@@ -72,8 +73,9 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
         rig.pending.add(rig.core.topology.lldp(dpid, [port], rig.now))
     rig.settle()
     for dpid, held in HELD.items():
-        # Of probes, which it did not send, there were no rules.
+        # That controller did not probe switches and links.
         new = {placed.entry.key for placed in probing.base(rig.state.switches[dpid])}
+        new |= {entry.key for entry in probes.ENTRIES.values()}
         sent = sorted(
             add_message(placed.entry).encode().hex()
             for key, placed in rig.state.installed.on(dpid).items()

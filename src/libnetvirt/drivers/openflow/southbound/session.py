@@ -13,7 +13,8 @@ written at once. Two ways to have changes confirmed:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
@@ -197,14 +198,19 @@ class Session(asyncio.Protocol):
         self._flush_soon()
         self._unmarked.append(Mark(self._last, done))
 
-    async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
-        """Send a multipart request and return the complete reply. Raises RuleRefused if the switch answers
-        with an error, SwitchTimeout."""
+    async def request(self, message: of.MultipartRequest, kind: type[R], within: float | None = None) -> R:
+        """Send a multipart request and return the complete reply.
+
+        A switch that does not answer in time has failed; with ``within``, it has not, and as many seconds
+        are waited. Raises RuleRefused if the switch answers with an error, SwitchTimeout.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid] = future
         try:
-            reply = await self._within(future)
+            reply = await (self._within(future) if within is None else asyncio.wait_for(future, within))
+        except TimeoutError:
+            raise SwitchTimeout(f"{self._silence()}") from None
         finally:
             self._replies.pop(xid, None)
             self._parts.discard(xid)
@@ -213,6 +219,20 @@ class Session(asyncio.Protocol):
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
             )
         return reply
+
+    @contextlib.contextmanager
+    def refusable(self, messages: Iterable[of.Message]) -> Iterator[Callable[[], bool]]:
+        """Send messages that have no reply. Within the block, the function tells whether the switch has
+        answered any of them with an error."""
+        futures = {self.send(message): self._loop.create_future() for message in messages}
+        self._replies |= futures
+        try:
+            yield lambda: any(future.done() for future in futures.values())
+        finally:
+            for xid, future in futures.items():
+                self._replies.pop(xid, None)
+                if not future.cancel():
+                    future.exception()
 
     async def answers(self, timeout: float) -> bool:
         """Whether the switch answers an echo request within ``timeout`` seconds. If not, the connection stays
@@ -337,8 +357,10 @@ class Session(asyncio.Protocol):
             reason = f"it did not complete the OpenFlow handshake within {event.silent:.0f} s"
             self._owner.refused(self.address, reason)
             self.abort(reason)
-        elif isinstance(event, (of.Malformed, of.PeerDead)):
-            self.abort(str(event))
+        elif isinstance(event, of.PeerDead):
+            self.abort(f"it did not answer for {event.silent:.0f} s")
+        elif isinstance(event, of.Malformed):
+            self.abort(f"it does not speak OpenFlow: {event.reason}")
         elif not isinstance(event, of.PeerClosed):
             self._owner.message(self, event)
 
