@@ -128,6 +128,7 @@ def test_a_good_way_beside_an_unfit_link_is_taken_and_the_link_when_it_is_repair
         exchange(testbed, guests, 1492)
         cable.passes = passes
         testbed.eventually(lambda: route(network) != ["1", "3", "2"], "the traffic goes round")
+        testbed.await_traffic(*guests)
         exchange(testbed, guests, 1492)
 
 
@@ -199,6 +200,7 @@ def test_a_link_whose_ports_have_a_small_mtu(testbed: Testbed, harness: OpenFlow
         set_mtus(2000)
     testbed.eventually(unfit(harness, 0), "it is used again")
     testbed.eventually(lambda: network.state().state is not State.ACTIVE, "it is active")
+    testbed.await_traffic(*guests)
     exchange(testbed, guests, 1492)
 
 
