@@ -79,6 +79,7 @@ class Session(asyncio.Protocol):
         self._out: list[bytes] = []
         self._flushing = False  # whether collected messages are about to be written
         self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._readers: dict[int, Callable[[bytes], None]] = {}  # of replies that are not parsed
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
         self._unmarked: list[Mark] = []
@@ -214,6 +215,27 @@ class Session(asyncio.Protocol):
             )
         return reply
 
+    async def read(self, message: of.MultipartRequest, add: Callable[[bytes], None]) -> None:
+        """Send a multipart request and call ``add`` with each part of the reply, not parsed, as it arrives.
+
+        Waits for the reply as long as the connection lasts: a switch that is busy need not be one that has
+        failed. Raises RuleRefused if the switch answers with an error or something unreadable, SwitchTimeout
+        if the connection is lost.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(message)
+        self._replies[xid], self._readers[xid] = future, add
+        self._channel.unparsed.add(xid)
+        try:
+            reply = await future
+        finally:
+            del self._replies[xid], self._readers[xid]
+            self._channel.unparsed.discard(xid)
+        if reply is not None:
+            raise RuleRefused(
+                f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
+            )
+
     async def answers(self, timeout: float) -> bool:
         """Whether the switch answers an echo request within ``timeout`` seconds. If not, the connection stays
         as it is."""
@@ -311,6 +333,8 @@ class Session(asyncio.Protocol):
     def _event(self, event: object) -> None:
         if isinstance(event, of.BarrierReply):
             self._barrier(event.xid)
+        elif isinstance(event, of.RecordsReply):
+            self._read(event)
         elif isinstance(event, of.MultipartReply):
             whole = self._assemble(event)
             if whole is not None:
@@ -341,6 +365,18 @@ class Session(asyncio.Protocol):
             self.abort(str(event))
         elif not isinstance(event, of.PeerClosed):
             self._owner.message(self, event)
+
+    def _read(self, part: of.RecordsReply) -> None:
+        add = self._readers.get(part.xid)
+        if add is None:
+            return
+        try:
+            add(part.body)
+        except of.ProtocolError as error:
+            self._answer(part.xid, error)
+        else:
+            if not part.more:
+                self._answer(part.xid, None)
 
     def _assemble(self, part: of.MultipartReply) -> of.MultipartReply | None:
         try:

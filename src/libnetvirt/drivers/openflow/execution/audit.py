@@ -1,0 +1,313 @@
+"""Auditor: reads what switches hold, again and again, and undoes or reports what other programs changed.
+
+A rule, a group or a meter may vanish or change while the connection stays, and no message tells: over
+OpenFlow 1.3 a switch reports the removal of rules that ask for it, and no modification. So each switch is
+read every ``audit`` seconds:
+
+1. without the lock: all its flow entries, groups and meters are compared as bytes (`Readback`). In most cases
+   nothing differs, and that is all;
+2. with the lock, when no operation is in progress: it is read once more. What still differs is drift;
+3. it is reported, and undone in the same way as when the switch connects, or with ``drift=report`` only
+   reported. Then the switch is read again, and only if it holds what it should the network is active.
+
+The pace is bounded: `RATE` entries a second over all switches. A switch that does not answer gets no second
+question; that its connection is dead is noticed elsewhere. Drift that comes back after it was undone is
+undone less and less often (`RETURN_TIMES`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.entries import EntryKey
+from libnetvirt.controller.dataplane.readback import Difference, Drift, Readback
+from libnetvirt.controller.engine.drift import Expected
+from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.drivers.openflow.drift_reporter import DriftReporter
+from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
+from libnetvirt.drivers.openflow.execution.fair_lock import FOLLOW_UP_SHARE, Unresponsive
+from libnetvirt.drivers.openflow.southbound.session import Session
+from libnetvirt.errors import RuleRefused, SubstrateError, SwitchTimeout
+
+#: entries that are read in a second, over all switches: about 2 % of a processor
+RATE = 20_000
+#: what reading a switch without entries costs, as a number of entries
+SWITCH_COST = 100
+#: switches that are read at the same time
+CONCURRENT = 8
+#: seconds that drift that came back waits until it is undone: the first time, and at most
+RETURN_TIMES = (4.0, 60.0)
+#: seconds without drift after which a switch counts as undisturbed
+CALM = 120.0
+
+
+@dataclass(slots=True)
+class _Watch:
+    """One connection of a switch, as the auditor sees it."""
+
+    session: Session
+    #: when it is read next
+    due: float
+    #: held while it is read
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    read: Readback | None = None
+
+
+@dataclass(slots=True)
+class Repairs:
+    """What was undone on a switch, and when: two programs must not undo each other's work without end."""
+
+    last: float = float("-inf")
+    #: what was undone since the switch was last undisturbed, and how often it came back
+    keys: set[EntryKey] = field(default_factory=set)
+    returned: int = 0
+
+    def came_back(self, now: float, keys: Iterable[EntryKey]) -> bool:
+        """Whether any of these entries was repaired not long ago."""
+        return now - self.last < CALM and not self.keys.isdisjoint(keys)
+
+    def wait(self, now: float, keys: Iterable[EntryKey]) -> float:
+        """Seconds until these entries may be repaired; 0 if they may be now."""
+        if not self.returned or not self.came_back(now, keys):
+            return 0.0
+        first, most = RETURN_TIMES
+        return max(0.0, self.last + min(first * 2.0 ** (self.returned - 1), most) - now)
+
+    def begin(self, now: float, keys: Collection[EntryKey]) -> None:
+        """These entries are repaired now."""
+        if now - self.last >= CALM:
+            self.keys.clear()
+            self.returned = 0
+        elif self.came_back(now, keys):
+            self.returned += 1
+        self.keys.update(keys)
+        self.last = now
+
+
+class Auditor:
+    """Audits all switches that are ready."""
+
+    def __init__(
+        self, context: ExecutionContext, executor: TransactionExecutor, interval: float, repairs: bool
+    ) -> None:
+        """``interval``: seconds between two reads of a switch, 0: none. ``repairs``: whether drift that an
+        audit finds is undone."""
+        core = context.core
+        self._drift = core.drift
+        self._state = core.state
+        self._connections = context.connections
+        self._executor = executor
+        self._tasks = context.tasks
+        self._now = context.now
+        self._interval = interval
+        self._repairs = repairs
+        self._reporter = DriftReporter(core.state, core.publish)
+        self._watches: dict[int, _Watch] = {}
+        self._history: dict[int, Repairs] = {}
+        self._reading = 0
+        #: until when entries that were read are paid for
+        self._paid_until = 0.0
+
+    def start(self) -> None:
+        """Begin to audit."""
+        if self._interval:
+            self._tasks.every(min(self._interval / 4, 0.5), self._begin_due)
+
+    def reconciled(self, dpid: int) -> None:
+        """A switch has connected and was given its expected entries."""
+        self._reporter.undone(dpid, self._drift.clear(dpid))
+
+    # ---- when ----------------------------------------------------------------------------------
+
+    def _begin_due(self) -> None:
+        """Begin to read the switches that are due, those that have waited longest first."""
+        now = self._now()
+        switches = self._connections.by_switch
+        for dpid in self._watches.keys() - switches.keys():
+            del self._watches[dpid]
+        due = [watch for session in switches.values() if (watch := self._watch(session)).due <= now]
+        for watch in sorted(due, key=lambda w: w.due):
+            if self._reading >= CONCURRENT or self._paid_until > now:
+                return
+            if self._usable(watch.session) and not watch.lock.locked():
+                self._reading += 1
+                self._tasks.spawn(self._audit(watch))
+
+    def _watch(self, session: Session) -> _Watch:
+        watch = self._watches.get(session.dpid)
+        if watch is None or watch.session is not session:
+            # It was compared with its expected entries when it connected.
+            watch = self._watches[session.dpid] = _Watch(session, self._now() + self._interval)
+        return watch
+
+    def _usable(self, session: Session) -> bool:
+        """Whether a switch can be expected to hold what it should."""
+        return session.served and not session.ended and session not in self._connections.unresponsive
+
+    async def _audit(self, watch: _Watch) -> None:
+        began = self._now()
+        try:
+            async with watch.lock:
+                await self._examine(watch)
+        except SubstrateError:
+            # The connection is lost, or the switch does not tell what it holds.
+            pass
+        finally:
+            self._reading -= 1
+            cost = (SWITCH_COST + (len(watch.read) if watch.read else 0)) / RATE
+            self._paid_until = max(self._paid_until, self._now()) + cost
+            watch.due = max(began + self._interval, self._paid_until)
+
+    # ---- what ----------------------------------------------------------------------------------
+
+    async def _examine(self, watch: _Watch) -> None:
+        """Read a switch, and look closer if anything differs."""
+        dpid = watch.session.dpid
+        await self._read(watch)
+        found = self._differences(watch)
+        if not found and not self._state.drift.get(dpid):
+            self._drift.clear(dpid)
+        elif not self._drift.is_known(dpid, found) or (self._repairs and not self._wait(dpid, found)):
+            await self._settle(watch, forced=False, network=None)
+
+    async def _read(self, watch: _Watch) -> None:
+        """Read a switch completely. Raises RuleRefused, SwitchTimeout."""
+        session, read = watch.session, Readback(watch.read)
+        await session.read(of.FlowStatsRequest(), read.add_flows)
+        await session.read(of.GroupDescRequest(), read.add_groups)
+        view = self._state.switches.get(session.dpid)
+        if view is not None and view.meters:
+            await session.read(of.MeterConfigRequest(), read.add_meters)
+        read.close()
+        watch.read = read
+        if view is not None:
+            view.foreign = len(read.foreign)
+
+    def _differences(self, watch: _Watch, asked: Expected | None = None) -> list[Difference]:
+        assert watch.read is not None
+        return self._drift.differences(watch.session.dpid, watch.read, self._executor.lingering, asked)
+
+    async def _read_again(self, watch: _Watch) -> list[Difference]:
+        """Read a switch while holding the lock. Returns how it differs. Raises RuleRefused; SwitchTimeout,
+        also if it does not answer while others wait for the lock."""
+        asked = self._drift.expected(watch.session.dpid)
+        # What was sent before has to be carried out before the switch is read.
+        watch.session.send(of.BarrierRequest())
+        reading = self._tasks.spawn(self._read(watch))
+        if await self._executor.lock.wait([reading], self._connections.confirm_timeout * FOLLOW_UP_SHARE):
+            reading.cancel()
+            raise _busy(watch.session)
+        reading.result()
+        return self._differences(watch, asked)
+
+    async def _settle(self, watch: _Watch, *, forced: bool, network: str | None) -> list[str]:
+        """Find out what has drifted on a switch, report it, and undo it if that is wanted. Returns what was
+        undone.
+
+        ``forced``: it is wanted now. ``network``: of this network only, None: all. Raises RuleRefused,
+        SwitchTimeout.
+        """
+        dpid = watch.session.dpid
+        async with self._executor.lock.unhurried():
+            if not self._usable(watch.session):
+                return []
+            found = await self._read_again(watch)
+            certain = found if forced else self._drift.certain(dpid, found)
+            if not certain:
+                if not found:
+                    self._reporter.undone(dpid, self._drift.clear(dpid))
+                return []
+            drifts, new = self._drift.record(dpid, certain)
+            wait = 0.0 if forced else self._wait(dpid, certain)
+            undo = forced or (self._repairs and not wait)
+            self._reporter.found(dpid, new, self._outlook(dpid, certain, undo=undo, wait=wait))
+            if not undo:
+                return []
+            chosen = [d for d in drifts if network is None or network in d.networks]
+            self._history.setdefault(dpid, Repairs()).begin(self._now(), [d.difference.key for d in chosen])
+            try:
+                await self._executor.correct(self._drift.correction(dpid, chosen))
+            except RuleRefused as error:
+                if forced:
+                    raise
+                self._reporter.refused(dpid, error, self._wait(dpid, certain))
+                return []
+            except Unresponsive:
+                # It is compared with its expected entries when it answers.
+                raise _busy(watch.session) from None
+            await self._verify(watch, drifts)
+            left = self._state.drift.get(dpid, ())
+            return self._reporter.lines([d for d in chosen if d not in left], network)
+
+    async def _verify(self, watch: _Watch, drifts: Iterable[Drift]) -> None:
+        """Read a switch again after its drift was undone, and report the networks that are whole again."""
+        dpid = watch.session.dpid
+        left: list[Drift] = []
+        if differences := self._drift.certain(dpid, await self._read_again(watch)):
+            left, new = self._drift.record(dpid, differences)
+            self._reporter.found(
+                dpid, [d for d in new if d not in drifts], self._outlook(dpid, (), undo=False)
+            )
+        else:
+            self._drift.clear(dpid)
+        concerned = frozenset[str]().union(*(d.networks for d in left))
+        self._reporter.undone(dpid, [d for d in drifts if d not in left and not d.networks & concerned])
+
+    def _wait(self, dpid: int, differences: Iterable[Difference]) -> float:
+        """Seconds until these differences may be undone."""
+        history = self._history.get(dpid)
+        return history.wait(self._now(), [d.key for d in differences]) if history else 0.0
+
+    def _outlook(self, dpid: int, differences: Iterable[Difference], *, undo: bool, wait: float = 0.0) -> str:
+        """What happens next about drift, for people."""
+        history = self._history.get(dpid)
+        back = history is not None and history.came_back(self._now(), [d.key for d in differences])
+        again = "It came back after it was repaired: another program may be at work. " if back else ""
+        if undo:
+            return f"{again}It is repaired now"
+        if self._repairs:
+            return f"{again}It is repaired in {max(wait, self._interval):.0f} s"
+        return "It is only reported (drift=report): 'netvirt repair' restores the rules"
+
+    # ---- on demand -----------------------------------------------------------------------------
+
+    async def repair(self, switches: Iterable[int], network: str | None) -> list[str]:
+        """Read these switches now, as far as they are connected, and undo the drift of one network or of all.
+
+        Returns what was undone, one line each. Raises RuleRefused, SwitchTimeout when all others were done.
+        """
+        usable = [s for s in self._connections.of(switches) if self._usable(s)]
+        done = await asyncio.gather(*(self._repair(s, network) for s in usable), return_exceptions=True)
+        lines = []
+        for one in done:
+            if isinstance(one, BaseException):
+                raise one
+            lines += one
+        return lines
+
+    async def _repair(self, session: Session, network: str | None) -> list[str]:
+        watch = self._watch(session)
+        try:
+            async with asyncio.timeout(self._connections.confirm_timeout):
+                await watch.lock.acquire()
+        except TimeoutError:
+            raise _busy(session) from None
+        try:
+            async with asyncio.timeout(self._connections.confirm_timeout):
+                await self._read(watch)
+            if not self._differences(watch) and not self._state.drift.get(session.dpid):
+                return []
+            return await self._settle(watch, forced=True, network=network)
+        except TimeoutError:
+            raise _busy(session) from None
+        finally:
+            watch.lock.release()
+
+
+def _busy(session: Session) -> SwitchTimeout:
+    return SwitchTimeout(
+        f"switch {switch_text(session.dpid)} did not tell in time what it holds: try again later"
+    )

@@ -1,0 +1,240 @@
+"""Audits: drift is found, told from changes in progress, undone, and not undone too often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.reports import views
+from libnetvirt.drivers.openflow.execution import audit
+from libnetvirt.drivers.openflow.execution.audit import Repairs
+from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.drivers.openflow.southbound.backoff import Backoff
+from libnetvirt.errors import RuleRefused, SwitchTimeout
+from libnetvirt.model import Event, State
+from tests.support.controller_rig import VLAN, endpoint, frame, mac, network
+from tests.unit.drivers.openflow.test_runtime import MORE, ONE, Lab
+
+NEAR = network(2, endpoint(21, 1, 4), endpoint(22, 1, 4, 20))
+OFTEN = 0.002
+
+
+class AuditedLab(Lab):
+    """Two switches that are audited."""
+
+    def __init__(self, interval: float, repairs: bool) -> None:
+        super().__init__(1000.0)
+        self.runtime = Runtime(Options(VLAN), self.store, b"s" * 32, 0.2, audit=interval, repairs=repairs)
+        self.runtime.backoff = Backoff(first=0.0)
+        self.events: list[Event] = []
+
+    async def start(self) -> None:
+        stream = self.runtime.events.subscribe()
+
+        async def collect() -> None:
+            async for event in stream:
+                self.events.append(event)
+
+        self.runtime.tasks.spawn(collect())
+        await super().start()
+
+    def drift_events(self) -> list[str]:
+        return [e.kind for e in self.events if e.kind.startswith("drift.")]
+
+    def lose(self, dpid: int, table: Table = Table.CLASSIFY) -> None:
+        """Another program removes a network's rules of one table from a switch."""
+        switch = self.fabric.switches[dpid]
+        gone = [
+            key for key, flow in switch.flows.items() if flow.table == table and flow.cookie & 0xFFFF_0000
+        ]
+        assert gone
+        for key in gone:
+            del switch.flows[key]
+
+    def state(self, uuid: str = "1") -> State:
+        state = self.runtime.core.state
+        return views.network_state(state, state.rulesdb.networks[uuid], self.runtime.now()).state
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+
+def tell(
+    story: Callable[[AuditedLab], Coroutine[Any, Any, None]], interval: float = OFTEN, repairs: bool = True
+) -> None:
+    """Tell a story of a lab that is audited."""
+
+    async def whole() -> None:
+        lab = AuditedLab(interval, repairs)
+        await lab.start()
+        try:
+            await lab.apply(None, ONE)
+            await story(lab)
+        finally:
+            await lab.runtime.close()
+            await lab.rest()
+
+    asyncio.run(whole())
+
+
+def test_lost_rules_are_found_and_restored() -> None:
+    async def story(lab: AuditedLab) -> None:
+        lab.lose(1)
+        await lab.until(lambda: lab.drift_events() == ["drift.found", "drift.mended"])
+        lab.agrees()
+        assert lab.state() is State.ACTIVE
+        found = next(e for e in lab.events if e.kind == "drift.found")
+        assert (found.network, found.switch, found.fields["count"]) == ("1", "1", "1")
+        assert "network n1 on switch 1" in found.message
+        assert "in_port=3" in found.message
+        assert "repaired now" in found.message
+
+    tell(story)
+
+
+def test_drift_that_is_only_reported_is_reported_once_and_repaired_on_demand() -> None:
+    async def story(lab: AuditedLab) -> None:
+        lab.lose(1)
+        await lab.until(lambda: lab.state() is State.DEGRADED)
+        await asyncio.sleep(20 * OFTEN)
+        assert lab.drift_events() == ["drift.found"]
+        reads = lab.fabric.switches[1].flows
+        lab.lose(2)
+        await lab.until(lambda: len(lab.drift_events()) == 2)
+        assert [e.switch for e in lab.events if e.kind == "drift.found"] == ["1", "2"]
+        lines = await lab.runtime.auditor.repair([1, 2], "1")
+        assert len(lines) == 2
+        assert all(line.startswith("network n1: repaired: switch ") for line in lines)
+        assert reads
+        lab.agrees()
+        assert lab.state() is State.ACTIVE
+        assert await lab.runtime.auditor.repair([1, 2], None) == []
+        await lab.until(lambda: lab.drift_events()[-2:] == ["drift.mended"] * 2)
+
+    tell(story, repairs=False)
+
+
+def test_without_audits_a_repair_finds_what_differs() -> None:
+    async def story(lab: AuditedLab) -> None:
+        lab.lose(1)
+        await asyncio.sleep(0.05)
+        assert lab.drift_events() == []
+        assert len(await lab.runtime.auditor.repair([1, 2], None)) == 1
+        lab.agrees()
+
+    tell(story, interval=0.0)
+
+
+def test_a_repair_of_one_network_leaves_others_alone() -> None:
+    async def story(lab: AuditedLab) -> None:
+        await lab.apply(None, NEAR)
+        lab.lose(1)
+        lines = await lab.runtime.auditor.repair([1], "2")
+        assert lines
+        assert all(line.startswith("network n2: ") for line in lines)
+        assert (lab.state("1"), lab.state("2")) == (State.DEGRADED, State.ACTIVE)
+
+    tell(story, interval=0.0)
+
+
+def test_changes_in_progress_are_no_drift() -> None:
+    """Operations, hosts that are learned and paths that linger, while switches are read all the time."""
+
+    async def story(lab: AuditedLab) -> None:
+        for number in range(40):
+            await lab.apply(ONE, MORE)
+            lab.fabric.inject(1, 3, frame(mac(1), mac(100 + number)))
+            await lab.apply(None, NEAR)
+            lab.fabric.inject(1, 4, frame(mac(1), mac(200 + number)))
+            await asyncio.sleep(0)
+            await lab.apply(NEAR, None)
+            await lab.apply(MORE, ONE)
+        await asyncio.sleep(10 * OFTEN)
+        lab.agrees()
+        assert lab.drift_events() == []
+
+    tell(story, interval=0.0004)
+
+
+def test_a_switch_that_is_slow_to_answer_delays_no_operation_and_is_asked_once() -> None:
+    async def story(lab: AuditedLab) -> None:
+        lab.wires[2].freeze()
+        await asyncio.sleep(10 * OFTEN)
+        await lab.apply(None, NEAR)
+        asked = [m for m in lab.wires[2].frozen if isinstance(m, of.FlowStatsRequest)]
+        assert len(asked) == 1
+        lab.wires[2].thaw()
+        lab.lose(2)
+        await lab.until(lambda: lab.drift_events() == ["drift.found", "drift.mended"])
+
+    tell(story)
+
+
+def test_a_repair_of_a_switch_that_does_not_answer_fails_in_time() -> None:
+    async def story(lab: AuditedLab) -> None:
+        lab.wires[2].freeze()
+        with pytest.raises(SwitchTimeout, match="switch 2 did not tell in time"):
+            await lab.runtime.auditor.repair([1, 2], None)
+        lab.wires[2].thaw()
+        assert not lab.wires[2].session.ended
+        assert await lab.runtime.auditor.repair([1, 2], None) == []
+
+    tell(story, interval=0.0)
+
+
+def test_a_switch_that_refuses_to_be_repaired_stays_connected_and_is_tried_again_later() -> None:
+    async def story(lab: AuditedLab) -> None:
+        lab.wires[1].faults.refuses = True
+        lab.lose(1)
+        await lab.until(lambda: "drift.refused" in lab.drift_events())
+        changes = len(lab.drift_events())
+        await asyncio.sleep(20 * OFTEN)
+        # Tried once more at once, then seconds later.
+        assert len(lab.drift_events()) - changes <= 1
+        assert lab.state() is State.DEGRADED
+        assert not lab.wires[1].session.ended
+        with pytest.raises(RuleRefused):
+            await lab.runtime.auditor.repair([1], None)
+        lab.wires[1].faults.refuses = False
+        assert await lab.runtime.auditor.repair([1], None)
+        lab.agrees()
+        assert lab.state() is State.ACTIVE
+
+    tell(story)
+
+
+def test_drift_that_comes_back_is_undone_less_and_less_often() -> None:
+    repairs, now, keys, begun = Repairs(), 0.0, ["a", "b"], []
+    while now < 600:
+        if not repairs.wait(now, keys):
+            repairs.begin(now, keys)
+            begun.append(now)
+        now += 1.0
+    gaps = [later - earlier for earlier, later in pairwise(begun)]
+    assert gaps[0] <= 2
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == audit.RETURN_TIMES[1]
+    assert repairs.wait(now, ["c"]) == 0.0
+    assert repairs.wait(now + audit.CALM, keys) == 0.0
+
+
+def test_a_switch_that_connects_again_has_no_drift() -> None:
+    async def story(lab: AuditedLab) -> None:
+        lab.lose(1)
+        await lab.until(lambda: lab.state() is State.DEGRADED)
+        lab.wires[1].abort()
+        await lab.rest()
+        await lab.connect(1)
+        assert lab.state() is State.ACTIVE
+        lab.agrees()
+
+    tell(story, repairs=False)
