@@ -8,7 +8,7 @@ frame matches both, and its priority is not lower. The rules that every switch h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,9 +50,14 @@ def beyond(held: Iterable[SwitchEntry], expected: Mapping[EntryKey, PlacedEntry]
     if foreign:
         ours = _OursByPort(expected, {flow.table for flow in foreign})
         for number, flow in enumerate(foreign):
-            taken = number < COMPARED_LIMIT and ours.any_below(flow)
+            taken = number < COMPARED_LIMIT and any(True for _ in ours.below(flow))
             (found.above if taken else found.others).append(flow)
     return found
+
+
+def below(flow: Flow, expected: Mapping[EntryKey, PlacedEntry]) -> list[Flow]:
+    """The expected rules from which a surplus rule may take frames."""
+    return list(_OursByPort(expected, {flow.table}).below(flow))
 
 
 class _OursByPort:
@@ -67,15 +72,13 @@ class _OursByPort:
                 port = _port(flow.match)
                 self._flows.setdefault(flow.table, {}).setdefault(port, []).append(flow)
 
-    def any_below(self, foreign: Flow) -> bool:
-        """Whether a foreign rule may take frames from any of these."""
-        ours, port = self._flows.get(foreign.table, {}), _port(foreign.match)
-        chosen = ours.values() if port is None else [ours.get(port, []), ours.get(None, [])]
-        return any(
-            flow.priority <= foreign.priority and flow.match.overlaps(foreign.match)
-            for flows in chosen
-            for flow in flows
-        )
+    def below(self, surplus: Flow) -> Iterator[Flow]:
+        """Those from which another rule may take frames."""
+        ours, port = self._flows.get(surplus.table, {}), _port(surplus.match)
+        for flows in ours.values() if port is None else [ours.get(port, []), ours.get(None, [])]:
+            for flow in flows:
+                if flow.priority <= surplus.priority and flow.match.overlaps(surplus.match):
+                    yield flow
 
 
 def _port(match: of.Match) -> int | None:

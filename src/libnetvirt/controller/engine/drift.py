@@ -23,8 +23,9 @@ from itertools import permutations
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import EntryKey, Flow, Group, PlacedEntry, SwitchEntry
+from libnetvirt.controller.dataplane.foreign import below
 from libnetvirt.controller.dataplane.installed import Unit
-from libnetvirt.controller.dataplane.readback import FOREIGN, Difference, Drift, Readback, correction
+from libnetvirt.controller.dataplane.readback import Difference, Drift, Readback, correction
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.transaction import Transaction
 from libnetvirt.controller.engine.warm_restart import WarmRestart
@@ -129,13 +130,13 @@ class DriftDetector:
         owners = self._state.installed.owners(dpid, shared) if shared else {}
         users = _Users(self._state, dpid)
         for difference in differences:
-            record = self._state.rulesdb.by_index.get(_index(difference.entry))
+            entry = difference.entry
+            record = self._state.rulesdb.by_index.get(_index(entry))
+            networks = users.of(owners.get(difference.key))
+            if difference.expected is None and isinstance(entry, Flow):
+                networks |= users.disturbed(entry)
             if record is not None:
-                networks = frozenset((record.uuid,))
-            elif difference.what == FOREIGN:
-                networks = users.present
-            else:
-                networks = users.of(owners.get(difference.key))
+                networks |= {record.uuid}
             yield Drift(dpid, difference, networks)
 
 
@@ -160,6 +161,12 @@ class _Users:
         if kind in ("link", "police"):
             return self.present
         return self._local if kind == "base" else frozenset((names[0],))
+
+    def disturbed(self, surplus: Flow) -> frozenset[str]:
+        """The networks from whose rules a surplus rule may take frames."""
+        indexes = {_index(flow) for flow in below(surplus, self._state.installed.on(self._dpid))}
+        shared = self.present if 0 in indexes else frozenset[str]()
+        return shared | self._uuids(lambda record: record.index in indexes)
 
     @cached_property
     def present(self) -> frozenset[str]:
