@@ -83,7 +83,7 @@ class OpenFlowDriver(Driver):
             settings.confirm_timeout,
             databases,
             settings.audit,
-            settings.drift is DriftAction.MEND,
+            settings.drift is DriftAction.REPAIR,
         )
         try:
             await runtime.start(listens, identity)

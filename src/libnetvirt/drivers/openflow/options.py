@@ -27,7 +27,7 @@ from libnetvirt.store.sqlite import MEMORY
 class DriftAction(StrEnum):
     """What is done about drift that is found without being asked for."""
 
-    MEND = "mend"
+    REPAIR = "mend"
     REPORT = "report"
 
 
@@ -140,8 +140,8 @@ class OpenFlowSettings(DriverSettings):
         "connects, and on demand",
     )
     drift: DriftAction = Field(
-        DriftAction.MEND,
-        description="what is done about rules that another program changed or removed: mend them, or only "
+        DriftAction.REPAIR,
+        description="what is done about rules that another program changed or removed: repair them, or "
         "report them",
     )
     confirm_timeout: float = Field(
