@@ -18,7 +18,8 @@ EXEMPT = {"CHANGELOG.md", "LICENSE", "docs/glossary.md", "docs/words.py", "tests
 SUFFIXES = {".py", ".md", ".toml", ".xml", ".yaml", ".yml", ""}
 #: names that are part of the interface, of old state files, or of other projects
 NAMES = re.compile(
-    r"(?:network|switch|drift)\.(?:mended|quarantined)|['\"]course['\"]|drift=mend|\bmend, report\b|['\"`]mend['\"`]"
+    r"(?:network|switch|drift)\.(?:mended|quarantined)|['\"]course['\"]"
+    r"|drift=mend\b|\bmend, report\b|['\"`]mend['\"`]"
 )
 _ROW = re.compile(r"^\| `(.+?)` \| (.+?) \|$", re.MULTILINE)
 
