@@ -28,8 +28,8 @@ class State(StrEnum):
 
     An endpoint is ``active`` (it forwards), ``pending`` (its switch or port has not appeared yet) or ``down``
     (its switch or port is gone, or no path leads there). A network is ``active``, ``pending`` or ``down`` if
-    all its endpoints are, else ``degraded``; also ``degraded`` while others have changed what the driver keeps
-    for it (``drift``).
+    all its endpoints are, else ``degraded``; also while others have changed what the driver keeps for it
+    (``drift``).
     """
 
     ACTIVE = "active"

@@ -87,6 +87,8 @@ class ControllerState:
         self.installed = Installed()
         #: by datapath id: what other programs changed there, as far as it is known and not undone
         self.drift: dict[int, tuple[Drift, ...]] = {}
+        #: the same of rules of on-demand pairs
+        self.pair_drift: dict[int, tuple[Drift, ...]] = {}
         self.discovery = Discovery(secret, options.lldp_interval)
         self.latency = LinkLatency(secret)
         #: by kind of tunnel

@@ -105,6 +105,10 @@ class WarmRestart:
         self._compared.add(dpid)
         return effects
 
+    def adopts(self, index: int) -> bool:
+        """Whether pairs of an earlier run may be kept in the network with this index."""
+        return self._adoption.awaits(index)
+
     def remove_switch(self, dpid: int) -> None:
         """Remove the records about a switch that belongs to no network."""
         self._compared.discard(dpid)

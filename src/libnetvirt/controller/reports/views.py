@@ -110,7 +110,8 @@ def network_state(state: ControllerState, record: NetworkRecord, now: float) -> 
 def drift_lines(state: ControllerState, uuid: str) -> Iterator[str]:
     """What other programs changed in the switches that concerns a network, one line each, up to
     `DRIFT_LIMIT`."""
-    found = [d for drifts in state.drift.values() for d in drifts if uuid in d.networks]
+    known = (*state.drift.values(), *state.pair_drift.values())
+    found = [drift for drifts in known for drift in drifts if uuid in drift.networks]
     for drift in found[:DRIFT_LIMIT]:
         yield f"switch {switch_text(drift.dpid)}: {drift.difference}"
     if len(found) > DRIFT_LIMIT:

@@ -29,6 +29,7 @@ from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.drivers.openflow.drift_reporter import DriftReporter
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.fair_lock import FOLLOW_UP_SHARE, Unresponsive
+from libnetvirt.drivers.openflow.execution.pair_audit import PairAuditor
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import RuleRefused, SubstrateError, SwitchTimeout
 
@@ -38,6 +39,15 @@ RATE = 20_000
 SWITCH_COST = 100
 #: switches that are read at the same time
 CONCURRENT = 8
+#: entries of on-demand pairs up to which they are read together with the others
+FEW_PAIRS = 2000
+#: requests for all flow entries, and for those whose cookie does not end like that of pairs (`Kind.PATH`, 8):
+#: together the bits of the last four select all others
+WHOLE = (of.FlowStatsRequest(),)
+WITHOUT_PAIRS = tuple(
+    of.FlowStatsRequest(cookie=cookie, cookie_mask=mask)
+    for cookie, mask in ((0b0000, 0b1000), (0b1010, 0b1010), (0b1001, 0b1011), (0b1100, 0b1111))
+)
 #: seconds that drift that came back waits until it is undone: the first time, and at most
 RETURN_TIMES = (4.0, 60.0)
 #: seconds without drift after which a switch counts as undisturbed
@@ -105,6 +115,7 @@ class Auditor:
         self._interval = interval
         self._repairs = repairs
         self._reporter = DriftReporter(core.state, core.publish)
+        self._pairs = PairAuditor(context, executor, interval, repairs)
         self._watches: dict[int, _Watch] = {}
         self._history: dict[int, Repairs] = {}
         self._reading = 0
@@ -115,6 +126,7 @@ class Auditor:
         """Begin to audit."""
         if self._interval:
             self._tasks.every(min(self._interval / 4, 0.5), self._begin_due)
+        self._pairs.start()
 
     def reconciled(self, dpid: int) -> None:
         """A switch has connected and was given its expected entries."""
@@ -176,7 +188,8 @@ class Auditor:
     async def _read(self, watch: _Watch) -> None:
         """Read a switch completely. Raises RuleRefused, SwitchTimeout."""
         session, read = watch.session, Readback(watch.read)
-        await session.read(of.FlowStatsRequest(), read.add_flows)
+        for request in WHOLE if self._pairs.entries(session.dpid) <= FEW_PAIRS else WITHOUT_PAIRS:
+            await session.read(request, read.add_flows)
         await session.read(of.GroupDescRequest(), read.add_groups)
         view = self._state.switches.get(session.dpid)
         if view is not None and view.meters:
@@ -286,7 +299,7 @@ class Auditor:
             if isinstance(one, BaseException):
                 raise one
             lines += one
-        return lines
+        return lines + await self._pairs.repair(network)
 
     async def _repair(self, session: Session, network: str | None) -> list[str]:
         watch = self._watch(session)

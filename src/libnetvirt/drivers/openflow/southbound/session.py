@@ -137,10 +137,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.step(Step.LOST)
-        lost = SwitchTimeout(
-            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
-            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
-        )
+        lost = self._lost(error)
         for change in self._changes.values():
             if not change.future.done():
                 change.future.set_exception(lost)
@@ -152,6 +149,12 @@ class Session(asyncio.Protocol):
         for mark in (*(mark for one in marks.values() for mark in one), *unmarked):
             mark.done(False)
         self._owner.closed(self)
+
+    def _lost(self, error: Exception | None) -> SwitchTimeout:
+        return SwitchTimeout(
+            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
+            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
+        )
 
     # ---- sending -------------------------------------------------------------------------------
 
@@ -222,6 +225,8 @@ class Session(asyncio.Protocol):
         failed. Raises RuleRefused if the switch answers with an error or something unreadable, SwitchTimeout
         if the connection is lost.
         """
+        if self._transport is None:
+            raise self._lost(None)
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid], self._readers[xid] = future, add

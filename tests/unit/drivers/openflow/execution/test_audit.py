@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane.pipeline import Table
+from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.reports import views
 from libnetvirt.drivers.openflow.execution import audit
@@ -238,3 +238,11 @@ def test_a_switch_that_connects_again_has_no_drift() -> None:
         lab.agrees()
 
     tell(story, repairs=False)
+
+
+def test_entries_are_read_with_or_without_those_of_pairs() -> None:
+    def selected(requests: tuple[of.FlowStatsRequest, ...]) -> list[int]:
+        return [c for c in range(16) for r in requests if c & r.cookie_mask == r.cookie]
+
+    assert sorted(selected(audit.WHOLE)) == list(range(16))
+    assert sorted(selected(audit.WITHOUT_PAIRS)) == [c for c in range(16) if c != Kind.PATH]
