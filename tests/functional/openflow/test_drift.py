@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from libnetvirt import Event, Network, State
+from libnetvirt import Encapsulation, Event, Insertion, Network, Rules, State, Timeout
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
-from libnetvirt.controller.dataplane.pipeline import METERS
+from libnetvirt.controller.dataplane.pipeline import METERS, Kind
 from tests.support.openflow_harness import OpenFlow
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
@@ -20,11 +20,12 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 FOUND = 5.0
 #: seconds between audits where drift is only reported
 OFTEN = 0.2
+REPORT = "drift=report"
 LIMIT = {"inbound": "100 Mbit/s", "outbound": "100 Mbit/s"}
 Disturb = Callable[[OpenFlow], None]
 
 
-@pytest.fixture(scope="module", params=["", f"&drift=report&audit={OFTEN}"], ids=["mend", "report"])
+@pytest.fixture(scope="module", params=["", f"&{REPORT}&audit={OFTEN}"], ids=["mend", "report"])
 def harness(private_namespace: None, request: pytest.FixtureRequest) -> Iterator[OpenFlow]:  # noqa: ARG001
     with OpenFlow(2, [(1, 2)], hosts=2, options=request.param) as harness:
         yield harness
@@ -102,7 +103,7 @@ def _holds(harness: OpenFlow) -> set[str]:
 def test_drift_is_found_while_the_connection_stays(
     testbed: Testbed, harness: OpenFlow, disturb: Disturb
 ) -> None:
-    reports = "drift=report" in harness.served.uri
+    reports = REPORT in harness.served.uri
     network, guests = _network(testbed, harness)
     before = _holds(harness)
     reader = EventReader(harness.connection)
@@ -134,6 +135,33 @@ def test_drift_is_found_while_the_connection_stays(
     testbed.await_traffic(*guests)
     testbed.check_reachability(guests)
     assert not {"switch.disconnected", "switch.quarantined"} & reader.kinds()
+
+
+@pytest.mark.parametrize("encapsulation", list(Encapsulation))
+def test_lost_rules_of_a_pair_of_hosts_are_found_and_not_restored_blindly(
+    testbed: Testbed, harness: OpenFlow, encapsulation: Encapsulation
+) -> None:
+    """Without the rules behind the first switch, frames of the pair are dropped for as long as it lives."""
+    rules = Rules(encapsulation=encapsulation, insertion=Insertion.ON_DEMAND, timeout=Timeout.PERMANENT)
+    network = testbed.create(harness.host_ports()[0], harness.host_ports()[2], rules=rules)
+    guests = testbed.guests(network)
+    testbed.announce(*guests)
+    testbed.check_reachability(guests)
+    reader = EventReader(harness.connection)
+    harness.lab.ofctl("del-flows", 2, f"cookie={int(Kind.PATH)}/0xffff")
+    lost = time.time()
+    found = _await_event(testbed, reader, "drift.found", network.uuid)
+    assert found.time - lost < FOUND
+    assert found.switch == "2"
+    assert "set up again" in found.message
+    if REPORT in harness.served.uri:
+        assert network.state().state is State.DEGRADED
+        assert harness.connection.repair(network.uuid)
+    _await_event(testbed, reader, "drift.mended", network.uuid)
+    assert network.state().state is State.ACTIVE
+    harness.flush_caches()
+    testbed.await_traffic(*guests)
+    testbed.check_reachability(guests)
 
 
 def test_apply_of_the_same_description_repairs(testbed: Testbed, harness: OpenFlow) -> None:
