@@ -38,6 +38,12 @@ class DriftReporter:
         text = f"switch {name} refuses to be repaired, in {wait:.0f} s it is tried again: {error}"
         self._publish("drift.refused", text, switch=name)
 
+    def unreadable(self, dpid: int, error: SubstrateError) -> None:
+        """A switch does not tell what it holds."""
+        name = switch_text(dpid)
+        text = f"switch {name} cannot be compared with its expected rules while it is connected: {error}"
+        self._publish("switch.error", text, switch=name)
+
     def undone(self, dpid: int, drifts: Collection[Drift]) -> None:
         """A switch was seen to hold what it should, where it had drifted."""
         name = switch_text(dpid)

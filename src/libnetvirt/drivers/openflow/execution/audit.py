@@ -64,6 +64,8 @@ class _Watch:
     #: held while it is read
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     read: Readback | None = None
+    #: whether it was reported that the switch does not tell what it holds
+    unreadable: bool = False
 
 
 @dataclass(slots=True)
@@ -140,6 +142,8 @@ class Auditor:
         switches = self._connections.by_switch
         for dpid in self._watches.keys() - switches.keys():
             del self._watches[dpid]
+        for dpid in self._history.keys() - self._state.switches.keys():
+            del self._history[dpid]
         due = [watch for session in switches.values() if (watch := self._watch(session)).due <= now]
         for watch in sorted(due, key=lambda w: w.due):
             if self._reading >= CONCURRENT or self._paid_until > now:
@@ -164,9 +168,12 @@ class Auditor:
         try:
             async with watch.lock:
                 await self._examine(watch)
+        except RuleRefused as error:
+            if not watch.unreadable:
+                watch.unreadable = True
+                self._reporter.unreadable(watch.session.dpid, error)
         except SubstrateError:
-            # The connection is lost, or the switch does not tell what it holds.
-            pass
+            pass  # The connection is lost.
         finally:
             self._reading -= 1
             cost = (SWITCH_COST + (len(watch.read) if watch.read else 0)) / RATE

@@ -29,7 +29,7 @@ from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import SubstrateError
 
 #: the least number of seconds between two rounds
-ROUND_TIME = 4.0
+ROUND_TIME = 3.0
 #: seconds for which an entry may belong to no pair: it lingers, or its pair is about to be adopted
 STRANGE_TIME = 2 * LINGER
 #: seconds until a suspected pair is looked at again
