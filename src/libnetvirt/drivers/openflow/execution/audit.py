@@ -11,18 +11,17 @@ read every ``audit`` seconds:
    reported. Then the switch is read again, and only if it holds what it should the network is active.
 
 The pace is bounded: `RATE` entries a second over all switches. A switch that does not answer gets no second
-question; that its connection is dead is noticed elsewhere. Drift that comes back after it was undone is
-undone less and less often (`RETURN_TIMES`).
+question; that its connection is dead is noticed elsewhere. Two programs must not undo each other's work
+without end: a switch is repaired `BURST` times in a row, then once in `REPAIR_TIME` seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane.entries import EntryKey
 from libnetvirt.controller.dataplane.readback import Difference, Drift, Readback
 from libnetvirt.controller.engine.drift import Expected
 from libnetvirt.controller.intent.switches import switch_text
@@ -48,10 +47,9 @@ WITHOUT_PAIRS = tuple(
     of.FlowStatsRequest(cookie=cookie, cookie_mask=mask)
     for cookie, mask in ((0b0000, 0b1000), (0b1010, 0b1010), (0b1001, 0b1011), (0b1100, 0b1111))
 )
-#: seconds that drift that came back waits until it is undone: the first time, and at most
-RETURN_TIMES = (4.0, 60.0)
-#: seconds without drift after which a switch counts as undisturbed
-CALM = 120.0
+#: repairs of one switch in a row, and the seconds after which one more is allowed
+BURST = 6
+REPAIR_TIME = 10.0
 
 
 @dataclass(slots=True)
@@ -70,33 +68,21 @@ class _Watch:
 
 @dataclass(slots=True)
 class Repairs:
-    """What was undone on a switch, and when: two programs must not undo each other's work without end."""
+    """How often a switch may be repaired."""
 
-    last: float = float("-inf")
-    #: what was undone since the switch was last undisturbed, and how often it came back
-    keys: set[EntryKey] = field(default_factory=set)
-    returned: int = 0
+    _left: float = BURST
+    _counted_at: float = 0.0
 
-    def came_back(self, now: float, keys: Iterable[EntryKey]) -> bool:
-        """Whether any of these entries was repaired not long ago."""
-        return now - self.last < CALM and not self.keys.isdisjoint(keys)
+    def wait(self, now: float) -> float:
+        """Seconds until it may be repaired; 0 if it may be now."""
+        self._left = min(BURST, self._left + (now - self._counted_at) / REPAIR_TIME)
+        self._counted_at = now
+        return max(0.0, 1.0 - self._left) * REPAIR_TIME
 
-    def wait(self, now: float, keys: Iterable[EntryKey]) -> float:
-        """Seconds until these entries may be repaired; 0 if they may be now."""
-        if not self.returned or not self.came_back(now, keys):
-            return 0.0
-        first, most = RETURN_TIMES
-        return max(0.0, self.last + min(first * 2.0 ** (self.returned - 1), most) - now)
-
-    def begin(self, now: float, keys: Collection[EntryKey]) -> None:
-        """These entries are repaired now."""
-        if now - self.last >= CALM:
-            self.keys.clear()
-            self.returned = 0
-        elif self.came_back(now, keys):
-            self.returned += 1
-        self.keys.update(keys)
-        self.last = now
+    def begin(self, now: float) -> None:
+        """It is repaired now."""
+        self.wait(now)
+        self._left = max(0.0, self._left - 1.0)
 
 
 class Auditor:
@@ -189,7 +175,7 @@ class Auditor:
         found = self._differences(watch)
         if not found and not self._state.drift.get(dpid):
             self._drift.clear(dpid)
-        elif not self._drift.is_known(dpid, found) or (self._repairs and not self._wait(dpid, found)):
+        elif not self._drift.is_known(dpid, found) or (self._repairs and not self._wait(dpid)):
             await self._settle(watch, forced=False, network=None)
 
     async def _read(self, watch: _Watch) -> None:
@@ -241,19 +227,19 @@ class Auditor:
                     self._reporter.undone(dpid, self._drift.clear(dpid))
                 return []
             drifts, new = self._drift.record(dpid, certain)
-            wait = 0.0 if forced else self._wait(dpid, certain)
+            wait = 0.0 if forced else self._wait(dpid)
             undo = forced or (self._repairs and not wait)
-            self._reporter.found(dpid, new, self._outlook(dpid, certain, undo=undo, wait=wait))
+            self._reporter.found(dpid, new, self._outlook(undo, wait))
             if not undo:
                 return []
             chosen = [d for d in drifts if network is None or network in d.networks]
-            self._history.setdefault(dpid, Repairs()).begin(self._now(), [d.difference.key for d in chosen])
+            self._history.setdefault(dpid, Repairs()).begin(self._now())
             try:
                 await self._executor.correct(self._drift.correction(dpid, chosen))
             except RuleRefused as error:
                 if forced:
                     raise
-                self._reporter.refused(dpid, error, self._wait(dpid, certain))
+                self._reporter.refused(dpid, error, max(self._wait(dpid), self._interval))
                 return []
             except Unresponsive:
                 # It is compared with its expected entries when it answers.
@@ -268,28 +254,28 @@ class Auditor:
         left: list[Drift] = []
         if differences := self._drift.certain(dpid, await self._read_again(watch)):
             left, new = self._drift.record(dpid, differences)
-            self._reporter.found(
-                dpid, [d for d in new if d not in drifts], self._outlook(dpid, (), undo=False)
-            )
+            self._reporter.found(dpid, [d for d in new if d not in drifts], self._outlook(False, 0.0))
         else:
             self._drift.clear(dpid)
         concerned = frozenset[str]().union(*(d.networks for d in left))
         self._reporter.undone(dpid, [d for d in drifts if d not in left and not d.networks & concerned])
 
-    def _wait(self, dpid: int, differences: Iterable[Difference]) -> float:
-        """Seconds until these differences may be undone."""
+    def _wait(self, dpid: int) -> float:
+        """Seconds until the drift of a switch may be undone."""
         history = self._history.get(dpid)
-        return history.wait(self._now(), [d.key for d in differences]) if history else 0.0
+        return history.wait(self._now()) if history else 0.0
 
-    def _outlook(self, dpid: int, differences: Iterable[Difference], *, undo: bool, wait: float = 0.0) -> str:
-        """What happens next about drift, for people."""
-        history = self._history.get(dpid)
-        back = history is not None and history.came_back(self._now(), [d.key for d in differences])
-        again = "It came back after it was repaired: another program may be at work. " if back else ""
+    def _outlook(self, undo: bool, wait: float) -> str:
+        """What happens next about drift, for people. ``wait``: seconds until it may be undone."""
         if undo:
-            return f"{again}It is repaired now"
+            return "It is repaired now"
+        if wait:
+            return (
+                f"The switch was repaired {BURST} times in a row, another program may be at work: it is "
+                f"repaired again in {wait:.0f} s"
+            )
         if self._repairs:
-            return f"{again}It is repaired in {max(wait, self._interval):.0f} s"
+            return f"It is repaired in {self._interval:g} s"
         return "It is only reported (drift=report): 'netvirt repair' restores the rules"
 
     # ---- on demand -----------------------------------------------------------------------------

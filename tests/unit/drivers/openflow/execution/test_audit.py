@@ -198,8 +198,7 @@ def test_a_switch_that_refuses_to_be_repaired_stays_connected_and_is_tried_again
         await lab.until(lambda: "drift.refused" in lab.drift_events())
         changes = len(lab.drift_events())
         await asyncio.sleep(20 * OFTEN)
-        # Tried once more at once, then seconds later.
-        assert len(lab.drift_events()) - changes <= 1
+        assert len(lab.drift_events()) - changes < audit.BURST
         assert lab.state() is State.DEGRADED
         assert not lab.wires[1].session.ended
         with pytest.raises(RuleRefused):
@@ -212,19 +211,36 @@ def test_a_switch_that_refuses_to_be_repaired_stays_connected_and_is_tried_again
     tell(story)
 
 
-def test_drift_that_comes_back_is_undone_less_and_less_often() -> None:
-    repairs, now, keys, begun = Repairs(), 0.0, ["a", "b"], []
-    while now < 600:
-        if not repairs.wait(now, keys):
-            repairs.begin(now, keys)
+def test_a_switch_is_repaired_some_times_in_a_row_and_then_seldom() -> None:
+    repairs, now, begun = Repairs(), 0.0, []
+    while now < 120:
+        if not repairs.wait(now):
+            repairs.begin(now)
             begun.append(now)
-        now += 1.0
+        now += 0.5
     gaps = [later - earlier for earlier, later in pairwise(begun)]
-    assert gaps[0] <= 2
-    assert gaps == sorted(gaps)
-    assert gaps[-1] == audit.RETURN_TIMES[1]
-    assert repairs.wait(now, ["c"]) == 0.0
-    assert repairs.wait(now + audit.CALM, keys) == 0.0
+    assert gaps[: audit.BURST - 1] == [0.5] * (audit.BURST - 1)
+    assert len(begun) == audit.BURST + 120 // audit.REPAIR_TIME - 1
+    assert min(gaps[audit.BURST :]) > audit.REPAIR_TIME - 1
+    assert repairs.wait(now + audit.BURST * audit.REPAIR_TIME) == 0.0
+
+
+def test_two_programs_do_not_undo_each_others_work_without_end() -> None:
+    async def story(lab: AuditedLab) -> None:
+        async with asyncio.timeout(10):
+            while "times in a row" not in lab.events[-1].message:
+                flows = lab.fabric.switches[1].flows
+                for key in [k for k, f in flows.items() if f.table == Table.CLASSIFY and f.priority == 200]:
+                    del flows[key]
+                await asyncio.sleep(OFTEN)
+        assert lab.drift_events().count("drift.found") == audit.BURST + 1
+        await asyncio.sleep(20 * OFTEN)
+        assert lab.drift_events().count("drift.mended") == audit.BURST
+        assert lab.state() is State.DEGRADED
+        assert await lab.runtime.auditor.repair([1], None)
+        assert lab.state() is State.ACTIVE
+
+    tell(story)
 
 
 def test_a_switch_that_connects_again_has_no_drift() -> None:
