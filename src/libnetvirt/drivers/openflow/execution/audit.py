@@ -72,6 +72,8 @@ class Repairs:
 
     _left: float = BURST
     _counted_at: float = 0.0
+    #: whether it was reported that the next repair has to wait
+    told: bool = False
 
     def wait(self, now: float) -> float:
         """Seconds until it may be repaired; 0 if it may be now."""
@@ -83,6 +85,7 @@ class Repairs:
         """It is repaired now."""
         self.wait(now)
         self._left = max(0.0, self._left - 1.0)
+        self.told = False
 
 
 class Auditor:
@@ -175,7 +178,7 @@ class Auditor:
         found = self._differences(watch)
         if not found and not self._state.drift.get(dpid):
             self._drift.clear(dpid)
-        elif not self._drift.is_known(dpid, found) or (self._repairs and not self._wait(dpid)):
+        elif not self._drift.is_known(dpid, found) or self._repairs_or_tells(dpid):
             await self._settle(watch, forced=False, network=None)
 
     async def _read(self, watch: _Watch) -> None:
@@ -227,13 +230,17 @@ class Auditor:
                     self._reporter.undone(dpid, self._drift.clear(dpid))
                 return []
             drifts, new = self._drift.record(dpid, certain)
-            wait = 0.0 if forced else self._wait(dpid)
+            wait = self._wait(dpid) if self._repairs and not forced else 0.0
             undo = forced or (self._repairs and not wait)
-            self._reporter.found(dpid, new, self._outlook(undo, wait))
+            history = self._history.setdefault(dpid, Repairs())
+            self._reporter.found(
+                dpid, drifts if wait and not history.told else new, self._outlook(undo, wait)
+            )
+            history.told = wait > 0
             if not undo:
                 return []
             chosen = [d for d in drifts if network is None or network in d.networks]
-            self._history.setdefault(dpid, Repairs()).begin(self._now())
+            history.begin(self._now())
             try:
                 await self._executor.correct(self._drift.correction(dpid, chosen))
             except RuleRefused as error:
@@ -264,6 +271,12 @@ class Auditor:
         """Seconds until the drift of a switch may be undone."""
         history = self._history.get(dpid)
         return history.wait(self._now()) if history else 0.0
+
+    def _repairs_or_tells(self, dpid: int) -> bool:
+        """Whether something is to be done about drift that is known: to undo it, or to tell that this has to
+        wait."""
+        history = self._history.get(dpid)
+        return self._repairs and (history is None or not history.told or not history.wait(self._now()))
 
     def _outlook(self, undo: bool, wait: float) -> str:
         """What happens next about drift, for people. ``wait``: seconds until it may be undone."""
