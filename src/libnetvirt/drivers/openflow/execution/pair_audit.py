@@ -22,7 +22,7 @@ from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry, de
 from libnetvirt.controller.dataplane.readback import Difference, Drift
 from libnetvirt.controller.engine.controller import LINGER
 from libnetvirt.controller.ondemand.flows import PairFlows
-from libnetvirt.controller.ondemand.pair_readback import REQUEST, PairReadback
+from libnetvirt.controller.ondemand.pair_readback import PairReadback, requests
 from libnetvirt.drivers.openflow.drift_reporter import DriftReporter
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -123,7 +123,8 @@ class PairAuditor:
         session.send(of.BarrierRequest())
         try:
             async with asyncio.timeout(self._connections.confirm_timeout):
-                await session.read(REQUEST, read.add)
+                for request in requests(self.entries(session.dpid)):
+                    await session.read(request, read.add)
         except (SubstrateError, TimeoutError):
             return None
         read.close()

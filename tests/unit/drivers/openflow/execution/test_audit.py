@@ -45,6 +45,11 @@ class AuditedLab(Lab):
         self.runtime.tasks.spawn(collect())
         await super().start()
 
+    async def agree(self) -> None:
+        """Switches, controller and store say the same, when no audit is under way."""
+        await self.idle()
+        self.agrees()
+
     def drift_events(self) -> list[str]:
         return [e.kind for e in self.events if e.kind.startswith("drift.")]
 
@@ -90,7 +95,7 @@ def test_lost_rules_are_found_and_restored() -> None:
     async def story(lab: AuditedLab) -> None:
         lab.lose(1)
         await lab.until(lambda: lab.drift_events() == ["drift.found", "drift.mended"])
-        lab.agrees()
+        await lab.agree()
         assert lab.state() is State.ACTIVE
         found = next(e for e in lab.events if e.kind == "drift.found")
         assert (found.network, found.switch, found.fields["count"]) == ("1", "1", "1")
@@ -115,7 +120,7 @@ def test_drift_that_is_only_reported_is_reported_once_and_repaired_on_demand() -
         assert len(lines) == 2
         assert all(line.startswith("network n1: repaired: switch ") for line in lines)
         assert reads
-        lab.agrees()
+        await lab.agree()
         assert lab.state() is State.ACTIVE
         assert await lab.runtime.auditor.repair([1, 2], None) == []
         await lab.until(lambda: lab.drift_events()[-2:] == ["drift.mended"] * 2)
@@ -129,7 +134,7 @@ def test_without_audits_a_repair_finds_what_differs() -> None:
         await asyncio.sleep(0.05)
         assert lab.drift_events() == []
         assert len(await lab.runtime.auditor.repair([1, 2], None)) == 1
-        lab.agrees()
+        await lab.agree()
 
     tell(story, interval=0.0)
 
@@ -159,7 +164,7 @@ def test_changes_in_progress_are_no_drift() -> None:
             await lab.apply(NEAR, None)
             await lab.apply(MORE, ONE)
         await asyncio.sleep(10 * OFTEN)
-        lab.agrees()
+        await lab.agree()
         assert lab.drift_events() == []
 
     tell(story, interval=0.0004)
@@ -208,7 +213,7 @@ def test_a_switch_that_refuses_to_be_repaired_stays_connected_and_is_tried_again
             await lab.runtime.auditor.repair([1], None)
         lab.wires[1].faults.refuses = False
         assert await lab.runtime.auditor.repair([1], None)
-        lab.agrees()
+        await lab.agree()
         assert lab.state() is State.ACTIVE
 
     tell(story)
@@ -258,7 +263,7 @@ def test_a_switch_that_connects_again_has_no_drift() -> None:
         await lab.rest()
         await lab.connect(1)
         assert lab.state() is State.ACTIVE
-        lab.agrees()
+        await lab.agree()
 
     tell(story, repairs=False)
 
