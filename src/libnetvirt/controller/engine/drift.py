@@ -3,7 +3,7 @@
 A switch is read without the lock (`drivers.openflow.execution.audit`), while operations, hosts and the
 clock change what it should hold. So not every difference is drift:
 
-- rules of an old path linger for a moment after they were replaced;
+- entries whose removal is deferred are still there (`Installed.outlasting`);
 - after a restart, rules that lead to hosts not yet learned are spared
   (:class:`~libnetvirt.controller.engine.warm_restart.WarmRestart`);
 - the rule of a host that was silent expires in the switch, which reports that a moment later. So a missing
@@ -49,35 +49,27 @@ class DriftDetector:
         """A copy of what a switch should hold now."""
         return dict(self._state.installed.on(dpid))
 
-    def differences(
-        self,
-        dpid: int,
-        read: Readback,
-        lingering: Iterable[Transaction],
-        asked: Expected | None = None,
-    ) -> list[Difference]:
+    def differences(self, dpid: int, read: Readback, asked: Expected | None = None) -> list[Difference]:
         """How a switch differs from what it should hold.
 
-        ``lingering``: transactions whose deferred removals are not carried out yet. ``asked``: what the
-        switch should have held when it was asked; entries that were changed since are left out.
+        ``asked``: what the switch should have held when it was asked; entries that were changed since are
+        left out.
         """
         installed = self._state.installed
         now = installed.on(dpid)
         found = read.differences(now, installed.generation)
-        if not found:
-            return found
-        kept = {e.key: e for t in lingering for e in t.deferred.remove.get(dpid, ())}
+        outlasting = installed.outlasting(dpid)
         return [
             difference
             for difference in found
             if (asked is None or asked.get(difference.key) is now.get(difference.key))
-            and not (difference.expected is None and self._tolerated(difference.held, kept))
+            and not (difference.expected is None and self._tolerated(difference.held, outlasting))
         ]
 
-    def _tolerated(self, held: SwitchEntry | None, lingering: Mapping[EntryKey, SwitchEntry]) -> bool:
+    def _tolerated(self, held: SwitchEntry | None, outlasting: Mapping[EntryKey, SwitchEntry]) -> bool:
         """Whether a surplus entry is there for a reason."""
         assert held is not None
-        if lingering.get(held.key) == held:
+        if outlasting.get(held.key) == held:
             return True
         return isinstance(held, Flow) and pipeline.is_ours(held.cookie) and self._restart.spares(held)
 

@@ -197,7 +197,7 @@ class Auditor:
 
     def _differences(self, watch: _Watch, asked: Expected | None = None) -> list[Difference]:
         assert watch.read is not None
-        return self._drift.differences(watch.session.dpid, watch.read, self._executor.lingering, asked)
+        return self._drift.differences(watch.session.dpid, watch.read, asked)
 
     async def _read_again(self, watch: _Watch) -> list[Difference]:
         """Read a switch while holding the lock. Returns how it differs. Raises RuleRefused; SwitchTimeout,
