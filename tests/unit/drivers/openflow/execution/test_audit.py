@@ -274,3 +274,22 @@ def test_entries_are_read_with_or_without_those_of_pairs() -> None:
 
     assert sorted(selected(audit.WHOLE)) == list(range(16))
     assert sorted(selected(audit.WITHOUT_PAIRS)) == [c for c in range(16) if c != Kind.PATH]
+
+
+def test_many_switches_are_read_in_turn_at_the_pace_of_their_entries() -> None:
+    """No more are read at the same time than may be, and none waits for a timer while others are due."""
+
+    async def story(lab: AuditedLab) -> None:
+        for dpid in range(3, 40):
+            await lab.connect(dpid)
+        agents = [wire.agent for wire in lab.wires.values()]
+        before = [agent.reads for agent in agents]
+
+        def reads() -> list[int]:
+            return [agent.reads - count for agent, count in zip(agents, before, strict=True)]
+
+        await lab.until(lambda: min(reads()) >= 4)
+        assert max(reads()) <= min(reads()) + 2
+        assert lab.drift_events() == []
+
+    tell(story)
