@@ -18,7 +18,18 @@ import typer
 from typer.core import TyperGroup
 
 from libnetvirt import NetvirtError, __version__
-from libnetvirt.cli import constraints, drivers, endpoints, events, networks, serve, show, state, substrate
+from libnetvirt.cli import (
+    constraints,
+    drivers,
+    endpoints,
+    events,
+    networks,
+    serve,
+    show,
+    state,
+    substrate,
+    switches,
+)
 from libnetvirt.cli.options import AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription
 
@@ -176,6 +187,8 @@ def build() -> typer.Typer:
         ("backup", state.backup),
         ("restore", state.restore),
         ("events", events.events),
+        ("doctor", switches.doctor),
+        ("prepare", switches.prepare),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),
     )
