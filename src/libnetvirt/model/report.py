@@ -29,7 +29,8 @@ class State(StrEnum):
     An endpoint is ``active`` (it forwards), ``pending`` (its switch or port has not appeared yet), ``down``
     (its switch or port is gone, or no path leads there) or ``unconfirmed`` (it forwards as far as is known,
     but a switch on its way cannot be asked). A network is ``active``, ``pending`` or ``down`` if all its
-    endpoints are, ``unconfirmed`` if some are and the others are active, else ``degraded``.
+    endpoints are, ``unconfirmed`` if some are and the others are active, else ``degraded``; also while others
+    have changed what the driver keeps for it (``drift``).
     """
 
     ACTIVE = "active"

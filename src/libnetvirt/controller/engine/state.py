@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 from libnetvirt.controller.dataplane.installed import Installed
+from libnetvirt.controller.dataplane.readback import Drift
 from libnetvirt.controller.engine.options import Options
 from libnetvirt.controller.intent.addressing import AddressPlan
 from libnetvirt.controller.intent.facts import LABELS, FactJournal
@@ -88,6 +89,10 @@ class ControllerState:
         self.journal = FactJournal()
         self.labels = Labels(self.journal)
         self.installed = Installed()
+        #: by datapath id: what other programs changed there, as far as it is known and not undone
+        self.drift: dict[int, tuple[Drift, ...]] = {}
+        #: the same of rules of on-demand pairs
+        self.pair_drift: dict[int, tuple[Drift, ...]] = {}
         self.discovery = Discovery(secret, options.lldp_interval)
         self.control = ControlWatch(options.lldp_interval, self.discovery.timeout, options.hold)
         #: for the switches that could not be given rules when paths were computed last, the links by which

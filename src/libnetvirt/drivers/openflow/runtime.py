@@ -22,6 +22,7 @@ from libnetvirt.controller.engine.effects import PendingEffects
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.drivers.openflow.event_reporter import EventReporter, dropped_text
+from libnetvirt.drivers.openflow.execution.audit import Auditor
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
@@ -61,7 +62,11 @@ class Runtime:
         secret: bytes,
         confirm_timeout: float,
         databases: QueueDatabases = NO_DATABASES,
+        audit: float = 0.0,
+        repairs: bool = True,
     ) -> None:
+        """``audit``: seconds between two audits of a switch, 0: none. ``repairs``: whether drift that they
+        find is undone."""
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.dispatcher = PacketInDispatcher(self.core)
@@ -92,6 +97,7 @@ class Runtime:
             self._serve_queued,
         )
         self.executor = TransactionExecutor(context, databases)
+        self.auditor = Auditor(context, self.executor, audit, repairs)
         provisioner = self.executor.provisioner
         self.trust = TrustWatch(self.core, self._sessions, provisioner.tables, self._report_states)
         provisioner.rows_changed = self.trust.read_databases
@@ -113,6 +119,7 @@ class Runtime:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
+        self.auditor.start()
         self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
 
     async def close(self) -> None:
@@ -304,6 +311,7 @@ class Runtime:
                 session.step(Step.PROBED)
                 await self._reconcile(session, view)
                 session.step(Step.RECONCILED)
+                self.auditor.reconciled(session.dpid)
                 self.pending.add(self.core.topology.lldp(session.dpid, view.ports, self.now()))
             early, session.early = session.early, []
             for message in early:
