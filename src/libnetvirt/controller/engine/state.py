@@ -19,6 +19,7 @@ from libnetvirt.controller.intent.facts import LABELS, FactJournal
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
+from libnetvirt.controller.intent.ownership import Ownership
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB
 from libnetvirt.controller.intent.switches import SwitchView
 from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
@@ -83,6 +84,8 @@ class ControllerState:
         #: changes to write to the store: allocated and released numbers, found and lost links
         self.journal = FactJournal()
         self.labels = Labels(self.journal)
+        #: which switches may be used, and the marker that each holds
+        self.ownership = Ownership(self.journal)
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.latency = LinkLatency(secret)

@@ -169,6 +169,7 @@ class TopologyEvents:
         for _, dpid in sorted(strangers)[: max(0, len(strangers) - STRANGER_LIMIT)]:
             del state.switches[dpid]
             self._units.drop_base(dpid, Delta())
+            state.ownership.markers.pop(dpid, None)
             state.discovery.remove_switch(dpid)
             self._restart.remove_switch(dpid)
 

@@ -67,6 +67,8 @@ def both_ways(state: ControllerState, a: int, b: int) -> bool:
 def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: float) -> tuple[State, str]:
     switch = state.switches.get(attachment.dpid)
     name = switch_text(attachment.dpid)
+    if refusal := state.ownership.refused.get(attachment.dpid):
+        return State.DOWN, f"switch {name} is refused: {refusal}"
     if switch is None:
         return State.PENDING, f"switch {name} has not connected yet"
     if not switch.connected and now - switch.lost_at > state.options.hold:
