@@ -18,7 +18,18 @@ import typer
 from typer.core import TyperGroup
 
 from libnetvirt import NetvirtError, __version__
-from libnetvirt.cli import constraints, drivers, endpoints, events, networks, serve, show, state, substrate
+from libnetvirt.cli import (
+    constraints,
+    drivers,
+    endpoints,
+    events,
+    networks,
+    serve,
+    show,
+    state,
+    substrate,
+    switches,
+)
 from libnetvirt.cli.options import AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription
 
@@ -192,6 +203,11 @@ def build() -> typer.Typer:
         group.command("modify")(module.modify)
         group.command("remove")(module.remove)
         app.add_typer(group)
+    about = "Decide about switches whose rules belong to another controller."
+    group = typer.Typer(name="switch", help=about, no_args_is_help=True, rich_markup_mode=None)
+    group.command("adopt")(switches.adopt)
+    group.command("forget")(switches.forget)
+    app.add_typer(group)
     return app
 
 

@@ -34,7 +34,7 @@ FEATURES = frozenset(
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
-        "reload", "router.no-route", "backup",
+        "reload", "router.no-route", "backup", "ownership",
     )
 )  # fmt: skip
 REASONS = {

@@ -12,7 +12,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.intent.facts import Facts, from_version_1
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
-from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement
@@ -205,6 +205,17 @@ class OpenFlowDriver(Driver):
             )
         capacities = Capacities(self._state.switches, read_file(file), file)
         return await self.runtime.executor.reload_capacities(capacities, degrade)
+
+    async def adopt(self, switch: str | None) -> Sequence[str]:
+        return [
+            switch_text(d) for d in await self.runtime.adopt(None if switch is None else parse_switch(switch))
+        ]
+
+    async def forget(self, switch: str | None) -> Sequence[str]:
+        return [
+            switch_text(d)
+            for d in await self.runtime.forget(None if switch is None else parse_switch(switch))
+        ]
 
     async def backup(self) -> bytes:
         return await self.runtime.backup()

@@ -427,7 +427,9 @@ class Session(asyncio.Protocol):
 
     async def _within(self, future: asyncio.Future[Any]) -> Any:
         try:
-            return await asyncio.wait_for(future, self._timeout)
+            # Not wait_for(), which loses a cancellation that comes with the result (Python 3.11).
+            async with asyncio.timeout(self._timeout):
+                return await future
         except TimeoutError:
             reason = self._silence()
             # It may still carry out the change: it is reconciled when it connects again.
