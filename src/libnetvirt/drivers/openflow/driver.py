@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.intent.facts import Facts, from_version_1
+from libnetvirt.controller.intent.facts import Facts, RowKey, from_version_1
+from libnetvirt.controller.intent.ownership import inherited_runs
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
@@ -26,6 +27,7 @@ from libnetvirt.drivers.openflow.validation import Validator
 from libnetvirt.errors import (
     InvalidURI,
     NetworkNotFound,
+    StateUnusable,
     Unsupported,
 )
 from libnetvirt.model import (
@@ -93,7 +95,9 @@ class OpenFlowDriver(Driver):
 
     @classmethod
     def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
-        return offline.restore(_state_file(uri), content, from_version_1, Facts.from_rows, incomplete)
+        return offline.restore(
+            _state_file(uri), content, from_version_1, Facts.from_rows, incomplete, _inherited
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -225,6 +229,16 @@ class OpenFlowDriver(Driver):
 
     async def close(self) -> None:
         await self.runtime.close()
+
+
+def _inherited(
+    replaced: Mapping[RowKey, str], commits: int, backup: Mapping[RowKey, str]
+) -> Mapping[RowKey, str]:
+    try:
+        runs = inherited_runs(Facts.from_rows(replaced), commits, Facts.from_rows(backup))
+    except StateUnusable:
+        return {}
+    return dict(run.row() for run in runs)
 
 
 def _state_file(uri: URI) -> str | FilePath:

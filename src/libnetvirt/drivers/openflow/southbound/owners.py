@@ -16,7 +16,7 @@ confirmed commits since, at most once in :data:`MARK_INTERVAL` seconds, and when
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from libnetvirt import openflow as of
@@ -210,21 +210,27 @@ class SwitchOwners:
 
     def forget(self, dpid: int | None) -> list[int]:
         """Leave a refused switch, or all, to the other controller. Raises SwitchNotFound."""
-        chosen = self._chosen(dpid)
-        for session in chosen:
-            self._ownership.forget(session.dpid)
-            self._refused[session].decided.set()
-        return [session.dpid for session in chosen]
+        refused = sorted(self._ownership.refused)
+        chosen = [d for d in refused if dpid in (None, d)]
+        if not chosen and dpid is not None:
+            raise _not_refused(dpid, refused)
+        for one in chosen:
+            self._ownership.forget(one)
+        for session, waiting in self._refused.items():
+            if session.dpid in chosen:
+                waiting.decided.set()
+        return chosen
 
     def _chosen(self, dpid: int | None) -> list[Session]:
+        """The refused switch that is connected, or all of them. Raises SwitchNotFound."""
         waiting = [s for s in self._refused if s.state is SwitchState.REFUSED]
-        chosen = [s for s in waiting if dpid is None or s.dpid == dpid]
-        if not chosen and dpid is not None:
-            known = ", ".join(switch_text(s.dpid) for s in waiting) or "none"
+        chosen = [s for s in waiting if dpid in (None, s.dpid)]
+        if not chosen and dpid in self._ownership.refused:
             raise SwitchNotFound(
-                f"switch {switch_text(dpid)} is not one that is connected and refused because of another "
-                f"controller. Such switches: {known}"
+                f"switch {switch_text(dpid)} is refused, but not connected at present: try again when it is"
             )
+        if not chosen and dpid is not None:
+            raise _not_refused(dpid, [s.dpid for s in waiting])
         return chosen
 
     def notes(self) -> Iterator[str]:
@@ -289,6 +295,13 @@ class SwitchOwners:
             writing = asyncio.gather(*behind, return_exceptions=True)
             await asyncio.wait([writing], timeout=min(timeout, LAST_MARK))
             writing.cancel()
+
+
+def _not_refused(dpid: int, refused: Iterable[int]) -> SwitchNotFound:
+    known = ", ".join(map(switch_text, refused)) or "none"
+    return SwitchNotFound(
+        f"switch {switch_text(dpid)} is not refused because of another controller. Such switches: {known}"
+    )
 
 
 async def _holds_networks(session: Session) -> bool:
