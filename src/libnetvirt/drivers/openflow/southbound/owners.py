@@ -87,11 +87,13 @@ class SwitchOwners:
         Returns also if the connection has ended meanwhile. Raises RuleRefused, SwitchTimeout.
         """
         while reason := await self._objection(session):
-            if session.state is SwitchState.PROBING:
-                session.step(Step.FOREIGN)
-                await self._become_slave(session)
             waiting = self._refused.setdefault(session, _Refused(asyncio.Event()))
+            new = session.state is SwitchState.PROBING
+            if new:
+                session.step(Step.FOREIGN)
             self._report(session, reason)
+            if new:
+                await self._become_slave(session)
             try:
                 await asyncio.wait_for(waiting.decided.wait(), RECHECK)
             except TimeoutError:

@@ -12,7 +12,6 @@ _FULL = "It has no room for more: remove networks or hosts, or raise the limit o
 _REMEDIES = {
     "TABLE_FULL": _FULL,
     "OUT_OF_GROUPS": _FULL,
-    "IS_SLAVE": "Another controller has taken control of it: 'netvirt substrate' tells which ways there are.",
     "OUT_OF_METERS": "It has no meter left: remove bandwidth limits or constraints there.",
     "BAD_ACTION/": "It does not support an action: networks with mpls labels, and outbound limits, need "
     "Open vSwitch 2.17 or later.",
