@@ -17,6 +17,8 @@ from demo.stage import ADDRESSES, Pings, Reach
 
 TIMEOUT = 20.0
 _INTERVAL = 0.01
+#: seconds that an answer may take on a busy machine
+_IN_FLIGHT = 0.25
 _ANSWER = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .* icmp_seq=(\d+) ", re.MULTILINE)
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
 
@@ -47,11 +49,13 @@ class Ping:
         sent = _SENT.search(text)
         if sent is None:
             raise RuntimeError(f"unexpected output of ping: {text[-500:]}")
-        # The last two requests may have been in flight when it was stopped.
         self.pings.sent = int(sent[1])
-        in_flight = {n for n in (self.pings.sent, self.pings.sent - 1) if n > 0}
         numbers = {number for _, number in answers}
-        self.pings.lost = len(set(range(1, self.pings.sent + 1)) - in_flight - numbers)
+        # Requests behind the last answered one may have been in flight when it was stopped: on a busy
+        # machine, an answer may take longer than the time between two requests.
+        last = max(numbers, default=0)
+        overdue = self.pings.sent - int(_IN_FLIGHT / _INTERVAL)
+        self.pings.lost = len(set(range(1, max(last, overdue) + 1)) - numbers)
         times = [at for at, _ in answers]
         self.pings.silence = max(
             (b - a for a, b in zip(times, [*times[1:], ended], strict=True)), default=float("inf")

@@ -91,8 +91,8 @@ class Rig:
         self.events: list[tuple[str, str]] = []
         self._start(options or Options(VLAN))
         self.known = LearnedState(limit=self.state.options.host_limit)
-        #: messages and confirmations under way between the controller and each switch
-        self.lingering: list[Transaction] = []
+        #: whether old paths and places outlast operations, until `linger_over`
+        self.lingers = False
         self.stored: dict[RowKey, str] = {}
         self.committed: list[VirtualNetwork] = []
         #: whether stored facts are kept for the next controller
@@ -161,7 +161,6 @@ class Rig:
         """The controller is killed, and another one starts with what was stored. The switches go on as they
         are, and connect one after the other, with these ports."""
         self.queues.clear()
-        self.lingering.clear()
         self.fabric.up.clear()
         self._start(self.state.options)
         self.core.load(self.committed, Facts.from_rows(self.stored), self.now)
@@ -290,7 +289,7 @@ class Rig:
             self.hear()
             if self.pending:
                 self.follow()
-            elif self.lingering:
+            elif self.core.deferred.transactions and not self.lingers:
                 self.linger_over()
             elif not any(self.queues.values()) and not self.fabric.up:
                 return
@@ -308,13 +307,12 @@ class Rig:
             if work is not None:
                 self._store_facts()
                 self.execute(work)
-                self.lingering.append(work)
+                self.core.deferred.add(work)
 
     def linger_over(self) -> None:
         """Let the time pass for which old paths linger."""
-        executor, self.lingering = self.lingering, []
-        for work in executor:
-            self.execute(Transaction(self.core.reroute.remaining(work), frozenset()))
+        for work in list(self.core.deferred.transactions):
+            self.execute(Transaction(self.core.deferred.due(work), frozenset()))
             self.pending.add(work.cleanup())
 
     # ---- operations ----------------------------------------------------------------------------
@@ -323,7 +321,7 @@ class Rig:
         """Carry out a plan round by round; within a round, switch by switch."""
         self.pending.add(work.effects)
         self.dispatcher.busy = work.networks
-        for one in work.plan.rounds:
+        for one in (*self.core.deferred.overtaken().rounds, *work.plan.rounds):
             switches = sorted(one)
             if self.chance:
                 self.chance.shuffle(switches)
@@ -341,8 +339,9 @@ class Rig:
         self.execute(work)
         self.known = self.known.after_change(before, after)
         self.commit()
+        self.execute(Transaction(self.core.deferred.unneeded(), frozenset()))
         if work.deferred.remove:
-            self.lingering.append(work)
+            self.core.deferred.add(work)
         else:
             self.pending.add(work.cleanup())
         self.settle()
@@ -387,7 +386,10 @@ class Rig:
         return got
 
     def holds_what_it_should(self) -> None:
-        """Each switch holds exactly what Installed says (and reactive rules, which it does not keep)."""
+        """Each switch holds exactly what Installed says (and reactive rules, which it does not keep), once
+        nothing lingers."""
+        self.lingers = False
+        self.settle()
         for dpid, switch in self.fabric.switches.items():
             want = {k: p.entry for k, p in self.state.installed.on(dpid).items()}
             found = {e.key: e for e in switch.dump().entries()}

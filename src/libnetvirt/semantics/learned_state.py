@@ -122,15 +122,16 @@ class LearnedState:
     def after_change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> Self:
         """Return the state after a network was created, changed or removed.
 
-        Entries are removed if their endpoint was removed, attached elsewhere or given other addresses, or if
-        they contradict a host that is declared now.
+        Entries are removed if their endpoint was removed or given other addresses, or if they contradict a
+        host that is declared now. An endpoint that is attached elsewhere keeps its entries: the hosts behind
+        it move along, as behind a port of one switch or router.
         """
         if before is None:
             return self
         if after is None or before.forwarding != after.forwarding:
             return replace(self, networks={u: x for u, x in self.networks.items() if u != before.uuid})
-        old = {e.uuid: (e.place, e.address) for e in before.endpoints}
-        same = {e.uuid for e in after.endpoints if old.get(e.uuid) == (e.place, e.address)}
+        old = {e.uuid: e.address for e in before.endpoints}
+        same = {e.uuid for e in after.endpoints if e.uuid in old and old[e.uuid] == e.address}
         retained = self.network(after.uuid).retained(same.__contains__, declared_hosts(after))
         return self.with_tables(after.uuid, retained)
 

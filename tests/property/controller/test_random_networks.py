@@ -113,6 +113,7 @@ class World:
             self.expire,
             self.restart,
             self.doom,
+            self.linger,
         ]
         self.chance.choice(transports)()
 
@@ -305,6 +306,11 @@ class World:
         for network in self.rig.networks:
             self.forget(network)
 
+    def linger(self) -> None:
+        """From now on, the next operations come before what earlier ones left behind is removed; or it is."""
+        self.rig.lingers = not self.rig.lingers
+        self.rig.settle()
+
     def doom(self) -> None:
         """An operation in which the controller is killed, if any is done."""
         self.doomed = True
@@ -425,6 +431,7 @@ class World:
 
     def end(self) -> None:
         """All networks go, and with them all but base and link rules, and all numbers."""
+        self.rig.lingers = True
         for network in self.rig.networks:
             self.change(network, None)
         core = self.rig.core
@@ -432,6 +439,8 @@ class World:
             assert not switch.groups, dpid
             kinds = {f.cookie & 0xFFFF for f in switch.flows.values()}
             assert kinds <= {Kind.BASE, Kind.LINK}, kinds
+        self.rig.lingers = False
+        self.rig.settle()
         assert not core.state.installed.units("flood") + core.state.installed.units("host")
         assert not core.state.installed.units("endpoint") + core.state.installed.units("tunnel")
         assert not any(any(needs.by_egress.values()) for needs in core.state.tunnel_users.values())

@@ -267,7 +267,7 @@ def test_the_web_framework_is_loaded_by_serve_only(directory: Path) -> None:
         "import sys; from libnetvirt.cli.main import build\n"
         "try: build()(['-c', 'test:///default', 'list'])\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('fastapi', 'uvicorn', 'httpx', 'rich', 'lxml', 'ruamel') if m in sys.modules])"
+        "print([m for m in ('fastapi', 'uvicorn', 'h11', 'rich', 'lxml', 'ruamel') if m in sys.modules])"
     )
     python = str(Path(NETVIRT).parent / "python")
     result = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True, cwd=directory)

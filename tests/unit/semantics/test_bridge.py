@@ -206,7 +206,7 @@ def test_a_change_forgets_what_no_longer_holds() -> None:
     moved = BLUE.changed(
         endpoints=(BLUE.endpoints[0], BLUE.endpoints[1].changed(port="9"), *BLUE.endpoints[3:])
     )
-    assert knowledge.after_change(BLUE, moved).network("7").hosts == {A: "11"}
+    assert knowledge.after_change(BLUE, moved).network("7").hosts == {A: "11", B: "12"}
     declared = BLUE.changed(
         endpoints=(BLUE.endpoints[0].changed(mac="02:00:00:00:00:02"), *BLUE.endpoints[1:])
     )

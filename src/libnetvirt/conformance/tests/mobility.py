@@ -24,9 +24,8 @@ def test_an_endpoint_moves_while_traffic_runs(testbed: Testbed, kind: str) -> No
     moved = testbed.guest(network, endpoint_at(place, int(b.endpoint), tag), b.mac)
     with Stream(testbed, a, b, moved) as stream:
         network.modify_endpoint(b.endpoint, switch=moved.place.switch, port=moved.place.port, vlan=moved.vlan)
-    assert stream.lost == []
-    testbed.announce(moved)
-    with Stream(testbed, a, moved) as stream:
+    assert (stream.lost, stream.duplicates) == ([], [])
+    with Stream(testbed, a, moved) as stream:  # the hosts behind the endpoint have moved along
         pass
     stream.check_exactly_once()
     for one, other in ((moved, a), (moved, c), (c, moved)):

@@ -20,12 +20,14 @@ class Order(IntEnum):
     """The order in which the entries of a change are installed along a path, egress first.
 
     Entries that receive frames (transit, egress, local groups) come before those that send to them, and those
-    that admit frames at endpoints come last. So no frame meets a path that is only half there.
+    that admit frames at endpoints come after both. So no frame meets a path that is only half there. Changes
+    that only withdraw something (a bucket of a group) come last, together with the deletions.
     """
 
     RECEIVE = 0
     SEND = 1
     ADMIT = 2
+    WITHDRAW = 3
 
 
 @dataclass(frozen=True, slots=True)

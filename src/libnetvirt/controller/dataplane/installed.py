@@ -13,7 +13,7 @@ entries that it reported (:class:`SwitchSnapshot`) to those that it should hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
@@ -69,16 +69,15 @@ class Delta:
     change: dict[tuple[Order, int], list[tuple[SwitchEntry, SwitchEntry]]] = field(default_factory=dict)
     remove: dict[int, list[SwitchEntry]] = field(default_factory=dict)
 
-    def split_off(self, tables: Collection[int], condition: Callable[[Flow], bool] = lambda _: True) -> Delta:
-        """Move the removals of flow entries in ``tables`` that satisfy ``condition`` to a new delta, so that
-        they can be carried out later."""
+    def split_off(self, condition: Callable[[int, SwitchEntry], bool]) -> Delta:
+        """Move the removals for which ``condition(dpid, entry)`` is true to a new delta, so that they can be
+        carried out later."""
         later = Delta()
         for dpid, entries in self.remove.items():
             chosen: list[SwitchEntry] = []
             kept: list[SwitchEntry] = []
             for entry in entries:
-                matches = isinstance(entry, Flow) and entry.table in tables and condition(entry)
-                (chosen if matches else kept).append(entry)
+                (chosen if condition(dpid, entry) else kept).append(entry)
             if chosen:
                 later.remove[dpid] = chosen
                 self.remove[dpid] = kept
@@ -110,7 +109,7 @@ class Delta:
                 if when is order:
                     one.setdefault(dpid, []).extend(message(*pair) for pair in pairs)
             rounds.append(one)
-        last: Round = {}
+        last = rounds.pop()
         cookies = {pipeline.cookie(index, Kind.BASE) for index in gone}
         for dpid, entries in self.remove.items():
             masked: dict[int, of.Message] = {}
@@ -122,9 +121,23 @@ class Delta:
                 else:
                     single.append(delete_message(entry))
             if entries:
-                last[dpid] = [*masked.values(), *single]
+                last.setdefault(dpid, []).extend((*masked.values(), *single))
         rounds.append(last)
         return Plan([one for one in rounds if one])
+
+
+@dataclass(slots=True)
+class PathDelta(Delta):
+    """A delta whose rounds come after those of two others: ``first`` removes what leads into paths that
+    change in place, ``second`` adds what is new in them."""
+
+    first: Delta = field(default_factory=Delta)
+    second: Delta = field(default_factory=Delta)
+
+    def plan(self, gone: Iterable[int] = ()) -> Plan:
+        """The rounds of all three."""
+        before = (*self.first.plan().rounds, *self.second.plan().rounds)
+        return Plan([*before, *Delta.plan(self, gone).rounds])
 
 
 def delete_network(cookie: int) -> of.FlowMod:
@@ -188,6 +201,8 @@ class Installed:
     def __init__(self) -> None:
         self._units: dict[Unit, dict[tuple[int, EntryKey], PlacedEntry]] = {}
         self._switches: dict[int, dict[EntryKey, PlacedEntry]] = {}
+        # No longer expected, but still there: their removal was put off.
+        self._outlasting: dict[int, dict[EntryKey, SwitchEntry]] = {}
 
     def on(self, dpid: int) -> dict[EntryKey, PlacedEntry]:
         """The expected entries of a switch, by key."""
@@ -221,10 +236,15 @@ class Installed:
         for location, placed in new.items():
             dpid, key = location
             before = old.get(location)
-            if before is None:
+            outlasting = self._outlasting.get(dpid, {}).pop(key, None) if before is None else None
+            if outlasting is not None:
+                delta.change.setdefault((placed.order, dpid), []).append((outlasting, placed.entry))
+            elif before is None:
                 delta.put.setdefault((placed.order, dpid), []).append(placed.entry)
             elif before.entry != placed.entry:
-                delta.change.setdefault((placed.order, dpid), []).append((before.entry, placed.entry))
+                # Who leaves a flood group gets frames until its new place does.
+                order = Order.WITHDRAW if _shrinks(before.entry, placed.entry) else placed.order
+                delta.change.setdefault((order, dpid), []).append((before.entry, placed.entry))
             self._switches.setdefault(dpid, {})[key] = placed
         for location, placed in old.items():
             if location in new:
@@ -245,8 +265,30 @@ class Installed:
             delta.remove[dpid] = [e for e in entries if e.key not in held]
         delta.remove = {dpid: entries for dpid, entries in delta.remove.items() if entries}
 
+    def put_off(self, deferred: Delta) -> None:
+        """Note that removals are deferred: until :meth:`take_up`, their entries are still on the switches."""
+        for dpid, entries in deferred.remove.items():
+            self._outlasting.setdefault(dpid, {}).update((entry.key, entry) for entry in entries)
+
+    def take_up(self, deferred: Delta) -> None:
+        """Note that deferred removals are carried out now. Those of entries that were expected again in the
+        meantime are dropped from ``deferred``."""
+        for dpid, entries in deferred.remove.items():
+            outlasting = self._outlasting.get(dpid, {})
+            deferred.remove[dpid] = due = [e for e in entries if outlasting.get(e.key) is e]
+            for entry in due:
+                del outlasting[entry.key]
+            if not outlasting:
+                self._outlasting.pop(dpid, None)
+
+    def outlasting(self, dpid: int) -> Mapping[EntryKey, SwitchEntry]:
+        """The entries of a switch that are no longer expected and whose removal is deferred, by key."""
+        return self._outlasting.get(dpid, {})
+
     def compare(self, dpid: int, snapshot: SwitchSnapshot) -> Delta:
-        """The delta from the entries that a switch reported to those that it should hold."""
+        """The delta from the entries that a switch reported to those that it should hold. Entries whose
+        removal is deferred are left to that."""
+        outlasting = self._outlasting.get(dpid, {})
         found = {entry.key: entry for entry in snapshot.entries()}
         delta = Delta()
         for key, placed in self.on(dpid).items():
@@ -255,6 +297,14 @@ class Installed:
                 delta.put.setdefault((placed.order, dpid), []).append(placed.entry)
             elif entry != placed.entry:
                 delta.change.setdefault((placed.order, dpid), []).append((entry, placed.entry))
-        if found:
-            delta.remove[dpid] = list(found.values())
+        for key in [key for key in outlasting if key not in found]:
+            del outlasting[key]
+        surplus = [entry for key, entry in found.items() if key not in outlasting]
+        if surplus:
+            delta.remove[dpid] = surplus
         return delta
+
+
+def _shrinks(old: SwitchEntry, new: SwitchEntry) -> bool:
+    """Whether a group has lost buckets and gained none."""
+    return isinstance(old, Group) and isinstance(new, Group) and set(new.buckets) < set(old.buckets)

@@ -4,6 +4,7 @@
     UnitCompiler        state -> units of entries, and their differences
     ConstraintService   paths of constraints, policing of links
     HostUpdates         single hosts, at once
+    DeferredRemovals    entries that stay until no frame uses them     -> Plan
     Operations          a network is created, changed or removed       -> Transaction
     WarmRestart         entries that an earlier run of the controller left on switches
     TopologyEvents      switches, ports and links come and go          -> Effects
@@ -26,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
 from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.engine.host_updates import HostUpdates
 from libnetvirt.controller.engine.operations import Operations
@@ -54,7 +56,8 @@ class Controller:
         self.units = UnitCompiler(self.state)
         self.constraints = ConstraintService(self.state, self.units)
         self.hosts = HostUpdates(self.state, self.units, wire)
-        self.operations = Operations(self.state, self.units, self.constraints)
+        self.deferred = DeferredRemovals(self.state)
+        self.operations = Operations(self.state, self.units, self.constraints, self.deferred)
         self.restart = WarmRestart(self.state, wire)
         self.topology = TopologyEvents(self.state, self.units, self.restart)
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)

@@ -12,18 +12,27 @@ an operation that is undone finds its old numbers where they were, and with them
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.installed import Delta, Plan, delete_network, delete_pair_flows
+from libnetvirt.controller.dataplane.entries import Flow, Group, Order, SwitchEntry
+from libnetvirt.controller.dataplane.installed import (
+    Delta,
+    PathDelta,
+    Plan,
+    delete_network,
+    delete_pair_flows,
+)
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
 from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.transaction import Transaction
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.intent.locator import Host, declared_hosts
 from libnetvirt.controller.intent.neighbours import Neighbour
-from libnetvirt.controller.intent.rulesdb import NetworkRecord
+from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath, labels_of
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.model import Endpoint, Rules, VirtualNetwork
@@ -36,10 +45,17 @@ _Freed = set[int]
 class Operations:
     """Plans operations, and changes the controller's state accordingly."""
 
-    def __init__(self, state: ControllerState, units: UnitCompiler, constraints: ConstraintService) -> None:
+    def __init__(
+        self,
+        state: ControllerState,
+        units: UnitCompiler,
+        constraints: ConstraintService,
+        deferred: DeferredRemovals,
+    ) -> None:
         self._state = state
         self._units = units
         self._constraints = constraints
+        self._deferred = deferred
 
     def begin(
         self,
@@ -66,15 +82,19 @@ class Operations:
         names = network.by_uuid if rebuilt else touched
         hosts = tuple(h for name in names for h in state.locator.at(uuid, name))
         neighbours = tuple(n for name in names for n in state.neighbours.at(uuid, name))
-        delta = Delta()
+        delta = PathDelta()
         gone: list[int] = []
         freed: _Freed = set()
+        left: list[Attachment] = []
         if te_paths is None:
             te_paths = {} if after is None else self._constraints.plan(after, strict=False)
         queues = self._constraints.queue_config()
         old_paths = state.te_paths.commit(uuid, te_paths)
 
+        deferred = Delta()
+
         def undo() -> Effects:
+            state.installed.take_up(deferred)
             return self._undo(uuid, before, after, hosts, neighbours, old_paths)
 
         try:
@@ -89,17 +109,15 @@ class Operations:
                 state.labels.release_rules(after.uuid)
                 self.install(after, delta)
             else:
-                freed |= self._alter(old, after, touched, delta)
+                freed |= self._alter(old, after, touched, delta, left)
             self._follow_te_paths(uuid, old_paths, touched, delta)
         except BaseException:
             undo()
             raise
         state.installed.keep_reclaimed(delta)
-        deferred = Delta()
         if before is not None and after is not None and not rebuilt:
-            # An old path stays until the last frame has left it; no rule leads into it any more.
-            paths = (Table.TUNNEL, Table.PATH)
-            deferred = delta.split_off(paths, lambda f: bool(pipeline.cookie_network(f.cookie)))
+            deferred.remove |= self._put_off(uuid, left, delta).remove
+            state.installed.put_off(deferred)
         plan = delta.plan(gone)
         if was_on_demand and (after is None or not state.rulesdb.networks[uuid].on_demand):
             assert old is not None
@@ -110,7 +128,8 @@ class Operations:
 
         def cleanup() -> Effects:
             state.te_paths.free(labels)
-            self._free_numbers(uuid)
+            if not self._deferred.concerns(uuid):  # what lingers there uses numbers, too
+                self._free_numbers(uuid)
             return self._constraints.retry_degraded()
 
         return Transaction(
@@ -120,8 +139,35 @@ class Operations:
             cleanup=cleanup,
             effects=Effects(rebind=frozenset(freed)),
             deferred=deferred,
+            left={old.point: old.uuid for old in left},
             queues=queues,
         )
+
+    def _put_off(self, uuid: str, left: Iterable[Attachment], delta: Delta) -> Delta:
+        """Split off the removals that have to wait until the last frame has left the old paths.
+
+        Switches go on using cached flows for a moment after they have confirmed other rules, so frames still
+        arrive where an endpoint was. No rule leads there any more.
+        """
+        now = self._state.rulesdb.networks[uuid]
+        delivering = {old.dpid for old in left}
+        for old in left:
+            if old.dpid in now.by_switch:
+                for flow in self._lingering(now, old):
+                    delta.put.setdefault((Order.RECEIVE, old.dpid), []).append(flow)
+        deferred = delta.split_off(partial(_outlasts, delivering, delivering - set(now.by_switch)))
+        for old in left:
+            if old.dpid in now.by_switch:
+                deferred.remove.setdefault(old.dpid, []).extend(self._lingering(now, old))
+        return deferred
+
+    def _lingering(self, now: NetworkRecord, old: Attachment) -> list[Flow]:
+        """The rules that deliver frames from tunnels where an endpoint was, at a switch with other endpoints
+        of the network. On-demand networks have their own (see `ondemand.flows`)."""
+        if not now.floods:
+            return []
+        hosts = self._state.locator.at(now.uuid, old.uuid)
+        return [self._state.switching.former_place(old, host) for host in hosts]
 
     def _remove_pairs(self, index: int, whole_network: bool, plan: Plan) -> None:
         """Remove the rules of a network's pairs, which may be on any switch."""
@@ -151,7 +197,7 @@ class Operations:
         te_paths: dict[ConstraintKey, TePath],
     ) -> Effects:
         """Change the state back to that before :meth:`begin`. The switches have to be compared with it."""
-        state, delta = self._state, Delta()
+        state, delta = self._state, PathDelta()
         undone = dict(state.te_paths.of(uuid))
         state.te_paths.restore(uuid, te_paths)
         record = state.rulesdb.networks.get(uuid)
@@ -166,7 +212,7 @@ class Operations:
             state.labels.release_rules(uuid)
             self.install(before, delta)
         else:
-            freed |= self._alter(record, before, (after or before).touched(before), delta)
+            freed |= self._alter(record, before, (after or before).touched(before), delta, [])
         if before is not None:
             self._restore_hosts(state.rulesdb.networks[uuid], hosts, neighbours, delta)
         self._follow_te_paths(uuid, undone, (after or before or _EMPTY).by_uuid, delta)
@@ -232,16 +278,25 @@ class Operations:
         return freed
 
     def _alter(
-        self, record: NetworkRecord, after: VirtualNetwork, touched: Collection[str], delta: Delta
+        self,
+        record: NetworkRecord,
+        after: VirtualNetwork,
+        touched: Collection[str],
+        delta: PathDelta,
+        left: list[Attachment],
     ) -> _Freed:
         """Change endpoints, and compile the units that depend on them. Returns the switches where that frees
-        ports for others."""
+        ports for others. Adds to ``left`` where endpoints were that have moved."""
         state, units, uuid = self._state, self._units, after.uuid
         was, old_switches, used_labels = record.description, set(record.by_switch), record.uses_labels
         macs = {h.mac for name in touched for h in state.locator.at(uuid, name)}
         before = state.rulesdb.update(record, after, touched, state.switches)
         freed = self._awaited(b.dpid for b in before)
-        self._forget_moved(was, after, touched, delta)
+        departed = [old for old in before if old.port is not None and self._has_departed(record, old)]
+        # Where another endpoint has come, or one was removed, no frame may be delivered any more.
+        closed = {old.dpid for old in departed if not self._is_left(record, old)}
+        left += (old for old in departed if old.dpid not in closed)
+        self._forget_gone(was, after, touched, delta)
         state.locator.declare(uuid, declared_hosts(after.select(touched)), touched)
         self._forget_redeclared(record, after.select(touched), delta)
         now = [record.endpoints[u] for u in touched if u in record.endpoints]
@@ -268,20 +323,31 @@ class Operations:
             names = {*touched, *(name for port in ports for name in record.by_port.get(port, ()))}
             macs |= {h.mac for name in names for h in state.locator.at(uuid, name)}
         for mac in macs:
-            units.compile_host(record, mac, delta)
+            units.turn_host(record, mac, delta)
         return freed
 
-    def _forget_moved(
+    @staticmethod
+    def _has_departed(record: NetworkRecord, old: Attachment) -> bool:
+        now = record.endpoints.get(old.uuid)
+        return now is None or now.point != old.point
+
+    def _is_left(self, record: NetworkRecord, old: Attachment) -> bool:
+        """Whether an endpoint has moved away from a place where no other has come."""
+        return old.uuid in record.endpoints and old.point not in self._state.rulesdb.by_point
+
+    def _forget_gone(
         self, was: VirtualNetwork, after: VirtualNetwork, touched: Collection[str], delta: Delta
     ) -> None:
-        """Remove hosts and neighbours of endpoints that are gone or have another port."""
+        """Remove the hosts of endpoints that are gone, and the neighbours of those with another address.
+
+        An endpoint that moves takes its hosts along, as a port of one switch would.
+        """
         for old in was.select(touched):
             new = after.by_uuid.get(old.uuid)
-            if new is None or new.place != old.place:
-                self._state.locator.remove_learned_at(after.uuid, old.uuid)
             if new is None:
+                self._state.locator.remove_learned_at(after.uuid, old.uuid)
                 self._units.drop_endpoint(after.uuid, old.uuid, delta)
-            elif (new.place, new.address) != (old.place, old.address):
+            elif new.address != old.address:
                 self._units.drop_neighbours(after.uuid, old.uuid, delta)
 
     def _alter_prefixes(
@@ -349,3 +415,27 @@ class Operations:
 def _rebuilt(before: VirtualNetwork, after: VirtualNetwork) -> bool:
     """Whether a change concerns every unit of a network."""
     return (before.rules, before.forwarding) != (after.rules, after.forwarding)
+
+
+#: where frames enter a network
+_ENTRANCES = (Table.CLASSIFY, Table.SOURCE)
+#: where they go on a path, and where they leave: only other rules lead there
+_PATHS = (Table.TUNNEL, Table.PATH)
+_EXITS = (
+    Table.NEIGHBOUR, Table.EXIT, Table.TURN, Table.POLICE, Table.POLICE_TURN, Table.STRIP,
+)  # fmt: skip
+
+
+def _outlasts(delivering: Collection[int], left: Collection[int], dpid: int, entry: SwitchEntry) -> bool:
+    """Whether the removal of an entry has to wait until no frame uses it any more.
+
+    ``delivering``: the switches where endpoints were that have moved; ``left``: those of them where the
+    network has no endpoint any more.
+    """
+    if isinstance(entry, Flow):
+        if entry.table in _PATHS:
+            return True
+        if dpid in left:
+            return entry.table not in _ENTRANCES
+        return dpid in delivering and entry.table in _EXITS
+    return dpid in left or (dpid in delivering and not isinstance(entry, Group))

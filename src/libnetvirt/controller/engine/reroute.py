@@ -20,9 +20,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.entries import Flow, Order
-from libnetvirt.controller.dataplane.installed import Delta, Plan
+from libnetvirt.controller.dataplane.entries import Flow, SwitchEntry
+from libnetvirt.controller.dataplane.installed import Delta, PathDelta
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.effects import NOTHING, Effects, Report
@@ -72,7 +71,7 @@ class Reroute:
         was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, state.paths.edges))
         if was - now:
             self._restart.substrate_changed()
-        delta = Delta()
+        delta = PathDelta()
         self._units.compile_links(delta)
         queues = self._constraints.queue_config()
         free_labels, outcomes = self._constraints.replan(delta)
@@ -83,8 +82,7 @@ class Reroute:
                 moved += self._turn_tunnel(kind, egress, replaced, delta)
         for route in state.ondemand.reroute(only_costs=was == now):
             moved.append(route.first[0])
-        first = Delta()
-        moved += self._turn_hosts(first, delta)
+        moved += self._turn_hosts(delta)
         state.installed.keep_reclaimed(delta)
 
         def cleanup() -> Effects:
@@ -93,9 +91,10 @@ class Reroute:
             free_labels()
             return NOTHING
 
-        deferred = delta.split_off((Table.TUNNEL, Table.PATH))
+        deferred = delta.split_off(_is_path)
+        state.installed.put_off(deferred)
         return Transaction(
-            Plan(first.plan().rounds + delta.plan().rounds),
+            delta.plan(),
             None,
             cleanup=cleanup,
             effects=Effects(events=(*outcomes, *map(_moved, dict.fromkeys(moved)))),
@@ -162,60 +161,21 @@ class Reroute:
             return {}
         return {(kind, old): egress}
 
-    def _turn_hosts(self, first: Delta, delta: Delta) -> list[int]:
-        """Compile the paths to the hosts of native offline networks for the new topology.
-
-        ``first``: removals of rules that lead into an old path which crosses a new one. Returns the switches
-        of the hosts whose paths have changed.
-        """
+    def _turn_hosts(self, delta: PathDelta) -> list[int]:
+        """Compile the paths to the hosts of native offline networks for the new topology. Returns the
+        switches of the hosts whose paths have changed."""
         state, moved = self._state, []
         for record in [r for r in state.rulesdb if r.tunnel is None and not r.on_demand]:
             for host in state.locator.hosts(record.uuid):
-                unit = ("host", record.uuid, host.mac)
-                old = state.installed.entries_by_key(unit)
-                new = {(p.dpid, p.entry.key): p for p in state.switching.host(record, host)}
-                if old == new:
-                    continue
-                moved.append(record.endpoints[host.endpoint].dpid)
-                if any(p.order is Order.RECEIVE and new.get(at, p) != p for at, p in old.items()):
-                    stays = (p for p in old.values() if p.order is not Order.SEND)
-                    state.installed.replace(unit, stays, first)
-                state.installed.replace(unit, new.values(), delta)
+                if self._units.turn_host(record, host.mac, delta):
+                    moved.append(record.endpoints[host.endpoint].dpid)
         return moved
 
-    # ---- deferred removals ---------------------------------------------------------------------
 
-    def remaining(self, transaction: Transaction) -> Plan:
-        """The deferred removals of a transaction, except for entries that are expected again by now."""
-        self._state.installed.keep_reclaimed(transaction.deferred)
-        return transaction.deferred.plan()
-
-    def unneeded(self, transaction: Transaction) -> Plan:
-        """Of the deferred removals of a transaction, those for networks that are gone by now, and for
-        tunnels that no network uses any more."""
-        state = self._state
-        owners = dict(transaction.replaced)
-        for kind, space in state.labels.spaces.items():
-            owners |= {(kind, space.tunnel(egress).label): egress for egress in space.tunnels()}
-        needed = {label for label, egress in owners.items() if state.tunnel_users[label[0]].used(egress)}
-
-        def is_needed(flow: Flow) -> bool:
-            if flow.table == Table.TUNNEL and not pipeline.cookie_network(flow.cookie):
-                return _label(flow) in needed
-            return pipeline.cookie_network(flow.cookie) in state.rulesdb.by_index
-
-        now = transaction.deferred.split_off((Table.TUNNEL, Table.PATH), lambda f: not is_needed(f))
-        state.installed.keep_reclaimed(now)
-        return now.plan()
+def _is_path(_: int, entry: SwitchEntry) -> bool:
+    return isinstance(entry, Flow) and entry.table in (Table.TUNNEL, Table.PATH)
 
 
 def _moved(egress: int) -> Report:
     name = switch_text(egress)
     return Report("path.moved", f"paths to switch {name} changed", {"switch": name})
-
-
-def _label(flow: Flow) -> tuple[Encapsulation, int]:
-    """The outer label that a rule of table *tunnel* matches."""
-    if flow.match.get("mpls_label") is not None:
-        return Encapsulation.MPLS, flow.match.value("mpls_label")
-    return Encapsulation.VLAN, flow.match.value("vlan_vid") & 0xFFF

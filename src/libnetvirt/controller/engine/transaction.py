@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from libnetvirt.controller.dataplane.installed import Delta, Plan
 from libnetvirt.controller.engine.effects import NOTHING, Effects
+from libnetvirt.controller.intent.rulesdb import AttachmentPoint
 from libnetvirt.controller.qos.queues import QueueConfig
 from libnetvirt.model import Encapsulation
 
@@ -40,6 +41,8 @@ class Transaction:
     #: removals that wait LINGER seconds: a switch may use cached rules for a moment after it has confirmed a
     #: change, and frames are under way
     deferred: Delta = field(default_factory=Delta)
+    #: the places that moved endpoints have left, where frames still arrive until then -> the endpoint's uuid
+    left: dict[AttachmentPoint, str] = field(default_factory=dict)
     #: outer labels that were replaced, with the egress switches of their tunnels
     replaced: dict[tuple[Encapsulation, int], int] = field(default_factory=dict)
     #: the queues that ports had before

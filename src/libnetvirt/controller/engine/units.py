@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from libnetvirt.controller.dataplane.entries import Order, PlacedEntry
-from libnetvirt.controller.dataplane.installed import Delta
+from libnetvirt.controller.dataplane.installed import Delta, PathDelta
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.neighbours import Neighbour
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
@@ -192,6 +192,32 @@ class UnitCompiler:
         compiled = rules.host(record, host) if host is not None else ()
         fitting = (placed for placed in compiled if self._fits(record, placed.dpid))
         self._installed.replace(("host", record.uuid, mac), fitting, delta)
+
+    def turn_host(self, record: NetworkRecord, mac: int, delta: PathDelta) -> bool:
+        """Compile the rules that lead to a host along another path, or to another place. Returns whether they
+        have changed.
+
+        Between switches, the rules of a native network match nothing but the host's address, so its old path
+        and its new one share them. What leads into the old path is removed first, and no switch sends into
+        the new one before all of it exists.
+        """
+        unit, installed = ("host", record.uuid, mac), self._installed
+        old = installed.entries_by_key(unit)
+        if record.tunnel is None and old:
+            final = Delta()
+            self.compile_host(record, mac, final)
+            new = installed.entries_by_key(unit)
+            crossing = {
+                at for at, p in old.items() if p.order is Order.RECEIVE and new.get(at, p).entry != p.entry
+            }
+            installed.replace(unit, old.values(), Delta())
+            if crossing:
+                way = {at: p for at, p in old.items() if p.order is not Order.SEND}
+                installed.replace(unit, way.values(), delta.first)
+                way |= {at: p for at, p in new.items() if p.order is not Order.SEND and at not in crossing}
+                installed.replace(unit, way.values(), delta.second)
+        self.compile_host(record, mac, delta)
+        return dict(installed.entries_by_key(unit)) != dict(old)
 
     def drop_hosts(self, uuid: str, macs: Iterable[int], delta: Delta) -> None:
         """Remove the entries of :meth:`compile_host`."""

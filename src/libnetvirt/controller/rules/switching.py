@@ -290,6 +290,14 @@ class SwitchingRules:
             then = (apply(*deliver(attachment, attachment.port)),)
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 30, match, then, cookie))
 
+    def former_place(self, former: Attachment, host: Host) -> Flow:
+        """The rule that delivers frames from tunnels to a host at the place that its endpoint has left, as
+        long as switches send some there."""
+        index = former.network.index
+        match = of.Match(metadata=(pipeline.tunnelled(index), pipeline.METADATA_SIDE), eth_dst=host.mac)
+        # Below the rule for a host that is there again.
+        return Flow(Table.HOST, 19, match, (apply(*deliver(former)),), pipeline.cookie(index, Kind.HOST))
+
     def suppress_learning(self, attachment: Attachment, seconds: int) -> Flow:
         """The rule that, for some seconds, stops frames of unknown hosts at an endpoint from being sent to
         the controller."""

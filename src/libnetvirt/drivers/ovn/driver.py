@@ -240,10 +240,9 @@ class OvnDriver(Driver):
             committed = True
             await self._realisation.wait(change, number)
             if before is not None and after is not None and self._planner.is_move(before, after):
-                # Without the hosts learned at the old ports, frames to them are flooded to all ports, the new
-                # ones among them, until they are learned there: none is lost when the old ports go.
+                # An endpoint takes its hosts along. If that fails, frames to them are lost until they send.
                 with contextlib.suppress(Refused, Interrupted):
-                    await self._southbound.delete_hosts(self._planner.vacated_ports(before, after))
+                    await self._southbound.move_hosts(self._planner.successors(before, after))
                 await self._realisation.wait_applied(after, await self._transactions.increment_nb_cfg())
                 number = await self._transactions.commit(lambda: self._plan_end_of_move(change))
                 await self._realisation.wait(change, number)

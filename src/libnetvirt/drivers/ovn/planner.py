@@ -67,9 +67,12 @@ class Planner:
         """Whether endpoints vacate logical ports, so that the change takes two transactions."""
         return before is not None and after is not None and bool(self._vacated(before, after))
 
-    def vacated_ports(self, before: VirtualNetwork, after: VirtualNetwork) -> list[str]:
-        """The logical ports that moving endpoints vacate."""
-        return [compiler.logical_port(e) for e in self._vacated(before, after)]
+    def successors(self, before: VirtualNetwork, after: VirtualNetwork) -> dict[str, str]:
+        """The logical ports that moving endpoints vacate -> those that they have now."""
+        return {
+            compiler.logical_port(e): compiler.logical_port(after.by_uuid[e.uuid])
+            for e in self._vacated(before, after)
+        }
 
     @staticmethod
     def _vacated(before: VirtualNetwork, after: VirtualNetwork) -> list[Endpoint]:

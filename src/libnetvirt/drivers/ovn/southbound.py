@@ -1,13 +1,14 @@
 """The southbound database: chassis, their progress, port bindings, and the hosts that OVN has learned.
 
-Read only, except that learned MAC addresses (table FDB) are deleted: OVN before 23.09 never ages them out and
-does not limit their number.
+Read only, except for learned MAC addresses (table FDB): those of an endpoint that moves are assigned to its
+new port, and surplus ones are deleted, as OVN before 23.09 never ages them out and does not limit their
+number.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from libnetvirt.drivers.ovn import schema
 from libnetvirt.model import Host
@@ -149,12 +150,20 @@ class Southbound:
         ]
         await self._delete_hosts(surplus)
 
-    async def delete_hosts(self, ports: Collection[str]) -> None:
-        """Delete the hosts learned at logical ports. Raises Refused, Interrupted."""
+    async def move_hosts(self, ports: Mapping[str, str]) -> None:
+        """Assign the hosts learned at logical ports to others, given as old -> new. Raises Refused,
+        Interrupted."""
         by_key = self._ports_by_key()
-        await self._delete_hosts(
-            [u for key, macs in self._macs.items() if by_key.get(key) in ports for u in macs.values()]
-        )
+        keys = {name: key for (_, key), name in by_key.items()}
+        moves = [
+            {"op": "update", "table": "FDB", "where": [["_uuid", "==", ["uuid", uuid]]],
+             "row": {"port_key": keys[new]}}
+            for key, macs in self._macs.items()
+            if (new := ports.get(by_key.get(key, ""), "")) in keys
+            for uuid in macs.values()
+        ]  # fmt: skip
+        if moves:
+            await self.db.transact(moves, REPLY_TIMEOUT)
 
     async def _delete_hosts(self, uuids: Collection[str]) -> None:
         if uuids:

@@ -2,90 +2,133 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from urllib.parse import quote
 
-import httpx
-
+from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
 from libnetvirt.errors import ConnectionFailed, DaemonUnreachable, NetvirtError, from_json
 
-_CONNECT = 5.0
-# Only connecting is bounded: an operation takes as long as the switches take to confirm it.
-_REQUEST = httpx.Timeout(None, connect=_CONNECT)
+_ROOT = "/v1"
 # The server sends at least an empty line every five seconds.
-_STREAM = httpx.Timeout(None, connect=_CONNECT, read=30.0)
+_SILENCE = 30.0
+# Most idle connections.
+_IDLE = 4
 
 
 class Client:
-    """Requests to one server. Each uses a new connection, so a session survives a restart of the server."""
+    """Requests to one server.
+
+    Only connecting is bounded: an operation takes as long as the switches take to confirm it. GET requests
+    reuse idle connections; one that turns out to be dead, because the server was restarted, is replaced. A
+    change must not be sent twice, so each uses a new connection.
+    """
 
     def __init__(self, path: str, driver: str) -> None:
         self.path = path
         self.driver = driver
-        self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(
-                uds=path,
-                # A kept connection may be dead, and a change must not be sent twice.
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            ),
-            base_url="http://netvirt/v1",
-            timeout=_REQUEST,
-        )
+        self._idle: list[HttpConnection] = []
+        self._closed = False
 
     async def get(self, *parts: str) -> bytes:
         """The body of a resource; each part is one segment of its path. Raises the server's error."""
-        with self.failures():
-            answer = await self._http.get(segments(*parts))
-        return _checked(answer)
+        place = segments(*parts)
+        while self._idle:
+            http = self._idle.pop()
+            if http.ended:
+                http.close()
+                continue
+            try:
+                return _checked(*await self._ask(http, "GET", place))
+            except ConnectionLost:
+                break
+        return await self._request("GET", place)
 
     async def post(self, part: str, document: bytes, headers: dict[str, str]) -> bytes:
         """Send a JSON document; returns the body of the reply. Raises the server's error."""
-        with self.failures():
-            answer = await self._http.post(
-                segments(part), content=document, headers={"content-type": "application/json", **headers}
-            )
-        return _checked(answer)
+        return await self._request(
+            "POST", segments(part), document, {"content-type": "application/json", **headers}
+        )
 
     async def delete(self, *parts: str) -> bytes:
         """Delete a resource; returns the body of the reply. Raises the server's error."""
-        with self.failures():
-            answer = await self._http.delete(segments(*parts))
-        return _checked(answer)
+        return await self._request("DELETE", segments(*parts))
 
-    def stream(self, part: str) -> Any:
-        """A context manager with the response of an endless resource; use it within :meth:`failures`."""
-        return self._http.stream("GET", segments(part), timeout=_STREAM)
+    @asynccontextmanager
+    async def lines(self, part: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The lines of an endless resource. Raises the server's error, or ConnectionFailed."""
+        with self._failures():
+            http = await self._open()
+            try:
+                status = await http.request("GET", _ROOT + segments(part), b"", {})
+                if not _succeeded(status):
+                    raise refusal(status, await http.body())
+                async with aclosing(_lines(http)) as source:
+                    yield source
+            finally:
+                http.close()
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
+        """Close all idle connections."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+        # Their transports close in the loop's next iteration.
+        await asyncio.sleep(0)
+
+    async def _request(
+        self, method: str, place: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> bytes:
+        with self._failures():
+            status, reply = await self._ask(await self._open(), method, place, body, headers)
+        return _checked(status, reply)
+
+    async def _ask(
+        self,
+        http: HttpConnection,
+        method: str,
+        place: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Send a request; returns the status and body of the reply. Keeps the connection after a GET."""
+        kept = False
+        try:
+            status = await http.request(method, _ROOT + place, body, headers or {})
+            reply = await http.body()
+            kept = method == "GET" and len(self._idle) < _IDLE and not self._closed and http.reusable()
+        finally:
+            if not kept:
+                http.close()
+        if kept:
+            self._idle.append(http)
+        return status, reply
+
+    async def _open(self) -> HttpConnection:
+        try:
+            return await HttpConnection.open(self.path)
+        except OSError as error:
+            raise self._unreachable(error) from None
 
     @contextmanager
-    def failures(self) -> Iterator[None]:
-        """Turn errors of HTTP and the socket into DaemonUnreachable or ConnectionFailed."""
+    def _failures(self) -> Iterator[None]:
+        """Turn the loss of a connection into ConnectionFailed."""
         try:
             yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise self._unreachable(error) from None
-        except httpx.HTTPError as error:
-            what = str(error) or type(error).__name__
+        except ConnectionLost as error:
             raise ConnectionFailed(
-                f"the server on {self.path} went away during a request ({what}): "
+                f"the server on {self.path} went away during a request ({error}): "
                 "check with 'netvirt list' whether the request took effect"
             ) from None
 
-    def _unreachable(self, error: BaseException) -> NetvirtError:
-        for cause in _causes(error):
-            if isinstance(cause, PermissionError):
-                return DaemonUnreachable(
-                    f"permission denied on the socket {self.path}: it belongs to the user who started the "
-                    "server, so run this command as that user"
-                )
-            if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
-                break
+    def _unreachable(self, error: OSError) -> NetvirtError:
+        if isinstance(error, PermissionError):
+            return DaemonUnreachable(
+                f"permission denied on the socket {self.path}: it belongs to the user who started the "
+                "server, so run this command as that user"
+            )
         return DaemonUnreachable(
             f"no server answers on {self.path}. Start one with: "
             f"netvirt serve -c '{self.driver}:///…' --socket {self.path}"
@@ -97,16 +140,30 @@ def segments(*parts: str) -> str:
     return "/" + "/".join(quote(part, safe="").replace(".", "%2E") for part in parts)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+async def _lines(http: HttpConnection) -> AsyncGenerator[bytes]:
+    left = b""
+    async with aclosing(http.pieces()) as pieces:
+        while True:
+            try:
+                async with asyncio.timeout(_SILENCE):
+                    piece = await anext(pieces, None)
+            except TimeoutError:
+                raise ConnectionLost(f"no data for {_SILENCE:g} s") from None
+            if piece is None:
+                return
+            *whole, left = (left + piece).split(b"\n")
+            for line in whole:
+                yield line
 
 
-def _checked(answer: httpx.Response) -> bytes:
-    if answer.is_success:
-        return answer.content
-    raise refusal(answer.status_code, answer.content)
+def _succeeded(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def _checked(status: int, body: bytes) -> bytes:
+    if _succeeded(status):
+        return body
+    raise refusal(status, body)
 
 
 def refusal(status: int, body: bytes) -> NetvirtError:

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from libnetvirt.driver import Capabilities, Change, Driver
-from libnetvirt.drivers.remote.client import Client, refusal
+from libnetvirt.drivers.remote.client import Client
 from libnetvirt.errors import (
     ConnectionFailed,
     InvalidDescription,
@@ -206,30 +206,15 @@ class RemoteDriver(Driver):
         Raises ConnectionFailed if the server goes away.
         """
         closed = asyncio.ensure_future(self._closed.wait())
-        following: asyncio.Future[str | None] | None = None
         try:
-            with self._client.failures():
-                async with self._client.stream("events") as response:
-                    if not response.is_success:
-                        raise refusal(response.status_code, await response.aread())
-                    source = response.aiter_lines()
-                    while True:
-                        following = asyncio.ensure_future(_next(source))
-                        await asyncio.wait({following, closed}, return_when=asyncio.FIRST_COMPLETED)
-                        if closed.done():
-                            return
-                        line = following.result()
-                        if line is None:
-                            break
-                        if line:
-                            yield _parsed(Event, line.encode())
+            async with self._client.lines("events") as lines:
+                while (line := await _next(lines, closed)) is not None:
+                    if line:
+                        yield _parsed(Event, line)
+                if closed.done():
+                    return
         finally:
             closed.cancel()
-            if following is not None and not following.done():
-                following.cancel()
-                await asyncio.wait({following})
-            if following is not None and not following.cancelled():
-                following.exception()
         raise ConnectionFailed(f"the server on {self._client.path} went away, so no more events follow")
 
     async def close(self) -> None:
@@ -259,8 +244,23 @@ def _socket_path(uri: URI) -> str:
     return uri.path
 
 
-async def _next(source: AsyncIterator[str]) -> str | None:
-    return await anext(source, None)
+async def _next(lines: AsyncIterator[bytes], closed: asyncio.Future[Any]) -> bytes | None:
+    """The next line; None after the last one, or if ``closed`` is done first."""
+
+    async def line() -> bytes | None:
+        return await anext(lines, None)
+
+    following = asyncio.create_task(line())
+    try:
+        await asyncio.wait({following, closed}, return_when=asyncio.FIRST_COMPLETED)
+        return None if closed.done() else following.result()
+    finally:
+        if not following.done():
+            following.cancel()
+            await asyncio.wait({following})
+        if not following.cancelled():
+            # Mark the exception as retrieved: it does not matter to a session that is closed.
+            following.exception()
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from libnetvirt.controller.dataplane.entries import (
 from libnetvirt.controller.dataplane.installed import Delta, Installed, Plan, SwitchSnapshot
 from libnetvirt.controller.dataplane.pipeline import Kind
 
-RECEIVE, SEND, ADMIT = Order
+RECEIVE, SEND, ADMIT, WITHDRAW = Order
 
 
 def _flow(number: int, *then: of.Instruction, index: int = 1, kind: Kind = Kind.HOST) -> Flow:

@@ -145,15 +145,15 @@ def test_declared_hosts_are_known_at_once_and_cannot_be_hijacked() -> None:
     assert places(rig.check(1, 3, frame(BROADCAST, mac(1)))) == [(2, 3), (2, 4)]
 
 
-def test_hosts_learned_at_a_moved_endpoint_are_removed() -> None:
+def test_hosts_learned_at_an_endpoint_move_along() -> None:
     rig = Rig()
     line(rig, 2)
     one = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 1, 4))
     rig.change(None, one)
     rig.check(1, 3, frame(BROADCAST, mac(1)))
     rig.change(one, network(1, endpoint(11, 2, 4), endpoint(12, 2, 3), endpoint(13, 1, 4)))
-    assert rig.state.locator.find("1", mac(1)) is None
-    assert places(rig.check(2, 3, frame(mac(1), mac(2)))) == [(1, 4), (2, 4)]
+    assert places(rig.check(2, 3, frame(mac(1), mac(2)))) == [(2, 4)]
+    assert places(rig.check(1, 4, frame(mac(1), mac(3)))) == [(2, 4)]
     rig.holds_what_it_should()
 
 
@@ -246,7 +246,11 @@ def test_a_plan_installs_egress_then_ingress_then_admission_and_removes_last() -
     assert set(receive) == {1, 2}  # tunnels and floods at both
     assert {getattr(m, "table_id", Table.HOST) for m in send[1]} == {Table.HOST}
     assert [m.table_id for m in admit[2]] == [Table.CLASSIFY]  # type: ignore[attr-defined]
-    assert [m.command for m in removal[1]] == [of.FlowModCommand.DELETE_STRICT]  # type: ignore[attr-defined]
+    group, flow = removal[1]
+    assert isinstance(group, of.GroupMod)
+    assert group.command == of.GroupModCommand.MODIFY  # one bucket less
+    assert isinstance(flow, of.FlowMod)
+    assert flow.command == of.FlowModCommand.DELETE_STRICT
 
 
 # ---- and back --------------------------------------------------------------------------------------
@@ -368,4 +372,97 @@ def test_the_encapsulation_can_be_changed() -> None:
     assert not [
         f for s in rig.fabric.switches.values() for f in s.flows.values() if f.cookie & 0xFFFF == Kind.PATH
     ]
+    rig.holds_what_it_should()
+
+
+# ---- what an endpoint leaves behind --------------------------------------------------------------------
+
+HERE = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3))
+BESIDE = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3), endpoint(13, 2, 4))
+
+
+def _elsewhere(before: Any) -> Any:
+    return before.changed(
+        endpoints=tuple(endpoint(12, 3, 3) if e.uuid == "12" else e for e in before.endpoints)
+    )
+
+
+def _moved_host(before: Any) -> Rig:
+    """A rig where endpoint 12, with a host, has just moved from switch 2 to switch 3."""
+    rig = Rig()
+    line(rig, 3)
+    rig.change(None, before)
+    rig.check(2, 3, frame(BROADCAST, mac(2)))
+    rig.check(1, 3, frame(mac(2), mac(1)))
+    rig.lingers = True
+    rig.change(before, _elsewhere(before))
+    return rig
+
+
+def _late(rig: Rig, before: Any) -> list[tuple[int, int]]:
+    """Where a frame comes out that switch 1 still sends by the rules of ``before``."""
+    stale = Rig()
+    line(stale, 3)
+    stale.change(None, before)
+    stale.check(2, 3, frame(BROADCAST, mac(2)))
+    switches = rig.fabric.switches
+    now = switches[1]
+    switches[1] = stale.fabric.switches[1]
+    try:
+        return places(rig.inject(1, 3, frame(mac(2), mac(1))))
+    finally:
+        switches[1] = now
+
+
+@pytest.mark.parametrize("before", [HERE, BESIDE], ids=["the only one there", "beside another"])
+def test_frames_sent_by_cached_flows_arrive_where_the_endpoint_was(before: Any) -> None:
+    rig = _moved_host(before)
+    assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(3, 3)]
+    assert _late(rig, before) == [(2, 3)]
+    rig.linger_over()
+    rig.settle()
+    assert (2, 3) not in _late(rig, before)
+    rig.holds_what_it_should()
+
+
+@pytest.mark.parametrize("before", [HERE, BESIDE], ids=["the only one there", "beside another"])
+def test_nothing_is_delivered_at_a_place_that_another_network_takes(before: Any) -> None:
+    rig = _moved_host(before)
+    other = network(2, endpoint(21, 2, 3), endpoint(22, 1, 4))
+    rig.change(None, other)
+    assert (2, 3) not in _late(rig, before)
+    rig.holds_what_it_should()
+
+
+def test_a_removed_endpoint_gets_no_frame_that_is_under_way() -> None:
+    rig = Rig()
+    line(rig, 3)
+    rig.change(None, BESIDE)
+    rig.check(2, 3, frame(BROADCAST, mac(2)))
+    rig.lingers = True
+    rig.change(BESIDE, BESIDE.changed(endpoints=BESIDE.endpoints[:1]))
+    assert _late(rig, BESIDE) == []
+
+
+def test_an_endpoint_may_move_to_and_fro_before_its_old_places_are_cleared() -> None:
+    rig = Rig()
+    line(rig, 3)
+    now = HERE.changed(
+        endpoints=(HERE.endpoints[0], HERE.endpoints[1].changed(bandwidth={"outbound": "5 Mbit/s"}))
+    )
+    rig.change(None, now)
+    rig.check(2, 3, frame(BROADCAST, mac(2)))
+    rig.lingers = True
+    for step in range(8):
+        if step == 5:
+            (first, *_) = rig.core.deferred.transactions
+            rig.execute(type(first)(rig.core.deferred.due(first), frozenset()))
+            rig.pending.add(first.cleanup())
+        switch, port = ((3, 3), (2, 3), (2, 4))[step % 3]
+        then = now.changed(
+            endpoints=(now.endpoints[0], now.endpoints[1].changed(switch=str(switch), port=str(port)))
+        )
+        rig.change(now, then)
+        assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(switch, port)]
+        now = then
     rig.holds_what_it_should()

@@ -305,7 +305,7 @@ def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Ri
 def test_undoing_a_change_restores_the_neighbours(rig: Rig) -> None:
     rig.inject(2, 3, hello(2, False))
     (before,) = rig.networks
-    after = before.with_endpoint(end(2, 1, 4))
+    after = before.with_endpoint(end(2, 2, 3, address="10.9.2.254/24"))
     work = rig.core.operations.begin(before, after)
     assert list(rig.state.neighbours.known("1")) == []
     rig.undo(work)

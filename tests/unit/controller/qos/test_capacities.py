@@ -197,7 +197,7 @@ def test_new_capacities_are_applied_atomically() -> None:
     rig.holds_what_it_should()
     work, lines = rig.core.capacity_reload.plan(less, degrade=True)
     rig.execute(work)
-    rig.lingering.append(work)
+    rig.core.deferred.add(work)
     rig.settle()
     assert [line.split(":")[0] for line in lines] == ["the constraint from 1 to 2 of network n1 is degraded"]
     assert {e.cost for e in rig.state.paths.edges} == {7.0}

@@ -107,7 +107,7 @@ def test_without_a_te_path_packets_take_the_shortest_path_within_their_maximum(r
     ask(rig, {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s", "max-latency": "1 ms"})
     work, _ = rig.core.capacity_reload.plan(Capacities(rig.state.switches, 'latency = "2 ms"'), degrade=True)
     rig.execute(work)
-    rig.lingering.append(work)
+    rig.core.deferred.add(work)
     rig.settle()
     rig.holds_what_it_should()
     assert rig.state.te_paths.ordered()[0].degraded

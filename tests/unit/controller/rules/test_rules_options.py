@@ -161,9 +161,10 @@ def test_lingering_rules_of_a_native_path_are_removed_with_the_network() -> None
     work = rig.core.reroute.plan()
     if work is None:  # the way led over switch 4
         pytest.fail("the way should have turned")
+    rig.lingers = True
     rig.execute(work)
+    rig.core.deferred.add(work)
     rig.change(one, None)
-    rig.execute(type(work)(rig.core.reroute.unneeded(work), frozenset()))
     assert not any(flows(rig, dpid, Table.PATH) for dpid in rig.fabric.switches)
 
 

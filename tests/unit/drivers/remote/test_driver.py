@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from libnetvirt.daemon import serve
 from libnetvirt.driver import Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.drivers.remote import RemoteDriver
-from libnetvirt.drivers.remote.client import refusal, segments
+from libnetvirt.drivers.remote.client import Client, refusal, segments
 from libnetvirt.errors import (
     AlreadyExists,
     ConnectionFailed,
@@ -253,6 +254,74 @@ def test_a_foreign_server_is_recognised(tmp_path: Path) -> None:
                     await opened(tmp_path / name)
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+class Frail:
+    """A server that answers some requests of each connection, and then closes it without a word."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+        self.connections = 0
+        self.requests: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        for n in range(self.answers + 1):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            size = re.search(rb"content-length: (\d+)", head)
+            assert size is not None
+            await reader.readexactly(int(size[1]))
+            self.requests.append(head.split(b" ")[0].decode())
+            if n < self.answers:
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+
+def frail(path: Path, answers: int, work: Callable[[Frail, Client], Awaitable[None]]) -> None:
+    async def main() -> None:
+        server, client = Frail(answers), Client(str(path), "test")
+        async with await asyncio.start_unix_server(server, path):
+            await work(server, client)
+            await client.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_what_is_read_is_read_over_a_kept_connection_and_again_over_a_new_one(tmp_path: Path) -> None:
+    async def work(server: Frail, client: Client) -> None:
+        for _ in range(6):
+            assert await client.get("networks") == b"{}"
+        assert server.connections == 2
+        # The fourth is the one that the first connection broke at.
+        assert server.requests == ["GET"] * 7
+        await asyncio.gather(*(client.get("networks") for _ in range(20)))
+
+    frail(tmp_path / "s", 3, work)
+
+
+def test_a_change_has_a_connection_of_its_own_and_is_sent_once(tmp_path: Path) -> None:
+    async def changes(server: Frail, client: Client) -> None:
+        await client.get("version")
+        await client.post("changes", b"{}", {})
+        await client.delete("changes", "1")
+        await client.get("version")
+        assert server.connections == 3
+
+    async def breaks(server: Frail, client: Client) -> None:
+        for request in (
+            client.post("changes", b"{}", {}),
+            client.delete("changes", "1"),
+            client.get("version"),
+        ):
+            with pytest.raises(ConnectionFailed, match="went away during a request"):
+                await request
+        assert server.requests == ["POST", "DELETE", "GET"]
+
+    frail(tmp_path / "a", 9, changes)
+    frail(tmp_path / "b", 0, breaks)
 
 
 def test_replies_become_errors() -> None:

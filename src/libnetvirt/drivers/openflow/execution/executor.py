@@ -81,8 +81,6 @@ class TransactionExecutor:
         self._publish = context.core.publish
         #: held while the entries of switches are changed
         self.lock = FairLock()
-        #: transactions whose replaced rules still exist
-        self.lingering: list[Transaction] = []
         #: whether a task carries out pending effects
         self.following_up = False
         #: whether new operations are refused
@@ -91,7 +89,7 @@ class TransactionExecutor:
             context.core,
             databases,
             context.connections.confirm_timeout,
-            self.lingering,
+            context.core.deferred.transactions,
             self._publish,
             self._queues_changed,
         )
@@ -140,9 +138,7 @@ class TransactionExecutor:
         except BaseException:
             await self._undo(transaction)
             raise
-        for lingering in self.lingering:
-            unneeded = Transaction(self._core.reroute.unneeded(lingering), frozenset())
-            await self._execute(unneeded, tolerant=True)
+        await self._execute(Transaction(self._core.deferred.unneeded(), frozenset()), tolerant=True)
         await self._finish(transaction)
         await self._persistence.store_facts()
         self._report(change)
@@ -267,7 +263,7 @@ class TransactionExecutor:
             yield_after = self._connections.confirm_timeout * FOLLOW_UP_SHARE
         self._dispatcher.busy = transaction.networks
         try:
-            for one in transaction.plan.rounds:
+            for one in (*self._core.deferred.overtaken().rounds, *transaction.plan.rounds):
                 asked = {
                     self._tasks.spawn(session.confirm(one[session.dpid])): session
                     for session in self._connections.of(one)
@@ -317,7 +313,7 @@ class TransactionExecutor:
     async def _finish(self, transaction: Transaction) -> None:
         """Clean up behind a transaction: at once, or together with its deferred removals."""
         if transaction.deferred.remove:
-            self.lingering.append(transaction)
+            self._core.deferred.add(transaction)
             self._tasks.spawn(self._finish_later(transaction))
         else:
             self._pending.add(transaction.cleanup())
@@ -326,9 +322,8 @@ class TransactionExecutor:
     async def _finish_later(self, transaction: Transaction) -> None:
         await asyncio.sleep(LINGER)
         async with self.lock:
-            self.lingering.remove(transaction)
-            remaining = Transaction(self._core.reroute.remaining(transaction), frozenset())
-            await self._execute(remaining, tolerant=True)
+            due = Transaction(self._core.deferred.due(transaction), frozenset())
+            await self._execute(due, tolerant=True)
             self._pending.add(transaction.cleanup())
             await self.provisioner.reconcile()
             await self._persistence.store_facts()

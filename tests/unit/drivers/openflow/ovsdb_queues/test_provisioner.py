@@ -154,7 +154,7 @@ class Lab:
             while (
                 self.runtime.executor.following_up
                 or self.runtime.executor.lock.locked()
-                or self.runtime.executor.lingering
+                or self.runtime.core.deferred.transactions
             ):
                 await asyncio.sleep(0.001)
                 for dpid in self.wires:
