@@ -237,7 +237,7 @@ class Session(asyncio.Protocol):
         finally:
             self._replies.pop(xid, None)
         if isinstance(reply, of.RoleReply):
-            self.role = of.ControllerRole(reply.role)
+            self.role, self._role_asked = of.ControllerRole(reply.role), self._owner.now()
             return reply
         return reply if isinstance(reply, of.Error) else of.Error(of.ErrorType.ROLE_REQUEST_FAILED, 0)
 
