@@ -44,7 +44,8 @@ class OpenVSwitch:
     def dump(self, what: str, bridge: str) -> list[str]:
         """The ``flows``, ``groups`` or ``meters`` of a bridge, one line each, without headings."""
         text = self._run("ovs-ofctl", "-O", "OpenFlow13", f"dump-{what}", bridge)
-        return [line.strip() for line in text.splitlines() if line.startswith(" ") or "_id=" in line]
+        entries = (" ", "meter=")
+        return [line.strip() for line in text.splitlines() if line.startswith(entries) or "_id=" in line]
 
     def _run(self, *command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

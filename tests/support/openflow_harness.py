@@ -12,6 +12,7 @@ import libnetvirt
 from libnetvirt import VirtualNetwork
 from libnetvirt import openflow as of
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
+from libnetvirt.controller.dataplane.pipeline import LLDP_METER
 from tests.support.certificates import Certified
 from tests.support.lab.fresh_controller import differences
 from tests.support.lab.network import Lab
@@ -20,6 +21,7 @@ from tests.support.netvirt_server import Served
 
 #: in the cookies of all our rules: a mark, the network's index, the kind of rule
 _COOKIE = re.compile(r"cookie=0x4e56([0-9a-f]{8})([0-9a-f]{4})\b")
+_METER = re.compile(r"meter meter=(\d+)")
 _TUNNEL = 2
 #: the destination and source of discovery frames, which leave at host ports, too
 _DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
@@ -161,8 +163,14 @@ class OpenFlow(Harness):
 
     def _holds_networks(self, switch: int) -> bool:
         """The short question before the long answer, which takes three programs."""
-        flows, groups = ask(self.lab, switch, of.FlowStatsRequest(), of.GroupDescRequest())
-        return bool(groups.entries) or any(of_a_network(f"cookie={flow.cookie:#x}") for flow in flows.entries)
+        flows, groups, meters = ask(
+            self.lab, switch, of.FlowStatsRequest(), of.GroupDescRequest(), of.MeterConfigRequest()
+        )
+        return (
+            bool(groups.entries)
+            or any(meter.meter_id != LLDP_METER for meter in meters.entries)
+            or any(of_a_network(f"cookie={flow.cookie:#x}") for flow in flows.entries)
+        )
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -180,5 +188,7 @@ def of_a_network(line: str) -> bool:
     """Whether a line of ``Lab.dump`` is there because of a virtual network."""
     if line.startswith("group "):
         return True
+    if meter := _METER.match(line):
+        return int(meter[1]) != LLDP_METER
     found = _COOKIE.search(line)
     return found is not None and (int(found[1], 16) != 0 or int(found[2], 16) == _TUNNEL)
