@@ -192,6 +192,7 @@ class Connection:
     reload = _blocking(aio.Connection.reload)
     adopt = _blocking(aio.Connection.adopt)
     forget = _blocking(aio.Connection.forget)
+    recover = _blocking(aio.Connection.recover)
     backup = _blocking(aio.Connection.backup)
 
     def networks(self) -> list[Network]:

@@ -15,7 +15,7 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI
-from libnetvirt.model import Applied, Event, Outcome, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Substrate, VirtualNetwork
 from libnetvirt.model.differences import differences
 from libnetvirt.network import Network
 from libnetvirt.session import Session
@@ -192,6 +192,13 @@ class Connection:
         Raises SwitchNotFound, InvalidDescription, Unsupported."""
         self.driver.capabilities.require("ownership", "leaving a switch to another controller")
         return await self.driver.forget(None if switch is None else str(switch))
+
+    async def recover(self) -> Recovered:
+        """Describe the networks that the rules of refused switches were made for, as far as the rules tell:
+        endpoints, tags, declared hosts, addresses of routers. For the case that the state file and all
+        backups are lost. Asks the switches, and changes nothing. Raises Unsupported."""
+        self.driver.capabilities.require("ownership", "recovering networks from switches")
+        return await self.driver.recover()
 
     async def backup(self) -> bytes:
         """A consistent copy of all stored networks, as the content of a file for ``netvirt restore``.

@@ -30,6 +30,7 @@ from libnetvirt.model import (
     Insertion,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Rules,
     Substrate,
@@ -315,6 +316,11 @@ class Driver(ABC):
         """Leave such a switch, or all, to the other controller until it is adopted (capability
         ``ownership``). Returns the switches. Raises SwitchNotFound."""
         raise Unsupported(f"forget {switch}: not offered")
+
+    async def recover(self) -> Recovered:
+        """Describe the networks that the rules of refused switches were made for (capability ``ownership``).
+        Asks the switches, and changes nothing."""
+        raise Unsupported("recover: not offered")
 
     async def backup(self) -> bytes:
         """A consistent copy of the stored networks and all that belongs to them, as the content of a file

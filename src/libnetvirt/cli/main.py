@@ -186,6 +186,7 @@ def build() -> typer.Typer:
         ("reload", substrate.reload),
         ("backup", state.backup),
         ("restore", state.restore),
+        ("recover", state.recover),
         ("events", events.events),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),

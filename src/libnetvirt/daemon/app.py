@@ -45,6 +45,7 @@ from libnetvirt.model import (
     Counters,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Substrate,
     VirtualNetwork,
@@ -149,6 +150,11 @@ def _reading(service: Service) -> APIRouter:
     async def substrate() -> Response:
         """The switches, ports and links."""
         return _reply(await connection.substrate())
+
+    @router.get("/recovered", response_model=Recovered)
+    async def recovered() -> Response:
+        """The networks that the rules of refused switches were made for, and what the rules do not tell."""
+        return _reply(await connection.recover())
 
     @router.get("/backup", response_class=Response)
     async def backup() -> Response:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import libnetvirt
-from libnetvirt import Event, State, VirtualNetwork
+from libnetvirt import Event, State, VirtualNetwork, formats
 from libnetvirt.conformance.support import frames
 from libnetvirt.errors import SwitchNotFound
 from tests.support.lab import Lab
@@ -265,7 +265,7 @@ def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> N
     first.leave()
 
 
-def test_a_restored_backup_is_a_decision(pair: Pair) -> None:
+def test_a_restored_backup_is_a_decision_and_a_lost_state_is_recovered(pair: Pair) -> None:
     first = pair.server()
     first.open()
     pair.control(first)
@@ -281,6 +281,23 @@ def test_a_restored_backup_is_a_decision(pair: Pair) -> None:
     assert pair.delivers()
     _until(lambda: not pair.delivers(vlan=20))
     assert not first.kinds("switch.refused")
+    first.leave()
+
+    # The state and all backups are lost: the networks are described from the rules.
+    for path in first.state.parent.glob("state.db*"):
+        path.unlink()
+    first.open()
+    _until(first.refuses)
+    networks = first.directory / "networks.yaml"
+    networks.write_text(first.netvirt("recover", "--from-switches"))
+    [found] = formats.read_file(networks)
+    assert [(e.switch, e.port, e.vlan) for e in found.endpoints] == [("1", "1", None), ("2", "1", None)]
+    first.netvirt("apply", "--pending", str(networks))
+    assert pair.delivers()
+    first.netvirt("switch", "adopt", "--all")
+    _until(lambda: first.links() == 2)
+    assert _until(pair.delivers)
+    assert first.connection.lookup("recovered-1").state().state is State.ACTIVE
     first.leave()
 
 

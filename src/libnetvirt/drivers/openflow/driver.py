@@ -18,6 +18,7 @@ from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.reports import constraint_counters, views
+from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.openflow import capabilities
 from libnetvirt.drivers.openflow.options import OpenFlowSettings, read_file
@@ -36,6 +37,7 @@ from libnetvirt.model import (
     Event,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Substrate,
     VirtualNetwork,
@@ -220,6 +222,9 @@ class OpenFlowDriver(Driver):
             switch_text(d)
             for d in await self.runtime.forget(None if switch is None else parse_switch(switch))
         ]
+
+    async def recover(self) -> Recovered:
+        return recovered(await self.runtime.owners.refused_rules())
 
     async def backup(self) -> bytes:
         return await self.runtime.backup()

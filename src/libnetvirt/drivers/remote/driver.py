@@ -26,6 +26,7 @@ from libnetvirt.model import (
     Event,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Substrate,
     VirtualNetwork,
@@ -195,6 +196,10 @@ class RemoteDriver(Driver):
     async def _decide(self, switch: str | None, decision: str) -> Sequence[str]:
         body = json.dumps({"switch": switch, "decision": decision}).encode()
         return _parsed(tuple[str, ...], await self._client.post("decisions", body, {}))
+
+    async def recover(self) -> Recovered:
+        """What the server reads from the switches that it refuses."""
+        return _parsed(Recovered, await self._client.get("recovered"))
 
     async def backup(self) -> bytes:
         """A consistent copy of the server's stored state."""

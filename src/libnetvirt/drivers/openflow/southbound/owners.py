@@ -16,7 +16,7 @@ confirmed commits since, at most once in :data:`MARK_INTERVAL` seconds, and when
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from libnetvirt import openflow as of
@@ -235,6 +235,16 @@ class SwitchOwners:
             raise _not_refused(dpid, [s.dpid for s in waiting])
         return chosen
 
+    async def refused_rules(self) -> dict[int, Sequence[of.FlowStatsEntry]]:
+        """The rules of libnetvirt on each refused switch that is connected and answers."""
+        sessions = [session for session in self._refused if session.state is SwitchState.REFUSED]
+        answers = await asyncio.gather(*map(_our_rules, sessions), return_exceptions=True)
+        return {
+            session.dpid: answer
+            for session, answer in zip(sessions, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        }
+
     def notes(self) -> Iterator[str]:
         """One line for each refused switch."""
         for dpid, reason in sorted(self._ownership.refused.items()):
@@ -308,9 +318,14 @@ def _not_refused(dpid: int, refused: Iterable[int]) -> SwitchNotFound:
 
 async def _holds_networks(session: Session) -> bool:
     """Whether a switch holds rules of networks with our mark."""
+    found = await _our_rules(session)
+    return any(pipeline.is_ours(f.cookie) and pipeline.cookie_network(f.cookie) for f in found)
+
+
+async def _our_rules(session: Session) -> Sequence[of.FlowStatsEntry]:
+    """The rules with our mark."""
     asked = of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
-    found = await session.request(asked, of.FlowStatsReply)
-    return any(pipeline.is_ours(f.cookie) and pipeline.cookie_network(f.cookie) for f in found.entries)
+    return (await session.request(asked, of.FlowStatsReply)).entries
 
 
 def _is_later(a: int, b: int) -> bool:
