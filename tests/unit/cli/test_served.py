@@ -132,8 +132,7 @@ def test_a_refused_switch_is_logged_once_without_verbose(serve: Serve, directory
     said = server.log.read_text()
     assert said.count("WARNING switch.refused: the switch at 127.0.0.1:") == 1
     assert "it speaks TLS" in said
-    assert f"the state file {directory}/of.db did not exist" in said, "its path may be mistyped"
-    assert said.count("\n") == 2
+    assert said.count("\n") == 1
 
 
 def test_sighup_reloads_the_capacities_and_the_server_goes_on(serve: Serve, directory: Path) -> None:

@@ -105,7 +105,8 @@ class Runtime:
         secured = Credentials(identity, report).context if identity else None
         self._persistence.load(self.now())
         if self._store.created:
-            log.warning("the state file %s did not exist: it was made, with no networks", self._store.name)
+            # If the path was mistyped, the switches are refused, and that is a warning.
+            log.info("the state file %s did not exist: it was made, with no networks", self._store.name)
         self.reporter.states(self.now(), report=False)
         await self.executor.provisioner.open()
         for listen in listens:
@@ -352,8 +353,6 @@ class Runtime:
     def notes(self) -> list[str]:
         """A sentence for each kind of thing that was dropped since the connection was opened."""
         notes = list(self.owners.notes())
-        if self._store.created and not self.core.state.labels.last_index:
-            notes.append(f"the state file {self._store.name} did not exist: it was made, with no networks")
         if frames := self.dispatcher.all_dropped:
             notes.append(dropped_text(frames))
         if early := self._early_dropped:

@@ -136,8 +136,8 @@ class SwitchOwners:
         reason = ownership.objection(dpid, markers, unmarked=unmarked)
         if reason and fresh:
             reason += (
-                ". This controller has never had a network: if it should have some, stop it, and check the "
-                f"path of its state ({self._store.name})"
+                ". This controller has never had a network: if it should have some, stop it, and check "
+                f"state= ({self._store.name}{', which was made just now' if self._store.created else ''})"
             )
         if not reason and dpid in self._taken:
             name = switch_text(dpid)
