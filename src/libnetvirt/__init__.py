@@ -36,6 +36,7 @@ from libnetvirt.errors import (
     SubstrateError,
     SwitchNotFound,
     SwitchTimeout,
+    SwitchUntrusted,
     Unsupported,
 )
 from libnetvirt.model import (
@@ -155,6 +156,7 @@ __all__ = [
     "Switch",
     "SwitchNotFound",
     "SwitchTimeout",
+    "SwitchUntrusted",
     "Timeout",
     "Unsupported",
     "VirtualNetwork",

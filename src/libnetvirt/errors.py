@@ -19,6 +19,7 @@
      ├── SubstrateError          the physical network cannot do this                      7
      │    ├── SwitchNotFound
      │    ├── PortNotFound
+     │    ├── SwitchUntrusted    a switch may forward frames past the rules of networks
      │    ├── NoPath
      │    ├── LabelsExhausted
      │    ├── ConstraintUnmet    no path meets a constraint
@@ -188,6 +189,12 @@ class PortNotFound(SubstrateError):
     """The switch has no such port, or the port cannot hold an endpoint."""
 
     code = "port-not-found"
+
+
+class SwitchUntrusted(SubstrateError):
+    """A switch may forward frames past the rules of networks, so new networks are refused there."""
+
+    code = "switch-untrusted"
 
 
 class NoPath(SubstrateError):

@@ -26,7 +26,10 @@ class Rows:
             rows = [
                 self.put("Port", interfaces=frozenset({self.put("Interface", ofport=n)})) for n in numbers
             ]
-            self.put("Bridge", datapath_id=f"{dpid:016x}", datapath_type=datapath, ports=frozenset(rows))
+            self.put(
+                "Bridge", name=f"s{dpid}", datapath_id=f"{dpid:016x}", datapath_type=datapath,
+                ports=frozenset(rows), fail_mode="secure", other_config={"disable-in-band": "true"},
+            )  # fmt: skip
 
     def put(self, table: str, **columns: Any) -> str:
         """Add a row with these columns. Its uuid."""

@@ -24,6 +24,7 @@ from libnetvirt.cli import (
     endpoints,
     events,
     networks,
+    ownership,
     serve,
     show,
     state,
@@ -188,6 +189,8 @@ def build() -> typer.Typer:
         ("restore", state.restore),
         ("recover", state.recover),
         ("events", events.events),
+        ("doctor", switches.doctor),
+        ("prepare", switches.prepare),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),
     )
@@ -206,8 +209,8 @@ def build() -> typer.Typer:
         app.add_typer(group)
     about = "Decide about switches whose rules belong to another controller."
     group = typer.Typer(name="switch", help=about, no_args_is_help=True, rich_markup_mode=None)
-    group.command("adopt")(switches.adopt)
-    group.command("forget")(switches.forget)
+    group.command("adopt")(ownership.adopt)
+    group.command("forget")(ownership.forget)
     app.add_typer(group)
     return app
 

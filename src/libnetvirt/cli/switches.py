@@ -1,64 +1,174 @@
-"""``switch``: decides about switches whose rules belong to another controller: adopt, forget."""
+"""Commands on the bridges of Open vSwitch: doctor, prepare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated
+import os
+from typing import Annotated, Any
 
 import typer
 
-import libnetvirt
-from libnetvirt.cli.options import Connect, connected
-from libnetvirt.cli.output import line
+from libnetvirt.cli.options import Format, Output, chosen
+from libnetvirt.cli.output import document, line
+from libnetvirt.errors import InvalidDescription, SubstrateError
+from libnetvirt.ovsdb import bridges, preparation
+from libnetvirt.ovsdb.bridges import Wanted
+from libnetvirt.ovsdb.remotes import FORMS, Remote, tls_context
 
-_Switch = Annotated[
-    str | None, typer.Argument(metavar="SWITCH", help="The switch, as 'netvirt substrate' names it.")
+# The MTU of links if --mtu is not given: room for every encapsulation, with large packets of hosts.
+_LINK_MTU = 2000
+#: exit status of ``doctor`` if something is wrong
+FOUND = SubstrateError.exit_status
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--switch",
+        metavar="DB",
+        help=f"Database of the switch: {FORMS} [default: the one of this machine].",
+        show_default=False,
+    ),
 ]
-_All = Annotated[bool, typer.Option("--all", help="All switches that are refused for this reason.")]
+Controller = Annotated[
+    str | None, typer.Option("--controller", metavar="TARGET", help="Controller, as tcp:ADDRESS:PORT.")
+]
+DatapathId = Annotated[
+    str | None, typer.Option("--datapath-id", metavar="ID", help="Datapath id: 1, or 16 hexadecimal digits.")
+]
+Links = Annotated[
+    list[str] | None, typer.Option("--link", metavar="PORT", help="Port to another switch. May be repeated.")
+]
+Mtu = Annotated[int, typer.Option("--mtu", metavar="N", min=576, max=65535, help="MTU of these ports.")]
+Bridges = Annotated[list[str] | None, typer.Argument(metavar="[BRIDGE]...", help="Names of bridges.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="FILE", help="Private key, for ssl.")]
+Certificate = Annotated[
+    str | None, typer.Option("--certificate", metavar="FILE", help="Certificate, for ssl.")
+]
+Ca = Annotated[str | None, typer.Option("--ca", metavar="FILE", help="CA certificate, for ssl.")]
 
 
-def adopt(ctx: typer.Context, switch: _Switch = None, every: _All = False, connect: Connect = None) -> None:
-    """Take over a switch that is refused because of another controller.
-
-    A switch is refused if its rules belong to another controller, if they are newer than the state of this
-    one (which was restored from an old backup, for example), or if another controller has taken control of
-    it. Rules that none of your networks needs are REMOVED: hosts of the other controller's networks lose
-    their connection there.
-
-    \b
-    Examples:
-      netvirt switch adopt 1
-      netvirt switch adopt --all
-    """
-    _decide(ctx, switch, every, connect, libnetvirt.Connection.adopt, "taken over")
-
-
-def forget(ctx: typer.Context, switch: _Switch = None, every: _All = False, connect: Connect = None) -> None:
-    """Leave a switch that is refused to the other controller.
-
-    It is not used, also after a restart, until 'netvirt switch adopt' takes it over. Its rules stay as they
-    are.
-
-    \b
-    Examples:
-      netvirt switch forget 1
-    """
-    _decide(ctx, switch, every, connect, libnetvirt.Connection.forget, "left to the other controller")
-
-
-def _decide(
+def doctor(
     ctx: typer.Context,
-    switch: str | None,
-    every: bool,
-    connect: str | None,
-    decide: Callable[[libnetvirt.Connection, str | None], Sequence[str]],
-    done: str,
+    names: Bridges = None,
+    switch: Database = None,
+    controller: Controller = None,
+    datapath_id: DatapathId = None,
+    link: Links = None,
+    mtu: Mtu = _LINK_MTU,
+    key: Key = None,
+    certificate: Certificate = None,
+    ca: Ca = None,
+    output: Output = None,
 ) -> None:
-    if (switch is None) is not every:
-        raise typer.BadParameter("Name one SWITCH, or give --all.", ctx=ctx)
-    with connected(ctx, connect) as connection:
-        names = decide(connection, switch)
-    for name in names:
-        line(f"switch {name} is {done}")
-    if not names:
-        line("no switch is refused because of another controller")
+    """Report what is wrong with the bridges of Open vSwitch.
+
+    Reads the switch's database, and changes nothing. Each fault comes with the command that corrects it.
+    Faults marked 'unsafe' let frames pass outside of the networks' rules. The exit status is 7 if anything is
+    wrong, else 0.
+
+    \b
+    Examples:
+      netvirt doctor
+      netvirt doctor br0 --controller tcp:192.0.2.1:6653
+      netvirt doctor --switch tcp:192.0.2.17:6640 --format json
+    """
+    output_format = chosen(ctx, output)
+    wanted = _wanted(controller, datapath_id, link, mtu)
+    remote = _remote(switch)
+    found = preparation.examine(remote, names or (), wanted, _tls(remote, key, certificate, ca))
+    if output_format is not Format.TABLE:
+        document([_document(one) for one in found], output_format)
+    else:
+        for one in found:
+            line(f"bridge {one.name}: {'something is wrong' if one.faults else 'nothing is wrong'}")
+            for fault in one.faults:
+                line(f"- {'unsafe: ' if fault.unsafe else ''}{fault.text}")
+                line(f"  {fault.remedy}")
+    if any(one.faults for one in found):
+        raise typer.Exit(FOUND)
+
+
+def prepare(
+    names: Bridges = None,
+    switch: Database = None,
+    controller: Controller = None,
+    datapath_id: DatapathId = None,
+    link: Links = None,
+    mtu: Mtu = _LINK_MTU,
+    only_print: Annotated[
+        bool, typer.Option("--print", help="Print the commands of ovs-vsctl instead, without a database.")
+    ] = False,
+    key: Key = None,
+    certificate: Certificate = None,
+    ca: Ca = None,
+) -> None:
+    """Set bridges of Open vSwitch up for networks.
+
+    Turns in-band control, spanning tree, mirrors and forward-bpdu off, and sets fail_mode=secure,
+    vlan-limit=0, OpenFlow 1.3, and what the options give. Returns when Open vSwitch has followed; nothing is
+    changed that is right already. Without BRIDGE: the only bridge there is.
+
+    \b
+    Examples:
+      netvirt prepare br0 --controller tcp:192.0.2.1:6653 --datapath-id 1
+      netvirt prepare br0 --link eth1 --link eth2 --mtu 9000
+      netvirt prepare br0 --controller tcp:192.0.2.1:6653 --print
+      netvirt prepare br0 --switch tcp:192.0.2.17:6640
+    """
+    wanted = _wanted(controller, datapath_id, link, mtu)
+    if wanted.datapath_id and names is not None and len(names) > 1:
+        raise InvalidDescription("a datapath id belongs to one bridge: name one bridge with --datapath-id")
+    if only_print:
+        if not names:
+            raise InvalidDescription("name the bridges whose commands are to be printed")
+        for command in dict.fromkeys(c for name in names for c in bridges.commands(name, wanted)):
+            line(command)
+        return
+    remote = _remote(switch)
+    found = preparation.prepare(remote, names or (), wanted, _tls(remote, key, certificate, ca))
+    for one in found:
+        line(f"bridge {one.name} is prepared" if not one.left else f"bridge {one.name} is not ready yet")
+        for fault in one.corrected:
+            line(f"- corrected: {fault.text}")
+        for fault in one.left:
+            line(f"- {fault.text}")
+            line(f"  {fault.remedy}")
+    if any(one.left for one in found):
+        raise typer.Exit(FOUND)
+
+
+def _wanted(controller: str | None, datapath_id: str | None, links: list[str] | None, mtu: int) -> Wanted:
+    return Wanted(controller or "", _datapath_id(datapath_id or "0"), tuple(links or ()), mtu)
+
+
+def _datapath_id(text: str) -> int:
+    plain = text.replace(":", "").lower().removeprefix("0x")
+    try:
+        number = int(plain) if len(plain) < 16 and plain.isdigit() and ":" not in text else int(plain, 16)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1 << 64:
+        raise InvalidDescription(f"{text!r} is not a datapath id: write a number or 16 hexadecimal digits")
+    return number
+
+
+def _remote(text: str | None) -> Remote:
+    directory = os.environ.get("OVS_RUNDIR", "/var/run/openvswitch")
+    return Remote.parse(text or f"unix:{directory}/db.sock")
+
+
+def _tls(remote: Remote, key: str | None, certificate: str | None, ca: str | None) -> Any:
+    given = {"key": key or "", "certificate": certificate or "", "ca": ca or ""}
+    context = tls_context(given)
+    if remote.kind == "ssl" and context is None:
+        raise InvalidDescription("a database behind ssl needs --key, --certificate and --ca")
+    return context
+
+
+def _document(one: preparation.Examined) -> dict[str, Any]:
+    return {
+        "bridge": one.name,
+        "datapath-id": one.datapath_id,
+        "faults": [
+            {"kind": f.kind, "unsafe": f.unsafe, "text": f.text, "remedy": f.remedy} for f in one.faults
+        ],
+    }

@@ -18,7 +18,7 @@ KINDS: Final = frozenset(
     (
         LOST, "controller.identity", "discovery.forged", "frames.dropped", "host.refused", "queue.error",
         "store.error", "switch.error", "switch.quarantined", "switch.refused",
-        "switch.taken",
+        "switch.taken", "switch.untrusted",
     )
 )  # fmt: skip
 #: Warnings logged within one second.

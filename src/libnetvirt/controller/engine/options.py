@@ -8,6 +8,7 @@ from typing import Protocol
 from libnetvirt.controller.intent.locator import HOST_LIMIT
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.discovery import LinkPorts
+from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.model import Rules
 
 
@@ -38,5 +39,7 @@ class Options:
     enforcement: Enforcement | None = None
     #: the ports that may be ends of links; LLDP frames are neither sent nor accepted at others
     link_ports: LinkPorts = field(default_factory=LinkPorts)
+    #: what happens to new networks on switches that may forward frames past our rules
+    untrusted: Untrusted = Untrusted.REFUSE
     #: ICMP errors per second that a router sends out at one endpoint, and as many at once
     error_rate: float = 100.0

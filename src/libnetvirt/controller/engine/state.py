@@ -36,6 +36,7 @@ from libnetvirt.controller.rules.transport import LinkOutput, Transports
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.controller.topology.latency import LinkLatency
 from libnetvirt.controller.topology.pathfinder import PathFinder
+from libnetvirt.controller.topology.trust import Trust
 
 
 @dataclass(slots=True)
@@ -89,6 +90,7 @@ class ControllerState:
         self.installed = Installed()
         self.discovery = Discovery(secret, options.lldp_interval)
         self.latency = LinkLatency(secret)
+        self.trust = Trust()
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.

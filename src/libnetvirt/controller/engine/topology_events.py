@@ -70,6 +70,8 @@ class TopologyEvents:
         """A port was added, deleted or modified."""
         switch = self._state.switches[dpid]
         number = status.desc.port_no
+        if number == of.Port.LOCAL:
+            switch.bridge, switch.local_mac = status.desc.name, status.desc.hw_addr
         old = switch.ports.get(number)
         if status.reason == of.PortStatusReason.DELETE:
             switch.ports.pop(number, None)
@@ -171,6 +173,7 @@ class TopologyEvents:
             self._units.drop_base(dpid, Delta())
             state.ownership.markers.pop(dpid, None)
             state.discovery.remove_switch(dpid)
+            state.trust.remove(dpid)
             self._restart.remove_switch(dpid)
 
     def _held(self, dpid: int, now: float) -> bool:

@@ -72,6 +72,9 @@ class SwitchView:
     meter_limit: int = 0
     tables: int = 254
     foreign: int = 0
+    #: the name and MAC address of its LOCAL port, which in Open vSwitch has the name of the bridge
+    bridge: str = ""
+    local_mac: int = 0
     # When the control connection was lost. A switch continues to forward without it.
     lost_at: float = 0.0
 
@@ -79,6 +82,11 @@ class SwitchView:
     def can_route(self) -> bool:
         """Whether the switch has enough tables for routed networks."""
         return self.tables >= ROUTING_TABLES
+
+    @property
+    def is_open_vswitch(self) -> bool:
+        """Whether the switch is a bridge of Open vSwitch, as far as it says."""
+        return "Open vSwitch" in self.description
 
     @property
     def checks_length(self) -> bool:

@@ -41,8 +41,21 @@ def endpoint_states(
     """(attachment, state, reason why it is not active) of a network's endpoints, or of those in ``names``."""
     cut = _cut_off(state, record)
     known = record.endpoints
+    suspects = _suspects(state, record)
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
-        yield (attachment, *_why(state, attachment, cut, now))
+        yield (attachment, *_why(state, attachment, cut, suspects.get(attachment.dpid), now))
+
+
+def _suspects(state: ControllerState, record: NetworkRecord) -> dict[int, int]:
+    """By switch of a network: a switch that is not trusted and that its frames meet, itself or on the way."""
+    untrusted = state.trust.untrusted
+    if not untrusted:
+        return {}
+    found = {
+        dpid: dpid if dpid in untrusted else untrusted_transit(state, dpid, record.by_switch)
+        for dpid in record.by_switch
+    }
+    return {dpid: suspect for dpid, suspect in found.items() if suspect is not None}
 
 
 def _cut_off(state: ControllerState, record: NetworkRecord) -> set[int]:
@@ -64,7 +77,9 @@ def both_ways(state: ControllerState, a: int, b: int) -> bool:
     return b in state.paths.tree(a) and a in state.paths.tree(b)
 
 
-def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: float) -> tuple[State, str]:
+def _why(
+    state: ControllerState, attachment: Attachment, cut: set[int], suspect: int | None, now: float
+) -> tuple[State, str]:
     switch = state.switches.get(attachment.dpid)
     name = switch_text(attachment.dpid)
     if refusal := state.ownership.refused.get(attachment.dpid):
@@ -82,7 +97,26 @@ def _why(state: ControllerState, attachment: Attachment, cut: set[int], now: flo
         return State.DOWN, f"port {attachment.endpoint.port} of switch {name} is down"
     if attachment.dpid in cut and len(attachment.network.on(attachment.dpid)) == 1:
         return State.DOWN, f"no path leads from switch {name} to the network's other switches"
+    if suspect is not None:
+        return State.DEGRADED, untrusted_text(state, suspect)
     return State.ACTIVE, ""
+
+
+def untrusted_text(state: ControllerState, dpid: int) -> str:
+    """Why a switch is not trusted, and how to correct that."""
+    name = switch_text(dpid)
+    return f"switch {name} may forward frames past the rules of networks: {state.trust.why(dpid)}"
+
+
+def untrusted_transit(state: ControllerState, dpid: int, switches: Iterable[int]) -> int | None:
+    """A switch that is not trusted on the paths between a switch and others, besides themselves; or None."""
+    switches = set(switches)
+    suspects = state.trust.untrusted - switches - {dpid} if state.trust.untrusted else ()
+    if not suspects:
+        return None
+    ways = ((a, b) for other in switches for a, b in ((dpid, other), (other, dpid)))
+    passed = {edge.destination for a, b in ways for edge in state.paths.path(a, b) or ()}
+    return min(passed & suspects, default=None)
 
 
 def network_state(state: ControllerState, record: NetworkRecord, now: float) -> NetworkState:
@@ -152,6 +186,7 @@ def substrate(state: ControllerState) -> Substrate:
             notes.append(f"{view.foreign} rules of another program, which are not changed")
         if view.connected and not view.bundles:
             notes.append("no support for bundles: changes in this switch are confirmed, but not atomic")
+        notes += [f"not trusted: {finding}" for finding in state.trust.findings(dpid)]
         ignored = sorted((p, n) for (d, p), n in state.discovery.ignored.items() if d == dpid)
         notes += [f"{n} LLDP frames at port {p} were ignored: they are not from a link" for p, n in ignored]
         foreign = sorted((p, n) for (d, p), n in state.discovery.foreign.items() if d == dpid)

@@ -34,6 +34,7 @@ from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.policing import Policing
 from libnetvirt.controller.rules.steering import Steering
 from libnetvirt.controller.rules.transport import LinkOutput, Transport, Transports
+from libnetvirt.controller.topology import probes
 from libnetvirt.controller.topology.pathfinder import PathFinder
 from libnetvirt.model import Encapsulation
 
@@ -78,6 +79,9 @@ class SwitchingRules:
             limit = (of.Meter(pipeline.LLDP_METER),)
         yield rule(Table.CLASSIFY, 0, of.Match())
         yield rule(Table.CLASSIFY, 100, lldp, *limit, apply(_TO_CONTROLLER))
+        if switch.is_open_vswitch:
+            for entry in probes.ENTRIES.values():
+                yield PlacedEntry(switch.dpid, Order.RECEIVE, entry)
         head = of.Output(of.Port.CONTROLLER, pipeline.LEARN_LENGTH)
         yield rule(Table.SOURCE, 0, of.Match(), apply(head), of.GotoTable(Table.HOST))
         for table in (Table.SOURCE, Table.HOST):

@@ -12,6 +12,7 @@ from libnetvirt.controller.intent.switches import parse_switch
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.discovery import LinkPorts
+from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.drivers.openflow.capabilities import PRESETS
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.southbound.listener import Listen
@@ -127,6 +128,11 @@ class OpenFlowSettings(DriverSettings):
         5.0, ge=0.1, le=600, description="seconds until a switch must have confirmed a change"
     )
 
+    untrusted: Untrusted = Field(
+        _DEFAULT.untrusted,
+        description="new networks on a switch that may forward frames past their rules: refuse them, or warn",
+    )
+
     def rules(self) -> Rules:
         """The rules of networks that do not choose theirs. Raises InvalidURI if the options contradict each
         other."""
@@ -177,6 +183,7 @@ class OpenFlowSettings(DriverSettings):
             hold=self.hold,
             packet_rate=self.packet_rate,
             error_rate=self.error_rate,
+            untrusted=self.untrusted,
             link_mtu=self.link_mtu,
             capacities=capacities,
             capacities_file=capacities_file,

@@ -36,6 +36,7 @@ from libnetvirt.drivers.openflow.southbound.refusals import error_text
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, SecureServer
+from libnetvirt.drivers.openflow.southbound.trust_watch import TrustWatch
 from libnetvirt.errors import SubstrateError
 from libnetvirt.events import EventStream
 from libnetvirt.store import Store
@@ -45,6 +46,8 @@ from libnetvirt.tasks import Tasks
 EARLY_LIMIT = 1000
 #: seconds between two polls of sessions and neighbours
 POLL_INTERVAL = 1.0
+#: LLDP intervals between two probes of a switch
+TRUST_INTERVALS = 2
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -92,6 +95,9 @@ class Runtime:
             self._serve_queued,
         )
         self.executor = TransactionExecutor(context, databases)
+        provisioner = self.executor.provisioner
+        self.trust = TrustWatch(self.core, self._sessions, provisioner.tables, self._report_states)
+        provisioner.rows_changed = self.trust.read_databases
 
     # ---- life ----------------------------------------------------------------------------------
 
@@ -113,6 +119,7 @@ class Runtime:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
+        self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
 
     async def close(self) -> None:
         """Stop listening, and disconnect all switches; they go on forwarding."""
@@ -157,6 +164,12 @@ class Runtime:
             self.owners.update(now)
         self.dispatcher.poll(now)
         self.reporter.dropped(now, self.dispatcher.all_dropped)
+
+    def _report_states(self) -> None:
+        self.reporter.states(self.now())
+
+    def _probe(self) -> None:
+        self.tasks.spawn(self.trust.probe_all())
 
     def now(self) -> float:
         return time.monotonic()
@@ -280,9 +293,6 @@ class Runtime:
         async with self.executor.lock:
             await self._persistence.store_facts()
 
-    def _report_states(self) -> None:
-        self.reporter.states(self.now())
-
     def closed(self, session: Session) -> None:
         self._all.discard(session)
         self.owners.closed(session)
@@ -347,6 +357,7 @@ class Runtime:
         self.pending.add(self.core.topology.switch_up(view))
         await self.executor.reconcile(session)
         view.foreign = await probe.foreign_flows(session)
+        await self.trust.connected(session)
 
     # ---- reports -------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Controller
@@ -10,11 +10,21 @@ from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.rules import policing
+from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.driver import Capabilities, Change, check_free
 from libnetvirt.drivers.openflow import capabilities
 from libnetvirt.drivers.openflow.southbound.backoff import Failure
-from libnetvirt.errors import AddressConflict, NoPath, PortNotFound, SwitchNotFound, Unsupported
-from libnetvirt.model import Encapsulation, Endpoint, Forwarding
+from libnetvirt.errors import (
+    AddressConflict,
+    NoPath,
+    PortNotFound,
+    SwitchNotFound,
+    SwitchUntrusted,
+    Unsupported,
+)
+from libnetvirt.model import Encapsulation, Endpoint, Forwarding, VirtualNetwork
+
+_ALLOW = "To allow new networks there all the same, start the driver with untrusted=warn"
 
 
 class Validator:
@@ -73,6 +83,7 @@ class Validator:
                 )
         for endpoint in new:
             self._check_place(endpoint, change.pending)
+            self._check_trust(endpoint, change.before)
             switch = self._state.switches.get(parse_switch(endpoint.switch))
             if after.forwarding is Forwarding.L3 and switch is not None and not switch.can_route:
                 raise Unsupported(
@@ -124,6 +135,29 @@ class Validator:
                 "another switch and cannot be an endpoint: 'netvirt substrate' shows the ports in use"
             )
 
+    def _check_trust(self, endpoint: Endpoint, before: VirtualNetwork | None) -> None:
+        """Refuse an endpoint that is new on a switch that may forward its frames past our rules."""
+        dpid = parse_switch(endpoint.switch)
+        if dpid not in self._state.trust.untrusted or self._state.options.untrusted is not Untrusted.REFUSE:
+            return
+        old = next((e for e in before.endpoints if e.uuid == endpoint.uuid), None) if before else None
+        if old is None or parse_switch(old.switch) != dpid:
+            raise SwitchUntrusted(
+                f"endpoint {endpoint.uuid}: {views.untrusted_text(self._state, dpid)} {_ALLOW}"
+            )
+
+    def _check_transit(self, new: Iterable[int], switches: Iterable[int]) -> None:
+        """Refuse new paths through a switch that may forward frames past our rules."""
+        if not self._state.trust.untrusted or self._state.options.untrusted is not Untrusted.REFUSE:
+            return
+        for dpid in new:
+            suspect = views.untrusted_transit(self._state, dpid, switches)
+            if suspect is not None:
+                raise SwitchUntrusted(
+                    f"the path from switch {switch_text(dpid)} leads through another switch: "
+                    f"{views.untrusted_text(self._state, suspect)} {_ALLOW}"
+                )
+
     def _check_paths(self, change: Change) -> None:
         """Raise NoPath if a new endpoint's switch has no path to switches of the other endpoints."""
         network = change.after
@@ -141,3 +175,5 @@ class Validator:
                     f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
                     f"{switch_text(min(cut))}: 'netvirt substrate' shows the links that are known"
                 )
+        held = set(entry.by_switch) if entry else set()
+        self._check_transit(touched.keys() - held, switches)

@@ -19,7 +19,7 @@ from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement, Support
 from libnetvirt.controller.qos.queues import QueueConfig, union
 from libnetvirt.controller.topology.pathfinder import LinkEnd
-from libnetvirt.drivers.openflow.ovsdb_queues.rows import DATABASE, WATCHES, Ports, operations
+from libnetvirt.drivers.openflow.ovsdb_queues.rows import DATABASE, WATCHES, Ports, Tables, operations
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import (
     ConnectionFailed,
@@ -140,6 +140,8 @@ class QueueProvisioner:
         self._lingering = lingering
         self._publish = publish
         self._changed = changed
+        #: called when rows have changed, besides ``changed``
+        self.rows_changed: Callable[[], None] = lambda: None
         #: whether rows may differ from what they should be
         self.stale = False
         self._failed = False  # whether to retry at the next tick
@@ -167,6 +169,12 @@ class QueueProvisioner:
         if not database.known:
             return Support(None, f"the database of its switch was not reached yet, {database.db.trouble}")
         return database.ports.support(database.db.tables, link, self._databases.owner, self._unchecked)
+
+    def tables(self, dpid: int) -> Tables | None:
+        """The copy of a switch's database; None if it is not known, or was not reached yet."""
+        remote = self._databases.of(dpid)
+        database = self._all[remote] if remote is not None else None
+        return database.db.tables if database is not None and database.known else None
 
     def troubles(self) -> list[str]:
         """A note for each database that is not connected."""
@@ -273,6 +281,7 @@ class QueueProvisioner:
     def _rows_changed(self) -> None:
         self.stale = True
         self._changed()
+        self.rows_changed()
 
 
 def _reached(db: Database) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from libnetvirt.controller.qos.enforcement import ABLE, Support
 from libnetvirt.controller.qos.queues import PortQueues, Queue, QueueConfig
 from libnetvirt.controller.topology.pathfinder import LinkEnd
+from libnetvirt.ovsdb.bridges import SETTINGS
 from libnetvirt.ovsdb.database import Operation, Row, Watch
 from libnetvirt.ovsdb.values import ColumnType, encode, encode_map
 
@@ -22,8 +23,7 @@ TYPE = "linux-htb"
 OWNER, PORT, CONSTRAINT = "netvirt:owner", "netvirt:port", "netvirt:constraint"
 #: the userspace datapath, which passes frames to the kernel without their queue
 _WITHOUT_QUEUES = "netdev"
-WATCHES: Mapping[str, Watch] = {
-    "Open_vSwitch": Watch({"cur_cfg": ColumnType.INTEGER}),
+_OWN: Mapping[str, Watch] = {
     "Bridge": Watch(
         {"datapath_id": ColumnType.OPTIONAL, "datapath_type": ColumnType.STRING, "ports": ColumnType.UUID_SET}
     ),
@@ -33,6 +33,14 @@ WATCHES: Mapping[str, Watch] = {
                   "external_ids": ColumnType.MAP}),
     "Queue": Watch({"other_config": ColumnType.MAP, "external_ids": ColumnType.MAP}),
 }  # fmt: skip
+#: besides what queues need: the settings of bridges, for `trust_watch`
+WATCHES: Mapping[str, Watch] = {
+    table: Watch(
+        dict(_OWN[table].columns if table in _OWN else {})
+        | dict(SETTINGS[table].columns if table in SETTINGS else {})
+    )
+    for table in (*SETTINGS, *(table for table in _OWN if table not in SETTINGS))
+}
 Tables = Mapping[str, Mapping[str, Row]]
 
 

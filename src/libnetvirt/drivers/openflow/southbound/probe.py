@@ -29,6 +29,9 @@ async def describe(session: Session) -> SwitchView:
     ports = await session.request(of.PortDescRequest(), of.PortDescReply)
     view = SwitchView(session.dpid, connected=True, known=True, address=session.address)
     view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
+    local = next((p for p in ports.ports if p.port_no == of.Port.LOCAL), None)
+    if local is not None:
+        view.bridge, view.local_mac = local.name, local.hw_addr
     view.description = " ".join(t for t in (desc.mfr_desc, desc.hw_desc, desc.sw_desc) if t)
     view.bundles, view.tables = session.bundles, session.tables
     with contextlib.suppress(RuleRefused):

@@ -207,14 +207,19 @@ class Session(asyncio.Protocol):
         self._flush_soon()
         self._unmarked.append(Mark(self._last, done))
 
-    async def request(self, message: of.MultipartRequest, kind: type[R]) -> R:
-        """Send a multipart request and return the complete reply. Raises RuleRefused if the switch answers
-        with an error, SwitchTimeout."""
+    async def request(self, message: of.MultipartRequest, kind: type[R], within: float | None = None) -> R:
+        """Send a multipart request and return the complete reply.
+
+        A switch that does not answer in time has failed; with ``within``, it has not, and as many seconds
+        are waited. Raises RuleRefused if the switch answers with an error, SwitchTimeout.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid] = future
         try:
-            reply = await self._within(future)
+            reply = await (self._within(future) if within is None else asyncio.wait_for(future, within))
+        except TimeoutError:
+            raise SwitchTimeout(f"{self._silence()}") from None
         finally:
             self._replies.pop(xid, None)
             self._parts.discard(xid)
