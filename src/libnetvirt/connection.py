@@ -15,7 +15,7 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI
-from libnetvirt.model import Applied, Event, Outcome, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Substrate, VirtualNetwork
 from libnetvirt.model.differences import differences
 from libnetvirt.network import Network
 from libnetvirt.session import Session
@@ -179,6 +179,30 @@ class Connection:
         """
         self.driver.capabilities.require("reload", "reloading files")
         return await self.driver.reload(degrade=degrade)
+
+    async def adopt(self, switch: str | int | None = None) -> Sequence[str]:
+        """Take over a switch that is refused because its rules belong to another controller, or are newer
+        than the stored state; None: all such switches. **Rules there that no network of this connection needs
+        are removed.**
+
+        Returns the switches that were taken over, when they have their rules. Raises SwitchNotFound if the
+        switch is not refused for such a reason, InvalidDescription, SubstrateError, Unsupported.
+        """
+        self.driver.capabilities.require("ownership", "taking over a switch")
+        return await self.driver.adopt(None if switch is None else str(switch))
+
+    async def forget(self, switch: str | int | None = None) -> Sequence[str]:
+        """Leave such a switch, or all, to the other controller, until it is adopted. Returns the switches.
+        Raises SwitchNotFound, InvalidDescription, Unsupported."""
+        self.driver.capabilities.require("ownership", "leaving a switch to another controller")
+        return await self.driver.forget(None if switch is None else str(switch))
+
+    async def recover(self) -> Recovered:
+        """Describe the networks that the rules of refused switches were made for, as far as the rules tell:
+        endpoints, tags, declared hosts, addresses of routers. For the case that the state file and all
+        backups are lost. Asks the switches, and changes nothing. Raises Unsupported."""
+        self.driver.capabilities.require("ownership", "recovering networks from switches")
+        return await self.driver.recover()
 
     async def backup(self) -> bytes:
         """A consistent copy of all stored networks, as the content of a file for ``netvirt restore``.

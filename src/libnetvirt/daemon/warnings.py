@@ -18,7 +18,8 @@ KINDS: Final = frozenset(
     (
         LOST, "control.lost", "controller.identity", "discovery.forged", "drift.found", "drift.refused",
         "frames.dropped", "host.refused", "queue.error", "store.error", "switch.error",
-        "switch.quarantined", "switch.refused", "switch.silent", "switch.untrusted",
+        "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
+        "switch.untrusted",
     )
 )  # fmt: skip
 #: Warnings logged within one second.

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from libnetvirt.model.messages import hyphenated
+from libnetvirt.model.network import VirtualNetwork
 
 
 class Report(BaseModel):
@@ -229,6 +230,14 @@ class RuleLine(Report):
     table: str
     text: str
     network: str = ""
+
+
+class Recovered(Report):
+    """What the rules of switches tell of the networks that they were made for. ``notes``: what is missing in
+    which of them, one sentence each."""
+
+    networks: tuple[VirtualNetwork, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Event(Report):

@@ -21,6 +21,7 @@ from libnetvirt.controller.intent.facts import LABELS, FactJournal
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
+from libnetvirt.controller.intent.ownership import Ownership
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
@@ -88,6 +89,8 @@ class ControllerState:
         #: changes to write to the store: allocated and released numbers, found and lost links
         self.journal = FactJournal()
         self.labels = Labels(self.journal)
+        #: which switches may be used, and the marker that each holds
+        self.ownership = Ownership(self.journal)
         self.installed = Installed()
         #: by datapath id: what other programs changed there, as far as it is known and not undone
         self.drift: dict[int, tuple[Drift, ...]] = {}

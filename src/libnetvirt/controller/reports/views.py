@@ -106,6 +106,8 @@ def _why(
 ) -> tuple[State, str]:
     switch = state.switches.get(attachment.dpid)
     name = switch_text(attachment.dpid)
+    if refusal := state.ownership.refused.get(attachment.dpid):
+        return State.DOWN, f"switch {name} is refused: {refusal}"
     if switch is None:
         return State.PENDING, f"switch {name} has not connected yet"
     if attachment.port is None:

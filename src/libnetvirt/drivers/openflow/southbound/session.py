@@ -29,8 +29,12 @@ from libnetvirt.errors import RuleRefused, SwitchTimeout
 FLUSH_PARTS = 256
 #: unread bytes in a switch's write buffer beyond which its connection is closed
 WRITE_LIMIT = 64 << 20
+#: seconds between two questions whether this controller is still the switch's master
+ROLE_INTERVAL = 5.0
 #: the first bytes of a TLS handshake record (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
+#: the error of a switch whose master is another controller
+_IS_SLAVE = of.Error(of.ErrorType.BAD_REQUEST, of.BadRequest.IS_SLAVE).text
 #: the body of `Session.answers`' echo request; the channel keeps replies with its own body to itself
 _ALIVE = b"alive?"
 
@@ -60,6 +64,9 @@ class Owner(Protocol):
 
     def data_handled(self) -> None:
         """All messages that were received with one read were handled."""
+
+    def demoted(self, session: Session) -> None:
+        """Another controller has become the switch's master. Called once a connection."""
 
     def refused(self, address: str, reason: str) -> None:
         """The connection from this address cannot be used."""
@@ -92,6 +99,9 @@ class Session(asyncio.Protocol):
         self.tables = 0
         self.state = SwitchState.CONNECTING
         self.bundles = False
+        #: this controller's role at the switch; None: the switch has no roles
+        self.role: of.ControllerRole | None = of.ControllerRole.EQUAL
+        self._role_asked = 0.0
         #: messages that arrived before the switch was ready
         self.early: list[object] = []
         self.reason = ""
@@ -261,6 +271,23 @@ class Session(asyncio.Protocol):
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
             )
 
+    async def request_role(self, role: of.ControllerRole, generation: int) -> of.RoleReply | of.Error:
+        """Request a role at the switch (OpenFlow 1.3.5, section 6.3.4); NOCHANGE asks for the present one.
+
+        Returns the switch's reply or its error. Raises SwitchTimeout.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(of.RoleRequest(role, generation))
+        self._replies[xid] = future
+        try:
+            reply = await self._within(future)
+        finally:
+            self._replies.pop(xid, None)
+        if isinstance(reply, of.RoleReply):
+            self.role, self._role_asked = of.ControllerRole(reply.role), self._owner.now()
+            return reply
+        return reply if isinstance(reply, of.Error) else of.Error(of.ErrorType.ROLE_REQUEST_FAILED, 0)
+
     async def answers(self, timeout: float) -> bool:
         """Whether the switch answers an echo request within ``timeout`` seconds. If not, the connection stays
         as it is."""
@@ -330,9 +357,13 @@ class Session(asyncio.Protocol):
         return self.state in ENDED
 
     def poll(self, now: float) -> None:
-        """Called once a second: keep-alive, and the timeout of barriers that no coroutine awaits."""
+        """Called once a second: keep-alive, whether another controller has become master, and the timeout of
+        barriers that no coroutine awaits."""
         for event in self._channel.poll(now):
             self._event(event)
+        if self.role is of.ControllerRole.MASTER and now - self._role_asked >= ROLE_INTERVAL:
+            self._role_asked = now
+            self.send(of.RoleRequest(of.ControllerRole.NOCHANGE))
         oldest = next(iter(self._marks), 0)
         if not oldest or self._oldest_barrier is None or self._oldest_barrier[0] != oldest:
             self._oldest_barrier = (oldest, now) if oldest else None
@@ -373,6 +404,11 @@ class Session(asyncio.Protocol):
                     change.commit = 0
         elif isinstance(event, of.EchoReply) and event.xid in self._replies:
             self._answer(event.xid, event)
+        elif isinstance(event, of.RoleReply):
+            if event.xid in self._replies:
+                self._answer(event.xid, event)
+            elif event.role == of.ControllerRole.SLAVE:
+                self._demoted()
         elif isinstance(event, of.HandshakeDone):
             self.dpid, self.tables = event.features.datapath_id, event.features.n_tables
             self._owner.handshake(self, event.features)
@@ -432,16 +468,31 @@ class Session(asyncio.Protocol):
         for change in self._changes.values():
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
-                return
+                break
+        else:
+            self._unawaited(error)
+        if text == _IS_SLAVE:
+            self._demoted()
+
+    def _unawaited(self, error: of.Error | of.ExperimenterError) -> None:
+        """An error that is not about a change that a coroutine awaits."""
         # The error belongs to the first mark set after its message. Xid 0 belongs to none.
         found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
         self._owner.message(self, error)
 
+    def _demoted(self) -> None:
+        """OpenFlow 1.3 has no message for it: it is seen from a refused change, or a reply about the role."""
+        if self.role is of.ControllerRole.MASTER:
+            self.role = of.ControllerRole.SLAVE
+            self._owner.demoted(self)
+
     async def _within(self, future: asyncio.Future[Any]) -> Any:
         try:
-            return await asyncio.wait_for(future, self._timeout)
+            # Not wait_for(), which loses a cancellation that comes with the result (Python 3.11).
+            async with asyncio.timeout(self._timeout):
+                return await future
         except TimeoutError:
             reason = self._silence()
             # It may still carry out the change: it is reconciled when it connects again.

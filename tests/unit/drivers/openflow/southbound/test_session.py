@@ -68,6 +68,9 @@ class Owner:
     def data_handled(self) -> None:
         pass
 
+    def demoted(self, session: Session) -> None:  # noqa: ARG002
+        self.heard.append("demoted")
+
     def refused(self, address: str, reason: str) -> None:  # noqa: ARG002
         self.heard.append(reason)
 
