@@ -75,8 +75,9 @@ class Connection:
     async def apply(self, description: Description, *, pending: bool = False) -> Applied:
         """Make a network be as described: create it, or change what differs, in one atomic step.
 
-        The network is found by the description's uuid if it gives one, else by its name. Returns when the
-        network is as described. Raises what :meth:`create` raises; then the network is as it was before.
+        The network is found by the description's uuid if it gives one, else by its name. If the description
+        is the same as before, what others changed in the network's rules or rows is repaired. Returns when
+        the network is as described. Raises what :meth:`create` raises; then the network is as it was before.
         """
         wanted = one(description)
         found = await self._counterpart(wanted)
@@ -98,6 +99,9 @@ class Connection:
 
         await self._session.edit(found.uuid, edit, pending=pending)
         changes = tuple(differences(before[0], after))
+        if not changes and "repair" in self.driver.capabilities.features:
+            # What the network needs may be gone although its description is the same.
+            changes = tuple(await self.driver.repair(after.uuid, orphans=False))
         outcome = Outcome.CHANGED if changes else Outcome.UNCHANGED
         return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
 

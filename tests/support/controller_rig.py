@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane.entries import removes
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Controller, Options, Transaction
 from libnetvirt.controller.engine.effects import PendingEffects
@@ -98,6 +99,8 @@ class Rig:
         #: whether stored facts are kept for the next controller
         self.stores = False
         self.queues: dict[int, deque[of.Message | Callable[[bool], None]]] = {}
+        #: switches whose connection carries nothing; one that has to confirm rules is disconnected
+        self.silent: set[int] = set()
         self.out: list[Out] = []
         self.errors: list[str] = []
         #: called after each message or round that reached a switch
@@ -144,7 +147,7 @@ class Rig:
     def connect(self, dpid: int, ports: int) -> None:
         """The switch connects and is reconciled."""
         view = self.view(dpid, ports)
-        self.pending.add(self.core.topology.switch_up(view))
+        self.pending.add(self.core.topology.switch_up(view, self.now))
         self.execute(self.core.reconciler.reconcile(dpid, self.fabric.switches[dpid].dump()))
         self.pending.add(self.core.topology.lldp(dpid, view.ports, self.now))
         self.settle()
@@ -244,14 +247,14 @@ class Rig:
 
     def pump(self, count: int = 1 << 30) -> None:
         """Let ``count`` messages reach their switches, which are chosen at random."""
-        while count and (waiting := sorted(d for d, q in self.queues.items() if q)):
+        while count and (waiting := sorted(d for d, q in self.queues.items() if q and d not in self.silent)):
             count -= 1
             dpid = self.chance.choice(waiting) if self.chance else waiting[0]
             item = self.queues[dpid].popleft()
             if callable(item):
                 item(True)
             elif isinstance(item, of.EchoRequest):
-                self.state.latency.echoed(dpid, item.body, self.now)
+                self.core.topology.echoed(dpid, item.body, self.now)
             elif isinstance(item, of.PacketOut):
                 self.out += self.fabric.packet_out(dpid, item)
             else:
@@ -268,6 +271,8 @@ class Rig:
         """The controller handles what the switches have sent."""
         up, self.fabric.up = self.fabric.up, []
         for dpid, message in up:
+            if dpid in self.silent:
+                continue
             if self._connected(dpid):
                 sender = self.fabric.links.get((dpid, message.head.in_port), (0, 0))
                 late = self.delays.get(sender, 0.0) if message.head.table_id == Table.CLASSIFY else 0.0
@@ -278,7 +283,7 @@ class Rig:
             pass
         for dpid, switch in self.fabric.switches.items():
             gone, switch.removed = switch.removed, []
-            if self._connected(dpid):
+            if self._connected(dpid) and dpid not in self.silent:
                 for one in gone:
                     self.dispatcher.flow_removed(dpid, one)
 
@@ -291,7 +296,7 @@ class Rig:
                 self.follow()
             elif self.core.deferred.transactions and not self.lingers:
                 self.linger_over()
-            elif not any(self.queues.values()) and not self.fabric.up:
+            elif not any(q for d, q in self.queues.items() if d not in self.silent) and not self.fabric.up:
                 return
         raise AssertionError("it never comes to rest")
 
@@ -327,6 +332,11 @@ class Rig:
                 self.chance.shuffle(switches)
             for dpid in switches:
                 if not self._connected(dpid):
+                    continue
+                if dpid in self.silent:
+                    self.disconnect(dpid)
+                    if not all(map(removes, one[dpid])):
+                        self.pending.add(self.core.reroute.doubt(dpid))
                     continue
                 for message in one[dpid]:
                     self.fabric.switches[dpid].take(message)

@@ -43,6 +43,8 @@ class Agent:
         self.switch, self.ports = switch, ports
         self.faults = faults or Faults()
         self.changes = 0
+        #: how often its flow entries were read
+        self.reads = 0
         self.role = of.ControllerRole.EQUAL
         self.broken = False
         self.barriers = 0
@@ -138,6 +140,7 @@ class Agent:
         elif isinstance(m, of.MeterFeaturesRequest):
             yield of.MeterFeaturesReply(9, 1 << of.BandType.DROP, xid=xid)
         elif isinstance(m, of.FlowStatsRequest):
+            self.reads += 1
             yield of.FlowStatsReply(tuple(dump.flows), xid=xid)
         elif isinstance(m, of.GroupDescRequest):
             yield of.GroupDescReply(tuple(dump.groups), xid=xid)

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from libnetvirt import NetvirtError, __version__
 from libnetvirt.cli import (
+    bridges,
     constraints,
     drivers,
     endpoints,
@@ -29,7 +30,6 @@ from libnetvirt.cli import (
     show,
     state,
     substrate,
-    switches,
 )
 from libnetvirt.cli.options import AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription
@@ -189,8 +189,8 @@ def build() -> typer.Typer:
         ("restore", state.restore),
         ("recover", state.recover),
         ("events", events.events),
-        ("doctor", switches.doctor),
-        ("prepare", switches.prepare),
+        ("doctor", bridges.doctor),
+        ("prepare", bridges.prepare),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),
     )

@@ -17,6 +17,8 @@ _STYLES: Mapping[str, str] = {
     "connected": "green",
     "pending": "yellow",
     "degraded": "yellow",
+    "unconfirmed": "yellow",
+    "disconnected": "yellow",
     "down": "red",
     "no": "dim",
 }

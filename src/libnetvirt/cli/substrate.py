@@ -64,7 +64,7 @@ def substrate(
         [
             (
                 s.id,
-                "connected" if s.connected else "down",
+                "connected" if s.connected else "disconnected",
                 len(s.ports),
                 s.address or "-",
                 s.description or "-",
@@ -93,7 +93,7 @@ def substrate(
                 k.source_port,
                 k.destination,
                 k.destination_port,
-                "up" if k.up else "down",
+                "up" if k.up else "unconfirmed" if k.unconfirmed else "down",
                 f"{k.cost:g}",
                 _speed(k.capacity),
                 _speed(k.reserved),

@@ -27,14 +27,17 @@ class Report(BaseModel):
 class State(StrEnum):
     """The state of a network, an endpoint or a constraint.
 
-    An endpoint is ``active`` (it forwards), ``pending`` (its switch or port has not appeared yet) or ``down``
-    (its switch or port is gone, or no path leads there). A network is ``active``, ``pending`` or ``down`` if
-    all its endpoints are, else ``degraded``.
+    An endpoint is ``active`` (it forwards), ``pending`` (its switch or port has not appeared yet), ``down``
+    (its switch or port is gone, or no path leads there) or ``unconfirmed`` (it forwards as far as is known,
+    but a switch on its way cannot be asked). A network is ``active``, ``pending`` or ``down`` if all its
+    endpoints are, ``unconfirmed`` if some are and the others are active, else ``degraded``; also while others
+    have changed what the driver keeps for it (``drift``).
     """
 
     ACTIVE = "active"
     PENDING = "pending"
     DOWN = "down"
+    UNCONFIRMED = "unconfirmed"
     DEGRADED = "degraded"
 
 
@@ -79,8 +82,8 @@ class EndpointState(Report):
 
 
 class ConstraintState(Report):
-    """The state of a constraint: ``active`` if it is met, ``pending`` if one of its endpoints is, else
-    ``degraded``.
+    """The state of a constraint: ``active`` if it is met, ``pending`` if one of its endpoints is,
+    ``unconfirmed`` if a link of its path is, else ``degraded``.
 
     ``reason``: why it is not active. ``reserved``: bit/s reserved on each link of its path.
     """
@@ -115,6 +118,8 @@ def overall(states: list[State]) -> State:
     distinct = set(states)
     if not distinct:
         return State.ACTIVE
+    if distinct == {State.ACTIVE, State.UNCONFIRMED}:
+        return State.UNCONFIRMED
     return distinct.pop() if len(distinct) == 1 else State.DEGRADED
 
 
@@ -191,8 +196,10 @@ class Switch(Report):
 class Link(Report):
     """A link between two switches, in one direction.
 
-    ``capacity`` in bit/s, of which ``reserved`` is reserved for constraints and ``free`` can still be;
-    ``latency`` in microseconds. A capacity or latency of 0 is not known.
+    ``up``: whether frames are seen to pass it. ``unconfirmed``: why that cannot be told now, of a link that
+    is used where there is no other way; else empty. ``capacity`` in bit/s, of which ``reserved`` is reserved
+    for constraints and ``free`` can still be; ``latency`` in microseconds. A capacity or latency of 0 is not
+    known.
     """
 
     source: str
@@ -200,6 +207,7 @@ class Link(Report):
     destination: str
     destination_port: str
     up: bool = True
+    unconfirmed: str = ""
     cost: float = 1.0
     capacity: int = 0
     reserved: int = 0

@@ -90,8 +90,8 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def harness(request: pytest.FixtureRequest, private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
-    """One switch; its database is known if the parameter says so."""
-    harness = OpenFlow(1, [], hosts=3, options="&lldp-interval=0.3")
+    """One switch, whose foreign rules no audit removes; its database is known if the parameter says so."""
+    harness = OpenFlow(1, [], hosts=3, options="&lldp-interval=0.3&audit=0")
     if request.param == "database":
         harness.served.uri += f"&ovsdb={harness.lab.ovs.socket}"
     with harness:

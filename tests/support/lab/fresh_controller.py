@@ -48,7 +48,7 @@ def differences(lab: Lab, state: Path) -> list[str]:
         view = SwitchView(dpid, connected=True, known=True, bundles=True, meters=True)
         view.description = " ".join((desc.mfr_desc, desc.hw_desc, desc.sw_desc))
         view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
-        core.topology.switch_up(view)
+        core.topology.switch_up(view, time.monotonic())
         core.reconciler.reconcile(dpid, dumps[dpid])  # so it knows the hosts that were learned, too
     found = []
     for dpid, dump in dumps.items():

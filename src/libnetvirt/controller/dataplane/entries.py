@@ -132,6 +132,15 @@ def delete_message(entry: SwitchEntry) -> of.Message:
     return of.MeterMod(of.MeterModCommand.DELETE, 0, entry.meter_id, ())
 
 
+def removes(message: of.Message) -> bool:
+    """Whether a message removes entries; else it adds or modifies one."""
+    if isinstance(message, of.FlowMod):
+        return message.command in (of.FlowModCommand.DELETE, of.FlowModCommand.DELETE_STRICT)
+    if isinstance(message, of.GroupMod):
+        return message.command == of.GroupModCommand.DELETE
+    return isinstance(message, of.MeterMod) and message.command == of.MeterModCommand.DELETE
+
+
 def _flow(entry: Flow, command: of.FlowModCommand) -> of.FlowMod:
     return of.FlowMod(
         table_id=entry.table,

@@ -18,24 +18,22 @@ The removal of old paths is deferred; `remaining` returns the removals to carry 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from libnetvirt.controller.dataplane.entries import Flow, SwitchEntry
-from libnetvirt.controller.dataplane.installed import Delta, PathDelta
+from libnetvirt.controller.dataplane.entries import Flow, PlacedEntry, SwitchEntry
+from libnetvirt.controller.dataplane.installed import Delta, PathDelta, Unit
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.constraints import ConstraintService
-from libnetvirt.controller.engine.effects import NOTHING, Effects, Report
+from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.transaction import Transaction
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.engine.warm_restart import WarmRestart
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.controller.topology.pathfinder import COST_AVOIDED, COST_UNREACHABLE, Edge
 from libnetvirt.errors import LabelsExhausted
 from libnetvirt.model import Encapsulation
-
-#: the cost of a link that leaves a switch without its control connection: any other path is cheaper
-COST_AWAY = 1000.0
 
 _Replaced = dict[tuple[Encapsulation, int], int]
 
@@ -62,8 +60,9 @@ class Reroute:
         """
         state = self._state
         before = state.paths.edges
+        self._hold_rules()
         if (
-            not state.paths.update(self.usable_edges())
+            not state.paths.update(self.usable_edges(), dict(state.held))
             and not capacities
             and not state.te_paths.plan_reroute()
         ):
@@ -116,21 +115,63 @@ class Reroute:
             view = switch.ports.get(port)
             return view is not None and view.up
 
-        def cost(dpid: int, port: int) -> float:
-            # A switch that is not connected cannot be given new paths.
-            switch = state.switches.get(dpid)
-            away = switch is not None and not switch.connected
-            return COST_AWAY if away else state.capacities.cost((dpid, port))
+        def cost(edge: Edge) -> float:
+            link = edge.source, edge.source_port
+            cost = state.capacities.cost(link)
+            if edge.source in state.held or edge.destination in state.held:
+                cost += COST_UNREACHABLE
+            return cost + COST_AVOIDED if state.discovery.is_avoided(link) else cost
 
         return [
-            replace(e, cost=cost(e.source, e.source_port))
+            replace(e, cost=cost(e))
             for e in state.discovery.edges()
             if usable(e.source, e.source_port) and usable(e.destination, e.destination_port)
         ]
 
+    def _hold_rules(self) -> None:
+        """Note what the switches hold that have become unreachable since paths were computed: they are not
+        connected, or do not answer."""
+        state = self._state
+        unreachable = {dpid for dpid in state.paths.switches if not state.control.is_reachable(dpid)}
+        for dpid in state.held.keys() - unreachable:
+            del state.held[dpid]
+        new = unreachable - state.held.keys()
+        if not new:
+            return
+        for dpid in new:
+            state.held[dpid] = {}
+        for egress, ingresses in self._ends().items():
+            tree, walked = state.paths.tree(egress), {egress}
+            for here in ingresses:
+                while here not in walked and here in tree:
+                    walked.add(here)
+                    link = tree[here]
+                    for dpid in new.intersection((here, link.destination)):
+                        state.held[dpid].setdefault(egress, set()).add((link.source, link.source_port))
+                    here = link.destination
+
+    def doubt(self, dpid: int) -> Effects:
+        """A switch has failed while it was given rules. It may hold them or not, so paths avoid it."""
+        self._state.held[dpid] = {}
+        return REROUTE
+
+    def _ends(self) -> dict[int, set[int]]:
+        """The switches that frames of any network leave at, each with those where they enter."""
+        ends: dict[int, set[int]] = {}
+        for users in self._state.tunnel_users.values():
+            for egress in users.by_egress:
+                ends.setdefault(egress, set()).update(users.ingresses(egress))
+        for record in self._state.rulesdb:
+            if record.tunnel is None:
+                for egress in record.by_switch:
+                    ends.setdefault(egress, set()).update(record.by_switch)
+        return ends
+
     # ---- what moves ----------------------------------------------------------------------------
 
-    def _turn_tunnel(self, kind: Encapsulation, egress: int, replaced: _Replaced, delta: Delta) -> list[int]:
+    def _turn_tunnel(
+        self, kind: Encapsulation, egress: int, replaced: _Replaced, delta: PathDelta
+    ) -> list[int]:
         """Compile a tunnel for the new topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self._state.tunnel_users[kind].ingresses(egress)
@@ -138,20 +179,40 @@ class Reroute:
         new = list(self._state.switching.tunnel(kind, egress, ingresses))
         turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
         if turned:
-            replaced |= self._relabel(kind, egress, ingresses)
+            relabelled = self._relabel(kind, egress, {p.dpid for p in new}.union(ingresses))
+            replaced |= relabelled
             new = list(self._state.switching.tunnel(kind, egress, ingresses))
+            if not relabelled:
+                self._turn_in_place(unit, egress, new, delta.stages)
         moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
         self._state.installed.replace(unit, new, delta)
         return [egress] if moved else []
 
-    def _relabel(self, kind: Encapsulation, egress: int, ingresses: list[int]) -> _Replaced:
+    def _turn_in_place(
+        self, unit: Unit, egress: int, new: Iterable[PlacedEntry], stages: list[Delta]
+    ) -> None:
+        """Change the rules of a tunnel that keeps its label, those nearest to the egress first: frames that
+        meet a changed rule meet changed ones from there on, and others take the old path."""
+        entries = dict(self._state.installed.entries_by_key(unit))
+        by_distance: dict[int, list[PlacedEntry]] = {}
+        for placed in new:
+            if isinstance(placed.entry, Flow):
+                hops = len(self._state.paths.path(placed.dpid, egress) or ())
+                by_distance.setdefault(hops, []).append(placed)
+        for stage, distance in enumerate(sorted(by_distance)):
+            if stage == len(stages):
+                stages.append(Delta())
+            entries |= {(p.dpid, p.entry.key): p for p in by_distance[distance]}
+            self._state.installed.replace(unit, entries.values(), stages[stage])
+
+    def _relabel(self, kind: Encapsulation, egress: int, switches: Iterable[int]) -> _Replaced:
         """Give a tunnel a new outer label if that helps. Returns the old one, to be freed, and the egress.
 
-        An ingress that is not connected goes on sending with the old label; and if no label is free, the
+        A switch of the tunnel that cannot be reached goes on with the old label; and if no label is free, the
         path is changed in place, at the risk of frames that are under way.
         """
-        switches = self._state.switches
-        if not all(switches[i].connected for i in ingresses if i in switches):
+        state = self._state
+        if not all(state.control.is_reachable(d) for d in switches if d in state.switches):
             return {}
         space = self._state.labels.spaces[kind]
         old = space.tunnel(egress).label

@@ -9,10 +9,12 @@ reports only read it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import permutations
 
 from libnetvirt.controller.dataplane.installed import Installed
+from libnetvirt.controller.dataplane.readback import Drift
 from libnetvirt.controller.engine.options import Options
 from libnetvirt.controller.intent.addressing import AddressPlan
 from libnetvirt.controller.intent.facts import LABELS, FactJournal
@@ -21,7 +23,7 @@ from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
 from libnetvirt.controller.intent.ownership import Ownership
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB
-from libnetvirt.controller.intent.switches import SwitchView
+from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Backend, Enforcement
@@ -33,9 +35,11 @@ from libnetvirt.controller.rules.routing import Routing, is_routed
 from libnetvirt.controller.rules.steering import Steering
 from libnetvirt.controller.rules.switching import SwitchingRules
 from libnetvirt.controller.rules.transport import LinkOutput, Transports
+from libnetvirt.controller.topology.control_watch import ControlWatch
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.controller.topology.latency import LinkLatency
-from libnetvirt.controller.topology.pathfinder import PathFinder
+from libnetvirt.controller.topology.link_state import Control
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder, parts
 from libnetvirt.controller.topology.trust import Trust
 
 
@@ -88,7 +92,15 @@ class ControllerState:
         #: which switches may be used, and the marker that each holds
         self.ownership = Ownership(self.journal)
         self.installed = Installed()
+        #: by datapath id: what other programs changed there, as far as it is known and not undone
+        self.drift: dict[int, tuple[Drift, ...]] = {}
+        #: the same of rules of on-demand pairs
+        self.pair_drift: dict[int, tuple[Drift, ...]] = {}
         self.discovery = Discovery(secret, options.lldp_interval)
+        self.control = ControlWatch(options.lldp_interval, self.discovery.timeout, options.hold)
+        #: for the switches that could not be given rules when paths were computed last, the links by which
+        #: frames enter and leave them by those that they hold, by egress
+        self.held: dict[int, dict[int, set[LinkEnd]]] = {}
         self.latency = LinkLatency(secret)
         self.trust = Trust()
         #: by kind of tunnel
@@ -120,6 +132,9 @@ class ControllerState:
         self.routing = Routing(self.labels, transports, options.link_mtu)
         self.ondemand = OnDemandFlows(wire, self.locator, self.paths, transports)
         self._address_plans: dict[str, AddressPlan] = {}
+        # What `confirmed_parts` was computed from, and its result.
+        self._parts_of: tuple[frozenset[Edge], Mapping[LinkEnd, str]] = frozenset(), {}
+        self._parts: Mapping[int, tuple[int, str]] = {}
 
     def may_link(self, dpid: int, port: int) -> bool:
         """Whether the option ``link-ports`` allows a port to be an end of a link. It allows unknown ports."""
@@ -137,6 +152,36 @@ class ControllerState:
         """Whether the switch of an endpoint is connected."""
         switch = self.switches.get(attachment.dpid)
         return switch is not None and switch.connected
+
+    def confirmed_parts(self) -> Mapping[int, tuple[int, str]]:
+        """The parts that the substrate has without unconfirmed links: for each switch a number of its part,
+        and why a link that leads out of the part is unconfirmed. Empty if no link is unconfirmed."""
+        doubts = self.discovery.unconfirmed()
+        if not doubts:
+            return {}
+        if self._parts_of != (self.paths.edges, doubts):
+            self._parts_of = self.paths.edges, doubts
+            self._parts = parts(self.paths.edges, doubts)
+        return self._parts
+
+    def why_unseen(self, dpid: int, control: Control) -> str:
+        """Why it is not known what a switch does, of which this is known; empty if it answers."""
+        name = switch_text(dpid)
+        if control is Control.ANSWERS:
+            return ""
+        if control is Control.RETURNED:
+            return f"switch {name} has answered again for less than {self.discovery.timeout:g} s"
+        if self.control.cut_off and len(self.switches) > 1:
+            return "no switch answers the controller: check its own network"
+        if control is Control.SILENT:
+            return f"switch {name} does not answer"
+        switch = self.switches.get(dpid)
+        why = switch.lost_why if switch is not None else "since the controller was started"
+        return f"switch {name} is not connected{f' ({why})' if why else ''}"
+
+    def why_unreachable(self, dpid: int) -> str:
+        """Why a switch cannot be reached."""
+        return self.why_unseen(dpid, Control.SILENT if self.control.is_connected(dpid) else Control.GONE)
 
     def address_plan(self, record: NetworkRecord) -> AddressPlan:
         """The address plan of a routed network."""

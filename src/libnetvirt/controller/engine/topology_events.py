@@ -6,9 +6,9 @@ Nothing is recompiled here; that needs the lock and is done by
 :class:`~libnetvirt.controller.engine.reroute.Reroute` and
 :class:`~libnetvirt.controller.engine.reconcile.Reconciler`.
 
-A link is up as long as LLDP frames arrive over it. One of a switch whose connection is lost counts as up for
-``hold`` seconds more, because the switch goes on forwarding; the same holds for links known from the store
-after a restart.
+A link is up as long as LLDP frames arrive over it. When they stop, the control connections of its switches
+decide whether it is down or only unconfirmed (`link_state`): a switch whose connection is lost, or that does
+not answer, goes on forwarding as far as is known.
 
 Any switch may connect, so what is kept of switches that belong to no network is bounded: beyond
 `STRANGER_LIMIT` of them, those that were disconnected longest ago are removed.
@@ -16,7 +16,7 @@ Any switch may connect, so what is kept of switches that belong to no network is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.installed import Delta
@@ -25,6 +25,8 @@ from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.engine.warm_restart import WarmRestart
 from libnetvirt.controller.intent.switches import PortView, SwitchView, switch_text
+from libnetvirt.controller.topology.link_state import LinkState, link_state
+from libnetvirt.controller.topology.pathfinder import LinkEnd
 
 #: disconnected switches that belong to no network and no link, and are remembered all the same
 STRANGER_LIMIT = 1024
@@ -37,12 +39,15 @@ class TopologyEvents:
         self._state = state
         self._units = units
         self._restart = restart
+        # Whether it was reported that no switch answers.
+        self._cut_off = False
 
     # ---- switches and ports --------------------------------------------------------------------
 
-    def switch_up(self, view: SwitchView) -> Effects:
+    def switch_up(self, view: SwitchView, now: float) -> Effects:
         """A switch has connected and described its ports."""
         discovery, dpid = self._state.discovery, view.dpid
+        self._state.control.connected(dpid, now)
         old = self._state.switches.get(dpid)
         self._state.switches[dpid] = view
         if old is not None and old.known:
@@ -56,11 +61,12 @@ class TopologyEvents:
         text = f"switch {name} connected from {view.address} with {len(view.ports)} ports"
         return Effects(events=(Report("switch.connected", text, {"switch": name}),), reroute=True)
 
-    def switch_down(self, dpid: int, now: float) -> Effects:
+    def switch_down(self, dpid: int, now: float, why: str = "") -> Effects:
         """The control connection of a switch is lost. The switch goes on forwarding, as far as we know."""
         switch = self._state.switches[dpid]
         switch.connected = False
-        switch.lost_at = now
+        switch.lost_at, switch.lost_why = now, why
+        self._state.control.disconnected(dpid, now)
         self._state.ondemand.switch_down(dpid)
         name = switch_text(dpid)
         text = f"the connection of switch {name} is lost"
@@ -112,18 +118,56 @@ class TopologyEvents:
         return Effects(tuple(messages)) if messages else NOTHING
 
     def advertise(self, now: float) -> Effects:
-        """Call once per LLDP interval: LLDP frames for all ports of all connected switches."""
+        """Call once per LLDP interval: LLDP frames for all ports of all connected switches, and behind them a
+        request that tells whether these switches answer."""
         effects = (self.lldp(d, s.ports, now) for d, s in self._state.switches.items() if s.connected)
-        messages = tuple(message for one in effects for message in one.messages)
+        frames = [message for one in effects for message in one.messages]
+        messages = (*frames, *self._state.control.ask(now))
         return Effects(messages) if messages else NOTHING
 
+    def echoed(self, dpid: int, body: bytes, now: float) -> None:
+        """A switch has answered an echo request: that of a latency probe, or one of `advertise`. Its links
+        are used as before when frames have passed."""
+        self._state.latency.echoed(dpid, body, now)
+        self._state.control.echoed(dpid, body, now)
+
     def tick(self, now: float) -> Effects:
-        """Call once per LLDP interval: time links whose latency is measured, and expire silent ones."""
-        effects = self._measure(now)
-        self._evict_strangers(now)
-        if self._state.discovery.expire(now, lambda dpid: self._held(dpid, now)):
+        """Call once per LLDP interval, behind `advertise`: time links whose latency is measured, and judge
+        those whose frames have stopped."""
+        state, effects = self._state, self._measure(now) | self._evict_strangers(now)
+        silent = state.control.end_round({dpid for dpid, _ in state.discovery.link_ends()}, now)
+        if silent and state.discovery.avoid(silent):
             effects |= REROUTE
-        return effects
+        if any(map(state.control.is_reachable, state.held)):
+            effects |= REROUTE
+        if state.discovery.expire(now, lambda a, b, since: self._judge(a, b, since, now)):
+            effects |= REROUTE
+        return effects | self._report_control(silent)
+
+    def _judge(self, source: LinkEnd, far_end: LinkEnd, since: float, now: float) -> tuple[LinkState, str]:
+        """The state of a link whose frames have stopped, and why it is unconfirmed. Its ports are up: a port
+        that goes down takes its link along at once."""
+        ends = {dpid: self._state.control.of(dpid, now, since) for dpid in (source[0], far_end[0])}
+        found = link_state(True, False, ends[source[0]], ends[far_end[0]])
+        unseen = (self._state.why_unseen(dpid, one) for dpid, one in ends.items())
+        return found, ", and ".join(filter(None, dict.fromkeys(unseen)))
+
+    def _report_control(self, silent: Set[int]) -> Effects:
+        """Report the switches that have become silent, and that all have."""
+        control, events = self._state.control, []
+        for dpid in sorted(silent & set(control.silent())):
+            name = switch_text(dpid)
+            text = f"switch {name} does not answer: it counts as forwarding, and paths avoid it"
+            events.append(Report("switch.silent", text, {"switch": name}))
+        # A single switch that does not answer is no sign that the controller is cut off.
+        if control.cut_off and not self._cut_off and len(control.silent()) > 1:
+            self._cut_off = True
+            text = "no switch answers: check the controller's own network. Until one does, no path is moved"
+            events.append(Report("control.lost", text))
+        elif not control.cut_off and self._cut_off:
+            self._cut_off = False
+            events.append(Report("control.restored", "switches answer again"))
+        return Effects(events=tuple(events)) if events else NOTHING
 
     def _measure(self, now: float) -> Effects:
         """Send latency probes. Paths have to be computed again if a bound on latency is exceeded, or if one
@@ -153,33 +197,33 @@ class TopologyEvents:
         )
         return Effects(messages, reroute=reroute)
 
-    def _evict_strangers(self, now: float) -> None:
-        """Remove the switches beyond `STRANGER_LIMIT` that are not connected and belong to no network."""
+    def _evict_strangers(self, now: float) -> Effects:
+        """Remove the switches beyond `STRANGER_LIMIT` that are not connected, and belong to no network and to
+        no path to a switch that does or is connected. Those with links lose them first."""
         state = self._state
         if len(state.switches) <= STRANGER_LIMIT:
-            return
+            return NOTHING
         ours = {dpid for record in state.rulesdb for dpid in record.by_switch}
-        ours.update(dpid for dpid, _ in state.discovery.link_ends())
+        ours.update(dpid for dpid, switch in state.switches.items() if switch.connected)
+        ours = state.discovery.linked(ours)
         strangers = [
             (switch.lost_at, dpid)
             for dpid, switch in state.switches.items()
-            if not switch.connected
-            and now - switch.lost_at > state.options.hold
-            and dpid not in ours
-            and self._units.holds_only_base(dpid)
+            if dpid not in ours and now - switch.lost_at > state.options.hold
         ]
+        effects = NOTHING
         for _, dpid in sorted(strangers)[: max(0, len(strangers) - STRANGER_LIMIT)]:
+            if state.discovery.remove_switch(dpid):
+                effects = REROUTE
+            if not self._units.holds_only_base(dpid):
+                continue
             del state.switches[dpid]
             self._units.drop_base(dpid, Delta())
+            state.control.remove_switch(dpid)
             state.ownership.markers.pop(dpid, None)
-            state.discovery.remove_switch(dpid)
             state.trust.remove(dpid)
             self._restart.remove_switch(dpid)
-
-    def _held(self, dpid: int, now: float) -> bool:
-        """Whether a switch counts as forwarding although it is not connected."""
-        switch = self._state.switches.get(dpid)
-        return switch is not None and not switch.connected and now - switch.lost_at < self._state.options.hold
+        return effects
 
 
 def _port_event(dpid: int, port: int, what: str) -> Effects:

@@ -77,6 +77,8 @@ class SwitchView:
     local_mac: int = 0
     # When the control connection was lost. A switch continues to forward without it.
     lost_at: float = 0.0
+    # Why the connection was lost, if that is known.
+    lost_why: str = ""
 
     @property
     def can_route(self) -> bool:

@@ -29,7 +29,8 @@ from libnetvirt.controller.packetin.deferral import Deferral
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
 from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
-from libnetvirt.controller.topology.discovery import Forged, is_foreign
+from libnetvirt.controller.topology.discovery import Forged, Late, is_foreign
+from libnetvirt.controller.topology.link_state import Control
 
 #: the rate of a network's token bucket, as a multiple of that of one endpoint
 NETWORK_FACTOR = 4
@@ -404,6 +405,8 @@ class PacketInDispatcher:
                     return REROUTE | core.topology.lldp(dpid, [port], now)
                 return REROUTE
         except Forged as error:
+            if isinstance(error, Late) and self._was_held_up(dpid, error, now):
+                return None
             state.discovery.ignore(dpid, port)
             name = switch_text(dpid)
             if self._may_report(now, REPORT_INTERVAL, "forged", name, str(port), str(error)):
@@ -414,6 +417,11 @@ class PacketInDispatcher:
                     port=str(port),
                 )
         return None
+
+    def _was_held_up(self, dpid: int, late: Late, now: float) -> bool:
+        """Whether a control connection carried nothing for a while since a frame was sent."""
+        control = self._state.control
+        return any(control.of(d, now, late.sent) is not Control.ANSWERS for d in (dpid, late.source[0]))
 
     def _foreign_lldp(self, dpid: int, port: int) -> None:
         """Count a frame of another system, for example lldpd on a host, and report the first at its port."""

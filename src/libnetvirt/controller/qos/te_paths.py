@@ -27,7 +27,13 @@ from libnetvirt.controller.qos.cspf import PathRequirements, ResidualGraph
 from libnetvirt.controller.qos.enforcement import Backend
 from libnetvirt.controller.qos.meters import STEP
 from libnetvirt.controller.qos.reservations import Reservation, ReservationLedger
-from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder
+from libnetvirt.controller.topology.pathfinder import (
+    Edge,
+    LinkEnd,
+    PathFinder,
+    is_avoided,
+    is_unreachable,
+)
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 from libnetvirt.model import (
     Bandwidth,
@@ -222,7 +228,8 @@ class TePaths:
         """The TE paths that have to change after a change of the topology, or that may get a path again.
         Changes nothing.
 
-        Paths that are broken or too slow release their reservations first, and so do, lowest rank first,
+        Paths over links that are to be avoided move where there is another one, and else stay. Paths that are
+        broken or too slow release their reservations first, and so do, lowest rank first,
         those on links that are oversubscribed. Then paths are computed in order of rank, also for constraints
         that were degraded before. No reservation of an intact path is taken away.
         """
@@ -239,10 +246,16 @@ class TePaths:
             lost.add(key)
         changed: dict[ConstraintKey, TePath] = {}
         for te_path in te_paths:
-            if te_path.key not in lost and not te_path.degraded:
+            intact = te_path.key not in lost and not te_path.degraded
+            if intact and not self._avoided(te_path.edges):
                 continue
             residual_graph = self.residual_graph(reservations, te_path.key)
             path = cspf.find(residual_graph, *te_path.ends, requirements_of(te_path.constraint))
+            if intact:
+                # It may be broken, but nothing shows that. It moves if there is a better path.
+                if path is None or not self._is_better(path, te_path):
+                    continue
+                reservations.restore(te_path.key, None)
             blank = replace(te_path, edges=(), label=None, degraded="")
             if path is None:
                 new = replace(blank, degraded=self.rejection_reason(te_path, residual_graph))
@@ -394,6 +407,26 @@ class TePaths:
         if any(self.capacities.is_measured(link) for link in te_path.links):
             bound += max(bound // LATENCY_SLACK, MIN_LATENCY_SLACK)
         return sum(d for d in delays if d is not None) > bound
+
+    def _now(self, edges: Iterable[Edge]) -> list[Edge]:
+        """The links of a path with their current costs."""
+        links = {(edge.source, edge.source_port) for edge in edges}
+        return [
+            edge
+            for dpid in {dpid for dpid, _ in links}
+            for edge in self._paths.leaving(dpid)
+            if (edge.source, edge.source_port) in links
+        ]
+
+    def _avoided(self, edges: Iterable[Edge]) -> int:
+        """How many links of a path are to be avoided."""
+        return sum(map(is_avoided, self._now(edges)))
+
+    def _is_better(self, path: Iterable[Edge], te_path: TePath) -> bool:
+        """Whether a path may replace an intact one: it has fewer links to be avoided, and all its switches
+        can be given rules."""
+        now = self._now(path)
+        return sum(map(is_avoided, now)) < self._avoided(te_path.edges) and not any(map(is_unreachable, now))
 
     def _links_up(self, te_path: TePath) -> bool:
         """Whether all links of a path are up."""

@@ -3,6 +3,7 @@ only."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
@@ -34,16 +35,20 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.report import overall
 
+#: lines about drift in the state of a network
+DRIFT_LIMIT = 20
+
 
 def endpoint_states(
     state: ControllerState, record: NetworkRecord, now: float, names: Iterable[str] | None = None
 ) -> Iterator[tuple[Attachment, State, str]]:
     """(attachment, state, reason why it is not active) of a network's endpoints, or of those in ``names``."""
-    cut = _cut_off(state, record)
+    cut, unseen = _cut_off(state, record), _unseen(state, record)
     known = record.endpoints
     suspects = _suspects(state, record)
     for attachment in known.values() if names is None else [known[n] for n in names if n in known]:
-        yield (attachment, *_why(state, attachment, cut, suspects.get(attachment.dpid), now))
+        suspect = suspects.get(attachment.dpid)
+        yield (attachment, *_why(state, attachment, cut, unseen, suspect, now))
 
 
 def _suspects(state: ControllerState, record: NetworkRecord) -> dict[int, int]:
@@ -77,8 +82,27 @@ def both_ways(state: ControllerState, a: int, b: int) -> bool:
     return b in state.paths.tree(a) and a in state.paths.tree(b)
 
 
+def _unseen(state: ControllerState, record: NetworkRecord) -> dict[int, str]:
+    """The switches of a network from which only unconfirmed links lead to its other switches; and why these
+    are unconfirmed."""
+    if len(record.by_switch) < 2:
+        return {}
+    parts = state.confirmed_parts()
+    sizes = Counter(parts[dpid][0] for dpid in record.by_switch if dpid in parts)
+    return {
+        dpid: parts[dpid][1]
+        for dpid in record.by_switch
+        if dpid in parts and sizes[parts[dpid][0]] == 1 and parts[dpid][1]
+    }
+
+
 def _why(
-    state: ControllerState, attachment: Attachment, cut: set[int], suspect: int | None, now: float
+    state: ControllerState,
+    attachment: Attachment,
+    cut: set[int],
+    unseen: dict[int, str],
+    suspect: int | None,
+    now: float,
 ) -> tuple[State, str]:
     switch = state.switches.get(attachment.dpid)
     name = switch_text(attachment.dpid)
@@ -86,8 +110,6 @@ def _why(
         return State.DOWN, f"switch {name} is refused: {refusal}"
     if switch is None:
         return State.PENDING, f"switch {name} has not connected yet"
-    if not switch.connected and now - switch.lost_at > state.options.hold:
-        return State.DOWN, f"switch {name} is not connected"
     if attachment.port is None:
         return State.PENDING, f"switch {name} has no port {attachment.endpoint.port}"
     if not state.fits(attachment.network, attachment.dpid):
@@ -99,6 +121,10 @@ def _why(
         return State.DOWN, f"no path leads from switch {name} to the network's other switches"
     if suspect is not None:
         return State.DEGRADED, untrusted_text(state, suspect)
+    if state.control.is_unconfirmed(attachment.dpid, now):
+        return State.UNCONFIRMED, state.why_unreachable(attachment.dpid)
+    if attachment.dpid in unseen and len(attachment.network.on(attachment.dpid)) == 1:
+        return State.UNCONFIRMED, f"the way to other endpoints is unconfirmed: {unseen[attachment.dpid]}"
     return State.ACTIVE, ""
 
 
@@ -126,15 +152,29 @@ def network_state(state: ControllerState, record: NetworkRecord, now: float) -> 
         for attachment, one, reason in endpoint_states(state, record, now)
     )
     spread = len(record.by_switch) > 1
+    drift = tuple(drift_lines(state, record.uuid))
+    whole = overall([s.state for s in states])
     return NetworkState(
         uuid=record.uuid,
         name=record.description.name,
-        state=overall([s.state for s in states]),
+        state=State.DEGRADED if drift and whole is State.ACTIVE else whole,
         mtu=state.options.link_mtu - (TUNNELLINGS[record.tunnel].overhead if spread and record.tunnel else 0),
         endpoints=states,
         hosts=tuple(_hosts(state, record)),
         constraints=tuple(constraint_states(state, record, states)),
+        drift=drift,
     )
+
+
+def drift_lines(state: ControllerState, uuid: str) -> Iterator[str]:
+    """What other programs changed in the switches that concerns a network, one line each, up to
+    `DRIFT_LIMIT`."""
+    known = (*state.drift.values(), *state.pair_drift.values())
+    found = [drift for drifts in known for drift in drifts if uuid in drift.networks]
+    for drift in found[:DRIFT_LIMIT]:
+        yield f"switch {switch_text(drift.dpid)}: {drift.difference}"
+    if len(found) > DRIFT_LIMIT:
+        yield f"and {len(found) - DRIFT_LIMIT} more"
 
 
 def _hosts(state: ControllerState, record: NetworkRecord) -> Iterator[Host]:
@@ -179,9 +219,14 @@ def _hops(state: ControllerState, source: Attachment, destination: Attachment) -
 def substrate(state: ControllerState) -> Substrate:
     """The switches, ports and links, with notes for operators."""
     switches = []
+    doubts, silent = state.discovery.unconfirmed(), set(state.control.silent())
     for dpid in sorted(state.switches):
         view = state.switches[dpid]
         notes = []
+        if dpid in silent:
+            notes.append("it does not answer: it counts as forwarding, and paths avoid it")
+        elif not view.connected and view.lost_why:
+            notes.append(f"its connection was lost: {view.lost_why}")
         if view.foreign:
             notes.append(f"{view.foreign} rules of another program, which are not changed")
         if view.connected and not view.bundles:
@@ -211,7 +256,9 @@ def substrate(state: ControllerState) -> Substrate:
             source_port=str(e.source_port),
             destination=switch_text(e.destination),
             destination_port=str(e.destination_port),
-            cost=e.cost,
+            up=(e.source, e.source_port) not in doubts,
+            unconfirmed=doubts.get((e.source, e.source_port), ""),
+            cost=state.capacities.cost((e.source, e.source_port)),
             capacity=state.capacities.capacity((e.source, e.source_port)) or 0,
             reserved=state.te_paths.reservations.reserved((e.source, e.source_port)),
             free=state.te_paths.reservations.free((e.source, e.source_port)),
@@ -220,8 +267,11 @@ def substrate(state: ControllerState) -> Substrate:
         for e in sorted(state.paths.edges)
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
-    unknown = tuple(state.capacities.unknown_links(places))
-    return Substrate(switches=tuple(switches), links=links, notes=unknown)
+    unknown = list(state.capacities.unknown_links(places))
+    for why in sorted(set(doubts.values())):
+        count = sum(one == why for one in doubts.values())
+        unknown.append(f"{count} directions of links are unconfirmed: {why}")
+    return Substrate(switches=tuple(switches), links=links, notes=tuple(unknown))
 
 
 def constraint_states(
@@ -229,14 +279,21 @@ def constraint_states(
 ) -> Iterator[ConstraintState]:
     """The state of each constraint of a network whose endpoints have these states."""
     waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
+    doubts = state.discovery.unconfirmed()
     for te_path in state.te_paths.of(record.uuid).values():
         awaited = next((f"endpoint {u}: {waiting[u]}" for u in te_path.key[1:] if u in waiting), "")
-        one = State.PENDING if awaited else State.DEGRADED if te_path.degraded else State.ACTIVE
+        unseen = next((doubts[link] for link in te_path.links if link in doubts), "")
+        one = (
+            State.PENDING if awaited
+            else State.DEGRADED if te_path.degraded
+            else State.UNCONFIRMED if unseen
+            else State.ACTIVE
+        )  # fmt: skip
         yield ConstraintState(
             source=te_path.key[1],
             destination=te_path.key[2],
             state=one,
-            reason=awaited or te_path.degraded,
+            reason=awaited or te_path.degraded or (unseen and f"a link of its path is unconfirmed: {unseen}"),
             reserved=te_path.bits,
         )
 

@@ -2,8 +2,9 @@
 
 A frame is sent out of every port once an interval. It carries the port, the time and an HMAC over both. Where
 it is received, there is the other end of a link; a link is used once frames have been received in both
-directions. It is lost at once when one of its ports goes down, and after three intervals without a frame
-otherwise. While a link is in use, frames cannot move either of its ports to another link.
+directions. It is lost at once when one of its ports goes down. After three intervals without a frame it is
+lost or *unconfirmed*: the table in `link_state` tells which. While frames confirm a link, others cannot move
+either of its ports to another link.
 
 Against forgery and replay: a frame counts once, at the port that receives it first, for three intervals, and
 not after the port that sent it has gone down. No frames are sent out of ports that hold an endpoint or that
@@ -20,13 +21,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from struct import Struct
 from typing import Self
 
 from libnetvirt.controller.dataplane.pipeline import LLDP_ADDRESS, LLDP_TYPE
+from libnetvirt.controller.topology.link_state import LinkState
 from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 
 _ETHERNET = Struct("!6s6sH")
@@ -45,6 +47,10 @@ IGNORED_LIMIT = 100_000
 OUTSTANDING = 8
 
 
+#: the state of a link whose frames have stopped, by its ends and the time of the last one; and why
+Judge = Callable[[LinkEnd, LinkEnd, float], tuple[LinkState, str]]
+
+
 @dataclass(slots=True)
 class Sighting:
     """The port that received the last frame of a port, and the time. ``confirmed`` is False for a link that
@@ -54,10 +60,23 @@ class Sighting:
     time: float
     # Whether a frame was received, or the link is only known from the store.
     confirmed: bool = True
+    # Why it is unconfirmed; empty if frames arrive.
+    doubt: str = ""
+    # Whether paths avoid it where there is another way.
+    avoided: bool = False
 
 
 class Forged(Exception):
     """A frame that is not ours, or that cannot have come over a link."""
+
+
+class Late(Forged):
+    """A frame that is ours and too old: a replay, unless it was held up on its way through the controller."""
+
+    def __init__(self, source: LinkEnd, sent: float) -> None:
+        super().__init__("it is too old: a replay")
+        self.source = source
+        self.sent = sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +120,8 @@ class Discovery:
         self._sent: dict[LinkEnd, deque[float]] = {}
         self._answered: dict[LinkEnd, float] = {}
         self._seen: dict[LinkEnd, Sighting] = {}
+        # Sending ends of the directions that are unconfirmed.
+        self._doubted: set[LinkEnd] = set()
         self._last_check: float | None = None  # when links were last checked for expiry
 
     @property
@@ -128,11 +149,16 @@ class Discovery:
         if known is not None and known.far_end == here:
             waiting.remove(sent)
             known.time, known.confirmed = now, True
-            return False
+            if not known.doubt and not known.avoided:
+                return False
+            known.doubt, known.avoided = "", False
+            self._doubted.discard(source)
+            return True
         for end in (source, here):
             if self._is_confirmed(end):
                 raise Forged(f"port {end[1]} of switch {end[0]} has a link to another port, which is in use")
         waiting.remove(sent)
+        self._remove([source])
         self._seen[source] = Sighting(here, now)
         return True
 
@@ -165,22 +191,27 @@ class Discovery:
         end = (dpid, port)
         self._sent.pop(end, None)
         self._answered.pop(end, None)
-        gone = [source for source, seen in self._seen.items() if end in (source, seen.far_end)]
-        for source in gone:
-            del self._seen[source]
+        return self._remove([source for source, seen in self._seen.items() if end in (source, seen.far_end)])
+
+    def _remove(self, sources: Iterable[LinkEnd]) -> bool:
+        """Remove directions of links by their sending ends. Returns whether there were any."""
+        gone = [source for source in sources if self._seen.pop(source, None) is not None]
+        self._doubted.difference_update(gone)
         return bool(gone)
 
-    def remove_switch(self, dpid: int) -> None:
-        """Remove all that is kept of a switch that is an end of no link."""
+    def remove_switch(self, dpid: int) -> bool:
+        """Remove all that is kept of a switch. Returns whether the links have changed."""
+        changed = self._remove([s for s, seen in self._seen.items() if dpid in (s[0], seen.far_end[0])])
         for kept in (self._sent, self._answered, self.ignored, self.foreign):
             for end in [end for end in kept if end[0] == dpid]:
                 del kept[end]
+        return changed
 
-    def expire(self, now: float, in_grace: Callable[[int], bool]) -> bool:
-        """Remove links whose frames have stopped. Returns whether the links have changed.
+    def expire(self, now: float, judge: Judge) -> bool:
+        """Judge the links whose frames have stopped. Returns whether links were lost.
 
-        ``in_grace(dpid)`` is whether a switch's control connection was lost only a moment ago: its links are
-        kept, as their frames could not be received.
+        ``judge(source, destination, since)`` is the state of a link whose last frame arrived at ``since``,
+        and why it is unconfirmed.
         """
         # Frames cannot be received while the controller itself is stopped: that time does not count.
         late = 0.0 if self._last_check is None else now - self._last_check - self.interval
@@ -188,21 +219,65 @@ class Discovery:
         if late > self.interval:
             for seen in self._seen.values():
                 seen.time = min(now, seen.time + late)
-        limit = now - MISSED * self.interval
+        limit = now - self.timeout
         gone = []
         for source, seen in self._seen.items():
-            if in_grace(source[0]) or in_grace(seen.far_end[0]):
-                # Once the connection is back, two intervals are left for a frame in each direction.
-                seen.time = max(seen.time, now - self.interval)
-            elif seen.time < limit:
+            if seen.time >= limit:
+                continue
+            state, why = judge(source, seen.far_end, seen.time)
+            # A direction alone is no link that anything could be using.
+            if state is LinkState.DOWN or not self.is_link(*source):
                 gone.append(source)
-        for source in gone:
-            del self._seen[source]
-        return bool(gone)
+            elif state is LinkState.UNCONFIRMED:
+                seen.doubt = why
+                self._doubted.add(source)
+        return self._remove(gone)
+
+    def avoid(self, switches: Collection[int]) -> bool:
+        """Have paths avoid all links of these switches until frames pass. Returns whether there are any."""
+        found = [s for e, s in self._seen.items() if e[0] in switches or s.far_end[0] in switches]
+        for seen in found:
+            seen.avoided = True
+        return bool(found)
+
+    def is_avoided(self, source: LinkEnd) -> bool:
+        """Whether paths avoid a direction of a link, named by its sending end."""
+        seen = self._seen.get(source)
+        return seen is not None and seen.avoided
+
+    @property
+    def timeout(self) -> float:
+        """The link time-out: seconds without a frame after which a link is lost or unconfirmed."""
+        return MISSED * self.interval
+
+    def unconfirmed(self) -> dict[LinkEnd, str]:
+        """Why links in use are unconfirmed, by the sending end of each direction. A link is if one direction
+        is."""
+        found: dict[LinkEnd, str] = {}
+        for source in self._doubted:
+            other = self._far_end(source)
+            if other is not None:
+                found[source] = self._seen[source].doubt
+                found.setdefault(other, self._seen[source].doubt)
+        return found
 
     def link_ends(self) -> list[LinkEnd]:
         """All ports that are known as an end of a link."""
         return [end for source, seen in self._seen.items() for end in (source, seen.far_end)]
+
+    def linked(self, switches: Iterable[int]) -> set[int]:
+        """These switches, and all that links connect to them."""
+        neighbours: dict[int, set[int]] = {}
+        for source, seen in self._seen.items():
+            for one, other in ((source[0], seen.far_end[0]), (seen.far_end[0], source[0])):
+                neighbours.setdefault(one, set()).add(other)
+        found = set(switches)
+        todo = list(found)
+        while todo:
+            new = neighbours.get(todo.pop(), set()) - found
+            found |= new
+            todo += new
+        return found
 
     def edges(self) -> Iterator[Edge]:
         """The links in use: those seen in both directions, as one edge each way."""
@@ -223,9 +298,11 @@ class Discovery:
 
     def _is_confirmed(self, end: LinkEnd) -> bool:
         """Whether frames in both directions have confirmed the link at this port in this run of the
-        controller."""
+        controller, and do so still."""
         other = self._far_end(end)
-        return other is not None and self._seen[end].confirmed and self._seen[other].confirmed
+        if other is None:
+            return False
+        return all(s.confirmed and not s.doubt for s in (self._seen[end], self._seen[other]))
 
     def _sign(self, origin: bytes) -> bytes:
         return hmac.digest(self._secret, origin, hashlib.sha256)[:_SIGNATURE]
@@ -239,8 +316,10 @@ class Discovery:
         if len(origin) != _ORIGIN.size or not hmac.compare_digest(self._sign(origin), value[-_SIGNATURE:]):
             raise Forged("its signature is wrong")
         dpid, port, sent = _ORIGIN.unpack(origin)
-        if not now - MISSED * self.interval <= sent <= now:
-            raise Forged("it is too old or from the future: a replay")
+        if sent > now:
+            raise Forged("it is from the future: a replay")
+        if sent < now - self.timeout:
+            raise Late((dpid, port), sent)
         return (dpid, port), sent
 
 

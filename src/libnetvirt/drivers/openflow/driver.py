@@ -21,7 +21,7 @@ from libnetvirt.controller.reports import constraint_counters, views
 from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.options import OpenFlowSettings, read_file
+from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.validation import Validator
@@ -80,7 +80,15 @@ class OpenFlowDriver(Driver):
         options = settings.controller_options(rules, text, file, enforcement)
         identity, listens = settings.identity(), settings.listens()
         store = SqliteStore(settings.state or default_path(capabilities.NAME), from_version_1)
-        runtime = Runtime(options, store, secrets.token_bytes(32), settings.confirm_timeout, databases)
+        runtime = Runtime(
+            options,
+            store,
+            secrets.token_bytes(32),
+            settings.confirm_timeout,
+            databases,
+            settings.audit,
+            settings.drift is DriftAction.REPAIR,
+        )
         try:
             await runtime.start(listens, identity)
         except BaseException:
@@ -202,6 +210,13 @@ class OpenFlowDriver(Driver):
                 if index is None or pipeline.flood_group_network(group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
+
+    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
+        # Entries with our mark that no network needs are drift: they are removed in any case.
+        if uuid is None:
+            return await self.runtime.auditor.repair(list(self._state.switches), None)
+        switches = self.runtime.core.drift.switches(self._entry(uuid))
+        return await self.runtime.auditor.repair(switches, uuid)
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         file = self._state.options.capacities_file

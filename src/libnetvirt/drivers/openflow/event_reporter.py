@@ -10,7 +10,7 @@ from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.reports.views import endpoint_states
-from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 from libnetvirt.driver import Change
 from libnetvirt.model import State
 
@@ -37,6 +37,8 @@ class EventReporter:
         self._core = core
         self._state = core.state
         self._states: dict[str, dict[str, State]] = {}
+        # The links that were reported as unconfirmed.
+        self._unconfirmed: set[LinkEnd] = set()
         self._errors: dict[int, float] = {}
         # The frames that were dropped when this was last reported, and when that was.
         self._dropped, self._dropped_at = 0, -DROP_INTERVAL
@@ -46,14 +48,42 @@ class EventReporter:
         was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self._state.paths.edges))
         for what, edges in (("down", was - now), ("up", now - was)):
             for edge in sorted(edges):
-                source, destination = switch_text(edge.source), switch_text(edge.destination)
-                self._core.publish(
-                    f"link.{what}",
-                    f"the link from switch {source} port {edge.source_port} to switch {destination} port "
-                    f"{edge.destination_port} is {what}",
-                    switch=source,
-                    port=str(edge.source_port),
-                )
+                self._link(what, edge)
+
+    def _link(self, what: str, edge: Edge, why: str = "") -> None:
+        source, destination = switch_text(edge.source), switch_text(edge.destination)
+        self._core.publish(
+            f"link.{what}",
+            f"the link from switch {source} port {edge.source_port} to switch {destination} port "
+            f"{edge.destination_port} is {what}{': ' + why if why else ''}",
+            switch=source,
+            port=str(edge.source_port),
+        )
+
+    def watches(self) -> bool:
+        """Whether states may change only because time passes."""
+        state = self._state
+        return bool(
+            self._unconfirmed
+            or state.discovery.unconfirmed()
+            or state.control.silent()
+            or not all(switch.connected for switch in state.switches.values())
+        )
+
+    def _unconfirmed_links(self) -> None:
+        """Report the links that have become unconfirmed, or are confirmed again."""
+        now = self._state.discovery.unconfirmed()
+        if not now and not self._unconfirmed:
+            return
+        edges = {(edge.source, edge.source_port): edge for edge in self._state.paths.edges}
+        for end in sorted(now.keys() - self._unconfirmed):
+            if end in edges:
+                self._link("unconfirmed", edges[end], now[end])
+        # Those that are down were reported with the paths.
+        for end in sorted(self._unconfirmed - now.keys()):
+            if end in edges and self._state.discovery.is_link(*end):
+                self._link("up", edges[end])
+        self._unconfirmed = now.keys() & edges.keys()
 
     def error(self, now: float, dpid: int, text: str) -> None:
         """Report a switch's error: one of each switch in :data:`ERROR_INTERVAL`."""
@@ -74,7 +104,8 @@ class EventReporter:
         self._core.publish("frames.dropped", dropped_text(count), count=str(count))
 
     def states(self, now: float, report: bool = True) -> None:
-        """Report the endpoints whose state has changed."""
+        """Report the links and endpoints whose state has changed."""
+        self._unconfirmed_links()
         networks = self._state.rulesdb.networks
         self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
         for record in networks.values():

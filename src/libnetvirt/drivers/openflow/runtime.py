@@ -22,6 +22,7 @@ from libnetvirt.controller.engine.effects import PendingEffects
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.drivers.openflow.event_reporter import EventReporter, dropped_text
+from libnetvirt.drivers.openflow.execution.audit import Auditor
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
@@ -62,7 +63,11 @@ class Runtime:
         secret: bytes,
         confirm_timeout: float,
         databases: QueueDatabases = NO_DATABASES,
+        audit: float = 0.0,
+        repairs: bool = True,
     ) -> None:
+        """``audit``: seconds between two audits of a switch, 0: none. ``repairs``: whether drift that they
+        find is undone."""
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.dispatcher = PacketInDispatcher(self.core)
@@ -95,6 +100,7 @@ class Runtime:
             self._serve_queued,
         )
         self.executor = TransactionExecutor(context, databases)
+        self.auditor = Auditor(context, self.executor, audit, repairs)
         provisioner = self.executor.provisioner
         self.trust = TrustWatch(self.core, self._sessions, provisioner.tables, self._report_states)
         provisioner.rows_changed = self.trust.read_databases
@@ -119,6 +125,7 @@ class Runtime:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
+        self.auditor.start()
         self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
 
     async def close(self) -> None:
@@ -153,7 +160,7 @@ class Runtime:
         self.dispatcher.tick(now)
         self.executor.provisioner.tick()
         self.executor.follow_up()
-        if not all(switch.connected for switch in self.core.state.switches.values()):
+        if self.reporter.watches():
             self.reporter.states(self.now())
 
     def _poll(self) -> None:
@@ -229,18 +236,19 @@ class Runtime:
     def message(self, session: Session, message: object) -> None:
         if session.state is SwitchState.REFUSED:
             return
-        if not session.served:
+        if isinstance(message, of.EchoReply) and self._sessions.get(session.dpid) is session:
+            # Also while it is reconciled: it answers.
+            self.core.topology.echoed(session.dpid, message.body, self.now())
+        elif not session.served:
             if len(session.early) < EARLY_LIMIT:
                 session.early.append(message)
             else:
                 self._early_dropped += 1
             return
-        if isinstance(message, of.PacketIn):
+        elif isinstance(message, of.PacketIn):
             effects = self.packet(session.dpid, message, self.now())
             if effects is not None:
                 self.pending.add(effects)
-        elif isinstance(message, of.EchoReply):
-            self.core.state.latency.echoed(session.dpid, message.body, self.now())
         elif isinstance(message, of.FlowRemoved):
             self.dispatcher.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
@@ -299,7 +307,7 @@ class Runtime:
         self._claims.release(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
-            self.pending.add(self.core.topology.switch_down(session.dpid, self.now()))
+            self.pending.add(self.core.topology.switch_down(session.dpid, self.now(), session.reason))
             if not self.executor.closed:
                 self.reporter.states(self.now())
         if session.state is SwitchState.FAILED and not self.executor.closed:
@@ -339,6 +347,7 @@ class Runtime:
                 session.step(Step.PROBED)
                 await self._reconcile(session, view)
                 session.step(Step.RECONCILED)
+                self.auditor.reconciled(session.dpid)
                 self.pending.add(self.core.topology.lldp(session.dpid, view.ports, self.now()))
             early, session.early = session.early, []
             for message in early:
@@ -354,7 +363,7 @@ class Runtime:
         """Use this connection for its switch from now on, and give the switch its expected entries."""
         self._sessions[session.dpid] = session
         self.rejections.remove(session.address)
-        self.pending.add(self.core.topology.switch_up(view))
+        self.pending.add(self.core.topology.switch_up(view, self.now()))
         await self.executor.reconcile(session)
         view.foreign = await probe.foreign_flows(session)
         await self.trust.connected(session)

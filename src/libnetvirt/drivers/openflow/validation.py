@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Controller
@@ -177,3 +177,25 @@ class Validator:
                 )
         held = set(entry.by_switch) if entry else set()
         self._check_transit(touched.keys() - held, switches)
+        self._check_reachable(touched.keys() - held, switches)
+
+    def _check_reachable(self, joining: Set[int], switches: Set[int]) -> None:
+        """Raise NoPath if a path between switches, to or from one that joins a network, leads through a
+        switch that cannot be given rules."""
+        paths, control = self._state.paths, self._state.control
+        if all(map(control.is_present, paths.switches)):
+            return
+        for egress in sorted(switches):
+            tree, walked = paths.tree(egress), {egress}
+            for here in sorted(switches if egress in joining else joining):
+                while here not in walked and here in tree:
+                    walked.add(here)
+                    link = tree[here]
+                    here = link.destination
+                    if here != egress and not control.is_present(here):
+                        raise NoPath(
+                            f"the way from switch {switch_text(link.source)} to switch {switch_text(egress)} "
+                            f"leads through switch {switch_text(here)}, which cannot be given rules: "
+                            f"{self._state.why_unreachable(here)}. Wait until it answers, or allow pending "
+                            "endpoints"
+                        )

@@ -161,7 +161,7 @@ def test_a_switch_that_connects_again_is_not_touched() -> None:
     rig = _ringed()
     for dpid in (1, 2, 3, 4):
         rig.disconnect(dpid)
-        rig.pending.add(rig.core.topology.switch_up(rig.view(dpid, 4)))
+        rig.pending.add(rig.core.topology.switch_up(rig.view(dpid, 4), rig.now))
         assert rig.core.reconciler.reconcile(dpid, rig.fabric.switches[dpid].dump()).plan.rounds == []
         rig.settle()
 
@@ -259,7 +259,7 @@ def test_traffic_is_rerouted_around_a_switch_that_stays_away() -> None:
     rig.disconnect(2)
     for _ in range(12):
         rig.tick()
-    assert {d for e in rig.state.paths.edges for d in (e.source, e.destination)} == {1, 3, 4}
+    assert [e.destination for e in rig.state.paths.path(1, 3) or ()] == [4, 3]
     assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(3, 3)]
 
 
@@ -377,7 +377,7 @@ def test_a_switch_of_a_path_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) ->
     rig.switch(9)
     rig.disconnect(9)
     rig.tick(rig.state.options.hold + 1.0)
-    assert 2 in rig.state.switches or not any(2 in (e.source, e.destination) for e in rig.state.paths.edges)
+    assert 2 in rig.state.switches
     assert 9 not in rig.state.switches
     del rig.fabric.switches[9]
     rig.connect(2, 4)

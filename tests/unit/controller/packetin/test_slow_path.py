@@ -296,7 +296,7 @@ def test_a_restarted_controller_knows_its_neighbours_and_changes_nothing(rig: Ri
     again.fabric = rig.fabric
     again.core.load(rig.networks, facts, again.now)
     for dpid in (1, 2):
-        again.pending.add(again.core.topology.switch_up(again.view(dpid, 4)))
+        again.pending.add(again.core.topology.switch_up(again.view(dpid, 4), again.now))
         work = again.core.reconciler.reconcile(dpid, again.fabric.switches[dpid].dump())
         assert work.plan.rounds == []
     assert {(n.endpoint, n.address, n.mac) for n in again.state.neighbours.known("1")} == known

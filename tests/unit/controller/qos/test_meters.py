@@ -144,7 +144,7 @@ def test_meter_numbers_survive_a_controller_restart() -> None:
     again.fabric = rig.fabric
     again.core.load([known], facts, again.now)
     for dpid in (1, 2):
-        again.pending.add(again.core.topology.switch_up(again.view(dpid, 4)))
+        again.pending.add(again.core.topology.switch_up(again.view(dpid, 4), again.now))
         plan = again.core.reconciler.reconcile(dpid, again.fabric.switches[dpid].dump()).plan
         assert not [
             m for one in plan.rounds for ms in one.values() for m in ms if "Meter" in type(m).__name__

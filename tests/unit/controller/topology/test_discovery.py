@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 
 from libnetvirt.controller.intent.switches import parse_switch
 from libnetvirt.controller.topology.discovery import Discovery, Forged, LinkPorts
+from libnetvirt.controller.topology.link_state import LinkState
 from libnetvirt.controller.topology.pathfinder import Edge
 from tests.support.controller_rig import Rig, discovery, line
 
 A, B = (1, 5), (2, 6)
 
 
-def _never(_: int) -> bool:
-    return False
+def _dead(*_: object) -> tuple[LinkState, str]:
+    return LinkState.DOWN, ""
+
+
+def _unseen(*_: object) -> tuple[LinkState, str]:
+    return LinkState.UNCONFIRMED, "switch 2 does not answer"
 
 
 def _both(found: Discovery, now: float = 100.0) -> None:
@@ -107,20 +112,69 @@ def test_a_link_is_lost_after_three_intervals_of_silence_in_one_direction() -> N
     _both(found, 100.0)
     for now in (102.0, 104.0, 106.0):
         found.receive(*B, found.frame(*A, 0, now), now)
-        assert not found.expire(now, _never)
-    assert found.expire(108.0, _never)
+        assert not found.expire(now, _dead)
+    assert found.expire(108.0, _dead)
     assert not list(found.edges())
 
 
-def test_links_of_a_disconnected_switch_are_kept_for_a_while() -> None:
+def test_an_unconfirmed_link_is_used_until_frames_pass_or_it_is_lost() -> None:
     found = discovery()
     _both(found, 100.0)
-    for now in range(102, 130, 2):
-        assert not found.expire(float(now), lambda dpid: dpid == 2)
-    # When it is back, there is time for frames in both directions.
-    assert not found.expire(130.0, _never)
-    assert not found.expire(132.0, _never)
-    assert found.expire(136.0, _never)
+    assert not found.expire(106.0, _unseen)
+    assert not found.unconfirmed()
+    for now in (106.1, 200.0):
+        assert not found.expire(now, _unseen)
+        assert len(list(found.edges())) == 2
+        assert found.unconfirmed() == dict.fromkeys((A, B), "switch 2 does not answer")
+    # One direction is not enough to trust it.
+    assert found.receive(*B, found.frame(*A, 0, 200.0), 200.0)
+    assert set(found.unconfirmed()) == {A, B}
+    assert found.receive(*A, found.frame(*B, 0, 200.0), 200.0)
+    assert not found.unconfirmed()
+    for now in (202.0, 204.0, 206.0):
+        assert not found.expire(now, _unseen)
+    assert found.expire(208.0, _dead)
+    assert not found.unconfirmed()
+    assert not list(found.edges())
+
+
+def test_a_port_that_goes_down_takes_an_unconfirmed_link_along() -> None:
+    found = discovery()
+    _both(found, 100.0)
+    found.expire(107.0, _unseen)
+    assert found.remove_port(*A)
+    assert not found.unconfirmed()
+    assert not list(found.edges())
+
+
+def test_a_cable_that_is_moved_behind_the_controllers_back_replaces_an_unconfirmed_link() -> None:
+    found = discovery()
+    _both(found, 100.0)
+    with pytest.raises(Forged, match="has a link to another port"):
+        found.receive(3, 9, found.frame(*A, 0, 101.0), 101.0)
+    found.expire(107.0, _unseen)
+    assert found.receive(3, 9, found.frame(*A, 0, 107.0), 107.0)
+    assert found.receive(*A, found.frame(3, 9, 0, 107.0), 107.0)
+    assert set(found.edges()) == {Edge(*A, 3, 9), Edge(3, 9, *A)}
+    # What is left of the old link is no link, and is not kept for ever.
+    assert not found.unconfirmed()
+    found.receive(3, 9, found.frame(*A, 0, 108.0), 108.0)
+    found.receive(*A, found.frame(3, 9, 0, 108.0), 108.0)
+    assert found.expire(109.0, _unseen)
+    assert set(found.link_ends()) == {A, (3, 9)}
+
+
+def test_paths_avoid_the_links_of_a_switch_until_frames_pass() -> None:
+    found = discovery()
+    _both(found, 100.0)
+    assert not found.avoid({3})
+    assert found.avoid({2})
+    assert found.is_avoided(A)
+    assert found.is_avoided(B)
+    assert found.receive(*B, found.frame(*A, 0, 101.0), 101.0)
+    assert not found.is_avoided(A)
+    assert found.is_avoided(B)
+    assert not found.receive(*B, found.frame(*A, 0, 102.0), 102.0)
 
 
 def test_a_stored_link_is_used_until_it_times_out() -> None:
@@ -128,17 +182,17 @@ def test_a_stored_link_is_used_until_it_times_out() -> None:
     found.assume(A, B, 100.0)
     found.assume(B, A, 100.0)
     assert len(list(found.edges())) == 2
-    assert not found.expire(106.0, _never)
-    assert found.expire(106.5, _never)
+    assert not found.expire(106.0, _dead)
+    assert found.expire(106.5, _dead)
 
 
 def test_a_suspended_controller_keeps_its_links() -> None:
     found = discovery()
     _both(found, 100.0)
-    assert not found.expire(102.0, _never)
-    assert not found.expire(500.0, _never)  # it slept
-    assert not found.expire(502.0, _never)
-    assert found.expire(508.0, _never)
+    assert not found.expire(102.0, _dead)
+    assert not found.expire(500.0, _dead)  # it slept
+    assert not found.expire(502.0, _dead)
+    assert found.expire(508.0, _dead)
 
 
 def test_a_moved_cable_is_a_new_link_when_the_old_one_times_out() -> None:
@@ -147,7 +201,7 @@ def test_a_moved_cable_is_a_new_link_when_the_old_one_times_out() -> None:
     with pytest.raises(Forged, match="port 5 of switch 1 has a link to another port"):
         found.receive(3, 9, found.frame(*A, 0, 101.0), 101.0)
     assert len(list(found.edges())) == 2
-    assert [found.expire(now, _never) for now in (102.0, 104.0, 106.0, 108.0)] == [False] * 3 + [True]
+    assert [found.expire(now, _dead) for now in (102.0, 104.0, 106.0, 108.0)] == [False] * 3 + [True]
     assert found.receive(3, 9, found.frame(*A, 0, 108.0), 108.0)
 
 

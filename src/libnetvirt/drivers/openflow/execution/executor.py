@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from libnetvirt.controller.dataplane.entries import removes
 from libnetvirt.controller.engine.controller import LINGER, Controller, Transaction
 from libnetvirt.controller.engine.effects import REROUTE, PendingEffects
 from libnetvirt.controller.intent.switches import switch_text
@@ -81,6 +82,8 @@ class TransactionExecutor:
         self._publish = context.core.publish
         #: held while the entries of switches are changed
         self.lock = FairLock()
+        # Switches that are being given rules which paths are about to use.
+        self._given: set[Session] = set()
         #: whether a task carries out pending effects
         self.following_up = False
         #: whether new operations are refused
@@ -242,6 +245,11 @@ class TransactionExecutor:
         except SubstrateError as error:
             session.fail(str(error))
 
+    async def correct(self, transaction: Transaction) -> None:
+        """Undo drift; the caller holds the lock. A switch that refuses stays connected. Raises RuleRefused,
+        SwitchTimeout, Unresponsive."""
+        await self._execute(self._planned(transaction))
+
     # ---- carrying out --------------------------------------------------------------------------
 
     def _planned(self, transaction: Transaction) -> Transaction:
@@ -268,7 +276,10 @@ class TransactionExecutor:
                     self._tasks.spawn(session.confirm(one[session.dpid])): session
                     for session in self._connections.of(one)
                 }
+                if tolerant:
+                    self._given |= {s for s in asked.values() if not all(map(removes, one[s.dpid]))}
                 await self._confirmed(asked, tolerant, yield_after)
+                self._given -= {s for s in asked.values() if s not in self._unresponsive}
         finally:
             self._dispatcher.resume(self._now())
             self._serve_queued()
@@ -295,6 +306,9 @@ class TransactionExecutor:
             raise Unresponsive(list(unanswered.values()), list(unanswered))
 
     def _disconnect(self, session: Session, error: SubstrateError) -> None:
+        if session in self._given:
+            self._given.discard(session)
+            self._pending.add(self._core.reroute.doubt(session.dpid))
         self._reporter.error(self._now(), session.dpid, str(error))
         session.fail(str(error))
 
@@ -306,6 +320,7 @@ class TransactionExecutor:
         error = None if task.cancelled() else task.exception()
         if tolerant and isinstance(error, SubstrateError):
             self._disconnect(session, error)
+        self._given.discard(session)
         async with self.lock:
             if not session.ended:
                 await self._compare(session)

@@ -13,7 +13,8 @@ written at once. Two ways to have changes confirmed:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
@@ -86,6 +87,7 @@ class Session(asyncio.Protocol):
         self._out: list[bytes] = []
         self._flushing = False  # whether collected messages are about to be written
         self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._readers: dict[int, Callable[[bytes], None]] = {}  # of replies that are not parsed
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
         self._unmarked: list[Mark] = []
@@ -146,10 +148,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.step(Step.LOST)
-        lost = SwitchTimeout(
-            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
-            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
-        )
+        lost = self._lost(error)
         for change in self._changes.values():
             if not change.future.done():
                 change.future.set_exception(lost)
@@ -161,6 +160,12 @@ class Session(asyncio.Protocol):
         for mark in (*(mark for one in marks.values() for mark in one), *unmarked):
             mark.done(False)
         self._owner.closed(self)
+
+    def _lost(self, error: Exception | None) -> SwitchTimeout:
+        return SwitchTimeout(
+            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
+            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
+        )
 
     # ---- sending -------------------------------------------------------------------------------
 
@@ -228,6 +233,43 @@ class Session(asyncio.Protocol):
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
             )
         return reply
+
+    @contextlib.contextmanager
+    def refusable(self, messages: Iterable[of.Message]) -> Iterator[Callable[[], bool]]:
+        """Send messages that have no reply. Within the block, the function tells whether the switch has
+        answered any of them with an error."""
+        futures = {self.send(message): self._loop.create_future() for message in messages}
+        self._replies |= futures
+        try:
+            yield lambda: any(future.done() for future in futures.values())
+        finally:
+            for xid, future in futures.items():
+                self._replies.pop(xid, None)
+                if not future.cancel():
+                    future.exception()
+
+    async def read(self, message: of.MultipartRequest, add: Callable[[bytes], None]) -> None:
+        """Send a multipart request and call ``add`` with each part of the reply, not parsed, as it arrives.
+
+        Waits for the reply as long as the connection lasts: a switch that is busy need not be one that has
+        failed. Raises RuleRefused if the switch answers with an error or something unreadable, SwitchTimeout
+        if the connection is lost.
+        """
+        if self._transport is None:
+            raise self._lost(None)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(message)
+        self._replies[xid], self._readers[xid] = future, add
+        self._channel.unparsed.add(xid)
+        try:
+            reply = await future
+        finally:
+            del self._replies[xid], self._readers[xid]
+            self._channel.unparsed.discard(xid)
+        if reply is not None:
+            raise RuleRefused(
+                f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
+            )
 
     async def request_role(self, role: of.ControllerRole, generation: int) -> of.RoleReply | of.Error:
         """Request a role at the switch (OpenFlow 1.3.5, section 6.3.4); NOCHANGE asks for the present one.
@@ -347,6 +389,8 @@ class Session(asyncio.Protocol):
     def _event(self, event: object) -> None:
         if isinstance(event, of.BarrierReply):
             self._barrier(event.xid)
+        elif isinstance(event, of.RecordsReply):
+            self._read(event)
         elif isinstance(event, of.MultipartReply):
             whole = self._assemble(event)
             if whole is not None:
@@ -378,10 +422,24 @@ class Session(asyncio.Protocol):
             reason = f"it did not complete the OpenFlow handshake within {event.silent:.0f} s"
             self._owner.refused(self.address, reason)
             self.abort(reason)
-        elif isinstance(event, (of.Malformed, of.PeerDead)):
-            self.abort(str(event))
+        elif isinstance(event, of.PeerDead):
+            self.abort(f"it did not answer for {event.silent:.0f} s")
+        elif isinstance(event, of.Malformed):
+            self.abort(f"it does not speak OpenFlow: {event.reason}")
         elif not isinstance(event, of.PeerClosed):
             self._owner.message(self, event)
+
+    def _read(self, part: of.RecordsReply) -> None:
+        add = self._readers.get(part.xid)
+        if add is None:
+            return
+        try:
+            add(part.body)
+        except of.ProtocolError as error:
+            self._answer(part.xid, error)
+        else:
+            if not part.more:
+                self._answer(part.xid, None)
 
     def _assemble(self, part: of.MultipartReply) -> of.MultipartReply | None:
         try:
