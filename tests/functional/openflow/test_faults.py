@@ -377,7 +377,7 @@ def _remove(network: Network, deadline: float) -> None:
         try:
             network.remove()
             return
-        except SwitchTimeout:
+        except SubstrateError:
             if time.monotonic() > deadline:
                 raise
 
