@@ -25,6 +25,7 @@ from libnetvirt.cli import (
     endpoints,
     events,
     networks,
+    ownership,
     serve,
     show,
     state,
@@ -186,6 +187,7 @@ def build() -> typer.Typer:
         ("reload", substrate.reload),
         ("backup", state.backup),
         ("restore", state.restore),
+        ("recover", state.recover),
         ("events", events.events),
         ("doctor", bridges.doctor),
         ("prepare", bridges.prepare),
@@ -205,6 +207,11 @@ def build() -> typer.Typer:
         group.command("modify")(module.modify)
         group.command("remove")(module.remove)
         app.add_typer(group)
+    about = "Decide about switches whose rules belong to another controller."
+    group = typer.Typer(name="switch", help=about, no_args_is_help=True, rich_markup_mode=None)
+    group.command("adopt")(ownership.adopt)
+    group.command("forget")(ownership.forget)
+    app.add_typer(group)
     return app
 
 
