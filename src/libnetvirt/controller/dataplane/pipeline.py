@@ -101,8 +101,8 @@ PROBE_METER = 2
 BASE_METERS = (LLDP_METER, PROBE_METER)
 #: frames per second of probes that a switch sends up, and as many at once; a meter drops the rest
 PROBE_RATE = 2000
-#: destination and source of frames that probe links and tunnels: locally administered
-PROBE_ADDRESS, PROBE_SOURCE = 0x024E56000011, 0x024E56000012
+#: destination of frames that probe links and tunnels, and the upper half of their sources
+PROBE_ADDRESS, PROBE_SOURCE = 0x024E56000011, 0x024E57000000
 #: numbers of the meters of limits and constraints; meters with other numbers belong to other programs
 METERS = range(1 << 12, 1 << 16)
 #: LLDP frames per second that a switch sends up from ports that are no ends of links; a meter drops the rest

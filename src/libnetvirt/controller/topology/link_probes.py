@@ -77,12 +77,17 @@ class Tokens:
 
 
 def probe_frame(token: bytes, size: int) -> bytes:
-    """The frame of a probe, as a host would send it: an IP packet of ``size`` bytes."""
+    """The frame of a probe, as a host would send it: an IP packet of ``size`` bytes.
+
+    Each has a source address of its own, which makes a switch look at its tables: Open vSwitch may have lost
+    what a cached flow that sends frames up refers to (seen after ``vlan-limit`` was changed while it ran).
+    """
     head = _IPV4.pack(0x45, 0, size, 0, 0x4000, 64, _PROTOCOL, 0, _FROM, _TO)
     total = sum(int.from_bytes(head[at : at + 2]) for at in range(0, len(head), 2))
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + (~total & 0xFFFF).to_bytes(2) + head[12:]
-    ethernet = _ETHERNET.pack(PROBE_ADDRESS.to_bytes(6), PROBE_SOURCE.to_bytes(6), 0x0800)
+    source = PROBE_SOURCE | int.from_bytes(token[:3])
+    ethernet = _ETHERNET.pack(PROBE_ADDRESS.to_bytes(6), source.to_bytes(6), 0x0800)
     return ethernet + head + token + bytes(size - len(head) - len(token))
 
 

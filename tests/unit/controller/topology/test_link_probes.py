@@ -106,7 +106,7 @@ def test_the_largest_mtu_that_passes_is_found(most: int) -> None:
     world = World(GOOD, BAD)
     world.passes = unless(BAD, most)
     world.until(lambda: world.state(BAD) is False, 3.0)
-    world.until(lambda: world.probes.failed() == [Failure(BAD, VLAN, most, large=True, blind=False)], 3.0)
+    world.until(lambda: world.probes.failed() == [Failure(BAD, VLAN, most, large=True, blind=False)], 5.0)
 
 
 def test_a_far_end_that_sees_one_tag_only_is_told_from_a_device_in_between() -> None:
