@@ -78,6 +78,7 @@ def testbed(harness: Relayed, request: pytest.FixtureRequest) -> Iterator[Testbe
     testbed.eventually(harness.differences, "the switches hold what they should")
 
 
+TWO = pytest.mark.parametrize("testbed", RULES[:2], ids=["vlan", "native"], indirect=True)
 ONE = pytest.mark.parametrize("testbed", RULES[:1], ids=["vlan"], indirect=True)
 
 
@@ -147,6 +148,7 @@ def test_a_transit_switch_without_alternative_forwards_on_without_its_control_co
         testbed.check_reachability([near, far])
 
 
+@TWO
 def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
     testbed: Testbed, harness: Relayed
 ) -> None:

@@ -58,7 +58,7 @@ class Blind(World):
 
 
 @pytest.mark.parametrize("rules", KINDS, ids=named)
-@settings(laws, max_examples=8)
+@settings(laws, max_examples=5)
 @given(seed=seeds)
 def test_nothing_that_is_forwarded_is_lost_with_control(rules: Rules, seed: int) -> None:
     world = Blind(seed, rules)

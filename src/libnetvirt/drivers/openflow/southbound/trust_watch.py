@@ -204,7 +204,7 @@ class TrustWatch:
                     Finding(
                         "above",
                         "something takes frames before the rules of networks do",
-                        f"'netvirt doctor {bridge}' on the switch's machine tells what is wrong",
+                        f"netvirt doctor {bridge}",
                     )
                 ]
             found.append(
@@ -259,7 +259,7 @@ class TrustWatch:
             self._core.publish(
                 "switch.untrusted",
                 f"switch {name} may forward frames past the rules of networks: {why}"
-                f"{' New networks are refused there' if refused else ''}",
+                f"{' New networks are refused there.' if refused else ''}",
                 switch=name,
                 reason="; ".join(finding.reason for finding in found),
                 remedy="; ".join(finding.remedy for finding in found),
