@@ -264,7 +264,7 @@ def test_markers_follow_the_store_at_a_bounded_rate(tmp_path: Path) -> None:
         assert one.wire.agent.marks == marks, "nothing was committed since"
         # The expected marker is the one that was sent.
         assert one.runtime.core.state.installed.on(1).keys() == fabric.switches[1].flows.keys() | {
-            ("meter", pipeline.LLDP_METER),
+            *(("meter", number) for number in pipeline.BASE_METERS),
             *(("group", number) for number in fabric.switches[1].groups),
         }
         await one.create(network(3, endpoint(31, 1, 3, 30)))
