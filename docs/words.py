@@ -17,7 +17,10 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 EXEMPT = {"CHANGELOG.md", "LICENSE", "docs/glossary.md", "docs/words.py", "tests/unit/test_docs_words.py"}
 SUFFIXES = {".py", ".md", ".toml", ".xml", ".yaml", ".yml", ""}
 #: names that are part of the interface, of old state files, or of other projects
-NAMES = re.compile(r"(?:network|switch)\.(?:mended|quarantined)|['\"]course['\"]")
+NAMES = re.compile(
+    r"(?:network|switch|drift)\.(?:mended|quarantined)|['\"]course['\"]"
+    r"|drift=mend\b|\bmend, report\b|['\"`]mend['\"`]"
+)
 _ROW = re.compile(r"^\| `(.+?)` \| (.+?) \|$", re.MULTILINE)
 
 

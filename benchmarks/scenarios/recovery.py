@@ -89,8 +89,8 @@ def _restarts(plan: Plan) -> Iterator[Row]:
                 took = fleet.ask("settled") - began
                 after = fleet.ask("counts")
                 fleet.ask("disconnect")
-            # The controller probes every switch with one flow-mod that changes nothing.
-            before["flow-mods"] += switches
+            # A flow-mod that changes nothing, to probe the switch, and the switch's marker.
+            before["flow-mods"] += 2 * switches
             changes = {k: after[k] - before[k] for k in ("flow-mods", "group-mods") if after[k] != before[k]}
             row = Row(
                 "recovery", "restart, process start to last request", size.to_json(), "s", took,

@@ -190,6 +190,9 @@ class Connection:
     rules = _blocking(aio.Connection.rules)
     repair = _blocking(aio.Connection.repair)
     reload = _blocking(aio.Connection.reload)
+    adopt = _blocking(aio.Connection.adopt)
+    forget = _blocking(aio.Connection.forget)
+    recover = _blocking(aio.Connection.recover)
     backup = _blocking(aio.Connection.backup)
 
     def networks(self) -> list[Network]:

@@ -15,7 +15,7 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI
-from libnetvirt.model import Applied, Event, Outcome, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Substrate, VirtualNetwork
 from libnetvirt.model.differences import differences
 from libnetvirt.network import Network
 from libnetvirt.session import Session
@@ -75,8 +75,9 @@ class Connection:
     async def apply(self, description: Description, *, pending: bool = False) -> Applied:
         """Make a network be as described: create it, or change what differs, in one atomic step.
 
-        The network is found by the description's uuid if it gives one, else by its name. Returns when the
-        network is as described. Raises what :meth:`create` raises; then the network is as it was before.
+        The network is found by the description's uuid if it gives one, else by its name. If the description
+        is the same as before, what others changed in the network's rules or rows is repaired. Returns when
+        the network is as described. Raises what :meth:`create` raises; then the network is as it was before.
         """
         wanted = one(description)
         found = await self._counterpart(wanted)
@@ -98,6 +99,9 @@ class Connection:
 
         await self._session.edit(found.uuid, edit, pending=pending)
         changes = tuple(differences(before[0], after))
+        if not changes and "repair" in self.driver.capabilities.features:
+            # What the network needs may be gone although its description is the same.
+            changes = tuple(await self.driver.repair(after.uuid, orphans=False))
         outcome = Outcome.CHANGED if changes else Outcome.UNCHANGED
         return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
 
@@ -175,6 +179,30 @@ class Connection:
         """
         self.driver.capabilities.require("reload", "reloading files")
         return await self.driver.reload(degrade=degrade)
+
+    async def adopt(self, switch: str | int | None = None) -> Sequence[str]:
+        """Take over a switch that is refused because its rules belong to another controller, or are newer
+        than the stored state; None: all such switches. **Rules there that no network of this connection needs
+        are removed.**
+
+        Returns the switches that were taken over, when they have their rules. Raises SwitchNotFound if the
+        switch is not refused for such a reason, InvalidDescription, SubstrateError, Unsupported.
+        """
+        self.driver.capabilities.require("ownership", "taking over a switch")
+        return await self.driver.adopt(None if switch is None else str(switch))
+
+    async def forget(self, switch: str | int | None = None) -> Sequence[str]:
+        """Leave such a switch, or all, to the other controller, until it is adopted. Returns the switches.
+        Raises SwitchNotFound, InvalidDescription, Unsupported."""
+        self.driver.capabilities.require("ownership", "leaving a switch to another controller")
+        return await self.driver.forget(None if switch is None else str(switch))
+
+    async def recover(self) -> Recovered:
+        """Describe the networks that the rules of refused switches were made for, as far as the rules tell:
+        endpoints, tags, declared hosts, addresses of routers. For the case that the state file and all
+        backups are lost. Asks the switches, and changes nothing. Raises Unsupported."""
+        self.driver.capabilities.require("ownership", "recovering networks from switches")
+        return await self.driver.recover()
 
     async def backup(self) -> bytes:
         """A consistent copy of all stored networks, as the content of a file for ``netvirt restore``.

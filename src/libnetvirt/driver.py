@@ -30,6 +30,7 @@ from libnetvirt.model import (
     Insertion,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Rules,
     Substrate,
@@ -63,6 +64,7 @@ FEATURES: Mapping[str, str] = {
     "rules": "listing the rules in the switches",
     "repair": "restoring what others changed in its networks",
     "reload": "reloading the capacities of links",
+    "ownership": "telling apart the rules of several controllers, and taking switches over",
     "backup": "copies of the stored networks while they run",
     "router.no-route": "routers report a missing route to the sender by ICMP",
 }
@@ -300,6 +302,25 @@ class Driver(ABC):
         changed, if not ``degrade``; InvalidDescription or InvalidURI if a file is wrong or cannot be read.
         """
         raise Unsupported(f"reload: not offered ({degrade=})")
+
+    async def adopt(self, switch: str | None) -> Sequence[str]:
+        """Take over a switch that is refused because its rules belong to another controller, or are newer
+        than the stored state; None: all of them (capability ``ownership``). Rules that no network of this
+        session needs are removed there. Returns the switches when they have their rules.
+
+        Raises SwitchNotFound if the switch is not refused for such a reason, SubstrateError.
+        """
+        raise Unsupported(f"adopt {switch}: not offered")
+
+    async def forget(self, switch: str | None) -> Sequence[str]:
+        """Leave such a switch, or all, to the other controller until it is adopted (capability
+        ``ownership``). Returns the switches. Raises SwitchNotFound."""
+        raise Unsupported(f"forget {switch}: not offered")
+
+    async def recover(self) -> Recovered:
+        """Describe the networks that the rules of refused switches were made for (capability ``ownership``).
+        Asks the switches, and changes nothing."""
+        raise Unsupported("recover: not offered")
 
     async def backup(self) -> bytes:
         """A consistent copy of the stored networks and all that belongs to them, as the content of a file

@@ -58,6 +58,11 @@ class Wire(asyncio.Transport):
         """Make the switch unresponsive until :meth:`thaw`."""
         self._frozen = []
 
+    @property
+    def frozen(self) -> list[of.Message]:
+        """What an unresponsive switch has received and not handled."""
+        return self._frozen or []
+
     def thaw(self) -> None:
         """Let the switch handle what it received meanwhile."""
         waiting, self._frozen = self._frozen or [], None

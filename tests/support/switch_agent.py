@@ -22,6 +22,8 @@ class Faults:
     silent: bool = False
     #: replies to nothing but echo requests
     mute: bool = False
+    #: has no roles of controllers
+    no_roles: bool = False
     #: ends the connection at the next change
     breaks: bool = False
     #: has no bundles
@@ -41,6 +43,9 @@ class Agent:
         self.switch, self.ports = switch, ports
         self.faults = faults or Faults()
         self.changes = 0
+        #: how often its flow entries were read
+        self.reads = 0
+        self.role = of.ControllerRole.EQUAL
         self.broken = False
         self.barriers = 0
         #: the numbers of a port's queues
@@ -53,6 +58,7 @@ class Agent:
     def greeting(self) -> bytes:
         """The first bytes of a new connection."""
         self._framer, self.broken = of.Framer(), False
+        self.role = of.ControllerRole.EQUAL
         self._bundles.clear()
         self._waiting.clear()
         return of.Hello(xid=1).encode()
@@ -83,6 +89,8 @@ class Agent:
             yield of.FeaturesReply(self.switch.dpid, n_tables=254, xid=m.xid)
         elif self.faults.mute:
             return
+        elif isinstance(m, of.RoleRequest):
+            yield self._role(m)
         elif isinstance(m, of.BarrierRequest):
             yield from self._barrier(m)
         elif isinstance(m, of.BundleControl):
@@ -96,6 +104,32 @@ class Agent:
         else:
             yield from self._statistics(m)
 
+    def _role(self, m: of.RoleRequest) -> of.Message:
+        """Roles as in section 6.3.4 of OpenFlow 1.3.5, of all connections of the switch."""
+        if self.faults.no_roles:
+            return of.Error(of.ErrorType.BAD_REQUEST, of.BadRequest.BAD_TYPE, b"", xid=m.xid)
+        switch, roles = self.switch, of.ControllerRole
+        if m.role in (roles.MASTER, roles.SLAVE):
+            if switch.generation is not None and (m.generation_id - switch.generation) % (1 << 64) >> 63:
+                stale = of.RoleRequestFailed.STALE
+                return of.Error(of.ErrorType.ROLE_REQUEST_FAILED, stale, b"", xid=m.xid)
+            switch.generation = m.generation_id
+        if m.role == roles.MASTER:
+            switch.master = self
+        elif m.role != roles.NOCHANGE and switch.master is self:
+            switch.master = None
+        if m.role != roles.NOCHANGE:
+            self.role = roles(m.role)
+        if self.role is roles.MASTER and switch.master is not self:
+            self.role = roles.SLAVE
+        generation = (1 << 64) - 1 if switch.generation is None else switch.generation
+        return of.RoleReply(self.role, generation, xid=m.xid)
+
+    def _is_slave(self) -> bool:
+        return self.role is of.ControllerRole.SLAVE or (
+            self.role is of.ControllerRole.MASTER and self.switch.master is not self
+        )
+
     def _statistics(self, m: of.Message) -> Iterator[of.Message]:
         dump, xid = self.switch.dump(), m.xid
         if isinstance(m, of.DescRequest):
@@ -106,6 +140,7 @@ class Agent:
         elif isinstance(m, of.MeterFeaturesRequest):
             yield of.MeterFeaturesReply(9, 1 << of.BandType.DROP, xid=xid)
         elif isinstance(m, of.FlowStatsRequest):
+            self.reads += 1
             yield of.FlowStatsReply(tuple(dump.flows), xid=xid)
         elif isinstance(m, of.GroupDescRequest):
             yield of.GroupDescReply(tuple(dump.groups), xid=xid)
@@ -144,6 +179,9 @@ class Agent:
     def _change(self, messages: list[of.Message], xid: int) -> Iterator[of.Message]:
         if self.faults.breaks:
             self.broken = True
+            return
+        if self._is_slave():
+            yield of.Error(of.ErrorType.BAD_REQUEST, of.BadRequest.IS_SLAVE, b"", xid=xid)
             return
         before = Flows(self.switch.flows), dict(self.switch.groups), dict(self.switch.meters)
         try:

@@ -150,6 +150,9 @@ class Switch:
     exceeded: set[int] = field(default_factory=set)
     #: port and queue of frames that left in another queue than the default one
     queued: list[tuple[int, int]] = field(default_factory=list)
+    #: the connection of the master among its controllers, and the last generation of one
+    master: object = None
+    generation: int | None = None
 
     def dump(self) -> SwitchSnapshot:
         """The flows, groups and meters that the switch reports."""

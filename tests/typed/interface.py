@@ -25,6 +25,7 @@ from libnetvirt import (
     Outcome,
     Path,
     PortUse,
+    Recovered,
     Route,
     RuleLine,
     Rules,
@@ -47,6 +48,10 @@ def blocking(conn: libnetvirt.Connection, vn: libnetvirt.Network) -> None:
     assert_type(conn.capabilities(), Capabilities)
     assert_type(conn.rules("blue"), Sequence[RuleLine])
     assert_type(conn.repair(orphans=True), Sequence[str])
+    assert_type(conn.adopt(1), Sequence[str])
+    assert_type(conn.forget("1"), Sequence[str])
+    assert_type(conn.recover(), Recovered)
+    assert_type(conn.recover().networks, tuple[VirtualNetwork, ...])
     assert_type(conn.events(), Iterator[Event])
     assert_type(vn.description(), VirtualNetwork)
     assert_type(vn.state(), NetworkState)

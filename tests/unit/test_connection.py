@@ -41,7 +41,7 @@ from libnetvirt.errors import (
     SwitchNotFound,
     Unsupported,
 )
-from libnetvirt.model import Counters, RuleLine, Rules
+from libnetvirt.model import Counters, Recovered, RuleLine, Rules
 from libnetvirt.model.differences import SHOWN, change_text, differences
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
@@ -80,6 +80,15 @@ class Generous(TestDriver):
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         return [f"reloaded {degrade}"]
+
+    async def adopt(self, switch: str | None) -> Sequence[str]:
+        return [f"adopted {switch}"]
+
+    async def forget(self, switch: str | None) -> Sequence[str]:
+        return [f"forgot {switch}"]
+
+    async def recover(self) -> Recovered:
+        return Recovered(notes=("nothing",))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -413,7 +422,7 @@ def test_optional_readings_are_refused_before_the_driver_is_asked() -> None:
             blue = await connection.create(VirtualNetwork(endpoints=BLUE.endpoints[:1]))
             for work in (
                 blue.paths, blue.statistics, blue.constraint_statistics, connection.rules, connection.repair,
-                connection.reload, connection.backup,
+                connection.reload, connection.backup, connection.adopt, connection.forget, connection.recover,
             ):  # fmt: skip
                 with pytest.raises(Unsupported, match="the meagre driver does not offer"):
                     await work()
@@ -436,6 +445,9 @@ def test_a_driver_that_offers_everything_is_asked_everything() -> None:
             assert [r.network for r in await connection.rules()] == [""]
             assert await connection.repair("blue") == ["repaired 7 False"]
             assert await connection.repair(orphans=True) == ["repaired None True"]
+            assert await connection.adopt(1) == ["adopted 1"]
+            assert await connection.forget() == ["forgot None"]
+            assert await connection.recover() == Recovered(notes=("nothing",))
             assert await connection.reload() == ["reloaded False"]
             assert await connection.reload(degrade=True) == ["reloaded True"]
             with pytest.raises(NetworkNotFound):

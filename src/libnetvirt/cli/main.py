@@ -19,16 +19,17 @@ from typer.core import TyperGroup
 
 from libnetvirt import NetvirtError, __version__
 from libnetvirt.cli import (
+    bridges,
     constraints,
     drivers,
     endpoints,
     events,
     networks,
+    ownership,
     serve,
     show,
     state,
     substrate,
-    switches,
 )
 from libnetvirt.cli.options import AnyOutput, Connect, Settings
 from libnetvirt.errors import InvalidDescription
@@ -186,9 +187,10 @@ def build() -> typer.Typer:
         ("reload", substrate.reload),
         ("backup", state.backup),
         ("restore", state.restore),
+        ("recover", state.recover),
         ("events", events.events),
-        ("doctor", switches.doctor),
-        ("prepare", switches.prepare),
+        ("doctor", bridges.doctor),
+        ("prepare", bridges.prepare),
         ("drivers", drivers.drivers),
         ("serve", serve.serve),
     )
@@ -205,6 +207,11 @@ def build() -> typer.Typer:
         group.command("modify")(module.modify)
         group.command("remove")(module.remove)
         app.add_typer(group)
+    about = "Decide about switches whose rules belong to another controller."
+    group = typer.Typer(name="switch", help=about, no_args_is_help=True, rich_markup_mode=None)
+    group.command("adopt")(ownership.adopt)
+    group.command("forget")(ownership.forget)
+    app.add_typer(group)
     return app
 
 

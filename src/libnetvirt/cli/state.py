@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from libnetvirt import formats
 from libnetvirt.cli.options import Connect, address, connected
 from libnetvirt.cli.output import line
 from libnetvirt.driver import load
@@ -70,6 +71,43 @@ def restore(
     networks = load(uri).restore(uri, content, incomplete=incomplete)
     names = ", ".join(network.name for network in networks)
     line(f"restored {len(networks)} network{'s' if len(networks) != 1 else ''}: {names or 'none'}")
+
+
+def recover(
+    ctx: typer.Context,
+    from_switches: Annotated[
+        bool,
+        typer.Option("--from-switches", help="Read the rules of the switches that the server refuses."),
+    ] = False,
+    connect: Connect = None,
+) -> None:
+    """Describe the networks that the rules of switches were made for.
+
+    For the case that the state file and all backups are lost. Start a server with a new state: it refuses the
+    switches, because their rules are not its own, and nothing changes. This command reads these rules, and
+    prints descriptions of their networks in YAML. What they do not tell is printed to stderr: check the
+    descriptions, complete them, apply them, and let the server take the switches over.
+
+    \b
+    Examples:
+      netvirt recover --from-switches > networks.yaml
+      netvirt apply --pending networks.yaml
+      netvirt switch adopt --all
+    """
+    if not from_switches:
+        raise typer.BadParameter("Networks are recovered from switches only: add --from-switches.", ctx=ctx)
+    with connected(ctx, connect) as connection:
+        found = connection.recover()
+    if found.networks:
+        line(formats.write(found.networks, "yaml").rstrip("\n"))
+    for note in (*found.notes, *_NEVER_KNOWN) if found.networks else (*found.notes, _NOTHING):
+        typer.echo(note, err=True)
+
+
+_NEVER_KNOWN = (
+    "names, uuids and constraints are not in the rules: names and uuids are new, constraints are missing",
+)
+_NOTHING = "no network was found: only switches are read that are connected and refused ('netvirt substrate')"
 
 
 def _write(file: Path, content: bytes) -> None:

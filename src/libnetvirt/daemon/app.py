@@ -28,6 +28,7 @@ from libnetvirt.daemon.wire import (
     INTERFACE,
     MAX_BODY,
     ChangeRequest,
+    DecisionRequest,
     Outcome,
     Problem,
     ReloadRequest,
@@ -44,6 +45,7 @@ from libnetvirt.model import (
     Counters,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Substrate,
     VirtualNetwork,
@@ -149,6 +151,11 @@ def _reading(service: Service) -> APIRouter:
         """The switches, ports and links."""
         return _reply(await connection.substrate())
 
+    @router.get("/recovered", response_model=Recovered)
+    async def recovered() -> Response:
+        """The networks that the rules of refused switches were made for, and what the rules do not tell."""
+        return _reply(await connection.recover())
+
     @router.get("/backup", response_class=Response)
     async def backup() -> Response:
         """A consistent copy of the stored networks, as a file that ``netvirt restore`` reads."""
@@ -168,9 +175,9 @@ def _reading(service: Service) -> APIRouter:
 
 def _changing(service: Service) -> APIRouter:
     router = APIRouter()
-    body, repair_body, reload_body = (
+    body, repair_body, reload_body, decision_body = (
         {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}
-        for kind in (ChangeRequest, RepairRequest, ReloadRequest)
+        for kind in (ChangeRequest, RepairRequest, ReloadRequest, DecisionRequest)
     )
 
     @router.post("/changes", status_code=204, openapi_extra={"requestBody": body})
@@ -200,6 +207,14 @@ def _changing(service: Service) -> APIRouter:
         """Reload the operator's files; replies with what became of constraints, a string each."""
         asked = parse(ReloadRequest, await _body(request))
         return _reply(await service.connection.reload(degrade=asked.degrade))
+
+    @router.post("/decisions", response_model=list[str], openapi_extra={"requestBody": decision_body})
+    async def decide(request: Request) -> Response:
+        """Take over or leave switches that are refused because of another controller; replies with their
+        names."""
+        asked = parse(DecisionRequest, await _body(request))
+        decide = service.connection.adopt if asked.decision == "adopt" else service.connection.forget
+        return _reply(await decide(asked.switch))
 
     @router.post("/checks", status_code=204, openapi_extra={"requestBody": body})
     async def check(request: Request) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter
 
@@ -61,6 +61,15 @@ class RepairRequest(Element):
 
     network: str | None = None
     orphans: bool = Field(default=False, strict=True)
+
+
+class DecisionRequest(Element):
+    """Take over (``adopt``) or leave (``forget``) a switch that another controller uses, or all (null)."""
+
+    ELEMENT: ClassVar[str] = "decision"
+
+    switch: str | None = None
+    decision: Literal["adopt", "forget"]
 
 
 class ReloadRequest(Element):

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from libnetvirt.model.messages import hyphenated
+from libnetvirt.model.network import VirtualNetwork
 
 
 class Report(BaseModel):
@@ -29,7 +30,8 @@ class State(StrEnum):
     An endpoint is ``active`` (it forwards), ``pending`` (its switch or port has not appeared yet), ``down``
     (its switch or port is gone, or no path leads there) or ``unconfirmed`` (it forwards as far as is known,
     but a switch on its way cannot be asked). A network is ``active``, ``pending`` or ``down`` if all its
-    endpoints are, ``unconfirmed`` if some are and the others are active, else ``degraded``.
+    endpoints are, ``unconfirmed`` if some are and the others are active, else ``degraded``; also while others
+    have changed what the driver keeps for it (``drift``).
     """
 
     ACTIVE = "active"
@@ -228,6 +230,14 @@ class RuleLine(Report):
     table: str
     text: str
     network: str = ""
+
+
+class Recovered(Report):
+    """What the rules of switches tell of the networks that they were made for. ``notes``: what is missing in
+    which of them, one sentence each."""
+
+    networks: tuple[VirtualNetwork, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Event(Report):

@@ -200,6 +200,11 @@ from libnetvirt.openflow.queues import (
     QueueGetConfigRequest,
     UnknownQueueProperty,
 )
+from libnetvirt.openflow.records import (
+    RecordsReply,
+    description_records,
+    flow_records,
+)
 from libnetvirt.openflow.session import (
     BarrierReply,
     BarrierRequest,
@@ -288,12 +293,13 @@ __all__ = [
     "PortStatsEntry", "PortStatsReply", "PortStatsRequest", "PortStatus", "PortStatusReason",
     "ProtocolError", "PushMpls", "PushPbb", "PushVlan", "QueueGetConfigReply", "QueueGetConfigRequest",
     "QueueOpFailed", "QueueProperty", "QueueStatsEntry", "QueueStatsReply", "QueueStatsRequest",
-    "Refused", "RoleReply", "RoleRequest", "RoleRequestFailed", "SetAsync", "SetConfig", "SetField",
+    "RecordsReply", "Refused", "RoleReply", "RoleRequest", "RoleRequestFailed", "SetAsync", "SetConfig",
+    "SetField",
     "SetMplsTtl", "SetNwTtl", "SetQueue", "SwitchConfigFailed", "TableFeatureType", "TableFeatures",
     "TableFeaturesFailed", "TableFeaturesReply", "TableFeaturesRequest", "TableMod", "TableModFailed",
     "TableProperty", "TableStatsEntry", "TableStatsReply", "TableStatsRequest", "UnknownAction",
     "UnknownBand", "UnknownInstruction", "UnknownMessage", "UnknownQueueProperty", "WriteActions",
-    "WriteMetadata", "actions_text", "constants", "decode", "error_text", "format_flow",
-    "instructions_text", "mac_text", "match_text", "port_text",
+    "WriteMetadata", "actions_text", "constants", "decode", "description_records", "error_text",
+    "flow_records", "format_flow", "instructions_text", "mac_text", "match_text", "port_text",
 ]
 # fmt: on

@@ -27,6 +27,8 @@ and written by the caller.
     any            end of the stream              CLOSED         `PeerClosed`
     CLOSED         anything                       CLOSED         none
 
+Replies to requests whose xids are in `unparsed` are not parsed: their events are `RecordsReply`.
+
 A CLOSED channel returns no more events; `outgoing()` may still hold a last message. OpenFlow 1.3.5, section
 6.3, describes the handshake and the keepalive.
 """
@@ -44,6 +46,7 @@ from libnetvirt.openflow.errors import ErrorType, HelloFailed, ProtocolError
 from libnetvirt.openflow.framer import Framer, packet_offset
 from libnetvirt.openflow.message import Message
 from libnetvirt.openflow.packets import PacketIn, PacketInHead, parse_packet_in_head
+from libnetvirt.openflow.records import unparsed_reply
 from libnetvirt.openflow.session import (
     EchoReply,
     EchoRequest,
@@ -72,6 +75,7 @@ MAX_CACHED_HEAD_BYTES: Final = 128
 _VERSION_NAMES: Final = {1: "1.0", 2: "1.1", 3: "1.2", 4: "1.3", 5: "1.4", 6: "1.5"}
 _KEEPALIVE: Final = b"libnetvirt"
 _PACKET_IN: Final = MsgType.PACKET_IN.value
+_MULTIPART_REPLY: Final = MsgType.MULTIPART_REPLY.value
 
 
 class ChannelState(Enum):
@@ -143,6 +147,7 @@ class Channel:
         "_outgoing_size",
         "_xid",
         "state",
+        "unparsed",
         "versions",
     )
 
@@ -159,6 +164,8 @@ class Channel:
         if not 0 < idle < dead:
             raise ValueError(f"idle {idle} s and dead {dead} s; 0 < idle < dead is needed")
         self.state = ChannelState.WAIT_HELLO
+        #: the xids of multipart requests whose replies are not parsed
+        self.unparsed: set[int] = set()
         self._framer = Framer()
         self._cached_heads: dict[bytes, PacketInHead] = {}
         self._outgoing: list[bytes] = []
@@ -210,6 +217,9 @@ class Channel:
                     if frame[1] == _PACKET_IN and frame[0] == OFP_VERSION:
                         events.append(self._parse_packet_in(frame))
                         continue
+                    if self.unparsed and self._is_unparsed(frame):
+                        events.append(unparsed_reply(frame))
+                        continue
                     message = decode(frame)
                     if not isinstance(message, EchoRequest | EchoReply | Hello):
                         events.append(message)
@@ -227,6 +237,13 @@ class Channel:
             self.state = ChannelState.CLOSED
             events.append(Malformed(str(fault)))
         return events
+
+    def _is_unparsed(self, frame: bytes) -> bool:
+        return (
+            frame[1] == _MULTIPART_REPLY
+            and frame[0] == OFP_VERSION
+            and int.from_bytes(frame[4:8]) in self.unparsed
+        )
 
     def _parse_packet_in(self, frame: bytes) -> PacketIn:
         """Decode a packet-in with a cached head. Raises ProtocolError.

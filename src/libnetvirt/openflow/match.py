@@ -101,6 +101,19 @@ class Match:
         found = self._args.get(name, default)
         return found if isinstance(found, int) else found[0]
 
+    def overlaps(self, other: Match) -> bool:
+        """Whether a packet can match both, as far as the fields tell: those that only one of them has are
+        taken to be independent."""
+        theirs = other._args
+        for field, value, mask in self._field_matches:
+            found = theirs.get(field.name)
+            if found is None:
+                continue
+            wanted, bits = found if isinstance(found, tuple) else (found, field.all_ones)
+            if (value ^ wanted) & mask & bits:
+                return False
+        return True
+
     def replace(self, **fields: int | tuple[int, int]) -> Match:
         """Return a copy with these fields set; a mask of zero removes a field. Raises ValueError."""
         return Match(**(self._args | fields))

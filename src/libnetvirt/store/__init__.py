@@ -43,6 +43,18 @@ class Batch:
 class Store(ABC):
     """The durable state of a driver."""
 
+    #: its path, or what stands for it
+    name: str = ""
+    #: whether it outlives the process
+    durable: bool = True
+    #: whether it was made when it was opened
+    created: bool = False
+
+    @property
+    @abstractmethod
+    def commits(self) -> int:
+        """How many commits it has confirmed since it was made."""
+
     @abstractmethod
     def load(self) -> Snapshot:
         """Everything in the store. Blocks."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.store import Key, Snapshot
+from libnetvirt.store import Batch, Key, Snapshot
 from libnetvirt.store.sqlite import SqliteStore, Upgrade
 from libnetvirt.store.state_file import (
     COMMITS,
@@ -25,6 +27,9 @@ from libnetvirt.store.state_file import (
 
 #: raises StateUnusable for facts that are not valid
 Check = Callable[[Mapping[Key, str]], object]
+#: from the facts of a state that is replaced, its number of commits, and the facts of the backup: those to
+#: put into the backup
+Inherit = Callable[[Mapping[Key, str], int, Mapping[Key, str]], Mapping[Key, str]]
 
 
 def backup(path: str | Path, upgrade: Upgrade | None = None) -> bytes:
@@ -41,12 +46,14 @@ def restore(
     upgrade: Upgrade | None = None,
     check: Check | None = None,
     incomplete: bool = False,
+    inherit: Inherit | None = None,
 ) -> Sequence[VirtualNetwork]:
     """Replace a state file by a backup, which may be of an older version; returns its networks. The old files
     are kept beside it, as ``PATH.replaced-N``.
 
-    ``incomplete``: accept a copy of a file that was in use, which may lack the last commits. Blocks. Raises
-    StateUnusable if a process holds the file, or if the backup is damaged: then nothing was changed.
+    ``incomplete``: accept a copy of a file that was in use, which may lack the last commits. ``inherit``:
+    what the backup gets from the file that it replaces, if that can be read. Blocks. Raises StateUnusable if
+    a process holds the file, or if the backup is damaged: then nothing was changed.
     """
     path = real_path(path)
     try:
@@ -58,6 +65,10 @@ def restore(
                 new = Path(directory) / "backup"
                 write_private(new, content)
                 snapshot = _read(new, upgrade, check, incomplete)
+                replaced = _replaced(path) if held is not None and inherit is not None else None
+                if replaced is not None and inherit is not None:
+                    with closing(SqliteStore(new, create=False)) as store:
+                        store.commit(Batch(facts=dict(inherit(*replaced, snapshot.facts))))
                 _exchange(path, new)
         finally:
             if held is not None:
@@ -78,6 +89,17 @@ def _read(new: Path, upgrade: Upgrade | None, check: Check | None, incomplete: b
     except StateUnusable as error:
         text = str(error).replace(way_back(new), "Use another backup").replace(str(new), "the backup")
         raise StateUnusable(f"nothing was restored: {text}") from None
+
+
+def _replaced(path: Path) -> tuple[Mapping[Key, str], int] | None:
+    """The facts and the number of commits of a file that is to be replaced, which this process holds; None if
+    they cannot be read, for it may be damaged."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db:
+            (commits,) = db.execute("SELECT commits FROM state").fetchone()
+            return {(k, n): value for k, n, value in db.execute("SELECT kind, key, value FROM fact")}, commits
+    except (sqlite3.Error, TypeError):
+        return None
 
 
 def _exchange(path: Path, new: Path) -> None:

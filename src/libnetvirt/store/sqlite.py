@@ -81,6 +81,7 @@ class SqliteStore(Store):
         self._changes = 0
         self._db: sqlite3.Connection | None = None
         self._path = Path(path) if str(path) == MEMORY else real_path(path)
+        self.name, self.durable = str(self._path), str(path) != MEMORY
         try:
             if str(path) == MEMORY:
                 self._db = _connect(MEMORY)
@@ -104,6 +105,7 @@ class SqliteStore(Store):
             path.parent.mkdir(parents=True, exist_ok=True)
             with new_file(path) as part, closing(_connect(part)) as db:
                 db.executescript(_SCHEMA)
+            self.created = True
         file = self._file = StateFile(path)
         version = file.examine(incomplete=incomplete)
         file.make_private()
@@ -163,6 +165,10 @@ class SqliteStore(Store):
                 self._path, f"{error}. Use another file with state=PATH, or state=:memory: to keep nothing"
             )
         return unusable(self._path, f"{error}. {way_back(self._path)}")
+
+    @property
+    def commits(self) -> int:
+        return self._commits
 
     @property
     def _opened(self) -> sqlite3.Connection:

@@ -36,11 +36,15 @@ endpoints:
 
 
 def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
-    groups = {"endpoint": ("add", "modify", "remove"), "constraint": ("add", "modify", "remove")}
+    groups = {
+        "endpoint": ("add", "modify", "remove"),
+        "constraint": ("add", "modify", "remove"),
+        "switch": ("adopt", "forget"),
+    }
     shown = netvirt.ok("--help")
     names = shown[shown.index("Commands:") :].splitlines()[1:]
     commands = [line.split()[0] for line in names if line.strip()]
-    assert len(commands) == 20
+    assert len(commands) == 22
     for command in commands:
         actions = groups.get(command, ())
         for words in [[command, action] for action in actions] or [[command]]:

@@ -83,8 +83,8 @@ def _has(program: str) -> bool:
 def test_the_reference_names_every_command_and_exit_status() -> None:
     text = REFERENCE.read_text()
     app = build()
-    names = [str(command.name) for command in app.registered_commands] + ["endpoint", "constraint"]
-    assert len(names) == 20
+    names = [str(command.name) for command in app.registered_commands] + ["endpoint", "constraint", "switch"]
+    assert len(names) == 22
     for name in names:
         assert re.search(rf"`{name}\b|netvirt {name}\b", text), name
 

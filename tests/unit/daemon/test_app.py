@@ -22,7 +22,7 @@ from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.errors import Conflict, InvalidDescription, NotFound
 from libnetvirt.events import EventStream
-from libnetvirt.model import Event, Substrate
+from libnetvirt.model import Event, Recovered, Substrate, VirtualNetwork
 from libnetvirt.uri import URI
 
 BLUE = {
@@ -53,7 +53,16 @@ class Repairing(simulated.TestDriver):
     @property
     def capabilities(self) -> Capabilities:
         offered = super().capabilities
-        return offered.model_copy(update={"features": offered.features | {"repair", "reload"}})
+        return offered.model_copy(update={"features": offered.features | {"repair", "reload", "ownership"}})
+
+    async def adopt(self, switch: str | None) -> Sequence[str]:
+        return [f"adopted {switch}"]
+
+    async def forget(self, switch: str | None) -> Sequence[str]:
+        return [f"forgot {switch}"]
+
+    async def recover(self) -> Recovered:
+        return Recovered(networks=(VirtualNetwork(uuid=7, name="recovered-1"),), notes=("names are new",))
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         return [f"repaired {uuid} {orphans}"]
@@ -113,6 +122,26 @@ def test_repairs_are_asked_for_by_name_or_for_all() -> None:
     async def refused(client: httpx.AsyncClient, _: Any) -> None:
         answer = await client.post("/repairs", json={})
         assert (answer.status_code, answer.json()["code"]) == (501, "unsupported")
+
+    run(work, Repairing)
+    run(refused)
+
+
+def test_decisions_about_switches_are_by_name_or_for_all() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        answer = await client.post("/decisions", json={"switch": "1", "decision": "adopt"})
+        assert answer.json() == ["adopted 1"]
+        answer = await client.post("/decisions", json={"decision": "forget"})
+        assert answer.json() == ["forgot None"]
+        for body in ({}, {"decision": "keep"}, {"decision": "adopt", "switch": []}):
+            assert (await client.post("/decisions", json=body)).status_code == 422
+        found = (await client.get("/recovered")).json()
+        assert (found["networks"][0]["name"], found["notes"]) == ("recovered-1", ["names are new"])
+
+    async def refused(client: httpx.AsyncClient, _: Any) -> None:
+        answer = await client.post("/decisions", json={"decision": "adopt"})
+        assert (answer.status_code, answer.json()["code"]) == (501, "unsupported")
+        assert (await client.get("/recovered")).status_code == 501
 
     run(work, Repairing)
     run(refused)

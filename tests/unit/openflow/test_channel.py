@@ -128,6 +128,20 @@ def test_an_open_channel_gives_messages_as_they_are() -> None:
     ]
 
 
+def test_replies_to_some_requests_are_not_parsed() -> None:
+    channel = _opened()
+    channel.unparsed.add(5)
+    reply = of.FlowStatsReply((of.FlowStatsEntry(1),), more=True, xid=5)
+    other = of.FlowStatsReply((of.FlowStatsEntry(1),), xid=6)
+    assert channel.receive(_wire((reply, of.BarrierReply(xid=5), other))) == [
+        of.RecordsReply(reply.encode()[16:], True, xid=5),
+        of.BarrierReply(xid=5),
+        other,
+    ]
+    channel.unparsed.discard(5)
+    assert channel.receive(_wire((reply,))) == [reply]
+
+
 def test_heads_that_are_remembered_are_bounded_and_change_nothing() -> None:
     channel = _opened()
     packets = [

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -455,6 +456,36 @@ def test_a_restore_undoes_each_fault(closed: Path, fault: Callable[[Path], None]
         store.commit(Batch(drop=["1"]))
     fault(closed)
     offline.restore(closed, content)
+    assert _names(closed) == NAMES
+
+
+@pytest.mark.parametrize("fault", [None, _overwrite, lambda path: os.truncate(path, 0)])
+def test_a_restored_backup_gets_what_it_inherits_from_the_state_that_it_replaces(
+    closed: Path, fault: Callable[[Path], None] | None
+) -> None:
+    content = offline.backup(closed)
+    with closing(SqliteStore(closed)) as store:
+        store.commit(Batch(facts={("kind", "old"): "1"}))
+        commits = store.commits
+    if fault is not None:
+        fault(closed)
+    asked: list[tuple[dict[Any, str], int, dict[Any, str]]] = []
+
+    def inherit(replaced: Any, commits: int, backup: Any) -> Any:
+        asked.append((dict(replaced), commits, dict(backup)))
+        return {("kind", "inherited"): "2"}
+
+    offline.restore(closed, content, inherit=inherit)
+    with closing(SqliteStore(closed)) as store:
+        facts = store.load().facts
+    assert facts.get(("kind", "inherited")) == (None if fault else "2")
+    assert ("kind", "old") not in facts
+    if fault is None:
+        [(replaced, counted, backup)] = asked
+        assert (replaced["kind", "old"], counted) == ("1", commits)
+        assert ("kind", "old") not in backup
+    else:
+        assert not asked, "it cannot be read"
     assert _names(closed) == NAMES
 
 

@@ -97,8 +97,8 @@ class Stream:
         deadline = time.monotonic() + self._testbed.harness.timeout
         while time.monotonic() < deadline:
             # A busy machine may make a pause before the last frames.
-            patience = 2 if len(arrived) == self.sent else 20
-            found = self._testbed.harness.receive(patience * self._testbed.harness.quiet_time)
+            pauses = 2 if len(arrived) == self.sent else 20
+            found = self._testbed.harness.receive(pauses * self._testbed.harness.quiet_time)
             if not found:
                 break
             for arrival in found:

@@ -13,7 +13,7 @@ entries that it reported (:class:`SwitchSnapshot`) to those that it should hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
@@ -183,17 +183,25 @@ class SwitchSnapshot:
                         f.idle_timeout, f.hard_timeout, notify,
                     )
                 )  # fmt: skip
-        found += [
-            Group(g.group_id, of.GroupType(g.type), g.buckets)
-            for g in self.groups
-            if pipeline.is_tunnel_group(g.group_id) or pipeline.flood_group_network(g.group_id)
-        ]
-        found += [
-            Meter(m.meter_id, of.MeterFlags(m.flags & ~of.MeterFlags.STATS), m.bands)
-            for m in self.meters
-            if m.meter_id == pipeline.LLDP_METER or m.meter_id in pipeline.METERS
-        ]
+        found += [group for desc in self.groups if (group := group_entry(desc)) is not None]
+        found += [meter for config in self.meters if (meter := meter_entry(config)) is not None]
         return found
+
+
+def group_entry(desc: of.GroupDesc) -> Group | None:
+    """A reported group; None if its number is outside our ranges."""
+    number = desc.group_id
+    if not (pipeline.is_tunnel_group(number) or pipeline.flood_group_network(number)):
+        return None
+    return Group(number, of.GroupType(desc.type), desc.buckets)
+
+
+def meter_entry(config: of.MeterConfig) -> Meter | None:
+    """A reported meter; None if its number is outside our range."""
+    number = config.meter_id
+    if number != pipeline.LLDP_METER and number not in pipeline.METERS:
+        return None
+    return Meter(number, of.MeterFlags(config.flags & ~of.MeterFlags.STATS), config.bands)
 
 
 class Installed:
@@ -202,6 +210,8 @@ class Installed:
     def __init__(self) -> None:
         self._units: dict[Unit, dict[tuple[int, EntryKey], PlacedEntry]] = {}
         self._switches: dict[int, dict[EntryKey, PlacedEntry]] = {}
+        #: changes whenever any entry does
+        self.generation = 0
         # No longer expected, but still there: their removal was put off.
         self._outlasting: dict[int, dict[EntryKey, SwitchEntry]] = {}
 
@@ -222,6 +232,13 @@ class Installed:
         """The units of a kind that have entries. A unit is a tuple that begins with its kind."""
         return [u for u in self._units if isinstance(u, tuple) and u[0] == kind]
 
+    def owners(self, dpid: int, keys: Collection[EntryKey]) -> dict[EntryKey, Unit]:
+        """The units of the entries of a switch with these keys. Looks at all units."""
+        wanted = {(dpid, key) for key in keys}
+        return {
+            location[1]: unit for unit, entries in self._units.items() for location in wanted & entries.keys()
+        }
+
     def count(self) -> int:
         """The number of expected entries in all switches."""
         return sum(len(entries) for entries in self._switches.values())
@@ -230,6 +247,7 @@ class Installed:
         """Replace the entries of a unit, and add the differences to ``delta``."""
         new = {(p.dpid, p.entry.key): p for p in entries}
         old = self._units.get(unit, {})
+        self.generation += 1
         if new:
             self._units[unit] = new
         else:

@@ -147,6 +147,7 @@ class Kind(IntEnum):
     QUIET = 9
     GATEWAY = 10
     NEIGHBOUR = 11
+    OWNER = 12  # matches no frame: says whose the rules are
 
 
 def cookie(index: int, kind: Kind) -> int:

@@ -10,6 +10,7 @@
     TopologyEvents      switches, ports and links come and go          -> Effects
     Reroute             paths follow the topology                      -> Transaction
     Reconciler          a switch is compared with its expected entries -> Transaction
+    DriftDetector       what other programs changed in a switch        -> Transaction
     CapacityReload      links get other capacities                     -> Transaction
 
 Each part holds those above it that it uses, and no other. The consequences of an event are returned as
@@ -28,6 +29,7 @@ from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
+from libnetvirt.controller.engine.drift import DriftDetector
 from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.engine.host_updates import HostUpdates
 from libnetvirt.controller.engine.operations import Operations
@@ -62,6 +64,7 @@ class Controller:
         self.topology = TopologyEvents(self.state, self.units, self.restart)
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
         self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
+        self.drift = DriftDetector(self.state, self.restart)
         self.capacity_reload = CapacityReload(self.state, self.reroute)
         self._stored_links: set[KnownLink] = set()
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from itertools import permutations
 
 from libnetvirt.controller.dataplane.installed import Installed
+from libnetvirt.controller.dataplane.readback import Drift
 from libnetvirt.controller.engine.options import Options
 from libnetvirt.controller.intent.addressing import AddressPlan
 from libnetvirt.controller.intent.facts import LABELS, FactJournal
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
+from libnetvirt.controller.intent.ownership import Ownership
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
@@ -87,7 +89,13 @@ class ControllerState:
         #: changes to write to the store: allocated and released numbers, found and lost links
         self.journal = FactJournal()
         self.labels = Labels(self.journal)
+        #: which switches may be used, and the marker that each holds
+        self.ownership = Ownership(self.journal)
         self.installed = Installed()
+        #: by datapath id: what other programs changed there, as far as it is known and not undone
+        self.drift: dict[int, tuple[Drift, ...]] = {}
+        #: the same of rules of on-demand pairs
+        self.pair_drift: dict[int, tuple[Drift, ...]] = {}
         self.discovery = Discovery(secret, options.lldp_interval)
         self.control = ControlWatch(options.lldp_interval, self.discovery.timeout, options.hold)
         #: for the switches that could not be given rules when paths were computed last, the links by which

@@ -220,6 +220,7 @@ class TopologyEvents:
             del state.switches[dpid]
             self._units.drop_base(dpid, Delta())
             state.control.remove_switch(dpid)
+            state.ownership.markers.pop(dpid, None)
             state.trust.remove(dpid)
             self._restart.remove_switch(dpid)
         return effects

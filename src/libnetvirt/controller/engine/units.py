@@ -39,14 +39,23 @@ class UnitCompiler:
         routers = self._state.routing.base(dpid) if switch.can_route else ()
         base = (*self._state.switching.base(switch), *routers)
         self._installed.replace(("base", dpid), base, delta)
+        self.compile_marker(dpid, delta)
+
+    def compile_marker(self, dpid: int, delta: Delta) -> None:
+        """The entry that says whose the switch's rules are."""
+        marker = self._state.ownership.markers.get(dpid)
+        placed = () if marker is None else (PlacedEntry(dpid, Order.RECEIVE, marker.entry()),)
+        self._installed.replace(("owner", dpid), placed, delta)
 
     def drop_base(self, dpid: int, delta: Delta) -> None:
         """Remove the entries of :meth:`compile_base`."""
         self._installed.replace(("base", dpid), (), delta)
+        self._installed.replace(("owner", dpid), (), delta)
 
     def holds_only_base(self, dpid: int) -> bool:
         """Whether no unit but the base has entries on a switch."""
-        base = {placed.entry.key for placed in self._installed.unit(("base", dpid))}
+        units = ("base", dpid), ("owner", dpid)
+        base = {placed.entry.key for unit in units for placed in self._installed.unit(unit)}
         return self._installed.on(dpid).keys() <= base
 
     def compile_links(self, delta: Delta) -> None:

@@ -105,6 +105,10 @@ class WarmRestart:
         self._compared.add(dpid)
         return effects
 
+    def adopts(self, index: int) -> bool:
+        """Whether pairs of an earlier run may be kept in the network with this index."""
+        return self._adoption.awaits(index)
+
     def remove_switch(self, dpid: int) -> None:
         """Remove the records about a switch that belongs to no network."""
         self._compared.discard(dpid)
@@ -121,12 +125,13 @@ class WarmRestart:
 
         Returns whether there was any.
         """
-        kept = [e for e in surplus if not (isinstance(e, Flow) and self._may_be_learned(e))]
+        kept = [e for e in surplus if not (isinstance(e, Flow) and self.spares(e))]
         spared = len(kept) < len(surplus)
         surplus[:] = kept
         return spared
 
-    def _may_be_learned(self, flow: Flow) -> bool:
+    def spares(self, flow: Flow) -> bool:
+        """Whether a rule that is not expected may lead to a host of a switch yet to connect."""
         record = self._state.rulesdb.by_index.get(pipeline.cookie_network(flow.cookie))
         # The switch of a declared host is known, but not its port before that switch has connected.
         leads_to_host = flow.cookie & 0xFFFF in (Kind.HOST, Kind.DECLARED)

@@ -36,6 +36,7 @@ GroupNumber = Annotated[int, Field(ge=1, lt=1 << 22)]
 #: OpenFlow 1.3.5, section A.3.4.5 (OFPM_MAX)
 Meter = Annotated[int, Field(ge=1, le=0xFFFF_0000)]
 Queue = Annotated[int, Field(ge=1, lt=0xFFFF_FFFF)]
+Count = Annotated[int, Field(ge=0)]
 #: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1)
 LABELS: Mapping[Encapsulation, range] = {
     Encapsulation.VLAN: range(1, 4095),
@@ -168,11 +169,37 @@ class ConstraintPath(Fact):
     links: tuple[tuple[DatapathId, PortNumber, DatapathId, PortNumber], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class InstallationNumber(Fact):
+    """The random number of this state, which switches hold, too (see `ownership`)."""
+
+    KIND, IDENTITY = "installation", 0
+    number: Annotated[int, Field(ge=1 << 63, lt=1 << 64)]
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerRun(Fact):
+    """A run of the controller with this state: a random nonce, and the commits of the store when it ended."""
+
+    KIND, IDENTITY = "run", 1
+    number: Count
+    nonce: Count
+    commits: Count | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenSwitch(Fact):
+    """A switch (datapath id) that was left to another installation."""
+
+    KIND, IDENTITY = "forgotten-switch", 1
+    switch: DatapathId
+
+
 _CLASSES: Mapping[str, type[Fact]] = {
     cls.KIND: cls
     for cls in (
         NetworkIndex, LastIndex, NetworkRules, TunnelLabel, ServiceLabel, KnownLink, MeterNumber, QueueNumber,
-        ConstraintPath,
+        ConstraintPath, InstallationNumber, ControllerRun, ForgottenSwitch,
     )
 }  # fmt: skip
 

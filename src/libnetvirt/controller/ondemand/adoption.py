@@ -56,6 +56,10 @@ class Adoption:
                 if flow.match.get("eth_dst") is not None:
                     found.setdefault(macs_of(flow.match), []).append((dpid, flow))
 
+    def awaits(self, index: int) -> bool:
+        """Whether it is not decided yet which flow entries of a network are kept."""
+        return index in self._found
+
     def resolve(self, connected: Collection[int], waited: bool) -> None:
         """Keep or remove the pairs of networks whose switches have all connected; with ``waited``, those of
         all networks.

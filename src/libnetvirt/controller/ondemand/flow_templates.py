@@ -37,7 +37,8 @@ PRIORITY = 20
 #: the most actions, of 16 bytes at most, in a packet-out, and the largest frame: together they fit a message
 ACTION_LIMIT: Final = 1000
 FRAME_LIMIT: Final = of.MAX_MESSAGE_LENGTH - 24 - 16 * (ACTION_LIMIT + 4)
-_DESTINATION = bytes.fromhex("80000606")  # OXM headers (OpenFlow 1.3.5, section 7.2.3.7); six bytes follow
+# OXM headers (OpenFlow 1.3.5, section 7.2.3.7); six bytes follow
+DESTINATION: Final = bytes.fromhex("80000606")
 SOURCE: Final = bytes.fromhex("80000806")
 
 _ENTERING: Fields = {"in_port": 0, "metadata": 0}
@@ -68,7 +69,7 @@ class MatchTemplate:
 
 def _split_at_addresses(flow: Flow) -> tuple[bytes, bytes]:
     wire = add_message(flow).encode()
-    destination = wire.index(_DESTINATION, 48) + 4
+    destination = wire.index(DESTINATION, 48) + 4
     source = wire.index(SOURCE, destination) + 4
     return wire[8:destination], wire[source + 6 :]
 

@@ -126,6 +126,11 @@ class PairFlows:
             if hop.dpid == dpid:
                 yield self._behind(hop)
 
+    def places(self) -> list[int]:
+        """The switches of the flow entries, as far as these are known."""
+        behind = self.path_template.hops if self.path_template is not None else ()
+        return [self.ingress.dpid, *[hop.dpid for hop in behind]]
+
     def _behind(self, hop: TransitTemplate) -> Flow:
         """The flow entry of a switch behind the first."""
         return hop.match_template.flow(*self.addresses, hop.actions or self.egress.actions)
@@ -176,6 +181,10 @@ class AdoptedFlows(PairFlows):
         where, flow = self._first
         if where == dpid:
             yield flow
+
+    def places(self) -> list[int]:
+        """The switch of the first flow entry."""
+        return [self._first[0]]
 
     def may_end_at(self, endpoints: Iterable[str]) -> bool:  # noqa: ARG002
         """True: the destination may be anywhere."""
@@ -281,6 +290,16 @@ class OnDemandFlows:
         self._templates.clear()
         self._pairs = {origin: own for origin, own in self._pairs.items() if own}
 
+    def find(self, network: str, macs: bytes) -> PairFlows | None:
+        """The pair with these MAC addresses, as in a frame; None if it has no flow entries."""
+        host = self._locator.find(network, int.from_bytes(macs[6:]))
+        return self._pairs.get((network, host.endpoint), {}).get(macs) if host is not None else None
+
+    def holds(self, pair: PairFlows) -> bool:
+        """Whether a pair was not removed or replaced."""
+        own = self._pairs.get(pair.origin)
+        return own is not None and own.get(pair.macs) is pair
+
     def remove(self, pair: PairFlows) -> None:
         """Remove a pair's flow entries: that of the first switch, and the others when it has confirmed."""
         self._discard(pair)
@@ -300,8 +319,7 @@ class OnDemandFlows:
 
     def held(self, network: str, macs: bytes) -> set[tuple[int, EntryKey]]:
         """(datapath id, key) of the flow entries that a pair has now, as far as they are known."""
-        host = self._locator.find(network, int.from_bytes(macs[6:]))
-        now = self._pairs.get((network, host.endpoint), {}).get(macs) if host is not None else None
+        now = self.find(network, macs)
         rules = (now.first, *(now.downstream or ())) if now is not None else ()
         return {(dpid, flow.key) for dpid, flow in rules}
 

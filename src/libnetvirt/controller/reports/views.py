@@ -35,6 +35,9 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.report import overall
 
+#: lines about drift in the state of a network
+DRIFT_LIMIT = 20
+
 
 def endpoint_states(
     state: ControllerState, record: NetworkRecord, now: float, names: Iterable[str] | None = None
@@ -103,6 +106,8 @@ def _why(
 ) -> tuple[State, str]:
     switch = state.switches.get(attachment.dpid)
     name = switch_text(attachment.dpid)
+    if refusal := state.ownership.refused.get(attachment.dpid):
+        return State.DOWN, f"switch {name} is refused: {refusal}"
     if switch is None:
         return State.PENDING, f"switch {name} has not connected yet"
     if attachment.port is None:
@@ -147,15 +152,29 @@ def network_state(state: ControllerState, record: NetworkRecord, now: float) -> 
         for attachment, one, reason in endpoint_states(state, record, now)
     )
     spread = len(record.by_switch) > 1
+    drift = tuple(drift_lines(state, record.uuid))
+    whole = overall([s.state for s in states])
     return NetworkState(
         uuid=record.uuid,
         name=record.description.name,
-        state=overall([s.state for s in states]),
+        state=State.DEGRADED if drift and whole is State.ACTIVE else whole,
         mtu=state.options.link_mtu - (TUNNELLINGS[record.tunnel].overhead if spread and record.tunnel else 0),
         endpoints=states,
         hosts=tuple(_hosts(state, record)),
         constraints=tuple(constraint_states(state, record, states)),
+        drift=drift,
     )
+
+
+def drift_lines(state: ControllerState, uuid: str) -> Iterator[str]:
+    """What other programs changed in the switches that concerns a network, one line each, up to
+    `DRIFT_LIMIT`."""
+    known = (*state.drift.values(), *state.pair_drift.values())
+    found = [drift for drifts in known for drift in drifts if uuid in drift.networks]
+    for drift in found[:DRIFT_LIMIT]:
+        yield f"switch {switch_text(drift.dpid)}: {drift.difference}"
+    if len(found) > DRIFT_LIMIT:
+        yield f"and {len(found) - DRIFT_LIMIT} more"
 
 
 def _hosts(state: ControllerState, record: NetworkRecord) -> Iterator[Host]:

@@ -289,6 +289,11 @@ def prefixes_at(endpoint: Endpoint) -> Iterator[tuple[AnyNetwork, int]]:
         yield route.prefix, _rank(route.prefix.prefixlen, Rank.ROUTE)
 
 
+def connected_prefix(priority: int) -> bool:
+    """Whether this is the priority of a rule for an on-link prefix."""
+    return (priority - _rank(0, Rank.PREFIX)) % 8 == 0
+
+
 def _prefixes_via(endpoint: Endpoint, address: bytes) -> Iterator[tuple[AnyNetwork, int]]:
     """(prefix, priority) of what is reached through a neighbour: its own address, and static routes."""
     host = ip_network(address)

@@ -27,7 +27,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.reason}. To correct it: {self.remedy}"
+        return f"{self.reason} (remedy: '{self.remedy}')"
 
 
 class Trust:
@@ -62,8 +62,8 @@ class Trust:
         return tuple(by_kind[kind] for kind in sorted(by_kind))
 
     def why(self, dpid: int) -> str:
-        """The findings about a switch as one text; empty if it is trusted."""
-        return " Also: ".join(f"{finding}." for finding in self.findings(dpid))
+        """The findings about a switch as sentences; empty if it is trusted."""
+        return "; ".join(map(str, self.findings(dpid))) + "." if dpid in self._found else ""
 
     @property
     def untrusted(self) -> Set[int]:

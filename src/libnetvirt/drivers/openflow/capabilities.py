@@ -34,12 +34,10 @@ FEATURES = frozenset(
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
-        "reload", "router.no-route", "backup",
+        "reload", "repair", "router.no-route", "backup",
+        "ownership",
     )
 )  # fmt: skip
-REASONS = {
-    "repair": "switches are reconciled whenever they connect, without being asked",
-}
 #: what a connection lacks with state=:memory:
 NO_FILE: Mapping[str, str] = {"backup": "it keeps no state (state=:memory:)"}
 #: features that a connection lacks with enforcement=queue, but without databases to configure queues in
@@ -58,7 +56,7 @@ def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType(
         features=FEATURES - without.keys(),
         combinations=COMBINATIONS,
         defaults=defaults,
-        reasons={**REASONS, **without},
+        reasons=dict(without),
     )
 
 

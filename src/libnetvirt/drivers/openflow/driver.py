@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Self
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.intent.facts import Facts, from_version_1
+from libnetvirt.controller.intent.facts import Facts, RowKey, from_version_1
+from libnetvirt.controller.intent.ownership import inherited_runs
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
-from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.reports import constraint_counters, views
+from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.options import OpenFlowSettings, read_file
+from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.validation import Validator
 from libnetvirt.errors import (
     InvalidURI,
     NetworkNotFound,
+    StateUnusable,
     Unsupported,
 )
 from libnetvirt.model import (
@@ -34,6 +37,7 @@ from libnetvirt.model import (
     Event,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Substrate,
     VirtualNetwork,
@@ -76,7 +80,15 @@ class OpenFlowDriver(Driver):
         options = settings.controller_options(rules, text, file, enforcement)
         identity, listens = settings.identity(), settings.listens()
         store = SqliteStore(settings.state or default_path(capabilities.NAME), from_version_1)
-        runtime = Runtime(options, store, secrets.token_bytes(32), settings.confirm_timeout, databases)
+        runtime = Runtime(
+            options,
+            store,
+            secrets.token_bytes(32),
+            settings.confirm_timeout,
+            databases,
+            settings.audit,
+            settings.drift is DriftAction.REPAIR,
+        )
         try:
             await runtime.start(listens, identity)
         except BaseException:
@@ -93,7 +105,9 @@ class OpenFlowDriver(Driver):
 
     @classmethod
     def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
-        return offline.restore(_state_file(uri), content, from_version_1, Facts.from_rows, incomplete)
+        return offline.restore(
+            _state_file(uri), content, from_version_1, Facts.from_rows, incomplete, _inherited
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -197,6 +211,13 @@ class OpenFlowDriver(Driver):
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
 
+    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
+        # Entries with our mark that no network needs are drift: they are removed in any case.
+        if uuid is None:
+            return await self.runtime.auditor.repair(list(self._state.switches), None)
+        switches = self.runtime.core.drift.switches(self._entry(uuid))
+        return await self.runtime.auditor.repair(switches, uuid)
+
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         file = self._state.options.capacities_file
         if not file:
@@ -206,6 +227,20 @@ class OpenFlowDriver(Driver):
         capacities = Capacities(self._state.switches, read_file(file), file)
         return await self.runtime.executor.reload_capacities(capacities, degrade)
 
+    async def adopt(self, switch: str | None) -> Sequence[str]:
+        return [
+            switch_text(d) for d in await self.runtime.adopt(None if switch is None else parse_switch(switch))
+        ]
+
+    async def forget(self, switch: str | None) -> Sequence[str]:
+        return [
+            switch_text(d)
+            for d in await self.runtime.forget(None if switch is None else parse_switch(switch))
+        ]
+
+    async def recover(self) -> Recovered:
+        return recovered(await self.runtime.owners.refused_rules())
+
     async def backup(self) -> bytes:
         return await self.runtime.backup()
 
@@ -214,6 +249,16 @@ class OpenFlowDriver(Driver):
 
     async def close(self) -> None:
         await self.runtime.close()
+
+
+def _inherited(
+    replaced: Mapping[RowKey, str], commits: int, backup: Mapping[RowKey, str]
+) -> Mapping[RowKey, str]:
+    try:
+        runs = inherited_runs(Facts.from_rows(replaced), commits, Facts.from_rows(backup))
+    except StateUnusable:
+        return {}
+    return dict(run.row() for run in runs)
 
 
 def _state_file(uri: URI) -> str | FilePath:

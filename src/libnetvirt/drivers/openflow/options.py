@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,14 @@ from libnetvirt.model import Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.ovsdb.remotes import FORMS, Remote
 from libnetvirt.settings import DriverSettings, File, OneOf, Owner, Shown, parsed_by
 from libnetvirt.store.sqlite import MEMORY
+
+
+class DriftAction(StrEnum):
+    """What is done about drift that is found without being asked for."""
+
+    REPAIR = "mend"
+    REPORT = "report"
+
 
 _DEFAULT = Options(rules=PRESETS["proactive"])
 
@@ -123,6 +132,18 @@ class OpenFlowSettings(DriverSettings):
         ge=576,
         le=65535,
         description="bytes of the largest IP packet on links between switches",
+    )
+    audit: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="seconds between two comparisons of a switch with its expected rules; 0: only when it "
+        "connects, and on demand",
+    )
+    drift: DriftAction = Field(
+        DriftAction.REPAIR,
+        description="what is done about rules that another program changed or removed: repair them, or "
+        "report them",
     )
     confirm_timeout: float = Field(
         5.0, ge=0.1, le=600, description="seconds until a switch must have confirmed a change"

@@ -22,6 +22,7 @@ from libnetvirt.controller.engine.effects import PendingEffects
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.packetin.dispatcher import PacketInDispatcher
 from libnetvirt.drivers.openflow.event_reporter import EventReporter, dropped_text
+from libnetvirt.drivers.openflow.execution.audit import Auditor
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
@@ -31,6 +32,7 @@ from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.claims import Claims, duplicate_text
 from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
 from libnetvirt.drivers.openflow.southbound.listener import Listen
+from libnetvirt.drivers.openflow.southbound.owners import SwitchOwners
 from libnetvirt.drivers.openflow.southbound.refusals import error_text
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -61,7 +63,11 @@ class Runtime:
         secret: bytes,
         confirm_timeout: float,
         databases: QueueDatabases = NO_DATABASES,
+        audit: float = 0.0,
+        repairs: bool = True,
     ) -> None:
+        """``audit``: seconds between two audits of a switch, 0: none. ``repairs``: whether drift that they
+        find is undone."""
         self.events = EventStream()
         self.core = Controller(options, secret, self, self.publish)
         self.dispatcher = PacketInDispatcher(self.core)
@@ -71,11 +77,13 @@ class Runtime:
         self.called_for = self.pending.add
         self.rejections = Rejections()
         self.backoff = Backoff()
+        self._store = store
         self._claims = Claims()
         self.tasks = Tasks(self._report_bug)
         self._persistence = Persistence(self.core, store, self.publish)
         self.connections = SwitchConnections(confirm_timeout)
         self._sessions = self.connections.by_switch
+        self.owners = SwitchOwners(self.core, store, self._sessions, self._report_states)
         self._servers: list[asyncio.Server | SecureServer] = []
         self._all: set[Session] = set()
         self._serving = False
@@ -92,6 +100,7 @@ class Runtime:
             self._serve_queued,
         )
         self.executor = TransactionExecutor(context, databases)
+        self.auditor = Auditor(context, self.executor, audit, repairs)
         provisioner = self.executor.provisioner
         self.trust = TrustWatch(self.core, self._sessions, provisioner.tables, self._report_states)
         provisioner.rows_changed = self.trust.read_databases
@@ -107,12 +116,16 @@ class Runtime:
         report = functools.partial(self.publish, "controller.identity")
         secured = Credentials(identity, report).context if identity else None
         self._persistence.load(self.now())
+        if self._store.created:
+            # If the path was mistyped, the switches are refused, and that is a warning.
+            log.info("the state file %s did not exist: it was made, with no networks", self._store.name)
         self.reporter.states(self.now(), report=False)
         await self.executor.provisioner.open()
         for listen in listens:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
+        self.auditor.start()
         self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
 
     async def close(self) -> None:
@@ -120,6 +133,7 @@ class Runtime:
         self.executor.closed = True
         for server in self._servers:
             server.close()
+        await self.owners.conclude(self.connections.confirm_timeout)
         for session in list(self._all):
             session.abort("the controller is closing")
         await self.tasks.close()
@@ -153,6 +167,8 @@ class Runtime:
         now = self.now()
         for session in list(self._all):
             session.poll(now)
+        if not self.executor.lock.locked():
+            self.owners.update(now)
         self.dispatcher.poll(now)
         self.reporter.dropped(now, self.dispatcher.all_dropped)
 
@@ -218,6 +234,8 @@ class Runtime:
             self.tasks.spawn(self._bring_up(session))
 
     def message(self, session: Session, message: object) -> None:
+        if session.state is SwitchState.REFUSED:
+            return
         if isinstance(message, of.EchoReply) and self._sessions.get(session.dpid) is session:
             # Also while it is reconciled: it answers.
             self.core.topology.echoed(session.dpid, message.body, self.now())
@@ -262,8 +280,30 @@ class Runtime:
                 "switch.refused", text, switch=switch_text(dpid) if dpid else "", address=address, **fields
             )
 
+    def demoted(self, session: Session) -> None:
+        self.owners.demoted(session)
+
+    async def adopt(self, dpid: int | None) -> list[int]:
+        """Take over a switch that is refused because of another controller, or all such switches. Raises
+        SwitchNotFound, RuleRefused, SwitchTimeout."""
+        try:
+            return await self.owners.adopt(dpid)
+        finally:
+            await self._store_facts()
+
+    async def forget(self, dpid: int | None) -> list[int]:
+        """Leave such switches to the other controller, until they are adopted. Raises SwitchNotFound."""
+        chosen = self.owners.forget(dpid)
+        await self._store_facts()
+        return chosen
+
+    async def _store_facts(self) -> None:
+        async with self.executor.lock:
+            await self._persistence.store_facts()
+
     def closed(self, session: Session) -> None:
         self._all.discard(session)
+        self.owners.closed(session)
         self._claims.release(session)
         if self._sessions.get(session.dpid) is session:
             del self._sessions[session.dpid]
@@ -295,6 +335,9 @@ class Runtime:
             if session.ended or holder is not None:
                 return
             session.step(Step.CLAIMED)
+            await self.owners.settle(session)
+            if session.ended:
+                return
             view = await probe.describe(session)
             # Without the lock: it may be a switch that does not answer.
             await probe.exercise(session)
@@ -304,6 +347,7 @@ class Runtime:
                 session.step(Step.PROBED)
                 await self._reconcile(session, view)
                 session.step(Step.RECONCILED)
+                self.auditor.reconciled(session.dpid)
                 self.pending.add(self.core.topology.lldp(session.dpid, view.ports, self.now()))
             early, session.early = session.early, []
             for message in early:
@@ -311,6 +355,7 @@ class Runtime:
         except SubstrateError as error:
             session.fail(str(error))
             return
+        self.owners.ready(session)
         self.executor.follow_up()
         self.reporter.states(self.now())
 
@@ -327,7 +372,7 @@ class Runtime:
 
     def notes(self) -> list[str]:
         """A sentence for each kind of thing that was dropped since the connection was opened."""
-        notes = []
+        notes = list(self.owners.notes())
         if frames := self.dispatcher.all_dropped:
             notes.append(dropped_text(frames))
         if early := self._early_dropped:

@@ -100,6 +100,11 @@ class Validator:
         policing.check(endpoint, switch)
         if pending and (switch is None or switch.number_of(endpoint.port) is None):
             return
+        if (refusal := self._state.ownership.refused.get(dpid)) and not pending:
+            raise SwitchNotFound(
+                f"endpoint {endpoint.uuid}: switch {endpoint.switch} is refused: {refusal}. Or allow pending "
+                "endpoints"
+            )
         if switch is None or not (switch.connected or pending):
             failure = self._failures().get(dpid)
             if failure is not None:

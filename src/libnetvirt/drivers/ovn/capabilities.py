@@ -16,6 +16,7 @@ _NOT_OFFERED: Mapping[str, str] = {
     "constraint.statistics": "OVN's databases hold no packet counters",
     "statistics": "OVN's databases hold no packet counters of logical ports",
     "backup": "its networks are rows of the northbound database: see ovsdb-client backup",
+    "ownership": "its rows are marked (option owner), and those of others are never changed",
     "reload": "it has no file with the capacities of links",
     "rules": "each chassis computes its own rules: see ovs-ofctl dump-flows there, or ovn-sbctl lflow-list",
     "router.no-route": "OVN's routers drop packets without a route silently",

@@ -26,6 +26,7 @@ from libnetvirt.model import (
     Event,
     NetworkState,
     Path,
+    Recovered,
     RuleLine,
     Substrate,
     VirtualNetwork,
@@ -183,6 +184,22 @@ class RemoteDriver(Driver):
         """Have the server reload the operator's files."""
         body = json.dumps({"degrade": degrade}).encode()
         return _parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
+
+    async def adopt(self, switch: str | None) -> Sequence[str]:
+        """Have the server take over a switch, or all that it refuses because of another controller."""
+        return await self._decide(switch, "adopt")
+
+    async def forget(self, switch: str | None) -> Sequence[str]:
+        """Have the server leave a switch, or all such, to the other controller."""
+        return await self._decide(switch, "forget")
+
+    async def _decide(self, switch: str | None, decision: str) -> Sequence[str]:
+        body = json.dumps({"switch": switch, "decision": decision}).encode()
+        return _parsed(tuple[str, ...], await self._client.post("decisions", body, {}))
+
+    async def recover(self) -> Recovered:
+        """What the server reads from the switches that it refuses."""
+        return _parsed(Recovered, await self._client.get("recovered"))
 
     async def backup(self) -> bytes:
         """A consistent copy of the server's stored state."""

@@ -30,9 +30,7 @@ def test_the_text_names_each_cause_once_with_its_remedy() -> None:
     trust = Trust()
     trust.found(1, "probes", [GUESS])
     trust.found(1, "database", [MIRROR, IN_BAND])
-    assert trust.why(1) == (
-        "in-band control is on. To correct it: turn it off. Also: it mirrors. To correct it: stop it."
-    )
+    assert trust.why(1) == ("in-band control is on (remedy: 'turn it off'); it mirrors (remedy: 'stop it').")
     trust.remove(1)
     assert trust.findings(1) == ()
 

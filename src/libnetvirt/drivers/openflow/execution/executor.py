@@ -245,6 +245,11 @@ class TransactionExecutor:
         except SubstrateError as error:
             session.fail(str(error))
 
+    async def correct(self, transaction: Transaction) -> None:
+        """Undo drift; the caller holds the lock. A switch that refuses stays connected. Raises RuleRefused,
+        SwitchTimeout, Unresponsive."""
+        await self._execute(self._planned(transaction))
+
     # ---- carrying out --------------------------------------------------------------------------
 
     def _planned(self, transaction: Transaction) -> Transaction:

@@ -15,7 +15,8 @@ it wait without the lock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from libnetvirt.drivers.openflow.southbound.life import Step
@@ -44,6 +45,15 @@ class FairLock(asyncio.Lock):
             return await super().acquire()
         finally:
             self._waiting -= 1
+
+    @contextlib.asynccontextmanager
+    async def unhurried(self) -> AsyncIterator[None]:
+        """Hold the lock; while waiting for it, do not count as one of those for whom a holder yields."""
+        await super().acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
     async def wait(self, tasks: Collection[Confirmation], yield_after: float) -> set[Confirmation]:
         """Wait for tasks while holding the lock: after ``yield_after`` seconds, only as long as no other

@@ -7,10 +7,12 @@ transaction, after the switches have confirmed the operation and before its call
 from __future__ import annotations
 
 import asyncio
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 from libnetvirt.controller.engine.controller import Controller, Publish
 from libnetvirt.controller.intent.facts import Changes, Facts, rows
+from libnetvirt.controller.intent.ownership import installation_number
 from libnetvirt.driver import Change
 from libnetvirt.errors import StateUnusable
 from libnetvirt.store import Batch, Store
@@ -27,9 +29,13 @@ class Persistence:
         self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
 
     def load(self, now: float) -> None:
-        """Load the controller's state. Blocks. Raises StateUnusable."""
+        """Load the controller's state, and store that a run has begun. Blocks. Raises StateUnusable."""
         snapshot = self._store.load()
-        self._core.load(snapshot.networks, Facts.from_rows(snapshot.facts), now)
+        facts = Facts.from_rows(snapshot.facts)
+        self._core.load(snapshot.networks, facts, now)
+        new = installation_number(secrets.randbits(64))
+        self._core.state.ownership.begin(facts, self._store.commits, new, secrets.randbits(32))
+        self._store.commit(Batch(facts=rows(self._core.state.journal.take())))
 
     async def close(self) -> None:
         """Wait until pending commits are written, and close the store."""

@@ -10,7 +10,9 @@ starts over. What happens to it is a `Step`; the table gives the next state.
     CONNECTING    IDENTIFIED   BACKING_OFF   OpenFlow handshake
     BACKING_OFF   DUE          CLAIMING      wait, if earlier connections of the switch have failed
     CLAIMING      CLAIMED      PROBING       if another connection has its datapath id: whether that answers
-    PROBING       PROBED       RECONCILING   ask what it is and can do; a change that changes nothing
+    PROBING       PROBED       RECONCILING   ask whose and what it is; a change that changes nothing
+    PROBING       FOREIGN      REFUSED
+    REFUSED       ADOPTED      PROBING       connected, but not used: its rules belong to another installation
     RECONCILING   RECONCILED   READY         with the lock: compare it with its expected entries
     RECONCILING   LATE         OVERDUE
     OVERDUE       ANSWERED     RECONCILING   as RECONCILING, but no transaction waits for it
@@ -40,6 +42,7 @@ class SwitchState(Enum):
     BACKING_OFF = "backing off"
     CLAIMING = "claiming its datapath id"
     PROBING = "probing"
+    REFUSED = "refused"
     RECONCILING = "reconciling"
     OVERDUE = "reconciling, overdue"
     READY = "ready"
@@ -54,6 +57,8 @@ class Step(Enum):
     IDENTIFIED = "the handshake is done"
     DUE = "it has waited long enough"
     CLAIMED = "no other connection of its datapath id answers"
+    FOREIGN = "it belongs to another installation"
+    ADOPTED = "it may be used now"
     PROBED = "it has carried out a change, and the lock is held"
     RECONCILED = "it has its expected entries"
     LATE = "it has not answered in time while others wait"
@@ -77,6 +82,8 @@ TRANSITIONS: Final[Mapping[tuple[SwitchState, Step], SwitchState]] = {
     (_S.BACKING_OFF, Step.DUE): _S.CLAIMING,
     (_S.CLAIMING, Step.CLAIMED): _S.PROBING,
     (_S.PROBING, Step.PROBED): _S.RECONCILING,
+    (_S.PROBING, Step.FOREIGN): _S.REFUSED,
+    (_S.REFUSED, Step.ADOPTED): _S.PROBING,
     (_S.RECONCILING, Step.RECONCILED): _S.READY,
     (_S.RECONCILING, Step.LATE): _S.OVERDUE,
     (_S.OVERDUE, Step.LATE): _S.OVERDUE,

@@ -13,7 +13,8 @@ written at once. Two ways to have changes confirmed:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from libnetvirt import openflow as of
@@ -28,8 +29,12 @@ from libnetvirt.errors import RuleRefused, SwitchTimeout
 FLUSH_PARTS = 256
 #: unread bytes in a switch's write buffer beyond which its connection is closed
 WRITE_LIMIT = 64 << 20
+#: seconds between two questions whether this controller is still the switch's master
+ROLE_INTERVAL = 5.0
 #: the first bytes of a TLS handshake record (RFC 8446, section 5.1)
 _TLS_HANDSHAKE = b"\x16\x03"
+#: the error of a switch whose master is another controller
+_IS_SLAVE = of.Error(of.ErrorType.BAD_REQUEST, of.BadRequest.IS_SLAVE).text
 #: the body of `Session.answers`' echo request; the channel keeps replies with its own body to itself
 _ALIVE = b"alive?"
 
@@ -60,6 +65,9 @@ class Owner(Protocol):
     def data_handled(self) -> None:
         """All messages that were received with one read were handled."""
 
+    def demoted(self, session: Session) -> None:
+        """Another controller has become the switch's master. Called once a connection."""
+
     def refused(self, address: str, reason: str) -> None:
         """The connection from this address cannot be used."""
 
@@ -79,6 +87,7 @@ class Session(asyncio.Protocol):
         self._out: list[bytes] = []
         self._flushing = False  # whether collected messages are about to be written
         self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._readers: dict[int, Callable[[bytes], None]] = {}  # of replies that are not parsed
         self._changes: dict[int, Pending] = {}  # by the barrier's xid
         self._marks: dict[int, list[Mark]] = {}  # by the barrier's xid
         self._unmarked: list[Mark] = []
@@ -90,6 +99,9 @@ class Session(asyncio.Protocol):
         self.tables = 0
         self.state = SwitchState.CONNECTING
         self.bundles = False
+        #: this controller's role at the switch; None: the switch has no roles
+        self.role: of.ControllerRole | None = of.ControllerRole.EQUAL
+        self._role_asked = 0.0
         #: messages that arrived before the switch was ready
         self.early: list[object] = []
         self.reason = ""
@@ -136,10 +148,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.step(Step.LOST)
-        lost = SwitchTimeout(
-            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
-            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
-        )
+        lost = self._lost(error)
         for change in self._changes.values():
             if not change.future.done():
                 change.future.set_exception(lost)
@@ -151,6 +160,12 @@ class Session(asyncio.Protocol):
         for mark in (*(mark for one in marks.values() for mark in one), *unmarked):
             mark.done(False)
         self._owner.closed(self)
+
+    def _lost(self, error: Exception | None) -> SwitchTimeout:
+        return SwitchTimeout(
+            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
+            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
+        )
 
     # ---- sending -------------------------------------------------------------------------------
 
@@ -218,6 +233,60 @@ class Session(asyncio.Protocol):
                 f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
             )
         return reply
+
+    @contextlib.contextmanager
+    def refusable(self, messages: Iterable[of.Message]) -> Iterator[Callable[[], bool]]:
+        """Send messages that have no reply. Within the block, the function tells whether the switch has
+        answered any of them with an error."""
+        futures = {self.send(message): self._loop.create_future() for message in messages}
+        self._replies |= futures
+        try:
+            yield lambda: any(future.done() for future in futures.values())
+        finally:
+            for xid, future in futures.items():
+                self._replies.pop(xid, None)
+                if not future.cancel():
+                    future.exception()
+
+    async def read(self, message: of.MultipartRequest, add: Callable[[bytes], None]) -> None:
+        """Send a multipart request and call ``add`` with each part of the reply, not parsed, as it arrives.
+
+        Waits for the reply as long as the connection lasts: a switch that is busy need not be one that has
+        failed. Raises RuleRefused if the switch answers with an error or something unreadable, SwitchTimeout
+        if the connection is lost.
+        """
+        if self._transport is None:
+            raise self._lost(None)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(message)
+        self._replies[xid], self._readers[xid] = future, add
+        self._channel.unparsed.add(xid)
+        try:
+            reply = await future
+        finally:
+            del self._replies[xid], self._readers[xid]
+            self._channel.unparsed.discard(xid)
+        if reply is not None:
+            raise RuleRefused(
+                f"switch {switch_text(self.dpid)} answered {type(message).__name__} with {reply}"
+            )
+
+    async def request_role(self, role: of.ControllerRole, generation: int) -> of.RoleReply | of.Error:
+        """Request a role at the switch (OpenFlow 1.3.5, section 6.3.4); NOCHANGE asks for the present one.
+
+        Returns the switch's reply or its error. Raises SwitchTimeout.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        xid = self.send(of.RoleRequest(role, generation))
+        self._replies[xid] = future
+        try:
+            reply = await self._within(future)
+        finally:
+            self._replies.pop(xid, None)
+        if isinstance(reply, of.RoleReply):
+            self.role, self._role_asked = of.ControllerRole(reply.role), self._owner.now()
+            return reply
+        return reply if isinstance(reply, of.Error) else of.Error(of.ErrorType.ROLE_REQUEST_FAILED, 0)
 
     async def answers(self, timeout: float) -> bool:
         """Whether the switch answers an echo request within ``timeout`` seconds. If not, the connection stays
@@ -288,9 +357,13 @@ class Session(asyncio.Protocol):
         return self.state in ENDED
 
     def poll(self, now: float) -> None:
-        """Called once a second: keep-alive, and the timeout of barriers that no coroutine awaits."""
+        """Called once a second: keep-alive, whether another controller has become master, and the timeout of
+        barriers that no coroutine awaits."""
         for event in self._channel.poll(now):
             self._event(event)
+        if self.role is of.ControllerRole.MASTER and now - self._role_asked >= ROLE_INTERVAL:
+            self._role_asked = now
+            self.send(of.RoleRequest(of.ControllerRole.NOCHANGE))
         oldest = next(iter(self._marks), 0)
         if not oldest or self._oldest_barrier is None or self._oldest_barrier[0] != oldest:
             self._oldest_barrier = (oldest, now) if oldest else None
@@ -316,6 +389,8 @@ class Session(asyncio.Protocol):
     def _event(self, event: object) -> None:
         if isinstance(event, of.BarrierReply):
             self._barrier(event.xid)
+        elif isinstance(event, of.RecordsReply):
+            self._read(event)
         elif isinstance(event, of.MultipartReply):
             whole = self._assemble(event)
             if whole is not None:
@@ -329,6 +404,11 @@ class Session(asyncio.Protocol):
                     change.commit = 0
         elif isinstance(event, of.EchoReply) and event.xid in self._replies:
             self._answer(event.xid, event)
+        elif isinstance(event, of.RoleReply):
+            if event.xid in self._replies:
+                self._answer(event.xid, event)
+            elif event.role == of.ControllerRole.SLAVE:
+                self._demoted()
         elif isinstance(event, of.HandshakeDone):
             self.dpid, self.tables = event.features.datapath_id, event.features.n_tables
             self._owner.handshake(self, event.features)
@@ -348,6 +428,18 @@ class Session(asyncio.Protocol):
             self.abort(f"it does not speak OpenFlow: {event.reason}")
         elif not isinstance(event, of.PeerClosed):
             self._owner.message(self, event)
+
+    def _read(self, part: of.RecordsReply) -> None:
+        add = self._readers.get(part.xid)
+        if add is None:
+            return
+        try:
+            add(part.body)
+        except of.ProtocolError as error:
+            self._answer(part.xid, error)
+        else:
+            if not part.more:
+                self._answer(part.xid, None)
 
     def _assemble(self, part: of.MultipartReply) -> of.MultipartReply | None:
         try:
@@ -376,16 +468,31 @@ class Session(asyncio.Protocol):
         for change in self._changes.values():
             if change.first <= error.xid <= change.last:
                 change.errors.append(text)
-                return
+                break
+        else:
+            self._unawaited(error)
+        if text == _IS_SLAVE:
+            self._demoted()
+
+    def _unawaited(self, error: of.Error | of.ExperimenterError) -> None:
+        """An error that is not about a change that a coroutine awaits."""
         # The error belongs to the first mark set after its message. Xid 0 belongs to none.
         found = next((m for one in self._marks.values() for m in one if 0 < error.xid <= m.last), None)
         if found is not None:
             found.ok = False
         self._owner.message(self, error)
 
+    def _demoted(self) -> None:
+        """OpenFlow 1.3 has no message for it: it is seen from a refused change, or a reply about the role."""
+        if self.role is of.ControllerRole.MASTER:
+            self.role = of.ControllerRole.SLAVE
+            self._owner.demoted(self)
+
     async def _within(self, future: asyncio.Future[Any]) -> Any:
         try:
-            return await asyncio.wait_for(future, self._timeout)
+            # Not wait_for(), which loses a cancellation that comes with the result (Python 3.11).
+            async with asyncio.timeout(self._timeout):
+                return await future
         except TimeoutError:
             reason = self._silence()
             # It may still carry out the change: it is reconciled when it connects again.

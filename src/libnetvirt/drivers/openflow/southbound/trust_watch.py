@@ -159,15 +159,22 @@ class TrustWatch:
             before = self._counted.get(session.dpid)
             if before is None:
                 before = await self._count(session)
-            for probe in left:
-                session.send(probes.packet_out(probe, view.local_mac))
-            session.send(of.BarrierRequest())
-            now = await self._count(session)
+            now = await self._probed(session, [probes.packet_out(probe, view.local_mac) for probe in left])
             # An entry that is missing says nothing: it is restored, and counts again.
             left = [p for p in left if p in now and p in before and now[p] == before[p]]
             if not left:
                 break
         return left
+
+    async def _probed(self, session: Session, messages: list[of.PacketOut]) -> dict[Probe, int]:
+        """Send these probes. Returns the counters after them. Raises RuleRefused if the switch takes no
+        packet-outs, for example because this controller is not its master: then probes say nothing."""
+        with session.refusable(messages) as refused:
+            session.send(of.BarrierRequest())
+            now = await self._count(session)
+            if refused():
+                raise RuleRefused(f"switch {switch_text(session.dpid)} refused a probe")
+        return now
 
     async def _count(self, session: Session) -> dict[Probe, int]:
         table, cookie, mask = probes.COUNTERS
@@ -197,7 +204,7 @@ class TrustWatch:
                     Finding(
                         "above",
                         "something takes frames before the rules of networks do",
-                        f"'netvirt doctor {bridge}' on the switch's machine tells what is wrong",
+                        f"netvirt doctor {bridge}",
                     )
                 ]
             found.append(
@@ -222,9 +229,7 @@ class TrustWatch:
     async def _is_in_band(self, session: Session) -> bool:
         """Whether only a probe with the bridge's own address is taken, as in-band control does it."""
         before = self._counted[session.dpid]
-        session.send(probes.packet_out(Probe.ABOVE, 0))
-        session.send(of.BarrierRequest())
-        now = await self._count(session)
+        now = await self._probed(session, [probes.packet_out(Probe.ABOVE, 0)])
         return now.get(Probe.ABOVE, 0) > before.get(Probe.ABOVE, 0)
 
     async def _foreign(self, session: Session, taken: list[Probe]) -> of.FlowStatsEntry | None:
@@ -254,7 +259,7 @@ class TrustWatch:
             self._core.publish(
                 "switch.untrusted",
                 f"switch {name} may forward frames past the rules of networks: {why}"
-                f"{' New networks are refused there' if refused else ''}",
+                f"{' New networks are refused there.' if refused else ''}",
                 switch=name,
                 reason="; ".join(finding.reason for finding in found),
                 remedy="; ".join(finding.remedy for finding in found),

@@ -68,6 +68,9 @@ class Owner:
     def data_handled(self) -> None:
         pass
 
+    def demoted(self, session: Session) -> None:  # noqa: ARG002
+        self.heard.append("demoted")
+
     def refused(self, address: str, reason: str) -> None:  # noqa: ARG002
         self.heard.append(reason)
 
@@ -290,6 +293,56 @@ def test_an_error_as_reply_is_raised() -> None:
         peer.say(of.Error(of.ErrorType.BAD_REQUEST, 2, b"", xid=request.xid))
         with pytest.raises(RuleRefused, match="MeterConfigRequest"):
             await ask
+
+    _run(story)
+
+
+def test_a_reply_is_read_part_by_part_without_being_parsed() -> None:
+    async def story() -> None:
+        peer, read = Peer(timeout=0.01), list[bytes]()
+        ask = asyncio.create_task(peer.session.read(of.FlowStatsRequest(), read.append))
+        await asyncio.sleep(0.05)  # longer than other requests may take
+        (request,) = peer.got()
+        parts = [of.FlowStatsReply((of.FlowStatsEntry(n),), more=n < 2, xid=request.xid) for n in (1, 2)]
+        peer.say(parts[0])
+        await _turn()
+        assert not ask.done()
+        peer.say(*parts[1:])
+        await ask
+        assert read == [part.encode()[16:] for part in parts]
+        # What follows is handled as usual.
+        peer.say(of.FlowStatsReply((), xid=request.xid))
+
+    _run(story)
+
+
+@pytest.mark.parametrize("fault", ["error", "malformed", "lost", "gone"])
+def test_a_read_that_fails_is_raised(fault: str) -> None:
+    async def story() -> None:
+        peer = Peer()
+        if fault == "gone":
+            peer.session.abort("over")
+            await _turn()
+        ask = asyncio.create_task(peer.session.read(of.FlowStatsRequest(), lambda body: _parse(body)))
+        await _turn()
+        if fault in ("lost", "gone"):
+            peer.session.abort("over")
+            with pytest.raises(SwitchTimeout, match="lost: over"):
+                await ask
+            return
+        (request,) = peer.got()
+        if fault == "error":
+            peer.say(of.Error(of.ErrorType.BAD_REQUEST, 2, b"", xid=request.xid))
+        else:
+            body = b"\0" * 8
+            head = of.FlowStatsReply((), xid=request.xid).encode()
+            peer.session.data_received(head[:2] + (24).to_bytes(2) + head[4:] + body)
+        with pytest.raises(RuleRefused, match="FlowStatsRequest"):
+            await ask
+        assert not peer.session.ended
+
+    def _parse(body: bytes) -> None:
+        of.flow_records(body)
 
     _run(story)
 

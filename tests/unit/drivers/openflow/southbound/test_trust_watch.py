@@ -28,7 +28,7 @@ class Bridge(Agent):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent.switch)
-        self.in_band = self.spanning_tree = False
+        self.in_band = self.spanning_tree = self.slave = False
         self.counted = dict.fromkeys(Probe, 0)
         self.probed = 0
 
@@ -43,6 +43,8 @@ class Bridge(Agent):
         elif isinstance(m, of.FlowStatsRequest) and m.cookie == probes.COOKIE:
             held = (f for f in self.switch.flows.values() if f.cookie == probes.COOKIE and f.table == 0)
             yield of.FlowStatsReply(tuple(self._stats(flow) for flow in held), xid=m.xid)
+        elif isinstance(m, of.PacketOut) and self.slave:
+            yield of.Error(of.ErrorType.BAD_REQUEST, 10, b"", xid=m.xid)
         elif isinstance(m, of.PacketOut) and m.actions == (of.Output(of.Port.TABLE),):
             self._through_tables(m)
         else:
@@ -123,6 +125,19 @@ def test_an_entry_that_is_missing_says_nothing() -> None:
         bridge = await connected(lab)
         bridge.switch.wipe()
         assert await kinds(lab) == []
+
+    run(story)
+
+
+def test_a_switch_that_takes_no_probes_says_nothing() -> None:
+    async def story(lab: Lab) -> None:
+        bridge = await connected(lab)
+        errors: list[int] = []
+        lab.runtime.reporter.error = lambda *_: errors.append(1)  # type: ignore[method-assign]
+        bridge.slave = True
+        assert await kinds(lab) == []
+        assert bridge.probed == len(Probe)
+        assert errors == []
 
     run(story)
 

@@ -10,8 +10,8 @@ import typer
 from libnetvirt.cli.options import Format, Output, chosen
 from libnetvirt.cli.output import document, line
 from libnetvirt.errors import InvalidDescription, SubstrateError
-from libnetvirt.ovsdb import bridges, preparation
-from libnetvirt.ovsdb.bridges import Wanted
+from libnetvirt.ovsdb import preparation
+from libnetvirt.ovsdb.bridges import Wanted, commands
 from libnetvirt.ovsdb.remotes import FORMS, Remote, tls_context
 
 # The MTU of links if --mtu is not given: room for every encapsulation, with large packets of hosts.
@@ -120,7 +120,7 @@ def prepare(
     if only_print:
         if not names:
             raise InvalidDescription("name the bridges whose commands are to be printed")
-        for command in dict.fromkeys(c for name in names for c in bridges.commands(name, wanted)):
+        for command in dict.fromkeys(c for name in names for c in commands(name, wanted)):
             line(command)
         return
     remote = _remote(switch)
