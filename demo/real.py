@@ -94,9 +94,11 @@ class RealStage(ServedStage):
             name = f"s{switch}"
             found += [f"rule in {name}: {line}" for line in self._switches.dump("flows", name) if _ours(line)]
             found += [f"group in {name}: {line}" for line in self._switches.dump("groups", name)]
-            # The first meter limits the discovery frames of the switch.
+            # The first two meters limit the switch's discovery frames and probes.
             meters = self._switches.dump("meters", name)
-            found += [f"meter in {name}: {line}" for line in meters if not line.startswith("meter=1 ")]
+            found += [
+                f"meter in {name}: {line}" for line in meters if not line.startswith(("meter=1 ", "meter=2 "))
+            ]
         return found
 
     # -- the network --------------------------------------------------------------------------------

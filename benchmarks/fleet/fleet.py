@@ -94,6 +94,11 @@ class Fleet:
         if peer is not None and switch.ports[port]:
             self.switches[peer[0]].arrived(peer[1], data)
 
+    def entered(self, label: bytes, frame: bytes) -> None:
+        for switch in self.switches.values():
+            if switch.tables.takes_out(label):
+                switch.probed(next((p for p in switch.ports if p >= FIRST_LINK_PORT), 1), frame)
+
     def flush(self) -> None:
         """Write the queued messages of all switches."""
         while self._dirty:

@@ -11,6 +11,8 @@ from benchmarks.fleet.graphs import FIRST_LINK_PORT
 from benchmarks.fleet.tables import PLAIN, Miss, Tables
 
 _USUAL = 40 + wire.FRAME_LENGTH
+#: the destination of probes of links and tunnels
+_PROBE = bytes.fromhex("024e56000011")
 _TO_HOST = b"\0\0\0\x10\0\0"
 _MODS = (wire.FLOW_MOD, wire.GROUP_MOD, wire.METER_MOD)
 _BUNDLE_OPEN, _BUNDLE_COMMIT = 0, 4
@@ -22,6 +24,9 @@ class Surroundings(Protocol):
 
     def sent(self, switch: Switch, port: int, frame: bytes) -> None:
         """A frame left at a port."""
+
+    def entered(self, label: bytes, frame: bytes) -> None:
+        """A frame was sent into the tunnel with this outer label."""
 
     def came_out(self, place: int, number: int) -> None:
         """The host frame with this number left at a host port (switch << 32 | port)."""
@@ -132,6 +137,12 @@ class Switch:
             self.say(wire.packet_in_head(port, len(frame), 0, self.lldp_cookie, None, 1) + frame)
         elif len(frame) == wire.FRAME_LENGTH:
             self.say(self.head(port) + frame)
+        elif frame.startswith(_PROBE):
+            self.probed(port, frame)
+
+    def probed(self, port: int, frame: bytes) -> None:
+        """Receive a probe of a link or a tunnel, and send it to the controller."""
+        self.say(wire.packet_in_head(port, len(frame), 4, self.tables.lldp_cookie(), None, 1) + frame)
 
     def _packet_out(self, data: bytes, pos: int, end: int) -> None:
         length = data[pos + 16] << 8 | data[pos + 17]
@@ -142,6 +153,10 @@ class Switch:
                 self._around.sent(self, port, data[start:end])
                 return
         in_port, frame = int.from_bytes(data[pos + 12 : pos + 16]), data[start:end]
+        group = wire.group_of(data[pos + 24 : start])
+        if group is not None:
+            self._around.entered(self.tables.outer_label(group), frame)
+            return
         for port in wire.outputs(data[pos + 24 : start]):
             if port in (wire.PORT_FLOOD, wire.PORT_ALL):
                 for one, up in self.ports.items():

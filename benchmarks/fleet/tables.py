@@ -18,6 +18,7 @@ _ALL_TABLES = 0xFF
 _ADD, _MODIFY, _MODIFY_STRICT, _DELETE, _DELETE_STRICT = range(5)
 _ALL_GROUPS, _ALL_METERS = 0xFFFFFFFC, 0xFFFFFFFF
 _IN_PORT, _METADATA, _ETH_TYPE = 0x80000000, 0x80000400, 0x80000A00
+_VLAN_VID = b"\x80\x00\x0c\x02"
 _WRITE_METADATA, _GOTO, _APPLY = 2, 1, 4
 FlowKey = tuple[int, int, bytes]  # table, priority, match
 
@@ -114,6 +115,18 @@ class Tables:
                     found[port] = Miss(table, cookie, metadata, 1)
                     break
         return found, default
+
+    def outer_label(self, group: int) -> bytes:
+        """The vlan id that a group gives to frames, as in a match; empty if it gives none."""
+        buckets = self.groups.get(group, (0, b""))[1]
+        at = buckets.find(_VLAN_VID)
+        return buckets[at + 4 : at + 6] if at >= 0 else b""
+
+    def takes_out(self, label: bytes) -> bool:
+        """Whether frames with this outer label leave their tunnel here: a rule of the second table goes on to
+        another table."""
+        flow = self.flows.get((1, 10, b"\0\1\0\x0a" + _VLAN_VID + label))
+        return flow is not None and _steps(flow.instructions)[0] is not None
 
     def lldp_cookie(self) -> int:
         """The cookie of the rule that sends LLDP frames to the controller."""

@@ -87,6 +87,16 @@ def packet_in_head(
     return HEADER.pack(VERSION, PACKET_IN, 8 + len(body) + length, 0) + body
 
 
+def group_of(actions: bytes) -> int | None:
+    """The number of the group in a list of actions; None if there is none."""
+    pos = 0
+    while pos + 8 <= len(actions) and (length := int.from_bytes(actions[pos + 2 : pos + 4])) >= 8:
+        if actions[pos : pos + 2] == b"\0\x16":
+            return int.from_bytes(actions[pos + 4 : pos + 8])
+        pos += length
+    return None
+
+
 def outputs(actions: bytes) -> list[int]:
     """The ports of the output actions in a list of actions."""
     found, pos = [], 0

@@ -214,6 +214,7 @@ class Rig:
             self.pending.add(effects)
         self.dispatcher.tick(self.now)
         self.dispatcher.poll(self.now)
+        self.pending.add(self.core.links.poll(self.now))
         self.settle()
 
     def _connected(self, dpid: int) -> bool:
@@ -313,6 +314,7 @@ class Rig:
                 self._store_facts()
                 self.execute(work)
                 self.core.deferred.add(work)
+            self.pending.add(self.core.links.ready(self.now))
 
     def linger_over(self) -> None:
         """Let the time pass for which old paths linger."""

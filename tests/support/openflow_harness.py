@@ -12,7 +12,7 @@ import libnetvirt
 from libnetvirt import VirtualNetwork
 from libnetvirt import openflow as of
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
-from libnetvirt.controller.dataplane.pipeline import LLDP_METER
+from libnetvirt.controller.dataplane.pipeline import BASE_METERS
 from tests.support.certificates import Certified
 from tests.support.lab.fresh_controller import differences
 from tests.support.lab.network import Lab
@@ -25,6 +25,8 @@ _METER = re.compile(r"meter meter=(\d+)")
 _TUNNEL = 2
 #: the destination and source of discovery frames, which leave at host ports, too
 _DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
+#: the destination of probes of a link, which leave at host ports where a test has made a link
+_PROBE = bytes.fromhex("024e56000011")
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 
@@ -142,7 +144,8 @@ class OpenFlow(Harness):
         while time.monotonic() < deadline:
             substrate = self.connection.substrate()
             known = {s.id for s in substrate.switches if s.connected}
-            links = {(link.source, link.destination) for link in substrate.links if link.up}
+            # Of which it is known what they pass: paths do not change any more.
+            links = {(link.source, link.destination) for link in substrate.links if link.up and link.mtu}
             if known == {str(s) for s in self.lab.switches} and links == wanted:
                 return
             time.sleep(0.02)
@@ -168,7 +171,7 @@ class OpenFlow(Harness):
         )
         return (
             bool(groups.entries)
-            or any(meter.meter_id != LLDP_METER for meter in meters.entries)
+            or any(meter.meter_id not in BASE_METERS for meter in meters.entries)
             or any(of_a_network(f"cookie={flow.cookie:#x}") for flow in flows.entries)
         )
 
@@ -180,8 +183,8 @@ class OpenFlow(Harness):
 
 
 def is_discovery(frame: bytes) -> bool:
-    """Whether this is a discovery frame."""
-    return frame.startswith(_DISCOVERY[0]) and _DISCOVERY[1] in frame
+    """Whether this is a discovery frame, or a probe of a link."""
+    return frame.startswith(_PROBE) or (frame.startswith(_DISCOVERY[0]) and _DISCOVERY[1] in frame)
 
 
 def of_a_network(line: str) -> bool:
@@ -189,6 +192,6 @@ def of_a_network(line: str) -> bool:
     if line.startswith("group "):
         return True
     if meter := _METER.match(line):
-        return int(meter[1]) != LLDP_METER
+        return int(meter[1]) not in BASE_METERS
     found = _COOKIE.search(line)
     return found is not None and (int(found[1], 16) != 0 or int(found[2], 16) == _TUNNEL)

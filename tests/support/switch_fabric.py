@@ -8,7 +8,7 @@ a packet whose TTL is used up goes to the controller.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from struct import unpack_from
 
@@ -279,6 +279,8 @@ class Fabric:
         self.links: dict[Place, Place] = {}
         #: packet-ins, with their switch
         self.up: list[tuple[int, of.PacketIn]] = []
+        #: whether what is between the ends of a link drops a frame that is sent at this end
+        self.drops: Callable[[Place, bytes], bool] = lambda *_: False
         #: packet-ins that the last probe would have made
         self.raised = 0
         self._hops = 0
@@ -443,7 +445,7 @@ class Fabric:
         far = self.links.get((now.switch.dpid, port))
         if far is None:
             out.append((now.switch.dpid, port, now.frame))
-        else:
+        elif not self.drops((now.switch.dpid, port), now.frame):
             self._enter(*far, now.frame, out)
 
 

@@ -161,8 +161,8 @@ def _print_traffic(seen: _Snapshot) -> None:
     if seen.paths is not None:
         line("")
         table(
-            ["FROM", "TO", "HOPS"],
-            [(p.source, p.destination, _hops(p)) for p in seen.paths],
+            ["FROM", "TO", "HOPS", "MTU"],
+            [(p.source, p.destination, _hops(p), p.mtu or "-") for p in seen.paths],
             title="Paths",
         )
     elif "paths" in seen.capabilities.features:

@@ -86,7 +86,7 @@ def substrate(
     )
     line("")
     table(
-        ["FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY"],
+        ["FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY", "MTU"],
         [
             (
                 k.source,
@@ -99,6 +99,7 @@ def substrate(
                 _speed(k.reserved),
                 str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
                 str(Duration(k.latency)) if k.latency else "-",
+                k.mtu or "-",
             )
             for k in seen.links
         ],

@@ -17,8 +17,8 @@ log = logging.getLogger("libnetvirt.daemon")
 KINDS: Final = frozenset(
     (
         LOST, "control.lost", "controller.identity", "discovery.forged", "drift.found", "drift.refused",
-        "frames.dropped", "host.refused", "queue.error", "store.error", "switch.error",
-        "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
+        "frames.dropped", "host.refused", "link.unfit", "queue.error", "store.error",
+        "switch.error", "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
         "switch.untrusted",
     )
 )  # fmt: skip

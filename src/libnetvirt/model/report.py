@@ -132,11 +132,15 @@ class Hop(Report):
 
 
 class Path(Report):
-    """The current path from one endpoint to another. Without ``hops``: there is none."""
+    """The current path from one endpoint to another. Without ``hops``: there is none.
+
+    ``mtu``: the largest IP packet of hosts, in bytes, that was seen to pass all of its links; 0 if not known.
+    """
 
     source: str
     destination: str
     hops: tuple[Hop, ...] = ()
+    mtu: int = 0
 
 
 class Counters(Report):
@@ -198,7 +202,8 @@ class Link(Report):
 
     ``up``: whether frames are seen to pass it. ``unconfirmed``: why that cannot be told now, of a link that
     is used where there is no other way; else empty. ``capacity`` in bit/s, of which ``reserved`` is reserved
-    for constraints and ``free`` can still be; ``latency`` in microseconds. A capacity or latency of 0 is not
+    for constraints and ``free`` can still be; ``latency`` in microseconds; ``mtu``: bytes of the largest
+    frame, without its Ethernet header, that was seen to pass. A capacity, a latency or an MTU of 0 is not
     known.
     """
 
@@ -213,6 +218,7 @@ class Link(Report):
     reserved: int = 0
     free: int = 0
     latency: int = 0
+    mtu: int = 0
 
 
 class Substrate(Report):

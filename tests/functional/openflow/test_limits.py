@@ -123,7 +123,7 @@ async def _fill_and_create(harness: OpenFlow, uri: str, room: int) -> None:
         for network in networks[:-1]:
             await driver.apply(Change(None, network))
         before = harness.leftovers()
-        with pytest.raises(LabelsExhausted, match="switch 1 serves 4094 networks with vlan tunnels"):
+        with pytest.raises(LabelsExhausted, match="switch 1 serves 4093 networks with vlan tunnels"):
             await driver.apply(Change(None, networks[-1]))
         assert harness.leftovers() == before
         assert list(await driver.networks()) == networks[:-1]

@@ -6,6 +6,7 @@ import selectors
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Self
 
 from tests.support.lab.wire import Wire
@@ -15,13 +16,15 @@ _POLL = 0.05
 
 
 class DelayLine:
-    """Forwards frames between two interfaces in both directions, each after ``seconds``, which may change.
+    """Forwards frames between two interfaces in both directions, each after ``seconds``, if it ``passes``;
+    both may change.
 
     A context manager.
     """
 
-    def __init__(self, one: str, other: str, seconds: float) -> None:
+    def __init__(self, one: str, other: str, seconds: float = 0.0) -> None:
         self.seconds = seconds
+        self.passes: Callable[[bytes], bool] = lambda _: True
         self._wires = Wire(one), Wire(other)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{one} to {other}", daemon=True)
@@ -48,7 +51,8 @@ class DelayLine:
                     assert isinstance(near, Wire)
                     due = time.monotonic() + self.seconds
                     while (frame := near.receive()) is not None:
-                        waiting.append((due, key.data, frame))
+                        if self.passes(frame):
+                            waiting.append((due, key.data, frame))
                 while waiting and waiting[0][0] <= time.monotonic():
                     _, far, frame = waiting.popleft()
                     far.send(frame)

@@ -314,7 +314,7 @@ def test_labels_are_given_once_and_freed() -> None:
     assert space.tunnel(3).number == one.number
     assert space.tunnel(3).label == 3
     assert space.service(1, "c") == 3
-    assert [space.service(1, str(n)) for n in range(4091)] == list(range(4, 4095))
+    assert [space.service(1, str(n)) for n in range(4090)] == list(range(4, 4094))
     assert space.service(1, "last") == 1
 
 
@@ -354,25 +354,25 @@ def test_a_relabelled_tunnel_keeps_its_old_label_until_it_is_freed() -> None:
     new = space.relabel(1)
     assert (new.number, new.label) == (old.number, 2)
     assert space.tunnel(2).label == 3
-    numbers = [space.tunnel(dpid).label for dpid in range(3, 4094)]
-    assert numbers == list(range(4, 4095))
+    numbers = [space.tunnel(dpid).label for dpid in range(3, 4093)]
+    assert numbers == list(range(4, 4094))
     with pytest.raises(LabelsExhausted):
         space.tunnel(9999)
     space.free_outer(old.label)
     assert space.tunnel(9999).label == old.label
 
 
-def test_4094_labels_and_no_more() -> None:
+def test_4093_labels_and_no_more() -> None:
     labels = Labels(FactJournal())
     space = labels.spaces[Encapsulation.VLAN]
-    assert {space.tunnel(dpid).label for dpid in range(4094)} == set(LABELS[Encapsulation.VLAN])
-    assert {space.service(1, str(n)) for n in range(4094)} == set(LABELS[Encapsulation.VLAN])
+    assert {space.tunnel(dpid).label for dpid in range(4093)} == set(LABELS[Encapsulation.VLAN])
+    assert {space.service(1, str(n)) for n in range(4093)} == set(LABELS[Encapsulation.VLAN])
     before = dict(labels.journal.changes)
-    with pytest.raises(LabelsExhausted, match="4094 vlan tunnels"):
+    with pytest.raises(LabelsExhausted, match="4093 vlan tunnels"):
         space.tunnel(9999)
     with pytest.raises(LabelsExhausted):
         space.relabel(1)
-    with pytest.raises(LabelsExhausted, match="switch 1 serves 4094 networks"):
+    with pytest.raises(LabelsExhausted, match="switch 1 serves 4093 networks"):
         space.service(1, "more")
     assert labels.journal.changes == before
     assert space.service(2, "more") == 1

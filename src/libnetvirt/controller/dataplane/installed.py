@@ -199,7 +199,7 @@ def group_entry(desc: of.GroupDesc) -> Group | None:
 def meter_entry(config: of.MeterConfig) -> Meter | None:
     """A reported meter; None if its number is outside our range."""
     number = config.meter_id
-    if number != pipeline.LLDP_METER and number not in pipeline.METERS:
+    if number not in pipeline.BASE_METERS and number not in pipeline.METERS:
         return None
     return Meter(number, of.MeterFlags(config.flags & ~of.MeterFlags.STATS), config.bands)
 

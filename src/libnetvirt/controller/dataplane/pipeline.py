@@ -95,10 +95,20 @@ GROUP_BIT = 0x0100_0000_0000
 UNUSED = (1 << 48) - 1
 
 LLDP_METER = 1
+#: limits the frames that probe links and tunnels
+PROBE_METER = 2
+#: the meters that every switch has, with or without networks
+BASE_METERS = (LLDP_METER, PROBE_METER)
+#: frames per second of probes that a switch sends up, and as many at once; a meter drops the rest
+PROBE_RATE = 2000
+#: destination and source of frames that probe links and tunnels: locally administered
+PROBE_ADDRESS, PROBE_SOURCE = 0x024E56000011, 0x024E56000012
 #: numbers of the meters of limits and constraints; meters with other numbers belong to other programs
 METERS = range(1 << 12, 1 << 16)
 #: LLDP frames per second that a switch sends up from ports that are no ends of links; a meter drops the rest
 LLDP_RATE = 200
+#: bytes of a probe that the switch sends up
+PROBE_LENGTH = 128
 #: bytes of a frame from an unknown source that the switch sends up: enough for tags and an ARP packet
 LEARN_LENGTH = 128
 #: endpoints per flood group, on average. Small, as adding or removing an endpoint rewrites one group

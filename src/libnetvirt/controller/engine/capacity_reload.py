@@ -35,15 +35,15 @@ class CapacityReload:
         them, unless ``degrade``.
         """
         state = self._state
-        edges = state.paths.edges
+        edges, unfit = state.paths.edges, state.paths.unfit
         known = {te_path.key: te_path for te_path in state.te_paths.ordered()}
         state.capacities.swap(capacities)
-        state.paths.update(self._reroute.usable_edges())
+        self._reroute.update_paths()
         plan = state.te_paths.plan_reroute()
         lost = [c for c in plan.values() if c.degraded and not known[c.key].degraded]
         if lost and not degrade:
             state.capacities.swap(capacities)
-            state.paths.update(edges)
+            state.paths.update(edges, dict(state.held), unfit)
             raise ConstraintUnmet(self._refusal(lost))
         lines = list(self._outcomes(plan.values(), known))
         transaction = self._reroute.plan(capacities=True)

@@ -8,6 +8,8 @@
     Operations          a network is created, changed or removed       -> Transaction
     WarmRestart         entries that an earlier run of the controller left on switches
     TopologyEvents      switches, ports and links come and go          -> Effects
+    LinkChecks          links are probed in the encapsulations in use  -> Effects
+    TunnelChecks        the ways of an operation are seen to pass
     Reroute             paths follow the topology                      -> Transaction
     Reconciler          a switch is compared with its expected entries -> Transaction
     DriftDetector       what other programs changed in a switch        -> Transaction
@@ -24,14 +26,16 @@ hosts do not wait for that: they are answered through the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
 from libnetvirt.controller.engine.drift import DriftDetector
-from libnetvirt.controller.engine.effects import Effects
+from libnetvirt.controller.engine.effects import NOTHING, Effects
 from libnetvirt.controller.engine.host_updates import HostUpdates
+from libnetvirt.controller.engine.link_checks import LinkChecks
 from libnetvirt.controller.engine.operations import Operations
 from libnetvirt.controller.engine.options import Options, Publish
 from libnetvirt.controller.engine.reconcile import Reconciler
@@ -39,6 +43,7 @@ from libnetvirt.controller.engine.reroute import Reroute
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.topology_events import TopologyEvents, port_view
 from libnetvirt.controller.engine.transaction import LINGER, Transaction
+from libnetvirt.controller.engine.tunnel_checks import TunnelChecks
 from libnetvirt.controller.engine.units import UnitCompiler
 from libnetvirt.controller.engine.warm_restart import WarmRestart
 from libnetvirt.controller.intent.facts import Facts, KnownLink
@@ -62,6 +67,8 @@ class Controller:
         self.operations = Operations(self.state, self.units, self.constraints, self.deferred)
         self.restart = WarmRestart(self.state, wire)
         self.topology = TopologyEvents(self.state, self.units, self.restart)
+        self.links = LinkChecks(self.state)
+        self.tunnels = TunnelChecks(self.state, secret)
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
         self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
         self.drift = DriftDetector(self.state, self.restart)
@@ -73,6 +80,13 @@ class Controller:
         yield self.topology.advertise(now)
         yield self.restart.tick(now)
         yield self.topology.tick(now)
+        yield self.links.tick(now)
+
+    def probed(self, dpid: int, port: int, frame: bytes, now: float) -> Effects:
+        """A probe of a link or a tunnel came up from a port that is no endpoint."""
+        return (
+            NOTHING if self.tunnels.arrived(dpid, frame, now) else self.links.arrived(dpid, port, frame, now)
+        )
 
     def load(self, networks: Iterable[VirtualNetwork], facts: Facts, now: float) -> None:
         """Load the stored networks and facts. Call once, before any switch connects."""
@@ -88,6 +102,7 @@ class Controller:
             state.discovery.assume(source, destination, now + state.options.hold)
             self._stored_links.add(link)
         state.paths.update(state.discovery.edges())
+        state.link_probes.trust(state.paths.edges)
         # No switch has to be told: each is compared with the result when it connects.
         delta = Delta()
         for network in networks:
@@ -100,8 +115,12 @@ class Controller:
         self.operations.free_left_over()
 
     def journal_links(self) -> None:
-        """Note in the journal which links have come and gone since the last call."""
-        edges = self.state.paths.edges
+        """Note in the journal which links have come and gone since the last call.
+
+        Links that do not pass what they should are left out: the next run must not use them unseen.
+        """
+        doubtful = self.state.link_probes.doubtful()
+        edges = [e for e in self.state.paths.edges if replace(e, cost=0.0) not in doubtful]
         now = {KnownLink(e.source, e.source_port, e.destination, e.destination_port) for e in edges}
         for link in self._stored_links - now:
             self.state.journal.remove(link)

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from libnetvirt.controller.dataplane.entries import Flow, PlacedEntry, SwitchEntry
-from libnetvirt.controller.dataplane.installed import Delta, PathDelta, Unit
+from libnetvirt.controller.dataplane.installed import Delta, PathDelta
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
@@ -61,11 +61,7 @@ class Reroute:
         state = self._state
         before = state.paths.edges
         self._hold_rules()
-        if (
-            not state.paths.update(self.usable_edges(), dict(state.held))
-            and not capacities
-            and not state.te_paths.plan_reroute()
-        ):
+        if not self.update_paths() and not capacities and not state.te_paths.plan_reroute():
             return None
         was, now = ({(e.source, e.source_port) for e in edges} for edges in (before, state.paths.edges))
         if was - now:
@@ -101,6 +97,12 @@ class Reroute:
             replaced=replaced,
             queues=queues,
         )
+
+    def update_paths(self) -> bool:
+        """Give PathFinder the links that can be used now. Returns whether they differ from before."""
+        state, edges = self._state, self.usable_edges()
+        state.link_probes.update(edges, state.encapsulations())
+        return state.paths.update(edges, dict(state.held), state.link_probes.unfit())
 
     def usable_edges(self) -> list[Edge]:
         """The discovered links that frames can take now, with their costs."""
@@ -140,8 +142,8 @@ class Reroute:
             return
         for dpid in new:
             state.held[dpid] = {}
-        for egress, ingresses in self._ends().items():
-            tree, walked = state.paths.tree(egress), {egress}
+        for (kind, egress), ingresses in self._ends().items():
+            tree, walked = state.paths.tree(egress, kind), {egress}
             for here in ingresses:
                 while here not in walked and here in tree:
                     walked.add(here)
@@ -155,16 +157,17 @@ class Reroute:
         self._state.held[dpid] = {}
         return REROUTE
 
-    def _ends(self) -> dict[int, set[int]]:
-        """The switches that frames of any network leave at, each with those where they enter."""
-        ends: dict[int, set[int]] = {}
-        for users in self._state.tunnel_users.values():
+    def _ends(self) -> dict[tuple[Encapsulation, int], set[int]]:
+        """The switches that frames of any network leave at, by encapsulation, each with those where they
+        enter."""
+        ends: dict[tuple[Encapsulation, int], set[int]] = {}
+        for kind, users in self._state.tunnel_users.items():
             for egress in users.by_egress:
-                ends.setdefault(egress, set()).update(users.ingresses(egress))
+                ends.setdefault((kind, egress), set()).update(users.ingresses(egress))
         for record in self._state.rulesdb:
             if record.tunnel is None:
                 for egress in record.by_switch:
-                    ends.setdefault(egress, set()).update(record.by_switch)
+                    ends.setdefault((Encapsulation.NATIVE, egress), set()).update(record.by_switch)
         return ends
 
     # ---- what moves ----------------------------------------------------------------------------
@@ -183,21 +186,22 @@ class Reroute:
             replaced |= relabelled
             new = list(self._state.switching.tunnel(kind, egress, ingresses))
             if not relabelled:
-                self._turn_in_place(unit, egress, new, delta.stages)
+                self._turn_in_place(kind, egress, new, delta.stages)
         moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)
         self._state.installed.replace(unit, new, delta)
         return [egress] if moved else []
 
     def _turn_in_place(
-        self, unit: Unit, egress: int, new: Iterable[PlacedEntry], stages: list[Delta]
+        self, kind: Encapsulation, egress: int, new: Iterable[PlacedEntry], stages: list[Delta]
     ) -> None:
         """Change the rules of a tunnel that keeps its label, those nearest to the egress first: frames that
         meet a changed rule meet changed ones from there on, and others take the old path."""
+        unit = ("tunnel", kind, egress)
         entries = dict(self._state.installed.entries_by_key(unit))
         by_distance: dict[int, list[PlacedEntry]] = {}
         for placed in new:
             if isinstance(placed.entry, Flow):
-                hops = len(self._state.paths.path(placed.dpid, egress) or ())
+                hops = len(self._state.paths.path(placed.dpid, egress, kind) or ())
                 by_distance.setdefault(hops, []).append(placed)
         for stage, distance in enumerate(sorted(by_distance)):
             if stage == len(stages):

@@ -38,9 +38,11 @@ from libnetvirt.controller.rules.transport import LinkOutput, Transports
 from libnetvirt.controller.topology.control_watch import ControlWatch
 from libnetvirt.controller.topology.discovery import Discovery
 from libnetvirt.controller.topology.latency import LinkLatency
+from libnetvirt.controller.topology.link_probes import LinkProbes
 from libnetvirt.controller.topology.link_state import Control
 from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd, PathFinder, parts
 from libnetvirt.controller.topology.trust import Trust
+from libnetvirt.model import Encapsulation
 
 
 @dataclass(slots=True)
@@ -102,6 +104,9 @@ class ControllerState:
         #: frames enter and leave them by those that they hold, by egress
         self.held: dict[int, dict[int, set[LinkEnd]]] = {}
         self.latency = LinkLatency(secret)
+        self.link_probes = LinkProbes(secret, options.link_mtu, options.lldp_interval)
+        #: encapsulations that operations have tried to use, and when
+        self.tried: dict[Encapsulation, float] = {}
         self.trust = Trust()
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
@@ -152,6 +157,16 @@ class ControllerState:
         """Whether the switch of an endpoint is connected."""
         switch = self.switches.get(attachment.dpid)
         return switch is not None and switch.connected
+
+    def encapsulations(self) -> set[Encapsulation]:
+        """The encapsulations to probe links with: those of networks, the default one, and those tried
+        lately.
+        """
+        kinds = {kind for kind, users in self.tunnel_users.items() if any(users.by_egress.values())}
+        if any(record.tunnel is None and len(record.by_switch) > 1 for record in self.rulesdb):
+            kinds.add(Encapsulation.NATIVE)
+        default = self.options.rules.encapsulation
+        return kinds | self.tried.keys() | ({default} if default is not None else set())
 
     def confirmed_parts(self) -> Mapping[int, tuple[int, str]]:
         """The parts that the substrate has without unconfirmed links: for each switch a number of its part,

@@ -93,6 +93,7 @@ class TopologyEvents:
         if old is not None and new is not None and old.speed != new.speed:
             effects |= Effects(reroute=True, capacities=True)
         if new is not None and new.up:
+            self._state.link_probes.restart(dpid, number)
             if old is None or not old.up:
                 effects |= self.lldp(dpid, [number], now) | _port_event(dpid, number, "up")
             return effects

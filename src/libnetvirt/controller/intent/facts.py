@@ -37,11 +37,13 @@ GroupNumber = Annotated[int, Field(ge=1, lt=1 << 22)]
 Meter = Annotated[int, Field(ge=1, le=0xFFFF_0000)]
 Queue = Annotated[int, Field(ge=1, lt=0xFFFF_FFFF)]
 Count = Annotated[int, Field(ge=0)]
-#: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1)
+#: vlan ids, and mpls labels without the reserved ones (RFC 3032, section 2.1); not the last, of the probes
 LABELS: Mapping[Encapsulation, range] = {
-    Encapsulation.VLAN: range(1, 4095),
-    Encapsulation.MPLS: range(16, 1 << 20),
+    Encapsulation.VLAN: range(1, 4094),
+    Encapsulation.MPLS: range(16, (1 << 20) - 1),
 }
+#: the outer and the inner label of frames that probe links and tunnels. Earlier versions allocated it
+PROBE_LABELS: Mapping[Encapsulation, int] = {kind: labels.stop for kind, labels in LABELS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +350,7 @@ def _record(kind: str, key: str, value: str) -> Fact:
         raise _not_valid(kind, key, value, reason) from None
     if isinstance(record, (TunnelLabel, ServiceLabel)):
         labels = LABELS.get(record.encapsulation, range(0))
-        if record.label not in labels:
+        if record.label not in labels and record.label != PROBE_LABELS.get(record.encapsulation):
             reason = f"{record.encapsulation} labels are {labels.start} to {labels.stop - 1}"
             raise _not_valid(kind, key, value, reason)
     return record

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from libnetvirt.controller.intent.facts import (
     LABELS,
+    PROBE_LABELS,
     FactJournal,
     Facts,
     LastIndex,
@@ -111,15 +112,24 @@ class LabelSpace:
 
     def load(self, facts: Facts) -> None:
         """Load the stored facts."""
+        reserved = PROBE_LABELS[self.kind]
+        replaced = []
         for tunnel in facts.of(TunnelLabel):
-            if tunnel.encapsulation is self.kind:
+            if tunnel.encapsulation is not self.kind:
+                continue
+            if tunnel.label == reserved:
+                replaced.append(tunnel)
+            else:
                 self._hold(tunnel.egress, Tunnel(tunnel.group, tunnel.label))
         for service in facts.of(ServiceLabel):
-            if service.encapsulation is self.kind:
+            # A network whose label is now reserved gets another one when it is compiled.
+            if service.encapsulation is self.kind and service.label != reserved:
                 self._services.setdefault(service.egress, {})[service.network] = service.label
                 self._inner.setdefault(service.egress, set()).add(service.label)
         self._last_outer = max(self._outer, default=0)
         self._last_inner = {dpid: max(used) for dpid, used in self._inner.items() if used}
+        for tunnel in replaced:
+            self._set_tunnel(tunnel.egress, Tunnel(tunnel.group, self._free_outer()))
 
     def service(self, dpid: int, network: str) -> int:
         """The inner label of a network at an egress switch, allocated on first use. Raises
@@ -178,9 +188,14 @@ class LabelSpace:
         self._outer.add(label)
         return label
 
-    def reserve_outer(self, label: int) -> None:
-        """Mark an outer label as in use that was allocated in an earlier run."""
+    def reserve_outer(self, label: int) -> int:
+        """Mark an outer label as in use that was allocated in an earlier run. Returns the label to use:
+        another one if it is reserved by now.
+        """
+        if label == PROBE_LABELS[self.kind]:
+            return self.allocate_outer()
         self._outer.add(label)
+        return label
 
     def free_outer(self, label: int) -> None:
         """Release an outer label that :meth:`relabel` replaced or :meth:`allocate_outer` allocated."""

@@ -98,6 +98,11 @@ class NetworkRecord:
         self.on_demand = self.rules.insertion is Insertion.ON_DEMAND
 
     @property
+    def encapsulation(self) -> Encapsulation:
+        """How its frames are carried between switches."""
+        return self.tunnel or Encapsulation.NATIVE
+
+    @property
     def tunnel(self) -> Encapsulation | None:
         """The kind of tunnel between switches; None for native encapsulation."""
         encapsulation = self.rules.encapsulation

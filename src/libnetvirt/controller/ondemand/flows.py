@@ -36,6 +36,7 @@ from libnetvirt.controller.rules.encapsulation import Actions
 from libnetvirt.controller.rules.instructions import apply
 from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
+from libnetvirt.model import Encapsulation
 
 #: frames of a pair that wait until its entries are confirmed
 QUEUE_LIMIT: Final = 64
@@ -371,7 +372,8 @@ class OnDemandFlows:
                 return False
             kept = best.get(edges)
             if kept is None:
-                path = self._paths.path(edges[0].source, edges[-1].destination) or ()
+                ends = edges[0].source, edges[-1].destination
+                path = self._paths.path(*ends, Encapsulation.NATIVE) or ()
                 # Whatever they cost now.
                 kept = best[edges] = [e.ends for e in path] == [e.ends for e in edges]
             return not kept

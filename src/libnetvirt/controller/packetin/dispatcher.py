@@ -92,7 +92,7 @@ class PacketInDispatcher:
         if table < _GATEWAY:
             attachment = self._by_point.get((dpid, head.in_port, metadata & _TAG))
             if attachment is None:
-                return None
+                return self._core.probed(dpid, head.in_port, message.frame, now)
             record = attachment.network
             if record.index != metadata >> 32:
                 return None
@@ -398,6 +398,8 @@ class PacketInDispatcher:
             if not state.may_link(dpid, port):
                 raise Forged("the port is not one of link-ports")
             if state.latency.arrived(dpid, port, message.frame, now):
+                return None
+            if state.link_probes.witnessed(dpid, port, message.frame, now):
                 return None
             if state.discovery.receive(dpid, port, message.frame, now):
                 # The far end may not have been there when we sent last.

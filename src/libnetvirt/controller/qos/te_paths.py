@@ -145,9 +145,9 @@ class TePaths:
                 lost = (
                     "" if edges or te_path.ends[0] == te_path.ends[1] else "it had no path when it was stored"
                 )
-                te_path = replace(te_path, number=number, label=label, edges=edges, degraded=lost)
                 if label is not None:
-                    self._labels.spaces[te_path.kind].reserve_outer(label)
+                    label = self._labels.spaces[te_path.kind].reserve_outer(label)
+                te_path = replace(te_path, number=number, label=label, edges=edges, degraded=lost)
             found[te_path.key] = te_path
         return found
 
@@ -203,7 +203,7 @@ class TePaths:
         strict: bool,
         pending: bool,
     ) -> TePath:
-        residual_graph = self.residual_graph(reservations, te_path.key)
+        residual_graph = self.residual_graph(reservations, te_path.key, te_path.kind)
         requirements = requirements_of(te_path.constraint)
         if old is not None:
             te_path = replace(te_path, number=old.number)
@@ -249,7 +249,7 @@ class TePaths:
             intact = te_path.key not in lost and not te_path.degraded
             if intact and not self._avoided(te_path.edges):
                 continue
-            residual_graph = self.residual_graph(reservations, te_path.key)
+            residual_graph = self.residual_graph(reservations, te_path.key, te_path.kind)
             path = cspf.find(residual_graph, *te_path.ends, requirements_of(te_path.constraint))
             if intact:
                 # It may be broken, but nothing shows that. It moves if there is a better path.
@@ -329,15 +329,20 @@ class TePaths:
         return self.capacities.reservable(link)
 
     def residual_graph(
-        self, reservations: ReservationLedger | None = None, key: ConstraintKey | None = None
+        self,
+        reservations: ReservationLedger | None = None,
+        key: ConstraintKey | None = None,
+        kind: Encapsulation | None = None,
     ) -> ResidualGraph:
-        """The graph of the bandwidth that is free, or would be without the reservation of ``key``."""
+        """The graph of the bandwidth that is free, or would be without the reservation of ``key``, for
+        tunnels of a kind (None: of any).
+        """
         known = self.reservations if reservations is None else reservations
 
         def free(link: LinkEnd) -> int:
             return known.free(link, key) if self._backend.support(link).able else 0
 
-        return ResidualGraph(self._paths.leaving, free, self.capacities.latency)
+        return ResidualGraph(lambda dpid: self._paths.leaving(dpid, kind), free, self.capacities.latency)
 
     def rejection_reason(self, te_path: TePath, residual_graph: ResidualGraph) -> str:
         """Why no path satisfies a constraint, and what would fit, for users."""
@@ -430,7 +435,7 @@ class TePaths:
 
     def _links_up(self, te_path: TePath) -> bool:
         """Whether all links of a path are up."""
-        return self._paths.has(te_path.edges)
+        return self._paths.has(te_path.edges, te_path.kind)
 
 
 def check(

@@ -4,21 +4,25 @@ only."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.engine.link_checks import unfit_links
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.locator import mac_number, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.rules import probing
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
+from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.model import (
     ConstraintState,
     Counters,
+    Encapsulation,
     EndpointState,
     Hop,
     Host,
@@ -35,6 +39,8 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.report import overall
 
+#: links that one reason names
+NAMED_LIMIT = 2
 #: lines about drift in the state of a network
 DRIFT_LIMIT = 20
 
@@ -56,8 +62,9 @@ def _suspects(state: ControllerState, record: NetworkRecord) -> dict[int, int]:
     untrusted = state.trust.untrusted
     if not untrusted:
         return {}
+    kind = record.encapsulation
     found = {
-        dpid: dpid if dpid in untrusted else untrusted_transit(state, dpid, record.by_switch)
+        dpid: dpid if dpid in untrusted else untrusted_transit(state, dpid, record.by_switch, kind)
         for dpid in record.by_switch
     }
     return {dpid: suspect for dpid, suspect in found.items() if suspect is not None}
@@ -68,18 +75,29 @@ def _cut_off(state: ControllerState, record: NetworkRecord) -> set[int]:
     switches = list(record.by_switch)
     if len(switches) < 2:
         return set()
-    first = switches[0]
-    joined = {d for d in switches[1:] if both_ways(state, first, d)}
+    first, kind = switches[0], record.encapsulation
+    joined = {d for d in switches[1:] if both_ways(state, first, d, kind)}
     if joined:
         joined.add(first)
     return {
-        d for d in switches if d not in joined and not any(both_ways(state, d, e) for e in switches if e != d)
+        d
+        for d in switches
+        if d not in joined and not any(both_ways(state, d, e, kind) for e in switches if e != d)
     }
 
 
-def both_ways(state: ControllerState, a: int, b: int) -> bool:
-    """Whether there are paths between two switches in both directions."""
-    return b in state.paths.tree(a) and a in state.paths.tree(b)
+def both_ways(state: ControllerState, a: int, b: int, kind: Encapsulation) -> bool:
+    """Whether there are paths between two switches in both directions, for frames of an encapsulation."""
+    return b in state.paths.tree(a, kind) and a in state.paths.tree(b, kind)
+
+
+def unfit_reason(state: ControllerState, kind: Encapsulation) -> str:
+    """Which links are not used for an encapsulation, and why, as the end of a sentence; empty if all are."""
+    unfit = unfit_links(state, kind)
+    if not unfit:
+        return ""
+    more = f"; and {len(unfit) - NAMED_LIMIT} more" if len(unfit) > NAMED_LIMIT else ""
+    return f": {'; '.join(unfit[:NAMED_LIMIT])}{more}"
 
 
 def _unseen(state: ControllerState, record: NetworkRecord) -> dict[int, str]:
@@ -118,7 +136,8 @@ def _why(
     if port is None or not port.up:
         return State.DOWN, f"port {attachment.endpoint.port} of switch {name} is down"
     if attachment.dpid in cut and len(attachment.network.on(attachment.dpid)) == 1:
-        return State.DOWN, f"no path leads from switch {name} to the network's other switches"
+        reason = unfit_reason(state, attachment.network.encapsulation)
+        return State.DOWN, f"no path leads from switch {name} to the network's other switches{reason}"
     if suspect is not None:
         return State.DEGRADED, untrusted_text(state, suspect)
     if state.control.is_unconfirmed(attachment.dpid, now):
@@ -134,14 +153,16 @@ def untrusted_text(state: ControllerState, dpid: int) -> str:
     return f"switch {name} may forward frames past the rules of networks: {state.trust.why(dpid)}"
 
 
-def untrusted_transit(state: ControllerState, dpid: int, switches: Iterable[int]) -> int | None:
+def untrusted_transit(
+    state: ControllerState, dpid: int, switches: Iterable[int], kind: Encapsulation
+) -> int | None:
     """A switch that is not trusted on the paths between a switch and others, besides themselves; or None."""
     switches = set(switches)
     suspects = state.trust.untrusted - switches - {dpid} if state.trust.untrusted else ()
     if not suspects:
         return None
     ways = ((a, b) for other in switches for a, b in ((dpid, other), (other, dpid)))
-    passed = {edge.destination for a, b in ways for edge in state.paths.path(a, b) or ()}
+    passed = {edge.destination for a, b in ways for edge in state.paths.path(a, b, kind) or ()}
     return min(passed & suspects, default=None)
 
 
@@ -195,20 +216,33 @@ def paths(state: ControllerState, record: NetworkRecord) -> Iterator[Path]:
     for source in record.endpoints.values():
         for destination in record.endpoints.values():
             if source is not destination:
+                edges = _edges(state, source, destination)
                 yield Path(
                     source=source.endpoint.uuid,
                     destination=destination.endpoint.uuid,
-                    hops=tuple(_hops(state, source, destination)),
+                    hops=() if edges is None else tuple(_hops(source, destination, edges)),
+                    mtu=0 if edges is None else _path_mtu(state, record, edges),
                 )
 
 
-def _hops(state: ControllerState, source: Attachment, destination: Attachment) -> Iterator[Hop]:
+def _edges(state: ControllerState, source: Attachment, destination: Attachment) -> Sequence[Edge] | None:
+    """The links of the path from one endpoint to another; None if there is no path."""
     key = (source.network.uuid, source.endpoint.uuid, destination.endpoint.uuid)
     te_path = state.te_paths.of(key[0]).get(key)
     steered = te_path is not None and not te_path.degraded
-    edges = te_path.edges if te_path and steered else state.paths.path(source.dpid, destination.dpid)
-    if edges is None:
-        return
+    ends, kind = (source.dpid, destination.dpid), source.network.encapsulation
+    return te_path.edges if te_path and steered else state.paths.path(*ends, kind)
+
+
+def _path_mtu(state: ControllerState, record: NetworkRecord, edges: Sequence[Edge]) -> int:
+    """The largest IP packet of hosts that was seen to pass all these links; 0 if not known."""
+    if not edges:
+        return state.options.link_mtu
+    kind = record.encapsulation
+    return max(0, min(state.link_probes.state(e, kind)[1] for e in edges) - probing.overhead(kind))
+
+
+def _hops(source: Attachment, destination: Attachment, edges: Sequence[Edge]) -> Iterator[Hop]:
     in_port = source.endpoint.port
     for edge in edges:
         yield Hop(switch=switch_text(edge.source), in_port=in_port, out_port=str(edge.source_port))
@@ -263,11 +297,13 @@ def substrate(state: ControllerState) -> Substrate:
             reserved=state.te_paths.reservations.reserved((e.source, e.source_port)),
             free=state.te_paths.reservations.free((e.source, e.source_port)),
             latency=state.capacities.latency((e.source, e.source_port)) or 0,
+            mtu=state.link_probes.largest(e),
         )
         for e in sorted(state.paths.edges)
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
-    unknown = list(state.capacities.unknown_links(places))
+    unknown = [text for kind in Encapsulation for text in unfit_links(state, kind)]
+    unknown += state.capacities.unknown_links(places)
     for why in sorted(set(doubts.values())):
         count = sum(one == why for one in doubts.values())
         unknown.append(f"{count} directions of links are unconfirmed: {why}")

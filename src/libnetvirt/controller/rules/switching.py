@@ -18,6 +18,7 @@ from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView
+from libnetvirt.controller.rules import probing
 from libnetvirt.controller.rules.encapsulation import (
     ANY_VLAN,
     MPLS,
@@ -89,6 +90,7 @@ class SwitchingRules:
             yield rule(table, 65000, of.Match(vlan_vid=ANY_VLAN))
             yield rule(table, 64000, of.Match(eth_src=(pipeline.GROUP_BIT, pipeline.GROUP_BIT)))
             yield rule(table, 64000, of.Match(eth_src=0))
+        yield from probing.base(switch)
 
     def link(self, dpid: int, port: int) -> Iterator[PlacedEntry]:
         """The rules that admit frames from another switch."""
@@ -107,7 +109,7 @@ class SwitchingRules:
         """The tunnel to an egress switch: a group at each ingress switch, a rule in each transit switch, a
         rule at the egress."""
         tunnelling, tunnel = TUNNELLINGS[kind], self._labels.spaces[kind].tunnel(egress)
-        tree = self._paths.tree(egress)
+        tree = self._paths.tree(egress, kind)
         cookie = pipeline.cookie(0, Kind.TUNNEL)
         match = of.Match(**tunnelling.match_outer(tunnel.label))
         number = pipeline.tunnel_group(tunnel.number, tunnelling.space)

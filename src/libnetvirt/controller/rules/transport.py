@@ -17,6 +17,7 @@ from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, Actions, Fields
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
+from libnetvirt.model import Encapsulation
 from libnetvirt.openflow import nicira
 
 
@@ -79,7 +80,7 @@ class Transports:
         return Transport(ingress_actions, (TransportHop(egress, *arrival(record)),))
 
     def _native(self, dpid: int, egress: int) -> Transport | None:
-        edges = self._paths.path(dpid, egress)
+        edges = self._paths.path(dpid, egress, Encapsulation.NATIVE)
         if not edges:
             return None
         out: list[Actions] = [(self._link_output.out(edge.source, edge.source_port),) for edge in edges]

@@ -11,10 +11,14 @@ there is no other way.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import rustworkx
 
+from libnetvirt.model import Encapsulation
+
+#: added to the cost of a link that is not known to pass frames of an encapsulation: others are cheaper
+COST_UNPROVEN = 1e6
 #: added to the cost of a link that is to be avoided: any other way is cheaper
 COST_AVOIDED = 1e8
 #: added to the cost of a link to or from a switch that cannot be given rules, except where frames take it by
@@ -58,16 +62,52 @@ def is_unreachable(edge: Edge) -> bool:
     return edge.cost >= COST_UNREACHABLE
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The links that frames of an encapsulation cannot take (``failed``), and those that it is not yet known
+    of (``unproven``), which are taken if there is no other way."""
+
+    failed: frozenset[LinkEnd] = frozenset()
+    unproven: frozenset[LinkEnd] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.failed or self.unproven)
+
+
+@dataclass(slots=True)
+class _Graph:
+    """The links that frames of an encapsulation can take. ``reverse``: with each edge turned around."""
+
+    nodes: dict[int, int] = field(default_factory=dict)
+    reverse: rustworkx.PyDiGraph[int, Edge] = field(default_factory=rustworkx.PyDiGraph)
+    out: dict[int, list[Edge]] = field(default_factory=dict)
+    trees: dict[int, Tree] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, edges: Iterable[Edge]) -> _Graph:
+        graph = cls()
+        for edge in sorted(edges):
+            graph.out.setdefault(edge.source, []).append(edge)
+            graph.reverse.add_edge(graph._node(edge.destination), graph._node(edge.source), edge)
+        return graph
+
+    def _node(self, dpid: int) -> int:
+        node = self.nodes.get(dpid)
+        if node is None:
+            node = self.nodes[dpid] = self.reverse.add_node(dpid)
+        return node
+
+
 class PathFinder:
-    """The graph of the substrate."""
+    """The graph of the substrate, and for each encapsulation the part of it that its frames can take."""
 
     def __init__(self) -> None:
         self._edges: frozenset[Edge] = frozenset()
+        self._unfit: dict[Encapsulation, Unfit] = {}
         self._held: Held = {}
-        self._nodes: dict[int, int] = {}
-        self._reverse: rustworkx.PyDiGraph[int, Edge] = rustworkx.PyDiGraph()
-        self._out: dict[int, list[Edge]] = {}
-        self._trees: dict[int, Tree] = {}
+        self._whole = _Graph()
+        # Of the encapsulations that cannot take all links, made when they are asked for first.
+        self._partial: dict[Encapsulation, _Graph] = {}
 
     @property
     def edges(self) -> frozenset[Edge]:
@@ -77,43 +117,54 @@ class PathFinder:
     @property
     def switches(self) -> Collection[int]:
         """The switches that are ends of edges in use."""
-        return self._nodes.keys()
+        return self._whole.nodes.keys()
 
-    def update(self, edges: Iterable[Edge], held: Held | None = None) -> bool:
-        """Replace the topology. Returns whether it differs from the last one."""
+    def update(
+        self,
+        edges: Iterable[Edge],
+        held: Held | None = None,
+        unfit: Mapping[Encapsulation, Unfit] | None = None,
+    ) -> bool:
+        """Replace the topology. Returns whether it differs from the last one. ``unfit``: the links that
+        frames of an encapsulation cannot or should not take, by encapsulation."""
         new, held = frozenset(edges), held or {}
-        if new == self._edges and held == self._held:
+        kept = {kind: one for kind, one in (unfit or {}).items() if one}
+        if new == self._edges and held == self._held and kept == self._unfit:
             return False
-        self._edges, self._held = new, held
-        self._trees.clear()
-        self._reverse = rustworkx.PyDiGraph()
-        self._nodes.clear()
-        self._out.clear()
-        for edge in sorted(new):
-            self._out.setdefault(edge.source, []).append(edge)
-            self._reverse.add_edge(self._node(edge.destination), self._node(edge.source), edge)
+        if new != self._edges:
+            self._edges, self._whole = new, _Graph.of(new)
+        self._held, self._unfit = held, kept
+        self._whole.trees.clear()
+        self._partial.clear()
         return True
 
-    def leaving(self, dpid: int) -> Sequence[Edge]:
-        """The edges that leave a switch, sorted."""
-        return self._out.get(dpid, ())
+    @property
+    def unfit(self) -> Mapping[Encapsulation, Unfit]:
+        """The links that frames of an encapsulation cannot or should not take."""
+        return self._unfit
 
-    def has(self, edges: Iterable[Edge]) -> bool:
+    def leaving(self, dpid: int, kind: Encapsulation | None = None) -> Sequence[Edge]:
+        """The edges that leave a switch, sorted; of an encapsulation, those that its frames can take."""
+        return self._graph(kind).out.get(dpid, ())
+
+    def has(self, edges: Iterable[Edge], kind: Encapsulation | None = None) -> bool:
         """Whether all these edges are in use, whatever their costs are."""
         return all(
-            any(replace(e, cost=edge.cost) == edge for e in self.leaving(edge.source)) for edge in edges
+            any(replace(e, cost=edge.cost) == edge for e in self.leaving(edge.source, kind)) for edge in edges
         )
 
-    def tree(self, destination: int) -> Tree:
-        """The edge to take towards ``destination``, for every switch that has a path to it."""
-        tree = self._trees.get(destination)
+    def tree(self, destination: int, kind: Encapsulation | None = None) -> Tree:
+        """The edge to take towards ``destination``, for every switch that has a path to it. ``kind``: with
+        frames of this encapsulation."""
+        graph = self._graph(kind)
+        tree = graph.trees.get(destination)
         if tree is None:
-            tree = self._trees[destination] = self._build_tree(destination)
+            tree = graph.trees[destination] = _build_tree(graph, destination, self._costs(destination))
         return tree
 
-    def path(self, source: int, destination: int) -> list[Edge] | None:
+    def path(self, source: int, destination: int, kind: Encapsulation | None = None) -> list[Edge] | None:
         """The edges of the shortest path: empty within one switch, None if there is no path."""
-        tree = self.tree(destination)
+        tree = self.tree(destination, kind)
         path: list[Edge] = []
         while source != destination:
             edge = tree.get(source)
@@ -123,27 +174,18 @@ class PathFinder:
             source = edge.destination
         return path
 
-    def _node(self, dpid: int) -> int:
-        node = self._nodes.get(dpid)
-        if node is None:
-            node = self._nodes[dpid] = self._reverse.add_node(dpid)
-        return node
-
-    def _build_tree(self, destination: int) -> Tree:
-        node = self._nodes.get(destination)
-        if node is None:
-            return {}
-        cost = self._costs(destination)
-        costs = rustworkx.dijkstra_shortest_path_lengths(self._reverse, node, cost)
-        distance = {destination: 0.0} | {self._reverse[n]: float(cost) for n, cost in costs.items()}
-        return {
-            dpid: min(
-                (e for e in self._out[dpid] if e.destination in distance),
-                key=lambda e: (cost(e) + distance[e.destination], e.destination, e.source_port),
+    def _graph(self, kind: Encapsulation | None) -> _Graph:
+        unfit = self._unfit.get(kind) if kind is not None else None
+        if kind is None or unfit is None:
+            return self._whole
+        graph = self._partial.get(kind)
+        if graph is None:
+            graph = self._partial[kind] = _Graph.of(
+                replace(e, cost=e.cost + COST_UNPROVEN) if (e.source, e.source_port) in unfit.unproven else e
+                for e in self._edges
+                if (e.source, e.source_port) not in unfit.failed
             )
-            for dpid in distance
-            if dpid != destination
-        }
+        return graph
 
     def _costs(self, destination: int) -> Callable[[Edge], float]:
         """The cost of each edge on the way to a switch."""
@@ -157,6 +199,22 @@ class PathFinder:
             return edge.cost % COST_UNREACHABLE + unheld * COST_UNREACHABLE
 
         return cost
+
+
+def _build_tree(graph: _Graph, destination: int, cost: Callable[[Edge], float]) -> Tree:
+    node = graph.nodes.get(destination)
+    if node is None:
+        return {}
+    costs = rustworkx.dijkstra_shortest_path_lengths(graph.reverse, node, cost)
+    distance = {destination: 0.0} | {graph.reverse[n]: float(cost) for n, cost in costs.items()}
+    return {
+        dpid: min(
+            (e for e in graph.out[dpid] if e.destination in distance),
+            key=lambda e: (cost(e) + distance[e.destination], e.destination, e.source_port),
+        )
+        for dpid in distance
+        if dpid != destination
+    }
 
 
 def parts(edges: Iterable[Edge], doubts: Mapping[LinkEnd, str]) -> dict[int, tuple[int, str]]:

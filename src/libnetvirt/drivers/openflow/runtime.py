@@ -47,6 +47,8 @@ from libnetvirt.tasks import Tasks
 EARLY_LIMIT = 1000
 #: seconds between two polls of sessions and neighbours
 POLL_INTERVAL = 1.0
+#: seconds between two looks at what probes of links have shown
+PROBE_INTERVAL = 0.2
 #: LLDP intervals between two probes of a switch
 TRUST_INTERVALS = 2
 log = logging.getLogger(__name__)
@@ -125,6 +127,7 @@ class Runtime:
             self._servers.append(await listen.open(self._session, secured, self.refused))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
+        self.tasks.every(PROBE_INTERVAL, self._probe_links)
         self.auditor.start()
         self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
 
@@ -171,6 +174,10 @@ class Runtime:
             self.owners.update(now)
         self.dispatcher.poll(now)
         self.reporter.dropped(now, self.dispatcher.all_dropped)
+
+    def _probe_links(self) -> None:
+        self.pending.add(self.core.links.poll(self.now()))
+        self.executor.follow_up()
 
     def _report_states(self) -> None:
         self.reporter.states(self.now())

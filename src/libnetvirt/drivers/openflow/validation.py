@@ -25,6 +25,7 @@ from libnetvirt.errors import (
 from libnetvirt.model import Encapsulation, Endpoint, Forwarding, VirtualNetwork
 
 _ALLOW = "To allow new networks there all the same, start the driver with untrusted=warn"
+_LINKS_SHOWN = ": 'netvirt substrate' shows the links that are known"
 
 
 class Validator:
@@ -146,12 +147,12 @@ class Validator:
                 f"endpoint {endpoint.uuid}: {views.untrusted_text(self._state, dpid)} {_ALLOW}"
             )
 
-    def _check_transit(self, new: Iterable[int], switches: Iterable[int]) -> None:
+    def _check_transit(self, new: Iterable[int], switches: Iterable[int], kind: Encapsulation) -> None:
         """Refuse new paths through a switch that may forward frames past our rules."""
         if not self._state.trust.untrusted or self._state.options.untrusted is not Untrusted.REFUSE:
             return
         for dpid in new:
-            suspect = views.untrusted_transit(self._state, dpid, switches)
+            suspect = views.untrusted_transit(self._state, dpid, switches, kind)
             if suspect is not None:
                 raise SwitchUntrusted(
                     f"the path from switch {switch_text(dpid)} leads through another switch: "
@@ -167,26 +168,31 @@ class Validator:
         entry = self._state.rulesdb.networks.get(network.uuid)
         touched = {parse_switch(e.switch): e for e in new}
         switches = touched.keys() | (set(entry.by_switch) if entry else set())
+        if entry is not None and entry.description.rules == network.rules:
+            kind = entry.encapsulation
+        else:
+            kind = self._capabilities.resolve(network.rules).encapsulation or Encapsulation.NATIVE
         for dpid, endpoint in touched.items():
             others = switches - {dpid}
-            cut = [d for d in others if not views.both_ways(self._state, dpid, d)]
+            cut = [d for d in others if not views.both_ways(self._state, dpid, d, kind)]
             if cut and (all_of_them or len(cut) == len(others)):
+                why = views.unfit_reason(self._state, kind)
                 raise NoPath(
                     f"endpoint {endpoint.uuid}: no path leads from switch {endpoint.switch} to switch "
-                    f"{switch_text(min(cut))}: 'netvirt substrate' shows the links that are known"
+                    f"{switch_text(min(cut))}{why or _LINKS_SHOWN}"
                 )
         held = set(entry.by_switch) if entry else set()
-        self._check_transit(touched.keys() - held, switches)
-        self._check_reachable(touched.keys() - held, switches)
+        self._check_transit(touched.keys() - held, switches, kind)
+        self._check_reachable(touched.keys() - held, switches, kind)
 
-    def _check_reachable(self, joining: Set[int], switches: Set[int]) -> None:
+    def _check_reachable(self, joining: Set[int], switches: Set[int], kind: Encapsulation) -> None:
         """Raise NoPath if a path between switches, to or from one that joins a network, leads through a
         switch that cannot be given rules."""
         paths, control = self._state.paths, self._state.control
         if all(map(control.is_present, paths.switches)):
             return
         for egress in sorted(switches):
-            tree, walked = paths.tree(egress), {egress}
+            tree, walked = paths.tree(egress, kind), {egress}
             for here in sorted(switches if egress in joining else joining):
                 while here not in walked and here in tree:
                     walked.add(here)

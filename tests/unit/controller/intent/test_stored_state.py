@@ -25,6 +25,7 @@ from libnetvirt.controller.intent.facts import (
     from_version_1,
     rows,
 )
+from libnetvirt.controller.rules import probing
 from libnetvirt.controller.topology import probes
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import Encapsulation
@@ -72,9 +73,14 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
         rig.pending.add(rig.core.topology.lldp(dpid, [port], rig.now))
     rig.settle()
     for dpid, held in HELD.items():
-        # That controller did not probe its switches.
-        entries = (placed.entry for placed in rig.state.installed.on(dpid).values())
-        sent = sorted(add_message(e).encode().hex() for e in entries if e not in probes.ENTRIES.values())
+        # That controller did not probe switches and links.
+        new = {placed.entry.key for placed in probing.base(rig.state.switches[dpid])}
+        new |= {entry.key for entry in probes.ENTRIES.values()}
+        sent = sorted(
+            add_message(placed.entry).encode().hex()
+            for key, placed in rig.state.installed.on(dpid).items()
+            if key not in new
+        )
         assert (len(sent), hashlib.sha256("\n".join(sent).encode()).hexdigest()) == held, dpid
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.dataplane.pipeline import PROBE_ADDRESS, Kind, Table
 from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.controller.ondemand.flow_templates import GRACE
 from libnetvirt.controller.reports import views
@@ -50,7 +50,9 @@ def acquainted(rig: Rig, one: VirtualNetwork, first: int = 1) -> None:
 
 
 def flows(rig: Rig, dpid: int, table: Table) -> list[of.Match]:
-    return [f.match for f in rig.fabric.switches[dpid].flows.values() if f.table == table]
+    """The matches of a table, without those of probes."""
+    found = [f.match for f in rig.fabric.switches[dpid].flows.values() if f.table == table]
+    return [match for match in found if match.get("eth_dst") != PROBE_ADDRESS]
 
 
 @pytest.mark.parametrize("encapsulation", Encapsulation)

@@ -13,13 +13,14 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.engine.effects import REROUTE
+from libnetvirt.controller.intent.facts import KnownLink
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound import claims
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.life import SwitchState
 from libnetvirt.drivers.openflow.southbound.session import Session
-from libnetvirt.errors import NetvirtError, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
+from libnetvirt.errors import NetvirtError, NoPath, RuleRefused, StaleChange, StateUnusable, SwitchTimeout
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
@@ -62,7 +63,7 @@ class Lab:
 
     async def connect(self, dpid: int) -> None:
         self.wires[dpid] = wire = Wire(self.runtime, self.fabric, dpid, self.answers)
-        WIRES.setdefault(id(self.fabric), {})[dpid] = [wire]
+        WIRES.setdefault(id(self.fabric), {}).setdefault(dpid, []).append(wire)
         await self.rest()
         await self.idle()
 
@@ -136,6 +137,14 @@ def test_switches_are_reconciled_and_links_discovered() -> None:
         assert {d for d, s in lab.runtime.core.state.switches.items() if s.connected} == {1, 2}
         assert len(lab.runtime.core.state.paths.edges) == 2
         lab.agrees()
+
+    run(story)
+
+
+def test_links_are_stored_when_they_have_been_seen_to_pass() -> None:
+    async def story(lab: Lab) -> None:
+        assert {key for key in lab.store.load().facts if key[0] == KnownLink.KIND}
+        assert not lab.runtime.core.state.link_probes.doubtful()
 
     run(story)
 
@@ -511,5 +520,41 @@ def test_refused_switches_are_reported_once_and_not_too_often() -> None:
         ]
         lab.runtime.rejections.remove("192.0.2.1:5000")
         assert len(list(lab.runtime.rejections.notes())) == 1
+
+    run(story)
+
+
+def test_an_operation_whose_frames_are_not_seen_leaves_no_trace() -> None:
+    async def story(lab: Lab) -> None:
+        held = lab.held()
+        lab.fabric.drops = lambda _, sent: sent[12:14] == b"\x88\xa8"
+        with pytest.raises(NoPath, match="no frame of 1506 bytes gets from switch 1 to switch 2"):
+            await lab.apply(None, ONE)
+        lab.fabric.drops = lambda *_: False
+        await lab.idle()
+        assert lab.descriptions() == []
+        assert lab.held() == held
+        lab.agrees()
+        await lab.apply(None, ONE)
+        lab.agrees()
+
+    run(story)
+
+
+def test_an_operation_is_confirmed_when_a_late_way_passes() -> None:
+    async def story(lab: Lab) -> None:
+        lost: list[bytes] = []
+
+        def drops(_: object, sent: bytes) -> bool:
+            """The first frames in each tunnel, as if the switch's cache were late."""
+            if sent[12:14] != b"\x88\xa8" or len(lost) >= 4:
+                return False
+            lost.append(sent)
+            return True
+
+        lab.fabric.drops = drops
+        await lab.apply(None, ONE)
+        assert len(lost) == 4
+        lab.agrees()
 
     run(story)

@@ -5,8 +5,8 @@ then stored, or undone if anything failed; what it no longer needs is removed `L
 frame uses it any more. Effects of events (`PendingEffects`) are carried out in between, by one task that
 takes the lock like an operation does:
 
-    operation    admit, plan                 -> rounds -> store   -> clean up
-    follow-up    rebind, compare, reroute    -> rounds             -> clean up
+    operation    admit, plan                 -> rounds -> see -> store   -> clean up
+    follow-up    rebind, compare, reroute    -> rounds                   -> clean up
 
 `fair_lock` tells what happens when a switch does not answer while others wait for the lock.
 """
@@ -36,12 +36,16 @@ from libnetvirt.drivers.openflow.execution.fair_lock import (
     Unresponsive,
 )
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
+from libnetvirt.drivers.openflow.execution.seeing import Seeing, Unseen
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases, QueueProvisioner
 from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.session import Session
-from libnetvirt.errors import ConnectionClosed, StaleChange, SubstrateError
+from libnetvirt.errors import ConnectionClosed, NoPath, StaleChange, SubstrateError
 from libnetvirt.model.differences import change_text
 from libnetvirt.tasks import Tasks
+
+#: seconds until an operation whose frames were not seen is tried again
+SECOND_LOOK = 0.3
 
 #: Checks a change against the state as it is now, and plans the TE paths of its constraints; None: they are
 #: planned with the operation, and none is refused. Raises what forbids the change.
@@ -82,6 +86,7 @@ class TransactionExecutor:
         self._publish = context.core.publish
         #: held while the entries of switches are changed
         self.lock = FairLock()
+        self._seeing = Seeing(context.core, context.pending, self.lock, context.tasks, context.now)
         # Switches that are being given rules which paths are about to use.
         self._given: set[Session] = set()
         #: whether a task carries out pending effects
@@ -110,11 +115,18 @@ class TransactionExecutor:
 
     async def _apply(self, change: Change, admit: Admit) -> None:
         yield_after = self._connections.confirm_timeout * OPERATION_SHARE
+        deadline = self._now() + self._connections.confirm_timeout
         while True:
             try:
                 async with self.lock:
                     await self._carry_out(change, admit, yield_after)
                 break
+            except Unseen as unseen:
+                self.follow_up()
+                if self._now() > deadline:
+                    raise NoPath(str(unseen)) from None
+                # Links are probed meanwhile, and the path may be another one.
+                await asyncio.sleep(SECOND_LOOK)
             except Unresponsive as unanswered:
                 await self._unresponsive.answered(unanswered)
                 # Its switches may have a lot to do: it is not put off for ever.
@@ -127,7 +139,7 @@ class TransactionExecutor:
         known = record.description if record else None
         if known is not change.before and known != change.before:
             raise StaleChange(f"network {change.uuid} was changed by another client meanwhile: read it again")
-        te_paths = admit(change)
+        te_paths, before = admit(change), self._seeing.before(change)
         transaction = self._planned(
             self._core.operations.begin(change.before, change.after, change.touched, te_paths)
         )
@@ -137,6 +149,7 @@ class TransactionExecutor:
                 raise Unresponsive(late)
             await self.provisioner.prepare(transaction, self._connections.by_switch)
             await self._execute(transaction, yield_after=yield_after)
+            await self._seeing.see(change.uuid, before, self._connections.confirm_timeout, yield_after)
             await self._persistence.commit(change)
         except BaseException:
             await self._undo(transaction)
@@ -200,9 +213,13 @@ class TransactionExecutor:
                         await self._compare_all([self._pending.compare.pop()])
                     rerouted = self._core.reroute.plan(self._pending.take_reroute())
                     if rerouted is None:
+                        self._pending.add(self._core.links.ready(self._now()))
                         await self.provisioner.reconcile()
+                        # Links that have been seen to pass are kept for the next run.
+                        await self._persistence.store_facts()
                         continue
                     await self._move(self._planned(rerouted))
+                    self._pending.add(self._core.links.ready(self._now()))
                 self._reporter.links(before)
         finally:
             self.following_up = False
