@@ -93,6 +93,10 @@ def _is_refused_until_prepared(lab: Lab, served: Served) -> None:
         eventually(lambda: not notes(connection) + notes(connection, "2"), "they are trusted")
         eventually(lambda: sum(e.kind == "switch.trusted" for e in reader.events) == 2, "that is reported")
         eventually(lambda: len(connection.substrate().links) == 2, "the link is found")
+        unfit = "is not used for networks"
+        eventually(
+            lambda: not [note for note in connection.substrate().notes if unfit in note], "it passes tunnels"
+        )
         blue = connection.create(network(7, "blue", *BLUE))
         assert blue.state().state is State.ACTIVE
         lab.receive()
