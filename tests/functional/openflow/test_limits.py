@@ -111,6 +111,7 @@ async def _fill_and_create(harness: OpenFlow, uri: str, room: int) -> None:
     try:
         async with asyncio.timeout(20):
             async for _ in driver.events():
+                await driver.adopt(None)  # the switches are another controller's
                 if len((await driver.substrate()).links) == 2 * len(harness.lab.links):
                     break
         space = driver.runtime.core.state.labels.spaces[Encapsulation.VLAN]

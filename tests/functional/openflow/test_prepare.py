@@ -59,7 +59,9 @@ def _leaks_with_a_warning(lab: Lab, served: Served) -> None:
             lambda: "in-band" in notes(connection) and "in-band" in notes(connection, "2"), "it is noticed"
         )
         eventually(lambda: len(connection.substrate().links) == 2, "the link is found")
-        blue = connection.create(network(7, "blue", *BLUE))
+        # Tunnels do not pass links with the default vlan-limit.
+        native = network(7, "blue", *BLUE).changed(rules={"encapsulation": "native"})
+        blue = connection.create(native)
         state = blue.state()
         assert (state.state, {e.state for e in state.endpoints}) == (State.DEGRADED, {State.DEGRADED})
         assert all("in-band" in e.reason for e in state.endpoints)
@@ -91,6 +93,10 @@ def _is_refused_until_prepared(lab: Lab, served: Served) -> None:
         eventually(lambda: not notes(connection) + notes(connection, "2"), "they are trusted")
         eventually(lambda: sum(e.kind == "switch.trusted" for e in reader.events) == 2, "that is reported")
         eventually(lambda: len(connection.substrate().links) == 2, "the link is found")
+        unfit = "is not used for networks"
+        eventually(
+            lambda: not [note for note in connection.substrate().notes if unfit in note], "it passes tunnels"
+        )
         blue = connection.create(network(7, "blue", *BLUE))
         assert blue.state().state is State.ACTIVE
         lab.receive()

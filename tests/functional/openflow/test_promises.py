@@ -202,6 +202,7 @@ def test_a_constraint_without_a_path_is_degraded_and_recovers_by_itself(
     guests.testbed.eventually(
         lambda: states() != ["degraded", "active"], "the first has no room beside the second"
     )
+    harness.await_data_path()
     assert "3 received" in guests.hosts[0, 1].run("ping", "-c", "3", "-i", "0.2", "-W", "2", "10.0.0.2")
     b.remove_constraint(1, 2)
     guests.testbed.eventually(lambda: states() != ["active"], "there is room again")

@@ -3,7 +3,7 @@
 Another program may add rules to the tables of the pipeline. A rule with our cookie mark that is not expected
 is drift. Of the others, one matters if it takes frames from a rule of ours: it is in the same table, some
 frame matches both, and its priority is not lower. The rules that every switch holds without any network
-(`Kind.BASE`) do not count: a foreign rule may take what they drop.
+(`Kind.BASE`, `Kind.OWNER`) do not count: a foreign rule may take what they drop.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class _OursByPort:
 
     def __init__(self, expected: Mapping[EntryKey, PlacedEntry], tables: set[int]) -> None:
         self._flows: dict[int, dict[int | None, list[Flow]]] = {}
-        base = pipeline.cookie(0, Kind.BASE)
+        carry_none = (pipeline.cookie(0, Kind.BASE), pipeline.cookie(0, Kind.OWNER))
         for placed in expected.values():
             flow = placed.entry
-            if isinstance(flow, Flow) and flow.table in tables and flow.cookie != base:
+            if isinstance(flow, Flow) and flow.table in tables and flow.cookie not in carry_none:
                 port = _port(flow.match)
                 self._flows.setdefault(flow.table, {}).setdefault(port, []).append(flow)
 

@@ -145,6 +145,8 @@ class _Users:
         if not isinstance(unit, tuple):
             return frozenset()
         kind, *names = unit
+        if kind == "owner":
+            return frozenset()
         if kind == "tunnel":
             encapsulation, egress = names
             return self._uuids(

@@ -43,6 +43,8 @@ _END, _CHASSIS, _PORT, _TTL, _CUSTOM = 0, 1, 2, 3, 127
 MISSED = 3
 #: ports whose ignored frames are counted separately; those of further ports are counted by switch
 IGNORED_LIMIT = 100_000
+#: why a link that is only known from the store is unconfirmed
+ONLY_STORED = "no frame has passed it since the controller was started"
 #: frames of one port that may be in flight
 OUTSTANDING = 8
 
@@ -182,9 +184,10 @@ class Discovery:
         return True
 
     def assume(self, source: LinkEnd, destination: LinkEnd, now: float) -> None:
-        """Treat a link from the store as if it was seen ``now``. A frame confirms it,
-        or it expires."""
-        self._seen[source] = Sighting(destination, now, confirmed=False)
+        """Treat a link from the store as if it was seen ``now``, but unconfirmed. A frame confirms it, or it
+        expires."""
+        self._seen[source] = Sighting(destination, now, confirmed=False, doubt=ONLY_STORED)
+        self._doubted.add(source)
 
     def remove_port(self, dpid: int, port: int) -> bool:
         """Remove the links of a port that went down. Returns whether the links have changed."""

@@ -136,6 +136,8 @@ class OpenFlowDriver(Driver):
         return entry
 
     async def state(self, uuid: str) -> NetworkState:
+        self._entry(uuid)
+        await self.runtime.executor.confirmed(uuid)
         return views.network_state(self._state, self._entry(uuid), self.runtime.now())
 
     async def substrate(self) -> Substrate:
@@ -151,6 +153,8 @@ class OpenFlowDriver(Driver):
         return found.model_copy(update={"notes": tuple(notes)})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
+        self._entry(uuid)
+        await self.runtime.executor.confirmed(uuid)
         return list(views.paths(self._state, self._entry(uuid)))
 
     def _flows_of(self, uuid: str | None) -> of.FlowStatsRequest:

@@ -70,14 +70,14 @@ class EventReporter:
             or not all(switch.connected for switch in state.switches.values())
         )
 
-    def _unconfirmed_links(self) -> None:
+    def _unconfirmed_links(self, report: bool) -> None:
         """Report the links that have become unconfirmed, or are confirmed again."""
         now = self._state.discovery.unconfirmed()
         if not now and not self._unconfirmed:
             return
         edges = {(edge.source, edge.source_port): edge for edge in self._state.paths.edges}
         for end in sorted(now.keys() - self._unconfirmed):
-            if end in edges:
+            if report and end in edges:
                 self._link("unconfirmed", edges[end], now[end])
         # Those that are down were reported with the paths.
         for end in sorted(self._unconfirmed - now.keys()):
@@ -105,7 +105,7 @@ class EventReporter:
 
     def states(self, now: float, report: bool = True) -> None:
         """Report the links and endpoints whose state has changed."""
-        self._unconfirmed_links()
+        self._unconfirmed_links(report)
         networks = self._state.rulesdb.networks
         self._states = {uuid: states for uuid, states in self._states.items() if uuid in networks}
         for record in networks.values():

@@ -320,6 +320,7 @@ def test_a_link_that_is_only_stored_is_kept_while_its_switch_does_not_connect() 
     rig.commit()
     held = _held(rig)
     rig.restart({1: 4, 3: 4})
+    assert _states(rig)["11"][1].endswith("no frame has passed it since the controller was started")
     for _ in range(30):
         rig.tick()
     assert _held(rig) == held

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libnetvirt.controller.intent.switches import parse_switch
-from libnetvirt.controller.topology.discovery import Discovery, Forged, LinkPorts
+from libnetvirt.controller.topology.discovery import ONLY_STORED, Discovery, Forged, LinkPorts
 from libnetvirt.controller.topology.link_state import LinkState
 from libnetvirt.controller.topology.pathfinder import Edge
 from tests.support.controller_rig import Rig, discovery, line
@@ -182,6 +182,7 @@ def test_a_stored_link_is_used_until_it_times_out() -> None:
     found.assume(A, B, 100.0)
     found.assume(B, A, 100.0)
     assert len(list(found.edges())) == 2
+    assert found.unconfirmed() == dict.fromkeys((A, B), ONLY_STORED)
     assert not found.expire(106.0, _dead)
     assert found.expire(106.5, _dead)
 

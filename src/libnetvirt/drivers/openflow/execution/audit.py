@@ -10,9 +10,10 @@ read every ``audit`` seconds:
 3. it is reported, and undone in the same way as when the switch connects, or with ``drift=report`` only
    reported. Then the switch is read again, and only if it holds what it should the network is active.
 
-The pace is bounded: `RATE` entries a second over all switches. A switch that does not answer gets no second
-question; that its connection is dead is noticed elsewhere. Two programs must not undo each other's work
-without end: a switch is repaired `BURST` times in a row, then once in `REPAIR_TIME` seconds.
+The pace is bounded: `RATE` entries a second over all switches. A switch that does not answer is not asked
+again, unless others waited for the lock meanwhile; that its connection is dead is noticed elsewhere. Two
+programs must not undo each other's work without end: a switch is repaired `BURST` times in a row, then once
+in `REPAIR_TIME` seconds.
 """
 
 from __future__ import annotations

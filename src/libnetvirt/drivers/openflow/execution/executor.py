@@ -14,7 +14,8 @@ takes the lock like an operation does:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,8 @@ from libnetvirt.tasks import Tasks
 
 #: seconds until an operation whose frames were not seen is tried again
 SECOND_LOOK = 0.3
+#: seconds that a question about a network waits for a transaction
+CONFIRMED_WITHIN = 1.0
 
 #: Checks a change against the state as it is now, and plans the TE paths of its constraints; None: they are
 #: planned with the operation, and none is refused. Raises what forbids the change.
@@ -89,6 +92,8 @@ class TransactionExecutor:
         self._seeing = Seeing(context.core, context.pending, self.lock, context.tasks, context.now)
         # Switches that are being given rules which paths are about to use.
         self._given: set[Session] = set()
+        # The networks of the transaction that is carried out, and its end.
+        self._ahead: tuple[Collection[str] | None, asyncio.Event] | None = None
         #: whether a task carries out pending effects
         self.following_up = False
         #: whether new operations are refused
@@ -143,17 +148,18 @@ class TransactionExecutor:
         transaction = self._planned(
             self._core.operations.begin(change.before, change.after, change.touched, te_paths)
         )
-        try:
-            addressed = self._connections.of(transaction.plan.switches)
-            if late := [session for session in addressed if session in self._unresponsive]:
-                raise Unresponsive(late)
-            await self.provisioner.prepare(transaction, self._connections.by_switch)
-            await self._execute(transaction, yield_after=yield_after)
-            await self._seeing.see(change.uuid, before, self._connections.confirm_timeout, yield_after)
-            await self._persistence.commit(change)
-        except BaseException:
-            await self._undo(transaction)
-            raise
+        with self._under_way(transaction.networks):
+            try:
+                addressed = self._connections.of(transaction.plan.switches)
+                if late := [session for session in addressed if session in self._unresponsive]:
+                    raise Unresponsive(late)
+                await self.provisioner.prepare(transaction, self._connections.by_switch)
+                await self._execute(transaction, yield_after=yield_after)
+                await self._seeing.see(change.uuid, before, self._connections.confirm_timeout, yield_after)
+                await self._persistence.commit(change)
+            except BaseException:
+                await self._undo(transaction)
+                raise
         await self._execute(Transaction(self._core.deferred.unneeded(), frozenset()), tolerant=True)
         await self._finish(transaction)
         await self._persistence.store_facts()
@@ -227,10 +233,32 @@ class TransactionExecutor:
 
     async def _move(self, transaction: Transaction) -> None:
         """Carry out a transaction that moves paths."""
-        await self._persistence.store_facts()
-        await self.provisioner.reconcile(transaction.queues)
-        await self._execute(transaction, tolerant=True)
+        with self._under_way(transaction.networks):
+            await self._persistence.store_facts()
+            await self.provisioner.reconcile(transaction.queues)
+            await self._execute(transaction, tolerant=True)
         await self._finish(transaction)
+
+    @contextmanager
+    def _under_way(self, networks: Collection[str] | None) -> Iterator[None]:
+        """The controller's state of these networks (None: of all) is ahead of the switches in the block."""
+        over = asyncio.Event()
+        self._ahead = networks, over
+        try:
+            yield
+        finally:
+            self._ahead = None
+            over.set()
+
+    async def confirmed(self, uuid: str) -> None:
+        """Wait until the switches have what the controller's state says of a network, a second at most."""
+        if self._ahead is None:
+            return
+        networks, over = self._ahead
+        if networks is None or uuid in networks:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CONFIRMED_WITHIN):
+                    await over.wait()
 
     def _queues_changed(self) -> None:
         """Rows were changed, or a database came or went: other bandwidth may be free for reservations."""
