@@ -281,7 +281,7 @@ class TransactionExecutor:
         """Give switches their expected entries. One that is not connected is compared when it connects, one
         that does not answer when it does."""
         for session in self._connections.of(switches):
-            if session not in self._unresponsive:
+            if session not in self._unresponsive and not session.ended:
                 await self._compare(session)
 
     async def _compare(self, session: Session) -> None:

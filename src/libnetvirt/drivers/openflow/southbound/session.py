@@ -489,6 +489,8 @@ class Session(asyncio.Protocol):
             self._owner.demoted(self)
 
     async def _within(self, future: asyncio.Future[Any]) -> Any:
+        if self._transport is None and not future.done():
+            raise self._lost(None)  # nobody would end this wait before its time
         try:
             # Not wait_for(), which loses a cancellation that comes with the result (Python 3.11).
             async with asyncio.timeout(self._timeout):

@@ -464,3 +464,15 @@ def test_whether_a_switch_answers_is_asked_without_ending_its_connection() -> No
         assert not await asked
 
     _run(story)
+
+
+def test_a_request_over_a_lost_connection_fails_at_once() -> None:
+    async def story() -> None:
+        peer = Peer(timeout=1000.0)
+        peer.session.connection_lost(None)
+        with pytest.raises(SwitchTimeout, match="was lost"):
+            await peer.session.request(of.GroupDescRequest(), of.GroupDescReply)
+        with pytest.raises(SwitchTimeout, match="was lost"):
+            await peer.session.confirm([of.FlowMod()])
+
+    _run(story)
