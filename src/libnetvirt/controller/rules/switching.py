@@ -198,13 +198,15 @@ class SwitchingRules:
         assert record.tunnel is not None
         tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
         port = None if sender is None else sender.port
-        siblings = [] if sender is None else record.siblings(sender)
+        # In an order of their own, whatever changes the endpoints have come by: rules are compared.
+        siblings = [] if sender is None else sorted(record.siblings(sender), key=_place)
         back = deliver_without_mpls((b for b in siblings if b.endpoint.mpls is None), port)
         groups = [
             of.Group(pipeline.flood_group(record.index, chunk)) for chunk in range(chunks(record, dpid))
         ]
         # Buckets allow standard actions only, so the rule itself sends to endpoints with mpls labels.
-        near = mpls_outputs((b for b in record.labelled.get(dpid, {}).values() if b is not sender), port)
+        labelled = sorted(record.labelled.get(dpid, {}).values(), key=_place)
+        near = mpls_outputs((b for b in labelled if b is not sender), port)
         far = [
             (space.service(other, record.uuid), tunnelling.group(space.tunnel(other).number))
             for other in others
@@ -318,8 +320,8 @@ def _first(record: NetworkRecord) -> Table:
     return Table.HOST if record.on_demand else Table.SOURCE
 
 
-def _place(attachment: Attachment) -> tuple[int, int]:
-    return (attachment.port or 0, attachment.endpoint.vlan or 0)
+def _place(attachment: Attachment) -> tuple[int, int, int]:
+    return (attachment.port or 0, attachment.endpoint.vlan or 0, attachment.endpoint.mpls or 0)
 
 
 def chunks(record: NetworkRecord, dpid: int) -> int:

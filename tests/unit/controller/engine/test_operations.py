@@ -16,7 +16,7 @@ from libnetvirt.controller.engine.state import TunnelUsers
 from libnetvirt.controller.intent.facts import LABELS, TunnelLabel
 from libnetvirt.controller.intent.labels import Tunnel
 from libnetvirt.errors import LabelsExhausted
-from libnetvirt.model import Encapsulation
+from libnetvirt.model import Encapsulation, Endpoint
 from tests.support.controller_rig import (
     BROADCAST,
     NATIVE,
@@ -466,3 +466,22 @@ def test_an_endpoint_may_move_to_and_fro_before_its_old_places_are_cleared() -> 
         assert places(rig.check(1, 3, frame(mac(2), mac(1)))) == [(switch, port)]
         now = then
     rig.holds_what_it_should()
+
+
+@pytest.mark.parametrize("tag", ["vlan", "mpls"])
+def test_the_rules_of_endpoints_on_one_port_do_not_depend_on_how_they_came_to_be(tag: str) -> None:
+    def ends(*labels: int) -> Any:
+        tagged = [
+            Endpoint.model_validate({"uuid": n, "switch": "1", "port": "3", tag: label})
+            for n, label in enumerate(labels, 11)
+        ]
+        return network(1, endpoint(21, 2, 3)).changed(endpoints=(*tagged, endpoint(21, 2, 3)))
+
+    rig, fresh = Rig(), Rig()
+    line(rig, 2)
+    line(fresh, 2)
+    rig.change(None, ends(100, 200, 300, 400))
+    rig.change(ends(100, 200, 300, 400), ends(100, 250, 300, 400))
+    fresh.change(None, ends(100, 250, 300, 400))
+    for dpid in (1, 2):
+        assert _entries(rig.state.installed, rig)[dpid] == _entries(fresh.state.installed, fresh)[dpid]

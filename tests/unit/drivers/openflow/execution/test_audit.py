@@ -214,7 +214,8 @@ def test_a_switch_that_refuses_to_be_repaired_stays_connected_and_is_tried_again
         with pytest.raises(RuleRefused):
             await lab.runtime.auditor.repair([1], None)
         lab.wires[1].faults.refuses = False
-        assert await lab.runtime.auditor.repair([1], None)
+        # Unless the audit was faster.
+        assert await lab.runtime.auditor.repair([1], None) or "drift.mended" in lab.drift_events()
         await lab.agree()
         assert lab.state() is State.ACTIVE
 
