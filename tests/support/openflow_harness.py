@@ -31,7 +31,7 @@ RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 
 #: seconds for Open vSwitch to update its cache of flows after a change of its tables
-_CACHE = 0.01
+_CACHE = 0.03
 
 
 class OpenFlow(Harness):
