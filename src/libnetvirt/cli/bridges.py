@@ -73,8 +73,8 @@ def doctor(
     """
     output_format = chosen(ctx, output)
     wanted = _wanted(controller, datapath_id, link, mtu)
-    remote = _remote(switch)
-    found = preparation.examine(remote, names or (), wanted, _tls(remote, key, certificate, ca))
+    remote, tls = _database(switch, key, certificate, ca)
+    found = preparation.examine(remote, names or (), wanted, tls)
     if output_format is not Format.TABLE:
         document([_document(one) for one in found], output_format)
     else:
@@ -123,8 +123,8 @@ def prepare(
         for command in dict.fromkeys(c for name in names for c in commands(name, wanted)):
             line(command)
         return
-    remote = _remote(switch)
-    found = preparation.prepare(remote, names or (), wanted, _tls(remote, key, certificate, ca))
+    remote, tls = _database(switch, key, certificate, ca)
+    found = preparation.prepare(remote, names or (), wanted, tls)
     for one in found:
         line(f"bridge {one.name} is prepared" if not one.left else f"bridge {one.name} is not ready yet")
         for fault in one.corrected:
@@ -151,17 +151,17 @@ def _datapath_id(text: str) -> int:
     return number
 
 
-def _remote(text: str | None) -> Remote:
+def _database(
+    text: str | None, key: str | None, certificate: str | None, ca: str | None
+) -> tuple[Remote, Any]:
+    """Where a switch's database is, and the TLS context for it."""
     directory = os.environ.get("OVS_RUNDIR", "/var/run/openvswitch")
-    return Remote.parse(text or f"unix:{directory}/db.sock")
-
-
-def _tls(remote: Remote, key: str | None, certificate: str | None, ca: str | None) -> Any:
+    remote = Remote.parse(text or f"unix:{directory}/db.sock")
     given = {"key": key or "", "certificate": certificate or "", "ca": ca or ""}
     context = tls_context(given)
     if remote.kind == "ssl" and context is None:
         raise InvalidDescription("a database behind ssl needs --key, --certificate and --ca")
-    return context
+    return remote, context
 
 
 def _document(one: preparation.Examined) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,9 +100,14 @@ class Pair:
         for switch in self.lab.switches:
             targets = [server.target for server in servers]
             words += ["--", "set-controller", self.lab.bridge(switch), *targets]
-        words += ["--"]
-        self.lab.ovs.vsctl(*words[:-1])
+        self.lab.ovs.vsctl(*words)
         self.lab.ovs.vsctl("--", *self._hurry())
+
+    def use(self, server: Server) -> None:
+        """Start a server as the only controller, and wait until the substrate is found."""
+        server.open()
+        self.control(server)
+        _until(lambda: server.links() == 2)
 
     def _hurry(self) -> list[str]:
         rows = self.lab.ovs.vsctl("--bare", "--columns=_uuid", "list", "Controller").split()
@@ -122,6 +129,11 @@ class Pair:
     def rules(self) -> list[set[str]]:
         """The rules of networks and the marker of each switch."""
         return [{line for line in self.lab.dump(s) if of_a_network(line)} for s in self.lab.switches]
+
+    def networks(self) -> int:
+        """How many networks any switch holds rules of."""
+        cookies = (re.search(r"cookie=0x4e56([0-9a-f]{8})", line) for one in self.rules() for line in one)
+        return len({found[1] for found in cookies if found and int(found[1], 16)})
 
     @contextmanager
     def streaming(self) -> Iterator[list[int]]:
@@ -158,9 +170,7 @@ def pair(private_namespace: None) -> Iterator[Pair]:  # noqa: ARG001
 
 def test_a_second_empty_server_takes_nothing_away_and_says_why(pair: Pair) -> None:
     first, second = pair.server(), pair.server()
-    first.open()
-    pair.control(first)
-    _until(lambda: first.links() == 2)
+    pair.use(first)
     first.connection.create(BLUE)
     assert _until(pair.delivers)
     held = pair.rules()
@@ -212,16 +222,20 @@ def test_a_second_empty_server_takes_nothing_away_and_says_why(pair: Pair) -> No
     second.leave()
 
 
-def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> None:
+def _backed_up(pair: Pair) -> tuple[Server, Path]:
+    """A server that has stopped, with both networks, and a backup from before the second."""
     first = pair.server()
-    first.open()
-    pair.control(first)
-    _until(lambda: first.links() == 2)
+    pair.use(first)
     first.connection.create(BLUE)
     backup = first.directory / "backup.db"
     first.netvirt("backup", str(backup))
     first.connection.create(GREEN)
     first.leave()
+    return first, backup
+
+
+def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> None:
+    first, backup = _backed_up(pair)
     held = pair.rules()
 
     # The disk is lost, and only the backup is there.
@@ -240,9 +254,7 @@ def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> N
 
     # The state that made the rules goes on as if nothing had happened.
     with pair.streaming() as counts:
-        first.open()
-        pair.control(first)
-        _until(lambda: first.links() == 2)
+        pair.use(first)
     assert counts[1] == counts[0] > 0
     assert not first.kinds("switch.refused")
     first.leave()
@@ -250,9 +262,7 @@ def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> N
     # A copy of the state that was used by itself.
     copy = pair.server()
     shutil.copy(first.state, copy.state)
-    copy.open()
-    pair.control(copy)
-    _until(lambda: copy.links() == 2)
+    pair.use(copy)
     copy.leave()
     first.open()
     pair.control(first)
@@ -266,20 +276,13 @@ def test_a_server_with_an_older_state_or_a_copy_changes_nothing(pair: Pair) -> N
 
 
 def test_a_restored_backup_is_a_decision_and_a_lost_state_is_recovered(pair: Pair) -> None:
-    first = pair.server()
-    first.open()
-    pair.control(first)
-    _until(lambda: first.links() == 2)
-    first.connection.create(BLUE)
-    backup = first.directory / "backup.db"
-    first.netvirt("backup", str(backup))
-    first.connection.create(GREEN)
-    first.leave()
+    first, backup = _backed_up(pair)
     subprocess.run([NETVIRT, "-c", first.uri, "restore", str(backup)], check=True, capture_output=True)
     first.open()
     _until(lambda: first.links() == 2)
     assert pair.delivers()
     _until(lambda: not pair.delivers(vlan=20))
+    _until(lambda: pair.networks() == 1)  # on both switches
     assert not first.kinds("switch.refused")
     first.leave()
 

@@ -91,6 +91,11 @@ class DeferredRemovals:
         return self._take(transaction, lambda _, e: isinstance(e, Flow) and not is_needed(e))
 
 
+def is_path(entry: SwitchEntry) -> bool:
+    """Whether an entry belongs to a path between switches, where frames may be under way."""
+    return isinstance(entry, Flow) and entry.table in (Table.TUNNEL, Table.PATH)
+
+
 def _label(flow: Flow) -> tuple[Encapsulation, int]:
     """The outer label that a rule of table *tunnel* matches."""
     if flow.match.get("mpls_label") is not None:

@@ -25,7 +25,7 @@ from libnetvirt.controller.dataplane.installed import (
 )
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.constraints import ConstraintService
-from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
+from libnetvirt.controller.engine.deferred_removals import DeferredRemovals, is_path
 from libnetvirt.controller.engine.effects import Effects
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.transaction import Transaction
@@ -116,8 +116,7 @@ class Operations:
             raise
         state.installed.keep_reclaimed(delta)
         if before is not None and after is not None and not rebuilt:
-            deferred.remove |= self._put_off(uuid, left, delta).remove
-            state.installed.put_off(deferred)
+            self._put_off(uuid, left, delta, deferred)
         plan = delta.plan(gone)
         if was_on_demand and (after is None or not state.rulesdb.networks[uuid].on_demand):
             assert old is not None
@@ -143,23 +142,22 @@ class Operations:
             queues=queues,
         )
 
-    def _put_off(self, uuid: str, left: Iterable[Attachment], delta: Delta) -> Delta:
-        """Split off the removals that have to wait until the last frame has left the old paths.
+    def _put_off(self, uuid: str, left: Iterable[Attachment], delta: Delta, deferred: Delta) -> None:
+        """Move the removals that have to wait until the last frame has left the old paths to ``deferred``.
 
         Switches go on using cached flows for a moment after they have confirmed other rules, so frames still
         arrive where an endpoint was. No rule leads there any more.
         """
         now = self._state.rulesdb.networks[uuid]
         delivering = {old.dpid for old in left}
+        outlasts = partial(_outlasts, delivering, delivering - set(now.by_switch))
+        deferred.remove |= delta.split_off(outlasts).remove
         for old in left:
             if old.dpid in now.by_switch:
-                for flow in self._lingering(now, old):
-                    delta.put.setdefault((Order.RECEIVE, old.dpid), []).append(flow)
-        deferred = delta.split_off(partial(_outlasts, delivering, delivering - set(now.by_switch)))
-        for old in left:
-            if old.dpid in now.by_switch:
-                deferred.remove.setdefault(old.dpid, []).extend(self._lingering(now, old))
-        return deferred
+                lingering = self._lingering(now, old)
+                delta.put.setdefault((Order.RECEIVE, old.dpid), []).extend(lingering)
+                deferred.remove.setdefault(old.dpid, []).extend(lingering)
+        self._state.installed.put_off(deferred)
 
     def _lingering(self, now: NetworkRecord, old: Attachment) -> list[Flow]:
         """The rules that deliver frames from tunnels where an endpoint was, at a switch with other endpoints
@@ -419,8 +417,7 @@ def _rebuilt(before: VirtualNetwork, after: VirtualNetwork) -> bool:
 
 #: where frames enter a network
 _ENTRANCES = (Table.CLASSIFY, Table.SOURCE)
-#: where they go on a path, and where they leave: only other rules lead there
-_PATHS = (Table.TUNNEL, Table.PATH)
+#: where they leave: only other rules lead there
 _EXITS = (
     Table.NEIGHBOUR, Table.EXIT, Table.TURN, Table.POLICE, Table.POLICE_TURN, Table.STRIP,
 )  # fmt: skip
@@ -432,9 +429,9 @@ def _outlasts(delivering: Collection[int], left: Collection[int], dpid: int, ent
     ``delivering``: the switches where endpoints were that have moved; ``left``: those of them where the
     network has no endpoint any more.
     """
+    if is_path(entry):
+        return True
     if isinstance(entry, Flow):
-        if entry.table in _PATHS:
-            return True
         if dpid in left:
             return entry.table not in _ENTRANCES
         return dpid in delivering and entry.table in _EXITS

@@ -21,10 +21,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from libnetvirt.controller.dataplane.entries import Flow, PlacedEntry, SwitchEntry
+from libnetvirt.controller.dataplane.entries import Flow, PlacedEntry
 from libnetvirt.controller.dataplane.installed import Delta, PathDelta
-from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.constraints import ConstraintService
+from libnetvirt.controller.engine.deferred_removals import is_path
 from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.engine.transaction import Transaction
@@ -86,7 +86,7 @@ class Reroute:
             free_labels()
             return NOTHING
 
-        deferred = delta.split_off(_is_path)
+        deferred = delta.split_off(lambda _, entry: is_path(entry))
         state.installed.put_off(deferred)
         return Transaction(
             delta.plan(),
@@ -235,10 +235,6 @@ class Reroute:
                 if self._units.turn_host(record, host.mac, delta):
                     moved.append(record.endpoints[host.endpoint].dpid)
         return moved
-
-
-def _is_path(_: int, entry: SwitchEntry) -> bool:
-    return isinstance(entry, Flow) and entry.table in (Table.TUNNEL, Table.PATH)
 
 
 def _moved(egress: int) -> Report:

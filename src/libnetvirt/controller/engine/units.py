@@ -9,7 +9,7 @@ the state names the units that depend on it, and all others stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from libnetvirt.controller.dataplane.entries import Order, PlacedEntry
 from libnetvirt.controller.dataplane.installed import Delta, PathDelta
@@ -187,11 +187,13 @@ class UnitCompiler:
 
     def compile_host(self, record: NetworkRecord, mac: int, delta: Delta) -> None:
         """The rules that lead to a host, on all switches of its network; none if it is not known."""
+        self._installed.replace(("host", record.uuid, mac), self._host(record, mac), delta)
+
+    def _host(self, record: NetworkRecord, mac: int) -> Iterator[PlacedEntry]:
         host = self._state.locator.find(record.uuid, mac)
         rules = self._state.routing if is_routed(record) else self._state.switching
         compiled = rules.host(record, host) if host is not None else ()
-        fitting = (placed for placed in compiled if self._fits(record, placed.dpid))
-        self._installed.replace(("host", record.uuid, mac), fitting, delta)
+        return (placed for placed in compiled if self._fits(record, placed.dpid))
 
     def turn_host(self, record: NetworkRecord, mac: int, delta: PathDelta) -> bool:
         """Compile the rules that lead to a host along another path, or to another place. Returns whether they
@@ -203,21 +205,18 @@ class UnitCompiler:
         """
         unit, installed = ("host", record.uuid, mac), self._installed
         old = installed.entries_by_key(unit)
+        new = {(p.dpid, p.entry.key): p for p in self._host(record, mac)}
         if record.tunnel is None and old:
-            final = Delta()
-            self.compile_host(record, mac, final)
-            new = installed.entries_by_key(unit)
             crossing = {
                 at for at, p in old.items() if p.order is Order.RECEIVE and new.get(at, p).entry != p.entry
             }
-            installed.replace(unit, old.values(), Delta())
             if crossing:
                 way = {at: p for at, p in old.items() if p.order is not Order.SEND}
                 installed.replace(unit, way.values(), delta.first)
                 way |= {at: p for at, p in new.items() if p.order is not Order.SEND and at not in crossing}
                 installed.replace(unit, way.values(), delta.second)
-        self.compile_host(record, mac, delta)
-        return dict(installed.entries_by_key(unit)) != dict(old)
+        installed.replace(unit, new.values(), delta)
+        return new != dict(old)
 
     def drop_hosts(self, uuid: str, macs: Iterable[int], delta: Delta) -> None:
         """Remove the entries of :meth:`compile_host`."""

@@ -222,7 +222,7 @@ class Session(asyncio.Protocol):
         xid = self.send(message)
         self._replies[xid] = future
         try:
-            reply = await (self._within(future) if within is None else asyncio.wait_for(future, within))
+            reply = await (self._within(future) if within is None else self._await(future, within))
         except TimeoutError:
             raise SwitchTimeout(f"{self._silence()}") from None
         finally:
@@ -295,7 +295,7 @@ class Session(asyncio.Protocol):
         xid = self.send(of.EchoRequest(_ALIVE))
         self._replies[xid] = future
         try:
-            await asyncio.wait_for(future, timeout)
+            await self._await(future, timeout)
         except (TimeoutError, SwitchTimeout):
             return False
         finally:
@@ -489,17 +489,21 @@ class Session(asyncio.Protocol):
             self._owner.demoted(self)
 
     async def _within(self, future: asyncio.Future[Any]) -> Any:
-        if self._transport is None and not future.done():
-            raise self._lost(None)  # nobody would end this wait before its time
         try:
-            # Not wait_for(), which loses a cancellation that comes with the result (Python 3.11).
-            async with asyncio.timeout(self._timeout):
-                return await future
+            return await self._await(future, self._timeout)
         except TimeoutError:
             reason = self._silence()
             # It may still carry out the change: it is reconciled when it connects again.
             self.fail(reason)
             raise SwitchTimeout(f"{reason}; the change is undone. Is the switch overloaded?") from None
+
+    async def _await(self, future: asyncio.Future[Any], seconds: float) -> Any:
+        """Wait for a reply. Raises TimeoutError; SwitchTimeout if the connection is lost."""
+        if self._transport is None and not future.done():
+            raise self._lost(None)  # nobody would end this wait before its time
+        # Not wait_for(), which loses a cancellation that comes with the result (Python 3.11).
+        async with asyncio.timeout(seconds):
+            return await future
 
     def _silence(self) -> str:
         return (
