@@ -1,10 +1,10 @@
 """Cases worked out by hand from the standards, as text: what a bridge or router must do with literal frames.
 
 A file begins with networks in YAML, up to a line ``---``. A case has a head, ``== CLAUSE`` or
-``== CLAUSE @NAME``, and a sentence that says what the clause demands. ``after @NAME`` does what that case does
-before. ``-> SWITCH/PORT`` is followed by a frame that arrives there, ``<- SWITCH/PORT`` by one that must come out.
-Frames are hexadecimal, one indented line for each header, whose first word (``> `` for what an error quotes) is
-a name for readers. Lines that begin with ``#`` are comments.
+``== CLAUSE @NAME``, and a sentence that says what the clause demands. ``after @NAME`` does what that case
+does before. ``-> SWITCH/PORT`` is followed by a frame that arrives there, ``<- SWITCH/PORT`` by one that must
+come out. Frames are hexadecimal, one indented line for each header, whose first word (``> `` for what an
+error quotes) is a name for readers. Lines that begin with ``#`` are comments.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ class IP(NamedTuple):
     ``ttl`` is the TTL or hop limit. ``protocol`` is the upper-layer protocol, behind all IPv6 extension
     headers, and ``payload`` its data without Ethernet padding. ``fragment``: whether the packet is a
     fragment; ``offset`` is its offset in bytes. ``length`` is the packet's length in bytes, headers included.
-    ``extensions``: whether there are IPv6 extension headers. ``traffic_class`` is the byte of that name, in IPv4
-    the type of service. ``fragment_header``: whether there is an IPv6 fragment header, also in a packet that is
-    whole.
+    ``extensions``: whether there are IPv6 extension headers. ``traffic_class`` is the byte of that name, in
+    IPv4 the type of service. ``fragment_header``: whether there is an IPv6 fragment header, also in a packet
+    that is whole.
     """
 
     version: int

@@ -99,8 +99,9 @@ the same, neighbour not known                  an ARP request or neighbour solic
 The judge
 ---------
 
-Cases worked out by hand from the standards (``tests/unit/semantics/standards``) and the bridge and router of the
-Linux kernel (``tests/functional/judge``) judge this model. docs/testing.md lists where it differs, and why.
+Cases worked out by hand from the standards (``tests/unit/semantics/standards``) and the bridge and router of
+the Linux kernel (``tests/functional/judge``) judge this model. docs/testing.md lists where it differs, and
+why.
 """
 
 from libnetvirt.model.gateway import gateway_mac

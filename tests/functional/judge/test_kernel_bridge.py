@@ -1,4 +1,4 @@
-"""The bridge of the Linux kernel judges the oracle's L2 networks: docs/testing.md, "The judge of the oracle"."""
+"""The bridge of the Linux kernel judges the oracle: docs/testing.md, "The judge of the oracle"."""
 
 from __future__ import annotations
 

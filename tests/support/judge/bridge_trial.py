@@ -54,8 +54,8 @@ class Exchange(NamedTuple):
 
 
 def nested_tags(x: Exchange, expected: list[Left]) -> list[Left]:
-    """The kernel forwards a frame with a tag that is none of the bridge's; a network drops it (or forwards it,
-    where a switch cannot see that tag: then exactly as the kernel does)."""
+    """The kernel forwards a frame with a tag that is none of the bridge's; a network drops it (or forwards
+    it, where a switch cannot see that tag: then exactly as the kernel does)."""
     if x.outcome.drop is not DropReason.NESTED_TAG:
         return expected
     tolerated = x.bare(x.outcome.tolerated)
@@ -70,8 +70,8 @@ def declared_elsewhere(x: Exchange, expected: list[Left]) -> list[Left]:
 
 
 def reserved_groups(x: Exchange, expected: list[Left]) -> list[Left]:
-    """The kernel forwards no frame to a reserved address (IEEE 802.1Q-2018 8.6.3); a network forwards all, as a
-    wire does, so that hosts can run LLDP, LACP and 802.1X between them."""
+    """The kernel forwards no frame to a reserved address (IEEE 802.1Q-2018 8.6.3); a network forwards all, as
+    a wire does, so that hosts can run LLDP, LACP and 802.1X between them."""
     return [] if x.frame[:6].hex(":") in RESERVED else expected
 
 
@@ -93,8 +93,8 @@ def _bare(network: VirtualNetwork, output: PortFrame) -> Left:
 class BridgeTrial:
     """One network and one kernel bridge, reproducible by the seed. A context manager.
 
-    Each endpoint is a port of the bridge. The tags of endpoints are put on and taken off here, as the kernel of
-    a small machine has no VLAN filtering.
+    Each endpoint is a port of the bridge. The tags of endpoints are put on and taken off here, as not every
+    kernel has VLAN filtering.
     """
 
     def __init__(self, seed: int) -> None:
@@ -190,7 +190,7 @@ class BridgeTrial:
         kind, size = choose((frames.EXPERIMENT, frames.IPV4, frames.LLDP, 0x0003)), choose((2, 20, 46, 1400))
         body = self.chance.getrandbits(8 * size).to_bytes(size, "big")
         frame = frames.ethernet(source, destination, kind, body, pad=False)
-        # The kernel learns from a frame that the network drops; so these come from where their source is known.
+        # The kernel learns from a frame that the network drops: so it comes from where its source is known.
         if home == endpoint.uuid and endpoint.vlan is not None and self.chance.random() < 0.3:
             tpid, vlan = choose(TAGS)
             return frames.tagged(frame, frames.tag(vlan, tpid=tpid))

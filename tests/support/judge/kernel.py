@@ -1,4 +1,4 @@
-"""The Linux kernel as one node with ports: a network namespace of its own, and the far end of each port here."""
+"""The Linux kernel as one node: a network namespace with ports, whose far ends are here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
-from tests.support.lab.wire import Wire
+from tests.support.lab.wire import Wire, checksums_in_software
 
 #: a frame that leaves at a port: the port's number, the frame
 Left = tuple[int, bytes]
@@ -23,8 +23,9 @@ TIMEOUT = 20.0
 def one_processor() -> Iterator[None]:
     """Keep this thread on one processor.
 
-    A processor handles what it has received in order: if all frames are sent by one processor, all that they
-    cause has arrived when the answer to a later frame, the *fence*, is there. So nothing has to wait for silence.
+    A processor handles what it has received in order: if all frames are sent by one processor, all that
+    they cause has arrived when the answer to a later frame, the *fence*, is there. So nothing has to wait for
+    silence.
     """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
@@ -38,8 +39,8 @@ class KernelNode:
     """A network namespace with the interfaces ``p1``, ``p2``, … A context manager.
 
     ``macs`` are the MAC addresses of its interfaces, by port. ``settings`` are values of files below
-    ``/proc/sys/net``, written before the interfaces exist; ``port_settings`` the same for each interface, where
-    ``PORT`` stands for its name. ``commands`` are arguments of ``ip`` that make the node what it is.
+    ``/proc/sys/net``, written before the interfaces exist, ``port_settings`` afterwards. ``commands`` are
+    arguments of ``ip`` that make the node what it is.
     """
 
     def __init__(
@@ -65,17 +66,14 @@ class KernelNode:
             self._holder.stdout.readline()
             self.inside(["sh"], _written(self._settings))
             self._ip(
-                f"link add k{port} up type veth peer name p{port} address {mac} netns {self._holder.pid}"
+                f"link add k{port} up type veth peer name p{port} address {mac}"
                 for port, mac in self._macs.items()
             )
             for port in self._macs:
+                checksums_in_software(f"p{port}")
                 self._wires[port] = Wire(f"k{port}")
-            own = {
-                file.replace("PORT", f"p{port}"): value
-                for port in self._macs
-                for file, value in self._port_settings.items()
-            }
-            self.inside(["sh"], _written(own))
+            self._ip(f"link set p{port} netns {self._holder.pid}" for port in self._macs)
+            self.inside(["sh"], _written(self._port_settings))
             self.inside(["ip", "-batch", "-"], "\n".join(self._commands))
         except BaseException:
             self.__exit__()
@@ -100,7 +98,7 @@ class KernelNode:
         while time.monotonic() < deadline:
             self._wires[port].send(fence)
             select.select(list(self._wires.values()), [], [], 0.01)
-            if any([passed(left) for left in self._arrived()]):
+            if True in list(map(passed, self._arrived())):
                 return
         raise AssertionError(f"port {port} does not forward within {TIMEOUT:g} s")
 
@@ -131,13 +129,17 @@ class KernelNode:
                 yield number, arrived
 
     def _ip(self, commands: Iterator[str]) -> None:
-        subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, check=True, timeout=30)
+        _run(["ip", "-batch", "-"], "\n".join(commands))
 
     def inside(self, words: Sequence[str], text: str) -> None:
         """Run a command in the namespace, with ``text`` as its input. It must succeed."""
         assert self._holder is not None
-        command = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *words]
-        subprocess.run(command, input=text, text=True, check=True, timeout=30)
+        _run(["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *words], text)
+
+
+def _run(command: Sequence[str], text: str) -> None:
+    done = subprocess.run(command, input=text, text=True, capture_output=True, check=False, timeout=30)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}\n{text}"
 
 
 def _written(settings: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Packets as hosts send them, with every field that a router looks at. Independent of ``libnetvirt.packet``."""
+"""Packets as hosts send them, with every field that a router looks at. Nothing of ``libnetvirt.packet``."""
 
 from __future__ import annotations
 
@@ -62,10 +62,12 @@ def udp(source: str, destination: str, content: bytes) -> bytes:
     return _with_checksum(source, destination, UDP, message, 6)
 
 
-def tcp(source: str, destination: str, number: int, acknowledged: int, flags: int) -> bytes:
-    """A TCP segment without data."""
-    ports = (5000, 80) if flags == 2 else (80, 5000)
-    message = struct.pack("!HHIIBBHHH", *ports, number, acknowledged, 0x50, flags, 512 * (flags == 2), 0, 0)
+def tcp(
+    source: str, destination: str, number: int, acknowledged: int, flags: int, *, back: bool = False
+) -> bytes:
+    """A TCP segment without data to a port where nothing listens, or (``back``) from there."""
+    ports = (80, 5000) if back else (5000, 80)
+    message = struct.pack("!HHIIBBHHH", *ports, number, acknowledged, 0x50, flags, 0 if back else 512, 0, 0)
     return _with_checksum(source, destination, TCP, message, 16)
 
 
