@@ -170,7 +170,7 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
     ),
     (
         "solicitation_from_own_address",
-        "Linux answers a host that uses the router's address; a network does not answer it, nor learn from it",
+        "Linux answers a host that uses the router's address; a network neither answers it nor learns from it",
         [
             (
                 1, packets.solicitation(C, "fd00:1::fe", "fd00:1::fe"), [],

@@ -207,7 +207,8 @@ class RouterTrial:
         targets += [str(a.ip) for a in sides] * 2
         targets += [self._address(there, number, version) for number in HOSTS] * 2
         targets += [str(r.prefix[3]) for r in there.route if r.prefix.version == version]
-        return self.chance.choice((*targets * 2, *(STRANGE6 if version == 6 else STRANGE)))
+        target: str = self.chance.choice((*targets * 2, *(STRANGE6 if version == 6 else STRANGE)))
+        return target
 
     def _payload(self, source: str, target: str) -> tuple[int, bytes]:
         v6 = ":" in source
