@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
@@ -21,6 +22,8 @@ LINK_LOCAL = "fe80::fe"
 ALLOWED = frozenset({Allowance.FRAGMENTS})
 #: milliseconds and seconds that no trial takes
 NEVER_MS, NEVER = "3600000", "3600"
+#: seconds in which the kernel's clock ticks: it ignores a second change of a neighbour within a tick
+TICK = 0.02
 
 SETTINGS = {
     "ipv4/ip_forward": "1",
@@ -127,10 +130,17 @@ class JudgedRouter:
         """Send a frame into kernel and oracle. Returns what they did: oracle and kernel, by endpoint."""
         outcome = forward_at_endpoint(self.network, self.learned, e.uuid, frame)
         x = Exchange(self.network, e, self.learned, frame, outcome)
+        if self._changes_a_neighbour(outcome):
+            time.sleep(TICK)
         left = self._kernel.exchange(int(e.uuid), frame, self._fence(e), _answers_the_fence)
         self.learned = outcome.learned
         said = [(int(uuid), out) for uuid, out in outcome.outputs]
         return x, said, [item for item in left if not (_answers_the_fence(item) or _joins_groups(item[1]))]
+
+    def _changes_a_neighbour(self, outcome: Delivery) -> bool:
+        uuid = self.network.uuid
+        before, after = self.learned.network(uuid).neighbours, outcome.learned.network(uuid).neighbours
+        return any(after.get(neighbour, mac) != mac for neighbour, mac in before.items())
 
     def equal(self, one: Sequence[Left], other: Sequence[Left]) -> bool:
         """Whether these are the same frames, but for what a router may choose in its own packets."""

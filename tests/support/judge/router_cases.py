@@ -55,7 +55,7 @@ class Case:
 
 
 def described(endpoint: int, frame: bytes) -> str:
-    """A frame that leaves, in a few words: ``2: udp 10.0.1.1 > 10.0.2.1``."""
+    """A frame that leaves, in a few words: ``2: udp 10.0.1.1 > 10.0.2.1``, and ``to C`` if host C gets it."""
     kind, body = int.from_bytes(frame[12:14], "big"), frame[14:]
     if kind == frames.ARP:
         operation = "asks for" if body[7] == 1 else "answers"
@@ -68,7 +68,10 @@ def described(endpoint: int, frame: bytes) -> str:
     if protocol in (packets.ICMP, packets.ICMPV6):
         name = f"icmp {message[0]}/{message[1]}"
     a, b = (body[12:16], body[16:20]) if v4 else (body[8:24], body[24:40])
-    return f"{endpoint}: {name} {ip_address(a)} > {ip_address(b)}{' with options' * (v4 and head > 20)}"
+    more = " with options" * (v4 and head > 20) + " to C" * (
+        name == "udp" and frame[:6] == frames.mac_bytes(C)
+    )
+    return f"{endpoint}: {name} {ip_address(a)} > {ip_address(b)}{more}"
 
 
 def _udp(source: str, target: str, mac: str = A) -> bytes:
@@ -127,6 +130,12 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
             (1, _udp("10.0.1.0", "10.0.2.1"), [], ["2: udp 10.0.1.0 > 10.0.2.1"]),
             (1, _udp("10.0.1.1", "10.0.2.0"), [], ["2: arp asks for 10.0.2.0"]),
         ],
+    ),
+    (
+        "error_to_a_broadcast",
+        "Linux looks for a route before it looks at the source, and reports a missing one even to a broadcast "
+        "address; a network sends no error there (RFC 1812 4.3.2.7)",
+        [(1, _udp("10.0.1.255", "192.0.2.1"), [], ["1: icmp 3/0 10.0.1.254 > 10.0.1.255"])],
     ),
     (
         "this_network",
@@ -209,12 +218,21 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
         "before a restart",
         [
             (2, packets.arp(C, "10.0.2.5", "10.0.2.254", operation=2, to=GATEWAY), [], []),
-            (1, _udp("10.0.1.1", "10.0.2.5"), ["2: udp 10.0.1.1 > 10.0.2.5"], ["2: arp asks for 10.0.2.5"]),
+            (1, _udp("10.0.1.1", "10.0.2.5"), ["2: udp 10.0.1.1 > 10.0.2.5 to C"], ["2: arp asks for 10.0.2.5"]),
             (2, packets.advertisement(C, "fd00:2::5", "fd00:2::fe", GATEWAY), [], []),
             (
-                1, _udp("fd00:1::1", "fd00:2::5"), ["2: udp fd00:1::1 > fd00:2::5"],
+                1, _udp("fd00:1::1", "fd00:2::5"), ["2: udp fd00:1::1 > fd00:2::5 to C"],
                 ["2: icmp 135/0 fe80::fe > ff02::1:ff00:5"],
             ),
+        ],
+    ),
+    (
+        "request_for_another_interface",
+        "Linux does not look at a request for an address of another interface; a network learns from it the new "
+        "MAC address of a host that it knows (RFC 826: before the target is looked at)",
+        [
+            (2, packets.arp(C, "10.0.2.1", "10.0.1.254"), [], []),
+            (1, _udp("10.0.1.1", "10.0.2.1"), [f"2: udp {V4} to C"], [f"2: udp {V4}"]),
         ],
     ),
     (
@@ -226,7 +244,7 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
             (1, _udp("10.0.1.1", "10.0.2.9"), ["2: arp asks for 10.0.2.9"], []),
             (
                 2, packets.arp(C, "10.0.2.9", "10.0.2.254", operation=2, to=GATEWAY),
-                ["2: udp 10.0.1.1 > 10.0.2.9"] * 2, ["2: udp 10.0.1.1 > 10.0.2.9"] * 2,
+                ["2: udp 10.0.1.1 > 10.0.2.9 to C"] * 2, ["2: udp 10.0.1.1 > 10.0.2.9 to C"] * 2,
             ),
         ],
     ),

@@ -184,7 +184,7 @@ def is_redirect(x: Exchange, left: Left) -> bool:
     """The kernel redirects a sender whose IPv6 packet leaves where it came in (RFC 4861 8.2: should); a
     network does not, as both hosts may be at different ports of it. Redirects cannot be switched off."""
     back = any(port == int(x.endpoint.uuid) and frame[6:12] != x.frame[6:12] for port, frame in _said(x))
-    return left[0] == int(x.endpoint.uuid) and _icmpv6(left[1]) == REDIRECT and back
+    return _icmpv6(left[1]) == REDIRECT and back
 
 
 def _said(x: Exchange) -> Iterator[Left]:

@@ -135,6 +135,8 @@ class RouterTrial:
                 + ("0.0.0.0", f"10.0.{e.uuid}.255", own, f"10.0.{other.uuid}.254")
             )
             target = choose((own, own, sender, f"10.0.{e.uuid}.33", f"10.0.{other.uuid}.254", "192.0.2.1"))
+            if target == f"10.0.{other.uuid}.254" != own:
+                mac = self._mac(e, number)  # another one: see router_cases
             to = choose((frames.BROADCAST,) * 3 + (gateway, frames.mac(0x999)))
             return packets.arp(mac, sender, target, to=to)
         sender = f"fd00:{e.uuid}::{number}"
@@ -236,5 +238,7 @@ class RouterTrial:
         routes = [r.prefix for x in self.network.endpoints for r in x.route]
         if ":" in target or any(ip_address(target) in prefix for prefix in (*sides, *routes)):
             return True
+        if source.endswith(".255"):
+            return False  # see router_cases
         self._no_route[ip_address(source).packed] += 1
         return self._no_route[ip_address(source).packed] <= NO_ROUTE_LIMIT
