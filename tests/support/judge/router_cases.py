@@ -133,8 +133,8 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
     ),
     (
         "error_to_a_broadcast",
-        "Linux looks for a route before it looks at the source, and reports a missing one even to a broadcast "
-        "address; a network sends no error there (RFC 1812 4.3.2.7)",
+        "Linux looks for a route before it looks at the source, and reports a missing one even to a "
+        "broadcast address; a network sends no error there (RFC 1812 4.3.2.7)",
         [(1, _udp("10.0.1.255", "192.0.2.1"), [], ["1: icmp 3/0 10.0.1.254 > 10.0.1.255"])],
     ),
     (
@@ -179,7 +179,7 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
     ),
     (
         "solicitation_from_own_address",
-        "Linux answers a host that uses the router's address; a network neither answers it nor learns from it",
+        "Linux answers a host that uses the router's address; a network neither answers nor learns from it",
         [
             (
                 1, packets.solicitation(C, "fd00:1::fe", "fd00:1::fe"), [],
@@ -218,7 +218,10 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
         "before a restart",
         [
             (2, packets.arp(C, "10.0.2.5", "10.0.2.254", operation=2, to=GATEWAY), [], []),
-            (1, _udp("10.0.1.1", "10.0.2.5"), ["2: udp 10.0.1.1 > 10.0.2.5 to C"], ["2: arp asks for 10.0.2.5"]),
+            (
+                1, _udp("10.0.1.1", "10.0.2.5"), ["2: udp 10.0.1.1 > 10.0.2.5 to C"],
+                ["2: arp asks for 10.0.2.5"],
+            ),
             (2, packets.advertisement(C, "fd00:2::5", "fd00:2::fe", GATEWAY), [], []),
             (
                 1, _udp("fd00:1::1", "fd00:2::5"), ["2: udp fd00:1::1 > fd00:2::5 to C"],
@@ -228,8 +231,8 @@ _table: Sequence[tuple[str, str, Sequence[tuple[int, bytes, Sequence[str], Seque
     ),
     (
         "request_for_another_interface",
-        "Linux does not look at a request for an address of another interface; a network learns from it the new "
-        "MAC address of a host that it knows (RFC 826: before the target is looked at)",
+        "Linux does not look at a request for an address of another interface; a network learns from it the "
+        "new MAC address of a host that it knows (RFC 826: before the target is looked at)",
         [
             (2, packets.arp(C, "10.0.2.1", "10.0.1.254"), [], []),
             (1, _udp("10.0.1.1", "10.0.2.1"), [f"2: udp {V4} to C"], [f"2: udp {V4}"]),

@@ -136,7 +136,9 @@ class RouterTrial:
             )
             target = choose((own, own, sender, f"10.0.{e.uuid}.33", f"10.0.{other.uuid}.254", "192.0.2.1"))
             if target == f"10.0.{other.uuid}.254" != own:
-                mac = self._mac(e, number)  # another one: see router_cases
+                # A new MAC address would be learned by one of both: see router_cases.
+                known = self._knows(e, sender)
+                mac = frames.mac_text(known) if known else mac
             to = choose((frames.BROADCAST,) * 3 + (gateway, frames.mac(0x999)))
             return packets.arp(mac, sender, target, to=to)
         sender = f"fd00:{e.uuid}::{number}"
@@ -151,6 +153,8 @@ class RouterTrial:
         target = choose((own, own, own, f"fd00:{e.uuid}::33", f"fd00:{other.uuid}::fe"))
         if kind == "duplicate":
             return packets.solicitation(mac, "::", target, option=False)
+        if kind == "unicast":
+            self._introduce(e, number, version)  # the target may be elsewhere, and a redirect the consequence
         to = gateway if kind == "unicast" else ""
         return packets.solicitation(mac, sender, target, to=to)
 

@@ -111,7 +111,7 @@ def _is_solicitation(packet: bytes) -> bool:
 
 
 def _normalise_solicitation(packet: bytes, own: frozenset[bytes]) -> bytes:
-    """A solicitation without its source, and so without checksum, if both are right (RFC 4861, section 4.3)."""
+    """A solicitation without source and checksum, if both are right (RFC 4861, section 4.3)."""
     pseudo_header = packet[8:40] + packet[4:6].rjust(4, b"\0") + ICMPV6.to_bytes(4, "big")
     valid = not checksum(pseudo_header + packet[40:])
     if not valid or (packet[8:24] not in own and packet[8:16] != LINK_LOCAL):

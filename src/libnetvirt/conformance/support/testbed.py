@@ -247,7 +247,7 @@ class Testbed:
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle predicts, without what the substrate cannot do.
 
-        That is frames that it cannot carry, says the harness, and errors about missing routes, says the driver.
+        That is frames that it cannot carry (says the harness), errors about missing routes (says the driver).
         """
         found = classify(networks, place.switch, place.port, frame)
         if isinstance(found, ClassifiedFrame):
