@@ -154,7 +154,7 @@ def _route(network: VirtualNetwork, destination: str) -> tuple[Endpoint, IPv4Add
 
 def arp_from_no_host(x: Exchange, expected: list[Left]) -> Iterator[Left]:
     """The kernel does not answer an ARP request whose sender's address is a broadcast or the router's own
-    at another endpoint; a network answers whoever asks at an endpoint, and learns nothing from it."""
+    at another endpoint; a network answers, and learns nothing from it."""
     if is_arp(x.frame) and _no_host(x.network, str(IPv4Address(x.frame[28:32]))):
         return
     yield from expected

@@ -69,8 +69,8 @@ def test_the_router_answers_neighbour_solicitations(router_testbed: Testbed) -> 
 def test_the_router_answers_ping(router_testbed: Testbed) -> None:
     _, (a, _, _), gateway = _router(router_testbed, router_testbed.places(3))
     router_testbed.exchange(a, frames.arp(a.mac, "10.0.1.1", "10.0.1.254"))
-    for target in ("10.0.1.254", "10.0.3.254"):
-        ping = frames.ipv4(a.mac, gateway, "10.0.1.1", target, frames.echo(1, 1), protocol=1)
+    for target, tos in (("10.0.1.254", 0), ("10.0.3.254", 0), ("10.0.1.254", 0xB8)):
+        ping = frames.ipv4(a.mac, gateway, "10.0.1.1", target, frames.echo(1, 1), protocol=1, tos=tos)
         (reply,) = router_testbed.exchange(a, ping)
         assert reply.place == a.place
         assert _ip(reply.frame)[:2] == (target, "10.0.1.1")
