@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -37,13 +38,19 @@ def test_random_packets_leave_the_kernels_router_as_the_oracle_says() -> None:
     assert exchanges > len(SEEDS) * STEPS
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_kernel_and_oracle_differ_where_it_is_written(case: Case) -> None:
+@pytest.fixture(scope="module")
+def router(private_namespace: None) -> Iterator[JudgedRouter]:  # noqa: ARG001
     with one_processor(), JudgedRouter(NETWORK) as router:
-        for endpoint, frame in INTRODUCTIONS:
-            router.judge(NETWORK.by_uuid[str(endpoint)], frame)
-        for step in case.steps:
-            _, said, left = router.judge(NETWORK.by_uuid[str(step.endpoint)], step.frame)
-            assert sorted(described(*item) for item in said) == sorted(step.oracle), "the oracle"
-            assert sorted(described(*item) for item in left) == sorted(step.kernel), "the kernel"
+        yield router
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_kernel_and_oracle_differ_where_it_is_written(router: JudgedRouter, case: Case) -> None:
+    router.forget()
+    for endpoint, frame in INTRODUCTIONS:
+        router.judge(NETWORK.by_uuid[str(endpoint)], frame)
+    for step in case.steps:
+        _, said, left = router.judge(NETWORK.by_uuid[str(step.endpoint)], step.frame)
+        assert sorted(described(*item) for item in said) == sorted(step.oracle), "the oracle"
+        assert sorted(described(*item) for item in left) == sorted(step.kernel), "the kernel"
     assert any(step.oracle != step.kernel for step in case.steps)

@@ -107,6 +107,12 @@ class JudgedRouter:
     def __exit__(self, *_: object) -> None:
         self._kernel.__exit__()
 
+    def forget(self) -> None:
+        """Let kernel and oracle forget all neighbours."""
+        flushed = [f"neigh flush dev p{e.uuid}" for e in self.network.endpoints]
+        self._kernel.inside(["ip", "-batch", "-"], "\n".join(flushed))
+        self.learned = LearnedState()
+
     def _commands(self) -> Iterator[str]:
         for e in self.network.endpoints:
             yield f"link set p{e.uuid} up"
