@@ -57,7 +57,9 @@ class Stages:
             here = there
         for edges in self._edges.values():
             chance.shuffle(edges)
-        self.graph = ResidualGraph(lambda dpid: self._edges.get(dpid, ()), lambda _: 1, self._delays.__getitem__)
+        self.graph = ResidualGraph(
+            lambda dpid: self._edges.get(dpid, ()), lambda _: 1, self._delays.__getitem__
+        )
         self.paths = list(self._all(SOURCE))
         tight = sorted(self.delay(path) for path in self.paths)
         long = sorted(len(path) + 1 for path in self.paths)
@@ -105,7 +107,7 @@ def test_the_cheapest_path_that_fits_is_found_though_its_parts_are_not_the_cheap
 
 @pytest.mark.parametrize("limit", ["latency", "hops"])
 def test_these_graphs_are_hard(limit: str) -> None:
-    """In many of them, a search that keeps only the cheapest way to each switch finds a dearer path or none."""
+    """In many of them, a search that keeps only the cheapest way to each switch finds no or a dearer path."""
 
     def greedy(stages: Stages) -> Costs | None:
         kept: dict[int, tuple[Costs, Path]] = {SOURCE: ((0.0, 0, 0), ())}
