@@ -176,8 +176,11 @@ def prepare() -> None:
     for name in ("pyproject.toml", "README.md", "docs", "examples"):
         with suppress(FileExistsError):
             (TREE / name).symlink_to(ROOT / name)
+    # Ours from the copy: the other layers are looked for beside them.
+    sys.path.insert(0, str(TREE / "src"))
     for library in (*LIBRARIES, *_LAYERS_BELOW):
         importlib.import_module(library)
+    assert Path(str(sys.modules["libnetvirt"].__file__)).is_relative_to(TREE)
     # Slow machines are no faults, the same mutant has the same fate each time, and nobody reads the example.
     phases = (Phase.explicit, Phase.generate)
     settings.register_profile(
@@ -217,7 +220,7 @@ def _become_pytest(tests: list[str], is_above: bool, log: Path) -> None:
         ours = ("tests",) if is_above else ("tests", "libnetvirt")
         for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
             del sys.modules[name]
-        sys.path[:0] = [str(TREE / "src"), str(TREE)]
+        sys.path.insert(0, str(TREE))
         code = pytest.main(
             ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:anyio", "--tb=line", "-W", _PRELOADED, *tests]
         )
@@ -360,8 +363,11 @@ def main() -> None:
     if not given.report:
         prepare()
         until = time.monotonic() + 60 * given.minutes
-        for module in selected:
-            run_module(module, given.sample, given.seed, given.again, until)
+        # A run that is interrupted has looked at all modules alike.
+        order = Random(given.seed).sample(selected, len(selected))
+        for size in range(1, given.sample + 1) if given.sample else (0,):
+            for module in order:
+                run_module(module, size, given.seed, given.again, until)
     report(selected, given.sample, given.seed, given.survivors)
 
 
