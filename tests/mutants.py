@@ -268,9 +268,9 @@ def seconds_of(files: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def run_module(module: Module, sample: int, seed: int, again: bool, until: float) -> None:
+def run_module(module: Module, sample: int, seed: int, again: bool, budget: float, until: float) -> None:
     """Run the tests of a module on the mutants of its sample that have no result yet (``again``: or that
-    survived last time)."""
+    survived last time). ``budget``: seconds that all tests but the nearest may take together."""
     with _opened(module) as db:
         results = dict(db.results)
         items = [
@@ -281,9 +281,12 @@ def run_module(module: Module, sample: int, seed: int, again: bool, until: float
         if not items:
             return
         seconds = seconds_of(module.tests)
-        near = module.tests[:NEAR]
-        tests = [*near, *sorted(module.tests[NEAR:], key=seconds.__getitem__)]
-        limit = max(LEAST, PATIENCE * sum(seconds.values()))
+        tests, left = module.tests[:NEAR], budget
+        for file in sorted(module.tests[NEAR:], key=seconds.__getitem__):
+            left -= seconds[file]
+            if left >= 0:
+                tests.append(file)
+        limit = max(LEAST, PATIENCE * sum(seconds[file] for file in tests))
         for item in items:
             if time.monotonic() > until:
                 return
@@ -355,7 +358,11 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="places a module; 0: all mutants")
     parser.add_argument("--seed", type=int, default=1, help="draws another sample")
     parser.add_argument("--again", action="store_true", help="also run those that survived last time")
+    parser.add_argument(
+        "--budget", type=float, default=30.0, metavar="S", help="of the tests of a package, as many seconds"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--baseline", action="store_true", help="only time the tests")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--survivors", action="store_true", help="show those that survived")
     given = parser.parse_args()
@@ -363,11 +370,14 @@ def main() -> None:
     if not given.report:
         prepare()
         until = time.monotonic() + 60 * given.minutes
+        if given.baseline:
+            seconds_of(dict.fromkeys(file for module in selected for file in module.tests))
+            return
         # A run that is interrupted has looked at all modules alike.
         order = Random(given.seed).sample(selected, len(selected))
         for size in range(1, given.sample + 1) if given.sample else (0,):
             for module in order:
-                run_module(module, size, given.seed, given.again, until)
+                run_module(module, size, given.seed, given.again, given.budget, until)
     report(selected, given.sample, given.seed, given.survivors)
 
 
