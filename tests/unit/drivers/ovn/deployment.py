@@ -48,6 +48,7 @@ class Deployment:
         for database in self.databases.all:
             database.trouble = ""
             database.transact = self._write  # type: ignore[assignment,method-assign]
+        self._put(self.databases.northbound, "NB_Global", "nb", {"nb_cfg": 0, "sb_cfg": 0})
         for n in (1, 2):
             self.sb("Encap", f"e{n}", type="geneve", ip=f"192.0.2.{n}")
             self.sb("Chassis", f"c{n}", name=f"ch{n}", hostname=f"host{n}", encaps=frozenset({f"e{n}"}))
@@ -69,9 +70,15 @@ class Deployment:
             rows[uuid] = new = {**defaults, **(old or {}), **columns}
         database._changed([RowUpdate(table, uuid, old, new)])
 
+    def nb_global(self, **columns: Any) -> None:
+        """Change the row of NB_Global."""
+        self._put(self.databases.northbound, "NB_Global", "nb", columns)
+        self.databases.northbound._wake()
+
     def sb(self, table: str, uuid: str, **columns: Any) -> None:
         """Insert or update a row of the southbound database."""
         self._put(self.southbound.db, table, uuid, columns)
+        self.southbound.db._wake()
 
     def gone(self, table: str, uuid: str) -> None:
         """Delete a row of the southbound database."""
