@@ -1,7 +1,7 @@
 """How a cost grows with the size: fits a power law and compares its exponent with that of n log n.
 
-An exponent comes with a 95 % confidence interval (Student's t on the residuals of all trials). The bar holds if
-the whole interval is at or below the exponent that n log n itself has over these sizes. If the interval
+An exponent comes with a 95 % confidence interval (Student's t on the residuals of all trials). The bar holds
+if the whole interval is at or below the exponent that n log n itself has over these sizes. If the interval
 reaches above it, growth of n log n is not shown, and the bar is not met.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from benchmarks.rows import Row, counted
 
 #: The sizes whose growth is examined. A row's other sizes are fixed within a series.
-GROWING = ("endpoints", "tunnels", "hops", "ports")
+GROWING = ("endpoints", "tunnels", "hops")
 #: A series needs so many sizes; each fit so many trials.
 SIZES, TRIALS = 3, 3
 # The 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.

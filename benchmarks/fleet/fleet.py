@@ -23,6 +23,8 @@ from benchmarks.fleet.wire import FRAME_LENGTH
 STALLED = 3.0
 #: Seconds in which a controller has to react to a link that was cut.
 REROUTE_TIMEOUT = 10.0
+#: Seconds in which a controller has to become silent.
+SETTLE_TIMEOUT = 60.0
 #: Unsent bytes of a connection above which a switch drops further packet-ins: about 100 frames.
 BACKLOG = 12_000
 #: Seconds of a flood before the first set-up of the victim.
@@ -285,14 +287,18 @@ class Fleet:
     async def settled(self, quiet: float) -> float:
         """Wait until the controller was silent for ``quiet`` seconds; returns the time of its last request.
 
-        The clock is `time.perf_counter`, which processes share.
+        The clock is `time.perf_counter`, which processes share. Raises TimeoutError if it is never silent, as
+        one that audits its switches regularly.
         """
+        end = time.perf_counter() + SETTLE_TIMEOUT
         while time.perf_counter() - self.last_asked < quiet or len(self.transports) < len(self.switches):
+            if time.perf_counter() > end:
+                raise TimeoutError(f"the controller was never silent for {quiet:g} s")
             await asyncio.sleep(quiet / 10)
         return self.last_asked
 
     async def flood(self, rate: float, sources: list[int], seconds: float) -> int:
-        """Have hosts at these endpoints send frames to unknown addresses at a rate; returns the number sent."""
+        """Have hosts at these endpoints send frames to unknown addresses. Returns the number sent."""
         chance = random.Random(1)
         first = {host.endpoint: host for host in reversed(self.hosts)}
         senders = [first[n] for n in sources]

@@ -19,7 +19,7 @@ from benchmarks.fleet.switch import Switch
 
 BROADCAST = bytes.fromhex("ffffffffffff")
 # The ethertype and the IP header up to the addresses; the UDP header and the payload up to the number.
-_IP = bytes.fromhex("0800" "4500002e0000000040110000")
+_IP = bytes.fromhex("08004500002e0000000040110000")
 _UDP = bytes.fromhex("04d2162e001a0000") + bytes(14)
 
 

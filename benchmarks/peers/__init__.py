@@ -1,7 +1,8 @@
 """The controllers compared: libnetvirt, ovs-testcontroller, an os-ken application, a minimal responder.
 
 libnetvirt is what users run: ``netvirt serve`` in a process of its own, with a state file on the disk, asked
-by a client through its socket. uvloop is used where a plain installation brings it; otherwise it is a variant.
+by a client through its socket. uvloop is used where a plain installation brings it, otherwise it is a
+variant.
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ from libnetvirt.controller.dataplane import pipeline
 #: Seconds until all switches must have answered.
 TIMEOUT = 60.0
 _BUNDLE, _BARRIER_XID = 1, 0xB0B
+_FLAGS = of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
+#: the number of a group, or table, priority and match of a flow
+Key = int | tuple[int, int, bytes]
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Switch:
     groups: dict[int, of.GroupMod] = field(default_factory=dict)
     flows: dict[tuple[int, int, bytes], of.FlowMod] = field(default_factory=dict)
     #: the keys of what the change added, and the messages that add and remove it
-    added: set[int | tuple[int, int, bytes]] = field(default_factory=set)
+    added: set[Key] = field(default_factory=set)
     add: bytes = b""
     remove: bytes = b""
 
@@ -61,14 +64,14 @@ class Commands:
 
     async def learn(self) -> int:
         """Read what the switches hold now, and prepare to add and remove the difference. Returns the number
-        of rules and groups in it. Raises ValueError if the change replaced anything, as the floor would not."""
+        of rules and groups in it. Raises ValueError if the change replaced anything: the floor would not."""
         total = 0
         for switch in self._switches:
             groups, flows = _read(switch)
-            now = {**groups, **flows}
-            for key, message in {**switch.groups, **switch.flows}.items():
-                if now.get(key, message) != message:
-                    raise ValueError(f"the change replaced {message}")
+            replaced: list[of.Message] = [m for k, m in switch.groups.items() if groups.get(k, m) != m]
+            replaced += [m for k, m in switch.flows.items() if flows.get(k, m) != m]
+            if replaced:
+                raise ValueError(f"the change replaced {replaced[0]}")
             new_groups = [m for key, m in groups.items() if key not in switch.groups]
             new_flows = [m for key, m in flows.items() if key not in switch.flows]
             switch.added = {*(groups.keys() - switch.groups), *(flows.keys() - switch.flows)}
@@ -204,7 +207,7 @@ def _bundle(messages: Iterable[of.Message]) -> bytes:
     parts = [of.BundleControl(_BUNDLE, of.BundleCtrlType.OPEN_REQUEST, xid=4).encode()]
     for message in messages:
         message.xid = 5
-        parts.append(of.BundleAdd(_BUNDLE, of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED, message, xid=5).encode())
+        parts.append(of.BundleAdd(_BUNDLE, _FLAGS, message, xid=5).encode())
     parts.append(of.BundleControl(_BUNDLE, of.BundleCtrlType.COMMIT_REQUEST, xid=6).encode())
     parts.append(of.BarrierRequest(xid=_BARRIER_XID).encode())
     return b"".join(parts)

@@ -1,8 +1,8 @@
 """Networks: created and removed, and one endpoint added and removed, compared with the floor.
 
-Users run ``netvirt serve`` and ask it through its socket, and so does this scenario; a few rows are of a program
-that opens the driver itself. The floor is a resident program that has nothing to do but to send the same rules to
-the same Open vSwitch bridges: see `benchmarks.peers.loader`.
+Users run ``netvirt serve`` and ask it through its socket, and so does this scenario; a few rows are of a
+program that opens the driver itself. The floor is a resident program that has nothing to do but to send the
+same rules to the same Open vSwitch bridges: see `benchmarks.peers.loader`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Sizes:
 
 @dataclass(slots=True)
 class Seen:
-    """Times in seconds of each repetition, by what was done: create, remove, add, drop, and those of the floor.
+    """Times in seconds of each repetition, by what was done: create, remove, add, drop, and the floor's.
     ``rules``: how many rules and groups the network has."""
 
     times: dict[str, list[float]] = field(default_factory=dict)

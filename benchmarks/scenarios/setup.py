@@ -25,7 +25,7 @@ UNLIMITED = "&packet-rate=1000000"
 OVS_SWITCHES = 16
 #: The first trial is not counted. It warms the controller up and tells how many set-ups to prepare.
 WARM_UP, WARM_UP_COUNT = 0.3, 60_000
-#: The longest trial, in seconds, with one set-up outstanding, and of a responder. It has thousands of set-ups.
+#: The longest trial, in seconds, with one set-up outstanding, and of a responder: thousands of set-ups.
 SHORT_SECONDS = 1.0
 #: A trial that has used up its set-ups in a smaller share of its time is reported.
 _SHORT = 0.8
@@ -36,8 +36,8 @@ MANY, FEW = "many hosts", "one host a port"
 class Case:
     """A fleet of switches in a line, each with ``ports`` ports of ``behind`` hosts, and paths of 1 +
     ``reach`` switches. ``bars``: the share of ovs-testcontroller's rate that is wanted, by variant;
-    ``latency``: of its latency; ``slow``: of os-ken's rate. ``beside``: whom ``variants`` of libnetvirt are compared
-    with.
+    ``latency``: of its latency; ``slow``: of os-ken's rate. ``beside``: whom the ``variants`` of libnetvirt
+    are compared with.
     """
 
     switches: int
@@ -184,8 +184,9 @@ def _beside(
     def row(what: str, unit: str, window: int, key: str) -> Row:
         a, b = ours[window], theirs[window]
         return Row.of(
-            "setup", f"{what}, {case.load}{variant}", case.sizes, unit, [t[key] for t in a], [t[key] for t in b],
-            peer, note=_note(a, peers.OURS + variant) + _note(b, peer), measured={"ours": a, "peer": b},
+            "setup", f"{what}, {case.load}{variant}", case.sizes, unit,
+            [t[key] for t in a], [t[key] for t in b], peer,
+            note=_note(a, peers.OURS + variant) + _note(b, peer), measured={"ours": a, "peer": b},
         )  # fmt: skip
 
     sound = {window: all(_is_whole(t) for t in trials) for window, trials in ours.items()}
