@@ -16,8 +16,11 @@ def main() -> None:
     """Run the set-ups and print the profile."""
     case = next(c for c in QUICK if str(c.hops) == (sys.argv[1] if len(sys.argv) > 1 else "1"))
     where = {"networks": case.networks, "reach": case.reach}
-    with Worker("benchmarks.fleet", LOADER) as fleet, peers.embedded(case.options) as (worker, port):
-        sizes = {"switches": case.switches, "hosts": case.ports, "behind": case.behind}
+    with (
+        Worker("benchmarks.fleet", LOADER) as fleet,
+        peers.embedded(case.options + peers.NO_AUDIT) as (worker, port),
+    ):
+        sizes = {"switches": case.switches, "hosts": case.ports, "behind": case.behind, "on": case.on}
         places = fleet.ask("build", kind="line", **sizes)
         fleet.ask("connect", host="127.0.0.1", port=port)
         worker.ask("wait", switches=case.switches, links=2 * (case.switches - 1))

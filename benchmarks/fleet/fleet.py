@@ -177,7 +177,7 @@ class Fleet:
             self._pairs[key] = pairs(self.hosts, networks, reach)
         return self._pairs[key]
 
-    def _put_back(self, networks: int, reach: int) -> None:
+    def put_back(self, networks: int, reach: int) -> None:
         """Keep the pairs that a trial did not use for the next one."""
         key = networks, reach
         self._pairs[key] = itertools.chain(self.traffic.unused, self._pairs[key])
@@ -190,7 +190,7 @@ class Fleet:
             self.traffic.begin(self.new_pairs(networks, reach), load.count)
             lost = await self._run(load)
             await asyncio.sleep(0.1)
-        self._put_back(networks, reach)
+        self.put_back(networks, reach)
         traffic = self.traffic
         ordered = sorted(traffic.latencies)
         done, took = len(ordered), traffic.last - traffic.first
@@ -344,7 +344,7 @@ class Fleet:
             sent = (self.flooded - before) / (time.perf_counter() - began)
             flood.cancel()
             await asyncio.wait([flood])
-        self._put_back(networks, 0)
+        self.put_back(networks, 0)
         ordered = sorted(self.traffic.latencies)
         return {
             "completed": len(ordered), "lost": lost, "p50": percentile(ordered, 0.5),

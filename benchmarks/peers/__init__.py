@@ -7,10 +7,10 @@ variant.
 
 from __future__ import annotations
 
-import itertools
 import os
 import selectors
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -54,6 +54,9 @@ VARIANTS = {
     FAST: Variant(ROOT / "src", False, True),
     COMPILED: Variant(ROOT / "build" / "compiled", True, True),
 }
+#: Turns regular audits off, for trials in which emulated switches only count rules (an audit would find them
+#: missing) or in which the last request is looked for.
+NO_AUDIT = "&audit=0"
 #: The directory for state files: on the disk, as /var/lib is, and not in memory as /tmp may be.
 STATES = Path("/var/tmp")
 #: Seconds until `netvirt serve` must be ready.
@@ -67,12 +70,12 @@ from libnetvirt.cli.main import main
 sys.exit(main())
 """
 _KIND = "from libnetvirt.controller import compiled; print(compiled())"
-_ports = itertools.count(16_653)
 
 
 def free_port() -> int:
-    """A TCP port that no other peer of this run uses."""
-    return next(_ports)
+    """A TCP port of this machine that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 @contextmanager
@@ -125,9 +128,9 @@ def os_ken() -> Iterator[int]:
 
 
 @contextmanager
-def least(peer: str, ports: int, behind: int) -> Iterator[int]:
-    """A minimal responder in C, for ``behind`` hosts on each of ``ports`` ports of each switch; yields its
-    port. Raises Failed if it does not compile."""
+def least(peer: str, ports: int, behind: int, on: list[int]) -> Iterator[int]:
+    """A minimal responder in C, for ``behind`` hosts on each of ``ports`` ports of each switch of ``on``,
+    which are equally far apart; yields its port. Raises Failed if it does not compile."""
     port = free_port()
     with tempfile.TemporaryDirectory() as home:
         program = Path(home) / "responder"
@@ -137,7 +140,8 @@ def least(peer: str, ports: int, behind: int) -> Iterator[int]:
         )
         if done.returncode:
             raise Failed(done.stderr)
-        words = [str(port), str(ports), str(behind), RESPONDERS[peer]]
+        apart = on[1] - on[0] if len(on) > 1 else 1
+        words = [str(port), str(ports), str(behind), str(apart), RESPONDERS[peer]]
         with process([str(program), *words], port):
             yield port
 
@@ -159,10 +163,10 @@ def netvirt_serve(uri: str, variant: str = OURS, core: int | None = MEASURED) ->
     if _is_compiled(tree) != wants_compiled:
         raise Failed(f"{variant} was not imported: run 'make compiled'")
     with tempfile.TemporaryDirectory() as home:
-        log, socket = Path(home) / "log", Path(home) / "s"
+        log, path = Path(home) / "log", Path(home) / "s"
         pinned = ["taskset", "-c", str(core)] if core is not None else []
         loop = "uvloop" if uvloop else "asyncio"
-        command = [*pinned, sys.executable, "-c", _SERVE, loop, "serve", "-c", uri, "--socket", str(socket)]
+        command = [*pinned, sys.executable, "-c", _SERVE, loop, "serve", "-c", uri, "--socket", str(path)]
         with log.open("wb") as into:
             served = subprocess.Popen(
                 command, cwd=home, env={**os.environ, "PYTHONPATH": str(tree)}, stdin=subprocess.DEVNULL,
@@ -176,7 +180,7 @@ def netvirt_serve(uri: str, variant: str = OURS, core: int | None = MEASURED) ->
             if not ready or not served.stdout.readline():  # the line that says it is ready
                 raise Failed(f"netvirt serve is not ready: {log.read_text()[-500:]}")
             driver = uri.partition(":")[0]
-            yield f"{driver}+unix://{socket}", served.pid
+            yield f"{driver}+unix://{path}", served.pid
             if (status := served.poll()) is not None:
                 raise Failed(f"netvirt serve ended with status {status}: {log.read_text()[-500:]}")
         finally:

@@ -2,8 +2,8 @@
  * at the destination, built from templates. It knows in advance where each host is. Its rate is therefore that
  * of the emulated switches, an upper bound for any controller.
  *
- * responder PORT PORTS BEHIND MODE: hosts are numbered consecutively, BEHIND on each of PORTS ports of each switch of
- * a line. MODE path: rules for the whole path at the first packet-in, as libnetvirt does. hop: at each switch its own
+ * responder PORT PORTS BEHIND APART MODE: hosts are numbered consecutively, BEHIND on each of PORTS ports of the
+ * switches 1, 1 + APART, 1 + 2 APART, ... of a line. MODE path: rules for the whole path at the first packet-in, as libnetvirt does. hop: at each switch its own
  * rule, and the frame goes out towards the next switch, as a learning switch does. careless: no rules at all, which
  * a benchmark must notice. */
 #include <arpa/inet.h>
@@ -30,7 +30,7 @@ struct peer {
 
 static struct pollfd polled[PEERS + 1];
 static struct peer *peers[PEERS + 1], *by_dpid[PEERS + 1];
-static uint32_t ports, behind;
+static uint32_t ports, behind, apart;
 static char mode;
 
 static void flush(struct peer *p)
@@ -63,7 +63,7 @@ static void set_up(struct peer *p, const unsigned char *frame)
 {
     uint32_t number, to, dpid, last, port;
     memcpy(&number, frame + 2, 4);
-    number = (ntohl(number) - 1) / behind, to = number / ports + 1, port = number % ports + 1;
+    number = (ntohl(number) - 1) / behind, to = number / ports * apart + 1, port = number % ports + 1;
     if (to > PEERS || !by_dpid[to])
         return;
     last = mode == 'p' ? to : p->dpid;
@@ -116,9 +116,9 @@ int main(int count, char **words)
 {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1, n = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (count != 5 || atoi(words[2]) < 1 || atoi(words[3]) < 1)
-        return fputs("responder PORT PORTS BEHIND path|hop|careless\n", stderr), 2;
-    ports = atoi(words[2]), behind = atoi(words[3]), mode = words[4][0];
+    if (count != 6 || atoi(words[2]) < 1 || atoi(words[3]) < 1)
+        return fputs("responder PORT PORTS BEHIND APART path|hop|careless\n", stderr), 2;
+    ports = atoi(words[2]), behind = atoi(words[3]), apart = atoi(words[4]), mode = words[5][0];
     here.sin_port = htons(atoi(words[1]));
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, PEERS))

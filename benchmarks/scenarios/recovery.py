@@ -13,8 +13,6 @@ from benchmarks.scenarios.setup import Case, described, running
 from benchmarks.workers import LOADER, Failed, Worker
 
 REROUTE_BAR, RESTART_BAR, RULE_BAR = 0.1, 3.0, 1024
-#: Audits, which are regular and end in no last request, would be taken for a part of the recovery.
-_NO_AUDIT = "&audit=0"
 #: Seconds in which discovery has to find a restored link.
 _LINKS_BACK = 30.0
 
@@ -40,7 +38,7 @@ def _reroutes(plan: Plan) -> Iterator[Row]:
             hosts = fleet.ask("build", kind=kind, switches=switches, hosts=1)
             tunnels = fleet.ask("crossing", a=1, b=2)
             plan.say(f"recovery: {tunnels} tunnels over a link of a {kind} of {switches} switches")
-            with peers.ours(_NO_AUDIT) as (worker, port):
+            with peers.ours(peers.NO_AUDIT) as (worker, port):
                 links = 2 * (switches if kind == "dumbbell" else len(ring(switches)))
                 fleet.ask("connect", host="127.0.0.1", port=port)
                 worker.ask("wait", switches=switches, links=links, timeout=_LINKS_BACK)
@@ -70,7 +68,7 @@ def _restarts(plan: Plan) -> Iterator[Row]:
             plan.say(f"recovery: restart with {size.endpoints} endpoints")
             state = str(home / f"{size.endpoints}.db")
             fleet.ask("build", kind="ring", switches=switches, hosts=-(-size.endpoints // switches))
-            with peers.ours(_NO_AUDIT, state) as (worker, port):
+            with peers.ours(peers.NO_AUDIT, state) as (worker, port):
                 fleet.ask("connect", host="127.0.0.1", port=port)
                 worker.ask("wait", switches=switches, links=2 * switches)
                 worker.ask("create", network=network(size, 1))
@@ -94,7 +92,7 @@ def _restart(fleet: Worker, state: str, switches: int) -> tuple[float, dict[str,
     request, what it changed in the switches, and how many rules these hold."""
     before = fleet.ask("counts")
     began = time.perf_counter()
-    with peers.ours(_NO_AUDIT, state) as (_, port):
+    with peers.ours(peers.NO_AUDIT, state) as (_, port):
         fleet.ask("connect", host="127.0.0.1", port=port)
         took = fleet.ask("settled") - began
         after = fleet.ask("counts")

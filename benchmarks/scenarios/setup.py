@@ -34,10 +34,12 @@ MANY, FEW = "many hosts", "one host a port"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A fleet of switches in a line, each with ``ports`` ports of ``behind`` hosts, and paths of 1 +
-    ``reach`` switches. ``bars``: the share of ovs-testcontroller's rate that is wanted, by variant;
-    ``latency``: of its latency; ``slow``: of os-ken's rate. ``beside``: whom the ``variants`` of libnetvirt
-    are compared with.
+    """A fleet of switches in a line, with paths of 1 + ``reach`` switches. The switches that have hosts
+    (those at the ends of paths) have ``ports`` ports of ``behind`` hosts each.
+
+    ``beside``: whom the ``variants`` of libnetvirt are compared with. ``bars``: the share of
+    ovs-testcontroller's rate that is wanted in pure Python and compiled; ``latency``: of its latency;
+    ``slow``: of os-ken's rate.
     """
 
     switches: int
@@ -59,9 +61,15 @@ class Case:
         return self.reach + 1
 
     @property
+    def on(self) -> list[int]:
+        """The switches with hosts: of a line that is one path, its ends."""
+        ends = self.reach > 0 and self.switches == self.hops
+        return [1, self.switches] if ends else list(range(1, self.switches + 1))
+
+    @property
     def sizes(self) -> dict[str, float]:
         """The sizes for a row."""
-        hosts = self.switches * self.ports * self.behind
+        hosts = len(self.on) * self.ports * self.behind
         return {"hosts": hosts, "networks": self.networks, "switches": self.switches, "hops": self.hops}
 
 
@@ -71,13 +79,13 @@ _EVERY_VARIANT = (peers.OURS, peers.FAST, peers.COMPILED)
 SMOKE = (Case(1, 16, 4, 0, 32, MANY, "", (peers.LEAST,), (peers.OURS,)),)
 QUICK = (
     Case(1, 64, 16, 0, 32, MANY, "", _ALL, _EVERY_VARIANT),
-    Case(5, 300, 2, 4, beside=_BOTH_CEILINGS),
+    Case(5, 64, 16, 4, 16, MANY, "", _BOTH_CEILINGS),
 )
 FULL = (
     Case(1, 64, 16, 0, 128, MANY, "", _ALL, _EVERY_VARIANT, (2.2, 4.0), 0.7, 50.0),
-    Case(16, 64, 16, 0, 32, MANY, "", bars=(2.2, 4.0)),
+    Case(16, 32, 8, 0, 32, MANY, "", bars=(2.2, 4.0)),
+    Case(5, 64, 16, 4, 80, MANY, "", _BOTH_CEILINGS, bars=(8.0, 8.0)),
     Case(1, 2_000, 2, 0, bars=(2.0, 2.0), latency=1.0),
-    Case(5, 1_600, 2, 4, beside=_BOTH_CEILINGS, bars=(8.0, 8.0)),
 )
 
 
@@ -87,13 +95,13 @@ def running(peer: str, case: Case, fleet: Worker) -> Iterator[Worker | None]:
     with ExitStack() as stack:
         worker = None
         if peer in peers.VARIANTS:
-            worker, port = stack.enter_context(peers.ours(case.options, variant=peer))
+            worker, port = stack.enter_context(peers.ours(case.options + peers.NO_AUDIT, variant=peer))
         elif peer in peers.RESPONDERS:
-            port = stack.enter_context(peers.least(peer, case.ports, case.behind))
+            port = stack.enter_context(peers.least(peer, case.ports, case.behind, case.on))
         else:
             started = peers.ovs_testcontroller if peer == peers.OVS_NAME else peers.os_ken
             port = stack.enter_context(started())
-        sizes = {"switches": case.switches, "hosts": case.ports, "behind": case.behind}
+        sizes = {"switches": case.switches, "hosts": case.ports, "behind": case.behind, "on": case.on}
         places = fleet.ask("build", kind="line", **sizes)
         fleet.ask("connect", host="127.0.0.1", port=port)
         if worker is not None:
@@ -131,7 +139,7 @@ def measure(peer: str, case: Case, fleet: Worker, plan: Plan) -> dict[int, list[
             warm = fleet.ask("trial", count=count, seconds=WARM_UP, window=window, **where)
             for _ in range(plan.trials):
                 rate = max([warm["rate"], *(t["rate"] for t in found.get(window, ()))])
-                most = int(1.4 * seconds * rate) + window
+                most = int(2 * seconds * rate) + window
                 trial = fleet.ask("trial", count=most, seconds=seconds, window=window, **where)
                 trial["short"] = trial["used_up"] and trial["seconds"] < _SHORT * seconds
                 found.setdefault(window, []).append(trial)
