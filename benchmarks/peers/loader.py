@@ -69,7 +69,9 @@ class Commands:
         for switch in self._switches:
             groups, flows = _read(switch)
             replaced: list[of.Message] = [m for k, m in switch.groups.items() if groups.get(k, m) != m]
-            replaced += [m for k, m in switch.flows.items() if flows.get(k, m) != m]
+            # The marker of the switch, a rule of no network, may change with any operation.
+            ours = {k: m for k, m in switch.flows.items() if pipeline.cookie_network(m.cookie)}
+            replaced += [m for k, m in ours.items() if flows.get(k, m) != m]
             if replaced:
                 raise ValueError(f"the change replaced {replaced[0]}")
             new_groups = [m for key, m in groups.items() if key not in switch.groups]

@@ -178,12 +178,14 @@ def _bound(lab: OVN, connection: libnetvirt.Connection, ports: int) -> Row:
                                            "type=internal"))  # fmt: skip
         chassis.vsctl(*list(words)[1:])
     eventually(lambda: len(_interfaces(connection)) >= ports, "the interfaces are seen")
-    took = _timed(lambda: connection.create(wanted))
-    connection.lookup(wanted.name).remove()
+    times = []
+    for _ in range(3 if ports < max(_BOUND) else 1):
+        times.append(_timed(lambda: connection.create(wanted)))
+        connection.lookup(wanted.name).remove()
     for chassis in lab.chassis.values():
         mine = [e.port for e in ends if e.switch == chassis.name]
         chassis.vsctl(*[w for p in mine for w in ("--", "del-port", "br-int", p)][1:])
-    return Row("ovn", "create a network, until two chassis have its rules", {"ports": ports}, "s", took)
+    return Row.of("ovn", "create a network, until two chassis have its rules", {"ports": ports}, "s", times)
 
 
 def _interfaces(connection: libnetvirt.Connection) -> list[str]:
