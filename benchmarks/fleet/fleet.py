@@ -168,7 +168,16 @@ class Fleet:
                 missing = self.traffic.outstanding
                 if not missing:
                     break
+        await self._delivered()
         return missing
+
+    async def _delivered(self) -> None:
+        """Wait until no frame has come out for a moment, such as the copies of flooded ones."""
+        end = time.perf_counter() + SETTLE_TIMEOUT
+        seen = -1
+        while seen != self.traffic.out and time.perf_counter() < end:
+            seen = self.traffic.out
+            await asyncio.sleep(0.3)
 
     def new_pairs(self, networks: int, reach: int) -> Iterator[tuple[int, int]]:
         """The pairs that no earlier trial of this fleet has used."""

@@ -18,6 +18,8 @@ from typing import NamedTuple
 from benchmarks.fleet.switch import Switch
 
 BROADCAST = bytes.fromhex("ffffffffffff")
+# The most set-ups of a trial. The upper bits of a frame's number are the trial's.
+_TRIAL = 1 << 24
 # The ethertype and the IP header up to the addresses; the UDP header and the payload up to the number.
 _IP = bytes.fromhex("08004500002e0000000040110000")
 _UDP = bytes.fromhex("04d2162e001a0000") + bytes(14)
@@ -137,6 +139,10 @@ class Traffic:
         self._addresses = [h.address for h in hosts]
         self._ready: list[tuple[Switch, bytes]] = []
         self._next = 0
+        #: the number of the first frame of the trial
+        self.base = 0
+        #: the frames that have come out, wherever
+        self.out = 0
         self._chosen: list[tuple[int, int]] = []
         self._expected: list[int] = []
         self._started: list[float] = []
@@ -154,7 +160,9 @@ class Traffic:
         switches = [self._switches[h.dpid] for h in self.hosts]
         places, ready, expected = self._places, [], []
         self._chosen = list(itertools.islice(work, count))
-        for number, (source, target) in enumerate(self._chosen):
+        # A late frame of an earlier trial is none of this one.
+        self.base = (self.base + _TRIAL) & 0xFFFFFFFF
+        for number, (source, target) in enumerate(self._chosen, self.base):
             mac = BROADCAST if broadcast else macs[target]
             front = heads[source] + mac + macs[source] + _IP + addresses[source] + addresses[target]
             ready.append((switches[source], front + _UDP + number.to_bytes(4)))
@@ -198,7 +206,9 @@ class Traffic:
 
     def came_out(self, place: int, number: int) -> None:
         """The frame with this number left at a host's port (switch << 32 | port)."""
-        if number >= len(self._expected):
+        self.out += 1
+        number -= self.base
+        if not 0 <= number < len(self._expected):
             return
         if self._expected[number] != place:
             if self._expected[number] == -1 - place:

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import peers
 from benchmarks.rows import Plan, Row
 from benchmarks.workers import LOADER, Failed, Worker
+from libnetvirt.controller.ondemand.flows import PAIR_LIMIT
 
 REACTIVE = {"encapsulation": "native", "insertion": "on-demand", "timeout": "idle", "duration": "60 s"}
 WINDOW = 128
@@ -27,6 +28,8 @@ OVS_SWITCHES = 16
 WARM_UP, WARM_UP_COUNT = 0.3, 60_000
 #: The longest trial, in seconds, with one set-up outstanding, and of a responder: thousands of set-ups.
 SHORT_SECONDS = 1.0
+#: The share of the pairs that libnetvirt keeps rules for which one process may get.
+_PAIRS_SHARE = 0.9
 #: A trial that has used up its set-ups in a smaller share of its time is reported.
 _SHORT = 0.8
 MANY, FEW = "many hosts", "one host a port"
@@ -121,29 +124,50 @@ def described(name: str, places: list[list[int]], rules: dict[str, str] | None =
 
 
 def measure(peer: str, case: Case, fleet: Worker, plan: Plan) -> dict[int, list[dict[str, Any]]]:
-    """Run the trials with each window, all with the same controller process. Raises Failed if a host is not
-    learned."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    with running(peer, case, fleet):
-        if peer not in peers.RESPONDERS:
-            left = fleet.ask("introduce", networks=case.networks, reach=case.reach)
-            if left:
-                raise Failed(f"{left} hosts were not learned")
-        # A responder knows no pairs, so that old ones are as hard for it as new ones.
-        again = peer in peers.RESPONDERS
-        where = {"networks": case.networks, "reach": case.reach, "again": again}
-        count = WARM_UP_COUNT // (10 if plan.smoke else 1)
-        for window in (1, WINDOW):
-            short = window == 1 or peer in peers.RESPONDERS
-            seconds = min(plan.seconds, SHORT_SECONDS) if short else plan.seconds
-            warm = fleet.ask("trial", count=count, seconds=WARM_UP, window=window, **where)
-            for _ in range(plan.trials):
-                rate = max([warm["rate"], *(t["rate"] for t in found.get(window, ()))])
-                most = int(2 * seconds * rate) + window
-                trial = fleet.ask("trial", count=most, seconds=seconds, window=window, **where)
-                trial["short"] = trial["used_up"] and trial["seconds"] < _SHORT * seconds
-                found.setdefault(window, []).append(trial)
+    """Run the trials with each window. Raises Failed if a host is not learned.
+
+    All use the same controller process, unless its endpoints would get more pairs than libnetvirt keeps rules
+    for: then a new one is started, for which all pairs are new again.
+    """
+    found: dict[int, list[dict[str, Any]]] = {1: [], WINDOW: []}
+    sources = len(case.on) if not case.reach else 1
+    room = _PAIRS_SHARE * PAIR_LIMIT * case.ports * sources if peer in peers.VARIANTS else float("inf")
+    while len(found[WINDOW]) < plan.trials:
+        with running(peer, case, fleet):
+            if peer not in peers.RESPONDERS:
+                left = fleet.ask("introduce", networks=case.networks, reach=case.reach)
+                if left:
+                    raise Failed(f"{left} hosts were not learned")
+            _trials(peer, case, fleet, plan, found, room)
     return found
+
+
+def _trials(
+    peer: str, case: Case, fleet: Worker, plan: Plan, found: dict[int, list[dict[str, Any]]], room: float
+) -> None:
+    """Run trials with one controller process until there are enough, or ``room`` for pairs is used."""
+    # A responder knows no pairs, so that old ones are as hard for it as new ones.
+    again = peer in peers.RESPONDERS
+    where = {"networks": case.networks, "reach": case.reach, "again": again}
+    for window in (1, WINDOW):
+        if len(found[window]) == plan.trials:
+            continue
+        short = window == 1 or peer in peers.RESPONDERS
+        seconds = min(plan.seconds, SHORT_SECONDS) if short else plan.seconds
+        count = WARM_UP_COUNT // (10 if plan.smoke else 1)
+        warm = fleet.ask("trial", count=count, seconds=WARM_UP, window=window, **where)
+        room -= warm["asked"]
+        first = True
+        while len(found[window]) < plan.trials:
+            rate = max([warm["rate"], *(t["rate"] for t in found[window])])
+            if rate * seconds > room and not first:
+                return
+            most = int(min(2 * seconds * rate, room)) + window
+            trial = fleet.ask("trial", count=most, seconds=seconds, window=window, **where)
+            room -= trial["asked"]
+            trial["short"] = trial["used_up"] and trial["seconds"] < _SHORT * seconds
+            found[window].append(trial)
+            first = False
 
 
 def rows(plan: Plan) -> list[Row]:

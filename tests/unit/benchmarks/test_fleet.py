@@ -303,7 +303,7 @@ def test_a_set_up_is_complete_when_its_frame_is_delivered_once() -> None:
     (up,) = said(whole.switches[1])
     assert isinstance(up, of.PacketIn)
     assert up.head.in_port == 1
-    assert up.frame == frame(whole.hosts[3].mac, whole.hosts[0], whole.hosts[3], 0)
+    assert up.frame == frame(whole.hosts[3].mac, whole.hosts[0], whole.hosts[3], traffic.base)
     out = of.PacketOut(actions=(of.Output(1),), frame=up.frame)
     whole.switches[2].receive(sent(out))
     assert (traffic.outstanding, traffic.strays) == (1, 1)
@@ -312,12 +312,26 @@ def test_a_set_up_is_complete_when_its_frame_is_delivered_once() -> None:
     assert (traffic.outstanding, traffic.strays, traffic.twice) == (0, 1, 1)
 
 
+def test_a_late_frame_of_an_earlier_trial_does_not_count() -> None:
+    whole = fleet(graphs.line(1), hosts=2)
+    traffic = whole.traffic
+    traffic.begin([(0, 1)], 1)
+    traffic.ask(0.0)
+    (late,) = said(whole.switches[1])
+    assert isinstance(late, of.PacketIn)
+    traffic.begin([(0, 1)], 1)
+    traffic.ask(0.0)
+    for port in (1, 2):
+        whole.switches[1].receive(sent(of.PacketOut(actions=(of.Output(port),), frame=late.frame)))
+    assert (traffic.outstanding, traffic.strays, traffic.twice, traffic.out) == (1, 0, 0, 2)
+
+
 def test_a_packet_out_over_a_link_causes_a_packet_in_at_the_far_end() -> None:
     whole = fleet(graphs.line(2))
-    data = frame(whole.hosts[2].mac, whole.hosts[0], whole.hosts[2], 0)
-    message = of.PacketOut(in_port=1, actions=(of.Output(of.Port.FLOOD),), frame=data)
     whole.traffic.begin([(0, 2)], 1)
     whole.traffic.ask(0.0)
+    data = frame(whole.hosts[2].mac, whole.hosts[0], whole.hosts[2], whole.traffic.base)
+    message = of.PacketOut(in_port=1, actions=(of.Output(of.Port.FLOOD),), frame=data)
     whole.switches[1].receive(sent(message))
     (up,) = said(whole.switches[2])
     assert isinstance(up, of.PacketIn)
