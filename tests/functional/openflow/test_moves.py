@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from libnetvirt import Network, Rules
-from libnetvirt.conformance import Arrival
+from libnetvirt.conformance import Arrival, Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Guest, Testbed, endpoint_at
 from tests.support.lab.socket_overruns import unread
@@ -94,14 +94,11 @@ def test_each_frame_to_an_endpoint_that_moves_arrives_once(
 
 
 def _moves(
-    testbed: Testbed, network: Network, a: Guest, b: Guest, spots: list[tuple[object, int | None]]
+    testbed: Testbed, network: Network, a: Guest, b: Guest, spots: list[tuple[Place, int | None]]
 ) -> tuple[list[int], list[Arrival], int]:
     """Move the endpoint of ``b`` between places. The numbers of frames that were lost, arrivals that should
     not have been, and how many frames were sent."""
-    guests = [
-        testbed.guest(network, endpoint_at(place, int(b.endpoint), tag), b.mac)  # type: ignore[arg-type]
-        for place, tag in spots
-    ]
+    guests = [testbed.guest(network, endpoint_at(place, int(b.endpoint), tag), b.mac) for place, tag in spots]
     arrived: list[Arrival] = []
     with Firehose(testbed, a, b.mac) as hose:
         for number in range(BATCH):
