@@ -23,7 +23,8 @@ from benchmarks.rows import Plan, Row
 
 
 class Scenario(NamedTuple):
-    """What a scenario measures, and the seconds that it may take: in full, and with --quick."""
+    """What a scenario measures, and its seconds: in full, and with --quick. When they are over, it leaves out
+    what it has not begun, which is what matters least."""
 
     what: str
     budget: int
@@ -31,12 +32,12 @@ class Scenario(NamedTuple):
 
 
 SCENARIOS = {
-    "setup": Scenario("flow set-ups, compared with ovs-testcontroller and os-ken", 400, 60),
-    "networks": Scenario("creating, changing and removing networks, beside a resident loader", 100, 30),
-    "ovn": Scenario("networks on OVN, beside a resident ovn-nbctl", 45, 15),
-    "recovery": Scenario("reroute, restart, memory", 85, 35),
-    "prototype": Scenario("the three tests of the 2012 prototype, floods", 75, 30),
-    "descriptions": Scenario("parsing and writing descriptions; calls through netvirt serve", 60, 10),
+    "setup": Scenario("flow set-ups, compared with ovs-testcontroller and os-ken", 375, 100),
+    "networks": Scenario("creating, changing and removing networks, beside a resident loader", 80, 45),
+    "ovn": Scenario("networks on OVN, beside a resident ovn-nbctl", 40, 15),
+    "recovery": Scenario("reroute, restart, memory", 75, 40),
+    "prototype": Scenario("the three tests of the 2012 prototype, floods", 65, 40),
+    "descriptions": Scenario("parsing and writing descriptions; calls through netvirt serve", 40, 15),
     "codec": Scenario("the OpenFlow codec, compared with os-ken's", 5, 5),
 }
 
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows, took = [], {}
     for name in names:
         start = time.monotonic()
+        plan.begin(float("inf") if chosen.smoke else budgets[name])
         some = _run(name, plan)
         took[name] = round(time.monotonic() - start, 1)
         plan.say(f"{name}: took {took[name]:.0f} of {budgets[name]} s")

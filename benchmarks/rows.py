@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -115,8 +116,9 @@ class Plan:
     smoke: bool = False
     #: what went wrong; the run has failed if there is anything
     failures: list[str] = field(default_factory=list)
-    #: what was left out since a program is not installed or root is needed
+    #: what was left out since a program is not installed, root is needed, or the time was over
     skipped: list[str] = field(default_factory=list)
+    _end: float = float("inf")
 
     def __post_init__(self) -> None:
         self.quick = self.quick or self.smoke
@@ -130,6 +132,16 @@ class Plan:
     def seconds(self) -> float:
         """The length of such a trial."""
         return 0.2 if self.smoke else 1.0 if self.quick else 3.0
+
+    def begin(self, budget: float) -> None:
+        """Begin a scenario that has so many seconds."""
+        self._end = time.monotonic() + budget
+
+    def late(self, what: str) -> bool:
+        """Whether the scenario's time is over; then this is left out."""
+        if over := time.monotonic() > self._end:
+            self.skip(f"{what}: no time left")
+        return over
 
     def fail(self, what: str) -> None:
         """Record that something could not be measured, or was measured wrongly."""

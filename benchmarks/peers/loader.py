@@ -91,11 +91,15 @@ class Commands:
         return self._send([switch.remove for switch in self._switches])
 
     async def held(self) -> int:
-        """How many rules and groups of the difference the switches hold now."""
+        """How many rules and groups the switches hold more than at `note`."""
+        return sum(_count(switch) - len(switch.groups) - len(switch.flows) for switch in self._switches)
+
+    async def others(self) -> int:
+        """How many rules and groups of the difference the switches lack now."""
         total = 0
         for switch in self._switches:
             groups, flows = _read(switch)
-            total += len(switch.added & {*groups, *flows})
+            total += len(switch.added - {*groups, *flows})
         return total
 
     def _send(self, messages: list[bytes]) -> float:
@@ -184,6 +188,20 @@ def _read(switch: Switch) -> tuple[dict[int, of.GroupMod], dict[tuple[int, int, 
                     flows[entry.table_id, entry.priority, entry.match.encode()] = flow
                 if not message.more:
                     return groups, flows
+
+
+def _count(switch: Switch) -> int:
+    """The number of groups and flows of a switch."""
+    _drain(switch)
+    switch.wire.sendall(of.GroupDescRequest(xid=2).encode() + of.AggregateStatsRequest(xid=3).encode())
+    groups = 0
+    while True:
+        for frame in switch.framer.feed(switch.wire.recv(1 << 20)):
+            message = of.decode(frame)
+            if isinstance(message, of.GroupDescReply):
+                groups += len(message.entries)
+            elif isinstance(message, of.AggregateStatsReply):
+                return groups + message.flow_count
 
 
 def _deletes(groups: Iterable[of.GroupMod], flows: Iterable[of.FlowMod]) -> list[of.Message]:
