@@ -104,6 +104,7 @@ class DriverSettings(BaseModel):
         alias_generator=hyphenated,
         allow_inf_nan=False,
         arbitrary_types_allowed=True,
+        defer_build=True,
     )
 
     @classmethod

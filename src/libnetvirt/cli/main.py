@@ -11,28 +11,15 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from libnetvirt import NetvirtError, __version__
-from libnetvirt.cli import (
-    bridges,
-    constraints,
-    drivers,
-    endpoints,
-    events,
-    networks,
-    ownership,
-    serve,
-    show,
-    state,
-    substrate,
-)
+from libnetvirt import __version__
+from libnetvirt.cli import lazy
 from libnetvirt.cli.options import AnyOutput, Connect, Settings
-from libnetvirt.errors import InvalidDescription
+from libnetvirt.errors import InvalidDescription, NetvirtError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -43,8 +30,57 @@ _PARSER_ERROR = typer.BadParameter.__mro__[2]
 _HANDLED_BY_TYPER = (_PARSER_ERROR, typer.Exit, typer.Abort)
 
 
+#: the commands: name, module, function, and the first sentence of its docstring
+COMMANDS = (
+    ("validate", "networks", "validate", "Check descriptions without connecting to a driver."),
+    ("create", "networks", "create", "Create the networks described in files."),
+    ("apply", "networks", "apply", "Create or change networks to match the descriptions in files."),
+    ("remove", "networks", "remove", "Remove networks."),
+    ("list", "networks", "list_networks", "List the networks in order of creation."),
+    ("show", "show", "show", "Show the details of a network."),
+    ("dump", "networks", "dump", "Print the description of a network."),
+    ("substrate", "substrate", "substrate", "Show the switches, their ports and the links."),
+    ("rules", "substrate", "rules", "Show the rules in the switches."),
+    ("repair", "substrate", "repair", "Restore what others changed in the networks' configuration."),
+    ("reload", "substrate", "reload", "Reload the capacities of links."),
+    ("backup", "state", "backup", "Write a consistent copy of all stored networks to a file."),
+    ("restore", "state", "restore", "Replace the stored networks by those in a backup."),
+    ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
+    ("events", "events", "events", "Print events as they happen, one a line."),
+    ("doctor", "bridges", "doctor", "Report what is wrong with the bridges of Open vSwitch."),
+    ("prepare", "bridges", "prepare", "Set bridges of Open vSwitch up for networks."),
+    ("drivers", "drivers", "drivers", "Show the capabilities of the installed drivers."),
+    ("serve", "serve", "serve", "Run a driver and serve it on a unix socket."),
+)
+#: the groups of commands: name, module, functions, summary
+GROUPS = (
+    (
+        "endpoint",
+        "endpoints",
+        ("add", "modify", "remove"),
+        "Add, modify or remove endpoints of a network.",
+    ),
+    (
+        "constraint",
+        "constraints",
+        ("add", "check", "modify", "remove"),
+        "Add, check, modify or remove constraints on paths.",
+    ),
+    (
+        "switch",
+        "ownership",
+        ("adopt", "forget"),
+        "Decide about switches whose rules belong to another controller.",
+    ),
+)
+
+
 class Commands(TyperGroup):
     """The command group. Turns errors into messages and exit statuses."""
+
+    def __init__(self, **attributes: Any) -> None:
+        found = [lazy.command(*one) for one in COMMANDS] + [lazy.group(*one) for one in GROUPS]
+        super().__init__(**{**attributes, "commands": {str(one.name): one for one in found}})
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the exit status if it fails."""
@@ -163,7 +199,7 @@ def _common(
 
 def build() -> typer.Typer:
     """The Typer application with all commands."""
-    app = typer.Typer(
+    return typer.Typer(
         name="netvirt",
         cls=Commands,
         callback=_common,
@@ -173,46 +209,6 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    commands: tuple[tuple[str, Callable[..., None]], ...] = (
-        ("validate", networks.validate),
-        ("create", networks.create),
-        ("apply", networks.apply),
-        ("remove", networks.remove),
-        ("list", networks.list_networks),
-        ("show", show.show),
-        ("dump", networks.dump),
-        ("substrate", substrate.substrate),
-        ("rules", substrate.rules),
-        ("repair", substrate.repair),
-        ("reload", substrate.reload),
-        ("backup", state.backup),
-        ("restore", state.restore),
-        ("recover", state.recover),
-        ("events", events.events),
-        ("doctor", bridges.doctor),
-        ("prepare", bridges.prepare),
-        ("drivers", drivers.drivers),
-        ("serve", serve.serve),
-    )
-    for name, function in commands:
-        app.command(name)(function)
-    for name, about, module in (
-        ("endpoint", "Add, modify or remove endpoints of a network.", endpoints),
-        ("constraint", "Add, check, modify or remove constraints on paths.", constraints),
-    ):
-        group = typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode=None)
-        group.command("add")(module.add)
-        if module is constraints:
-            group.command("check")(constraints.check)
-        group.command("modify")(module.modify)
-        group.command("remove")(module.remove)
-        app.add_typer(group)
-    about = "Decide about switches whose rules belong to another controller."
-    group = typer.Typer(name="switch", help=about, no_args_is_help=True, rich_markup_mode=None)
-    group.command("adopt")(ownership.adopt)
-    group.command("forget")(ownership.forget)
-    app.add_typer(group)
-    return app
 
 
 def main() -> None:
