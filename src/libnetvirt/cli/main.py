@@ -8,9 +8,11 @@ and 141 a pipe that was closed by its reader.
 from __future__ import annotations
 
 import io
+import itertools
+import json
 import os
 import sys
-import traceback
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +20,13 @@ from typer.core import TyperGroup
 
 from libnetvirt import __version__
 from libnetvirt.cli import lazy
-from libnetvirt.cli.options import AnyOutput, Connect, Settings
+from libnetvirt.cli.options import AnyOutput, Connect, Format, Settings
 from libnetvirt.errors import InvalidDescription, NetvirtError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 INTERNAL = 1
+USAGE = 2
 
 # Typer exports only one class of its parser's errors. Their common base is two levels up.
 _PARSER_ERROR = typer.BadParameter.__mro__[2]
@@ -38,7 +41,7 @@ COMMANDS = (
     ("remove", "networks", "remove", "Remove networks."),
     ("list", "networks", "list_networks", "List the networks in order of creation."),
     ("show", "show", "show", "Show the details of a network."),
-    ("dump", "networks", "dump", "Print the description of a network."),
+    ("dump", "networks", "dump", "Print the description of a network, or of all."),
     ("substrate", "substrate", "substrate", "Show the switches, their ports and the links."),
     ("rules", "substrate", "rules", "Show the rules in the switches."),
     ("repair", "substrate", "repair", "Restore what others changed in the networks' configuration."),
@@ -86,28 +89,33 @@ class Commands(TyperGroup):
         """Run the command. Raises typer.Exit with the exit status if it fails."""
         settings = Settings()
         ctx.obj = settings
+        words = list(ctx.args)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except NetvirtError as error:
-            _report(describe(error), error, settings.debug)
+            _report(describe(error), error, settings, error.to_json(), error.exit_status)
             raise typer.Exit(error.exit_status) from None
         except BrokenPipeError:
             _drop_stdout()
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt as error:
-            _report("\n".join(["interrupted", *getattr(error, "__notes__", [])]), error, settings.debug)
+            text = ": ".join(["interrupted", *map(str, error.args)])
+            _report(text, error, settings, {"code": "interrupted", "message": text}, INTERRUPTED)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
+            if isinstance(error, _PARSER_ERROR) and _wants_json(settings, words):
+                text = getattr(error, "format_message", error.__str__)()
+                _report(text, error, settings, {"code": "usage", "message": text}, USAGE)
+                raise typer.Exit(USAGE) from None
             if isinstance(error, _HANDLED_BY_TYPER):
                 raise
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            _report(
+            text = (
                 f"internal error: {what}. This is a bug in libnetvirt {__version__}: please report it, with "
-                "the output of the same command after 'netvirt --debug'.",
-                error,
-                settings.debug,
+                "the output of the same command after 'netvirt --debug'."
             )
+            _report(text, error, settings, {"code": "internal", "message": text}, INTERNAL)
             raise typer.Exit(INTERNAL) from None
         return result
 
@@ -121,11 +129,31 @@ def describe(error: NetvirtError) -> str:
     return "\n".join([text, *getattr(error, "__notes__", [])])
 
 
-def _report(text: str, error: BaseException, debug: bool) -> None:
+def _report(
+    text: str, error: BaseException, settings: Settings, content: Mapping[str, Any], status: int
+) -> None:
+    """Write an error to stderr, as a paragraph or, with ``--format json``, as an object."""
     _flush_quietly()
-    if debug:
+    if settings.debug:
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(f"error: {text}\n")
+    if settings.output is not Format.JSON:
+        sys.stderr.write(f"error: {text}\n")
+        return
+    notes = list(getattr(error, "__notes__", []))
+    whole = {**content, "exit-status": status, **({"notes": notes} if notes else {})}
+    sys.stderr.write(json.dumps({"error": whole}, ensure_ascii=False) + "\n")
+
+
+def _wants_json(settings: Settings, words: list[str]) -> bool:
+    """Whether errors are wanted in JSON, where the options after the command could not be read."""
+    for option, value in itertools.pairwise([*words, ""]):
+        if option in ("--format", "-o"):
+            settings.output = Format.JSON if value == Format.JSON else settings.output
+        elif option in ("--format=json", "-ojson"):
+            settings.output = Format.JSON
+    return settings.output is Format.JSON
 
 
 def _flush_quietly() -> None:
@@ -217,4 +245,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # Names may contain characters that the terminal's encoding lacks.
             stream.reconfigure(errors="backslashreplace")
-    build()(prog_name="netvirt")
+    try:
+        build()(prog_name="netvirt")
+    except KeyboardInterrupt:
+        # While the command is imported.
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(INTERRUPTED)
