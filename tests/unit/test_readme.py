@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.documentation import commands, matches, steps
+from tests.support.own_machine import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-_MARK = "--- command"
-
-# A machine that is not touched: own interfaces, processes and directories that Open vSwitch writes into.
-_BEFORE = """
-set -e
-mount -t tmpfs none /run
-for directory in /etc/openvswitch /var/log/openvswitch; do
-    mkdir -p $directory
-    mount -t tmpfs none $directory
-done
-ip link set lo up
-/usr/share/openvswitch/scripts/ovs-ctl --system-id=random start > /run/ovs.log 2>&1 || cat /run/ovs.log
-set +e
-"""
 
 
 @pytest.mark.root
@@ -39,7 +23,7 @@ def test_the_tutorial_of_the_readme_can_be_pasted_and_leaves_nothing_behind() ->
     tutorial = re.split(r"^## ", README, flags=re.MULTILINE)
     shown = list(steps(next(section for section in tutorial if section.startswith("Tutorial"))))
     assert len(shown) >= 9
-    *outputs, left = _run([step.text for step in shown], _LEFT)
+    *outputs, left = typed([step.text for step in shown], _LEFT)
     for step, (output, _) in zip(shown, outputs, strict=True):
         assert matches(step.output, output), f"{step.text}\n{output}\ninstead of\n{step.output}"
     assert left == "lo:\n", "links, namespaces, bridges, files and processes that are left"
@@ -60,7 +44,7 @@ pgrep --list-full 'netvirt|iperf3'
 @pytest.mark.apart
 def test_the_tutorial_of_routers_works_as_it_is_written() -> None:
     shown = list(commands((ROOT / "docs/l3.md").read_text()))
-    *outputs, _ = _run([command.text for command in shown], "")
+    *outputs, _ = typed([command.text for command in shown], "")
     for command, (output, status) in zip(shown, outputs, strict=True):
         if command.output:
             assert matches(command.output, output), (
@@ -68,28 +52,6 @@ def test_the_tutorial_of_routers_works_as_it_is_written() -> None:
             )
         else:
             assert status == "0", f"$ {command.text}\n{output}\nexit status {status}"
-
-
-def _run(texts: Sequence[str], after: str) -> list[Any]:
-    """Type commands into a shell that sees its own interfaces, processes and Open vSwitch. What each printed,
-    with its exit status, and last what ``after`` printed."""
-    script = _BEFORE + "".join(f"{text}\necho '{_MARK}' $?\n" for text in texts) + after
-    isolated = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OVS_", "LIBNETVIRT_"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    made = {Path(name) for name in re.findall(r"/tmp/[a-z]+\.[a-z]+", script)}
-    try:
-        done = subprocess.run(
-            [*isolated, "bash"], input=script, env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
-        )  # fmt: skip
-    finally:
-        for path in made:
-            for file in path.parent.glob(path.name + "*"):
-                file.unlink()
-    *outputs, rest = re.split(rf"^{_MARK} (\d+)\n", done.stdout, flags=re.MULTILINE)
-    assert len(outputs) == 2 * len(texts), done.stdout
-    return [*zip(outputs[::2], outputs[1::2], strict=True), rest]
 
 
 def test_the_python_example_works(capsys: pytest.CaptureFixture[str]) -> None:

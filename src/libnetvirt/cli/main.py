@@ -211,7 +211,7 @@ def _common(
       0    success
       1    internal error
       2    usage error
-      3    invalid description or URI
+      3    invalid description or URI, or a driver that is not installed
       4    not found
       5    conflict with what exists
       6    not supported by the driver
