@@ -83,8 +83,10 @@ class Walk(ABC):
         """What is held is again what was held before there were networks."""
         with suppress(RuntimeError):
             self.until(lambda: self.held() == self.empty, "nothing is left")
-        for where, lines in self.held().items():
-            assert lines == self.empty[where], where
+        now = self.held()
+        left = [f"{where}: {line}" for where in now for line in now[where] if line not in self.empty[where]]
+        gone = [f"{where}: {line}" for where in now for line in self.empty[where] if line not in now[where]]
+        assert now == self.empty, "\n".join(["left:", *left, "missing:", *gone])
 
     # What steps are made of
 

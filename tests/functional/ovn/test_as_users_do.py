@@ -7,6 +7,7 @@ docs/testing.md.
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -80,7 +81,7 @@ class OvnWalk(Walk):
         self.done("removed")
 
     def held(self) -> dict[str, list[str]]:
-        """What databases and chassis hold of networks."""
+        """What databases and chassis hold; without the numbers of ports, which a restart changes."""
         tables = {
             "nbctl": ("Logical_Switch", "Logical_Switch_Port", "ACL"),
             "sbctl": ("Port_Binding", "Datapath_Binding", "Logical_Flow", "FDB"),
@@ -89,10 +90,13 @@ class OvnWalk(Walk):
             table: self.network.controller.sh(f"ovn-{program} --bare --columns=_uuid list {table}").split()
             for program, names in tables.items() for table in names
         }  # fmt: skip
-        for n in SWITCHES:
-            flows = self.network.switches[n].sh("ovs-ofctl -O OpenFlow15 --no-stats dump-flows br-int")
-            bound = "ovs-vsctl --bare --columns=name find Interface external_ids:iface-id!=\\'\\'"
-            found[f"ch{n}"] = sorted([*flows.splitlines()[1:], *self.network.switches[n].sh(bound).split()])
+        bound = "ovs-vsctl --bare --columns=name find Interface 'external_ids:iface-id!=\"\"'"
+        for n, switch in self.network.switches.items():
+            found[f"ch{n}: bound"] = switch.sh(bound).split()
+            flows = switch.sh("ovs-ofctl -O OpenFlow15 --no-stats dump-flows br-int").splitlines()
+            found[f"ch{n}: flows"] = sorted(
+                re.sub(r"in_port=\d+", "in_port", line) for line in flows if " reply " not in line
+            )
         return found
 
 
