@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.errors import ConstraintUnmet, Unsupported
 from tests.support.guest_pairs import FIRST_PORT, Guests
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
-from tests.support.lab.socket_overruns import unread
-from tests.support.lab.traffic import AROUND, PAYLOAD, Flow, run
+from tests.support.lab.promised_traffic import Due, check_promises
+from tests.support.lab.traffic import Flow, run
 from tests.support.openflow_harness import OpenFlow
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(240)]
@@ -58,14 +58,6 @@ def _reserved(harness: OpenFlow) -> dict[tuple[str, str], int]:
     return {(k.source, k.destination): k.reserved for k in links if k.reserved}
 
 
-def _run(flows: Sequence[Flow]) -> tuple[list[float], float]:
-    """What arrived of each, and what a busy machine has not read of all of them, in bit/s: that is lost
-    before any rule sees it."""
-    before = unread()
-    got = run(flows, SECONDS)
-    return got, (unread() - before) * (PAYLOAD + AROUND) * 8 / SECONDS
-
-
 @pytest.mark.alone
 def test_minimums_hold_under_overload_and_after_a_failure(guests: Guests, harness: OpenFlow) -> None:
     a, b, _ = guests.networks
@@ -75,13 +67,10 @@ def test_minimums_hold_under_overload_and_after_a_failure(guests: Guests, harnes
 
     def check() -> None:
         # The second sends four times what it was promised, the third has no promise at all.
-        flows = [guests.flow(0, 30 * MBIT), guests.flow(1, 80 * MBIT), guests.flow(2, 120 * MBIT)]
-        got, lost = _run(flows)
-        assert got[0] + lost >= 0.95 * flows[0].due(30 * MBIT)
-        assert got[1] + lost >= 0.95 * flows[1].due(20 * MBIT)
-        assert got[2] + lost >= 0.8 * flows[2].due(45 * MBIT)
-        assert got[1] <= 1.05 * 20 * MBIT
-        assert got[2] <= 1.05 * 45 * MBIT
+        one, two, rest = (guests.flow(n, rate * MBIT) for n, rate in enumerate((30, 80, 120)))
+        one.promised = two.promised = True
+        dues = [Due((one,), 30 * MBIT, 0.95), Due((two,), 20 * MBIT, 0.95), Due((rest,), 45 * MBIT, 0.8)]
+        check_promises(harness.lab, dues, congestion=180 * MBIT, seconds=SECONDS)
 
     check()
     harness.lab.cut_link(1, 2)
@@ -93,10 +82,10 @@ def test_minimums_hold_under_overload_and_after_a_failure(guests: Guests, harnes
     # TCP gets its minimum, too, in the same flood; the other direction has no promise and no limit. What
     # iperf3 has to say to start and end that one goes with the second network's promise, not in the flood.
     tcp, back = guests.flow(0, None), guests.flow(1, 10 * MBIT, backwards=True)
-    tcp.streams = 2
-    got = run([tcp, guests.flow(2, 120 * MBIT), back], SECONDS)
-    assert got[0] >= 0.8 * 30 * MBIT
-    assert got[2] >= 0.8 * back.due(10 * MBIT) > 0
+    tcp.streams, tcp.promised = 2, True
+    flood = guests.flow(2, 120 * MBIT)
+    dues = [Due((tcp,), 30 * MBIT, 0.8), Due((flood,), 45 * MBIT, 0.0), Due((back,), 10 * MBIT, 0.8)]
+    check_promises(harness.lab, dues, congestion=130 * MBIT, seconds=SECONDS)
 
 
 @pytest.mark.alone
@@ -146,11 +135,14 @@ def test_minimums_of_a_router_hold(harness: OpenFlow) -> None:
             Flow(host, hosts[3], "10.0.4.1", rate * MBIT)
             for host, rate in zip(hosts[:3], (30, 60, 120), strict=True)
         ]
-        (promised, limited, rest), lost = _run(flows)
-        assert promised + lost >= 0.95 * flows[0].due(30 * MBIT)
-        assert limited <= 1.05 * 15 * MBIT
-        assert limited + rest <= 1.05 * 65 * MBIT
-        assert limited + rest + lost >= 0.8 * min(65 * MBIT, flows[1].sent + flows[2].sent)
+        promised, limited, rest = flows
+        promised.promised = True
+        dues = [
+            Due((promised,), 30 * MBIT, 0.95),
+            Due((limited,), 15 * MBIT, 0.0),
+            Due((limited, rest), 65 * MBIT, 0.8),
+        ]
+        check_promises(harness.lab, dues, congestion=150 * MBIT, seconds=SECONDS)
         (kept, _) = network.constraint_statistics()
         assert (kept.source, kept.dropped_packets) == ("1", 0), "its own meter has dropped what was promised"
         network.remove()
