@@ -16,7 +16,7 @@ from libnetvirt.conformance import Arrival
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
-from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from libnetvirt.errors import RuleRefused, SubstrateError, SwitchNotFound, SwitchTimeout
 from tests.support.openflow_harness import OpenFlow
@@ -84,6 +84,7 @@ def _of(harness: OpenFlow, network: VirtualNetwork) -> list[VirtualNetwork]:
     return [d for d in harness.connection.descriptions() if d.uuid == network.uuid]
 
 
+@repeated_if_void
 def test_an_operation_that_a_switch_refuses_is_undone_on_all_switches(
     testbed: Testbed, harness: OpenFlow, strange: TcpSwitch
 ) -> None:
@@ -104,6 +105,7 @@ def test_an_operation_that_a_switch_refuses_is_undone_on_all_switches(
 
 
 @pytest.mark.parametrize("way", ["silent", "mute"])
+@repeated_if_void
 def test_an_unresponsive_switch_is_backed_off_and_reconciled_later(
     testbed: Testbed, harness: OpenFlow, strange: TcpSwitch, way: str
 ) -> None:
@@ -276,6 +278,7 @@ def _flapping(harness: OpenFlow, a: int, b: int, seed: int) -> Callable[[], None
     return flap
 
 
+@repeated_if_void
 def test_two_flapping_links_leave_the_network_unchanged(testbed: Testbed, harness: OpenFlow) -> None:
     guests = _others(testbed)
     neighbours = testbed.guests(testbed.create((Place("1", "3"), 40), (Place("1", "2"), 40)))

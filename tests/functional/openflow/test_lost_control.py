@@ -11,7 +11,7 @@ import pytest
 
 from libnetvirt import Encapsulation, Insertion, Network, NoPath, Rules, State, Timeout
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from tests.support.control_relay import ControlRelay
 from tests.support.openflow_harness import OpenFlow
@@ -121,6 +121,7 @@ def _unless(network: Network, state: State, reason: str = "") -> Callable[[], ob
     return found
 
 
+@repeated_if_void
 def test_a_transit_switch_without_alternative_forwards_on_without_its_control_connection(
     testbed: Testbed, harness: Relayed
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_transit_switch_without_alternative_forwards_on_without_its_control_co
 
 
 @TWO
+@repeated_if_void
 def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
     testbed: Testbed, harness: Relayed
 ) -> None:
@@ -166,6 +168,7 @@ def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
 
 
 @ONE
+@repeated_if_void
 def test_nothing_is_moved_when_the_controller_is_cut_off(testbed: Testbed, harness: Relayed) -> None:
     network, near, far = _pair(testbed)
     reader, transit = EventReader(harness.connection), _transit(network)
