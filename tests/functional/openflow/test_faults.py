@@ -25,6 +25,8 @@ from tests.support.tcp_switch import TcpSwitch
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
 TIMEOUT = 1.0
+#: seconds until a switch that has failed is used again: it waits twice as long after each failure
+BACK = 15.0
 STRANGE = Place("99", "1")
 
 
@@ -54,7 +56,7 @@ def strange(harness: OpenFlow, testbed: Testbed) -> Iterator[TcpSwitch]:
 @contextmanager
 def _strange(harness: OpenFlow, testbed: Testbed, place: Place) -> Iterator[TcpSwitch]:
     with TcpSwitch(int(place.switch), harness.served.port) as switch:
-        testbed.eventually(lambda: not _connected(harness, place.switch), "it is connected")
+        testbed.eventually(lambda: not _connected(harness, place.switch), "it is connected", BACK)
         # It may still be reconciled: an operation waits until that is over, so that the faults that a test
         # sets meet the test's own operations.
         testbed.create((Place("1", "3"), 50), (Place("3", "3"), 50)).remove()
@@ -133,8 +135,7 @@ def test_an_unresponsive_switch_is_backed_off_and_reconciled_later(
     assert "switch.quarantined" in reader.kinds()
     assert strange.connections >= 2
     setattr(strange.faults, way, False)
-    harness.timeout = 15.0
-    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is taken up again")
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is taken up again", BACK)
     harness.connection.create(network, pending=True)
     testbed.check_reachability(guests)
 
@@ -164,8 +165,7 @@ def test_an_operation_that_waits_for_a_switch_does_not_block_others(
         assert done >= 1
         assert not _of(harness, network)
         strange.faults.silent = False
-        harness.timeout = 15.0
-        testbed.eventually(lambda: not _connected(harness, place.switch), "it is taken up again")
+        testbed.eventually(lambda: not _connected(harness, place.switch), "it is taken up again", BACK)
         harness.connection.create(network, pending=True)
 
 
@@ -178,15 +178,14 @@ def test_a_switch_that_disconnects_during_a_change_has_it_after_reconnection(
         harness.connection.create(network, pending=True)
     assert not _of(harness, network)
     strange.faults.breaks = False
-    harness.timeout = 15.0
-    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back")
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back", BACK)
     created = harness.connection.create(network, pending=True)
     strange.faults.breaks = True
     with pytest.raises(SwitchTimeout):
         created.remove_endpoint("4")
     strange.faults.breaks = False
     assert _of(harness, network) == [network]
-    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back")
+    testbed.eventually(lambda: not _connected(harness, STRANGE.switch), "it is back", BACK)
     assert strange.agent.switch.groups
 
 
@@ -222,8 +221,8 @@ def test_real_switches_that_freeze_are_reconciled_when_they_respond_again(
     finally:
         harness.lab.ovs.thaw_switch()
     assert not _of(harness, network)
-    harness.timeout = 15.0
-    testbed.eventually(lambda: not all(_connected(harness, s) for s in "1234"), "all are connected again")
+    all_back = lambda: not all(_connected(harness, s) for s in "1234")  # noqa: E731
+    testbed.eventually(all_back, "all are connected again", BACK)
     testbed.await_links()
     testbed.eventually(harness.differences, "the switches hold what they should")
     testbed.check_reachability(guests)

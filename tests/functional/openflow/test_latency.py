@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 
 #: what a measurement may be too large by, in microseconds: switches and cable are processes on a busy machine
 TOLERANCE = 6000
+INTERVAL = 0.25
 #: the ends of the slow cable, beside the quick way round by switch 3
 ENDS = ((1, 2), (2, 2))
 
@@ -25,7 +26,7 @@ ENDS = ((1, 2), (2, 2))
 def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFlow]:  # noqa: ARG001
     file: Path = tmp_path_factory.mktemp("latency") / "capacities.toml"
     file.write_text('latency = "measured"\n')
-    options = f"&capacities={file}&lldp-interval=0.25"
+    options = f"&capacities={file}&lldp-interval={INTERVAL}"
     with OpenFlow(3, [(1, 3), (3, 2)], hosts=2, options=options) as harness:
         yield harness
 
@@ -51,8 +52,8 @@ def route(network: Network) -> list[str]:
     return [hop.switch for p in network.paths() if p.source == "1" for hop in p.hops]
 
 
-def is_about(found: int, wanted: int) -> bool:
-    return wanted - 1000 <= found <= wanted + TOLERANCE
+def is_about(found: int, wanted: int, tolerance: int = TOLERANCE) -> bool:
+    return wanted - 1000 <= found <= wanted + tolerance
 
 
 def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
@@ -116,5 +117,11 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
             if any("were ignored: they are not from a link" in note for note in s.notes)
         ]
 
+    def astray() -> int:
+        found = measured(harness)["1", "2"]
+        return 0 if is_about(found, 30_000, 2 * TOLERANCE) else found
+
     testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
-    testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "the figure stays")
+    # A figure is the median of three: whatever went into one would show for as long as this.
+    testbed.stays(astray, "the figure stays", 6 * INTERVAL)
+    testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "it is 30 ms")
