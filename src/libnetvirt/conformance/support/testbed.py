@@ -68,6 +68,8 @@ class Testbed:
         self.harness = harness
         self.rules = rules
         self.knowledge = LearnedState()
+        #: the share of a stream's rate that is sent, if the machine was too busy for more
+        self.stream_speed = 1.0
         self.late_frames = LateFrameDetector(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
