@@ -23,7 +23,7 @@ from tests.support.promised_times import by
 
 INTERVAL = 0.3
 #: until a fault is noticed, by probes or in the database, and until it is noticed that it was corrected
-PROBED, KNOWN, CORRECTED = by(4.2, INTERVAL), by(0), by(4.9)
+PROBED, KNOWN, CORRECTED = by(4.2, INTERVAL), by(0), by(4.9, INTERVAL)
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
