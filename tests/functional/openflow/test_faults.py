@@ -283,7 +283,7 @@ def _meanwhile(*work: Callable[[], None]) -> Iterator[None]:
 
 
 def _until(enough: Callable[[], bool]) -> Iterator[None]:
-    """Again and again for three seconds, and on a busy machine until it is enough or half a minute is over."""
+    """Again and again for three seconds, on a busy machine until it is enough or half a minute is over."""
     began = time.monotonic()
     while (now := time.monotonic()) < began + 3 or (not enough() and now < began + 30):
         yield
@@ -450,7 +450,7 @@ def test_operations_succeed_while_a_switch_disconnects_and_reconnects(
             if tally.done == done:
                 testbed.eventually(lambda: not _connected(harness, "2"), "it is back", BACK)
     print(f"{tally.done} networks created and removed, refused: {tally.refused}")
-    tally.check(least=5, most_refused=0.9)
+    tally.check(least=5, most_refused=0.6)
     testbed.await_links()
     testbed.eventually(harness.differences, "the switches hold what they should")
     testbed.await_traffic(*guests)
