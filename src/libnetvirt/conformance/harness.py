@@ -85,6 +85,9 @@ class Harness(ABC):
     #: frames a second of the traffic that runs while a test changes networks: the shorter the operations, the
     #: more are needed for some to meet each step of one
     stream_rate: float = 250.0
+    #: the same for networks with insertion on-demand, whose frames wait in the controller, in bounded queues,
+    #: while rules are changed
+    on_demand_stream_rate: float = 250.0
 
     def __enter__(self) -> Self:
         self.start()
