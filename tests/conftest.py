@@ -12,10 +12,16 @@ import pytest
 from libnetvirt.controller import compiled
 from tests.support.lab import private_network_namespace, why_not
 from tests.support.requirements import need
+from tests.support.skips import SkipWatch
 from tests.support.xdist import group, order, turn
 
 # Whether this is one of several processes that share the work.
 _SHARED = "PYTEST_XDIST_WORKER" in os.environ
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not _SHARED:
+        config.pluginmanager.register(SkipWatch())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

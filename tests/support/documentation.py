@@ -46,9 +46,7 @@ class Command(NamedTuple):
         if matches(self.output, output) and (status != 0) is self.shows_an_error:
             return None
         wanted = "not 0" if self.shows_an_error else "0"
-        return (
-            f"$ {self.text}\n{output}exit status {status}\ninstead of\n{self.output}\nexit status {wanted}"
-        )
+        return f"$ {self.text}\n{output}exit status {status}\ninstead of\n{self.output}\nexit status {wanted}"
 
 
 def commands(markdown: str) -> Iterator[Command]:
