@@ -1,8 +1,8 @@
 """What is skipped is listed in docs/testing.md with its reason, and nothing else is: a pytest plugin.
 
-A run fails if a test is skipped that the page does not list with this reason, or if one runs that the page lists
-as skipped. Skips of what this machine lacks (:mod:`tests.support.requirements`) are no concern of the page: in
-CI they are failures.
+A run fails if a test is skipped that the page does not list with this reason, or if one runs that the page
+lists as skipped. Skips for what this machine lacks (:mod:`tests.support.requirements`) are no concern of the
+page: in CI they are failures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from tests.support.requirements import MISSING
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 _HEADING = "## What is skipped, and why\n"
-_ROW = re.compile(r"^\| `(tests/[\w/]+\.py)` \| ([^|]+) \| ((?:`test_\w+`(?:, )?)+) \| [^|]+ \|$", re.MULTILINE)
+_ROW = re.compile(
+    r"^\| `(tests/[\w/]+\.py)` \| ([^|]+) \| ((?:`test_\w+`(?:, )?)+) \| [^|]+ \|$", re.MULTILINE
+)
 
 
 class Skip(NamedTuple):
