@@ -27,6 +27,7 @@
      │    └── SwitchTimeout      a switch did not confirm in time; the change was undone
      └── ConnectionFailed                                                                 8
           ├── DaemonUnreachable
+          ├── ServerBusy         the daemon holds as much as it can: try again later
           ├── AddressInUse
           ├── StateUnusable      the durable state cannot be read or written
           └── ConnectionClosed
@@ -239,6 +240,13 @@ class DaemonUnreachable(ConnectionFailed):
     """No daemon answers at its address."""
 
     code = "daemon-unreachable"
+
+
+class ServerBusy(ConnectionFailed):
+    """The daemon holds as many requests as it can: try again later."""
+
+    code = "server-busy"
+    http_status = 503
 
 
 class AddressInUse(ConnectionFailed):

@@ -250,7 +250,8 @@ class Event(Report):
     """Something that happened.
 
     ``time``: seconds since the epoch. ``kind``: such as ``link.down``. ``message``: for people. ``network``,
-    ``endpoint``, ``switch`` and ``port`` name what it concerns, ``fields`` has the rest.
+    ``endpoint``, ``switch`` and ``port`` name what it concerns, ``fields`` has the rest. ``id``: set by a
+    daemon, so that a client can ask for the events after it; else empty.
     """
 
     time: float
@@ -261,6 +262,7 @@ class Event(Report):
     switch: str = ""
     port: str = ""
     fields: dict[str, str] = Field(default_factory=dict)
+    id: str = ""
 
 
 class Applied(Report):

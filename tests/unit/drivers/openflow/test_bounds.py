@@ -10,12 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from libnetvirt.acceptor import Acceptor
 from libnetvirt.drivers.openflow import event_reporter
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
 from libnetvirt.drivers.openflow.southbound import backoff, rejections
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
-from libnetvirt.drivers.openflow.southbound.tls import SecureServer
+from libnetvirt.drivers.openflow.southbound.tls import Handshakes
 
 
 def test_the_oldest_of_too_many_rejected_hosts_is_dropped() -> None:
@@ -79,14 +80,15 @@ def test_connections_that_wait_already_do_not_exceed_the_limit_of_handshakes(
     refused: list[str] = []
 
     async def story() -> None:
-        server = SecureServer(lambda: context, asyncio.Protocol, lambda _, why: refused.append(why))
-        server.start("127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
+        handshakes = Handshakes(lambda: context, asyncio.Protocol, lambda _, why: refused.append(why))
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        address = listener.getsockname()
+        server = Acceptor(listener, handshakes.begin, refused.append, handshakes.cancel).start()
         strangers = [socket.create_connection(address) for _ in range(40)]
         most = 0
         for _ in range(200):
             await asyncio.sleep(0)
-            most = max(most, len(server._shaking))
+            most = max(most, len(handshakes._shaking))
         assert most == 3
         strangers[0].setblocking(False)
         assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(strangers[0], 1), 10) == b""

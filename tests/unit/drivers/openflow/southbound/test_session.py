@@ -431,6 +431,30 @@ def test_a_peer_that_does_not_speak_openflow_is_reported_and_disconnected(sent: 
     _run(story)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (None, "the switch closed it"),
+        (OSError("Connection reset"), "the connection failed (Connection reset)"),
+    ],
+)
+def test_why_a_connection_ended_is_kept_and_reported_if_it_was_before_the_handshake(
+    error: OSError | None, reason: str
+) -> None:
+    async def story() -> None:
+        owner = Owner()
+        session = Session(owner, 1.0)
+        session.connection_made(Transport())
+        session.data_received(of.Hello().encode()[:5])
+        session.connection_lost(error)
+        assert owner.heard == ["opened", f"{reason} before the OpenFlow handshake was complete"]
+        peer = Peer()
+        peer.session.connection_lost(error)
+        assert (peer.session.reason, peer.owner.heard) == (reason, ["opened", 7])
+
+    _run(story)
+
+
 def test_a_peer_that_says_nothing_is_reported_and_disconnected() -> None:
     async def story() -> None:
         owner = Owner()
