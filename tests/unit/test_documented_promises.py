@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 
 from libnetvirt import events
+from libnetvirt.cli import show, substrate
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine import transaction, tunnel_checks
-from libnetvirt.controller.intent import locator, neighbours
+from libnetvirt.controller.intent import locator, neighbours, switches
 from libnetvirt.controller.intent.facts import LABELS
 from libnetvirt.controller.ondemand import flow_templates, flows
 from libnetvirt.controller.packetin import deferral, dispatcher, fair_queue, neighbour_resolution
 from libnetvirt.controller.qos import capacities, meters, te_paths
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
 from libnetvirt.controller.topology import discovery, latency, link_probes
-from libnetvirt.daemon import warnings
+from libnetvirt.daemon import bodies, broadcast, http_protocol, warnings, wire
 from libnetvirt.driver import DRIVERS, installed, load
 from libnetvirt.drivers.openflow.execution import audit, fair_lock, pair_audit
 from libnetvirt.drivers.openflow.southbound import backoff, claims, owners, session, tls
 from libnetvirt.drivers.ovn import compiler
 from libnetvirt.formats import limits
-from libnetvirt.model import Encapsulation, cross_checks
+from libnetvirt.model import Encapsulation, cross_checks, differences
 from libnetvirt.openflow import channel
 from libnetvirt.ovsdb import database
 from libnetvirt.uri import URI
@@ -56,7 +57,8 @@ SAID = {
         f"heads of packet-ins that are remembered ({channel.MAX_CACHED_HEADS:,} a switch)",
         f"frames that wait for a path ({flows.QUEUE_LIMIT})",
         f"frames that wait for an operation ({deferral.SOURCE_LIMIT} an endpoint",
-        f"({events.LIMIT:,} events each, the oldest lost",
+        f"({events.LIMIT:,} events each, {broadcast.KEPT:,} for all readers of a server",
+        f"ports of a switch ({switches.MAX_PORTS:,})",
         f"bytes that a switch leaves unread ({session.WRITE_LIMIT // MIB} MiB",
         f"entries of switches that are read again ({audit.RATE:,} a second)",
         f"a network has {fair_queue.QUANTUM} frames served (the quantum)",
@@ -70,7 +72,15 @@ SAID = {
     ),
     "docs/cli.md": (
         f"at most {words(warnings.RATE)} lines a second",
-        f"A reader more than {events.LIMIT:,} events behind",
+        f"more than {events.LIMIT:,} behind with a driver of its own, {broadcast.KEPT:,} with a server",
+        f"the last {broadcast.KEPT:,} events are kept",
+        f"{http_protocol.HEAD_TIMEOUT:g} s for the head of a request, and {bodies.PATIENCE:g} s for its "
+        f"body, plus one for each {bodies.SLOWEST // 1024} KiB",
+        f"A body may have {wire.MAX_BODY // MIB} MiB",
+        f"all bodies in memory together {bodies.MAX_BODIES // MIB} MiB",
+        f"a network with more than {words(show._FEW)} endpoints",
+        f"the first {words(differences.SHOWN)} of them",
+        f"for {'half a second' if substrate._SETTLED == 0.5 else '?'}",
     ),
     "docs/description.md": (
         f"UTF-8 and at most {limits.MAX_BYTES // MIB} MiB",
