@@ -74,8 +74,8 @@ SAID = {
         f"at most {words(warnings.RATE)} lines a second",
         f"more than {events.LIMIT:,} behind with a driver of its own, {broadcast.KEPT:,} with a server",
         f"the last {broadcast.KEPT:,} events are kept",
-        f"{http_protocol.HEAD_TIMEOUT:g} s for the head of a request, and {bodies.PATIENCE:g} s for its "
-        f"body, plus one for each {bodies.SLOWEST // 1024} KiB",
+        f"{http_protocol.HEAD_TIMEOUT:g} s for the head of a request",
+        f"one for each {bodies.SLOWEST // 1024} KiB",
         f"A body may have {wire.MAX_BODY // MIB} MiB",
         f"all bodies in memory together {bodies.MAX_BODIES // MIB} MiB",
         f"a network with more than {words(show._FEW)} endpoints",
