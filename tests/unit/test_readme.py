@@ -46,7 +46,7 @@ def test_the_tutorial_works_as_it_is_written(page: str) -> None:
     with tempfile.TemporaryDirectory(prefix="nv") as own:
         done = subprocess.run(
             [*isolated, "bash"], input=script.replace("/tmp/", f"{own}/"), env=environment, cwd=own,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False,
         )  # fmt: skip
         left = sorted(path.name for path in Path(own).iterdir())
     *outputs, rest = re.split(
