@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CONSOLE = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 #: What differs from run to run, and is written … in a shown output. No space is part of it.
@@ -27,7 +28,7 @@ _ERROR = re.compile(r"^error: |\b100% packet loss\b", re.MULTILINE)
 
 
 class Command(NamedTuple):
-    """A command of a page and the output shown below it.
+    """A command, or several, of a page and the output shown below.
 
     In the output, … stands for one number, version, uuid, datapath id, MAC address, time, path, or address
     with a port.
@@ -37,16 +38,19 @@ class Command(NamedTuple):
     output: str
 
     @property
-    def shows_an_error(self) -> bool:
-        """Whether the page shows that the command fails."""
-        return _ERROR.search(self.output) is not None
+    def errors(self) -> int:
+        """How many errors the page shows."""
+        return len(_ERROR.findall(self.output))
 
-    def fault(self, output: str, status: int) -> str | None:
-        """What is different from the page when the command printed this and ended with this status."""
-        if matches(self.output, output) and (status != 0) is self.shows_an_error:
+    def fault(self, output: str, failed: int) -> str | None:
+        """What is different from the page when this was printed and so many commands failed; None if nothing
+        is. As many have to fail as errors are shown."""
+        if matches(self.output, output) and failed == self.errors:
             return None
-        wanted = "not 0" if self.shows_an_error else "0"
-        return f"$ {self.text}\n{output}exit status {status}\ninstead of\n{self.output}\nexit status {wanted}"
+        return (
+            f"$ {self.text}\n{output}\n{failed} commands failed\n"
+            f"instead of\n{self.output}\nand {self.errors} that fail"
+        )
 
 
 def commands(markdown: str) -> Iterator[Command]:
@@ -59,6 +63,22 @@ def commands(markdown: str) -> Iterator[Command]:
             end = next((i for i, line in enumerate(lines[1:], 1) if not line.startswith("> ")), len(lines))
             command = [lines[0], *(line.removeprefix("> ") for line in lines[1:end])]
             yield Command("\n".join(command), "\n".join(lines[end:]))
+
+
+def steps(markdown: str) -> Iterator[Command]:
+    """The shell blocks of a page, to be pasted as they are, and what each prints, without those marked as not
+    run. The output is in the block of kind ``text`` that follows."""
+    text = ""
+    for skipped, kind, block in _FENCED.findall(markdown):
+        if kind == "sh":
+            if text:
+                yield Command(text, "")
+            text = "" if skipped else block
+        elif kind == "text" and text:
+            yield Command(text, block)
+            text = ""
+    if text:
+        yield Command(text, "")
 
 
 def write_files(markdown: str, directory: Path) -> list[str]:

@@ -15,16 +15,16 @@ from libnetvirt.errors import InvalidDescription, ServerBusy
 #: Bytes of all bodies that are held at a time.
 MAX_BODIES: Final = 2 * MAX_BODY
 #: Seconds that a body may take, and one more for each so many bytes.
-PATIENCE: Final = 30.0
+TIMEOUT: Final = 30.0
 SLOWEST: Final = 64 * 2**10
 
 
 class Bodies:
     """The bodies that are in memory now."""
 
-    def __init__(self, limit: int = MAX_BODIES, patience: float = PATIENCE) -> None:
+    def __init__(self, limit: int = MAX_BODIES, timeout: float = TIMEOUT) -> None:
         self._limit = limit
-        self._patience = patience
+        self._timeout = timeout
         self.held = 0
 
     @asynccontextmanager
@@ -37,7 +37,7 @@ class Bodies:
         parts: list[bytes] = []
         try:
             try:
-                async with asyncio.timeout(self._patience) as deadline:
+                async with asyncio.timeout(self._timeout) as deadline:
                     async for part in request.stream():
                         parts.append(part)
                         self.held += len(part)

@@ -155,7 +155,7 @@ def test_all_bodies_together_are_bounded_and_counted_while_they_are_used() -> No
 
 def test_a_body_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
-        held = Bodies(patience=0.02)
+        held = Bodies(timeout=0.02)
         with pytest.raises(InvalidDescription, match="too slowly"):
             async with held.read(_request([b"1"] * 100, pause=0.005)):
                 pass

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from libnetvirt import openflow as of
 from libnetvirt.acceptor import Acceptor
 from libnetvirt.drivers.openflow import event_reporter
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
@@ -17,6 +18,7 @@ from libnetvirt.drivers.openflow.southbound import backoff, rejections
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.tls import Handshakes
+from tests.unit.drivers.openflow.test_runtime import Lab, run
 
 
 def test_the_oldest_of_too_many_rejected_hosts_is_dropped() -> None:
@@ -99,3 +101,19 @@ def test_connections_that_wait_already_do_not_exceed_the_limit_of_handshakes(
 
     asyncio.run(story())
     assert not refused
+
+
+def test_states_are_compared_once_for_all_ports_that_a_switch_reports_at_a_time() -> None:
+    async def story(lab: Lab) -> None:
+        compared: list[float] = []
+        lab.runtime.reporter.states = lambda now, report=True: compared.append(now)  # type: ignore[method-assign]  # noqa: ARG005
+        reports = (
+            of.PortStatus(of.PortStatusReason.ADD, of.PortDesc(number, name=f"p{number}")).encode()
+            for number in range(100, 600)
+        )
+        lab.wires[1].session.data_received(b"".join(reports))
+        await lab.rest()
+        assert len(compared) <= 2
+        assert len(lab.runtime.core.state.switches[1].ports) > 500
+
+    run(story)
