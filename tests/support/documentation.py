@@ -24,7 +24,7 @@ _VARYING = "|".join(
     )
 )
 #: Lines of an output that say that the command has failed: of netvirt, and of ping.
-_ERROR = re.compile(r"^error: |\b100% packet loss\b", re.MULTILINE)
+_ERROR = re.compile(r"^error: |^\{\"error\": |\b100% packet loss\b", re.MULTILINE)
 
 
 class Command(NamedTuple):

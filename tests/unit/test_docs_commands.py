@@ -68,6 +68,7 @@ def understand(words: list[str]) -> None:
     context, name = None, "netvirt"
     while True:
         context = command.make_context(name, list(words), parent=context)
+        command = context.command  # it may have been imported only now
         if not hasattr(command, "resolve_command"):
             return
         left = [*getattr(context, "_protected_args", ()), *context.args]

@@ -114,7 +114,9 @@ def test_three_dots_stand_for_one_varying_word_and_nothing_else(shown: str, outp
     ("error: there is no such network", 0, False),
     ("1 packets transmitted, 0 received, 100% packet loss, time 0ms", 1, True),
     ("1 packets transmitted, 0 received, 100% packet loss, time 0ms", 0, False),
+    ("created\nerror: there is no such network\nerror: nor this one", 2, True),
+    ("created\nerror: there is no such network\nerror: nor this one", 1, False),
     ("", 1, False),
 ])  # fmt: skip
-def test_a_command_fails_if_and_only_if_the_page_shows_an_error(shown: str, status: int, right: bool) -> None:
-    assert (Command("netvirt …", shown).fault(shown, status) is None) is right
+def test_as_many_commands_fail_as_the_page_shows_errors(shown: str, failed: int, right: bool) -> None:
+    assert (Command("netvirt …", shown).fault(shown, failed) is None) is right
