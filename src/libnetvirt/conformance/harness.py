@@ -21,7 +21,9 @@ and removes virtual networks through :attr:`Harness.connection` and leaves none 
         with MyHarness() as harness:
             yield harness
 
-A test that needs an ability which the harness lacks is skipped with that reason.
+A test that needs an ability which the harness lacks is skipped with that reason. Where some of ``OPTIONS``
+cannot be used for L3 networks or for constraints, ``ROUTER_OPTIONS`` and ``CONSTRAINT_OPTIONS`` list those
+that can.
 """
 
 from __future__ import annotations
