@@ -59,6 +59,10 @@ class Listening:
         assert dropped == 0, f"{name}: {dropped} of {seen} frames were not looked at"
         return {source for source in self._seen[name] - members if not source.startswith(CONTROLLER)}
 
+    def forget(self, name: str) -> None:
+        """Begin anew at a host."""
+        self._seen[name].clear()
+
     def heard(self, name: str) -> set[str]:
         """The senders of the frames that arrived at a host."""
         return set(self._seen[name])
