@@ -1,4 +1,4 @@
-"""What comes out at hosts, whoever the sender is and for as long as a test runs."""
+"""What comes out at hosts, of all senders and for as long as a test runs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Listening:
         return {source for source in self._seen[name] - members if not source.startswith(CONTROLLER)}
 
     def forget(self, name: str) -> None:
-        """Begin anew at a host."""
+        """Begin again at a host."""
         self._seen[name].clear()
 
     def heard(self, name: str) -> set[str]:
