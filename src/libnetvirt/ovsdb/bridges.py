@@ -127,8 +127,8 @@ def _dangers(tables: Tables, row: Row) -> Iterator[BridgeFault]:
     if _fits(_vlan_limit(tables)) and not _fits(_vlan_headers(tables, row)):
         yield BridgeFault(
             "restart",
-            "Open vSwitch had bridges already when vlan-limit was changed: until it is restarted, it does not "
-            "apply changed rules to frames of tunnels that it has in its cache",
+            "Open vSwitch had bridges already when vlan-limit was changed: until it is restarted, it does "
+            "not apply changed rules to frames of tunnels that it has in its cache",
             "systemctl restart openvswitch-switch",
         )
     if row["mirrors"]:
