@@ -152,7 +152,7 @@ def test_what_others_noted_in_a_row_stays_when_the_row_is_changed(simulation: Si
     theirs = {"neutron:name": "blue", "netvirt": "no key of ours", "x": ""}
     note(theirs)
     assert drift(simulation) == [], "keys of others are no drift"
-    # A key that looks like ours is put right, and nothing else is.
+    # A key that looks like ours is removed by a repair, and nothing else is.
     note({"netvirt:stray": "8"})
     assert drift(simulation) != []
     simulation.commit(simulation.planner.repair("7"))
