@@ -64,10 +64,10 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Py
 mutants: $(VENV)/.installed-mutants ## mutation tests (hours); ARGS='libnetvirt/openflow --sample 5' for some
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-bench: bench-programs build/compiled/.built ## benchmark, write docs/performance.md (root, 10 minutes)
+bench: bench-programs build/compiled/.built ## benchmark, write docs/performance.md (root, 12 minutes)
 	@$(BIN)/python -m benchmarks --report $(ARGS)
 
-bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 2 minutes); ARGS=setup for one
+bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 4 minutes); ARGS=setup for one
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 bench-promises: bench-programs $(VENV)/.installed-dev ## measure guarantees, write docs/qos.md (root, 2 minutes)
