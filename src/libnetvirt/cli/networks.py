@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Self
 
 import typer
 
 import libnetvirt
-from libnetvirt import Applied, Fault, NetvirtError, Outcome, VirtualNetwork, formats
+from libnetvirt import Applied, Fault, NetvirtError, VirtualNetwork, formats
 from libnetvirt.cli import files
 from libnetvirt.cli.options import (
     DOCUMENTS,
@@ -75,7 +75,7 @@ def create(
     """Create the networks described in files.
 
     Returns when the networks forward traffic. All files are checked before the first network is created.
-    The networks are created in the order given, each one completely or not at all.
+    The networks are begun in the order given, each one is created completely or not at all.
 
     \b
     Examples:
@@ -85,13 +85,9 @@ def create(
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
-
-    def one(connection: libnetvirt.Connection, network: VirtualNetwork) -> Applied:
-        connection.create(network, pending=pending)
-        return Applied(uuid=network.uuid, name=network.name, outcome=Outcome.CREATED)
-
-    with connected(ctx, connect) as connection:
-        _in_order(described, lambda network: one(connection, network), wanted)
+    networks = [d.network for d in described]
+    with connected(ctx, connect) as connection, _Progress(_labels(described), wanted) as progress:
+        connection.create_all(networks, pending=pending, done=progress.applied)
 
 
 def apply(
@@ -104,7 +100,8 @@ def apply(
     """Create or change networks to match the descriptions in files.
 
     Changes a network in one step and prints what changed. Other traffic is not interrupted. Applying the
-    same description again changes nothing.
+    same description again changes nothing. Endpoints may move from one of the networks to another, in any
+    order of the files.
 
     \b
     Examples:
@@ -113,8 +110,9 @@ def apply(
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
-    with connected(ctx, connect) as connection:
-        _in_order(described, lambda network: connection.apply(network, pending=pending), wanted)
+    networks = [d.network for d in described]
+    with connected(ctx, connect) as connection, _Progress(_labels(described), wanted) as progress:
+        connection.apply_all(networks, pending=pending, done=progress.applied)
 
 
 def remove(
@@ -133,15 +131,9 @@ def remove(
       netvirt remove 7 8 9
     """
     wanted = chosen(ctx, output)
-    with connected(ctx, connect) as connection:
-
-        def one(key: str) -> _Removed:
-            network = connection.lookup(key)
-            name = network.description().name
-            network.remove()
-            return _Removed(uuid=network.uuid, name=name)
-
-        _each(networks, one, wanted)
+    labels = {key: {("uuid", key.lower()), ("name", key)} for key in networks}
+    with connected(ctx, connect) as connection, _Progress(labels, wanted) as progress:
+        connection.remove_all(networks, done=progress.removed)
 
 
 def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = None) -> None:
@@ -213,34 +205,56 @@ def _fault_row(fault: Fault) -> dict[str, object]:
     }
 
 
-def _in_order(
-    described: Sequence[files.Described], operation: Callable[[VirtualNetwork], Applied], output: Format
-) -> None:
-    networks = {f"{d.network.name} ({d.file})": d.network for d in described}
-    if len(networks) == len(described):
-        _each(list(networks), lambda label: operation(networks[label]), output)
-        return
-    by_place = {f"{d.network.name} ({d.file}, number {i})": d.network for i, d in enumerate(described, 1)}
-    _each(list(by_place), lambda label: operation(by_place[label]), output)
+def _labels(described: Sequence[files.Described]) -> dict[str, set[tuple[str, str]]]:
+    """The label of each description -> the uuid and the name of its network."""
+    labels = [f"{d.network.name} ({d.file})" for d in described]
+    if len(set(labels)) < len(labels):
+        labels = [f"{d.network.name} ({d.file}, number {i})" for i, d in enumerate(described, 1)]
+    return {label: _words(d.network) for label, d in zip(labels, described, strict=True)}
 
 
-def _each(labels: Sequence[str], operation: Callable[[str], Applied | _Removed], output: Format) -> None:
-    """Perform the operations in order, up to the first that fails. Its error then notes which were done."""
-    done: list[Applied | _Removed] = []
-    try:
-        for label in labels:
-            done.append(operation(label))
-            if output is Format.TABLE:
-                _tell(done[-1])
-                sys.stdout.flush()
-    except (NetvirtError, KeyboardInterrupt) as error:
-        if len(labels) > 1:
-            error.add_note(f"Done: {', '.join(labels[: len(done)]) or 'nothing'}.")
-            error.add_note(f"Not done: {', '.join(labels[len(done) :])}.")
-        raise
-    finally:
-        if output is not Format.TABLE:
-            document([applied.to_json() for applied in done], output)
+def _words(network: VirtualNetwork | Applied | _Removed) -> set[tuple[str, str]]:
+    """What a network is known by."""
+    return {("uuid", network.uuid), ("name", network.name)}
+
+
+class _Progress:
+    """Prints what was done. If an operation fails, its error notes which were done.
+
+    ``labels``: what each network is called there -> the words that it is known by.
+    """
+
+    def __init__(self, labels: Mapping[str, Collection[tuple[str, str]]], output: Format) -> None:
+        self._labels = labels
+        self._output = output
+        self._done: list[Applied | _Removed] = []
+
+    def applied(self, applied: Applied | _Removed) -> None:
+        """A network is as described."""
+        self._done.append(applied)
+        if self._output is Format.TABLE:
+            _tell(applied)
+            sys.stdout.flush()
+
+    def removed(self, network: VirtualNetwork) -> None:
+        """A network is gone."""
+        self.applied(_Removed(uuid=network.uuid, name=network.name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, NetvirtError | KeyboardInterrupt) and len(self._labels) > 1:
+            rest = dict(self._labels)
+            for one in self._done:
+                rest.pop(
+                    next((label for label, own in rest.items() if _words(one).intersection(own)), ""), None
+                )
+            done = [label for label in self._labels if label not in rest]
+            error.add_note(f"Done: {', '.join(done) or 'nothing'}.")
+            error.add_note(f"Not done: {', '.join(rest)}.")
+        if self._output is not Format.TABLE:
+            document([applied.to_json() for applied in self._done], self._output)
 
 
 def _tell(applied: Applied | _Removed) -> None:

@@ -364,7 +364,7 @@ def test_an_interrupt_exits_with_130_and_reports_what_was_completed(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(libnetvirt.Connection, "create", interrupted)
+    monkeypatch.setattr(libnetvirt.Connection, "create_all", interrupted)
     result = netvirt("create", "blue.xml", "red.yaml")
     assert result.exit_code == 130
     assert "Not done: blue (blue.xml), red (red.yaml)." in result.stderr
