@@ -95,6 +95,7 @@ async def serve(
         )
     with _ignoring_hang_up(), listening(Path(socket_path)) as listener:
         async with await aio.open(uri) as connection:
+            connection.driver.maintain()
             app = build_app(connection)
             config = uvicorn.Config(
                 app,
