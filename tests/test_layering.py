@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -24,15 +25,16 @@ MAY_IMPORT = {
     "model": {"errors"},
     "ovsdb": {"errors"},
     "uri": {"errors"},
-    "settings": {"errors", "model", "uri"},
-    "driver": {"errors", "model", "settings", "uri"},
+    "suggestions": set(),
+    "settings": {"errors", "model", "suggestions", "uri"},
+    "driver": {"errors", "model", "settings", "suggestions", "uri"},
     "events": {"errors", "model"},
     "store": {"errors", "model"},
     "formats": {"errors", "model"},
     "semantics": {"errors", "model", "packet"},
     "controller": {"errors", "model", "openflow", "packet"},
-    "session": {"driver", "errors", "model"},
-    "network": {"errors", "model", "session"},
+    "session": {"driver", "errors", "model", "suggestions"},
+    "network": {"errors", "model", "session", "suggestions"},
     "connection": {"driver", "errors", "formats", "model", "network", "session", "uri"},
 }
 
@@ -89,3 +91,23 @@ def _drivers() -> list[str]:
     """The names of the drivers that pyproject.toml declares."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return list(project["entry-points"]["libnetvirt.drivers"])
+
+
+def _narrows(test: ast.expr) -> bool:
+    """Whether a condition only tells a type checker what is known of a value."""
+    if isinstance(test, ast.Call):
+        return isinstance(test.func, ast.Name) and test.func.id == "isinstance"
+    return isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.IsNot) and len(test.ops) == 1
+
+
+def test_assertions_only_narrow_types() -> None:
+    """What can be wrong at run time is an error with a message: ``python -O`` removes assertions."""
+    found = [
+        f"{module.relative_to(SOURCE)}:{node.lineno}: {ast.unparse(node)}"
+        for module in SOURCE.rglob("*.py")
+        # Its assertions are those of tests.
+        if not module.is_relative_to(SOURCE / "conformance")
+        for node in ast.walk(ast.parse(module.read_text("utf-8")))
+        if isinstance(node, ast.Assert) and not _narrows(node.test)
+    ]
+    assert found == []

@@ -9,7 +9,7 @@
      │    ├── NetworkNotFound
      │    ├── EndpointNotFound
      │    ├── ConstraintNotFound
-     │    └── DriverNotFound
+     │    └── DriverNotFound      the URI names a driver that is not installed            3
      ├── Conflict                                                                         5
      │    ├── AlreadyExists      uuid or name taken
      │    ├── EndpointClaimed    another endpoint has this (switch, port, tag)
@@ -27,6 +27,7 @@
      │    └── SwitchTimeout      a switch did not confirm in time; the change was undone
      └── ConnectionFailed                                                                 8
           ├── DaemonUnreachable
+          ├── ServerBusy         the daemon holds as much as it can: try again later
           ├── AddressInUse
           ├── StateUnusable      the durable state cannot be read or written
           └── ConnectionClosed
@@ -129,6 +130,8 @@ class DriverNotFound(NotFound):
     """No installed driver serves this URI scheme."""
 
     code = "driver-not-found"
+    #: that of a wrong URI
+    exit_status = InvalidURI.exit_status
 
 
 class Conflict(NetvirtError):
@@ -249,6 +252,13 @@ class DaemonUnreachable(ConnectionFailed):
     """No daemon answers at its address."""
 
     code = "daemon-unreachable"
+
+
+class ServerBusy(ConnectionFailed):
+    """The daemon holds as many requests as it can: try again later."""
+
+    code = "server-busy"
+    http_status = 503
 
 
 class AddressInUse(ConnectionFailed):

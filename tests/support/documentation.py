@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _CONSOLE = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -28,6 +29,22 @@ def commands(markdown: str) -> Iterator[Command]:
             end = next((i for i, line in enumerate(lines[1:], 1) if not line.startswith("> ")), len(lines))
             command = [lines[0], *(line.removeprefix("> ") for line in lines[1:end])]
             yield Command("\n".join(command), "\n".join(lines[end:]))
+
+
+def steps(markdown: str) -> Iterator[Command]:
+    """The shell blocks of a page, to be pasted as they are, and what each prints, without those marked as not
+    run. The output is in the block of kind ``text`` that follows, where … stands for anything."""
+    text = ""
+    for skipped, kind, block in _FENCED.findall(markdown):
+        if kind == "sh":
+            if text:
+                yield Command(text, "")
+            text = "" if skipped else block
+        elif kind == "text" and text:
+            yield Command(text, block)
+            text = ""
+    if text:
+        yield Command(text, "")
 
 
 def write_files(markdown: str, directory: Path) -> list[str]:

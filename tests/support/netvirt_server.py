@@ -42,9 +42,10 @@ class Served:
     def log(self) -> Path:
         return self.directory / "serve.log"
 
-    def start(self, timeout: float = 20.0) -> None:
-        """Returns when it is ready."""
-        serve = [NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
+    def start(self, timeout: float = 20.0, descriptors: int | None = None) -> None:
+        """Returns when it is ready. ``descriptors``: how many open files it may have."""
+        limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}"]
+        serve = [*limit, NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *serve],

@@ -30,7 +30,8 @@ class Ovn(Harness):
         {Ability.UNPLUG, Ability.RESTART_SWITCH, Ability.RESTART_CONTROLLER, Ability.LEFTOVERS}
     )
     # A router of OVN forwards the packets that it originates through itself, and turns a ping into its reply.
-    allowances = frozenset({Allowance.HOPS, Allowance.FRAGMENTS})
+    # It solicits neighbours from the address that it makes of its MAC address.
+    allowances = frozenset(Allowance)
     timeout = 8.0
     quiet_time = 0.03
     # The userspace datapath forwards in the thread that changes its rules; OVN makes some for every host.

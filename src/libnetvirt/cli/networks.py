@@ -1,28 +1,29 @@
-"""Commands for whole networks: validate, create, apply, remove, list, dump."""
+"""Commands on whole networks: validate, create, apply, remove, list, dump."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Self
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 import libnetvirt
-from libnetvirt import Applied, Fault, NetvirtError, VirtualNetwork, formats
+from libnetvirt import Fault, NetworkNotFound, VirtualNetwork, formats
 from libnetvirt.cli import files
+from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
     DocumentOutput,
-    Format,
-    NetworkName,
     Output,
     Pending,
     chosen,
     connected,
+    takes,
 )
-from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.output import document, line
+from libnetvirt.cli.progress import Progress, Several
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model.report import Report
 
@@ -37,7 +38,11 @@ class _Removed(Report):
 
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE", help="Descriptions in XML, YAML or JSON; '-' reads stdin.")
+    list[str],
+    typer.Argument(
+        metavar="FILE",
+        help="Descriptions in XML, YAML or JSON; a directory stands for those in it; '-' reads stdin.",
+    ),
 ]
 
 
@@ -53,7 +58,7 @@ def validate(ctx: typer.Context, paths: Files, output: Output = None) -> None:
     """
     wanted = chosen(ctx, output)
     found, faults = files.read(paths)
-    if wanted is Format.TABLE:
+    if wanted.tabular:
         for d in found:
             line(f"{d.file}: network {d.network.name} ({_size(d.network)}) is valid")
     else:
@@ -80,20 +85,25 @@ def create(
     \b
     Examples:
       netvirt create blue.xml red.yaml
+      netvirt create networks/
       netvirt create --pending blue.xml
       netvirt -c openflow+unix:///run/netvirt.sock create - < blue.json
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
     networks = [d.network for d in described]
-    with connected(ctx, connect) as connection, _Progress(_labels(described), wanted) as progress:
-        connection.create_all(networks, pending=pending, done=progress.applied)
+    with Several("creating", wanted) as several, connected(ctx, connect) as connection:
+        several.begin(_words(described))
+        connection.create_all(networks, pending=pending, done=several.done)
 
 
 def apply(
     ctx: typer.Context,
     paths: Files,
     pending: Pending = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and print what would be changed, and change nothing.")
+    ] = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -106,76 +116,123 @@ def apply(
     \b
     Examples:
       netvirt apply blue.xml
+      netvirt apply --dry-run networks/
       netvirt apply --format json networks/*.yaml
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
     networks = [d.network for d in described]
-    with connected(ctx, connect) as connection, _Progress(_labels(described), wanted) as progress:
-        connection.apply_all(networks, pending=pending, done=progress.applied)
+    what, would = ("checking", "would be ") if dry_run else ("applying", "")
+    with Several(what, wanted, would=would) as several, connected(ctx, connect) as connection:
+        several.begin(_words(described))
+        if dry_run:
+            for network in networks:
+                several.done(connection.check(network, pending=pending))
+        else:
+            connection.apply_all(networks, pending=pending, done=several.done)
 
 
 def remove(
     ctx: typer.Context,
-    networks: Annotated[list[str], typer.Argument(metavar="VN", help="UUIDs or names of the networks.")],
+    networks: Annotated[
+        list[str] | None, typer.Argument(metavar="[VN]...", help="UUIDs or names of the networks.")
+    ] = None,
+    described: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Remove the networks that are described in a file or directory; may be repeated.",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Remove all networks.")] = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Remove networks.
 
-    Returns when their rules are gone from every switch.
+    Returns when their rules are gone from every switch. A description stands for the network with its uuid,
+    or, if it gives none, with its name.
 
     \b
     Examples:
       netvirt remove blue
       netvirt remove 7 8 9
-    """
+      netvirt remove -f networks/
+      netvirt remove --all
+    """  # fmt: skip
     wanted = chosen(ctx, output)
-    labels = {key: {("uuid", key.lower()), ("name", key)} for key in networks}
-    with connected(ctx, connect) as connection, _Progress(labels, wanted) as progress:
-        connection.remove_all(networks, done=progress.removed)
+    if [bool(networks), bool(described), every].count(True) != 1:
+        raise typer.BadParameter("name networks, or give -f FILE, or --all.", ctx=ctx)
+    # label -> uuid or name
+    keys = {key: key for key in networks or ()}
+    for d in files.read_valid(described) if described else ():
+        named = d.network.uuid if "uuid" in d.network.model_fields_set else d.network.name
+        keys[f"{d.network.name} ({d.file})"] = named
+    with Several("removing", wanted) as several, connected(ctx, connect) as connection:
+        if every:
+            keys = {f"{n.name} ({n.uuid})": n.uuid for n in connection.descriptions()}
+        several.begin({label: {("uuid", key.lower()), ("name", key)} for label, key in keys.items()})
+        connection.remove_all(
+            list(keys.values()), done=lambda gone: several.done(_Removed(uuid=gone.uuid, name=gone.name))
+        )
+    if not keys and wanted.tabular:
+        line("there are no networks")
 
 
-def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = None) -> None:
+_COLUMNS = ("uuid", "name", "forwarding", "endpoints", "state")
+
+
+@takes(Selection)
+def list_networks(
+    ctx: typer.Context, given: Selection, connect: Connect = None, output: Output = None
+) -> None:
     """List the networks in order of creation.
+
+    On a terminal that is too narrow, columns are left out and named below the table; -o wide prints all.
 
     \b
     Examples:
       netvirt list
+      netvirt list --filter 'state!=active' --sort name
       netvirt list --format json | jq -r '.[].name'
+      netvirt list -q --filter 'name=test-*'
     """
     wanted = chosen(ctx, output)
+    listing = given.of(ctx, _COLUMNS)
     with connected(ctx, connect) as connection:
-        rows = []
+        rows: list[dict[str, object]] = []
         handles = {handle.uuid: handle for handle in connection.networks()}
-        for network in connection.descriptions():
-            if network.uuid not in handles:
-                # Created between the two calls.
-                continue
-            try:
-                state = str(handles[network.uuid].state().state)
-            except libnetvirt.NotFound:
-                # Removed after the list was read.
-                continue
-            rows.append(
-                {
-                    "uuid": network.uuid,
-                    "name": network.name,
-                    "forwarding": str(network.forwarding),
-                    "endpoints": len(network.endpoints),
-                    "state": state,
-                }
-            )
-    if wanted is not Format.TABLE:
-        document(rows, wanted)
-        return
-    table(["UUID", "NAME", "FORWARDING", "ENDPOINTS", "STATE"], [list(row.values()) for row in rows])
+        networks = connection.descriptions()
+        with Progress("reading the state of", len(networks) if listing.needs("state") else 0) as progress:
+            for network in networks:
+                if network.uuid not in handles:
+                    # Created between the two calls.
+                    continue
+                state = ""
+                if listing.needs("state"):
+                    progress.at(len(rows), network.name)
+                    try:
+                        state = str(handles[network.uuid].state().state)
+                    except libnetvirt.NotFound:
+                        # Removed after the list was read.
+                        continue
+                values = (network.uuid, network.name, str(network.forwarding), len(network.endpoints), state)
+                rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    listing.print(rows, wanted)
 
 
 def dump(
-    ctx: typer.Context, network: NetworkName, connect: Connect = None, output: DocumentOutput = None
+    ctx: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(metavar="[VN]", help="UUID or name of the network.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Print all networks, as one document.")] = False,
+    connect: Connect = None,
+    output: DocumentOutput = None,
 ) -> None:
-    """Print the description of a network.
+    """Print the description of a network, or of all.
 
     The output is valid input for 'create' and 'apply': XML by default, or YAML or JSON.
 
@@ -183,11 +240,19 @@ def dump(
     Examples:
       netvirt dump blue > blue.xml
       netvirt dump blue --format yaml
+      netvirt dump --all > networks.xml
     """
     wanted = chosen(ctx, output, DOCUMENTS)
+    if (network is None) is not every:
+        raise typer.BadParameter("name one network, or give --all.", ctx=ctx)
     with connected(ctx, connect) as connection:
-        description = connection.lookup(network).description()
-    sys.stdout.write(formats.write([description], str(wanted)).rstrip("\n") + "\n")
+        if network is not None:
+            descriptions = [connection.lookup(network).description()]
+        else:
+            descriptions = connection.descriptions()
+    if not descriptions:
+        raise NetworkNotFound("there are no networks: a document describes at least one")
+    sys.stdout.write(formats.write(descriptions, str(wanted)).rstrip("\n") + "\n")
 
 
 def _size(network: VirtualNetwork) -> str:
@@ -205,59 +270,12 @@ def _fault_row(fault: Fault) -> dict[str, object]:
     }
 
 
-def _labels(described: Sequence[files.Described]) -> dict[str, set[tuple[str, str]]]:
-    """The label of each description -> the uuid and the name of its network."""
+def _words(described: Sequence[files.Described]) -> dict[str, set[tuple[str, str]]]:
+    """The label of each description -> what its network is known by."""
     labels = [f"{d.network.name} ({d.file})" for d in described]
     if len(set(labels)) < len(labels):
         labels = [f"{d.network.name} ({d.file}, number {i})" for i, d in enumerate(described, 1)]
-    return {label: _words(d.network) for label, d in zip(labels, described, strict=True)}
-
-
-def _words(network: VirtualNetwork | Applied | _Removed) -> set[tuple[str, str]]:
-    """What a network is known by."""
-    return {("uuid", network.uuid), ("name", network.name)}
-
-
-class _Progress:
-    """Prints what was done. If an operation fails, its error notes which were done.
-
-    ``labels``: what each network is called there -> the words that it is known by.
-    """
-
-    def __init__(self, labels: Mapping[str, Collection[tuple[str, str]]], output: Format) -> None:
-        self._labels = labels
-        self._output = output
-        self._done: list[Applied | _Removed] = []
-
-    def applied(self, applied: Applied | _Removed) -> None:
-        """A network is as described."""
-        self._done.append(applied)
-        if self._output is Format.TABLE:
-            _tell(applied)
-            sys.stdout.flush()
-
-    def removed(self, network: VirtualNetwork) -> None:
-        """A network is gone."""
-        self.applied(_Removed(uuid=network.uuid, name=network.name))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NetvirtError | KeyboardInterrupt) and len(self._labels) > 1:
-            rest = dict(self._labels)
-            for one in self._done:
-                rest.pop(
-                    next((label for label, own in rest.items() if _words(one).intersection(own)), ""), None
-                )
-            done = [label for label in self._labels if label not in rest]
-            error.add_note(f"Done: {', '.join(done) or 'nothing'}.")
-            error.add_note(f"Not done: {', '.join(rest)}.")
-        if self._output is not Format.TABLE:
-            document([applied.to_json() for applied in self._done], self._output)
-
-
-def _tell(applied: Applied | _Removed) -> None:
-    line(f"network {applied.name} ({applied.uuid}) {applied.outcome}")
-    for change in applied.changes:
-        line(f"  {change}")
+    return {
+        label: {("uuid", d.network.uuid), ("name", d.network.name)}
+        for label, d in zip(labels, described, strict=True)
+    }

@@ -64,6 +64,9 @@ class Allowance(StrEnum):
 
     FRAGMENTS = "a router's own IPv4 packets may have the don't-fragment flag or not"
     HOPS = "a router's own packets may have crossed one hop already: a TTL of 63 or 254"
+    ROUTED = "a router routes its own packets: it asks for hosts that it does not know before it answers"
+    SPECIAL = "packets to and from special addresses, such as the last of a prefix, may be routed or dropped"
+    LINK_LOCAL = "a router's neighbour solicitations may come from a link-local address of the router"
 
 
 class Harness(ABC):

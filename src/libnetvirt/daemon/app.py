@@ -10,25 +10,26 @@ import asyncio
 import json
 import logging
 import uuid as rfc4122
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt import __version__, aio
+from libnetvirt.daemon.bodies import Bodies
+from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.operations import Operations
-from libnetvirt.daemon.stream import lines
+from libnetvirt.daemon.stream import EventResponse
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import (
     INTERFACE,
-    MAX_BODY,
     ChangeRequest,
     DecisionRequest,
+    E,
     Outcome,
     Problem,
     ReloadRequest,
@@ -39,10 +40,11 @@ from libnetvirt.daemon.wire import (
     parse_change,
 )
 from libnetvirt.driver import Capabilities, Change
-from libnetvirt.errors import InvalidDescription, NetvirtError
+from libnetvirt.errors import NetvirtError
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
+    Event,
     NetworkState,
     Path,
     Recovered,
@@ -50,6 +52,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.tasks import Tasks
 
 log = logging.getLogger("libnetvirt.daemon")
 
@@ -58,22 +61,50 @@ OPERATION_HEADER = "netvirt-operation"
 _LARGE = 64 * 2**10
 
 
-@dataclass
 class Service:
-    """The state that all resources share: connection, running changes, the event that ends streams, and the
-    warnings in the log."""
+    """The state that all resources share: the connection and its events, running changes, the bodies of
+    requests, and the warnings in the log.
 
-    connection: aio.Connection
-    operations: Operations = field(default_factory=Operations)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    warnings: Warnings = field(default_factory=Warnings)
+    ``on_event``: called with each event of the connection. Without it, events that tell what was refused or
+    dropped are logged as warnings.
+    """
+
+    def __init__(self, connection: aio.Connection, on_event: Callable[[Event], None] | None = None) -> None:
+        self.connection = connection
+        self.operations = Operations()
+        self.warnings = Warnings()
+        self.bodies = Bodies()
+        self.events = Broadcast(self.warnings.event)
+        self._on_event = on_event or self.warnings.event
+        self._tasks = Tasks()
+        self._watching = False
+
+    def watch(self) -> None:
+        """Start to read the events of the connection, if that has not begun."""
+        if not self._watching:
+            self._watching = True
+            self._tasks.spawn(self._watch(self.connection.events()))
+            self._tasks.spawn(self.events.keep_alive())
+
+    async def close(self) -> None:
+        """Wait for running changes, and end what :meth:`watch` began."""
+        await self.operations.finish()
+        self.events.close()
+        await self._tasks.close()
+
+    async def _watch(self, events: AsyncIterator[Event]) -> None:
+        async for event in events:
+            self.events.publish(event)
+            self._on_event(event)
 
 
-def build_app(connection: aio.Connection) -> FastAPI:
+def build_app(connection: aio.Connection, on_event: Callable[[Event], None] | None = None) -> FastAPI:
     """Build the application for an open connection, which it does not close. Its Service is
     ``app.state.service``.
+
+    ``on_event``: as for :class:`Service`.
     """
-    service = Service(connection)
+    service = Service(connection, on_event)
     app = FastAPI(
         title="netvirtd",
         version=__version__,
@@ -161,14 +192,17 @@ def _reading(service: Service) -> APIRouter:
         """A consistent copy of the stored networks, as a file that ``netvirt restore`` reads."""
         return Response(await connection.backup(), media_type="application/vnd.sqlite3")
 
-    @router.get("/events", response_class=StreamingResponse)
-    async def events() -> StreamingResponse:
-        """Events from now on, one JSON object a line; empty lines keep the connection alive.
+    @router.get("/events", response_class=EventResponse)
+    async def events(after: str = "") -> Response:
+        """Events from now on, or those after the event with the id ``after``, one JSON object a line; empty
+        lines keep the connection alive.
 
-        A client that reads too slowly loses the oldest events. An event ``events.lost`` says how many.
+        The last 4,096 events are kept. A client that reads too slowly, or comes back too late, loses the
+        oldest ones: an event ``events.lost`` says how many (``count``), and after which id the stream goes on
+        (``resume``).
         """
-        stream = lines(connection.events(), service.stopping, on_loss=service.warnings.event)
-        return StreamingResponse(stream, media_type="application/x-ndjson")
+        service.watch()
+        return EventResponse(service.events.reader(after))
 
     return router
 
@@ -189,7 +223,7 @@ def _changing(service: Service) -> APIRouter:
         """
         name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
         try:
-            requested = await _change_of(request)
+            requested = await _change_of(service, request)
             await service.operations.run(name, service.connection.carry_out(requested))
         except NetvirtError as error:
             service.warnings.failed(error)
@@ -199,27 +233,27 @@ def _changing(service: Service) -> APIRouter:
     @router.post("/repairs", response_model=list[str], openapi_extra={"requestBody": repair_body})
     async def repair(request: Request) -> Response:
         """Restore what others changed in networks; replies with what was done, a string each."""
-        asked = parse(RepairRequest, await _body(request))
+        asked = await _parsed(service, request, RepairRequest)
         return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
     @router.post("/reloads", response_model=list[str], openapi_extra={"requestBody": reload_body})
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
-        asked = parse(ReloadRequest, await _body(request))
+        asked = await _parsed(service, request, ReloadRequest)
         return _reply(await service.connection.reload(degrade=asked.degrade))
 
     @router.post("/decisions", response_model=list[str], openapi_extra={"requestBody": decision_body})
     async def decide(request: Request) -> Response:
         """Take over or leave switches that are refused because of another controller; replies with their
         names."""
-        asked = parse(DecisionRequest, await _body(request))
+        asked = await _parsed(service, request, DecisionRequest)
         decide = service.connection.adopt if asked.decision == "adopt" else service.connection.forget
         return _reply(await decide(asked.switch))
 
     @router.post("/checks", status_code=204, openapi_extra={"requestBody": body})
     async def check(request: Request) -> Response:
         """Check whether an operation would be accepted now. Changes nothing."""
-        await service.connection.examine(await _change_of(request))
+        await service.connection.examine(await _change_of(service, request))
         return Response(status_code=204)
 
     @router.delete("/changes/{operation}", response_model=Outcome)
@@ -234,20 +268,16 @@ def _reply(value: Any, status: int = 200) -> Response:
     return Response(dump(value), status, media_type="application/json")
 
 
-async def _change_of(request: Request) -> Change:
-    content = await _body(request)
-    return await asyncio.to_thread(parse_change, content) if len(content) > _LARGE else parse_change(content)
+async def _change_of(service: Service, request: Request) -> Change:
+    async with service.bodies.read(request) as content:
+        if len(content) > _LARGE:
+            return await asyncio.to_thread(parse_change, content)
+        return parse_change(content)
 
 
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            raise InvalidDescription(f"the request's body exceeds {MAX_BODY >> 20} MiB")
-        parts.append(part)
-    return b"".join(parts)
+async def _parsed(service: Service, request: Request, kind: type[E]) -> E:
+    async with service.bodies.read(request) as content:
+        return parse(kind, content)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -14,7 +14,8 @@ from libnetvirt.unix_socket import remove_stale
 
 #: Longest path in bytes: sun_path of unix(7) has 108, with the terminating zero.
 MAX_PATH = 107
-_BACKLOG = 128
+# A client that finds the backlog full gets an error of which asyncio makes a connection that does not work.
+_BACKLOG = 2048
 
 
 @contextmanager

@@ -8,14 +8,17 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import uvicorn
 
 from libnetvirt import aio
+from libnetvirt.acceptor import Acceptor, raise_descriptor_limit
 from libnetvirt.daemon.app import Service, build_app
+from libnetvirt.daemon.http_protocol import FULL, HttpProtocol
 from libnetvirt.daemon.listener import listening
 from libnetvirt.errors import InvalidURI, NetvirtError, Unsupported
 from libnetvirt.event_loop import new_event_loop
@@ -28,18 +31,37 @@ log = logging.getLogger("libnetvirt.daemon")
 # Seconds after a signal in which requests can end: longer than any change takes. It is bounded so that a
 # client that does not read its events cannot keep the server alive.
 _SHUTDOWN = 30
+#: Descriptors that clients leave to switches, databases and files.
+RESERVED = 4096
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None) -> None:
+    """Accepts connections itself: uvicorn leaves that to asyncio, which does not survive a lack of
+    descriptors."""
+
+    def __init__(self, config: uvicorn.Config, connections: int, ready: Callable[[], None] | None) -> None:
         super().__init__(config)
+        self._connections = connections
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        acceptors = [Acceptor(listener, self._serve_one, _exhausted) for listener in sockets or ()]
+        # Uvicorn closes what is in this list, and waits for it.
+        self.servers = [acceptor.start() for acceptor in acceptors]  # type: ignore[misc]
         collect_seldom()
         if self._ready is not None:
             self._ready()
+
+    async def _serve_one(self, peer: socket.socket, _address: Any) -> None:
+        if len(self.server_state.connections) >= self._connections:
+            with peer, suppress(OSError):
+                peer.send(FULL)
+            return
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(
+            lambda: HttpProtocol(self.config, self.server_state, self.lifespan.state), peer
+        )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -96,10 +118,10 @@ async def serve(
     with _ignoring_hang_up(), listening(Path(socket_path)) as listener:
         async with await aio.open(uri) as connection:
             connection.driver.maintain()
-            app = build_app(connection)
+            app = build_app(connection, on_event)
             config = uvicorn.Config(
                 app,
-                http="h11",
+                http=HttpProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -108,10 +130,10 @@ async def serve(
                 server_header=False,
                 timeout_graceful_shutdown=_SHUTDOWN,
             )
-            server = _Server(config, ready)
+            server = _Server(config, _share_of_descriptors(raise_descriptor_limit()), ready)
             service: Service = app.state.service
+            service.watch()
             with _signals(server, service):
-                watching = asyncio.create_task(_watch(connection, on_event or service.warnings.event))
                 serving = asyncio.create_task(server.serve(sockets=[listener]))
                 try:
                     await asyncio.shield(serving)
@@ -121,9 +143,20 @@ async def serve(
                     await serving
                     raise
                 finally:
-                    await service.operations.finish()
-                    watching.cancel()
-                    await asyncio.wait({watching})
+                    await service.close()
+
+
+def _share_of_descriptors(limit: int) -> int:
+    """How many clients may be connected: the rest of the descriptors is for switches and files."""
+    return max(limit // 2, limit - RESERVED)
+
+
+def _exhausted(reason: str) -> None:
+    log.warning(
+        "no more connections are accepted (%s): raise the limit of open files, for example with LimitNOFILE= "
+        "in the unit of systemd",
+        reason,
+    )
 
 
 @contextmanager
@@ -174,12 +207,4 @@ def _stop(server: uvicorn.Server, service: Service) -> None:
     if server.should_exit:
         service.operations.cancel()
     server.should_exit = True
-    service.stopping.set()
-
-
-async def _watch(connection: aio.Connection, on_event: Callable[[Event], None]) -> None:
-    try:
-        async for event in connection.events():
-            on_event(event)
-    except Exception:
-        log.exception("reading the driver's events failed")
+    service.events.close()

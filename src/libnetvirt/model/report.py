@@ -17,7 +17,10 @@ from libnetvirt.model.network import VirtualNetwork
 class Report(BaseModel):
     """Base of all reports: frozen, and written with the hyphenated names of documents."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=hyphenated, populate_by_name=True)
+    # Built when it is first used: most programs use few of the reports.
+    model_config = ConfigDict(
+        frozen=True, alias_generator=hyphenated, populate_by_name=True, defer_build=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON types, with hyphenated names."""
@@ -250,7 +253,8 @@ class Event(Report):
     """Something that happened.
 
     ``time``: seconds since the epoch. ``kind``: such as ``link.down``. ``message``: for people. ``network``,
-    ``endpoint``, ``switch`` and ``port`` name what it concerns, ``fields`` has the rest.
+    ``endpoint``, ``switch`` and ``port`` name what it concerns, ``fields`` has the rest. ``id``: set by a
+    daemon, so that a client can ask for the events after it; else empty.
     """
 
     time: float
@@ -261,6 +265,7 @@ class Event(Report):
     switch: str = ""
     port: str = ""
     fields: dict[str, str] = Field(default_factory=dict)
+    id: str = ""
 
 
 class Applied(Report):

@@ -72,6 +72,9 @@ MAX_CACHED_HEADS: Final = 1024
 MAX_CACHED_HEAD_BYTES: Final = 128
 """Bytes before the packet in a packet-in; a head that makes it longer is not cached."""
 
+#: Bytes that are read of the text in an ERROR, which may have 64 KiB.
+SAID: Final = 256
+
 _VERSION_NAMES: Final = {1: "1.0", 2: "1.1", 3: "1.2", 4: "1.3", 5: "1.4", 6: "1.5"}
 _KEEPALIVE: Final = b"libnetvirt"
 _PACKET_IN: Final = MsgType.PACKET_IN.value
@@ -349,5 +352,5 @@ def _error_reason(message: Error | ExperimenterError) -> str:
         return f"experimenter {message.experimenter:#010x} error {message.exp_type}"
     said = ""
     if message.type == ErrorType.HELLO_FAILED and message.body:
-        said = message.body.split(b"\0", 1)[0].decode("utf-8", "replace")
+        said = message.body[:SAID].split(b"\0", 1)[0].decode("utf-8", "replace")
     return f"{message.text} ({said})" if said else message.text

@@ -117,7 +117,7 @@ class Database:
         self._narrowing: asyncio.Task[None] | None = None
         self._tls = tls
         self._probe = probe
-        self._patience = rows_timeout
+        self._limit = rows_timeout
         self._changed = changed
         self._session_changed = session
         self._ids = itertools.count(1)
@@ -247,7 +247,7 @@ class Database:
 
     async def _session(self, remote: Remote) -> None:
         # Other members of a cluster may be faster.
-        async with asyncio.timeout(CONNECT_TIMEOUT if len(self.remotes) > 1 else self._patience):
+        async with asyncio.timeout(CONNECT_TIMEOUT if len(self.remotes) > 1 else self._limit):
             reader, writer = await remote.connect(self._tls)
         self._writer = writer
         setup = asyncio.create_task(self._set_up())
@@ -297,9 +297,9 @@ class Database:
     async def _set_up(self) -> None:
         """Check that the server is usable, and monitor the rows."""
         try:
-            async with asyncio.timeout(ROWS_TIMEOUT if len(self.remotes) > 1 else self._patience):
+            async with asyncio.timeout(ROWS_TIMEOUT if len(self.remotes) > 1 else self._limit):
                 await self._check_server()
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._limit):
                 self._asked = dict(self._where)
                 wanted = {
                     table: [{"columns": list(w.columns), **_condition(self._where[table])}]
@@ -311,7 +311,7 @@ class Database:
             self._abort(str(error))
             return
         except TimeoutError:
-            self._abort(f"the server did not send its rows within {self._patience:g} s")
+            self._abort(f"the server did not send its rows within {self._limit:g} s")
             return
         self.trouble = ""
         self._session_changed(True)

@@ -260,7 +260,8 @@ class SqliteStore(Store):
         go on. Raises StateUnusable."""
         if self._file is None:
             raise StateUnusable("the state is in memory (state=:memory:): there is no file to back up")
-        assert self._opened
+        if not self._opened:
+            raise StateUnusable(f"{self._path} has not been read yet: there is nothing to back up")
         confirmed = self._commits
         try:
             # Its time of change is not compared: a commit may be under way.

@@ -14,14 +14,16 @@ from collections.abc import Iterator
 import pytest
 
 from libnetvirt import Network, Rules
-from libnetvirt.conformance import Arrival
+from libnetvirt.conformance import Arrival, Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Guest, Testbed, endpoint_at
 from tests.support.lab.socket_overruns import unread
 from tests.support.openflow_harness import OpenFlow
 
 MOVES, RATE = (int(number) for number in os.environ.get("NETVIRT_MOVES", "24:1000").split(":"))
-#: how often a run is void because Open vSwitch did not get the time to read its sockets
+#: moves that are judged together: void if Open vSwitch did not get the time to read its sockets meanwhile
+BATCH = 24
+#: how many batches may be void, besides as many as there are batches
 VOID = 3
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60 + MOVES)]
@@ -73,38 +75,39 @@ def test_each_frame_to_an_endpoint_that_moves_arrives_once(
     p, q, r, s = testbed.places(4)
     (other,) = [one for one in harness.host_ports() if one.switch == q.switch and one != q][:1]
     network, (a, b, _) = testbed.create_active(p, q, other if beside else r)
+    places = [(s, None), (q, 77), (s, 77), (q, None)]
+    done = void = sent = 0
     try:
-        for _ in range(VOID):
+        while done < MOVES:
             before = unread()
-            lost, surplus, sent = _moves(testbed, network, a, b, [(s, None), (q, 77), (s, 77), (q, None)])
-            if unread() == before:
-                break
-        else:
-            pytest.fail("Open vSwitch did not read its sockets in time, in each of the runs")
+            lost, surplus, count = _moves(testbed, network, a, b, places)
+            if unread() > before:
+                void += 1
+                assert void <= VOID + MOVES // BATCH, "Open vSwitch does not read its sockets in time"
+                continue
+            assert (lost, surplus) == ([], [])
+            done, sent = done + BATCH, sent + count
         assert sent > MOVES
-        assert (lost, surplus) == ([], [])
+        print(f"{done} moves, {sent} frames, {void} void batches")
     finally:
         network.remove()
 
 
 def _moves(
-    testbed: Testbed, network: Network, a: Guest, b: Guest, spots: list[tuple[object, int | None]]
+    testbed: Testbed, network: Network, a: Guest, b: Guest, spots: list[tuple[Place, int | None]]
 ) -> tuple[list[int], list[Arrival], int]:
     """Move the endpoint of ``b`` between places. The numbers of frames that were lost, arrivals that should
     not have been, and how many frames were sent."""
-    guests = [
-        testbed.guest(network, endpoint_at(place, int(b.endpoint), tag), b.mac)  # type: ignore[arg-type]
-        for place, tag in spots
-    ]
+    guests = [testbed.guest(network, endpoint_at(place, int(b.endpoint), tag), b.mac) for place, tag in spots]
     arrived: list[Arrival] = []
     with Firehose(testbed, a, b.mac) as hose:
-        for number in range(MOVES):
+        for number in range(BATCH):
             there = guests[number % len(guests)]
             network.modify_endpoint(
                 b.endpoint, switch=there.place.switch, port=there.place.port, vlan=there.vlan
             )
             # Sometimes on at once, sometimes after the old place is cleared.
-            pause = time.monotonic() + (2.0 if number % 8 == 7 else 0.0)
+            pause = time.monotonic() + (2.0 if number == BATCH // 2 else 0.0)
             arrived += testbed.harness.receive(0.0)
             while time.monotonic() < pause:
                 arrived += testbed.harness.receive(0.05)

@@ -89,7 +89,9 @@ def _run(pki: Pki, story: Callable[[Stand], Awaitable[None]], options: str = "")
 
     async def whole() -> None:
         listen = Listen("127.0.0.1", 0, secure=True)
-        server = await listen.open(stand.session, credentials.context, lambda *r: stand.refused.append(r))
+        server = await listen.open(
+            stand.session, credentials.context, lambda *r: stand.refused.append(r), print
+        )
         stand.port = server.sockets[0].getsockname()[1]
         try:
             await story(stand)

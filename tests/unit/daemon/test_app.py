@@ -14,14 +14,13 @@ import pytest
 
 from libnetvirt import NetvirtError, aio
 from libnetvirt.daemon import build_app
+from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.operations import Operations
-from libnetvirt.daemon.stream import lines
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import parse_change
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.errors import Conflict, InvalidDescription, NotFound
-from libnetvirt.events import EventStream
 from libnetvirt.model import Event, Recovered, Substrate, VirtualNetwork
 from libnetvirt.uri import URI
 
@@ -291,33 +290,6 @@ def test_a_late_cancellation_reports_the_outcome() -> None:
     asyncio.run(main())
 
 
-def test_the_stream_starts_at_once_keeps_alive_and_ends_when_the_server_stops() -> None:
-    async def main() -> None:
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-
-        async def events() -> AsyncIterator[Event]:
-            while (event := await queue.get()) is not None:
-                yield event
-
-        stopping = asyncio.Event()
-        stream = lines(events(), stopping, keep_alive=0.01)
-        assert await anext(stream) == b"\n"
-        assert await anext(stream) == b"\n"
-        queue.put_nowait(Event(time=1, kind="link.down", message="gone"))
-        while (found := await anext(stream)) == b"\n":
-            pass
-        assert json.loads(found)["kind"] == "link.down"
-        assert found.endswith(b"}\n")
-        stopping.set()
-        assert b"".join([rest async for rest in stream]).strip() == b""
-        stream = lines(events(), asyncio.Event())
-        assert await anext(stream) == b"\n"
-        queue.put_nowait(None)
-        assert [rest async for rest in stream] == []
-
-    asyncio.run(asyncio.wait_for(main(), 20))
-
-
 def test_a_change_is_of_one_network() -> None:
     other = {**BLUE, "uuid": 8}
     with pytest.raises(InvalidDescription, match="one network is required"):
@@ -325,20 +297,6 @@ def test_a_change_is_of_one_network() -> None:
     with pytest.raises(InvalidDescription, match="neither"):
         parse_change(b"{}")
     assert parse_change(json.dumps({"before": BLUE, "pending": True}).encode()).pending
-
-
-def test_a_client_that_reads_events_too_slowly_is_told_how_many_it_lost() -> None:
-    async def main() -> list[tuple[str, str]]:
-        stream = EventStream(limit=1)
-        reader = stream.subscribe()
-        for number in range(3):
-            stream.publish(Event(time=1, kind="link.down", message=str(number)))
-        stream.close()
-        found = [json.loads(line) async for line in lines(reader, asyncio.Event()) if line.strip()]
-        return [(e["kind"], e["message"]) for e in found]
-
-    told = "2 events lost: this reader is too slow"
-    assert asyncio.run(asyncio.wait_for(main(), 20)) == [("events.lost", told), ("link.down", "2")]
 
 
 def test_changes_that_fail_and_lost_events_are_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -357,17 +315,15 @@ def test_changes_that_fail_and_lost_events_are_logged(caplog: pytest.LogCaptureF
     ]
 
     async def slow() -> None:
-        stream = EventStream(limit=1)
-        reader = stream.subscribe()
+        events = Broadcast(Warnings().event, kept=1)
+        reader = events.reader()
         for number in range(3):
-            stream.publish(Event(time=1, kind="link.down", message=str(number)))
-        stream.close()
-        async for _ in lines(reader, asyncio.Event(), on_loss=Warnings().event):
-            pass
+            events.publish(Event(time=1, kind="link.down", message=str(number)))
+        await reader.read()
 
     caplog.clear()
     asyncio.run(asyncio.wait_for(slow(), 20))
-    assert caplog.messages == ["events.lost: 2 events lost: this reader is too slow"]
+    assert caplog.messages == ["events.lost: 2 events lost: this reader is too slow, or was away"]
 
 
 def test_warnings_are_of_a_few_kinds_one_line_each_and_limited(caplog: pytest.LogCaptureFixture) -> None:

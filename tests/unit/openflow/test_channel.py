@@ -93,6 +93,10 @@ def test_a_switch_that_refuses_us_is_quoted() -> None:
     (event,) = channel.receive(of.Error(0, 0, b"we support version 0x01").encode())
     assert isinstance(event, of.Refused)
     assert "HELLO_FAILED/INCOMPATIBLE (we support version 0x01)" in event.reason
+    talkative = of.Channel()
+    (event,) = talkative.receive(of.Error(0, 0, b"no " * 20_000).encode())
+    assert isinstance(event, of.Refused)
+    assert len(event.reason) < 400
     waiting = of.Channel()
     waiting.receive(HELLO.encode())
     (event,) = waiting.receive(of.ExperimenterError(2300, of.ONF_EXPERIMENTER).encode())

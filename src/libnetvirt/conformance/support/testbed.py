@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import Any
@@ -17,7 +17,7 @@ from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.late_frames import LateFrameDetector, listed
-from libnetvirt.conformance.support.normalisation import normalise, routers_of
+from libnetvirt.conformance.support.normalisation import normalise, reports_no_route, routers_of
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.semantics import LearnedState, Outcome, forward
 from libnetvirt.semantics.forward import ClassifiedFrame, classify
@@ -79,6 +79,10 @@ class Testbed:
     @cached_property
     def _defaults(self) -> Rules:
         return self.harness.connection.capabilities().defaults
+
+    @cached_property
+    def _reports_no_route(self) -> bool:
+        return self.offers("router.no-route")
 
     @property
     def native(self) -> bool:
@@ -241,13 +245,21 @@ class Testbed:
         self.harness.send(guest.place, [guest.on_wire(frame) for frame in sent])
 
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
-        """What the oracle predicts; nothing for a frame that the substrate cannot carry, says the harness."""
+        """What the oracle predicts, without what the substrate cannot do.
+
+        That is frames that it cannot carry (says the harness), errors about missing routes (says the driver).
+        """
         found = classify(networks, place.switch, place.port, frame)
         if isinstance(found, ClassifiedFrame):
             encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
             if not self.harness.carries(found.network, encapsulation or "", found.frame):
                 return Outcome((), self.knowledge, found.network.uuid)
-        return forward(networks, self.knowledge, place.switch, place.port, frame)
+        outcome = forward(networks, self.knowledge, place.switch, place.port, frame)
+        if not self._reports_no_route:
+            routers = routers_of(networks)
+            sent = tuple(output for output in outcome.outputs if not reports_no_route(output[2], routers))
+            return replace(outcome, outputs=sent)
+        return outcome
 
     def current(self) -> list[VirtualNetwork]:
         """The current descriptions of all networks; updates the oracle's knowledge by their changes."""

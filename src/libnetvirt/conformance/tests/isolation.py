@@ -7,6 +7,7 @@ import pytest
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import AD, BROADCAST, tag
+from libnetvirt.conformance.support.link_protocols import LINK_PROTOCOLS
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Testbed
 
@@ -188,11 +189,23 @@ def test_lldp_from_guests_does_not_change_the_topology(testbed: Testbed) -> None
     assert testbed.exchange(a, frame) == [c.arrival(frame)]
 
 
-def test_link_local_control_frames_are_treated_as_the_oracle_says(testbed: Testbed) -> None:
-    a, b, c = testbed.guests(testbed.create(*testbed.places(3)))
+def test_frames_of_link_protocols_are_carried_like_all_others(testbed: Testbed) -> None:
+    p, q, r = testbed.places(3)
+    a, b, c = testbed.guests(testbed.create(p, (q, 20), r))
     testbed.announce(a, b, c)
-    for last in (0x00, 0x01, 0x02, 0x03, 0x0E, 0x10, 0x21):
+    for last in (0x04, 0x05, 0x0D, 0x0F, 0x10):  # reserved for bridges as well, by IEEE 802.1Q, table 8-1
         testbed.exchange(a, frames.marked(a.mac, f"01:80:c2:00:00:{last:02x}", b"bridges only"))
+    for sender in (a, b):
+        sent = [protocol.frame(sender.mac) for protocol in LINK_PROTOCOLS]
+        arrived = testbed.exchange(sender, *sent)
+        for guest in {a, b, c} - {sender}:
+            carried = {arrival.frame for arrival in arrived if arrival.place == guest.place}
+            lost = [
+                protocol.name
+                for protocol, frame in zip(LINK_PROTOCOLS, sent, strict=True)
+                if guest.arrival(frame).frame not in carried
+            ]
+            assert lost == [], f"at {guest.place}"
 
 
 def test_group_addresses_as_source_are_not_learned(testbed: Testbed) -> None:

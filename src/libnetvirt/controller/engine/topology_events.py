@@ -69,8 +69,8 @@ class TopologyEvents:
         self._state.control.disconnected(dpid, now)
         self._state.ondemand.switch_down(dpid)
         name = switch_text(dpid)
-        text = f"the connection of switch {name} is lost"
-        return Effects(events=(Report("switch.disconnected", text, {"switch": name}),))
+        text = f"the connection of switch {name} is lost{': ' + why if why else ''}"
+        return Effects(events=(Report("switch.disconnected", text, {"switch": name, "reason": why}),))
 
     def port_status(self, dpid: int, status: of.PortStatus, now: float) -> Effects:
         """A port was added, deleted or modified."""
@@ -84,9 +84,8 @@ class TopologyEvents:
             new = None
         else:
             new = port_view(status.desc)
-            if new is None:
+            if new is None or not switch.add_port(new):
                 return NOTHING
-            switch.ports[number] = new
         effects = NOTHING
         if (old and old.name) != (new and new.name):
             effects |= Effects(rebind=frozenset((dpid,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Final
 
 from libnetvirt.controller.dataplane.pipeline import ROUTING_TABLES
 from libnetvirt.errors import InvalidDescription
@@ -54,6 +55,10 @@ class PortView:
     hw_addr: int = 0
 
 
+#: Ports of a switch that are known: more than a bridge has in practice.
+MAX_PORTS: Final = 16_384
+
+
 @dataclass(slots=True)
 class SwitchView:
     """A switch as it was last seen. ``known`` is False until it has connected for the first time in this
@@ -79,6 +84,16 @@ class SwitchView:
     lost_at: float = 0.0
     # Why the connection was lost, if that is known.
     lost_why: str = ""
+    #: whether the switch has more than MAX_PORTS ports: those beyond are not known, and cannot be used
+    full: bool = False
+
+    def add_port(self, port: PortView) -> bool:
+        """Add a port, or replace what was known of it. Returns whether it is known now."""
+        if port.number not in self.ports and len(self.ports) >= MAX_PORTS:
+            self.full = True
+            return False
+        self.ports[port.number] = port
+        return True
 
     @property
     def can_route(self) -> bool:

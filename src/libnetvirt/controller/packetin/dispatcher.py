@@ -28,6 +28,7 @@ from libnetvirt.controller.ondemand.flow_templates import FRAME_LIMIT
 from libnetvirt.controller.packetin.deferral import Deferral
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
 from libnetvirt.controller.packetin.slow_path import SlowPath
+from libnetvirt.controller.rules.instructions import mute
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.controller.topology.discovery import Forged, Late, is_foreign
 from libnetvirt.controller.topology.link_state import Control
@@ -61,7 +62,7 @@ class PacketInDispatcher:
         self._by_point = self._state.rulesdb.by_point
         self._locator = self._state.locator
         self._ondemand = self._state.ondemand
-        self._slow_path = SlowPath(controller)
+        self._slow_path = SlowPath(controller, self._refuse)
         #: uuids of the networks whose frames are deferred by an operation; None: all
         self.busy: frozenset[str] | None = frozenset()
         self._deferral = Deferral()
@@ -310,6 +311,8 @@ class PacketInDispatcher:
         core, state, record = self._core, self._state, attachment.network
         mac = int.from_bytes(frame[6:12])
         moved_from = state.locator.find(record.uuid, mac)
+        if is_routed(record) and (moved_from is None or not moved_from.declared):
+            return LearnResult.INVALID  # no longer declared; a router learns neighbours only
         result = state.locator.learn(record.uuid, attachment.endpoint.uuid, mac)
         if result in (LearnResult.LEARNED, LearnResult.MOVED):
             host = state.locator.find(record.uuid, mac)
@@ -331,6 +334,8 @@ class PacketInDispatcher:
             self._suppress_learning(attachment, now)
         elif result is LearnResult.ELSEWHERE:
             self._refuse(attachment, mac, now, "is declared at another endpoint of the network")
+            if attachment.port is not None and not record.on_demand:
+                core.wire.send(attachment.dpid, add_message(mute(attachment, mac, QUIET_TIME)))
         elif result is LearnResult.FOREIGN:
             holder = state.rulesdb.networks[state.locator.native_holder(mac) or ""].description
             self._refuse(

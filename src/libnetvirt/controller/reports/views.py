@@ -15,7 +15,7 @@ from libnetvirt.controller.engine.link_checks import unfit_links
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.locator import mac_number, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
-from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.intent.switches import MAX_PORTS, switch_text
 from libnetvirt.controller.rules import probing
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
 from libnetvirt.controller.topology.pathfinder import Edge
@@ -261,6 +261,8 @@ def substrate(state: ControllerState) -> Substrate:
             notes.append("it does not answer: it counts as forwarding, and paths avoid it")
         elif not view.connected and view.lost_why:
             notes.append(f"its connection was lost: {view.lost_why}")
+        if view.full:
+            notes.append(f"it has more than {MAX_PORTS:,} ports: the others cannot be used")
         if view.foreign:
             notes.append(f"{view.foreign} rules of another program, which are not changed")
         if view.connected and not view.bundles:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from libnetvirt import openflow as of
+from libnetvirt.acceptor import Acceptor
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import LINGER, Controller, Options
 from libnetvirt.controller.engine.effects import PendingEffects
@@ -36,7 +37,7 @@ from libnetvirt.drivers.openflow.southbound.owners import SwitchOwners
 from libnetvirt.drivers.openflow.southbound.refusals import error_text
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.session import Session
-from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity, SecureServer
+from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
 from libnetvirt.drivers.openflow.southbound.trust_watch import TrustWatch
 from libnetvirt.errors import SubstrateError
 from libnetvirt.events import EventStream
@@ -86,10 +87,11 @@ class Runtime:
         self.connections = SwitchConnections(confirm_timeout)
         self._sessions = self.connections.by_switch
         self.owners = SwitchOwners(self.core, store, self._sessions, self._report_states)
-        self._servers: list[asyncio.Server | SecureServer] = []
+        self._servers: list[Acceptor] = []
         self._all: set[Session] = set()
         self._serving = False
         self._early_dropped = 0
+        self._reporting = False
         context = ExecutionContext(
             self.core,
             self.pending,
@@ -124,7 +126,7 @@ class Runtime:
         self.reporter.states(self.now(), report=False)
         await self.executor.provisioner.open()
         for listen in listens:
-            self._servers.append(await listen.open(self._session, secured, self.refused))
+            self._servers.append(await listen.open(self._session, secured, self.refused, self._exhausted))
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(POLL_INTERVAL, self._poll)
         self.tasks.every(PROBE_INTERVAL, self._probe_links)
@@ -153,6 +155,13 @@ class Runtime:
         """The TCP ports that are listened on."""
         return [s.getsockname()[1] for server in self._servers for s in server.sockets if s.family != 1]
 
+    def _exhausted(self, reason: str) -> None:
+        self.publish(
+            "controller.exhausted",
+            f"switches cannot connect ({reason}): raise the limit of open files of this process (ulimit -n, "
+            "or LimitNOFILE= in its unit of systemd)",
+        )
+
     def _session(self) -> Session:
         return Session(self, self.connections.confirm_timeout)
 
@@ -179,8 +188,17 @@ class Runtime:
         self.pending.add(self.core.links.poll(self.now()))
         self.executor.follow_up()
 
+    def _report_soon(self) -> None:
+        """Report states once, after all that is handled in this iteration of the event loop: a switch may
+        report thousands of ports at a time."""
+        if not self._reporting:
+            self._reporting = True
+            asyncio.get_running_loop().call_soon(self._report_states)
+
     def _report_states(self) -> None:
-        self.reporter.states(self.now())
+        self._reporting = False
+        if not self.executor.closed:
+            self.reporter.states(self.now())
 
     def _probe(self) -> None:
         self.tasks.spawn(self.trust.probe_all())
@@ -260,7 +278,7 @@ class Runtime:
             self.dispatcher.flow_removed(session.dpid, message)
         elif isinstance(message, of.PortStatus):
             self.pending.add(self.core.topology.port_status(session.dpid, message, self.now()))
-            self.reporter.states(self.now())
+            self._report_soon()
         elif isinstance(message, (of.Error, of.ExperimenterError)):
             self.reporter.error(self.now(), session.dpid, error_text(message))
         self.executor.follow_up()

@@ -56,7 +56,7 @@ class View:
         physical = e.port.startswith(PHYSNET)
         if not reason and vswitch is not None and not physical and not vswitch.has_carrier(e.port):
             return EndpointState(uuid=e.uuid, state=State.DOWN, reason=f"interface {e.port} has no carrier")
-        if not reason and (wrong := self._interfaces.interference(e)):
+        if not reason and (wrong := self._interfaces.interference(e)) and wrong.found:
             reason = wrong.text
         if not reason and not self._southbound.is_up(logical_port(e)):
             reason = f"chassis {e.switch} has not bound interface {e.port}"

@@ -276,6 +276,27 @@ def test_links_are_stored_once() -> None:
     assert set(rig.state.journal.take().values()) == {(link, False) for link in links}
 
 
+def test_a_switch_with_too_many_ports_is_not_believed_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = _ringed()
+    view = rig.state.switches[1]
+    monkeypatch.setattr("libnetvirt.controller.intent.switches.MAX_PORTS", len(view.ports) + 1)
+
+    def report(reason: of.PortStatusReason, number: int) -> None:
+        status = of.PortStatus(reason, of.PortDesc(number, name=f"p{number}"))
+        rig.pending.add(rig.core.topology.port_status(1, status, rig.now))
+
+    known = set(view.ports)
+    for number in (101, 102, 103):
+        report(of.PortStatusReason.ADD, number)
+    assert set(view.ports) == {*known, 101}
+    (note,) = views.substrate(rig.state).switches[0].notes
+    assert note.startswith("it has more than")
+    report(of.PortStatusReason.MODIFY, 101)
+    report(of.PortStatusReason.DELETE, 101)
+    report(of.PortStatusReason.ADD, 104)
+    assert set(view.ports) == {*known, 104}
+
+
 def test_the_substrate_is_reported() -> None:
     rig = _ringed()
     found = views.substrate(rig.state)

@@ -359,3 +359,27 @@ def test_a_neighbour_of_one_network_is_unknown_in_another(rig: Rig) -> None:
     body = datagram(host(1, False), host(2, False))
     asked = rig.inject(1, 4, gateway_mac("2") + body[6:])
     assert [(o[:2], kinds([o])) for o in asked] == [((2, 2), [p.ETH_ARP])]
+
+
+@FAMILIES
+def test_a_host_that_claims_the_address_of_the_network_is_ignored_and_reported(rig: Rig, v6: bool) -> None:
+    gateway = packed("fd00:1::fe" if v6 else "10.0.1.254")
+    liar = mac(66).to_bytes(6)
+    if v6:
+        claims = [
+            p.solicitation(liar, gateway, host(1, v6)),
+            p.advertisement(b"\x33\x33\0\0\0\x01", liar, gateway, bytes(16)),
+        ]
+    else:
+        claims = [p.arp_frame(p.BROADCAST, p.ARP(kind, liar, gateway, bytes(6), gateway)) for kind in (1, 2)]
+    for claim in claims:
+        before = rig.kinds().count("host.refused")
+        rig.now += 60
+        assert rig.inject(1, 3, claim) == []
+        assert rig.kinds().count("host.refused") == before + 1
+        assert str(ip_address(gateway)) in rig.events[-1][1]
+    # Once in a while only, however often it is said.
+    for claim in claims * 5:
+        rig.inject(1, 3, claim)
+    assert rig.kinds().count("host.refused") == len(claims)
+    assert not list(views.network_state(rig.state, rig.state.rulesdb.networks["1"], rig.now).hosts)

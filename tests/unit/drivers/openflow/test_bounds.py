@@ -10,12 +10,15 @@ from typing import Any, cast
 
 import pytest
 
+from libnetvirt import openflow as of
+from libnetvirt.acceptor import Acceptor
 from libnetvirt.drivers.openflow import event_reporter
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
 from libnetvirt.drivers.openflow.southbound import backoff, rejections
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
-from libnetvirt.drivers.openflow.southbound.tls import SecureServer
+from libnetvirt.drivers.openflow.southbound.tls import Handshakes
+from tests.unit.drivers.openflow.test_runtime import Lab, run
 
 
 def test_the_oldest_of_too_many_rejected_hosts_is_dropped() -> None:
@@ -79,14 +82,15 @@ def test_connections_that_wait_already_do_not_exceed_the_limit_of_handshakes(
     refused: list[str] = []
 
     async def story() -> None:
-        server = SecureServer(lambda: context, asyncio.Protocol, lambda _, why: refused.append(why))
-        server.start("127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
+        handshakes = Handshakes(lambda: context, asyncio.Protocol, lambda _, why: refused.append(why))
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        address = listener.getsockname()
+        server = Acceptor(listener, handshakes.begin, refused.append, handshakes.cancel).start()
         strangers = [socket.create_connection(address) for _ in range(40)]
         most = 0
         for _ in range(200):
             await asyncio.sleep(0)
-            most = max(most, len(server._shaking))
+            most = max(most, len(handshakes._shaking))
         assert most == 3
         strangers[0].setblocking(False)
         assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(strangers[0], 1), 10) == b""
@@ -97,3 +101,19 @@ def test_connections_that_wait_already_do_not_exceed_the_limit_of_handshakes(
 
     asyncio.run(story())
     assert not refused
+
+
+def test_states_are_compared_once_for_all_ports_that_a_switch_reports_at_a_time() -> None:
+    async def story(lab: Lab) -> None:
+        compared: list[float] = []
+        lab.runtime.reporter.states = lambda now, report=True: compared.append(now)  # type: ignore[method-assign]  # noqa: ARG005
+        reports = (
+            of.PortStatus(of.PortStatusReason.ADD, of.PortDesc(number, name=f"p{number}")).encode()
+            for number in range(100, 600)
+        )
+        lab.wires[1].session.data_received(b"".join(reports))
+        await lab.rest()
+        assert len(compared) <= 2
+        assert len(lab.runtime.core.state.switches[1].ports) > 500
+
+    run(story)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from libnetvirt.drivers.openflow.southbound.tls import SecureServer
+from libnetvirt.acceptor import Acceptor, connecting
+from libnetvirt.drivers.openflow.southbound.tls import Handshakes
 from libnetvirt.errors import AddressInUse, ConnectionFailed, InvalidURI
 from libnetvirt.unix_socket import remove_stale
+
+BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +67,28 @@ class Listen:
         session: Callable[[], asyncio.Protocol],
         secured: Callable[[], ssl.SSLContext] | None,
         refused: Callable[[str, str], None],
-    ) -> asyncio.Server | SecureServer:
+        exhausted: Callable[[str], None],
+    ) -> Acceptor:
         """Start to listen.
 
         ``secured`` returns the TLS context for a handshake; ``refused`` is called with address and reason
-        when a handshake fails. Raises AddressInUse, ConnectionFailed.
+        when a handshake fails; ``exhausted`` when the system has no descriptor left for a connection. Raises
+        AddressInUse, ConnectionFailed.
         """
-        loop = asyncio.get_running_loop()
         try:
             if self.path:
                 remove_stale(Path(self.path))
-                return await loop.create_unix_server(session, self.path)
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                listener.bind(self.path)
+                listener.listen(BACKLOG)
+            else:
+                family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+                listener = socket.create_server((self.host, self.port), family=family, backlog=BACKLOG)
             if self.secure:
                 assert secured is not None
-                return SecureServer(secured, session, refused).start(self.host, self.port)
-            return await loop.create_server(session, self.host, self.port, backlog=1024)
+                handshakes = Handshakes(secured, session, refused)
+                return Acceptor(listener, handshakes.begin, exhausted, handshakes.cancel).start()
+            return Acceptor(listener, connecting(session), exhausted).start()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(

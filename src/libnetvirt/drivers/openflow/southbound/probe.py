@@ -28,7 +28,9 @@ async def describe(session: Session) -> SwitchView:
     desc = await session.request(of.DescRequest(), of.DescReply)
     ports = await session.request(of.PortDescRequest(), of.PortDescReply)
     view = SwitchView(session.dpid, connected=True, known=True, address=session.address)
-    view.ports = {p.number: p for d in ports.ports if (p := port_view(d)) is not None}
+    for desc_of_port in ports.ports:
+        if (port := port_view(desc_of_port)) is not None:
+            view.add_port(port)
     local = next((p for p in ports.ports if p.port_no == of.Port.LOCAL), None)
     if local is not None:
         view.bridge, view.local_mac = local.name, local.hw_addr

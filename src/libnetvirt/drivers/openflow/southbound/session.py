@@ -148,7 +148,8 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.step(Step.LOST)
-        lost = self._lost(error)
+        self._explain_end(error)
+        lost = self._lost()
         for change in self._changes.values():
             if not change.future.done():
                 change.future.set_exception(lost)
@@ -161,10 +162,17 @@ class Session(asyncio.Protocol):
             mark.done(False)
         self._owner.closed(self)
 
-    def _lost(self, error: Exception | None) -> SwitchTimeout:
+    def _explain_end(self, error: Exception | None) -> None:
+        if self.reason:
+            return
+        self.reason = f"the connection failed ({error})" if error else "the switch closed it"
+        if not self.dpid:
+            self._owner.refused(self.address, f"{self.reason} before the OpenFlow handshake was complete")
+
+    def _lost(self) -> SwitchTimeout:
+        reason = f": {self.reason}" if self.reason else ""
         return SwitchTimeout(
-            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost"
-            f"{': ' + (self.reason or str(error)) if self.reason or error else ''}"
+            f"the connection of switch {switch_text(self.dpid)} from {self.address} was lost{reason}"
         )
 
     # ---- sending -------------------------------------------------------------------------------
@@ -256,7 +264,7 @@ class Session(asyncio.Protocol):
         if the connection is lost.
         """
         if self._transport is None:
-            raise self._lost(None)
+            raise self._lost()
         future: asyncio.Future[Any] = self._loop.create_future()
         xid = self.send(message)
         self._replies[xid], self._readers[xid] = future, add
@@ -500,7 +508,7 @@ class Session(asyncio.Protocol):
     async def _await(self, future: asyncio.Future[Any], seconds: float) -> Any:
         """Wait for a reply. Raises TimeoutError; SwitchTimeout if the connection is lost."""
         if self._transport is None and not future.done():
-            raise self._lost(None)  # nobody would end this wait before its time
+            raise self._lost()  # nobody would end this wait before its time
         # Not wait_for(), which loses a cancellation that comes with the result (Python 3.11).
         async with asyncio.timeout(seconds):
             return await future

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from libnetvirt.errors import InvalidURI
 
@@ -22,8 +22,6 @@ HANDSHAKE_TIMEOUT = 10.0
 SHUTDOWN_TIMEOUT = 3.0
 #: concurrent handshakes; beyond that, the oldest one is cancelled
 HANDSHAKE_LIMIT = 256
-#: seconds to wait when the system cannot accept a connection
-ACCEPT_PAUSE = 0.5
 #: the URI options that name files; the last one is optional
 FILES = ("certificate", "key", "ca", "crl")
 #: reasons that OpenSSL gives for a failed handshake, and what they mean
@@ -173,8 +171,8 @@ def refusal(error: BaseException) -> str:
     return "it aborted the TLS handshake: it may not trust the controller's certificate"
 
 
-class SecureServer:
-    """Accepts TCP connections and runs their TLS handshakes. Those that succeed get a session.
+class Handshakes:
+    """The TLS handshakes of accepted connections. Those that succeed get a session.
 
     asyncio's own server does not tell why a handshake failed.
     """
@@ -188,48 +186,25 @@ class SecureServer:
         self._context = context
         self._session = session
         self._refused = refused
-        self._accepting: asyncio.Task[None] | None = None
         self._shaking: dict[asyncio.Task[None], None] = {}
-        self.sockets: tuple[socket.socket, ...] = ()
 
-    def start(self, host: str, port: int) -> Self:
-        """Start to listen. Raises OSError."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=1024)
-        listener.setblocking(False)
-        self.sockets = (listener,)
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener))
-        return self
+    async def begin(self, peer: socket.socket, address: Any) -> None:
+        """Begin the handshake of a connection, which goes on in a task of its own."""
+        if len(self._shaking) >= HANDSHAKE_LIMIT:
+            # Not counted any more: its end may come later than the next connection.
+            oldest = next(iter(self._shaking))
+            del self._shaking[oldest]
+            oldest.cancel()
+        host, port, *_ = address
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = asyncio.get_running_loop().create_task(self._shake(peer, f"{host}:{port}"))
+        self._shaking[task] = None
+        task.add_done_callback(lambda done: self._shaking.pop(done, None))
 
-    def close(self) -> None:
-        """Stop listening and cancel handshakes. Connections stay open."""
-        for task in (self._accepting, *self._shaking):
-            if task is not None:
-                task.cancel()
-        for listener in self.sockets:
-            listener.close()
-        self.sockets = ()
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                peer, (host, port, *_) = await loop.sock_accept(listener)
-            except OSError:
-                # Out of file descriptors or memory: try again later.
-                await asyncio.sleep(ACCEPT_PAUSE)
-                continue
-            if len(self._shaking) >= HANDSHAKE_LIMIT:
-                # Not counted any more: its end may come later than the next connection.
-                oldest = next(iter(self._shaking))
-                del self._shaking[oldest]
-                oldest.cancel()
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = loop.create_task(self._shake(peer, f"{host}:{port}"))
-            self._shaking[task] = None
-            task.add_done_callback(lambda done: self._shaking.pop(done, None))
-            # Waiting connections are accepted without a pause: let the handshakes and others proceed.
-            await asyncio.sleep(0)
+    def cancel(self) -> None:
+        """Cancel all handshakes. Connections stay open."""
+        for task in self._shaking:
+            task.cancel()
 
     async def _shake(self, peer: socket.socket, address: str) -> None:
         try:

@@ -19,14 +19,14 @@ def test_the_socket_of_a_killed_controller_is_replaced_and_a_live_one_is_not(tmp
 
     async def story() -> None:
         listen = Listen.parse(f"unix:{path}")
-        server = await listen.open(asyncio.Protocol, None, lambda *_: None)
+        server = await listen.open(asyncio.Protocol, None, lambda *_: None, lambda _: None)
         with pytest.raises(AddressInUse, match="another server answers"):
-            await listen.open(asyncio.Protocol, None, lambda *_: None)
+            await listen.open(asyncio.Protocol, None, lambda *_: None, lambda _: None)
         server.close()
         path.unlink(missing_ok=True)
         path.write_text("something else")
         with pytest.raises(AddressInUse, match="is not a socket"):
-            await listen.open(asyncio.Protocol, None, lambda *_: None)
+            await listen.open(asyncio.Protocol, None, lambda *_: None, lambda _: None)
         assert path.read_text() == "something else"
 
     asyncio.run(story())

@@ -1,0 +1,188 @@
+"""The events of a connection for any number of readers, as lines of JSON.
+
+Each event is encoded once. Its lines are handed to readers a few at a time, so that what else runs in the
+event loop (the driver, which serves switches) never waits for all of them; and the more readers there are,
+the more events each gets at once. A reader that is too slow loses the oldest events and is told so. It, and a
+client whose connection was lost, can go on after the last event that they have: each has an identifier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+from uuid import uuid4
+
+from libnetvirt.events import LOST
+from libnetvirt.model import Event
+
+#: Events that are kept for readers that are slow or come back.
+KEPT: Final = 4096
+#: Seconds of silence after which an empty line is sent, so that each side notices when the other is gone.
+KEEP_ALIVE: Final = 5.0
+#: Readers that are woken in one iteration of the event loop.
+WOKEN: Final = 16
+#: A round of wake-ups is followed by a pause of so many times its duration.
+PAUSES: Final = 3
+#: Bytes that a reader is handed at once, unless one event has more.
+PIECE: Final = 64 * 2**10
+
+
+class Broadcast:
+    """The events of one connection. All methods are called from the event loop's thread.
+
+    ``on_loss``: called with each event that tells a reader that it has lost events.
+    """
+
+    def __init__(self, on_loss: Callable[[Event], None] = lambda _: None, kept: int = KEPT) -> None:
+        # Identifiers of another run of the server must not be taken for ours.
+        self._run = uuid4().hex[:12]
+        self._on_loss = on_loss
+        self._lines: deque[bytes] = deque(maxlen=kept)
+        self._published = 0
+        self._waiting: dict[asyncio.Future[None], None] = {}
+        self._due = False
+        self._rounds: asyncio.Task[None] | None = None
+        self.closed = False
+
+    def publish(self, event: Event) -> None:
+        """Add an event. Does not block."""
+        self._published += 1
+        self._lines.append(_line(event, self._identifier(self._published)))
+        self.wake()
+
+    async def keep_alive(self, interval: float = KEEP_ALIVE) -> None:
+        """Have all readers send something after each ``interval`` seconds of silence, until cancelled."""
+        before = self._published
+        while True:
+            await asyncio.sleep(interval)
+            if self._published == before:
+                self.wake()
+            before = self._published
+
+    def close(self) -> None:
+        """End all readers. May be called twice."""
+        self.closed = True
+        if self._rounds is not None:
+            self._rounds.cancel()
+        for waiter in self._waiting:
+            _release(waiter)
+
+    def reader(self, after: str = "") -> Reader:
+        """A reader of the events from now on, or of those after the one with the identifier ``after``.
+
+        Some of these may not be kept any more, or the identifier may be of an earlier run of the server: then
+        an event ``events.lost`` comes first.
+        """
+        if not after:
+            return Reader(self, self._published)
+        run, _, number = after.rpartition("-")
+        if run == self._run and number.isascii() and number.isdigit() and int(number) <= self._published:
+            return Reader(self, int(number))
+        return Reader(self, self._published, self._loss("an unknown number of", self._published))
+
+    # ---- for readers ---------------------------------------------------------------------------
+
+    def take(self, position: int) -> tuple[int, bytes]:
+        """The lines after a position, as many as fit one piece, and the position after them."""
+        oldest = self._published - len(self._lines)
+        parts, size = [], 0
+        if position < oldest:
+            parts.append(self._loss(str(oldest - position), oldest))
+            position = oldest
+        for line in islice(self._lines, position - oldest, None):
+            if parts and size + len(line) > PIECE:
+                break
+            parts.append(line)
+            size += len(line)
+            position += 1
+        return position, b"".join(parts)
+
+    async def wait(self, waiter: asyncio.Future[None], position: int) -> None:
+        """Wait for the next round. ``position``: what the reader has taken so far."""
+        self._waiting[waiter] = None
+        try:
+            if position < self._published:
+                self.wake()
+            await waiter
+        finally:
+            del self._waiting[waiter]
+
+    def wake(self) -> None:
+        """Wake all readers that wait, in the present round of wake-ups or the next."""
+        self._due = True
+        if self._rounds is None and self._waiting and not self.closed:
+            self._rounds = asyncio.get_running_loop().create_task(self._wake_all())
+
+    async def _wake_all(self) -> None:
+        try:
+            while self._due and self._waiting:
+                self._due = False
+                began = time.monotonic()
+                waiting = list(self._waiting)
+                for first in range(0, len(waiting), WOKEN):
+                    for waiter in waiting[first : first + WOKEN]:
+                        _release(waiter)
+                    await asyncio.sleep(0)
+                await asyncio.sleep(PAUSES * (time.monotonic() - began))
+        finally:
+            self._rounds = None
+
+    def _loss(self, count: str, position: int) -> bytes:
+        event = Event(
+            time=time.time(),
+            kind=LOST,
+            message=f"{count} event{'' if count == '1' else 's'} lost: this reader is too slow, or was away",
+            fields={"count": count, "resume": self._identifier(position)},
+        )
+        self._on_loss(event)
+        return _line(event, self._identifier(position))
+
+    def _identifier(self, number: int) -> str:
+        return f"{self._run}-{number}"
+
+
+class Reader:
+    """Reads a broadcast from a position on; for one task."""
+
+    def __init__(self, broadcast: Broadcast, position: int, first: bytes = b"") -> None:
+        self._broadcast = broadcast
+        self._position = position
+        self._first = first
+        self._more = True
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    async def read(self) -> bytes | None:
+        """The next lines, as one piece: an empty line if there was nothing to send for a while, None at the
+        end. Waits for the next round of wake-ups, unless there was more than one piece."""
+        if first := self._first:
+            self._first = b""
+            return first
+        if not self._more and not self._closed and not self._broadcast.closed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._broadcast.wait(self._waiter, self._position)
+        if self._closed or self._broadcast.closed:
+            return None
+        self._position, piece = self._broadcast.take(self._position)
+        # A short piece is all there is.
+        self._more = len(piece) >= PIECE // 2
+        return piece or b"\n"
+
+    def close(self) -> None:
+        """End the reader: :meth:`read` returns None. May be called twice."""
+        self._closed = True
+        if self._waiter is not None:
+            _release(self._waiter)
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _line(event: Event, identifier: str) -> bytes:
+    return event.model_copy(update={"id": identifier}).model_dump_json(by_alias=True).encode() + b"\n"
