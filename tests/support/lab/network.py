@@ -255,6 +255,10 @@ class Lab:
             found += self.receive(left)
         return found
 
+    def unread(self) -> int:
+        """How many frames that arrived at the hosts were lost until now, because the test did not receive."""
+        return sum(wire.dropped() for wire in self._wires.values())
+
     def _link(self, a: int, b: int) -> tuple[int, int]:
         for end, peer in self.link_ports.items():
             if (end[0], peer[0]) == (a, b):
