@@ -68,6 +68,8 @@ class Testbed:
         self.harness = harness
         self.rules = rules
         self.knowledge = LearnedState()
+        #: the share of a stream's rate that is sent, if the machine was too busy for more
+        self.stream_speed = 1.0
         self.late_frames = LateFrameDetector(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
@@ -88,6 +90,13 @@ class Testbed:
     def native(self) -> bool:
         """Whether networks use native encapsulation, where the MAC addresses of hosts must be unique."""
         return (self.rules or Rules()).over(self._defaults).encapsulation == "native"
+
+    @property
+    def stream_rate(self) -> float:
+        """How many frames a second a stream sends."""
+        rules, harness = (self.rules or Rules()).over(self._defaults), self.harness
+        on_demand = rules.insertion == "on-demand"
+        return self.stream_speed * (harness.on_demand_stream_rate if on_demand else harness.stream_rate)
 
     def need(self, *abilities: Ability) -> None:
         """Skip the test unless the harness has all of these abilities."""
@@ -335,13 +344,33 @@ class Testbed:
         while self.harness.receive(self.harness.quiet_time):
             pass
 
-    def eventually(self, missing: Callable[[], object], what: str) -> None:
-        """Wait until ``missing()`` is falsy; fail with its last value after the harness's timeout."""
-        deadline = time.monotonic() + self.harness.timeout
+    def eventually(self, missing: Callable[[], object], what: str, timeout: float | None = None) -> None:
+        """Wait until ``missing()`` is falsy; fail with its last value after a time, the harness's timeout
+        unless one is given."""
+        timeout = self.harness.timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
         while found := missing():
             if time.monotonic() > deadline:
-                pytest.fail(f"not within {self.harness.timeout:g} s: {what}: {found!r}"[:2000])
+                pytest.fail(f"not within {timeout:g} s: {what}: {found!r}"[:2000])
             time.sleep(0.005)
+
+    def stays(self, missing: Callable[[], object], what: str, seconds: float) -> None:
+        """Check that ``missing()`` is falsy now and for some time; fail with its value when it is not."""
+        began = time.monotonic()
+        while (now := time.monotonic()) < began + seconds:
+            if found := missing():
+                pytest.fail(f"no longer after {now - began:.2f} s: {what}: {found!r}"[:2000])
+            time.sleep(0.005)
+
+    def start_again(self) -> None:
+        """Remove all networks, and forget what the test has done until now."""
+        for network in self.harness.connection.networks():
+            network.remove()
+        self.harness.flush_caches()
+        while self.harness.receive(2 * self.harness.quiet_time):
+            pass
+        self.late_frames = LateFrameDetector(self.harness)
+        self.knowledge, self._networks = LearnedState(), {}
 
     def _neighbours_of(self, uuid: str) -> dict[tuple[str, str], str]:
         """(endpoint, IP address) -> MAC address of a router's neighbours, as the oracle knows them."""
