@@ -321,15 +321,35 @@ def main() -> int:
         sys.stdout.flush()
         again = [sys.executable, "-m", "labs.ovn", "--inside", *sys.argv[1:]]
         os.execvp("unshare", ["unshare", "--net", *again])
-    with OVN(options.chassis, options.hosts) as lab:
+    # From here on a signal ends the lab, at whatever it is, and a second one does not interrupt that.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    for number in _ENDS:
+        signal.signal(number, _end)
+    lab = OVN(options.chassis, options.hosts)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+        lab.start()
         print(f"export LIBNETVIRT_URI='{lab.uri}'", flush=True)
         print(
             f"# enter its network namespace: nsenter --net=/proc/{os.getpid()}/ns/net; stop: Ctrl-C",
             flush=True,
         )
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pause()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        lab.stop()
     return 0
+
+
+#: the signals that end the lab
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _end(*_: object) -> None:
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -29,8 +29,11 @@ Description = VirtualNetwork | str | os.PathLike[str]
 async def open(uri: str | None = None) -> Connection:
     """Open a connection to the driver that ``uri`` (default: ``$LIBNETVIRT_URI``) names.
 
-    Returns when it can be used. Raises InvalidURI, DriverNotFound, ConnectionFailed.
+    Returns when it can be used. Raises InvalidURI, DriverNotFound, ConnectionFailed; TypeError if ``uri`` is
+    no text.
     """
+    if uri is not None and not isinstance(uri, str):
+        raise TypeError(f"give a connection URI as a text, for example {EXAMPLES}: not {type(uri).__name__}")
     text = os.environ.get(ENVIRONMENT) if uri is None else uri
     if not text:
         raise InvalidURI(f"no connection URI: give one or set ${ENVIRONMENT}, for example {EXAMPLES}")
@@ -105,8 +108,9 @@ class Connection:
         outcome = Outcome.CHANGED if changes else Outcome.UNCHANGED
         return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
 
-    async def check(self, description: Description, *, pending: bool = False) -> None:
-        """Check whether :meth:`apply` would accept a description now. Changes nothing.
+    async def check(self, description: Description, *, pending: bool = False) -> Applied:
+        """Check whether :meth:`apply` would accept a description now, and return what it would change in the
+        network. Changes nothing.
 
         Raises what ``apply`` would raise before it changes a switch: InvalidDescription, Unsupported,
         Conflict, SubstrateError.
@@ -115,6 +119,9 @@ class Connection:
         found = await self._counterpart(wanted)
         after = wanted if found is None else wanted.changed(uuid=found.uuid)
         await self._session.examine(Change(found, after, pending))
+        changes = () if found is None else tuple(differences(found, after))
+        outcome = Outcome.CREATED if found is None else Outcome.CHANGED if changes else Outcome.UNCHANGED
+        return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
 
     async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
         """The existing network that a description is for: the one with its uuid, else with its name."""

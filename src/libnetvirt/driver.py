@@ -39,6 +39,7 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.report import Report
 from libnetvirt.settings import DriverSettings
+from libnetvirt.suggestions import did_you_mean
 from libnetvirt.uri import URI
 
 #: The features that a driver may offer, with their meanings as operators read them.
@@ -355,7 +356,10 @@ def load(uri: URI) -> type[Driver]:
     known = installed(group)
     if name not in known:
         what = "transport" if uri.transport else "driver"
-        raise DriverNotFound(f"no {what} {name!r} is installed. Installed: {', '.join(known) or 'none'}.")
+        meant = did_you_mean(name, known)
+        raise DriverNotFound(
+            f"no {what} {name!r} is installed.{meant} Installed: {', '.join(known) or 'none'}."
+        )
     try:
         cls = known[name].load()
     except (ImportError, AttributeError) as error:

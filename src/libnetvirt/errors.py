@@ -9,7 +9,7 @@
      │    ├── NetworkNotFound
      │    ├── EndpointNotFound
      │    ├── ConstraintNotFound
-     │    └── DriverNotFound
+     │    └── DriverNotFound      the URI names a driver that is not installed            3
      ├── Conflict                                                                         5
      │    ├── AlreadyExists      uuid or name taken
      │    ├── EndpointClaimed    another endpoint has this (switch, port, tag)
@@ -130,6 +130,8 @@ class DriverNotFound(NotFound):
     """No installed driver serves this URI scheme."""
 
     code = "driver-not-found"
+    #: that of a wrong URI
+    exit_status = InvalidURI.exit_status
 
 
 class Conflict(NetvirtError):

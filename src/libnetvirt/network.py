@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
 from libnetvirt.errors import AlreadyExists, ConstraintNotFound, EndpointNotFound, InvalidDescription
@@ -21,6 +21,7 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.element import Element
 from libnetvirt.session import Session
+from libnetvirt.suggestions import did_you_mean
 
 _E = TypeVar("_E", bound=Element)
 
@@ -107,10 +108,11 @@ class Network:
 
         ``vlan=None``, ``bandwidth=None`` or ``mac=()`` removes what was there. ``pending``: the switch or
         port may be absent. Raises EndpointNotFound, InvalidDescription, Conflict, Unsupported,
-        SubstrateError.
+        SubstrateError; TypeError if no field is given.
         """
         if isinstance(uuid, Endpoint):
             raise TypeError("give a uuid and the fields to change, or call replace_endpoint with an Endpoint")
+        _require_changes(changes, "vlan=20")
         result: list[Endpoint] = []
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
@@ -180,8 +182,9 @@ class Network:
         """Change the given fields of a constraint; the others stay. Returns the result.
 
         ``max_hops=None`` and the like removes a requirement. Raises ConstraintNotFound, ConstraintUnmet,
-        InvalidDescription, Unsupported, SubstrateError.
+        InvalidDescription, Unsupported, SubstrateError; TypeError if no field is given.
         """
+        _require_changes(changes, "max_hops=3")
         result: list[Constraint] = []
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
@@ -223,6 +226,11 @@ def _given(kind: type[_E], element: _E | None, fields: dict[str, Any]) -> _E:
     return element
 
 
+def _require_changes(changes: Mapping[str, Any], example: str) -> None:
+    if not changes:
+        raise TypeError(f"nothing to change: give at least one field, such as {example}")
+
+
 def _require(kind: type[_E], element: object) -> None:
     if not isinstance(element, kind):
         raise TypeError(f"give one {kind.__name__}: not {type(element).__name__}")
@@ -242,7 +250,8 @@ def _endpoint(network: VirtualNetwork, uuid: str | int) -> Endpoint:
     found = network.endpoint(uuid)
     if found is None:
         known = ", ".join(e.uuid for e in network.endpoints[:20]) or "none"
-        raise EndpointNotFound(f"network {network.name} has no endpoint {uuid}. It has: {known}")
+        meant = did_you_mean(str(uuid), (e.uuid for e in network.endpoints))
+        raise EndpointNotFound(f"network {network.name} has no endpoint {uuid}.{meant} It has: {known}")
     return found
 
 

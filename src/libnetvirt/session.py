@@ -12,6 +12,7 @@ from collections.abc import Callable
 from libnetvirt.driver import Change, Driver
 from libnetvirt.errors import ConnectionClosed, NetworkNotFound, StaleChange
 from libnetvirt.model import VirtualNetwork
+from libnetvirt.suggestions import did_you_mean
 
 # How often an operation is tried if other clients change the network meanwhile.
 _ATTEMPTS = 16
@@ -37,7 +38,13 @@ class Session:
         """The description of the network with this uuid, or else this name. Raises NetworkNotFound."""
         found = await self.driver.lookup(key)
         if found is None:
-            raise NetworkNotFound(f"there is no network {key!r}: 'netvirt list' shows the networks")
+            known = {
+                name for network in await self.driver.networks() for name in (network.name, network.uuid)
+            }
+            meant = did_you_mean(key, known)
+            raise NetworkNotFound(
+                f"there is no network {key!r}{'.' if meant else ':'}{meant} 'netvirt list' shows the networks"
+            )
         return found
 
     async def carry_out(self, change: Change) -> None:

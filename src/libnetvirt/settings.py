@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from libnetvirt.errors import Fault, InvalidDescription, InvalidURI
 from libnetvirt.model.messages import hyphenated
+from libnetvirt.suggestions import did_you_mean
 from libnetvirt.uri import URI
 
 __all__ = ["DriverSettings", "File", "OneOf", "Option", "Owner", "Shown", "parsed_by"]
@@ -104,6 +105,7 @@ class DriverSettings(BaseModel):
         alias_generator=hyphenated,
         allow_inf_nan=False,
         arbitrary_types_allowed=True,
+        defer_build=True,
     )
 
     @classmethod
@@ -138,7 +140,9 @@ class DriverSettings(BaseModel):
         unknown = sorted(set(uri.options) - options.keys())
         if unknown:
             known = "; ".join(str(options[name]) for name in sorted(options)) or "none"
-            found.append((f"unknown option {', '.join(unknown)}", f"known are {known}"))
+            meant = "".join(did_you_mean(name, options) for name in unknown).strip().lower()
+            listed = f"{meant} Known are {known}" if meant else f"known are {known}"
+            found.append((f"unknown option {', '.join(unknown)}", listed))
         # The URI is long where it has many options: once is enough.
         places = (f" in {uri.text!r}", *[""] * len(found))
         return [Fault(f"{what}{where}: {text}") for (what, text), where in zip(found, places, strict=False)]

@@ -41,7 +41,7 @@ from libnetvirt.errors import (
     SwitchNotFound,
     Unsupported,
 )
-from libnetvirt.model import Counters, Recovered, RuleLine, Rules
+from libnetvirt.model import Applied, Counters, Outcome, Recovered, RuleLine, Rules
 from libnetvirt.model.differences import SHOWN, change_text, differences
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
@@ -131,6 +131,54 @@ def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("LIBNETVIRT_URI")
     with pytest.raises(InvalidURI, match="LIBNETVIRT_URI"):
         libnetvirt.open()
+
+
+def test_a_uri_that_is_no_text_is_a_type_error() -> None:
+    with pytest.raises(
+        TypeError, match=r"give a connection URI as a text, for example test:///default.*: not int"
+    ):
+        libnetvirt.open(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("uri", "word"),
+    [("tset:///", "'test'"), ("openfow:///?listen=:6653", "'openflow'"), ("test+unx:///a", "'unix'")],
+)
+def test_a_driver_that_is_not_installed_is_a_wrong_uri_and_the_nearest_is_named(uri: str, word: str) -> None:
+    with pytest.raises(DriverNotFound, match=f"Did you mean {word}") as caught:
+        libnetvirt.open(uri)
+    assert caught.value.exit_status == 3
+
+
+def test_the_nearest_names_are_named_where_a_name_is_not_known(connection: Connection) -> None:
+    network = connection.create(BLUE)
+    with pytest.raises(NetworkNotFound, match=r"no network 'bule'\. Did you mean 'blue'\? 'netvirt list'"):
+        connection.lookup("bule")
+    with pytest.raises(NetworkNotFound, match="no network 'green': 'netvirt list'"):
+        connection.lookup("green")
+    network.add_endpoint(uuid=1234, switch=3, port=3)
+    with pytest.raises(EndpointNotFound, match=r"has no endpoint 1243\. Did you mean '1234'\? It has: "):
+        network.remove_endpoint(1243)
+
+
+def test_a_change_of_nothing_is_a_type_error(connection: Connection) -> None:
+    network = connection.create(BLUE)
+    with pytest.raises(TypeError, match="nothing to change: give at least one field, such as vlan=20"):
+        network.modify_endpoint(11)
+    with pytest.raises(TypeError, match="nothing to change: give at least one field, such as max_hops=3"):
+        network.modify_constraint(11, 12)
+
+
+def test_check_tells_what_apply_would_do_and_changes_nothing(connection: Connection) -> None:
+    assert connection.check(BLUE) == Applied(uuid="7", name="blue", outcome=Outcome.CREATED)
+    assert not connection.networks()
+    connection.create(BLUE)
+    assert connection.check(BLUE).outcome == "unchanged"
+    wider = BLUE.with_endpoint(Endpoint(uuid=13, switch=2, port=3))
+    found = connection.check(wider)
+    assert (found.outcome, found.changes) == ("changed", ("endpoint 13 added",))
+    assert connection.lookup("blue").description() == BLUE
+    assert connection.apply(wider) == found
 
 
 @pytest.mark.parametrize(

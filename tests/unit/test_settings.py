@@ -60,7 +60,8 @@ def test_options_are_parsed_and_the_others_have_their_defaults() -> None:
         ("owner=" + 64 * "x", "use 1 to 63 printable characters"),
         ("owner=%07", "use 1 to 63 printable characters"),
         ("nb=x", "option nb in {uri!r}: 'x' is not a database's address"),
-        ("port_count=7", "unknown option port_count in {uri!r}: known are certificate: ours: FILE; "),
+        ("port_count=7", "unknown option port_count in {uri!r}: did you mean 'port-count'? Known are cert"),
+        ("weight=7", "unknown option weight in {uri!r}: known are certificate: ours: FILE; "),
         ("databases=unix:/a", "unknown option databases in {uri!r}"),
     ],
 )
@@ -73,12 +74,12 @@ def test_an_error_names_the_option_what_was_found_and_what_is_allowed(options: s
 
 def test_all_errors_of_a_uri_are_reported_at_once() -> None:
     with pytest.raises(InvalidURI) as caught:
-        parsed("?interval=0&owner=&colour=red&nb=x&shade=light")
+        parsed("?interval=0&owner=&colour=red&nb=x&weight=7")
     first, *others = [fault.text for fault in caught.value.faults]
     assert first.startswith("option interval='0' in 'panel:///?interval=0&owner=&colour=red")
     assert others[0] == "option owner='': use 1 to 63 printable characters"
     assert others[1].startswith("option nb: 'x' is not a database's address")
-    assert others[2].startswith("unknown option colour, shade: known are ")
+    assert others[2].startswith("unknown option colour, weight: known are ")
     assert len(others) == 3
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from libnetvirt.cli.options import Format, Output, chosen
+from libnetvirt.cli.options import Output, chosen
 from libnetvirt.cli.output import document, line
 from libnetvirt.errors import InvalidDescription, SubstrateError
 from libnetvirt.ovsdb import preparation
@@ -75,7 +75,7 @@ def doctor(
     wanted = _wanted(controller, datapath_id, link, mtu)
     remote, tls = _database(switch, key, certificate, ca)
     found = preparation.examine(remote, names or (), wanted, tls)
-    if output_format is not Format.TABLE:
+    if not output_format.tabular:
         document([_document(one) for one in found], output_format)
     else:
         for one in found:

@@ -116,7 +116,7 @@ def modify(
       netvirt constraint modify blue 11 12 --clear max-latency
     """
     wanted = chosen(ctx, output)
-    changes = _cleared(clear) | given.given
+    changes = _changes(ctx, clear, given)
     if not changes:
         raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
@@ -147,7 +147,7 @@ def check(
       netvirt constraint check blue 11 12 --min-bandwidth '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
-    changes = _cleared(clear) | given.given
+    changes = _changes(ctx, clear, given)
     with connected(ctx, connect) as connection:
         now = connection.lookup(network).description()
         old = now.constraint(source, destination)
@@ -182,8 +182,13 @@ def remove(
     _tell(network, source, destination, "removed", wanted)
 
 
-def _cleared(clear: list[Clearable] | None) -> dict[str, Any]:
-    return {what.replace("-", "_"): None for what in clear or ()}
+def _changes(ctx: typer.Context, clear: list[Clearable] | None, given: Requirements) -> dict[str, Any]:
+    """The fields that change. Raises BadParameter if one is both set and removed."""
+    cleared = {what.replace("-", "_"): None for what in clear or ()}
+    for name in cleared.keys() & given.given.keys():
+        option = name.replace("_", "-")
+        raise typer.BadParameter(f"--{option} and --clear {option} exclude each other.", ctx=ctx)
+    return cleared | given.given
 
 
 def _constraint(ctx: typer.Context, source: str, destination: str, fields: Mapping[str, Any]) -> Constraint:
@@ -204,7 +209,7 @@ def _require(
 
 
 def _tell(network: str, source: str, destination: str, outcome: str, output: Format) -> None:
-    if output is Format.TABLE:
+    if output.tabular:
         line(f"constraint from {source} to {destination} of {network} {outcome}")
         return
     document({"network": network, "source": source, "destination": destination, "outcome": outcome}, output)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from libnetvirt.cli.options import Format, Output, chosen
-from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.options import Output, chosen
+from libnetvirt.cli.output import document, line
+from libnetvirt.cli.output import table as plain_table
 from libnetvirt.driver import DRIVERS, FEATURES, TRANSPORTS, Capabilities, installed, load
 from libnetvirt.errors import DriverNotFound
 from libnetvirt.settings import Option
@@ -39,9 +41,10 @@ def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None)
         except DriverNotFound as error:
             broken[name] = str(error)
     transports = {name: point.value for name, point in installed(TRANSPORTS).items()}
-    if wanted is not Format.TABLE:
+    if not wanted.tabular:
         document(_plain(offered, options if verbose else {}, broken, transports), wanted)
         return
+    table = partial(plain_table, output=wanted)
     table(
         ["FEATURE", *(name.upper() for name in offered), "MEANING"],
         [

@@ -156,6 +156,7 @@ def modify(
       netvirt endpoint modify blue 12 --outbound '20 Mbit/s'
     """
     wanted = chosen(ctx, output)
+    _refuse_both(ctx, clear or [], given)
     place = {name: value for name, value in (("switch", switch), ("port", port)) if value is not None}
     fields = _cleared(clear or []) | place | given.fields(ctx)
     limits = given.limits
@@ -189,10 +190,27 @@ def remove(
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
         connection.lookup(network).remove_endpoint(uuid)
-    if wanted is Format.TABLE:
+    if wanted.tabular:
         line(f"endpoint {uuid} of {network} removed")
     else:
         document({"network": network, "uuid": uuid, "outcome": "removed"}, wanted)
+
+
+def _refuse_both(ctx: typer.Context, clear: list[Clearable], given: Attributes) -> None:
+    """Raise BadParameter if a field is both set and removed.
+
+    Bandwidths are no such field: ``--clear bandwidth --inbound X`` removes the other limit.
+    """
+    options = {
+        Clearable.TAG: ("vlan", "mpls"),
+        Clearable.ADDRESS: ("address",),
+        Clearable.ROUTE: ("route",),
+        Clearable.MAC: ("mac",),
+    }
+    for what in clear:
+        for name in options.get(what, ()):
+            if getattr(given, name):
+                raise typer.BadParameter(f"--{name} and --clear {what} exclude each other.", ctx=ctx)
 
 
 def _cleared(clear: list[Clearable]) -> dict[str, Any]:
@@ -225,7 +243,7 @@ def _routes(texts: list[str]) -> list[dict[str, str]]:
 
 
 def _tell(network: str, endpoint: Endpoint, outcome: str, output: Format) -> None:
-    if output is Format.TABLE:
+    if output.tabular:
         line(f"endpoint {endpoint.uuid} of {network} {outcome} at {endpoint.place}")
         return
     written = endpoint.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from libnetvirt import Fault, InvalidDescription, VirtualNetwork, formats
 from libnetvirt.formats.limits import MAX_BYTES
 
 STDIN = "-"
+#: the endings of the names of descriptions in a directory
+SUFFIXES = (".xml", ".yaml", ".yml", ".json")
 _STDIN_NAME = "<stdin>"
 
 
@@ -25,7 +28,7 @@ def read(files: Iterable[str]) -> tuple[list[Described], list[Fault]]:
     """Read files. Returns the networks in order and every fault of every file."""
     found: list[Described] = []
     faults: list[Fault] = []
-    for file in files:
+    for file in _expanded(files, faults):
         try:
             found += [Described(file, network) for network in _read_one(file)]
         except InvalidDescription as error:
@@ -39,6 +42,27 @@ def read_valid(files: Iterable[str]) -> list[Described]:
     if faults:
         raise InvalidDescription(faults)
     return found
+
+
+def _expanded(files: Iterable[str], faults: list[Fault]) -> Iterator[str]:
+    """The files, with those in a directory, ordered by name, in place of the directory."""
+    for file in files:
+        if file == STDIN or not Path(file).is_dir():
+            yield file
+            continue
+        try:
+            inside = sorted(p for p in Path(file).iterdir() if p.suffix in SUFFIXES and p.is_file())
+        except OSError as error:
+            faults.append(Fault(f"cannot be read: {error.strerror}", file=file))
+            continue
+        if not inside:
+            faults.append(
+                Fault(
+                    f"contains no description: no file named {', '.join(map('*{}'.format, SUFFIXES))}",
+                    file=file,
+                )
+            )
+        yield from map(str, inside)
 
 
 def _read_one(file: str) -> list[VirtualNetwork]:

@@ -8,70 +8,114 @@ and 141 a pipe that was closed by its reader.
 from __future__ import annotations
 
 import io
+import itertools
+import json
 import os
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from libnetvirt import NetvirtError, __version__
-from libnetvirt.cli import (
-    bridges,
-    constraints,
-    drivers,
-    endpoints,
-    events,
-    networks,
-    ownership,
-    serve,
-    show,
-    state,
-    substrate,
-)
-from libnetvirt.cli.options import AnyOutput, Connect, Settings
-from libnetvirt.errors import InvalidDescription
+from libnetvirt import __version__
+from libnetvirt.cli import lazy
+from libnetvirt.cli.options import AnyOutput, Connect, Format, Settings
+from libnetvirt.errors import InvalidDescription, NetvirtError
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 INTERNAL = 1
+USAGE = 2
 
 # Typer exports only one class of its parser's errors. Their common base is two levels up.
 _PARSER_ERROR = typer.BadParameter.__mro__[2]
 _HANDLED_BY_TYPER = (_PARSER_ERROR, typer.Exit, typer.Abort)
 
 
+#: the commands: name, module, function, and the first sentence of its docstring
+COMMANDS = (
+    ("validate", "networks", "validate", "Check descriptions without connecting to a driver."),
+    ("create", "networks", "create", "Create the networks described in files."),
+    ("apply", "networks", "apply", "Create or change networks to match the descriptions in files."),
+    ("remove", "networks", "remove", "Remove networks."),
+    ("list", "networks", "list_networks", "List the networks in order of creation."),
+    ("show", "show", "show", "Show the details of a network."),
+    ("dump", "networks", "dump", "Print the description of a network, or of all."),
+    ("substrate", "substrate", "substrate", "Show the switches, their ports and the links."),
+    ("rules", "substrate", "rules", "Show the rules in the switches."),
+    ("repair", "substrate", "repair", "Restore what others changed in the networks' configuration."),
+    ("reload", "substrate", "reload", "Reload the capacities of links."),
+    ("backup", "state", "backup", "Write a consistent copy of all stored networks to a file."),
+    ("restore", "state", "restore", "Replace the stored networks by those in a backup."),
+    ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
+    ("events", "events", "events", "Print events as they happen, one a line."),
+    ("doctor", "bridges", "doctor", "Report what is wrong with the bridges of Open vSwitch."),
+    ("prepare", "bridges", "prepare", "Set bridges of Open vSwitch up for networks."),
+    ("drivers", "drivers", "drivers", "Show the capabilities of the installed drivers."),
+    ("serve", "serve", "serve", "Run a driver and serve it on a unix socket."),
+)
+#: the groups of commands: name, module, functions, summary
+GROUPS = (
+    (
+        "endpoint",
+        "endpoints",
+        ("add", "modify", "remove"),
+        "Add, modify or remove endpoints of a network.",
+    ),
+    (
+        "constraint",
+        "constraints",
+        ("add", "check", "modify", "remove"),
+        "Add, check, modify or remove constraints on paths.",
+    ),
+    (
+        "switch",
+        "ownership",
+        ("adopt", "forget"),
+        "Decide about switches whose rules belong to another controller.",
+    ),
+)
+
+
 class Commands(TyperGroup):
     """The command group. Turns errors into messages and exit statuses."""
+
+    def __init__(self, **attributes: Any) -> None:
+        found = [lazy.command(*one) for one in COMMANDS] + [lazy.group(*one) for one in GROUPS]
+        super().__init__(**{**attributes, "commands": {str(one.name): one for one in found}})
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the exit status if it fails."""
         settings = Settings()
         ctx.obj = settings
+        words = list(ctx.args)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except NetvirtError as error:
-            _report(describe(error), error, settings.debug)
+            _report(describe(error), error, settings, error.to_json(), error.exit_status)
             raise typer.Exit(error.exit_status) from None
         except BrokenPipeError:
             _drop_stdout()
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt as error:
-            _report("\n".join(["interrupted", *getattr(error, "__notes__", [])]), error, settings.debug)
+            text = ": ".join(["interrupted", *map(str, error.args)])
+            _report(text, error, settings, {"code": "interrupted", "message": text}, INTERRUPTED)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
+            if isinstance(error, _PARSER_ERROR) and _wants_json(settings, words):
+                text = getattr(error, "format_message", error.__str__)()
+                _report(text, error, settings, {"code": "usage", "message": text}, USAGE)
+                raise typer.Exit(USAGE) from None
             if isinstance(error, _HANDLED_BY_TYPER):
                 raise
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            _report(
+            text = (
                 f"internal error: {what}. This is a bug in libnetvirt {__version__}: please report it, with "
-                "the output of the same command after 'netvirt --debug'.",
-                error,
-                settings.debug,
+                "the output of the same command after 'netvirt --debug'."
             )
+            _report(text, error, settings, {"code": "internal", "message": text}, INTERNAL)
             raise typer.Exit(INTERNAL) from None
         return result
 
@@ -85,11 +129,31 @@ def describe(error: NetvirtError) -> str:
     return "\n".join([text, *getattr(error, "__notes__", [])])
 
 
-def _report(text: str, error: BaseException, debug: bool) -> None:
+def _report(
+    text: str, error: BaseException, settings: Settings, content: Mapping[str, Any], status: int
+) -> None:
+    """Write an error to stderr, as a paragraph or, with ``--format json``, as an object."""
     _flush_quietly()
-    if debug:
+    if settings.debug:
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(f"error: {text}\n")
+    if settings.output is not Format.JSON:
+        sys.stderr.write(f"error: {text}\n")
+        return
+    notes = list(getattr(error, "__notes__", []))
+    whole = {**content, "exit-status": status, **({"notes": notes} if notes else {})}
+    sys.stderr.write(json.dumps({"error": whole}, ensure_ascii=False) + "\n")
+
+
+def _wants_json(settings: Settings, words: list[str]) -> bool:
+    """Whether errors are wanted in JSON, where the options after the command could not be read."""
+    for option, value in itertools.pairwise([*words, ""]):
+        if option in ("--format", "-o"):
+            settings.output = Format.JSON if value == Format.JSON else settings.output
+        elif option in ("--format=json", "-ojson"):
+            settings.output = Format.JSON
+    return settings.output is Format.JSON
 
 
 def _flush_quietly() -> None:
@@ -147,7 +211,7 @@ def _common(
       0    success
       1    internal error
       2    usage error
-      3    invalid description or URI
+      3    invalid description or URI, or a driver that is not installed
       4    not found
       5    conflict with what exists
       6    not supported by the driver
@@ -163,7 +227,7 @@ def _common(
 
 def build() -> typer.Typer:
     """The Typer application with all commands."""
-    app = typer.Typer(
+    return typer.Typer(
         name="netvirt",
         cls=Commands,
         callback=_common,
@@ -173,46 +237,6 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    commands: tuple[tuple[str, Callable[..., None]], ...] = (
-        ("validate", networks.validate),
-        ("create", networks.create),
-        ("apply", networks.apply),
-        ("remove", networks.remove),
-        ("list", networks.list_networks),
-        ("show", show.show),
-        ("dump", networks.dump),
-        ("substrate", substrate.substrate),
-        ("rules", substrate.rules),
-        ("repair", substrate.repair),
-        ("reload", substrate.reload),
-        ("backup", state.backup),
-        ("restore", state.restore),
-        ("recover", state.recover),
-        ("events", events.events),
-        ("doctor", bridges.doctor),
-        ("prepare", bridges.prepare),
-        ("drivers", drivers.drivers),
-        ("serve", serve.serve),
-    )
-    for name, function in commands:
-        app.command(name)(function)
-    for name, about, module in (
-        ("endpoint", "Add, modify or remove endpoints of a network.", endpoints),
-        ("constraint", "Add, check, modify or remove constraints on paths.", constraints),
-    ):
-        group = typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode=None)
-        group.command("add")(module.add)
-        if module is constraints:
-            group.command("check")(constraints.check)
-        group.command("modify")(module.modify)
-        group.command("remove")(module.remove)
-        app.add_typer(group)
-    about = "Decide about switches whose rules belong to another controller."
-    group = typer.Typer(name="switch", help=about, no_args_is_help=True, rich_markup_mode=None)
-    group.command("adopt")(ownership.adopt)
-    group.command("forget")(ownership.forget)
-    app.add_typer(group)
-    return app
 
 
 def main() -> None:
@@ -221,4 +245,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # Names may contain characters that the terminal's encoding lacks.
             stream.reconfigure(errors="backslashreplace")
-    build()(prog_name="netvirt")
+    try:
+        build()(prog_name="netvirt")
+    except KeyboardInterrupt:
+        # While the command is imported.
+        sys.stderr.write("error: interrupted\n")
+        sys.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Commands for whole networks: validate, create, apply, remove, list, dump."""
+"""Commands on whole networks: validate, create, apply, remove, list, dump."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt import Applied, Fault, NetvirtError, Outcome, VirtualNetwork, formats
+from libnetvirt import Applied, Fault, NetworkNotFound, Outcome, VirtualNetwork, formats
 from libnetvirt.cli import files
+from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
     DocumentOutput,
     Format,
-    NetworkName,
     Output,
     Pending,
     chosen,
     connected,
+    takes,
 )
-from libnetvirt.cli.output import document, line, table
+from libnetvirt.cli.output import document, line
+from libnetvirt.cli.progress import Progress, each
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model.report import Report
 
@@ -37,7 +39,11 @@ class _Removed(Report):
 
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE", help="Descriptions in XML, YAML or JSON; '-' reads stdin.")
+    list[str],
+    typer.Argument(
+        metavar="FILE",
+        help="Descriptions in XML, YAML or JSON; a directory stands for those in it; '-' reads stdin.",
+    ),
 ]
 
 
@@ -53,7 +59,7 @@ def validate(ctx: typer.Context, paths: Files, output: Output = None) -> None:
     """
     wanted = chosen(ctx, output)
     found, faults = files.read(paths)
-    if wanted is Format.TABLE:
+    if wanted.tabular:
         for d in found:
             line(f"{d.file}: network {d.network.name} ({_size(d.network)}) is valid")
     else:
@@ -80,6 +86,7 @@ def create(
     \b
     Examples:
       netvirt create blue.xml red.yaml
+      netvirt create networks/
       netvirt create --pending blue.xml
       netvirt -c openflow+unix:///run/netvirt.sock create - < blue.json
     """
@@ -91,13 +98,16 @@ def create(
         return Applied(uuid=network.uuid, name=network.name, outcome=Outcome.CREATED)
 
     with connected(ctx, connect) as connection:
-        _in_order(described, lambda network: one(connection, network), wanted)
+        _in_order("creating", described, lambda network: one(connection, network), wanted)
 
 
 def apply(
     ctx: typer.Context,
     paths: Files,
     pending: Pending = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and print what would be changed, and change nothing.")
+    ] = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -109,81 +119,126 @@ def apply(
     \b
     Examples:
       netvirt apply blue.xml
+      netvirt apply --dry-run networks/
       netvirt apply --format json networks/*.yaml
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
     with connected(ctx, connect) as connection:
-        _in_order(described, lambda network: connection.apply(network, pending=pending), wanted)
+        if dry_run:
+            check = lambda network: connection.check(network, pending=pending)  # noqa: E731
+            _in_order("checking", described, check, wanted, would="would be ")
+        else:
+            _in_order(
+                "applying", described, lambda network: connection.apply(network, pending=pending), wanted
+            )
 
 
 def remove(
     ctx: typer.Context,
-    networks: Annotated[list[str], typer.Argument(metavar="VN", help="UUIDs or names of the networks.")],
+    networks: Annotated[
+        list[str] | None, typer.Argument(metavar="[VN]...", help="UUIDs or names of the networks.")
+    ] = None,
+    described: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Remove the networks that are described in a file or directory; may be repeated.",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Remove all networks.")] = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
     """Remove networks.
 
-    Returns when their rules are gone from every switch.
+    Returns when their rules are gone from every switch. A description stands for the network with its uuid,
+    or, if it gives none, with its name.
 
     \b
     Examples:
       netvirt remove blue
       netvirt remove 7 8 9
-    """
+      netvirt remove -f networks/
+      netvirt remove --all
+    """  # fmt: skip
     wanted = chosen(ctx, output)
+    if [bool(networks), bool(described), every].count(True) != 1:
+        raise typer.BadParameter("name networks, or give -f FILE, or --all.", ctx=ctx)
+    # label -> uuid or name
+    keys = {key: key for key in networks or ()}
+    for d in files.read_valid(described) if described else ():
+        named = d.network.uuid if "uuid" in d.network.model_fields_set else d.network.name
+        keys[f"{d.network.name} ({d.file})"] = named
     with connected(ctx, connect) as connection:
+        if every:
+            keys = {f"{n.name} ({n.uuid})": n.uuid for n in connection.descriptions()}
 
-        def one(key: str) -> _Removed:
-            network = connection.lookup(key)
+        def one(label: str) -> _Removed:
+            network = connection.lookup(keys[label])
             name = network.description().name
             network.remove()
             return _Removed(uuid=network.uuid, name=name)
 
-        _each(networks, one, wanted)
+        each("removing", list(keys), one, wanted)
+    if not keys and wanted.tabular:
+        line("there are no networks")
 
 
-def list_networks(ctx: typer.Context, connect: Connect = None, output: Output = None) -> None:
+_COLUMNS = ("uuid", "name", "forwarding", "endpoints", "state")
+
+
+@takes(Selection)
+def list_networks(
+    ctx: typer.Context, given: Selection, connect: Connect = None, output: Output = None
+) -> None:
     """List the networks in order of creation.
+
+    On a terminal that is too narrow, columns are left out and named below the table; -o wide prints all.
 
     \b
     Examples:
       netvirt list
+      netvirt list --filter 'state!=active' --sort name
       netvirt list --format json | jq -r '.[].name'
+      netvirt list -q --filter 'name=test-*'
     """
     wanted = chosen(ctx, output)
+    listing = given.of(ctx, _COLUMNS)
     with connected(ctx, connect) as connection:
-        rows = []
+        rows: list[dict[str, object]] = []
         handles = {handle.uuid: handle for handle in connection.networks()}
-        for network in connection.descriptions():
-            if network.uuid not in handles:
-                # Created between the two calls.
-                continue
-            try:
-                state = str(handles[network.uuid].state().state)
-            except libnetvirt.NotFound:
-                # Removed after the list was read.
-                continue
-            rows.append(
-                {
-                    "uuid": network.uuid,
-                    "name": network.name,
-                    "forwarding": str(network.forwarding),
-                    "endpoints": len(network.endpoints),
-                    "state": state,
-                }
-            )
-    if wanted is not Format.TABLE:
-        document(rows, wanted)
-        return
-    table(["UUID", "NAME", "FORWARDING", "ENDPOINTS", "STATE"], [list(row.values()) for row in rows])
+        networks = connection.descriptions()
+        with Progress("reading the state of", len(networks) if listing.needs("state") else 0) as progress:
+            for network in networks:
+                if network.uuid not in handles:
+                    # Created between the two calls.
+                    continue
+                state = ""
+                if listing.needs("state"):
+                    progress.at(len(rows), network.name)
+                    try:
+                        state = str(handles[network.uuid].state().state)
+                    except libnetvirt.NotFound:
+                        # Removed after the list was read.
+                        continue
+                values = (network.uuid, network.name, str(network.forwarding), len(network.endpoints), state)
+                rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    listing.print(rows, wanted)
 
 
 def dump(
-    ctx: typer.Context, network: NetworkName, connect: Connect = None, output: DocumentOutput = None
+    ctx: typer.Context,
+    network: Annotated[
+        str | None, typer.Argument(metavar="[VN]", help="UUID or name of the network.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Print all networks, as one document.")] = False,
+    connect: Connect = None,
+    output: DocumentOutput = None,
 ) -> None:
-    """Print the description of a network.
+    """Print the description of a network, or of all.
 
     The output is valid input for 'create' and 'apply': XML by default, or YAML or JSON.
 
@@ -191,11 +246,19 @@ def dump(
     Examples:
       netvirt dump blue > blue.xml
       netvirt dump blue --format yaml
+      netvirt dump --all > networks.xml
     """
     wanted = chosen(ctx, output, DOCUMENTS)
+    if (network is None) is not every:
+        raise typer.BadParameter("name one network, or give --all.", ctx=ctx)
     with connected(ctx, connect) as connection:
-        description = connection.lookup(network).description()
-    sys.stdout.write(formats.write([description], str(wanted)).rstrip("\n") + "\n")
+        if network is not None:
+            descriptions = [connection.lookup(network).description()]
+        else:
+            descriptions = connection.descriptions()
+    if not descriptions:
+        raise NetworkNotFound("there are no networks: a document describes at least one")
+    sys.stdout.write(formats.write(descriptions, str(wanted)).rstrip("\n") + "\n")
 
 
 def _size(network: VirtualNetwork) -> str:
@@ -214,36 +277,14 @@ def _fault_row(fault: Fault) -> dict[str, object]:
 
 
 def _in_order(
-    described: Sequence[files.Described], operation: Callable[[VirtualNetwork], Applied], output: Format
+    what: str,
+    described: Sequence[files.Described],
+    operation: Callable[[VirtualNetwork], Applied],
+    output: Format,
+    *,
+    would: str = "",
 ) -> None:
     networks = {f"{d.network.name} ({d.file})": d.network for d in described}
-    if len(networks) == len(described):
-        _each(list(networks), lambda label: operation(networks[label]), output)
-        return
-    by_place = {f"{d.network.name} ({d.file}, number {i})": d.network for i, d in enumerate(described, 1)}
-    _each(list(by_place), lambda label: operation(by_place[label]), output)
-
-
-def _each(labels: Sequence[str], operation: Callable[[str], Applied | _Removed], output: Format) -> None:
-    """Perform the operations in order, up to the first that fails. Its error then notes which were done."""
-    done: list[Applied | _Removed] = []
-    try:
-        for label in labels:
-            done.append(operation(label))
-            if output is Format.TABLE:
-                _tell(done[-1])
-                sys.stdout.flush()
-    except (NetvirtError, KeyboardInterrupt) as error:
-        if len(labels) > 1:
-            error.add_note(f"Done: {', '.join(labels[: len(done)]) or 'nothing'}.")
-            error.add_note(f"Not done: {', '.join(labels[len(done) :])}.")
-        raise
-    finally:
-        if output is not Format.TABLE:
-            document([applied.to_json() for applied in done], output)
-
-
-def _tell(applied: Applied | _Removed) -> None:
-    line(f"network {applied.name} ({applied.uuid}) {applied.outcome}")
-    for change in applied.changes:
-        line(f"  {change}")
+    if len(networks) != len(described):
+        networks = {f"{d.network.name} ({d.file}, number {i})": d.network for i, d in enumerate(described, 1)}
+    each(what, list(networks), lambda label: operation(networks[label]), output, would=would)

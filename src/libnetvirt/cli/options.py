@@ -22,23 +22,29 @@ ENVIRONMENT = "LIBNETVIRT_URI"
 
 
 class Format(StrEnum):
-    """Output formats."""
+    """Output formats. ``wide``: tables with all columns, also on a terminal that is narrower."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     XML = "xml"
     YAML = "yaml"
 
+    @property
+    def tabular(self) -> bool:
+        """Whether it is for people: tables and sentences."""
+        return self in (Format.TABLE, Format.WIDE)
+
 
 #: The formats of a report, of a stream of reports, and of a description; the first one is the default.
-REPORTS = (Format.TABLE, Format.JSON, Format.YAML)
+REPORTS = (Format.TABLE, Format.WIDE, Format.JSON, Format.YAML)
 STREAMS = (Format.TABLE, Format.JSON)
 DOCUMENTS = (Format.XML, Format.YAML, Format.JSON)
 
 
 def _format_option(allowed: tuple[Format, ...]) -> Any:
     return typer.Option(
-        "--format", metavar=f"<{'|'.join(allowed)}>", help="Output format.", show_default=False
+        "--format", "-o", metavar=f"<{'|'.join(allowed)}>", help="Output format.", show_default=False
     )
 
 
@@ -96,8 +102,11 @@ def connected(ctx: typer.Context, connect: str | None) -> libnetvirt.Connection:
 
 
 def chosen(ctx: typer.Context, output: Format | None, allowed: tuple[Format, ...] = REPORTS) -> Format:
-    """The output format, by default the first of ``allowed``. Raises BadParameter for any other format."""
-    wanted = output or settings(ctx).output
+    """The output format, by default the first of ``allowed``. Raises BadParameter for any other format.
+
+    Errors are written in it, too.
+    """
+    wanted = settings(ctx).output = output or settings(ctx).output
     if wanted is None:
         return allowed[0]
     if wanted not in allowed:

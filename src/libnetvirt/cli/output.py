@@ -1,27 +1,15 @@
-"""Writing results to stdout: tables on a terminal, plain columns in a pipe, JSON and YAML for programs."""
+"""Writing results to stdout: tables that fit a terminal, plain columns in a pipe, JSON and YAML."""
 
 from __future__ import annotations
 
 import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from libnetvirt.cli import screen
 from libnetvirt.cli.options import Format
-
-_STYLES: Mapping[str, str] = {
-    "active": "green",
-    "up": "green",
-    "yes": "green",
-    "connected": "green",
-    "pending": "yellow",
-    "degraded": "yellow",
-    "unconfirmed": "yellow",
-    "disconnected": "yellow",
-    "down": "red",
-    "no": "dim",
-}
 
 
 def line(text: str) -> None:
@@ -45,25 +33,25 @@ def document(value: Any, output: Format) -> None:
     sys.stdout.write(buffer.getvalue().removesuffix("...\n"))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Write a table: coloured and folded to its width on a terminal, elsewhere plain and never truncated."""
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str = "",
+    output: Format = Format.TABLE,
+) -> None:
+    """Write a table: coloured and fitted on a terminal, elsewhere and as ``wide`` with all columns."""
     cells = [[_clean(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        _plain(headings, cells, title)
-        return
-    # Imported here because a command whose output goes into a pipe starts sooner without it.
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
-    for heading in headings:
-        drawn.add_column(heading, overflow="fold")
-    for row in cells:
-        # The first column is a name. It is not coloured as a state, even if it reads like one.
-        name, *rest = row
-        drawn.add_row(Text(name), *(Text(cell, style=_STYLES.get(cell, "")) for cell in rest))
-    Console(file=sys.stdout).print(drawn)
+    if title:
+        line(title)
+    if screen.is_terminal():
+        # Room for everything, but with colours.
+        room = sys.maxsize if output is Format.WIDE else screen.width()
+        lines = screen.fitted(headings, cells, room)
+    else:
+        lines = screen.plain(headings, cells)
+    for text in lines:
+        line(text)
 
 
 def notes(title: str, lines: Iterable[str]) -> None:
@@ -79,14 +67,6 @@ def pairs(rows: Iterable[tuple[str, object]]) -> None:
     width = max(len(name) for name, _ in found)
     for name, value in found:
         line(f"{name:<{width}}  {value}".rstrip())
-
-
-def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    if title:
-        line(title)
-    for row in (headings, *rows):
-        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _clean(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,8 @@ import typer
 import libnetvirt
 from libnetvirt import VirtualNetwork
 from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected
-from libnetvirt.cli.output import document, line, pairs, table
+from libnetvirt.cli.output import document, line, pairs
+from libnetvirt.cli.output import table as plain_table
 from libnetvirt.driver import Capabilities
 from libnetvirt.model import Bandwidth, ConstraintCounters, Counters, NetworkState, Path
 
@@ -51,10 +53,10 @@ def show(
     """
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
-        everything = all_paths or wanted is not Format.TABLE
+        everything = all_paths or not wanted.tabular
         seen = _look(connection, connection.lookup(network), everything)
-    if wanted is Format.TABLE:
-        _print(seen)
+    if wanted.tabular:
+        _print(seen, wanted)
         return
     result: dict[str, Any] = {
         "description": seen.description.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -85,7 +87,8 @@ def _look(connection: libnetvirt.Connection, network: libnetvirt.Network, everyt
     )
 
 
-def _print(seen: _Snapshot) -> None:
+def _print(seen: _Snapshot, output: Format) -> None:
+    table = partial(plain_table, output=output)
     description, state = seen.description, seen.state
     rules = seen.capabilities.resolve(description.rules)
     chosen_rules = [str(part) for part in (rules.encapsulation, rules.insertion, rules.timeout) if part]
@@ -154,10 +157,11 @@ def _print(seen: _Snapshot) -> None:
         [(h.mac, h.endpoint, ", ".join(h.addresses) or "-", h.source) for h in state.hosts],
         title="Hosts",
     )
-    _print_traffic(seen)
+    _print_traffic(seen, output)
 
 
-def _print_traffic(seen: _Snapshot) -> None:
+def _print_traffic(seen: _Snapshot, output: Format) -> None:
+    table = partial(plain_table, output=output)
     if seen.paths is not None:
         line("")
         table(

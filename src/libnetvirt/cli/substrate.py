@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt.cli.options import Connect, Format, Output, chosen, connected
+from libnetvirt.cli.listing import Selection
+from libnetvirt.cli.options import Connect, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line, notes, table
-from libnetvirt.errors import SubstrateError
+from libnetvirt.errors import DaemonUnreachable, SubstrateError
 from libnetvirt.model import Bandwidth, Duration, Link, Substrate
 
 # Links are discovered one by one. Discovery counts as complete when no new link came for so many seconds.
@@ -42,8 +43,8 @@ def substrate(
     """Show the switches, their ports and the links.
 
     Each direction of a link is a row of its own. The notes, of a switch and below the tables, say what needs
-    attention: refused switches, dropped frames, unknown capacities. With --wait, the command fails with
-    status 7 if the switches and links are not there in time.
+    attention: refused switches, dropped frames, unknown capacities. With --wait, the command also waits for
+    the server, and fails with status 7 if the switches and links are not there in time (8: the server).
 
     \b
     Examples:
@@ -54,9 +55,11 @@ def substrate(
     wanted = chosen(ctx, output)
     if links is not None and wait is None:
         raise typer.BadParameter("--links requires --wait N.", ctx=ctx)
-    with connected(ctx, connect) as connection:
-        seen = connection.substrate() if wait is None else _wait(connection, wait, links, timeout)
-    if wanted is not Format.TABLE:
+    end = time.monotonic() + timeout
+    opened = connected(ctx, connect) if wait is None else _wait_for_server(ctx, connect, end)
+    with opened as connection:
+        seen = connection.substrate() if wait is None else _wait(connection, wait, links, timeout, end)
+    if not wanted.tabular:
         document(seen.to_json(), wanted)
         return
     table(
@@ -73,6 +76,7 @@ def substrate(
             for s in seen.switches
         ],
         title="Switches",
+        output=wanted,
     )
     line("")
     table(
@@ -83,6 +87,7 @@ def substrate(
             for p in s.ports
         ],
         title="Ports",
+        output=wanted,
     )
     line("")
     table(
@@ -104,17 +109,24 @@ def substrate(
             for k in seen.links
         ],
         title="Links",
+        output=wanted,
     )
     if seen.notes:
         line("")
         notes("Notes", seen.notes)
 
 
+_RULE_COLUMNS = ("switch", "table", "network", "text")
+
+
+@takes(Selection)
 def rules(
     ctx: typer.Context,
     network: Annotated[
         str | None, typer.Argument(metavar="VN", help="Only the rules of this network (UUID or name).")
     ] = None,
+    *,
+    given: Selection,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -126,17 +138,13 @@ def rules(
     Examples:
       netvirt rules
       netvirt rules blue
+      netvirt rules --filter switch=1 --columns network,rule
     """
     wanted = chosen(ctx, output)
+    listing = given.of(ctx, _RULE_COLUMNS)
     with connected(ctx, connect) as connection:
         found = connection.rules(network)
-    if wanted is not Format.TABLE:
-        document([rule.to_json() for rule in found], wanted)
-        return
-    table(
-        ["SWITCH", "TABLE", "NETWORK", "RULE"],
-        [(r.switch, r.table, r.network or "-", r.text) for r in found],
-    )
+    listing.print([rule.to_json() for rule in found], wanted)
 
 
 def repair(
@@ -191,9 +199,21 @@ def reload(
         line(text)
 
 
-def _wait(connection: libnetvirt.Connection, switches: int, links: int | None, timeout: float) -> Substrate:
-    """Poll the substrate until it is complete. Blocks. Raises SubstrateError after ``timeout`` seconds."""
-    end = time.monotonic() + timeout
+def _wait_for_server(ctx: typer.Context, connect: str | None, end: float) -> libnetvirt.Connection:
+    """Try to connect until ``end``. Blocks. Raises DaemonUnreachable."""
+    while True:
+        try:
+            return connected(ctx, connect)
+        except DaemonUnreachable:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(_POLL)
+
+
+def _wait(
+    connection: libnetvirt.Connection, switches: int, links: int | None, timeout: float, end: float
+) -> Substrate:
+    """Poll the substrate until it is complete. Blocks. Raises SubstrateError at ``end``."""
     before: frozenset[tuple[str, ...]] | None = None
     since = time.monotonic()
     while True:

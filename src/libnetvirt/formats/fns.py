@@ -2,12 +2,16 @@
 
 The root contains one or more ``<fns>`` elements, each a network. Differences from the current format:
 
-- ``forwarding`` is in any case; missing means L2, ``L3VPN`` means L3.
+- ``forwarding`` (or ``forward``) is in any case. Missing means L2, and so does ``broadcast``; ``L3VPN`` means
+  L3.
 - ``vlan`` 65535 means no tag.
-- A constraint is one requirement, ``minBw`` or ``maxBw``, and its value a number of Mbit/s without unit. The
-  two of a pair of endpoints are merged into one constraint.
-- An endpoint has an ``address`` with prefix length, or a ``network``: then the last usable address of that
-  network is the gateway.
+- A constraint is one requirement, ``minBw`` or ``maxBw``, and its value a number of Mbit/s without unit; or
+  it is a ``path`` with the attributes ``bwmin`` and ``bwmax``. Those of a pair of endpoints are merged into
+  one constraint.
+- An endpoint has an ``address`` with prefix length, or a ``network``. If that is the address of a host, such
+  as 10.0.0.1/24, it is the gateway; else the last usable address of the network is.
+- In the oldest documents, an endpoint has an ``id`` instead of ``uuid`` and ``swId``: its switch, of which
+  each has one endpoint.
 
 The reader converts the tree to the current format's, so the model validates both alike. The format is written
 only on request, and cannot express all networks.
@@ -16,7 +20,9 @@ only on request, and cannot express all networks.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Any
 
 from lxml import etree
@@ -28,15 +34,19 @@ from libnetvirt.formats.xml_schema import ChildSchema, ElementSchema, document_t
 from libnetvirt.model import Bandwidth, Constraint, Endpoint, VirtualNetwork
 from libnetvirt.model.element import path_text
 from libnetvirt.model.messages import Location, key_text, shown
-from libnetvirt.model.scalars import network_prefix
+from libnetvirt.model.scalars import interface, network_prefix
 
 NAMESPACE = "http://www.sail-project.eu/fns"
 ROOT = "description"
 NO_TAG = 65535
+# Addresses that stand for faulty ones: of the prefix whose packets are discarded (RFC 6666).
+_NOWHERE = IPv6Address("100::")
 
 _MBIT = 10**6
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
-_BANDWIDTH = {"minBw": "min-bandwidth", "maxBw": "max-bandwidth"}
+_BANDWIDTH = {"minbw": "min-bandwidth", "maxbw": "max-bandwidth"}
+_PATH = {"bwmin": "min-bandwidth", "bwmax": "max-bandwidth"}
+_FORWARDING = {"L3VPN": "L3", "BROADCAST": "L2"}
 _NAMES = {
     "switch": "swId",
     "source": "src",
@@ -46,7 +56,7 @@ _NAMES = {
 }
 
 _ENDPOINT = ElementSchema(
-    ("uuid",),
+    ("uuid", "id"),
     {
         "swId": ChildSchema("switch"),
         "port": ChildSchema("port"),
@@ -57,12 +67,15 @@ _ENDPOINT = ElementSchema(
     },
 )
 _CONSTRAINT = ElementSchema(("type", "src", "dst", "value"))
+_PATH_ELEMENT = ElementSchema(("src", "dst", *_PATH))
 _FNS = ElementSchema(
     ("name", "uuid"),
     {
         "endpoint": ChildSchema("endpoints", _ENDPOINT, repeated=True),
         "forwarding": ChildSchema("forwarding"),
+        "forward": ChildSchema("forwarding"),
         "constraint": ChildSchema("constraints", _CONSTRAINT, repeated=True),
+        "path": ChildSchema("paths", _PATH_ELEMENT, repeated=True),
     },
 )
 _DESCRIPTION = ElementSchema((), {"fns": ChildSchema("networks", _FNS, repeated=True)})
@@ -95,67 +108,138 @@ def _convert_network(network: LocatedValue, path: str, faults: list[Fault]) -> N
     """Convert the tree of a ``<fns>`` element to that of a network, in place."""
     fields = network.value
     forwarding = fields.get("forwarding")
-    if forwarding is not None and forwarding.value.strip().upper() == "L3VPN":
-        forwarding.value = "L3"
+    if forwarding is not None:
+        text = forwarding.value.strip()
+        forwarding.value = _FORWARDING.get(text.upper(), text)
     endpoints = fields["endpoints"].value if "endpoints" in fields else []
     for i, endpoint in enumerate(endpoints):
-        _convert_endpoint(endpoint, f"{path}/endpoint[{i + 1}]", faults)
-    if "constraints" in fields:
-        fields["constraints"].value = _merge_constraints(fields["constraints"].value, path, faults)
+        _convert_endpoint(endpoint, f"{path}/endpoint[{i + 1}]", i, faults)
+    paths = fields.pop("paths", None)
+    if "constraints" in fields or paths is not None:
+        line = (fields.get("constraints") or paths).line
+        asked = [
+            *_requirements(fields["constraints"].value if "constraints" in fields else [], path, faults),
+            *_path_requirements(paths.value if paths is not None else [], path, faults),
+        ]
+        fields["constraints"] = LocatedValue(_merged(asked, faults), line)
 
 
-def _convert_endpoint(endpoint: LocatedValue, path: str, faults: list[Fault]) -> None:
+def _convert_endpoint(endpoint: LocatedValue, path: str, index: int, faults: list[Fault]) -> None:
     fields = endpoint.value
     if "vlan" in fields and fields["vlan"].value.strip() == str(NO_TAG):
         del fields["vlan"]
+    _convert_id(fields, path, faults)
     prefix = fields.pop("network", None)
     if prefix is None:
-        return
-    try:
-        net = network_prefix(prefix.value)
-    except ValueError as error:
-        faults.append(Fault(str(error), f"{path}/network", line=prefix.line))
-        # A valid address keeps the model from reporting a second fault for the same mistake.
-        fields.setdefault("address", LocatedValue("0.0.0.1/0", prefix.line))
         return
     if "address" in fields:
         text = "is given together with address: give one of them"
         faults.append(Fault(text, f"{path}/network", line=prefix.line))
         return
+    try:
+        gateway = _gateway(prefix.value)
+    except ValueError as error:
+        faults.append(Fault(str(error), f"{path}/network", line=prefix.line))
+        # A valid address of its own keeps the model from reporting more faults for the same mistake.
+        gateway = f"{_NOWHERE + index}/{_NOWHERE.max_prefixlen}"
+    fields["address"] = LocatedValue(gateway, prefix.line)
+
+
+def _convert_id(fields: dict[str, LocatedValue], path: str, faults: list[Fault]) -> None:
+    """``id`` stands for those of ``uuid`` and ``swId`` that are missing."""
+    given = fields.pop("id", None)
+    if given is None:
+        return
+    missing = [name for name in ("uuid", "switch") if name not in fields]
+    for name in missing:
+        fields[name] = given
+    if not missing and given.value.strip() not in {fields[n].value.strip() for n in ("uuid", "switch")}:
+        text = f"id {shown(given.value.strip())} is neither the uuid nor the swId: remove it"
+        faults.append(Fault(text, path, line=given.line))
+
+
+def _gateway(text: str) -> str:
+    """The gateway of a ``network``: the address that is given, or the last usable one. Raises ValueError."""
+    try:
+        net = network_prefix(text)
+    except ValueError:
+        # Host bits are set: the address of a host. Else this raises what is wrong.
+        address = interface(text)
+        return str(address)
     small = net.prefixlen >= net.max_prefixlen - 1
     gateway = net.network_address if small else net.broadcast_address - 1
-    fields["address"] = LocatedValue(f"{gateway}/{net.prefixlen}", prefix.line)
+    return f"{gateway}/{net.prefixlen}"
 
 
-def _merge_constraints(constraints: list[LocatedValue], path: str, faults: list[Fault]) -> list[LocatedValue]:
-    """Merge elements with one requirement each to one constraint for each pair of endpoints."""
-    merged: dict[tuple[str, str], LocatedValue] = {}
+@dataclass(frozen=True)
+class _Requirement:
+    """One bandwidth between two endpoints: the field it sets, and how faults name it."""
+
+    field: str
+    number: str
+    source: LocatedValue
+    destination: LocatedValue
+    name: str
+    path: str
+    line: int
+
+
+def _requirements(constraints: list[LocatedValue], path: str, faults: list[Fault]) -> Iterator[_Requirement]:
+    """Those of the ``<constraint>`` elements."""
     for i, node in enumerate(constraints):
         fields, here = node.value, f"{path}/constraint[{i + 1}]"
-
-        def fault(text: str, here: str = here, line: int = node.line) -> None:
-            faults.append(Fault(text, here, line=line))
-
         missing = [name for name in _CONSTRAINT.attributes if name not in fields]
         if missing:
-            fault(f"has no {', '.join(missing)}: needed are {', '.join(_CONSTRAINT.attributes)}")
+            text = f"has no {', '.join(missing)}: needed are {', '.join(_CONSTRAINT.attributes)}"
+            faults.append(Fault(text, here, line=node.line))
             continue
-        what = _BANDWIDTH.get(fields["type"].value.strip())
-        number = fields["value"].value.strip()
+        kind, number = fields["type"].value.strip(), fields["value"].value.strip()
+        what = _BANDWIDTH.get(kind.lower())
         if what is None:
-            fault(f"type {shown(fields['type'].value)} is not known: allowed are minBw, maxBw")
-        if not _NUMBER.fullmatch(number):
-            fault(f"value {shown(number)} is not a bandwidth: write a number of Mbit/s, without a unit")
-        if what is None or not _NUMBER.fullmatch(number):
+            text = f"type {shown(fields['type'].value)} is not known: allowed are minBw, maxBw"
+            faults.append(Fault(text, here, line=node.line))
+        if _is_number(number, "value", here, node.line, faults) and what is not None:
+            yield _Requirement(what, number, fields["src"], fields["dst"], kind, here, node.line)
+
+
+def _path_requirements(paths: list[LocatedValue], path: str, faults: list[Fault]) -> Iterator[_Requirement]:
+    """Those of the ``<path>`` elements."""
+    for i, node in enumerate(paths):
+        fields, here = node.value, f"{path}/path[{i + 1}]"
+        missing = [name for name in ("src", "dst") if name not in fields]
+        if not fields.keys() & _PATH.keys():
+            missing.append(" or ".join(_PATH))
+        if missing:
+            text = f"has no {', '.join(missing)}: needed are src, dst, and {' or '.join(_PATH)}"
+            faults.append(Fault(text, here, line=node.line))
             continue
-        key = (fields["src"].value.strip().lower(), fields["dst"].value.strip().lower())
-        one = merged.setdefault(
-            key, LocatedValue({"source": fields["src"], "destination": fields["dst"]}, node.line)
+        for name, what in _PATH.items():
+            number = fields[name].value.strip() if name in fields else None
+            if number is not None and _is_number(number, name, here, node.line, faults):
+                yield _Requirement(what, number, fields["src"], fields["dst"], name, here, node.line)
+
+
+def _is_number(number: str, name: str, path: str, line: int, faults: list[Fault]) -> bool:
+    if _NUMBER.fullmatch(number):
+        return True
+    text = f"{name} {shown(number)} is not a bandwidth: write a number of Mbit/s, without a unit"
+    faults.append(Fault(text, path, line=line))
+    return False
+
+
+def _merged(asked: list[_Requirement], faults: list[Fault]) -> list[LocatedValue]:
+    """One constraint for each pair of endpoints, of all requirements for them."""
+    merged: dict[tuple[str, str], LocatedValue] = {}
+    for one in asked:
+        key = (one.source.value.strip().lower(), one.destination.value.strip().lower())
+        found = merged.setdefault(
+            key, LocatedValue({"source": one.source, "destination": one.destination}, one.line)
         )
-        if what in one.value:
-            fault(f"is the second {fields['type'].value.strip()} between these endpoints: remove one")
+        if one.field in found.value:
+            text = f"is the second {one.name} between these endpoints: remove one"
+            faults.append(Fault(text, one.path, line=one.line))
         else:
-            one.value[what] = LocatedValue(f"{number} Mbit/s", node.line)
+            found.value[one.field] = LocatedValue(f"{one.number} Mbit/s", one.line)
     return list(merged.values())
 
 

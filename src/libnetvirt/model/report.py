@@ -17,7 +17,10 @@ from libnetvirt.model.network import VirtualNetwork
 class Report(BaseModel):
     """Base of all reports: frozen, and written with the hyphenated names of documents."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=hyphenated, populate_by_name=True)
+    # Built when it is first used: most programs use few of the reports.
+    model_config = ConfigDict(
+        frozen=True, alias_generator=hyphenated, populate_by_name=True, defer_build=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON types, with hyphenated names."""

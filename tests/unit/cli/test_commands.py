@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from libnetvirt.cli import events, networks, substrate
 from libnetvirt.driver import FEATURES, Capabilities
 from libnetvirt.drivers.test import TestDriver
 from libnetvirt.model import Event, Link, Substrate
-from tests.support.command_line import BLUE, Commands
+from tests.support.command_line import BLUE, NETVIRT, Commands, Serve
 
 OFFICE = """
 uuid: 9
@@ -98,7 +100,7 @@ def test_the_same_result_as_json_and_yaml(netvirt: Commands) -> None:
 
 
 def test_a_format_that_a_command_cannot_write_is_a_usage_error_that_says_so(netvirt: Commands) -> None:
-    assert "'list' cannot write xml: it writes table, json, yaml" in netvirt.fails(
+    assert "'list' cannot write xml: it writes table, wide, json, yaml" in netvirt.fails(
         2, "list", "--format", "xml"
     )
     assert "'dump' cannot write table" in netvirt.fails(2, "--format", "table", "dump", "blue")
@@ -304,7 +306,7 @@ def test_a_document_of_several_networks_creates_all(netvirt: Commands, directory
         ),
         (["endpoint", "add", "blue", "--uuid", "x", "--switch", "1", "--port", "1"], 3, "endpoint/uuid"),
         (["-c", "nonsense", "list"], 3, "not a connection URI"),
-        (["-c", "nosuch:///", "list"], 4, "Installed:"),
+        (["-c", "nosuch:///", "list"], 3, "Installed:"),
         (["-c", "test:///default?frob=1", "list"], 3, "unknown option frob"),
         (["-c", "test+unix:///nowhere.sock", "list"], 8, "netvirt serve -c"),
         (["-c", "test+unix://relative", "list"], 3, "three slashes"),
@@ -367,7 +369,8 @@ def test_an_interrupt_exits_with_130_and_reports_what_was_completed(
     monkeypatch.setattr(libnetvirt.Connection, "create", interrupted)
     result = netvirt("create", "blue.xml", "red.yaml")
     assert result.exit_code == 130
-    assert "Not done: blue (blue.xml), red (red.yaml)." in result.stderr
+    assert result.stderr == "error: interrupted: 0 of 2 done, the next is blue (blue.xml)\n"
+    assert netvirt("create", "blue.xml").stderr == "error: interrupted: nothing was changed\n"
 
 
 def test_drivers_shows_what_each_offers_without_a_network(netvirt: Commands) -> None:
@@ -449,3 +452,146 @@ def test_an_event_is_one_line_whatever_its_message() -> None:
     assert "\n" not in events.text(event)
     assert "\x1b" not in events.text(event)
     assert ".500  link.down" in events.text(event)
+
+
+def test_a_directory_stands_for_the_descriptions_in_it(netvirt: Commands, directory: Path) -> None:
+    (directory / "some").mkdir()
+    (directory / "some" / "notes.txt").write_text("no description")
+    assert "some: contains no description: no file named *.xml, *.yaml, *.yml, *.json" in netvirt.fails(
+        3, "create", "some"
+    )
+    (directory / "some" / "b.xml").write_text(BLUE)
+    (directory / "some" / "a.yml").write_text("uuid: 9\nname: green\n")
+    assert netvirt.ok("validate", "some").splitlines() == [
+        "some/a.yml: network green (L2, 0 endpoints) is valid",
+        "some/b.xml: network blue (L2, 2 endpoints) is valid",
+    ]
+    assert netvirt.ok("create", "some", "red.yaml").splitlines() == [
+        "network green (9) created",
+        "network blue (7) created",
+        "network red (8) created",
+    ]
+    assert netvirt.ok("apply", "some").count("unchanged") == 2
+    assert netvirt.ok("remove", "-f", "some") == "network green (9) removed\nnetwork blue (7) removed\n"
+
+
+def test_networks_are_removed_as_they_are_described(netvirt: Commands) -> None:
+    netvirt.ok("create", "blue.xml", "red.yaml")
+    # Without a uuid, a description stands for the network with its name.
+    named = "name: red\nendpoints: []\n"
+    assert netvirt.ok("remove", "-f", "-", given=named) == "network red (8) removed\n"
+    assert "no network '8'" in netvirt.fails(4, "remove", "-f", "red.yaml")
+    assert netvirt.ok("remove", "--file", "blue.xml") == "network blue (7) removed\n"
+
+
+def test_all_networks_are_dumped_and_removed(netvirt: Commands) -> None:
+    assert "there are no networks" in netvirt.fails(4, "dump", "--all")
+    assert netvirt.ok("remove", "--all") == "there are no networks\n"
+    netvirt.ok("create", "blue.xml", "red.yaml")
+    text = netvirt.ok("dump", "--all")
+    assert [network.name for network in formats.read(text)] == ["blue", "red"]
+    assert netvirt.ok("remove", "--all") == "network blue (7) removed\nnetwork red (8) removed\n"
+    assert netvirt.ok("create", "-", given=text).count("created") == 2
+    assert json.loads(netvirt.ok("remove", "--all", "-o", "json"))[1]["name"] == "red"
+    for words in ("remove", "remove --all blue", "remove -f red.yaml blue", "dump", "dump --all blue"):
+        assert "give" in netvirt.fails(2, words)
+
+
+def test_a_dry_run_says_what_would_be_changed_and_changes_nothing(netvirt: Commands, directory: Path) -> None:
+    assert netvirt.ok("apply", "--dry-run", "blue.xml") == "network blue (7) would be created\n"
+    assert netvirt.ok("list", "-q") == ""
+    netvirt.ok("create", "blue.xml")
+    assert netvirt.ok("apply", "--dry-run", "blue.xml") == "network blue (7) would be unchanged\n"
+    (directory / "blue.xml").write_text(BLUE.replace("<port>2", "<port>5"))
+    said = "network blue (7) would be changed\n  endpoint 11 changed\n"
+    assert netvirt.ok("apply", "--dry-run", "blue.xml") == said
+    assert netvirt.ok("apply", "--dry-run", "blue.xml") == said
+    (directory / "blue.xml").write_text(BLUE.replace("<switch>4", "<switch>9"))
+    assert "there is no switch 9" in netvirt.fails(7, "apply", "--dry-run", "blue.xml")
+    assert netvirt.ok("dump", "blue") == formats.write(formats.read(BLUE), "xml")
+
+
+def test_a_field_that_is_both_set_and_removed_is_a_usage_error(netvirt: Commands) -> None:
+    netvirt.ok("create", "blue.xml")
+    for words, option in (
+        ("constraint modify blue 11 12 --max-hops 3 --clear max-hops", "--max-hops and --clear max-hops"),
+        ("constraint check blue 11 12 --priority 3 --clear priority", "--priority and --clear priority"),
+        ("endpoint modify blue 11 --vlan 9 --clear tag", "--vlan and --clear tag"),
+        ("endpoint modify blue 11 --mpls 99 --clear tag", "--mpls and --clear tag"),
+        ("endpoint modify blue 11 --mac 02:00:00:00:00:01 --clear mac", "--mac and --clear mac"),
+    ):
+        assert f"{option} exclude each other" in netvirt.fails(2, words)
+    # This removes the other limit, so it is no contradiction; this driver has no limits.
+    said = netvirt.fails(6, "endpoint modify blue 11 --inbound 9Mbit/s --clear bandwidth")
+    assert "does not offer endpoint.limits" in said
+
+
+def test_errors_are_objects_where_results_are(netvirt: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    def error(status: int, *words: str) -> dict[str, object]:
+        result = netvirt(*words)
+        assert result.exit_code == status, result.output
+        (found,) = json.loads(result.stderr).values()
+        assert found["exit-status"] == status
+        return dict(found)
+
+    found = error(4, "show", "bule", "--format", "json")
+    assert found["code"] == "network-not-found"
+    assert str(found["message"]).startswith("there is no network 'bule'")
+    assert error(3, "-o", "json", "-c", "nosuch:///", "list")["code"] == "driver-not-found"
+    netvirt.ok("create", "blue.xml")
+    found = error(5, "create", "red.yaml", "blue.xml", "-o", "json")
+    assert found["notes"] == ["Done: red (red.yaml).", "Not done: blue (blue.xml)."]
+    result = netvirt("validate", "-", "--format", "json", given="uuid: 0\nvlan: 3\n")
+    assert [fault["line"] for fault in json.loads(result.stderr)["error"]["faults"]] == [1, 2]
+    usage = error(2, "list", "--colums", "name", "--format=json")
+    assert usage["code"] == "usage"
+    assert "--colums" in str(usage["message"])
+    assert error(2, "list", "-o", "json", "--sort", "x")["code"] == "usage"
+    assert "Usage:" in netvirt.fails(2, "list", "--colums", "name")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("seven by nought")
+
+    monkeypatch.setattr(networks, "connected", broken)
+    assert error(1, "list", "-o", "json")["code"] == "internal"
+
+
+def test_the_package_is_the_program_too() -> None:
+    words = [sys.executable, "-m", "libnetvirt"]
+    done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"netvirt {libnetvirt.__version__}\n"
+    failed = subprocess.run([*words, "create", "nosuch.xml"], capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stderr) == (
+        3,
+        "error: nosuch.xml: cannot be read: No such file or directory\n",
+    )
+
+
+def test_waiting_for_the_substrate_waits_for_the_server(
+    netvirt: Commands, serve: Serve, directory: Path
+) -> None:
+    words = [
+        NETVIRT,
+        "-c",
+        f"test+unix://{directory}/late.sock",
+        "substrate",
+        "--wait",
+        "4",
+        "--timeout",
+        "60",
+    ]
+    waiting = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1)
+        serve(socket="late.sock")
+        out, _ = waiting.communicate(timeout=60)
+    finally:
+        waiting.kill()
+        waiting.wait()
+    assert waiting.returncode == 0
+    assert out.startswith("Switches\n")
+    netvirt.uri = f"test+unix://{directory}/never.sock"
+    assert "no server answers" in netvirt.fails(8, "substrate", "--wait", "4", "--timeout", "0.3")
+    # Without --wait it is not waited for.
+    assert "no server answers" in netvirt.fails(8, "substrate")

@@ -267,7 +267,9 @@ ENDS = """<endpoint uuid="1"><swId>1</swId><port>1</port>{}</endpoint>
 <endpoint uuid="2"><swId>2</swId><port>1</port></endpoint>"""
 
 
-@pytest.mark.parametrize(("text", "means"), [("", "L2"), ("l2", "L2"), (" L3vpn ", "L3"), ("l3", "L3")])
+@pytest.mark.parametrize(
+    ("text", "means"), [("", "L2"), ("l2", "L2"), ("Broadcast", "L2"), (" L3vpn ", "L3"), ("l3", "L3")]
+)
 def test_forwarding_of_2012_in_any_case(text: str, means: str) -> None:
     ends = '<endpoint uuid="1"><swId>1</swId><port>1</port><address>10.0.0.1/24</address></endpoint>'
     body = ends + (f"<forwarding>{text}</forwarding>" if text else "")
@@ -291,7 +293,8 @@ def test_a_network_of_2012_has_its_last_usable_address_as_gateway(prefix: str, g
     ("body", "path", "word"),
     [
         (ENDS.format("<vlan>5000</vlan>"), "endpoint[1]/vlan", "4094"),
-        (ENDS.format("<network>10.0.1.1/24</network>"), "endpoint[1]/network", "host bits"),
+        (ENDS.format("<network>10.0.1.1</network>"), "endpoint[1]/network", "prefix length"),
+        (ENDS.format("<network>10.0.1.255/24</network>"), "endpoint[1]/network", "last address"),
         (
             ENDS.format("<network>10.0.1.0/24</network><address>10.0.1.1/24</address>"),
             "endpoint[1]/network",

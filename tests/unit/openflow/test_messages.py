@@ -96,6 +96,30 @@ def test_a_zero_mask_is_no_field_and_a_full_mask_no_mask() -> None:
     assert match.value("metadata", 7) == 7
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "mask"),
+    [
+        ("metadata", 0x1234, 0xFF),
+        ("eth_dst", 0x0102_0304_0506, 0xFFFF_0000_0000),
+        ("vlan_vid", 0x1FFF, 0x1000),
+    ],
+)
+def test_bits_of_a_value_outside_its_mask_do_not_count(name: str, value: int, mask: int) -> None:
+    clean, width = of.Match(**{name: (value & mask, mask)}), of.FIELDS[name].width
+    wire = clean.encode()
+    behind = 4 + 4 + width
+    assert wire[8:behind] == (value & mask).to_bytes(width)
+    # A switch may report such bits all the same.
+    dirty = of.Match.decode(wire[:8] + value.to_bytes(width) + wire[behind:])
+    for match in (dirty, of.Match(**{name: (value, mask)})):
+        assert match == clean
+        assert hash(match) == hash(clean)
+        assert match.encode() == wire
+        assert match.get(name) == (value & mask, mask)
+    # The same in a packet-in's match, which is parsed in another place.
+    assert of.Match.decode(dirty.encode()) == clean
+
+
 def test_a_match_can_be_asked_changed_shown_and_pickled() -> None:
     assert MATCH.get("metadata") == (0x500, 0xFF00)
     assert MATCH.value("metadata") == 0x500

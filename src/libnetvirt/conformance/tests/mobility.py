@@ -8,11 +8,12 @@ from libnetvirt import Network
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
-from libnetvirt.conformance.support.stream import Stream
+from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Tag, Testbed, endpoint_at
 
 
 @pytest.mark.parametrize("kind", ["tag", "port", "switch", "all"])
+@repeated_if_void
 def test_an_endpoint_moves_while_traffic_runs(testbed: Testbed, kind: str) -> None:
     p, q, r, s = testbed.places(4)
     neighbours = [one for one in testbed.harness.host_ports() if one.switch == q.switch and one != q]
@@ -34,6 +35,7 @@ def test_an_endpoint_moves_while_traffic_runs(testbed: Testbed, kind: str) -> No
     assert testbed.inject(b.place, b.on_wire(frames.marked(b.mac, BROADCAST, b"from where it was"))) == []
 
 
+@repeated_if_void
 def test_a_move_of_an_endpoint_loses_no_frame_of_others(testbed: Testbed) -> None:
     p, q, r, s = testbed.places(4)
     network, (a, b, c) = testbed.create_active(p, q, r)
@@ -43,6 +45,7 @@ def test_a_move_of_an_endpoint_loses_no_frame_of_others(testbed: Testbed) -> Non
     stream.check_exactly_once()
 
 
+@repeated_if_void
 def test_a_host_that_moves_while_traffic_runs_to_it_is_followed(testbed: Testbed) -> None:
     network, (a, b, c) = testbed.create_active(*testbed.places(3))
     moved = testbed.guest(network, network.description().endpoints[2], b.mac)
@@ -59,6 +62,7 @@ def test_a_host_that_moves_while_traffic_runs_to_it_is_followed(testbed: Testbed
     assert testbed.exchange(c, frame) == []
 
 
+@repeated_if_void
 def test_a_host_that_shows_up_in_another_network_does_not_move(testbed: Testbed) -> None:
     p, q, r, s = testbed.places(4)
     network, (a, b, _) = testbed.create_active(p, q, r)
