@@ -64,7 +64,7 @@ class Commands:
             assert isinstance(_next(switch), of.Hello)
 
     async def note(self) -> int:
-        """Read what the switches hold, as the state before a change. Returns the number of rules and groups."""
+        """Read what the switches hold, as the state before a change. Returns how many rules and groups."""
         for switch in self._switches:
             switch.groups, switch.flows = _read(switch)
         return sum(len(switch.groups) + len(switch.flows) for switch in self._switches)
