@@ -31,6 +31,7 @@ def test_the_tutorial_of_the_readme_can_be_pasted_and_leaves_nothing_behind() ->
 
 # What the tutorial could leave: links, namespaces, bridges, files, processes.
 _LEFT = """
+for _ in $(seq 100); do pgrep --full 'netvirt|iperf3' > /dev/null || break; sleep 0.1; done
 ip -oneline link | cut -d ' ' -f 2 | grep -v '^ovs-'
 ip netns list
 ovs-vsctl list-br
