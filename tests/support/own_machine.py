@@ -39,6 +39,8 @@ def typed(texts: Sequence[str], after: str) -> list[Any]:
             [*isolated, "bash"], input=script, env=environment, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
         )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"not complete after 120 s: {(error.stdout or b'').decode()}") from None
     finally:
         for path in made:
             for file in path.parent.glob(path.name + "*"):
