@@ -19,23 +19,28 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.root
 @pytest.mark.long
 @pytest.mark.apart
-def test_the_tutorial_of_the_readme_can_be_pasted_and_leaves_nothing_behind() -> None:
+def test_the_tutorial_of_the_readme_can_be_pasted_and_leaves_nothing_behind(tmp_path: Path) -> None:
     tutorial = re.split(r"^## ", README, flags=re.MULTILINE)
     shown = list(steps(next(section for section in tutorial if section.startswith("Tutorial"))))
     assert len(shown) >= 9
-    *outputs, left = typed([step.text for step in shown], _LEFT)
+    *outputs, left = typed([_elsewhere(step.text, tmp_path) for step in shown], _LEFT)
     for step, (output, _) in zip(shown, outputs, strict=True):
         assert matches(step.output, output), f"{step.text}\n{output}\ninstead of\n{step.output}"
-    assert left == "lo:\n", "links, namespaces, bridges, files and processes that are left"
+    assert left == "lo:\n", "links, namespaces, bridges and processes that are left"
+    assert list(tmp_path.iterdir()) == []
 
 
-# What the tutorial could leave: links, namespaces, bridges, files, processes.
+def _elsewhere(text: str, directory: Path) -> str:
+    """The text with files in a directory of the test's own instead of /tmp."""
+    return text.replace("/tmp/", f"{directory}/")
+
+
+# What the tutorial could leave: links, namespaces, bridges, processes.
 _LEFT = """
 for _ in $(seq 100); do pgrep --full 'netvirt|iperf3' > /dev/null || break; sleep 0.1; done
 ip -oneline link | cut -d ' ' -f 2 | grep -v '^ovs-'
 ip netns list
 ovs-vsctl list-br
-ls -d /tmp/tutorial* /tmp/blue.xml /tmp/red.yaml 2> /dev/null
 pgrep --list-full 'netvirt|iperf3'
 """
 
@@ -43,9 +48,9 @@ pgrep --list-full 'netvirt|iperf3'
 @pytest.mark.root
 @pytest.mark.long
 @pytest.mark.apart
-def test_the_tutorial_of_routers_works_as_it_is_written() -> None:
+def test_the_tutorial_of_routers_works_as_it_is_written(tmp_path: Path) -> None:
     shown = list(commands((ROOT / "docs/l3.md").read_text()))
-    *outputs, _ = typed([command.text for command in shown], "")
+    *outputs, _ = typed([_elsewhere(command.text, tmp_path) for command in shown], "")
     for command, (output, status) in zip(shown, outputs, strict=True):
         if command.output:
             assert matches(command.output, output), (
