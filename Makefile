@@ -61,16 +61,19 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Py
 	$(BIN)/python docs/check_types.py
 	$(BIN)/python docs/words.py
 
-bench: bench-programs build/compiled/.built ## benchmark, write docs/performance.md (root, 10 minutes)
+mutants: $(VENV)/.installed-mutants ## mutation tests (hours); ARGS='libnetvirt/openflow --sample 5' for some
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+bench: bench-programs build/compiled/.built ## benchmark, write docs/performance.md (root, 12 minutes)
 	@$(BIN)/python -m benchmarks --report $(ARGS)
 
-bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 2 minutes); ARGS=setup for one
+bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 4 minutes); ARGS=setup for one
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 bench-promises: bench-programs $(VENV)/.installed-dev ## measure guarantees, write docs/qos.md (root, 2 minutes)
 	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
 
-.PHONY: bench-quick bench-promises bench-programs
+.PHONY: bench-quick bench-promises bench-programs mutants
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 
@@ -117,6 +120,10 @@ $(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-demo
+
+$(VENV)/.installed-mutants: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutants]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-demo $(VENV)/.installed-dev
 
 # Installs the packages of the programs that are missing (an empty program name always is). A package with
 # a daemon would start it: policy-rc.d denies that during the installation, and RUNLEVEL=1 is for packages

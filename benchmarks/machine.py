@@ -21,6 +21,7 @@ def facts() -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "load before": f"{os.getloadavg()[0]:.1f}",
     }
+    found["commit"] = _commit()
     for name in ("libnetvirt", "uvloop", "os-ken", "pydantic", "rustworkx"):
         try:
             found[name] = version(name)
@@ -29,6 +30,18 @@ def facts() -> dict[str, str]:
     found["Open vSwitch"] = _program("ovs-vswitchd", "--version")
     found["ovs-testcontroller"] = _program("ovs-testcontroller", "--version")
     return found
+
+
+def _commit() -> str:
+    """The revision of the tree, with a plus if files that git knows differ from it."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    done = subprocess.run(
+        [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return "unknown"
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode
+    return done.stdout.strip() + ("+" if changed else "")
 
 
 def _processor() -> str:

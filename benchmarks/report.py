@@ -25,9 +25,12 @@ def ratio_text(row: Row) -> str:
 
 def cells(row: Row) -> list[str]:
     """A row of the table, without its scenario."""
-    peer = f"{quantity(row.peer, row.unit)} ({row.peer_name})" if row.peer is not None else ""
+    theirs = quantity(row.peer, row.unit, row.peer_samples)
+    peer = f"{row.peer_name}: {theirs}" if row.peer is not None else ""
     bar = f"{row.bar}: {_VERDICTS[row.holds]}" if row.bar else ""
-    return [row.name, row.size, quantity(row.ours, row.unit), peer, ratio_text(row), bar]
+    if row.excess:
+        bar += f" ({row.excess})"
+    return [row.name, row.size, quantity(row.ours, row.unit, row.samples), peer, ratio_text(row), bar]
 
 
 HEADINGS = ("what", "size", "libnetvirt", "peer", "ratio", "target")
@@ -48,10 +51,13 @@ def show(rows: Iterable[Row], console: Console) -> None:
             console.print(f"  {note}")
 
 
-def save(path: Path, rows: Sequence[Row], machine: dict[str, str], command: str) -> dict[str, Any]:
-    """Write the JSON; returns what it says besides the rows."""
+def save(
+    path: Path, rows: Sequence[Row], machine: dict[str, str], command: str, **others: Any
+) -> dict[str, Any]:
+    """Write the JSON; returns what it says besides the rows. ``others``: more to record."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rest = {"when": time.strftime("%Y-%m-%d", time.gmtime()), "command": command, "machine": machine}
+    when = time.strftime("%Y-%m-%d", time.gmtime())
+    rest = {"when": when, "command": command, "machine": machine, **others}
     document = {**rest, "rows": [row.to_json() for row in rows]}
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return rest

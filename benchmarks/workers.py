@@ -102,14 +102,19 @@ def wait_for_port(port: int, process: subprocess.Popen[Any], timeout: float = 20
     raise Failed(f"no process listens on port {port}: {process.args!r}")
 
 
-def serve(commands: object) -> None:
-    """Serve requests on stdin: call the coroutine methods of ``commands`` by name, one at a time."""
+def serve(commands: object, *, fast: bool = True) -> None:
+    """Serve requests on stdin: call the coroutine methods of ``commands`` by name, one at a time.
+
+    ``fast``: on uvloop where it is installed, for what generates the load; else on asyncio's loop.
+    """
     try:
         import uvloop
     except ImportError:
-        asyncio.run(_serve(commands))
-    else:
+        fast = False
+    if fast:
         uvloop.run(_serve(commands))
+    else:
+        asyncio.run(_serve(commands))
 
 
 async def _serve(commands: object) -> None:

@@ -39,7 +39,7 @@ class OvnStage(ServedStage):
         super().__init__(Server(self._lab.directory, "ovn"))
         self._namespaces: dict[str, Namespace] = {}
 
-    def open(self) -> Sequence[str]:
+    def open(self) -> None:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         self._lab.start()
         for name in _SITES:
@@ -49,10 +49,6 @@ class OvnStage(ServedStage):
             self._plug(host)
         self._server.uri = self._lab.uri
         self.start_controller()
-        return [
-            "netvirt serve -c 'ovn:///?nb=unix:…&sb=unix:…&vswitch=1@unix:…,…' --socket …/netvirt.sock",
-            "conn = libnetvirt.open('ovn+unix://…/netvirt.sock')",
-        ]
 
     def _stop_network(self) -> None:
         for namespace in self._namespaces.values():
@@ -66,13 +62,13 @@ class OvnStage(ServedStage):
         self.hosts[host] = old.at(switch, port)
         self._plug(self.hosts[host])
 
-    def stop_control(self) -> Sequence[str]:
+    def stop_control(self) -> None:
+        self.show(f"kill -9 {self._lab.northd.pid}")
         self._lab.northd.kill()
-        return ["kill -9 $(pidof ovn-northd)"]
 
-    def start_control(self) -> Sequence[str]:
+    def start_control(self) -> None:
+        self.show(self._lab.northd.command)
         self._lab.northd.start()
-        return ["ovn-northd …"]
 
     def rules(self) -> Sequence[str]:
         found = [

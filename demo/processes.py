@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from tempfile import TemporaryFile
 from demo.stage import ADDRESSES, Pings, Reach
 
 TIMEOUT = 20.0
+#: The program, of the environment that runs the demonstration.
+NETVIRT = str(Path(sys.executable).with_name("netvirt"))
 _INTERVAL = 0.01
 #: seconds that an answer may take on a busy machine
 _IN_FLIGHT = 0.25
@@ -124,13 +127,26 @@ class Server:
     def client_uri(self) -> str:
         return f"{self._driver}+unix://{self._socket}"
 
+    @property
+    def command(self) -> str:
+        """What starts it, as typed in a shell."""
+        return shlex.join(["netvirt", *self._words])
+
+    @property
+    def _words(self) -> list[str]:
+        return ["serve", "-c", self.uri, "--socket", str(self._socket)]
+
+    @property
+    def pid(self) -> int:
+        """Its process id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it; returns when clients can connect. Raises RuntimeError if that fails."""
-        netvirt = Path(sys.executable).with_name("netvirt")
         with self._log.open("ab") as log:
-            serve: list[str | Path] = [netvirt, "serve", "-c", self.uri, "--socket", self._socket]
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *serve],
+                ["setpriv", "--pdeathsig", "KILL", NETVIRT, *self._words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

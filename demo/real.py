@@ -8,6 +8,7 @@ untagged, and a host in VLAN 20, whose frames leave it tagged.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,14 +18,12 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import Node, OVSSwitch
 
-from demo.processes import TIMEOUT, Server
+from demo.processes import NETVIRT, TIMEOUT, Server
 from demo.served import ServedStage
 from demo.stage import HOSTS, RING, SWITCHES
 from demo.switches import OpenVSwitch
 
 _LISTEN = "127.0.0.1:6653"
-#: Room for a tunnel's labels beside the hosts' 1500 bytes.
-_LINK_MTU = 2000
 _FIRST_LINK_PORT = 4
 _SITES = {"2": "site2", "4": "site4"}
 #: The cookie of the driver's rules: a mark, the network's index, the kind of rule.
@@ -39,26 +38,23 @@ class RealStage(ServedStage):
     def __init__(self) -> None:
         self._switches = OpenVSwitch()
         state = self._switches.directory / "state.db"
-        uri = f"openflow:///?listen={_LISTEN}&state={state}&lldp-interval=0.5"
+        uri = f"openflow:///?listen={_LISTEN}&state={state}"
         super().__init__(Server(self._switches.directory, "openflow", uri))
         self._net: Mininet | None = None
 
-    def open(self) -> Sequence[str]:
+    def open(self) -> None:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         self._switches.start()
+        # Before the first bridge, or Open vSwitch would have to be restarted: docs/switches.md.
+        self._run("ovs-vsctl", "set", "Open_vSwitch", ".", "other_config:vlan-limit=0")
         self._build()
         self._open_controller()
         for switch in SWITCHES:
-            self._switches.vsctl("set", "Bridge", f"s{switch}", "other_config:disable-in-band=true",
-                                 "--", "set-controller", f"s{switch}", f"tcp:{_LISTEN}",
-                                 "--", "set", "Controller", f"s{switch}", "max_backoff=1000")  # fmt: skip
+            # The MTU of links has room for the labels of tunnels beside the hosts' 1500 bytes.
+            links = [word for link in self._links(switch) for word in ("--link", link)]
+            own = ("--datapath-id", switch, *links, "--mtu", "2000", "--controller", f"tcp:{_LISTEN}")
+            self._run("netvirt", "prepare", f"s{switch}", *own)
         self._await_substrate()
-        return [
-            f"netvirt serve -c 'openflow:///?listen={_LISTEN}' --socket …/netvirt.sock",
-            "ovs-vsctl set Bridge s1 other_config:disable-in-band=true     # and s2, s3, s4",
-            f"ovs-vsctl set-controller s1 tcp:{_LISTEN}",
-            "conn = libnetvirt.open('openflow+unix://…/netvirt.sock')",
-        ]
 
     def _stop_network(self) -> None:
         try:
@@ -124,8 +120,9 @@ class RealStage(ServedStage):
         OVSSwitch.setup()
         self._net = net = Mininet(controller=None, build=False)
         for switch in SWITCHES:
+            # Secure from the beginning: learning switches in a ring would forward broadcasts for ever.
             net.addSwitch(f"s{switch}", cls=OVSSwitch, dpid=f"{int(switch):016x}", datapath="user",
-                          protocols="OpenFlow13", failMode="secure")  # fmt: skip
+                          failMode="secure", inband=True)  # fmt: skip
         for switch, name in _SITES.items():
             net.addSwitch(name, cls=OVSSwitch, dpid=f"{0xA0 + int(switch):016x}", datapath="user",
                           failMode="standalone")  # fmt: skip
@@ -144,15 +141,7 @@ class RealStage(ServedStage):
         net.start()
         for host in HOSTS:
             _no_offload(self._node(host.name))
-        self._widen_links()
         self._configure_sites()
-
-    def _widen_links(self) -> None:
-        """Raise the MTU of the links, for the labels of tunnels."""
-        for a, b in RING:
-            for end in self._ends(a, b):
-                self._node(end.node.name).cmd(f"ip link set {end.name} mtu {_LINK_MTU}")
-                self._switches.vsctl("set", "Interface", end.name, f"mtu_request={_LINK_MTU}")
 
     def _configure_sites(self) -> None:
         for name in _SITES.values():
@@ -167,16 +156,29 @@ class RealStage(ServedStage):
                     self._switches.vsctl("set", "Port", end.name, *settings)
 
     def _plug(self, bridge: str, interface: str, port: int) -> None:
-        self._switches.vsctl("add-port", bridge, interface,
-                             "--", "set", "Interface", interface, f"ofport_request={port}")  # fmt: skip
-        subprocess.run(["ip", "link", "set", interface, "up"], check=True)
+        number = ("--", "set", "Interface", interface, f"ofport_request={port}")
+        self._run("ovs-vsctl", "add-port", bridge, interface, *number)
+        self._run("ip", "link", "set", interface, "up")
 
     def _ends(self, a: str, b: str) -> Sequence[Intf]:
         (link,) = self._mininet.linksBetween(self._node(f"s{a}"), self._node(f"s{b}"))
         return link.intf1, link.intf2
 
+    def _links(self, switch: str) -> list[str]:
+        """The names of a switch's ports that lead to other switches."""
+        ends = [end for link in RING for end in self._ends(*link)]
+        return [str(end.name) for end in ends if end.node.name == f"s{switch}"]
+
     def _set_link(self, a: str, b: str, state: str) -> None:
-        subprocess.run(["ip", "link", "set", self._ends(a, b)[0].name, state], check=True)
+        self._run("ip", "link", "set", self._ends(a, b)[0].name, state)
+
+    def _run(self, *words: str) -> None:
+        """Show a command and run it."""
+        self.show(shlex.join(words))
+        program = NETVIRT if words[0] == "netvirt" else words[0]
+        done = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{shlex.join(words)}: {done.stdout}{done.stderr}")
 
     def _await_substrate(self) -> None:
         deadline = time.monotonic() + TIMEOUT

@@ -36,6 +36,7 @@ class ServedStage(Stage):
             yield pings
 
     def kill_controller(self) -> None:
+        self.show(f"kill -9 {self._server.pid}")
         self._server.kill()
         self._disconnect()
 
@@ -52,7 +53,9 @@ class ServedStage(Stage):
             self._stop_network()
 
     def _open_controller(self) -> None:
+        self.show(self._server.command)
         self._server.start()
+        self.show(f"conn = libnetvirt.open('{self._server.client_uri}')")
         self._connection = libnetvirt.open(self._server.client_uri)
 
     def _disconnect(self) -> None:

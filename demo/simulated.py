@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import libnetvirt
-from demo.stage import ADDRESSES, HOST_PORTS, SWITCHES, Pings, Reach, Stage
+from demo.stage import ADDRESSES, HOST_PORTS, Pings, Reach, Stage
 from libnetvirt.drivers.test import TestDriver
 from libnetvirt.packet import (
     ARP,
@@ -107,9 +107,8 @@ class SimulatedStage(Stage):
             host.name: _HostStack(mac_bytes(host.mac), _packed(host.address)) for host in self.hosts.values()
         }
 
-    def open(self) -> Sequence[str]:
+    def open(self) -> None:
         self.start_controller()
-        return [f"conn = libnetvirt.open('test:///default?switches={len(SWITCHES)}&ports={HOST_PORTS}&…')"]
 
     def close(self) -> None:
         if self._connection is not None:
@@ -160,9 +159,11 @@ class SimulatedStage(Stage):
         self._switches.link_up(a, b)
 
     def kill_controller(self) -> None:
+        self.show("conn.close()")
         self.connection.close()
 
     def start_controller(self) -> None:
+        self.show(f"conn = libnetvirt.open('{self._uri}')")
         self._connection = libnetvirt.open(self._uri)
         driver = self._connection.driver
         assert isinstance(driver, TestDriver)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -81,6 +81,10 @@ class Pings:
     silence: float = 0.0
 
 
+def _unseen(_: str) -> None:
+    """Shows nothing."""
+
+
 @dataclass
 class Stage(ABC):
     """Four switches with eight hosts, and a connection to the driver that controls them."""
@@ -95,10 +99,12 @@ class Stage(ABC):
     #: between the driver and the switches for a while.
     reroutes: ClassVar[bool] = True
     hosts: dict[str, Host] = field(default_factory=lambda: {host.name: host for host in HOSTS})
+    #: Called with each command that a user would type, just before it is executed.
+    show: Callable[[str], None] = _unseen
 
     @abstractmethod
-    def open(self) -> Sequence[str]:
-        """Start everything. Returns the commands a user would type. Call ``close`` even if this fails."""
+    def open(self) -> None:
+        """Start everything. Call ``close`` even if this fails."""
 
     @abstractmethod
     def close(self) -> None:
@@ -129,12 +135,12 @@ class Stage(ABC):
         """``reroutes``: undo ``cut_link``."""
         raise NotImplementedError
 
-    def stop_control(self) -> Sequence[str]:
-        """Not ``reroutes``: kill the process that compiles networks to rules. Returns the commands for it."""
+    def stop_control(self) -> None:
+        """Not ``reroutes``: kill the process that compiles networks to rules."""
         raise NotImplementedError
 
-    def start_control(self) -> Sequence[str]:
-        """Not ``reroutes``: start that process again. Returns the commands for it."""
+    def start_control(self) -> None:
+        """Not ``reroutes``: start that process again."""
         raise NotImplementedError
 
     @abstractmethod

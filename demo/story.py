@@ -43,6 +43,7 @@ class Story:
     def __init__(self, stage: Stage, screen: Screen) -> None:
         self.stage = stage
         self.screen = screen
+        stage.show = self._show
         self.members = {"blue": ["b1", "b2", "b3"], "red": ["r1", "r2", "r3", "r4"]}
         self.kept = 0
         self.broken: list[str] = []
@@ -111,8 +112,7 @@ class Story:
     # -- the acts -----------------------------------------------------------------------------------
 
     def substrate(self) -> Iterator[Check]:
-        for command in self.stage.open():
-            self.screen.code(command, "python" if command.startswith("conn") else "bash")
+        self.stage.open()
         seen = self.stage.connection.substrate()
         self.screen.say(self.stage.picture)
         switches = {s.id for s in seen.switches if s.connected}
@@ -187,15 +187,13 @@ class Story:
 
     def pause(self) -> Iterator[Check]:
         with self.stage.pinging(("b1", "b3"), ("r1", "r4")) as running, ThreadPoolExecutor(1) as pool:
-            for command in self.stage.stop_control():
-                self.screen.code(command, "bash")
+            self.stage.stop_control()
             self.screen.code("conn.lookup('blue').add_endpoint(uuid='5', switch='3', port='1', vlan=30)")
             blue = self._connection.lookup("blue")
             asked = pool.submit(blue.add_endpoint, uuid="5", switch="3", port="1", vlan=30)
             time.sleep(0.5)
             yield Check(not asked.done(), "the change waits")
-            for command in self.stage.start_control():
-                self.screen.code(command, "bash")
+            self.stage.start_control()
             asked.result(TIMEOUT)
         yield from self._unharmed(running)
         yield Check(blue.state().state is State.ACTIVE, f"the change is done, blue is {blue.state().state}")
@@ -206,10 +204,8 @@ class Story:
         if self.stage.restart_note:
             self.screen.say(self.stage.restart_note)
         with self.stage.pinging(("b1", "b3"), ("r1", "r4"), ("b2", "b4")) as running:
-            self.screen.code("kill -9 $CONTROLLER", "bash")
             self.stage.kill_controller()
             time.sleep(0.5)
-            self.screen.code("netvirt serve …", "bash")
             self.stage.start_controller()
             time.sleep(0.5)
         yield from self._unharmed(running)
@@ -234,6 +230,9 @@ class Story:
         yield from self._matrix(brief=True)
 
     # -- what the acts share ------------------------------------------------------------------------
+
+    def _show(self, command: str) -> None:
+        self.screen.code(command, "python" if command.startswith("conn") else "bash")
 
     @property
     def _connection(self) -> Connection:

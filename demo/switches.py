@@ -27,8 +27,7 @@ class OpenVSwitch:
         self._run("ovsdb-tool", "create", str(database), _SCHEMA)
         remote = f"--remote=punix:{self.directory}/db.sock"
         self._daemon("ovsdb-server", str(database), remote)
-        # By default, Open vSwitch parses only one VLAN tag. A tunnel has two.
-        self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", "other_config:vlan-limit=0")
+        self.vsctl("--no-wait", "init")
         self._daemon("ovs-vswitchd", f"unix:{self.directory}/db.sock", "--disable-system")
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -92,6 +93,17 @@ class Daemon:
     @property
     def running(self) -> bool:
         return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        """Its process id, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def command(self) -> str:
+        """What starts it, as typed in a shell."""
+        return shlex.join(self._command[len(_TIED) :])
 
     def start(self) -> None:
         """Start it; returns when it answers on its control socket. Raises RuntimeError if it does not."""

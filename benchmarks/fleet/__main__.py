@@ -20,10 +20,12 @@ class Commands:
         assert self._fleet is not None, "the fleet is not built"
         return self._fleet
 
-    async def build(self, kind: str, switches: int, hosts: int, on: list[int] | None = None) -> list[Any]:
-        """Build the fleet; returns its hosts as (number, switch, port)."""
-        self._fleet = build(kind, switches, hosts, on)
-        return self._fleet.hosts
+    async def build(
+        self, kind: str, switches: int, hosts: int, on: list[int] | None = None, behind: int = 1
+    ) -> list[Any]:
+        """Build the fleet; returns the ports with hosts as (number, switch, port)."""
+        self._fleet = build(kind, switches, hosts, on, behind)
+        return [(n, dpid, port) for n, (dpid, port) in enumerate(self._fleet.endpoints)]
 
     async def connect(self, host: str, port: int) -> None:
         await self.fleet.connect(host, port)
@@ -35,9 +37,9 @@ class Commands:
         return await self.fleet.introduce(networks, reach)
 
     async def trial(
-        self, count: int, seconds: float, window: int, networks: int, reach: int, skip: int = 0
+        self, count: int, seconds: float, window: int, networks: int, reach: int, again: bool = False
     ) -> dict[str, Any]:
-        return await self.fleet.trial(Load(count, seconds, window), networks, reach, skip)
+        return await self.fleet.trial(Load(count, seconds, window), networks, reach, again)
 
     async def cut(self, a: int, b: int, quiet: float = 0.3) -> dict[str, Any]:
         return await self.fleet.cut(a, b, quiet)
@@ -59,10 +61,9 @@ class Commands:
         sources: list[int],
         networks: int,
         victim: int,
-        skip: int,
     ) -> dict[str, Any]:
         load = Load(count, seconds, 1)
-        return await self.fleet.under_flood(load, rate, sources, networks, victim, skip)
+        return await self.fleet.under_flood(load, rate, sources, networks, victim)
 
     async def counts(self) -> dict[str, int]:
         return self.fleet.counts()

@@ -10,7 +10,8 @@ import gc
 import itertools
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from benchmarks.fleet.graphs import FIRST_LINK_PORT, Graph, LinkEnd, named
@@ -19,11 +20,15 @@ from benchmarks.fleet.traffic import Host, Load, Traffic, frame, introductions, 
 from benchmarks.fleet.wire import FRAME_LENGTH
 
 #: Seconds without a completed set-up after which the outstanding ones count as lost.
-STALLED = 1.0
+STALLED = 3.0
 #: Seconds in which a controller has to react to a link that was cut.
 REROUTE_TIMEOUT = 10.0
+#: Seconds in which a controller has to become silent.
+SETTLE_TIMEOUT = 60.0
 #: Unsent bytes of a connection above which a switch drops further packet-ins: about 100 frames.
 BACKLOG = 12_000
+#: Seconds of a flood before the first set-up of the victim.
+FLOOD_LEAD = 0.5
 _ABREAST = 50  # connections opened at a time
 
 
@@ -54,22 +59,27 @@ class Link(asyncio.Protocol):
 class Fleet:
     """Switches linked into a graph. They keep their rules when disconnected."""
 
-    def __init__(self, graph: Graph, on: list[int], hosts: int) -> None:
+    def __init__(self, graph: Graph, on: list[int], hosts: int, behind: int = 1) -> None:
         self.graph = graph
         self._peers = graph.peers
         self._dirty: list[Switch] = []
         self.transports: dict[int, asyncio.Transport] = {}
         self._links: list[Link] = []
         self.barriers = 0
+        self.flooded = self.flood_dropped = 0
         self.last_asked = self.last_barrier = 0.0
         self._down: set[LinkEnd] = set()
         self.switches = {}
         for dpid in range(1, graph.switches + 1):
             ports = list(range(1, hosts + 1)) if dpid in on else []
             self.switches[dpid] = Switch(dpid, ports + graph.link_ports(dpid), self)
-        # Number the hosts across the switches, so that every switch has hosts of every network.
-        places = [(dpid, port) for port in range(1, hosts + 1) for dpid in on]
-        self.hosts = [Host(n, dpid, port) for n, (dpid, port) in enumerate(sorted(places))]
+        self.endpoints = sorted((dpid, port) for port in range(1, hosts + 1) for dpid in on)
+        self.hosts = [
+            Host(endpoint * behind + n, dpid, port, endpoint)
+            for endpoint, (dpid, port) in enumerate(self.endpoints)
+            for n in range(behind)
+        ]
+        self._pairs: dict[tuple[int, int], Iterator[tuple[int, int]]] = {}
         self.traffic = Traffic(self.hosts, self.switches)
         self.came_out = self.traffic.came_out
 
@@ -152,35 +162,51 @@ class Fleet:
         missing = 0
         for broadcast, work in ((True, everybody), (False, single)):
             for window in (4 if broadcast else 32, 8, 1):
-                await self._run(Load(len(work), 120.0, window), work, broadcast)
+                self.traffic.begin(work, len(work), broadcast)
+                await self._run(Load(len(work), 120.0, window))
                 # If any host was not learned, repeat all of them.
                 missing = self.traffic.outstanding
                 if not missing:
                     break
+        await self._delivered()
         return missing
 
-    async def trial(self, load: Load, networks: int, reach: int, skip: int) -> dict[str, Any]:
-        """Run set-ups and return the results. ``skip``: the number of pairs used in earlier trials."""
-        for switch in self.switches.values():
-            switch.interpret()
-            switch.keeping = False
-            switch.flow_mods = 0
-        work = itertools.islice(pairs(self.hosts, networks, reach), skip, None)
-        gc.collect()
-        gc.disable()
-        try:
-            lost = await self._run(load, work)
+    async def _delivered(self) -> None:
+        """Wait until no frame has come out for a moment, such as the copies of flooded ones."""
+        end = time.perf_counter() + SETTLE_TIMEOUT
+        seen = -1
+        while seen != self.traffic.out and time.perf_counter() < end:
+            seen = self.traffic.out
+            await asyncio.sleep(0.3)
+
+    def new_pairs(self, networks: int, reach: int) -> Iterator[tuple[int, int]]:
+        """The pairs that no earlier trial of this fleet has used."""
+        key = networks, reach
+        if key not in self._pairs:
+            self._pairs[key] = pairs(self.hosts, networks, reach)
+        return self._pairs[key]
+
+    def put_back(self, networks: int, reach: int) -> None:
+        """Keep the pairs that a trial did not use for the next one."""
+        key = networks, reach
+        self._pairs[key] = itertools.chain(self.traffic.unused, self._pairs[key])
+
+    async def trial(self, load: Load, networks: int, reach: int, again: bool = False) -> dict[str, Any]:
+        """Run set-ups of new pairs and return the results. ``again``: begin with the first pair again."""
+        if again:
+            self._pairs.pop((networks, reach), None)
+        with self._counting():
+            self.traffic.begin(self.new_pairs(networks, reach), load.count)
+            lost = await self._run(load)
             await asyncio.sleep(0.1)
-        finally:
-            gc.enable()
-            for switch in self.switches.values():
-                switch.keeping = True
+        self.put_back(networks, reach)
         traffic = self.traffic
         ordered = sorted(traffic.latencies)
         done, took = len(ordered), traffic.last - traffic.first
         flow_mods = sum(s.flow_mods for s in self.switches.values())
         return {
             "completed": done, "asked": done + traffic.outstanding, "seconds": took,
+            "used_up": traffic.used_up,
             "rate": done / took if took else 0.0, "lost": lost, "strays": traffic.strays,
             "twice": traffic.twice, "flow_mods": flow_mods,
             "sound": flow_mods >= done * (reach + 1) and not traffic.strays and not traffic.twice,
@@ -188,7 +214,25 @@ class Fleet:
             "p99": percentile(ordered, 0.99),
         }  # fmt: skip
 
-    async def _run(self, load: Load, work: Iterable[tuple[int, int]], broadcast: bool = False) -> int:
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Let the switches count flow-mods instead of applying them, and exempt this process from garbage
+        collection, so that it costs little itself."""
+        for switch in self.switches.values():
+            switch.interpret()
+            switch.keeping = False
+            switch.flow_mods = 0
+        gc.collect()
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.enable()
+            for switch in self.switches.values():
+                switch.keeping = True
+
+    async def _run(self, load: Load) -> int:
+        """Run the set-ups that `Traffic.begin` has prepared. Returns how many were lost."""
         traffic = self.traffic
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -197,8 +241,7 @@ class Fleet:
                 over.set_result(None)
 
         traffic.finished = finished
-        traffic.begin(work, load.count, broadcast)
-        now = time.perf_counter()
+        now = traffic.first = traffic.last = time.perf_counter()
         for _ in range(load.window):
             if not traffic.ask(now):
                 break
@@ -253,18 +296,24 @@ class Fleet:
     async def settled(self, quiet: float) -> float:
         """Wait until the controller was silent for ``quiet`` seconds; returns the time of its last request.
 
-        The clock is `time.perf_counter`, which processes share.
+        The clock is `time.perf_counter`, which processes share. Raises TimeoutError if it is never silent, as
+        one that audits its switches regularly.
         """
+        end = time.perf_counter() + SETTLE_TIMEOUT
         while time.perf_counter() - self.last_asked < quiet or len(self.transports) < len(self.switches):
+            if time.perf_counter() > end:
+                raise TimeoutError(f"the controller was never silent for {quiet:g} s")
             await asyncio.sleep(quiet / 10)
         return self.last_asked
 
     async def flood(self, rate: float, sources: list[int], seconds: float) -> int:
-        """Have hosts send frames to unknown addresses at a rate; returns the number sent."""
+        """Have hosts at these endpoints send frames to unknown addresses. Returns the number sent."""
         chance = random.Random(1)
-        senders = [self.hosts[n] for n in sources]
+        first = {host.endpoint: host for host in reversed(self.hosts)}
+        senders = [first[n] for n in sources]
         nowhere = 0xFFFFFFFF
         ready = []
+        self.flooded = self.flood_dropped = 0
         for turn in range(4096):
             host = senders[turn % len(senders)]
             target = b"\x06" + chance.randbytes(5)
@@ -279,6 +328,9 @@ class Fleet:
                 # Like Open vSwitch, a switch drops packet-ins that its connection cannot take.
                 if self._backlog(switch) < BACKLOG:
                     switch.say(message)
+                else:
+                    self.flood_dropped += 1
+            self.flooded = sent
             self.flush()
             await asyncio.sleep(0.001)
         return sent
@@ -287,22 +339,28 @@ class Fleet:
         transport = self.transports.get(switch.dpid)
         return transport.get_write_buffer_size() if transport is not None else BACKLOG
 
-    async def under_flood(self, load: Load, rate: float, sources: list[int], networks: int, victim: int,
-                          skip: int) -> dict[str, Any]:  # fmt: skip
+    async def under_flood(self, load: Load, rate: float, sources: list[int], networks: int,
+                          victim: int) -> dict[str, Any]:  # fmt: skip
         """A trial of one network's hosts, during a flood if the rate is not 0."""
-        for switch in self.switches.values():
-            switch.interpret()
-        every = (p for p in pairs(self.hosts, networks, 0) if self.hosts[p[0]].number % networks == victim)
-        work = itertools.islice(every, skip, None)
-        flood = asyncio.ensure_future(self.flood(rate, sources, load.seconds + 1.0 if rate else 0.0))
-        await asyncio.sleep(0.3 if rate else 0.0)
-        lost = await self._run(load, work)
-        flood.cancel()
+        every, hosts = self.new_pairs(networks, 0), self.hosts
+        with self._counting():
+            self.traffic.begin((p for p in every if hosts[p[0]].endpoint % networks == victim), load.count)
+            seconds = load.seconds + FLOOD_LEAD + STALLED if rate else 0.0
+            flood = asyncio.ensure_future(self.flood(rate, sources, seconds))
+            await asyncio.sleep(FLOOD_LEAD if rate else 0.0)
+            before, began = self.flooded, time.perf_counter()
+            lost = await self._run(load)
+            sent = (self.flooded - before) / (time.perf_counter() - began)
+            flood.cancel()
+            await asyncio.wait([flood])
+        self.put_back(networks, 0)
         ordered = sorted(self.traffic.latencies)
         return {
             "completed": len(ordered), "lost": lost, "p50": percentile(ordered, 0.5),
             "p90": percentile(ordered, 0.9), "p99": percentile(ordered, 0.99),
+            "worst": ordered[-1] if ordered else 0.0,
             "mean": sum(ordered) / len(ordered) if ordered else 0.0,
+            "flood": sent, "flood_dropped": self.flood_dropped, "used_up": self.traffic.used_up,
         }  # fmt: skip
 
     def _totals(self) -> dict[str, int]:
@@ -324,7 +382,8 @@ class Fleet:
         }
 
 
-def build(kind: str, switches: int, hosts: int, on: list[int] | None = None) -> Fleet:
-    """Build a fleet by the name of its graph. ``on``: the switches with hosts (default: the edge)."""
+def build(kind: str, switches: int, hosts: int, on: list[int] | None = None, behind: int = 1) -> Fleet:
+    """Build a fleet by the name of its graph. ``on``: the switches with hosts (default: the edge);
+    ``hosts``: their ports with hosts; ``behind``: the hosts behind each of these ports."""
     graph = named(kind, switches)
-    return Fleet(graph, on or list(graph.edge), hosts)
+    return Fleet(graph, on or list(graph.edge), hosts, behind)

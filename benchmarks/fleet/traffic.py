@@ -18,14 +18,21 @@ from typing import NamedTuple
 from benchmarks.fleet.switch import Switch
 
 BROADCAST = bytes.fromhex("ffffffffffff")
+# The most set-ups of a trial. The upper bits of a frame's number are the trial's.
+_TRIAL = 1 << 24
+# The ethertype and the IP header up to the addresses; the UDP header and the payload up to the number.
+_IP = bytes.fromhex("08004500002e0000000040110000")
+_UDP = bytes.fromhex("04d2162e001a0000") + bytes(14)
 
 
 class Host(NamedTuple):
-    """A host. Its MAC and IP addresses are derived from its number."""
+    """A host. Its MAC and IP addresses are derived from its number. Several hosts may share a port, which is
+    the ``endpoint`` with this number, counted over all switches."""
 
     number: int
     dpid: int
     port: int
+    endpoint: int
 
     @property
     def mac(self) -> bytes:
@@ -39,31 +46,45 @@ class Host(NamedTuple):
 
 
 def groups_of(hosts: list[Host], networks: int) -> dict[tuple[int, int], list[Host]]:
-    """(switch, network) -> hosts. Host n belongs to network n mod ``networks``."""
+    """(switch, network) -> hosts. Endpoint n belongs to network n mod ``networks``."""
     groups: dict[tuple[int, int], list[Host]] = {}
     for host in hosts:
-        groups.setdefault((host.dpid, host.number % networks), []).append(host)
+        groups.setdefault((host.dpid, host.endpoint % networks), []).append(host)
     return groups
 
 
-def pairs(hosts: list[Host], networks: int, reach: int) -> Iterator[tuple[int, int]]:
-    """Pairs of different hosts of one network, ``reach`` switches apart, each once, rotating the sources.
+def greeted(group: list[Host]) -> list[Host]:
+    """The hosts of a group that `introductions` sends to: the first, and one at another port for the hosts at
+    the port of the first."""
+    first = group[0]
+    shared = any(h.endpoint == first.endpoint for h in group[1:])
+    others = [h for h in group if h.endpoint != first.endpoint] if shared else []
+    return [first, *others[:1]]
 
-    The first host of each group is no destination here, because `introductions` uses it as one.
+
+def pairs(hosts: list[Host], networks: int, reach: int) -> Iterator[tuple[int, int]]:
+    """Pairs of hosts of one network at different ports, ``reach`` switches apart, each once, rotating the
+    sources.
+
+    The `greeted` hosts of each group are no destinations here, because `introductions` has used them.
     """
     groups = groups_of(hosts, networks)
-    for turn in itertools.count():
-        found = False
-        for host in hosts:
-            others = groups.get((host.dpid + reach, host.number % networks), [])[1:]
+    targets = {}
+    for key, group in groups.items():
+        known = set(greeted(group))
+        targets[key] = [(h.number, h.endpoint) for h in group if h not in known]
+    work = [
+        (h.number, h.endpoint, h.number // networks, others)
+        for h in hosts
+        if (others := targets.get((h.dpid + reach, h.endpoint % networks)))
+    ]
+    for turn in range(max((len(others) for *_, others in work), default=0)):
+        for number, endpoint, start, others in work:
             if turn < len(others):
-                found = True
                 # Each source has its own order, so that not all of them use the same destination at once.
-                other = others[(host.number // networks + turn) % len(others)]
-                if other != host:
-                    yield host.number, other.number
-        if not found:
-            return
+                other, place = others[(start + turn) % len(others)]
+                if place != endpoint:
+                    yield number, other
 
 
 def introductions(
@@ -72,18 +93,24 @@ def introductions(
     """The pairs of frames by which the controller learns all hosts: broadcasts, then unicasts.
 
     The first host of each group sends a broadcast to its network. Then every other host sends to the first
-    host of the group whose hosts will send to it.
+    host of the group whose hosts will send to it, or to another one if it shares the port of the first.
     """
     groups = groups_of(hosts, networks)
     everybody = []
+    members: dict[int, list[Host]] = {}
+    for host in hosts:
+        members.setdefault(host.endpoint % networks, []).append(host)
     for (_, network), group in groups.items():
-        other = next((h for h in hosts if h.number % networks == network and h != group[0]), None)
+        other = next((h for h in members[network] if h.endpoint != group[0].endpoint), None)
         if other is not None:
             everybody.append((group[0].number, other.number))
     single = []
     for (dpid, network), group in groups.items():
-        first = (groups.get((dpid - reach, network)) or groups.get((dpid + reach, network)) or group)[0]
-        single += [(h.number, first.number) for h in group if h != first]
+        others = greeted(groups.get((dpid - reach, network)) or groups.get((dpid + reach, network)) or group)
+        for host in group[1:]:
+            to = next((h for h in others if h.endpoint != host.endpoint), None)
+            if to is not None:
+                single.append((host.number, to.number))
     return everybody, single
 
 
@@ -108,8 +135,15 @@ class Traffic:
         self.hosts = hosts
         self._switches = switches
         self._places = [h.dpid << 32 | h.port for h in hosts]
+        self._macs = [h.mac for h in hosts]
+        self._addresses = [h.address for h in hosts]
         self._ready: list[tuple[Switch, bytes]] = []
         self._next = 0
+        #: the number of the first frame of the trial
+        self.base = 0
+        #: the frames that have come out, wherever
+        self.out = 0
+        self._chosen: list[tuple[int, int]] = []
         self._expected: list[int] = []
         self._started: list[float] = []
         self.latencies: list[float] = []
@@ -121,10 +155,20 @@ class Traffic:
 
     def begin(self, work: Iterable[tuple[int, int]], count: int, broadcast: bool = False) -> None:
         """Prepare at most ``count`` set-ups. ``broadcast``: with broadcast frames."""
-        chosen = list(itertools.islice(work, count))
-        self._ready = [self._packet_in(n, *pair, broadcast) for n, pair in enumerate(chosen)]
-        self._expected = [self._places[target] for _, target in chosen]
-        self._started = [0.0] * len(chosen)
+        heads = [self._switches[h.dpid].head(h.port) for h in self.hosts]
+        macs, addresses = self._macs, self._addresses
+        switches = [self._switches[h.dpid] for h in self.hosts]
+        places, ready, expected = self._places, [], []
+        self._chosen = list(itertools.islice(work, count))
+        # A late frame of an earlier trial is none of this one.
+        self.base = (self.base + _TRIAL) & 0xFFFFFFFF
+        for number, (source, target) in enumerate(self._chosen, self.base):
+            mac = BROADCAST if broadcast else macs[target]
+            front = heads[source] + mac + macs[source] + _IP + addresses[source] + addresses[target]
+            ready.append((switches[source], front + _UDP + number.to_bytes(4)))
+            expected.append(places[target])
+        self._ready, self._expected = ready, expected
+        self._started = [0.0] * len(ready)
         self._next = 0
         self.latencies = []
         self.strays = self.twice = 0
@@ -134,6 +178,16 @@ class Traffic:
     def outstanding(self) -> int:
         """Set-ups begun and not complete."""
         return self._next - len(self.latencies)
+
+    @property
+    def unused(self) -> list[tuple[int, int]]:
+        """The pairs that were prepared and not begun."""
+        return self._chosen[self._next :]
+
+    @property
+    def used_up(self) -> bool:
+        """Whether all prepared set-ups were begun, so that the trial may have ended before its time."""
+        return self._next >= len(self._started)
 
     def ask(self, now: float) -> bool:
         """Begin the next set-up at the time ``now``. Returns False if none is left."""
@@ -152,7 +206,9 @@ class Traffic:
 
     def came_out(self, place: int, number: int) -> None:
         """The frame with this number left at a host's port (switch << 32 | port)."""
-        if number >= len(self._expected):
+        self.out += 1
+        number -= self.base
+        if not 0 <= number < len(self._expected):
             return
         if self._expected[number] != place:
             if self._expected[number] == -1 - place:
@@ -166,15 +222,7 @@ class Traffic:
         if not self.ask(now) and not self.outstanding:
             self.finished()
 
-    def _packet_in(self, number: int, source: int, target: int, broadcast: bool) -> tuple[Switch, bytes]:
-        here, there = self.hosts[source], self.hosts[target]
-        switch = self._switches[here.dpid]
-        mac = BROADCAST if broadcast else there.mac
-        return switch, switch.head(here.port) + frame(mac, here, there, number)
-
 
 def frame(mac: bytes, source: Host, target: Host, number: int) -> bytes:
     """The frame of a host, FRAME_LENGTH bytes: UDP over IPv4, with its number at the end."""
-    ip = bytes.fromhex("4500002e0000000040110000") + source.address + target.address
-    udp = bytes.fromhex("04d2162e001a0000")
-    return mac + source.mac + b"\x08\x00" + ip + udp + bytes(14) + number.to_bytes(4)
+    return mac + source.mac + _IP + source.address + target.address + _UDP + number.to_bytes(4)

@@ -1,4 +1,4 @@
-"""A worker process with an open libnetvirt connection.
+"""A worker process with an open libnetvirt connection: to a server, or to the driver itself.
 
 Times are measured around the call of the public interface, in the same process.
 """
@@ -14,12 +14,10 @@ import os
 import pstats
 import resource
 import time
-import tracemalloc
 from typing import Any
 
 import libnetvirt.aio
 from benchmarks.workers import memory, serve
-from libnetvirt.controller import compiled
 from libnetvirt.model import Endpoint, State, VirtualNetwork
 
 
@@ -29,28 +27,19 @@ class Commands:
     def __init__(self) -> None:
         self._open: libnetvirt.aio.Connection | None = None
         self._profile: cProfile.Profile | None = None
+        self._served = 0
 
     @property
     def connection(self) -> libnetvirt.aio.Connection:
         assert self._open is not None, "open it first"
         return self._open
 
-    async def open(self, uri: str) -> float:
-        """Open a connection. Returns the duration in seconds."""
+    async def open(self, uri: str, served: int = 0) -> float:
+        """Open a connection. ``served``: the server's process id. Returns the duration in seconds."""
+        self._served = served
         began = time.perf_counter()
         self._open = await libnetvirt.aio.open(uri)
         return time.perf_counter() - began
-
-    async def compiled(self) -> bool:
-        """Whether the hot path is compiled."""
-        return compiled()
-
-    async def settle(self) -> None:
-        """Configure the garbage collector as `netvirt serve` does."""
-        # Imported here so that the web framework does not count in the other measurements.
-        from libnetvirt.daemon.server import collect_seldom
-
-        collect_seldom()
 
     async def close(self) -> None:
         await self.connection.close()
@@ -87,18 +76,15 @@ class Commands:
         return await self._timed(network.remove_endpoint(uuid))
 
     async def memory(self) -> dict[str, int]:
-        """Memory in bytes: resident, and of Python's objects if allocations are traced."""
+        """Resident memory in bytes: the server's as it is, else this process's after a collection."""
+        if self._served:
+            return {"resident": memory(self._served)}
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         return {
             "resident": memory(os.getpid()),
-            "traced": tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0,
             "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
-
-    async def trace(self) -> None:
-        """Trace allocations from now on, which slows everything down."""
-        tracemalloc.start()
 
     async def profile(self) -> None:
         """Profile from now on, which slows everything down."""
@@ -120,4 +106,5 @@ class Commands:
 
 
 if __name__ == "__main__":
-    serve(Commands())
+    # On the event loop of a program that uses asyncio.run.
+    serve(Commands(), fast=False)

@@ -2,7 +2,10 @@
  * at the destination, built from templates. It knows in advance where each host is. Its rate is therefore that
  * of the emulated switches, an upper bound for any controller.
  *
- * responder PORT HOSTS: hosts are numbered consecutively, HOSTS on each switch of a line. */
+ * responder PORT PORTS BEHIND APART MODE: hosts are numbered consecutively, BEHIND on each of PORTS ports of the
+ * switches 1, 1 + APART, 1 + 2 APART, ... of a line. MODE path: rules for the whole path at the first packet-in, as libnetvirt does. hop: at each switch its own
+ * rule, and the frame goes out towards the next switch, as a learning switch does. careless: no rules at all, which
+ * a benchmark must notice. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -27,6 +30,8 @@ struct peer {
 
 static struct pollfd polled[PEERS + 1];
 static struct peer *peers[PEERS + 1], *by_dpid[PEERS + 1];
+static uint32_t ports, behind, apart;
+static char mode;
 
 static void flush(struct peer *p)
 {
@@ -47,25 +52,34 @@ static unsigned char *room(struct peer *p, size_t length)
     return memset(p->out + p->ready - length, 0, length);
 }
 
-static void set_up(struct peer *p, const unsigned char *frame, uint32_t hosts)
+/* The port towards the destination. A line's first switch has one link, the others have left, then right. */
+static void put_port(unsigned char *at, uint32_t here, uint32_t to, uint32_t port)
 {
-    uint32_t number, to, dpid, port;
+    port = htonl(here == to ? port : here == 1 ? 10001 : 10002);
+    memcpy(at, &port, 4);
+}
+
+static void set_up(struct peer *p, const unsigned char *frame)
+{
+    uint32_t number, to, dpid, last, port;
     memcpy(&number, frame + 2, 4);
-    number = ntohl(number) - 1, to = number / hosts + 1, port = htonl(number % hosts + 1);
+    number = (ntohl(number) - 1) / behind, to = number / ports * apart + 1, port = number % ports + 1;
     if (to > PEERS || !by_dpid[to])
         return;
-    for (dpid = p->dpid; dpid <= to && by_dpid[dpid]; dpid++) {
+    last = mode == 'p' ? to : p->dpid;
+    for (dpid = p->dpid; mode != 'c' && dpid <= last && by_dpid[dpid]; dpid++) {
         unsigned char *m = room(by_dpid[dpid], 88);
         m[0] = 4, m[1] = 14, m[3] = 88, m[31] = 20, memset(m + 32, 255, 4);
         m[49] = 1, m[51] = 14, m[52] = 0x80, m[54] = 6, m[55] = 6, memcpy(m + 56, frame, 6);
-        m[65] = 4, m[67] = 24, m[75] = 16, memcpy(m + 76, &port, 4);
+        m[65] = 4, m[67] = 24, m[75] = 16, put_port(m + 76, dpid, to, port);
     }
-    unsigned char *m = room(by_dpid[to], 40 + FRAME);
+    struct peer *out = mode == 'h' ? p : by_dpid[to];
+    unsigned char *m = room(out, 40 + FRAME);
     m[0] = 4, m[1] = 13, m[3] = 40 + FRAME, memset(m + 8, 255, 6), m[17] = 16;
-    m[27] = 16, memcpy(m + 28, &port, 4), memcpy(m + 40, frame, FRAME);
+    m[27] = 16, put_port(m + 28, out->dpid, to, port), memcpy(m + 40, frame, FRAME);
 }
 
-static void answer(struct peer *p, const unsigned char *m, size_t length, uint32_t hosts)
+static void answer(struct peer *p, const unsigned char *m, size_t length)
 {
     if (m[1] == 0) {
         static const unsigned char greeting[] = {4, 0, 0, 8, 0, 0, 0, 0, 4, 5, 0, 8, 0, 0, 0, 1};
@@ -79,11 +93,11 @@ static void answer(struct peer *p, const unsigned char *m, size_t length, uint32
         if (p->dpid <= PEERS)
             by_dpid[p->dpid] = p;
     } else if (m[1] == 10 && length > FRAME) {
-        set_up(p, m + length - FRAME, hosts);
+        set_up(p, m + length - FRAME);
     }
 }
 
-static int take(struct peer *p, uint32_t hosts)
+static int take(struct peer *p)
 {
     ssize_t got = read(p->socket, p->in + p->held, ROOM - p->held);
     size_t pos = 0, end = p->held + (got > 0 ? got : 0);
@@ -91,7 +105,7 @@ static int take(struct peer *p, uint32_t hosts)
         size_t length = p->in[pos + 2] << 8 | p->in[pos + 3];
         if (length < 8 || length > end - pos)
             break;
-        answer(p, p->in + pos, length, hosts);
+        answer(p, p->in + pos, length);
         pos += length;
     }
     memmove(p->in, p->in + pos, p->held = end - pos);
@@ -102,8 +116,9 @@ int main(int count, char **words)
 {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1, n = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (count != 3)
-        return fputs("responder PORT HOSTS\n", stderr), 2;
+    if (count != 6 || atoi(words[2]) < 1 || atoi(words[3]) < 1)
+        return fputs("responder PORT PORTS BEHIND APART path|hop|careless\n", stderr), 2;
+    ports = atoi(words[2]), behind = atoi(words[3]), apart = atoi(words[4]), mode = words[5][0];
     here.sin_port = htons(atoi(words[1]));
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, PEERS))
@@ -111,7 +126,7 @@ int main(int count, char **words)
     polled[0] = (struct pollfd){listener, POLLIN, 0};
     while (poll(polled, n, -1) > 0) {
         for (int i = 1; i < n; i++) {
-            if (polled[i].revents && !take(peers[i], atoi(words[2]))) {
+            if (polled[i].revents && !take(peers[i])) {
                 close(peers[i]->socket);
                 if (peers[i]->dpid <= PEERS)
                     by_dpid[peers[i]->dpid] = NULL;

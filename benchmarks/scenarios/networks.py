@@ -1,14 +1,17 @@
 """Networks: created and removed, and one endpoint added and removed, compared with the floor.
 
-The floor is the time that the same Open vSwitch needs for the same rules without a controller: our rules are
-dumped, and loaded with one `ovs-ofctl bundle` for each bridge, all at once. Removal is measured likewise.
+Users run ``netvirt serve`` and ask it through its socket, and so does this scenario; a few rows are of a
+program that opens the driver itself. The floor is a resident program that has nothing to do but to send the
+same rules to the same Open vSwitch bridges: see `benchmarks.peers.loader`.
 """
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from statistics import median
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import peers
@@ -17,8 +20,11 @@ from benchmarks.scenarios import bridges
 from benchmarks.workers import LOADER, Failed, Worker
 
 NAME = "measured"
-FLOOR = "ovs-ofctl --bundle"
-Rules = dict[int, set[str]]
+FLOOR = "resident loader"
+#: Seconds in which the rules of a removed network must be gone.
+_LINGERING = 10.0
+#: How libnetvirt is opened: yields a worker with a connection, and the port for switches.
+Opened = Callable[..., AbstractContextManager[tuple[Worker, int]]]
 #: The sizes that are compared when an endpoint is added.
 _SMALL, _LARGE = 10, 1_000
 
@@ -38,17 +44,14 @@ class Sizes:
 
 @dataclass(slots=True)
 class Seen:
-    """Median times in seconds."""
+    """Times in seconds of each repetition, by what was done: create, remove, add, drop, and the floor's.
+    ``rules``: how many rules and groups the network has."""
 
-    create: float
-    remove: float
-    add: float
-    drop: float
-    floor_create: float | None = None
-    floor_remove: float | None = None
-    #: The time of `ovs-ofctl bundle` on all bridges without any rule.
-    floor_start: float = 0.0
+    times: dict[str, list[float]] = field(default_factory=dict)
     rules: int = 0
+
+    def note(self, what: str, seconds: float) -> None:
+        self.times.setdefault(what, []).append(seconds)
 
 
 def endpoint(number: int, sizes: Sizes, first_port: int) -> dict[str, Any]:
@@ -74,67 +77,74 @@ def ring(switches: int) -> list[tuple[int, int]]:
 
 
 def measure(
-    worker: Worker,
-    sizes: Sizes,
-    first_port: int,
-    repeats: int,
-    floor: Callable[[], tuple[float, float]] | None,
+    worker: Worker, sizes: Sizes, first_port: int, repeats: int, floor: Worker | None = None, changes: int = 5
 ) -> Seen:
-    """Create and remove the network several times, each time with the floor, and change it in between."""
+    """Create and remove the network several times, each time with the floor, and change it in between.
+
+    Raises Failed if the floor did not do the same as libnetvirt.
+    """
     described = network(sizes, first_port)
     # Add it to a switch that the network already uses; another switch would cost more.
     port = first_port + -(-sizes.endpoints // sizes.switches)
     extra = {"uuid": sizes.endpoints + 1, "switch": "1", "port": str(port)}
-    times: dict[str, list[float]] = {}
+    seen = Seen()
+    if floor is not None:
+        floor.ask("note")
     for turn in range(repeats):
-        times.setdefault("create", []).append(worker.ask("create", network=described))
-        for _ in range(5 if turn == 0 else 0):
-            times.setdefault("add", []).append(worker.ask("add_endpoint", name=NAME, endpoint=extra))
-            uuid = str(extra["uuid"])
-            times.setdefault("drop", []).append(worker.ask("remove_endpoint", name=NAME, uuid=uuid))
-        if floor is not None and turn == 0:
-            floor()  # records the rules
-        times.setdefault("remove", []).append(worker.ask("remove", name=NAME))
-        if floor is not None:
-            put, taken = floor()
-            times.setdefault("floor_create", []).append(put)
-            times.setdefault("floor_remove", []).append(taken)
-    medians: dict[str, Any] = {name: median(some) for name, some in times.items()}
-    return Seen(**medians)
+        seen.note("create", worker.ask("create", network=described))
+        if turn == 0:
+            if floor is not None:
+                seen.rules = floor.ask("learn")
+            for _ in range(changes):
+                seen.note("add", worker.ask("add_endpoint", name=NAME, endpoint=extra))
+                seen.note("drop", worker.ask("remove_endpoint", name=NAME, uuid=str(extra["uuid"])))
+        seen.note("remove", worker.ask("remove", name=NAME))
+        if floor is None:
+            continue
+        _gone(floor)
+        seen.note("floor_create", floor.ask("load"))
+        if (held := floor.ask("held")) != seen.rules:
+            raise Failed(f"the floor added {held} of {seen.rules} rules")
+        if turn == 0 and (other := floor.ask("others")):
+            raise Failed(f"{other} rules of the floor are not those of libnetvirt")
+        seen.note("floor_remove", floor.ask("unload"))
+        if held := floor.ask("held"):
+            raise Failed(f"the floor left {held} rules behind")
+    return seen
 
 
-def on_bridges(plan: Plan, switches: int, wanted: list[Sizes]) -> Iterator[tuple[Sizes, Seen]]:
+def _gone(floor: Worker) -> None:
+    """Wait until the removed network's rules are gone; those that frames may still need go a little later."""
+    deadline = time.monotonic() + _LINGERING
+    while held := floor.ask("held"):
+        if time.monotonic() > deadline:
+            raise Failed(f"{held} rules of a removed network were left behind")
+        time.sleep(0.05)
+
+
+def on_bridges(
+    plan: Plan, switches: int, wanted: list[Sizes], opened: Opened = peers.ours
+) -> Iterator[tuple[Sizes, Seen]]:
     """Measure on Open vSwitch bridges. All ``wanted`` sizes have that number of switches."""
     links = ring(switches)
-    with bridges.bridges(switches, links) as lab, peers.ours(core=None) as (worker, port):
+    with bridges.bridges(switches, links) as lab, opened(core=None) as (worker, port):
         # Add all ports first: ports slow a switch down, and all sizes are compared on the same switches.
         bridges.add_ports(lab, -(-max(s.endpoints for s in wanted) // switches) + 1)
         lab.control(f"tcp:127.0.0.1:{port}")
-        for sizes in sorted(wanted, key=lambda s: s.endpoints):
-            plan.say(f"networks: {sizes.endpoints} endpoints on {switches} bridges")
-            _settled(lab, worker, switches, len(links) * 2)
-            before = bridges.rules(lab)
-            ours: Rules = {}
-
-            def floor(before: Rules = before, ours: Rules = ours) -> tuple[float, float]:
-                if not ours:
-                    after = bridges.rules(lab)
-                    ours.update({s: after[s] - before[s] for s in after})
-                    return 0.0, 0.0
-                return bridges.load(lab, ours), bridges.unload(lab, ours)
-
-            seen = measure(worker, sizes, bridges.FIRST_PORT, 2 if plan.quick else 3, floor)
-            seen.floor_start = median(bridges.load(lab, {s: set() for s in before}) for _ in range(3))
-            seen.rules = sum(len(lines) for lines in ours.values())
-            left = bridges.rules(lab)
-            if any(left[s] - before[s] for s in left):
-                plan.say("networks: rules were left behind")
-            yield sizes, seen
+        with Worker("benchmarks.peers.loader") as floor:
+            floor.ask("connect", sockets=bridges.sockets(lab))
+            for sizes in sorted(wanted, key=lambda s: s.endpoints):
+                if plan.late(f"networks: {sizes.endpoints} endpoints on {switches} bridges"):
+                    continue
+                plan.say(f"networks: {sizes.endpoints} endpoints on {switches} bridges")
+                worker.ask("wait", switches=switches, links=len(links) * 2)
+                many = repeats(plan) if sizes.endpoints >= _LARGE else min(3, repeats(plan))
+                yield sizes, measure(worker, sizes, bridges.FIRST_PORT, many, floor)
 
 
-def _settled(lab: bridges.Lab, worker: Worker, switches: int, links: int) -> None:
-    del lab
-    worker.ask("wait", switches=switches, links=links)
+def repeats(plan: Plan) -> int:
+    """How often networks are created."""
+    return 1 if plan.smoke else 2 if plan.quick else 5
 
 
 def on_fleet(plan: Plan, switches: int, wanted: list[Sizes]) -> Iterator[tuple[Sizes, Seen]]:
@@ -147,26 +157,34 @@ def on_fleet(plan: Plan, switches: int, wanted: list[Sizes]) -> Iterator[tuple[S
         fleet.ask("connect", host="127.0.0.1", port=port)
         worker.ask("wait", switches=switches, links=2 * len(ring(switches)))
         for sizes in wanted:
+            if plan.late(f"networks: {sizes.endpoints} endpoints on {switches} emulated switches"):
+                continue
             plan.say(f"networks: {sizes.endpoints} endpoints on {switches} emulated switches")
-            seen = measure(worker, sizes, 1, 1 if sizes.endpoints > 1000 or plan.quick else 3, None)
-            yield sizes, seen
+            yield sizes, measure(worker, sizes, 1, min(3, repeats(plan)))
+
+
+def in_process(plan: Plan, switches: int, wanted: list[Sizes]) -> Iterator[tuple[Sizes, Seen]]:
+    """Measure on Open vSwitch bridges, with the driver opened by the program itself."""
+    yield from on_bridges(plan, switches, wanted, peers.embedded)
 
 
 def rows(plan: Plan) -> list[Row]:
     """Creation, removal and small changes, on bridges and on emulated switches."""
-    found: list[Row] = []
-    counts = (_SMALL, _LARGE) if plan.quick else (_SMALL, 100, _LARGE)
-    why = bridges.why_not()
-    for switches in (20,) if plan.quick else (1, 20):
-        wanted = [Sizes(n, switches) for n in counts]
-        if switches > 1:
-            wanted.append(Sizes(100 if plan.quick else _LARGE, switches, declared=True))
-        if why:
-            plan.say(f"networks: no bridges: {why}")
-            continue
-        found += _rows(plan, "Open vSwitch", on_bridges, switches, wanted)
-    most = () if plan.quick else (10_000,)
-    for switches in (20,) if plan.quick else (20, 100):
+    found = [_commit(plan)]
+    counts = (_SMALL,) if plan.smoke else (_SMALL, _LARGE) if plan.quick else (_SMALL, 100, _LARGE)
+    if why := bridges.why_not():
+        plan.skip(f"networks: no bridges: {why}")
+    else:
+        for switches in (2,) if plan.smoke else (20,) if plan.quick else (20, 1):
+            wanted = [Sizes(n, switches) for n in counts]
+            if switches > 1:
+                wanted.append(Sizes(100 if plan.quick else _LARGE, switches, declared=True))
+            found += _rows(plan, "Open vSwitch", on_bridges, switches, wanted)
+        if not plan.smoke:
+            wanted = [Sizes(n, 20) for n in (_SMALL, _LARGE)]
+            found += _rows(plan, "Open vSwitch, opened by the program itself", in_process, 20, wanted)
+    for switches in () if plan.smoke else (20,) if plan.quick else (20, 100):
+        most = () if plan.quick or switches > 20 else (10_000,)
         found += _rows(plan, "emulated", on_fleet, switches, [Sizes(n, switches) for n in (*counts, *most)])
     return found
 
@@ -180,39 +198,45 @@ def _rows(
         for sizes, seen in run(plan, switches, wanted):
             found += list(_of_network(where, sizes, seen))
             if not sizes.declared:
-                adds[sizes.endpoints] = seen
+                adds[sizes.endpoints] = seen.times
     except (Failed, RuntimeError) as error:
-        plan.say(f"networks: {where}, {switches} switches: {error}")
+        plan.fail(f"networks: {where}, {switches} switches: {error}")
     small, large = adds.get(_SMALL), adds.get(_LARGE)
     if small is not None and large is not None:
-        for name, a, b in (("add", small.add, large.add), ("remove", small.drop, large.drop)):
+        for name, key in (("add", "add"), ("remove", "drop")):
             what = f"{name} one endpoint, with {_LARGE:,} endpoints instead of {_SMALL} ({where})"
-            row = Row("networks", what, {"switches": switches}, "s", b, a, f"{_SMALL} endpoints", a / b)
-            row.bar, row.holds = "within ±20 %", b <= 1.2 * a
-            found.append(row)
+            at = {"switches": switches}
+            row = Row.of("networks", what, at, "s", large[key], small[key], f"{_SMALL} endpoints")
+            found.append(row.at_most_times(1.2, f"with {_SMALL}"))
     return found
 
 
 def _of_network(where: str, sizes: Sizes, seen: Seen) -> Iterator[Row]:
     hosts = ", hosts declared" if sizes.declared else ""
-    at = sizes.to_json()
-    for name, ours, floor in (
-        ("create", seen.create, seen.floor_create),
-        ("remove", seen.remove, seen.floor_remove),
-    ):
-        row = Row("networks", f"{name} a network{hosts} ({where})", at, "s", ours, floor)
-        if floor is not None:
-            row.peer_name, row.ratio = FLOOR, floor / ours
-            row.measured = {"rules": seen.rules, "start": seen.floor_start}
+    at, times = sizes.to_json(), seen.times
+    for name in ("create", "remove"):
+        what, floor = f"{name} a network{hosts} ({where})", times.get(f"floor_{name}", [])
+        row = Row.of("networks", what, at, "s", times[name], floor, FLOOR)
+        if floor:
+            row.measured = {"rules": seen.rules}
             if (sizes.endpoints, sizes.switches) == (_LARGE, 20):
-                row.bar, row.holds = "time ≤ 1.5× baseline", ours <= 1.5 * floor
+                row.at_most_times(1.5, "floor")
         yield row
-        if floor is not None and floor > seen.floor_start:
-            strict = floor - seen.floor_start
-            yield Row(
-                "networks", f"{name} a network{hosts} ({where}), process start-up excluded", at, "s", ours,
-                strict, FLOOR, strict / ours,
-            )  # fmt: skip
     if not sizes.declared:
-        yield Row("networks", f"add one endpoint ({where})", at, "s", seen.add)
-        yield Row("networks", f"remove one endpoint ({where})", at, "s", seen.drop)
+        yield Row.of("networks", f"add one endpoint ({where})", at, "s", times["add"])
+        yield Row.of("networks", f"remove one endpoint ({where})", at, "s", times["drop"])
+
+
+def _commit(plan: Plan) -> Row:
+    """What one transaction costs that is on the disk before it returns: a part of each operation."""
+    times = []
+    with peers.state_directory() as home, closing(sqlite3.connect(home / "state.db")) as database:
+        database.execute("pragma journal_mode = wal")
+        database.execute("pragma synchronous = full")
+        database.execute("create table part (value)")
+        for _ in range(3 if plan.smoke else 50):
+            began = time.perf_counter()
+            with database:
+                database.execute("insert into part values (?)", (bytes(1_000),))
+            times.append(time.perf_counter() - began)
+    return Row.of("networks", "one transaction on the disk, which each operation needs", {}, "s", times)

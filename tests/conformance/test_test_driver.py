@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +15,44 @@ from tests.support.memory_harness import Memory
 
 
 class InMemory(Memory):
-    """With all that can be done to it."""
+    """With a state file, and all that can be done to it.
 
-    abilities = frozenset({Ability.CUT, Ability.UNPLUG, Ability.RESTART_SWITCH, Ability.LEFTOVERS})
+    Its switches are in the session. So a session that is killed is kept, and goes on forwarding; the next one
+    opens a copy of the state file as it was then, and takes the switches over.
+    """
+
+    abilities = frozenset(Ability)
     quiet_time = 0.0
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._runs = 0
+        self._turn = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        return f"test:///default?state={self._directory / f'run-{self._runs}' / 'state'}"
+
+    def start(self) -> None:
+        (self._directory / "run-0").mkdir()
+        super().start()
+
+    def send(self, place: Place, frames: Sequence[bytes]) -> None:
+        with self._turn:
+            super().send(place, frames)
+
+    def kill_controller(self) -> None:
+        killed = self._directory / f"run-{self._runs}"
+        self._runs += 1
+        shutil.copytree(killed, self._directory / f"run-{self._runs}")
+
+    def start_controller(self) -> None:
+        connection, driver = self._connection, self._driver
+        self._connection, successor = self._opened()
+        with self._turn:
+            successor.continue_with(driver)
+            self._driver = successor
+        connection.close()
 
     def links(self) -> Sequence[tuple[str, str]]:
         links = self._connection.substrate().links
@@ -42,6 +79,6 @@ class InMemory(Memory):
 
 
 @pytest.fixture(scope="module")
-def harness() -> Iterator[Harness]:
-    with InMemory() as harness:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    with InMemory(tmp_path_factory.mktemp("test-driver")) as harness:
         yield harness

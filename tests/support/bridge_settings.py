@@ -15,8 +15,8 @@ from tests.support.netvirt_server import NETVIRT
 TIMEOUT = 15.0
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
+def eventually(condition: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> None:
+    deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 import time
 from collections.abc import Callable
-from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
-from libnetvirt import Endpoint, Network, Rules, State, Timeout, VirtualNetwork
+from libnetvirt import State, VirtualNetwork
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.testbed import Guest, Testbed
-from libnetvirt.errors import Conflict, InvalidDescription, NetvirtError, SubstrateError, Unsupported
+from libnetvirt.errors import ConnectionFailed, NetvirtError
 from libnetvirt.semantics import LearnedState, gateway_mac
 from tests.support.openflow_harness import OpenFlow
+from tests.support.random_operations import Networks, Operation, Outcomes, RandomOperations, result, results
 
-NETWORKS = 4
-ENDPOINTS = 4
-VLANS = (None, None, 2, 20, 100, 1000, 4094)
-LABELS = (16, 1048575)
 #: the relative frequency of each step
 STEPS = {
     "create": 8, "remove": 4, "add": 8, "modify": 8, "drop": 5, "talk": 8,
@@ -31,25 +25,29 @@ STEPS = {
 }  # fmt: skip
 
 
-class _Asking:
-    """An operation in a thread of its own."""
+#: the least share of operations that are done though there were faults since the substrate was last at rest
+DONE_UNDER_FAULTS = 0.5
 
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._work, self._confirmed = work, False
+
+class _Asking:
+    """An operation in a thread of its own. When it has ended: how it failed, if it did."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._ask)
         self._thread.start()
 
     def ended(self) -> bool:
         """Wait until it ends. Whether it was confirmed."""
         self._thread.join()
-        return self._confirmed
+        return self.error is None
 
     def _ask(self) -> None:
         try:
-            self._work()
-        except (NetvirtError, RuntimeError, OSError):
-            return
-        self._confirmed = True
+            self.operation.work()
+        except BaseException as error:
+            self.error = error
 
 
 class Chaos:
@@ -61,34 +59,17 @@ class Chaos:
     def __init__(self, harness: OpenFlow, seed: int, only: str = "") -> None:
         self.harness, self.testbed = harness, Testbed(harness, None)
         self.chance = random.Random(seed)
-        self.places = list(harness.host_ports())
-        self.asked: dict[str, VirtualNetwork] = {}
+        self.operations = RandomOperations(harness, self.chance, only)
+        self.outcomes = Outcomes()
+        self.places = self.operations.places
+        self.asked: Networks = {}
+        #: the faults since the substrate was last at rest, as in ``REFUSALS``
+        self.faults: set[str] = set()
         self.cuts: set[tuple[str, str]] = set()
         self.unplugged: set[Place] = set()
         self.released: set[str] = set()
         self._count = 0
-        self._numbers = iter(range(1, 1 << 20))
-        self._capabilities = capabilities = harness.connection.capabilities()
-        self.features = capabilities.features
-        self.options: list[Rules | None] = [] if only else [None]
-        for one in capabilities.combinations:
-            if only not in ("", f"{one.encapsulation}/{one.insertion}"):
-                continue
-            duration = None if one.timeout is Timeout.PERMANENT else "20 s"
-            self.options.append(
-                Rules.model_validate({**one.model_dump(exclude_none=True), "duration": duration})
-            )
-
-    @cached_property
-    def _routable(self) -> list[Rules | None]:
-        """The rules options with which the driver offers routers."""
-        taken = []
-        for rules in self.options:
-            router = VirtualNetwork.model_validate({"name": "router", "forwarding": "L3", "rules": rules})
-            with contextlib.suppress(Unsupported):
-                self.harness.connection.create(router).remove()
-                taken.append(rules)
-        return taken
+        self._capabilities = harness.connection.capabilities()
 
     def step(self) -> None:
         """Take one random step."""
@@ -110,108 +91,57 @@ class Chaos:
             print(f"switch {switch}:", *self.harness.lab.dump(switch, statistics=True), sep="\n  ")
         print(self.harness.served.log.read_text()[-10_000:])
 
+    def check_outcomes(self) -> None:
+        """Operations were done often enough, also those that faults stood against."""
+        print(*sorted(self.outcomes.counts.items()), sep=", ", flush=True)
+        share, count = self.outcomes.share()
+        assert self.outcomes.counts["calm: done"] >= self._count // 20
+        assert count < 20 or share >= DONE_UNDER_FAULTS, f"{share:.0%} of {count} operations were done"
+
     # ---- operations ----------------------------------------------------------------------------
 
     def create(self) -> None:
         self._operate(self._creation())
 
     def remove(self) -> None:
-        self._operate(self._removal())
+        self._operate(self.operations.removal(self.asked))
 
     def add(self) -> None:
-        self._operate(self._addition())
+        self._operate(self.operations.addition(self.asked))
 
     def modify(self) -> None:
-        self._operate(self._modification())
+        self._operate(self.operations.modification(self.asked))
 
     def drop(self) -> None:
-        self._operate(self._drop())
+        self._operate(self.operations.drop(self.asked))
 
-    @property
-    def _operations(self) -> tuple[Callable[[], Callable[[], object] | None], ...]:
-        return self._creation, self._removal, self._addition, self._modification, self._drop
+    def _creation(self) -> Operation:
+        return self.operations.creation(self.asked, pending=bool(self.released))
 
-    def _creation(self) -> Callable[[], object]:
-        if len(self.asked) >= NETWORKS:
-            return self._some().remove
-        number = next(self._numbers)
-        routed = "forwarding.L3" in self.features and self.chance.random() < 0.4 and bool(self._routable)
-        rules = self.chance.choice(self._routable if routed else self.options)
-        endpoints = [self._endpoint(n, routed) for n in range(1, self.chance.randint(2, ENDPOINTS) + 1)]
-        document = {"uuid": number, "name": f"chaos-{number}", "forwarding": "L3" if routed else "L2",
-                    "endpoints": endpoints, "rules": rules}  # fmt: skip
-        pending = bool(self.released)
-        return lambda: self.harness.connection.create(
-            VirtualNetwork.model_validate(document), pending=pending
-        )
+    def _any(self) -> list[Callable[[], Operation | None]]:
+        """What makes each kind of operation on the networks that there are."""
+        made, asked = self.operations, self.asked
+        return [self._creation, *(
+            lambda make=make: make(asked)
+            for make in (made.removal, made.addition, made.modification, made.drop)
+        )]  # fmt: skip
 
-    def _removal(self) -> Callable[[], object] | None:
-        return self._some().remove if len(self.asked) > 1 else None
-
-    def _addition(self) -> Callable[[], object] | None:
-        if not self.asked:
-            return None
-        network, number = self._some(), next(self._numbers) % 200 + 20
-        described = self.asked[network.uuid]
-        if len(described.endpoints) >= ENDPOINTS:
-            return None
-        new = self._endpoint(number, described.forwarding == "L3")
-        return lambda: network.add_endpoint(new)
-
-    def _modification(self) -> Callable[[], object] | None:
-        if not self.asked:
-            return None
-        network = self._some()
-        described = self.asked[network.uuid]
-        if not described.endpoints:
-            return None
-        old = self.chance.choice(described.endpoints)
-        moved = self._elsewhere()
-        return lambda: network.modify_endpoint(old.uuid, **moved)
-
-    def _elsewhere(self) -> dict[str, Any]:
-        new = self._endpoint(1, False)
-        return {"switch": new.switch, "port": new.port, "vlan": new.vlan, "mpls": new.mpls}
-
-    def _drop(self) -> Callable[[], object] | None:
-        if not self.asked:
-            return None
-        network = self._some()
-        endpoints = self.asked[network.uuid].endpoints
-        return (lambda: network.remove_endpoint(self.chance.choice(endpoints).uuid)) if endpoints else None
-
-    def _some(self) -> Network:
-        return self.harness.connection.lookup(self.chance.choice(list(self.asked)))
-
-    def _endpoint(self, uuid: int, routed: bool) -> Endpoint:
-        place = self.chance.choice(self.places)
-        document: dict[str, object] = {"uuid": uuid, "switch": place.switch, "port": place.port}
-        if "tag.mpls" in self.features and self.chance.random() < 0.2:
-            document["mpls"] = self.chance.choice(LABELS)
-        else:
-            document["vlan"] = self.chance.choice(VLANS)
-        if routed:
-            document["address"] = [f"10.0.{uuid}.254/24"]
-        return Endpoint.model_validate(document)
-
-    def _operate(self, work: Callable[[], object] | None) -> None:
-        """Request a change, which is applied completely or refused without trace."""
-        if work is None:
-            work = self._creation()
+    def _operate(self, operation: Operation | None) -> None:
+        """Ask for a change, which is applied completely, or refused without trace and for a known reason."""
+        if operation is None:
+            operation = self._creation()
+        wanted, error = result(operation, self.asked), None
         try:
-            work()
-        except (SubstrateError, Conflict, InvalidDescription) as error:
+            operation.work()
+        except NetvirtError as refusal:
+            error = refusal
             print(f"refused: {error}"[:150], end="", flush=True)
-        else:
-            self._take(self._described())
+        self.outcomes.add(wanted, self.faults, error)
+        if error is None and not isinstance(wanted, type):
+            self.asked = wanted
         assert self._described() == self.asked
 
-    def _take(self, now: dict[str, VirtualNetwork]) -> None:
-        changed = [uuid for uuid in {**now, **self.asked} if now.get(uuid) != self.asked.get(uuid)]
-        assert len(changed) <= 1
-        self.asked = now
-
-    def _described(self) -> dict[str, VirtualNetwork]:
+    def _described(self) -> Networks:
         return {d.uuid: d for d in self.harness.connection.descriptions()}
 
     def talk(self) -> None:
@@ -231,6 +161,7 @@ class Chaos:
 
     def cut(self) -> None:
         link = self.chance.choice(self.harness.links())
+        self.faults.add("cut")
         self.cuts.add(link)
         self.harness.cut_link(*link)
 
@@ -239,6 +170,7 @@ class Chaos:
             self._restore_link(link)
 
     def _restore_link(self, link: tuple[str, str]) -> None:
+        self.faults.add("cut")
         self.cuts.discard(link)
         self.harness.restore_link(*link)
 
@@ -256,6 +188,7 @@ class Chaos:
     def release(self) -> None:
         """A switch loses its connection and keeps forwarding."""
         switch = self._switch()
+        self.faults.add("away")
         self.released.add(switch)
         self.harness.lab.release([int(switch)])
 
@@ -265,31 +198,34 @@ class Chaos:
         if not used:
             return
         switch = self.chance.choice(used)
+        self.faults.add("away")
         self.released.add(switch)
         self.harness.lab.release([int(switch)])
         self.testbed.eventually(lambda: switch in self._connected(), f"switch {switch} is away")
         there = [(n, e) for n in self.asked.values() for e in n.endpoints if e.switch == switch]
         network, endpoint = self.chance.choice(there)
-        handle = self.harness.connection.lookup(network.uuid)
-        moved = self._elsewhere()
-        changes = (handle.remove, lambda: handle.remove_endpoint(endpoint.uuid),
-                   lambda: handle.modify_endpoint(endpoint.uuid, **moved))  # fmt: skip
-        self._operate(self.chance.choice(changes))
+        made = self.operations
+        changes = (lambda: made.removal_of(network), lambda: made.drop_of(network, endpoint),
+                   lambda: made.move_of(network, endpoint))  # fmt: skip
+        self._operate(self.chance.choice(changes)())
 
     def _connected(self) -> set[str]:
         return {s.id for s in self.harness.connection.substrate().switches if s.connected}
 
     def reconnect(self) -> None:
+        self.faults.add("away")
         released, self.released = self.released, set()
         self.harness.lab.reconnect(sorted(map(int, released)))
 
     def restart_switch(self) -> None:
         switch = self._switch()
+        self.faults.add("away")
         self.released.discard(switch)
         self.harness.restart_switch(switch)
         self._cut_again()
 
     def restart_all(self) -> None:
+        self.faults.add("away")
         self.harness.lab.restart_all()
         self._cut_again()
 
@@ -300,25 +236,38 @@ class Chaos:
 
     def freeze(self) -> None:
         """Freeze all switches for a moment."""
+        self.faults.add("frozen")
         self.harness.lab.ovs.freeze_switch()
         time.sleep(0.3)
         self.harness.lab.ovs.thaw_switch()
 
     def hang(self) -> None:
         """Freeze switches for so long that operations which wait for them no longer block others."""
+        self.faults.add("frozen")
+        operations = [one for make in self._any() if (one := make()) is not None]
         self.harness.lab.ovs.freeze_switch()
-        executor = [work for make in self._operations for work in [make()] if work is not None]
-        asking = [_Asking(work) for work in self.chance.sample(executor, min(2, len(executor)))]
+        asking = [_Asking(one) for one in self.chance.sample(operations, min(2, len(operations)))]
         time.sleep(0.9)
         self.harness.lab.ovs.thaw_switch()
-        before, self.asked = self.asked, {}
-        done = sum(one.ended() for one in asking)
-        self.asked = self._described()
-        changed = [uuid for uuid in {**before, **self.asked} if before.get(uuid) != self.asked.get(uuid)]
-        print(f"{done} of {len(asking)} confirmed", end=" ")
-        assert len(changed) <= done
+        done = [one.operation for one in asking if one.ended()]
+        print(f"{len(done)} of {len(asking)} confirmed", end=" ")
+        now = self._described()
+        assert now in results(done, self.asked), "not what the confirmed operations make of it"
+        for ended in asking:
+            if ended.error is not None:
+                self._check_refusal(ended, now)
+        self.asked = now
+
+    def _check_refusal(self, asking: _Asking, now: Networks) -> None:
+        """What else was done at the same time is a reason, too."""
+        assert isinstance(asking.error, NetvirtError), f"the operation failed: {asking.error!r}"
+        wanted = result(asking.operation, now)
+        if not isinstance(wanted, type):
+            wanted = result(asking.operation, self.asked)
+        self.outcomes.add(wanted, self.faults, asking.error)
 
     def kill(self) -> None:
+        self.faults.add("killed")
         self.harness.kill_controller()
         for fault in self.chance.sample(("cut", "restore", "unplug", "restart_switch", "talk"), 2):
             print(f"({fault})", end=" ")
@@ -327,20 +276,29 @@ class Chaos:
         assert self._described() == self.asked
 
     def kill_in_operation(self) -> None:
-        make = self.chance.choice(self._operations)
-        work = make()
-        if work is None:
+        operation = self.chance.choice(self._any())()
+        if operation is None:
             return
-        asking = _Asking(work)
+        wanted = result(operation, self.asked)
+        asking = _Asking(operation)
         time.sleep(self.chance.uniform(0, 0.04))
         self.harness.kill_controller()
         confirmed = asking.ended()
+        faults, self.faults = self.faults, self.faults | {"killed"}
+        if not isinstance(asking.error, ConnectionFailed):
+            # It was answered before the controller was killed.
+            assert asking.error is None or isinstance(asking.error, NetvirtError), repr(asking.error)
+            self.outcomes.add(wanted, faults, asking.error)
         self._revive()
-        before, now = self.asked, self._described()
-        print("confirmed" if confirmed else "done" if now != before else "not done", end="")
+        now = self._described()
+        print("confirmed" if confirmed else "done" if now != self.asked else "not done", end="")
         if confirmed:
-            assert now != before or make == self._modification
-        self._take(now)
+            assert now == wanted, "it was confirmed"
+        elif isinstance(asking.error, ConnectionFailed):
+            assert now in (self.asked, wanted), "neither as it was nor as asked for"
+        else:
+            assert now == self.asked, "it was refused"
+        self.asked = now
 
     def _revive(self) -> None:
         self.harness.revive_controller()
@@ -371,6 +329,8 @@ class Chaos:
         # A switch's flow cache may lag by a second, longer after much traffic.
         self.harness.flush_caches()
         self._exchange()
+        assert not self._inactive(), "a network that was active does not stay so"
+        self.faults.clear()
         print(f"({time.monotonic() - began:.2f} s)", flush=True)
 
     def _whole(self) -> bool:

@@ -14,12 +14,19 @@ TestDriver.__test__ = False
 class Memory(Harness):
     """The driver's own substrate, which delivers frames at once."""
 
+    @property
+    def uri(self) -> str:
+        return "test:///default"
+
     def start(self) -> None:
-        self._connection = libnetvirt.open("test:///default")
-        driver = self._connection._aio.driver
-        assert isinstance(driver, TestDriver)
-        self._driver = driver
+        self._connection, self._driver = self._opened()
         self._arrived: list[Arrival] = []
+
+    def _opened(self) -> tuple[libnetvirt.Connection, TestDriver]:
+        connection = libnetvirt.open(self.uri)
+        driver = connection._aio.driver
+        assert isinstance(driver, TestDriver)
+        return connection, driver
 
     def stop(self) -> None:
         self._connection.close()

@@ -16,6 +16,7 @@ from libnetvirt.controller.dataplane.pipeline import BASE_METERS
 from tests.support.certificates import Certified
 from tests.support.lab.fresh_controller import differences
 from tests.support.lab.network import Lab
+from tests.support.lab.socket_overruns import unread
 from tests.support.lab.switch_requests import ask
 from tests.support.netvirt_server import Served
 
@@ -40,6 +41,8 @@ class OpenFlow(Harness):
     abilities = frozenset(Ability)
     timeout = 4.0
     quiet_time = 0.03
+    stream_rate = 3000.0
+    on_demand_stream_rate = 500.0  # 500 frames may wait for an operation, which takes less than a second
 
     def __init__(
         self, switches: int = 4, links: Sequence[tuple[int, int]] = RING, hosts: int = 3, options: str = ""
@@ -100,6 +103,9 @@ class OpenFlow(Harness):
         # now. The cache follows; Open vSwitch does not say when.
         self.lab.ovs.appctl("version")
         time.sleep(_CACHE)
+
+    def overruns(self) -> int:
+        return unread() + self.lab.unread() + self.lab.packet_ins_dropped()
 
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:
         labelled = encapsulation == "mpls" or any(e.mpls is not None for e in network.endpoints)

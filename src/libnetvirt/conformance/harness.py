@@ -21,7 +21,9 @@ and removes virtual networks through :attr:`Harness.connection` and leaves none 
         with MyHarness() as harness:
             yield harness
 
-A test that needs an ability which the harness lacks is skipped with that reason.
+A test that needs an ability which the harness lacks is skipped with that reason. Where some of ``OPTIONS``
+cannot be used for L3 networks or for constraints, ``ROUTER_OPTIONS`` and ``CONSTRAINT_OPTIONS`` list those
+that can.
 """
 
 from __future__ import annotations
@@ -64,6 +66,9 @@ class Allowance(StrEnum):
 
     FRAGMENTS = "a router's own IPv4 packets may have the don't-fragment flag or not"
     HOPS = "a router's own packets may have crossed one hop already: a TTL of 63 or 254"
+    ROUTED = "a router routes its own packets: it asks for hosts that it does not know before it answers"
+    SPECIAL = "packets to and from special addresses, such as the last of a prefix, may be routed or dropped"
+    LINK_LOCAL = "a router's neighbour solicitations may come from a link-local address of the router"
 
 
 class Harness(ABC):
@@ -79,6 +84,12 @@ class Harness(ABC):
     quiet_time: float = 0.05
     #: frames a second that a port forwards without loss, each from a new source address
     frame_rate: float = 2500.0
+    #: frames a second of the traffic that runs while a test changes networks: the shorter the operations, the
+    #: more are needed for some to meet each step of one
+    stream_rate: float = 250.0
+    #: the same for networks with insertion on-demand, whose frames wait in the controller, in bounded queues,
+    #: while rules are changed
+    on_demand_stream_rate: float = 250.0
 
     def __enter__(self) -> Self:
         self.start()
@@ -132,6 +143,14 @@ class Harness(ABC):
 
         For switches that confirm rules before their data path applies them.
         """
+
+    def overruns(self) -> int:
+        """How many frames were lost until now before a switch, or the harness, saw them.
+
+        Where frames are read from sockets, a busy machine may not read them in time. A test that misses
+        frames while this number grows is void, and repeated.
+        """
+        return 0
 
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:  # noqa: ARG002
         """Whether the network forwards such a frame (given without its endpoint's tag) at all.

@@ -48,13 +48,18 @@ def icmp_error(error: IcmpError, ip: IP, packet: bytes, source: bytes, mtu: int 
 
 
 def echo_reply(ip: IP) -> bytes | None:
-    """Return the reply to an echo request; None for other messages. Raises PacketError as `parse_icmp`."""
+    """Return the reply to an echo request, with its traffic class (RFC 1812, section 4.3.2.5).
+
+    None for other messages. Raises PacketError as `parse_icmp`.
+    """
     message = parse_icmp(ip)
     if message.type != _ECHO_REQUEST[ip.version] or message.code:
         return None
-    return _icmp(ip.destination, ip.source, message._replace(type=_ECHO_REPLY[ip.version]))
+    reply = message._replace(type=_ECHO_REPLY[ip.version])
+    return _icmp(ip.destination, ip.source, reply, ip.traffic_class)
 
 
-def _icmp(source: bytes, destination: bytes, message: ICMP) -> bytes:
+def _icmp(source: bytes, destination: bytes, message: ICMP, traffic_class: int = 0) -> bytes:
     protocol = PROTO_ICMP if len(source) == 4 else PROTO_ICMPV6
-    return build_ip(source, destination, protocol, build_icmp(source, destination, message))
+    wire = build_icmp(source, destination, message)
+    return build_ip(source, destination, protocol, wire, traffic_class=traffic_class)

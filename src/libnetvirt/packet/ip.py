@@ -28,7 +28,9 @@ class IP(NamedTuple):
     ``ttl`` is the TTL or hop limit. ``protocol`` is the upper-layer protocol, behind all IPv6 extension
     headers, and ``payload`` its data without Ethernet padding. ``fragment``: whether the packet is a
     fragment; ``offset`` is its offset in bytes. ``length`` is the packet's length in bytes, headers included.
-    ``extensions``: whether there are IPv6 extension headers.
+    ``extensions``: whether there are IPv6 extension headers. ``traffic_class`` is the byte of that name, in
+    IPv4 the type of service. ``fragment_header``: whether there is an IPv6 fragment header, also in a packet
+    that is whole.
     """
 
     version: int
@@ -41,6 +43,8 @@ class IP(NamedTuple):
     fragment: bool
     length: int
     extensions: bool
+    traffic_class: int
+    fragment_header: bool
 
 
 def parse_ip(packet: bytes) -> IP:
@@ -60,7 +64,7 @@ def parse_ip(packet: bytes) -> IP:
 def _parse_v4(packet: bytes) -> IP:
     if len(packet) < _V4.size:
         raise PacketError(f"IPv4 packet of {len(packet)} bytes: at least {_V4.size} are needed")
-    first, _, length, _, position, ttl, protocol, _, source, destination = _V4.unpack_from(packet)
+    first, tos, length, _, position, ttl, protocol, _, source, destination = _V4.unpack_from(packet)
     header = (first & 15) * 4
     if header < _V4.size or not header <= length <= len(packet):
         raise PacketError(f"IPv4 header of {header} and packet of {length} bytes, {len(packet)} received")
@@ -78,17 +82,19 @@ def _parse_v4(packet: bytes) -> IP:
         bool(position & 0x3FFF),
         length,
         False,
+        tos,
+        False,
     )
 
 
 def _parse_v6(packet: bytes) -> IP:
     if len(packet) < _V6.size:
         raise PacketError(f"IPv6 packet of {len(packet)} bytes: at least {_V6.size} are needed")
-    _, size, protocol, ttl, source, destination = _V6.unpack_from(packet)
+    first, size, protocol, ttl, source, destination = _V6.unpack_from(packet)
     length = _V6.size + size
     if length > len(packet):
         raise PacketError(f"IPv6 packet of {length} bytes, {len(packet)} received")
-    at, offset, fragment, extensions = _V6.size, 0, False, False
+    at, offset, fragment, extensions, header = _V6.size, 0, False, False, False
     for _ in range(_MAX_EXTENSIONS):
         # Only the first fragment has headers after the fragment header (RFC 8200, section 4.5).
         if protocol not in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION) or offset:
@@ -100,17 +106,33 @@ def _parse_v6(packet: bytes) -> IP:
         if protocol == _FRAGMENT:
             position = int.from_bytes(packet[at + 2 : at + 4], "big")
             # An "atomic" fragment is a whole packet (RFC 6946).
-            offset, fragment = position & 0xFFF8, bool(position & 0xFFF9)
+            offset, fragment, header = position & 0xFFF8, bool(position & 0xFFF9), True
         if at + step > length:
             raise PacketError("IPv6 extension header is truncated")
         protocol, at = packet[at], at + step
     else:
         raise PacketError(f"more than {_MAX_EXTENSIONS} IPv6 extension headers")
     payload = packet[at:length]
-    return IP(6, source, destination, protocol, ttl, payload, offset, fragment, length, extensions)
+    traffic_class = first >> 20 & 0xFF
+    return IP(
+        6,
+        source,
+        destination,
+        protocol,
+        ttl,
+        payload,
+        offset,
+        fragment,
+        length,
+        extensions,
+        traffic_class,
+        header,
+    )
 
 
-def build_ip(source: bytes, destination: bytes, protocol: int, payload: bytes, ttl: int = 64) -> bytes:
+def build_ip(
+    source: bytes, destination: bytes, protocol: int, payload: bytes, ttl: int = 64, traffic_class: int = 0
+) -> bytes:
     """Return a packet without options, of the IP version of its addresses.
 
     Raises PacketError if the payload is too long.
@@ -119,10 +141,11 @@ def build_ip(source: bytes, destination: bytes, protocol: int, payload: bytes, t
     if len(payload) > room:
         raise PacketError(f"a payload of {len(payload)} bytes: a packet holds at most {room}")
     if len(source) == 16:
-        return _V6.pack(6 << 28, len(payload), protocol, ttl, source, destination) + payload
+        first = 6 << 28 | traffic_class << 20
+        return _V6.pack(first, len(payload), protocol, ttl, source, destination) + payload
     # Identification 0 with "don't fragment": an atomic datagram (RFC 6864, section 4.1).
     length = _V4.size + len(payload)
-    header = _V4.pack(0x45, 0, length, 0, _DONT_FRAGMENT, ttl, protocol, 0, source, destination)
+    header = _V4.pack(0x45, traffic_class, length, 0, _DONT_FRAGMENT, ttl, protocol, 0, source, destination)
     return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + payload
 
 

@@ -41,6 +41,8 @@ def parse_neighbour(ip: IP) -> NeighbourMessage:
     """Parse a message. Raises PacketError if it is not valid (RFC 4861, sections 7.1.1 and 7.1.2)."""
     if ip.version != 6:
         raise PacketError("not IPv6")
+    if ip.fragment_header:
+        raise PacketError("neighbour discovery behind a fragment header (RFC 6980, section 5)")
     message = parse_icmp(ip)
     if message.type not in (SOLICITATION, ADVERTISEMENT) or message.code:
         raise PacketError(f"ICMPv6 type {message.type} code {message.code}")

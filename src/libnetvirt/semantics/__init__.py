@@ -3,7 +3,10 @@
 It defines what every driver must do. The ``test`` driver forwards frames with it, and the conformance suite
 compares the frames that come out of a real substrate with its results.
 
-Theory of operation ------------------- :func:`forward` takes the networks, the :class:`LearnedState` and a
+Theory of operation
+-------------------
+
+:func:`forward` takes the networks, the :class:`LearnedState` and a
 frame that arrives at a (switch, port). It classifies the frame to an endpoint and removes the endpoint's tag
 or label (``classify``), forwards it within the network as a switch (``bridge``) or a router (``route``), and
 adds the tag or label of each endpoint where it leaves. The :class:`Outcome` has the frames that must come out
@@ -40,8 +43,7 @@ L2
 
 ================================================ =============================================================
 the source                                       is at its declared endpoint, else learned at the endpoint
-where
-                                                 it last sent: moves within the network are followed
+                                                 where it last sent: moves within the network are followed
 a source beyond the endpoint's limit             is not learned, and removed where it was before
 a destination known at another endpoint          leaves there, once, and nowhere else
 a destination known at the same endpoint         is dropped
@@ -65,9 +67,11 @@ malformed: lengths, version, header checksum   nothing (RFC 1812 5.2.2)
 IP version without address at this endpoint    nothing
 ARP request for an address of the endpoint     a reply (RFC 826), to probes too (RFC 5227 2.1.1)
 neighbour solicitation for such an address     an advertisement, router and override set (RFC 4861 7.2.4)
+neighbour discovery behind a fragment header   nothing (RFC 6980 5)
 from a martian source: a group, an address     nothing (RFC 1812 5.3.7)
 of the network itself, loopback, zero
-echo request to any address of the network     an echo reply (RFC 792, RFC 4443 4.2) from that address
+echo request to any address of the network     an echo reply (RFC 792, RFC 4443 4.2) from that address,
+                                               with the request's traffic class (RFC 1812 4.3.2.5)
 UDP or TCP to such an address                  port unreachable from that address
 another protocol to such an address            protocol unreachable (RFC 792); IPv6: parameter problem 1
 a fragment to such an address                  nothing: fragments are not reassembled
@@ -84,15 +88,20 @@ the same, neighbour not known                  an ARP request or neighbour solic
 - Routes: the prefixes of the endpoints' addresses and their static routes; the longest prefix wins, a
   connected one over a static one, an earlier endpoint over a later one. A packet may leave where it came in.
 - No error is sent about ICMP errors, fragments other than the first, and packets whose source or destination
-is
-  not a single host (RFC 1812 4.3.2.7, RFC 4443 2.4). Errors and echo replies are sent to the MAC address and
-  endpoint that the packet came from.
+  is not a single host (RFC 1812 4.3.2.7, RFC 4443 2.4). Errors and echo replies are sent to the MAC address
+  and endpoint that the packet came from.
 - Neighbours are learned per endpoint, on its prefixes only: from requests, solicitations and replies to an
   address of the network; other announcements only update neighbours that are known or requested (RFC 826,
   RFC 4861 7.2.5). The sender's MAC address in the message must be that of the frame.
 - Time is not modelled: a real router repeats a request at most once a second (RFC 1122 2.3.2.1), limits the
-rate
-  of its errors, expires neighbours, and sends "host unreachable" if a request is not answered.
+  rate of its errors, expires neighbours, and sends "host unreachable" if a request is not answered.
+
+The judge
+---------
+
+Cases worked out by hand from the standards (``tests/unit/semantics/standards``) and the bridge and router of
+the Linux kernel (``tests/functional/judge``) judge this model. docs/testing.md lists where it differs, and
+why.
 """
 
 from libnetvirt.model.gateway import gateway_mac

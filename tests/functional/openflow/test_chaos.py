@@ -43,5 +43,6 @@ def test_random_operations_and_faults_end_in_the_requested_state(
         except BaseException:
             chaos.tell()
             raise
+        chaos.check_outcomes()
         assert list(clean(chaos.testbed)) == []
         assert harness.differences() == []

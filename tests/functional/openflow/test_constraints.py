@@ -13,7 +13,7 @@ import pytest
 from libnetvirt import Network
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from libnetvirt.errors import ConstraintUnmet, InvalidDescription, InvalidURI
 from tests.support.openflow_harness import OpenFlow
@@ -177,6 +177,7 @@ def test_a_reservation_follows_an_endpoint_that_moves_or_the_move_is_refused(
     assert reserved(harness) == {("1", "3"): 60, ("3", "2"): 60}
 
 
+@repeated_if_void
 def test_new_capacities_are_accepted_or_refused_while_networks_run(
     testbed: Testbed, harness: OpenFlow, file: Path
 ) -> None:

@@ -12,11 +12,15 @@ from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.errors import ConstraintUnmet
 from tests.support.lab.delay_line import DelayLine
 from tests.support.openflow_harness import OpenFlow
+from tests.support.promised_times import by
 
 pytestmark = [pytest.mark.root, pytest.mark.alone, pytest.mark.timeout(120)]
 
 #: what a measurement may be too large by, in microseconds: switches and cable are processes on a busy machine
 TOLERANCE = 6000
+INTERVAL = 0.25
+#: until a lasting change shows, which docs/qos.md says takes 4 to 6 seconds
+SHOWS = by(6, INTERVAL)
 #: the ends of the slow cable, beside the quick way round by switch 3
 ENDS = ((1, 2), (2, 2))
 
@@ -25,7 +29,7 @@ ENDS = ((1, 2), (2, 2))
 def harness(private_namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenFlow]:  # noqa: ARG001
     file: Path = tmp_path_factory.mktemp("latency") / "capacities.toml"
     file.write_text('latency = "measured"\n')
-    options = f"&capacities={file}&lldp-interval=0.25"
+    options = f"&capacities={file}&lldp-interval={INTERVAL}"
     with OpenFlow(3, [(1, 3), (3, 2)], hosts=2, options=options) as harness:
         yield harness
 
@@ -51,8 +55,8 @@ def route(network: Network) -> list[str]:
     return [hop.switch for p in network.paths() if p.source == "1" for hop in p.hops]
 
 
-def is_about(found: int, wanted: int) -> bool:
-    return wanted - 1000 <= found <= wanted + TOLERANCE
+def is_about(found: int, wanted: int, tolerance: int = TOLERANCE) -> bool:
+    return wanted - 1000 <= found <= wanted + tolerance
 
 
 def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
@@ -82,20 +86,22 @@ def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
         return [str(c.state) for c in network.state().constraints]
 
     cable.seconds = 0.090
-    testbed.eventually(lambda: state() != ["degraded"], "there is no other way within two switches")
+    testbed.eventually(lambda: state() != ["degraded"], "there is no other way within two switches", SHOWS)
     (told,) = [c.reason for c in network.state().constraints]
     assert "has max-latency 60 ms and max-hops 2" in told
     cable.seconds = 0.030
-    testbed.eventually(lambda: state() != ["active"], "it is kept again")
-    assert route(network) == ["1", "2"]
+    testbed.eventually(lambda: state() != ["active"], "it is kept again", SHOWS)
+    testbed.stays(lambda: state() != ["active"] or route(network) != ["1", "2"], "it stays", 4 * INTERVAL)
     network.modify_constraint(source=1, destination=2, max_hops=None)
     assert route(network) == ["1", "2"]
     cable.seconds = 0.090
-    testbed.eventually(lambda: route(network) != ["1", "3", "2"], "it goes round")
+    testbed.eventually(lambda: route(network) != ["1", "3", "2"], "it goes round", SHOWS)
     assert state() == ["active"]
     cable.seconds = 0.030
     testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
-    assert route(network) == ["1", "3", "2"]
+    # A path that keeps what it promises is not moved for a shorter one.
+    moved = lambda: route(network) != ["1", "3", "2"] or state() != ["active"]  # noqa: E731
+    testbed.stays(moved, "it goes round", 4 * INTERVAL)
 
 
 def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) -> None:
@@ -116,5 +122,11 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
             if any("were ignored: they are not from a link" in note for note in s.notes)
         ]
 
+    def astray() -> int:
+        found = measured(harness)["1", "2"]
+        return 0 if is_about(found, 30_000, 2 * TOLERANCE) else found
+
     testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
-    testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "the figure stays")
+    # A figure is the median of three: whatever went into one would show for as long as this.
+    testbed.stays(astray, "the figure stays", 6 * INTERVAL)
+    testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "it is 30 ms")

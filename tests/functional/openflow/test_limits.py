@@ -11,7 +11,7 @@ import pytest
 
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.stream import Stream
+from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.intent.facts import LABELS
@@ -67,6 +67,7 @@ def limited(harness: OpenFlow, switch: int, table: Table, room: int) -> Iterator
 
 
 @pytest.mark.parametrize("rules", OFFLINE, ids=lambda r: r.encapsulation)
+@repeated_if_void
 def test_a_network_that_exceeds_a_flow_table_is_refused_without_trace(
     testbed: Testbed, harness: OpenFlow, rules: Rules
 ) -> None:

@@ -11,16 +11,21 @@ import pytest
 
 from libnetvirt import Encapsulation, Insertion, Network, NoPath, Rules, State, Timeout
 from libnetvirt.conformance.harness import Place
-from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from tests.support.control_relay import ControlRelay
 from tests.support.openflow_harness import OpenFlow
+from tests.support.promised_times import by
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
 INTERVAL, HOLD = 0.2, 1.5
 #: as long as paths could still be cut by a timeout: the link time-out and ``hold``, and two rounds
 EXPOSURE = 3 * INTERVAL + HOLD + 2 * INTERVAL
+#: until it is noticed that a switch does not answer, and that a link loses all frames
+SILENT, LOST = by(6, INTERVAL), by(8, INTERVAL)
+#: for how long something that has come back must stay so: longer than anything that could still expire
+STAYS = 5 * INTERVAL
 NO_ANSWER = "switch 2 does not answer"
 #: 1 and 3 are opposite in the ring
 NEAR, FAR = Place("1", "1"), Place("3", "1")
@@ -36,6 +41,7 @@ class Relayed(OpenFlow):
 
     def __init__(self) -> None:
         super().__init__(hosts=1, options=f"&confirm-timeout=1&lldp-interval={INTERVAL}&hold={HOLD}")
+        self.timeout = 15.0  # a switch that connects again waits for seconds
         self.relays: dict[int, ControlRelay] = {}
         self._stack = ExitStack()
 
@@ -63,7 +69,6 @@ class Relayed(OpenFlow):
 @pytest.fixture(scope="module")
 def harness(private_namespace: None) -> Iterator[Relayed]:  # noqa: ARG001
     with Relayed() as harness:
-        harness.timeout = 15.0
         yield harness
 
 
@@ -121,6 +126,7 @@ def _unless(network: Network, state: State, reason: str = "") -> Callable[[], ob
     return found
 
 
+@repeated_if_void
 def test_a_transit_switch_without_alternative_forwards_on_without_its_control_connection(
     testbed: Testbed, harness: Relayed
 ) -> None:
@@ -130,18 +136,21 @@ def test_a_transit_switch_without_alternative_forwards_on_without_its_control_co
         reader, relay = EventReader(harness.connection), harness.relays[2]
         with Stream(testbed, near, far) as there:
             relay.silence()
-            testbed.eventually(_unless(network, State.UNCONFIRMED, NO_ANSWER), "the state says so")
-            testbed.eventually(lambda: _reasons(harness, "2") != {NO_ANSWER}, "its links are unconfirmed")
-            testbed.eventually(lambda: "switch.silent" not in reader.kinds(), "it is reported")
+            testbed.eventually(_unless(network, State.UNCONFIRMED, NO_ANSWER), "the state says so", SILENT)
+            unconfirmed = lambda: _reasons(harness, "2") != {NO_ANSWER}  # noqa: E731
+            testbed.eventually(unconfirmed, "its links are unconfirmed", by(0))
+            testbed.eventually(lambda: "switch.silent" not in reader.kinds(), "it is reported", by(0))
             with pytest.raises(NoPath, match="leads through switch 2, which cannot be given rules"):
                 testbed.create((Place("1", "1"), 60), (Place("4", "1"), 60))
             time.sleep(EXPOSURE)
             relay.cut()
-            testbed.eventually(_unless(network, State.UNCONFIRMED, "switch 2 is not connected"), "it ends")
-            time.sleep(EXPOSURE)
+            gone = _unless(network, State.UNCONFIRMED, "switch 2 is not connected")
+            testbed.eventually(gone, "it ends", by(0))
+            testbed.stays(gone, "the state says so", EXPOSURE)
             assert _transit(network) == "2"
             relay.restore()
             testbed.eventually(_unless(network, State.ACTIVE), "it is back")
+            testbed.stays(_unless(network, State.ACTIVE), "it stays", STAYS)
         there.check_exactly_once()
         assert {"switch.silent", "link.unconfirmed", "link.up", "endpoint.state"} <= reader.kinds()
         assert not {"link.down", "path.moved", "discovery.forged"} & reader.kinds()
@@ -149,6 +158,7 @@ def test_a_transit_switch_without_alternative_forwards_on_without_its_control_co
 
 
 @TWO
+@repeated_if_void
 def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
     testbed: Testbed, harness: Relayed
 ) -> None:
@@ -156,9 +166,8 @@ def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
     silent = _transit(network)
     with Stream(testbed, near, far) as stream:
         harness.relays[int(silent)].silence()
-        testbed.eventually(lambda: _transit(network) == silent, "the path is moved")
-        time.sleep(EXPOSURE)
-        assert network.state().state is State.ACTIVE
+        testbed.eventually(lambda: _transit(network) == silent, "the path is moved", SILENT)
+        testbed.stays(_unless(network, State.ACTIVE), "it is active", EXPOSURE)
         harness.relays[int(silent)].restore()
         testbed.await_links()
     stream.check_exactly_once()
@@ -166,23 +175,44 @@ def test_in_a_ring_traffic_moves_off_a_switch_that_does_not_answer(
 
 
 @ONE
+@repeated_if_void
+def test_in_a_ring_traffic_moves_off_a_switch_without_connection_after_hold(
+    testbed: Testbed, harness: Relayed
+) -> None:
+    network, near, far = _pair(testbed)
+    gone = _transit(network)
+    with Stream(testbed, near, far) as stream:
+        harness.relays[int(gone)].cut()
+        began = time.monotonic()
+        testbed.eventually(lambda: _transit(network) == gone, "the path is moved", HOLD + by(2, INTERVAL))
+        assert time.monotonic() - began > HOLD - INTERVAL
+        harness.relays[int(gone)].restore()
+        testbed.await_links()
+    stream.check_exactly_once()
+    testbed.check_reachability([near, far])
+
+
+@ONE
+@repeated_if_void
 def test_nothing_is_moved_when_the_controller_is_cut_off(testbed: Testbed, harness: Relayed) -> None:
     network, near, far = _pair(testbed)
     reader, transit = EventReader(harness.connection), _transit(network)
     with Stream(testbed, near, far) as stream:
         for relay in harness.relays.values():
             relay.silence()
-        testbed.eventually(lambda: "control.lost" not in reader.kinds(), "it is noticed")
-        testbed.eventually(_unless(network, State.UNCONFIRMED), "the state says so")
-        time.sleep(EXPOSURE)
+        testbed.eventually(lambda: "control.lost" not in reader.kinds(), "it is noticed", SILENT)
+        testbed.eventually(_unless(network, State.UNCONFIRMED), "the state says so", by(0))
+        testbed.stays(_unless(network, State.UNCONFIRMED), "the state says so", EXPOSURE)
         for relay in harness.relays.values():
             relay.cut()
-        testbed.eventually(_unless(network, State.UNCONFIRMED, "no switch answers"), "connections end")
-        time.sleep(EXPOSURE)
+        gone = _unless(network, State.UNCONFIRMED, "no switch answers")
+        testbed.eventually(gone, "connections end", by(0))
+        testbed.stays(gone, "the state says so", EXPOSURE)
         for relay in harness.relays.values():
             relay.restore()
         testbed.eventually(_unless(network, State.ACTIVE), "the switches are back")
         testbed.await_links()
+        testbed.stays(_unless(network, State.ACTIVE), "they stay", STAYS)
         assert _transit(network) == transit
     stream.check_exactly_once()
     assert "path.moved" not in reader.kinds()
@@ -210,9 +240,9 @@ def test_traffic_is_rerouted_around_a_switch_that_is_frozen(testbed: Testbed, ha
     wires = [harness.lab.interface(*end) for end in harness.lab.link_ports if end[0] == frozen]
     with _dead(wires):
         harness.relays[frozen].silence()
-        testbed.eventually(lambda: _transit(network) == str(frozen), "the path is moved")
+        testbed.eventually(lambda: _transit(network) == str(frozen), "the path is moved", SILENT)
         testbed.await_traffic(near, far)
-        assert network.state().state is State.ACTIVE
+        testbed.stays(_unless(network, State.ACTIVE), "it is active", STAYS)
     harness.relays[frozen].restore()
     testbed.await_links()
     testbed.check_reachability([near, far])
@@ -230,8 +260,8 @@ def test_a_link_that_loses_frames_between_switches_that_answer_is_down(
     ]
     reader = EventReader(harness.connection)
     with _dead(wires):
-        testbed.eventually(lambda: _transit(network) == transit.switch, "the path is moved")
-        testbed.eventually(lambda: "link.down" not in reader.kinds(), "the link is reported")
+        testbed.eventually(lambda: _transit(network) == transit.switch, "the path is moved", LOST)
+        testbed.eventually(lambda: "link.down" not in reader.kinds(), "the link is reported", by(0))
         assert "link.unconfirmed" not in reader.kinds()
         testbed.await_traffic(near, far)
     testbed.await_links()

@@ -21,6 +21,7 @@ from libnetvirt.errors import SwitchNotFound
 from tests.support.lab import Lab
 from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.openflow_harness import of_a_network
+from tests.support.promised_times import by
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -177,7 +178,7 @@ def test_a_second_empty_server_takes_nothing_away_and_says_why(pair: Pair) -> No
     second.open()
     with pair.streaming() as counts:
         pair.control(first, second)
-        _until(second.refuses)
+        _until(second.refuses, by(0.066))
         _until(lambda: first.links() == 2)
         time.sleep(2.0)  # long enough for a refusal that is repeated every second
     assert counts[1] == counts[0] > 500
@@ -206,7 +207,7 @@ def test_a_second_empty_server_takes_nothing_away_and_says_why(pair: Pair) -> No
     _until(lambda: second.links() == 2)
     assert _until(lambda: pair.delivers(vlan=20))
     assert not pair.delivers()
-    _until(lambda: len(first.kinds("switch.taken")) == 2)
+    _until(lambda: len(first.kinds("switch.taken")) == 2, by(2.4))
     _until(lambda: first.notes().count("belong to another controller") == 2)
     assert first.connection.lookup("blue").state().state is not State.ACTIVE
     assert "is refused" in first.connection.lookup("blue").state().endpoints[0].reason

@@ -254,7 +254,9 @@ def test_kernel_classes_enforce_the_rates_of_queues(harness: OpenFlow, testbed: 
             outer = ["match", "u32", f"{label << 16 | 0x88A8:#x}", "0x0fffffff", "at", offset]
             subprocess.run([*classify, *outer, "flowid", f"1:{queue + 1:x}"], check=True)
         # What a busy machine does not bring as far as the class is nothing that the class has dropped.
-        _, rest = run([guests.flow(0, 38 * MBIT), guests.flow(1, 120 * MBIT)], 4.0)
+        promised = guests.flow(0, 38 * MBIT)
+        promised.promised = True
+        _, rest = run([promised, guests.flow(1, 120 * MBIT)], 4.0)
         passed, dropped = _counted(link, queue)
         assert passed > 1000
         # In one queue with the flood, more than a third of them would be.

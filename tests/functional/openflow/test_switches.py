@@ -10,7 +10,7 @@ import pytest
 
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.stream import EventReader, Stream
+from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from tests.support.openflow_harness import OpenFlow, of_a_network
 
@@ -94,6 +94,7 @@ def test_a_reconnection_repairs_differences_and_keeps_all_other_rules(
     testbed.check_reachability(guests)
 
 
+@repeated_if_void
 def test_a_switch_that_reconnects_loses_no_frame(testbed: Testbed, harness: OpenFlow) -> None:
     guests = _active_guests(testbed)
     with Stream(testbed, guests[0], guests[1]) as stream:
@@ -118,6 +119,7 @@ def test_foreign_rules_are_kept(testbed: Testbed, harness: OpenFlow) -> None:
         harness.lab.ofctl("del-flows", 2, "cookie=0xabc/-1")
 
 
+@repeated_if_void
 def test_a_second_bridge_with_a_datapath_id_is_refused_and_disturbs_nobody(
     testbed: Testbed, harness: OpenFlow
 ) -> None:

@@ -19,6 +19,11 @@ from libnetvirt.model import State
 from tests.support.bridge_settings import correct, eventually, netvirt, network, notes, request_of
 from tests.support.lab.network import NOBODY
 from tests.support.openflow_harness import OpenFlow
+from tests.support.promised_times import by
+
+INTERVAL = 0.3
+#: until a fault is noticed, by probes or in the database, and until it is noticed that it was corrected
+PROBED, KNOWN, CORRECTED = by(4.2, INTERVAL), by(0), by(4.9, INTERVAL)
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(90)]
 
@@ -70,8 +75,9 @@ class Kept:
         else:
             self.lab.ofctl("add-flow", 1, *words)
 
-    def event(self, kind: str) -> Event:
-        eventually(lambda: any(e.kind == kind for e in self.reader.events), f"{kind} is reported")
+    def event(self, kind: str, timeout: float) -> Event:
+        reported = lambda: any(e.kind == kind for e in self.reader.events)  # noqa: E731
+        eventually(reported, f"{kind} is reported within {timeout:g} s", timeout)
         return next(e for e in self.reader.events if e.kind == kind)
 
     def leaks(self) -> bool:
@@ -91,7 +97,7 @@ class Kept:
 @pytest.fixture(scope="module")
 def harness(request: pytest.FixtureRequest, private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
     """One switch, whose foreign rules no audit removes; its database is known if the parameter says so."""
-    harness = OpenFlow(1, [], hosts=3, options="&lldp-interval=0.3&audit=0")
+    harness = OpenFlow(1, [], hosts=3, options=f"&lldp-interval={INTERVAL}&audit=0")
     if request.param == "database":
         harness.served.uri += f"&ovsdb={harness.lab.ovs.socket}"
     with harness:
@@ -107,7 +113,7 @@ def check(harness: OpenFlow, kind: Kind) -> None:
     try:
         kept.make(kind)
         started = time.monotonic()
-        event = kept.event("switch.untrusted")
+        event = kept.event("switch.untrusted", KNOWN if "ovsdb=" in harness.served.uri else PROBED)
         print(f"{kind.name}: noticed within {time.monotonic() - started:.2f} s")
         kept.harness.flush_caches()
         if kind.leaks:
@@ -124,7 +130,9 @@ def check(harness: OpenFlow, kind: Kind) -> None:
         # What the older network has stays, and may be changed there.
         kept.blue.modify_endpoint("1", mac=["02:00:00:00:00:01"])
         correct(kept.lab, event.fields["remedy"])
-        kept.event("switch.trusted")
+        started = time.monotonic()
+        kept.event("switch.trusted", CORRECTED)
+        print(f"{kind.name}: trusted again within {time.monotonic() - started:.2f} s")
         assert kept.blue.state().state is State.ACTIVE
         eventually(lambda: not kept.leaks(), "nothing comes out elsewhere")
         kept.connection.create(red).remove()
@@ -182,7 +190,7 @@ def test_probes_come_out_at_no_host(harness: OpenFlow) -> None:
     try:
         for kind in (IN_BAND, NORMAL, BPDU, STP):
             kept.make(kind)
-        kept.event("switch.untrusted")
+        kept.event("switch.untrusted", PROBED)
         kept.lab.receive()
         own = bytes.fromhex("024e56000001")
         seen = [a for a in kept.lab.receive_for(2.0) if a.frame[6:12] == own or a.frame[12:14] == b"\x08\x06"]

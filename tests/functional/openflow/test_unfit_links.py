@@ -20,9 +20,13 @@ from libnetvirt.model import State
 from tests.support.lab.delay_line import DelayLine
 from tests.support.lab.wire import set_mtu
 from tests.support.openflow_harness import OpenFlow
+from tests.support.promised_times import by
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
+INTERVAL = 0.3
+#: until an unfit link is found when it is new, left when it was fit, and used again when it is repaired
+FOUND, LEFT, REPAIRED = by(0.9), by(4.8, INTERVAL), by(6.4, INTERVAL)
 #: the ends of the device, and hosts
 DEVICE = ((1, 2), (2, 2))
 HOSTS = (("1", "1"), ("2", "1"))
@@ -53,7 +57,7 @@ class WithDevice(OpenFlow):
 
 @pytest.fixture(scope="module")
 def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
-    with WithDevice(3, [(1, 3), (3, 2)], hosts=2, options="&lldp-interval=0.3") as harness:
+    with WithDevice(3, [(1, 3), (3, 2)], hosts=2, options=f"&lldp-interval={INTERVAL}") as harness:
         yield harness
 
 
@@ -117,18 +121,20 @@ def test_a_good_way_beside_an_unfit_link_is_taken_and_the_link_when_it_is_repair
     testbed: Testbed, harness: OpenFlow, passes: Callable[[bytes], bool]
 ) -> None:
     with device(testbed, harness, passes) as cable:
-        testbed.eventually(unfit(harness), "both directions are unfit")
+        testbed.eventually(unfit(harness), "both directions are unfit", FOUND)
         network, guests = create(testbed, harness)
         assert route(network) == ["1", "3", "2"]
         assert network.state().state is State.ACTIVE
         exchange(testbed, guests, 1492)
         cable.passes = lambda _: True
-        testbed.eventually(unfit(harness, 0), "it is used again")
-        testbed.eventually(lambda: route(network) != ["1", "2"], "the short way is taken")
+        testbed.eventually(unfit(harness, 0), "it is used again", REPAIRED)
+        testbed.eventually(lambda: route(network) != ["1", "2"], "the short way is taken", by(0))
+        testbed.stays(lambda: unfit(harness, 0)() or route(network) != ["1", "2"], "it stays", 6 * INTERVAL)
         exchange(testbed, guests, 1492)
         cable.passes = passes
-        testbed.eventually(lambda: route(network) != ["1", "3", "2"], "the traffic goes round")
+        testbed.eventually(lambda: route(network) != ["1", "3", "2"], "the traffic goes round", LEFT)
         testbed.await_traffic(*guests)
+        testbed.stays(lambda: route(network) != ["1", "3", "2"], "it stays", 6 * INTERVAL)
         exchange(testbed, guests, 1492)
 
 
@@ -143,7 +149,7 @@ def test_without_another_way_it_is_refused_with_the_remedy(
     testbed: Testbed, harness: OpenFlow, passes: Callable[[bytes], bool], remedy: str
 ) -> None:
     with device(testbed, harness, passes) as cable:
-        testbed.eventually(unfit(harness), "both directions are unfit")
+        testbed.eventually(unfit(harness), "both directions are unfit", FOUND)
         testbed.eventually(lambda: passes is short and unfit(harness, 2, "MTU 1400")(), "the size is found")
         network, guests = create(testbed, harness)
         harness.cut_link("1", "3")

@@ -20,6 +20,7 @@ from tests.property.controller.test_admission import (
     world,
 )
 from tests.support.controller_rig import Rig, facts_of
+from tests.support.tally import Tally
 
 
 def queues_agree(rig: Rig) -> None:
@@ -51,9 +52,19 @@ def queues_agree(rig: Rig) -> None:
     }
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32))
-def test_random_changes_and_failures_keep_queues_consistent(seed: int) -> None:
+def test_random_changes_and_failures_keep_queues_consistent() -> None:
+    tally = Tally()
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, 2**32))
+    def live(seed: int) -> None:
+        _random_changes_and_failures(seed, tally)
+
+    live()
+    tally.check(least=50, most_refused=0.5)
+
+
+def _random_changes_and_failures(seed: int, tally: Tally) -> None:
     chance = Random(seed)
     rig = world(chance, f'{CAPACITIES}enforcement = "queue"\n')
     down: list[tuple[int, int]] = []
@@ -63,9 +74,11 @@ def test_random_changes_and_failures_keep_queues_consistent(seed: int) -> None:
         if step < 0.6:
             new = random_constraint(chance, before)
             after = before.changed(constraints=(*(c for c in before.constraints if c.key != new.key), new))
-            try:
+            fits = False
+            with tally.trial(ConstraintUnmet):
                 rig.core.constraints.plan(after)
-            except ConstraintUnmet:
+                fits = True
+            if not fits:
                 continue
             if chance.random() < 0.3:
                 known = rig.core.constraints.queue_config()

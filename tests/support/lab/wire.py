@@ -10,6 +10,7 @@ import struct
 
 ETH_P_ALL = 0x0003
 SOL_PACKET = 263
+PACKET_STATISTICS = 6
 PACKET_AUXDATA = 8
 PACKET_IGNORE_OUTGOING = 23
 SO_RCVBUFFORCE = 33
@@ -22,6 +23,7 @@ IFF_UP = 1
 ETHTOOL_STXCSUM = 0x00000017
 
 _AUXDATA = struct.Struct("=IIIHHHH")  # struct tpacket_auxdata of linux/if_packet.h
+_STATISTICS = struct.Struct("=II")  # struct tpacket_stats
 _ANCILLARY = socket.CMSG_SPACE(_AUXDATA.size)
 
 
@@ -35,6 +37,7 @@ class Wire:
         self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
         self._socket.bind((interface, ETH_P_ALL))
+        self._dropped = 0
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -65,6 +68,12 @@ class Wire:
                 raise
             if address[2] != socket.PACKET_OUTGOING:
                 return _with_tag(frame, ancillary)
+
+    def dropped(self) -> int:
+        """How many frames that arrived were lost until now, because nobody received those before them."""
+        counted = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
+        self._dropped += _STATISTICS.unpack(counted)[1]  # since it was asked last
+        return self._dropped
 
     def close(self) -> None:
         self._socket.close()

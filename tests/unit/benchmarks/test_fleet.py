@@ -303,7 +303,7 @@ def test_a_set_up_is_complete_when_its_frame_is_delivered_once() -> None:
     (up,) = said(whole.switches[1])
     assert isinstance(up, of.PacketIn)
     assert up.head.in_port == 1
-    assert up.frame == frame(whole.hosts[3].mac, whole.hosts[0], whole.hosts[3], 0)
+    assert up.frame == frame(whole.hosts[3].mac, whole.hosts[0], whole.hosts[3], traffic.base)
     out = of.PacketOut(actions=(of.Output(1),), frame=up.frame)
     whole.switches[2].receive(sent(out))
     assert (traffic.outstanding, traffic.strays) == (1, 1)
@@ -312,12 +312,26 @@ def test_a_set_up_is_complete_when_its_frame_is_delivered_once() -> None:
     assert (traffic.outstanding, traffic.strays, traffic.twice) == (0, 1, 1)
 
 
+def test_a_late_frame_of_an_earlier_trial_does_not_count() -> None:
+    whole = fleet(graphs.line(1), hosts=2)
+    traffic = whole.traffic
+    traffic.begin([(0, 1)], 1)
+    traffic.ask(0.0)
+    (late,) = said(whole.switches[1])
+    assert isinstance(late, of.PacketIn)
+    traffic.begin([(0, 1)], 1)
+    traffic.ask(0.0)
+    for port in (1, 2):
+        whole.switches[1].receive(sent(of.PacketOut(actions=(of.Output(port),), frame=late.frame)))
+    assert (traffic.outstanding, traffic.strays, traffic.twice, traffic.out) == (1, 0, 0, 2)
+
+
 def test_a_packet_out_over_a_link_causes_a_packet_in_at_the_far_end() -> None:
     whole = fleet(graphs.line(2))
-    data = frame(whole.hosts[2].mac, whole.hosts[0], whole.hosts[2], 0)
-    message = of.PacketOut(in_port=1, actions=(of.Output(of.Port.FLOOD),), frame=data)
     whole.traffic.begin([(0, 2)], 1)
     whole.traffic.ask(0.0)
+    data = frame(whole.hosts[2].mac, whole.hosts[0], whole.hosts[2], whole.traffic.base)
+    message = of.PacketOut(in_port=1, actions=(of.Output(of.Port.FLOOD),), frame=data)
     whole.switches[1].receive(sent(message))
     (up,) = said(whole.switches[2])
     assert isinstance(up, of.PacketIn)
@@ -327,30 +341,50 @@ def test_a_packet_out_over_a_link_causes_a_packet_in_at_the_far_end() -> None:
 
 def hosts(switches: int, each: int) -> list[Host]:
     places = [(s, p) for s in range(1, switches + 1) for p in range(1, each + 1)]
-    return [Host(n, s, p) for n, (s, p) in enumerate(places)]
+    return [Host(n, s, p, n) for n, (s, p) in enumerate(places)]
 
 
+def crowded(switches: int, ports: int, behind: int) -> list[Host]:
+    """Several hosts behind each port."""
+    return Fleet(graphs.line(switches), list(range(1, switches + 1)), ports, behind).hosts
+
+
+@pytest.mark.parametrize("behind", [1, 5])
 @pytest.mark.parametrize(("switches", "networks", "reach"), [(1, 1, 0), (1, 2, 0), (5, 2, 4), (6, 3, 4)])
 def test_pairs_are_new_in_one_network_and_at_the_requested_distance(
-    switches: int, networks: int, reach: int
+    switches: int, networks: int, reach: int, behind: int
 ) -> None:
-    every = hosts(switches, 12)
+    every = crowded(switches, 12, behind)
     found = list(pairs(every, networks, reach))
     assert found
     assert len(set(found)) == len(found)
     # The first part's frames are for everybody, so their pairs have not met.
     introduced = set(introductions(every, networks, reach)[1])
     for source, target in found:
-        assert source != target
+        assert every[source].endpoint != every[target].endpoint
         assert every[target].dpid - every[source].dpid == reach
-        assert (source - target) % networks == 0
+        assert (every[source].endpoint - every[target].endpoint) % networks == 0
         assert (source, target) not in introduced
 
 
-def test_every_host_is_introduced() -> None:
-    every = hosts(5, 12)
-    heard = {source for part in introductions(every, 2, 4) for source, _ in part}
-    assert heard == set(range(60))
+@pytest.mark.parametrize("behind", [1, 5])
+@pytest.mark.parametrize("reach", [0, 4])
+def test_every_host_is_introduced_to_another_port(behind: int, reach: int) -> None:
+    every = crowded(5, 12, behind)
+    met = [pair for part in introductions(every, 2, reach) for pair in part]
+    assert {source for source, _ in met} == set(range(60 * behind))
+    assert all(every[a].endpoint != every[b].endpoint for a, b in met)
+
+
+def test_pairs_that_a_trial_did_not_use_are_used_by_the_next_one() -> None:
+    whole = Fleet(graphs.line(1), [1], 4, 3)
+    every = list(pairs(whole.hosts, 1, 0))
+    whole.traffic.begin(whole.new_pairs(1, 0), 10)
+    for _ in range(4):
+        whole.traffic.ask(0.0)
+    whole.put_back(1, 0)
+    whole.traffic.begin(whole.new_pairs(1, 0), 1000)
+    assert whole.traffic.unused == every[4:]
 
 
 def test_percentiles() -> None:

@@ -96,6 +96,53 @@ def test_a_zero_mask_is_no_field_and_a_full_mask_no_mask() -> None:
     assert match.value("metadata", 7) == 7
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ({}, {}, True),
+        ({}, {"in_port": 1}, True),
+        ({"in_port": 1}, {"in_port": 1}, True),
+        ({"in_port": 1}, {"in_port": 2}, False),
+        ({"in_port": 1}, {"eth_type": 0x800}, True),
+        ({"in_port": 1, "eth_type": 0x800}, {"in_port": 1, "eth_type": 0x86DD}, False),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": (0x12, 0x0F)}, True),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": (0x1F, 0xFF)}, True),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": (0x2F, 0xFF)}, False),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": 0x1F}, True),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": 0x2F}, False),
+    ],
+)
+def test_two_matches_overlap_unless_a_field_of_both_tells_their_packets_apart(
+    one: dict[str, int | tuple[int, int]], other: dict[str, int | tuple[int, int]], meet: bool
+) -> None:
+    assert of.Match(**one).overlaps(of.Match(**other)) is meet
+    assert of.Match(**other).overlaps(of.Match(**one)) is meet
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mask"),
+    [
+        ("metadata", 0x1234, 0xFF),
+        ("eth_dst", 0x0102_0304_0506, 0xFFFF_0000_0000),
+        ("vlan_vid", 0x1FFF, 0x1000),
+    ],
+)
+def test_bits_of_a_value_outside_its_mask_do_not_count(name: str, value: int, mask: int) -> None:
+    clean, width = of.Match(**{name: (value & mask, mask)}), of.FIELDS[name].width
+    wire = clean.encode()
+    behind = 4 + 4 + width
+    assert wire[8:behind] == (value & mask).to_bytes(width)
+    # A switch may report such bits all the same.
+    dirty = of.Match.decode(wire[:8] + value.to_bytes(width) + wire[behind:])
+    for match in (dirty, of.Match(**{name: (value, mask)})):
+        assert match == clean
+        assert hash(match) == hash(clean)
+        assert match.encode() == wire
+        assert match.get(name) == (value & mask, mask)
+    # The same in a packet-in's match, which is parsed in another place.
+    assert of.Match.decode(dirty.encode()) == clean
+
+
 def test_a_match_can_be_asked_changed_shown_and_pickled() -> None:
     assert MATCH.get("metadata") == (0x500, 0xFF00)
     assert MATCH.value("metadata") == 0x500

@@ -79,10 +79,10 @@ def arp(
 
 def ipv4(
     source: str, destination: str, sender: str, target: str, payload: bytes = b"", *, protocol: int = 17,
-    ttl: int = 64,
+    ttl: int = 64, tos: int = 0,
 ) -> bytes:  # fmt: skip
     """An IPv4 packet in a frame."""
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, ttl, protocol, 0)
+    head = struct.pack("!BBHHHBBH", 0x45, tos, 20 + len(payload), 1, 0, ttl, protocol, 0)
     head += IPv4Address(sender).packed + IPv4Address(target).packed
     head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     return ethernet(source, destination, IPV4, head + payload)

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import Any
@@ -17,7 +17,7 @@ from libnetvirt import Endpoint, Network, Rules, VirtualNetwork
 from libnetvirt.conformance.harness import Ability, Arrival, Harness, Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.late_frames import LateFrameDetector, listed
-from libnetvirt.conformance.support.normalisation import normalise, routers_of
+from libnetvirt.conformance.support.normalisation import normalise, reports_no_route, routers_of
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.semantics import LearnedState, Outcome, forward
 from libnetvirt.semantics.forward import ClassifiedFrame, classify
@@ -68,6 +68,8 @@ class Testbed:
         self.harness = harness
         self.rules = rules
         self.knowledge = LearnedState()
+        #: the share of a stream's rate that is sent, if the machine was too busy for more
+        self.stream_speed = 1.0
         self.late_frames = LateFrameDetector(harness)
         self._networks: dict[str, VirtualNetwork] = {}
         self._numbers = itertools.count(1)
@@ -80,10 +82,21 @@ class Testbed:
     def _defaults(self) -> Rules:
         return self.harness.connection.capabilities().defaults
 
+    @cached_property
+    def _reports_no_route(self) -> bool:
+        return self.offers("router.no-route")
+
     @property
     def native(self) -> bool:
         """Whether networks use native encapsulation, where the MAC addresses of hosts must be unique."""
         return (self.rules or Rules()).over(self._defaults).encapsulation == "native"
+
+    @property
+    def stream_rate(self) -> float:
+        """How many frames a second a stream sends."""
+        rules, harness = (self.rules or Rules()).over(self._defaults), self.harness
+        on_demand = rules.insertion == "on-demand"
+        return self.stream_speed * (harness.on_demand_stream_rate if on_demand else harness.stream_rate)
 
     def need(self, *abilities: Ability) -> None:
         """Skip the test unless the harness has all of these abilities."""
@@ -241,13 +254,21 @@ class Testbed:
         self.harness.send(guest.place, [guest.on_wire(frame) for frame in sent])
 
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
-        """What the oracle predicts; nothing for a frame that the substrate cannot carry, says the harness."""
+        """What the oracle predicts, without what the substrate cannot do.
+
+        That is frames that it cannot carry (says the harness), errors about missing routes (says the driver).
+        """
         found = classify(networks, place.switch, place.port, frame)
         if isinstance(found, ClassifiedFrame):
             encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
             if not self.harness.carries(found.network, encapsulation or "", found.frame):
                 return Outcome((), self.knowledge, found.network.uuid)
-        return forward(networks, self.knowledge, place.switch, place.port, frame)
+        outcome = forward(networks, self.knowledge, place.switch, place.port, frame)
+        if not self._reports_no_route:
+            routers = routers_of(networks)
+            sent = tuple(output for output in outcome.outputs if not reports_no_route(output[2], routers))
+            return replace(outcome, outputs=sent)
+        return outcome
 
     def current(self) -> list[VirtualNetwork]:
         """The current descriptions of all networks; updates the oracle's knowledge by their changes."""
@@ -323,13 +344,33 @@ class Testbed:
         while self.harness.receive(self.harness.quiet_time):
             pass
 
-    def eventually(self, missing: Callable[[], object], what: str) -> None:
-        """Wait until ``missing()`` is falsy; fail with its last value after the harness's timeout."""
-        deadline = time.monotonic() + self.harness.timeout
+    def eventually(self, missing: Callable[[], object], what: str, timeout: float | None = None) -> None:
+        """Wait until ``missing()`` is falsy; fail with its last value after a time, the harness's timeout
+        unless one is given."""
+        timeout = self.harness.timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
         while found := missing():
             if time.monotonic() > deadline:
-                pytest.fail(f"not within {self.harness.timeout:g} s: {what}: {found!r}"[:2000])
+                pytest.fail(f"not within {timeout:g} s: {what}: {found!r}"[:2000])
             time.sleep(0.005)
+
+    def stays(self, missing: Callable[[], object], what: str, seconds: float) -> None:
+        """Check that ``missing()`` is falsy now and for some time; fail with its value when it is not."""
+        began = time.monotonic()
+        while (now := time.monotonic()) < began + seconds:
+            if found := missing():
+                pytest.fail(f"no longer after {now - began:.2f} s: {what}: {found!r}"[:2000])
+            time.sleep(0.005)
+
+    def start_again(self) -> None:
+        """Remove all networks, and forget what the test has done until now."""
+        for network in self.harness.connection.networks():
+            network.remove()
+        self.harness.flush_caches()
+        while self.harness.receive(2 * self.harness.quiet_time):
+            pass
+        self.late_frames = LateFrameDetector(self.harness)
+        self.knowledge, self._networks = LearnedState(), {}
 
     def _neighbours_of(self, uuid: str) -> dict[tuple[str, str], str]:
         """(endpoint, IP address) -> MAC address of a router's neighbours, as the oracle knows them."""

@@ -10,7 +10,7 @@ import pytest
 
 from libnetvirt import Network, State
 from libnetvirt.conformance.harness import Ability
-from libnetvirt.conformance.support.stream import Stream
+from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed
 from libnetvirt.model import Link
 
@@ -50,6 +50,7 @@ def _remote_pair(network: Network, guests: list[Guest]) -> tuple[Guest, Guest, l
     pytest.skip("no two endpoints are on different switches")
 
 
+@repeated_if_void
 def test_traffic_is_rerouted_within_a_second_when_a_link_is_cut(testbed: Testbed) -> None:
     testbed.need(Ability.CUT)
     network, guests = testbed.create_active(*testbed.places(4))
@@ -81,6 +82,7 @@ def test_all_guests_reach_each_other_while_a_link_is_down(testbed: Testbed) -> N
         testbed.check_reachability(guests)
 
 
+@repeated_if_void
 def test_a_cut_of_an_unused_link_loses_no_frame(testbed: Testbed) -> None:
     testbed.need(Ability.CUT)
     network, guests = testbed.create_active(*testbed.places(4))
@@ -160,6 +162,7 @@ def test_removal_after_a_switch_restart_leaves_nothing(testbed: Testbed) -> None
     assert testbed.harness.leftovers() == []
 
 
+@repeated_if_void
 def test_a_restarted_controller_loses_no_frame_and_no_state(testbed: Testbed) -> None:
     testbed.need(Ability.RESTART_CONTROLLER)
     network, guests = testbed.create_active(*testbed.places(4))

@@ -9,7 +9,7 @@ import pytest
 
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import AD, ARP, BROADCAST, IPV4, IPV6, LLDP, MPLS, VLAN, tag
-from libnetvirt.conformance.support.stream import Stream
+from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import BURST, Guest, Testbed
 
 CROWD = 10_000
@@ -135,6 +135,7 @@ def test_random_bytes_disturb_nobody(testbed: Testbed) -> None:
     _check_still_forwarding(testbed, others, strangers)
 
 
+@repeated_if_void
 def test_ten_thousand_macs_from_one_endpoint_are_bounded_and_disturb_nobody(testbed: Testbed) -> None:
     p, q, r = testbed.places(3)
     crowded = testbed.create(p, q)

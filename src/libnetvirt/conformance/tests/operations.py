@@ -10,7 +10,7 @@ from libnetvirt import NetvirtError, Network, State, VirtualNetwork
 from libnetvirt.conformance.harness import Ability, Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
-from libnetvirt.conformance.support.stream import Stream
+from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, endpoint_at
 from libnetvirt.errors import (
     AlreadyExists,
@@ -128,6 +128,7 @@ def test_a_place_released_by_one_network_can_be_claimed_by_another(testbed: Test
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "modify", "networks", "refused"])
+@repeated_if_void
 def test_changes_lose_no_frame_of_other_endpoints(testbed: Testbed, change: str) -> None:
     p, q, r, s, t = testbed.places(5)
     network, a, b = _network_with_learned_pair(testbed, [p, q, r])
@@ -152,6 +153,7 @@ def test_changes_lose_no_frame_of_other_endpoints(testbed: Testbed, change: str)
     stream.check_exactly_once()
 
 
+@repeated_if_void
 def test_removing_another_network_loses_no_frame(testbed: Testbed) -> None:
     p, q, r = testbed.places(3)
     others = [testbed.create((p, vlan), (q, vlan), (r, vlan)) for vlan in (11, 12, 13)]
@@ -253,6 +255,7 @@ def test_pending_endpoints_do_not_affect_the_others(default_testbed: Testbed) ->
     assert network.state().state is State.ACTIVE
 
 
+@repeated_if_void
 def test_apply_changes_only_what_differs(testbed: Testbed) -> None:
     p, q, r = testbed.places(3)
     connection = testbed.harness.connection

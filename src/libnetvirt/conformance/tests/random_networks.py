@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -58,21 +60,31 @@ class Trial:
         self.networks.append(self._described(endpoints))
 
     def _add(self) -> None:
-        try:
-            self.chance.choice(self.networks).add_endpoint(self._endpoint())
-        except (EndpointClaimed, InvalidDescription):
-            return
+        network, new = self.chance.choice(self.networks), self._endpoint()
+        self._ask(lambda: network.add_endpoint(new), network, new.uuid, new.place)
 
     def _move(self) -> None:
         network = self.chance.choice(self.networks)
         if network.description().endpoints:
             old, new = self.chance.choice(network.description().endpoints), self._endpoint()
-            try:
-                network.modify_endpoint(
-                    old.uuid, switch=new.switch, port=new.port, vlan=new.vlan, mpls=new.mpls
-                )
-            except (EndpointClaimed, InvalidDescription):
-                return
+            moved: dict[str, Any] = {
+                "switch": new.switch,
+                "port": new.port,
+                "vlan": new.vlan,
+                "mpls": new.mpls,
+            }
+            self._ask(lambda: network.modify_endpoint(old.uuid, **moved), network, old.uuid, new.place)
+
+    def _ask(self, work: Callable[[], object], network: Network, endpoint: str, place: str) -> None:
+        """Ask for an endpoint at a place. It is refused if, and only if, another endpoint has it."""
+        described = [network.description() for network in self.testbed.harness.connection.networks()]
+        holders = {e.place: (d.uuid, e.uuid) for d in described for e in d.endpoints}
+        holder = holders.get(place)
+        if holder is None or holder == (network.uuid, endpoint):
+            work()
+            return
+        with pytest.raises(EndpointClaimed if holder[0] != network.uuid else InvalidDescription):
+            work()
 
     def _remove(self) -> None:
         network = self.chance.choice(self.networks)

@@ -7,6 +7,7 @@ import pytest
 from libnetvirt import Network
 from libnetvirt.conformance.harness import Ability
 from libnetvirt.conformance.support.router_testbed import RoutedPacketStream, RouterNetwork
+from libnetvirt.conformance.support.stream import repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, endpoint_at
 from libnetvirt.conformance.tests.faults import OUTAGE, _cut
 from libnetvirt.conformance.tests.routing import router_testbed as router_testbed
@@ -23,6 +24,7 @@ def _hosts(network: Network) -> set[tuple[str, str, frozenset[str]]]:
     return {(h.mac, h.endpoint, frozenset(h.addresses)) for h in network.state().hosts}
 
 
+@repeated_if_void
 def test_changes_of_a_router_lose_no_packet_of_other_endpoints(router_testbed: Testbed) -> None:
     testbed = router_testbed
     places = testbed.places(5)
@@ -37,6 +39,7 @@ def test_changes_of_a_router_lose_no_packet_of_other_endpoints(router_testbed: T
     router.check_all()
 
 
+@repeated_if_void
 def test_a_prefix_follows_its_endpoint_when_it_moves(router_testbed: Testbed) -> None:
     testbed = router_testbed
     *places, there = testbed.places(4)
@@ -53,6 +56,7 @@ def test_a_prefix_follows_its_endpoint_when_it_moves(router_testbed: Testbed) ->
     router.check_all()
 
 
+@repeated_if_void
 def test_routed_packets_are_rerouted_when_a_link_is_cut(router_testbed: Testbed) -> None:
     testbed = router_testbed
     testbed.need(Ability.CUT)
@@ -76,6 +80,7 @@ def test_a_restarted_switch_forwards_routed_packets_again(router_testbed: Testbe
     router.check_all()
 
 
+@repeated_if_void
 def test_a_restarted_controller_loses_no_packet_and_no_neighbour(router_testbed: Testbed) -> None:
     testbed = router_testbed
     testbed.need(Ability.RESTART_CONTROLLER)

@@ -62,7 +62,7 @@ class PacketInDispatcher:
         self._by_point = self._state.rulesdb.by_point
         self._locator = self._state.locator
         self._ondemand = self._state.ondemand
-        self._slow_path = SlowPath(controller)
+        self._slow_path = SlowPath(controller, self._refuse)
         #: uuids of the networks whose frames are deferred by an operation; None: all
         self.busy: frozenset[str] | None = frozenset()
         self._deferral = Deferral()

@@ -77,13 +77,15 @@ class Reaction(NamedTuple):
     """The router's reaction to a frame. All fields are empty if there is none.
 
     ``answer``: a frame to send back out of the endpoint (``error``: it is an ICMP error, whose rate is
-    limited); ``update``: a neighbour to learn; ``routed``: a packet to forward.
+    limited); ``update``: a neighbour to learn; ``routed``: a packet to forward; ``claimed``: an address of
+    the router that the sender takes for its own.
     """
 
     answer: bytes | None = None
     error: bool = False
     update: NeighbourUpdate | None = None
     routed: RoutedPacket | None = None
+    claimed: bytes = b""
 
 
 NOTHING = Reaction()
@@ -161,8 +163,10 @@ def _arp(interface: RouterInterface, frame: Ethernet) -> Reaction:
         return NOTHING
     arp = parse_arp(frame.payload)
     plan, endpoint = interface.plan, interface.endpoint
-    if arp.sender_mac != frame.source or plan.is_own_at(endpoint, arp.sender):
-        return NOTHING  # spoofed, or a host that was given the router's address
+    if plan.is_own_at(endpoint, arp.sender):
+        return Reaction(claimed=arp.sender)
+    if arp.sender_mac != frame.source:
+        return NOTHING
     asked = plan.is_own_at(endpoint, arp.target)
     answer = None
     if asked and arp.is_request:
@@ -212,6 +216,9 @@ def _discovery(interface: RouterInterface, frame: Ethernet, ip: IP) -> Reaction:
     """React to a neighbour solicitation or advertisement (RFC 4861, section 7.2)."""
     message = parse_neighbour(ip)
     plan, endpoint = interface.plan, interface.endpoint
+    claimed = ip.source if message.is_solicitation else message.target
+    if plan.is_own_at(endpoint, claimed):
+        return Reaction(claimed=claimed)
     if plan.is_own_at(endpoint, ip.source) or message.mac not in (None, frame.source):
         return NOTHING
     if message.is_solicitation:

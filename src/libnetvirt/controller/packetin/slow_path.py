@@ -8,6 +8,9 @@ be forwarded by now is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from ipaddress import ip_address
+
 from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Controller
@@ -24,10 +27,15 @@ from libnetvirt.controller.packetin.responder import (
 
 
 class SlowPath:
-    """Replies, learns and forwards for all routed networks."""
+    """Replies, learns and forwards for all routed networks.
 
-    def __init__(self, core: Controller) -> None:
+    ``refuse``: called with an endpoint, the MAC address of a host there, the time and a reason, to report
+    that something the host sends is ignored.
+    """
+
+    def __init__(self, core: Controller, refuse: Callable[[Attachment, int, float, str], None]) -> None:
         self._core = core
+        self._refuse = refuse
         self._state = core.state
         self.resolution = NeighbourResolution(core)
 
@@ -47,6 +55,14 @@ class SlowPath:
         interface = RouterInterface(plan, attachment.endpoint.uuid)
         reaction = respond(interface, frame)
         self._answer(attachment, reaction, now)
+        if reaction.claimed:
+            address = ip_address(reaction.claimed)
+            self._refuse(
+                attachment,
+                int.from_bytes(frame[6:12]),
+                now,
+                f"claims the network's own address {address}: is it configured on a host there?",
+            )
         if reaction.update is not None:
             self.resolution.learn(attachment, reaction.update, now)
         if reaction.routed is None:

@@ -49,7 +49,8 @@ def find(
     """The path with the least total cost (or ``weight``) that satisfies the requirements; None if there is
     none.
 
-    Ties are broken by fewer switches, then lower datapath ids and ports, so that the result is deterministic.
+    Ties are broken by fewer switches, then less latency, then lower datapath ids and ports, so that the
+    result is deterministic.
     """
     weigh = weight or (lambda edge: edge.cost)
     start: tuple[float, int, int, tuple[LinkEnd, ...], int, Path] = (0.0, 1, 0, (), source, ())

@@ -81,8 +81,8 @@ class TestDriver(Driver):
     """A driver that forwards in memory.
 
     Beyond the driver contract it has methods for tests and demonstrations: :meth:`inject`,
-    :meth:`host_ports`, :meth:`link_down`, :meth:`port_down`, :meth:`switch_down`, the same with ``up``, and
-    :meth:`add_port`. These may be called from any thread.
+    :meth:`host_ports`, :meth:`link_down`, :meth:`port_down`, :meth:`switch_down`, the same with ``up``,
+    :meth:`add_port` and :meth:`continue_with`. These may be called from any thread.
     """
 
     __test__ = False  # keeps pytest from collecting the class because of its name
@@ -321,6 +321,16 @@ class TestDriver(Driver):
         """Add a host port to a switch. Raises SwitchNotFound; ValueError if the port exists."""
         with self._reporting_changes():
             self._topology.add_port(switch, port)
+
+    def continue_with(self, earlier: TestDriver) -> None:
+        """Use the simulated switches of an earlier session: ports and links as they are, and learned hosts.
+
+        So does a controller that is started again: the switches have gone on forwarding meanwhile.
+        """
+        with earlier._lock, self._reporting_changes():
+            self._topology, self._learned = earlier._topology, earlier._learned
+            for uuid, before in earlier._networks.items():
+                self._learned = self._learned.after_change(before, self._networks.get(uuid))
 
     def _set_link(self, a: str, b: str, up: bool) -> None:
         with self._reporting_changes():

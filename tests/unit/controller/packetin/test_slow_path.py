@@ -350,6 +350,8 @@ def test_the_number_of_rules_is_as_documented(rig: Rig) -> None:
     # An IPv4 address, the endpoint itself and that it has no IPv6; an IPv6 address; a route; a host.
     assert grown == [(8, 8 + 1 + 1), (6, 6 - 1), (2, 2), (0, 2 + 2)]
     assert len(list(rig.state.installed.unit(("gateway", "1", 1)))) == 14
+    rig.change(None, routed(end(1, 1, 7), uuid=2).changed(uuid="2", name="on one switch"))
+    assert len(list(rig.state.installed.unit(("gateway", "2", 1)))) == 12
 
 
 def test_a_neighbour_of_one_network_is_unknown_in_another(rig: Rig) -> None:
@@ -359,3 +361,27 @@ def test_a_neighbour_of_one_network_is_unknown_in_another(rig: Rig) -> None:
     body = datagram(host(1, False), host(2, False))
     asked = rig.inject(1, 4, gateway_mac("2") + body[6:])
     assert [(o[:2], kinds([o])) for o in asked] == [((2, 2), [p.ETH_ARP])]
+
+
+@FAMILIES
+def test_a_host_that_claims_the_address_of_the_network_is_ignored_and_reported(rig: Rig, v6: bool) -> None:
+    gateway = packed("fd00:1::fe" if v6 else "10.0.1.254")
+    liar = mac(66).to_bytes(6)
+    if v6:
+        claims = [
+            p.solicitation(liar, gateway, host(1, v6)),
+            p.advertisement(b"\x33\x33\0\0\0\x01", liar, gateway, bytes(16)),
+        ]
+    else:
+        claims = [p.arp_frame(p.BROADCAST, p.ARP(kind, liar, gateway, bytes(6), gateway)) for kind in (1, 2)]
+    for claim in claims:
+        before = rig.kinds().count("host.refused")
+        rig.now += 60
+        assert rig.inject(1, 3, claim) == []
+        assert rig.kinds().count("host.refused") == before + 1
+        assert str(ip_address(gateway)) in rig.events[-1][1]
+    # Once in a while only, however often it is said.
+    for claim in claims * 5:
+        rig.inject(1, 3, claim)
+    assert rig.kinds().count("host.refused") == len(claims)
+    assert not list(views.network_state(rig.state, rig.state.rulesdb.networks["1"], rig.now).hosts)

@@ -8,9 +8,9 @@ import pytest
 
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.controller import Options
-from libnetvirt.controller.intent.facts import MeterNumber
+from libnetvirt.controller.intent.facts import FactJournal, Facts, MeterNumber
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.qos.meters import MIN_BURST, meter
+from libnetvirt.controller.qos.meters import MIN_BURST, Meters, meter
 from libnetvirt.controller.rules import policing
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from libnetvirt.errors import LabelsExhausted, Unsupported
@@ -161,6 +161,22 @@ def test_an_operation_that_exceeds_the_meters_of_a_switch_leaves_no_trace() -> N
         rig.core.operations.begin(before, after)
     rig.holds_what_it_should()
     rig.check(1, 3, frame(mac(2), mac(1)))
+
+
+@pytest.mark.parametrize(
+    ("limit", "last"),
+    [(0, 65535), (1 << 20, 65535), (65535, 65535), (65534, 65534), (4097, 4097), (4096, 4096)],
+)
+def test_the_last_meter_number_of_a_switch_is_used(limit: int, last: int) -> None:
+    switch = SwitchView(1, connected=True, known=True, meters=True, meter_limit=limit)
+    meters = Meters(FactJournal(), {1: switch})
+    meters.load(Facts(MeterNumber(1, f"x/1/{n}", n) for n in pipeline.METERS if n < last))
+    assert meters.number(1, "x/2/a") == last
+    assert meters.number(1, "x/2/a") == last, "it is the same meter"
+    with pytest.raises(LabelsExhausted, match=f"all {last - 4095}"):
+        meters.number(1, "x/2/b")
+    meters.keep("2", lambda *_: False)
+    assert meters.number(1, "x/2/b") == last
 
 
 def test_limits_that_a_switch_cannot_enforce_are_refused() -> None:

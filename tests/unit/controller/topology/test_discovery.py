@@ -49,6 +49,19 @@ def test_two_one_way_observations_make_no_link() -> None:
     assert not list(found.edges())
 
 
+@pytest.mark.parametrize("start", [1, 2, 3, 4])
+def test_switches_are_linked_by_what_was_seen_in_one_direction_only(start: int) -> None:
+    found = discovery()
+    # 1 -> 2 <- 3 -> 4, and 8 -> 9 apart from them; the ports are numbered like other switches.
+    for sender, receiver in (((1, 9), (2, 8)), ((3, 8), (2, 9)), ((3, 9), (4, 8)), ((8, 1), (9, 2))):
+        found.receive(*receiver, found.frame(*sender, 0, 1.0), 1.0)
+    assert found.linked([start]) == {1, 2, 3, 4}
+    assert found.linked([9]) == {8, 9}
+    assert found.linked([start, 8]) == {1, 2, 3, 4, 8, 9}
+    assert found.linked([7]) == {7}
+    assert found.linked([]) == set()
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

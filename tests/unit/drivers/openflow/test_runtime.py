@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -498,6 +499,29 @@ def test_barriers_that_no_coroutine_awaits_time_out() -> None:
         assert done == [False]
         await lab.connect(2)
         lab.agrees()
+
+    run(story)
+
+
+def test_queued_frames_are_served_once_in_an_iteration_however_many_switches_sent_some() -> None:
+    async def story(lab: Lab) -> None:
+        rounds: list[float] = []
+
+        def serve_queued(now: float) -> bool:
+            rounds.append(now)
+            return len(rounds) < 20
+
+        dispatcher = lab.runtime.dispatcher
+        lab.runtime.dispatcher = SimpleNamespace(serve_queued=serve_queued)  # type: ignore[assignment]
+        for _ in range(10):
+            lab.runtime.data_handled()
+        for served in (11, 12, 13):
+            await asyncio.sleep(0)
+            assert len(rounds) == served
+        await lab.rest()
+        assert len(rounds) == 20, "none is left"
+        lab.runtime.data_handled()
+        lab.runtime.dispatcher = dispatcher
 
     run(story)
 

@@ -106,6 +106,66 @@ def test_limits_are_qos_rows_and_round_down(simulation: Simulation) -> None:
     assert simulation.only("QoS", priority=200)["match"] == 'inport == "ch2:p\\"1" && outport == "ch1:p1"'
 
 
+def test_a_constraint_between_routed_endpoints_counts_all_that_is_behind_its_source(
+    simulation: Simulation,
+) -> None:
+    routes = [
+        {"prefix": "10.9.0.0/16", "via": "10.0.1.7"},
+        {"prefix": "10.8.1.0/24", "via": "10.0.1.7"},
+        {"prefix": "fd09::/48", "via": "fd00:1::7"},
+    ]
+    source = at("ch1", "p1", address=["10.0.1.254/24", "fd00:1::fe/64"], route=routes)
+    constraint = {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s"}
+    ends = (source, at("ch2", "p1", 5, address=["10.0.2.254/24", "fd00:2::fe/64"]))
+    simulation.change(None, network(*ends, forwarding="L3", constraints=[constraint]))
+    row = simulation.only("QoS")
+    assert row["match"] == (
+        'outport == "ch2:p1#5" && '
+        "(ip4.src == {10.0.1.0/24, 10.9.0.0/16, 10.8.1.0/24} || ip6.src == {fd00:1::/64, fd09::/48})"
+    )
+    assert (row["direction"], row["priority"]) == ("to-lport", 200)
+
+
+def test_a_constraint_from_an_endpoint_of_one_ip_version_names_that_version(simulation: Simulation) -> None:
+    ends = (at("ch1", "p1", address="fd00:1::fe/64"), at("ch2", "p1", address="fd00:2::fe/64"))
+    constraint = {"source": 1, "destination": 2, "max-bandwidth": "5 Mbit/s"}
+    simulation.change(None, network(*ends, forwarding="L3", constraints=[constraint]))
+    assert simulation.only("QoS")["match"] == 'outport == "ch2:p1" && (ip6.src == {fd00:1::/64})'
+
+
+@pytest.mark.parametrize("table", [SWITCH, PORT])
+def test_what_others_noted_in_a_row_stays_when_the_row_is_changed(simulation: Simulation, table: str) -> None:
+    before = network(at("ch1", "p1"), at("ch2", "p1"))
+    simulation.change(None, before)
+    name = "netvirt-7" if table == SWITCH else "ch1:p1"
+    uuid = next(u for u, row in simulation.server.tables[table].items() if row["name"] == name)
+
+    def ids() -> dict[str, str]:
+        return dict(simulation.server.tables[table][uuid]["external_ids"])
+
+    def note(change: dict[str, str]) -> None:
+        encoded = ["map", sorted(map(list, {**ids(), **change}.items()))]
+        simulation.commit([{"op": "update", "table": table, "where": [["_uuid", "==", ["uuid", uuid]]],
+                            "row": {"external_ids": encoded}}])  # fmt: skip
+
+    own = ids()
+    theirs = {"neutron:name": "blue", "netvirt": "no key of ours", "x": ""}
+    note(theirs)
+    assert drift(simulation) == [], "keys of others are no drift"
+    # A key that looks like ours is removed by a repair, and nothing else is.
+    note({"netvirt:stray": "8"})
+    assert drift(simulation) != []
+    simulation.commit(simulation.planner.repair("7"))
+    assert ids() == {**own, **theirs}
+    # An operation rewrites the row.
+    after = before.changed(name="red", endpoints=(before.endpoints[0].changed(uuid="5"), before.endpoints[1]))
+    simulation.change(before, after)
+    assert theirs.items() <= ids().items()
+    assert ids() != {**own, **theirs}
+    simulation.change(after, None)
+    assert not any(simulation.everything().values())
+
+
 def test_a_physical_network_is_a_gateway_port(simulation: Simulation) -> None:
     simulation.change(None, network(at("ch1", "physnet:ext", 40)))
     port = simulation.only(PORT)
@@ -160,7 +220,9 @@ def test_ports_are_occupied_under_all_names_of_a_switch(simulation: Simulation) 
     blue, red = network(at("ch1", "p1", 5)), network(at("host1", "p1", 5), uuid=8)
     simulation.change(None, blue)
     names = {"host1": ["ch1"], "ch1": ["host1"]}
-    with pytest.raises(EndpointClaimed, match="network n7"):
+    with pytest.raises(
+        EndpointClaimed, match=r"endpoint 1: .* belongs to endpoint 1 of network n7 \(uuid 7\)"
+    ):
         simulation.mirror.check_free(red, red.endpoints, lambda s: names.get(s, []))
     simulation.mirror.check_free(blue, blue.endpoints, lambda s: names.get(s, []))
 

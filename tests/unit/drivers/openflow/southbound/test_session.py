@@ -271,6 +271,68 @@ def test_a_mark_confirms_or_refuses_all_messages_before_it() -> None:
     _run(story)
 
 
+def test_an_error_that_names_no_message_fails_no_mark() -> None:
+    async def story() -> None:
+        peer = Peer()
+        marked: list[bool] = []
+        peer.session.send(of.FlowMod())
+        peer.session.mark(marked.append)
+        await _turn()
+        barrier = _barrier(peer.got())
+        # Xid 0 is that of messages which are not replies: it is below all xids, and belongs to none.
+        peer.say(_error(0), of.BarrierReply(xid=barrier))
+        assert marked == [True]
+        assert [m.xid for m in peer.owner.heard if isinstance(m, of.Error)] == [0], "it is reported"
+
+    _run(story)
+
+
+def test_an_error_that_names_no_message_refuses_no_change() -> None:
+    async def story() -> None:
+        peer = Peer()
+        task = asyncio.create_task(peer.session.confirm([of.FlowMod(match=FLOW)]))
+        await _turn()
+        peer.say(_error(0), of.BarrierReply(xid=_barrier(peer.got())))
+        await task
+
+    _run(story)
+
+
+def test_a_meter_is_added_before_the_bundle_and_deleted_behind_it() -> None:
+    async def story() -> None:
+        peer = Peer(bundles=True)
+        commands = of.MeterModCommand
+        delete, modify, add = (of.MeterMod(c, 0, n) for n, c in enumerate((2, 1, 0), 1))
+        rule = of.FlowMod(match=FLOW)
+        task = asyncio.create_task(peer.session.confirm([delete, rule, modify, add]))
+        await _turn()
+        sent = peer.got()
+        assert [type(m) for m in sent[2:5]] == [of.BundleControl, of.BundleAdd, of.BundleControl]
+        ahead, (behind, barrier) = sent[:2], sent[5:]
+        assert [m.command for m in ahead if isinstance(m, of.MeterMod)] == [commands.MODIFY, commands.ADD]
+        # A switch deletes the rules of a meter with it, even those that the bundle would have changed.
+        assert isinstance(behind, of.MeterMod)
+        assert behind.command == commands.DELETE
+        peer.say(of.BundleControl(1, of.BundleCtrlType.COMMIT_REPLY, xid=sent[4].xid))
+        peer.say(of.BarrierReply(xid=barrier.xid))
+        await task
+
+    _run(story)
+
+
+def test_meters_alone_need_no_bundle() -> None:
+    async def story() -> None:
+        peer = Peer(bundles=True)
+        task = asyncio.create_task(peer.session.confirm([of.MeterMod(of.MeterModCommand.DELETE, 0, 1)]))
+        await _turn()
+        sent = peer.got()
+        assert [type(m) for m in sent] == [of.MeterMod, of.BarrierRequest]
+        peer.say(of.BarrierReply(xid=sent[-1].xid))
+        await task
+
+    _run(story)
+
+
 def test_a_reply_in_parts_is_put_together() -> None:
     async def story() -> None:
         peer = Peer()
