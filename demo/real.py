@@ -45,6 +45,8 @@ class RealStage(ServedStage):
     def open(self) -> None:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         self._switches.start()
+        # Before the first bridge, or Open vSwitch would have to be restarted: docs/switches.md.
+        self._run("ovs-vsctl", "set", "Open_vSwitch", ".", "other_config:vlan-limit=0")
         self._build()
         self._open_controller()
         for switch in SWITCHES:

@@ -11,10 +11,17 @@ import pytest
 
 from libnetvirt.controller import compiled
 from tests.support.lab import private_network_namespace, why_not
+from tests.support.requirements import need
+from tests.support.skips import SkipWatch
 from tests.support.xdist import group, order, turn
 
 # Whether this is one of several processes that share the work.
 _SHARED = "PYTEST_XDIST_WORKER" in os.environ
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not _SHARED:
+        config.pluginmanager.register(SkipWatch())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,11 +48,7 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def private_namespace() -> None:
     """Move the process into a private network namespace."""
-    reason = why_not()
-    if reason and os.environ.get("CI", "").lower() in ("", "0", "false"):
-        pytest.skip(reason)
-    if reason:
-        pytest.fail(f"in CI this must run: {reason}", pytrace=False)
+    need(why_not())
     private_network_namespace()
 
 

@@ -90,7 +90,7 @@ def tests_for(module: str, root: Path) -> list[str]:
     texts = _texts(root)
     imports = re.compile(rf"from {'.'.join(('libnetvirt', *path.with_suffix('').parts))} import")
     names = [f"unit/{path.parent}/test_{path.stem}.py"]
-    names += (name for name, text in texts.items() if name.startswith("unit/") and imports.search(text))
+    names += (name for name, text in texts.items() if imports.search(text))
     for part in path.parents:
         names += TESTS.get(str(part), ())
     found = (file for name in names for file in texts if file == name or file.startswith(f"{name}/"))

@@ -54,12 +54,12 @@ LIBRARIES = (
     "asyncio", "hypothesis.strategies", "lxml.etree", "pydantic", "pytest_timeout", "ruamel.yaml",
     "rustworkx", "scapy.all", "sqlite3", "ssl", "xdist",
 )  # fmt: skip
-#: our own layers that import nothing of controller and drivers; imported anew if one of them is mutated
+#: our own layers that import nothing of controller and drivers; imported again if one of them is mutated
 _LAYERS_BELOW = ("libnetvirt", "libnetvirt.openflow", "libnetvirt.packet", "libnetvirt.semantics")
 #: pytest would like to be the first to import its plugins
 _PRELOADED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 #: a mutant may take so many times as long as the tests do without one, and at least so many seconds
-PATIENCE, LEAST = 6.0, 20.0
+TIMES, LEAST = 6.0, 20.0
 #: tests of a module that run first, whatever they take; the others run in order of their time
 NEAR = 2
 #: removed decorators are seen when the module is imported, or change nothing but speed
@@ -286,7 +286,7 @@ def run_module(module: Module, sample: int, seed: int, again: bool, budget: floa
             left -= seconds[file]
             if left >= 0:
                 tests.append(file)
-        limit = max(LEAST, PATIENCE * sum(seconds[file] for file in tests))
+        limit = max(LEAST, TIMES * sum(seconds[file] for file in tests))
         for item in items:
             if time.monotonic() > until:
                 return

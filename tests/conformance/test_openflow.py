@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from libnetvirt import Encapsulation, Insertion, Rules, Timeout
+from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
+from libnetvirt.conformance.support.testbed import Testbed
+from libnetvirt.errors import Unsupported
 from tests.support.openflow_harness import OpenFlow
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60)]
@@ -19,6 +21,10 @@ OPTIONS = [
     for encapsulation in Encapsulation
     for insertion, timeouts in TIMEOUTS.items()
     for timeout in timeouts
+]
+#: what routers and constraints need: packets change their MAC addresses on the way, and paths are reserved
+ROUTER_OPTIONS = CONSTRAINT_OPTIONS = [
+    o for o in OPTIONS if o.encapsulation is not Encapsulation.NATIVE and o.insertion is Insertion.OFFLINE
 ]
 
 
@@ -34,3 +40,25 @@ def test_all_rules_options_of_the_driver_are_tested(harness: Harness) -> None:
     assert {(c.encapsulation, c.insertion, c.timeout) for c in offered} == {
         (o.encapsulation, o.insertion, o.timeout) for o in OPTIONS
     }
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [o for o in OPTIONS if o not in ROUTER_OPTIONS],
+    ids=lambda o: f"{o.encapsulation}-{o.insertion}-{o.timeout}",
+)
+def test_routers_and_constraints_are_refused_with_all_other_options(
+    default_testbed: Testbed, rules: Rules
+) -> None:
+    testbed = default_testbed
+    empty = testbed.snapshot()
+    with pytest.raises(Unsupported, match="forwarding L3"):
+        testbed.harness.connection.create(VirtualNetwork(name="router", forwarding="L3", rules=rules))
+    assert testbed.snapshot() == empty
+    network = testbed.create(*testbed.places(2), rules=rules)
+    # Without the rules in the switches: paths move when links have been seen to pass its encapsulation.
+    before = testbed.snapshot()[:2]
+    for asked in ({"min_bandwidth": "1 Mbit/s"}, {"max_bandwidth": "1 Mbit/s"}, {"max_hops": 9}):
+        with pytest.raises(Unsupported, match="has constraints"):
+            network.add_constraint(source=1, destination=2, **asked)
+    assert testbed.snapshot()[:2] == before

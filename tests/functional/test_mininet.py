@@ -10,7 +10,6 @@ import pytest
 
 from libnetvirt import ConnectionClosed, InvalidURI
 from libnetvirt.mininet import Controller
-from tests.support.documentation import matches
 from tests.support.own_machine import typed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mininet.md").read_text()
@@ -31,9 +30,9 @@ def _example(number: int, more: str = "") -> str:
 @pytest.mark.root
 @pytest.mark.long
 def test_two_networks_of_one_program_are_apart_and_tcp_passes() -> None:
-    ((printed, status), left) = typed([_example(0)], _LEFT)
+    ((printed, failed), left) = typed([_example(0)], _LEFT)
     (shown,) = re.findall(r"It prints\n\n```text\n(.*?)```", PAGE, re.DOTALL)
-    assert (printed, status) == (shown, "0")
+    assert (printed, failed) == (shown, 0)
     assert left == ""
 
 
@@ -43,9 +42,9 @@ def test_a_served_controller_forwards_and_is_left_as_it_was(tmp_path: Path) -> N
     socket = str(tmp_path / "mininet")
     example = _example(1).replace("/tmp/mininet.sock", f"{socket}.sock")
     after = f"netvirt -c openflow+unix://{socket}.sock list -q"
-    (_, (printed, status), (networks, _), left) = typed([_SERVE.format(path=socket), example, after], _LEFT)
-    assert status == "0", printed
-    assert matches("…lost: 0.0 %", printed)
+    (_, (printed, failed), (networks, _), left) = typed([_SERVE.format(path=socket), example, after], _LEFT)
+    assert failed == 0, printed
+    assert printed.rstrip().endswith("lost: 0.0 %")
     assert networks == ""
     assert left == ""
 
@@ -76,8 +75,8 @@ except libnetvirt.SubstrateError as error:
     print(error)
 """
     text = f"{sys.executable} - 2>&1 <<'END'\n{_LIMITS}{script}END"
-    ((printed, status), left) = typed([text], _LEFT)
-    assert status == "0", printed
+    ((printed, failed), left) = typed([text], _LEFT)
+    assert failed == 0, printed
     lines = printed.splitlines()
     assert lines[:2] == ["host h2 is attached to no switch of this controller", "7 switch 1 port 1 vlan 20"]
     missing, _, _ = lines[2].removeprefix("after 1 s these switches and links are missing: ").partition(". ")

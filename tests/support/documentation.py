@@ -11,12 +11,46 @@ _CONSOLE = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```console\n(.*?)^```", re.
 _FENCED = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
+#: What differs from run to run, and is written … in a shown output. No space is part of it.
+_VARYING = "|".join(
+    (
+        r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",  # a uuid
+        r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}",  # a MAC address
+        r"[0-9a-f]{16}",  # a datapath id
+        r"\d+(?:\.\d+){3}:\d+",  # an address with a port
+        r"\d\d:\d\d:\d\d(?:\.\d+)?",  # a time
+        r"\d+(?:\.\d+)*",  # a number, or a version
+        r"(?:/[\w.-]+)+",  # a path
+    )
+)
+#: Lines of an output that say that the command has failed: of netvirt, and of ping.
+_ERROR = re.compile(r"^error: |^\{\"error\": |\b100% packet loss\b", re.MULTILINE)
+
 
 class Command(NamedTuple):
-    """A command of a page and the output shown below it, where … stands for anything."""
+    """A command, or several, of a page and the output shown below.
+
+    In the output, … stands for one number, version, uuid, datapath id, MAC address, time, path, or address
+    with a port.
+    """
 
     text: str
     output: str
+
+    @property
+    def errors(self) -> int:
+        """How many errors the page shows."""
+        return len(_ERROR.findall(self.output))
+
+    def fault(self, output: str, failed: int) -> str | None:
+        """What is different from the page when this was printed and so many commands failed; None if nothing
+        is. As many have to fail as errors are shown."""
+        if matches(self.output, output) and failed == self.errors:
+            return None
+        return (
+            f"$ {self.text}\n{output}\n{failed} commands failed\n"
+            f"instead of\n{self.output}\nand {self.errors} that fail"
+        )
 
 
 def commands(markdown: str) -> Iterator[Command]:
@@ -33,7 +67,7 @@ def commands(markdown: str) -> Iterator[Command]:
 
 def steps(markdown: str) -> Iterator[Command]:
     """The shell blocks of a page, to be pasted as they are, and what each prints, without those marked as not
-    run. The output is in the block of kind ``text`` that follows, where … stands for anything."""
+    run. The output is in the block of kind ``text`` that follows."""
     text = ""
     for skipped, kind, block in _FENCED.findall(markdown):
         if kind == "sh":
@@ -56,6 +90,11 @@ def write_files(markdown: str, directory: Path) -> list[str]:
 
 
 def matches(shown: str, output: str) -> bool:
-    """Whether output is what the page shows."""
-    parts = [r"\s+".join(map(re.escape, part.split())) for part in shown.split("…")]
-    return re.fullmatch(r"\s*" + r".*?".join(parts) + r"\s*", output, re.DOTALL) is not None
+    """Whether output is what the page shows, line by line, with any number of spaces between words."""
+    wanted, lines = shown.strip().splitlines(), output.strip().splitlines()
+    return len(wanted) == len(lines) and all(map(_line_matches, wanted, lines))
+
+
+def _line_matches(shown: str, line: str) -> bool:
+    parts = (r"\s+".join(map(re.escape, re.split(r"\s+", part))) for part in shown.rstrip().split("…"))
+    return re.fullmatch(f"(?:{_VARYING})".join(parts), line.rstrip()) is not None

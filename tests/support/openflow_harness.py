@@ -42,6 +42,7 @@ class OpenFlow(Harness):
     timeout = 4.0
     quiet_time = 0.03
     stream_rate = 3000.0
+    on_demand_stream_rate = 500.0  # 500 frames may wait for an operation, which takes less than a second
 
     def __init__(
         self, switches: int = 4, links: Sequence[tuple[int, int]] = RING, hosts: int = 3, options: str = ""
@@ -104,7 +105,7 @@ class OpenFlow(Harness):
         time.sleep(_CACHE)
 
     def overruns(self) -> int:
-        return unread() + self.lab.unread()
+        return unread() + self.lab.unread() + self.lab.packet_ins_dropped()
 
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:
         labelled = encapsulation == "mpls" or any(e.mpls is not None for e in network.endpoints)

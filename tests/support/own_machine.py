@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _MARK = "--- command"
+# Where files are that pages name.
+_FILES = re.compile(r"/tmp/(?=[\w-]+[.*])")
 
 # A machine that is not touched: own interfaces, processes and directories that Open vSwitch writes into.
 _BEFORE = """
@@ -23,26 +26,27 @@ done
 ip link set lo up
 /usr/share/openvswitch/scripts/ovs-ctl --system-id=random start > /run/ovs.log 2>&1 || cat /run/ovs.log
 set +e
+trap 'failed=$((failed + 1))' ERR
 """
 
 
 def typed(texts: Sequence[str], after: str) -> list[Any]:
-    """Type commands into a shell that sees its own interfaces, processes and Open vSwitch. What each printed,
-    with its exit status, and last what ``after`` printed."""
-    script = _BEFORE + "".join(f"{text}\necho '{_MARK}' $?\n" for text in texts) + after
+    """Type commands into a shell that sees its own interfaces, processes and Open vSwitch. What each text
+    printed, with the number of its commands that failed, and last what ``after`` printed.
+
+    A directory of this run takes the place of /tmp in names of files: others at a time have other files.
+    """
+    script = _BEFORE + "".join(f"failed=0\n{text}\necho '{_MARK}' $failed\n" for text in texts) + after
     isolated = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OVS_", "LIBNETVIRT_"))}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    made = {Path(name) for name in re.findall(r"/tmp/[a-z]+\.[a-z]+", script)}
-    try:
+    # Its name is short, because the path of a socket must be.
+    with tempfile.TemporaryDirectory(prefix="nv") as own:
         done = subprocess.run(
-            [*isolated, "bash"], input=script, env=environment, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+            [*isolated, "bash"], input=_FILES.sub(f"{own}/", script), env=environment, cwd=own,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False,
         )  # fmt: skip
-    finally:
-        for path in made:
-            for file in path.parent.glob(path.name + "*"):
-                file.unlink()
-    *outputs, rest = re.split(rf"^{_MARK} (\d+)\n", done.stdout, flags=re.MULTILINE)
-    assert len(outputs) == 2 * len(texts), done.stdout
-    return [*zip(outputs[::2], outputs[1::2], strict=True), rest]
+    printed = done.stdout.replace(f"{own}/", "/tmp/")
+    *outputs, rest = re.split(rf"^{_MARK} (\d+)\n", printed, flags=re.MULTILINE)
+    assert len(outputs) == 2 * len(texts), printed
+    return [*zip(outputs[::2], map(int, outputs[1::2]), strict=True), rest]

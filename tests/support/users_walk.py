@@ -139,6 +139,19 @@ class Walk(ABC):
         with pings_between(running) as pings:
             yield pings
 
+    @contextmanager
+    def broadcasting(self, host: str) -> Iterator[None]:
+        """A host that sends broadcasts, a hundred a second."""
+        words = ("ping", "-q", "-b", "-i", "0.01", "10.0.0.255")
+        with subprocess.Popen(
+            [*_TIED, *self.network.hosts[host].inside, *words],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as sending:  # fmt: skip
+            try:
+                yield
+            finally:
+                sending.kill()
+
     def done(self, what: str) -> None:
         print(f"{time.monotonic() - self._began:5.1f} s: {what}")
 

@@ -21,7 +21,9 @@ and removes virtual networks through :attr:`Harness.connection` and leaves none 
         with MyHarness() as harness:
             yield harness
 
-A test that needs an ability which the harness lacks is skipped with that reason.
+A test that needs an ability which the harness lacks is skipped with that reason. Where some of ``OPTIONS``
+cannot be used for L3 networks or for constraints, ``ROUTER_OPTIONS`` and ``CONSTRAINT_OPTIONS`` list those
+that can.
 """
 
 from __future__ import annotations
@@ -85,6 +87,9 @@ class Harness(ABC):
     #: frames a second of the traffic that runs while a test changes networks: the shorter the operations, the
     #: more are needed for some to meet each step of one
     stream_rate: float = 250.0
+    #: the same for networks with insertion on-demand, whose frames wait in the controller, in bounded queues,
+    #: while rules are changed
+    on_demand_stream_rate: float = 250.0
 
     def __enter__(self) -> Self:
         self.start()

@@ -2,12 +2,15 @@
 """All tests and the fixtures they need: ``from libnetvirt.conformance.suite import *``.
 
 The importing module provides the fixture ``harness``. If the driver offers several combinations of rules
-options, it also defines ``OPTIONS``, a list of :class:`~libnetvirt.Rules`; the tests run with each.
+options, it also defines ``OPTIONS``, a list of :class:`~libnetvirt.Rules`; the tests run with each. If some
+of these cannot be used for L3 networks or for constraints, it lists those that can in ``ROUTER_OPTIONS`` and
+``CONSTRAINT_OPTIONS``: the tests of routers and constraints run with these only, and fail if one is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 import pytest
 
@@ -37,10 +40,28 @@ def _named(rules: Rules | None) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Repeat the tests that take ``rules_option`` with each of the importing module's ``OPTIONS``."""
+    """Repeat the tests that take ``rules_option`` with each of the importing module's options that fit."""
     if "rules_option" in metafunc.fixturenames:
-        options = getattr(metafunc.module, "OPTIONS", None) or [None]
+        options = _fitting(metafunc.module, metafunc.fixturenames)
         metafunc.parametrize("rules_option", options, ids=[_named(o) for o in options], scope="module")
+
+
+def _fitting(module: ModuleType, fixtures: Sequence[str]) -> Sequence[Rules | None]:
+    """The options of a module with which a test that uses these fixtures makes sense.
+
+    At least one: where none does, or where that is not known yet, the test itself tells, and is skipped.
+    """
+    options: Sequence[Rules | None] = getattr(module, "OPTIONS", None) or [None]
+    fitting = options
+    for fixture, name in (("router_testbed", "ROUTER_OPTIONS"), ("constraint_testbed", "CONSTRAINT_OPTIONS")):
+        if fixture in fixtures:
+            fitting = getattr(module, name, fitting)
+    for fixture, native in (("native_testbed", True), ("shared_macs_testbed", False)):
+        if fixture in fixtures:
+            fitting = [
+                o for o in fitting if not (o and o.encapsulation) or (o.encapsulation == "native") is native
+            ]
+    return fitting or options[:1]
 
 
 def _testbed(harness: Harness, rules: Rules | None) -> Iterator[Testbed]:

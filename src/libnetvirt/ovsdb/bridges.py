@@ -19,7 +19,10 @@ from libnetvirt.ovsdb.values import ColumnType, encode_map
 DATABASE = "Open_vSwitch"
 #: the tables and columns that say whether a bridge is safe
 SETTINGS: Mapping[str, Watch] = {
-    "Open_vSwitch": Watch({"cur_cfg": ColumnType.INTEGER, "other_config": ColumnType.MAP}),
+    "Open_vSwitch": Watch({
+        "cur_cfg": ColumnType.INTEGER, "other_config": ColumnType.MAP, "datapaths": ColumnType.MAP,
+    }),
+    "Datapath": Watch({"capabilities": ColumnType.MAP}),
     "Manager": Watch({"target": ColumnType.STRING, "connection_mode": ColumnType.OPTIONAL}),
     "Controller": Watch({"target": ColumnType.STRING, "connection_mode": ColumnType.OPTIONAL}),
     "Mirror": Watch({"name": ColumnType.STRING}),
@@ -27,7 +30,7 @@ SETTINGS: Mapping[str, Watch] = {
         "name": ColumnType.STRING, "datapath_id": ColumnType.OPTIONAL, "fail_mode": ColumnType.OPTIONAL,
         "protocols": ColumnType.SET, "stp_enable": ColumnType.BOOLEAN, "rstp_enable": ColumnType.BOOLEAN,
         "mirrors": ColumnType.UUID_SET, "controller": ColumnType.UUID_SET, "other_config": ColumnType.MAP,
-        "ports": ColumnType.UUID_SET,
+        "ports": ColumnType.UUID_SET, "datapath_type": ColumnType.STRING,
     }),
 }  # fmt: skip
 #: the tables and columns that :func:`faults` needs
@@ -121,6 +124,13 @@ def _dangers(tables: Tables, row: Row) -> Iterator[BridgeFault]:
                 f"{column} is true: the bridge sends and takes spanning tree frames itself, and blocks ports",
                 f"{change} {column}=false",
             )
+    if _fits(_vlan_limit(tables)) and not _fits(_vlan_headers(tables, row)):
+        yield BridgeFault(
+            "restart",
+            "Open vSwitch had bridges already when vlan-limit was changed: until it is restarted, it does "
+            "not apply changed rules to frames of tunnels that it has in its cache",
+            "systemctl restart openvswitch-switch",
+        )
     if row["mirrors"]:
         names = sorted(tables["Mirror"].get(uuid, {}).get("name") or uuid for uuid in row["mirrors"])
         yield BridgeFault(
@@ -140,8 +150,8 @@ def _dangers(tables: Tables, row: Row) -> Iterator[BridgeFault]:
 def _shortcomings(tables: Tables, row: Row, wanted: Wanted) -> Iterator[BridgeFault]:
     """What keeps networks from working, although it is not unsafe."""
     name = shlex.quote(row["name"])
-    limit = next((r["other_config"].get("vlan-limit", "1") for r in tables["Open_vSwitch"].values()), "1")
-    if not (limit.isdigit() and (int(limit) == 0 or int(limit) >= _TAGS)):
+    limit = _vlan_limit(tables)
+    if not _fits(limit):
         yield BridgeFault(
             "vlan-limit",
             f"vlan-limit is {limit}, and tunnels between switches carry {_TAGS} VLAN tags",
@@ -188,6 +198,32 @@ def _may_be_in_band(tables: Tables, row: Row) -> bool:
         other["connection_mode"] != "out-of-band" and other["target"].startswith(("tcp:", "ssl:"))
         for other in (*controllers, *tables["Manager"].values())
     )
+
+
+def _vlan_limit(tables: Tables) -> str:
+    return next((r["other_config"].get("vlan-limit", "1") for r in tables["Open_vSwitch"].values()), "1")
+
+
+def _vlan_headers(tables: Tables, row: Row) -> str:
+    """The number of VLAN tags in the bridge's datapath, which Open vSwitch decides on when the datapath is
+    created, from what vlan-limit is then. 0, as if there were no limit, if the database does not tell."""
+    datapath = tables["Datapath"].get(_datapaths(tables).get(_datapath_type(row), ""), {})
+    return str(datapath.get("capabilities", {}).get("max_vlan_headers", "0"))
+
+
+def _datapaths(tables: Tables) -> Mapping[str, str]:
+    """The uuid of the row of each datapath, by type."""
+    found: Mapping[str, list[str]] = next((r["datapaths"] for r in tables["Open_vSwitch"].values()), {})
+    return {kind: reference[1] for kind, reference in found.items()}
+
+
+def _datapath_type(row: Row) -> str:
+    return str(row["datapath_type"] or "system")
+
+
+def _fits(tags: str) -> bool:
+    """Whether so many VLAN tags are enough for tunnels; 0 is without a limit."""
+    return tags.isdigit() and (int(tags) == 0 or int(tags) >= _TAGS)
 
 
 def _targets(tables: Tables, row: Row) -> set[str]:
@@ -262,6 +298,13 @@ def preparation(tables: Tables, bridge: str, wanted: Wanted) -> list[Operation]:
     removed = [*settings, *(["forward-bpdu"] if "forward-bpdu" in kinds else [])]
     if removed:
         operations.append(_mutation("Bridge", _where(bridge), removed, settings))
+    # Only then does Open vSwitch report what the datapath is capable of.
+    if (kind := _datapath_type(row)) not in _datapaths(tables):
+        operations += [
+            {"op": "insert", "table": "Datapath", "uuid-name": "datapath", "row": {}},
+            {"op": "mutate", "table": "Open_vSwitch", "where": [],
+             "mutations": [["datapaths", "insert", encode_map({kind: ["named-uuid", "datapath"]})]]},
+        ]  # fmt: skip
     if "vlan-limit" in kinds:
         operations.append(_mutation("Open_vSwitch", [], ["vlan-limit"], {"vlan-limit": "0"}))
     if "mtu" in kinds:

@@ -13,13 +13,16 @@ import time
 import pytest
 
 from tests.support.lab.linux_hosts import need_programs
+from tests.support.lab.machines import OVS_CTL
 from tests.support.lab.users_network import SWITCHES, TARGET, OpenFlowNetwork
 from tests.support.users_walk import Walk
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(290)]
 
 #: seconds without traffic when a link is cut
 REROUTED = 1.0
+#: seconds until Open vSwitch has renewed its cache: less than until it forgets what is not used (10 s)
+RENEWED = 5.0
 #: in the rule that says whose a switch is
 MARKER = "cookie=0x4e5600000000000c,"
 DESCRIPTIONS = """
@@ -48,10 +51,13 @@ class OpenFlowWalk(Walk):
         """The switches are set up with one command each, and connected after that."""
         self.served.start(uvloop=False)
         settings = f"--link eth1 --link eth2 --mtu 2000 --controller {TARGET}"
-        for said in self.network.everywhere(f"netvirt prepare br0 --datapath-id {{n}} {settings}"):
-            assert "bridge br0 is prepared" in said
-            assert "in-band control is on" in said
-            assert "vlan-limit is 1" in said
+        prepare = f"netvirt prepare br0 --datapath-id {{n}} {settings}"
+        for said in self.network.everywhere(prepare, status=7):
+            assert "corrected: in-band control is on" in said
+            assert "corrected: vlan-limit is 1" in said
+            assert "systemctl restart openvswitch-switch" in said
+        self.network.everywhere(f"{OVS_CTL} --system-id=random restart")
+        assert self.network.everywhere(prepare) == ["bridge br0 is prepared\n"] * len(SWITCHES)
         self.network.plug()
         self.listening.start()
         self.wait_for_switches()
@@ -65,6 +71,35 @@ class OpenFlowWalk(Walk):
         self.netvirt("create", "/run/red.yaml")
         self.check_pings()
         self.done("created")
+
+    def change_members(self) -> None:
+        """A host joins a network whose broadcasts never stop, and leaves it."""
+        self.check_isolation()
+        host, sender = "red3", self.network.mac("blue1")
+        self.netvirt("endpoint", "remove", "red", "3")
+        with self.broadcasting("blue1"):
+            self.until(lambda: sender in self.listening.heard("blue3"), "broadcasts arrive")
+            self.netvirt("endpoint", "add", "blue", "--uuid", "4", "--switch", "3", "--port", "vnet2")
+            began = time.monotonic()
+            self.until(lambda: sender in self.listening.heard(host), f"{host} is a member")
+            joined = time.monotonic() - began
+            self.netvirt("endpoint", "remove", "blue", "4")
+            began = time.monotonic()
+            self.until(lambda: self.hears_nothing(host, sender), f"{host} is no member any more")
+            left = time.monotonic() - began
+        print(f"joined after {joined:.1f} s, left after {left:.1f} s")
+        assert max(joined, left) < RENEWED
+        self.netvirt("endpoint", "add", "red", "--uuid", "3", "--switch", "3", "--port", "vnet2")
+        # Blue's hosts have heard that one, too.
+        for name in self.network.hosts:
+            self.listening.forget(name)
+        self.done("members changed")
+
+    def hears_nothing(self, host: str, sender: str) -> bool:
+        """Whether for half a second nothing of a sender arrives at a host."""
+        self.listening.forget(host)
+        time.sleep(0.5)
+        return sender not in self.listening.heard(host)
 
     def cut_a_link(self) -> None:
         self.await_direct("1", "3")
@@ -163,6 +198,7 @@ def test_from_bridges_with_defaults_to_the_last_rule() -> None:
         walk.prepare()
         walk.create()
         walk.transfer()
+        walk.change_members()
         walk.cut_a_link()
         walk.kill_a_switch()
         walk.renumber()

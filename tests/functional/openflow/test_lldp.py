@@ -12,6 +12,7 @@ from libnetvirt import Endpoint
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
+from libnetvirt.controller.dataplane.pipeline import LLDP_RATE
 from libnetvirt.errors import PortNotFound
 from libnetvirt.model import Link
 from tests.support.lab.wire import Wire
@@ -244,3 +245,24 @@ def test_with_declared_link_ports_hosts_cannot_make_a_link(harness: Watched) -> 
 def test_with_declared_link_ports_hosts_receive_no_discovery_frames(harness: Watched) -> None:
     harness.lab.receive()
     assert not [a for a in harness.lab.receive_for(0.8) if is_discovery(a.frame)]
+
+
+def test_a_flood_of_lldp_frames_is_limited_by_a_meter_in_the_switch(harness: Watched) -> None:
+    with _scene(harness) as scene:
+        daemon = frames.lldp("02:00:00:00:00:09")
+        began, sent = time.monotonic(), 0
+        for _ in range(80):  # no more at once than a switch takes from its socket
+            harness.lab.send(*HERE, *[daemon] * 50)
+            sent += 50
+            time.sleep(0.005)
+        took = time.monotonic() - began
+        seen = [scene.ignored]
+
+        def growing() -> bool:
+            time.sleep(0.2)
+            seen.append(harness.ignored())
+            return seen[-1] != seen[-2]
+
+        scene.testbed.eventually(growing, "all that came up is counted")
+        # As many at once as in a second; and some more for what waits in the switch's socket.
+        assert LLDP_RATE // 2 <= seen[-1] - scene.ignored <= LLDP_RATE * (2 + took) < sent

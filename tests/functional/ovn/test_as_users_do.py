@@ -17,7 +17,7 @@ from tests.support.lab.users_network import NETWORKS, SWITCHES, OvnNetwork
 from tests.support.ovn_harness import need_ovn
 from tests.support.users_walk import Walk
 
-pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(290)]
 
 
 class OvnWalk(Walk):

@@ -139,17 +139,25 @@ def test_reserved_addresses_of_a_prefix(prefix: str, none: list[str]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 40), max_size=80), st.integers(1, 20))
+@given(st.lists(st.integers(0, 100), max_size=60), st.integers(1, 12))
 def test_a_bucket_lets_pass_what_its_rate_allows(pauses: list[int], rate: int) -> None:
     """Times are multiples of 1/64 s, and tokens counted in 64ths, so that nothing is rounded."""
     bucket, now, tokens, last = TokenBucket(), 1000 * 64, rate * 64, 1000 * 64
+    passed: list[int] = []
+    least = 0
     for pause in pauses:
         now += pause
-        # By definition: a second's worth at most, and one is taken if there is a whole one.
+        # A bucket that looks at the clock each time lets this many pass.
         tokens, last = min(rate * 64, tokens + (now - last) * rate), now
-        passes = tokens >= 64
-        tokens -= 64 * passes
-        assert bucket.take(float(rate), now / 64) is passes
+        least += tokens >= 64
+        tokens -= 64 * (tokens >= 64)
+        if bucket.take(float(rate), now / 64):
+            passed.append(now)
+        assert len(passed) >= least
+    # This one does not: what was left before a pause may come on top of what has accrued since.
+    for first, begin in enumerate(passed):
+        for number, end in enumerate(passed[first:], 1):
+            assert number * 64 <= (2 * rate - 1) * 64 + (end - begin) * rate
 
 
 def test_a_bucket_is_full_at_first_and_fills_at_its_rate() -> None:
@@ -158,4 +166,6 @@ def test_a_bucket_is_full_at_first_and_fills_at_its_rate() -> None:
     assert not bucket.take(3.0, 50.25)
     assert bucket.take(3.0, 50.5)
     assert [bucket.take(3.0, 60.0) for _ in range(4)] == [True, True, True, False]
-    assert bucket.refill(3.0, 61.0), "nothing was taken"
+    assert bucket.take(3.0, 70.0)
+    assert [bucket.take(3.0, 80.0) for _ in range(6)] == [True] * 5 + [False], "2 were left, and 3 came"
+    assert bucket.refill(3.0, 81.0), "nothing was taken"

@@ -145,8 +145,7 @@ class RouterTrial:
         kind = choose(("solicit", "solicit", "unicast", "duplicate", "advertise"))
         if kind == "advertise":
             # About a neighbour that is known, or to all nodes: about others, see router_cases.
-            known = self._knows(e, sender) is not None
-            to_all = not known or choose((True, False))
+            to_all = self._knows(e, sender) is None or choose((True, False))
             flags = choose((0x20, 0x00) if to_all else (0x60, 0x40, 0x20, 0x00))
             where = ("ff02::1", "33:33:00:00:00:01") if to_all else (own, gateway)
             return packets.advertisement(mac, sender, *where, flags=flags, option=choose((True, True, False)))

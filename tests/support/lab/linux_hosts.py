@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from typing import Self
 
-import pytest
-
+from tests.support import requirements
 from tests.support.lab.network import HOST_MTU, Lab
 
 PROGRAMS = ("nsenter", "unshare", "ping", "traceroute", "iperf3", "ethtool", "sysctl")
@@ -17,10 +14,7 @@ PROGRAMS = ("nsenter", "unshare", "ping", "traceroute", "iperf3", "ethtool", "sy
 
 def need_programs() -> None:
     """Skip the test where programs that hosts run are not installed; fail in CI."""
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    if missing and os.environ.get("CI", "").lower() in ("", "0", "false"):
-        pytest.skip(f"not installed: {', '.join(missing)} ('make deps-root' installs them)")
-    assert not missing, f"in CI these must be there: {missing}"
+    requirements.need_programs(*PROGRAMS)
 
 
 class LinuxHost:

@@ -1,4 +1,4 @@
-"""What comes out at hosts, whoever the sender is and for as long as a test runs."""
+"""What comes out at hosts, of all senders and for as long as a test runs."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ class Listening:
         seen, dropped = struct.unpack("II", self._sockets[name].getsockopt(_SOL_PACKET, _STATISTICS, 8))
         assert dropped == 0, f"{name}: {dropped} of {seen} frames were not looked at"
         return {source for source in self._seen[name] - members if not source.startswith(CONTROLLER)}
+
+    def forget(self, name: str) -> None:
+        """Begin again at a host."""
+        self._seen[name].clear()
 
     def heard(self, name: str) -> set[str]:
         """The senders of the frames that arrived at a host."""

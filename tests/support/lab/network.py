@@ -259,6 +259,12 @@ class Lab:
         """How many frames that arrived at the hosts were lost until now, because the test did not receive."""
         return sum(wire.dropped() for wire in self._wires.values())
 
+    def packet_ins_dropped(self) -> int:
+        """How many frames Open vSwitch was to send to the controller, and dropped: its queues have 100 and
+        1024 places, which a switch that gets too little of the processor does not empty in time."""
+        names = ("rconn_overflow", "packet_in_overflow")
+        return sum(int(self.ovs.appctl("coverage/read-counter", name)) for name in names)
+
     def _link(self, a: int, b: int) -> tuple[int, int]:
         for end, peer in self.link_ports.items():
             if (end[0], peer[0]) == (a, b):

@@ -74,15 +74,19 @@ class UsersNetwork(ABC):
     def _start_switches(self) -> None:
         """Start what runs on the switches' machines."""
 
-    def everywhere(self, script: str) -> list[str]:
+    def everywhere(self, script: str, *, status: int = 0) -> list[str]:
         """What a script prints on every switch's machine; ``{n}`` in it is the switch's number."""
         with ThreadPoolExecutor(len(self.switches)) as pool:
-            asked = [pool.submit(m.sh, script.replace("{n}", str(n))) for n, m in self.switches.items()]
+            asked = [
+                pool.submit(machine.sh, script.replace("{n}", str(n)), status=status)
+                for n, machine in self.switches.items()
+            ]
             return [one.result() for one in asked]
 
     def kill_switch(self, switch: int) -> None:
-        """kill -9 of its ovs-vswitchd."""
-        self.switches[switch].sh("kill -9 $(cat /run/openvswitch/ovs-vswitchd.pid)")
+        """kill -9 of its ovs-vswitchd. Returns when it has ended."""
+        end = "kill -9 $pid; while kill -0 $pid 2>/dev/null; do sleep 0.01; done"
+        self.switches[switch].sh(f"pid=$(cat /run/openvswitch/ovs-vswitchd.pid); {end}")
 
     def start_switch(self, switch: int) -> None:
         """Undo :meth:`kill_switch`, as a service manager does."""

@@ -97,6 +97,29 @@ def test_a_zero_mask_is_no_field_and_a_full_mask_no_mask() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ({}, {}, True),
+        ({}, {"in_port": 1}, True),
+        ({"in_port": 1}, {"in_port": 1}, True),
+        ({"in_port": 1}, {"in_port": 2}, False),
+        ({"in_port": 1}, {"eth_type": 0x800}, True),
+        ({"in_port": 1, "eth_type": 0x800}, {"in_port": 1, "eth_type": 0x86DD}, False),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": (0x12, 0x0F)}, True),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": (0x1F, 0xFF)}, True),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": (0x2F, 0xFF)}, False),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": 0x1F}, True),
+        ({"metadata": (0x10, 0xF0)}, {"metadata": 0x2F}, False),
+    ],
+)
+def test_two_matches_overlap_unless_a_field_of_both_tells_their_packets_apart(
+    one: dict[str, int | tuple[int, int]], other: dict[str, int | tuple[int, int]], meet: bool
+) -> None:
+    assert of.Match(**one).overlaps(of.Match(**other)) is meet
+    assert of.Match(**other).overlaps(of.Match(**one)) is meet
+
+
+@pytest.mark.parametrize(
     ("name", "value", "mask"),
     [
         ("metadata", 0x1234, 0xFF),

@@ -62,7 +62,8 @@ def transact(before: dict[str, Any], operations: list[dict[str, Any]]) -> dict[s
                     if how == "delete":
                         row[column] = {k: v for k, v in row[column].items() if k not in what[1]}
                     else:
-                        row[column] |= {k: v for k, v in what[1] if k not in row[column]}
+                        inserted = decode(kinds[column], what)
+                        row[column] |= {k: v for k, v in inserted.items() if k not in row[column]}
     return after
 
 
@@ -109,6 +110,25 @@ def test_each_fault_is_found_and_one_preparation_corrects_it(
     after["Interface"]["i"]["mtu"] = after["Interface"]["i"]["mtu_request"] or after["Interface"]["i"]["mtu"]
     assert faults(after, "b", WANTED) == []
     assert preparation(after, "b", WANTED) == []
+
+
+@pytest.mark.parametrize(("headers", "kinds"), [("0", []), ("1", ["restart"]), ("2", [])])
+def test_a_datapath_that_was_made_before_vlan_limit_was_set_needs_a_restart(
+    headers: str, kinds: list[str]
+) -> None:
+    """Which only the row of the bridge's own datapath tells."""
+    known = tables(
+        {"datapath_type": "netdev"},
+        Datapath={"capabilities": {"max_vlan_headers": headers}},
+        Open_vSwitch={"datapaths": {"netdev": ["uuid", "x"]}},
+    )
+    assert [(f.kind, f.unsafe) for f in faults(known, "b")] == [(kind, True) for kind in kinds]
+    known["Bridge"]["b"]["datapath_type"] = ""
+    assert faults(known, "b") == []
+    before = tables()
+    assert transact(before, preparation(before, "b", Wanted()))["Open_vSwitch"]["o"]["datapaths"] == {
+        "system": ["named-uuid", "datapath"]
+    }
 
 
 def test_in_band_control_is_no_fault_where_no_controller_is_reached_in_band() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import pytest
@@ -10,10 +9,9 @@ import pytest
 from libnetvirt import packet as p
 from libnetvirt.model import Endpoint, VirtualNetwork
 from libnetvirt.semantics import LearnedState, forward_at_endpoint, gateway_mac
+from tests.support.requirements import need_module
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    scapy: Any = pytest.importorskip("scapy.all")
+scapy: Any = need_module("scapy.all")
 
 VN = VirtualNetwork(
     uuid=7,

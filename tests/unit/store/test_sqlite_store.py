@@ -156,3 +156,13 @@ def test_the_default_path_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_path("test") == tmp_path / ".local" / "state" / "libnetvirt" / "test.db"
+
+
+def test_a_commit_is_synced_to_the_disk_before_it_is_confirmed(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db")
+    store.commit(Batch(put=[RED]))
+    assert store._db is not None
+    # SQLite: "FULL (2)" syncs the write-ahead log after each transaction.
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()

@@ -57,7 +57,7 @@ def repeated_if_void(test: Callable[P, None]) -> Callable[P, None]:
 class Stream:
     """Unicast frames with consecutive numbers from one guest to another; the network has learned both.
 
-    Between ``__enter__`` and ``__exit__`` a thread sends ``rate`` frames a second, the harness's
+    Between ``__enter__`` and ``__exit__`` a thread sends ``rate`` frames a second, the testbed's
     ``stream_rate`` unless one is given, or fewer if the machine is busy. Afterwards ``sent`` is how many,
     ``lost`` the numbers of frames that did not arrive, ``duplicates`` of those that arrived more than once,
     and ``misdelivered`` the places where frames arrived though they should not have. The test must not
@@ -72,7 +72,7 @@ class Stream:
         self._testbed = testbed
         self._source, self._destination = source, destination
         self._destinations = (destination, *moved)
-        self._interval = 1 / (testbed.stream_speed * (rate or testbed.harness.stream_rate))
+        self._interval = 1 / (testbed.stream_rate if rate is None else testbed.stream_speed * rate)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._send, name="stream", daemon=True)
         self._text = b"stream %d " % id(self)

@@ -91,6 +91,13 @@ class Testbed:
         """Whether networks use native encapsulation, where the MAC addresses of hosts must be unique."""
         return (self.rules or Rules()).over(self._defaults).encapsulation == "native"
 
+    @property
+    def stream_rate(self) -> float:
+        """How many frames a second a stream sends."""
+        rules, harness = (self.rules or Rules()).over(self._defaults), self.harness
+        on_demand = rules.insertion == "on-demand"
+        return self.stream_speed * (harness.on_demand_stream_rate if on_demand else harness.stream_rate)
+
     def need(self, *abilities: Ability) -> None:
         """Skip the test unless the harness has all of these abilities."""
         for ability in abilities:

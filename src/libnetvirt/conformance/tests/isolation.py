@@ -12,6 +12,22 @@ from libnetvirt.conformance.support.stream import EventReader
 from libnetvirt.conformance.support.testbed import Testbed
 
 
+@pytest.fixture
+def native_testbed(testbed: Testbed) -> Testbed:
+    """The testbed, if its networks are native, so that a MAC address is in one of them only."""
+    if not testbed.native:
+        pytest.skip("equal MAC addresses are allowed with these rules")
+    return testbed
+
+
+@pytest.fixture
+def shared_macs_testbed(testbed: Testbed) -> Testbed:
+    """The testbed, if several of its networks may have a MAC address."""
+    if testbed.native:
+        pytest.skip("native rules need unique MAC addresses; another test covers them")
+    return testbed
+
+
 def test_two_networks_do_not_see_each_other(testbed: Testbed) -> None:
     places = testbed.places(6)
     red, blue = testbed.guests(testbed.create(*places[0::2])), testbed.guests(testbed.create(*places[1::2]))
@@ -25,9 +41,8 @@ def test_two_networks_do_not_see_each_other(testbed: Testbed) -> None:
             assert not strangers & {arrival.place for arrival in arrived}
 
 
-def test_equal_macs_and_addresses_in_two_networks_do_not_mix(testbed: Testbed) -> None:
-    if testbed.native:
-        pytest.skip("native rules need unique MAC addresses; another test covers them")
+def test_equal_macs_and_addresses_in_two_networks_do_not_mix(shared_macs_testbed: Testbed) -> None:
+    testbed = shared_macs_testbed
     places = testbed.places(3)
     red = testbed.create(*((p, 10) for p in places))
     blue = testbed.create(*((p, 20) for p in reversed(places)))
@@ -47,9 +62,8 @@ def test_equal_macs_and_addresses_in_two_networks_do_not_mix(testbed: Testbed) -
         assert testbed.exchange(a, packet) == [b.arrival(packet)]
 
 
-def test_native_networks_refuse_a_mac_of_another_native_network(testbed: Testbed) -> None:
-    if not testbed.native:
-        pytest.skip("equal MAC addresses are allowed with these rules")
+def test_native_networks_refuse_a_mac_of_another_native_network(native_testbed: Testbed) -> None:
+    testbed = native_testbed
     places = testbed.places(6)
     red, blue = testbed.create(*places[0::2]), testbed.create(*places[1::2])
     a, b, _ = testbed.guests(red)
@@ -73,9 +87,8 @@ def test_native_networks_refuse_a_mac_of_another_native_network(testbed: Testbed
     assert testbed.exchange(b, frame) == [a.arrival(frame)]
 
 
-def test_a_spoofed_source_does_not_divert_another_networks_traffic(testbed: Testbed) -> None:
-    if testbed.native:
-        pytest.skip("native rules need unique MAC addresses; another test covers them")
+def test_a_spoofed_source_does_not_divert_another_networks_traffic(shared_macs_testbed: Testbed) -> None:
+    testbed = shared_macs_testbed
     places = testbed.places(6)
     red, blue = testbed.create(*places[0::2]), testbed.create(*places[1::2])
     a, b, c = testbed.guests(red)

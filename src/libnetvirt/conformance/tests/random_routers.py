@@ -76,15 +76,14 @@ class RouterTrial(Trial):
             if v6:
                 return guest, frames.solicitation(guest.mac, mine, own)
             return guest, frames.arp(guest.mac, mine, choose((own, own, mine, "10.0.1.2")))
-        ends, strange = (1, -1), STRANGE6 if v6 else STRANGE
-        if self._special_differ:
-            ends, strange = (1,), (strange[0],)
+        strange = STRANGE6 if v6 else STRANGE
+        ends = (1,) if self._special_differ else (1, -1)
         targets = [str(a.network[n]) for a in there.address for n in ends if (a.version == 6) == v6]
         targets += [str(a.ip) for a in there.address if (a.version == 6) == v6]
         targets += [str(r.prefix[3]) for e in network.endpoints for r in e.route if is_ipv6(str(r.via)) == v6]
         known = self.testbed.knowledge.network(network.uuid).neighbours
         targets += [str(ip_address(a)) for _, a in known if is_ipv6(a) == v6] * 3
-        target = choose((*targets, *targets, *targets, *strange))
+        target = choose((*targets, *targets, *targets, *strange[: 1 if self._special_differ else None]))
         sender, ttl = choose((*[mine] * 8, own, target)), choose((64, 64, 64, 64, 2, 1, 0))
         if Allowance.ROUTED in self.testbed.harness.allowances:
             # It answers where the sender's address is: the sender has to be the host that the router knows.

@@ -18,13 +18,18 @@ from libnetvirt.semantics import gateway_mac
 
 
 @pytest.fixture
-def router_testbed(testbed: Testbed) -> Testbed:
-    """The testbed, if the driver offers L3 with these rules options; skips the test otherwise."""
+def router_testbed(request: pytest.FixtureRequest, testbed: Testbed) -> Testbed:
+    """The testbed, if the driver offers L3 with these rules options; skips the test otherwise.
+
+    The module's ``ROUTER_OPTIONS``, if there are any, have to be offered.
+    """
     if not testbed.offers("forwarding.L3"):
         pytest.skip("the driver does not offer forwarding.L3")
     try:
         testbed.create(forwarding="L3").remove()
     except Unsupported:
+        if hasattr(request.module, "ROUTER_OPTIONS"):
+            raise
         pytest.skip("the driver does not offer forwarding.L3 with these rules")
     return testbed
 

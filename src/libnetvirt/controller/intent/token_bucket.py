@@ -11,7 +11,8 @@ class TokenBucket:
     """A token bucket that holds one second's worth of tokens.
 
     To take a token, the hot path subtracts 1.0 from ``left`` itself, and calls :meth:`refill` only if that
-    leaves less than none: so the clock is looked at only when the bucket is empty.
+    leaves less than none: so the clock is looked at only when the bucket is empty. Therefore what was left
+    before a pause may pass together with what has accrued in it: a burst of up to two seconds' worth.
     """
 
     left: float = 0.0

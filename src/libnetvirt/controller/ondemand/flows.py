@@ -38,8 +38,9 @@ from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
 from libnetvirt.model import Encapsulation
 
-#: frames of a pair that wait until its entries are confirmed
-QUEUE_LIMIT: Final = 64
+#: frames of a pair that wait until its entries are confirmed: no fewer than may have waited for the end of an
+#: operation (`packetin.deferral`), which come all at once
+QUEUE_LIMIT: Final = 512
 #: path templates kept per network
 PATH_LIMIT = 10_000
 #: copies of a flooded frame that cost as many tokens as one message

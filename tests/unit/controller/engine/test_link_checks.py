@@ -89,6 +89,27 @@ def test_traffic_goes_round_an_unfit_link_and_takes_it_again(drops: Drops) -> No
     rig.holds_what_it_should()
 
 
+@pytest.mark.parametrize("drops", [service_tags, large])
+def test_a_link_that_does_not_pass_is_not_kept_for_the_next_run(drops: Drops) -> None:
+    rig = Rig()
+    ring(rig, 3)
+    rig.change(None, ONE)
+    rounds(rig, 1)
+
+    def kept() -> set[tuple[int, int, int, int]]:
+        return {(k.source, k.source_port, k.destination, k.destination_port) for k in
+                facts_of(rig.core).of(KnownLink)}  # fmt: skip
+
+    every = {(e.source, e.source_port, e.destination, e.destination_port) for e in rig.state.paths.edges}
+    assert (len(every), kept()) == (6, every)
+    rig.fabric.drops = drops
+    rounds(rig, 12)
+    assert kept() == every - {(1, 2, 2, 1), (2, 1, 1, 2)}
+    rig.fabric.drops = lambda *_: False
+    rounds(rig, 12)
+    assert kept() == every
+
+
 def test_without_another_way_the_network_is_down_with_the_reason() -> None:
     rig = Rig()
     line(rig, 2)

@@ -49,7 +49,7 @@ def test_a_place_is_held_whatever_is_known_of_its_port(
     new = network(2, endpoint(21, 1, asked, 20))
     with pytest.raises(EndpointClaimed, match="endpoint 11 of network n1"):
         rulesdb.check(new, new.by_uuid, now)
-    # The same network may name its own place anew, but not with one more endpoint.
+    # The same network may name its own place again, but not with one more endpoint.
     again = network(1, endpoint(11, 1, asked, 20))
     rulesdb.check(again, again.by_uuid, now)
     if asked != held:  # else the description itself is refused

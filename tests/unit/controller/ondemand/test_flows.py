@@ -17,6 +17,7 @@ from libnetvirt.controller.engine.effects import REROUTE
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.ondemand.flow_templates import GRACE
 from libnetvirt.controller.ondemand.flows import QUEUE_LIMIT
+from libnetvirt.controller.packetin.deferral import SOURCE_LIMIT
 from tests.support.controller_rig import (
     BROADCAST,
     NATIVE,
@@ -106,13 +107,27 @@ def test_rules_are_installed_from_the_last_hop_to_the_first() -> None:
 def test_waiting_frames_are_released_in_order_and_bounded() -> None:
     rig = Watched()
     for n in range(QUEUE_LIMIT + 10):
-        rig.inject(1, 3, frame(THERE, HERE, bytes((n,))))
+        rig.inject(1, 3, frame(THERE, HERE, n.to_bytes(2)))
     assert rig.told(of.FlowMod) == [3, 2]
     rig.confirm_all()
-    released = [m.frame[14] for _, m in rig.sent if isinstance(m, of.PacketOut)]
+    released = [int.from_bytes(m.frame[14:16]) for _, m in rig.sent if isinstance(m, of.PacketOut)]
     assert released == list(range(QUEUE_LIMIT))
     assert rig.state.ondemand.dropped == 10
     assert rig.dispatcher.all_dropped == 10
+
+
+def test_all_frames_that_waited_for_an_operation_may_wait_for_their_rules() -> None:
+    assert QUEUE_LIMIT >= SOURCE_LIMIT
+    rig = Watched()
+    rig.dispatcher.busy = frozenset((ONE.uuid,))
+    for n in range(SOURCE_LIMIT):
+        rig.inject(1, 3, frame(THERE, HERE, n.to_bytes(2)))
+    assert rig.told(of.FlowMod) == []
+    rig.dispatcher.resume(rig.now)
+    rig.confirm_all()
+    released = [int.from_bytes(m.frame[14:16]) for _, m in rig.sent if isinstance(m, of.PacketOut)]
+    assert released == list(range(SOURCE_LIMIT))
+    assert rig.dispatcher.all_dropped == 0
 
 
 def test_an_unconfirmed_rule_is_removed_and_the_next_frame_retries() -> None:

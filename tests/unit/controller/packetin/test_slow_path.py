@@ -350,6 +350,8 @@ def test_the_number_of_rules_is_as_documented(rig: Rig) -> None:
     # An IPv4 address, the endpoint itself and that it has no IPv6; an IPv6 address; a route; a host.
     assert grown == [(8, 8 + 1 + 1), (6, 6 - 1), (2, 2), (0, 2 + 2)]
     assert len(list(rig.state.installed.unit(("gateway", "1", 1)))) == 14
+    rig.change(None, routed(end(1, 1, 7), uuid=2).changed(uuid="2", name="on one switch"))
+    assert len(list(rig.state.installed.unit(("gateway", "2", 1)))) == 12
 
 
 def test_a_neighbour_of_one_network_is_unknown_in_another(rig: Rig) -> None:

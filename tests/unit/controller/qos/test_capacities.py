@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from libnetvirt import openflow as of
+from libnetvirt.controller.engine.capacity_reload import NAMED_LIMIT
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.switches import PortView, SwitchView
 from libnetvirt.controller.qos.capacities import Capacities
@@ -203,6 +206,26 @@ def test_new_capacities_are_applied_atomically() -> None:
     assert {e.cost for e in rig.state.paths.edges} == {7.0}
     assert rig.state.te_paths.reservations.links() == {}
     rig.holds_what_it_should()
+
+
+@pytest.mark.parametrize("count", [1, NAMED_LIMIT, NAMED_LIMIT + 2])
+def test_a_refused_reload_names_some_constraints_and_counts_the_others(count: int) -> None:
+    rig = Rig(Options(VLAN, capacities='capacity = "100 Mbit/s"'))
+    line(rig, 2)
+    ends = [endpoint(n, 1 + n % 2, 3, 100 + n) for n in range(2, 2 * count + 2)]
+    asked = [
+        {"source": 2 * n, "destination": 2 * n + 1, "min-bandwidth": "2 Mbit/s"} for n in range(1, count + 1)
+    ]
+    before = network(1, *ends).changed(constraints=tuple(map(Constraint.model_validate, asked)))
+    rig.change(None, before)
+    less = Capacities(rig.state.switches, 'capacity = "1 Mbit/s"')
+    with pytest.raises(ConstraintUnmet) as caught:
+        rig.core.capacity_reload.plan(less, degrade=False)
+    text = str(caught.value)
+    assert text.startswith(f"with these capacities {count} of the constraints could no longer be kept: ")
+    assert text.count("of network n1: min-bandwidth 2 Mbit/s") == min(count, NAMED_LIMIT)
+    others = [f"; and {count - NAMED_LIMIT} more. Nothing was changed"] if count > NAMED_LIMIT else []
+    assert re.findall(r"; and .*? more\. Nothing was changed", text) == others
 
 
 def test_pending_admits_only_constraints_without_a_path() -> None:

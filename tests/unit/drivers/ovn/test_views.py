@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from libnetvirt.drivers.ovn import schema
+from libnetvirt.errors import RuleRefused, SwitchTimeout
 from libnetvirt.model import Endpoint, EndpointState, HostSource, PortUse, State, VirtualNetwork
+from libnetvirt.ovsdb.database import Interrupted, Refused
 from tests.unit.drivers.ovn.deployment import Deployment
 
 ENDS = (
@@ -332,6 +334,24 @@ def test_iface_ids_are_set_where_there_is_none_and_removed_where_the_driver_has_
     ]
     asyncio.run(switch.clear_iface_ids(lambda: ["a"]))
     assert len(ovn.written) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "text"),
+    [
+        (Refused("syntax error", ""), RuleRefused, "of chassis ch1 rejected the change: syntax error"),
+        (Interrupted("no reply"), SwitchTimeout, "of chassis ch1 does not answer: no reply"),
+    ],
+)
+def test_what_goes_wrong_in_a_chassis_database_names_the_chassis(
+    ovn: Deployment, fault: Exception, error: type[Exception], text: str
+) -> None:
+    async def fails(*_: Any) -> list[Any]:
+        raise fault
+
+    ovn.vswitch.db.transact = fails  # type: ignore[assignment,method-assign]
+    with pytest.raises(error, match=text):
+        asyncio.run(ovn.vswitch.set_iface_ids({"p1": "ch1:p1"}))
 
 
 def test_the_integration_bridge_is_the_one_that_the_chassis_names(ovn: Deployment) -> None:

@@ -136,7 +136,7 @@ def test_the_uri_must_name_the_served_driver_and_a_socket(tmp_path: Path) -> Non
     run(tmp_path, work)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="not here: only root can become another user")
 def test_a_socket_of_another_user_is_reported(tmp_path: Path) -> None:
     for parent in (tmp_path, *tmp_path.parents[:-2]):
         parent.chmod(0o755)
