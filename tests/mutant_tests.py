@@ -20,7 +20,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         "unit/openflow/test_messages.py", "unit/openflow/test_channel.py", "unit/openflow/test_framer.py",
         "unit/openflow/test_golden.py", "unit/openflow/test_nicira.py", "unit/openflow/test_text.py",
         "unit/openflow/test_differential.py", "property/openflow/test_stream.py",
-        "property/openflow/test_codec.py",
+        "property/openflow/test_codec.py", "unit/controller/dataplane/test_readback.py",
     ),
     "packet": (
         "unit/packet/test_frames.py", "unit/packet/test_against_scapy.py",
