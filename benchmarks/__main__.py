@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows, rest = report.load(chosen.redo)
         report.show(rows, console)
         pages.write(rows, rest)
-        return status(rows, rest["failures"])
+        return status(rows, rest.get("failures", []))
     plan = Plan(chosen.quick, lambda text: console.print(text, style="dim", highlight=False), chosen.smoke)
     names = chosen.scenarios or list(SCENARIOS)
     budgets = {n: SCENARIOS[n].quick if chosen.quick else SCENARIOS[n].budget for n in names}
