@@ -16,8 +16,12 @@ from benchmarks import peers
 from benchmarks.__main__ import main
 from benchmarks.scenarios import setup
 from benchmarks.workers import ROOT
+from tests.support.requirements import need
 
-pytestmark = pytest.mark.skipif(bool(peers.missing(peers.LEAST)), reason=peers.missing(peers.LEAST))
+
+@pytest.fixture(autouse=True)
+def _peers() -> None:
+    need(peers.missing(peers.LEAST))
 
 
 def run(path: Path, *scenarios: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ KNOWN = "6.18"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Expect failures on other versions: which of them is right is not known before somebody has looked."""
+    """Expect failures on other versions: which of them is right is to be found out by hand."""
     try:
         return (yield)
     except AssertionError as error:

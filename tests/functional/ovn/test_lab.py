@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 
 from labs.ovn import why_not
+from tests.support.requirements import need
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")]
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True)
+def _ovn() -> None:
+    need(why_not())
+
 
 ROOT = Path(__file__).parents[3]
 
