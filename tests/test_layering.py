@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "controller": {"errors", "model", "openflow", "packet"},
     "session": {"driver", "errors", "model", "suggestions"},
     "network": {"errors", "model", "session", "suggestions"},
-    "connection": {"driver", "errors", "formats", "model", "network", "session", "uri"},
+    "several": {"errors", "model"},
+    "connection": {"driver", "errors", "formats", "model", "network", "session", "several", "uri"},
 }
 
 

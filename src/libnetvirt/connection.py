@@ -7,7 +7,7 @@ from them. No driver is named here.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Self
@@ -19,6 +19,7 @@ from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Subst
 from libnetvirt.model.differences import differences
 from libnetvirt.network import Network
 from libnetvirt.session import Session
+from libnetvirt.several import Applying, overlap
 from libnetvirt.uri import EXAMPLES, URI
 
 ENVIRONMENT = "LIBNETVIRT_URI"
@@ -65,8 +66,11 @@ class Connection:
         Raises InvalidDescription, Conflict, Unsupported, SubstrateError; then nothing is left behind.
         """
         network = one(description)
-        for key, what in ((network.uuid, "uuid"), (network.name, "name")):
-            other = await self.driver.lookup(key)
+        for key, what, find in (
+            (network.uuid, "uuid", self._session.with_uuid),
+            (network.name, "name", self._session.named),
+        ):
+            other = await find(key)
             if other is not None:
                 raise AlreadyExists(
                     f"a network with {what} {key} exists already (uuid {other.uuid}, name {other.name}): "
@@ -108,6 +112,63 @@ class Connection:
         outcome = Outcome.CHANGED if changes else Outcome.UNCHANGED
         return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
 
+    async def create_all(
+        self,
+        descriptions: Sequence[Description],
+        *,
+        pending: bool = False,
+        done: Callable[[Applied], None] = lambda _: None,
+    ) -> list[Applied]:
+        """Create several networks, each one completely or not at all, some at the same time if the driver
+        gains by it. ``done`` is called after each one, in the order given.
+
+        Once one has failed, no other is begun. Raises what :meth:`create` raises.
+        """
+        networks = [one(d) for d in descriptions]
+
+        async def create(number: int) -> Applied:
+            network = networks[number]
+            await self.create(network, pending=pending)
+            return Applied(uuid=network.uuid, name=network.name, outcome=Outcome.CREATED)
+
+        return await overlap(len(networks), create, limit=self.driver.capabilities.overlap, done=done)
+
+    async def apply_all(
+        self,
+        descriptions: Sequence[Description],
+        *,
+        pending: bool = False,
+        done: Callable[[Applied], None] = lambda _: None,
+    ) -> list[Applied]:
+        """Make several networks be as described, each one as :meth:`apply` does, in an order that works:
+        endpoints may move from one network to another, and be swapped. ``done`` is called after each one.
+
+        Once one has failed, no other is begun. Raises what :meth:`apply` raises.
+        """
+        networks = [one(d) for d in descriptions]
+
+        async def apply(network: VirtualNetwork) -> Applied:
+            return await self.apply(network, pending=pending)
+
+        limit = self.driver.capabilities.overlap
+        return await Applying(networks, apply=apply, find=self._counterpart, limit=limit, done=done).run()
+
+    async def remove_all(
+        self, keys: Sequence[str | int], *, done: Callable[[VirtualNetwork], None] = lambda _: None
+    ) -> list[VirtualNetwork]:
+        """Remove several networks, by uuid or name, some at the same time if the driver gains by it. ``done``
+        is called with the description of each one that is gone, in the order given.
+
+        Once one has failed, no other is begun. Raises NetworkNotFound, SubstrateError.
+        """
+
+        async def remove(number: int) -> VirtualNetwork:
+            network = await self._session.find(str(keys[number]))
+            await Network(self._session, network.uuid).remove()
+            return network
+
+        return await overlap(len(keys), remove, limit=self.driver.capabilities.overlap, done=done)
+
     async def check(self, description: Description, *, pending: bool = False) -> Applied:
         """Check whether :meth:`apply` would accept a description now, and return what it would change in the
         network. Changes nothing.
@@ -125,10 +186,10 @@ class Connection:
 
     async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
         """The existing network that a description is for: the one with its uuid, else with its name."""
-        found = await self.driver.lookup(wanted.uuid)
-        if found is not None and found.uuid == wanted.uuid:
+        found = await self._session.with_uuid(wanted.uuid)
+        if found is not None:
             return found
-        found = await self.driver.lookup(wanted.name)
+        found = await self._session.named(wanted.name)
         if found is not None and "uuid" in wanted.model_fields_set:
             raise AlreadyExists(
                 f"the name {wanted.name} belongs to network {found.uuid}, but the description has uuid "

@@ -87,7 +87,8 @@ class Capabilities(Report):
 
     ``features``: names from :data:`FEATURES`. ``combinations``: the rules options that can be combined;
     empty if the driver has no such options. ``defaults``: the options for what a network's ``rules`` leave
-    out. ``reasons``: feature -> why it is not offered.
+    out. ``reasons``: feature -> why it is not offered. ``overlap``: how many operations, on different
+    networks, are done sooner together than one by one.
     """
 
     driver: str
@@ -96,6 +97,7 @@ class Capabilities(Report):
     combinations: tuple[Combination, ...] = ()
     defaults: Rules = Field(default_factory=Rules)
     reasons: dict[str, str] = Field(default_factory=dict)
+    overlap: int = 1
 
     def resolve(self, rules: Rules | None) -> Rules:
         """A network's rules options, with the defaults for what it leaves out. Raises InvalidDescription."""
@@ -327,6 +329,11 @@ class Driver(ABC):
         """A consistent copy of the stored networks and all that belongs to them, as the content of a file
         (capability ``backup``). Operations go on meanwhile. Raises StateUnusable."""
         raise Unsupported("backup: not offered")
+
+    def maintain(self) -> None:  # noqa: B027 (to do nothing is right for most)
+        """Look after the networks from now on, as long as the session is open: for drivers whose sessions
+        otherwise write nothing unless an operation asks for it. ``netvirt serve`` calls it; a session that
+        has changed something does it, too. May be called again. Does not block."""
 
     @abstractmethod
     def events(self) -> AsyncIterator[Event]:

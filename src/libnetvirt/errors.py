@@ -149,9 +149,19 @@ class AlreadyExists(Conflict):
 
 
 class EndpointClaimed(Conflict):
-    """Another endpoint has this (switch, port, tag)."""
+    """Another endpoint has this (switch, port, tag): the ``endpoint`` of ``network``, as uuids, which are
+    empty if the place belongs to no network."""
 
     code = "endpoint-claimed"
+
+    def __init__(self, message: str, *, network: str = "", endpoint: str = "") -> None:
+        super().__init__(message)
+        self.network = network
+        self.endpoint = endpoint
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the error as the daemon's interface sends it: code, message, network and endpoint."""
+        return {**super().to_json(), "network": self.network, "endpoint": self.endpoint}
 
 
 class AddressConflict(Conflict):
@@ -288,4 +298,8 @@ def from_json(document: dict[str, Any]) -> NetvirtError:
     if issubclass(cls, InvalidDescription):
         faults = document.get("faults") or [{"text": str(document.get("message"))}]
         return cls([Fault(**f) for f in faults])
-    return cls(str(document.get("message", "an error without a message")))
+    message = str(document.get("message", "an error without a message"))
+    if issubclass(cls, EndpointClaimed):
+        holder = (str(document.get(name) or "") for name in ("network", "endpoint"))
+        return cls(message, **dict(zip(("network", "endpoint"), holder, strict=True)))
+    return cls(message)

@@ -42,7 +42,7 @@ class Network:
 
     async def description(self) -> VirtualNetwork:
         """The description as it is now."""
-        return await self._session.find(self.uuid)
+        return await self._session.description(self.uuid)
 
     async def state(self) -> NetworkState:
         """The state of the network, its endpoints and constraints; the MTU; the hosts it knows."""

@@ -47,6 +47,18 @@ class Session:
             )
         return found
 
+    async def named(self, name: str) -> VirtualNetwork | None:
+        """The network with this name, also if another one has it as its uuid; None if there is none."""
+        found = await self.driver.lookup(name)
+        if found is None or found.name == name:
+            return found
+        return next((n for n in await self.driver.networks() if n.name == name), None)
+
+    async def with_uuid(self, uuid: str) -> VirtualNetwork | None:
+        """The network with this uuid, never one with this name; None if there is none."""
+        found = await self.driver.lookup(uuid)
+        return found if found is not None and found.uuid == uuid else None
+
     async def carry_out(self, change: Change) -> None:
         """Check one operation against the driver's capabilities, let the driver veto it, and carry it out.
 
@@ -68,14 +80,22 @@ class Session:
         if change.pending:
             self.driver.capabilities.require("pending", "pending=True")
 
-    async def edit(self, key: str, edit: Edit, *, pending: bool = False) -> None:
+    async def description(self, uuid: str) -> VirtualNetwork:
+        """The description of the network with this uuid. Raises NetworkNotFound, also if one has it as its
+        name."""
+        found = await self.with_uuid(uuid)
+        if found is None:
+            raise NetworkNotFound(f"there is no network {uuid!r}: 'netvirt list' shows the networks")
+        return found
+
+    async def edit(self, uuid: str, edit: Edit, *, pending: bool = False) -> None:
         """Change a network to what ``edit`` makes of its description; None removes it.
 
         ``edit`` is called again if another client changed the network meanwhile. Raises NetworkNotFound, what
         ``edit`` raises, and what :meth:`carry_out` raises.
         """
         for attempt in range(_ATTEMPTS):
-            before = await self.find(key)
+            before = await self.description(uuid)
             after = edit(before)
             if before == after:
                 return

@@ -16,6 +16,7 @@ from tests.support.lab.wire import Wire, set_up
 from tests.support.netvirt_server import Served
 from tests.support.requirements import need
 
+_HOSTS = ("--columns=_uuid,mac", "list")
 #: rules of a chassis that are there because of a logical port or a logical switch
 _METADATA = re.compile(r"metadata=0x[1-9a-f]|load:0x[0-9a-f]+->OXM_OF_METADATA")
 
@@ -39,6 +40,7 @@ class Ovn(Harness):
         self._served: Served | None = None
         self._connection: libnetvirt.Connection | None = None
         self._wires: dict[Place, Wire] = {}
+        self._learned = ""
         self._selector = selectors.DefaultSelector()
 
     def start(self) -> None:
@@ -86,6 +88,13 @@ class Ovn(Harness):
     def flush_caches(self) -> None:
         for chassis in self.lab.chassis.values():
             chassis.switch.ask("revalidator/purge")
+
+    def await_data_path(self) -> None:
+        # A host is reported when OVN has learned it; until all chassis know it, frames to it are flooded.
+        learned = self.lab.sbctl("--bare", *_HOSTS, "FDB", "--", *_HOSTS, "MAC_Binding")
+        if learned != self._learned:
+            self._learned = learned
+            self.lab.nbctl("--wait=hv", "sync")
 
     def links(self) -> Sequence[tuple[str, str]]:
         return list(itertools.combinations(self.lab.chassis, 2))

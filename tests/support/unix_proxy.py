@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,8 @@ class Proxy:
 
     ``lose(b"transact", before=False)``: the next request that contains these bytes is forwarded, and its
     connection broken before the reply; with ``before`` the request is not forwarded either.
+    ``stall(b"monitor_cond", 2.0)``: after each request that contains these bytes, nothing is passed on for so
+    many seconds.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -29,11 +32,15 @@ class Proxy:
         self._peers: dict[socket.socket, socket.socket] = {}
         self._clients: set[socket.socket] = set()
         self._pattern: tuple[bytes, bool] | None = None
+        self._stall: tuple[bytes, float] | None = None
         self._over = False
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     def lose(self, pattern: bytes, *, before: bool) -> None:
         self._pattern = pattern, before
+
+    def stall(self, pattern: bytes, seconds: float) -> None:
+        self._stall = pattern, seconds
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -81,6 +88,8 @@ class Proxy:
                 self.lost += 1
                 raise ConnectionResetError
             self._peers[one].sendall(data)
+            if self._stall is not None and one in self._clients and self._stall[0] in data:
+                time.sleep(self._stall[1])
         except OSError:
             self._break(one)
 

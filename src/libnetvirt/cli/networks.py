@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 import libnetvirt
-from libnetvirt import Applied, Fault, NetworkNotFound, Outcome, VirtualNetwork, formats
+from libnetvirt import Fault, NetworkNotFound, VirtualNetwork, formats
 from libnetvirt.cli import files
 from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.options import (
     DOCUMENTS,
     Connect,
     DocumentOutput,
-    Format,
     Output,
     Pending,
     chosen,
@@ -24,7 +23,7 @@ from libnetvirt.cli.options import (
     takes,
 )
 from libnetvirt.cli.output import document, line
-from libnetvirt.cli.progress import Progress, each
+from libnetvirt.cli.progress import Progress, Several
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model.report import Report
 
@@ -81,7 +80,7 @@ def create(
     """Create the networks described in files.
 
     Returns when the networks forward traffic. All files are checked before the first network is created.
-    The networks are created in the order given, each one completely or not at all.
+    The networks are begun in the order given, each one is created completely or not at all.
 
     \b
     Examples:
@@ -92,13 +91,10 @@ def create(
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
-
-    def one(connection: libnetvirt.Connection, network: VirtualNetwork) -> Applied:
-        connection.create(network, pending=pending)
-        return Applied(uuid=network.uuid, name=network.name, outcome=Outcome.CREATED)
-
-    with connected(ctx, connect) as connection:
-        _in_order("creating", described, lambda network: one(connection, network), wanted)
+    networks = [d.network for d in described]
+    with Several("creating", wanted) as several, connected(ctx, connect) as connection:
+        several.begin(_words(described))
+        connection.create_all(networks, pending=pending, done=several.done)
 
 
 def apply(
@@ -114,7 +110,8 @@ def apply(
     """Create or change networks to match the descriptions in files.
 
     Changes a network in one step and prints what changed. Other traffic is not interrupted. Applying the
-    same description again changes nothing.
+    same description again changes nothing. Endpoints may move from one of the networks to another, in any
+    order of the files.
 
     \b
     Examples:
@@ -124,14 +121,15 @@ def apply(
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
-    with connected(ctx, connect) as connection:
+    networks = [d.network for d in described]
+    what, would = ("checking", "would be ") if dry_run else ("applying", "")
+    with Several(what, wanted, would=would) as several, connected(ctx, connect) as connection:
+        several.begin(_words(described))
         if dry_run:
-            check = lambda network: connection.check(network, pending=pending)  # noqa: E731
-            _in_order("checking", described, check, wanted, would="would be ")
+            for network in networks:
+                several.done(connection.check(network, pending=pending))
         else:
-            _in_order(
-                "applying", described, lambda network: connection.apply(network, pending=pending), wanted
-            )
+            connection.apply_all(networks, pending=pending, done=several.done)
 
 
 def remove(
@@ -172,17 +170,13 @@ def remove(
     for d in files.read_valid(described) if described else ():
         named = d.network.uuid if "uuid" in d.network.model_fields_set else d.network.name
         keys[f"{d.network.name} ({d.file})"] = named
-    with connected(ctx, connect) as connection:
+    with Several("removing", wanted) as several, connected(ctx, connect) as connection:
         if every:
             keys = {f"{n.name} ({n.uuid})": n.uuid for n in connection.descriptions()}
-
-        def one(label: str) -> _Removed:
-            network = connection.lookup(keys[label])
-            name = network.description().name
-            network.remove()
-            return _Removed(uuid=network.uuid, name=name)
-
-        each("removing", list(keys), one, wanted)
+        several.begin({label: {("uuid", key.lower()), ("name", key)} for label, key in keys.items()})
+        connection.remove_all(
+            list(keys.values()), done=lambda gone: several.done(_Removed(uuid=gone.uuid, name=gone.name))
+        )
     if not keys and wanted.tabular:
         line("there are no networks")
 
@@ -276,15 +270,12 @@ def _fault_row(fault: Fault) -> dict[str, object]:
     }
 
 
-def _in_order(
-    what: str,
-    described: Sequence[files.Described],
-    operation: Callable[[VirtualNetwork], Applied],
-    output: Format,
-    *,
-    would: str = "",
-) -> None:
-    networks = {f"{d.network.name} ({d.file})": d.network for d in described}
-    if len(networks) != len(described):
-        networks = {f"{d.network.name} ({d.file}, number {i})": d.network for i, d in enumerate(described, 1)}
-    each(what, list(networks), lambda label: operation(networks[label]), output, would=would)
+def _words(described: Sequence[files.Described]) -> dict[str, set[tuple[str, str]]]:
+    """The label of each description -> what its network is known by."""
+    labels = [f"{d.network.name} ({d.file})" for d in described]
+    if len(set(labels)) < len(labels):
+        labels = [f"{d.network.name} ({d.file}, number {i})" for i, d in enumerate(described, 1)]
+    return {
+        label: {("uuid", d.network.uuid), ("name", d.network.name)}
+        for label, d in zip(labels, described, strict=True)
+    }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 from libnetvirt.cli.options import Format
 from libnetvirt.cli.output import document, line
@@ -33,9 +33,6 @@ class Done(Protocol):
     @property
     def changes(self) -> tuple[str, ...]: ...
     def to_json(self) -> dict[str, object]: ...
-
-
-_D = TypeVar("_D", bound=Done)
 
 
 class Progress:
@@ -71,41 +68,72 @@ class Progress:
             sys.stderr.flush()
 
 
-def each(
-    what: str, labels: Sequence[str], operation: Callable[[str], Done], output: Format, *, would: str = ""
-) -> None:
-    """Perform the operations in order, up to the first that fails. Its error then notes which were done.
+class Several:
+    """Says what operations on several networks do, and, if they end early, which are done and which are not.
 
-    ``what`` is said while they run (``"creating"``). ``would`` is put before outcomes that are not real.
+    ``what`` is said while they run (``"creating"``). ``would`` is put before outcomes that are not real. To
+    be entered before the connection, which undoes what is interrupted when it is closed.
     """
-    done: list[Done] = []
-    try:
-        with Progress(what, len(labels)) as progress:
-            for label in labels:
-                progress.at(len(done), label)
-                done.append(operation(label))
-                if output.tabular:
-                    if sys.stdout.isatty():
-                        progress.erase()
-                    _tell(done[-1], would)
-                    sys.stdout.flush()
-    except NetvirtError as error:
-        if len(labels) > 1:
-            error.add_note(f"Done: {_listed(labels[: len(done)]) or 'nothing'}.")
-            error.add_note(f"Not done: {_listed(labels[len(done) :])}.")
-        raise
-    except KeyboardInterrupt:
-        # One line, however many there are.
-        raise KeyboardInterrupt(_interrupted(labels, len(done))) from None
-    finally:
-        if not output.tabular:
-            document([one.to_json() for one in done], output)
+
+    def __init__(self, what: str, output: Format, *, would: str = "") -> None:
+        self._what, self._output, self._would = what, output, would
+        self._labels: list[str] = []
+        #: the labels of networks that are not done -> what each is known by
+        self._left: dict[str, Collection[tuple[str, str]]] = {}
+        self._done: list[Done] = []
+        self._progress = Progress(what, 0)
+        self._begun = False
+
+    def begin(self, words: Mapping[str, Collection[tuple[str, str]]]) -> None:
+        """The operations begin: for each label, what its network is known by, as ``("uuid", …)`` and
+        ``("name", …)``."""
+        self._begun = True
+        self._labels, self._left = list(words), dict(words)
+        self._progress = Progress(self._what, len(words))
+        self._next()
+
+    def _next(self) -> None:
+        if self._left:
+            self._progress.at(len(self._done), next(iter(self._left)))
+
+    def done(self, one: Done) -> None:
+        """One operation is done."""
+        self._done.append(one)
+        known = {("uuid", one.uuid), ("name", one.name)}
+        label = next((label for label, words in self._left.items() if known.intersection(words)), "")
+        self._left.pop(label, None)
+        if self._output.tabular:
+            if sys.stdout.isatty():
+                self._progress.erase()
+            _tell(one, self._would)
+            sys.stdout.flush()
+        self._next()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.erase()
+        try:
+            if isinstance(error, NetvirtError) and len(self._labels) > 1:
+                done = [label for label in self._labels if label not in self._left]
+                error.add_note(f"Done: {_listed(done) or 'nothing'}.")
+                error.add_note(f"Not done: {_listed(list(self._left))}.")
+            elif isinstance(error, KeyboardInterrupt) and self._labels:
+                # One line, however many there are.
+                raise KeyboardInterrupt(_interrupted(self._labels, list(self._left))) from None
+        finally:
+            if self._begun and not self._output.tabular:
+                document([one.to_json() for one in self._done], self._output)
 
 
-def _interrupted(labels: Sequence[str], done: int) -> str:
+def _interrupted(labels: Sequence[str], left: Sequence[str]) -> str:
     if len(labels) == 1:
         return "nothing was changed"
-    return f"{done} of {len(labels)} done, the next is {labels[done]}" if done < len(labels) else "all done"
+    done = len(labels) - len(left)
+    return f"{done} of {len(labels)} done, the next is {left[0]}" if left else "all done"
 
 
 def _listed(labels: Sequence[str]) -> str:

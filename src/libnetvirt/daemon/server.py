@@ -117,6 +117,7 @@ async def serve(
         )
     with _ignoring_hang_up(), listening(Path(socket_path)) as listener:
         async with await aio.open(uri) as connection:
+            connection.driver.maintain()
             app = build_app(connection, on_event)
             config = uvicorn.Config(
                 app,

@@ -16,9 +16,9 @@ log = logging.getLogger("libnetvirt.daemon")
 #: Kinds of events that are logged: something was refused or dropped, or failed.
 KINDS: Final = frozenset(
     (
-        LOST, "control.lost", "controller.exhausted", "controller.identity", "discovery.forged",
-        "drift.found", "drift.refused", "frames.dropped", "host.refused", "link.unfit", "queue.error",
-        "store.error",
+        LOST, "control.lost", "controller.exhausted", "controller.identity", "database.restored",
+        "discovery.forged", "drift.found", "drift.refused", "frames.dropped", "host.refused", "link.unfit",
+        "network.rekeyed", "queue.error", "store.error",
         "switch.error", "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
         "switch.untrusted",
     )

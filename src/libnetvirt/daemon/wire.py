@@ -37,11 +37,14 @@ class Outcome(Report):
 
 
 class Problem(Report):
-    """An error: a stable ``code``, a ``message`` for people, and every fault of an invalid description."""
+    """An error: a stable ``code``, a ``message`` for people, and every fault of an invalid description.
+    ``network`` and ``endpoint``: which endpoint has the place that another one claims."""
 
     code: str
     message: str
     faults: tuple[dict[str, str | int], ...] = ()
+    network: str = ""
+    endpoint: str = ""
 
 
 class ChangeRequest(Element):

@@ -34,6 +34,7 @@ Operation = dict[str, Any]
 #: seconds between two attempts to connect; short, because a cluster elects a new leader within a second
 BACKOFF = (0.05, 0.1, 0.25)
 CONNECT_TIMEOUT = 3.0
+ROWS_TIMEOUT = 2 * CONNECT_TIMEOUT
 #: bytes read at once
 _CHUNK = 1 << 20
 _SERVER_COLUMNS: Columns = {
@@ -71,7 +72,8 @@ class RowUpdate(NamedTuple):
 
 @dataclass(frozen=True)
 class Watch:
-    """The columns of a table to monitor; ``where``: RFC 7047 conditions of which a row has to meet one."""
+    """The columns of a table to monitor; ``where``: RFC 7047 conditions of which a row has to meet one.
+    Without any, all rows are monitored, with ``(False,)`` none (see :meth:`Database.narrow`)."""
 
     columns: Columns
     where: tuple[Any, ...] = ()
@@ -86,8 +88,9 @@ class _Waiter:
 class Database:
     """A database that one of several remotes serves. Used from one event loop.
 
-    ``probe``: seconds of silence after which the server is sent an echo request. ``changed`` is called with
-    the rows that differ after each update; ``session`` with whether there is a session, when that changes.
+    ``probe``: seconds of silence after which the server is sent an echo request. ``rows_timeout``: seconds
+    that it has to send the monitored rows, of which there may be many. ``changed`` is called with the rows
+    that differ after each update; ``session`` with whether there is a session, when that changes.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Database:
         *,
         tls: ssl.SSLContext | None = None,
         probe: float = 5.0,
+        rows_timeout: float = ROWS_TIMEOUT,
         changed: Callable[[list[RowUpdate]], None] = lambda _: None,
         session: Callable[[bool], None] = lambda _: None,
     ) -> None:
@@ -107,8 +111,13 @@ class Database:
         #: why there is no session; empty if there is one
         self.trouble = "not connected yet"
         self._watches = watches
+        #: table -> the conditions of its rows, as they should be and as the server was last asked
+        self._where = {table: watch.where for table, watch in watches.items()}
+        self._asked = dict(self._where)
+        self._narrowing: asyncio.Task[None] | None = None
         self._tls = tls
         self._probe = probe
+        self._limit = rows_timeout
         self._changed = changed
         self._session_changed = session
         self._ids = itertools.count(1)
@@ -237,7 +246,8 @@ class Database:
             await asyncio.sleep(pause)
 
     async def _session(self, remote: Remote) -> None:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        # Other members of a cluster may be faster.
+        async with asyncio.timeout(CONNECT_TIMEOUT if len(self.remotes) > 1 else self._limit):
             reader, writer = await remote.connect(self._tls)
         self._writer = writer
         setup = asyncio.create_task(self._set_up())
@@ -248,6 +258,8 @@ class Database:
             self.trouble = self.trouble or "the session broke"
             self._writer = None
             setup.cancel()
+            if self._narrowing is not None:
+                self._narrowing.cancel()
             for reply, _ in self._replies.values():
                 if not reply.done():
                     reply.set_exception(Interrupted("the session broke"))
@@ -276,7 +288,8 @@ class Database:
         while True:
             await asyncio.sleep(self._probe)
             silence = loop.time() - self._last_message
-            if silence > 2 * self._probe:
+            # A server that is still collecting the rows does not answer: see _set_up.
+            if silence > 2 * self._probe and self.connected:
                 self._abort(f"no message from the server for {silence:.0f} s")
             elif silence > self._probe / 2:
                 self._send({"method": "echo", "params": [], "id": "probe"})
@@ -284,19 +297,43 @@ class Database:
     async def _set_up(self) -> None:
         """Check that the server is usable, and monitor the rows."""
         try:
-            async with asyncio.timeout(2 * CONNECT_TIMEOUT):
+            async with asyncio.timeout(ROWS_TIMEOUT if len(self.remotes) > 1 else self._limit):
                 await self._check_server()
+            async with asyncio.timeout(self._limit):
+                self._asked = dict(self._where)
                 wanted = {
-                    table: [{"columns": list(w.columns), **({"where": list(w.where)} if w.where else {})}]
+                    table: [{"columns": list(w.columns), **_condition(self._where[table])}]
                     for table, w in self._watches.items()
                 }
                 await self._call("monitor_cond", [self.name, "rows", wanted], self._replace)
-        except (_Unusable, TimeoutError, Refused) as error:
-            self._abort(str(error) or "no reply")
+                await self._ask_narrowed()
+        except (_Unusable, Refused) as error:
+            self._abort(str(error))
+            return
+        except TimeoutError:
+            self._abort(f"the server did not send its rows within {self._limit:g} s")
             return
         self.trouble = ""
         self._session_changed(True)
         self._wake()
+
+    def narrow(self, table: str, where: Sequence[Any]) -> None:
+        """Monitor other rows of a table from now on: those that meet one of these conditions. Does not block;
+        the rows that come and go are reported as any others."""
+        self._where[table] = tuple(where) or (False,)
+        if self.connected and (self._narrowing is None or self._narrowing.done()):
+            self._narrowing = asyncio.create_task(self._narrow())
+
+    async def _narrow(self) -> None:
+        # If the session breaks, the next one begins with the present conditions.
+        with contextlib.suppress(Interrupted, Refused):
+            await self._ask_narrowed()
+
+    async def _ask_narrowed(self) -> None:
+        while changed := {t: w for t, w in self._where.items() if w != self._asked[t]}:
+            self._asked.update(changed)
+            wanted = {table: [_condition(where)] for table, where in changed.items()}
+            await self._call("monitor_cond_change", ["rows", "rows", wanted])
 
     async def _check_server(self) -> None:
         columns = [{"columns": list(_SERVER_COLUMNS)}]
@@ -389,6 +426,10 @@ class Database:
     def rows(self, table: str) -> Iterator[tuple[str, Row]]:
         """The monitored rows of a table: (uuid, columns)."""
         return iter(self.tables[table].items())
+
+
+def _condition(where: Sequence[Any]) -> dict[str, Any]:
+    return {"where": list(where)} if where else {}
 
 
 def _new_row(columns: Columns, wire: Mapping[str, Any]) -> Row:

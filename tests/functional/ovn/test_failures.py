@@ -326,7 +326,7 @@ def test_an_interrupted_move_is_finished_by_repair(lab: OVN, connection: libnetv
 
     connection._loop.run(half())
     assert len(_rows(lab)) == 4
-    assert connection.repair() == ["network blue: repaired: an interrupted move"]
+    assert connection.repair()[0] == "network blue: repaired: an interrupted move"
     assert sorted(_rows(lab)[1:]) == ["Logical_Switch_Port ch1:p2", "Logical_Switch_Port ch2:p1"]
     assert connection.lookup("blue").state().state is State.ACTIVE
 

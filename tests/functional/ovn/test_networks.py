@@ -154,11 +154,14 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
     lab: OVN, connection: libnetvirt.Connection, wires: dict[str, Wire]
 ) -> None:
     chassis = lab.chassis["ch1"]
+    # By its hostname, which OVN does not know for such a port.
+    chassis.vsctl("set", "Open_vSwitch", ".", "external_ids:hostname=node1")
     ends = (
-        Endpoint(uuid="1", switch="ch1", port="physnet:ext", vlan=40),
+        Endpoint(uuid="1", switch="node1", port="physnet:ext", vlan=40),
         Endpoint(uuid="2", switch="ch2", port="p1"),
     )
     wanted = VirtualNetwork(name="outside", endpoints=ends)
+    _eventually_named(connection, "node1")
     with pytest.raises(PortNotFound, match="maps no bridge to ext"):
         connection.create(wanted)
     chassis.vsctl("add-br", "br-ext", "--", "set", "Bridge", "br-ext", "datapath_type=netdev",
@@ -181,11 +184,27 @@ def test_an_endpoint_may_be_a_physical_network_of_a_chassis(
         for stranger in (frames.tagged(hello, frames.tag(41)), hello):
             outside.send(stranger)
         assert not _arrives(wires["ch2p1"], hello, 0.3)
+        # The chassis may go, and is no drift of the network.
+        chassis.controller.leave()
+        try:
+            deadline = time.monotonic() + 5
+            while network.state().state == "active":
+                assert time.monotonic() < deadline
+            assert network.state().drift == ()
+        finally:
+            chassis.controller.start()
         network.remove()
     finally:
         outside.close()
         chassis.vsctl("remove", "Open_vSwitch", ".", "external_ids", "ovn-bridge-mappings")
+        chassis.vsctl("remove", "Open_vSwitch", ".", "external_ids", "hostname")
         chassis.vsctl("del-br", "br-ext")
+
+
+def _eventually_named(connection: libnetvirt.Connection, hostname: str) -> None:
+    deadline = time.monotonic() + 5
+    while not any(hostname in s.description for s in connection.substrate().switches):
+        assert time.monotonic() < deadline
 
 
 def test_databases_over_ssl_verify_both_sides(

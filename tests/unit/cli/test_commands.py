@@ -366,7 +366,7 @@ def test_an_interrupt_exits_with_130_and_reports_what_was_completed(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(libnetvirt.Connection, "create", interrupted)
+    monkeypatch.setattr(libnetvirt.Connection, "create_all", interrupted)
     result = netvirt("create", "blue.xml", "red.yaml")
     assert result.exit_code == 130
     assert result.stderr == "error: interrupted: 0 of 2 done, the next is blue (blue.xml)\n"

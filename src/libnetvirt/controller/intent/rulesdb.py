@@ -191,6 +191,10 @@ class RulesDB:
         """The network with this uuid or, if there is none, this name."""
         return self.networks.get(key.lower()) or self.networks.get(self._names.get(key, ""))
 
+    def named(self, name: str) -> NetworkRecord | None:
+        """The network with this name, whichever has it as its uuid."""
+        return self.networks.get(self._names.get(name, ""))
+
     def at(self, dpid: int, port: int, tag: int) -> Attachment | None:
         """The endpoint at an attachment point, or None. ``tag`` as `pipeline.tag_code` encodes it."""
         return self.by_point.get((dpid, port, tag))
@@ -351,5 +355,7 @@ def _claimed(attachment: Attachment, holder: VirtualNetwork, endpoint: Endpoint)
         f"endpoint {attachment.endpoint.uuid}: {attachment.endpoint.place} belongs to endpoint "
         f"{endpoint.uuid} of "
         f"network {holder.name} (uuid {holder.uuid}) already: use another port or tag, "
-        "or remove that endpoint first"
+        "or remove that endpoint first",
+        network=holder.uuid,
+        endpoint=endpoint.uuid,
     )

@@ -65,7 +65,7 @@ class Validator:
         after = change.after
         if after is None:
             return
-        other = self._state.rulesdb.find(after.name)
+        other = self._state.rulesdb.named(after.name)
         check_free(change, other.uuid if other else None)
         new = after.select(change.touched)
         for endpoint in new:

@@ -32,4 +32,5 @@ CAPABILITIES = Capabilities(
     description="the distributed virtual switches and routers of OVN",
     features=frozenset(FEATURES) - frozenset(_NOT_OFFERED),
     reasons=dict(_NOT_OFFERED),
+    overlap=16,
 )

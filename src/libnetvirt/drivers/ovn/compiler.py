@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from libnetvirt.drivers.ovn.names import NO_NAMES, ChassisNames
 from libnetvirt.drivers.ovn.records import ROUTER_KEY, tunnel_key
 from libnetvirt.drivers.ovn.rows import DesiredRow, RowKey
 from libnetvirt.drivers.ovn.schema import ENDPOINT, NETWORK, OWNER, ROW_NAME, TRUNK
@@ -38,6 +39,8 @@ _ACL_PRIORITY, _LIMIT_PRIORITY, _CONSTRAINT_PRIORITY = 1000, 100, 200
 #: OVN's default, a whole second, would pass twice the limit in the first second.
 _BURSTS_PER_SECOND, _MIN_BURST = 10, 144
 
+#: the options of a port that name a chassis
+CHASSIS_OPTIONS = frozenset(("requested-chassis", "l2gateway-chassis"))
 #: (switch, port)
 SwitchPort = tuple[str, str]
 
@@ -63,17 +66,22 @@ def needs_trunk(tags: Collection[str]) -> bool:
     return bool(tags) and "untagged" not in tags
 
 
-def compile_network(network: VirtualNetwork, owner: str, records: Mapping[str, str]) -> list[DesiredRow]:
+def compile_network(
+    network: VirtualNetwork,
+    owner: str,
+    records: Mapping[str, str],
+    names: ChassisNames = NO_NAMES,
+) -> list[DesiredRow]:
     """All rows of a network; ``records`` are put into its main row."""
-    return list(_Compiler(network, owner, records).rows())
+    return list(_Compiler(network, owner, records, names).rows())
 
 
-def compile_trunk(port: SwitchPort, owner: str) -> list[DesiredRow]:
+def compile_trunk(port: SwitchPort, owner: str, names: ChassisNames = NO_NAMES) -> list[DesiredRow]:
     """The rows of a port's trunk."""
     name = iface_id(port)
     ids = {OWNER: owner, TRUNK: name}
     switch = (SWITCH, f"netvirt-trunk-{name}")
-    columns = {"name": name, "options": {"requested-chassis": port[0]}, "external_ids": ids}
+    columns = {"name": name, "options": {"requested-chassis": names.requested(port[0])}, "external_ids": ids}
     return [
         DesiredRow(*switch, {"name": switch[1], "external_ids": ids}),
         DesiredRow(PORT, name, _port_columns(columns), (switch, "ports")),
@@ -101,7 +109,14 @@ def _quoted(name: str) -> str:
 
 
 class _Compiler:
-    def __init__(self, network: VirtualNetwork, owner: str, records: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        network: VirtualNetwork,
+        owner: str,
+        records: Mapping[str, str],
+        names: ChassisNames,
+    ) -> None:
+        self._names = names
         self._network = network
         self._records = records
         self._main = _main_key(network)
@@ -150,18 +165,23 @@ class _Compiler:
                     yield self._limit(switch, name, direction, match, int(rate), _LIMIT_PRIORITY)
 
     def _port(self, e: Endpoint) -> dict[str, Value]:
-        ids = {**self._ids, ENDPOINT: e.uuid}
+        ids = {**self._ids, ENDPOINT: e.uuid, **self._names.mark(e.switch)}
         columns: dict[str, Value] = {
             "name": logical_port(e), "addresses": frozenset(("unknown", *e.mac)), "external_ids": ids,
             "tag": e.vlan, "tag_request": e.vlan,
         }  # fmt: skip
         options = {"requested-tnl-key": str(tunnel_key(self._records, e.uuid))}
         if e.port.startswith(PHYSNET):
-            options |= {"network_name": e.port.removeprefix(PHYSNET), "l2gateway-chassis": e.switch}
+            # Unlike requested-chassis, this has to be the name: ovn-controller compares no hostname.
+            chassis = self._names.chassis_of(e.switch)
+            options |= {
+                "network_name": e.port.removeprefix(PHYSNET),
+                "l2gateway-chassis": chassis or e.switch,
+            }
             return {**columns, "type": "l2gateway", "options": options}
         if e.vlan is not None:
             return {**columns, "parent_name": iface_id((e.switch, e.port)), "options": options}
-        return {**columns, "options": {"requested-chassis": e.switch, **options}}
+        return {**columns, "options": {"requested-chassis": self._names.requested(e.switch), **options}}
 
     # ---- L3 ------------------------------------------------------------------------------------
 

@@ -11,29 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Self
 from weakref import WeakValueDictionary
 
 from libnetvirt.driver import Capabilities, Change, Driver, check_free
 from libnetvirt.drivers.ovn.capabilities import CAPABILITIES
-from libnetvirt.drivers.ovn.compiler import iface_id
 from libnetvirt.drivers.ovn.databases import Databases
 from libnetvirt.drivers.ovn.event_reporter import EventReporter
+from libnetvirt.drivers.ovn.interfaces import Interfaces
+from libnetvirt.drivers.ovn.limits import check_limits
 from libnetvirt.drivers.ovn.mirror import StoredNetwork, Unit, unit_text
 from libnetvirt.drivers.ovn.planner import Planner, touched_ports
 from libnetvirt.drivers.ovn.realisation import Realisation
+from libnetvirt.drivers.ovn.restoration import Restoration
 from libnetvirt.drivers.ovn.settings import OvnSettings
 from libnetvirt.drivers.ovn.views import View
 from libnetvirt.errors import (
     ConnectionClosed,
+    EndpointClaimed,
     NetvirtError,
     NetworkNotFound,
     PortNotFound,
     StaleChange,
     SubstrateError,
     SwitchNotFound,
-    Unsupported,
 )
 from libnetvirt.events import EventStream
 from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
@@ -44,8 +46,10 @@ from libnetvirt.uri import URI
 
 #: seconds between two deletions of hosts beyond the host limit
 _EVICTION_INTERVAL = 0.2
-#: seconds that state() waits for chassis to apply the hosts that it reports
-_HOSTS_TIMEOUT = 2.0
+
+
+class _Occupied(Exception):
+    """A logical port is still held by the move of another network."""
 
 
 class OvnDriver(Driver):
@@ -60,23 +64,26 @@ class OvnDriver(Driver):
         #: network -> the lock of its operations in progress
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks = Tasks()
-        #: the number of learned hosts that all chassis have applied, and the task that is waiting for more
-        self._applied_hosts = 0
-        self._applying: asyncio.Task[None] | None = None
+        #: whether this session looks after the networks: one that only reads writes nothing
+        self._maintaining = False
         self._evicting: asyncio.Task[None] | None = None
         self._databases = Databases(
             settings,
             networks_changed=self._northbound_changed,
             southbound_changed=self._southbound_changed,
             vswitch_changed=self._vswitch_changed,
+            progress=self._progress,
+            moved=self._key_moved,
             session=self._session,
         )
         self._mirror = self._databases.mirror
         self._transactions = self._databases.transactions
         self._southbound = self._databases.southbound
-        self._planner = Planner(self._mirror, settings.owner)
-        self._view = View(self._databases, self._planner)
+        self._planner = Planner(self._mirror, settings.owner, self._southbound.names)
+        self._interfaces = Interfaces(self._databases)
+        self._view = View(self._databases, self._planner, self._interfaces)
         self._reporter = EventReporter(self._databases, self._planner, self._view, self._stream.report)
+        self._restoration = Restoration(self._databases.northbound, self._southbound, self._stream.report)
         self._realisation = Realisation(self._databases, settings.confirm_timeout, settings.bind_timeout)
 
     # ---- opening and closing -------------------------------------------------------------------
@@ -86,6 +93,7 @@ class OvnDriver(Driver):
         driver = cls(OvnSettings.from_uri(uri))
         try:
             await driver._databases.open(driver._settings.connect_timeout)
+            await driver._restoration.start()
             driver._reporter.start()
         except BaseException:
             await driver.close()
@@ -122,13 +130,12 @@ class OvnDriver(Driver):
         return found
 
     async def state(self, uuid: str) -> NetworkState:
-        self._stored(uuid)
-        await self._wait_hosts_applied()
         return self._view.network_state(self._stored(uuid))
 
     async def substrate(self) -> Substrate:
         seen = self._view.substrate()
-        return seen.model_copy(update={"notes": (*seen.notes, *self._stream.notes())})
+        notes = (*seen.notes, *self._restoration.notes(), *self._stream.notes())
+        return seen.model_copy(update={"notes": notes})
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(self._view.paths(self._stored(uuid).description))
@@ -136,40 +143,24 @@ class OvnDriver(Driver):
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()
 
-    async def _wait_hosts_applied(self) -> None:
-        """Wait until every chassis has applied the hosts learned so far, or has let the timeout pass."""
-        while self._applied_hosts < self._southbound.learned:
-            if self._applying is None or self._applying.done():
-                self._applying = self._tasks.spawn(self._apply_hosts())
-            await asyncio.shield(self._applying)
-
-    async def _apply_hosts(self) -> None:
-        learned = self._southbound.learned
-        with contextlib.suppress(NetvirtError, TimeoutError):
-            number = await self._transactions.increment_nb_cfg()
-            chassis = self._southbound.chassis()
-            await self._southbound.db.until(
-                lambda: not self._southbound.lagging(number, chassis), _HOSTS_TIMEOUT
-            )
-        self._applied_hosts = learned
-
     # ---- changing ------------------------------------------------------------------------------
 
     def validate(self, change: Change) -> None:
         before, after = change.before, change.after
         if after is None:
             return
-        other = self._mirror.find(after.name)
+        other = self._mirror.named(after.name)
         namesake = other.description.uuid if other else None
         check_free(change, namesake, exists=after.uuid in self._mirror.networks)
         old = {(e.uuid, e.place) for e in before.endpoints} if before else set()
         new = [e for e in after.select(change.touched) if (e.uuid, e.place) not in old]
-        self._mirror.check_free(after, new, self._southbound.aliases)
+        self._mirror.check_free(after, new, self._southbound.names.aliases)
         for e in new:
             if not change.pending:
                 self._check_port(e)
             self._check_iface_id(e)
-        self._check_limits(after)
+        check_limits(after, self._southbound)
+        self._realisation.check_silent(change)
 
     def _check_port(self, e: Endpoint) -> None:
         chassis = self._southbound.chassis()
@@ -193,28 +184,16 @@ class OvnDriver(Driver):
             raise PortNotFound(f"endpoint {e.uuid}: {reason}." + (f" It has: {names}" if names else ""))
 
     def _check_iface_id(self, e: Endpoint) -> None:
-        vswitch = self._databases.vswitch(e.switch)
-        foreign = vswitch.foreign_iface_id(e.port, iface_id((e.switch, e.port))) if vswitch else ""
-        if foreign:
+        if foreign := self._interfaces.foreign(e):
             raise PortNotFound(
                 f"endpoint {e.uuid}: interface {e.port} of chassis {e.switch} is in use: its "
                 f"external_ids:iface-id is {foreign!r}. Remove that, or use another interface"
             )
 
-    @staticmethod
-    def _check_limits(network: VirtualNetwork) -> None:
-        """Raise Unsupported if two limits apply at one egress: OVN meters a packet only once there."""
-        limited = {e.uuid for e in network.endpoints if e.bandwidth and e.bandwidth.outbound}
-        for c in network.constraints:
-            if c.max_bandwidth is not None and c.destination in limited:
-                raise Unsupported(
-                    f"the constraint from {c.source} to {c.destination} has a max-bandwidth, and endpoint "
-                    f"{c.destination} has an outbound limit: OVN meters a packet by one of them only. Use one"
-                )
-
     async def apply(self, change: Change) -> None:
         if self._closed:
             raise ConnectionClosed("the connection is closed: open a new one")
+        self.maintain()
         lock = self._locks.setdefault(change.uuid, asyncio.Lock())
         async with lock:
             await self._apply(change)
@@ -224,8 +203,11 @@ class OvnDriver(Driver):
         network = after or before
         assert network is not None
         committed = False
+        names = self._planner.logical_ports(before, after)
 
         def plan() -> list[Operation]:
+            if self._mirror.leaving(names, network):
+                raise _Occupied
             if self._description(change.uuid) != before:
                 raise StaleChange(f"network {change.uuid} was changed by another client: read it again")
             self.validate(change)
@@ -235,18 +217,21 @@ class OvnDriver(Driver):
 
         self._reporter.suspend(change.uuid)
         try:
-            await self._realisation.set_iface_ids(after, change.touched)
-            number = await self._transactions.commit(plan)
+            with self._interfaces.hold(after, change.touched):
+                await self._interfaces.set(after, change.touched)
+                number = await self._commit(plan, names, network)
             committed = True
             await self._realisation.wait(change, number)
             if before is not None and after is not None and self._planner.is_move(before, after):
                 # An endpoint takes its hosts along. If that fails, frames to them are lost until they send.
                 with contextlib.suppress(Refused, Interrupted):
                     await self._southbound.move_hosts(self._planner.successors(before, after))
-                await self._realisation.wait_applied(after, await self._transactions.increment_nb_cfg())
+                await self._realisation.wait_applied(
+                    (before, after), await self._transactions.increment_nb_cfg()
+                )
                 number = await self._transactions.commit(lambda: self._plan_end_of_move(change))
                 await self._realisation.wait(change, number)
-            await self._realisation.clear_iface_ids(touched_ports(before, after))
+            await self._interfaces.clear(touched_ports(before, after))
         except BaseException:
             await asyncio.shield(self._tasks.spawn(self._undo(change, committed)))
             raise
@@ -255,6 +240,25 @@ class OvnDriver(Driver):
         kind = "created" if before is None else "removed" if after is None else "changed"
         text = f"network {network.name} was {kind}{change_text(before, after)}"
         self._stream.report(f"network.{kind}", text, network=network.uuid)
+
+    async def _commit(
+        self, plan: Callable[[], Sequence[Operation]], names: Collection[str], network: VirtualNetwork
+    ) -> int:
+        """Commit, after the moves of other networks that still hold one of these logical ports."""
+        while True:
+            with contextlib.suppress(_Occupied):
+                return await self._transactions.commit(plan)
+            try:
+                await self._databases.northbound.until(
+                    lambda: not self._mirror.leaving(names, network), self._settings.confirm_timeout
+                )
+            except TimeoutError:
+                holder = self._mirror.leaving(names, network)
+                raise EndpointClaimed(
+                    f"an endpoint of network {holder} is moving away from a port of network {network.name}, "
+                    f"and has not finished within {self._settings.confirm_timeout:g} s. If its client was "
+                    f"killed, 'netvirt repair {holder}' finishes it"
+                ) from None
 
     def _description(self, uuid: str) -> VirtualNetwork | None:
         stored = self._mirror.networks.get(uuid)
@@ -272,9 +276,9 @@ class OvnDriver(Driver):
             if committed or change.uuid in self._mirror.networks:
                 await self._transactions.commit(lambda: self._plan_undo(change))
         with contextlib.suppress(NetvirtError, TimeoutError):
-            await self._realisation.clear_iface_ids(touched_ports(change.before, change.after))
+            await self._interfaces.clear(touched_ports(change.before, change.after))
             number = await self._transactions.increment_nb_cfg()
-            await self._realisation.wait_applied(change.before or change.after, number)
+            await self._realisation.wait_applied((change.before, change.after), number)
 
     def _plan_undo(self, change: Change) -> list[Operation]:
         if self._description(change.uuid) != change.after:
@@ -284,27 +288,56 @@ class OvnDriver(Driver):
     # ---- repair --------------------------------------------------------------------------------
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
+        self.maintain()
         done: list[str] = []
+        left: list[str] = []
         for one in [uuid] if uuid is not None else list(self._mirror.networks):
-            done += await self._repair(self._stored(one).description)
+            repaired, rest = await self._repair(self._stored(one).description)
+            done += repaired
+            left += rest
         if orphans and uuid is None:
             units = list(self._mirror.orphans())
             if units:
                 await self._transactions.commit(lambda: self._planner.remove(self._mirror.orphans()))
                 done += [f"removed orphaned rows of {unit_text(unit)}" for unit in units]
-            done += await self._realisation.clear_unused_iface_ids()
+            done += await self._interfaces.clear_unused()
+        if left:
+            error = SubstrateError(
+                f"{'; '.join(left)}. The driver does not take an interface from another program: remove "
+                "external_ids:iface-id there, and run 'netvirt repair' again, or move the endpoint"
+            )
+            for line in done:
+                error.add_note(line)
+            raise error
         return done
 
-    async def _repair(self, network: VirtualNetwork) -> list[str]:
+    async def _repair(self, network: VirtualNetwork) -> tuple[list[str], list[str]]:
+        """Repair a network. Returns what was done, and what cannot be repaired, one line each."""
         async with self._locks.setdefault(network.uuid, asyncio.Lock()):
-            if not self._planner.repair(network.uuid):
-                return []
-            lines = list(self._planner.drift(network.uuid).lines()) or ["an interrupted move"]
-            number = await self._transactions.commit(lambda: self._planner.repair(network.uuid))
-            await self._realisation.set_iface_ids(network, network.by_uuid.keys())
-            with contextlib.suppress(SubstrateError):
-                await self._realisation.wait(Change(None, network, pending=True), number)
-            return [f"network {network.name}: repaired: {line}" for line in lines]
+            lines: list[str] = []
+            number = None
+            if self._planner.repair(network.uuid):
+                lines = list(self._planner.drift(network.uuid).lines()) or ["an interrupted move"]
+                number = await self._transactions.commit(lambda: self._planner.repair(network.uuid))
+            reset, left = await self._interfaces.repair(network)
+            if reset or number is not None:
+                number = number or await self._transactions.increment_nb_cfg()
+                with contextlib.suppress(SubstrateError):
+                    await self._realisation.wait(Change(None, network, pending=True), number)
+            return (
+                [f"network {network.name}: repaired: {line}" for line in lines + reset],
+                [f"network {network.name}: cannot repair: {line}" for line in left],
+            )
+
+    # ---- maintenance ---------------------------------------------------------------------------
+
+    def maintain(self) -> None:
+        if self._maintaining:
+            return
+        self._maintaining = True
+        for name in self._databases.vswitches:
+            self._tasks.spawn(self._set_pending_iface_ids(name))
+        self._limit_hosts()
 
     # ---- changes in the databases --------------------------------------------------------------
 
@@ -313,7 +346,11 @@ class OvnDriver(Driver):
 
     def _southbound_changed(self, networks: Collection[str], chassis_changed: bool) -> None:
         self._reporter.southbound_changed(networks, chassis_changed)
-        if self._southbound.over_limit and (self._evicting is None or self._evicting.done()):
+        self._limit_hosts()
+
+    def _limit_hosts(self) -> None:
+        idle = self._maintaining and (self._evicting is None or self._evicting.done())
+        if idle and self._southbound.over_limit:
             self._evicting = self._tasks.spawn(self._evict_surplus_hosts())
 
     async def _evict_surplus_hosts(self) -> None:
@@ -323,14 +360,24 @@ class OvnDriver(Driver):
             # In batches: a host that forges source addresses teaches OVN thousands of them.
             await asyncio.sleep(_EVICTION_INTERVAL)
 
+    def _progress(self) -> None:
+        self._restoration.progress()
+        self._reporter.progress()
+
+    def _key_moved(self, network: str, old: int, new: int) -> None:
+        self._reporter.key_moved(network, old, new)
+
     def _vswitch_changed(self, name: str) -> None:
         if not self._closed:
             self._reporter.compare_all()
-            self._tasks.spawn(self._set_pending_iface_ids(name))
+            if self._maintaining:
+                self._tasks.spawn(self._set_pending_iface_ids(name))
 
     async def _set_pending_iface_ids(self, name: str) -> None:
         with contextlib.suppress(NetvirtError):
-            await self._realisation.set_pending_iface_ids(name)
+            chassis = self._databases.vswitches[name].chassis
+            await self._interfaces.clear_postponed(chassis)
+            await self._interfaces.set_pending(chassis)
 
     def _session(self, which: str, up: bool) -> None:
         word = "connected" if up else "disconnected"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from libnetvirt.drivers.ovn.databases import Databases
 from libnetvirt.drivers.ovn.mirror import Unit
 from libnetvirt.drivers.ovn.planner import Planner
+from libnetvirt.drivers.ovn.silence import silent_text
 from libnetvirt.drivers.ovn.views import View
 from libnetvirt.model import State, VirtualNetwork
 from libnetvirt.model.differences import change_text
@@ -32,6 +33,8 @@ class EventReporter:
     ) -> None:
         self._networks = databases.mirror.networks
         self._southbound = databases.southbound
+        self._silence = databases.silence
+        self._silent: set[str] = set()
         self._planner = planner
         self._view = view
         self._publish = publish
@@ -41,12 +44,15 @@ class EventReporter:
         self._reported: dict[str, VirtualNetwork] = {}
         self._states: dict[str, dict[str, State]] = {}
         self._drifted: set[str] = set()
+        #: network -> the interfaces that other programs have taken
+        self._taken: dict[str, list[str]] = {}
         self._links: set[tuple[str, str]] = set()
         self._chassis: set[str] = set()
         self._started = False
 
     def start(self) -> None:
         """Record the present state; differences from it are published from now on."""
+        self._silent = set(self._silence.chassis())
         self._compare_substrate()
         for uuid, network in self._networks.items():
             self._reported[uuid] = network.description
@@ -106,6 +112,29 @@ class EventReporter:
             if uuid in self._networks and uuid not in self._suspended:
                 self._compare_states(uuid)
 
+    def progress(self) -> None:
+        """Chassis confirmed changes, or were found not to."""
+        silent = set(self._silence.chassis())
+        if silent == self._silent or not self._started:
+            return
+        for name in sorted(silent - self._silent):
+            self._publish("switch.silent", silent_text([name]), switch=name)
+        for name in sorted(self._silent - silent):
+            if name in self._southbound.chassis():
+                text = f"chassis {name} confirms changes again, and has applied those it had missed"
+                self._publish("switch.returned", text, switch=name)
+        self._silent = silent
+        self.compare_all()
+
+    def key_moved(self, network: str, old: int, new: int) -> None:
+        """OVN has given a tunnel key of a network to another logical switch."""
+        if self._started:
+            text = (
+                f"OVN has moved network {self._name(network)} from tunnel key {old} to {new}, as a logical "
+                "switch of another program asks for its key (requested-tnl-key); frames were lost meanwhile"
+            )
+            self._publish("network.rekeyed", text, network=network)
+
     def compare_all(self) -> None:
         """Compare the endpoints of all networks."""
         if self._started:
@@ -122,6 +151,7 @@ class EventReporter:
         self._reported.pop(uuid, None)
         self._states.pop(uuid, None)
         self._drifted.discard(uuid)
+        self._taken.pop(uuid, None)
         self._view.remove(uuid)
 
     def _compare_states(self, uuid: str) -> None:
@@ -139,6 +169,21 @@ class EventReporter:
                     network=uuid, endpoint=e.uuid, switch=e.switch, port=e.port, state=found.state,
                 )  # fmt: skip
         self._states[uuid] = new
+        self._compare_interfaces(network)
+
+    def _compare_interfaces(self, network: VirtualNetwork) -> None:
+        """Publish that other programs have taken interfaces of a network, or no longer do."""
+        old, new = self._taken.get(network.uuid, []), self._view.interface_drift(network)
+        if not self._started or old == new:
+            return
+        if new:
+            self._taken[network.uuid] = new
+            text = f"network {network.name}: {'; '.join(new)}"
+            self._publish("network.drift", text, network=network.uuid)
+        else:
+            del self._taken[network.uuid]
+            text = f"the interfaces of network {network.name} are its own again"
+            self._publish("network.mended", text, network=network.uuid)
 
     def _compare_drift(self, uuid: str) -> None:
         """Publish that a network's rows have drifted, or no longer do."""

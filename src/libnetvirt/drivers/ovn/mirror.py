@@ -37,14 +37,19 @@ class NetworkMirror:
     """The networks of one owner.
 
     ``changed`` is called after an update with the units whose rows changed, and with the uuids of networks
-    that are new, gone, or have another description.
+    that are new, gone, or have another description; ``remember`` with each row of a port.
     """
 
-    def __init__(self, changed: Callable[[Collection[Unit], Collection[str]], None]) -> None:
+    def __init__(
+        self,
+        changed: Callable[[Collection[Unit], Collection[str]], None],
+        remember: Callable[[Row], None] = lambda _: None,
+    ) -> None:
         self.networks: dict[str, StoredNetwork] = {}
         #: network -> the reason why its stored description cannot be decoded
         self.unreadable: dict[str, str] = {}
         self._changed = changed
+        self._remember = remember
         self._units: dict[Unit, dict[RowKey, tuple[str, Row]]] = {}
         #: (switch, port) -> tag -> (network, endpoint)
         self._occupants: dict[SwitchPort, dict[str, tuple[str, str]]] = {}
@@ -60,8 +65,11 @@ class NetworkMirror:
 
     def find(self, key: str) -> StoredNetwork | None:
         """The network with this uuid, or else this name."""
-        found = self.networks.get(key.lower())
-        return found or next((n for n in self.networks.values() if n.description.name == key), None)
+        return self.networks.get(key.lower()) or self.named(key)
+
+    def named(self, name: str) -> StoredNetwork | None:
+        """The network with this name, whichever has it as its uuid."""
+        return next((n for n in self.networks.values() if n.description.name == name), None)
 
     def stored_rows(self, units: Iterable[Unit]) -> dict[RowKey, tuple[str, Row]]:
         """The rows of some units."""
@@ -85,6 +93,12 @@ class NetworkMirror:
     def vacated(self) -> Collection[str]:
         """The logical ports that unfinished moves vacate."""
         return {port for ports in self._vacated.values() for port in ports}
+
+    def leaving(self, names: Collection[str], network: VirtualNetwork) -> str:
+        """The uuid of another network whose unfinished move vacates one of these logical ports; empty
+        without one."""
+        others = ((uuid, ports) for uuid, ports in self._vacated.items() if uuid != network.uuid)
+        return next((uuid for uuid, ports in others if not set(ports).isdisjoint(names)), "")
 
     def cache(self, network: VirtualNetwork, network_records: Mapping[str, str]) -> None:
         """Reuse the endpoints of a network that is about to be written when its row arrives."""
@@ -116,7 +130,9 @@ class NetworkMirror:
                     raise EndpointClaimed(
                         f"endpoint {e.uuid}: {e.place} belongs to endpoint {occupant[1]} of network "
                         f"{other.name} (uuid {other.uuid}): use another port or tag, or remove that "
-                        "endpoint first"
+                        "endpoint first",
+                        network=other.uuid,
+                        endpoint=occupant[1],
                     )
 
     # ---- updates of the copy -------------------------------------------------------------------
@@ -135,6 +151,8 @@ class NetworkMirror:
                 held, key = self._units.setdefault(unit, {}), (table, rows.name_of(row))
                 if row is new:
                     held[key] = uuid, row
+                    if table == compiler.PORT:
+                        self._remember(row)
                 elif key in held and held[key][0] == uuid:
                     del held[key]
                 if records.DESCRIPTION in row["external_ids"]:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from libnetvirt.drivers.ovn import compiler, records, rows
 from libnetvirt.drivers.ovn.compiler import SwitchPort
 from libnetvirt.drivers.ovn.mirror import NetworkMirror, Unit, trunk_unit
+from libnetvirt.drivers.ovn.names import NO_NAMES, ChassisNames
 from libnetvirt.model import Endpoint, VirtualNetwork
 from libnetvirt.ovsdb.database import Operation
 
@@ -24,9 +25,15 @@ from libnetvirt.ovsdb.database import Operation
 class Planner:
     """Plans for the networks of one owner."""
 
-    def __init__(self, mirror: NetworkMirror, owner: str) -> None:
+    def __init__(
+        self,
+        mirror: NetworkMirror,
+        owner: str,
+        names: ChassisNames = NO_NAMES,
+    ) -> None:
         self._mirror = mirror
         self._owner = owner
+        self._names = names
 
     def change(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> list[Operation]:
         """The operations that turn one description into another, and revert foreign changes of these rows."""
@@ -57,11 +64,20 @@ class Planner:
         units = [uuid]
         for port in sorted(compiler.switch_ports(network.description.endpoints)):
             if compiler.needs_trunk(self._mirror.occupants(port)) and compiler.iface_id(port) not in vacated:
-                desired += compiler.compile_trunk(port, self._owner)
+                desired += compiler.compile_trunk(port, self._owner, self._names)
                 units.append(trunk_unit(port))
         delta = rows.compare(desired, self._mirror.stored_rows(units))
         delta.surplus = [key for key in delta.surplus if key[1] not in vacated]
         return delta
+
+    @staticmethod
+    def logical_ports(before: VirtualNetwork | None, after: VirtualNetwork | None) -> set[str]:
+        """The names of the logical ports that a change may add: of endpoints, and of trunks."""
+        names = {compiler.iface_id(port) for port in touched_ports(before, after)}
+        if after is not None:
+            touched = after.by_uuid if before is None else before.touched(after)
+            names |= {compiler.logical_port(e) for e in after.select(touched)}
+        return names
 
     def is_move(self, before: VirtualNetwork | None, after: VirtualNetwork | None) -> bool:
         """Whether endpoints vacate logical ports, so that the change takes two transactions."""
@@ -87,7 +103,20 @@ class Planner:
         ]
 
     def _desired(self, network: VirtualNetwork, stored: Mapping[str, str]) -> list[rows.DesiredRow]:
-        return compiler.compile_network(network, self._owner, stored)
+        desired = compiler.compile_network(network, self._owner, stored, self._names)
+        held = self._mirror.stored_rows([network.uuid])
+        return [self._tolerated(row, held) for row in desired]
+
+    def _tolerated(self, row: rows.DesiredRow, stored: rows.StoredRows) -> rows.DesiredRow:
+        """While a chassis is not registered, what its row says of it is no drift."""
+        wanted = row.columns.get("options", {})
+        if row.table != compiler.PORT or not (keys := compiler.CHASSIS_OPTIONS & wanted.keys()):
+            return row
+        held = stored.get(row.key)
+        (key,) = keys
+        if held is None or key not in held[1]["options"] or self._names.chassis_of(wanted[key]):
+            return row
+        return replace(row, columns={**row.columns, "options": {**wanted, key: held[1]["options"][key]}})
 
     def _plan(
         self,
@@ -122,7 +151,7 @@ class Planner:
             if after is not None:
                 tags |= {e.tag for e in (*after.endpoints, *vacated) if (e.switch, e.port) == port}
             if compiler.needs_trunk(tags):
-                desired += compiler.compile_trunk(port, self._owner)
+                desired += compiler.compile_trunk(port, self._owner, self._names)
             units.append(trunk_unit(port))
         stored = mirror.stored_rows(units)
         return rows.operations(rows.compare(desired, stored), stored)

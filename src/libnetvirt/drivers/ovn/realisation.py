@@ -1,4 +1,4 @@
-"""Waits until the chassis have realised a change, and sets the ``iface-id`` of interfaces that need it.
+"""Waits until the chassis have realised a change.
 
 A change is in force after three steps:
 
@@ -16,15 +16,18 @@ they have reported one more       every chassis knows where the ports are bound,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable
 
 from libnetvirt.driver import Change
-from libnetvirt.drivers.ovn import compiler
 from libnetvirt.drivers.ovn.compiler import PHYSNET, SwitchPort, iface_id, logical_port
 from libnetvirt.drivers.ovn.databases import Databases
 from libnetvirt.drivers.ovn.planner import touched_ports
+from libnetvirt.drivers.ovn.silence import silent_text
 from libnetvirt.errors import PortNotFound, SwitchTimeout
 from libnetvirt.model import Endpoint, VirtualNetwork
+
+log = logging.getLogger(__name__)
 
 
 class Realisation:
@@ -41,52 +44,93 @@ class Realisation:
         self._confirm_timeout = confirm_timeout
         self._bind_timeout = bind_timeout
 
-    # ---- waiting -------------------------------------------------------------------------------
-
     async def wait(self, change: Change, number: int) -> None:
-        """Wait until a change, committed with this ``nb_cfg``, is in force. Raises SubstrateError."""
-        network = change.after or change.before
-        if not await self.wait_applied(network, number) or change.after is None:
+        """Wait until a change, committed with this ``nb_cfg``, is in force. Raises SubstrateError.
+
+        Chassis that do not answer are waited for once, and then recorded as silent. They are an error only if
+        the change needs them: for an endpoint that is there afterwards, unless that may be pending.
+        """
+        needed = self._needed(change)
+        if not await self.wait_applied((change.before, change.after), number, needed) or change.after is None:
             return
+        silent = self._databases.silence.chassis()
         touched = change.after.select(change.touched)
         neighbours = self._neighbours(touched_ports(change.before, change.after))
-        present = [e for e in touched if not self._databases.absence(e)]
+        present = [
+            e for e in touched if not self._databases.absence(e) and self._chassis(e.switch) not in silent
+        ]
         await self._wait_bound(present, neighbours, change.pending)
         if present or neighbours:
-            await self.wait_applied(network, await self._databases.transactions.increment_nb_cfg())
+            number = await self._databases.transactions.increment_nb_cfg()
+            await self.wait_applied((change.after,), number, needed)
+
+    def _needed(self, change: Change) -> set[str]:
+        """The chassis that have to confirm a change."""
+        if change.after is None or change.pending:
+            return set()
+        return {self._chassis(e.switch) for e in change.after.select(change.touched)}
+
+    def check_silent(self, change: Change) -> None:
+        """Raise SwitchTimeout if a change needs a chassis that is known to be silent."""
+        silent = sorted(self._needed(change).intersection(self._databases.silence.chassis()))
+        if silent:
+            raise SwitchTimeout(
+                f"{silent_text(silent)}. The change has endpoints there: nothing was changed. Start "
+                "ovn-controller there, use another chassis, or allow pending endpoints"
+            )
 
     def _neighbours(self, ports: Collection[SwitchPort]) -> list[str]:
-        """The logical ports of all endpoints at these ports: a change of the parent port rebinds them too."""
+        """The logical ports of all endpoints at these ports: a change of the parent port rebinds them too.
+        Those of silent chassis are left out."""
         found = []
+        silent = self._databases.silence.chassis()
         for port in ports:
+            if self._chassis(port[0]) in silent:
+                continue
             for network, uuid in self._mirror.occupants(port).values():
                 e = self._mirror.networks[network].description.by_uuid[uuid]
                 if not self._databases.absence(e):
                     found.append(logical_port(e))
         return found
 
-    async def wait_applied(self, network: VirtualNetwork | None, number: int) -> bool:
-        """Wait until the chassis of a network have reported this ``nb_cfg``. Raises SwitchTimeout.
+    async def wait_applied(
+        self, networks: Iterable[VirtualNetwork | None], number: int, needed: Collection[str] = ()
+    ) -> bool:
+        """Wait until the chassis of some networks have reported this ``nb_cfg``, and record those that do not
+        in time as silent. Raises SwitchTimeout if ovn-northd or a ``needed`` chassis is late.
 
-        Without any registered chassis, waits for ovn-northd and returns False.
+        Without any chassis that answers, waits for ovn-northd and returns False.
         """
-        names = {self._southbound.chassis_of(e.switch) for e in network.endpoints} if network else set()
-        chassis = [c for c in names if c is not None]
+        switches = {e.switch for network in networks if network for e in network.endpoints}
+        registered = {c for switch in switches if (c := self._southbound.chassis_of(switch)) is not None}
+        chassis = registered.difference(self._databases.silence.chassis())
         limit = self._confirm_timeout
         try:
             if not chassis:
                 await self._databases.transactions.compiled(number, limit)
                 return False
             await self._southbound.db.until(lambda: not self._southbound.lagging(number, chassis), limit)
+            return True
         except TimeoutError:
-            lagging = self._southbound.lagging(number, chassis) if chassis else []
-            who = f"chassis {', '.join(lagging)}" if lagging else "ovn-northd"
-            program = "ovn-controller there" if lagging else "it"
+            lagging = self._southbound.lagging(number, chassis)
+        if not self._databases.transactions.is_compiled(number):
             raise SwitchTimeout(
-                f"{who} did not confirm the change within {limit:g} s; the change was undone. Is {program} "
-                "running and connected to the southbound database?"
-            ) from None
-        return True
+                f"ovn-northd did not confirm the change within {limit:g} s; the change was undone. Is it "
+                "running and connected to both databases?"
+            )
+        if not self._southbound.db.connected:
+            raise SwitchTimeout(
+                f"no connection to the southbound database ({self._southbound.db.trouble}), so the chassis "
+                f"{', '.join(sorted(chassis))} could not confirm the change; it was undone"
+            )
+        await self._databases.silence.record(lagging)
+        if late := sorted(set(lagging).intersection(needed)):
+            raise SwitchTimeout(
+                f"chassis {', '.join(late)} did not confirm the change within {limit:g} s; the change was "
+                "undone. Is ovn-controller there running and connected to the southbound database?"
+            )
+        log.warning("%s: the change is in force elsewhere", silent_text(lagging))
+        return len(lagging) < len(chassis)
 
     async def _wait_bound(
         self, endpoints: Iterable[Endpoint], neighbours: Iterable[str], pending: bool
@@ -124,61 +168,6 @@ class Realisation:
                 f"endpoint {e.uuid}: chassis {e.switch} did not bind {e.port} within "
                 f"{self._bind_timeout:g} s; the change was undone. {hint}"
             )
-
-    # ---- iface-ids -----------------------------------------------------------------------------
-
-    async def set_iface_ids(self, network: VirtualNetwork | None, touched: Collection[str]) -> None:
-        """Set the ``iface-id`` of the interfaces of touched endpoints, where the chassis's database is
-        connected. Raises RuleRefused, SwitchTimeout."""
-        if network is None:
-            return
-        for name, vswitch in self._databases.vswitches.items():
-            wanted = {
-                port: iface_id((switch, port))
-                for switch, port in compiler.switch_ports(network.select(touched))
-                if self._chassis(switch) == name
-            }
-            if wanted and vswitch.db.connected:
-                await vswitch.set_iface_ids(wanted)
-
-    async def set_pending_iface_ids(self, name: str) -> None:
-        """Set the ``iface-id`` of interfaces that have appeared at a chassis and that endpoints use.
-
-        Raises RuleRefused, SwitchTimeout.
-        """
-        wanted = {
-            port: iface_id((switch, port))
-            for switch, port in self._mirror.occupied
-            if self._chassis(switch) == name and not port.startswith(PHYSNET)
-        }
-        vswitch = self._databases.vswitches[name]
-        if vswitch.db.connected:
-            await vswitch.set_iface_ids(wanted)
-
-    async def clear_iface_ids(self, ports: Collection[SwitchPort]) -> None:
-        """Remove the ``iface-id`` from those interfaces that no endpoint uses any more.
-
-        Raises RuleRefused, SwitchTimeout.
-        """
-        for name, vswitch in self._databases.vswitches.items():
-            unused = {
-                port
-                for switch, port in ports
-                if self._chassis(switch) == name and not self._mirror.occupants((switch, port))
-            }
-            if unused and vswitch.db.connected:
-                await vswitch.clear_iface_ids(unused)
-
-    async def clear_unused_iface_ids(self) -> list[str]:
-        """Remove each ``iface-id`` that the driver set and no endpoint needs; returns one line for each."""
-        done = []
-        for name, vswitch in self._databases.vswitches.items():
-            used = {port for switch, port in self._mirror.occupied if self._chassis(switch) == name}
-            unused = vswitch.unused(used)
-            if unused and vswitch.db.connected:
-                await vswitch.clear_iface_ids(unused)
-                done += [f"removed the unused iface-id of interface {p} of chassis {name}" for p in unused]
-        return done
 
     def _chassis(self, switch: str) -> str:
         """The chassis of a switch in a description."""

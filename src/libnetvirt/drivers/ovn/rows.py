@@ -107,10 +107,11 @@ def compare(desired: Iterable[DesiredRow], stored: StoredRows) -> Delta:
 
 
 def _equal(column: str, desired: Value, stored: Value) -> bool:
-    """Whether a stored value is as desired; other users' keys in ``external_ids`` do not count."""
+    """Whether a stored value is as desired; keys in ``external_ids`` without the prefix do not count."""
     if column != "external_ids":
         return bool(desired == stored)
-    return bool(desired == {k: v for k, v in stored.items() if k.startswith(PREFIX)})
+    mine, theirs = ({k: v for k, v in ids.items() if k.startswith(PREFIX)} for ids in (desired, stored))
+    return mine == theirs
 
 
 def operations(delta: Delta, stored: StoredRows) -> list[Operation]:

@@ -23,6 +23,11 @@ NETWORK = "netvirt:network"
 ENDPOINT = "netvirt:at"
 #: the port of a trunk, in the trunk's rows: ``SWITCH:PORT``
 TRUNK = "netvirt:trunk"
+#: the ``iface-id`` that the driver has set, in the row of an interface
+IFACE_ID = "netvirt:iface-id"
+#: the names of an endpoint's chassis when its row was made, see ``names``. Not with the prefix: it is no part
+#: of what the row has to be
+CHASSIS = "netvirt-chassis"
 #: the identity of a row, in tables without a ``name`` column
 ROW_NAME = "netvirt:key"
 
@@ -71,10 +76,12 @@ def northbound(owner: str) -> dict[str, Watch]:
 
 
 def southbound(owner: str) -> dict[str, Watch]:
-    """Monitored in the southbound database: the owner's port bindings, all chassis, and learned hosts."""
+    """Monitored in the southbound database: all chassis, the owner's port bindings, and what belongs to the
+    datapaths of these (``Southbound`` narrows it): other users may have a hundred thousand rows there."""
     return {
         "Chassis": Watch({"name": STRING, "hostname": STRING, "encaps": UUID_SET, "external_ids": MAP,
                           "other_config": MAP}),
+        "SB_Global": Watch({"nb_cfg": INTEGER}),
         "Chassis_Private": Watch({"name": STRING, "nb_cfg": INTEGER}),
         "Encap": Watch({"type": STRING, "ip": STRING, "chassis_name": STRING}),
         "Port_Binding": Watch(
@@ -82,9 +89,10 @@ def southbound(owner: str) -> dict[str, Watch]:
              "chassis": ColumnType.OPTIONAL_UUID, "up": OPTIONAL, "external_ids": MAP},
             (_owned(owner),),
         ),
-        "Datapath_Binding": Watch({"tunnel_key": INTEGER, "external_ids": MAP}),
-        "FDB": Watch({"mac": STRING, "dp_key": INTEGER, "port_key": INTEGER}),
-        "MAC_Binding": Watch({"logical_port": STRING, "ip": STRING, "mac": STRING}),
+        # Those of the owner's datapaths; which these are, its port bindings tell.
+        "Datapath_Binding": Watch({"tunnel_key": INTEGER}, (False,)),
+        "FDB": Watch({"mac": STRING, "dp_key": INTEGER, "port_key": INTEGER}, (False,)),
+        "MAC_Binding": Watch({"logical_port": STRING, "ip": STRING, "mac": STRING}, (False,)),
     }  # fmt: skip
 
 

@@ -8,9 +8,11 @@ number.
 from __future__ import annotations
 
 import ssl
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from libnetvirt.drivers.ovn import schema
+from libnetvirt.drivers.ovn.names import ChassisNames
 from libnetvirt.model import Host
 from libnetvirt.ovsdb.database import Database, Row, RowUpdate
 from libnetvirt.ovsdb.remotes import Remote
@@ -24,7 +26,9 @@ class Southbound:
     """The session with the southbound database.
 
     ``changed`` is called after an update with the networks whose ports changed, and with whether chassis
-    changed or an endpoint exceeds ``host_limit``, its number of learned MAC addresses.
+    changed or an endpoint exceeds ``host_limit``, its number of learned MAC addresses. ``progress`` is called
+    when a chassis has reported another ``nb_cfg``, ``moved`` with a network, the tunnel key that OVN has
+    taken from one of its logical switches or routers, and its new one.
     """
 
     def __init__(
@@ -34,8 +38,11 @@ class Southbound:
         tls: ssl.SSLContext | None,
         *,
         probe: float,
+        rows_timeout: float,
         host_limit: int,
         changed: Callable[[Collection[str], bool], None],
+        progress: Callable[[], None],
+        moved: Callable[[str, int, int], None],
         session: Callable[[bool], None],
     ) -> None:
         self.db = Database(
@@ -44,14 +51,21 @@ class Southbound:
             schema.southbound(owner),
             tls=tls,
             probe=probe,
+            rows_timeout=rows_timeout,
             changed=self._apply,
             session=session,
         )
-        #: the number of hosts learned in this session; it only grows
-        self.learned = 0
         self._changed = changed
+        self._progress = progress
+        self._moved = moved
         #: logical port -> its row in Port_Binding
         self._bindings: dict[str, Row] = {}
+        #: the registered chassis; None if out of date
+        self._chassis: dict[str, Row] | None = None
+        self.names = ChassisNames(self.chassis)
+        self.chassis_of = self.names.chassis_of
+        #: datapath -> the number of its ports
+        self._datapaths: Counter[str] = Counter()
         #: (tunnel key of the datapath, of the port) -> logical port; None if out of date
         self._ports: dict[tuple[int, int], str] | None = None
         #: (tunnel key of the datapath, of the port) -> MAC -> uuid of its row, in the order of learning
@@ -63,26 +77,9 @@ class Southbound:
 
     def chassis(self) -> dict[str, Row]:
         """The registered chassis, by name."""
-        return {row["name"]: row for _, row in self.db.rows("Chassis")}
-
-    def chassis_of(self, switch: str) -> str | None:
-        """The chassis with this name, or else with this hostname if it is the only one; None without one."""
-        by_hostname = []
-        for _, row in self.db.rows("Chassis"):
-            if row["name"] == switch:
-                return switch
-            if row["hostname"] == switch:
-                by_hostname.append(str(row["name"]))
-        return by_hostname[0] if len(by_hostname) == 1 else None
-
-    def aliases(self, switch: str) -> list[str]:
-        """The other names of a chassis: its name or hostname, if that is unique."""
-        name = self.chassis_of(switch)
-        row = self.chassis().get(name) if name else None
-        if row is None:
-            return []
-        names = {row["name"], row["hostname"]} - {switch, ""}
-        return [n for n in names if self.chassis_of(n) == name]
+        if self._chassis is None:
+            self._chassis = {row["name"]: row for _, row in self.db.rows("Chassis")}
+        return self._chassis
 
     def physical_networks(self, chassis: str) -> set[str]:
         """The physical networks in a chassis's ``ovn-bridge-mappings``."""
@@ -98,10 +95,27 @@ class Southbound:
         encaps = (self.db.tables["Encap"].get(u) for u in uuids)
         return sorted((e["type"], e["ip"]) for e in encaps if e)
 
+    def tunnel(self, a: str, b: str) -> tuple[str, str] | None:
+        """The two ports of the tunnel between chassis, as ``TYPE:REMOTE-ADDRESS``; None without a tunnel."""
+        remote = dict(self.tunnel_endpoints(b))
+        for kind, address in self.tunnel_endpoints(a):
+            if kind in remote:
+                return f"{kind}:{remote[kind]}", f"{kind}:{address}"
+        return None
+
+    def reported(self) -> dict[str, int]:
+        """The last ``nb_cfg`` that each chassis has reported."""
+        return {row["name"]: row["nb_cfg"] for _, row in self.db.rows("Chassis_Private")}
+
     def lagging(self, number: int, chassis: Iterable[str]) -> list[str]:
         """The chassis among these that have not reported this ``nb_cfg`` yet."""
-        reported = {row["name"]: row["nb_cfg"] for _, row in self.db.rows("Chassis_Private")}
+        reported = self.reported()
         return sorted(c for c in set(chassis) if reported.get(c, -1) < number)
+
+    def highest(self) -> int:
+        """The highest ``nb_cfg`` that this database knows: of ovn-northd, or of a chassis."""
+        northd = (row["nb_cfg"] for _, row in self.db.rows("SB_Global"))
+        return max((*northd, *self.reported().values()), default=0)
 
     # ---- ports and hosts -----------------------------------------------------------------------
 
@@ -176,7 +190,8 @@ class Southbound:
 
     def _apply(self, updates: list[RowUpdate]) -> None:
         networks: set[str] = set()
-        chassis_changed = False
+        chassis_changed = keys_changed = False
+        datapaths = set(self._datapaths)
         for table, uuid, old, new in updates:
             if table == "Port_Binding":
                 for row in (old, new):
@@ -187,16 +202,39 @@ class Southbound:
                 if new is not None:
                     self._bindings[new["logical_port"]] = new
                 self._ports = None
+                for row, count in ((old, -1), (new, 1)):
+                    if row is not None:
+                        self._datapaths[row["datapath"]] += count
+                        if not self._datapaths[row["datapath"]]:
+                            del self._datapaths[row["datapath"]]
             elif table == "Datapath_Binding":
                 self._ports = None
+                keys_changed = True
+                if old is not None and new is not None:
+                    self._key_moved(uuid, old["tunnel_key"], new["tunnel_key"])
             elif table == "FDB":
                 self._mac_changed(uuid, old, new)
-            elif table == "MAC_Binding":
-                self.learned += new is not None
             elif table in ("Chassis", "Encap"):
                 chassis_changed = True
+                self._chassis = None
+            elif table == "Chassis_Private":
+                self._progress()
+        if datapaths != self._datapaths.keys():
+            ours = [["uuid", u] for u in sorted(self._datapaths)]
+            self.db.narrow("Datapath_Binding", [["_uuid", "==", u] for u in ours])
+            self.db.narrow("MAC_Binding", [["datapath", "==", u] for u in ours])
+        if keys_changed:
+            keys = sorted(row["tunnel_key"] for _, row in self.db.rows("Datapath_Binding"))
+            self.db.narrow("FDB", [["dp_key", "==", key] for key in keys])
         if networks or chassis_changed or self._over_limit:
             self._changed(networks, chassis_changed)
+
+    def _key_moved(self, datapath: str, old: int, new: int) -> None:
+        """OVN has given the key of a datapath to a switch of others that has asked for it."""
+        for row in self._bindings.values():
+            if row["datapath"] == datapath and (network := row["external_ids"].get(schema.NETWORK)):
+                self._moved(network, old, new)
+                return
 
     def _mac_changed(self, uuid: str, old: Row | None, new: Row | None) -> None:
         if old is not None:
@@ -206,7 +244,6 @@ class Southbound:
             if not macs:
                 self._macs.pop(key, None)
         if new is not None:
-            self.learned += 1
             key = new["dp_key"], new["port_key"]
             macs = self._macs.setdefault(key, {})
             macs[new["mac"]] = uuid

@@ -29,12 +29,22 @@ REPLY_TIMEOUT = 2.0
 class Transactions:
     """Commits transactions to the northbound database, one after the other.
 
-    ``timeout``: seconds that a commit may take, with all its retries.
+    ``timeout``: seconds that a commit may take, with all its retries. ``reported`` returns the highest
+    ``nb_cfg`` that the southbound database knows, and ``obsolete`` keys of ``NB_Global`` that may go.
     """
 
-    def __init__(self, database: Database, timeout: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        timeout: float,
+        *,
+        reported: Callable[[], int] = lambda: 0,
+        obsolete: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._db = database
         self._timeout = timeout
+        self._reported = reported
+        self._obsolete = obsolete
         self._lock = asyncio.Lock()
 
     async def commit(self, plan: Callable[[], Sequence[Operation]]) -> int:
@@ -45,6 +55,7 @@ class Transactions:
         commits it in time.
         """
         token = secrets.token_hex(6)
+        limit = REPLY_TIMEOUT
         deadline = asyncio.get_running_loop().time() + self._timeout
         async with self._lock:
             while True:
@@ -58,9 +69,14 @@ class Transactions:
                 await self._db.ready(left)
                 if token in self._tokens():
                     return int(self._global()[1]["nb_cfg"])
-                number = await self._attempt(plan(), token, min(left, REPLY_TIMEOUT))
+                # Another member of a cluster may be faster. A server that is only slow would never get done.
+                longest = limit if len(self._db.remotes) > 1 else left
+                began = asyncio.get_running_loop().time()
+                number = await self._attempt(plan(), token, min(left, longest))
                 if number is not None:
                     return number
+                if asyncio.get_running_loop().time() - began >= limit:
+                    limit *= 2
 
     async def increment_nb_cfg(self) -> int:
         """Increment ``nb_cfg``, return it. A chassis that reports it has applied every earlier change."""
@@ -68,7 +84,11 @@ class Transactions:
 
     async def compiled(self, number: int, timeout: float) -> None:
         """Wait until ovn-northd has compiled the transaction of this ``nb_cfg``. Raises TimeoutError."""
-        await self._db.until(lambda: self._global()[1]["sb_cfg"] >= number, timeout)
+        await self._db.until(lambda: self.is_compiled(number), timeout)
+
+    def is_compiled(self, number: int) -> bool:
+        """Whether ovn-northd has compiled the transaction of this ``nb_cfg``."""
+        return bool(self._global()[1]["sb_cfg"] >= number)
 
     async def _attempt(self, operations: Sequence[Operation], token: str, timeout: float) -> int | None:
         """Try to commit once; None if it has to be tried again, or may have been committed."""
@@ -84,9 +104,12 @@ class Transactions:
             {"op": "wait", "table": "NB_Global", "timeout": 0, "columns": ["name"], "until": "!=", "rows": [],
              "where": [*here, ["external_ids", "includes", encode_map({TOKENS: seen})]]}
         )  # fmt: skip
+        # A database restored from a backup counts from an old number. One that chassis have reported before
+        # would count as confirmed at once.
+        step = 1 + max(0, self._reported() - row["nb_cfg"])
         mark = [
-            _mutate(here, ["external_ids", "delete", ["set", [TOKENS]]],
-                    ["external_ids", "insert", encode_map({TOKENS: tokens})], ["nb_cfg", "+=", 1]),
+            _mutate(here, ["external_ids", "delete", ["set", [TOKENS, *self._obsolete()]]],
+                    ["external_ids", "insert", encode_map({TOKENS: tokens})], ["nb_cfg", "+=", step]),
             {"op": "select", "table": "NB_Global", "where": here, "columns": ["nb_cfg"]},
         ]  # fmt: skip
         try:

@@ -7,8 +7,11 @@ from itertools import permutations
 
 from libnetvirt.drivers.ovn.compiler import PHYSNET, logical_port
 from libnetvirt.drivers.ovn.databases import Databases
+from libnetvirt.drivers.ovn.interfaces import Interfaces
+from libnetvirt.drivers.ovn.limits import unenforced
 from libnetvirt.drivers.ovn.mirror import StoredNetwork, unit_text
 from libnetvirt.drivers.ovn.planner import Planner
+from libnetvirt.drivers.ovn.silence import silent_text
 from libnetvirt.model import (
     ConstraintState,
     Endpoint,
@@ -32,11 +35,12 @@ from libnetvirt.model.report import overall
 class View:
     """Reports on networks and the substrate."""
 
-    def __init__(self, databases: Databases, planner: Planner) -> None:
+    def __init__(self, databases: Databases, planner: Planner, interfaces: Interfaces) -> None:
         self._databases = databases
         self._mirror = databases.mirror
         self._southbound = databases.southbound
         self._planner = planner
+        self._interfaces = interfaces
         #: network -> (endpoint, place) of endpoints that were active in this session
         self._once_active: dict[str, set[tuple[str, str]]] = {}
 
@@ -52,10 +56,15 @@ class View:
         physical = e.port.startswith(PHYSNET)
         if not reason and vswitch is not None and not physical and not vswitch.has_carrier(e.port):
             return EndpointState(uuid=e.uuid, state=State.DOWN, reason=f"interface {e.port} has no carrier")
+        if not reason and (wrong := self._interfaces.interference(e)) and wrong.found:
+            reason = wrong.text
         if not reason and not self._southbound.is_up(logical_port(e)):
             reason = f"chassis {e.switch} has not bound interface {e.port}"
         if not reason:
             once_active.add((e.uuid, e.place))
+            chassis = self._southbound.chassis_of(e.switch)
+            if chassis is not None and chassis in self._databases.silence.chassis():
+                return EndpointState(uuid=e.uuid, state=State.UNCONFIRMED, reason=silent_text([chassis]))
             return EndpointState(uuid=e.uuid, state=State.ACTIVE)
         state = State.DOWN if (e.uuid, e.place) in once_active else State.PENDING
         return EndpointState(uuid=e.uuid, state=state, reason=reason)
@@ -64,7 +73,7 @@ class View:
         """The state of a network, its endpoints, hosts and constraints, and its drift."""
         network = stored.description
         endpoints = tuple(self.endpoint_state(network, e) for e in network.endpoints)
-        drift = tuple(self._planner.drift(network.uuid).lines())
+        drift = (*self._planner.drift(network.uuid).lines(), *self.interface_drift(network))
         state = overall([e.state for e in endpoints])
         return NetworkState(
             uuid=network.uuid,
@@ -76,9 +85,12 @@ class View:
             drift=drift,
         )
 
-    @staticmethod
+    def interface_drift(self, network: VirtualNetwork) -> list[str]:
+        """The interfaces of a network that other programs have taken, one line each."""
+        return [wrong.text for wrong in self._interfaces.drift(network)]
+
     def _constraints(
-        network: VirtualNetwork, endpoints: Iterable[EndpointState], drift: bool
+        self, network: VirtualNetwork, endpoints: Iterable[EndpointState], drift: bool
     ) -> Iterator[ConstraintState]:
         """The states of constraints, which are limits only: a limit holds unless its rows have drifted."""
         waiting = {e.uuid: e.reason for e in endpoints if e.state is State.PENDING}
@@ -86,6 +98,8 @@ class View:
             state, reason = State.ACTIVE, next((waiting[uuid] for uuid in c.key if uuid in waiting), "")
             if reason:
                 state = State.PENDING
+            elif reason := unenforced(network, c, self._southbound):
+                state = State.DEGRADED
             elif drift:
                 state, reason = State.DEGRADED, "rows of the network were changed by another program"
             yield ConstraintState(source=c.source, destination=c.destination, state=state, reason=reason)
@@ -114,7 +128,7 @@ class View:
             return ()
         if from_ == to:
             return (Hop(switch=a.switch, in_port=a.port, out_port=b.port),)
-        tunnel = self._tunnel(from_, to)
+        tunnel = self._southbound.tunnel(from_, to)
         if tunnel is None:
             return ()
         out_port, in_port = tunnel
@@ -123,21 +137,18 @@ class View:
             Hop(switch=b.switch, in_port=in_port, out_port=b.port),
         )
 
-    def _tunnel(self, a: str, b: str) -> tuple[str, str] | None:
-        """The two ports of the tunnel between chassis, as ``TYPE:REMOTE-ADDRESS``; None without a tunnel."""
-        remote = dict(self._southbound.tunnel_endpoints(b))
-        for kind, address in self._southbound.tunnel_endpoints(a):
-            if kind in remote:
-                return f"{kind}:{remote[kind]}", f"{kind}:{address}"
-        return None
-
     def links(self) -> dict[tuple[str, str], Link]:
         """The tunnels between chassis, one link for each direction."""
         found = {}
+        silent = set(self._databases.silence.chassis())
         for a, b in permutations(sorted(self._southbound.chassis()), 2):
-            tunnel = self._tunnel(a, b)
+            tunnel = self._southbound.tunnel(a, b)
             if tunnel is not None:
-                found[a, b] = Link(source=a, source_port=tunnel[0], destination=b, destination_port=tunnel[1])
+                unconfirmed = silent_text(silent.intersection((a, b))) if silent.intersection((a, b)) else ""
+                found[a, b] = Link(
+                    source=a, source_port=tunnel[0], destination=b, destination_port=tunnel[1],
+                    up=not unconfirmed, unconfirmed=unconfirmed,
+                )  # fmt: skip
         return found
 
     def substrate(self) -> Substrate:
@@ -150,7 +161,7 @@ class View:
         return Substrate(switches=switches, links=tuple(links.values()), notes=tuple(self._notes()))
 
     def _switch(self, name: str, hostname: str, tunnels: Iterable[str]) -> Switch:
-        names = {name, *self._southbound.aliases(name)}
+        names = {name, *self._southbound.names.aliases(name)}
         occupied = {port for switch, port in self._mirror.occupied if switch in names}
         vswitch = self._databases.vswitch(name)
         ports = []
@@ -168,12 +179,14 @@ class View:
         ports += [Port(name=p, use=_use(p in occupied)) for p in mapped]
         ports += [Port(name=t, use=PortUse.LINK) for t in tunnels]
         address = next((ip for _, ip in self._southbound.tunnel_endpoints(name)), "")
+        silent = name in self._databases.silence.chassis()
         return Switch(
             id=name,
             connected=True,
             description=f"OVN chassis on {hostname}",
             address=address,
             ports=tuple(ports),
+            notes=(silent_text([name]),) if silent else (),
         )
 
     def _notes(self) -> Iterator[str]:
@@ -181,6 +194,11 @@ class View:
             yield (
                 f"the northbound database has orphaned rows of {unit_text(unit)}: "
                 "'netvirt repair --drop-orphans' removes them"
+            )
+        for name, ports in self._interfaces.unused():
+            yield (
+                f"chassis {name} has an unused iface-id on {', '.join(ports)}: "
+                "'netvirt repair --drop-orphans' removes it"
             )
         for uuid, reason in self._mirror.unreadable.items():
             yield f"the description of network {uuid} in the northbound database is damaged: {reason}"

@@ -35,7 +35,9 @@ class Attachments:
         if owner.uuid != network.uuid:
             raise EndpointClaimed(
                 f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network {owner.name} "
-                f"(uuid {owner.uuid}): use another port or tag, or remove that endpoint first"
+                f"(uuid {owner.uuid}): use another port or tag, or remove that endpoint first",
+                network=owner.uuid,
+                endpoint=endpoint.uuid,
             )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from libnetvirt.drivers.ovn import schema
 from libnetvirt.drivers.ovn.compiler import logical_port
 from libnetvirt.drivers.ovn.databases import Databases
+from libnetvirt.drivers.ovn.interfaces import Interfaces
 from libnetvirt.drivers.ovn.planner import Planner
 from libnetvirt.drivers.ovn.settings import OvnSettings
 from libnetvirt.drivers.ovn.views import View
@@ -28,6 +29,7 @@ class Deployment:
         self.described: list[tuple[set[str], set[str]]] = []
         self.seen: list[tuple[set[str], bool]] = []
         self.written: list[list[Operation]] = []
+        self.moved: list[tuple[str, int, int]] = []
         uri = f"ovn:///?vswitch=ch1@tcp:192.0.2.1:6640&host-limit={host_limit}"
 
         def networks_changed(units: Collection[str], described: Collection[str]) -> None:
@@ -38,16 +40,20 @@ class Deployment:
 
         self.databases = Databases(
             OvnSettings.from_uri(URI.parse(uri)), networks_changed=networks_changed,
-            southbound_changed=southbound_changed, vswitch_changed=lambda _: None, session=lambda *_: None,
+            southbound_changed=southbound_changed, vswitch_changed=lambda _: None, progress=lambda: None,
+            moved=lambda *moved: self.moved.append(moved), session=lambda *_: None,
         )  # fmt: skip
         self.southbound = self.databases.southbound
         self.vswitch = self.databases.vswitches["ch1"]
-        self.planner = Planner(self.databases.mirror, OWNER)
-        self.view = View(self.databases, self.planner)
+        self.planner = Planner(self.databases.mirror, OWNER, self.southbound.names)
+        self.iface_ids = Interfaces(self.databases)
+        self.view = View(self.databases, self.planner, self.iface_ids)
         self.server = Server()
         for database in self.databases.all:
             database.trouble = ""
             database.transact = self._write  # type: ignore[assignment,method-assign]
+            # All rows are there from the beginning.
+            database.narrow = lambda *_: None  # type: ignore[method-assign]
         self._put(self.databases.northbound, "NB_Global", "nb", {"nb_cfg": 0, "sb_cfg": 0})
         for n in (1, 2):
             self.sb("Encap", f"e{n}", type="geneve", ip=f"192.0.2.{n}")

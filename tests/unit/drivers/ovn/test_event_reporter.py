@@ -18,11 +18,16 @@ def test_changes_of_another_client_are_reported_with_the_differences() -> None:
     networks: dict[str, Any] = {}
     events: list[tuple[str, str]] = []
     southbound = SimpleNamespace(chassis=dict)
-    databases = SimpleNamespace(mirror=SimpleNamespace(networks=networks), southbound=southbound)
+    databases = SimpleNamespace(
+        mirror=SimpleNamespace(networks=networks),
+        southbound=southbound,
+        silence=SimpleNamespace(chassis=tuple),
+    )
     planner = SimpleNamespace(drift=lambda _: None)
     view = SimpleNamespace(
         links=dict,
         remove=lambda _: None,
+        interface_drift=lambda _: [],
         endpoint_state=lambda _, e: EndpointState(uuid=e.uuid, state=State.ACTIVE),
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from libnetvirt.drivers.ovn import schema
 from libnetvirt.errors import RuleRefused, SwitchTimeout
-from libnetvirt.model import EndpointState, HostSource, PortUse, State, VirtualNetwork
+from libnetvirt.model import Endpoint, EndpointState, HostSource, PortUse, State, VirtualNetwork
 from libnetvirt.ovsdb.database import Interrupted, Refused
 from tests.unit.drivers.ovn.deployment import Deployment
 
@@ -111,12 +111,15 @@ def test_a_chassis_is_found_by_its_name_or_by_a_hostname_that_is_its_own(ovn: De
     assert [found(name) for name in ("ch1", "host1", "ch2", "host2", "ch3", "")] == [
         "ch1", "ch1", "ch2", "ch2", None, None,
     ]  # fmt: skip
-    assert (ovn.southbound.aliases("ch1"), ovn.southbound.aliases("host1")) == (["host1"], ["ch1"])
-    assert ovn.southbound.aliases("ch9") == []
+    assert (ovn.southbound.names.aliases("ch1"), ovn.southbound.names.aliases("host1")) == (
+        ["host1"],
+        ["ch1"],
+    )
+    assert ovn.southbound.names.aliases("ch9") == []
     ovn.sb("Chassis", "c3", name="ch3", hostname="host1")
     assert found("host1") is None, "two have it"
     assert found("ch1") == "ch1"
-    assert ovn.southbound.aliases("ch1") == []
+    assert ovn.southbound.names.aliases("ch1") == []
     ovn.sb("Chassis", "c3", name="ch3", hostname="ch2")
     assert found("ch2") == "ch2", "a name counts more than a hostname"
 
@@ -176,7 +179,6 @@ def test_hosts_are_those_declared_and_those_that_ovn_has_learned(ovn: Deployment
         ("02:00:00:00:00:01", "1", ("10.0.0.1",), HostSource.DECLARED),
         (other, "2", ("10.0.0.2", "10.0.0.9"), learned),
     ]
-    assert ovn.southbound.learned == 7
     # It moves, and is forgotten.
     ovn.learn("f1", other, 13)
     ovn.bind(BLUE, "3")
@@ -310,23 +312,27 @@ def test_iface_ids_are_set_where_there_is_none_and_removed_where_the_driver_has_
     ovn: Deployment,
 ) -> None:
     switch, ours = ovn.vswitch, {schema.OWNER: "libnetvirt"}
+    keys = ("iface-id", schema.OWNER, schema.IFACE_ID)
     ovn.interfaces("a", "b", "c")
     ovn.interface("b", external_ids={"iface-id": "mine"})
     ovn.interface("c", external_ids={"iface-id": "ch1:c", **ours})
     asyncio.run(switch.set_iface_ids({"a": "ch1:a", "b": "ch1:b", "c": "ch1:c", "x": "ch1:x"}))
     (operations,) = ovn.written
     assert [(o["where"][0][2][1], o["mutations"]) for o in operations] == [
-        ("i-a", [["external_ids", "insert", ["map", [["iface-id", "ch1:a"], [schema.OWNER, "libnetvirt"]]]]])
-    ]
-    assert [switch.foreign_iface_id(p, f"ch1:{p}") for p in ("a", "b", "c", "x")] == ["", "mine", "", ""]
+        ("i-a", [["external_ids", "delete", ["set", list(keys)]],
+                 ["external_ids", "insert", ["map", [["iface-id", "ch1:a"], [schema.IFACE_ID, "ch1:a"],
+                                                     [schema.OWNER, "libnetvirt"]]]]])
+    ]  # fmt: skip
+    places = (Endpoint(uuid="1", switch="ch1", port=p) for p in ("a", "b", "c", "x"))
+    assert [ovn.iface_ids.foreign(e) for e in places] == ["", "mine", "", ""]
     assert switch.unused(["a"]) == ["c"]
     assert switch.unused(["c"]) == []
-    asyncio.run(switch.clear_iface_ids(["a", "b", "c"]))
+    asyncio.run(switch.clear_iface_ids(lambda: ["a", "b", "c"]))
     (operations,) = ovn.written[1:]
     assert [(o["where"][0][2][1], o["mutations"]) for o in operations] == [
-        ("i-c", [["external_ids", "delete", ["set", ["iface-id", schema.OWNER]]]])
+        ("i-c", [["external_ids", "delete", ["set", list(keys)]]])
     ]
-    asyncio.run(switch.clear_iface_ids(["a"]))
+    asyncio.run(switch.clear_iface_ids(lambda: ["a"]))
     assert len(ovn.written) == 2
 
 
