@@ -198,7 +198,7 @@ def rows(plan: Plan) -> list[Row]:
         if not plan.smoke:
             wanted = [Sizes(n, 20) for n in (_SMALL, _LARGE)]
             found += _rows(plan, "Open vSwitch, opened by the program itself", in_process, 20, wanted)
-    for switches in () if plan.smoke else (20,) if plan.quick else (20, 100):
+    for switches in () if plan.smoke else (20,) if plan.quick else (20, 50):
         most = () if plan.quick or switches > 20 else (10_000,)
         found += _rows(plan, "emulated", on_fleet, switches, [Sizes(n, switches) for n in (*counts, *most)])
     return found
