@@ -91,7 +91,9 @@ def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
     assert "has max-latency 60 ms and max-hops 2" in told
     cable.seconds = 0.030
     testbed.eventually(lambda: state() != ["active"], "it is kept again", SHOWS)
-    testbed.stays(lambda: state() != ["active"] or route(network) != ["1", "2"], "it stays", 4 * INTERVAL)
+    testbed.stays(
+        lambda: state() != ["active"] or route(network) != ["1", "2"], "it stays", 4 * INTERVAL, by(0)
+    )
     network.modify_constraint(source=1, destination=2, max_hops=None)
     assert route(network) == ["1", "2"]
     cable.seconds = 0.090
@@ -101,7 +103,7 @@ def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
     testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "30 ms there")
     # A path that keeps what it promises is not moved for a shorter one.
     moved = lambda: route(network) != ["1", "3", "2"] or state() != ["active"]  # noqa: E731
-    testbed.stays(moved, "it goes round", 4 * INTERVAL)
+    testbed.stays(moved, "it goes round", 4 * INTERVAL, by(0))
 
 
 def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) -> None:
