@@ -55,8 +55,8 @@ def route(network: Network) -> list[str]:
     return [hop.switch for p in network.paths() if p.source == "1" for hop in p.hops]
 
 
-def is_about(found: int, wanted: int, tolerance: int = TOLERANCE) -> bool:
-    return wanted - 1000 <= found <= wanted + tolerance
+def is_about(found: int, wanted: int) -> bool:
+    return wanted - 1000 <= found <= wanted + TOLERANCE
 
 
 def test_the_measured_latency_is_that_of_the_cable_and_paths_respect_it(
@@ -126,7 +126,7 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
 
     def astray() -> int:
         found = measured(harness)["1", "2"]
-        return 0 if is_about(found, 30_000, 2 * TOLERANCE) else found
+        return 0 if abs(found - 30_000) <= 2 * TOLERANCE else found
 
     testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
     # A figure is the median of three: whatever went into one would show for as long as this.
