@@ -79,10 +79,9 @@ REASONS = (
     ),
     Reason(
         "prototype", "under a flood", "",
-        "**Set-up times under a flood.** The flood fills the buffers of the connection before the "
-        "controller can tell whose frames they are, and frames below the limit of an endpoint are all "
-        "worked off. Next: meters in the switch that keep a flood out of the connection, and a smaller "
-        "receive buffer.",
+        "**Set-up times under a flood.** The victim's frame waits in its connection behind frames of the "
+        "flood, each of which is at least read and counted, and the loads of both run on the same core. "
+        "Next: meters in the switch that keep a flood out of the connection.",
     ),
     Reason(
         "growth", "by hops", "",

@@ -20,7 +20,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         "unit/openflow/test_messages.py", "unit/openflow/test_channel.py", "unit/openflow/test_framer.py",
         "unit/openflow/test_golden.py", "unit/openflow/test_nicira.py", "unit/openflow/test_text.py",
         "unit/openflow/test_differential.py", "property/openflow/test_stream.py",
-        "property/openflow/test_codec.py",
+        "property/openflow/test_codec.py", "unit/controller/dataplane/test_readback.py",
     ),
     "packet": (
         "unit/packet/test_frames.py", "unit/packet/test_against_scapy.py",
@@ -34,6 +34,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     ),
     "controller/intent": (
         f"{_CONTROLLER}/intent", f"{_CONTROLLER}/packetin", f"{_CONTROLLER}/qos/test_meters.py",
+        "property/controller/test_addressing.py",
     ),
     "controller/topology": (f"{_CONTROLLER}/topology", f"{_CONTROLLER}/engine"),
     "controller/qos": (
@@ -90,7 +91,7 @@ def tests_for(module: str, root: Path) -> list[str]:
     texts = _texts(root)
     imports = re.compile(rf"from {'.'.join(('libnetvirt', *path.with_suffix('').parts))} import")
     names = [f"unit/{path.parent}/test_{path.stem}.py"]
-    names += (name for name, text in texts.items() if imports.search(text))
+    names += (name for name, text in texts.items() if name.startswith("unit/") and imports.search(text))
     for part in path.parents:
         names += TESTS.get(str(part), ())
     found = (file for name in names for file in texts if file == name or file.startswith(f"{name}/"))

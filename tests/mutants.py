@@ -269,14 +269,14 @@ def seconds_of(files: Iterable[str]) -> dict[str, float]:
 
 
 def run_module(module: Module, sample: int, seed: int, again: bool, budget: float, until: float) -> None:
-    """Run the tests of a module on the mutants of its sample that have no result yet (``again``: or that
-    survived last time). ``budget``: seconds that all tests but the nearest may take together."""
+    """Run the tests of a module on the mutants of its sample that have no result yet (``again``: on those
+    that survived last time). ``budget``: seconds that all tests but the nearest may take together."""
     with _opened(module) as db:
         results = dict(db.results)
         items = [
             item
             for item in chosen(module, db.work_items, sample, seed)
-            if item.job_id not in results or (again and fate(results[item.job_id]) == SURVIVED)
+            if (item.job_id in results) is again and (not again or fate(results[item.job_id]) == SURVIVED)
         ]
         if not items:
             return
@@ -357,7 +357,7 @@ def main() -> None:
     )
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="places a module; 0: all mutants")
     parser.add_argument("--seed", type=int, default=1, help="draws another sample")
-    parser.add_argument("--again", action="store_true", help="also run those that survived last time")
+    parser.add_argument("--again", action="store_true", help="run those that survived last time")
     parser.add_argument(
         "--budget", type=float, default=30.0, metavar="S", help="of the tests of a package, as many seconds"
     )
@@ -375,7 +375,8 @@ def main() -> None:
             return
         # A run that is interrupted has looked at all modules alike.
         order = Random(given.seed).sample(selected, len(selected))
-        for size in range(1, given.sample + 1) if given.sample else (0,):
+        by_steps = given.sample and not given.again
+        for size in range(1, given.sample + 1) if by_steps else (given.sample,):
             for module in order:
                 run_module(module, size, given.seed, given.again, given.budget, until)
     report(selected, given.sample, given.seed, given.survivors)

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from benchmarks.fleet.graphs import FIRST_LINK_PORT, Graph, LinkEnd, named
 from benchmarks.fleet.switch import Switch
+from benchmarks.fleet.tables import tunnel_end
 from benchmarks.fleet.traffic import Host, Load, Traffic, frame, introductions, pairs, percentile
 from benchmarks.fleet.wire import FRAME_LENGTH
 
@@ -105,8 +106,9 @@ class Fleet:
             self.switches[peer[0]].arrived(peer[1], data)
 
     def entered(self, label: bytes, frame: bytes) -> None:
+        key = tunnel_end(label)
         for switch in self.switches.values():
-            if switch.tables.takes_out(label):
+            if switch.tables.goes_on(key):
                 switch.probed(next((p for p in switch.ports if p >= FIRST_LINK_PORT), 1), frame)
 
     def flush(self) -> None:

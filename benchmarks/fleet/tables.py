@@ -122,10 +122,9 @@ class Tables:
         at = buckets.find(_VLAN_VID)
         return buckets[at + 4 : at + 6] if at >= 0 else b""
 
-    def takes_out(self, label: bytes) -> bool:
-        """Whether frames with this outer label leave their tunnel here: a rule of the second table goes on to
-        another table."""
-        flow = self.flows.get((1, 10, b"\0\1\0\x0a" + _VLAN_VID + label))
+    def goes_on(self, key: FlowKey) -> bool:
+        """Whether there is such a flow that goes on to another table."""
+        flow = self.flows.get(key)
         return flow is not None and _steps(flow.instructions)[0] is not None
 
     def lldp_cookie(self) -> int:
@@ -162,6 +161,11 @@ class Tables:
         for key, flow in self.flows.items():
             if _is_in(key, flow, table, match, cookie, mask):
                 yield key, flow
+
+
+def tunnel_end(label: bytes) -> FlowKey:
+    """The flow by which frames with this outer label leave their tunnel, if it goes on to another table."""
+    return 1, 10, b"\0\1\0\x0a" + _VLAN_VID + label
 
 
 def _put(

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from benchmarks.workers import serve
 from libnetvirt import openflow as of
@@ -27,6 +28,14 @@ _FLAGS = of.BundleFlags.ATOMIC | of.BundleFlags.ORDERED
 Key = int | tuple[int, int, bytes]
 
 
+class Change(NamedTuple):
+    """The keys of what a change added to a switch, and the messages that add and remove it."""
+
+    added: set[Key]
+    add: bytes
+    remove: bytes
+
+
 @dataclass
 class Switch:
     """The connection to one switch. ``groups``, ``flows``: the messages that would add what it holds."""
@@ -35,10 +44,7 @@ class Switch:
     framer: of.Framer = field(default_factory=of.Framer)
     groups: dict[int, of.GroupMod] = field(default_factory=dict)
     flows: dict[tuple[int, int, bytes], of.FlowMod] = field(default_factory=dict)
-    #: the keys of what the change added, and the messages that add and remove it
-    added: set[Key] = field(default_factory=set)
-    add: bytes = b""
-    remove: bytes = b""
+    changes: dict[str, Change] = field(default_factory=dict)
 
 
 class Commands:
@@ -57,12 +63,13 @@ class Commands:
             wire.sendall(of.Hello().encode())
             assert isinstance(_next(switch), of.Hello)
 
-    async def note(self) -> None:
-        """Read what the switches hold, as the state before a change."""
+    async def note(self) -> int:
+        """Read what the switches hold, as the state before a change. Returns how many rules and groups."""
         for switch in self._switches:
             switch.groups, switch.flows = _read(switch)
+        return sum(len(switch.groups) + len(switch.flows) for switch in self._switches)
 
-    async def learn(self) -> int:
+    async def learn(self, name: str) -> int:
         """Read what the switches hold now, and prepare to add and remove the difference. Returns the number
         of rules and groups in it. Raises ValueError if the change replaced anything: the floor would not."""
         total = 0
@@ -76,30 +83,38 @@ class Commands:
                 raise ValueError(f"the change replaced {replaced[0]}")
             new_groups = [m for key, m in groups.items() if key not in switch.groups]
             new_flows = [m for key, m in flows.items() if key not in switch.flows]
-            switch.added = {*(groups.keys() - switch.groups), *(flows.keys() - switch.flows)}
-            total += len(switch.added)
-            switch.add = _bundle([*new_groups, *new_flows])
-            switch.remove = _bundle(_deletes(new_groups, new_flows))
+            added: set[Key] = {*(groups.keys() - switch.groups), *(flows.keys() - switch.flows)}
+            add = _bundle([*new_groups, *new_flows])
+            switch.changes[name] = Change(added, add, _bundle(_deletes(new_groups, new_flows)))
+            total += len(added)
         return total
 
-    async def load(self) -> float:
+    async def load(self, name: str) -> float:
         """Add the difference to all switches. Returns the seconds until the last barrier reply."""
-        return self._send([switch.add for switch in self._switches])
+        return self._send([switch.changes[name].add for switch in self._switches])
 
-    async def unload(self) -> float:
+    async def unload(self, name: str) -> float:
         """Remove it again. Returns the seconds until the last barrier reply."""
-        return self._send([switch.remove for switch in self._switches])
+        return self._send([switch.changes[name].remove for switch in self._switches])
 
     async def held(self) -> int:
         """How many rules and groups the switches hold more than at `note`."""
         return sum(_count(switch) - len(switch.groups) - len(switch.flows) for switch in self._switches)
 
-    async def others(self) -> int:
+    async def left(self, name: str) -> int:
+        """How many rules and groups of the difference the switches hold now."""
+        total = 0
+        for switch in self._switches:
+            groups, flows = _read(switch)
+            total += len(switch.changes[name].added & {*groups, *flows})
+        return total
+
+    async def others(self, name: str) -> int:
         """How many rules and groups of the difference the switches lack now."""
         total = 0
         for switch in self._switches:
             groups, flows = _read(switch)
-            total += len(switch.added - {*groups, *flows})
+            total += len(switch.changes[name].added - {*groups, *flows})
         return total
 
     def _send(self, messages: list[bytes]) -> float:

@@ -79,10 +79,7 @@ def ring(switches: int) -> list[tuple[int, int]]:
 def measure(
     worker: Worker, sizes: Sizes, first_port: int, repeats: int, floor: Worker | None = None, changes: int = 5
 ) -> Seen:
-    """Create and remove the network several times, each time with the floor, and change it in between.
-
-    Raises Failed if the floor did not do the same as libnetvirt.
-    """
+    """Create and remove the network several times, and change it in between; the floor learns its rules."""
     described = network(sizes, first_port)
     # Add it to a switch that the network already uses; another switch would cost more.
     port = first_port + -(-sizes.endpoints // sizes.switches)
@@ -94,52 +91,70 @@ def measure(
         seen.note("create", worker.ask("create", network=described))
         if turn == 0:
             if floor is not None:
-                seen.rules = floor.ask("learn")
+                seen.rules = floor.ask("learn", name=str(sizes))
             for _ in range(changes):
                 seen.note("add", worker.ask("add_endpoint", name=NAME, endpoint=extra))
                 seen.note("drop", worker.ask("remove_endpoint", name=NAME, uuid=str(extra["uuid"])))
         seen.note("remove", worker.ask("remove", name=NAME))
-        if floor is None:
-            continue
-        _gone(floor)
-        seen.note("floor_create", floor.ask("load"))
-        if (held := floor.ask("held")) != seen.rules:
-            raise Failed(f"the floor added {held} of {seen.rules} rules")
-        if turn == 0 and (other := floor.ask("others")):
-            raise Failed(f"{other} rules of the floor are not those of libnetvirt")
-        seen.note("floor_remove", floor.ask("unload"))
-        if held := floor.ask("held"):
-            raise Failed(f"the floor left {held} rules behind")
+        if floor is not None:
+            _gone(floor, str(sizes))
     return seen
 
 
-def _gone(floor: Worker) -> None:
+def _settled(floor: Worker) -> None:
+    """Wait until the rules of the links that were found last are there, too."""
+    deadline, before = time.monotonic() + _LINGERING, -1
+    while (now := floor.ask("note")) != before and time.monotonic() < deadline:
+        before = now
+        time.sleep(1.0)
+
+
+def _gone(floor: Worker, name: str) -> None:
     """Wait until the removed network's rules are gone; those that frames may still need go a little later."""
     deadline = time.monotonic() + _LINGERING
-    while held := floor.ask("held"):
+    while held := floor.ask("left", name=name):
         if time.monotonic() > deadline:
             raise Failed(f"{held} rules of a removed network were left behind")
         time.sleep(0.05)
+
+
+def measure_floor(floor: Worker, sizes: Sizes, seen: Seen, repeats: int) -> None:
+    """Have the floor add and remove what it has learned. Raises Failed if it does not do the same."""
+    floor.ask("note")
+    for turn in range(repeats):
+        seen.note("floor_create", floor.ask("load", name=str(sizes)))
+        if (held := floor.ask("held")) != seen.rules:
+            raise Failed(f"the floor added {held} of {seen.rules} rules")
+        if turn == 0 and (other := floor.ask("others", name=str(sizes))):
+            raise Failed(f"{other} rules of the floor are not those of libnetvirt")
+        seen.note("floor_remove", floor.ask("unload", name=str(sizes)))
+        if held := floor.ask("held"):
+            raise Failed(f"the floor left {held} rules behind")
 
 
 def on_bridges(
     plan: Plan, switches: int, wanted: list[Sizes], opened: Opened = peers.ours
 ) -> Iterator[tuple[Sizes, Seen]]:
     """Measure on Open vSwitch bridges. All ``wanted`` sizes have that number of switches."""
-    links = ring(switches)
-    with bridges.bridges(switches, links) as lab, opened(core=None) as (worker, port):
+    links, found = ring(switches), []
+    with bridges.bridges(switches, links) as lab, Worker("benchmarks.peers.loader") as floor:
         # Add all ports first: ports slow a switch down, and all sizes are compared on the same switches.
         bridges.add_ports(lab, -(-max(s.endpoints for s in wanted) // switches) + 1)
-        lab.control(f"tcp:127.0.0.1:{port}")
-        with Worker("benchmarks.peers.loader") as floor:
-            floor.ask("connect", sockets=bridges.sockets(lab))
+        floor.ask("connect", sockets=bridges.sockets(lab))
+        with opened(core=None) as (worker, port):
+            lab.control(f"tcp:127.0.0.1:{port}")
+            worker.ask("wait", switches=switches, links=len(links) * 2)
+            _settled(floor)
             for sizes in sorted(wanted, key=lambda s: s.endpoints):
                 if plan.late(f"networks: {sizes.endpoints} endpoints on {switches} bridges"):
                     continue
                 plan.say(f"networks: {sizes.endpoints} endpoints on {switches} bridges")
-                worker.ask("wait", switches=switches, links=len(links) * 2)
                 many = repeats(plan) if sizes.endpoints >= _LARGE else min(3, repeats(plan))
-                yield sizes, measure(worker, sizes, bridges.FIRST_PORT, many, floor)
+                found.append((sizes, measure(worker, sizes, bridges.FIRST_PORT, many, floor)))
+        # Only now: the audits of libnetvirt would remove the floor's rules.
+        for sizes, seen in found:
+            measure_floor(floor, sizes, seen, len(seen.times["create"]))
+            yield sizes, seen
 
 
 def repeats(plan: Plan) -> int:

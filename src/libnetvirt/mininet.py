@@ -21,6 +21,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterable
 from types import TracebackType
@@ -40,6 +41,8 @@ __all__ = ["Controller"]
 _LINK_MTU = 2000
 _LOCAL = "tcp:127.0.0.1:6653"
 _POLL = 0.1
+#: seconds for a command of Open vSwitch
+_COMMAND_TIMEOUT = 20.0
 
 
 class Controller:
@@ -113,6 +116,8 @@ class Controller:
         both are stopped.
         """
         try:
+            # Open vSwitch reads it when it makes its first bridge.
+            _run_here("ovs-vsctl", "set", "Open_vSwitch", ".", "other_config:vlan-limit=0")
             self.net.start()
             self._connection = libnetvirt.open(self.uri)
             for host in self.net.hosts:
@@ -234,6 +239,18 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def _run_here(*command: str) -> None:
+    """Run a command. Raises SubstrateError if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SubstrateError(
+            f"{' '.join(command)}: {error}. Is Open vSwitch installed and running?"
+        ) from None
+    if done.returncode:
+        raise SubstrateError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def _run(node: Any, command: str) -> None:

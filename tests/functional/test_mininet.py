@@ -32,7 +32,7 @@ def _example(number: int, more: str = "") -> str:
 def test_two_networks_of_one_program_are_apart_and_tcp_passes() -> None:
     ((printed, failed), left) = typed([_example(0)], _LEFT)
     (shown,) = re.findall(r"It prints\n\n```text\n(.*?)```", PAGE, re.DOTALL)
-    assert (printed, failed) == (shown, 0)
+    assert (printed, failed) == (shown, 0), printed
     assert left == ""
 
 

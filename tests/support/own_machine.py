@@ -42,10 +42,14 @@ def typed(texts: Sequence[str], after: str) -> list[Any]:
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     # Its name is short, because the path of a socket must be.
     with tempfile.TemporaryDirectory(prefix="nv") as own:
-        done = subprocess.run(
-            [*isolated, "bash"], input=_FILES.sub(f"{own}/", script), env=environment, cwd=own,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [*isolated, "bash"], input=_FILES.sub(f"{own}/", script), env=environment, cwd=own,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            # Which command hangs is seen by what came before it.
+            raise AssertionError(f"not complete: {(error.stdout or b'').decode()}") from None
     printed = done.stdout.replace(f"{own}/", "/tmp/")
     *outputs, rest = re.split(rf"^{_MARK} (\d+)\n", printed, flags=re.MULTILINE)
     assert len(outputs) == 2 * len(texts), printed

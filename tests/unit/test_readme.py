@@ -33,7 +33,8 @@ def test_the_tutorial_of_the_readme_can_be_pasted_and_leaves_nothing_behind() ->
 # What the tutorial could leave: links, namespaces, bridges, files, processes. The kernel takes the links of a
 # namespace away some time after it was deleted.
 _LEFT = """
-for _ in $(seq 100); do ip link show | grep -q port || break; sleep 0.1; done
+for _ in $(seq 100); do ip link show | grep -q port || pgrep -f 'netvirt|iperf3' || break; sleep 0.1
+done > /dev/null
 ip -oneline link | cut -d ' ' -f 2 | grep -v '^ovs-'
 ip netns list
 ovs-vsctl list-br

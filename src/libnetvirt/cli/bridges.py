@@ -105,7 +105,8 @@ def prepare(
 
     Turns in-band control, spanning tree, mirrors and forward-bpdu off, and sets fail_mode=secure,
     vlan-limit=0, OpenFlow 1.3, and what the options give. Returns when Open vSwitch has followed; nothing is
-    changed that is right already. Without BRIDGE: the only bridge there is.
+    changed that is right already. Without BRIDGE: the only bridge there is. The exit status is 7 if something
+    is left to be done, such as a restart of Open vSwitch.
 
     \b
     Examples:

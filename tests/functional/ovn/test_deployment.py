@@ -23,7 +23,7 @@ from libnetvirt.drivers.ovn import OvnDriver
 from libnetvirt.errors import ConnectionFailed, EndpointClaimed, SubstrateError, SwitchTimeout, Unsupported
 from libnetvirt.ovsdb import database
 from tests.support.lab.wire import Wire
-from tests.support.netvirt_server import NETVIRT
+from tests.support.netvirt_server import NETVIRT, Served
 from tests.support.ovn_harness import need_ovn
 from tests.support.unix_proxy import Proxy
 
@@ -385,10 +385,14 @@ def test_commands_that_read_write_nothing(lab: OVN, wires: dict[str, Wire]) -> N
         subprocess.run([NETVIRT, "-c", lab.uri, *words], capture_output=True, check=True)
     assert written() == before
     assert _ids(lab.chassis["ch2"]) == []
-    with libnetvirt.open(lab.uri) as again:
-        again.repair()
-        assert _ids(lab.chassis["ch2"]) == ["p1"]
-        again.lookup("blue").remove()
+    served = Served(uri=lab.uri)
+    served.start()  # is in charge
+    try:
+        _eventually(lambda: _ids(lab.chassis["ch2"]) == ["p1"], "the server sets it")
+    finally:
+        served.stop()
+    with libnetvirt.open(lab.uri) as connection:
+        connection.lookup("blue").remove()
 
 
 def test_a_restored_database_is_noticed_and_confirms_nothing_by_its_old_numbers(

@@ -107,7 +107,7 @@ def _normalise_ipv6(packet: bytes, allowed: frozenset[Allowance]) -> bytes:
 
 
 def _is_solicitation(packet: bytes) -> bool:
-    return packet[6] == ICMPV6 and packet[40:41] == bytes((SOLICITATION,))
+    return packet[6:7] == bytes((ICMPV6,)) and packet[40:41] == bytes((SOLICITATION,))
 
 
 def _normalise_solicitation(packet: bytes, own: frozenset[bytes]) -> bytes:
