@@ -130,5 +130,5 @@ def test_duplicate_probes_are_counted_once(harness: OpenFlow, cable: DelayLine) 
 
     testbed.eventually(lambda: ignored() != ["1", "2"], "they are counted and ignored")
     # A figure is the median of three: whatever went into one would show for as long as this.
-    testbed.stays(astray, "the figure stays", 6 * INTERVAL)
+    testbed.stays(astray, "the figure stays", 6 * INTERVAL, SHOWS)
     testbed.eventually(lambda: not is_about(measured(harness)["1", "2"], 30_000), "it is 30 ms")
