@@ -129,12 +129,14 @@ def test_a_good_way_beside_an_unfit_link_is_taken_and_the_link_when_it_is_repair
         cable.passes = lambda _: True
         testbed.eventually(unfit(harness, 0), "it is used again", REPAIRED)
         testbed.eventually(lambda: route(network) != ["1", "2"], "the short way is taken", by(0))
-        testbed.stays(lambda: unfit(harness, 0)() or route(network) != ["1", "2"], "it stays", 6 * INTERVAL)
+        testbed.stays(
+            lambda: unfit(harness, 0)() or route(network) != ["1", "2"], "it stays", 6 * INTERVAL, by(0)
+        )
         exchange(testbed, guests, 1492)
         cable.passes = passes
         testbed.eventually(lambda: route(network) != ["1", "3", "2"], "the traffic goes round", LEFT)
         testbed.await_traffic(*guests)
-        testbed.stays(lambda: route(network) != ["1", "3", "2"], "it stays", 6 * INTERVAL)
+        testbed.stays(lambda: route(network) != ["1", "3", "2"], "it stays", 6 * INTERVAL, by(0))
         exchange(testbed, guests, 1492)
 
 

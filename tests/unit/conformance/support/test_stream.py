@@ -133,3 +133,10 @@ def test_what_does_not_stay_is_found(testbed: Testbed) -> None:
     testbed.stays(lambda: "", "it is there", 0.02)
     with pytest.raises(pytest.fail.Exception, match=r"no longer after .*: it is there: 3"):
         testbed.stays(lambda: (n := next(seen)) > 2 and n, "it is there", 10)
+
+
+def test_what_comes_back_at_once_has_stayed_and_what_stays_away_has_not(testbed: Testbed) -> None:
+    seen = iter(range(10_000))
+    testbed.stays(lambda: 2 < next(seen) < 5, "it is there", 0.05, spell=5.0)
+    with pytest.raises(pytest.fail.Exception, match="no longer"):
+        testbed.stays(lambda: next(seen) > 2, "it is there", 0.05, spell=0.2)
