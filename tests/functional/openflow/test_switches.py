@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout
-from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import EventReader, Stream, repeated_if_void
-from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
 from tests.support.openflow_harness import OpenFlow, of_a_network
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
@@ -154,25 +153,6 @@ def test_a_second_bridge_with_a_datapath_id_is_refused_and_disturbs_nobody(
     finally:
         ovs.vsctl("--if-exists", "del-br", "twin")
     testbed.check_reachability(guests)
-
-
-@pytest.mark.parametrize("insertion", Insertion)
-def test_a_declared_address_that_is_used_elsewhere_is_reported(
-    testbed: Testbed, harness: OpenFlow, insertion: Insertion
-) -> None:
-    p, q, r = testbed.places(3)
-    rules = Rules(encapsulation=Encapsulation.VLAN, insertion=insertion, timeout=Timeout.PERMANENT)
-    declared = frames.mac(0xD0)
-    endpoints = [endpoint_at(p, 1, mac=declared), endpoint_at(q, 2), endpoint_at(r, 3)]
-    network = testbed.create(endpoints=endpoints, rules=rules)
-    _, b, c = testbed.guests(network)
-    a = testbed.guest(network, network.description().endpoints[0], declared)
-    testbed.announce(b, c)
-    reader = EventReader(harness.connection)
-    harness.send(b.place, [frames.marked(declared, c.mac, b"I am not who I say")] * 5)
-    testbed.eventually(lambda: "host.refused" in reader.kinds(), "it is reported")
-    assert not [one for one in harness.receive(0.3) if b"I am not" in one.frame]
-    testbed.exchange(a, frames.marked(declared, c.mac, b"but I am"))
 
 
 def test_all_switches_restart_at_once(testbed: Testbed, harness: OpenFlow) -> None:

@@ -28,7 +28,6 @@ from libnetvirt.controller.ondemand.flow_templates import FRAME_LIMIT
 from libnetvirt.controller.packetin.deferral import Deferral
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
 from libnetvirt.controller.packetin.slow_path import SlowPath
-from libnetvirt.controller.rules.instructions import mute
 from libnetvirt.controller.rules.routing import is_routed
 from libnetvirt.controller.topology.discovery import Forged, Late, is_foreign
 from libnetvirt.controller.topology.link_state import Control
@@ -311,8 +310,6 @@ class PacketInDispatcher:
         core, state, record = self._core, self._state, attachment.network
         mac = int.from_bytes(frame[6:12])
         moved_from = state.locator.find(record.uuid, mac)
-        if is_routed(record) and (moved_from is None or not moved_from.declared):
-            return LearnResult.INVALID  # no longer declared; a router learns neighbours only
         result = state.locator.learn(record.uuid, attachment.endpoint.uuid, mac)
         if result in (LearnResult.LEARNED, LearnResult.MOVED):
             host = state.locator.find(record.uuid, mac)
@@ -334,8 +331,6 @@ class PacketInDispatcher:
             self._suppress_learning(attachment, now)
         elif result is LearnResult.ELSEWHERE:
             self._refuse(attachment, mac, now, "is declared at another endpoint of the network")
-            if attachment.port is not None and not record.on_demand:
-                core.wire.send(attachment.dpid, add_message(mute(attachment, mac, QUIET_TIME)))
         elif result is LearnResult.FOREIGN:
             holder = state.rulesdb.networks[state.locator.native_holder(mac) or ""].description
             self._refuse(

@@ -33,7 +33,7 @@ from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.neighbours import Neighbour
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, deliver
-from libnetvirt.controller.rules.instructions import apply, declared_elsewhere, only, service
+from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.transport import Transports
 from libnetvirt.model import Endpoint, Forwarding
 from libnetvirt.model.gateway import gateway_mac
@@ -178,7 +178,9 @@ class Routing:
             match = of.Match(in_port=attachment.port, metadata=attachment.entered, eth_src=host.mac)
             flow = Flow(Table.SOURCE, 100, match, (of.GotoTable(Table.GATEWAY),), cookie)
             yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
-        yield from declared_elsewhere(record, host.mac, cookie)
+        match = of.Match(metadata=(record.index << 32, pipeline.METADATA_NETWORK), eth_src=host.mac)
+        for dpid in record.by_switch:
+            yield PlacedEntry(dpid, Order.ADMIT, Flow(Table.SOURCE, 10, match, (), cookie))
 
     def prefixes(self, attachment: Attachment, dpid: int, checks_length: bool) -> Iterator[PlacedEntry]:
         """The rules for an endpoint's addresses and routes on one switch of the network.

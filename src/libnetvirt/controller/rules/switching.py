@@ -31,7 +31,7 @@ from libnetvirt.controller.rules.encapsulation import (
     mpls_outputs,
     send_labelled,
 )
-from libnetvirt.controller.rules.instructions import HEAD_UP, apply, declared_elsewhere, only, service
+from libnetvirt.controller.rules.instructions import apply, only, service
 from libnetvirt.controller.rules.policing import Policing
 from libnetvirt.controller.rules.steering import Steering
 from libnetvirt.controller.rules.transport import LinkOutput, Transport, Transports
@@ -83,7 +83,8 @@ class SwitchingRules:
         if switch.is_open_vswitch:
             for entry in probes.ENTRIES.values():
                 yield PlacedEntry(switch.dpid, Order.RECEIVE, entry)
-        yield rule(Table.SOURCE, 0, of.Match(), apply(HEAD_UP), of.GotoTable(Table.HOST))
+        head = of.Output(of.Port.CONTROLLER, pipeline.LEARN_LENGTH)
+        yield rule(Table.SOURCE, 0, of.Match(), apply(head), of.GotoTable(Table.HOST))
         for table in (Table.SOURCE, Table.HOST):
             # Drop frames with a second tag below that of their endpoint.
             yield rule(table, 65000, of.Match(vlan_vid=ANY_VLAN))
@@ -239,7 +240,9 @@ class SwitchingRules:
         yield from self._host_elsewhere(record, attachment, host, cookie)
         yield from self._steering.host(record, attachment, host, cookie)
         if host.declared:
-            yield from declared_elsewhere(record, host.mac, cookie)
+            match = of.Match(metadata=(index << 32, pipeline.METADATA_NETWORK), eth_src=host.mac)
+            other = Flow(Table.SOURCE, 10, match, (), cookie)
+            yield from (PlacedEntry(dpid, Order.ADMIT, other) for dpid in record.by_switch)
 
     def _host_elsewhere(
         self, record: NetworkRecord, attachment: Attachment, host: Host, cookie: int

@@ -13,7 +13,6 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Options
-from libnetvirt.controller.intent.locator import mac_text
 from libnetvirt.controller.intent.switches import parse_switch
 from libnetvirt.controller.packetin import deferral
 from libnetvirt.controller.packetin.deferral import SOURCE_LIMIT
@@ -21,7 +20,6 @@ from libnetvirt.controller.packetin.dispatcher import QUIET_TIME
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, QUEUE_LIMIT
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.topology.discovery import LinkPorts, lldp
-from libnetvirt.model import Encapsulation, Endpoint
 from tests.support.controller_rig import (
     BROADCAST,
     NATIVE,
@@ -155,52 +153,6 @@ def test_too_many_hosts_are_reported_once_and_muted_for_a_while() -> None:
     assert rig.kinds().count("host.refused") == 2
     rig.change(PAIR, None)
     assert _rules_of(rig, Kind.QUIET) == 0
-
-
-def _with_declared(uuid: int, dpid: int, port: int, **fields: object) -> Endpoint:
-    return Endpoint.model_validate({"uuid": uuid, "switch": dpid, "port": port, **fields})
-
-
-@pytest.mark.parametrize("kind", ["vlan", "native", "L3"])
-def test_a_declared_address_that_is_used_elsewhere_is_dropped_reported_once_and_muted(
-    kind: str,
-) -> None:
-    routed = kind == "L3"
-    rules = VLAN.model_copy(update={"encapsulation": Encapsulation("vlan" if routed else kind)})
-    rig = Rig(Options(rules))
-    line(rig, 2)
-    declared = mac_text(mac(7))
-    ends = [
-        _with_declared(
-            uuid,
-            *at,
-            mac=declared if uuid == 11 else (),
-            address=f"10.0.{uuid}.254/24" if routed else (),
-        )
-        for uuid, at in {11: (1, 3), 12: (2, 3), 13: (2, 4)}.items()
-    ]
-    before = network(1, *ends, rules=rules).changed(forwarding="L3" if routed else "L2")
-    rig.change(None, before)
-    spoofed = frame(BROADCAST, mac(7))
-    for _ in range(5):
-        assert rig.inject(2, 3, spoofed) == []
-    assert rig.kinds().count("host.refused") == 1
-    assert not rig.fabric.up, "the switch drops it by itself now"
-    (quiet,) = [f for f in rig.fabric.switches[2].flows.values() if f.cookie & 0xFFFF == Kind.QUIET]
-    assert (quiet.hard, quiet.idle) == (QUIET_TIME, 0)
-    # At another endpoint it is reported, too, and nothing of it concerns the host itself.
-    assert rig.inject(2, 4, spoofed) == []
-    assert rig.kinds().count("host.refused") == 2
-    assert "host.moved" not in rig.kinds()
-    if routed:
-        return
-    assert places(rig.inject(1, 3, spoofed)) == [(2, 3), (2, 4)]
-    # If it is declared there now, it may send at once.
-    rig.change(
-        before,
-        before.changed(endpoints=(_with_declared(11, 1, 3), _with_declared(12, 2, 3, mac=declared), ends[2])),
-    )
-    assert places(rig.inject(2, 3, spoofed)) == [(1, 3), (2, 4)]
 
 
 def test_a_host_that_moves_to_a_full_endpoint_is_flooded_to() -> None:
