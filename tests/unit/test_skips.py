@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,9 +55,11 @@ def test_a_run_with_a_skip_that_is_not_listed_fails(tmp_path: Path, processes: t
         "def test_two():\n    pytest.skip('not here: a program')\n"
     )
     pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    # This test may itself run in one of several processes.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [*pytest_here, "--rootdir", str(tmp_path), "-o", f"pythonpath={ROOT}", *processes, str(tmp_path)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=60, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout
     assert "test_one is skipped and not listed in testing.md: just so" in done.stdout
