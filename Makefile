@@ -5,8 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # For the demonstration: --slow pauses after each step. For the tests: options of pytest.
 ARGS ?=
-# Number of test processes. 0 runs the tests in the pytest process itself, for --pdb or -s, in three times the time.
-PROCESSES ?= 3
+# Number of test processes. 0 runs the tests in the pytest process itself, for --pdb or -s, in four times the time.
+PROCESSES ?= 4
 # Groups of tests start in the order set by tests/support/xdist.py.
 SHARED_OUT := -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
