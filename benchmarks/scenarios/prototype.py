@@ -94,12 +94,13 @@ def _flooded(plan: Plan) -> Iterator[Row]:
     seconds = min(plan.seconds, _FLOOD_SECONDS)
     # One outstanding: no controller does as many a second.
     trial = {"count": int(20_000 * seconds), "seconds": seconds, "networks": _NETWORKS, "victim": 1}
-    with Worker("benchmarks.fleet", LOADER) as fleet, running(peers.OURS, case, fleet):
-        if left := fleet.ask("introduce", networks=_NETWORKS, reach=0):
-            raise Failed(f"{left} hosts were not learned")
-        for flood in _FLOODS[-1:] if plan.smoke else _FLOODS:
-            if plan.late(f"prototype: flood {flood.name}"):
-                continue
+    for flood in _FLOODS[-1:] if plan.smoke else _FLOODS:
+        if plan.late(f"prototype: flood {flood.name}"):
+            continue
+        # For each flood a new controller, and pairs that none has used.
+        with Worker("benchmarks.fleet", LOADER) as fleet, running(peers.OURS, case, fleet):
+            if left := fleet.ask("introduce", networks=_NETWORKS, reach=0):
+                raise Failed(f"{left} hosts were not learned")
             plan.say(f"prototype: flood {flood.name}")
             sources = [switch * _PORTS + port for switch, port in flood.sources]
             quiet, seen = [], []
@@ -116,7 +117,8 @@ def _flooded(plan: Plan) -> Iterator[Row]:
                 row = Row.of(
                     "prototype", f"set-up time ({what}) under a flood {flood.name}",
                     {"frames/s": flood.rate, "connections": len({s for s, _ in flood.sources})}, "s",
-                    [one[key] for one in seen], [one[key] for one in quiet], "no flood",
+                    [one[key] for one in seen if one["completed"]],
+                    [one[key] for one in quiet if one["completed"]], "no flood",
                     note=note, measured={"flooded": seen, "quiet": quiet},
                 )  # fmt: skip
                 row.at_most_times(2.0, "no flood")

@@ -202,7 +202,7 @@ def _compared(
     ours = seen.get(which)
     if ours is None:
         return
-    wrong = [t for trials in ours.values() for t in trials if not t["sound"] or not t["completed"]]
+    wrong = [t for trials in ours.values() for t in trials if not _is_sound(t)]
     if wrong:
         plan.fail(f"setup: {which}, {case.load}: {_note(wrong, which)}")
     variant = which.removeprefix(peers.OURS)
@@ -220,7 +220,7 @@ def _beside(
         a, b = ours[window], theirs[window]
         return Row.of(
             "setup", f"{what}, {case.load}{variant}", case.sizes, unit,
-            [t[key] for t in a], [t[key] for t in b], peer,
+            [t[key] for t in a if _is_sound(t)], [t[key] for t in b if _is_sound(t)], peer,
             note=_note(a, peers.OURS + variant) + _note(b, peer), measured={"ours": a, "peer": b},
         )  # fmt: skip
 
@@ -241,15 +241,20 @@ def _beside(
     yield row("latency, 1 outstanding (99th percentile)", "s", 1, "p99")
 
 
+def _is_sound(trial: dict[str, Any]) -> bool:
+    """Whether a trial has a figure: what it counted as set-ups were set-ups, and there were any."""
+    return bool(trial["sound"] and trial["completed"])
+
+
 def _is_whole(trial: dict[str, Any]) -> bool:
     """Whether every requested set-up was completed correctly."""
-    return bool(trial["sound"] and trial["completed"] and not trial["lost"])
+    return _is_sound(trial) and not trial["lost"]
 
 
 def _note(trials: list[dict[str, Any]], who: str) -> str:
     told = []
     for number, trial in enumerate(trials, 1):
-        if not trial["sound"] or not trial["completed"]:
+        if not _is_sound(trial):
             seen = {k: trial[k] for k in ("completed", "flow_mods", "lost", "strays", "twice") if trial[k]}
             told.append(f"{who}, trial {number}: not sound: {seen}. ")
         elif trial["lost"]:
