@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
+from tests.support.lab.held_namespace import hold_namespace, release_namespace
 from tests.support.lab.wire import Wire, checksums_in_software
 
 #: a frame that leaves at a port: the port's number, the frame
@@ -56,14 +57,8 @@ class KernelNode:
         self._holder: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        # The namespace is there as long as this process is.
-        self._holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        )  # fmt: skip
+        self._holder = hold_namespace()
         try:
-            assert self._holder.stdout is not None
-            self._holder.stdout.readline()
             self.inside(["sh"], _written(self._settings))
             self._ip(
                 f"link add k{port} up type veth peer name p{port} address {mac}"
@@ -86,10 +81,7 @@ class KernelNode:
         for port in self._macs:
             subprocess.run(["ip", "link", "delete", f"k{port}"], capture_output=True, check=False)
         if self._holder is not None:
-            self._holder.kill()
-            assert self._holder.stdout is not None
-            self._holder.stdout.close()
-            self._holder.wait(10)
+            release_namespace(self._holder)
             self._holder = None
 
     def await_passage(self, port: int, fence: bytes, passed: Callable[[Left], bool]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from tests.support import requirements
+from tests.support.lab.held_namespace import hold_namespace, release_namespace
 from tests.support.lab.network import HOST_MTU, Lab
 
 PROGRAMS = ("nsenter", "unshare", "ping", "traceroute", "iperf3", "ethtool", "sysctl")
@@ -37,14 +38,8 @@ class LinuxHost:
         self._holder: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        # The namespace is there as long as this process is.
-        self._holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        )  # fmt: skip
+        self._holder = hold_namespace()
         try:
-            assert self._holder.stdout is not None
-            self._holder.stdout.readline()
             self._plug()
         except BaseException:
             self.__exit__()
@@ -56,10 +51,7 @@ class LinuxHost:
         self.lab.ovs.vsctl("--if-exists", "del-port", name)
         subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
         if self._holder is not None:
-            self._holder.kill()
-            assert self._holder.stdout is not None
-            self._holder.stdout.close()
-            self._holder.wait(10)
+            release_namespace(self._holder)
             self._holder = None
 
     def plug_in(self) -> None:
