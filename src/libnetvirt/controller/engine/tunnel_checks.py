@@ -31,6 +31,8 @@ FRESH = 30.0
 WAYS_LIMIT = 2000
 #: seconds until a probe that was not seen is sent again: first, and doubled up to the last
 FIRST_PAUSE, LAST_PAUSE = 0.02, 0.2
+#: Probes that are sent again in a second: slow switches must not get them faster than they can send them.
+AGAIN = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class TunnelChecks:
             token = self._tokens.next()
             self._sent[token] = check, way
             messages.append((way.ends[0], way.message(probe_frame(token, check.size))))
-        check.pause = min(2 * check.pause, LAST_PAUSE)
+        check.pause = max(min(2 * check.pause, LAST_PAUSE), len(messages) / AGAIN)
         return Effects(tuple(messages)) if messages else NOTHING
 
     def arrived(self, dpid: int, frame: bytes, now: float) -> bool:

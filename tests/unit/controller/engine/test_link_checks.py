@@ -225,6 +225,26 @@ def test_of_very_many_ways_each_switch_has_a_part(monkeypatch: pytest.MonkeyPatc
     assert len(ends) == 5
 
 
+def test_probes_are_sent_again_no_faster_than_slow_switches_can_send_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    line(rig, 2)
+    rig.change(None, network(1, endpoint(11, 1, 3), endpoint(12, 2, 3)))
+    check = rig.core.tunnels.check("1", set(), rig.now)
+    assert check is not None
+    pauses = []
+    for _ in range(6):
+        rig.core.tunnels.send(check)
+        pauses.append(check.pause)
+    assert pauses == [0.04, 0.08, 0.16, 0.2, 0.2, 0.2]
+    # Of many, all are in time sent before any is sent again.
+    monkeypatch.setattr(tunnel_checks, "AGAIN", len(check.missing))
+    rig.core.tunnels.send(check)
+    assert check.pause == 1.0
+    rig.core.tunnels.end(check)
+
+
 def test_a_way_whose_rules_or_links_do_not_forward_is_not_seen() -> None:
     rig = Rig()
     line(rig, 3)
