@@ -43,11 +43,6 @@ def connecting(
     """What serves a connection by a new protocol instance."""
 
     async def connect(peer: socket.socket, _address: Any) -> None:
-        if peer.family != socket.AF_UNIX:
-            # asyncio does this only for sockets that say that their protocol is TCP, which accepted ones of
-            # `socket.create_server` do not. Else a second small message waits for the acknowledgement of the
-            # first, which the peer delays by 40 ms.
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().connect_accepted_socket(protocol, peer)
 
     return connect
@@ -118,6 +113,11 @@ class Acceptor:
                 continue
             self._told = False
             with contextlib.suppress(OSError):
+                if peer.family != socket.AF_UNIX:
+                    # asyncio does this only for sockets that say that their protocol is TCP, which accepted
+                    # ones of `socket.create_server` do not. Else a second small message waits for the
+                    # acknowledgement of the first, which the peer delays by 40 ms.
+                    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await self._serve(peer, address)
             # Connections that wait are accepted without a pause: let others proceed.
             await asyncio.sleep(0)

@@ -19,7 +19,6 @@ Mininet itself is not imported: the caller has it, and passes a network. All met
 from __future__ import annotations
 
 import itertools
-import os
 import socket
 import subprocess
 import time
@@ -167,10 +166,8 @@ class Controller:
         return [(a, b) for a, b in ends if a.node in ours and b.node in ours]
 
     def _prepare(self, switch: Any, links: list[str]) -> None:
-        directory = os.environ.get("OVS_RUNDIR", "/var/run/openvswitch")
-        remote = Remote.parse(f"unix:{directory}/db.sock")
         wanted = Wanted(self.target, int(switch.dpid, 16), tuple(links), self._link_mtu)
-        (done,) = preparation.prepare(remote, [switch.name], wanted)
+        (done,) = preparation.prepare(Remote.local(), [switch.name], wanted)
         if done.left:
             texts = "; ".join(f"{fault.text} ({fault.remedy})" for fault in done.left)
             raise SubstrateError(f"switch {switch.name} is not ready: {texts}")

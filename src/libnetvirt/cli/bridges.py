@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any
 
 import typer
@@ -156,8 +155,7 @@ def _database(
     text: str | None, key: str | None, certificate: str | None, ca: str | None
 ) -> tuple[Remote, Any]:
     """Where a switch's database is, and the TLS context for it."""
-    directory = os.environ.get("OVS_RUNDIR", "/var/run/openvswitch")
-    remote = Remote.parse(text or f"unix:{directory}/db.sock")
+    remote = Remote.parse(text) if text else Remote.local()
     given = {"key": key or "", "certificate": certificate or "", "ca": ca or ""}
     context = tls_context(given)
     if remote.kind == "ssl" and context is None:

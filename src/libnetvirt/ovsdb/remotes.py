@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class Remote:
         if kind not in ("tcp", "ssl") or not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise InvalidURI(f"{text.strip()!r} is not a database's address: use {FORMS}")
         return cls(kind, host=host.strip("[]"), port=int(port))
+
+    @classmethod
+    def local(cls) -> Self:
+        """The database of Open vSwitch on this machine, as its own commands find it."""
+        return cls("unix", path=f"{os.environ.get('OVS_RUNDIR', '/var/run/openvswitch')}/db.sock")
 
     @classmethod
     def parse_all(cls, text: str, default_port: int = 0) -> tuple[Self, ...]:

@@ -196,7 +196,6 @@ class Handshakes:
             del self._shaking[oldest]
             oldest.cancel()
         host, port, *_ = address
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = asyncio.get_running_loop().create_task(self._shake(peer, f"{host}:{port}"))
         self._shaking[task] = None
         task.add_done_callback(lambda done: self._shaking.pop(done, None))
