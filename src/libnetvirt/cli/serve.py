@@ -26,6 +26,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Loopback address where Prometheus reads metrics [default: the unix socket only].",
+            show_default=False,
+        ),
+    ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log all events to stderr.")] = False,
     connect: Connect = None,
 ) -> None:
@@ -36,6 +44,9 @@ def serve(
 
     The socket has mode 0600: only the user who started the server can use it. Other commands connect with
     the URI DRIVER+unix://PATH.
+
+    The socket also has /metrics for Prometheus, /healthz and /readyz; --metrics offers these three on a
+    TCP port of the loopback interface.
 
     \b
     Examples:
@@ -62,7 +73,7 @@ def serve(
         sys.stdout.write(f"serving {uri} on {path}\n")
         sys.stdout.flush()
 
-    daemon.run(uri, path, ready=ready, on_event=_log if verbose else None)
+    daemon.run(uri, path, ready=ready, on_event=_log if verbose else None, metrics=metrics)
 
 
 def default_socket() -> Path:

@@ -12,6 +12,10 @@ from libnetvirt.errors import Conflict, NotFound
 MAX_RUNNING = 1024
 
 
+class Withdrawn(Conflict):
+    """A change was withdrawn by its client while it was carried out, and has been undone."""
+
+
 class Operations:
     """The running changes by name. Each runs in its own task, so it survives a client that disconnects.
 
@@ -39,7 +43,7 @@ class Operations:
         task.add_done_callback(lambda done: self._ended(name, done))
         await asyncio.wait({task})
         if task.cancelled():
-            raise Conflict("the change was withdrawn before it completed, and has been undone")
+            raise Withdrawn("the change was withdrawn before it completed, and has been undone")
         task.result()
 
     async def withdraw(self, name: str) -> str:

@@ -7,19 +7,23 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import uvicorn
+from fastapi import FastAPI
 
 from libnetvirt import aio
 from libnetvirt.acceptor import Acceptor, raise_descriptor_limit
 from libnetvirt.daemon.app import Service, build_app
 from libnetvirt.daemon.http_protocol import FULL, HttpProtocol
 from libnetvirt.daemon.listener import listening
+from libnetvirt.daemon.metrics_listener import listening_on_loopback
+from libnetvirt.daemon.monitoring import build_monitoring_app
 from libnetvirt.errors import InvalidURI, NetvirtError, Unsupported
 from libnetvirt.event_loop import new_event_loop
 from libnetvirt.model import Event
@@ -39,28 +43,41 @@ class _Server(uvicorn.Server):
     """Accepts connections itself: uvicorn leaves that to asyncio, which does not survive a lack of
     descriptors."""
 
-    def __init__(self, config: uvicorn.Config, connections: int, ready: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: int,
+        ready: Callable[[], None] | None,
+        others: Sequence[tuple[socket.socket, uvicorn.Config]] = (),
+    ) -> None:
+        """``others``: further sockets, each with the application that is served there."""
         super().__init__(config)
+        self._others = others
         self._connections = connections
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
-        acceptors = [Acceptor(listener, self._serve_one, _exhausted) for listener in sockets or ()]
+        acceptors = [
+            Acceptor(listener, partial(self._serve_one, config), _exhausted)
+            for listener, config in (*((one, self.config) for one in sockets or ()), *self._others)
+        ]
+        for _, config in self._others:
+            config.load()
         # Uvicorn closes what is in this list, and waits for it.
         self.servers = [acceptor.start() for acceptor in acceptors]  # type: ignore[misc]
         collect_seldom()
         if self._ready is not None:
             self._ready()
 
-    async def _serve_one(self, peer: socket.socket, _address: Any) -> None:
+    async def _serve_one(self, config: uvicorn.Config, peer: socket.socket, _address: Any) -> None:
         if len(self.server_state.connections) >= self._connections:
             with peer, suppress(OSError):
                 peer.send(FULL)
             return
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(
-            lambda: HttpProtocol(self.config, self.server_state, self.lifespan.state), peer
+            lambda: HttpProtocol(config, self.server_state, self.lifespan.state), peer
         )
 
     @contextmanager
@@ -86,10 +103,11 @@ def run(
     *,
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    metrics: str = "",
 ) -> None:
     """Run :func:`serve` in a new event loop. Blocks until a signal ends it."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(uri, socket_path, ready=ready, on_event=on_event))
+        runner.run(serve(uri, socket_path, ready=ready, on_event=on_event, metrics=metrics))
 
 
 async def serve(
@@ -98,6 +116,7 @@ async def serve(
     *,
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    metrics: str = "",
 ) -> None:
     """Open the driver of ``uri`` and serve it on a unix socket until SIGTERM or SIGINT.
 
@@ -108,32 +127,30 @@ async def serve(
     the server. After SIGTERM or SIGINT, running changes are completed (a second signal has the driver undo
     them), the connection is closed and the socket removed.
 
-    Must run in the main thread. Raises InvalidURI if ``uri`` names a server or is wrong, AddressInUse if the
-    socket's path is in use, ConnectionFailed if the driver or the socket cannot be opened.
+    ``metrics``: a loopback address and a port (``127.0.0.1:9091``) where metrics and health are served
+    besides, for scrapers that cannot ask a unix socket; empty: none.
+
+    Must run in the main thread. Raises InvalidURI if ``uri`` names a server or is wrong, or ``metrics`` is no
+    loopback address; AddressInUse if the socket's path or the port is in use, ConnectionFailed if the driver
+    or the socket cannot be opened.
     """
     if (parsed := URI.parse(uri)).transport:
         raise InvalidURI(
             f"{uri!r} names a server already: give the URI of a driver, such as {parsed.driver}:///"
         )
-    with _ignoring_hang_up(), listening(Path(socket_path)) as listener:
+    with (
+        _ignoring_hang_up(),
+        listening(Path(socket_path)) as listener,
+        listening_on_loopback(metrics) as scraped,
+    ):
         async with await aio.open(uri) as connection:
             connection.driver.maintain()
             app = build_app(connection, on_event)
-            config = uvicorn.Config(
-                app,
-                http=HttpProtocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=_SHUTDOWN,
-            )
-            server = _Server(config, _share_of_descriptors(raise_descriptor_limit()), ready)
+            others = [] if scraped is None else [(scraped, _config(build_monitoring_app(app.state.monitor)))]
+            server = _Server(_config(app), _share_of_descriptors(raise_descriptor_limit()), ready, others)
             service: Service = app.state.service
             service.watch()
-            with _signals(server, service):
+            with _signals(server, service), app.state.monitor.watching():
                 serving = asyncio.create_task(server.serve(sockets=[listener]))
                 try:
                     await asyncio.shield(serving)
@@ -144,6 +161,20 @@ async def serve(
                     raise
                 finally:
                     await service.close()
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_SHUTDOWN,
+    )
 
 
 def _share_of_descriptors(limit: int) -> int:

@@ -20,7 +20,7 @@ from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.reports import constraint_counters, views
 from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change, Driver
-from libnetvirt.drivers.openflow import capabilities
+from libnetvirt.drivers.openflow import capabilities, metrics
 from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -42,6 +42,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.model.metrics import Measurement
 from libnetvirt.store import offline
 from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
 from libnetvirt.uri import URI
@@ -247,6 +248,12 @@ class OpenFlowDriver(Driver):
 
     async def backup(self) -> bytes:
         return await self.runtime.backup()
+
+    async def metrics(self) -> Sequence[Measurement]:
+        return list(metrics.measurements(self.runtime))
+
+    async def readiness(self) -> Sequence[str]:
+        return await metrics.readiness(self.runtime)
 
     def events(self) -> AsyncIterator[Event]:
         return self.runtime.events.subscribe()

@@ -31,6 +31,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.model.metrics import Measurement
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
 
@@ -204,6 +205,10 @@ class RemoteDriver(Driver):
     async def backup(self) -> bytes:
         """A consistent copy of the server's stored state."""
         return await self._client.get("backup")
+
+    async def metrics(self) -> Sequence[Measurement]:
+        """The numbers of the served driver."""
+        return _parsed(tuple[Measurement, ...], await self._client.get("metrics"))
 
     async def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.
