@@ -29,9 +29,9 @@ def loopback(text: str) -> tuple[str, int]:
         raise InvalidURI(f"metrics address {text!r}: write an IP address and a port, such as 127.0.0.1:9091")
     if not address.is_loopback:
         raise InvalidURI(
-            f"metrics address {text!r}: only loopback addresses are allowed, because any program that reaches "
-            "the port can read the names of networks and switches: write 127.0.0.1:PORT, and let a proxy with TLS and "
-            "passwords pass it on"
+            f"metrics address {text!r}: only loopback addresses are allowed, because anybody who reaches "
+            "the port can read the names of networks and switches: write 127.0.0.1:PORT, and let a proxy "
+            "with TLS and passwords pass it on"
         )
     return host, port
 

@@ -83,15 +83,16 @@ _DRIVERS = (
         "three states",
     ),
     Metric(
-        "netvirt_link_capacity_bits_per_second", MetricKind.GAUGE,
-        "what the link carries; missing while that is not known", _LINK, _LINKS,
+        "netvirt_link_capacity_bytes_per_second", MetricKind.GAUGE,
+        "what the link carries, in bytes/s; missing while that is not known", _LINK, _LINKS,
     ),
     Metric(
-        "netvirt_link_reserved_bits_per_second", MetricKind.GAUGE, "what constraints have reserved", _LINK,
-        _LINKS,
+        "netvirt_link_reserved_bytes_per_second", MetricKind.GAUGE, "what constraints have reserved, in bytes/s",
+        _LINK, _LINKS,
     ),
     Metric(
-        "netvirt_link_free_bits_per_second", MetricKind.GAUGE, "what can still be reserved", _LINK, _LINKS
+        "netvirt_link_free_bytes_per_second", MetricKind.GAUGE, "what can still be reserved, in bytes/s",
+        _LINK, _LINKS,
     ),
     Metric(
         "netvirt_packet_ins_total", MetricKind.COUNTER,

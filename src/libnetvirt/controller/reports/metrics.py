@@ -59,7 +59,7 @@ def _links(state: ControllerState) -> Iterator[Measurement]:
         ("reserved", ((labels, ledger.reserved(end)) for labels, end in ends)),
         ("free", ((labels, ledger.free(end)) for labels, end in ends)),
     ):
-        yield Measurement(name=f"netvirt_link_{name}_bits_per_second", values=tuple(_given(values)))
+        yield Measurement(name=f"netvirt_link_{name}_bytes_per_second", values=tuple(_in_bytes(values)))
 
 
 def _link(edge: Edge) -> tuple[str, ...]:
@@ -69,8 +69,8 @@ def _link(edge: Edge) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _given(values: Iterable[tuple[tuple[str, ...], int | None]]) -> Iterator[Measured]:
-    return (Measured(labels, value) for labels, value in values if value is not None)
+def _in_bytes(values: Iterable[tuple[tuple[str, ...], int | None]]) -> Iterator[Measured]:
+    return (Measured(labels, value / 8) for labels, value in values if value is not None)
 
 
 def _packet_ins(state: ControllerState) -> Iterator[Measurement]:
