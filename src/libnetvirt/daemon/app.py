@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import uuid as rfc4122
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from libnetvirt.daemon.activity import Activity, kind_of
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
-from libnetvirt.daemon.operations import Operations
+from libnetvirt.daemon.operations import NameOperations, Operations, check_name
 from libnetvirt.daemon.stream import EventResponse
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import (
@@ -59,7 +58,6 @@ from libnetvirt.tasks import Tasks
 
 log = logging.getLogger("libnetvirt.daemon")
 
-OPERATION_HEADER = "netvirt-operation"
 #: The name of the only connection of a server, in the label ``connection`` of metrics.
 DEFAULT = "default"
 # Bodies of more bytes than this are parsed in a thread, so as not to block the driver's event loop.
@@ -128,6 +126,7 @@ def build_app(connection: aio.Connection, on_event: Callable[[Event], None] | No
     app.add_exception_handler(NetvirtError, _refused)
     app.add_exception_handler(HTTPException, _no_such_resource)
     app.add_middleware(Guard)
+    app.add_middleware(NameOperations)
     app.add_middleware(CountRequests, requests=monitor.requests)
     return app
 
@@ -234,10 +233,11 @@ def _changing(service: Service) -> APIRouter:
         """Perform one atomic operation; replies when the switches have confirmed it.
 
         The operation continues if the client disconnects. A client that named it in the header
-        ``Netvirt-Operation`` can withdraw it.
+        ``Netvirt-Operation`` (64 characters at most) can withdraw it. Events and lines of the log have that
+        name; the reply has it in the same header.
         """
-        name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
         try:
+            name = check_name(request)
             requested = await _change_of(service, request)
             with service.activity.operation(kind_of(requested)):
                 await service.operations.run(name, service.connection.carry_out(requested))

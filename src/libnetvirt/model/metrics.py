@@ -87,8 +87,8 @@ _DRIVERS = (
         "what the link carries, in bytes/s; missing while that is not known", _LINK, _LINKS,
     ),
     Metric(
-        "netvirt_link_reserved_bytes_per_second", MetricKind.GAUGE, "what constraints have reserved, in bytes/s",
-        _LINK, _LINKS,
+        "netvirt_link_reserved_bytes_per_second", MetricKind.GAUGE,
+        "what constraints have reserved, in bytes/s", _LINK, _LINKS,
     ),
     Metric(
         "netvirt_link_free_bytes_per_second", MetricKind.GAUGE, "what can still be reserved, in bytes/s",

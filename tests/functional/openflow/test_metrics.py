@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
-from libnetvirt import Encapsulation, Endpoint, Insertion, Rules, Timeout, VirtualNetwork
+from libnetvirt import Encapsulation, Endpoint, Event, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.stream import EventReader
 from tests.support import scrape
 from tests.support.openflow_harness import OpenFlow
 from tests.support.scrape import Samples, value
@@ -89,7 +92,7 @@ def test_the_numbers_follow_what_happens(harness: OpenFlow) -> None:
     assert "netvirt_network_packet_ins_total" not in removed
 
 
-def _send(harness: OpenFlow, port: int, source: bytes, destination: bytes) -> None:
+def _send(harness: OpenFlow, port: int, source: str, destination: str) -> None:
     """Send a frame, which the controller has to see."""
     name = "netvirt_packet_ins_total"
     before = value(scrape.scrape(harness.served.socket), name)
@@ -125,6 +128,38 @@ def test_lost_links_and_switches_are_seen(harness: OpenFlow) -> None:
     _until(harness, lambda s: value(s, "netvirt_switches", state="connected") == 3)
     assert _ready(harness)[0] == 200
     network.remove()
+
+
+def test_an_operation_has_one_identifier_from_the_client_to_the_rules(harness: OpenFlow) -> None:
+    socket = harness.served.socket
+    end = Endpoint(uuid="1", switch="1", port="1")
+    network = VirtualNetwork(name="red", endpoints=(end,))
+    document = network.model_dump(mode="json", by_alias=True, exclude_none=True)
+    before = value(scrape.scrape(socket), "netvirt_event_readers")
+    reader = EventReader(harness.connection)
+    _until(harness, lambda s: value(s, "netvirt_event_readers") > before)
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=20) as client:
+        headers = {"netvirt-operation": "order-4711"}
+        answer = client.post("http://netvirt/v1/changes", json={"after": document}, headers=headers)
+    assert (answer.status_code, answer.headers["netvirt-operation"]) == (204, "order-4711")
+    assert _event(reader, "network.created").operation == "order-4711"
+    log = harness.served.log.read_text().splitlines()
+    about = [line.partition(" INFO [order-4711] ")[2] for line in log if "[order-4711]" in line]
+    assert re.fullmatch(r"network red was created: \d+ messages to 1 switches in \d+ rounds", about[0]), about
+    assert "network.created: network red was created" in about[1]
+    # The client's own: the session makes one for each operation.
+    harness.connection.lookup("red").remove()
+    removed = _event(reader, "network.removed")
+    assert re.fullmatch("[0-9a-f]{32}", removed.operation)
+    assert f"[{removed.operation}] network red was removed: " in harness.served.log.read_text()
+
+
+def _event(reader: EventReader, kind: str) -> Event:
+    deadline = time.monotonic() + SOON
+    while not (found := [event for event in reader.events if event.kind == kind]):
+        assert time.monotonic() < deadline, reader.events
+        time.sleep(0.02)
+    return found[0]
 
 
 def test_a_state_file_that_was_removed_makes_the_server_not_ready(harness: OpenFlow) -> None:

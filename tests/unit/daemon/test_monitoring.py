@@ -131,7 +131,7 @@ def test_requests_are_counted_by_the_pattern_of_their_path() -> None:
         }
 
     def shown_route(shown: dict[Any, Any]) -> str:
-        return next(route for method, route, _ in shown if method == "(other)")
+        return str(next(route for method, route, _ in shown if method == "(other)"))
 
     run(work)
 

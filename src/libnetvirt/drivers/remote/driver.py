@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid as rfc4122
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from libnetvirt import operation_id
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.remote.client import Client
 from libnetvirt.errors import (
@@ -126,7 +126,10 @@ class RemoteDriver(Driver):
 
     async def apply(self, change: Change) -> None:
         """Have the server apply a change. Raises its error."""
-        operation = rfc4122.uuid4().hex
+        with operation_id.some() as operation:
+            await self._apply(change, operation)
+
+    async def _apply(self, change: Change, operation: str) -> None:
         body = _body(change)
         request = self._changing.spawn(self._client.post("changes", body, {"netvirt-operation": operation}))
         try:
