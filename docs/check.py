@@ -1,7 +1,7 @@
 """Check the documentation, and write its generated pages: ``make docs``.
 
 Generated, from the installed drivers themselves: ``drivers/capabilities.md``, what each offers, and
-``drivers/options.md``, the options of its URI.
+``drivers/options.md``, the options of its URI; and ``metrics.md`` from the catalogues of metrics.
 Checked: every link between files of this repository leads to a file and, behind ``#``, to a heading. With
 ``--site DIRECTORY``, of a site that mkdocs has built: every internal link leads to a page and to an anchor of
 it, no page loads anything from another server, and the API reference has every public name.
@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 
 import libnetvirt
 import libnetvirt.aio
+from libnetvirt import model
+from libnetvirt.daemon import activity
 from libnetvirt.driver import DRIVERS, FEATURES, Capabilities, installed, load
 from libnetvirt.uri import URI
 
@@ -26,6 +28,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 CAPABILITIES = DOCS / "drivers" / "capabilities.md"
 OPTIONS = DOCS / "drivers" / "options.md"
+METRICS = DOCS / "metrics.md"
 
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -93,6 +96,29 @@ def options() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics() -> str:
+    """The page about the metrics of a server."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `make docs` from the sources. [Monitoring](monitoring.md) tells how to read them. Each",
+        f"metric has at most {activity.SERIES:,} series in a connection; what is left out is counted in",
+        "`netvirt_series_left_out`. The last column says what bounds their number before that.",
+    ]
+    for title, intro, found in (
+        ("Of a driver", "A driver shows those that it has. All have a label `connection` besides.",
+         model.METRICS.values()),
+        ("Of a connection", "All have a label `connection` besides.", activity.OF_CONNECTIONS),
+        ("Of the server", "", activity.OF_SERVER),
+    ):  # fmt: skip
+        lines += ["", f"## {title}", "", *([intro, ""] if intro else [])]
+        lines += ["| metric | kind | meaning | labels | series |", "|---|---|---|---|---|"]
+        for m in found:
+            labels = ", ".join(f"`{label}`" for label in m.labels)
+            lines.append(f"| `{m.name}` | {m.kind} | {m.text} | {labels or '–'} | {m.bound or 'one'} |")
+    return "\n".join(lines) + "\n"
+
+
 def faults() -> Iterator[str]:
     """Links that lead nowhere, and generated pages that are not as they should be."""
     for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
@@ -107,7 +133,7 @@ def faults() -> Iterator[str]:
                 yield f"{where}: there is no such file"
             elif anchor and target.suffix == ".md" and anchor not in _anchors(target):
                 yield f"{where}: there is no such heading"
-    for page, text in ((CAPABILITIES, capabilities()), (OPTIONS, options())):
+    for page, text in ((CAPABILITIES, capabilities()), (OPTIONS, options()), (METRICS, metrics())):
         if not page.exists() or page.read_text() != text:
             yield f"{page.relative_to(ROOT)} is not up to date: 'make docs' writes it"
 
@@ -180,6 +206,7 @@ def main() -> int:
         CAPABILITIES.parent.mkdir(exist_ok=True)
         CAPABILITIES.write_text(capabilities())
         OPTIONS.write_text(options())
+        METRICS.write_text(metrics())
     found = list(faults() if arguments.site is None else site_faults(arguments.site.resolve()))
     for fault in found:
         sys.stderr.write(f"{fault}\n")

@@ -13,6 +13,7 @@ from typing import Final
 
 from libnetvirt.daemon.exposition import Histogram, Tally, histogram
 from libnetvirt.daemon.operations import Withdrawn
+from libnetvirt.daemon.warnings import KINDS
 from libnetvirt.driver import Change
 from libnetvirt.errors import CODES, Conflict, InvalidDescription, NetvirtError, NotFound, Unsupported
 from libnetvirt.model import Metric, MetricKind
@@ -91,6 +92,11 @@ class Activity:
         self.errors = Tally(ERRORS, SERIES)
         self.events = Tally(EVENTS, 200)
         self.running = 0
+        for kind in ("create", "change", "remove"):
+            for result in ("ok", "failed"):
+                self.durations.show(kind, result)
+        for kind in sorted(KINDS):
+            self.events.show(kind)
 
     def event(self, kind: str) -> None:
         """Count an event."""

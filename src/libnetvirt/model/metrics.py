@@ -140,14 +140,19 @@ _DRIVERS = (
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _DRIVERS}
 
 
+def measurement(name: str, values: Iterable[Measured]) -> Measurement:
+    """The measurement of a metric. Does not validate: there may be thousands of values."""
+    return Measurement.model_construct(name=name, values=tuple(values))
+
+
 def single(name: str, value: float) -> Measurement:
     """The measurement of a metric without labels."""
-    return Measurement(name=name, values=(Measured((), value),))
+    return measurement(name, (Measured((), float(value)),))
 
 
 def by_label(name: str, values: Iterable[tuple[str, float]]) -> Measurement:
     """The measurement of a metric with one label."""
-    return Measurement(name=name, values=tuple(Measured((label,), value) for label, value in values))
+    return measurement(name, [Measured((label,), float(value)) for label, value in values])
 
 
 def of_states(networks: Mapping[str, Collection[State]], drifted: Collection[str]) -> Iterator[Measurement]:

@@ -10,7 +10,7 @@ from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.topology.pathfinder import Edge
 from libnetvirt.model import State
-from libnetvirt.model.metrics import Measured, Measurement, by_label, of_switches, single
+from libnetvirt.model.metrics import Measured, Measurement, by_label, measurement, of_switches, single
 
 
 def measurements(core: Controller) -> Iterator[Measurement]:
@@ -59,7 +59,7 @@ def _links(state: ControllerState) -> Iterator[Measurement]:
         ("reserved", ((labels, ledger.reserved(end)) for labels, end in ends)),
         ("free", ((labels, ledger.free(end)) for labels, end in ends)),
     ):
-        yield Measurement(name=f"netvirt_link_{name}_bytes_per_second", values=tuple(_in_bytes(values)))
+        yield measurement(f"netvirt_link_{name}_bytes_per_second", _in_bytes(values))
 
 
 def _link(edge: Edge) -> tuple[str, ...]:

@@ -250,7 +250,12 @@ class OpenFlowDriver(Driver):
         return await self.runtime.backup()
 
     async def metrics(self) -> Sequence[Measurement]:
-        return list(metrics.measurements(self.runtime))
+        found = []
+        for measurement in metrics.measurements(self.runtime):
+            found.append(measurement)
+            # Each may have thousands of series: frames are served in between.
+            await asyncio.sleep(0)
+        return found
 
     async def readiness(self) -> Sequence[str]:
         return await metrics.readiness(self.runtime)
