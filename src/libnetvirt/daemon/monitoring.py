@@ -1,4 +1,4 @@
-"""What is watched: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for who starts and restarts
+"""What is watched: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for what starts and restarts
 servers.
 
 Nothing here is on the way of a frame. Numbers that drivers count anyway are read when they are asked for,
@@ -30,7 +30,7 @@ from libnetvirt.model import Measured
 
 log = logging.getLogger("libnetvirt.daemon")
 
-#: Seconds for which a page is served again: whoever asks more often costs nothing.
+#: Seconds for which a page is served again: asking more often costs nothing.
 FRESH: Final = 0.25
 #: Seconds that a connection has to say whether it is ready.
 READY_TIMEOUT: Final = 5.0
@@ -132,7 +132,7 @@ class Monitor:
 
 
 def monitoring(monitor: Monitor) -> APIRouter:
-    """The resources for who watches the server."""
+    """The resources of monitoring."""
     router = APIRouter()
 
     @router.get("/metrics", response_class=Response)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -100,7 +101,7 @@ def test_prometheus_reads_a_server_with_this_configuration(serve: Serve, directo
         prometheus.wait(10)
 
 
-def _asked(client: httpx.Client, path: str, parameters: dict[str, str], key: str) -> list[dict[str, object]]:
+def _asked(client: httpx.Client, path: str, parameters: dict[str, str], key: str) -> list[dict[str, Any]]:
     """What Prometheus answers as soon as there is something."""
     deadline = time.monotonic() + SOON
     while True:
