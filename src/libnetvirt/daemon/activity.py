@@ -57,7 +57,8 @@ LEFT_OUT = Metric(
 )  # fmt: skip
 REQUESTS = Metric(
     "netvirt_api_requests_total", MetricKind.COUNTER,
-    "requests to the server, by the pattern of their path; (none) if no resource is there",
+    "requests by the pattern of their path, (none) if no resource is there; without connection: to the "
+    "resources of the server itself",
     ("method", "route", "status"), "the resources of the server; 1,000 in any case",
 )  # fmt: skip
 LAG = histogram("netvirt_loop_lag_seconds", "how late the event loop is, looked at twice a second")
@@ -71,10 +72,10 @@ STARTED = Metric(
 )
 #: Of each connection, besides those of the driver.
 OF_CONNECTIONS: Final = (
-    READ, CONNECTION, OPERATIONS, ERRORS, RUNNING, EVENTS, READERS, CLIENT_LOSSES, LEFT_OUT,
+    READ, CONNECTION, OPERATIONS, ERRORS, RUNNING, REQUESTS, EVENTS, READERS, CLIENT_LOSSES, LEFT_OUT,
 )  # fmt: skip
 #: Of the server as a whole.
-OF_SERVER: Final = (REQUESTS, LAG, BUILD, CPU, MEMORY, DESCRIPTORS, MAX_DESCRIPTORS, STARTED)
+OF_SERVER: Final = (LAG, BUILD, CPU, MEMORY, DESCRIPTORS, MAX_DESCRIPTORS, STARTED)
 #: All metrics that the daemon adds to those of drivers, by name.
 METRICS: Final[Mapping[str, Metric]] = {metric.name: metric for metric in (*OF_CONNECTIONS, *OF_SERVER)}
 
@@ -90,6 +91,7 @@ class Activity:
     def __init__(self) -> None:
         self.durations = Histogram(OPERATIONS, _DURATIONS, SERIES)
         self.errors = Tally(ERRORS, SERIES)
+        self.requests = Tally(REQUESTS, SERIES)
         self.events = Tally(EVENTS, 200)
         self.running = 0
         for kind in ("create", "change", "remove"):

@@ -119,7 +119,7 @@ def build_app(connection: aio.Connection, on_event: Callable[[Event], None] | No
         responses={"default": {"model": Problem}},
     )
     app.state.service = service
-    app.state.monitor = monitor = Monitor({DEFAULT: service})
+    app.state.monitor = monitor = Monitor(lambda: {DEFAULT: service})
     app.include_router(monitoring(monitor))
     app.include_router(_reading(service), prefix="/v1")
     app.include_router(_changing(service), prefix="/v1")
@@ -127,7 +127,7 @@ def build_app(connection: aio.Connection, on_event: Callable[[Event], None] | No
     app.add_exception_handler(HTTPException, _no_such_resource)
     app.add_middleware(Guard)
     app.add_middleware(NameOperations)
-    app.add_middleware(CountRequests, requests=monitor.requests)
+    app.add_middleware(CountRequests, requests=service.activity.requests)
     return app
 
 

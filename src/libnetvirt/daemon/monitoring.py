@@ -12,7 +12,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -46,9 +46,10 @@ class Served(Protocol):
 
 
 class Monitor:
-    """Reads all connections of a server. ``connections``: by the names that they have in metrics."""
+    """Reads all connections of a server. ``connections``: those that there are now, by the names that they
+    have in metrics; for one that is not open, why that is so."""
 
-    def __init__(self, connections: Mapping[str, Served]) -> None:
+    def __init__(self, connections: Callable[[], Mapping[str, Served | str]]) -> None:
         self._connections = connections
         self.requests = Tally(activity.REQUESTS, SERIES)
         self.lag = Lag()
@@ -70,7 +71,7 @@ class Monitor:
             if not self._text or time.monotonic() - self._written >= FRESH:
                 page = Page()
                 self._server(page)
-                for name, served in list(self._connections.items()):
+                for name, served in self._connections().items():
                     await self._connection(page, name, served)
                 parts = []
                 for piece in page.pieces():
@@ -87,11 +88,15 @@ class Monitor:
         for metric, value in activity.of_process():
             page.add(metric, {}, [Measured((), value)])
 
-    async def _connection(self, page: Page, name: str, served: Served) -> None:
+    async def _connection(self, page: Page, name: str, served: Served | str) -> None:
         labels = {"connection": name}
+        if isinstance(served, str):
+            page.add(activity.READ, labels, [Measured((), 0)])
+            return
         did = served.activity
         page.add(activity.OPERATIONS, labels, did.durations)
         page.add(activity.ERRORS, labels, did.errors.read())
+        page.add(activity.REQUESTS, labels, did.requests.read())
         page.add(activity.RUNNING, labels, [Measured((), did.running)])
         page.add(activity.EVENTS, labels, did.events.read())
         page.add(activity.READERS, labels, [Measured((), served.events.readers)])
@@ -117,11 +122,13 @@ class Monitor:
 
     async def reasons(self) -> dict[str, list[str]]:
         """Why the connections are not ready, by name; empty if all are."""
-        names = list(self._connections)
-        found = await asyncio.gather(*(self._unready(self._connections[name]) for name in names))
-        return {name: reasons for name, reasons in zip(names, found, strict=True) if reasons}
+        served = self._connections()
+        found = await asyncio.gather(*map(self._unready, served.values()))
+        return {name: reasons for name, reasons in zip(served, found, strict=True) if reasons}
 
-    async def _unready(self, served: Served) -> list[str]:
+    async def _unready(self, served: Served | str) -> list[str]:
+        if isinstance(served, str):
+            return [f"it is not open: {served}"]
         try:
             async with asyncio.timeout(READY_TIMEOUT):
                 return list(await served.connection.driver.readiness())

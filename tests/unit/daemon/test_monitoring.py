@@ -14,7 +14,7 @@ from libnetvirt.daemon import build_app
 from libnetvirt.daemon.activity import METRICS as OWN
 from libnetvirt.daemon.activity import SERIES, Lag
 from libnetvirt.daemon.app import Service
-from libnetvirt.daemon.monitoring import Monitor, build_monitoring_app
+from libnetvirt.daemon.monitoring import Monitor, Served, build_monitoring_app
 from libnetvirt.driver import Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.model import METRICS, Measurement
@@ -158,14 +158,19 @@ def test_a_connection_that_cannot_be_read_leaves_the_others_as_they_are() -> Non
         other = await Watched.open(URI.parse("test:///default"))
         async with aio.Connection(other, "test:///default") as second:
             first = aio.Connection(driver, "test:///default")
-            monitor = Monitor({"one": Service(first), "two": Service(second)})
+            services: dict[str, Served | str] = {
+                "one": Service(first), "two": Service(second), "three": "the port is in use",
+            }  # fmt: skip
+            monitor = Monitor(lambda: services)
             driver.broken = True
             found = scrape.samples(await monitor.text())
             assert value(found, "netvirt_connection_up", connection="one") == 0
             assert value(found, "netvirt_connection_up", connection="two") == 1
             assert value(found, "netvirt_switches", connection="two") == 4
             assert value(found, "netvirt_switches") == 4
-            assert await monitor.reasons() == {"one": ["it has gone"]}
+            assert value(found, "netvirt_connection_up", connection="three") == 0
+            reasons = {"one": ["it has gone"], "three": ["it is not open: the port is in use"]}
+            assert await monitor.reasons() == reasons
         assert client
 
     run(work)
@@ -195,7 +200,10 @@ def test_the_application_for_a_tcp_port_offers_nothing_else() -> None:
                 assert (await scraper.get(path)).status_code == 200
             for path in ("/v1/networks", "/v1/openapi.json", "/docs", "/v1/metrics"):
                 assert (await scraper.get(path)).status_code == 404
-        assert value(await _read(client), "netvirt_api_requests_total", route="/healthz") == 1
+        shown = (await _read(client))["netvirt_api_requests_total"]
+        assert [dict(key) for key in shown if ("route", "/healthz") in key] == [
+            {"method": "GET", "route": "/healthz", "status": "200"}
+        ]
 
     run(work)
 
