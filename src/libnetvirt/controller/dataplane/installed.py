@@ -37,7 +37,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind
 Unit = Hashable
 Round = dict[int, list[of.Message]]
 # Not compared: they expire by themselves, or belong to on-demand networks (see `ondemand.flows`).
-_UNCOMPARED = (Kind.QUIET, Kind.PATH)
+_UNCOMPARED = (Kind.QUIET, Kind.PATH, Kind.CACHE)
 
 
 @dataclass(slots=True)

@@ -99,7 +99,7 @@ class Readback:
     def _add_flow(self, record: bytes, stats: of.FlowStatsEntry) -> None:
         if not pipeline.is_ours(stats.cookie):
             self.foreign[record] = flow_entry(stats)
-        elif stats.cookie & 0xFFFF in (Kind.PATH, Kind.QUIET):
+        elif stats.cookie & 0xFFFF in (Kind.PATH, Kind.QUIET, Kind.CACHE):
             self._passing.add(record)
             self.passing += 1
         else:
