@@ -181,7 +181,7 @@ def test_it_is_tried_again_when_all_its_links_have_failed_and_pass_again() -> No
 
 def test_other_switches_are_not_tried() -> None:
     class Other(Caching):
-        description = "Somebody's switch"
+        description = "Some other switch"
 
     rig = Other()
     assert rig.rounds(10) == []
