@@ -36,8 +36,8 @@ from libnetvirt.controller.dataplane.pipeline import Kind
 
 Unit = Hashable
 Round = dict[int, list[of.Message]]
-# Not compared: they expire by themselves, or belong to on-demand networks (see `ondemand.flows`).
-_UNCOMPARED = (Kind.QUIET, Kind.PATH, Kind.PASS)
+#: Not compared: they expire by themselves, or belong to on-demand networks (see `ondemand.flows`).
+UNCOMPARED = (Kind.QUIET, Kind.PATH, Kind.CACHE, Kind.PASS)
 
 
 @dataclass(slots=True)
@@ -178,7 +178,7 @@ class SwitchSnapshot:
         are outside our ranges belong to other programs and are left out."""
         found: list[SwitchEntry] = []
         for f in self.flows:
-            if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in _UNCOMPARED:
+            if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in UNCOMPARED:
                 notify = bool(f.flags & of.FlowModFlags.SEND_FLOW_REM)
                 found.append(
                     Flow(

@@ -22,6 +22,8 @@ from libnetvirt.model import Encapsulation
 
 _UP = of.Output(of.Port.CONTROLLER, pipeline.PROBE_LENGTH)
 _PRIORITY = 10
+#: the rules that send probes up, each above the one before
+_ABOVE = (Kind.BASE, Kind.CACHE, Kind.PASS)
 _ARRIVED = pipeline.tunnelled(0)
 _OUT_OF_TUNNEL = of.Match(
     metadata=(_ARRIVED, pipeline.METADATA_SIDE), vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS
@@ -67,8 +69,8 @@ def replacement(switch: SwitchView, kind: Encapsulation, cookie: Kind, seconds: 
     """A rule that does what the one for probes in this encapsulation does, which it replaces for some
     seconds: only the cookie that frames come up with is another one."""
     table, match = (Table.HOST, _OUT_OF_TUNNEL) if kind in TUNNELLINGS else (Table.PATH, _NATIVE)
-    then = (*_limit(switch), apply(_UP))
-    return Flow(table, _PRIORITY + 2, match, then, pipeline.cookie(0, cookie), hard=seconds)
+    then, priority = (*_limit(switch), apply(_UP)), _PRIORITY + _ABOVE.index(cookie)
+    return Flow(table, priority, match, then, pipeline.cookie(0, cookie), hard=seconds)
 
 
 def _limit(switch: SwitchView) -> tuple[of.Instruction, ...]:
