@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from libnetvirt.errors import EndpointNotFound
 from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
+from libnetvirt.model.customer_tags import ANY, contains
 from libnetvirt.packet import (
     PacketError,
     add_label,
@@ -15,6 +16,7 @@ from libnetvirt.packet import (
     is_tagged,
     split_label,
     split_tag,
+    with_vlan,
 )
 from libnetvirt.semantics.bridge import bridge
 from libnetvirt.semantics.learned_state import LearnedState, declared_hosts
@@ -23,7 +25,11 @@ from libnetvirt.semantics.router import route
 
 
 class ClassifiedFrame(NamedTuple):
-    """A frame's network and endpoint, and the frame without the endpoint's tag or label."""
+    """A frame's network and endpoint, and the frame without the endpoint's tag or label.
+
+    In a network that keeps its customers' tags it has all of them. Of an endpoint with ``inner_vlan``, it has
+    also the endpoint's own tag, whose type and priority leave with it, with vlan 0 in it.
+    """
 
     network: VirtualNetwork
     endpoint: Endpoint
@@ -38,10 +44,8 @@ def classify(
         vlan, untagged = split_tag(frame)
     except PacketError:
         return DropReason.TRUNCATED
-    if vlan == 0:
-        return DropReason.PRIORITY_TAG
     inside = None if vlan is not None else split_label(frame)
-    found: ClassifiedFrame | DropReason = DropReason.NO_ENDPOINT
+    found: ClassifiedFrame | DropReason = DropReason.NO_ENDPOINT if vlan != 0 else DropReason.PRIORITY_TAG
     for network in networks:
         for e in network.endpoints:
             if (e.switch, e.port) != (switch, port):
@@ -49,8 +53,11 @@ def classify(
             if e.mpls is not None:
                 if inside is not None and inside[0] == e.mpls:
                     return ClassifiedFrame(network, e, inside[1])
+            elif isinstance(e.vlan, str):
+                if e.vlan == ANY or (vlan is not None and contains(e.vlan, vlan)):
+                    return ClassifiedFrame(network, e, frame)
             elif e.vlan == vlan:
-                found = ClassifiedFrame(network, e, untagged)
+                found = ClassifiedFrame(network, e, with_vlan(0, frame) if e.inner_vlan else untagged)
     return found
 
 
@@ -82,7 +89,7 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
     """Return why a frame is dropped whatever the network's forwarding; None if it is not."""
     if len(frame) < 14:
         return DropReason.TRUNCATED
-    if is_tagged(frame):
+    if is_tagged(frame) and not endpoint.kept_tags:
         return DropReason.NESTED_TAG
     source = frame[6:12]
     if not is_host_mac(source):
@@ -93,9 +100,15 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
 
 
 def egress_frame(endpoint: Endpoint, frame: bytes) -> PortFrame:
-    """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label."""
-    tagged = add_tag(endpoint.vlan, frame) if endpoint.mpls is None else add_label(endpoint.mpls, frame)
-    return endpoint.switch, endpoint.port, tagged
+    """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label.
+
+    The frame is as in :class:`ClassifiedFrame`.
+    """
+    if endpoint.mpls is not None:
+        frame = add_label(endpoint.mpls, frame)
+    elif endpoint.own_vlan is not None:
+        frame = (with_vlan if endpoint.inner_vlan else add_tag)(endpoint.own_vlan, frame)
+    return endpoint.switch, endpoint.port, frame
 
 
 def forward(

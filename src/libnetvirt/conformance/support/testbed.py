@@ -33,23 +33,23 @@ class Guest:
     network: str
     endpoint: str
     place: Place
-    vlan: int | None
+    vlan: int | str | None
     mac: str
     mpls: int | None = None
 
     def on_wire(self, frame: bytes) -> bytes:
-        """An untagged frame of the network as it is on the wire at this endpoint."""
+        """A frame of the network, without the endpoint's own tag, as it is on the wire at this endpoint."""
         if self.mpls is not None:
             return frames.in_label(self.mpls, frame)
-        return frame if self.vlan is None else frames.tagged(frame, frames.tag(self.vlan))
+        return frames.tagged(frame, frames.tag(self.vlan)) if isinstance(self.vlan, int) else frame
 
     def arrival(self, frame: bytes) -> Arrival:
         """The arrival of an untagged frame of the network at this guest."""
         return Arrival(self.place, self.on_wire(frame))
 
 
-#: a VLAN, no tag, or ``{"mpls": label}``
-Tag = int | None | Mapping[str, int]
+#: a VLAN, ``any`` or a set of VLANs, no tag, or fields such as ``{"mpls": label}``
+Tag = int | str | None | Mapping[str, int | str]
 
 
 def endpoint_at(place: Place, uuid: int, tag: Tag = None, **fields: Any) -> Endpoint:
@@ -410,6 +410,8 @@ class Testbed:
             return Counter()
         guest = Guest(network.uuid, e.uuid, place, e.vlan, source, e.mpls)
         marker = guest.on_wire(frames.marked(source, frames.BROADCAST, b"fence %d" % next(self._fences)))
+        if isinstance(e.vlan, str) and e.vlan != "any":
+            marker = frames.tagged(marker, frame[12:16])  # a set: without this tag it is no endpoint's frame
         outcome = self._outcome(networks, place, marker)
         self.harness.send(place, [marker])
         return Counter(_arrivals(outcome.outputs))

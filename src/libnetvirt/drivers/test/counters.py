@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass
 
 from libnetvirt.errors import EndpointClaimed
 from libnetvirt.model import Counters, Endpoint, VirtualNetwork
+from libnetvirt.model.customer_tags import PortClaims
 
 
 class Attachments:
     """The attachments of all endpoints of the given networks. Not updated: build a new one after a change."""
 
     def __init__(self, networks: Iterable[VirtualNetwork]) -> None:
-        self._by_attachment: dict[tuple[str, str, str], tuple[VirtualNetwork, Endpoint]] = {}
+        self._claims: PortClaims[tuple[VirtualNetwork, Endpoint]] = PortClaims()
         self._by_port: dict[tuple[str, str], list[VirtualNetwork]] = {}
         for network in networks:
             for e in network.endpoints:
-                self._by_attachment[e.switch, e.port, e.tag] = (network, e)
+                self._claims.claim((e.switch, e.port), e.tag, (network, e))
                 self._by_port.setdefault((e.switch, e.port), []).append(network)
 
     @property
@@ -30,15 +31,17 @@ class Attachments:
         return self._by_port.get((switch, port), ())
 
     def require_free(self, network: VirtualNetwork, e: Endpoint) -> None:
-        """Raise EndpointClaimed if another network has an endpoint with the same attachment."""
-        owner, endpoint = self._by_attachment.get((e.switch, e.port, e.tag), (network, e))
-        if owner.uuid != network.uuid:
-            raise EndpointClaimed(
-                f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network {owner.name} "
-                f"(uuid {owner.uuid}): use another port or tag, or remove that endpoint first",
-                network=owner.uuid,
-                endpoint=endpoint.uuid,
-            )
+        """Raise EndpointClaimed if another network has an endpoint with the same port and an overlapping
+        tag."""
+        for owner, endpoint in self._claims.holders((e.switch, e.port), e.tag):
+            if owner.uuid != network.uuid:
+                raise EndpointClaimed(
+                    f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network "
+                    f"{owner.name} (uuid {owner.uuid}): use another port or tag, or remove that endpoint "
+                    "first",
+                    network=owner.uuid,
+                    endpoint=endpoint.uuid,
+                )
 
 
 @dataclass(slots=True)
