@@ -201,7 +201,7 @@ def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
     if mpls is not None:
         return (*MPLS.push_inner(mpls), out)
     if vlan is not None and attachment.endpoint.inner_vlan is not None:
-        return (of.SetField("vlan_vid", pipeline.VLAN_PRESENT | vlan), out)
+        return (nicira.set_vlan_id(vlan), out)
     return (out,) if vlan is None else (*push(pipeline.TPID_CUSTOMER, vlan), out)
 
 
