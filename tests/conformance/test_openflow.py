@@ -9,7 +9,7 @@ import pytest
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
-from libnetvirt.conformance.support.testbed import Testbed
+from libnetvirt.conformance.support.testbed import Tag, Testbed
 from libnetvirt.errors import Unsupported
 from tests.support.openflow_harness import OpenFlow
 
@@ -51,7 +51,8 @@ def test_tags_of_customers_are_refused_with_all_other_options(
 ) -> None:
     p, q = default_testbed.places(2)
     empty = default_testbed.snapshot()
-    for kept in ("any", "100-199", {"vlan": 20, "inner_vlan": "any"}):
+    kinds: tuple[Tag, ...] = ("any", "100-199", {"vlan": 20, "inner_vlan": "any"})
+    for kept in kinds:
         with pytest.raises(Unsupported, match="Choose encapsulation mpls"):
             default_testbed.create((p, kept), (q, kept), rules=Rules(encapsulation=encapsulation))
     with pytest.raises(Unsupported, match="outbound limit"):

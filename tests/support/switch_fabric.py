@@ -363,7 +363,9 @@ class Fabric:
                 for bucket in group.buckets:
                     # Buckets are action sets: a switch leaves what no set can hold out, silently.
                     assert not any(
-                        isinstance(a, of.Experimenter) and nicira.resubmit_target(a) is None
+                        isinstance(a, of.Experimenter)
+                        and nicira.resubmit_target(a) is None
+                        and nicira.vlan_id_set(a) is None
                         for a in bucket.actions
                     )
                     self._act(now.copy(), bucket.actions, out)
@@ -385,6 +387,8 @@ class Fabric:
                 now.queue = action.queue_id
             elif isinstance(action, of.Experimenter) and (again := nicira.resubmit_target(action)):
                 self._look_again(now, *again, out)
+            elif isinstance(action, of.Experimenter) and (vlan := nicira.vlan_id_set(action)) is not None:
+                _set(now, of.SetField("vlan_vid", 0x1000 | vlan))
             elif isinstance(action, of.Experimenter) and (inner := nicira.clone_actions(action)) is not None:
                 self._clone(now.copy(), inner, out)
             elif isinstance(action, of.Experimenter) and unpack_from("!H", action.payload) == (49,):

@@ -34,7 +34,6 @@ from libnetvirt.conformance.tests.random_routers import *
 from libnetvirt.conformance.tests.routing import *
 from libnetvirt.conformance.tests.routing_faults import *
 
-
 #: fixture -> the variable of the importing module that lists the options for tests that use it
 _OPTIONS_OF = {
     "router_testbed": "ROUTER_OPTIONS",
@@ -66,6 +65,8 @@ def _fitting(module: ModuleType, fixtures: Sequence[str]) -> Sequence[Rules | No
     for fixture, name in _OPTIONS_OF.items():
         if fixture in fixtures:
             fitting = getattr(module, name, fitting)
+    if "claims_testbed" in fixtures:
+        fitting = fitting[:1]
     for fixture, native in (("native_testbed", True), ("shared_macs_testbed", False)):
         if fixture in fixtures:
             fitting = [

@@ -65,6 +65,12 @@ def inner_tag(value: Any) -> str:
     return ANY
 
 
+def set_of(vlans: Iterable[int]) -> str:
+    """The canonical text of a set of VLANs; ``any`` if it is empty. Raises ValueError."""
+    merged = _merged((vlan, vlan) for vlan in sorted(vlans))
+    return _set_text(merged) if merged else ANY
+
+
 @lru_cache(maxsize=4096)
 def ranges(vlans: str) -> tuple[Range, ...]:
     """The ranges of a canonical set, ascending. ``any`` is none: it is not a matter of VLANs."""

@@ -82,6 +82,8 @@ METADATA_SIDE = METADATA_NETWORK | METADATA_TUNNEL
 METADATA_TAG = (1 << 23) - 1
 METADATA_LARGE = 30  # the number of the bit
 METADATA_KEEPS = 1 << 29
+#: the kind of tag of an endpoint that keeps those of a set of VLANs, or all
+KEPT_KIND = 3
 
 VLAN_PRESENT = 0x1000
 TPID_CUSTOMER = 0x8100
@@ -190,7 +192,7 @@ def tag_code(vlan: int | None, mpls: int | None = None) -> int:
 def kept_code(vlans: str) -> int:
     """The same for an endpoint that keeps the tags of a set of VLANs, of which it has the first, or of any
     (0): sets on one port do not overlap."""
-    return 3 << 21 | min((low for low, _ in ranges(vlans)), default=0)
+    return KEPT_KIND << 21 | min((low for low, _ in ranges(vlans)), default=0)
 
 
 def entered(index: int, vlan: int | None, mpls: int | None = None) -> int:

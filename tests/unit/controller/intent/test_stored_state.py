@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from libnetvirt.controller.dataplane.entries import add_message
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, SwitchEntry, add_message
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import (
     ConstraintPath,
@@ -26,6 +29,7 @@ from libnetvirt.controller.intent.facts import (
     rows,
 )
 from libnetvirt.controller.rules import probing
+from libnetvirt.controller.rules.encapsulation import ANY_VLAN
 from libnetvirt.controller.topology import probes
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import Encapsulation
@@ -77,11 +81,18 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
         new = {placed.entry.key for placed in probing.base(rig.state.switches[dpid])}
         new |= {entry.key for entry in probes.ENTRIES.values()}
         sent = sorted(
-            add_message(placed.entry).encode().hex()
+            add_message(_as_it_was(placed.entry)).encode().hex()
             for key, placed in rig.state.installed.on(dpid).items()
             if key not in new
         )
         assert (len(sent), hashlib.sha256("\n".join(sent).encode()).hexdigest()) == held, dpid
+
+
+def _as_it_was(entry: SwitchEntry) -> SwitchEntry:
+    """Version 1 had no networks that keep tags, which the rule that drops a second tag spares."""
+    if isinstance(entry, Flow) and entry.match.get("metadata") == (0, pipeline.METADATA_KEEPS):
+        return replace(entry, match=of.Match(vlan_vid=ANY_VLAN))
+    return entry
 
 
 def test_the_records_of_a_file_of_version_1(tmp_path: Path) -> None:
