@@ -9,7 +9,7 @@ import pytest
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
-from libnetvirt.conformance.support.testbed import Tag, Testbed
+from libnetvirt.conformance.support.testbed import Tag, Testbed, endpoint_at
 from libnetvirt.errors import Unsupported
 from tests.support.openflow_harness import OpenFlow
 
@@ -55,12 +55,10 @@ def test_tags_of_customers_are_refused_with_all_other_options(
     for kept in kinds:
         with pytest.raises(Unsupported, match="Choose encapsulation mpls"):
             default_testbed.create((p, kept), (q, kept), rules=Rules(encapsulation=encapsulation))
+    endpoints = [
+        endpoint_at(place, n, "any", bandwidth={"outbound": "1 Mbit/s"}) for n, place in enumerate((p, q), 1)
+    ]
     with pytest.raises(Unsupported, match="outbound limit"):
-        endpoints = [
-            {"uuid": n, "switch": place.switch, "port": place.port, "vlan": "any"}
-            | {"bandwidth": {"outbound": "1 Mbit/s"}}
-            for n, place in enumerate((p, q), 1)
-        ]
         default_testbed.create(endpoints=endpoints, rules=Rules(encapsulation="mpls"))
     assert default_testbed.snapshot() == empty
 

@@ -34,8 +34,8 @@ class Attributes:
         str | None,
         typer.Option(
             metavar="N|any|SET",
-            help="VLAN tag of the endpoint's frames (1 to 4094); 'any' or a set such as 100-199,300 keeps the "
-            "tags that customers send.",
+            help="VLAN tag of the endpoint's frames (1 to 4094); 'any' or a set such as 100-199,300 keeps "
+            "the tags that customers send.",
         ),
     ] = None
     inner_vlan: Annotated[

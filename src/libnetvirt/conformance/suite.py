@@ -4,8 +4,8 @@
 The importing module provides the fixture ``harness``. If the driver offers several combinations of rules
 options, it also defines ``OPTIONS``, a list of :class:`~libnetvirt.Rules`; the tests run with each. If some
 of these cannot be used for L3 networks, for constraints or for networks that keep their customers' tags, it
-lists those that can in ``ROUTER_OPTIONS``, ``CONSTRAINT_OPTIONS`` and ``CUSTOMER_TAG_OPTIONS``: these tests run
-with these only, and fail if one is refused.
+lists those that can in ``ROUTER_OPTIONS``, ``CONSTRAINT_OPTIONS`` and ``CUSTOMER_TAG_OPTIONS``: these tests
+run with these only, and fail if one is refused.
 """
 
 from __future__ import annotations
