@@ -52,6 +52,7 @@ FEATURES: Mapping[str, str] = {
     "tag.any": "whole-port endpoints that keep their customers' VLAN tags (vlan any)",
     "tag.range": "endpoints that keep the tags of a set of VLANs (vlan 100-199)",
     "tag.inner": "endpoints that keep the VLAN tags below their own (inner-vlan any, QinQ)",
+    "tag.priority": "frames with a priority tag (vlan 0) at untagged endpoints",
     "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",

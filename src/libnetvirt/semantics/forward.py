@@ -44,8 +44,14 @@ def classify(
         vlan, untagged = split_tag(frame)
     except PacketError:
         return DropReason.TRUNCATED
-    inside = None if vlan is not None else split_label(frame)
-    found: ClassifiedFrame | DropReason = DropReason.NO_ENDPOINT if vlan != 0 else DropReason.PRIORITY_TAG
+    found: ClassifiedFrame | DropReason = DropReason.NO_ENDPOINT
+    plain = frame
+    if vlan == 0:
+        if is_tagged(untagged):
+            found = DropReason.PRIORITY_TAG
+        else:
+            vlan, plain = None, untagged
+    inside = None if vlan is not None else split_label(plain)
     for network in networks:
         for e in network.endpoints:
             if (e.switch, e.port) != (switch, port):
@@ -56,6 +62,8 @@ def classify(
             elif isinstance(e.vlan, str):
                 if e.vlan == ANY or (vlan is not None and contains(e.vlan, vlan)):
                     return ClassifiedFrame(network, e, frame)
+            elif e.vlan is None and vlan is None:
+                found = ClassifiedFrame(network, e, plain)
             elif e.vlan == vlan:
                 found = ClassifiedFrame(network, e, with_vlan(0, frame) if e.inner_vlan else untagged)
     return found

@@ -86,6 +86,10 @@ class Testbed:
     def _reports_no_route(self) -> bool:
         return self.offers("router.no-route")
 
+    @cached_property
+    def _takes_priority(self) -> bool:
+        return self.offers("tag.priority")
+
     @property
     def native(self) -> bool:
         """Whether networks use native encapsulation, where the MAC addresses of hosts must be unique."""
@@ -256,12 +260,15 @@ class Testbed:
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle predicts, without what the substrate cannot do.
 
-        That is frames that it cannot carry (says the harness), errors about missing routes (says the driver).
+        That is frames that it cannot carry (says the harness), errors about missing routes and priority tags
+        (says the driver).
         """
         found = classify(networks, place.switch, place.port, frame)
         if isinstance(found, ClassifiedFrame):
             encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
             if not self.harness.carries(found.network, encapsulation or "", found.frame):
+                return Outcome((), self.knowledge, found.network.uuid)
+            if found.endpoint.vlan is None and frames.is_priority_tagged(frame) and not self._takes_priority:
                 return Outcome((), self.knowledge, found.network.uuid)
         outcome = forward(networks, self.knowledge, place.switch, place.port, frame)
         if not self._reports_no_route:

@@ -55,6 +55,11 @@ turn, police-turn
 strip
     Removes the second tag from the copy that was sent.
 
+Frames with a priority tag are classified a second time, without it (see `rules.priority_tags`):
+
+priority
+    Sends the frame back to *classify*, unless it has another tag.
+
 Metadata: the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in *onward*
 whether it is too large for one (bit 30), whether its network keeps customers' tags (bit 29), and the tag it
 entered with (bits 22..0, see :func:`tag_code`).
@@ -141,6 +146,7 @@ class Table(IntEnum):
     POLICE = 12
     POLICE_TURN = 13
     STRIP = 14
+    PRIORITY = 15
 
 
 #: the number of tables that any switch must have, and a switch with endpoints of routed networks

@@ -18,7 +18,7 @@ from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.rules import probing
+from libnetvirt.controller.rules import priority_tags, probing
 from libnetvirt.controller.rules.encapsulation import (
     ANY_VLAN,
     MPLS,
@@ -91,6 +91,7 @@ class SwitchingRules:
             yield rule(table, 65000, nested)
             yield rule(table, 64000, of.Match(eth_src=(pipeline.GROUP_BIT, pipeline.GROUP_BIT)))
             yield rule(table, 64000, of.Match(eth_src=0))
+        yield from priority_tags.base(switch)
         yield from probing.base(switch)
 
     def link(self, dpid: int, port: int) -> Iterator[PlacedEntry]:

@@ -31,6 +31,7 @@ COMBINATIONS = tuple(
 FEATURES = frozenset(
     (
         "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "tag.any", "tag.range", "tag.inner",
+        "tag.priority",
         "endpoint.mac", "endpoint.limits",
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",

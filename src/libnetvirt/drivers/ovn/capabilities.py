@@ -12,6 +12,7 @@ _NOT_OFFERED: Mapping[str, str] = {
     "tag.any": "OVN's logical ports drop tagged frames, or add one tag of their own",
     "tag.range": "OVN's logical ports have one vlan tag each",
     "tag.inner": "OVN's logical ports drop frames with a tag below their own",
+    "tag.priority": "OVN's logical ports drop frames with a priority tag",
     "constraint.min-bandwidth": "OVN reserves bandwidth at a chassis's physical port only, not between two "
     "endpoints, and it has no admission control for guarantees",
     "constraint.max-latency": _PATHS,

@@ -28,7 +28,7 @@ from libnetvirt.controller.intent.facts import (
     from_version_1,
     rows,
 )
-from libnetvirt.controller.rules import probing
+from libnetvirt.controller.rules import priority_tags, probing
 from libnetvirt.controller.rules.encapsulation import ANY_VLAN
 from libnetvirt.controller.topology import probes
 from libnetvirt.errors import StateUnusable
@@ -77,8 +77,9 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
         rig.pending.add(rig.core.topology.lldp(dpid, [port], rig.now))
     rig.settle()
     for dpid, held in HELD.items():
-        # That controller did not probe switches and links.
-        new = {placed.entry.key for placed in probing.base(rig.state.switches[dpid])}
+        # That controller did not probe switches and links, and dropped priority tags.
+        switch = rig.state.switches[dpid]
+        new = {placed.entry.key for base in (probing.base, priority_tags.base) for placed in base(switch)}
         new |= {entry.key for entry in probes.ENTRIES.values()}
         sent = sorted(
             add_message(_as_it_was(placed.entry)).encode().hex()
