@@ -1,5 +1,5 @@
-"""Networks that keep their customers' tags, with what a network can have beside: constraints, limits, declared
-hosts; and what switches say of their rules."""
+"""Networks that keep their customers' tags, with what a network can have beside: constraints, limits and
+declared hosts; and what switches say of their rules."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _SAME_PORT = int(of.Port.IN_PORT) & 0xFFFF
 
 def base(switch: SwitchView) -> Iterator[PlacedEntry]:
     """The rules that every switch has; none if it cannot classify a frame twice."""
-    if not switch.is_open_vswitch:
+    if not switch.is_open_vswitch or switch.tables <= Table.PRIORITY:
         return
     for table, priority, vlan, actions in (
         # Below the rules of endpoints and links, above the one that drops the rest.
