@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from libnetvirt.errors import EndpointNotFound
 from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
-from libnetvirt.model.customer_tags import ANY, contains
+from libnetvirt.model.customer_tags import ANY, UNTAGGED, contains
 from libnetvirt.packet import (
     PacketError,
     add_label,
@@ -123,9 +123,13 @@ def forward(
     networks: Iterable[VirtualNetwork], learned: LearnedState, switch: str, port: str, frame: bytes
 ) -> Outcome:
     """Return what must come out of the substrate when a frame arrives at a switch's port."""
+    networks = list(networks)
     found = classify(networks, switch, port, frame)
     if isinstance(found, DropReason):
-        return Outcome((), learned, None, found)
+        below: tuple[PortFrame, ...] = ()
+        if found is DropReason.PRIORITY_TAG:
+            below = _tolerated_below(networks, learned, switch, port, frame)
+        return Outcome((), learned, None, found, below)
     network = found.network
     delivery = forward_at_endpoint(network, learned, found.endpoint.uuid, found.frame)
     outputs = _egress_frames(network, delivery.outputs)
@@ -134,6 +138,19 @@ def forward(
         carried, _, _ = bridge(network, found.endpoint, learned.network(network.uuid), 0, found.frame)
         tolerated = _egress_frames(network, carried)
     return Outcome(outputs, delivery.learned, network.uuid, delivery.drop, tolerated)
+
+
+def _tolerated_below(
+    networks: Iterable[VirtualNetwork], learned: LearnedState, switch: str, port: str, frame: bytes
+) -> tuple[PortFrame, ...]:
+    """The frames that may come out if a switch does not see the tag below a priority tag."""
+    _, below = split_tag(frame)
+    for network in networks:
+        for e in network.endpoints:
+            if (e.switch, e.port, e.tag) == (switch, port, UNTAGGED) and network.forwarding is Forwarding.L2:
+                carried, _, _ = bridge(network, e, learned.network(network.uuid), 0, below)
+                return _egress_frames(network, carried)
+    return ()
 
 
 def _egress_frames(network: VirtualNetwork, outputs: Iterable[EndpointFrame]) -> tuple[PortFrame, ...]:
