@@ -15,7 +15,7 @@ from libnetvirt.controller.reports.views import counters
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 from libnetvirt.errors import EndpointClaimed
 from libnetvirt.model import Encapsulation, Endpoint, Rules, VirtualNetwork
-from tests.support.controller_rig import BROADCAST, Rig, frame, line, mac
+from tests.support.controller_rig import BROADCAST, Rig, frame, line, mac, tagged
 
 MPLS = [Rules.model_validate(c.model_dump()) for c in COMBINATIONS if c.encapsulation is Encapsulation.MPLS]
 KINDS: dict[str, dict[str, Any]] = {
@@ -108,3 +108,20 @@ def test_overlapping_tags_on_one_port_are_refused(held: Any, claims: Any, free: 
         rulesdb.add(at(1, held), 1, Rules(), {})
         new = at(2, claim)
         rulesdb.check(new, new.by_uuid, {})
+
+
+@pytest.mark.parametrize(
+    "kinds", [({}, KINDS["any"]), (KINDS["any"], {"vlan": 7}), (KINDS["any"], KINDS["set"])]
+)
+def test_a_network_begins_and_ends_to_keep_tags_while_its_endpoints_move(kinds: Any) -> None:
+    rig = Rig(Options(MPLS[-1]))
+    line(rig, 2, ports=6)
+    before, after = (_kept(1, *[kind] * 3) for kind in kinds)
+    moved = [e.changed(port=str(int(e.port) + 2)) for e in after.endpoints]
+    rig.change(None, before)
+    rig.change(before, after := after.changed(endpoints=moved))
+    for n, e in enumerate(after.endpoints, 1):
+        for stack in (b"", *STACKS[1:]):
+            sent = _with_tags(frame(BROADCAST, mac(n)), stack)
+            rig.check(int(e.switch), int(e.port), tagged(e, sent) if e.own_vlan else sent)
+    rig.holds_what_it_should()
