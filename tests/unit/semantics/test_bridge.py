@@ -66,6 +66,11 @@ def test_a_priority_tag_is_removed_and_the_frame_is_an_untagged_one() -> None:
         outcome = go("1", "1", frame(ALL, A, control, tpid=tpid))
         assert outcome.outputs == (("2", "1", frame(ALL, A, 20)), ("2", "1", frame(ALL, A, 30)))
         assert outcome.learned.network("7").hosts == {A: "11"}
+    # A switch that does not see the tag below takes the frame for one without it.
+    outcome = go("1", "1", frame(ALL, A, 0, 20))
+    below = frame(ALL, A, 20)
+    tagged = [below[:12] + tag + below[12:] for tag in (b"\x81\x00\0\x14", b"\x81\x00\0\x1e")]
+    assert outcome.tolerated == (("2", "1", tagged[0]), ("2", "1", tagged[1]))
     only_tagged = BLUE.changed(endpoints=[e for e in BLUE.endpoints if e.vlan])
     outcome = forward((only_tagged,), LearnedState(), "2", "1", frame(ALL, A, 0))
     assert (outcome.outputs, outcome.drop) == ((), DropReason.NO_ENDPOINT)
