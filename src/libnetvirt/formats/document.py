@@ -112,9 +112,8 @@ def _cross_network_faults(document: Document) -> list[Fault]:
             claim = claim_of(endpoint)
             if claim is None or len(faults) > MAX_FAULTS:
                 continue
-            *port, tag = claim
-            holder, label = claims.holder(tuple(port), tag) or (i, "")
-            claims.claim(tuple(port), tag, (i, _uuid(endpoint) or f"number {k + 1}"))
+            held = i, _uuid(endpoint) or f"number {k + 1}"
+            holder, label = claims.claim(claim[:2], claim[2], held) or held
             if holder != i:
                 owner = (
                     _uuid(value_at(document.content, document.locations[holder])) or f"number {holder + 1}"

@@ -70,11 +70,15 @@ def claim_of(endpoint: Any) -> Claim | None:
 
 def _kept_tags(endpoint: Any) -> str | None:
     """What :attr:`Endpoint.kept_tags` is, of a raw or validated endpoint."""
-    vlan: int | str | None = _valid(vlan_tag, get(endpoint, "vlan"))
-    if isinstance(vlan, str):
-        return vlan
-    inner: str | None = _valid(inner_tag, get(endpoint, "inner-vlan") or get(endpoint, "inner_vlan"))
-    return inner and "inner"
+    if type(endpoint) is dict:  # the usual case, without a detour
+        given, below = endpoint.get("vlan"), endpoint.get("inner-vlan") or endpoint.get("inner_vlan")
+    else:
+        given, below = get(endpoint, "vlan"), get(endpoint, "inner-vlan") or get(endpoint, "inner_vlan")
+    if isinstance(given, str) and not given.isdigit():
+        vlan: int | str | None = _valid(vlan_tag, given)
+        if isinstance(vlan, str):
+            return vlan
+    return None if below is None or _valid(inner_tag, below) is None else "inner"
 
 
 def cross_faults(raw: Mapping[str, Any]) -> Found:
@@ -113,11 +117,9 @@ def _endpoint_faults(endpoints: Sequence[Any], uuids: Sequence[str | None]) -> F
             yield (*where, "uuid"), text
         claim = claim_of(e)
         if claim is not None:
-            *port, tag = claim
-            holder = claims.holder(tuple(port), tag)
+            holder = claims.claim(claim[:2], claim[2], label)
             if holder is not None:
                 yield where, f"has the same switch, port and tag as endpoint {holder}: each may be used once"
-            claims.claim(tuple(port), tag, label)
         for mac in several(get(e, "mac")):
             host = _valid(mac_address, mac)
             if host is None:

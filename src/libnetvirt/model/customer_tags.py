@@ -133,34 +133,27 @@ def overlap(one: str, other: str) -> bool:
 
 
 class PortClaims(Generic[T]):
-    """Which tags of which ports are claimed, and by what. A look-up compares with ``any`` and sets only, and
-    with all tags of the port only for one of these."""
+    """Which tags of which ports are claimed, and by what. A single tag is compared with ``any`` and sets, and
+    one of these with all tags of the port."""
 
     def __init__(self) -> None:
         self._single: dict[Hashable, dict[str, T]] = {}
         self._wide: dict[Hashable, dict[str, T]] = {}
 
-    def holders(self, port: Hashable, tag: str) -> Iterator[T]:
-        """What has claimed this tag, or one that overlaps with it."""
-        single, wide = self._single.get(port, {}), self._wide.get(port, {})
-        if is_wide(tag):
-            yield from (held for other, held in single.items() if overlap(tag, other))
-        elif tag in single:
-            yield single[tag]
-        yield from (held for other, held in wide.items() if overlap(tag, other))
+    def claim(self, port: Hashable, tag: str, held: T) -> T | None:
+        """Claim a tag. Returns what has claimed it, or one that overlaps with it, before; None if nothing
+        has."""
+        if not is_wide(tag):
+            single = self._single.setdefault(port, {})
+            if tag in single:
+                return single[tag]
+            single[tag] = held
+            return self._overlapping(self._wide.get(port, {}), tag) if self._wide else None
+        wide = self._wide.setdefault(port, {})
+        holder = self._overlapping(wide, tag) or self._overlapping(self._single.get(port, {}), tag)
+        wide.setdefault(tag, held)
+        return holder
 
-    def holder(self, port: Hashable, tag: str) -> T | None:
-        """The first of :meth:`holders`; None if there is none."""
-        return next(self.holders(port, tag), None)
-
-    def claim(self, port: Hashable, tag: str, held: T) -> None:
-        """Claim a tag, unless the very same is claimed already."""
-        (self._wide if is_wide(tag) else self._single).setdefault(port, {}).setdefault(tag, held)
-
-    def release(self, port: Hashable, tag: str) -> None:
-        """Give a tag back, if it is claimed."""
-        claims = self._wide if is_wide(tag) else self._single
-        held = claims.get(port, {})
-        held.pop(tag, None)
-        if not held:
-            claims.pop(port, None)
+    @staticmethod
+    def _overlapping(held: dict[str, T], tag: str) -> T | None:
+        return next((holder for other, holder in held.items() if overlap(tag, other)), None)

@@ -237,15 +237,13 @@ class RulesDB:
         seen: PortClaims[Attachment] = PortClaims()
         for endpoint in network.select(touched):
             attachment = _bind(endpoint, record, switches)
-            port = attachment.point[:2]
-            again = seen.holder(port, endpoint.tag)
+            again = seen.claim(attachment.point[:2], endpoint.tag, attachment)
             for holder in (again,) if again is not None else self._holders(attachment):
                 ours = holder.network.uuid == network.uuid
                 if not ours or holder.endpoint.uuid not in touched or again is not None:
                     raise _claimed(
                         attachment, network if ours else holder.network.description, holder.endpoint
                     )
-            seen.claim(port, endpoint.tag, attachment)
 
     def _holders(self, attachment: Attachment) -> Iterator[Attachment]:
         """The endpoints that hold an attachment point, or have tags on its port that overlap with its."""
