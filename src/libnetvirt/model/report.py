@@ -206,8 +206,8 @@ class Link(Report):
     ``up``: whether frames are seen to pass it. ``unconfirmed``: why that cannot be told now, of a link that
     is used where there is no other way; else empty. ``capacity`` in bit/s, of which ``reserved`` is reserved
     for constraints and ``free`` can still be; ``latency`` in microseconds; ``mtu``: bytes of the largest
-    frame, without its Ethernet header, that was seen to pass. A capacity, a latency or an MTU of 0 is not
-    known.
+    frame, without its Ethernet header, that was seen to pass; ``static``: whether the operator declares it.
+    A capacity, a latency or an MTU of 0 is not known.
     """
 
     source: str
@@ -222,6 +222,7 @@ class Link(Report):
     free: int = 0
     latency: int = 0
     mtu: int = 0
+    static: bool = False
 
 
 class Substrate(Report):

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.engine.link_checks import unfit_links
+from libnetvirt.controller.engine.link_checks import link_text, shared_text, unfit_links
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.locator import mac_number, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
@@ -254,6 +255,7 @@ def substrate(state: ControllerState) -> Substrate:
     """The switches, ports and links, with notes for operators."""
     switches = []
     doubts, silent = state.discovery.unconfirmed(), set(state.control.silent())
+    static, dead = state.discovery.static(), state.link_probes.dead()
     for dpid in sorted(state.switches):
         view = state.switches[dpid]
         notes = []
@@ -292,7 +294,8 @@ def substrate(state: ControllerState) -> Substrate:
             source_port=str(e.source_port),
             destination=switch_text(e.destination),
             destination_port=str(e.destination_port),
-            up=(e.source, e.source_port) not in doubts,
+            up=(e.source, e.source_port) not in doubts and replace(e, cost=0.0) not in dead,
+            static=(e.source, e.source_port) in static,
             unconfirmed=doubts.get((e.source, e.source_port), ""),
             cost=state.capacities.cost((e.source, e.source_port)),
             capacity=state.capacities.capacity((e.source, e.source_port)) or 0,
@@ -305,11 +308,24 @@ def substrate(state: ControllerState) -> Substrate:
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
     unknown = [text for kind in Encapsulation for text in unfit_links(state, kind)]
+    unknown += state.static_links().notes
+    unknown += _dead_links(state)
+    unknown += map(shared_text, state.discovery.segments.shared())
     unknown += state.capacities.unknown_links(places)
     for why in sorted(set(doubts.values())):
         count = sum(one == why for one in doubts.values())
         unknown.append(f"{count} directions of links are unconfirmed: {why}")
     return Substrate(switches=tuple(switches), links=links, notes=tuple(unknown))
+
+
+def _dead_links(state: ControllerState) -> Iterator[str]:
+    """A line for each static link that is not known to pass anything."""
+    for edge in sorted(state.link_probes.dead()):
+        if (edge.source, edge.source_port) < (edge.destination, edge.destination_port):
+            yield (
+                f"{link_text(edge)} is static, and not used: no probe has passed it. Is it plugged in, and "
+                "does what is in between pass frames of networks?"
+            )
 
 
 def constraint_states(

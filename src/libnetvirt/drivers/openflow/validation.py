@@ -130,6 +130,11 @@ class Validator:
                 f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is one of "
                 "link-ports, which are kept for links: use another, or change link-ports in the URI"
             )
+        if (dpid, port) in self._state.static_links().ports:
+            raise PortNotFound(
+                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is declared an "
+                "end of a static link: use another, or remove that [[static-link]] and run 'netvirt reload'"
+            )
         if self._state.discovery.is_link(dpid, port):
             raise PortNotFound(
                 f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is a link to "
