@@ -61,6 +61,15 @@ class Attributes:
         typer.Option(metavar="BW", help="Limit of traffic out of the network, to the hosts."),
     ] = None
 
+    storm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE[,ACTION]",
+            help="Broadcast, multicast and unknown unicast frames per second that may enter, and what is "
+            "done about more: drop (the default) or block.",
+        ),
+    ] = None
+
     def fields(self, ctx: typer.Context) -> dict[str, Any]:
         """The endpoint's fields, without its bandwidth. Raises BadParameter for two tags."""
         if self.vlan is not None and self.mpls is not None:
@@ -72,6 +81,9 @@ class Attributes:
         # A new tag replaces the old one, of whichever kind.
         if self.vlan is not None or self.mpls is not None:
             fields |= {"vlan": self.vlan, "mpls": self.mpls}
+        if self.storm is not None:
+            rate, _, action = self.storm.partition(",")
+            fields["storm"] = {"rate": rate, **({"action": action} if action else {})}
         return fields
 
     @property
@@ -89,6 +101,7 @@ class Clearable(StrEnum):
     ROUTE = "route"
     MAC = "mac"
     BANDWIDTH = "bandwidth"
+    STORM = "storm"
 
 
 @takes(Attributes)
@@ -206,6 +219,7 @@ def _refuse_both(ctx: typer.Context, clear: list[Clearable], given: Attributes) 
         Clearable.ADDRESS: ("address",),
         Clearable.ROUTE: ("route",),
         Clearable.MAC: ("mac",),
+        Clearable.STORM: ("storm",),
     }
     for what in clear:
         for name in options.get(what, ()):
@@ -218,8 +232,8 @@ def _cleared(clear: list[Clearable]) -> dict[str, Any]:
     for what in clear:
         if what is Clearable.TAG:
             fields |= {"vlan": None, "mpls": None}
-        elif what is Clearable.BANDWIDTH:
-            fields["bandwidth"] = None
+        elif what in (Clearable.BANDWIDTH, Clearable.STORM):
+            fields[str(what)] = None
         else:
             fields[str(what)] = ()
     return fields

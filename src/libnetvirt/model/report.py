@@ -148,13 +148,14 @@ class Path(Report):
 
 class Counters(Report):
     """The traffic of one endpoint: ``received`` from its hosts into the network, ``delivered`` to its known
-    hosts (unicast only)."""
+    hosts (unicast only). ``storm_dropped``: from its hosts, above the rate of its storm protection."""
 
     endpoint: str
     received_packets: int = 0
     received_bytes: int = 0
     delivered_packets: int = 0
     delivered_bytes: int = 0
+    storm_dropped_packets: int = 0
 
 
 class ConstraintCounters(Report):

@@ -24,6 +24,7 @@ from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
 from libnetvirt.controller.intent.ownership import Ownership
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB
+from libnetvirt.controller.intent.storms import Blocked
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
 from libnetvirt.controller.qos.capacities import Capacities
@@ -109,6 +110,8 @@ class ControllerState:
         #: encapsulations that operations have tried to use, and when
         self.tried: dict[Encapsulation, float] = {}
         self.trust = Trust()
+        #: the endpoints that are blocked because of a storm, by network and endpoint
+        self.blocked: dict[tuple[str, str], Blocked] = {}
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.

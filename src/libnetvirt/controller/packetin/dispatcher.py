@@ -21,6 +21,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.engine.effects import REROUTE, Effects
 from libnetvirt.controller.engine.link_checks import shared_text
+from libnetvirt.controller.intent.flaps import Flaps
 from libnetvirt.controller.intent.locator import Host, LearnResult, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
@@ -68,6 +69,7 @@ class PacketInDispatcher:
         self._deferral = Deferral()
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
+        self._flaps = Flaps()
         self.fair_queue = FairQueue()
         # For frames out of tunnels: they were limited where they entered.
         self._tunnelled = TokenBucket(float("inf"))
@@ -323,6 +325,15 @@ class PacketInDispatcher:
                     mac,
                     f"moved from endpoint {moved_from.endpoint} to {host.endpoint}",
                 )
+                if self._flaps.moved((record.uuid, mac), now):
+                    self._publish(
+                        "host.flapping",
+                        attachment,
+                        mac,
+                        f"moves again and again between endpoints {moved_from.endpoint} and {host.endpoint}: "
+                        "is there a loop, such as a cable between them? Remove it, and give both endpoints "
+                        "storm protection",
+                    )
             else:
                 self._publish("host.learned", attachment, mac, f"was learned at endpoint {host.endpoint}")
             core.hosts.host_changed(record, host)

@@ -4,9 +4,10 @@ only."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
@@ -136,6 +137,9 @@ def _why(
     port = switch.ports.get(attachment.port)
     if port is None or not port.up:
         return State.DOWN, f"port {attachment.endpoint.port} of switch {name} is down"
+    blocked = state.blocked.get((attachment.network.uuid, attachment.endpoint.uuid))
+    if blocked is not None and blocked.holds(attachment):
+        return State.DOWN, blocked.text(now)
     if attachment.dpid in cut and len(attachment.network.on(attachment.dpid)) == 1:
         reason = unfit_reason(state, attachment.network.encapsulation)
         return State.DOWN, f"no path leads from switch {name} to the network's other switches{reason}"
@@ -359,9 +363,13 @@ def _use(state: ControllerState, dpid: int, port: int) -> PortUse:
 
 
 def counters(
-    state: ControllerState, record: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+    state: ControllerState,
+    record: NetworkRecord,
+    flows: Iterable[tuple[int, of.FlowStatsEntry]],
+    dropped: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Counters]:
-    """Traffic per endpoint, computed from (datapath id, flow entry with counters)."""
+    """Traffic per endpoint, computed from (datapath id, flow entry with counters). ``dropped``: frames that
+    storm protection has dropped, by endpoint."""
     received: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     delivered: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     leading = {
@@ -372,6 +380,8 @@ def counters(
     }
     for dpid, flow in flows:
         count = None
+        if flow.cookie & 0xFFFF == Kind.QUIET:
+            continue
         if flow.table_id == Table.CLASSIFY:
             tag = flow.match.value("vlan_vid")
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
@@ -397,6 +407,7 @@ def counters(
             received_bytes=received[u][1],
             delivered_packets=delivered[u][0],
             delivered_bytes=delivered[u][1],
+            storm_dropped_packets=dropped.get(u, 0),
         )
         for u in record.endpoints
     ]

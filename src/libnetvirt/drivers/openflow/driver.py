@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Self
 
@@ -175,7 +175,11 @@ class OpenFlowDriver(Driver):
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         flows = await self._flows(uuid)
-        return views.counters(self._state, self._entry(uuid), flows)
+        guarded = self._entry(uuid).guarded.values()
+        meters = await self.runtime.storms.meters({b.dpid for b in guarded})
+        storms = self.runtime.core.storms
+        dropped = {b.uuid: storms.dropped(b, meters.get(b.dpid, ())) for b in guarded}
+        return views.counters(self._state, self._entry(uuid), flows, dropped)
 
     async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
         if not self._entry(uuid).description.constraints:
@@ -218,9 +222,11 @@ class OpenFlowDriver(Driver):
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
         # Entries with our mark that no network needs are drift: they are removed in any case.
         if uuid is None:
-            return await self.runtime.auditor.repair(list(self._state.switches), None)
-        switches = self.runtime.core.drift.switches(self._entry(uuid))
-        return await self.runtime.auditor.repair(switches, uuid)
+            switches: Iterable[int] = list(self._state.switches)
+        else:
+            switches = self.runtime.core.drift.switches(self._entry(uuid))
+        released = self.runtime.storms.release(uuid)
+        return [*released, *await self.runtime.auditor.repair(switches, uuid)]
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         file = self._state.options.capacities_file

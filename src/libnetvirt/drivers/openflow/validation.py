@@ -74,6 +74,7 @@ class Validator:
         rules = self._capabilities.resolve(after.rules)
         if after.forwarding is Forwarding.L3:
             capabilities.check_routed(after, rules)
+        capabilities.check_storms(after, rules)
         if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = views.declared_elsewhere(self._state, after.uuid, declared)
