@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ from libnetvirt.model import (
     Timeout,
     VirtualNetwork,
 )
+from libnetvirt.model.customer_tags import ANY
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.model.report import Report
 from libnetvirt.settings import DriverSettings
@@ -49,8 +50,13 @@ FEATURES: Mapping[str, str] = {
     "forwarding.L3": "networks that behave as one router",
     "tag.vlan": "endpoints with a VLAN tag",
     "tag.mpls": "endpoints with an MPLS label",
+    "tag.any": "whole-port endpoints that keep their customers' VLAN tags (vlan any)",
+    "tag.range": "endpoints that keep the tags of a set of VLANs (vlan 100-199)",
+    "tag.inner": "endpoints that keep the VLAN tags below their own (inner-vlan any, QinQ)",
+    "tag.priority": "frames with a priority tag (vlan 0) at untagged endpoints",
     "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
+    "endpoint.storm": "storm protection of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "a bound on the latency of a path",
@@ -144,14 +150,18 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
     yield f"forwarding.{network.forwarding}", f"network {network.name}"
     for e in network.endpoints if touched is None else network.select(touched):
         who = f"endpoint {e.uuid}"
-        if e.vlan is not None:
+        if e.own_vlan is not None:
             yield "tag.vlan", who
+        if e.kept_tags is not None:
+            yield f"tag.{e.kept_tags if e.kept_tags in (ANY, 'inner') else 'range'}", who
         if e.mpls is not None:
             yield "tag.mpls", who
         if e.mac:
             yield "endpoint.mac", who
         if e.bandwidth is not None:
             yield "endpoint.limits", who
+        if e.storm is not None:
+            yield "endpoint.storm", who
     for c in network.constraints:
         for name in c.asked:
             yield f"constraint.{name}", f"the constraint from {c.source} to {c.destination}"
@@ -213,8 +223,11 @@ class Driver(ABC):
 
     @classmethod
     @abstractmethod
-    async def open(cls, uri: URI) -> Self:
-        """Open a session. Returns when it can be used. Raises InvalidURI, ConnectionFailed."""
+    async def open(cls, uri: URI) -> Driver:
+        """Open a session. Returns when it can be used. Raises InvalidURI, ConnectionFailed.
+
+        It may return an instance of another class, so that this one need not import what only sessions use.
+        """
 
     @classmethod
     @abstractmethod

@@ -10,7 +10,7 @@ import pytest
 from libnetvirt import events
 from libnetvirt.cli import show, substrate
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.engine import transaction, tunnel_checks
+from libnetvirt.controller.engine import cache_checks, transaction, tunnel_checks
 from libnetvirt.controller.intent import locator, neighbours, switches
 from libnetvirt.controller.intent.facts import LABELS
 from libnetvirt.controller.ondemand import flow_templates, flows
@@ -36,7 +36,7 @@ MIB = 2**20
 _IN_WORDS = dict(
     enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"))
 )
-_IN_WORDS.update({12: "twelve", 15: "fifteen"})
+_IN_WORDS.update({12: "twelve", 15: "fifteen", 16: "sixteen"})
 
 
 def words(number: float) -> str:
@@ -118,6 +118,7 @@ SAID = {
         f"at most once in {owners.MARK_INTERVAL:g} s",
         f"asks about its role every {session.ROLE_INTERVAL:g} s",
         f"the old place delivers for {transaction.LINGER:g} s longer",
+        f"then every {cache_checks.AGAIN:g} s",
     ),
     "docs/l3.md": (
         f"(1500 − {VLAN} = {1500 - VLAN}); an MPLS tunnel adds {MPLS}",
@@ -153,7 +154,8 @@ SAID = {
         f"has fewer than {words(pipeline.SWITCHING_TABLES)} tables is rejected",
         f"{words(pipeline.SWITCHING_TABLES)} flow tables with metadata between them; "
         f"{words(pipeline.ROUTING_TABLES)} for",
-        f"{words(max(pipeline.Table) + 1)} for `outbound` limits",
+        f"{words(pipeline.Table.STRIP + 1)} for `outbound` limits",
+        f"{words(pipeline.Table.PRIORITY + 1)}, and Open vSwitch, for frames with a priority tag",
         f"lets {pipeline.LLDP_RATE} a second up",
         f"at least {1500 + VLAN}, or {1500 + MPLS} with MPLS",
         f"prints, {1500 - VLAN} or {1500 - MPLS}",

@@ -36,6 +36,7 @@ from libnetvirt.model.report import (
     Switch,
 )
 from libnetvirt.model.rules import DEFAULT_DURATION, Encapsulation, Insertion, Rules, RulesFields, Timeout
+from libnetvirt.model.storm import Storm, StormAction, StormFields
 
 __all__ = [
     "DEFAULT_DURATION",
@@ -80,6 +81,9 @@ __all__ = [
     "Rules",
     "RulesFields",
     "State",
+    "Storm",
+    "StormAction",
+    "StormFields",
     "Substrate",
     "Switch",
     "Timeout",

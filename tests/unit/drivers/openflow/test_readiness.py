@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.drivers.openflow.execution.persistence import Persistence
+from libnetvirt.drivers.openflow.opened import OpenedDriver
 from libnetvirt.errors import StateUnusable
 from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import SqliteStore
@@ -68,7 +68,7 @@ async def _write_on(persistence: Persistence) -> None:
 @pytest.mark.root
 def test_a_session_gets_ready_again_when_its_disk_has_space_again(small_disk: Path) -> None:
     async def main() -> None:
-        driver = await OpenFlowDriver.open(_uri(small_disk / "state.db"))
+        driver = await OpenedDriver.open(_uri(small_disk / "state.db"))
         try:
             persistence = driver.runtime.persistence
             assert await driver.readiness() == []
@@ -89,7 +89,7 @@ def test_a_session_gets_ready_again_when_its_disk_has_space_again(small_disk: Pa
 def test_after_a_commit_that_failed_a_session_is_ready_when_the_next_one_succeeds(tmp_path: Path) -> None:
     async def main() -> None:
         state = tmp_path / "state.db"
-        driver = await OpenFlowDriver.open(_uri(state))
+        driver = await OpenedDriver.open(_uri(state))
         try:
             with closing(sqlite3.connect(state)) as other:
                 # Nothing of the file shows that it is locked.
@@ -109,7 +109,7 @@ def test_after_a_commit_that_failed_a_session_is_ready_when_the_next_one_succeed
 def test_a_removed_state_file_and_a_closed_session_are_told(tmp_path: Path) -> None:
     async def main() -> None:
         state = tmp_path / "state.db"
-        driver = await OpenFlowDriver.open(_uri(state))
+        driver = await OpenedDriver.open(_uri(state))
         try:
             state.rename(tmp_path / "aside.db")
             (reason,) = await driver.readiness()
