@@ -45,7 +45,7 @@ COMMANDS = (
     ("substrate", "substrate", "substrate", "Show the switches, their ports and the links."),
     ("rules", "substrate", "rules", "Show the rules in the switches."),
     ("repair", "substrate", "repair", "Restore what others changed in the networks' configuration."),
-    ("reload", "substrate", "reload", "Reload the capacities of links."),
+    ("reload", "substrate", "reload", "Reload the configuration of netvirtd, and the capacities of links."),
     ("backup", "state", "backup", "Write a consistent copy of all stored networks to a file."),
     ("restore", "state", "restore", "Replace the stored networks by those in a backup."),
     ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
@@ -69,6 +69,7 @@ GROUPS = (
         ("add", "check", "modify", "remove"),
         "Add, check, modify or remove constraints on paths.",
     ),
+    ("config", "config", ("check", "show"), "Check or show the configuration of netvirtd."),
     (
         "switch",
         "ownership",
