@@ -10,6 +10,7 @@ import typer
 from libnetvirt.cli.options import Connect, Output, chosen
 from libnetvirt.cli.output import document, line, table
 from libnetvirt.cli.servers import server_socket
+from libnetvirt.cli.system_files import write
 from libnetvirt.configuration import PATH, Configuration, effective, load, running, toml_value
 
 _File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help=f"The configuration [default: {PATH}].")]
@@ -28,6 +29,30 @@ def check(file: _File = None) -> None:
     path = file or PATH
     configuration = load(path)
     line(f"{path} is right: {', '.join(configuration.connections)}")
+
+
+def files(
+    ctx: typer.Context,
+    root: Annotated[
+        Path,
+        typer.Argument(metavar="[ROOT]", help="Directory below which they are written.", show_default=True),
+    ] = Path("/"),
+) -> None:
+    """Write the files that netvirtd needs as a service of systemd.
+
+    A unit, the user netvirt (sysusers.d), the directories (tmpfiles.d), manual pages, completion for bash,
+    zsh and fish, and a first configuration, unless there is one. Prints their paths.
+
+    \b
+    Examples:
+      netvirt config files
+      systemd-sysusers
+      systemd-tmpfiles --create
+      systemctl daemon-reload
+      systemctl enable --now netvirtd
+    """
+    for path in write(root, ctx.find_root().command):
+        line(str(path))
 
 
 def show(

@@ -69,7 +69,7 @@ GROUPS = (
         ("add", "check", "modify", "remove"),
         "Add, check, modify or remove constraints on paths.",
     ),
-    ("config", "config", ("check", "show"), "Check or show the configuration of netvirtd."),
+    ("config", "config", ("check", "files", "show"), "Check or show the configuration of netvirtd."),
     (
         "switch",
         "ownership",

@@ -138,9 +138,9 @@ class LogSettings(Keys):
 
 
 class Configuration(Keys):
-    """The whole configuration."""
+    """At the top of the file, before all tables."""
 
-    HEADING: ClassVar[str] = "(top)"
+    HEADING: ClassVar[str] = "netvirtd.toml"
 
     default_connection: Name | None = Field(
         default=None,
