@@ -46,6 +46,8 @@ COMMANDS = (
     ("rules", "substrate", "rules", "Show the rules in the switches."),
     ("repair", "substrate", "repair", "Restore what others changed in the networks' configuration."),
     ("reload", "substrate", "reload", "Reload the configuration of netvirtd, and the capacities of links."),
+    ("export", "exchange", "export", "Write all networks with their constraints to one file."),
+    ("import", "exchange", "import_networks", "Make the networks those that 'export' has written."),
     ("backup", "state", "backup", "Write a consistent copy of all stored networks to a file."),
     ("restore", "state", "restore", "Replace the stored networks by those in a backup."),
     ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
