@@ -52,7 +52,12 @@ COMMANDS = (
     ("restore", "state", "restore", "Replace the stored networks by those in a backup."),
     ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
     ("events", "events", "events", "Print events as they happen, one a line."),
-    ("doctor", "bridges", "doctor", "Report what is wrong with the bridges of Open vSwitch."),
+    (
+        "doctor",
+        "bridges",
+        "doctor",
+        "Report what is wrong with the bridges of Open vSwitch, or with this host.",
+    ),
     ("prepare", "bridges", "prepare", "Set bridges of Open vSwitch up for networks."),
     ("drivers", "drivers", "drivers", "Show the capabilities of the installed drivers."),
     ("serve", "serve", "serve", "Run a driver and serve it on a unix socket."),

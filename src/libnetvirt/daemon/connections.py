@@ -49,11 +49,11 @@ class Opened:
 
     async def close(self) -> None:
         """Wait for running changes, end the streams of events, close the driver."""
-        patience = asyncio.get_running_loop().call_later(CLOSING, self.service.operations.cancel)
+        limit = asyncio.get_running_loop().call_later(CLOSING, self.service.operations.cancel)
         try:
             await self.service.close()
         finally:
-            patience.cancel()
+            limit.cancel()
             await self.connection.close()
 
 

@@ -69,7 +69,7 @@ def test_an_import_changes_what_differs_and_removes_others_only_if_told(full: Co
     full.ok("endpoint", "modify", "gold", "2", "--vlan", "8")
     green = "name: green\nuuid: 10\nendpoints: [{uuid: 1, switch: 1, port: 2}]\n"  # the place of blue
     full.ok("create", "-", given=green)
-    assert "is taken by endpoint 1 of network green" in full.fails(5, "import", "all.yaml")
+    assert "belongs to endpoint 1 of network green" in full.fails(5, "import", "all.yaml")
     assert "green" in full.ok("list")
     said = full.ok("import", "--remove-others", "all.yaml")
     assert said.splitlines()[0] == "network green (10) removed"

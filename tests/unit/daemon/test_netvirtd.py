@@ -9,16 +9,15 @@ import signal
 import socket
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import Awaitable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from libnetvirt import aio
-from libnetvirt.configuration import load, running
+from libnetvirt.configuration import running
 from libnetvirt.daemon import connections as module
-from libnetvirt.daemon.server import Daemon
 from libnetvirt.errors import (
     AddressInUse,
     ConnectionFailed,
@@ -27,75 +26,7 @@ from libnetvirt.errors import (
     NotFound,
     StateUnusable,
 )
-from tests.support.command_line import BLUE
-
-TWO = """\
-default-connection = "a"
-[connections.a]
-uri = "test:///default"
-[connections.b]
-uri = "test:///default?state=b.db"
-[[listeners]]
-path = "{directory}/d.sock"
-"""
-
-
-class Netvirtd:
-    """A daemon, its configuration and its socket."""
-
-    def __init__(self, directory: Path, text: str) -> None:
-        self.directory = directory
-        self.file = directory / "netvirtd.toml"
-        self.socket = directory / "d.sock"
-        self.write(text)
-        self.started = asyncio.Event()
-        self.daemon = Daemon(load(self.file), self.file, ready=self.started.set)
-        self.task = asyncio.create_task(self.daemon.run())
-
-    def write(self, text: str) -> None:
-        self.file.write_text(text.replace("{directory}", str(self.directory)))
-
-    def uri(self, connection: str = "", driver: str = "test", socket: Path | None = None) -> str:
-        return f"{driver}+unix://{socket or self.socket}" + (
-            f"?connection={connection}" if connection else ""
-        )
-
-    async def names(self, connection: str = "", **more: str) -> list[str]:
-        async with await aio.open(self.uri(connection, **more)) as session:  # type: ignore[arg-type]
-            return [network.name for network in await session.descriptions()]
-
-    async def create(self, connection: str, name: str) -> None:
-        async with await aio.open(self.uri(connection)) as session:
-            await session.create(BLUE.replace("blue", name))
-
-    async def reload(self) -> list[str]:
-        """As ``netvirt reload`` does it."""
-        return await asyncio.to_thread(running.reload, str(self.socket), degrade=False)
-
-    def opened(self, name: str) -> object:
-        return self.daemon.connections.get(name)
-
-
-@asynccontextmanager
-async def netvirtd(directory: Path, text: str = TWO) -> AsyncIterator[Netvirtd]:
-    one = Netvirtd(directory, text)
-    started = asyncio.create_task(one.started.wait())
-    await asyncio.wait({started, one.task}, return_when=asyncio.FIRST_COMPLETED)
-    started.cancel()
-    try:
-        if one.task.done():
-            one.task.result()
-        yield one
-    finally:
-        one.task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await one.task
-
-
-async def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+from tests.support.netvirtd_daemon import TWO, eventually, netvirtd
 
 
 def run(test: Awaitable[None]) -> None:
