@@ -54,6 +54,9 @@ test-compiled: build/compiled/.built ## test controller and codec with the compi
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
 		$(BIN)/pytest $(SHARED_OUT) $(COMPILED_TESTS) $(ARGS)
 
+system-files: $(VENV)/.installed ## write unit, manual pages and completion into build/system
+	@$(BIN)/netvirt config files build/system
+
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Python of all pages type-checked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -74,7 +77,7 @@ bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 4 m
 bench-promises: bench-programs $(VENV)/.installed-dev ## measure guarantees, write docs/qos.md (root, 2 minutes)
 	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
 
-.PHONY: bench-quick bench-promises bench-programs mutants
+.PHONY: bench-quick bench-promises bench-programs mutants system-files
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 

@@ -42,9 +42,9 @@ def lines(text: str) -> dict[Location, int]:
     found: dict[Location, int] = {}
     arrays: dict[Location, int] = {}
     table: Location = ()
-    at = 0
+    at, line, counted = 0, 1, 0
     while (at := _end(_SPACE, text, at)) < len(text):
-        line = text.count("\n", 0, at) + 1
+        line, counted = line + text.count("\n", counted, at), at
         array = text.startswith("[[", at)
         if array or text[at] == "[":
             key, at = _dotted(text, at + (2 if array else 1))

@@ -134,6 +134,20 @@ def test_a_connection_that_gets_another_name_stays_open(tmp_path: Path) -> None:
     run(test())
 
 
+def test_of_connections_with_the_same_uri_each_stays_what_it_is(tmp_path: Path) -> None:
+    twin = '[connections.{}]\nuri = "test:///default"\n'
+
+    async def test() -> None:
+        async with netvirtd(tmp_path, TWO + twin.format("x") + twin.format("y")) as daemon:
+            await daemon.create("a", "in-a")
+            await daemon.create("y", "in-y")
+            daemon.write(TWO + twin.format("y"))
+            assert await daemon.reload() == ["connection x closed"]
+            assert [await daemon.names("a"), await daemon.names("y")] == [["in-a"], ["in-y"]]
+
+    run(test())
+
+
 def test_a_faulty_configuration_is_refused_whole(tmp_path: Path) -> None:
     async def test() -> None:
         async with netvirtd(tmp_path) as daemon:
@@ -143,15 +157,18 @@ def test_a_faulty_configuration_is_refused_whole(tmp_path: Path) -> None:
             with pytest.raises(InvalidDescription, match=r"netvirtd.toml:11: log.level: 'loud' is not known"):
                 await daemon.reload()
             # This one is found out only when it is opened, after a listener and another connection were.
+            free = free_port()
             with closing(socket.create_server(("127.0.0.1", 0))) as taken:
                 port = taken.getsockname()[1]
                 daemon.write(
-                    TWO
-                    + f'[[listeners]]\npath = "{tmp_path}/new.sock"\n[connections.c]\nuri = "test:///default"\n'
+                    TWO + f'[[listeners]]\npath = "{tmp_path}/new.sock"\n'
+                    f'[connections.c]\nuri = "openflow:///?listen=127.0.0.1:{free}&state=c.db"\n'
                     f'[connections.d]\nuri = "openflow:///?listen=127.0.0.1:{port}&state=d.db"\n'
                 )
                 with pytest.raises(AddressInUse, match=f"connection d: .*{port}"):
                     await daemon.reload()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", free)).close()
             assert not (tmp_path / "new.sock").exists()
             assert [daemon.opened("a"), daemon.opened("b")] == before
             assert daemon.daemon.connections.names == ["a", "b"]
