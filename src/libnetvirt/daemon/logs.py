@@ -19,12 +19,22 @@ _PLACES: Final = ("network", "endpoint", "switch", "port")
 
 def configure(kind: str, *, events: bool) -> None:
     """Log to stderr in one of :data:`FORMATS`. ``events``: log all events, and what the library reports."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if kind == "json" else TextLines())
-    handler.addFilter(_prepare)
-    logging.basicConfig(handlers=[handler], level=logging.INFO if events else logging.WARNING)
+    logging.basicConfig(handlers=[handler(kind)], level=logging.INFO if events else logging.WARNING)
     # What a signal has led to is logged in any case.
     logging.getLogger("libnetvirt.daemon").setLevel(logging.INFO)
+
+
+def handler(kind: str, *, times: bool = True) -> logging.Handler:
+    """Writes to stderr in one of :data:`FORMATS`; ``times``: whether lines of text have the time."""
+    made = logging.StreamHandler(sys.stderr)
+    made.setFormatter(formatter(kind, times=times))
+    made.addFilter(_prepare)
+    return made
+
+
+def formatter(kind: str, *, times: bool = True) -> logging.Formatter:
+    """What a handler writes; another one can be set while it is used."""
+    return JsonLines() if kind == "json" else TextLines(times=times)
 
 
 def log_event(event: Event) -> None:
@@ -47,8 +57,8 @@ def _prepare(record: logging.LogRecord) -> bool:
 class TextLines(logging.Formatter):
     """Time, level, the operation in brackets if there is one, and the message."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(about)s%(message)s")
+    def __init__(self, *, times: bool) -> None:
+        super().__init__(f"{'%(asctime)s ' if times else ''}%(levelname)s %(about)s%(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
