@@ -92,7 +92,7 @@ class PacketInDispatcher:
         if table < _GATEWAY:
             attachment = self._by_point.get((dpid, head.in_port, metadata & _TAG))
             if attachment is None:
-                return self._core.probed(dpid, head.in_port, message.frame, now)
+                return self._core.probed(dpid, message, now)
             record = attachment.network
             if record.index != metadata >> 32:
                 return None
