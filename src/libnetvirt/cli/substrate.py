@@ -94,7 +94,7 @@ def substrate(
     )
     line("")
     table(
-        ["FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY", "MTU"],
+        _LINK_COLUMNS,
         [
             (
                 k.source,
@@ -108,6 +108,7 @@ def substrate(
                 str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
                 str(Duration(k.latency)) if k.latency else "-",
                 k.mtu or "-",
+                "yes" if k.static else "-",
             )
             for k in seen.links
         ],
@@ -119,6 +120,9 @@ def substrate(
         notes("Notes", seen.notes)
 
 
+_LINK_COLUMNS = [
+    "FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY", "MTU", "STATIC"
+]  # fmt: skip
 _RULE_COLUMNS = ("switch", "table", "network", "text")
 
 
