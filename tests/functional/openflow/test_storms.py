@@ -183,13 +183,13 @@ def test_a_loop_between_two_endpoints_is_noticed_and_bounded(
     one, two, three = guests
     near, far = (harness.lab.host_interface(int(g.place.switch), int(g.place.port)) for g in (one, two))
     frame = frames.marked(three.mac, frames.BROADCAST, b"round and round")
-    copies = 0
+    copies, first = 0, len(events.events)
     with DelayLine(near, far):
         started = time.monotonic()
-        send(testbed, three, frame)
 
         def unnoticed() -> bool:
             nonlocal copies
+            send(testbed, three, frame)  # as hosts do: one that goes round ends when a meter drops it
             copies += testbed.harness.receive(0.05).count(three.arrival(frame))
             return "host.flapping" not in events.kinds() or copies < RATE
 
@@ -200,7 +200,9 @@ def test_a_loop_between_two_endpoints_is_noticed_and_bounded(
     assert "is there a loop, such as a cable between them?" in next(
         e.message for e in events.events if e.kind == "host.flapping"
     )
-    testbed.eventually(lambda: "storm.began" not in events.kinds(), "the storm is reported")
+    testbed.eventually(
+        lambda: not any(e.kind == "storm.began" for e in events.events[first:]), "the storm is reported"
+    )
     assert network.state().state is State.ACTIVE
 
 
