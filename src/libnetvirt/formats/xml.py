@@ -37,6 +37,7 @@ _ENDPOINT = ElementSchema(
         "switch": ChildSchema("switch"),
         "port": ChildSchema("port"),
         "vlan": ChildSchema("vlan"),
+        "inner-vlan": ChildSchema("inner-vlan"),
         "mpls": ChildSchema("mpls"),
         "address": ChildSchema("address", repeated=True),
         "route": ChildSchema("route", _ROUTE, repeated=True),

@@ -159,7 +159,7 @@ def test_an_endpoint_is_blocked_and_released(
         assert re.match(r"it is blocked for \d+ s more: more than 50 broadcast", reason)
         testbed.eventually(lambda: "storm.blocked" not in events.kinds(), "there is an event")
         testbed.eventually(admitted, "nothing that it sends enters")
-        rule = [line for line in harness.lab.dump(1) if "priority=250" in line]
+        rule = [line for line in harness.lab.dump(1) if "priority=65500" in line]
         assert len(rule) == 1
         assert "hard_timeout=30" in rule[0], "the switch releases it by itself"
         # It still receives, and others are as before.

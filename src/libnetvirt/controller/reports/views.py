@@ -383,10 +383,8 @@ def counters(
         if flow.cookie & 0xFFFF == Kind.QUIET:
             continue
         if flow.table_id == Table.CLASSIFY:
-            tag = flow.match.value("vlan_vid")
-            vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
-            mpls = flow.match.value("mpls_label") or None
-            attachment = state.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
+            code = _tag_code(flow, keeps_tags=record.keeps_tags)
+            attachment = state.rulesdb.at(dpid, flow.match.value("in_port"), code)
             if attachment is not None and attachment.network is record:
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
@@ -411,6 +409,16 @@ def counters(
         )
         for u in record.endpoints
     ]
+
+
+def _tag_code(flow: of.FlowStatsEntry, *, keeps_tags: bool) -> int:
+    """The tag of the endpoint that a rule of table *classify* belongs to."""
+    if keeps_tags:
+        written = (i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata))
+        return next(written, 0) & pipeline.METADATA_TAG
+    tag = flow.match.value("vlan_vid")
+    vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
+    return pipeline.tag_code(vlan, flow.match.value("mpls_label") or None)
 
 
 def rule_line(state: ControllerState, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:

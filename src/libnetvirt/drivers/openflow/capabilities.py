@@ -38,8 +38,9 @@ COMBINATIONS = tuple(
 )
 FEATURES = frozenset(
     (
-        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "endpoint.mac", "endpoint.limits",
-        "endpoint.storm",
+        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "tag.any", "tag.range", "tag.inner",
+        "tag.priority",
+        "endpoint.mac", "endpoint.limits", "endpoint.storm",
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
@@ -67,6 +68,25 @@ def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType(
         defaults=defaults,
         reasons=dict(without),
     )
+
+
+def check_kept_tags(network: VirtualNetwork, rules: Rules) -> None:
+    """Raise Unsupported if a network keeps its customers' tags and cannot have that with these rules options,
+    its constraints or its limits."""
+    if not network.keeps_tags:
+        return
+    if rules.encapsulation is not Encapsulation.MPLS:
+        raise Unsupported(
+            f"network {network.name} keeps its customers' VLAN tags and has encapsulation "
+            f"{rules.encapsulation}. Switches parse two VLAN tags of a frame, which tunnels of vlan use up, "
+            "and cannot tell customers' tags from those of tunnels. Choose encapsulation mpls"
+        )
+    for e in network.endpoints:
+        if e.bandwidth is not None and e.bandwidth.outbound is not None:
+            raise Unsupported(
+                f"endpoint {e.uuid}: its outbound limit cannot be enforced on frames that keep any number of "
+                "tags: leave it out, or give the endpoints at which frames enter an inbound limit"
+            )
 
 
 def check_routed(network: VirtualNetwork, rules: Rules) -> None:

@@ -72,6 +72,7 @@ class Validator:
             parse_switch(endpoint.switch)
         self._state.rulesdb.check(after, change.touched, self._state.switches)
         rules = self._capabilities.resolve(after.rules)
+        capabilities.check_kept_tags(after, rules)
         if after.forwarding is Forwarding.L3:
             capabilities.check_routed(after, rules)
         capabilities.check_storms(after, rules)
