@@ -55,6 +55,7 @@ FEATURES: Mapping[str, str] = {
     "tag.priority": "frames with a priority tag (vlan 0) at untagged endpoints",
     "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
+    "endpoint.storm": "storm protection of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "a bound on the latency of a path",
@@ -157,6 +158,8 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
             yield "endpoint.mac", who
         if e.bandwidth is not None:
             yield "endpoint.limits", who
+        if e.storm is not None:
+            yield "endpoint.storm", who
     for c in network.constraints:
         for name in c.asked:
             yield f"constraint.{name}", f"the constraint from {c.source} to {c.destination}"

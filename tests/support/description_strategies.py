@@ -33,6 +33,10 @@ macs = st.integers(1, 2**40 - 1).map(
 )
 limits = st.fixed_dictionaries({}, optional={"inbound": bandwidths, "outbound": bandwidths})
 
+storms = st.fixed_dictionaries(
+    {"rate": st.integers(1, 10_000_000)}, optional={"action": st.sampled_from(["drop", "block"])}
+)
+
 
 def _optional(draw: st.DrawFn, into: dict[str, Any], name: str, values: st.SearchStrategy[Any]) -> None:
     if draw(st.booleans()):
@@ -79,6 +83,7 @@ def endpoints(
     elif draw(st.booleans()):
         found["address"] = [v4]
     _optional(draw, found, "bandwidth", limits)
+    _optional(draw, found, "storm", storms)
     return found
 
 

@@ -70,6 +70,15 @@ class Attributes:
         typer.Option(metavar="BW", help="Limit of traffic out of the network, to the hosts."),
     ] = None
 
+    storm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE[,ACTION]",
+            help="Broadcast, multicast and unknown unicast frames per second that may enter, and what is "
+            "done about more: drop (the default) or block.",
+        ),
+    ] = None
+
     def fields(self, ctx: typer.Context) -> dict[str, Any]:
         """The endpoint's fields, without its bandwidth. Raises BadParameter for two tags."""
         if self.vlan is not None and self.mpls is not None:
@@ -83,6 +92,9 @@ class Attributes:
             fields |= {"vlan": self.vlan, "mpls": self.mpls, "inner_vlan": self.inner_vlan}
         elif self.inner_vlan is not None:
             fields["inner_vlan"] = self.inner_vlan
+        if self.storm is not None:
+            rate, _, action = self.storm.partition(",")
+            fields["storm"] = {"rate": rate, **({"action": action} if action else {})}
         return fields
 
     @property
@@ -100,6 +112,7 @@ class Clearable(StrEnum):
     ROUTE = "route"
     MAC = "mac"
     BANDWIDTH = "bandwidth"
+    STORM = "storm"
 
 
 @takes(Attributes)
@@ -217,6 +230,7 @@ def _refuse_both(ctx: typer.Context, clear: list[Clearable], given: Attributes) 
         Clearable.ADDRESS: ("address",),
         Clearable.ROUTE: ("route",),
         Clearable.MAC: ("mac",),
+        Clearable.STORM: ("storm",),
     }
     for what in clear:
         for name in options.get(what, ()):
@@ -230,8 +244,8 @@ def _cleared(clear: list[Clearable]) -> dict[str, Any]:
     for what in clear:
         if what is Clearable.TAG:
             fields |= {"vlan": None, "mpls": None, "inner_vlan": None}
-        elif what is Clearable.BANDWIDTH:
-            fields["bandwidth"] = None
+        elif what in (Clearable.BANDWIDTH, Clearable.STORM):
+            fields[str(what)] = None
         else:
             fields[str(what)] = ()
     return fields

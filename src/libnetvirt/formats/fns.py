@@ -312,8 +312,8 @@ def _unsupported_in_endpoint(e: Endpoint) -> list[tuple[str, str]]:
         found.append((name, "keeps customers' tags, which the format of 2012 cannot express"))
     if len(e.address) > 1:
         found.append(("address", "the format of 2012 has one address for an endpoint"))
-    for name, value in (("route", e.route), ("mac", e.mac), ("bandwidth", e.bandwidth)):
-        if value or (name == "bandwidth" and value is not None):
+    for name, value in (("route", e.route), ("mac", e.mac), ("bandwidth", e.bandwidth), ("storm", e.storm)):
+        if value or (name in ("bandwidth", "storm") and value is not None):
             found.append((name, "cannot be expressed in the format of 2012: use XML, YAML or JSON"))
     return found
 

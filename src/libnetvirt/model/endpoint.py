@@ -23,6 +23,7 @@ from libnetvirt.model.scalars import (
     several,
     whole,
 )
+from libnetvirt.model.storm import Storm, StormFields
 
 
 class RouteFields(TypedDict):
@@ -75,6 +76,7 @@ class _Optional(TypedDict, total=False):
     route: Route | RouteFields | Sequence[Route | RouteFields]
     mac: str | Sequence[str]
     bandwidth: Limits | LimitsFields | None
+    storm: Storm | StormFields | None
 
 
 class EndpointFields(_Optional):
@@ -109,6 +111,7 @@ class Endpoint(Element):
     route: Annotated[tuple[Route, ...], BeforeValidator(several)] = ()
     mac: Annotated[tuple[Mac, ...], BeforeValidator(several)] = ()
     bandwidth: Limits | None = None
+    storm: Storm | None = None
 
     if TYPE_CHECKING:
 

@@ -42,11 +42,12 @@ def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
         "endpoint": ("add", "modify", "remove"),
         "constraint": ("add", "modify", "remove"),
         "switch": ("adopt", "forget"),
+        "config": ("check", "files", "show"),
     }
     shown = netvirt.ok("--help")
     names = shown[shown.index("Commands:") :].splitlines()[1:]
     commands = [line.split()[0] for line in names if line.strip()]
-    assert len(commands) == 22
+    assert len(commands) == 25
     for command in commands:
         actions = groups.get(command, ())
         for words in [[command, action] for action in actions] or [[command]]:
@@ -538,6 +539,15 @@ def test_a_field_that_is_both_set_and_removed_is_a_usage_error(netvirt: Commands
         ("endpoint modify blue 11 --mac 02:00:00:00:00:01 --clear mac", "--mac and --clear mac"),
     ):
         assert f"{option} exclude each other" in netvirt.fails(2, words)
+    assert "--storm and --clear storm exclude" in netvirt.fails(
+        2, "endpoint modify blue 11 --storm 9 --clear storm"
+    )
+    # The driver has no storm protection, but the command asks for the right one.
+    for given in ("1000", "1000,block"):
+        said = netvirt.fails(6, f"endpoint modify blue 11 --storm {given}")
+        assert "does not offer endpoint.storm" in said
+    said = netvirt.fails(3, "endpoint modify blue 11 --storm 1000,stop")
+    assert "storm/action" in said
     # This removes the other limit, so it is no contradiction; this driver has no limits.
     said = netvirt.fails(6, "endpoint modify blue 11 --inbound 9Mbit/s --clear bandwidth")
     assert "does not offer endpoint.limits" in said

@@ -100,6 +100,8 @@ TYPE_MPLS = 0x8847
 TYPES_MPLS = (TYPE_MPLS, 0x8848)
 #: destination address of frames with mpls labels on a point-to-point link (RFC 7213, section 4)
 POINT_TO_POINT = 0x01005E90_0000
+#: source address of frames in mpls tunnels, locally administered
+TUNNEL_SOURCE = 0x024E56000012
 GROUP_BIT = 0x0100_0000_0000
 
 #: the low bits of a cookie that no rule has; used by a delete that matches nothing, to probe a switch

@@ -93,6 +93,8 @@ class NetworkRecord:
     shared_ports: dict[int, set[int]] = field(default_factory=dict)
     #: by switch: endpoints with an mpls label
     labelled: dict[int, dict[str, Attachment]] = field(default_factory=dict)
+    #: endpoints with storm protection
+    guarded: dict[str, Attachment] = field(default_factory=dict)
     #: by switch and slot: endpoints without mpls label whose port is known, which flood groups send to
     by_slot: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     uuid: str = ""
@@ -149,6 +151,8 @@ class NetworkRecord:
         uuid = attachment.endpoint.uuid
         self.endpoints[uuid] = attachment
         self.by_switch.setdefault(attachment.dpid, {})[uuid] = attachment
+        if attachment.endpoint.storm is not None:
+            self.guarded[uuid] = attachment
         if attachment.endpoint.mpls is not None:
             self.labelled.setdefault(attachment.dpid, {})[uuid] = attachment
         if attachment.port is not None:
@@ -162,6 +166,7 @@ class NetworkRecord:
     def remove(self, uuid: str) -> Attachment | None:
         """Remove an endpoint from the record's indexes. Returns it, or None if there is none."""
         attachment = self.endpoints.pop(uuid, None)
+        self.guarded.pop(uuid, None)
         if attachment is not None:
             _discard(self.by_switch, attachment.dpid, uuid)
             if attachment.endpoint.mpls is not None:

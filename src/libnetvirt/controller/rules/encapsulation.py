@@ -141,7 +141,9 @@ class MplsTunnelling(Tunnelling):
         return (nicira.decap(), nicira.decap(nicira.ETHERNET))
 
     def push_outer(self, outer: int) -> Actions:
-        return (of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
+        # The source that Open vSwitch gives the frame is 0, and bridges between switches drop such frames.
+        source = of.SetField("eth_src", pipeline.TUNNEL_SOURCE)
+        return (source, of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
 
     def pop_outer(self) -> Actions:
         return (of.PopMpls(pipeline.TYPE_MPLS),)

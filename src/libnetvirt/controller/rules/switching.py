@@ -186,10 +186,32 @@ class SwitchingRules:
                 match = of.Match(in_port=port, metadata=attachment.entered)
                 copies = self._copies(record, dpid, others, attachment)
                 yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
+        for attachment in sorted((b for b in record.on(dpid) if b.endpoint.storm), key=_place):
+            yield from self._guarded(record, attachment, others)
         if others:
             match = of.Match(metadata=(pipeline.tunnelled(index), pipeline.METADATA_SIDE))
             then = only(*self._copies(record, dpid, ()))
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
+
+    def _guarded(
+        self, record: NetworkRecord, attachment: Attachment, others: Iterable[int]
+    ) -> Iterator[PlacedEntry]:
+        """The flood rule of an endpoint with storm protection: the same copies, behind its meter."""
+        if attachment.port is None:
+            return
+        shared = attachment.port in record.shared_ports.get(attachment.dpid, ())
+        copies = self._copies(record, attachment.dpid, others, attachment if shared else None)
+        match = of.Match(in_port=attachment.port, metadata=attachment.entered)
+        then = (*self._policing.storm(attachment), *only(*copies))
+        cookie = pipeline.cookie(record.index, Kind.FLOOD)
+        yield PlacedEntry(attachment.dpid, Order.SEND, Flow(Table.HOST, 3, match, then, cookie))
+
+    def block(self, attachment: Attachment, seconds: int) -> Flow:
+        """The rule that drops all frames that have entered at an endpoint, for some seconds."""
+        assert attachment.port is not None
+        match = of.Match(in_port=attachment.port, metadata=attachment.entered)
+        cookie = pipeline.cookie(attachment.network.index, Kind.QUIET)
+        return Flow(_first(attachment.network), 65500, match, (), cookie, hard=seconds)
 
     def _copies(
         self, record: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None

@@ -8,7 +8,15 @@ from types import MappingProxyType
 
 from libnetvirt.driver import Capabilities, Combination
 from libnetvirt.errors import Unsupported
-from libnetvirt.model import DEFAULT_DURATION, Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
+from libnetvirt.model import (
+    DEFAULT_DURATION,
+    Encapsulation,
+    Forwarding,
+    Insertion,
+    Rules,
+    Timeout,
+    VirtualNetwork,
+)
 
 NAME = "openflow"
 PRESETS: Mapping[str, Rules] = {
@@ -32,7 +40,7 @@ FEATURES = frozenset(
     (
         "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "tag.any", "tag.range", "tag.inner",
         "tag.priority",
-        "endpoint.mac", "endpoint.limits",
+        "endpoint.mac", "endpoint.limits", "endpoint.storm",
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
@@ -89,4 +97,23 @@ def check_routed(network: VirtualNetwork, rules: Rules) -> None:
             f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way, so it "
             "needs tunnels, and rules that are installed in advance. Choose encapsulation vlan or mpls, "
             "insertion offline and timeout permanent"
+        )
+
+
+def check_storms(network: VirtualNetwork, rules: Rules) -> None:
+    """Raise Unsupported if endpoints ask for storm protection where switches do not flood."""
+    guarded = next((e.uuid for e in network.endpoints if e.storm is not None), None)
+    if guarded is None:
+        return
+    if network.forwarding is Forwarding.L3:
+        raise Unsupported(
+            f"endpoint {guarded}: storm protection is for networks with forwarding L2: a router forwards no "
+            "frame for everybody, and packet-rate bounds what comes up to it"
+        )
+    if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
+        raise Unsupported(
+            f"endpoint {guarded}: a network with rules {rules.encapsulation}/{rules.insertion}/"
+            f"{rules.timeout} cannot have storm protection: its frames for everybody are sent out by the "
+            "controller, and packet-rate bounds them. Choose encapsulation vlan or mpls, and insertion "
+            "offline"
         )

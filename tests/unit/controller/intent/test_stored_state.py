@@ -41,10 +41,11 @@ from tests.support.controller_rig import VLAN, Rig
 WRITTEN = Path(__file__).with_name("data") / "state-version-1.sql"
 #: by switch, the number of rules, groups and meters that the controller which wrote it had installed, and a
 #: digest of them as they are sent
+#: (since then frames in mpls tunnels have been given a source address: of this, the digests are today's)
 HELD = {
-    1: (133, "bd62e831be87f2efa24bf74fdd164c70d0c5aa42ebec78b07be2589cf78fe4d0"),
-    2: (121, "7f631f149b933c6c2e257e3959c6dd635cab27a006a2b4d3f79611aa133004ae"),
-    3: (137, "73823fce2baeb6635b684f672e5cda78123138487f4752b265d7cff10c5ca8cf"),
+    1: (133, "d7d2e8776a67b9f6e7c4d308239c2460e1bcad41e85cd11c992c4af8742b14e1"),
+    2: (121, "97aa64c4a0232b5ec904a59fec7137f47fb2d465e3be44b61e81d618c52ddd38"),
+    3: (137, "311d8749746edb3e389d8b27e03f98e47e7ff3632c6c86960165d128f17f0ce4"),
 }
 
 
