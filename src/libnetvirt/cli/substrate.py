@@ -91,7 +91,7 @@ def substrate(
     )
     line("")
     table(
-        ["FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY", "MTU"],
+        _LINK_COLUMNS,
         [
             (
                 k.source,
@@ -105,6 +105,7 @@ def substrate(
                 str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
                 str(Duration(k.latency)) if k.latency else "-",
                 k.mtu or "-",
+                "yes" if k.static else "-",
             )
             for k in seen.links
         ],
@@ -116,6 +117,9 @@ def substrate(
         notes("Notes", seen.notes)
 
 
+_LINK_COLUMNS = [
+    "FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY", "MTU", "STATIC"
+]  # fmt: skip
 _RULE_COLUMNS = ("switch", "table", "network", "text")
 
 

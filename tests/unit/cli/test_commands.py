@@ -521,6 +521,15 @@ def test_a_field_that_is_both_set_and_removed_is_a_usage_error(netvirt: Commands
         ("endpoint modify blue 11 --mac 02:00:00:00:00:01 --clear mac", "--mac and --clear mac"),
     ):
         assert f"{option} exclude each other" in netvirt.fails(2, words)
+    assert "--storm and --clear storm exclude" in netvirt.fails(
+        2, "endpoint modify blue 11 --storm 9 --clear storm"
+    )
+    # The driver has no storm protection, but the command asks for the right one.
+    for given in ("1000", "1000,block"):
+        said = netvirt.fails(6, f"endpoint modify blue 11 --storm {given}")
+        assert "does not offer endpoint.storm" in said
+    said = netvirt.fails(3, "endpoint modify blue 11 --storm 1000,stop")
+    assert "storm/action" in said
     # This removes the other limit, so it is no contradiction; this driver has no limits.
     said = netvirt.fails(6, "endpoint modify blue 11 --inbound 9Mbit/s --clear bandwidth")
     assert "does not offer endpoint.limits" in said

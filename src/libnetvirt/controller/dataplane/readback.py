@@ -22,7 +22,7 @@ from libnetvirt.controller.dataplane.entries import (
     SwitchEntry,
 )
 from libnetvirt.controller.dataplane.foreign import Beyond, beyond
-from libnetvirt.controller.dataplane.installed import Delta, group_entry, meter_entry
+from libnetvirt.controller.dataplane.installed import UNCOMPARED, Delta, group_entry, meter_entry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 
 #: what became of entries, in the order in which it is told
@@ -108,7 +108,7 @@ class Readback:
     def _add_flow(self, record: bytes, stats: of.FlowStatsEntry) -> None:
         if not pipeline.is_ours(stats.cookie):
             self.foreign[record] = flow_entry(stats)
-        elif stats.cookie & 0xFFFF in (Kind.PATH, Kind.QUIET, Kind.CACHE):
+        elif stats.cookie & 0xFFFF in UNCOMPARED:
             self._passing.add(record)
             self.passing += 1
         else:

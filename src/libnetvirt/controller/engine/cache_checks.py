@@ -124,7 +124,7 @@ class CacheChecks:
         if edge is None:
             return NOTHING
         head = self._tokens.next()[:_HEAD]
-        rule = probing.replacement(view, RULE_TIMEOUT)
+        rule = probing.replacement(view, _KIND, Kind.CACHE, RULE_TIMEOUT)
         trial = self._trials[dpid] = _Trial(edge, view, now, head, rule)
         return Effects(tuple(self._probe(trial, trial.same)))
 

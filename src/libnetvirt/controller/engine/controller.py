@@ -9,7 +9,9 @@
     WarmRestart         entries that an earlier run of the controller left on switches
     TopologyEvents      switches, ports and links come and go          -> Effects
     LinkChecks          links are probed in the encapsulations in use  -> Effects
+    StormControl        storms of endpoints are reported or blocked    -> Effects
     TunnelChecks        the ways of an operation are seen to pass
+    CachePasses         switches are seen to have gone through their caches
     CacheChecks         switches are seen to apply changed rules       -> Effects
     Reroute             paths follow the topology                      -> Transaction
     Reconciler          a switch is compared with its expected entries -> Transaction
@@ -32,6 +34,7 @@ from dataclasses import replace
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.engine.cache_checks import CacheChecks
+from libnetvirt.controller.engine.cache_passes import CachePasses
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
@@ -44,6 +47,7 @@ from libnetvirt.controller.engine.options import Options, Publish
 from libnetvirt.controller.engine.reconcile import Reconciler
 from libnetvirt.controller.engine.reroute import Reroute
 from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.storm_control import StormControl
 from libnetvirt.controller.engine.topology_events import TopologyEvents, port_view
 from libnetvirt.controller.engine.transaction import LINGER, Transaction
 from libnetvirt.controller.engine.tunnel_checks import TunnelChecks
@@ -71,7 +75,9 @@ class Controller:
         self.restart = WarmRestart(self.state, wire)
         self.topology = TopologyEvents(self.state, self.units, self.restart)
         self.links = LinkChecks(self.state)
+        self.storms = StormControl(self.state)
         self.tunnels = TunnelChecks(self.state, secret)
+        self.passes = CachePasses(self.state, secret)
         self.caches = CacheChecks(self.state, secret)
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
         self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
@@ -90,7 +96,7 @@ class Controller:
     def probed(self, dpid: int, message: of.PacketIn, now: float) -> Effects:
         """A probe of a link, a tunnel or a cache came up from a port that is no endpoint."""
         head, frame = message.head, message.frame
-        if self.tunnels.arrived(dpid, frame, now):
+        if self.passes.arrived(dpid, head.cookie, frame) or self.tunnels.arrived(dpid, frame, now):
             return NOTHING
         if self.caches.awaits(frame):
             return self.caches.arrived(dpid, head.cookie, frame, now)

@@ -21,6 +21,7 @@ from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.rules.routing import connected_prefix
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Recovered, VirtualNetwork
+from libnetvirt.model.customer_tags import set_of
 
 _ADDRESSES = {4: "ipv4_dst", 6: "ipv6_dst"}
 
@@ -34,6 +35,10 @@ class _Found:
     """What the rules tell of one network."""
 
     places: set[_Place] = field(default_factory=set)
+    #: the VLANs of endpoints that keep a set of them; no VLANs: any
+    vlans: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
+    #: endpoints that keep the tags below their own
+    inner: set[_Place] = field(default_factory=set)
     macs: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
     #: the router's own addresses, and the prefixes at each switch
     addresses: set[str] = field(default_factory=set)
@@ -86,7 +91,10 @@ def _read(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
     kind, table, match = flow.cookie & 0xFFFF, flow.table_id, flow.match
     if kind == Kind.ENDPOINT and table == Table.CLASSIFY:
         entered = next((i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata)), 0)
-        found.places.add((dpid, match.value("in_port"), entered & pipeline.METADATA_TAG))
+        place = dpid, match.value("in_port"), entered & pipeline.METADATA_TAG
+        found.places.add(place)
+        if entered & pipeline.METADATA_KEEPS:
+            _read_kept(found, place, match)
         found.limited |= any(isinstance(i, of.Meter) for i in flow.instructions)
         found.on_demand |= of.GotoTable(Table.HOST) in flow.instructions
     elif kind == Kind.DECLARED and table == Table.SOURCE and match.value("in_port"):
@@ -100,6 +108,18 @@ def _read(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
     elif kind == Kind.PATH:
         found.idle.add(flow.idle_timeout)
         found.hard.add(flow.hard_timeout)
+
+
+def _read_kept(found: _Found, place: _Place, match: of.Match) -> None:
+    """Note which of its customers' tags an endpoint keeps."""
+    if place[2] >> 21 != pipeline.KEPT_KIND:
+        found.inner.add(place)
+        return
+    vlan = match.get("vlan_vid", 0)
+    value, mask = vlan if isinstance(vlan, tuple) else (vlan, 0x1FFF)
+    if value:
+        first = value & 0xFFF
+        found.vlans[place].update(range(first, first + 0x2000 - mask))
 
 
 def _read_router(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
@@ -122,10 +142,14 @@ def _document(found: _Found) -> dict[str, Any]:
     endpoints = []
     for number, place in enumerate(sorted(found.places), 1):
         dpid, port, code = place
-        tag, value = ("", "vlan", "mpls")[code >> 21], code & (1 << 21) - 1
+        tag, value = ("", "vlan", "mpls", "kept")[code >> 21], code & (1 << 21) - 1
         endpoint: dict[str, Any] = {"uuid": number, "switch": switch_text(dpid), "port": str(port)}
-        if tag:
+        if tag == "kept":
+            endpoint["vlan"] = set_of(found.vlans[place])
+        elif tag:
             endpoint[tag] = value
+        if place in found.inner:
+            endpoint["inner-vlan"] = "any"
         if macs := found.macs.get(place):
             endpoint["mac"] = sorted(map(mac_text, macs))
         if found.routed:

@@ -22,10 +22,13 @@ from libnetvirt.model import Encapsulation
 
 _UP = of.Output(of.Port.CONTROLLER, pipeline.PROBE_LENGTH)
 _PRIORITY = 10
+#: the rules that send probes up, each above the one before
+_ABOVE = (Kind.BASE, Kind.CACHE, Kind.PASS)
 _ARRIVED = pipeline.tunnelled(0)
 _OUT_OF_TUNNEL = of.Match(
     metadata=(_ARRIVED, pipeline.METADATA_SIDE), vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS
 )
+_NATIVE = of.Match(vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS)
 
 
 def base(switch: SwitchView) -> Iterator[PlacedEntry]:
@@ -59,15 +62,15 @@ def base(switch: SwitchView) -> Iterator[PlacedEntry]:
     blind = of.Match(vlan_vid=0, eth_type=pipeline.TPID_SERVICE, eth_dst=pipeline.PROBE_ADDRESS)
     yield rule(Table.SERVICE, blind, *limit, apply(_UP), priority=5)
     yield rule(Table.HOST, _OUT_OF_TUNNEL, *limit, apply(_UP))
-    native = of.Match(vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS)
-    yield rule(Table.PATH, native, *limit, apply(_UP))
+    yield rule(Table.PATH, _NATIVE, *limit, apply(_UP))
 
 
-def replacement(switch: SwitchView, seconds: int) -> Flow:
-    """A rule that does what the one for probes out of tunnels does, which it replaces for some seconds: only
-    the cookie that frames come up with is another one."""
-    then, cookie = (*_limit(switch), apply(_UP)), pipeline.cookie(0, Kind.CACHE)
-    return Flow(Table.HOST, _PRIORITY + 1, _OUT_OF_TUNNEL, then, cookie, hard=seconds)
+def replacement(switch: SwitchView, kind: Encapsulation, cookie: Kind, seconds: int) -> Flow:
+    """A rule that does what the one for probes in this encapsulation does, which it replaces for some
+    seconds: only the cookie that frames come up with is another one."""
+    table, match = (Table.HOST, _OUT_OF_TUNNEL) if kind in TUNNELLINGS else (Table.PATH, _NATIVE)
+    then, priority = (*_limit(switch), apply(_UP)), _PRIORITY + _ABOVE.index(cookie)
+    return Flow(table, priority, match, then, pipeline.cookie(0, cookie), hard=seconds)
 
 
 def _limit(switch: SwitchView) -> tuple[of.Instruction, ...]:

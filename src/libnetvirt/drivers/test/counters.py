@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from libnetvirt.errors import EndpointClaimed
 from libnetvirt.model import Counters, Endpoint, VirtualNetwork
+from libnetvirt.model.customer_tags import overlap
 
 
 class Attachments:
@@ -15,10 +16,14 @@ class Attachments:
     def __init__(self, networks: Iterable[VirtualNetwork]) -> None:
         self._by_attachment: dict[tuple[str, str, str], tuple[VirtualNetwork, Endpoint]] = {}
         self._by_port: dict[tuple[str, str], list[VirtualNetwork]] = {}
+        # Few endpoints have more than one tag: all others need no more than the look-up.
+        self._wide: dict[tuple[str, str], list[tuple[VirtualNetwork, Endpoint]]] = {}
         for network in networks:
             for e in network.endpoints:
                 self._by_attachment[e.switch, e.port, e.tag] = (network, e)
                 self._by_port.setdefault((e.switch, e.port), []).append(network)
+                if isinstance(e.vlan, str):
+                    self._wide.setdefault((e.switch, e.port), []).append((network, e))
 
     @property
     def ports(self) -> set[tuple[str, str]]:
@@ -30,15 +35,25 @@ class Attachments:
         return self._by_port.get((switch, port), ())
 
     def require_free(self, network: VirtualNetwork, e: Endpoint) -> None:
-        """Raise EndpointClaimed if another network has an endpoint with the same attachment."""
-        owner, endpoint = self._by_attachment.get((e.switch, e.port, e.tag), (network, e))
-        if owner.uuid != network.uuid:
-            raise EndpointClaimed(
-                f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network {owner.name} "
-                f"(uuid {owner.uuid}): use another port or tag, or remove that endpoint first",
-                network=owner.uuid,
-                endpoint=endpoint.uuid,
-            )
+        """Raise EndpointClaimed if another network has an endpoint with the same port and an overlapping
+        tag."""
+        port = e.switch, e.port
+        found = [*self._wide.get(port, ())]
+        if isinstance(e.vlan, str):
+            found += [
+                (n, o) for n in self.networks_at(*port) for o in n.endpoints if (o.switch, o.port) == port
+            ]
+        elif (same := self._by_attachment.get((*port, e.tag))) is not None:
+            found.append(same)
+        for owner, endpoint in found:
+            if owner.uuid != network.uuid and overlap(e.tag, endpoint.tag):
+                raise EndpointClaimed(
+                    f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network "
+                    f"{owner.name} (uuid {owner.uuid}): use another port or tag, or remove that endpoint "
+                    "first",
+                    network=owner.uuid,
+                    endpoint=endpoint.uuid,
+                )
 
 
 @dataclass(slots=True)
