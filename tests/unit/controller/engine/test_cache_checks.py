@@ -9,6 +9,7 @@ import pytest
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind
+from libnetvirt.controller.engine import cache_checks
 from libnetvirt.controller.engine.cache_checks import (
     AGAIN,
     APPLIED_WITHIN,
@@ -177,6 +178,18 @@ def test_it_is_tried_again_when_all_its_links_have_failed_and_pass_again() -> No
     rig.fabric.drops = lambda *_: False
     rig.stale = {2}
     assert sorted(rig.rounds(30)) == [(1, False), (2, True)]
+
+
+def test_few_switches_are_tried_at_once_and_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_checks, "AT_ONCE", 1)
+    rig = Caching()
+    rig.lag = 0.5
+    shown = []
+    for _ in range(20):
+        rig.tick(0.2)
+        assert len(rig.replaced()) <= 1
+        shown += rig.core.caches.take()
+    assert sorted(shown) == sorted(FRESH)
 
 
 def test_other_switches_are_not_tried() -> None:
