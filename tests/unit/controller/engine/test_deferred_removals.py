@@ -98,7 +98,7 @@ def test_after_a_reroute_old_paths_are_left_as_long_as_a_network_uses_their_tunn
         rig.change(None, description)
     rig.lingers = True
     # Both take the other way round now, and the old one lingers.
-    first, second = rig.state.paths.path(1, 3) or ()
+    first, second = rig.state.paths.path(1, 3) or []
     rig.cut((first.source, first.source_port))
     (left,) = rig.core.deferred.transactions
     middle = second.source
