@@ -208,3 +208,14 @@ def test_a_switch_that_is_lost_in_a_trial_is_tried_when_it_is_back() -> None:
     rig.rounds(1)
     rig.connect(2, 4)
     assert rig.rounds(APPLIED_WITHIN + 3) == [(2, True)]
+
+
+def test_nothing_is_remembered_of_probes_that_were_lost_and_of_switches_that_are_gone() -> None:
+    rig = Caching()
+    rig.stale = {2}
+    assert len(rig.rounds(APPLIED_WITHIN + 2)) == 2
+    assert rig.core.caches._sent == {}
+    assert rig.core.caches._known.keys() == {1, 2}
+    del rig.state.switches[2]
+    rig.core.caches.tick(rig.now)
+    assert rig.core.caches._known.keys() == {1}
