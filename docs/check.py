@@ -128,8 +128,8 @@ def configuration() -> str:
         "# Keys of netvirtd.toml",
         "",
         "Written by `make docs` from the models that check the file. [netvirtd](netvirtd.md) tells how it is",
-        "used. A key that is not known, or a value of another type, is an error with its line; all errors of a",
-        "file are reported at once.",
+        "used. A key that is not known, or a value of another type, is an error with its line; all errors of",
+        "a file are reported at once.",
     ]
     for table in TABLES:
         lines += ["", f"## `{table.HEADING}`", "", " ".join((table.__doc__ or "").split()), ""]

@@ -68,9 +68,8 @@ def parse(text: str, file: str = "") -> Configuration:
     else:
         found = list(_contradictions(configuration))
     if found:
-        raise InvalidDescription(
-            Fault(what, path_text(location), file, line_of(location, lines)) for location, what in found
-        )
+        faults = [Fault(what, path_text(where), file, line_of(where, lines)) for where, what in found]
+        raise InvalidDescription(sorted(faults, key=lambda fault: fault.line))
     return configuration
 
 

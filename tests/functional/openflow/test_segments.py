@@ -153,12 +153,22 @@ def test_a_static_link_is_used_only_while_probes_pass_it(testbed: Testbed, harne
     assert harness.found()["1", "2"].static
     assert not harness.found()["1", "2"].up
     assert any("port 2 is static, and not used: no probe has passed it" in note for note in harness.notes())
+
+    def reported(what: str, first: int) -> object:
+        """For ``eventually``: whether an event of the link is missing."""
+        events = harness.reader.events[first:]
+        return not any((e.kind, e.switch, e.port) == (what, "1", "2") for e in events)
+
+    first = len(harness.reader.events)
     with linux_bridge(harness, (1, 2), (2, 2)) as bridge:
         testbed.eventually(lambda: linked(harness, ("1", "2")), "the static link is up", by(2.0))
+        testbed.eventually(lambda: reported("link.up", first), "there is an event")
         made, guests = network(testbed, places)
         testbed.announce(*guests)
+        first = len(harness.reader.events)
         set_up(bridge, False)
         testbed.eventually(lambda: made.state().state is State.ACTIVE, "it is found dead", by(3.5))
+        testbed.eventually(lambda: reported("link.down", first), "there is an event")
         assert any("no probe has passed it" in note for note in harness.notes())
         set_up(bridge, True)
         testbed.eventually(lambda: made.state().state is not State.ACTIVE, "it is used again", by(4.0))
@@ -221,6 +231,6 @@ def test_two_links_on_one_segment_are_not_used(testbed: Testbed, harness: Plugge
         testbed.announce(*guests)
         for end in ((3, 3), (4, 3)):
             ip("link", "set", harness.lab.host_interface(*end), "master", bridge)
-        testbed.eventually(lambda: made.state().state is State.ACTIVE, "it is noticed", by(3.0, INTERVAL))
+        testbed.eventually(lambda: made.state().state is State.ACTIVE, "it is noticed", by(3.0))
         assert any("arrive at port 3 of switch" in note for note in harness.notes())
         testbed.stays(lambda: made.state().state is State.ACTIVE, "it stays", 6 * INTERVAL)

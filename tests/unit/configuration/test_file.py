@@ -157,7 +157,7 @@ def test_each_fault_is_one_message(text: str, fault: str) -> None:
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(InvalidDescription) as refused:
         parse(RIGHT.replace("path", "pth").replace("debug", "bug").replace("false", "1"), "f.toml")
-    assert [fault.line for fault in refused.value.faults] == [13, 8, 17]
+    assert [fault.line for fault in refused.value.faults] == [8, 13, 17]
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:

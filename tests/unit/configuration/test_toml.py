@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libnetvirt.configuration.toml import Location, line_of, lines, read
@@ -81,6 +81,7 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_names, _tables | st.lists(_tables, min_size=1, max_size=3), max_size=4))
 def test_whatever_is_written_is_found_where_it_was_written(document: dict[str, Any]) -> None:
     written: list[str] = []

@@ -207,12 +207,11 @@ class SwitchingRules:
         yield PlacedEntry(attachment.dpid, Order.SEND, Flow(Table.HOST, 3, match, then, cookie))
 
     def block(self, attachment: Attachment, seconds: int) -> Flow:
-        """The rule that admits no frame at an endpoint, for some seconds."""
+        """The rule that drops all frames that have entered at an endpoint, for some seconds."""
         assert attachment.port is not None
-        _, fields, _ = ingress_match(attachment)
-        match = of.Match(in_port=attachment.port, **fields)
+        match = of.Match(in_port=attachment.port, metadata=attachment.entered)
         cookie = pipeline.cookie(attachment.network.index, Kind.QUIET)
-        return Flow(Table.CLASSIFY, 250, match, (), cookie, hard=seconds)
+        return Flow(_first(attachment.network), 65500, match, (), cookie, hard=seconds)
 
     def _copies(
         self, record: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None

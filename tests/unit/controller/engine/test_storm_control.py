@@ -6,7 +6,7 @@ import pytest
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.dataplane.pipeline import Kind, Table
+from libnetvirt.controller.dataplane.pipeline import Kind
 from libnetvirt.controller.engine.effects import NOTHING, Effects
 from libnetvirt.controller.engine.storm_control import CALM
 from libnetvirt.controller.intent.storms import HOLD
@@ -51,7 +51,7 @@ class Scene:
     def rules(self) -> list[int]:
         """The time-outs of the rules that block."""
         flows = self.rig.fabric.switches[1].flows.values()
-        return [f.hard for f in flows if f.table == Table.CLASSIFY and f.cookie & 0xFFFF == Kind.QUIET]
+        return [f.hard for f in flows if f.priority > 65000 and f.cookie & 0xFFFF == Kind.QUIET]
 
     def state(self) -> tuple[State, str]:
         record = self.rig.state.rulesdb.networks["1"]
