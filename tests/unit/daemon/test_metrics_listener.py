@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from libnetvirt.daemon.metrics_listener import listening_on_loopback, loopback
+from libnetvirt.configuration.loopback import loopback
+from libnetvirt.daemon.metrics_listener import listening_on_loopback
 from libnetvirt.errors import AddressInUse, InvalidURI
 
 
