@@ -25,6 +25,8 @@
      │    ├── ConstraintUnmet    no path meets a constraint
      │    ├── RuleRefused        a switch rejected a rule; the change was undone
      │    └── SwitchTimeout      a switch did not confirm in time; the change was undone
+     ├── AccessDenied            the client's token does not permit this                  9
+     │    └── TokenRefused       the server wants a token, or does not accept this one
      └── ConnectionFailed                                                                 8
           ├── DaemonUnreachable
           ├── ServerBusy         the daemon holds as much as it can: try again later
@@ -238,6 +240,21 @@ class SwitchTimeout(SubstrateError):
     """A switch did not confirm a change in time; the change was undone."""
 
     code = "switch-timeout"
+
+
+class AccessDenied(NetvirtError):
+    """The client's token does not permit this."""
+
+    code = "access-denied"
+    exit_status = 9
+    http_status = 403
+
+
+class TokenRefused(AccessDenied):
+    """The server wants a token, or does not accept the one it got."""
+
+    code = "token-refused"
+    http_status = 401
 
 
 class ConnectionFailed(NetvirtError):

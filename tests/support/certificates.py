@@ -25,16 +25,22 @@ class Authority:
         _openssl("req", "-x509", *_KEY, "-days", "2", "-subj", f"/CN={name} authority",
                  "-keyout", self._key, "-out", self.certificate)  # fmt: skip
 
-    def issue(self, name: str, *, days: int = 2) -> Certified:
-        """Issue a certificate with its key. It has expired already if ``days`` is negative."""
+    def issue(self, name: str, *, days: int = 2, hosts: str = "") -> Certified:
+        """Issue a certificate with its key. It has expired already if ``days`` is negative. ``hosts``: for
+        which it is, such as ``DNS:localhost,IP:127.0.0.1``."""
         base = self._directory / f"{self._name}-{name}"
         request, made = (
             base.with_suffix(".csr"),
             Certified(base.with_suffix(".pem"), base.with_suffix(".key")),
         )
         _openssl("req", *_KEY, "-subj", f"/CN={name}", "-keyout", made.key, "-out", request)
+        more: tuple[object, ...] = ()
+        if hosts:
+            extensions = base.with_suffix(".ext")
+            extensions.write_text(f"subjectAltName={hosts}\n")
+            more = ("-extfile", extensions)
         _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key,
-                 "-CAcreateserial", "-days", days, "-out", made.certificate)  # fmt: skip
+                 "-CAcreateserial", "-days", days, "-out", made.certificate, *more)  # fmt: skip
         return made
 
     def revoke(self, *revoked: Certified) -> Path:

@@ -76,9 +76,14 @@ def drivers(ctx: typer.Context, verbose: Verbose = False, output: Output = None)
             ],
         )
     line("")
-    table(["TRANSPORT", "URI"], [(name, f"DRIVER+{name}://PATH") for name in transports])
+    servers = [(name, f"DRIVER+{name}://{_WHERE.get(name, 'PATH')}") for name in transports]
+    table(["TRANSPORT", "URI"], servers)
     for name, why in broken.items():
         line(f"\n{name}: {why}")
+
+
+#: how servers are named that are not on a path
+_WHERE = {"tls": "HOST:PORT/?token-file=FILE"}
 
 
 def _rules(capabilities: Capabilities) -> Iterator[tuple[str, str, str]]:

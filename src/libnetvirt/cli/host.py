@@ -11,11 +11,22 @@ import pwd
 import shlex
 import socket
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from libnetvirt.configuration import PATH, Configuration, load, running
+from libnetvirt.configuration import (
+    PATH,
+    Configuration,
+    TcpListener,
+    TlsListener,
+    UnixListener,
+    load,
+    running,
+    tokens,
+)
+from libnetvirt.configuration.certificates import expiry
 from libnetvirt.errors import ConnectionFailed, InvalidDescription, NetvirtError
 from libnetvirt.ovsdb import preparation
 from libnetvirt.ovsdb.bridges import Wanted
@@ -24,6 +35,8 @@ from libnetvirt.uri import URI
 
 #: seconds until a database or controller must have accepted a connection
 TIMEOUT: Final = 3.0
+#: days before the end of a certificate from which on it is told
+SOON: Final = 21
 #: bytes that have to be free where a state file is
 FREE: Final = 64 * 2**20
 #: the options of drivers' URIs that name databases
@@ -58,7 +71,7 @@ def examine(file: Path, wanted: Wanted) -> list[Finding]:
         found += [Finding("configuration", str(fault), correct) for fault in error.faults]
     else:
         found += [*_configuration_file(file), *_states(configuration), *_sockets(configuration, file)]
-        found += _databases(configuration)
+        found += [*_databases(configuration), *_access(configuration)]
     return [*found, *bridges(wanted)]
 
 
@@ -94,6 +107,25 @@ def bridges(wanted: Wanted) -> Iterator[Finding]:
                     f"its controller {target} cannot be reached: {why}",
                     "on the controller's machine: netvirt doctor --host",
                 )
+
+
+def _access(configuration: Configuration) -> Iterator[Finding]:
+    """What is wrong, or soon will be, with certificates and tokens of clients on the network."""
+    listeners = [one for one in configuration.listeners if isinstance(one, TlsListener | TcpListener)]
+    for listener in listeners:
+        if isinstance(listener, TlsListener):
+            valid = expiry(Path(listener.certificate).read_text(errors="replace"))
+            if valid is not None and (left := (valid[1] - time.time()) / 86400) < SOON:
+                yield Finding(
+                    f"listener {listener.path}",
+                    f"its certificate {listener.certificate} expires in {left:.0f} days",
+                    f"openssl x509 -in {_quoted(Path(listener.certificate))} -noout -dates",
+                )
+    if listeners:
+        try:
+            tokens.read(Path(configuration.tokens))
+        except NetvirtError as error:
+            yield Finding("tokens", str(error), f"ls -l {_quoted(Path(configuration.tokens))}")
 
 
 def _configuration_file(file: Path) -> Iterator[Finding]:
@@ -147,7 +179,7 @@ def _ownership(area: str, path: Path, user: pwd.struct_passwd) -> Iterator[Findi
 
 def _sockets(configuration: Configuration, file: Path) -> Iterator[Finding]:
     answering = ""
-    for listener in configuration.listeners:
+    for listener in _unix(configuration):
         path = Path(listener.path)
         if not path.parent.is_dir():
             user = _user(configuration).pw_name
@@ -255,7 +287,11 @@ def _user(configuration: Configuration) -> pwd.struct_passwd:
 
 
 def _paths(configuration: Configuration) -> Iterator[Path]:
-    return (Path(listener.path) for listener in configuration.listeners)
+    return (Path(listener.path) for listener in _unix(configuration))
+
+
+def _unix(configuration: Configuration) -> Iterator[UnixListener]:
+    return (one for one in configuration.listeners if isinstance(one, UnixListener))
 
 
 def _first(numbers: Iterable[int]) -> int:

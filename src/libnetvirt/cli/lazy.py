@@ -35,9 +35,10 @@ def command(name: str, module: str, function: str, summary: str) -> LazyCommand:
 
 
 def group(name: str, module: str, functions: tuple[str, ...], summary: str) -> LazyCommand:
-    """A group of commands, each a function of its name in a module of :mod:`libnetvirt.cli`."""
+    """A group of commands, each a function of its name in a module of :mod:`libnetvirt.cli`, with ``_``
+    behind it where Python has something of that name."""
     return LazyCommand(
-        name, summary, lambda: _command(_app(name, summary), module, {f: f for f in functions})
+        name, summary, lambda: _command(_app(name, summary), module, {f.rstrip("_"): f for f in functions})
     )
 
 

@@ -78,6 +78,12 @@ GROUPS = (
     ),
     ("config", "config", ("check", "files", "show"), "Check or show the configuration of netvirtd."),
     (
+        "token",
+        "tokens",
+        ("create", "list_", "revoke"),
+        "Create, list or revoke the tokens of clients on the network.",
+    ),
+    (
         "switch",
         "ownership",
         ("adopt", "forget"),
@@ -225,6 +231,7 @@ def _common(
       6    not supported by the driver
       7    the switches cannot do it or are not connected
       8    no connection to the driver
+      9    the server does not permit it to this client
       130  interrupted
       141  stdout was closed by its reader
     """

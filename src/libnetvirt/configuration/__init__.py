@@ -11,6 +11,7 @@ from libnetvirt.configuration.models import (
     MetricsSettings,
     UnixListener,
 )
+from libnetvirt.configuration.network_listeners import TcpListener, TlsListener
 
 __all__ = [
     "PATH",
@@ -21,6 +22,8 @@ __all__ = [
     "Key",
     "LogSettings",
     "MetricsSettings",
+    "TcpListener",
+    "TlsListener",
     "UnixListener",
     "effective",
     "keys",

@@ -9,7 +9,16 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from libnetvirt.configuration.models import Configuration, ConnectionSettings, Keys, LogSettings, UnixListener
+from libnetvirt.configuration.certificates import faults_of
+from libnetvirt.configuration.keys_base import Keys
+from libnetvirt.configuration.models import (
+    KINDS,
+    Configuration,
+    ConnectionSettings,
+    LogSettings,
+    MetricsSettings,
+)
+from libnetvirt.configuration.network_listeners import TlsListener
 from libnetvirt.configuration.toml import Location, line_of, read
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.model.messages import shown
@@ -30,8 +39,9 @@ _KINDS: Final[dict[str, str]] = {
 }
 
 
-def load(path: Path) -> Configuration:
-    """Read and check a file. Raises InvalidDescription with every fault."""
+def load(path: Path, *, certificates: bool = True) -> Configuration:
+    """Read and check a file, and the certificates that it names. Raises InvalidDescription with every
+    fault. Without ``certificates``, these are not looked at."""
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
@@ -53,11 +63,11 @@ def load(path: Path) -> Configuration:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InvalidDescription([Fault("is not UTF-8", file=str(path), line=line)]) from None
-    return parse(text, str(path))
+    return parse(text, str(path), certificates=certificates)
 
 
-def parse(text: str, file: str = "") -> Configuration:
-    """Read and check a document. Raises InvalidDescription with every fault."""
+def parse(text: str, file: str = "", *, certificates: bool = True) -> Configuration:
+    """Read and check a document, as :func:`load` does."""
     document, lines = read(text, file)
     try:
         configuration = Configuration.model_validate(document)
@@ -67,6 +77,8 @@ def parse(text: str, file: str = "") -> Configuration:
         found = [_fault(one) for one in errors if not (one["type"] == "too_short" and one["input"])]
     else:
         found = list(_contradictions(configuration))
+        if certificates:
+            found += _certificates(configuration)
     if found:
         faults = [Fault(what, path_text(where), file, line_of(where, lines)) for where, what in found]
         raise InvalidDescription(sorted(faults, key=lambda fault: fault.line))
@@ -89,9 +101,10 @@ def _contradictions(configuration: Configuration) -> Iterator[tuple[Location, st
     for i, listener in enumerate(configuration.listeners):
         named.append((("listeners", i, "connection"), listener.connection))
         if (first := paths.setdefault(listener.path, i)) != i:
+            what = "path" if listener.kind == "unix" else "address"
             yield (
-                ("listeners", i, "path"),
-                f"{listener.path} is the path of listener {first + 1} already: choose another",
+                ("listeners", i, what),
+                f"{listener.path} is the {what} of listener {first + 1} already: choose another",
             )
     for location, name in named:
         if name is not None and name not in known:
@@ -105,24 +118,35 @@ def _contradictions(configuration: Configuration) -> Iterator[tuple[Location, st
             )
 
 
+def _certificates(configuration: Configuration) -> Iterator[tuple[Location, str]]:
+    for i, listener in enumerate(configuration.listeners):
+        if isinstance(listener, TlsListener):
+            for key, text in faults_of(listener):
+                yield ("listeners", i, key), text
+
+
 def _meant(name: str, known: Mapping[str, object]) -> str:
     return did_you_mean(name, known) or f" there is {', '.join(known)}"
 
 
 def _fault(error: ErrorDetails) -> tuple[Location, str]:
-    location = error["loc"]
+    location = _without_kind(error["loc"])
     kind, found, context = error["type"], error["input"], error.get("ctx", {})
     name = str(location[-1]) if location else ""
     heading = f"[[{location[-2]}]]" if location and isinstance(location[-1], int) else f"[{name}]"
     # The key of a table is checked, too: its place is the table's.
     if name == "[key]":
         location = location[:-1]
-    if kind == "value_error":
+    if kind == "union_tag_invalid":
+        location = (*location, "kind")
+        kinds = ", ".join(f'"{one}"' for one in KINDS)
+        text = f"{shown(found.get('kind'))} is not known: allowed are {kinds}"
+    elif kind == "value_error":
         text = str(error["msg"]).removeprefix("Value error, ")
     elif kind == "missing":
         text = "is missing: " + ("add [connections.NAME] with a uri" if name == "connections" else "add it")
     elif kind == "extra_forbidden":
-        allowed = _names(_table_at(location[:-1]))
+        allowed = _names(_table_at(error["loc"][:-1]))
         text = f"is not known here.{did_you_mean(name, allowed)} Allowed are {', '.join(allowed)}"
     elif kind == "literal_error":
         allowed_values = str(context.get("expected", "")).replace("'", '"').replace(" or ", ", ")
@@ -138,12 +162,21 @@ def _fault(error: ErrorDetails) -> tuple[Location, str]:
     return location, text
 
 
+def _without_kind(location: Location) -> Location:
+    """The place of a listener's key, without the kind of the listener that pydantic names in it."""
+    if len(location) > 2 and location[0] == "listeners":
+        return (*location[:2], *location[3:])
+    return location
+
+
 def _table_at(location: Location) -> type[Keys]:
-    """The model of the table at a location."""
+    """The model of the table at a location of pydantic's."""
     if not location:
         return Configuration
+    if location[0] == "listeners":
+        return KINDS[str(location[2])]
     tables: dict[str | int, type[Keys]] = {
-        "listeners": UnixListener, "connections": ConnectionSettings, "log": LogSettings
+        "connections": ConnectionSettings, "log": LogSettings, "metrics": MetricsSettings
     }  # fmt: skip
     return tables[location[0]]
 

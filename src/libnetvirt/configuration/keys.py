@@ -9,20 +9,23 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from libnetvirt.configuration.keys_base import Keys
 from libnetvirt.configuration.models import (
     Configuration,
     ConnectionSettings,
-    Keys,
     LogSettings,
     MetricsSettings,
     UnixListener,
 )
+from libnetvirt.configuration.network_listeners import TcpListener, TlsListener
 
 #: the tables of the file, in the order of the documentation
 TABLES: tuple[type[Keys], ...] = (
     Configuration,
     ConnectionSettings,
     UnixListener,
+    TlsListener,
+    TcpListener,
     LogSettings,
     MetricsSettings,
 )

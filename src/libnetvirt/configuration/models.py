@@ -8,16 +8,16 @@ what opens it is in :mod:`libnetvirt.daemon.listeners`.
 from __future__ import annotations
 
 import grp
-import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from libnetvirt.configuration.keys_base import AbsolutePath, Keys, Name
 from libnetvirt.configuration.loopback import loopback
+from libnetvirt.configuration.network_listeners import TcpListener, TlsListener
 from libnetvirt.driver import load
 from libnetvirt.errors import InvalidDescription, NetvirtError
-from libnetvirt.model.messages import hyphenated
 from libnetvirt.suggestions import did_you_mean
 from libnetvirt.uri import URI
 
@@ -26,7 +26,8 @@ PATH: Final = Path("/etc/libnetvirt/netvirtd.toml")
 #: the socket of netvirtd if the configuration names none
 SOCKET: Final = Path("/run/libnetvirt/netvirtd.sock")
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+#: where the tokens of clients on the network are, hashed
+TOKENS: Final = Path("/var/lib/libnetvirt/tokens.json")
 
 
 def _driver_uri(text: str) -> str:
@@ -67,44 +68,13 @@ def _group(name: str) -> str:
     return name
 
 
-def _absolute(text: str) -> str:
-    if not Path(text).is_absolute() or "\0" in text:
-        raise ValueError(f"{text!r} is not an absolute path: begin it with /")
-    return text
-
-
-def _connection_name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError(
-            f"{text[:40]!r} is not a name for a connection: use up to 63 of a-z, 0-9, - and _, "
-            "beginning with a letter or digit"
-        )
-    return text
-
-
-Name = Annotated[str, AfterValidator(_connection_name)]
-
-
-class Keys(BaseModel):
-    """Base of the tables of the configuration. Types are strict: ``"true"`` is not ``true``."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", alias_generator=hyphenated, loc_by_alias=True
-    )
-
-    #: how the table is written in the file, and what it is
-    HEADING: ClassVar[str] = ""
-
-
 class UnixListener(Keys):
     """A unix socket on which clients connect. Without any, netvirtd listens on one with the defaults."""
 
     HEADING: ClassVar[str] = "[[listeners]]"
 
     kind: Literal["unix"] = Field(default="unix", description="what clients connect to: a unix socket")
-    path: Annotated[str, AfterValidator(_absolute)] = Field(
-        default=str(SOCKET), description="path of the socket, absolute"
-    )
+    path: AbsolutePath = Field(default=str(SOCKET), description="path of the socket, absolute")
     group: Annotated[str, AfterValidator(_group)] | None = Field(
         default=None,
         description="group whose members may connect, too (mode 0660); without it only the user who runs "
@@ -117,8 +87,23 @@ class UnixListener(Keys):
     )
 
 
+#: The models of listeners by their kind.
+KINDS: Final[dict[str, type[Keys]]] = {"unix": UnixListener, "tls": TlsListener, "tcp": TcpListener}
+
+
+def _kind(value: Any) -> str:
+    """Of a listener, or of what the file gives for one."""
+    found = value.get("kind", "unix") if isinstance(value, dict) else getattr(value, "kind", "unix")
+    return found if isinstance(found, str) else ""
+
+
 #: All kinds of listeners.
-Listener = UnixListener
+Listener = Annotated[
+    Annotated[UnixListener, Tag("unix")]
+    | Annotated[TlsListener, Tag("tls")]
+    | Annotated[TcpListener, Tag("tcp")],
+    Discriminator(_kind),
+]
 
 
 class ConnectionSettings(Keys):
@@ -170,6 +155,10 @@ class Configuration(Keys):
         default=None,
         description="name of the connection that clients get if their URI names none; not needed "
         "if there is one",
+    )
+    tokens: AbsolutePath = Field(
+        default=str(TOKENS),
+        description="file with the hashed tokens of clients on the network, which `netvirt token` writes",
     )
     listeners: tuple[Listener, ...] = Field(default=(UnixListener(),), min_length=1, strict=False)
     connections: dict[Name, ConnectionSettings] = Field(min_length=1)

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt import __version__, aio
+from libnetvirt.daemon.access import access
 from libnetvirt.daemon.activity import Activity, kind_of
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
@@ -160,9 +161,9 @@ def _reading(service: Service) -> APIRouter:
         return _reply(await connection.capabilities())
 
     @router.get("/networks", response_model=list[VirtualNetwork])
-    async def networks() -> Response:
+    async def networks(request: Request) -> Response:
         """The descriptions of all networks, ordered by creation."""
-        return _reply(await connection.descriptions())
+        return _reply(access(request.scope).seen(await connection.descriptions()))
 
     @router.get("/networks/{key}", response_model=VirtualNetwork)
     async def network(key: str) -> Response:
@@ -220,7 +221,7 @@ def _reading(service: Service) -> APIRouter:
         return Response(await connection.backup(), media_type="application/vnd.sqlite3")
 
     @router.get("/events", response_class=EventResponse)
-    async def events(after: str = "") -> Response:
+    async def events(request: Request, after: str = "") -> Response:
         """Events from now on, or those after the event with the id ``after``, one JSON object a line; empty
         lines keep the connection alive.
 
@@ -229,7 +230,7 @@ def _reading(service: Service) -> APIRouter:
         (``resume``).
         """
         service.watch()
-        return EventResponse(service.events.reader(after))
+        return EventResponse(service.events.reader(after), access(request.scope))
 
     return router
 
@@ -250,7 +251,7 @@ def _changing(service: Service) -> APIRouter:
         name; the reply has it in the same header.
         """
         try:
-            name = check_name(request)
+            name = access(request.scope).owner + check_name(request)
             requested = await _change_of(service, request)
             with service.activity.operation(kind_of(requested)):
                 await service.operations.run(name, service.connection.carry_out(requested))
@@ -263,6 +264,10 @@ def _changing(service: Service) -> APIRouter:
     async def repair(request: Request) -> Response:
         """Restore what others changed in networks; replies with what was done, a string each."""
         asked = await read_body(service.bodies, request, RepairRequest)
+        found = access(request.scope)
+        found.check_repair(asked.network, orphans=asked.orphans)
+        if found.limited and asked.network is not None:
+            found.check_network((await service.connection.lookup(asked.network)).uuid, asked.network)
         with service.activity.operation("repair"):
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
@@ -291,9 +296,10 @@ def _changing(service: Service) -> APIRouter:
         return Response(status_code=204)
 
     @router.delete("/changes/{operation}", response_model=Outcome)
-    async def withdraw(operation: str) -> Response:
+    async def withdraw(request: Request, operation: str) -> Response:
         """Undo a running operation; replies with its outcome."""
-        return _reply(Outcome(outcome=await service.operations.withdraw(operation)))
+        name = access(request.scope).owner + operation
+        return _reply(Outcome(outcome=await service.operations.withdraw(name)))
 
     return router
 
@@ -305,8 +311,11 @@ def _reply(value: Any, status: int = 200) -> Response:
 async def _change_of(service: Service, request: Request) -> Change:
     async with service.bodies.read(request) as content:
         if len(content) > _LARGE:
-            return await asyncio.to_thread(parse_change, content)
-        return parse_change(content)
+            change = await asyncio.to_thread(parse_change, content)
+        else:
+            change = parse_change(content)
+    access(request.scope).check_change(change)
+    return change
 
 
 async def read_body(bodies: Bodies, request: Request, kind: type[E]) -> E:
@@ -320,9 +329,9 @@ def refusal(error: NetvirtError) -> Response:
     return _problem(error.http_status, error.to_json())
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, NetvirtError)
-    return refusal(error)
+    return refusal(access(request.scope).told(error))
 
 
 async def _no_such_resource(request: Request, error: Exception) -> Response:

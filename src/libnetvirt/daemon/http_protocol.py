@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import h11
@@ -28,6 +29,17 @@ class HttpProtocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head: asyncio.TimerHandle | None = None
+        self._lost: Callable[[], None] | None = None
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have the end of the connection told, once."""
+        self._lost = tell
+
+    def lost(self) -> None:
+        """The connection has ended, or never began."""
+        tell, self._lost = self._lost, None
+        if tell is not None:
+            tell()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -39,6 +51,7 @@ class HttpProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        self.lost()
         super().connection_lost(exc)
 
     def _watch(self) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libnetvirt.acceptor import Acceptor
+from libnetvirt.daemon.door import Door
 from libnetvirt.daemon.http_protocol import FULL, HttpProtocol
 
 log = logging.getLogger("libnetvirt.daemon")
@@ -37,11 +38,12 @@ class HttpServer(uvicorn.Server):
         self._ready = ready
         self._waiting: list[Acceptor] = []
 
-    def add(self, listener: socket.socket, app: ASGIApp) -> Callable[[], None]:
-        """Serve ``app`` to those who connect to ``listener``. Returns what ends that; connections stay."""
+    def add(self, listener: socket.socket, app: ASGIApp, door: Door | None = None) -> Callable[[], None]:
+        """Serve ``app`` to those who connect to ``listener``, and whom its ``door`` lets in. Returns what
+        ends that; connections stay."""
         config = _config(app)
         config.load()
-        acceptor = Acceptor(listener, partial(self._serve_one, config), _exhausted)
+        acceptor = Acceptor(listener, partial(self._serve_one, config, door), _exhausted)
         if self.started:
             self.servers.append(acceptor.start())  # type: ignore[arg-type]
         else:
@@ -63,15 +65,21 @@ class HttpServer(uvicorn.Server):
         collect_seldom()
         self._ready()
 
-    async def _serve_one(self, config: uvicorn.Config, peer: socket.socket, _address: Any) -> None:
+    async def _serve_one(
+        self, config: uvicorn.Config, door: Door | None, peer: socket.socket, address: Any
+    ) -> None:
         if len(self.server_state.connections) >= self._connections:
             with peer, suppress(OSError):
-                peer.send(FULL)
+                # One that waits for a handshake of TLS would not understand it.
+                if door is None:
+                    peer.send(FULL)
             return
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(
-            lambda: HttpProtocol(config, self.server_state, self.lifespan.state), peer
-        )
+        protocol = HttpProtocol(config, self.server_state, self.lifespan.state)
+        if door is not None:
+            # It must not keep the next client waiting.
+            door.let_in(peer, address, protocol)
+            return
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, peer)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

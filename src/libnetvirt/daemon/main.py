@@ -40,7 +40,7 @@ def netvirtd(
         typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Serve virtual networks: one or several drivers, to clients on unix sockets.
+    """Serve virtual networks: one or several drivers, to clients on unix sockets and the network.
 
     Runs in the foreground until SIGTERM or SIGINT, and logs to stderr. SIGHUP reloads the configuration:
     what has not changed in it is not touched, and one with a fault is refused as a whole. A supervisor such

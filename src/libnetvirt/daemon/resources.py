@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from libnetvirt import __version__
 from libnetvirt.configuration import Configuration
+from libnetvirt.daemon.access import access
 from libnetvirt.daemon.app import handle_errors, read_body
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.connections import Connections
@@ -45,14 +46,16 @@ def build_resources(daemon: Daemon) -> FastAPI:
     bodies = Bodies()
 
     @app.get("/v1/connections", response_model=list[ConnectionReport])
-    async def connections() -> Response:
+    async def connections(request: Request) -> Response:
         """The connections: name, driver's URI, whether it is open, else why not."""
+        found = access(request.scope)
         return _reply(
             [
                 ConnectionReport(
                     name=slot.name, uri=slot.settings.uri, open=slot.opened is not None, reason=slot.reason
                 )
                 for slot in daemon.connections
+                if found.sees_connection(slot.name)
             ]
         )
 

@@ -83,7 +83,7 @@ class Daemon:
             finally:
                 await self._hang_ups.close()
                 await self.connections.close()
-                self._listeners.close()
+                await self._listeners.close()
                 self._metrics.close()
                 await self._tasks.close()
 

@@ -52,6 +52,10 @@ class Warnings:
         if not isinstance(error, StaleChange):
             self._log(f"change not carried out: {error}")
 
+    def refused(self, text: str) -> None:
+        """Log that a client on the network was refused."""
+        self._log(text)
+
     def _log(self, message: str) -> None:
         second = int(self._clock())
         if second != self._second:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from libnetvirt.configuration import Configuration, effective, keys, load, parse
+from libnetvirt.configuration import Configuration, UnixListener, effective, keys, load, parse
 from libnetvirt.configuration.keys import TABLES
 from libnetvirt.errors import InvalidDescription
 
@@ -69,7 +69,7 @@ CORE = '[connections.core]\nuri = "test:///default"\n'
         (
             CORE + "[logs]\n",
             ":3: logs: is not known here. Did you mean 'log'? Allowed are "
-            "default-connection, listeners, connections, log, metrics",
+            "default-connection, tokens, listeners, connections, log, metrics",
         ),
         (
             CORE + "required = 'yes'\n",
@@ -85,8 +85,8 @@ CORE = '[connections.core]\nuri = "test:///default"\n'
             '"error"',
         ),
         (
-            CORE + '[[listeners]]\nkind = "tcp"\n',
-            ":4: listeners[1].kind: 'tcp' is not known: allowed are \"unix\"",
+            CORE + '[[listeners]]\nkind = "udp"\n',
+            ":4: listeners[1].kind: 'udp' is not known: allowed are \"unix\", \"tls\", \"tcp\"",
         ),
         (
             CORE + '[[listeners]]\n[[listeners]]\npath = "here"\n',
@@ -141,6 +141,10 @@ CORE = '[connections.core]\nuri = "test:///default"\n'
             "for it cannot be opened twice",
         ),
         (CORE + "log = 3\n", ":3: connections.core.log: is not known here. Allowed are uri, required"),
+        (
+            CORE + "[metrics]\nport = 1\n",
+            ":4: metrics.port: is not known here. Allowed are listen",
+        ),
         ("log = 3\n" + CORE, ":1: log: has to be a table, [log], and is '3'"),
         (
             "listeners = [3]\n" + CORE,
@@ -178,7 +182,9 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 def test_a_group_of_this_machine_is_accepted() -> None:
     name = grp.getgrgid(os.getegid()).gr_name
-    assert parse(f'{CORE}[[listeners]]\ngroup = "{name}"\n').listeners[0].group == name
+    (listener,) = parse(f'{CORE}[[listeners]]\ngroup = "{name}"\n').listeners
+    assert isinstance(listener, UnixListener)
+    assert listener.group == name
 
 
 def test_every_key_is_documented_and_shown() -> None:
@@ -194,6 +200,12 @@ def test_every_key_is_documented_and_shown() -> None:
         "level",
         "format",
         "listen",
+        "tokens",
+        "address",
+        "certificate",
+        "key",
+        "ca",
+        "max-connections",
     }
     assert all(key.meaning and key.values for table in TABLES for key in keys(table))
     shown = list(effective(parse(RIGHT)))

@@ -9,7 +9,8 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from urllib.parse import quote
 
 from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
-from libnetvirt.errors import ConnectionFailed, DaemonUnreachable, NetvirtError, from_json
+from libnetvirt.drivers.remote.places import ServerPlace
+from libnetvirt.errors import ConnectionFailed, NetvirtError, from_json
 
 _ROOT = "/v1"
 # The server sends at least an empty line every five seconds.
@@ -26,13 +27,14 @@ class Client:
     change must not be sent twice, so each uses a new connection.
     """
 
-    def __init__(self, path: str, driver: str, connection: str = "") -> None:
-        self.path = path
-        self.driver = driver
+    def __init__(self, place: ServerPlace, connection: str = "") -> None:
+        self.place = place
         # Where the resources of the server's connection are.
         self._root = _ROOT + (segments("connections", connection) if connection else "")
         self._idle: list[HttpConnection] = []
         self._closed = False
+        # Whether the server has ever replied.
+        self._answered = False
 
     async def get(self, *parts: str) -> bytes:
         """The body of a resource; each part is one segment of its path. Raises the server's error."""
@@ -64,7 +66,7 @@ class Client:
         with self._failures():
             http = await self._open()
             try:
-                status = await http.request("GET", self._root + segments(part), b"", {})
+                status = await http.request("GET", self._root + segments(part), b"", self.place.headers())
                 if not _succeeded(status):
                     raise refusal(status, await http.body())
                 async with aclosing(_lines(http)) as source:
@@ -98,8 +100,10 @@ class Client:
         """Send a request; returns the status and body of the reply. Keeps the connection after a GET."""
         kept = False
         try:
-            status = await http.request(method, self._root + place, body, headers or {})
+            fields = {**(headers or {}), **self.place.headers()}
+            status = await http.request(method, self._root + place, body, fields)
             reply = await http.body()
+            self._answered = True
             kept = method == "GET" and len(self._idle) < _IDLE and not self._closed and http.reusable()
         finally:
             if not kept:
@@ -110,9 +114,9 @@ class Client:
 
     async def _open(self) -> HttpConnection:
         try:
-            return await HttpConnection.open(self.path)
+            return await HttpConnection.open(self.place)
         except OSError as error:
-            raise self._unreachable(error) from None
+            raise self.place.unreachable(error) from None
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
@@ -120,21 +124,12 @@ class Client:
         try:
             yield
         except ConnectionLost as error:
+            if not self._answered and (told := self.place.refused()) is not None:
+                raise told from None
             raise ConnectionFailed(
-                f"the server on {self.path} went away during a request ({error}): "
+                f"the server on {self.place} went away during a request ({error}): "
                 "check with 'netvirt list' whether the request took effect"
             ) from None
-
-    def _unreachable(self, error: OSError) -> NetvirtError:
-        if isinstance(error, PermissionError):
-            return DaemonUnreachable(
-                f"permission denied on the socket {self.path}: it belongs to the user who started the "
-                "server, so run this command as that user"
-            )
-        return DaemonUnreachable(
-            f"no server answers on {self.path}. Start one with: "
-            f"netvirt serve -c '{self.driver}:///…' --socket {self.path}"
-        )
 
 
 def segments(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""The driver contract implemented by a server behind a unix socket."""
+"""The driver contract implemented by a server behind a unix socket or TLS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from libnetvirt import operation_id
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.remote.client import Client
+from libnetvirt.drivers.remote.places import ServerPlace, UnixPlace
 from libnetvirt.errors import (
     ConnectionFailed,
     InvalidDescription,
@@ -82,19 +83,20 @@ class RemoteDriver(Driver):
         Raises InvalidURI if the URI names no socket or another driver than the server's, DaemonUnreachable
         if no server answers, ConnectionFailed if the server's interface version is another one.
         """
-        connection = cls.settings.from_uri(uri).connection
-        client = Client(_socket_path(uri), uri.driver, connection)
+        settings = cls.settings.from_uri(uri)
+        connection = settings.connection
+        client = Client(cls._place(uri, settings), connection)
         try:
             served = _object(await client.get("version"))
             if served.get("driver") != uri.driver:
                 raise InvalidURI(
-                    f"{uri.text!r} names the {uri.driver} driver, but the server on {client.path} serves "
-                    f"{served.get('driver')}: write {served.get('driver')}+{uri.transport}://{client.path}"
+                    f"{uri.text!r} names the {uri.driver} driver, but the server on {client.place} serves "
+                    f"{served.get('driver')}: write {served.get('driver')}+{uri.transport}://{client.place}"
                     + (f"?connection={connection}" if connection else "")
                 )
             if served.get("interface") != INTERFACE:
                 raise ConnectionFailed(
-                    f"the server on {client.path} is libnetvirt {served.get('version')} with interface "
+                    f"the server on {client.place} is libnetvirt {served.get('version')} with interface "
                     f"{served.get('interface')}, but this client has {INTERFACE}: use the same version"
                 )
             capabilities = _parsed(Capabilities, await client.get("capabilities"))
@@ -102,6 +104,11 @@ class RemoteDriver(Driver):
             await client.close()
             raise
         return cls(client, capabilities)
+
+    @classmethod
+    def _place(cls, uri: URI, settings: Any) -> ServerPlace:  # noqa: ARG003
+        """Where the server is. Raises InvalidURI."""
+        return UnixPlace(_socket_path(uri), uri.driver)
 
     @classmethod
     def restore(cls, uri: URI, *_: object, **__: object) -> Sequence[VirtualNetwork]:
@@ -240,7 +247,7 @@ class RemoteDriver(Driver):
                     return
         finally:
             closed.cancel()
-        raise ConnectionFailed(f"the server on {self._client.path} went away, so no more events follow")
+        raise ConnectionFailed(f"the server on {self._client.place} went away, so no more events follow")
 
     async def close(self) -> None:
         """Close the session; the server keeps running. Waits for the outcome of withdrawn changes."""

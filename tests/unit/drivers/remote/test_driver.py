@@ -18,6 +18,7 @@ from libnetvirt.driver import Change
 from libnetvirt.drivers import test as simulated
 from libnetvirt.drivers.remote import RemoteDriver
 from libnetvirt.drivers.remote.client import Client, refusal, segments
+from libnetvirt.drivers.remote.places import UnixPlace
 from libnetvirt.errors import (
     AlreadyExists,
     ConnectionFailed,
@@ -282,7 +283,7 @@ class Frail:
 
 def frail(path: Path, answers: int, work: Callable[[Frail, Client], Awaitable[None]]) -> None:
     async def main() -> None:
-        server, client = Frail(answers), Client(str(path), "test")
+        server, client = Frail(answers), Client(UnixPlace(str(path), "test"))
         async with await asyncio.start_unix_server(server, path):
             await work(server, client)
             await client.close()
