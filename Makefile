@@ -15,7 +15,7 @@ PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-
 	mnexec:mininet ifconfig:net-tools ip:iproute2 ping:iputils-ping \
 	ethtool:ethtool setpriv:util-linux unshare:util-linux nsenter:util-linux \
 	traceroute:traceroute iperf3:iperf3 openssl:openssl \
-	ovn-northd:ovn-central ovn-controller:ovn-host \
+	ovn-northd:ovn-central ovn-controller:ovn-host promtool:prometheus \
 	systemd-analyze:systemd groff:groff-base curl:curl
 
 # Needed only by the benchmarks: the programs that libnetvirt is compared with.

@@ -1,8 +1,8 @@
 """Check the documentation, and write its generated pages: ``make docs``.
 
 Generated, from the installed drivers themselves: ``drivers/capabilities.md``, what each offers, and
-``drivers/options.md``, the options of its URI. From its models: ``netvirtd-configuration.md``, the keys of
-netvirtd's configuration.
+``drivers/options.md``, the options of its URI; and ``metrics.md`` from the catalogues of metrics. From its
+models: ``netvirtd-configuration.md``, the keys of netvirtd's configuration.
 Checked: every link between files of this repository leads to a file and, behind ``#``, to a heading. With
 ``--site DIRECTORY``, of a site that mkdocs has built: every internal link leads to a page and to an anchor of
 it, no page loads anything from another server, and the API reference has every public name.
@@ -20,7 +20,9 @@ from urllib.parse import unquote, urlsplit
 
 import libnetvirt
 import libnetvirt.aio
+from libnetvirt import model
 from libnetvirt.configuration import TABLES, keys
+from libnetvirt.daemon import activity
 from libnetvirt.driver import DRIVERS, FEATURES, Capabilities, installed, load
 from libnetvirt.uri import URI
 
@@ -28,6 +30,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 CAPABILITIES = DOCS / "drivers" / "capabilities.md"
 OPTIONS = DOCS / "drivers" / "options.md"
+METRICS = DOCS / "metrics.md"
 CONFIGURATION = DOCS / "netvirtd-configuration.md"
 
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
@@ -96,6 +99,29 @@ def options() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics() -> str:
+    """The page about the metrics of a server."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `make docs` from the sources. [Monitoring](monitoring.md) tells how to read them. Each",
+        f"metric has at most {activity.SERIES:,} series in a connection; what is left out is counted in",
+        "`netvirt_series_left_out`. The last column says what bounds their number before that.",
+    ]
+    for title, intro, found in (
+        ("Of a driver", "A driver shows those that it has. All have a label `connection` besides.",
+         model.METRICS.values()),
+        ("Of a connection", "All have a label `connection` besides.", activity.OF_CONNECTIONS),
+        ("Of the server", "", activity.OF_SERVER),
+    ):  # fmt: skip
+        lines += ["", f"## {title}", "", *([intro, ""] if intro else [])]
+        lines += ["| metric | kind | meaning | labels | series |", "|---|---|---|---|---|"]
+        for m in found:
+            labels = ", ".join(f"`{label}`" for label in m.labels)
+            lines.append(f"| `{m.name}` | {m.kind} | {m.text} | {labels or '–'} | {m.bound or 'one'} |")
+    return "\n".join(lines) + "\n"
+
+
 def configuration() -> str:
     """The page about the keys of netvirtd's configuration."""
     lines = [
@@ -134,7 +160,7 @@ def faults() -> Iterator[str]:
 
 
 #: the generated pages, and what writes each
-_GENERATED = {CAPABILITIES: capabilities, OPTIONS: options, CONFIGURATION: configuration}
+_GENERATED = {CAPABILITIES: capabilities, OPTIONS: options, CONFIGURATION: configuration, METRICS: metrics}
 
 
 def _anchors(page: Path) -> set[str]:

@@ -197,6 +197,7 @@ class Connection:
     forget = _blocking(aio.Connection.forget)
     recover = _blocking(aio.Connection.recover)
     backup = _blocking(aio.Connection.backup)
+    metrics = _blocking(aio.Connection.metrics)
 
     def networks(self) -> list[Network]:
         """All networks, ordered by creation."""

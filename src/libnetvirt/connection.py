@@ -17,6 +17,7 @@ from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI
 from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Substrate, VirtualNetwork
 from libnetvirt.model.differences import differences
+from libnetvirt.model.metrics import Measurement
 from libnetvirt.network import Network
 from libnetvirt.session import Session
 from libnetvirt.several import Applying, overlap
@@ -274,6 +275,13 @@ class Connection:
         Operations go on meanwhile. Raises StateUnusable, Unsupported."""
         self.driver.capabilities.require("backup", "a backup")
         return await self.driver.backup()
+
+    async def metrics(self) -> Sequence[Measurement]:
+        """The numbers of this connection for monitoring, under names of
+        :data:`libnetvirt.model.metrics.METRICS`, which says what they mean. Reads what is counted anyway, and
+        asks no switch. Raises Unsupported."""
+        self.driver.capabilities.require("metrics", "reading metrics")
+        return await self.driver.metrics()
 
     def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the connection is closed. A reader that is too slow loses the oldest."""

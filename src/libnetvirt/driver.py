@@ -38,6 +38,7 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.customer_tags import ANY
+from libnetvirt.model.metrics import Measurement
 from libnetvirt.model.report import Report
 from libnetvirt.settings import DriverSettings
 from libnetvirt.suggestions import did_you_mean
@@ -73,6 +74,7 @@ FEATURES: Mapping[str, str] = {
     "reload": "reloading the capacities of links",
     "ownership": "telling apart the rules of several controllers, and taking switches over",
     "backup": "copies of the stored networks while they run",
+    "metrics": "numbers for monitoring",
     "router.no-route": "routers report a missing route to the sender by ICMP",
 }
 
@@ -342,6 +344,17 @@ class Driver(ABC):
         """A consistent copy of the stored networks and all that belongs to them, as the content of a file
         (capability ``backup``). Operations go on meanwhile. Raises StateUnusable."""
         raise Unsupported("backup: not offered")
+
+    async def metrics(self) -> Sequence[Measurement]:
+        """The numbers of this session, as far as it has them, under names of
+        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is counted anyway: asks
+        no switch, and does not block."""
+        raise Unsupported("metrics: not offered")
+
+    async def readiness(self) -> Sequence[str]:
+        """Why this session cannot do all that it is for now, a sentence each: a switch that networks need is
+        not connected, its state cannot be written. Empty if it is ready. Asks no switch."""
+        return ()
 
     def maintain(self) -> None:  # noqa: B027 (to do nothing is right for most)
         """Look after the networks from now on, as long as the session is open: for drivers whose sessions

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Self
 from weakref import WeakSet
 
+from libnetvirt import operation_id
 from libnetvirt.model import Event
 
 #: Events queued for a reader before its oldest are dropped.
@@ -47,10 +48,13 @@ class EventStream:
         """Publish an event that happens now. Does not block.
 
         ``fields``: those of :class:`Event` (``network``, ``endpoint``, ``switch``, ``port``), and any others
-        that belong to this kind.
+        that belong to this kind. It is of the operation that the caller carries out, if any.
         """
         places = {name: fields.pop(name) for name in PLACES if name in fields}
-        self.publish(Event(time=time.time(), kind=kind, message=message, fields=fields, **places))
+        now, operation = time.time(), operation_id.current()
+        self.publish(
+            Event(time=now, kind=kind, message=message, fields=fields, operation=operation, **places)
+        )
 
     def subscribe(self) -> Reader:
         """A reader of the events from now on. It ends when the stream is closed."""

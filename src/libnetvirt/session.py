@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from libnetvirt import operation_id
 from libnetvirt.driver import Change, Driver
 from libnetvirt.errors import ConnectionClosed, NetworkNotFound, StaleChange
 from libnetvirt.model import VirtualNetwork
@@ -65,9 +66,10 @@ class Session:
         Returns when it is confirmed. Raises Unsupported, Conflict, SubstrateError; then the network is as it
         was before.
         """
-        self._check_offered(change)
-        self.driver.validate(change)
-        await self.driver.apply(change)
+        with operation_id.some():
+            self._check_offered(change)
+            self.driver.validate(change)
+            await self.driver.apply(change)
 
     async def examine(self, change: Change) -> None:
         """Make the checks of :meth:`carry_out`, and change nothing. Raises what it raises."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from libnetvirt import Event
-from libnetvirt.cli.events import text
 from libnetvirt.cli.options import Connect, address, settings
+
+
+class LogFormat(StrEnum):
+    """How the lines of the log are written."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def serve(
@@ -26,6 +31,17 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Loopback address where Prometheus reads metrics [default: the unix socket only].",
+            show_default=False,
+        ),
+    ] = "",
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines of the log: text, or one JSON object each.")
+    ] = LogFormat.TEXT,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log all events to stderr.")] = False,
     connect: Connect = None,
 ) -> None:
@@ -36,6 +52,9 @@ def serve(
 
     The socket has mode 0600: only the user who started the server can use it. Other commands connect with
     the URI DRIVER+unix://PATH.
+
+    The socket also has /metrics for Prometheus, /healthz and /readyz; --metrics offers these three on a
+    TCP port of the loopback interface.
 
     \b
     Examples:
@@ -48,29 +67,20 @@ def serve(
         raise typer.BadParameter("'serve' prints no result: remove --format.", ctx=ctx)
     uri = address(ctx, connect)
     path = (socket or default_socket()).absolute()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
-    # What a signal has led to is logged in any case.
-    logging.getLogger("libnetvirt.daemon").setLevel(logging.INFO)
     # Imported here because the web framework is slow to load and only this command needs it.
     from libnetvirt import daemon
+    from libnetvirt.daemon import logs
+
+    logs.configure(log_format, events=verbose)
 
     def ready() -> None:
         sys.stdout.write(f"serving {uri} on {path}\n")
         sys.stdout.flush()
 
-    daemon.run(uri, path, ready=ready, on_event=_log if verbose else None)
+    daemon.run(uri, path, ready=ready, on_event=logs.log_event if verbose else None, metrics=metrics)
 
 
 def default_socket() -> Path:
     """The socket's path if --socket is not given."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return Path("/run" if os.geteuid() == 0 or not runtime else runtime) / "netvirt.sock"
-
-
-def _log(event: Event) -> None:
-    sys.stderr.write(text(event) + "\n")
-    sys.stderr.flush()

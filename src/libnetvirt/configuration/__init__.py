@@ -8,6 +8,7 @@ from libnetvirt.configuration.models import (
     Configuration,
     ConnectionSettings,
     LogSettings,
+    MetricsSettings,
     UnixListener,
 )
 
@@ -19,6 +20,7 @@ __all__ = [
     "ConnectionSettings",
     "Key",
     "LogSettings",
+    "MetricsSettings",
     "UnixListener",
     "effective",
     "keys",

@@ -14,11 +14,18 @@ from libnetvirt.configuration.models import (
     ConnectionSettings,
     Keys,
     LogSettings,
+    MetricsSettings,
     UnixListener,
 )
 
 #: the tables of the file, in the order of the documentation
-TABLES: tuple[type[Keys], ...] = (Configuration, ConnectionSettings, UnixListener, LogSettings)
+TABLES: tuple[type[Keys], ...] = (
+    Configuration,
+    ConnectionSettings,
+    UnixListener,
+    LogSettings,
+    MetricsSettings,
+)
 
 
 class Key(NamedTuple):

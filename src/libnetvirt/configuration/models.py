@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from libnetvirt.configuration.loopback import loopback
 from libnetvirt.driver import load
 from libnetvirt.errors import InvalidDescription, NetvirtError
 from libnetvirt.model.messages import hyphenated
@@ -44,6 +45,14 @@ def _driver_uri(text: str) -> str:
     except InvalidDescription as error:
         raise ValueError("; ".join(fault.text for fault in error.faults)) from None
     except NetvirtError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _loopback(text: str) -> str:
+    try:
+        loopback(text)
+    except InvalidDescription as error:
         raise ValueError(str(error)) from None
     return text
 
@@ -135,6 +144,21 @@ class LogSettings(Keys):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the least severe messages that are written"
     )
+    format: Literal["text", "json"] = Field(
+        default="text", description="how lines are written: as text, or one JSON object each"
+    )
+
+
+class MetricsSettings(Keys):
+    """Where Prometheus reads metrics, besides the unix sockets: see [monitoring](monitoring.md)."""
+
+    HEADING: ClassVar[str] = "[metrics]"
+
+    listen: Annotated[str, AfterValidator(_loopback)] | None = Field(
+        default=None,
+        description="address of the loopback interface and port, such as `127.0.0.1:9091`; without it there "
+        "is no such port",
+    )
 
 
 class Configuration(Keys):
@@ -150,6 +174,7 @@ class Configuration(Keys):
     listeners: tuple[Listener, ...] = Field(default=(UnixListener(),), min_length=1, strict=False)
     connections: dict[Name, ConnectionSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     def default_of(self, listener: Listener | None = None) -> str | None:
         """The connection of clients that name none; None if they have to name one."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import uuid as rfc4122
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -20,9 +19,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt import __version__, aio
+from libnetvirt.daemon.activity import Activity, kind_of
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
-from libnetvirt.daemon.operations import Operations
+from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
+from libnetvirt.daemon.operations import NameOperations, Operations, check_name
 from libnetvirt.daemon.stream import EventResponse
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import (
@@ -45,6 +46,7 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Measurement,
     NetworkState,
     Path,
     Recovered,
@@ -56,7 +58,8 @@ from libnetvirt.tasks import Tasks
 
 log = logging.getLogger("libnetvirt.daemon")
 
-OPERATION_HEADER = "netvirt-operation"
+#: The name of the only connection of a server, in the label ``connection`` of metrics.
+DEFAULT = "default"
 # Bodies of more bytes than this are parsed in a thread, so as not to block the driver's event loop.
 _LARGE = 64 * 2**10
 
@@ -76,6 +79,7 @@ class Service:
         self.operations = Operations()
         self.warnings = Warnings(connection=name)
         self.bodies = Bodies()
+        self.activity = Activity()
         self.events = Broadcast(self.warnings.event)
         self._on_event = on_event or self.warnings.event
         self._tasks = Tasks()
@@ -101,6 +105,7 @@ class Service:
     async def _watch(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
             self.events.publish(event)
+            self.activity.event(event.kind)
             self._on_event(event)
 
 
@@ -122,9 +127,13 @@ def build_app(
         responses={"default": {"model": Problem}},
     )
     app.state.service = service
+    app.state.monitor = monitor = Monitor(lambda: {name or DEFAULT: service})
+    app.include_router(monitoring(monitor))
     app.include_router(_reading(service), prefix="/v1")
     app.include_router(_changing(service), prefix="/v1")
     handle_errors(app)
+    app.add_middleware(NameOperations)
+    app.add_middleware(CountRequests, requests=service.activity.requests)
     return app
 
 
@@ -195,6 +204,11 @@ def _reading(service: Service) -> APIRouter:
         """The switches, ports and links."""
         return _reply(await connection.substrate())
 
+    @router.get("/metrics", response_model=list[Measurement])
+    async def metrics() -> Response:
+        """The driver's numbers for monitoring. ``/metrics``, without ``/v1``, has all for Prometheus."""
+        return _reply(await connection.metrics())
+
     @router.get("/recovered", response_model=Recovered)
     async def recovered() -> Response:
         """The networks that the rules of refused switches were made for, and what the rules do not tell."""
@@ -232,12 +246,14 @@ def _changing(service: Service) -> APIRouter:
         """Perform one atomic operation; replies when the switches have confirmed it.
 
         The operation continues if the client disconnects. A client that named it in the header
-        ``Netvirt-Operation`` can withdraw it.
+        ``Netvirt-Operation`` (64 characters at most) can withdraw it. Events and lines of the log have that
+        name; the reply has it in the same header.
         """
-        name = request.headers.get(OPERATION_HEADER) or rfc4122.uuid4().hex
         try:
+            name = check_name(request)
             requested = await _change_of(service, request)
-            await service.operations.run(name, service.connection.carry_out(requested))
+            with service.activity.operation(kind_of(requested)):
+                await service.operations.run(name, service.connection.carry_out(requested))
         except NetvirtError as error:
             service.warnings.failed(error)
             raise
@@ -247,13 +263,15 @@ def _changing(service: Service) -> APIRouter:
     async def repair(request: Request) -> Response:
         """Restore what others changed in networks; replies with what was done, a string each."""
         asked = await read_body(service.bodies, request, RepairRequest)
-        return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
+        with service.activity.operation("repair"):
+            return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
     @router.post("/reloads", response_model=list[str], openapi_extra={"requestBody": reload_body})
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
         asked = await read_body(service.bodies, request, ReloadRequest)
-        return _reply(await service.connection.reload(degrade=asked.degrade))
+        with service.activity.operation("reload"):
+            return _reply(await service.connection.reload(degrade=asked.degrade))
 
     @router.post("/decisions", response_model=list[str], openapi_extra={"requestBody": decision_body})
     async def decide(request: Request) -> Response:
@@ -261,12 +279,15 @@ def _changing(service: Service) -> APIRouter:
         names."""
         asked = await read_body(service.bodies, request, DecisionRequest)
         decide = service.connection.adopt if asked.decision == "adopt" else service.connection.forget
-        return _reply(await decide(asked.switch))
+        with service.activity.operation(asked.decision):
+            return _reply(await decide(asked.switch))
 
     @router.post("/checks", status_code=204, openapi_extra={"requestBody": body})
     async def check(request: Request) -> Response:
         """Check whether an operation would be accepted now. Changes nothing."""
-        await service.connection.examine(await _change_of(service, request))
+        requested = await _change_of(service, request)
+        with service.activity.operation("check"):
+            await service.connection.examine(requested)
         return Response(status_code=204)
 
     @router.delete("/changes/{operation}", response_model=Outcome)

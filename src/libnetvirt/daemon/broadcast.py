@@ -15,6 +15,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 from uuid import uuid4
+from weakref import WeakSet
 
 from libnetvirt.events import LOST
 from libnetvirt.model import Event
@@ -47,6 +48,14 @@ class Broadcast:
         self._due = False
         self._rounds: asyncio.Task[None] | None = None
         self.closed = False
+        self._readers: WeakSet[Reader] = WeakSet()
+        #: the number of events that readers have lost
+        self.lost = 0
+
+    @property
+    def readers(self) -> int:
+        """How many readers there are."""
+        return len(self._readers)
 
     def publish(self, event: Event) -> None:
         """Add an event. Does not block."""
@@ -77,6 +86,11 @@ class Broadcast:
         Some of these may not be kept any more, or the identifier may be of an earlier run of the server: then
         an event ``events.lost`` comes first.
         """
+        reader = self._reader(after)
+        self._readers.add(reader)
+        return reader
+
+    def _reader(self, after: str) -> Reader:
         if not after:
             return Reader(self, self._published)
         run, _, number = after.rpartition("-")
@@ -91,6 +105,7 @@ class Broadcast:
         oldest = self._published - len(self._lines)
         parts, size = [], 0
         if position < oldest:
+            self.lost += oldest - position
             parts.append(self._loss(str(oldest - position), oldest))
             position = oldest
         for line in islice(self._lines, position - oldest, None):

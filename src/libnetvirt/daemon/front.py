@@ -4,6 +4,7 @@
 ``/v1/connections/NAME/…``          the resources of a connection, which are otherwise below ``/v1``
 ``/v1/connections``                 the connections
 ``/v1/configuration``               the configuration in use, and its reload
+``/metrics``, ``/healthz`` …        monitoring of all connections
 all else                            the resources of the listener's default connection
 ==================================  ================================================================
 """
@@ -20,6 +21,7 @@ from libnetvirt.errors import NetvirtError, NotFound
 
 _CONNECTIONS = "/v1/connections"
 _OWN = "/v1/configuration"
+_WATCHED = ("/metrics", "/healthz", "/readyz")
 
 
 class Front:
@@ -34,7 +36,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request over."""
         path: str = scope["path"]
-        if path in (_CONNECTIONS, _OWN) or path.startswith(_OWN + "/"):
+        if path in (_CONNECTIONS, _OWN, *_WATCHED) or path.startswith(_OWN + "/"):
             await self._own(scope, receive, send)
             return
         try:

@@ -13,6 +13,7 @@ import typer
 
 from libnetvirt import __version__
 from libnetvirt.configuration import PATH, Configuration, load
+from libnetvirt.daemon import logs
 from libnetvirt.daemon.server import Daemon
 from libnetvirt.errors import NetvirtError
 from libnetvirt.event_loop import new_event_loop
@@ -71,7 +72,7 @@ def netvirtd(
             configuration,
             config,
             ready=lambda: log.info("serving %s", _summary(configuration)),
-            configured=_set_level,
+            configured=_set_log,
         )
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(daemon.run())
@@ -86,14 +87,17 @@ def _summary(configuration: Configuration) -> str:
 
 
 def _log_to_stderr(configuration: Configuration) -> None:
-    # The journal has the time of each line itself.
-    when = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(stream=sys.stderr, format=f"{when}%(levelname)s %(message)s")
-    _set_level(configuration)
+    logging.basicConfig(handlers=[logs.handler(configuration.log.format)])
+    _set_log(configuration)
 
 
-def _set_level(configuration: Configuration) -> None:
-    logging.getLogger().setLevel(configuration.log.level.upper())
+def _set_log(configuration: Configuration) -> None:
+    root = logging.getLogger()
+    root.setLevel(configuration.log.level.upper())
+    for handler in root.handlers:
+        # The journal has the time of each line itself.
+        times = "JOURNAL_STREAM" not in os.environ
+        handler.setFormatter(logs.formatter(configuration.log.format, times=times))
 
 
 def build() -> typer.Typer:

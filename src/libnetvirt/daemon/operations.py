@@ -4,12 +4,61 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
-from libnetvirt.errors import Conflict, NotFound
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libnetvirt import operation_id
+from libnetvirt.errors import Conflict, InvalidDescription, NotFound
 
 #: Operations that may run at a time. Each holds its request in memory.
 MAX_RUNNING = 1024
+
+
+HEADER: Final = "netvirt-operation"
+
+
+class NameOperations:
+    """Gives each request the identifier of its operation: that of its header, or a new one. The reply has it
+    in the same header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application."""
+        if scope["type"] != "http" or scope["method"] == "GET":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(HEADER, "")
+        name = given if operation_id.acceptable(given) else uuid4().hex
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = name
+            await send(message)
+
+        with operation_id.of(name):
+            await self.app(scope, receive, sending)
+
+
+def check_name(request: Request) -> str:
+    """The name of the operation that a request asks for. Raises InvalidDescription if the client has chosen
+    one that is not allowed."""
+    given = request.headers.get(HEADER, "")
+    if given and not operation_id.acceptable(given):
+        raise InvalidDescription(
+            f"header {HEADER}: an operation is named with 1 to {operation_id.LIMIT} printable characters of "
+            "ASCII, without spaces"
+        )
+    return operation_id.current()
+
+
+class Withdrawn(Conflict):
+    """A change was withdrawn by its client while it was carried out, and has been undone."""
 
 
 class Operations:
@@ -39,7 +88,7 @@ class Operations:
         task.add_done_callback(lambda done: self._ended(name, done))
         await asyncio.wait({task})
         if task.cancelled():
-            raise Conflict("the change was withdrawn before it completed, and has been undone")
+            raise Withdrawn("the change was withdrawn before it completed, and has been undone")
         task.result()
 
     async def withdraw(self, name: str) -> str:

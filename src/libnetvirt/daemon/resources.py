@@ -13,6 +13,7 @@ from libnetvirt.configuration import Configuration
 from libnetvirt.daemon.app import handle_errors, read_body
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.connections import Connections
+from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
 from libnetvirt.daemon.wire import ConnectionReport, Problem, ReloadRequest, dump
 
 __all__ = ["Daemon", "build_resources"]
@@ -23,6 +24,7 @@ class Daemon(Protocol):
 
     configuration: Configuration
     connections: Connections
+    monitor: Monitor
     #: the file of the configuration; empty if there is none
     file: str
 
@@ -67,7 +69,9 @@ def build_resources(daemon: Daemon) -> FastAPI:
         asked = await read_body(bodies, request, ReloadRequest)
         return _reply(list(await daemon.reload(degrade=asked.degrade)))
 
+    app.include_router(monitoring(daemon.monitor))
     handle_errors(app)
+    app.add_middleware(CountRequests, requests=daemon.monitor.requests)
     return app
 
 

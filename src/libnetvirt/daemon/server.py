@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from libnetvirt.acceptor import raise_descriptor_limit
-from libnetvirt.configuration import Configuration, ConnectionSettings, UnixListener, load
+from libnetvirt.configuration import Configuration, ConnectionSettings, MetricsSettings, UnixListener, load
 from libnetvirt.daemon.connections import Connections, OnEvent, also
 from libnetvirt.daemon.http_server import HttpServer
 from libnetvirt.daemon.listeners import Listeners
+from libnetvirt.daemon.metrics_listener import MetricsListener
+from libnetvirt.daemon.monitoring import Monitor, Served
 from libnetvirt.daemon.notify import Notifier
 from libnetvirt.daemon.resources import build_resources
 from libnetvirt.errors import Conflict, InvalidURI, NetvirtError, Unsupported
@@ -54,7 +56,9 @@ class Daemon:
         self._tasks = Tasks()
         self._hang_ups = Tasks()
         self._server = HttpServer(_share_of_descriptors(raise_descriptor_limit()), self._started)
+        self.monitor = Monitor(self._watched)
         self._listeners = Listeners(self._server, self.connections, build_resources(self))
+        self._metrics = MetricsListener(self._server, self.monitor)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -68,8 +72,10 @@ class Daemon:
             try:
                 self._listeners.prepare(self.configuration)
                 self._listeners.settle(self.configuration)
+                self._metrics.prepare(self.configuration)
+                self._metrics.settle()
                 await self.connections.open(self.configuration.connections)
-                with self._signals():
+                with self._signals(), self.monitor.watching():
                     await self._serve()
             except NetvirtError as error:
                 self._notifier.failed(error)
@@ -78,6 +84,7 @@ class Daemon:
                 await self._hang_ups.close()
                 await self.connections.close()
                 self._listeners.close()
+                self._metrics.close()
                 await self._tasks.close()
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
@@ -105,13 +112,16 @@ class Daemon:
         wanted = await asyncio.to_thread(load, file)
         lines = self._listeners.prepare(wanted)
         try:
+            lines += self._metrics.prepare(wanted)
             lines += await self.connections.change(wanted.connections)
         except BaseException:
             self._listeners.undo()
+            self._metrics.undo()
             raise
         changed = wanted != self.configuration
         self.configuration = wanted
         lines += self._listeners.settle(wanted)
+        lines += self._metrics.settle()
         self._configured(wanted)
         return lines or [f"the configuration has {'changed' if changed else 'not changed'}"]
 
@@ -126,6 +136,12 @@ class Daemon:
             raise
         finally:
             await self._hang_ups.finish(_RELOADING)
+
+    def _watched(self) -> dict[str, Served | str]:
+        return {
+            slot.name: slot.reason if slot.opened is None else slot.opened.service
+            for slot in self.connections
+        }
 
     def _started(self) -> None:
         if self._notifier.watchdog is not None:
@@ -179,10 +195,11 @@ def run(
     *,
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    metrics: str = "",
 ) -> None:
     """Run :func:`serve` in a new event loop. Blocks until a signal ends it."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(uri, socket_path, ready=ready, on_event=on_event))
+        runner.run(serve(uri, socket_path, ready=ready, on_event=on_event, metrics=metrics))
 
 
 async def serve(
@@ -191,6 +208,7 @@ async def serve(
     *,
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    metrics: str = "",
 ) -> None:
     """Open the driver of ``uri`` and serve it on a unix socket until SIGTERM or SIGINT: a daemon with one
     connection, and without a file of configuration.
@@ -202,8 +220,12 @@ async def serve(
     the server. After SIGTERM or SIGINT, running changes are completed (a second signal has the driver undo
     them), the connection is closed and the socket removed.
 
-    Must run in the main thread. Raises InvalidURI if ``uri`` names a server or is wrong, AddressInUse if the
-    socket's path is in use, ConnectionFailed if the driver or the socket cannot be opened.
+    ``metrics``: a loopback address and a port (``127.0.0.1:9091``) where metrics and health are served
+    besides, for scrapers that cannot ask a unix socket; empty: none.
+
+    Must run in the main thread. Raises InvalidURI if ``uri`` names a server or is wrong, or ``metrics`` is no
+    loopback address; AddressInUse if the socket's path or the port is in use, ConnectionFailed if the driver
+    or the socket cannot be opened.
     """
     if (parsed := URI.parse(uri)).transport:
         raise InvalidURI(
@@ -213,6 +235,7 @@ async def serve(
     configuration = Configuration.model_construct(
         connections={"default": ConnectionSettings.model_construct(uri=uri)},
         listeners=(UnixListener.model_construct(path=str(socket_path)),),
+        metrics=MetricsSettings.model_construct(listen=metrics),
     )
     await Daemon(
         configuration,

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from libnetvirt import operation_id
+from libnetvirt.daemon.logs import printable
 from libnetvirt.errors import NetvirtError, StaleChange
 from libnetvirt.events import LOST
 from libnetvirt.model import Event
@@ -42,7 +44,8 @@ class Warnings:
     def event(self, event: Event) -> None:
         """Log an event if it is one of :data:`KINDS`."""
         if event.kind in KINDS:
-            self._log(f"{event.kind}: {event.message}")
+            with operation_id.of(event.operation):
+                self._log(f"{event.kind}: {event.message}")
 
     def failed(self, error: NetvirtError) -> None:
         """Log that a client's change was not carried out, unless it only has to read again and retry."""
@@ -63,4 +66,4 @@ class Warnings:
         if self.connection:
             message = f"{self.connection}: {message}"
         # Text from switches and clients must not forge lines of the log.
-        log.warning("%s", "".join(c if c.isprintable() else " " for c in message))
+        log.warning("%s", printable(message))

@@ -10,6 +10,7 @@ from libnetvirt.model.endpoint import (
     Route,
     RouteFields,
 )
+from libnetvirt.model.metrics import METRICS, Measured, Measurement, Metric, MetricKind
 from libnetvirt.model.network import Forwarding, NetworkFields, VirtualNetwork
 from libnetvirt.model.quantity import Bandwidth, Duration
 from libnetvirt.model.report import (
@@ -39,6 +40,7 @@ from libnetvirt.model.storm import Storm, StormAction, StormFields
 
 __all__ = [
     "DEFAULT_DURATION",
+    "METRICS",
     "Applied",
     "Bandwidth",
     "Constraint",
@@ -62,6 +64,10 @@ __all__ = [
     "Limits",
     "LimitsFields",
     "Link",
+    "Measured",
+    "Measurement",
+    "Metric",
+    "MetricKind",
     "NetworkFields",
     "NetworkState",
     "Outcome",

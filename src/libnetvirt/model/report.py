@@ -256,7 +256,8 @@ class Event(Report):
 
     ``time``: seconds since the epoch. ``kind``: such as ``link.down``. ``message``: for people. ``network``,
     ``endpoint``, ``switch`` and ``port`` name what it concerns, ``fields`` has the rest. ``id``: set by a
-    daemon, so that a client can ask for the events after it; else empty.
+    daemon, so that a client can ask for the events after it; else empty. ``operation``: the identifier of the
+    operation that has caused it; empty if none has, or the driver cannot tell.
     """
 
     time: float
@@ -268,6 +269,7 @@ class Event(Report):
     port: str = ""
     fields: dict[str, str] = Field(default_factory=dict)
     id: str = ""
+    operation: str = ""
 
 
 class Applied(Report):

@@ -66,6 +66,10 @@ class Store(ABC):
         May be called from another thread than the one that opened the store, one call at a time.
         """
 
+    def check(self) -> None:  # noqa: B027 (most stores cannot be taken away)
+        """Look whether the store can still be written. Blocks; called as :meth:`commit` is. Raises
+        StateUnusable."""
+
     @abstractmethod
     def backup(self) -> bytes:
         """A consistent copy of the store, as the content of a file. Blocks; may be called from any thread,

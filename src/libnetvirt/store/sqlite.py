@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -216,6 +217,15 @@ class SqliteStore(Store):
             if self._file is not None:
                 self._file.confirm(self._commits)
         except (sqlite3.Error, OSError, TypeError) as error:
+            raise self._unusable(error) from error
+
+    def check(self) -> None:
+        try:
+            if self._opened and self._file is not None:
+                self._file.check()
+                if not os.statvfs(self._file.path).f_bavail:
+                    raise self._unusable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        except OSError as error:
             raise self._unusable(error) from error
 
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:

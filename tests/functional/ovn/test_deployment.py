@@ -139,6 +139,11 @@ def test_a_dead_machine_holds_up_nothing_elsewhere(
             blue.add_endpoint(uuid=4, switch="ch1", port="p2")
             assert time.monotonic() - began > CONFIRM
             _eventually(lambda: "switch.silent" in reader.kinds(), "it is reported")
+            measured = {one.name: dict(one.values) for one in connection.metrics()}
+            states = {"connected": 2, "silent": 1, "disconnected": 0, "refused": 0}
+            assert measured["netvirt_switches"] == {(state,): n for state, n in states.items()}
+            assert measured["netvirt_switch_connected"] == {("ch1",): 1, ("ch2",): 1, ("ch3",): 0}
+            assert measured["netvirt_networks"]["unconfirmed",] == 2
             red.remove()
             # ... and then by no session any more, whatever is changed elsewhere.
             with libnetvirt.open(f"{lab.uri}&confirm-timeout=60") as patient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import select
 import signal
 import socket
@@ -110,7 +111,7 @@ def test_what_is_refused_is_logged_without_verbose(serve: Serve, netvirt: Comman
     netvirt.fails(7, "endpoint modify blue 11 --switch 99")
     said = server.log.read_text()
     assert said.count("\n") == 1
-    assert "WARNING change not carried out: there is no switch 99" in said
+    assert re.search(r"WARNING \[[0-9a-f]{32}\] change not carried out: there is no switch 99", said)
 
 
 def _port() -> int:

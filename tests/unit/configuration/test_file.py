@@ -69,7 +69,7 @@ CORE = '[connections.core]\nuri = "test:///default"\n'
         (
             CORE + "[logs]\n",
             ":3: logs: is not known here. Did you mean 'log'? Allowed are "
-            "default-connection, listeners, connections, log",
+            "default-connection, listeners, connections, log, metrics",
         ),
         (
             CORE + "required = 'yes'\n",
@@ -192,6 +192,8 @@ def test_every_key_is_documented_and_shown() -> None:
         "group",
         "connection",
         "level",
+        "format",
+        "listen",
     }
     assert all(key.meaning and key.values for table in TABLES for key in keys(table))
     shown = list(effective(parse(RIGHT)))

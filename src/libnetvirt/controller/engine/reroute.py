@@ -52,6 +52,9 @@ class Reroute:
         self._units = units
         self._constraints = constraints
         self._restart = restart
+        #: how often paths were computed again, and how many paths to a switch have changed
+        self.count = 0
+        self.moved = 0
 
     def plan(self, capacities: bool = False) -> Transaction | None:
         """Compute paths again; None if all stay as they are.
@@ -88,11 +91,14 @@ class Reroute:
 
         deferred = delta.split_off(lambda _, entry: is_path(entry))
         state.installed.put_off(deferred)
+        egresses = dict.fromkeys(moved)
+        self.count += 1
+        self.moved += len(egresses)
         return Transaction(
             delta.plan(),
             None,
             cleanup=cleanup,
-            effects=Effects(events=(*outcomes, *map(_moved, dict.fromkeys(moved)))),
+            effects=Effects(events=(*outcomes, *map(_moved, egresses))),
             deferred=deferred,
             replaced=replaced,
             queues=queues,

@@ -102,12 +102,21 @@ class NetworkRecord:
     #: the round of fair queueing in which it was served last, and the rest of its quantum
     fair_round: int = -1
     quantum_left: int = 0
+    #: all quanta so far, see `packet_ins`; and frames dropped because endpoint or network sent too many
+    granted: int = 0
+    dropped: int = 0
     #: whether flow entries are installed for a pair of hosts when its first frame comes up
     on_demand: bool = False
 
     def __post_init__(self) -> None:
         self.uuid = self.description.uuid
         self.on_demand = self.rules.insertion is Insertion.ON_DEMAND
+
+    @property
+    def packet_ins(self) -> int:
+        """The number of frames that came up from its hosts and were accepted."""
+        # What sets `quantum_left` also adds the difference to `granted`: so frames are counted once a round.
+        return self.granted - self.quantum_left
 
     @property
     def encapsulation(self) -> Encapsulation:
@@ -205,6 +214,7 @@ class RulesDB:
         self._names: dict[str, str] = {}
         self._positions: dict[str, int] = {}
         self._count = 0
+        self._packet_ins_of_removed = 0
 
     def __iter__(self) -> Iterator[NetworkRecord]:
         return iter(self.networks.values())
@@ -319,12 +329,19 @@ class RulesDB:
         """Remove a network and return its record. Its position in the order of creation is kept: the removal
         may be undone."""
         record = self.networks.pop(uuid)
+        self._packet_ins_of_removed += record.packet_ins
         self._release(record)
         return record
 
     def release_position(self, uuid: str) -> None:
         """Release the position of a removed network in the order of creation, once the removal is final."""
         self._positions.pop(uuid, None)
+
+    @property
+    def packet_ins(self) -> int:
+        """The number of frames that came up from the hosts of all networks, also of removed ones, and were
+        accepted."""
+        return self._packet_ins_of_removed + sum(record.packet_ins for record in self)
 
     def ordered(self) -> list[NetworkRecord]:
         """The networks by time of creation."""

@@ -236,6 +236,13 @@ class OnDemandFlows:
         """All pairs. They may be removed during the iteration."""
         return (pair for own in list(self._pairs.values()) for pair in list(own.values()))
 
+    def count_by_network(self) -> dict[str, int]:
+        """The number of pairs of each network that has any."""
+        found: dict[str, int] = {}
+        for (network, _), own in self._pairs.items():
+            found[network] = found.get(network, 0) + len(own)
+        return found
+
     def packet(self, attachment: Attachment, frame: bytes, source: Host | None) -> int:
         """Forward a frame that entered at an endpoint and matched no rule.
 

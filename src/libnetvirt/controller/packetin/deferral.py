@@ -25,11 +25,19 @@ class Deferral:
         self._actions: deque[Action] = deque()
         self._by_source: dict[tuple[str, str], int] = {}
         self._frames = 0
+        #: the number of actions that were not kept
+        self.refused = 0
+
+    @property
+    def depth(self) -> int:
+        """The number of actions that wait."""
+        return len(self._actions)
 
     def add(self, source: tuple[str, str], action: Action) -> bool:
         """Keep an action. Returns False if the source has too many already."""
         count = self._by_source.get(source, 0)
         if count >= SOURCE_LIMIT:
+            self.refused += 1
             return False
         self._by_source[source] = count + 1
         self._actions.append(action)
@@ -38,7 +46,10 @@ class Deferral:
     def add_frame(self, source: tuple[str, str], action: Action) -> bool:
         """Keep an action that serves a frame. Returns False if there are too many already, of the source or
         altogether."""
-        if self._frames >= FRAME_LIMIT or not self.add(source, action):
+        if self._frames >= FRAME_LIMIT:
+            self.refused += 1
+            return False
+        if not self.add(source, action):
             return False
         self._frames += 1
         return True

@@ -81,6 +81,22 @@ class PacketInDispatcher:
         """The number of frames dropped so far, also of those that waited for flow entries or a neighbour."""
         return self.dropped + self._ondemand.dropped + self._state.neighbours.dropped
 
+    @property
+    def dropped_by_reason(self) -> dict[str, int]:
+        """The same by reason, with the words of ``netvirt_packet_ins_dropped_total``."""
+        deferred = self._deferral.refused
+        return {
+            "rate": self.dropped - deferred,
+            "operation": deferred,
+            "pair": self._ondemand.dropped,
+            "neighbour": self._state.neighbours.dropped,
+        }
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many frames wait: for their network's turn, and for the end of an operation."""
+        return {"fair": self.fair_queue.depth, "deferred": self._deferral.depth}
+
     def packet_in(self, dpid: int, message: of.PacketIn, now: float) -> Effects | None:
         """Process a frame that a switch sent up: limit its rate, and serve it or queue it.
 
@@ -113,6 +129,7 @@ class PacketInDispatcher:
             empty := self._refill_both(own, shared, now)
         ) is not None:
             self.dropped += 1
+            record.dropped += 1
             if table == _SOURCE and attachment is not None:
                 self._suppress_learning(attachment, now)
             elif attachment is not None and empty is own:
@@ -120,6 +137,7 @@ class PacketInDispatcher:
             return None
         fair_queue = self.fair_queue
         if record.fair_round != fair_queue.round:
+            record.granted += QUANTUM - record.quantum_left
             record.fair_round, record.quantum_left = fair_queue.round, QUANTUM
         record.quantum_left -= 1
         if record.quantum_left >= 0:
@@ -149,6 +167,7 @@ class PacketInDispatcher:
         if record is None:
             return
         # Frames that come in before the next round are queued behind those that wait already.
+        record.granted -= record.quantum_left
         record.fair_round, record.quantum_left = self.fair_queue.round, 0
         if head.table_id >= _GATEWAY:
             found = self._entered(dpid, message)
@@ -164,7 +183,7 @@ class PacketInDispatcher:
         record, frame, table = attachment.network, message.frame, message.head.table_id
         busy = self.busy
         if busy is None or (busy and record.uuid in busy):
-            self._defer_frame(record.uuid, attachment.endpoint.uuid, dpid, message)
+            self._defer_frame(record, attachment.endpoint.uuid, dpid, message)
             return
         if not 14 <= len(frame) <= FRAME_LIMIT:
             return
@@ -210,7 +229,7 @@ class PacketInDispatcher:
     ) -> None:
         """Hand a frame of a routed network to the slow path."""
         if self._is_busy(record):
-            self._defer_frame(record.uuid, attachment.endpoint.uuid if attachment else "", dpid, message)
+            self._defer_frame(record, attachment.endpoint.uuid if attachment else "", dpid, message)
             return
         self._slow_path.packet(record, attachment, message.head.table_id, message.frame, now)
 
@@ -293,9 +312,13 @@ class PacketInDispatcher:
     def _is_busy(self, record: NetworkRecord) -> bool:
         return self.busy is None or record.uuid in self.busy
 
-    def _defer_frame(self, network: str, endpoint: str, dpid: int, message: of.PacketIn) -> None:
+    def _defer_frame(self, record: NetworkRecord, endpoint: str, dpid: int, message: of.PacketIn) -> None:
         """Keep a frame until the operation is over."""
-        if not self._deferral.add_frame((network, endpoint), lambda now: self.packet_in(dpid, message, now)):
+        source = record.uuid, endpoint
+        if self._deferral.add_frame(source, lambda now: self.packet_in(dpid, message, now)):
+            # It is counted when it is served.
+            record.granted -= 1
+        else:
             self.dropped += 1
 
     def _resend_rules(self, attachment: Attachment, frame: bytes, now: float) -> None:

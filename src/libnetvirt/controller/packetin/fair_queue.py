@@ -37,6 +37,11 @@ class FairQueue:
         return queue.popleft() if len(queue) > QUEUE_LIMIT else None
 
     @property
+    def depth(self) -> int:
+        """The number of queued frames."""
+        return sum(map(len, self._queues.values()))
+
+    @property
     def pending(self) -> bool:
         """Whether any frame is queued."""
         return bool(self._queues)

@@ -3,7 +3,7 @@ switches."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from libnetvirt.controller.engine.controller import Controller
@@ -44,6 +44,11 @@ class EventReporter:
         self._errors: dict[int, float] = {}
         # The frames that were dropped when this was last reported, and when that was.
         self._dropped, self._dropped_at = 0, -DROP_INTERVAL
+
+    @property
+    def known(self) -> Mapping[str, Mapping[str, State]]:
+        """The states of endpoints as they were reported last, by network and endpoint."""
+        return self._states
 
     def links(self, before: Iterable[Edge]) -> None:
         """Report the links that came or went since ``before``."""

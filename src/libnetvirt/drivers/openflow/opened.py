@@ -18,7 +18,7 @@ from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.reports import constraint_counters, views
 from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change
-from libnetvirt.drivers.openflow import capabilities
+from libnetvirt.drivers.openflow import capabilities, metrics
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
 from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.runtime import Runtime
@@ -40,6 +40,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.model.metrics import Measurement
 from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
 from libnetvirt.uri import URI
 
@@ -232,6 +233,17 @@ class OpenedDriver(OpenFlowDriver):
 
     async def backup(self) -> bytes:
         return await self.runtime.backup()
+
+    async def metrics(self) -> Sequence[Measurement]:
+        found = []
+        for measurement in metrics.measurements(self.runtime):
+            found.append(measurement)
+            # Each may have thousands of series: frames are served in between.
+            await asyncio.sleep(0)
+        return found
+
+    async def readiness(self) -> Sequence[str]:
+        return await metrics.readiness(self.runtime)
 
     def events(self) -> AsyncIterator[Event]:
         return self.runtime.events.subscribe()

@@ -84,7 +84,7 @@ class Runtime:
         self._store = store
         self._claims = Claims()
         self.tasks = Tasks(self._report_bug)
-        self._persistence = Persistence(self.core, store, self.publish)
+        self.persistence = Persistence(self.core, store, self.publish)
         self.connections = SwitchConnections(confirm_timeout)
         self._sessions = self.connections.by_switch
         self.owners = SwitchOwners(self.core, store, self._sessions, self._report_states)
@@ -98,7 +98,7 @@ class Runtime:
             self.pending,
             self.dispatcher,
             self.connections,
-            self._persistence,
+            self.persistence,
             self.reporter,
             self.tasks,
             self.now,
@@ -121,7 +121,7 @@ class Runtime:
         """
         report = functools.partial(self.publish, "controller.identity")
         secured = Credentials(identity, report).context if identity else None
-        self._persistence.load(self.now())
+        self.persistence.load(self.now())
         if self._store.created:
             # If the path was mistyped, the switches are refused, and that is a warning.
             log.info("the state file %s did not exist: it was made, with no networks", self._store.name)
@@ -146,11 +146,11 @@ class Runtime:
         await self.tasks.close()
         await self.executor.provisioner.close()
         self.events.close()
-        await self._persistence.close()
+        await self.persistence.close()
 
     async def backup(self) -> bytes:
         """A consistent copy of the stored state. Raises StateUnusable."""
-        return await self._persistence.backup()
+        return await self.persistence.backup()
 
     @property
     def ports(self) -> list[int]:
@@ -331,7 +331,7 @@ class Runtime:
 
     async def _store_facts(self) -> None:
         async with self.executor.lock:
-            await self._persistence.store_facts()
+            await self.persistence.store_facts()
 
     def closed(self, session: Session) -> None:
         self._all.discard(session)

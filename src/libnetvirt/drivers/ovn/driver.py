@@ -40,6 +40,7 @@ from libnetvirt.errors import (
 from libnetvirt.events import EventStream
 from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
 from libnetvirt.model.differences import change_text
+from libnetvirt.model.metrics import Measurement, of_states, of_substrate, single
 from libnetvirt.ovsdb.database import Interrupted, Operation, Refused
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
@@ -139,6 +140,17 @@ class OvnDriver(Driver):
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         return list(self._view.paths(self._stored(uuid).description))
+
+    async def metrics(self) -> Sequence[Measurement]:
+        states = {uuid: states.values() for uuid, states in self._reporter.known.items()}
+        return [
+            *of_states(states, self._reporter.drifted),
+            *of_substrate(self._view.substrate(), self._databases.silence.chassis()),
+            single("netvirt_events_lost_total", self._stream.lost),
+        ]
+
+    async def readiness(self) -> Sequence[str]:
+        return ("the connection is closed",) if self._closed else list(self._view.troubles())
 
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()

@@ -8,7 +8,7 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from libnetvirt.drivers.ovn.databases import Databases
 from libnetvirt.drivers.ovn.mirror import Unit
@@ -49,6 +49,16 @@ class EventReporter:
         self._links: set[tuple[str, str]] = set()
         self._chassis: set[str] = set()
         self._started = False
+
+    @property
+    def known(self) -> Mapping[str, Mapping[str, State]]:
+        """The states of endpoints as they were reported last, by network and endpoint."""
+        return self._states
+
+    @property
+    def drifted(self) -> set[str]:
+        """The networks with rows or interfaces that another program has changed."""
+        return self._drifted | self._taken.keys()
 
     def start(self) -> None:
         """Record the present state; differences from it are published from now on."""

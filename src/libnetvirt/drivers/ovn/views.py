@@ -31,6 +31,9 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.report import overall
 
+#: chassis that are named as missing, or as silent
+TROUBLES = 20
+
 
 class View:
     """Reports on networks and the substrate."""
@@ -202,9 +205,26 @@ class View:
             )
         for uuid, reason in self._mirror.unreadable.items():
             yield f"the description of network {uuid} in the northbound database is damaged: {reason}"
+        yield from self._unreachable()
+
+    def _unreachable(self) -> Iterator[str]:
         for database in self._databases.all:
             if database.trouble:
                 yield f"no connection to database {database.name}: {database.trouble}"
+
+    def troubles(self) -> Iterator[str]:
+        """The databases that cannot be reached, and the chassis that networks need and that are not
+        registered or do not confirm changes, a sentence each."""
+        yield from self._unreachable()
+        southbound, silent = self._southbound, set(self._databases.silence.chassis())
+        needed = {switch for switch, _ in self._mirror.occupied}
+        missing = sorted(switch for switch in needed if southbound.chassis_of(switch) is None)
+        for switch in missing[:TROUBLES]:
+            yield f"chassis {switch}, which networks need, is not registered"
+        for switch in sorted(s for s in needed if southbound.chassis_of(s) in silent)[:TROUBLES]:
+            yield silent_text([switch])
+        if len(missing) > TROUBLES:
+            yield f"{len(missing) - TROUBLES} more chassis, which networks need, are not registered"
 
 
 def _use(occupied: bool) -> PortUse:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid as rfc4122
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from libnetvirt import operation_id
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.remote.client import Client
 from libnetvirt.errors import (
@@ -31,6 +31,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.model.metrics import Measurement
 from libnetvirt.settings import DriverSettings, Shown
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
@@ -137,7 +138,10 @@ class RemoteDriver(Driver):
 
     async def apply(self, change: Change) -> None:
         """Have the server apply a change. Raises its error."""
-        operation = rfc4122.uuid4().hex
+        with operation_id.some() as operation:
+            await self._apply(change, operation)
+
+    async def _apply(self, change: Change, operation: str) -> None:
         body = _body(change)
         request = self._changing.spawn(self._client.post("changes", body, {"netvirt-operation": operation}))
         try:
@@ -216,6 +220,10 @@ class RemoteDriver(Driver):
     async def backup(self) -> bytes:
         """A consistent copy of the server's stored state."""
         return await self._client.get("backup")
+
+    async def metrics(self) -> Sequence[Measurement]:
+        """The numbers of the served driver."""
+        return _parsed(tuple[Measurement, ...], await self._client.get("metrics"))
 
     async def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.

@@ -45,6 +45,7 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.differences import change_text
+from libnetvirt.model.metrics import Measurement, of_states, of_substrate, single
 from libnetvirt.model.report import overall
 from libnetvirt.packet import is_group
 from libnetvirt.semantics import (
@@ -244,6 +245,24 @@ class TestDriver(Driver):
         with self._lock:
             network = self._network(uuid)
             return [self._counters.report(uuid, e.uuid) for e in network.endpoints]
+
+    async def metrics(self) -> Sequence[Measurement]:
+        with self._lock:
+            states: dict[str, list[State]] = {uuid: [] for uuid in self._networks}
+            for (uuid, _), state in self._states.items():
+                states[uuid].append(state)
+            return [
+                *of_states(states, ()),
+                *of_substrate(self._topology.report(self._attachments.ports)),
+                single("netvirt_store_commits_total", self._store.commits),
+                single("netvirt_events_lost_total", self._stream.lost),
+            ]
+
+    async def readiness(self) -> Sequence[str]:
+        with self._lock:
+            present = {s.id for s in self._topology.report(set()).switches if s.connected}
+            needed = {e.switch for network in self._networks.values() for e in network.endpoints}
+        return [f"switch {name}, which networks need, is not connected" for name in sorted(needed - present)]
 
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()

@@ -232,6 +232,21 @@ def test_the_substrate_is_chassis_their_interfaces_and_tunnels(ovn: Deployment) 
     assert found.notes == ()
 
 
+def test_what_networks_need_and_is_not_there_makes_a_session_not_ready(ovn: Deployment) -> None:
+    assert list(ovn.view.troubles()) == []
+    ovn.southbound.db.trouble = "refused"
+    ovn.gone("Chassis", "c2")
+    assert list(ovn.view.troubles()) == [
+        "no connection to database OVN_Southbound: refused",
+        "chassis ch2, which networks need, is not registered",
+    ]
+    ovn.southbound.db.trouble = ""
+    ovn.gone("Chassis", "c1")
+    assert len(list(ovn.view.troubles())) == 2
+    ovn.change(BLUE, None)
+    assert list(ovn.view.troubles()) == []
+
+
 def test_notes_name_orphans_damage_and_databases_without_a_connection(ovn: Deployment) -> None:
     ovn.databases.mirror.unreadable["9"] = "no JSON"
     ovn.southbound.db.trouble = "refused"

@@ -14,11 +14,13 @@ takes the lock like an operation does:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from libnetvirt import operation_id
 from libnetvirt.controller.dataplane.entries import removes
 from libnetvirt.controller.engine.controller import LINGER, Controller, Transaction
 from libnetvirt.controller.engine.effects import REROUTE, PendingEffects
@@ -45,6 +47,8 @@ from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import ConnectionClosed, NoPath, StaleChange, SubstrateError
 from libnetvirt.model.differences import change_text
 from libnetvirt.tasks import Tasks
+
+log = logging.getLogger(__name__)
 
 #: seconds until an operation whose frames were not seen is tried again
 SECOND_LOOK = 0.3
@@ -165,13 +169,19 @@ class TransactionExecutor:
         await self._execute(Transaction(self._core.deferred.unneeded(), frozenset()), tolerant=True)
         await self._finish(transaction)
         await self._persistence.store_facts()
-        self._report(change)
+        self._report(change, transaction)
 
-    def _report(self, change: Change) -> None:
+    def _report(self, change: Change, transaction: Transaction) -> None:
         network = change.after or change.before
         assert network is not None
         kind = "created" if change.before is None else "removed" if change.after is None else "changed"
         text = f"network {network.name} was {kind}{change_text(change.before, change.after)}"
+        rounds = transaction.plan.rounds
+        log.info(
+            "network %s was %s: %d messages to %d switches in %d rounds",
+            network.name, kind, sum(len(part) for one in rounds for part in one.values()),
+            len(transaction.plan.switches), len(rounds),
+        )  # fmt: skip
         self._publish(f"network.{kind}", text, network=network.uuid)
         self._reporter.change(change, self._now())
 
@@ -210,6 +220,11 @@ class TransactionExecutor:
         return bool(self._pending or self.provisioner.stale)
 
     async def _follow_events(self) -> None:
+        # Events of any cause, whichever operation it was that started this task.
+        with operation_id.of(""):
+            await self._follow_up()
+
+    async def _follow_up(self) -> None:
         try:
             while self._called_for():
                 async with self.lock:
@@ -321,6 +336,9 @@ class TransactionExecutor:
             passing = self._cache_passes(transaction)
             overtaken = self._core.deferred.overtaken().rounds
             for number, one in enumerate((*overtaken, *transaction.plan.rounds), 1 - len(overtaken)):
+                if log.isEnabledFor(logging.DEBUG):
+                    parts = (f"{len(one[d])} to switch {switch_text(d)}" for d in sorted(one))
+                    log.debug("messages of a round: %s", ", ".join(parts))
                 asked = {
                     self._tasks.spawn(session.confirm(one[session.dpid])): session
                     for session in self._connections.of(one)

@@ -38,6 +38,11 @@ class FairLock(asyncio.Lock):
         super().__init__()
         self._waiting = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for it."""
+        return self._waiting
+
     async def acquire(self) -> bool:  # type: ignore[override]
         """Wait for the lock and take it."""
         self._waiting += 1

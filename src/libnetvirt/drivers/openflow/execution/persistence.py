@@ -25,6 +25,8 @@ class Persistence:
         self._core = core
         self._store = store
         self._publish = publish
+        # Why the last commit has failed.
+        self._trouble = ""
         # One thread, so that commits keep their order even if the caller of one is cancelled.
         self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
 
@@ -63,8 +65,30 @@ class Persistence:
             self._core.state.journal.put_back(changes)
             raise
 
+    async def trouble(self) -> str:
+        """Why the state cannot be written now; empty if it can. After a commit that failed, this tries one
+        that changes nothing."""
+        try:
+            if self._trouble:
+                await self._write(Batch())
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._writer, self._store.check)
+        except StateUnusable as error:
+            return str(error)
+        return ""
+
+    @property
+    def commits(self) -> int:
+        """How many commits the store has confirmed since it was made."""
+        return self._store.commits
+
     async def _write(self, batch: Batch) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._store.commit, batch)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._store.commit, batch)
+        except StateUnusable as error:
+            self._trouble = str(error)
+            raise
+        self._trouble = ""
 
     async def store_facts(self) -> None:
         """Store facts that are not part of an operation. A failure is reported as event `store.error`, and
