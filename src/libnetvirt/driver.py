@@ -50,6 +50,7 @@ FEATURES: Mapping[str, str] = {
     "tag.mpls": "endpoints with an MPLS label",
     "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
+    "endpoint.lag": "endpoints on several ports of a switch (link aggregation)",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "a bound on the latency of a path",
@@ -150,6 +151,8 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
             yield "endpoint.mac", who
         if e.bandwidth is not None:
             yield "endpoint.limits", who
+        if len(e.ports) > 1:
+            yield "endpoint.lag", who
     for c in network.constraints:
         for name in c.asked:
             yield f"constraint.{name}", f"the constraint from {c.source} to {c.destination}"

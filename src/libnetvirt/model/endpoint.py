@@ -16,6 +16,7 @@ from libnetvirt.model.scalars import (
     AnyNetwork,
     Interface,
     Mac,
+    Port,
     Prefix,
     Uuid,
     Word,
@@ -80,22 +81,26 @@ class EndpointFields(_Optional):
 
     uuid: str | int
     switch: str | int
-    port: str | int
+    port: str | int | Sequence[str | int]
 
 
 class EndpointChanges(_Optional, total=False):
     """The fields of :class:`Endpoint` that can be changed."""
 
     switch: str | int
-    port: str | int
+    port: str | int | Sequence[str | int]
 
 
 class Endpoint(Element):
-    """An attachment of hosts to a network: a port of a switch, untagged or with one tag."""
+    """An attachment of hosts to a network: a port of a switch, untagged or with one tag.
+
+    ``port`` may be several ports of the switch, such as ``5,6``: a link aggregation group, which is one port
+    to the network.
+    """
 
     uuid: Uuid
     switch: Word
-    port: Word
+    port: Port
     vlan: Annotated[int, whole(1, 4094, "vlan")] | None = None
     mpls: Annotated[int, whole(16, 2**20 - 1, "mpls label")] | None = None
     address: Annotated[tuple[Interface, ...], BeforeValidator(several)] = ()
@@ -124,9 +129,15 @@ class Endpoint(Element):
         return "untagged" if self.mpls is None else f"mpls {self.mpls}"
 
     @property
+    def ports(self) -> tuple[str, ...]:
+        """The ports: one, or the members of a link aggregation group."""
+        return tuple(self.port.split(","))
+
+    @property
     def holds(self) -> tuple[tuple[str, ...], ...]:
-        """Keys that are unique in a network: (switch, port, tag), and ("mac", address) of each host."""
-        return ((self.switch, self.port, self.tag), *(("mac", m) for m in self.mac))
+        """Keys that are unique in a network: (switch, port, tag) of each port, and ("mac", address) of each
+        host."""
+        return (*((self.switch, port, self.tag) for port in self.ports), *(("mac", m) for m in self.mac))
 
     @property
     def place(self) -> str:

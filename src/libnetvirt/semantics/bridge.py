@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.packet import is_group, parse_ethernet
+from libnetvirt.packet import SLOW_PROTOCOLS, is_group, parse_ethernet
 from libnetvirt.semantics.learned_state import HostTables, declared_hosts
 from libnetvirt.semantics.outcome import DropReason, EndpointFrame
+
+
+def ends_slow_protocols(endpoint: Endpoint, frame: bytes) -> bool:
+    """Whether a frame concerns the links of an endpoint's aggregation group rather than the network: it
+    neither enters nor leaves there."""
+    return len(endpoint.ports) > 1 and endpoint.tag == "untagged" and frame[:6] == SLOW_PROTOCOLS
 
 
 def bridge(
@@ -25,5 +31,5 @@ def bridge(
             return (), tables, DropReason.SAME_ENDPOINT
         if there is not None:
             return ((there, frame),), tables, None
-    others = (e for e in network.endpoints if e is not endpoint)
+    others = (e for e in network.endpoints if e is not endpoint and not ends_slow_protocols(e, frame))
     return tuple((e.uuid, frame) for e in others), tables, None

@@ -16,7 +16,7 @@ from libnetvirt.packet import (
     split_label,
     split_tag,
 )
-from libnetvirt.semantics.bridge import bridge
+from libnetvirt.semantics.bridge import bridge, ends_slow_protocols
 from libnetvirt.semantics.learned_state import LearnedState, declared_hosts
 from libnetvirt.semantics.outcome import Delivery, DropReason, EndpointFrame, FrameDropped, Outcome, PortFrame
 from libnetvirt.semantics.router import route
@@ -44,7 +44,7 @@ def classify(
     found: ClassifiedFrame | DropReason = DropReason.NO_ENDPOINT
     for network in networks:
         for e in network.endpoints:
-            if (e.switch, e.port) != (switch, port):
+            if e.switch != switch or port not in (e.port, *e.ports):
                 continue
             if e.mpls is not None:
                 if inside is not None and inside[0] == e.mpls:
@@ -84,6 +84,8 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
         return DropReason.TRUNCATED
     if is_tagged(frame):
         return DropReason.NESTED_TAG
+    if ends_slow_protocols(endpoint, frame):
+        return DropReason.LINK_AGGREGATION
     source = frame[6:12]
     if not is_host_mac(source):
         return DropReason.INVALID_SOURCE
@@ -93,7 +95,10 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
 
 
 def egress_frame(endpoint: Endpoint, frame: bytes) -> PortFrame:
-    """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label."""
+    """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label.
+
+    The port is as in the description: of several it leaves at one, whichever.
+    """
     tagged = add_tag(endpoint.vlan, frame) if endpoint.mpls is None else add_label(endpoint.mpls, frame)
     return endpoint.switch, endpoint.port, tagged
 

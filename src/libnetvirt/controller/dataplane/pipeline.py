@@ -209,6 +209,25 @@ def flood_group(index: int, chunk: int) -> int:
     return 0x2000_0000 | chunk << 20 | index
 
 
+def member_group(port: int, vlan: int | None) -> int:
+    """The number of the group that chooses a port of an endpoint on several ports, of which ``port`` is the
+    lowest."""
+    return 0x4000_0000 | port << 13 | (0 if vlan is None else VLAN_PRESENT | vlan)
+
+
+def member_group_point(group: int) -> tuple[int, int] | None:
+    """The port and tag (see :func:`tag_code`) of the endpoint whose ports a group chooses from; None for
+    other groups."""
+    if group >> 29 != 2:
+        return None
+    return group >> 13 & 0xFFFF, tag_code(group & 0xFFF if group & VLAN_PRESENT else None)
+
+
+def is_group(group: int) -> bool:
+    """Whether a group's number is in one of our ranges."""
+    return is_tunnel_group(group) or bool(flood_group_network(group)) or member_group_point(group) is not None
+
+
 def flood_group_network(group: int) -> int:
     """The network's index in a flood group's number; 0 for other groups."""
     return group & 0xF_FFFF if group >> 28 == 2 else 0

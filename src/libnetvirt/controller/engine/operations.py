@@ -435,4 +435,5 @@ def _outlasts(delivering: Collection[int], left: Collection[int], dpid: int, ent
         if dpid in left:
             return entry.table not in _ENTRANCES
         return dpid in delivering and entry.table in _EXITS
-    return dpid in left or (dpid in delivering and not isinstance(entry, Group))
+    chooses = isinstance(entry, Group) and pipeline.member_group_point(entry.group_id) is not None
+    return dpid in left or (dpid in delivering and (chooses or not isinstance(entry, Group)))

@@ -31,7 +31,12 @@ AttachmentPoint = tuple[int, int | str, int]
 @dataclass(slots=True)
 class Attachment:
     """An endpoint as it is attached to a switch. ``port`` is None while no port of the switch matches the
-    description."""
+    description.
+
+    Of an endpoint on several ports, a link aggregation group, ``members`` are those that the switch has, and
+    ``port`` is the lowest of them. The rule that admits its frames sets their input port to that one, so all
+    other rules, and frames that are sent up, know one port only (see `rules.link_aggregation`).
+    """
 
     endpoint: Endpoint
     dpid: int
@@ -44,15 +49,39 @@ class Attachment:
     flow_cache: Any = None
     #: the endpoint's uuid, kept here as it is read for each frame
     uuid: str = ""
+    members: tuple[int, ...] = ()
+    #: those of several ports that the switch does not have, as the description names them
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.uuid = self.endpoint.uuid
+        if self.is_aggregate:
+            self.absent = self.endpoint.ports
 
     @property
     def point(self) -> AttachmentPoint:
         """Switch, port and tag: no two endpoints may have the same."""
         port = self.endpoint.port if self.port is None else self.port
         return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
+
+    @property
+    def points(self) -> list[AttachmentPoint]:
+        """The attachment points of all its ports, which the switch may have or not."""
+        dpid, port, tag = self.point
+        if not self.is_aggregate:
+            return [(dpid, port, tag)]
+        absent = [(dpid, name, tag) for name in self.absent]
+        return [*((dpid, member, tag) for member in self.members), *absent]
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether the endpoint is on several ports, be they there or not."""
+        return "," in self.endpoint.port
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The numbers of its ports, as far as the switch has them."""
+        return self.members or (() if self.port is None else (self.port,))
 
     @property
     def entered(self) -> int:
@@ -121,6 +150,10 @@ class NetworkRecord:
     def on(self, dpid: int) -> Collection[Attachment]:
         """The endpoints on a switch."""
         return self.by_switch.get(dpid, {}).values()
+
+    def beside(self, attachment: Attachment) -> Collection[Attachment]:
+        """The endpoints of the network on the same port, this one included if it was added."""
+        return self.by_port.get((attachment.dpid, attachment.port or 0), {}).values()
 
     def siblings(self, attachment: Attachment) -> list[Attachment]:
         """The other endpoints of the network on the same port, which have other tags."""
@@ -218,26 +251,34 @@ class RulesDB:
         endpoint."""
         record = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
         seen: dict[AttachmentPoint, Attachment] = {}
+        shared: dict[tuple[int, int], dict[str, Attachment]] = {}
         for endpoint in network.select(touched):
             attachment = _bind(endpoint, record, switches)
-            holder = seen.get(attachment.point) or self._holder(attachment)
-            if holder is not None:
-                ours = holder.network.uuid == network.uuid
-                if not ours or holder.endpoint.uuid not in touched or attachment.point in seen:
-                    raise _claimed(
-                        attachment, network if ours else holder.network.description, holder.endpoint
-                    )
-            seen[attachment.point] = attachment
+            for point in attachment.points:
+                holder = seen.get(point) or self._holder(point)
+                if holder is not None:
+                    ours = holder.network.uuid == network.uuid
+                    if not ours or holder.endpoint.uuid not in touched or point in seen:
+                        raise _claimed(
+                            attachment, network if ours else holder.network.description, holder.endpoint
+                        )
+                seen[point] = attachment
+            if attachment.port is not None:
+                there = {b.uuid: b for b in record.beside(attachment) if b.uuid not in touched}
+                beside = shared.setdefault((attachment.dpid, attachment.port), there)
+                beside[attachment.uuid] = attachment
+                if len({b.ports for b in beside.values()}) > 1:
+                    raise _overlapping(attachment, network, next(iter(beside.values())).endpoint)
 
-    def _holder(self, attachment: Attachment) -> Attachment | None:
+    def _holder(self, point: AttachmentPoint) -> Attachment | None:
         """The endpoint that holds an attachment point, be its port known by number or still as the text of
         the description."""
-        dpid, port, tag = attachment.point
+        dpid, port, tag = point
         if isinstance(port, int):
-            return self.by_point.get(attachment.point) or self.by_point.get((dpid, str(port), tag))
+            return self.by_point.get(point) or self.by_point.get((dpid, str(port), tag))
         number = int(port) if port.isascii() and port.isdigit() else None
         by_number = self.by_point.get((dpid, number, tag)) if number is not None else None
-        return self.by_point.get(attachment.point) or by_number
+        return self.by_point.get(point) or by_number
 
     def add(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
@@ -304,9 +345,12 @@ class RulesDB:
             attachment.network.remove(attachment.endpoint.uuid)
             self._unclaim(attachment)
         for attachment in attachments:
-            attachment.port = switch.number_of(attachment.endpoint.port)
-            if attachment.port is not None and attachment.point in self.by_point:
-                attachment.port = None
+            _find_ports(attachment, switch)
+            if attachment.port is not None and (
+                any(point in self.by_point for point in attachment.points)
+                or any(b.ports != attachment.ports for b in attachment.network.beside(attachment))
+            ):
+                attachment.port, attachment.members = None, ()
             self._insert(attachment)
         return affected
 
@@ -315,20 +359,22 @@ class RulesDB:
         self._claim(attachment)
 
     def _claim(self, attachment: Attachment) -> None:
-        self.by_point.setdefault(attachment.point, attachment)
+        for point in attachment.points:
+            self.by_point.setdefault(point, attachment)
         if attachment.port is None:
             self.unbound[attachment.dpid] += 1
-        else:
-            key = (attachment.dpid, attachment.port)
+        for port in attachment.ports:
+            key = (attachment.dpid, port)
             self.ports[key] = self.ports.get(key, 0) + 1
 
     def _unclaim(self, attachment: Attachment) -> None:
-        if self.by_point.get(attachment.point) is attachment:
-            del self.by_point[attachment.point]
+        for point in attachment.points:
+            if self.by_point.get(point) is attachment:
+                del self.by_point[point]
         if attachment.port is None:
             self.unbound[attachment.dpid] -= 1
-        else:
-            key = (attachment.dpid, attachment.port)
+        for port in attachment.ports:
+            key = (attachment.dpid, port)
             self.ports[key] -= 1
             if not self.ports[key]:
                 del self.ports[key]
@@ -343,11 +389,36 @@ class RulesDB:
 def _bind(endpoint: Endpoint, record: NetworkRecord, switches: Mapping[int, SwitchView]) -> Attachment:
     dpid = parse_switch(endpoint.switch)
     switch = switches.get(dpid)
+    if len(endpoint.ports) > 1:
+        attachment = Attachment(endpoint, dpid, None, record)
+        if switch is not None and switch.known:
+            _find_ports(attachment, switch)
+        return attachment
     port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
     if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
         # A port given by number needs no look-up: only its spelling is made canonical ("007").
         endpoint = endpoint.changed(port=str(int(endpoint.port)))
     return Attachment(endpoint, dpid, port, record)
+
+
+def _find_ports(attachment: Attachment, switch: SwitchView) -> None:
+    """Bind an endpoint to the ports that its switch has."""
+    if not attachment.is_aggregate:
+        attachment.port = switch.number_of(attachment.endpoint.port)
+        return
+    found = {name: switch.number_of(name) for name in attachment.endpoint.ports}
+    attachment.members = tuple(sorted({number for number in found.values() if number is not None}))
+    attachment.absent = tuple(name for name, number in found.items() if number is None)
+    attachment.port = min(attachment.members, default=None)
+
+
+def _overlapping(attachment: Attachment, network: VirtualNetwork, other: Endpoint) -> EndpointClaimed:
+    return EndpointClaimed(
+        f"endpoint {attachment.uuid}: {attachment.endpoint.place} shares a port with endpoint {other.uuid} "
+        f"({other.place}): endpoints of one network that share a port have the same ports",
+        network=network.uuid,
+        endpoint=other.uuid,
+    )
 
 
 def _claimed(attachment: Attachment, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:

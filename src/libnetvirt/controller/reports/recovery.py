@@ -18,6 +18,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.locator import mac_text
 from libnetvirt.controller.intent.ownership import Marker, installation_text
 from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.rules import link_aggregation
 from libnetvirt.controller.rules.routing import connected_prefix
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Recovered, VirtualNetwork
@@ -34,6 +35,8 @@ class _Found:
     """What the rules tell of one network."""
 
     places: set[_Place] = field(default_factory=set)
+    #: the ports of each place: several of an endpoint on a link aggregation group
+    members: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
     macs: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
     #: the router's own addresses, and the prefixes at each switch
     addresses: set[str] = field(default_factory=set)
@@ -85,8 +88,14 @@ def _read(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
     """Note what a rule of a network tells."""
     kind, table, match = flow.cookie & 0xFFFF, flow.table_id, flow.match
     if kind == Kind.ENDPOINT and table == Table.CLASSIFY:
-        entered = next((i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata)), 0)
-        found.places.add((dpid, match.value("in_port"), entered & pipeline.METADATA_TAG))
+        entered = [i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata)]
+        if not entered:
+            return
+        port = match.value("in_port")
+        own = link_aggregation.endpoint_port(flow.instructions, port)
+        place = dpid, own, entered[0] & pipeline.METADATA_TAG
+        found.places.add(place)
+        found.members[place].add(port)
         found.limited |= any(isinstance(i, of.Meter) for i in flow.instructions)
         found.on_demand |= of.GotoTable(Table.HOST) in flow.instructions
     elif kind == Kind.DECLARED and table == Table.SOURCE and match.value("in_port"):
@@ -123,7 +132,8 @@ def _document(found: _Found) -> dict[str, Any]:
     for number, place in enumerate(sorted(found.places), 1):
         dpid, port, code = place
         tag, value = ("", "vlan", "mpls")[code >> 21], code & (1 << 21) - 1
-        endpoint: dict[str, Any] = {"uuid": number, "switch": switch_text(dpid), "port": str(port)}
+        ports = sorted(found.members[place] | {port})
+        endpoint: dict[str, Any] = {"uuid": number, "switch": switch_text(dpid), "port": ports}
         if tag:
             endpoint[tag] = value
         if macs := found.macs.get(place):

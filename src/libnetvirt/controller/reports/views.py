@@ -37,7 +37,7 @@ from libnetvirt.model import (
     Substrate,
     Switch,
 )
-from libnetvirt.model.report import overall
+from libnetvirt.model.report import members_text, overall
 
 #: links that one reason names
 NAMED_LIMIT = 2
@@ -132,9 +132,11 @@ def _why(
         return State.PENDING, f"switch {name} has no port {attachment.endpoint.port}"
     if not state.fits(attachment.network, attachment.dpid):
         return State.DOWN, f"switch {name} has too few tables for a network with forwarding L3"
-    port = switch.ports.get(attachment.port)
-    if port is None or not port.up:
-        return State.DOWN, f"port {attachment.endpoint.port} of switch {name} is down"
+    down = state.members_down(attachment)
+    if down == list(attachment.endpoint.ports):
+        word = "ports" if attachment.is_aggregate else "port"
+        verb = "are" if attachment.is_aggregate else "is"
+        return State.DOWN, f"{word} {', '.join(down)} of switch {name} {verb} down"
     if attachment.dpid in cut and len(attachment.network.on(attachment.dpid)) == 1:
         reason = unfit_reason(state, attachment.network.encapsulation)
         return State.DOWN, f"no path leads from switch {name} to the network's other switches{reason}"
@@ -144,7 +146,7 @@ def _why(
         return State.UNCONFIRMED, state.why_unreachable(attachment.dpid)
     if attachment.dpid in unseen and len(attachment.network.on(attachment.dpid)) == 1:
         return State.UNCONFIRMED, f"the way to other endpoints is unconfirmed: {unseen[attachment.dpid]}"
-    return State.ACTIVE, ""
+    return State.ACTIVE, members_text(down)
 
 
 def untrusted_text(state: ControllerState, dpid: int) -> str:
@@ -356,7 +358,7 @@ def counters(
     }
     for dpid, flow in flows:
         count = None
-        if flow.table_id == Table.CLASSIFY:
+        if flow.table_id == Table.CLASSIFY and flow.instructions:
             tag = flow.match.value("vlan_vid")
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
             mpls = flow.match.value("mpls_label") or None
@@ -395,9 +397,18 @@ def rule_line(state: ControllerState, dpid: int, flow: of.FlowStatsEntry) -> Rul
     return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
 
 
+def group_network(state: ControllerState, dpid: int, group: int) -> int:
+    """The index of the network that a group belongs to; 0 if it belongs to none."""
+    point = pipeline.member_group_point(group)
+    if point is None:
+        return pipeline.flood_group_network(group)
+    attachment = state.rulesdb.at(dpid, *point)
+    return 0 if attachment is None else attachment.network.index
+
+
 def group_line(state: ControllerState, dpid: int, group: of.GroupDesc) -> RuleLine:
     """A group as text."""
-    record = state.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
+    record = state.rulesdb.by_index.get(group_network(state, dpid, group.group_id))
     buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
     kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
     return RuleLine(

@@ -18,7 +18,7 @@ from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.rules import probing
+from libnetvirt.controller.rules import link_aggregation, probing
 from libnetvirt.controller.rules.encapsulation import (
     ANY_VLAN,
     MPLS,
@@ -148,13 +148,16 @@ class SwitchingRules:
         priority, fields, untag = ingress_match(attachment)
         then = (
             *self._policing.inbound(attachment),
-            *only(*untag),
+            *only(*untag, *link_aggregation.entering(attachment)),
             of.WriteMetadata(attachment.entered, pipeline.METADATA_ALL),
             of.GotoTable(_first(attachment.network)),
         )
-        match = of.Match(in_port=attachment.port, **fields)
         cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
-        yield PlacedEntry(attachment.dpid, Order.ADMIT, Flow(Table.CLASSIFY, priority, match, then, cookie))
+        for port in attachment.ports:
+            match = of.Match(in_port=port, **fields)
+            flow = Flow(Table.CLASSIFY, priority, match, then, cookie)
+            yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
+        yield from link_aggregation.admission(attachment)
         yield from self._policing.endpoint(attachment)
 
     def flood(self, record: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:

@@ -17,8 +17,9 @@ class Attachments:
         self._by_port: dict[tuple[str, str], list[VirtualNetwork]] = {}
         for network in networks:
             for e in network.endpoints:
-                self._by_attachment[e.switch, e.port, e.tag] = (network, e)
-                self._by_port.setdefault((e.switch, e.port), []).append(network)
+                for port in e.ports:
+                    self._by_attachment[e.switch, port, e.tag] = (network, e)
+                    self._by_port.setdefault((e.switch, port), []).append(network)
 
     @property
     def ports(self) -> set[tuple[str, str]]:
@@ -31,8 +32,10 @@ class Attachments:
 
     def require_free(self, network: VirtualNetwork, e: Endpoint) -> None:
         """Raise EndpointClaimed if another network has an endpoint with the same attachment."""
-        owner, endpoint = self._by_attachment.get((e.switch, e.port, e.tag), (network, e))
-        if owner.uuid != network.uuid:
+        held = (self._by_attachment.get((e.switch, port, e.tag), (network, e)) for port in e.ports)
+        for owner, endpoint in held:
+            if owner.uuid == network.uuid:
+                continue
             raise EndpointClaimed(
                 f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network {owner.name} "
                 f"(uuid {owner.uuid}): use another port or tag, or remove that endpoint first",
