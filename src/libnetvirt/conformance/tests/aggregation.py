@@ -14,6 +14,7 @@ from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.aggregation import bonded, group_of, joint
 from libnetvirt.conformance.support.frames import BROADCAST
 from libnetvirt.conformance.support.link_protocols import LINK_PROTOCOLS
+from libnetvirt.conformance.support.router_testbed import RouterHost, RouterNetwork
 from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Testbed
 from libnetvirt.errors import EndpointClaimed, InvalidDescription, PortNotFound
@@ -101,6 +102,7 @@ def test_ports_that_go_down_are_not_used(testbed: Testbed) -> None:
         for down, live in ((one, two), (two, one)):
             with _unplugged(joined, down):
                 joined.eventually(partial(_is_otherwise, network, down.port), "one port is left")
+                joined.harness.flush_caches()
                 for text in (b"to the port that is left", b"again"):
                     frame = frames.marked(b.mac, bond.mac, text + live.port.encode())
                     assert joined.exchange(b, frame) == [bond.arrival(frame)]
@@ -111,8 +113,9 @@ def test_ports_that_go_down_are_not_used(testbed: Testbed) -> None:
                 assert joined.inject(live, frame) == [b.arrival(frame)]
                 assert network.state().hosts == hosts
             joined.eventually(partial(_is_otherwise, network, ""), "both ports are up")
+            joined.harness.flush_caches()
         with _unplugged(joined, one, two):
-            joined.eventually(lambda: network.state().endpoints[0].state is not State.DOWN, "none is left")
+            joined.eventually(lambda: _state(network) is not State.DOWN, "none is left")
         joined.eventually(partial(_is_otherwise, network, ""), "both ports are up")
         joined.announce_after_failure(bond, b)
 
@@ -128,9 +131,13 @@ def _unplugged(testbed: Testbed, *places: Place) -> Iterator[None]:
             testbed.harness.plug(place)
 
 
+def _state(network: Network) -> State:
+    return next(e.state for e in network.state().endpoints if e.uuid == "1")
+
+
 def _is_otherwise(network: Network, down: str) -> object:
     """The state of the first endpoint, unless it is active and this port is down, or none."""
-    seen = network.state().endpoints[0]
+    seen = next(e for e in network.state().endpoints if e.uuid == "1")
     which = seen.reason.removeprefix("port ").partition(" is down: the others carry")[0]
     return None if (seen.state, which) == (State.ACTIVE, down) else seen
 
@@ -141,11 +148,32 @@ def test_ports_are_added_and_removed_while_traffic_runs(testbed: Testbed) -> Non
     with bonded(testbed, (one, two, *more)) as (joined, _):
         network = joined.create(one, _others(testbed, one.switch)[0])
         a, b = joined.learned_guests(network)
-        for source, destination in ((b, a), (a, b)):
-            with Stream(joined, source, destination) as stream:
-                for members in ((one, two), (one, two, *more), (two, one), (one,)):
-                    network.modify_endpoint(a.endpoint, port=[place.port for place in members])
-            stream.check_exactly_once()
+        for members in ((one, two), (one, two, *more), (two, one), (two,), (one, two), (one,)):
+            for source, destination, ports in ((b, a, members), (a, b, members[::-1])):
+                # The order of the ports says nothing: the second change changes no rule.
+                with Stream(joined, source, destination) as stream:
+                    network.modify_endpoint(a.endpoint, port=[place.port for place in ports])
+                stream.check_exactly_once()
+
+
+def test_a_router_has_an_endpoint_on_several_ports(router_testbed: Testbed) -> None:
+    testbed = router_testbed
+    one, two, *_ = group_of(testbed)
+    with bonded(testbed, (one, two)) as (joined, _):
+        router = RouterNetwork(joined, [joint((one, two)), *_others(testbed, one.switch)[:2]])
+        router.resolve_gateway()
+        router.check_all()
+        for a, b in ((router.v4[1], router.v4[2]), (router.v6[1], router.v6[3])):
+            arrived = joined.inject(two, router.sent(a, b, b"through the other cable"))
+            assert arrived == [b.guest.arrival(router.delivered(a, b, b"through the other cable"))]
+        # A router may send a packet out where it came in, to another host there.
+        beside = joined.guest(router.network, router.network.description().endpoints[0])
+        joined.exchange(beside, frames.arp(beside.mac, "10.0.1.2", "10.0.1.254"))
+        a = router.v4[1]
+        packet = router.sent(a, RouterHost(beside, "10.0.1.2", "10.0.1.254"), b"round")
+        for place in (one, two):
+            (back,) = joined.inject(place, packet)
+            assert back.place == beside.place
 
 
 def test_groups_that_cannot_be_are_refused(default_testbed: Testbed) -> None:

@@ -327,11 +327,12 @@ class Operations:
     @staticmethod
     def _has_departed(record: NetworkRecord, old: Attachment) -> bool:
         now = record.endpoints.get(old.uuid)
-        return now is None or now.point != old.point
+        return now is None or now.point != old.point or (old.is_aggregate and not now.is_aggregate)
 
     def _is_left(self, record: NetworkRecord, old: Attachment) -> bool:
         """Whether an endpoint has moved away from a place where no other has come."""
-        return old.uuid in record.endpoints and old.point not in self._state.rulesdb.by_point
+        now = record.endpoints.get(old.uuid)
+        return now is not None and self._state.rulesdb.by_point.get(old.point, now) is now
 
     def _forget_gone(
         self, was: VirtualNetwork, after: VirtualNetwork, touched: Collection[str], delta: Delta
