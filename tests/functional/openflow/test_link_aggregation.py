@@ -104,7 +104,7 @@ def test_a_bond_of_another_switch_is_one_endpoint(testbed: Testbed, harness: Ope
             testbed.eventually(partial(_not, network, State.ACTIVE, left), "a cable is gone")
             testbed.eventually(lambda: pinged(near, 3), "frames take the other cable", 20.0)
             assert pinged(near) == ""
-            peer.mend(number)
+            peer.repair(number)
             testbed.eventually(lambda: _not(network, State.ACTIVE, ""), "both cables are there", 20.0)
         if lacp:
             peer.negotiate(active=False)

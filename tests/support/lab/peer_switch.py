@@ -1,4 +1,4 @@
-"""A switch of somebody else, with a bond to a switch of the lab and a host behind it."""
+"""A customer's switch, with a bond to a switch of the lab and a host behind it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class PeerSwitch:
         """Pull one of the two cables out."""
         set_up(self.far[number], False)
 
-    def mend(self, number: int) -> None:
+    def repair(self, number: int) -> None:
         """Put it in again."""
         set_up(self.far[number], True)
 

@@ -49,7 +49,8 @@ neighbour
 Ports and links whose output is metered have tables of their own, reached by resubmit (see `rules.policing`):
 
 exit, police
-    Match port and tag, meter the frame and send it out.
+    Match port and tag, meter the frame and send it out. For endpoints on several ports also without a meter:
+    see `rules.link_aggregation`.
 turn, police-turn
     The same for frames that leave by the port that they entered at.
 strip
