@@ -211,6 +211,9 @@ class RulesDB:
         self.networks: dict[str, NetworkRecord] = {}
         self.by_index: dict[int, NetworkRecord] = {}
         self.by_point: dict[AttachmentPoint, Attachment] = {}
+        #: where rules of before the last change may still say that frames entered, of endpoints on several
+        #: ports whose lowest port has changed
+        self.former: dict[AttachmentPoint, Attachment] = {}
         self.ports: dict[tuple[int, int], int] = {}  # (datapath id, port) -> number of endpoints on it
         self.unbound: Counter[int] = Counter()  # datapath id -> number of endpoints without a port
         self._names: dict[str, str] = {}
@@ -230,7 +233,7 @@ class RulesDB:
 
     def at(self, dpid: int, port: int, tag: int) -> Attachment | None:
         """The endpoint at an attachment point, or None. ``tag`` as `pipeline.tag_code` encodes it."""
-        return self.by_point.get((dpid, port, tag))
+        return self.by_point.get((dpid, port, tag)) or self.former.get((dpid, port, tag))
 
     def holds_port(self, dpid: int, port: int) -> bool:
         """Whether any endpoint is on this port."""
@@ -312,6 +315,14 @@ class RulesDB:
                 before.append(old)
         for endpoint in network.select(touched):
             self._insert(_bind(endpoint, record, switches))
+        self.former = {
+            old.point: now
+            for old in before
+            if (now := record.endpoints.get(old.uuid)) is not None
+            and old.point not in self.by_point
+            and old.dpid == now.dpid
+            and not set(old.ports).isdisjoint(now.ports)
+        }
         self._names.pop(record.description.name, None)
         self._names[network.name] = network.uuid
         record.description = network

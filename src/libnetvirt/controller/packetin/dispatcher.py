@@ -92,6 +92,8 @@ class PacketInDispatcher:
         if table < _GATEWAY:
             attachment = self._by_point.get((dpid, head.in_port, metadata & _TAG))
             if attachment is None:
+                attachment = self._state.rulesdb.at(dpid, head.in_port, metadata & _TAG)
+            if attachment is None:
                 return self._core.probed(dpid, head.in_port, message.frame, now)
             record = attachment.network
             if record.index != metadata >> 32:
