@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -214,8 +214,11 @@ class Driver(ABC):
 
     @classmethod
     @abstractmethod
-    async def open(cls, uri: URI) -> Self:
-        """Open a session. Returns when it can be used. Raises InvalidURI, ConnectionFailed."""
+    async def open(cls, uri: URI) -> Driver:
+        """Open a session. Returns when it can be used. Raises InvalidURI, ConnectionFailed.
+
+        It may return an instance of another class, so that this one need not import what only sessions use.
+        """
 
     @classmethod
     @abstractmethod

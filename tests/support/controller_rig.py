@@ -216,6 +216,9 @@ class Rig:
         self.dispatcher.poll(self.now)
         self.pending.add(self.core.links.poll(self.now))
         self.settle()
+        # Several times a second: trials that have begun in this tick end in it.
+        self.pending.add(self.core.caches.poll(self.now))
+        self.settle()
 
     def _connected(self, dpid: int) -> bool:
         view = self.state.switches.get(dpid)

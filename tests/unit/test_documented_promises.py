@@ -10,7 +10,7 @@ import pytest
 from libnetvirt import events
 from libnetvirt.cli import show, substrate
 from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.engine import transaction, tunnel_checks
+from libnetvirt.controller.engine import cache_checks, transaction, tunnel_checks
 from libnetvirt.controller.intent import locator, neighbours, switches
 from libnetvirt.controller.intent.facts import LABELS
 from libnetvirt.controller.ondemand import flow_templates, flows
@@ -118,6 +118,7 @@ SAID = {
         f"at most once in {owners.MARK_INTERVAL:g} s",
         f"asks about its role every {session.ROLE_INTERVAL:g} s",
         f"the old place delivers for {transaction.LINGER:g} s longer",
+        f"then every {cache_checks.AGAIN:g} s",
     ),
     "docs/l3.md": (
         f"(1500 − {VLAN} = {1500 - VLAN}); an MPLS tunnel adds {MPLS}",

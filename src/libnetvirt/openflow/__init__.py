@@ -204,6 +204,7 @@ from libnetvirt.openflow.records import (
     RecordsReply,
     description_records,
     flow_records,
+    packet_count,
 )
 from libnetvirt.openflow.session import (
     BarrierReply,
@@ -300,6 +301,6 @@ __all__ = [
     "TableProperty", "TableStatsEntry", "TableStatsReply", "TableStatsRequest", "UnknownAction",
     "UnknownBand", "UnknownInstruction", "UnknownMessage", "UnknownQueueProperty", "WriteActions",
     "WriteMetadata", "actions_text", "constants", "decode", "description_records", "error_text",
-    "flow_records", "format_flow", "instructions_text", "mac_text", "match_text", "port_text",
+    "flow_records", "format_flow", "instructions_text", "mac_text", "match_text", "packet_count", "port_text",
 ]
 # fmt: on

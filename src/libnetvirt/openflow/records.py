@@ -52,6 +52,11 @@ def flow_records(body: bytes) -> list[tuple[bytes, int]]:
     return found
 
 
+def packet_count(body: bytes, pos: int) -> int:
+    """How many frames the flow entry at ``pos`` in a part of a FlowStatsReply has taken."""
+    return int.from_bytes(body[pos + 32 : pos + 40])
+
+
 def description_records(body: bytes) -> list[tuple[bytes, int]]:
     """(record, position in ``body``) of each entry of a part of a GroupDescReply or MeterConfigReply. Raises
     ProtocolError."""

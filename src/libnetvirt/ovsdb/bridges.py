@@ -62,6 +62,15 @@ class BridgeFault:
     unsafe: bool = True
 
 
+#: what is wrong with all bridges of a datapath that is older than its vlan-limit
+STALE = BridgeFault(
+    "restart",
+    "Open vSwitch had bridges already when vlan-limit was changed: until it is restarted, it does not apply "
+    "changed rules to frames of tunnels that it has in its cache",
+    "systemctl restart openvswitch-switch",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How a bridge is to be set up, besides what every bridge needs.
@@ -125,12 +134,7 @@ def _dangers(tables: Tables, row: Row) -> Iterator[BridgeFault]:
                 f"{change} {column}=false",
             )
     if _fits(_vlan_limit(tables)) and not _fits(_vlan_headers(tables, row)):
-        yield BridgeFault(
-            "restart",
-            "Open vSwitch had bridges already when vlan-limit was changed: until it is restarted, it does "
-            "not apply changed rules to frames of tunnels that it has in its cache",
-            "systemctl restart openvswitch-switch",
-        )
+        yield STALE
     if row["mirrors"]:
         names = sorted(tables["Mirror"].get(uuid, {}).get("name") or uuid for uuid in row["mirrors"])
         yield BridgeFault(

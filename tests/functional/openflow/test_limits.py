@@ -16,7 +16,7 @@ from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.intent.facts import LABELS
 from libnetvirt.driver import Change
-from libnetvirt.drivers.openflow.driver import OpenFlowDriver
+from libnetvirt.drivers.openflow.opened import OpenedDriver
 from libnetvirt.errors import LabelsExhausted, RuleRefused
 from libnetvirt.uri import URI
 from tests.support.openflow_harness import OpenFlow
@@ -108,7 +108,7 @@ def test_frames_are_delivered_when_no_rules_can_be_added_for_them(
 
 async def _fill_and_create(harness: OpenFlow, uri: str, room: int) -> None:
     """With labels for ``room`` networks more on switch 1, create networks until one is refused."""
-    driver = await OpenFlowDriver.open(URI.parse(uri))
+    driver = await OpenedDriver.open(URI.parse(uri))
     try:
         async with asyncio.timeout(20):
             async for _ in driver.events():

@@ -64,9 +64,10 @@ def _move(
 ) -> int:
     """Move the endpoint of ``b`` from place to place while frames are sent to it. How many were sent."""
     guests = [testbed.guest(network, endpoint_at(place, int(b.endpoint), tag), b.mac) for place, tag in spots]
-    with Stream(testbed, a, *guests, rate=RATE) as stream:
+    with Stream(testbed, a, guests[-1], rate=RATE) as stream:
         for number in range(BATCH):
             there = guests[number % len(guests)]
+            stream.moves_to(there)
             network.modify_endpoint(
                 b.endpoint, switch=there.place.switch, port=there.place.port, vlan=there.vlan
             )

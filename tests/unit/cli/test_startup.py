@@ -14,6 +14,7 @@ import pytest
 
 import libnetvirt
 from libnetvirt.cli.main import COMMANDS, GROUPS
+from libnetvirt.store.sqlite import SqliteStore
 from tests.support.command_line import Serve
 
 COMPLETE = {"_NETVIRT_COMPLETE": "complete_bash", "COMP_WORDS": "netvirt re", "COMP_CWORD": "1"}
@@ -97,6 +98,30 @@ def test_a_client_imports_no_driver_but_the_one_that_it_talks_through(tmp_path: 
         f"libnetvirt.cli.{m}"
         for m in ("files", "lazy", "listing", "main", "networks", "options", "output", "progress", "screen")
     }
+
+
+#: what the openflow driver needs for a session only
+SESSION = {"libnetvirt.openflow", "libnetvirt.controller.engine.controller", "rustworkx"}
+
+
+@pytest.mark.parametrize(
+    ("words", "drivers", "most"),
+    [(["drivers", "--verbose"], {"openflow", "ovn", "test"}, 105), (["restore"], {"openflow"}, 60)],
+    ids=["drivers", "restore"],
+)
+def test_commands_that_open_no_session_import_no_controller(
+    tmp_path: Path, words: list[str], drivers: set[str], most: int
+) -> None:
+    if words == ["restore"]:
+        state = tmp_path / "state.db"
+        SqliteStore(state).close()
+        (tmp_path / "backup").write_bytes(state.read_bytes())
+        words = ["-c", f"openflow:///?state={state}", "restore", str(tmp_path / "backup")]
+    found = _imported(tmp_path, words)
+    assert found >= {f"libnetvirt.drivers.{name}.driver" for name in drivers}
+    assert found & SESSION == set()
+    # Of our own modules; when a driver imported all that a session needs, they were twice as many and more.
+    assert len([m for m in found if m.startswith("libnetvirt.")]) <= most
 
 
 @pytest.mark.parametrize(("words", "more"), [(["--help"], {}), ([], COMPLETE)], ids=["help", "completion"])

@@ -6,7 +6,7 @@ import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import ParamSpec, Self
 
@@ -71,7 +71,9 @@ class Stream:
         """``moved``: where the destination moves to meanwhile; a frame may arrive at the old or new place."""
         self._testbed = testbed
         self._source, self._destination = source, destination
-        self._destinations = (destination, *moved)
+        self._anywhere = moved
+        #: where frames are to arrive, each with the number of the first
+        self._places = [(0, destination)]
         self._interval = 1 / (testbed.stream_rate if rate is None else testbed.stream_speed * rate)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._send, name="stream", daemon=True)
@@ -79,6 +81,8 @@ class Stream:
         self._arrivals: list[Arrival] = []
         self._times: list[float] = []
         self._overruns = 0
+        #: the number of the first frame that is not on its way, whether or not its sending has ended
+        self._begun = 0
         self.sent = 0
         self.lost: list[int] = []
         self.duplicates: list[int] = []
@@ -100,6 +104,11 @@ class Stream:
         self._thread.join()
         if error is None:
             self._evaluate()
+
+    def moves_to(self, place: Guest) -> None:
+        """The destination is about to move: from now on, frames may arrive there or where they did before,
+        and no longer where they did before that. One that is under way may arrive at the next place, too."""
+        self._places.append((self._begun, place))
 
     @property
     def gap(self) -> float:
@@ -138,13 +147,18 @@ class Stream:
                 burst.append(source.on_wire(self.sends(self.sent + len(burst))))
                 due += self._interval
             self._times += [time.monotonic()] * len(burst)
+            self._begun = self.sent + len(burst)
             harness.send(source.place, burst)
             self.sent += len(burst)
             self._arrivals += harness.receive(0.0)
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _evaluate(self) -> None:
-        numbers = {d.arrival(self.arrives(n)): n for d in self._destinations for n in range(self.sent)}
+        numbers = {
+            guest.arrival(self.arrives(number)): number
+            for number, guests in self._expected()
+            for guest in (*guests, *self._anywhere)
+        }
         arrived: Counter[int] = Counter()
 
         def take(found: list[Arrival]) -> None:
@@ -168,6 +182,13 @@ class Stream:
         overruns = self._testbed.harness.overruns() - self._overruns
         if 0 < len(self.lost) <= overruns and not self.duplicates and not self.misdelivered:
             raise Void(f"{len(self.lost)} of {self.sent} frames are missing, and {overruns} were not read")
+
+    def _expected(self) -> Iterator[tuple[int, list[Guest]]]:
+        """The number of each frame, and where it may arrive."""
+        ends = [first for first, _ in self._places[1:]] + [self.sent]
+        for at, (end, (first, _)) in enumerate(zip(ends, self._places, strict=True)):
+            guests = [guest for _, guest in self._places[max(0, at - 1) : at + 2]]
+            yield from ((number, guests) for number in range(first, end))
 
     def check_exactly_once(self) -> None:
         """Check that every frame arrived exactly once, and nowhere else."""

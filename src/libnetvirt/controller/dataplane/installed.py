@@ -36,8 +36,8 @@ from libnetvirt.controller.dataplane.pipeline import Kind
 
 Unit = Hashable
 Round = dict[int, list[of.Message]]
-# Not compared: they expire by themselves, or belong to on-demand networks (see `ondemand.flows`).
-_UNCOMPARED = (Kind.QUIET, Kind.PATH)
+#: Not compared: they expire by themselves, or belong to on-demand networks (see `ondemand.flows`).
+UNCOMPARED = (Kind.QUIET, Kind.PATH, Kind.CACHE, Kind.PASS)
 
 
 @dataclass(slots=True)
@@ -45,6 +45,8 @@ class Plan:
     """Rounds of messages by switch (datapath id), to be sent in order, each confirmed before the next."""
 
     rounds: list[Round] = field(default_factory=list)
+    #: how many of the first rounds make switches receive what none of them sends yet
+    receiving: int = 0
 
     @property
     def switches(self) -> set[int]:
@@ -123,7 +125,7 @@ class Delta:
             if entries:
                 last.setdefault(dpid, []).extend((*masked.values(), *single))
         rounds.append(last)
-        return Plan([one for one in rounds if one])
+        return Plan([one for one in rounds if one], receiving=1 if rounds[Order.RECEIVE] else 0)
 
 
 @dataclass(slots=True)
@@ -138,7 +140,8 @@ class PathDelta(Delta):
     def plan(self, gone: Iterable[int] = ()) -> Plan:
         """The rounds of all."""
         before = [one for part in (self.first, self.second, *self.stages) for one in part.plan().rounds]
-        return Plan([*before, *Delta.plan(self, gone).rounds])
+        after = Delta.plan(self, gone)
+        return Plan([*before, *after.rounds], len(before) + after.receiving)
 
 
 def delete_network(cookie: int) -> of.FlowMod:
@@ -175,7 +178,7 @@ class SwitchSnapshot:
         are outside our ranges belong to other programs and are left out."""
         found: list[SwitchEntry] = []
         for f in self.flows:
-            if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in _UNCOMPARED:
+            if pipeline.is_ours(f.cookie) and f.cookie & 0xFFFF not in UNCOMPARED:
                 notify = bool(f.flags & of.FlowModFlags.SEND_FLOW_REM)
                 found.append(
                     Flow(

@@ -159,6 +159,8 @@ class Kind(IntEnum):
     GATEWAY = 10
     NEIGHBOUR = 11
     OWNER = 12  # matches no frame: says whose the rules are
+    CACHE = 13  # there for seconds: shows whether the switch applies a changed rule
+    PASS = 14  # there for a moment: shows that a switch has gone through its cache
 
 
 def cookie(index: int, kind: Kind) -> int:

@@ -8,7 +8,7 @@ so a switch without differences costs a look-up or two for each entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from libnetvirt import openflow as of
@@ -22,7 +22,7 @@ from libnetvirt.controller.dataplane.entries import (
     SwitchEntry,
 )
 from libnetvirt.controller.dataplane.foreign import Beyond, beyond
-from libnetvirt.controller.dataplane.installed import Delta, group_entry, meter_entry
+from libnetvirt.controller.dataplane.installed import UNCOMPARED, Delta, group_entry, meter_entry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 
 #: what became of entries, in the order in which it is told
@@ -63,14 +63,20 @@ class Difference:
 class Readback:
     """The entries of one switch as it reports them, part by part."""
 
-    def __init__(self, last: Readback | None = None) -> None:
-        """``last``: what was read from the same switch before."""
+    def __init__(self, last: Readback | None = None, watched: float = 0.0) -> None:
+        """``last``: what was read from the same switch before. ``watched``: for how many seconds, at
+        least, the switch has been connected."""
         #: entries with our cookie mark or a number of ours
         self.ours: dict[bytes, SwitchEntry] = {}
         #: flow entries of other programs
         self.foreign: dict[bytes, Flow] = {}
         #: the number of flow entries of pairs of hosts and of those that expire soon, which are not compared
         self.passing = 0
+        #: frames that were dropped as their source is declared at another endpoint, by the rule that did it
+        self.refused: dict[bytes, int] = {}
+        #: those of these rules that are older than the connection
+        self.old: set[bytes] = set()
+        self._watched = watched
         self._last = last
         self._passing: set[bytes] = set()
         # The result of `beyond` for these foreign entries and the expected ones at that time.
@@ -84,10 +90,13 @@ class Readback:
         last, end = self._last, len(body)
         ours = self.ours
         known: Mapping[bytes, SwitchEntry] = last.ours if last else {}
+        counted: Collection[bytes] = last.refused if last else ()
         for record, pos in of.flow_records(body):
             entry = known.get(record)
             if entry is not None:
                 ours[record] = entry
+                if record in counted:
+                    self.refused[record] = of.packet_count(body, pos)
             elif last is not None and record in last._passing:
                 self._passing.add(record)
                 self.passing += 1
@@ -99,11 +108,15 @@ class Readback:
     def _add_flow(self, record: bytes, stats: of.FlowStatsEntry) -> None:
         if not pipeline.is_ours(stats.cookie):
             self.foreign[record] = flow_entry(stats)
-        elif stats.cookie & 0xFFFF in (Kind.PATH, Kind.QUIET):
+        elif stats.cookie & 0xFFFF in UNCOMPARED:
             self._passing.add(record)
             self.passing += 1
         else:
-            self.ours[record] = flow_entry(stats)
+            entry = self.ours[record] = flow_entry(stats)
+            if is_refusal(entry):
+                self.refused[record] = stats.packet_count
+                if stats.duration_sec >= self._watched:
+                    self.old.add(record)
 
     def add_groups(self, body: bytes) -> None:
         """Add a part of a GroupDescReply. Raises ProtocolError."""
@@ -160,6 +173,31 @@ class Readback:
         if self._judged is None or self._judged[:2] != (now, generation):
             self._judged = (now, generation, beyond(self.foreign.values(), expected))
         return self._judged[2].above
+
+
+def is_refusal(flow: Flow) -> bool:
+    """Whether a rule drops the frames of a declared host at all endpoints but its own."""
+    return flow.cookie & 0xFFFF == Kind.DECLARED and flow.table == Table.SOURCE and not flow.instructions
+
+
+def newly_refused(read: Readback, last: Readback | None) -> list[Flow]:
+    """The rules that have dropped frames of declared hosts since a switch was read last.
+
+    ``last``: None: it is read for the first time on its connection. Rules that are older than the connection
+    may have dropped their frames long ago.
+    """
+    found = []
+    for record, count in read.refused.items():
+        if last is None:
+            before = count if record in read.old else 0
+        else:
+            before = last.refused.get(record, 0)
+        # A rule that was installed again has counted from zero.
+        if count > (before if count >= before else 0):
+            flow = read.ours[record]
+            assert isinstance(flow, Flow)
+            found.append(flow)
+    return found
 
 
 def flow_entry(stats: of.FlowStatsEntry) -> Flow:

@@ -10,6 +10,8 @@
     TopologyEvents      switches, ports and links come and go          -> Effects
     LinkChecks          links are probed in the encapsulations in use  -> Effects
     TunnelChecks        the ways of an operation are seen to pass
+    CachePasses         switches are seen to have gone through their caches
+    CacheChecks         switches are seen to apply changed rules       -> Effects
     Reroute             paths follow the topology                      -> Transaction
     Reconciler          a switch is compared with its expected entries -> Transaction
     DriftDetector       what other programs changed in a switch        -> Transaction
@@ -28,7 +30,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane.installed import Delta
+from libnetvirt.controller.engine.cache_checks import CacheChecks
+from libnetvirt.controller.engine.cache_passes import CachePasses
 from libnetvirt.controller.engine.capacity_reload import CapacityReload
 from libnetvirt.controller.engine.constraints import ConstraintService
 from libnetvirt.controller.engine.deferred_removals import DeferredRemovals
@@ -69,6 +74,8 @@ class Controller:
         self.topology = TopologyEvents(self.state, self.units, self.restart)
         self.links = LinkChecks(self.state)
         self.tunnels = TunnelChecks(self.state, secret)
+        self.passes = CachePasses(self.state, secret)
+        self.caches = CacheChecks(self.state, secret)
         self.reroute = Reroute(self.state, self.units, self.constraints, self.restart)
         self.reconciler = Reconciler(self.state, self.units, self.constraints, self.restart)
         self.drift = DriftDetector(self.state, self.restart)
@@ -81,12 +88,16 @@ class Controller:
         yield self.restart.tick(now)
         yield self.topology.tick(now)
         yield self.links.tick(now)
+        yield self.caches.tick(now)
 
-    def probed(self, dpid: int, port: int, frame: bytes, now: float) -> Effects:
-        """A probe of a link or a tunnel came up from a port that is no endpoint."""
-        return (
-            NOTHING if self.tunnels.arrived(dpid, frame, now) else self.links.arrived(dpid, port, frame, now)
-        )
+    def probed(self, dpid: int, message: of.PacketIn, now: float) -> Effects:
+        """A probe of a link, a tunnel or a cache came up from a port that is no endpoint."""
+        head, frame = message.head, message.frame
+        if self.passes.arrived(dpid, head.cookie, frame) or self.tunnels.arrived(dpid, frame, now):
+            return NOTHING
+        if self.caches.awaits(frame):
+            return self.caches.arrived(dpid, head.cookie, frame, now)
+        return self.links.arrived(dpid, head.in_port, frame, now)
 
     def load(self, networks: Iterable[VirtualNetwork], facts: Facts, now: float) -> None:
         """Load the stored networks and facts. Call once, before any switch connects."""

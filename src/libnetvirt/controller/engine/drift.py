@@ -9,7 +9,8 @@ clock change what it should hold. So not every difference is drift:
 - the rule of a host that was silent expires in the switch, which reports that a moment later. So a missing
   rule with an idle timeout is drift only if it was missing in the read before, too (`certain`). It is
   restored as long as its host is known, since otherwise that host would never expire;
-- rules of pairs of hosts (`Kind.PATH`) and those that expire within seconds (`Kind.QUIET`) are not compared.
+- rules of pairs of hosts (`Kind.PATH`) and those that expire within seconds (`Kind.QUIET`, `Kind.CACHE`,
+  `Kind.PASS`) are not compared.
 
 What is drift is kept in `ControllerState.drift`, from which reports take it, until the switch was seen to
 hold what it should.

@@ -138,6 +138,7 @@ class Operations:
             cleanup=cleanup,
             effects=Effects(rebind=frozenset(freed)),
             deferred=deferred,
+            turned=bool(left),
             left={old.point: old.uuid for old in left},
             queues=queues,
         )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from libnetvirt.controller.intent.locator import HOST_LIMIT
 from libnetvirt.controller.qos.enforcement import Enforcement
-from libnetvirt.controller.topology.discovery import LinkPorts
+from libnetvirt.controller.topology.link_ports import LinkPorts
 from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.model import Rules
 

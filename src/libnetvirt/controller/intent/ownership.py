@@ -21,7 +21,7 @@ its own rules to be newer than its store. A marker with run 0 is *released*: its
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from libnetvirt import openflow as of
@@ -85,19 +85,6 @@ def installation_number(random: int) -> int:
 def installation_text(number: int) -> str:
     """An installation's number as users see it."""
     return f"{number:016x}"
-
-
-def inherited_runs(replaced: Facts, commits: int, backup: Facts) -> list[ControllerRun]:
-    """The runs that a backup gets from the store that it replaces, which had so many commits: so the
-    rules that switches hold are not newer than the backup, which its operator has chosen to go back to.
-
-    Empty if they belong to different installations.
-    """
-    if replaced.of(InstallationNumber) != backup.of(InstallationNumber):
-        return []
-    runs = {run.number: run for run in replaced.of(ControllerRun)}
-    last = max(runs, default=0)
-    return [replace(run, commits=commits) if run.number == last else run for run in runs.values()]
 
 
 class Ownership:

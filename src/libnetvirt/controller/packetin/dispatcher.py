@@ -94,7 +94,7 @@ class PacketInDispatcher:
             if attachment is None:
                 attachment = self._state.rulesdb.at(dpid, head.in_port, metadata & _TAG)
             if attachment is None:
-                return self._core.probed(dpid, head.in_port, message.frame, now)
+                return self._core.probed(dpid, message, now)
             record = attachment.network
             if record.index != metadata >> 32:
                 return None

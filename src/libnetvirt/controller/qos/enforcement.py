@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from libnetvirt.controller.qos.meters import Meters
-from libnetvirt.controller.topology.pathfinder import LinkEnd
+if TYPE_CHECKING:
+    # The options of a URI need `Enforcement`, and nothing of what these import.
+    from libnetvirt.controller.qos.meters import Meters
+    from libnetvirt.controller.topology.pathfinder import LinkEnd
 
 
 class Enforcement(StrEnum):

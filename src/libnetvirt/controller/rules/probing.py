@@ -21,22 +21,28 @@ from libnetvirt.controller.rules.instructions import apply
 from libnetvirt.model import Encapsulation
 
 _UP = of.Output(of.Port.CONTROLLER, pipeline.PROBE_LENGTH)
+_PRIORITY = 10
+#: the rules that send probes up, each above the one before
+_ABOVE = (Kind.BASE, Kind.CACHE, Kind.PASS)
+_ARRIVED = pipeline.tunnelled(0)
+_OUT_OF_TUNNEL = of.Match(
+    metadata=(_ARRIVED, pipeline.METADATA_SIDE), vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS
+)
+_NATIVE = of.Match(vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS)
 
 
 def base(switch: SwitchView) -> Iterator[PlacedEntry]:
     """The entries that every switch holds for probes."""
-    limit: tuple[of.Instruction, ...] = ()
+    limit = _limit(switch)
     if switch.meters:
         band = of.DropBand(pipeline.PROBE_RATE, pipeline.PROBE_RATE)
         flags = of.MeterFlags.PKTPS | of.MeterFlags.BURST
         yield PlacedEntry(switch.dpid, Order.RECEIVE, Meter(pipeline.PROBE_METER, flags, (band,)))
-        limit = (of.Meter(pipeline.PROBE_METER),)
 
-    def rule(table: Table, match: of.Match, *then: of.Instruction, priority: int = 10) -> PlacedEntry:
+    def rule(table: Table, match: of.Match, *then: of.Instruction, priority: int = _PRIORITY) -> PlacedEntry:
         flow = Flow(table, priority, match, then, pipeline.cookie(0, Kind.BASE))
         return PlacedEntry(switch.dpid, Order.RECEIVE, flow)
 
-    arrived = pipeline.tunnelled(0)
     for kind, tunnelling in TUNNELLINGS.items():
         if kind is Encapsulation.MPLS and not switch.is_open_vswitch:
             continue
@@ -49,16 +55,26 @@ def base(switch: SwitchView) -> Iterator[PlacedEntry]:
             Table.SERVICE,
             of.Match(**inner),
             apply(*tunnelling.pop_inner()),
-            of.WriteMetadata(arrived, pipeline.METADATA_ALL),
+            of.WriteMetadata(_ARRIVED, pipeline.METADATA_ALL),
             of.GotoTable(Table.HOST),
         )
     # A switch that parses one tag only takes the inner one for an ethertype: that is worth knowing.
     blind = of.Match(vlan_vid=0, eth_type=pipeline.TPID_SERVICE, eth_dst=pipeline.PROBE_ADDRESS)
     yield rule(Table.SERVICE, blind, *limit, apply(_UP), priority=5)
-    probe = of.Match(metadata=(arrived, pipeline.METADATA_SIDE), vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS)
-    yield rule(Table.HOST, probe, *limit, apply(_UP))
-    native = of.Match(vlan_vid=0, eth_dst=pipeline.PROBE_ADDRESS)
-    yield rule(Table.PATH, native, *limit, apply(_UP))
+    yield rule(Table.HOST, _OUT_OF_TUNNEL, *limit, apply(_UP))
+    yield rule(Table.PATH, _NATIVE, *limit, apply(_UP))
+
+
+def replacement(switch: SwitchView, kind: Encapsulation, cookie: Kind, seconds: int) -> Flow:
+    """A rule that does what the one for probes in this encapsulation does, which it replaces for some
+    seconds: only the cookie that frames come up with is another one."""
+    table, match = (Table.HOST, _OUT_OF_TUNNEL) if kind in TUNNELLINGS else (Table.PATH, _NATIVE)
+    then, priority = (*_limit(switch), apply(_UP)), _PRIORITY + _ABOVE.index(cookie)
+    return Flow(table, priority, match, then, pipeline.cookie(0, cookie), hard=seconds)
+
+
+def _limit(switch: SwitchView) -> tuple[of.Instruction, ...]:
+    return (of.Meter(pipeline.PROBE_METER),) if switch.meters else ()
 
 
 def over_link(

@@ -360,6 +360,10 @@ class LinkProbes:
         way = self._ways.get((replace(edge, cost=0.0), kind))
         return (None, 0) if way is None else (way.passes, way.most)
 
+    def passing(self, kind: Encapsulation) -> Iterator[Edge]:
+        """The links, without their costs, that were seen to pass frames of an encapsulation."""
+        return (way.edge for way in self._ways.values() if way.passes and way.kind is kind)
+
     def largest(self, edge: Edge) -> int:
         """The largest MTU that a link was seen to pass in any encapsulation; 0 if none was."""
         return max((self.state(edge, kind)[1] for kind in self.kinds), default=0)

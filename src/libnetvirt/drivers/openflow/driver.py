@@ -1,49 +1,21 @@
-"""Implements the driver contract on the controller and its runtime."""
+"""The openflow driver as it is found by its name: its options, what it offers, and its state file.
+
+Commands that open no connection need no more. The controller is imported with the first connection
+(`libnetvirt.drivers.openflow.opened`).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path as FilePath
-from typing import Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane import pipeline
-from libnetvirt.controller.intent.facts import Facts, RowKey, from_version_1
-from libnetvirt.controller.intent.ownership import inherited_runs
-from libnetvirt.controller.intent.rulesdb import NetworkRecord
-from libnetvirt.controller.intent.switches import parse_switch, switch_text
-from libnetvirt.controller.qos import te_paths
-from libnetvirt.controller.qos.capacities import Capacities
-from libnetvirt.controller.qos.enforcement import Enforcement
-from libnetvirt.controller.reports import constraint_counters, views
-from libnetvirt.controller.reports.recovery import recovered
-from libnetvirt.driver import Capabilities, Change, Driver
+from libnetvirt.driver import Capabilities, Driver
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
-from libnetvirt.drivers.openflow.runtime import Runtime
-from libnetvirt.drivers.openflow.southbound.session import Session
-from libnetvirt.drivers.openflow.validation import Validator
-from libnetvirt.errors import (
-    InvalidURI,
-    NetworkNotFound,
-    StateUnusable,
-    Unsupported,
-)
-from libnetvirt.model import (
-    ConstraintCounters,
-    Counters,
-    Event,
-    NetworkState,
-    Path,
-    Recovered,
-    RuleLine,
-    Substrate,
-    VirtualNetwork,
-)
-from libnetvirt.store import offline
-from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
+from libnetvirt.drivers.openflow.options import OpenFlowSettings
+from libnetvirt.errors import StateUnusable, Unsupported
+from libnetvirt.model import VirtualNetwork
+from libnetvirt.store import Key, offline
+from libnetvirt.store.sqlite import MEMORY, default_path
 from libnetvirt.uri import URI
 
 
@@ -52,212 +24,35 @@ class OpenFlowDriver(Driver):
 
     settings = OpenFlowSettings
 
-    def __init__(self, runtime: Runtime, capabilities: Capabilities) -> None:
-        self.runtime = runtime
-        self._state = runtime.core.state
-        self._capabilities = capabilities
-        self._validator = Validator(
-            runtime.core, capabilities, lambda: runtime.backoff.waiting(runtime.now())
-        )
-
     @classmethod
     def offers(cls) -> Capabilities:
         return capabilities.capabilities(capabilities.PRESETS["proactive"])
 
     @classmethod
-    async def open(cls, uri: URI) -> Self:
-        settings = OpenFlowSettings.from_uri(uri)
-        if uri.host or uri.path not in ("", "/"):
-            raise InvalidURI(
-                f"{uri.text!r}: the openflow driver waits for switches and takes no host or path: "
-                "write openflow:///?listen=ADDRESS:PORT"
-            )
-        rules = settings.rules()
-        text, file = settings.read_capacities()
-        given = Capacities({}, text, file)
-        enforcement = settings.enforcement or given.enforcement or Enforcement.METER
-        databases = settings.databases(given, file)
-        options = settings.controller_options(rules, text, file, enforcement)
-        identity, listens = settings.identity(), settings.listens()
-        store = SqliteStore(settings.state or default_path(capabilities.NAME), from_version_1)
-        runtime = Runtime(
-            options,
-            store,
-            secrets.token_bytes(32),
-            settings.confirm_timeout,
-            databases,
-            settings.audit,
-            settings.drift is DriftAction.REPAIR,
-        )
-        try:
-            await runtime.start(listens, identity)
-        except BaseException:
-            await runtime.close()
-            raise
-        lacks = dict(capabilities.NO_FILE if settings.state == MEMORY else {})
-        if enforcement is not Enforcement.METER and not databases.remotes:
-            lacks |= capabilities.NO_DATABASE
-        return cls(runtime, capabilities.capabilities(rules, without=lacks))
+    async def open(cls, uri: URI) -> Driver:
+        from libnetvirt.drivers.openflow.opened import OpenedDriver
+
+        return await OpenedDriver.open(uri)
 
     @classmethod
     def backup_file(cls, uri: URI) -> bytes:
+        from libnetvirt.controller.intent.facts import from_version_1
+
         return offline.backup(_state_file(uri), from_version_1)
 
     @classmethod
     def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
+        from libnetvirt.controller.intent.facts import Facts, from_version_1
+
         return offline.restore(
             _state_file(uri), content, from_version_1, Facts.from_rows, incomplete, _inherited
         )
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._capabilities
 
-    async def networks(self) -> Sequence[VirtualNetwork]:
-        return [record.description for record in self._state.rulesdb.ordered()]
+def _inherited(replaced: Mapping[Key, str], commits: int, backup: Mapping[Key, str]) -> Mapping[Key, str]:
+    from libnetvirt.controller.intent.facts import Facts
+    from libnetvirt.controller.intent.inherited_runs import inherited_runs
 
-    async def lookup(self, key: str) -> VirtualNetwork | None:
-        record = self._state.rulesdb.find(key)
-        return record.description if record else None
-
-    def validate(self, change: Change) -> None:
-        self._validator.validate(change)
-
-    async def check(self, change: Change) -> None:
-        self._validator.admit(change)
-
-    async def apply(self, change: Change) -> None:
-        await self.runtime.executor.apply(change, self._validator.admit)
-
-    def _entry(self, uuid: str) -> NetworkRecord:
-        entry = self._state.rulesdb.networks.get(uuid)
-        if entry is None:
-            raise NetworkNotFound(f"there is no network {uuid!r}")
-        return entry
-
-    async def state(self, uuid: str) -> NetworkState:
-        self._entry(uuid)
-        await self.runtime.executor.confirmed(uuid)
-        return views.network_state(self._state, self._entry(uuid), self.runtime.now())
-
-    async def substrate(self) -> Substrate:
-        found = views.substrate(self._state)
-        now = self.runtime.now()
-        notes = [*found.notes, *self.runtime.rejections.notes()]
-        notes += self.runtime.executor.provisioner.troubles()
-        notes += [
-            f"switch {switch_text(dpid)} will be retried in {failure.until - now:.0f} s: {failure.reason}"
-            for dpid, failure in self.runtime.backoff.waiting(now).items()
-        ]
-        notes += self.runtime.notes()
-        return found.model_copy(update={"notes": tuple(notes)})
-
-    async def paths(self, uuid: str) -> Sequence[Path]:
-        self._entry(uuid)
-        await self.runtime.executor.confirmed(uuid)
-        return list(views.paths(self._state, self._entry(uuid)))
-
-    def _flows_of(self, uuid: str | None) -> of.FlowStatsRequest:
-        """The request for the flow entries of a network, or of all networks."""
-        if uuid is None:
-            return of.FlowStatsRequest(cookie=pipeline.COOKIE_MARK, cookie_mask=pipeline.COOKIE_MARK_MASK)
-        cookie = pipeline.cookie(self._entry(uuid).index, pipeline.Kind.BASE)
-        return of.FlowStatsRequest(cookie=cookie, cookie_mask=pipeline.COOKIE_NETWORK_MASK)
-
-    async def _flows(self, uuid: str | None) -> list[tuple[int, of.FlowStatsEntry]]:
-        asked = self._flows_of(uuid)
-
-        async def ask(session: Session) -> of.FlowStatsReply:
-            return await session.request(asked, of.FlowStatsReply)
-
-        answers = await self.runtime.each_switch(ask)
-        return [(dpid, flow) for dpid, reply in answers for flow in reply.entries]
-
-    async def statistics(self, uuid: str) -> Sequence[Counters]:
-        flows = await self._flows(uuid)
-        return views.counters(self._state, self._entry(uuid), flows)
-
-    async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
-        if not self._entry(uuid).description.constraints:
-            return []
-        before = await self._tallies(uuid)
-        await asyncio.sleep(constraint_counters.WINDOW)
-        return constraint_counters.rates(before, await self._tallies(uuid))
-
-    async def _tallies(self, uuid: str) -> dict[te_paths.ConstraintKey, constraint_counters.Tally]:
-        wanted = constraint_counters.sources(self._state, self._entry(uuid))
-        asked = self._flows_of(uuid)
-
-        async def ask(session: Session) -> constraint_counters.SwitchCounters | None:
-            if session.dpid not in wanted:
-                return None
-            flows = await session.request(asked, of.FlowStatsReply)
-            meters: Sequence[of.MeterStatsEntry] = ()
-            if self._state.meters.supported(session.dpid):
-                meters = (await session.request(of.MeterStatsRequest(), of.MeterStatsReply)).entries
-            return constraint_counters.SwitchCounters(self.runtime.now(), flows.entries, meters)
-
-        seen = {dpid: said for dpid, said in await self.runtime.each_switch(ask) if said is not None}
-        return constraint_counters.tallies(self._state, self._entry(uuid), seen)
-
-    async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
-        lines = [views.rule_line(self._state, dpid, flow) for dpid, flow in await self._flows(uuid)]
-
-        async def ask(session: Session) -> of.GroupDescReply:
-            return await session.request(of.GroupDescRequest(), of.GroupDescReply)
-
-        index = None if uuid is None else self._entry(uuid).index
-        for dpid, reply in await self.runtime.each_switch(ask):
-            lines += [
-                views.group_line(self._state, dpid, group)
-                for group in reply.entries
-                if index is None or views.group_network(self._state, dpid, group.group_id) == index
-            ]
-        return sorted(lines, key=lambda line: (len(line.switch), line.switch))
-
-    async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
-        # Entries with our mark that no network needs are drift: they are removed in any case.
-        if uuid is None:
-            return await self.runtime.auditor.repair(list(self._state.switches), None)
-        switches = self.runtime.core.drift.switches(self._entry(uuid))
-        return await self.runtime.auditor.repair(switches, uuid)
-
-    async def reload(self, *, degrade: bool) -> Sequence[str]:
-        file = self._state.options.capacities_file
-        if not file:
-            raise Unsupported(
-                "there is no file to read again: the connection was opened without the option 'capacities'"
-            )
-        capacities = Capacities(self._state.switches, read_file(file), file)
-        return await self.runtime.executor.reload_capacities(capacities, degrade)
-
-    async def adopt(self, switch: str | None) -> Sequence[str]:
-        return [
-            switch_text(d) for d in await self.runtime.adopt(None if switch is None else parse_switch(switch))
-        ]
-
-    async def forget(self, switch: str | None) -> Sequence[str]:
-        return [
-            switch_text(d)
-            for d in await self.runtime.forget(None if switch is None else parse_switch(switch))
-        ]
-
-    async def recover(self) -> Recovered:
-        return recovered(await self.runtime.owners.refused_rules())
-
-    async def backup(self) -> bytes:
-        return await self.runtime.backup()
-
-    def events(self) -> AsyncIterator[Event]:
-        return self.runtime.events.subscribe()
-
-    async def close(self) -> None:
-        await self.runtime.close()
-
-
-def _inherited(
-    replaced: Mapping[RowKey, str], commits: int, backup: Mapping[RowKey, str]
-) -> Mapping[RowKey, str]:
     try:
         runs = inherited_runs(Facts.from_rows(replaced), commits, Facts.from_rows(backup))
     except StateUnusable:
@@ -265,7 +60,7 @@ def _inherited(
     return dict(run.row() for run in runs)
 
 
-def _state_file(uri: URI) -> str | FilePath:
+def _state_file(uri: URI) -> str | Path:
     """The file that sessions with this URI keep their state in. Raises InvalidURI, Unsupported."""
     state = OpenFlowSettings.from_uri(uri).state or default_path(capabilities.NAME)
     if state == MEMORY:

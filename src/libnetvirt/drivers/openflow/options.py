@@ -1,28 +1,33 @@
-"""The options of the openflow driver's URI, and the parts of a connection that are made from them."""
+"""The options of the openflow driver's URI, and the parts of a connection that are made from them.
+
+What only these parts need is imported when they are made: commands that only read options start sooner.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from libnetvirt.controller.engine.controller import Options
+from libnetvirt.controller.engine.options import Options
 from libnetvirt.controller.intent.switches import parse_switch
-from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.enforcement import Enforcement
-from libnetvirt.controller.topology.discovery import LinkPorts
+from libnetvirt.controller.topology.link_ports import LinkPorts
 from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.drivers.openflow.capabilities import PRESETS
-from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
-from libnetvirt.drivers.openflow.southbound.listener import Listen
-from libnetvirt.drivers.openflow.southbound.tls import FILES, Identity
 from libnetvirt.errors import InvalidDescription, InvalidURI
 from libnetvirt.model import Encapsulation, Insertion, Rules, Timeout
 from libnetvirt.ovsdb.remotes import FORMS, Remote
 from libnetvirt.settings import DriverSettings, File, OneOf, Owner, Shown, parsed_by
 from libnetvirt.store.sqlite import MEMORY
+
+if TYPE_CHECKING:
+    from libnetvirt.controller.qos.capacities import Capacities
+    from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
+    from libnetvirt.drivers.openflow.southbound.listener import Listen
+    from libnetvirt.drivers.openflow.southbound.tls import Identity
 
 
 class DriftAction(StrEnum):
@@ -179,16 +184,23 @@ class OpenFlowSettings(DriverSettings):
 
     def identity(self) -> Identity | None:
         """The controller's certificate; None without TLS. Raises InvalidURI if only a part of it is given."""
+        from libnetvirt.drivers.openflow.southbound.tls import FILES, Identity
+
         return Identity.parse(self.given(*FILES))
 
     def listens(self) -> list[Listen]:
         """The addresses to wait for switches at. Raises InvalidURI."""
+        from libnetvirt.drivers.openflow.southbound.listener import Listen
+
         tls = self.identity() is not None
         return [Listen.parse(part, tls=tls) for part in self.listen.split(",")]
 
     def databases(self, capacities: Capacities, file: str) -> QueueDatabases:
         """The databases of switches, from these options and from ``capacities``, read from ``file``.
         Raises InvalidURI, InvalidDescription."""
+        from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
+        from libnetvirt.drivers.openflow.southbound.tls import FILES
+
         return QueueDatabases.parse(self.owner, self.ovsdb, capacities, file, self.given(*FILES))
 
     def controller_options(

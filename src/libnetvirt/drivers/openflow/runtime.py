@@ -185,7 +185,10 @@ class Runtime:
         self.reporter.dropped(now, self.dispatcher.all_dropped)
 
     def _probe_links(self) -> None:
-        self.pending.add(self.core.links.poll(self.now()))
+        now = self.now()
+        self.pending.add(self.core.links.poll(now))
+        self.pending.add(self.core.caches.poll(now))
+        self.trust.read_caches()
         self.executor.follow_up()
 
     def _report_soon(self) -> None:

@@ -12,7 +12,7 @@ from libnetvirt.controller.dataplane.entries import Flow, Group, Meter, Order, P
 from libnetvirt.controller.dataplane.foreign import beyond
 from libnetvirt.controller.dataplane.installed import Delta, Installed
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.dataplane.readback import Readback, correction, counts_text
+from libnetvirt.controller.dataplane.readback import Readback, correction, counts_text, newly_refused
 
 OUT = (of.ApplyActions((of.Output(7),)),)
 ELSEWHERE = (of.ApplyActions((of.Output(8),)),)
@@ -36,9 +36,11 @@ def stats(entry: Flow, packets: int = 0) -> of.FlowStatsEntry:
     )  # fmt: skip
 
 
-def read(held: tuple[SwitchEntry, ...], last: Readback | None = None, packets: int = 0) -> Readback:
+def read(
+    held: tuple[SwitchEntry, ...], last: Readback | None = None, packets: int = 0, watched: float = 0.0
+) -> Readback:
     """A switch that holds these entries is read."""
-    now = Readback(last)
+    now = Readback(last, watched)
     flows = of.FlowStatsReply(tuple(stats(e, packets) for e in held if isinstance(e, Flow)))
     groups = of.GroupDescReply(
         tuple(of.GroupDesc(e.type, e.group_id, e.buckets) for e in held if isinstance(e, Group))
@@ -183,3 +185,40 @@ def test_malformed_records_are_refused(wrong: bytes) -> None:
         of.flow_records(wrong)
     with pytest.raises(of.ProtocolError):
         of.description_records(wrong[:3])
+
+
+REFUSAL = Flow(Table.SOURCE, 10, of.Match(eth_src=7), (), pipeline.cookie(3, Kind.DECLARED))
+#: rules of declared hosts that let frames pass or lead to the host, and drops of another kind
+OTHERS = (
+    Flow(Table.SOURCE, 100, of.Match(eth_src=7), OUT, pipeline.cookie(3, Kind.DECLARED)),
+    Flow(Table.HOST, 20, of.Match(eth_dst=7), (), pipeline.cookie(3, Kind.DECLARED)),
+    Flow(Table.SOURCE, 10, of.Match(eth_src=8), (), pipeline.cookie(3, Kind.QUIET)),
+    Flow(Table.SOURCE, 0, of.Match(), (), pipeline.cookie(0, Kind.BASE)),
+)
+
+
+def test_rules_that_have_refused_declared_hosts_since_the_last_reading_are_told() -> None:
+    held = (REFUSAL, *OTHERS)
+    first = read(held, packets=9)
+    assert newly_refused(first, None) == []
+    same = read(held, first, packets=9)
+    assert newly_refused(same, first) == []
+    more = read(held, same, packets=10)
+    assert newly_refused(more, same) == [REFUSAL]
+    assert newly_refused(read(held, more, packets=10), more) == []
+
+
+def test_at_the_first_reading_only_rules_that_are_younger_than_the_connection_count() -> None:
+    # They are as old, in seconds, as the number of their packets.
+    assert newly_refused(read((REFUSAL, *OTHERS), packets=9, watched=9.0), None) == []
+    assert newly_refused(read((REFUSAL, *OTHERS), packets=9, watched=9.5), None) == [REFUSAL]
+
+
+def test_a_rule_that_is_new_or_was_installed_again_counts_from_zero() -> None:
+    before = read(OTHERS, packets=5)
+    new = read((REFUSAL, *OTHERS), before, packets=5)
+    assert newly_refused(new, before) == [REFUSAL]
+    again = read((REFUSAL, *OTHERS), new, packets=2)
+    assert newly_refused(again, new) == [REFUSAL]
+    unused = read((REFUSAL, *OTHERS), new)
+    assert newly_refused(unused, new) == []

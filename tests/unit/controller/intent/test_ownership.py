@@ -12,10 +12,10 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.intent import ownership
 from libnetvirt.controller.intent.facts import ControllerRun, FactJournal, Facts, rows
+from libnetvirt.controller.intent.inherited_runs import inherited_runs
 from libnetvirt.controller.intent.ownership import (
     Marker,
     Ownership,
-    inherited_runs,
     installation_number,
 )
 

@@ -19,7 +19,8 @@ from libnetvirt.controller.packetin.deferral import SOURCE_LIMIT
 from libnetvirt.controller.packetin.dispatcher import QUIET_TIME
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, QUEUE_LIMIT
 from libnetvirt.controller.reports import views
-from libnetvirt.controller.topology.discovery import LinkPorts, lldp
+from libnetvirt.controller.topology.discovery import lldp
+from libnetvirt.controller.topology.link_ports import LinkPorts
 from tests.support.controller_rig import (
     BROADCAST,
     NATIVE,

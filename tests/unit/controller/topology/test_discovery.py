@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libnetvirt.controller.intent.switches import parse_switch
-from libnetvirt.controller.topology.discovery import ONLY_STORED, Discovery, Forged, LinkPorts
+from libnetvirt.controller.topology.discovery import ONLY_STORED, Discovery, Forged
+from libnetvirt.controller.topology.link_ports import LinkPorts
 from libnetvirt.controller.topology.link_state import LinkState
 from libnetvirt.controller.topology.pathfinder import Edge
 from tests.support.controller_rig import Rig, discovery, line

@@ -11,7 +11,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.qos.te_paths import TePaths
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow import runtime
-from libnetvirt.drivers.openflow.driver import OpenFlowDriver
+from libnetvirt.drivers.openflow.opened import OpenedDriver
 from libnetvirt.errors import ConstraintUnmet
 from libnetvirt.model import Substrate, VirtualNetwork
 from tests.support.controller_rig import endpoint, network
@@ -43,7 +43,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_an_operation_computes_the_paths_of_its_constraints_once(planned: list[str]) -> None:
     async def story(lab: Lab) -> None:
-        driver = OpenFlowDriver(lab.runtime, OpenFlowDriver.offers())
+        driver = OpenedDriver(lab.runtime, OpenedDriver.offers())
         driver.validate(KEPT)
         assert planned == []
         await driver.apply(KEPT)
@@ -56,7 +56,7 @@ def test_an_operation_computes_the_paths_of_its_constraints_once(planned: list[s
 
 def test_what_cannot_be_admitted_is_refused_and_leaves_no_trace(planned: list[str]) -> None:
     async def story(lab: Lab) -> None:
-        driver = OpenFlowDriver(lab.runtime, OpenFlowDriver.offers())
+        driver = OpenedDriver(lab.runtime, OpenedDriver.offers())
         held = lab.held()
         with pytest.raises(ConstraintUnmet, match="max-hops"):
             await driver.apply(UNMET)
@@ -69,7 +69,7 @@ def test_what_cannot_be_admitted_is_refused_and_leaves_no_trace(planned: list[st
 
 def test_a_dry_run_says_the_same_while_a_task_has_the_lock(planned: list[str]) -> None:
     async def story(lab: Lab) -> None:
-        driver = OpenFlowDriver(lab.runtime, OpenFlowDriver.offers())
+        driver = OpenedDriver(lab.runtime, OpenedDriver.offers())
         async with lab.runtime.executor.lock:
             await asyncio.wait_for(driver.check(KEPT), 1)
             with pytest.raises(ConstraintUnmet, match="max-hops"):
@@ -91,7 +91,7 @@ def test_texts_of_switches_that_are_not_utf8_are_shown(monkeypatch: pytest.Monke
         status = of.PortStatus(of.PortStatusReason.MODIFY, of.PortDesc(4, name="other")).encode()
         lab.wires[7].session.data_received(status.replace(b"other", b"\x80ther"))
         await lab.rest()
-        seen = await OpenFlowDriver(lab.runtime, OpenFlowDriver.offers()).substrate()
+        seen = await OpenedDriver(lab.runtime, OpenedDriver.offers()).substrate()
         assert Substrate.model_validate_json(seen.model_dump_json(by_alias=True)) == seen
         (switch,) = [s for s in seen.switches if s.id == "7"]
         assert switch.description == "t\ufffdst"
@@ -103,7 +103,7 @@ def test_texts_of_switches_that_are_not_utf8_are_shown(monkeypatch: pytest.Monke
 
 def test_what_was_dropped_is_shown_with_the_substrate(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(lab: Lab) -> None:
-        driver = OpenFlowDriver(lab.runtime, OpenFlowDriver.offers())
+        driver = OpenedDriver(lab.runtime, OpenedDriver.offers())
         assert (await driver.substrate()).notes == ()
         lab.runtime.dispatcher.dropped = 1
         lab.runtime.core.state.ondemand.dropped = 2

@@ -24,13 +24,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from libnetvirt import openflow as of
-from libnetvirt.controller.dataplane.readback import Difference, Drift, Readback
+from libnetvirt.controller.dataplane.readback import Difference, Drift, Readback, newly_refused
 from libnetvirt.controller.engine.drift import Expected
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.drivers.openflow.drift_reporter import DriftReporter
 from libnetvirt.drivers.openflow.execution.executor import ExecutionContext, TransactionExecutor
 from libnetvirt.drivers.openflow.execution.fair_lock import FOLLOW_UP_SHARE, Unresponsive
 from libnetvirt.drivers.openflow.execution.pair_audit import PairAuditor
+from libnetvirt.drivers.openflow.host_reporter import HostReporter
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.errors import RuleRefused, SubstrateError, SwitchTimeout
 
@@ -59,7 +60,8 @@ class _Watch:
     """One connection of a switch, as the auditor sees it."""
 
     session: Session
-    #: when it is read next
+    #: since when it is watched, and when it is read next
+    began: float
     due: float
     #: held while it is read
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -108,6 +110,7 @@ class Auditor:
         self._interval = interval
         self._repairs = repairs
         self._reporter = DriftReporter(core.state, core.publish)
+        self._hosts = HostReporter(core.state, core.publish)
         self._pairs = PairAuditor(context, executor, interval, repairs)
         self._watches: dict[int, _Watch] = {}
         #: those that are not being read, in the order in which they are due
@@ -159,8 +162,9 @@ class Auditor:
     def _watch(self, session: Session) -> _Watch:
         watch = self._watches.get(session.dpid)
         if watch is None or watch.session is not session:
+            now = self._now()
             # It was compared with its expected entries when it connected.
-            watch = self._watches[session.dpid] = _Watch(session, self._now() + self._interval)
+            watch = self._watches[session.dpid] = _Watch(session, now, now + self._interval)
             self._queue.append(watch)
         return watch
 
@@ -202,7 +206,7 @@ class Auditor:
 
     async def _read(self, watch: _Watch) -> None:
         """Read a switch completely. Raises RuleRefused, SwitchTimeout."""
-        session, read = watch.session, Readback(watch.read)
+        session, read = watch.session, Readback(watch.read, self._now() - watch.began)
         for request in WHOLE if self._pairs.entries(session.dpid) <= FEW_PAIRS else WITHOUT_PAIRS:
             await session.read(request, read.add_flows)
         await session.read(of.GroupDescRequest(), read.add_groups)
@@ -210,6 +214,7 @@ class Auditor:
         if view is not None and view.meters:
             await session.read(of.MeterConfigRequest(), read.add_meters)
         read.close()
+        self._hosts.refused(session.dpid, newly_refused(read, watch.read), self._now())
         watch.read = read
         if view is not None:
             view.foreign = len(read.foreign)

@@ -28,6 +28,7 @@ from libnetvirt.controller.qos.capacities import Capacities
 from libnetvirt.controller.qos.te_paths import ConstraintKey, TePath
 from libnetvirt.driver import Change
 from libnetvirt.drivers.openflow.event_reporter import EventReporter
+from libnetvirt.drivers.openflow.execution.cache_wait import CacheWait
 from libnetvirt.drivers.openflow.execution.connections import SwitchConnections
 from libnetvirt.drivers.openflow.execution.fair_lock import (
     FOLLOW_UP_SHARE,
@@ -90,6 +91,7 @@ class TransactionExecutor:
         #: held while the entries of switches are changed
         self.lock = FairLock()
         self._seeing = Seeing(context.core, context.pending, self.lock, context.tasks, context.now)
+        self._caches = CacheWait(context.core.passes, context.pending, self.lock, context.tasks)
         # Switches that are being given rules which paths are about to use.
         self._given: set[Session] = set()
         # The networks of the transaction that is carried out, and its end.
@@ -316,7 +318,9 @@ class TransactionExecutor:
             yield_after = self._connections.confirm_timeout * FOLLOW_UP_SHARE
         self._dispatcher.busy = transaction.networks
         try:
-            for one in (*self._core.deferred.overtaken().rounds, *transaction.plan.rounds):
+            passing = self._cache_passes(transaction)
+            overtaken = self._core.deferred.overtaken().rounds
+            for number, one in enumerate((*overtaken, *transaction.plan.rounds), 1 - len(overtaken)):
                 asked = {
                     self._tasks.spawn(session.confirm(one[session.dpid])): session
                     for session in self._connections.of(one)
@@ -325,9 +329,22 @@ class TransactionExecutor:
                     self._given |= {s for s in asked.values() if not all(map(removes, one[s.dpid]))}
                 await self._confirmed(asked, tolerant, yield_after)
                 self._given -= {s for s in asked.values() if s not in self._unresponsive}
+                if number in passing:
+                    await self._caches.passed(passing[number], yield_after)
         finally:
             self._dispatcher.resume(self._now())
             self._serve_queued()
+
+    @staticmethod
+    def _cache_passes(transaction: Transaction) -> dict[int, set[int]]:
+        """After how many rounds of a transaction which switches have to go through their caches: before any
+        sends to the new place of an endpoint, and before the operation is confirmed."""
+        plan = transaction.plan
+        if not transaction.turned:
+            return {}
+        parts = (plan.rounds[: plan.receiving], plan.rounds[plan.receiving :])
+        ends = (plan.receiving, len(plan.rounds))
+        return {end: set[int]().union(*part) for end, part in zip(ends, parts, strict=True) if part}
 
     async def _confirmed(
         self, asked: dict[Confirmation, Session], tolerant: bool, yield_after: float

@@ -2,7 +2,8 @@
 
 Over OpenFlow, each bridge of Open vSwitch is sent `probes` when it connects and then once a round; an entry
 of ours counts those that reach our tables. In the database of a switch, if it is known, its settings are
-judged (`libnetvirt.ovsdb.bridges`) whenever they change. What is found is kept in
+judged (`libnetvirt.ovsdb.bridges`) whenever they change. Whether a switch applies changed rules to frames in
+its cache is tried by `libnetvirt.controller.engine.cache_checks`. What is found is kept in
 :class:`~libnetvirt.controller.topology.trust.Trust`, and reported when it changes: ``switch.untrusted``,
 ``switch.trusted``.
 
@@ -36,7 +37,7 @@ TRIES, PAUSE = 3, 0.1
 SETTLED = 1.0
 #: switches that are probed at the same time
 AT_ONCE = 32
-PROBES, DATABASE = "probes", "database"
+PROBES, DATABASE, CACHE = "probes", "database", "cache"
 _BY_PROBES = ("in-band", "stp", "rule", "above")
 _OPENFLOW = "ovs-ofctl -O OpenFlow13"
 
@@ -86,6 +87,12 @@ class TrustWatch:
         """Judge the settings of all switches again. Does not block."""
         for dpid in self._core.state.switches:
             self._read(dpid)
+
+    def read_caches(self) -> None:
+        """Take note of what was shown by frames in the caches of switches. Does not block."""
+        stale = Finding(bridges.STALE.kind, bridges.STALE.text, bridges.STALE.remedy)
+        for dpid, is_stale in self._core.caches.take():
+            self.found(dpid, CACHE, (stale,) if is_stale else ())
 
     # ---- the database --------------------------------------------------------------------------
 
