@@ -20,7 +20,7 @@ from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
 from tests.support.lab.network import Lab
-from tests.support.lab.peer_switch import HOST_PORT, MEMBERS, PeerSwitch
+from tests.support.lab.peer_switch import HOST_PORT, PeerSwitch
 from tests.support.lab.traffic import Flow, run
 from tests.support.lab.wire import set_up
 from tests.support.openflow_harness import OpenFlow
@@ -80,17 +80,14 @@ def test_a_bond_of_another_switch_is_one_endpoint(testbed: Testbed, harness: Ope
         peer = stack.enter_context(PeerSwitch(lab, 1, lacp=lacp))
         near = stack.enter_context(LinuxHost(cast("Lab", peer), 1, HOST_PORT, ["10.0.0.1/24"], []))
         far = stack.enter_context(LinuxHost(lab, 2, PORT, ["10.0.0.2/24"], []))
-        wanted = {("1", str(port)) for port in MEMBERS} | {("2", str(PORT))}
+        wanted = {*peer.members, lab.interface(2, PORT)}
 
         def missing() -> object:
             switches = harness.connection.substrate().switches
-            return wanted - {(s.id, str(p.number)) for s in switches for p in s.ports if p.up}
+            return wanted - {p.name for s in switches for p in s.ports if p.up}
 
         testbed.eventually(missing, "the driver knows the ports")
-        ends = [
-            endpoint_at(Place("1", ",".join(map(str, MEMBERS))), 1),
-            endpoint_at(Place("2", str(PORT)), 2),
-        ]
+        ends = [endpoint_at(Place("1", ",".join(peer.members)), 1), endpoint_at(Place("2", str(PORT)), 2)]
         network = testbed.create(endpoints=ends)
         testbed.eventually(lambda: _not(network, State.ACTIVE, ""), "the group is up", 20.0)
         assert pinged(near) == ""
@@ -98,21 +95,21 @@ def test_a_bond_of_another_switch_is_one_endpoint(testbed: Testbed, harness: Ope
         # Sixteen flows each way: one of them at least takes each cable.
         assert run([Flow(far, near, "10.0.0.1", streams=16)], 1.0)[0] > 0
         assert all(now > then + 10 for then, now in zip(before, peer.carried(), strict=True))
-        for number, down in enumerate(MEMBERS):
+        for number, down in enumerate(peer.members):
             peer.cut(number)
             left = f"port {down} is down: the others carry the traffic"
             testbed.eventually(partial(_not, network, State.ACTIVE, left), "a cable is gone")
-            testbed.eventually(lambda: pinged(near, 3), "frames take the other cable", 20.0)
+            testbed.eventually(lambda: pinged(near, 3), "frames take the other cable", 30.0)
             assert pinged(near) == ""
             peer.repair(number)
             testbed.eventually(lambda: _not(network, State.ACTIVE, ""), "both cables are there", 20.0)
         if lacp:
             peer.negotiate(active=False)
-            reason = f"ports {MEMBERS[0]}, {MEMBERS[1]} of switch 1 are down"
+            reason = f"ports {', '.join(peer.members)} of switch 1 are down"
             testbed.eventually(lambda: _not(network, State.DOWN, reason), "no LACP, no group", 20.0)
             peer.negotiate(active=True)
             testbed.eventually(lambda: _not(network, State.ACTIVE, ""), "the group is up", 20.0)
-        testbed.eventually(lambda: pinged(near, 3), "frames pass")
+        testbed.eventually(lambda: pinged(near, 3), "frames pass", 30.0)
         assert pinged(near) == ""
         network.remove()
 
