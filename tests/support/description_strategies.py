@@ -39,9 +39,15 @@ def _optional(draw: st.DrawFn, into: dict[str, Any], name: str, values: st.Searc
         into[name] = draw(values)
 
 
+def ports(number: int) -> st.SearchStrategy[str]:
+    """A port of endpoint ``number``, or several."""
+    named = words.filter(lambda word: "," not in word).map(lambda word: f"{number}{word}")
+    return st.lists(named, min_size=1, max_size=3, unique=True).map(",".join)
+
+
 @st.composite
 def endpoints(draw: st.DrawFn, uuid: str, number: int, l3: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"uuid": uuid, "switch": draw(words), "port": f"{number}{draw(words)}"}
+    found: dict[str, Any] = {"uuid": uuid, "switch": draw(words), "port": draw(ports(number))}
     tag = draw(st.sampled_from(["", "vlan", "mpls"]))
     if tag:
         found[tag] = draw(st.integers(1, 4094) if tag == "vlan" else st.integers(16, 2**20 - 1))

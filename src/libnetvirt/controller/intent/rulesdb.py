@@ -56,7 +56,7 @@ class Attachment:
     def __post_init__(self) -> None:
         self.uuid = self.endpoint.uuid
         if self.is_aggregate:
-            self.absent = self.endpoint.ports
+            self.absent = tuple(map(_canonical, self.endpoint.ports))
 
     @property
     def point(self) -> AttachmentPoint:
@@ -407,9 +407,14 @@ def _bind(endpoint: Endpoint, record: NetworkRecord, switches: Mapping[int, Swit
         return attachment
     port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
     if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
-        # A port given by number needs no look-up: only its spelling is made canonical ("007").
-        endpoint = endpoint.changed(port=str(int(endpoint.port)))
+        # A port given by number needs no look-up: only its spelling is made canonical.
+        endpoint = endpoint.changed(port=_canonical(endpoint.port))
     return Attachment(endpoint, dpid, port, record)
+
+
+def _canonical(port: str) -> str:
+    """A port given by number in its usual spelling ("7" for "007")."""
+    return str(int(port)) if port.isascii() and port.isdigit() else port
 
 
 def _find_ports(attachment: Attachment, switch: SwitchView) -> None:
@@ -419,7 +424,7 @@ def _find_ports(attachment: Attachment, switch: SwitchView) -> None:
         return
     found = {name: switch.number_of(name) for name in attachment.endpoint.ports}
     attachment.members = tuple(sorted({number for number in found.values() if number is not None}))
-    attachment.absent = tuple(name for name, number in found.items() if number is None)
+    attachment.absent = tuple(_canonical(name) for name, number in found.items() if number is None)
     attachment.port = min(attachment.members, default=None)
 
 
