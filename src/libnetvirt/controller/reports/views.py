@@ -358,7 +358,7 @@ def counters(
     }
     for dpid, flow in flows:
         count = None
-        if flow.table_id == Table.CLASSIFY and flow.instructions:
+        if flow.table_id == Table.CLASSIFY and flow.match.get("eth_dst") is None:
             tag = flow.match.value("vlan_vid")
             vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
             mpls = flow.match.value("mpls_label") or None
