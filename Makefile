@@ -15,7 +15,8 @@ PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-
 	mnexec:mininet ifconfig:net-tools ip:iproute2 ping:iputils-ping \
 	ethtool:ethtool setpriv:util-linux unshare:util-linux nsenter:util-linux \
 	traceroute:traceroute iperf3:iperf3 openssl:openssl \
-	ovn-northd:ovn-central ovn-controller:ovn-host
+	ovn-northd:ovn-central ovn-controller:ovn-host \
+	systemd-analyze:systemd groff:groff-base curl:curl
 
 # Needed only by the benchmarks: the programs that libnetvirt is compared with.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux
@@ -53,6 +54,9 @@ test-compiled: build/compiled/.built ## test controller and codec with the compi
 	NETVIRT_COMPILED=1 PYTHONPATH=build/compiled \
 		$(BIN)/pytest $(SHARED_OUT) $(COMPILED_TESTS) $(ARGS)
 
+system-files: $(VENV)/.installed ## write unit, manual pages and completion into build/system
+	@$(BIN)/netvirt config files build/system
+
 lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Python of all pages type-checked
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,7 +77,7 @@ bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 4 m
 bench-promises: bench-programs $(VENV)/.installed-dev ## measure guarantees, write docs/qos.md (root, 2 minutes)
 	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
 
-.PHONY: bench-quick bench-promises bench-programs mutants
+.PHONY: bench-quick bench-promises bench-programs mutants system-files
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 

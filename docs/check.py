@@ -1,7 +1,8 @@
 """Check the documentation, and write its generated pages: ``make docs``.
 
 Generated, from the installed drivers themselves: ``drivers/capabilities.md``, what each offers, and
-``drivers/options.md``, the options of its URI.
+``drivers/options.md``, the options of its URI. From its models: ``netvirtd-configuration.md``, the keys of
+netvirtd's configuration.
 Checked: every link between files of this repository leads to a file and, behind ``#``, to a heading. With
 ``--site DIRECTORY``, of a site that mkdocs has built: every internal link leads to a page and to an anchor of
 it, no page loads anything from another server, and the API reference has every public name.
@@ -19,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import libnetvirt
 import libnetvirt.aio
+from libnetvirt.configuration import TABLES, keys
 from libnetvirt.driver import DRIVERS, FEATURES, Capabilities, installed, load
 from libnetvirt.uri import URI
 
@@ -26,6 +28,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 CAPABILITIES = DOCS / "drivers" / "capabilities.md"
 OPTIONS = DOCS / "drivers" / "options.md"
+CONFIGURATION = DOCS / "netvirtd-configuration.md"
 
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -93,6 +96,24 @@ def options() -> str:
     return "\n".join(lines) + "\n"
 
 
+def configuration() -> str:
+    """The page about the keys of netvirtd's configuration."""
+    lines = [
+        "# Keys of netvirtd.toml",
+        "",
+        "Written by `make docs` from the models that check the file. [netvirtd](netvirtd.md) tells how it is",
+        "used. A key that is not known, or a value of another type, is an error with its line; all errors of",
+        "a file are reported at once.",
+    ]
+    for table in TABLES:
+        lines += ["", f"## `{table.HEADING}`", "", " ".join((table.__doc__ or "").split()), ""]
+        lines += ["| key | meaning | values | default |", "|---|---|---|---|"]
+        for key in keys(table):
+            default = "required" if key.required else f"`{key.default}`" if key.default else "none"
+            lines.append(f"| `{key.name}` | {key.meaning} | {key.values} | {default} |")
+    return "\n".join(lines) + "\n"
+
+
 def faults() -> Iterator[str]:
     """Links that lead nowhere, and generated pages that are not as they should be."""
     for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
@@ -107,9 +128,13 @@ def faults() -> Iterator[str]:
                 yield f"{where}: there is no such file"
             elif anchor and target.suffix == ".md" and anchor not in _anchors(target):
                 yield f"{where}: there is no such heading"
-    for page, text in ((CAPABILITIES, capabilities()), (OPTIONS, options())):
-        if not page.exists() or page.read_text() != text:
+    for page, write in _GENERATED.items():
+        if not page.exists() or page.read_text() != write():
             yield f"{page.relative_to(ROOT)} is not up to date: 'make docs' writes it"
+
+
+#: the generated pages, and what writes each
+_GENERATED = {CAPABILITIES: capabilities, OPTIONS: options, CONFIGURATION: configuration}
 
 
 def _anchors(page: Path) -> set[str]:
@@ -177,9 +202,9 @@ def main() -> int:
     parser.add_argument("--site", type=Path, metavar="DIRECTORY", help="check a built site instead")
     arguments = parser.parse_args()
     if arguments.write:
-        CAPABILITIES.parent.mkdir(exist_ok=True)
-        CAPABILITIES.write_text(capabilities())
-        OPTIONS.write_text(options())
+        for page, write in _GENERATED.items():
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(write())
     found = list(faults() if arguments.site is None else site_faults(arguments.site.resolve()))
     for fault in found:
         sys.stderr.write(f"{fault}\n")

@@ -91,7 +91,7 @@ class Connection:
         if found is None:
             try:
                 await self.create(wanted, pending=pending)
-                return Applied(uuid=wanted.uuid, name=wanted.name, outcome=Outcome.CREATED)
+                return _applied(wanted)
             except AlreadyExists:
                 # Another client created it meanwhile.
                 found = await self._counterpart(wanted)
@@ -109,8 +109,7 @@ class Connection:
         if not changes and "repair" in self.driver.capabilities.features:
             # What the network needs may be gone although its description is the same.
             changes = tuple(await self.driver.repair(after.uuid, orphans=False))
-        outcome = Outcome.CHANGED if changes else Outcome.UNCHANGED
-        return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
+        return _applied(after, changes)
 
     async def create_all(
         self,
@@ -129,7 +128,7 @@ class Connection:
         async def create(number: int) -> Applied:
             network = networks[number]
             await self.create(network, pending=pending)
-            return Applied(uuid=network.uuid, name=network.name, outcome=Outcome.CREATED)
+            return _applied(network)
 
         return await overlap(len(networks), create, limit=self.driver.capabilities.overlap, done=done)
 
@@ -180,9 +179,7 @@ class Connection:
         found = await self._counterpart(wanted)
         after = wanted if found is None else wanted.changed(uuid=found.uuid)
         await self._session.examine(Change(found, after, pending))
-        changes = () if found is None else tuple(differences(found, after))
-        outcome = Outcome.CREATED if found is None else Outcome.CHANGED if changes else Outcome.UNCHANGED
-        return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
+        return _applied(after, None if found is None else tuple(differences(found, after)))
 
     async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
         """The existing network that a description is for: the one with its uuid, else with its name."""
@@ -331,3 +328,9 @@ def one(description: Description) -> VirtualNetwork:
             f"{len(found)} networks where one is wanted ({names}): handle them one by one"
         )
     return found[0]
+
+
+def _applied(network: VirtualNetwork, changes: tuple[str, ...] | None = None) -> Applied:
+    """The result for a network that was, or would be, created (``changes`` is None) or changed."""
+    outcome = Outcome.CREATED if changes is None else Outcome.CHANGED if changes else Outcome.UNCHANGED
+    return Applied(uuid=network.uuid, name=network.name, outcome=outcome, changes=changes or ())

@@ -37,6 +37,7 @@ from libnetvirt.model import (
     Timeout,
     VirtualNetwork,
 )
+from libnetvirt.model.customer_tags import ANY
 from libnetvirt.model.report import Report
 from libnetvirt.settings import DriverSettings
 from libnetvirt.suggestions import did_you_mean
@@ -48,9 +49,14 @@ FEATURES: Mapping[str, str] = {
     "forwarding.L3": "networks that behave as one router",
     "tag.vlan": "endpoints with a VLAN tag",
     "tag.mpls": "endpoints with an MPLS label",
+    "tag.any": "whole-port endpoints that keep their customers' VLAN tags (vlan any)",
+    "tag.range": "endpoints that keep the tags of a set of VLANs (vlan 100-199)",
+    "tag.inner": "endpoints that keep the VLAN tags below their own (inner-vlan any, QinQ)",
+    "tag.priority": "frames with a priority tag (vlan 0) at untagged endpoints",
     "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
     "endpoint.lag": "endpoints on several ports of a switch (link aggregation)",
+    "endpoint.storm": "storm protection of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "a bound on the latency of a path",
@@ -143,8 +149,10 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
     yield f"forwarding.{network.forwarding}", f"network {network.name}"
     for e in network.endpoints if touched is None else network.select(touched):
         who = f"endpoint {e.uuid}"
-        if e.vlan is not None:
+        if e.own_vlan is not None:
             yield "tag.vlan", who
+        if e.kept_tags is not None:
+            yield f"tag.{e.kept_tags if e.kept_tags in (ANY, 'inner') else 'range'}", who
         if e.mpls is not None:
             yield "tag.mpls", who
         if e.mac:
@@ -153,6 +161,8 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
             yield "endpoint.limits", who
         if len(e.ports) > 1:
             yield "endpoint.lag", who
+        if e.storm is not None:
+            yield "endpoint.storm", who
     for c in network.constraints:
         for name in c.asked:
             yield f"constraint.{name}", f"the constraint from {c.source} to {c.destination}"

@@ -9,7 +9,7 @@ import pytest
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
 from libnetvirt.conformance import Harness
 from libnetvirt.conformance.suite import *  # noqa: F403
-from libnetvirt.conformance.support.testbed import Testbed
+from libnetvirt.conformance.support.testbed import Tag, Testbed, endpoint_at
 from libnetvirt.errors import Unsupported
 from tests.support.openflow_harness import OpenFlow
 
@@ -27,6 +27,9 @@ ROUTER_OPTIONS = CONSTRAINT_OPTIONS = [
     o for o in OPTIONS if o.encapsulation is not Encapsulation.NATIVE and o.insertion is Insertion.OFFLINE
 ]
 
+#: what networks that keep customers' tags need: tunnels in which a frame may have any tags
+CUSTOMER_TAG_OPTIONS = [o for o in OPTIONS if o.encapsulation is Encapsulation.MPLS]
+
 
 @pytest.fixture(scope="module")
 def harness(private_namespace: None) -> Iterator[Harness]:  # noqa: ARG001
@@ -40,6 +43,24 @@ def test_all_rules_options_of_the_driver_are_tested(harness: Harness) -> None:
     assert {(c.encapsulation, c.insertion, c.timeout) for c in offered} == {
         (o.encapsulation, o.insertion, o.timeout) for o in OPTIONS
     }
+
+
+@pytest.mark.parametrize("encapsulation", [Encapsulation.NATIVE, Encapsulation.VLAN])
+def test_tags_of_customers_are_refused_with_all_other_options(
+    default_testbed: Testbed, encapsulation: Encapsulation
+) -> None:
+    p, q = default_testbed.places(2)
+    empty = default_testbed.snapshot()
+    kinds: tuple[Tag, ...] = ("any", "100-199", {"vlan": 20, "inner_vlan": "any"})
+    for kept in kinds:
+        with pytest.raises(Unsupported, match="Choose encapsulation mpls"):
+            default_testbed.create((p, kept), (q, kept), rules=Rules(encapsulation=encapsulation))
+    endpoints = [
+        endpoint_at(place, n, "any", bandwidth={"outbound": "1 Mbit/s"}) for n, place in enumerate((p, q), 1)
+    ]
+    with pytest.raises(Unsupported, match="outbound limit"):
+        default_testbed.create(endpoints=endpoints, rules=Rules(encapsulation="mpls"))
+    assert default_testbed.snapshot() == empty
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,10 @@ macs = st.integers(1, 2**40 - 1).map(
 )
 limits = st.fixed_dictionaries({}, optional={"inbound": bandwidths, "outbound": bandwidths})
 
+storms = st.fixed_dictionaries(
+    {"rate": st.integers(1, 10_000_000)}, optional={"action": st.sampled_from(["drop", "block"])}
+)
+
 
 def _optional(draw: st.DrawFn, into: dict[str, Any], name: str, values: st.SearchStrategy[Any]) -> None:
     if draw(st.booleans()):
@@ -45,10 +49,33 @@ def ports(number: int) -> st.SearchStrategy[str]:
     return st.lists(named, min_size=1, max_size=3, unique=True).map(",".join)
 
 
+#: sets of VLANs whose tags are kept, canonical or not
+vlan_sets = st.lists(st.integers(1, 4094), min_size=2, max_size=8, unique=True).map(
+    lambda found: ", ".join(f"{low} - {high}" for low, high in _pairs(sorted(found)))
+)
+
+
+def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
+    """(1st, 2nd), (3rd, 4th), …; a single number left is (n, n)."""
+    return [(pair[0], pair[-1]) for pair in (numbers[i : i + 2] for i in range(0, len(numbers), 2))]
+
+
 @st.composite
-def endpoints(draw: st.DrawFn, uuid: str, number: int, l3: bool) -> dict[str, Any]:
+def kept_tags(draw: st.DrawFn) -> dict[str, Any] | None:
+    """What all endpoints of an L2 network keep of their customers' tags; None for most."""
+    kept = draw(st.sampled_from(["", "", "", "any", "set", "inner"]))
+    if kept == "inner":
+        return {"vlan": draw(st.integers(1, 4094)), "inner-vlan": "any"}
+    return {"vlan": draw(vlan_sets) if kept == "set" else kept} if kept else None
+
+
+@st.composite
+def endpoints(
+    draw: st.DrawFn, uuid: str, number: int, l3: bool, kept: dict[str, Any] | None = None
+) -> dict[str, Any]:
     found: dict[str, Any] = {"uuid": uuid, "switch": draw(words), "port": draw(ports(number))}
-    tag = draw(st.sampled_from(["", "vlan", "mpls"]))
+    tag = draw(st.sampled_from(["", "vlan", "mpls"])) if kept is None else ""
+    found |= kept or {}
     if tag:
         found[tag] = draw(st.integers(1, 4094) if tag == "vlan" else st.integers(16, 2**20 - 1))
     v4, v6 = f"10.{number}.0.1/24", f"fd00:{number:x}::1/64"
@@ -62,6 +89,7 @@ def endpoints(draw: st.DrawFn, uuid: str, number: int, l3: bool) -> dict[str, An
     elif draw(st.booleans()):
         found["address"] = [v4]
     _optional(draw, found, "bandwidth", limits)
+    _optional(draw, found, "storm", storms)
     return found
 
 
@@ -98,10 +126,11 @@ def networks(draw: st.DrawFn) -> VirtualNetwork:
     l3 = draw(st.booleans())
     keys = draw(st.lists(uuids, max_size=5, unique=True))
     macs_left = draw(st.lists(macs, max_size=5, unique=True))
+    kept = None if l3 else draw(kept_tags())
     content: dict[str, Any] = {
         "uuid": draw(uuids),
         "forwarding": "L3" if l3 else "L2",
-        "endpoints": [draw(endpoints(key, i, l3)) for i, key in enumerate(keys)],
+        "endpoints": [draw(endpoints(key, i, l3, kept)) for i, key in enumerate(keys)],
     }
     for mac in macs_left if keys else []:
         draw(st.sampled_from(content["endpoints"])).setdefault("mac", []).append(mac)

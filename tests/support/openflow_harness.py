@@ -109,7 +109,10 @@ class OpenFlow(Harness):
 
     def carries(self, network: VirtualNetwork, encapsulation: str, frame: bytes) -> bool:
         labelled = encapsulation == "mpls" or any(e.mpls is not None for e in network.endpoints)
-        return not (labelled and frame[12:14] in (b"\x88\x47", b"\x88\x48"))
+        at = 12
+        while frame[at : at + 2] in (b"\x81\x00", b"\x88\xa8") and at < 20:  # Open vSwitch parses two tags
+            at += 4
+        return not (labelled and frame[at : at + 2] in (b"\x88\x47", b"\x88\x48"))
 
     def links(self) -> Sequence[tuple[str, str]]:
         return [(str(a), str(b)) for a, b in self.lab.links]

@@ -149,3 +149,12 @@ class Ovn(Harness):
 def need_ovn() -> None:
     """Skip the test where OVN is not installed; fail in CI."""
     need(why_not())
+
+
+def rows(lab: OVN) -> list[str]:
+    """The rows of switches, routers and their ports in the northbound database."""
+    return [
+        f"{table} {name}"
+        for table in ("Logical_Switch", "Logical_Router", "Logical_Switch_Port")
+        for name in lab.nbctl("--bare", "--columns=name", "list", table).split()
+    ]

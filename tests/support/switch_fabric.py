@@ -323,8 +323,12 @@ class Fabric:
         switch = self.switches.get(dpid)
         if switch is None or port in switch.down or len(frame) < 14:
             return
-        now = _Frame(switch, port, frame, 0, 0, 0)
-        table: int | None = 0
+        self._look_up(_Frame(switch, port, frame, 0, 0, 0), port, 0, out)
+
+    def _look_up(self, now: _Frame, port: int, first: int, out: list[Out]) -> None:
+        """Process a frame that seems to have come in at a port, from a table on."""
+        switch = now.switch
+        table: int | None = first
         while table is not None:
             flow = switch.best(table, _fields(now.frame, port, now.metadata))
             if flow is None:
@@ -344,6 +348,7 @@ class Fabric:
                 else:
                     assert isinstance(instruction, of.Meter)
                     if not self._meter(switch, instruction.meter_id):
+                        now.dropped = True
                         return
             table = after
 
@@ -363,7 +368,9 @@ class Fabric:
                 for bucket in group.buckets:
                     # Buckets are action sets: a switch leaves what no set can hold out, silently.
                     assert not any(
-                        isinstance(a, of.Experimenter) and nicira.resubmit_target(a) is None
+                        isinstance(a, of.Experimenter)
+                        and nicira.resubmit_target(a) is None
+                        and nicira.vlan_id_set(a) is None
                         for a in bucket.actions
                     )
                     self._act(now.copy(), bucket.actions, out)
@@ -384,7 +391,10 @@ class Fabric:
             elif isinstance(action, of.SetQueue):
                 now.queue = action.queue_id
             elif isinstance(action, of.Experimenter) and (again := nicira.resubmit_target(action)):
-                self._look_again(now, *again, out)
+                port, table = again
+                self._look_up(now, now.in_port if port == 0xFFF8 else port, table, out)
+            elif isinstance(action, of.Experimenter) and (vlan := nicira.vlan_id_set(action)) is not None:
+                _set(now, of.SetField("vlan_vid", 0x1000 | vlan))
             elif isinstance(action, of.Experimenter) and (inner := nicira.clone_actions(action)) is not None:
                 self._clone(now.copy(), inner, out)
             elif isinstance(action, of.Experimenter) and unpack_from("!H", action.payload) == (49,):
@@ -399,18 +409,6 @@ class Fabric:
             seen["metadata"] = now.metadata
         said = of.PacketInHead(of.NO_BUFFER, len(now.frame), reason, now.table, now.cookie, of.Match(**seen))
         self.up.append((now.switch.dpid, of.PacketIn(said, head)))
-
-    def _look_again(self, now: _Frame, port: int, table: int, out: list[Out]) -> None:
-        """What a table does with a frame that seems to have come in at a port."""
-        flow = now.switch.best(table, _fields(now.frame, port, now.metadata))
-        for instruction in flow.instructions if flow is not None else ():
-            if isinstance(instruction, of.ApplyActions):
-                self._act(now, instruction.actions, out)
-            else:
-                assert isinstance(instruction, of.Meter)
-                if not self._meter(now.switch, instruction.meter_id):
-                    now.dropped = True
-                    return
 
     def _clone(self, now: _Frame, wire: bytes, out: list[Out]) -> None:
         actions, _ = ACTIONS.parse(wire, 0, len(wire))

@@ -433,6 +433,10 @@ def test_a_refused_change_leaves_no_trace(connection: Connection, blue: Network)
             {"endpoints": [{"uuid": 1, "switch": 1, "port": 1, "bandwidth": {"inbound": "1 Mbit/s"}}]},
             "endpoint.limits",
         ),
+        (
+            {"endpoints": [{"uuid": 1, "switch": 1, "port": 1, "storm": {"rate": 1000}}]},
+            "endpoint.storm",
+        ),
     ],
 )
 def test_what_is_not_offered_is_refused_in_one_wording(

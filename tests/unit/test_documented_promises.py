@@ -36,7 +36,7 @@ MIB = 2**20
 _IN_WORDS = dict(
     enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"))
 )
-_IN_WORDS.update({12: "twelve", 15: "fifteen"})
+_IN_WORDS.update({12: "twelve", 15: "fifteen", 16: "sixteen"})
 
 
 def words(number: float) -> str:
@@ -154,7 +154,8 @@ SAID = {
         f"has fewer than {words(pipeline.SWITCHING_TABLES)} tables is rejected",
         f"{words(pipeline.SWITCHING_TABLES)} flow tables with metadata between them; "
         f"{words(pipeline.ROUTING_TABLES)} for",
-        f"{words(max(pipeline.Table) + 1)} for `outbound` limits",
+        f"{words(pipeline.Table.STRIP + 1)} for `outbound` limits",
+        f"{words(pipeline.Table.PRIORITY + 1)}, and Open vSwitch, for frames with a priority tag",
         f"lets {pipeline.LLDP_RATE} a second up",
         f"at least {1500 + VLAN}, or {1500 + MPLS} with MPLS",
         f"prints, {1500 - VLAN} or {1500 - MPLS}",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from libnetvirt.cli.options import Output, chosen
+from libnetvirt.cli.host import Finding, examine
+from libnetvirt.cli.options import Format, Output, chosen
 from libnetvirt.cli.output import document, line
+from libnetvirt.configuration import PATH
 from libnetvirt.errors import InvalidDescription, SubstrateError
 from libnetvirt.ovsdb import preparation
 from libnetvirt.ovsdb.bridges import Wanted, commands
@@ -48,6 +51,12 @@ Ca = Annotated[str | None, typer.Option("--ca", metavar="FILE", help="CA certifi
 def doctor(
     ctx: typer.Context,
     names: Bridges = None,
+    host: Annotated[
+        bool, typer.Option("--host", help="Examine this whole machine, as one that runs netvirtd.")
+    ] = False,
+    config: Annotated[
+        Path, typer.Option("--config", metavar="FILE", help="With --host: the configuration of netvirtd.")
+    ] = PATH,
     switch: Database = None,
     controller: Controller = None,
     datapath_id: DatapathId = None,
@@ -58,20 +67,30 @@ def doctor(
     ca: Ca = None,
     output: Output = None,
 ) -> None:
-    """Report what is wrong with the bridges of Open vSwitch.
+    """Report what is wrong with the bridges of Open vSwitch, or with this host.
 
     Reads the switch's database, and changes nothing. Each fault comes with the command that corrects it.
     Faults marked 'unsafe' let frames pass outside of the networks' rules. The exit status is 7 if anything is
     wrong, else 0.
 
+    With --host, examines the configuration of netvirtd, its state files, sockets and ports, the connections
+    of the running netvirtd, the databases they need, the clock, and Open vSwitch on this machine: its
+    bridges, and whether they reach their controllers.
+
     \b
     Examples:
       netvirt doctor
+      netvirt doctor --host
       netvirt doctor br0 --controller tcp:192.0.2.1:6653
       netvirt doctor --switch tcp:192.0.2.17:6640 --format json
     """
     output_format = chosen(ctx, output)
     wanted = _wanted(controller, datapath_id, link, mtu)
+    if host:
+        if names or switch is not None:
+            raise typer.BadParameter("--host examines this machine: name no bridge and no --switch.", ctx=ctx)
+        _report_host(examine(config, wanted), output_format)
+        return
     remote, tls = _database(switch, key, certificate, ca)
     found = preparation.examine(remote, names or (), wanted, tls)
     if not output_format.tabular:
@@ -83,6 +102,18 @@ def doctor(
                 line(f"- {'unsafe: ' if fault.unsafe else ''}{fault.text}")
                 line(f"  {fault.remedy}")
     if any(one.faults for one in found):
+        raise typer.Exit(FOUND)
+
+
+def _report_host(found: list[Finding], output_format: Format) -> None:
+    if not output_format.tabular:
+        document([one._asdict() for one in found], output_format)
+    else:
+        line(f"this host: {'something is wrong' if found else 'nothing is wrong'}")
+        for one in found:
+            line(f"- {'unsafe: ' if one.unsafe else ''}{one.area}: {one.text}")
+            line(f"  {one.remedy}")
+    if found:
         raise typer.Exit(FOUND)
 
 

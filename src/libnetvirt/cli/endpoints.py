@@ -31,7 +31,16 @@ class Attributes:
     """The options for everything that describes an endpoint, apart from its uuid, switch and port."""
 
     vlan: Annotated[
-        str | None, typer.Option(metavar="N", help="VLAN tag of the endpoint's frames (1 to 4094).")
+        str | None,
+        typer.Option(
+            metavar="N|any|SET",
+            help="VLAN tag of the endpoint's frames (1 to 4094); 'any' or a set such as 100-199,300 keeps "
+            "the tags that customers send.",
+        ),
+    ] = None
+    inner_vlan: Annotated[
+        str | None,
+        typer.Option(metavar="any", help="Keep the tags that customers send below the VLAN tag (QinQ)."),
     ] = None
     mpls: Annotated[str | None, typer.Option(metavar="N", help="MPLS label of the endpoint's packets.")] = (
         None
@@ -61,6 +70,15 @@ class Attributes:
         typer.Option(metavar="BW", help="Limit of traffic out of the network, to the hosts."),
     ] = None
 
+    storm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE[,ACTION]",
+            help="Broadcast, multicast and unknown unicast frames per second that may enter, and what is "
+            "done about more: drop (the default) or block.",
+        ),
+    ] = None
+
     def fields(self, ctx: typer.Context) -> dict[str, Any]:
         """The endpoint's fields, without its bandwidth. Raises BadParameter for two tags."""
         if self.vlan is not None and self.mpls is not None:
@@ -71,7 +89,12 @@ class Attributes:
         fields: dict[str, Any] = {name: value for name, value in given.items() if value}
         # A new tag replaces the old one, of whichever kind.
         if self.vlan is not None or self.mpls is not None:
-            fields |= {"vlan": self.vlan, "mpls": self.mpls}
+            fields |= {"vlan": self.vlan, "mpls": self.mpls, "inner_vlan": self.inner_vlan}
+        elif self.inner_vlan is not None:
+            fields["inner_vlan"] = self.inner_vlan
+        if self.storm is not None:
+            rate, _, action = self.storm.partition(",")
+            fields["storm"] = {"rate": rate, **({"action": action} if action else {})}
         return fields
 
     @property
@@ -89,6 +112,7 @@ class Clearable(StrEnum):
     ROUTE = "route"
     MAC = "mac"
     BANDWIDTH = "bandwidth"
+    STORM = "storm"
 
 
 @takes(Attributes)
@@ -206,14 +230,16 @@ def _refuse_both(ctx: typer.Context, clear: list[Clearable], given: Attributes) 
     Bandwidths are no such field: ``--clear bandwidth --inbound X`` removes the other limit.
     """
     options = {
-        Clearable.TAG: ("vlan", "mpls"),
+        Clearable.TAG: ("vlan", "mpls", "inner_vlan"),
         Clearable.ADDRESS: ("address",),
         Clearable.ROUTE: ("route",),
         Clearable.MAC: ("mac",),
+        Clearable.STORM: ("storm",),
     }
     for what in clear:
         for name in options.get(what, ()):
             if getattr(given, name):
+                name = name.replace("_", "-")
                 raise typer.BadParameter(f"--{name} and --clear {what} exclude each other.", ctx=ctx)
 
 
@@ -221,9 +247,9 @@ def _cleared(clear: list[Clearable]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for what in clear:
         if what is Clearable.TAG:
-            fields |= {"vlan": None, "mpls": None}
-        elif what is Clearable.BANDWIDTH:
-            fields["bandwidth"] = None
+            fields |= {"vlan": None, "mpls": None, "inner_vlan": None}
+        elif what in (Clearable.BANDWIDTH, Clearable.STORM):
+            fields[str(what)] = None
         else:
             fields[str(what)] = ()
     return fields

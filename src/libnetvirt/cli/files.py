@@ -1,7 +1,8 @@
-"""Reading descriptions from files and standard input."""
+"""Reading descriptions from files and standard input; writing new files."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -70,3 +71,21 @@ def _read_one(file: str) -> list[VirtualNetwork]:
         return formats.read_file(file)
     text = sys.stdin.buffer.read(MAX_BYTES + 1)
     return formats.read(text, file=_STDIN_NAME)
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """Write a new file of mode 0600; returns when it is durable. Raises InvalidDescription."""
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise InvalidDescription(f"{file} exists: choose another name, or remove it first") from None
+    except OSError as error:
+        raise InvalidDescription(f"{file} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise InvalidDescription(f"{file} cannot be written: {error.strerror}") from None

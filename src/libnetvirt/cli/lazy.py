@@ -20,6 +20,10 @@ class LazyCommand(TyperCommand):
         super().__init__(name, help=summary, rich_markup_mode=None)
         self._load = load
 
+    def loaded(self) -> Any:
+        """The command itself."""
+        return self._load()
+
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the command itself: from here on, it is in place of this one."""
         return self._load().make_context(info_name, args, parent=parent, **extra)

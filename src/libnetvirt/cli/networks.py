@@ -93,7 +93,7 @@ def create(
     described = files.read_valid(paths)
     networks = [d.network for d in described]
     with Several("creating", wanted) as several, connected(ctx, connect) as connection:
-        several.begin(_words(described))
+        several.begin(words_of(described))
         connection.create_all(networks, pending=pending, done=several.done)
 
 
@@ -124,7 +124,7 @@ def apply(
     networks = [d.network for d in described]
     what, would = ("checking", "would be ") if dry_run else ("applying", "")
     with Several(what, wanted, would=would) as several, connected(ctx, connect) as connection:
-        several.begin(_words(described))
+        several.begin(words_of(described))
         if dry_run:
             for network in networks:
                 several.done(connection.check(network, pending=pending))
@@ -270,7 +270,7 @@ def _fault_row(fault: Fault) -> dict[str, object]:
     }
 
 
-def _words(described: Sequence[files.Described]) -> dict[str, set[tuple[str, str]]]:
+def words_of(described: Sequence[files.Described]) -> dict[str, set[tuple[str, str]]]:
     """The label of each description -> what its network is known by."""
     labels = [f"{d.network.name} ({d.file})" for d in described]
     if len(set(labels)) < len(labels):

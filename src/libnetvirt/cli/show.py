@@ -130,6 +130,12 @@ def _print(seen: _Snapshot, output: Format) -> None:
     if limits:
         line("")
         table(["ENDPOINT", "INBOUND", "OUTBOUND"], limits, title="Limits")
+    storms = [
+        (e.uuid, f"{e.storm.rate}/s", e.storm.action) for e in description.endpoints if e.storm is not None
+    ]
+    if storms:
+        line("")
+        table(["ENDPOINT", "RATE", "ACTION"], storms, title="Storm protection")
     routes = [(e.uuid, route.prefix, route.via) for e in description.endpoints for route in e.route]
     if routes:
         line("")
@@ -182,6 +188,10 @@ def _print_traffic(seen: _Snapshot, output: Format) -> None:
             ],
             title="Counters",
         )
+        storms = [(c.endpoint, c.storm_dropped_packets) for c in seen.counters if c.storm_dropped_packets]
+        if storms:
+            line("")
+            table(["ENDPOINT", "DROPPED PACKETS"], storms, title="Dropped by storm protection")
     if seen.constraint_counters is not None:
         line("")
         table(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from libnetvirt import formats
+from libnetvirt.cli import files
 from libnetvirt.cli.options import Connect, address, connected
 from libnetvirt.cli.output import line
 from libnetvirt.driver import load
@@ -37,7 +37,7 @@ def backup(
             content = connection.backup()
     else:
         content = load(uri).backup_file(uri)
-    _write(file, content)
+    files.write_new(file, content)
     line(f"backup written to {file}")
 
 
@@ -108,21 +108,3 @@ _NEVER_KNOWN = (
     "names, uuids and constraints are not in the rules: names and uuids are new, constraints are missing",
 )
 _NOTHING = "no network was found: only switches are read that are connected and refused ('netvirt substrate')"
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a new file of mode 0600; returns when it is durable. Raises InvalidDescription."""
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise InvalidDescription(f"{file} exists: choose another name, or remove it first") from None
-    except OSError as error:
-        raise InvalidDescription(f"{file} cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        file.unlink(missing_ok=True)
-        raise InvalidDescription(f"{file} cannot be written: {error.strerror}") from None

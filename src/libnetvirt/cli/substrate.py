@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,6 +12,8 @@ import libnetvirt
 from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.options import Connect, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line, notes, table
+from libnetvirt.cli.servers import server_socket
+from libnetvirt.configuration import running
 from libnetvirt.errors import DaemonUnreachable, SubstrateError
 from libnetvirt.model import Bandwidth, Duration, Link, Substrate
 
@@ -91,7 +94,7 @@ def substrate(
     )
     line("")
     table(
-        ["FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY", "MTU"],
+        _LINK_COLUMNS,
         [
             (
                 k.source,
@@ -105,6 +108,7 @@ def substrate(
                 str(Bandwidth(k.free)) if k.free else "0" if k.capacity else "-",
                 str(Duration(k.latency)) if k.latency else "-",
                 k.mtu or "-",
+                "yes" if k.static else "-",
             )
             for k in seen.links
         ],
@@ -116,6 +120,9 @@ def substrate(
         notes("Notes", seen.notes)
 
 
+_LINK_COLUMNS = [
+    "FROM", "PORT", "TO", "PORT", "STATE", "COST", "CAPACITY", "RESERVED", "FREE", "LATENCY", "MTU", "STATIC"
+]  # fmt: skip
 _RULE_COLUMNS = ("switch", "table", "network", "text")
 
 
@@ -183,18 +190,26 @@ def reload(
     ] = False,
     connect: Connect = None,
 ) -> None:
-    """Reload the capacities of links.
+    """Reload the configuration of netvirtd, and the capacities of links.
 
-    Reads the file that the option 'capacities' of the driver's URI names. If constraints would no longer
-    fit, the command lists them and changes nothing, unless --degrade is given.
+    With netvirtd, its configuration is read again first: connections and listeners that are new are opened,
+    those that are gone are closed, all others are not touched. A configuration with a fault is refused as a
+    whole. Then the files are read that the option 'capacities' of the drivers' URIs names. If constraints
+    would no longer fit, the command lists them and changes no capacity, unless --degrade is given.
+
+    Without a connection URI: the netvirtd at /run/libnetvirt/netvirtd.sock.
 
     \b
     Examples:
       netvirt reload
-      netvirt reload --degrade
+      netvirt -c openflow+unix:///run/netvirt.sock reload --degrade
     """
-    with connected(ctx, connect) as connection:
-        done = connection.reload(degrade=degrade)
+    path = server_socket(ctx, connect)
+    if path:
+        done: Sequence[str] = running.reload(path, degrade=degrade)
+    else:
+        with connected(ctx, connect) as connection:
+            done = connection.reload(degrade=degrade)
     for text in done or ("capacities reloaded; every constraint keeps its path",):
         line(text)
 

@@ -3,8 +3,9 @@
 
 The importing module provides the fixture ``harness``. If the driver offers several combinations of rules
 options, it also defines ``OPTIONS``, a list of :class:`~libnetvirt.Rules`; the tests run with each. If some
-of these cannot be used for L3 networks or for constraints, it lists those that can in ``ROUTER_OPTIONS`` and
-``CONSTRAINT_OPTIONS``: the tests of routers and constraints run with these only, and fail if one is refused.
+of these cannot be used for L3 networks, for constraints or for networks that keep their customers' tags, it
+lists those that can in ``ROUTER_OPTIONS``, ``CONSTRAINT_OPTIONS`` and ``CUSTOMER_TAG_OPTIONS``: these tests
+run with these only, and fail if one is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from libnetvirt.conformance.harness import Harness
 from libnetvirt.conformance.support.testbed import Testbed, clean
 from libnetvirt.conformance.tests.aggregation import *
 from libnetvirt.conformance.tests.constraints import *
+from libnetvirt.conformance.tests.customer_tags import *
 from libnetvirt.conformance.tests.faults import *
 from libnetvirt.conformance.tests.forwarding import *
 from libnetvirt.conformance.tests.hostile import *
@@ -32,6 +34,13 @@ from libnetvirt.conformance.tests.random_networks import *
 from libnetvirt.conformance.tests.random_routers import *
 from libnetvirt.conformance.tests.routing import *
 from libnetvirt.conformance.tests.routing_faults import *
+
+#: fixture -> the variable of the importing module that lists the options for tests that use it
+_OPTIONS_OF = {
+    "router_testbed": "ROUTER_OPTIONS",
+    "constraint_testbed": "CONSTRAINT_OPTIONS",
+    "customer_testbed": "CUSTOMER_TAG_OPTIONS",
+}
 
 
 def _named(rules: Rules | None) -> str:
@@ -54,9 +63,11 @@ def _fitting(module: ModuleType, fixtures: Sequence[str]) -> Sequence[Rules | No
     """
     options: Sequence[Rules | None] = getattr(module, "OPTIONS", None) or [None]
     fitting = options
-    for fixture, name in (("router_testbed", "ROUTER_OPTIONS"), ("constraint_testbed", "CONSTRAINT_OPTIONS")):
+    for fixture, name in _OPTIONS_OF.items():
         if fixture in fixtures:
             fitting = getattr(module, name, fitting)
+    if "claims_testbed" in fixtures:
+        fitting = fitting[:1]
     for fixture, native in (("native_testbed", True), ("shared_macs_testbed", False)):
         if fixture in fixtures:
             fitting = [

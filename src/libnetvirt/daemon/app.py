@@ -66,13 +66,15 @@ class Service:
     requests, and the warnings in the log.
 
     ``on_event``: called with each event of the connection. Without it, events that tell what was refused or
-    dropped are logged as warnings.
+    dropped are logged as warnings. ``name``: the connection, in a server with several.
     """
 
-    def __init__(self, connection: aio.Connection, on_event: Callable[[Event], None] | None = None) -> None:
+    def __init__(
+        self, connection: aio.Connection, on_event: Callable[[Event], None] | None = None, name: str = ""
+    ) -> None:
         self.connection = connection
         self.operations = Operations()
-        self.warnings = Warnings()
+        self.warnings = Warnings(connection=name)
         self.bodies = Bodies()
         self.events = Broadcast(self.warnings.event)
         self._on_event = on_event or self.warnings.event
@@ -86,6 +88,10 @@ class Service:
             self._tasks.spawn(self._watch(self.connection.events()))
             self._tasks.spawn(self.events.keep_alive())
 
+    def rename(self, name: str) -> None:
+        """The connection got another name."""
+        self.warnings.connection = name
+
     async def close(self) -> None:
         """Wait for running changes, and end what :meth:`watch` began."""
         await self.operations.finish()
@@ -98,13 +104,15 @@ class Service:
             self._on_event(event)
 
 
-def build_app(connection: aio.Connection, on_event: Callable[[Event], None] | None = None) -> FastAPI:
+def build_app(
+    connection: aio.Connection, on_event: Callable[[Event], None] | None = None, name: str = ""
+) -> FastAPI:
     """Build the application for an open connection, which it does not close. Its Service is
     ``app.state.service``.
 
-    ``on_event``: as for :class:`Service`.
+    ``on_event``, ``name``: as for :class:`Service`.
     """
-    service = Service(connection, on_event)
+    service = Service(connection, on_event, name)
     app = FastAPI(
         title="netvirtd",
         version=__version__,
@@ -116,10 +124,15 @@ def build_app(connection: aio.Connection, on_event: Callable[[Event], None] | No
     app.state.service = service
     app.include_router(_reading(service), prefix="/v1")
     app.include_router(_changing(service), prefix="/v1")
+    handle_errors(app)
+    return app
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Have all errors of an application answered as problems."""
     app.add_exception_handler(NetvirtError, _refused)
     app.add_exception_handler(HTTPException, _no_such_resource)
     app.add_middleware(Guard)
-    return app
 
 
 def _reading(service: Service) -> APIRouter:
@@ -233,20 +246,20 @@ def _changing(service: Service) -> APIRouter:
     @router.post("/repairs", response_model=list[str], openapi_extra={"requestBody": repair_body})
     async def repair(request: Request) -> Response:
         """Restore what others changed in networks; replies with what was done, a string each."""
-        asked = await _parsed(service, request, RepairRequest)
+        asked = await read_body(service.bodies, request, RepairRequest)
         return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
     @router.post("/reloads", response_model=list[str], openapi_extra={"requestBody": reload_body})
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
-        asked = await _parsed(service, request, ReloadRequest)
+        asked = await read_body(service.bodies, request, ReloadRequest)
         return _reply(await service.connection.reload(degrade=asked.degrade))
 
     @router.post("/decisions", response_model=list[str], openapi_extra={"requestBody": decision_body})
     async def decide(request: Request) -> Response:
         """Take over or leave switches that are refused because of another controller; replies with their
         names."""
-        asked = await _parsed(service, request, DecisionRequest)
+        asked = await read_body(service.bodies, request, DecisionRequest)
         decide = service.connection.adopt if asked.decision == "adopt" else service.connection.forget
         return _reply(await decide(asked.switch))
 
@@ -275,14 +288,20 @@ async def _change_of(service: Service, request: Request) -> Change:
         return parse_change(content)
 
 
-async def _parsed(service: Service, request: Request, kind: type[E]) -> E:
-    async with service.bodies.read(request) as content:
+async def read_body(bodies: Bodies, request: Request, kind: type[E]) -> E:
+    """Read and parse the body of a request. Raises InvalidDescription with every fault."""
+    async with bodies.read(request) as content:
         return parse(kind, content)
+
+
+def refusal(error: NetvirtError) -> Response:
+    """The reply that tells an error."""
+    return _problem(error.http_status, error.to_json())
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, NetvirtError)
-    return _problem(error.http_status, error.to_json())
+    return refusal(error)
 
 
 async def _no_such_resource(request: Request, error: Exception) -> Response:

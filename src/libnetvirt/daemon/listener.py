@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import socket
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ _BACKLOG = 2048
 
 
 @contextmanager
-def listening(path: Path) -> Iterator[socket.socket]:
-    """A socket that listens on ``path`` with mode 0600; the path is removed at the end.
+def listening(path: Path, group: str | None = None) -> Iterator[socket.socket]:
+    """A socket that listens on ``path`` with mode 0600, or 0660 for a ``group``; the path is removed at the
+    end.
 
     The stale socket of a server that died is replaced. Raises AddressInUse if a live server answers there
     or if the path is not a socket, ConnectionFailed if the path cannot be used.
@@ -37,6 +39,8 @@ def listening(path: Path) -> Iterator[socket.socket]:
             remove_stale(path)
             _bind_private(listener, path)
             # Listen before releasing the lock, so that the next server finds a live one.
+            if group is not None:
+                _let_in(path, group)
             listener.listen(_BACKLOG)
             listener.setblocking(False)
             ours = path.lstat()
@@ -48,6 +52,25 @@ def listening(path: Path) -> Iterator[socket.socket]:
     finally:
         listener.close()
         _remove(path, ours)
+
+
+def let_in(path: Path, group: str | None) -> None:
+    """Let the members of a group connect, or only the socket's owner. Raises ConnectionFailed."""
+    with _as_connection_failure(path):
+        _let_in(path, group)
+
+
+def _let_in(path: Path, group: str | None) -> None:
+    try:
+        os.chown(path, -1, os.getegid() if group is None else grp.getgrnam(group).gr_gid)
+    except KeyError:
+        raise ConnectionFailed(f"cannot let group {group} use {path}: there is no such group") from None
+    except PermissionError:
+        raise ConnectionFailed(
+            f"cannot let group {group} use {path}: the user who runs this is not a member of it; "
+            f"under systemd, add SupplementaryGroups={group} to the unit"
+        ) from None
+    path.chmod(0o600 if group is None else 0o660)
 
 
 @contextmanager

@@ -1,26 +1,22 @@
-"""Runs the application on a unix socket."""
+"""Runs a daemon: opens its connections and listeners, reloads its configuration, ends it."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import uvicorn
-
-from libnetvirt import aio
-from libnetvirt.acceptor import Acceptor, raise_descriptor_limit
-from libnetvirt.daemon.app import Service, build_app
-from libnetvirt.daemon.http_protocol import FULL, HttpProtocol
-from libnetvirt.daemon.listener import listening
-from libnetvirt.errors import InvalidURI, NetvirtError, Unsupported
+from libnetvirt.acceptor import raise_descriptor_limit
+from libnetvirt.configuration import Configuration, ConnectionSettings, UnixListener, load
+from libnetvirt.daemon.connections import Connections, OnEvent, also
+from libnetvirt.daemon.http_server import HttpServer
+from libnetvirt.daemon.listeners import Listeners
+from libnetvirt.daemon.notify import Notifier
+from libnetvirt.daemon.resources import build_resources
+from libnetvirt.errors import Conflict, InvalidURI, NetvirtError, Unsupported
 from libnetvirt.event_loop import new_event_loop
 from libnetvirt.model import Event
 from libnetvirt.tasks import Tasks
@@ -28,56 +24,153 @@ from libnetvirt.uri import URI
 
 log = logging.getLogger("libnetvirt.daemon")
 
-# Seconds after a signal in which requests can end: longer than any change takes. It is bounded so that a
-# client that does not read its events cannot keep the server alive.
-_SHUTDOWN = 30
 #: Descriptors that clients leave to switches, databases and files.
 RESERVED = 4096
+# Seconds that a reload may go on after a signal to end.
+_RELOADING = 60.0
+_NOT_RELOADED = "the link capacities were not reloaded"
 
 
-class _Server(uvicorn.Server):
-    """Accepts connections itself: uvicorn leaves that to asyncio, which does not survive a lack of
-    descriptors."""
+class Daemon:
+    """A daemon with a configuration. ``file``: where the configuration is read again from at a reload;
+    without it, a reload concerns only the files of the operator that the drivers read."""
 
-    def __init__(self, config: uvicorn.Config, connections: int, ready: Callable[[], None] | None) -> None:
-        super().__init__(config)
-        self._connections = connections
+    def __init__(
+        self,
+        configuration: Configuration,
+        file: Path | None = None,
+        *,
+        ready: Callable[[], None] = lambda: None,
+        on_event: OnEvent | None = None,
+        configured: Callable[[Configuration], None] = lambda _: None,
+    ) -> None:
+        self.configuration = configuration
+        self.file = "" if file is None else str(file)
+        self.connections = Connections(on_event, several=file is not None)
         self._ready = ready
+        self._configured = configured
+        self._notifier = Notifier.from_environment()
+        self._reloads = asyncio.Lock()
+        self._tasks = Tasks()
+        self._hang_ups = Tasks()
+        self._server = HttpServer(_share_of_descriptors(raise_descriptor_limit()), self._started)
+        self._listeners = Listeners(self._server, self.connections, build_resources(self))
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup([])
-        acceptors = [Acceptor(listener, self._serve_one, _exhausted) for listener in sockets or ()]
-        # Uvicorn closes what is in this list, and waits for it.
-        self.servers = [acceptor.start() for acceptor in acceptors]  # type: ignore[misc]
-        collect_seldom()
-        if self._ready is not None:
-            self._ready()
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
 
-    async def _serve_one(self, peer: socket.socket, _address: Any) -> None:
-        if len(self.server_state.connections) >= self._connections:
-            with peer, suppress(OSError):
-                peer.send(FULL)
-            return
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(
-            lambda: HttpProtocol(self.config, self.server_state, self.lifespan.state), peer
-        )
+        Must run in the main thread. SIGHUP reloads, and logs the outcome. After SIGTERM or SIGINT, running
+        changes are completed (a second signal has the drivers undo them), the connections are closed and the
+        sockets removed. Raises what prevents the start: InvalidURI, AddressInUse, StateUnusable,
+        ConnectionFailed.
+        """
+        with _ignoring_hang_up():
+            try:
+                self._listeners.prepare(self.configuration)
+                self._listeners.settle(self.configuration)
+                await self.connections.open(self.configuration.connections)
+                with self._signals():
+                    await self._serve()
+            except NetvirtError as error:
+                self._notifier.failed(error)
+                raise
+            finally:
+                await self._hang_ups.close()
+                await self.connections.close()
+                self._listeners.close()
+                await self._tasks.close()
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        """Read the configuration again and do what it says, then have all drivers reload their files.
+
+        Returns what was done, one line each. ``degrade``: as for ``Connection.reload``. Connections that did
+        not change are not touched. If the configuration has a fault, or something in it cannot be opened, it
+        is refused as a whole, and the one before stays in use. Raises InvalidDescription, AddressInUse,
+        ConnectionFailed, StateUnusable, Conflict if the server ends.
+        """
+        async with self._reloads:
+            if self._server.should_exit:
+                raise Conflict("the server ends: nothing is reloaded")
+            self._notifier.reloading()
+            try:
+                lines = await self._reconfigure(Path(self.file)) if self.file else []
+                try:
+                    return [*lines, *await self.connections.reload(degrade=degrade)]
+                except NetvirtError as error:
+                    raise also(error, f"Done: {'; '.join(lines)}." if lines else "") from None
+            finally:
+                self._tell_ready()
+
+    async def _reconfigure(self, file: Path) -> list[str]:
+        wanted = await asyncio.to_thread(load, file)
+        lines = self._listeners.prepare(wanted)
+        try:
+            lines += await self.connections.change(wanted.connections)
+        except BaseException:
+            self._listeners.undo()
+            raise
+        changed = wanted != self.configuration
+        self.configuration = wanted
+        lines += self._listeners.settle(wanted)
+        self._configured(wanted)
+        return lines or [f"the configuration has {'changed' if changed else 'not changed'}"]
+
+    async def _serve(self) -> None:
+        serving = asyncio.create_task(self._server.serve())
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            # Shut down as after a signal, so that no client's connection outlives the server.
+            self._stop()
+            await serving
+            raise
+        finally:
+            await self._hang_ups.finish(_RELOADING)
+
+    def _started(self) -> None:
+        if self._notifier.watchdog is not None:
+            self._tasks.every(self._notifier.watchdog / 3, self._notifier.alive)
+        self._tell_ready()
+        self._ready()
+
+    def _tell_ready(self) -> None:
+        if not self._server.should_exit:
+            slots = list(self.connections)
+            closed = [slot.name for slot in slots if slot.opened is None]
+            not_open = f"; not open: {', '.join(closed)}" if closed else ""
+            self._notifier.ready(f"serving {', '.join(slot.name for slot in slots)}{not_open}")
+
+    def _stop(self) -> None:
+        self._notifier.stopping()
+        self.connections.stop(withdraw=self._server.should_exit)
+        self._server.should_exit = True
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # serve() handles signals, since it has to end the streams and the running changes first. Uvicorn
-        # would also raise them again at its end.
-        yield
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._hang_ups.spawn(self._hang_up()))
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+            # The loop has restored the default, which ends the process.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-
-def collect_seldom() -> None:
-    """Exempt all existing objects from garbage collection and collect the others less often.
-
-    A controller's objects live long. Traversing all of them delays packet-ins by up to a second.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    async def _hang_up(self) -> None:
+        try:
+            lines = await self.reload(degrade=False)
+        except Unsupported as error:
+            log.info("SIGHUP: nothing to reload: %s", error)
+        except Conflict as error:
+            log.info("SIGHUP: %s", error)
+        except NetvirtError as error:
+            what = "not reloaded, what was configured stays" if self.file else _NOT_RELOADED
+            log.warning("SIGHUP: %s: %s", what, "; ".join(str(error).splitlines()))
+        else:
+            log.info("SIGHUP: %s", "; ".join(lines))
 
 
 def run(
@@ -99,7 +192,8 @@ async def serve(
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> None:
-    """Open the driver of ``uri`` and serve it on a unix socket until SIGTERM or SIGINT.
+    """Open the driver of ``uri`` and serve it on a unix socket until SIGTERM or SIGINT: a daemon with one
+    connection, and without a file of configuration.
 
     ``ready`` is called once clients can connect, ``on_event`` for each event of the driver. Without
     ``on_event``, events that tell what was refused or dropped are logged as warnings.
@@ -115,48 +209,21 @@ async def serve(
         raise InvalidURI(
             f"{uri!r} names a server already: give the URI of a driver, such as {parsed.driver}:///"
         )
-    with _ignoring_hang_up(), listening(Path(socket_path)) as listener:
-        async with await aio.open(uri) as connection:
-            connection.driver.maintain()
-            app = build_app(connection, on_event)
-            config = uvicorn.Config(
-                app,
-                http=HttpProtocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=_SHUTDOWN,
-            )
-            server = _Server(config, _share_of_descriptors(raise_descriptor_limit()), ready)
-            service: Service = app.state.service
-            service.watch()
-            with _signals(server, service):
-                serving = asyncio.create_task(server.serve(sockets=[listener]))
-                try:
-                    await asyncio.shield(serving)
-                except asyncio.CancelledError:
-                    # Shut down as after a signal, so that no client's connection outlives the server.
-                    _stop(server, service)
-                    await serving
-                    raise
-                finally:
-                    await service.close()
+    # The driver checks its URI itself, and says what is wrong in the words of a command line.
+    configuration = Configuration.model_construct(
+        connections={"default": ConnectionSettings.model_construct(uri=uri)},
+        listeners=(UnixListener.model_construct(path=str(socket_path)),),
+    )
+    await Daemon(
+        configuration,
+        ready=ready or (lambda: None),
+        on_event=None if on_event is None else lambda _: on_event,
+    ).run()
 
 
 def _share_of_descriptors(limit: int) -> int:
     """How many clients may be connected: the rest of the descriptors is for switches and files."""
     return max(limit // 2, limit - RESERVED)
-
-
-def _exhausted(reason: str) -> None:
-    log.warning(
-        "no more connections are accepted (%s): raise the limit of open files, for example with LimitNOFILE= "
-        "in the unit of systemd",
-        reason,
-    )
 
 
 @contextmanager
@@ -167,44 +234,3 @@ def _ignoring_hang_up() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-@contextmanager
-def _signals(server: uvicorn.Server, service: Service) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    reloads = Tasks()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, server, service)
-    loop.add_signal_handler(signal.SIGHUP, lambda: reloads.spawn(_reload(service)))
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-        # The loop has restored the default, which ends the process.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-async def _reload(service: Service) -> None:
-    """Reload the capacities of links, as a running change that the server completes before it ends."""
-
-    async def reload() -> None:
-        try:
-            lines = await service.connection.reload(degrade=False)
-        except Unsupported as error:
-            log.info("SIGHUP: nothing to reload: %s", error)
-        except NetvirtError as error:
-            log.warning("SIGHUP: the link capacities were not reloaded: %s", error)
-        else:
-            log.info(
-                "SIGHUP: %s", "; ".join(lines or ("capacities reloaded; every constraint keeps its path",))
-            )
-
-    await service.operations.run(f"SIGHUP {uuid4()}", reload())
-
-
-def _stop(server: uvicorn.Server, service: Service) -> None:
-    if server.should_exit:
-        service.operations.cancel()
-    server.should_exit = True
-    service.events.close()

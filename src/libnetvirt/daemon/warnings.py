@@ -18,6 +18,7 @@ KINDS: Final = frozenset(
     (
         LOST, "control.lost", "controller.exhausted", "controller.identity", "database.restored",
         "discovery.forged", "drift.found", "drift.refused", "frames.dropped", "host.refused", "link.unfit",
+        "host.flapping", "link.shared", "storm.blocked", "storm.began",
         "network.rekeyed", "queue.error", "store.error",
         "switch.error", "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
         "switch.untrusted",
@@ -30,8 +31,10 @@ RATE: Final = 10
 class Warnings:
     """Logs warnings, :data:`RATE` a second at most; the next one after that tells how many were left out."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, connection: str = "") -> None:
         self._clock = clock
+        #: the name of the connection that they are about; empty if the server has one only
+        self.connection = connection
         self._second = 0
         self._logged = 0
         self._left_out = 0
@@ -57,5 +60,7 @@ class Warnings:
         if self._left_out:
             log.warning("%d warnings were left out", self._left_out)
             self._left_out = 0
+        if self.connection:
+            message = f"{self.connection}: {message}"
         # Text from switches and clients must not forge lines of the log.
         log.warning("%s", "".join(c if c.isprintable() else " " for c in message))

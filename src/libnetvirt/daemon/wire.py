@@ -36,6 +36,15 @@ class Outcome(Report):
     outcome: str
 
 
+class ConnectionReport(Report):
+    """A connection of the server. ``open``: whether it can be used; ``reason``: else why not."""
+
+    name: str
+    uri: str
+    open: bool
+    reason: str = ""
+
+
 class Problem(Report):
     """An error: a stable ``code``, a ``message`` for people, and every fault of an invalid description.
     ``network`` and ``endpoint``: which endpoint has the place that another one claims."""

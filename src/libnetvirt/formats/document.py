@@ -16,7 +16,8 @@ from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.limits import MAX_FAULTS, MAX_NETWORKS
 from libnetvirt.formats.tree import LocatedValue, value_at
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.cross_checks import Claim, claims_of
+from libnetvirt.model.cross_checks import claims_of
+from libnetvirt.model.customer_tags import PortClaims
 from libnetvirt.model.element import path_text
 from libnetvirt.model.messages import Location, key_text, shown
 from libnetvirt.model.scalars import several, uuid_text
@@ -93,7 +94,7 @@ def _cross_network_faults(document: Document) -> list[Fault]:
     faults: list[Fault] = []
     uuids: dict[str, int] = {}
     names: dict[str, int] = {}
-    claims: dict[Claim, tuple[int, str]] = {}
+    claims: PortClaims[tuple[int, str]] = PortClaims()
     for i, location in enumerate(document.locations):
         raw = value_at(document.content, location)
         if not isinstance(raw, Mapping):
@@ -111,7 +112,8 @@ def _cross_network_faults(document: Document) -> list[Fault]:
             for claim in claims_of(endpoint):
                 if len(faults) > MAX_FAULTS:
                     break
-                holder, label = claims.setdefault(claim, (i, _uuid(endpoint) or f"number {k + 1}"))
+                held = i, _uuid(endpoint) or f"number {k + 1}"
+                holder, label = claims.claim(claim[:2], claim[2], held) or held
                 if holder != i:
                     at = _uuid(value_at(document.content, document.locations[holder]))
                     text = (

@@ -126,8 +126,13 @@ def _convert_network(network: LocatedValue, path: str, faults: list[Fault]) -> N
 
 def _convert_endpoint(endpoint: LocatedValue, path: str, index: int, faults: list[Fault]) -> None:
     fields = endpoint.value
-    if "vlan" in fields and fields["vlan"].value.strip() == str(NO_TAG):
-        del fields["vlan"]
+    if (vlan := fields.get("vlan")) is not None:
+        if vlan.value.strip() == str(NO_TAG):
+            del fields["vlan"]
+        elif not vlan.value.strip().isdigit():
+            text = f"{shown(vlan.value)} is not a vlan: write a whole number from 1 to 4094, or {NO_TAG}"
+            faults.append(Fault(text, f"{path}/vlan", line=vlan.line))
+            del fields["vlan"]
     _convert_id(fields, path, faults)
     prefix = fields.pop("network", None)
     if prefix is None:
@@ -302,10 +307,13 @@ def _unsupported_in_endpoint(e: Endpoint) -> list[tuple[str, str]]:
         for name, text in numbers.items()
         if not (text.isascii() and text.isdigit())
     ]
+    if e.kept_tags:
+        name = "inner-vlan" if e.inner_vlan else "vlan"
+        found.append((name, "keeps customers' tags, which the format of 2012 cannot express"))
     if len(e.address) > 1:
         found.append(("address", "the format of 2012 has one address for an endpoint"))
-    for name, value in (("route", e.route), ("mac", e.mac), ("bandwidth", e.bandwidth)):
-        if value or (name == "bandwidth" and value is not None):
+    for name, value in (("route", e.route), ("mac", e.mac), ("bandwidth", e.bandwidth), ("storm", e.storm)):
+        if value or (name in ("bandwidth", "storm") and value is not None):
             found.append((name, "cannot be expressed in the format of 2012: use XML, YAML or JSON"))
     return found
 

@@ -29,6 +29,7 @@ from libnetvirt.model.messages import key_text, shown
 NAMESPACE = "urn:libnetvirt:network:1"
 
 _LIMITS = ElementSchema(("inbound", "outbound"))
+_STORM = ElementSchema(("rate", "action"))
 _ROUTE = ElementSchema(("prefix", "via"))
 _ENDPOINT = ElementSchema(
     ("uuid",),
@@ -36,11 +37,13 @@ _ENDPOINT = ElementSchema(
         "switch": ChildSchema("switch"),
         "port": ChildSchema("port"),
         "vlan": ChildSchema("vlan"),
+        "inner-vlan": ChildSchema("inner-vlan"),
         "mpls": ChildSchema("mpls"),
         "address": ChildSchema("address", repeated=True),
         "route": ChildSchema("route", _ROUTE, repeated=True),
         "mac": ChildSchema("mac", repeated=True),
         "bandwidth": ChildSchema("bandwidth", _LIMITS),
+        "storm": ChildSchema("storm", _STORM),
     },
 )
 _CONSTRAINT = ElementSchema(

@@ -35,6 +35,7 @@ from libnetvirt.model.report import (
     Switch,
 )
 from libnetvirt.model.rules import DEFAULT_DURATION, Encapsulation, Insertion, Rules, RulesFields, Timeout
+from libnetvirt.model.storm import Storm, StormAction, StormFields
 
 __all__ = [
     "DEFAULT_DURATION",
@@ -74,6 +75,9 @@ __all__ = [
     "Rules",
     "RulesFields",
     "State",
+    "Storm",
+    "StormAction",
+    "StormFields",
     "Substrate",
     "Switch",
     "Timeout",

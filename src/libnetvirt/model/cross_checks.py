@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from libnetvirt.model.customer_tags import UNTAGGED, PortClaims, inner_tag, vlan_tag
 from libnetvirt.model.messages import Location
 from libnetvirt.model.scalars import (
     AnyInterface,
@@ -60,9 +61,25 @@ def claim_of(endpoint: Any) -> Claim | None:
         return None
     vlan, mpls = get(endpoint, "vlan"), get(endpoint, "mpls")
     if vlan is None and mpls is None:
-        return switch, port, "untagged"
-    what, number = ("vlan", whole_number(vlan, 12)) if mpls is None else ("mpls", whole_number(mpls, 12))
-    return None if number is None else (switch, port, f"{what} {number}")
+        return switch, port, UNTAGGED
+    if mpls is None:
+        tag = _valid(vlan_tag, vlan)
+        return None if tag is None else (switch, port, f"vlan {tag}")
+    label = whole_number(mpls, 12)
+    return None if label is None else (switch, port, f"mpls {label}")
+
+
+def _kept_tags(endpoint: Any) -> str | None:
+    """What :attr:`Endpoint.kept_tags` is, of a raw or validated endpoint."""
+    if type(endpoint) is dict:  # the usual case, without a detour
+        given, below = endpoint.get("vlan"), endpoint.get("inner-vlan") or endpoint.get("inner_vlan")
+    else:
+        given, below = get(endpoint, "vlan"), get(endpoint, "inner-vlan") or get(endpoint, "inner_vlan")
+    if isinstance(given, str) and not given.isdigit():
+        vlan: int | str | None = _valid(vlan_tag, given)
+        if isinstance(vlan, str):
+            return vlan
+    return None if below is None or _valid(inner_tag, below) is None else "inner"
 
 
 def claims_of(endpoint: Any) -> Sequence[Claim]:
@@ -87,6 +104,7 @@ def cross_faults(raw: Mapping[str, Any]) -> Found:
         if not l3 and several(get(e, "route")):
             text = "is for L3 networks only: remove it or set forwarding to L3"
             yield ("endpoints", i, "route"), text
+    yield from _customer_tag_faults(endpoints, uuids, l3=l3)
     if l3:
         own = [_interfaces(e) for e in endpoints]
         yield from _address_faults(own)
@@ -96,7 +114,7 @@ def cross_faults(raw: Mapping[str, Any]) -> Found:
 
 def _endpoint_faults(endpoints: Sequence[Any], uuids: Sequence[str | None]) -> Found:
     known: dict[str, int] = {}
-    claims: dict[Claim, str] = {}
+    claims: PortClaims[str] = PortClaims()
     macs: dict[str, tuple[int, str]] = {}
     for i, e in enumerate(endpoints):
         uuid, where = uuids[i], ("endpoints", i)
@@ -105,18 +123,38 @@ def _endpoint_faults(endpoints: Sequence[Any], uuids: Sequence[str | None]) -> F
             text = f"{uuid} is also the uuid of endpoint number {first + 1}: it must be unique in the network"
             yield (*where, "uuid"), text
         for claim in claims_of(e):
-            if claim in claims:
-                text = f"has the same switch, port and tag as endpoint {claims[claim]}: each may be used once"
-                yield where, text
-            claims.setdefault(claim, label)
+            holder = claims.claim(claim[:2], claim[2], label)
+            if holder is not None:
+                yield where, f"has the same switch, port and tag as endpoint {holder}: each may be used once"
         for mac in several(get(e, "mac")):
             host = _valid(mac_address, mac)
             if host is None:
                 continue
-            holder, name = macs.setdefault(host, (i, label))
-            if holder != i:
+            first_at, name = macs.setdefault(host, (i, label))
+            if first_at != i:
                 text = f"{host} is also declared at endpoint {name}: a host is at one endpoint"
                 yield (*where, "mac"), text
+
+
+def _customer_tag_faults(endpoints: Sequence[Any], uuids: Sequence[str | None], *, l3: bool) -> Found:
+    """Whatever enters at one endpoint may leave at each other one, so all carry the same customers' tags."""
+    kept = [_kept_tags(e) for e in endpoints]
+    if not any(kept):
+        return
+    first = _kept_text(kept[0])
+    for i, tags in enumerate(kept):
+        where = ("endpoints", i, "inner-vlan" if tags == "inner" else "vlan")
+        if l3 and tags:
+            yield where, "keeps its customers' tags, and a router keeps none: give one tag, or forwarding L2"
+        elif not l3 and tags != kept[0]:
+            text = f"{_kept_text(tags)}, and endpoint {uuids[0] or 'number 1'} {first}"
+            yield where, f"{text}: all endpoints of a network keep the same tags of their customers"
+
+
+def _kept_text(tags: str | None) -> str:
+    if tags is None:
+        return "keeps no tags"
+    return "keeps the tags below its own" if tags == "inner" else f"keeps vlan {tags}"
 
 
 def _constraint_faults(constraints: Sequence[Any], uuids: set[str | None]) -> Found:

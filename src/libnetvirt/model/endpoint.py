@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self, TypedDict, Unpack
 
 from pydantic import BeforeValidator, model_validator
 
+from libnetvirt.model.customer_tags import UNTAGGED, inner_tag, vlan_tag
 from libnetvirt.model.element import Element
 from libnetvirt.model.quantity import Bandwidth
 from libnetvirt.model.scalars import (
@@ -23,6 +24,7 @@ from libnetvirt.model.scalars import (
     several,
     whole,
 )
+from libnetvirt.model.storm import Storm, StormFields
 
 
 class RouteFields(TypedDict):
@@ -69,11 +71,13 @@ class Limits(Element):
 
 class _Optional(TypedDict, total=False):
     vlan: int | str | None
+    inner_vlan: str | None
     mpls: int | str | None
     address: AnyInterface | str | Sequence[AnyInterface | str]
     route: Route | RouteFields | Sequence[Route | RouteFields]
     mac: str | Sequence[str]
     bandwidth: Limits | LimitsFields | None
+    storm: Storm | StormFields | None
 
 
 class EndpointFields(_Optional):
@@ -96,17 +100,22 @@ class Endpoint(Element):
 
     ``port`` may be several ports of the switch, such as ``5,6``: a link aggregation group, which is one port
     to the network.
+
+    ``vlan`` is a number, or the customers' own tags that are carried as they are: ``any`` (the whole port) or
+    a set such as ``100-199``. ``inner_vlan``: ``any`` carries the tags below that of ``vlan`` as they are.
     """
 
     uuid: Uuid
     switch: Word
     port: Port
-    vlan: Annotated[int, whole(1, 4094, "vlan")] | None = None
+    vlan: Annotated[int | str, BeforeValidator(vlan_tag)] | None = None
+    inner_vlan: Annotated[str, BeforeValidator(inner_tag)] | None = None
     mpls: Annotated[int, whole(16, 2**20 - 1, "mpls label")] | None = None
     address: Annotated[tuple[Interface, ...], BeforeValidator(several)] = ()
     route: Annotated[tuple[Route, ...], BeforeValidator(several)] = ()
     mac: Annotated[tuple[Mac, ...], BeforeValidator(several)] = ()
     bandwidth: Limits | None = None
+    storm: Storm | None = None
 
     if TYPE_CHECKING:
 
@@ -116,6 +125,8 @@ class Endpoint(Element):
     def _one_tag(self) -> Self:
         if self.vlan is not None and self.mpls is not None:
             raise ValueError("has a vlan and an mpls label: at most one of them is allowed")
+        if self.inner_vlan is not None and not isinstance(self.vlan, int):
+            raise ValueError("has an inner-vlan, and no vlan from 1 to 4094 above it: give one, or vlan any")
         for what, values in (("address", self.address), ("mac", self.mac)):
             if len(set(values)) != len(values):
                 raise ValueError(f"has the same {what} twice")
@@ -123,10 +134,22 @@ class Endpoint(Element):
 
     @property
     def tag(self) -> str:
-        """``"vlan 20"``, ``"mpls 100"`` or ``"untagged"``."""
+        """``"vlan 20"``, ``"vlan any"``, ``"vlan 100-199"``, ``"mpls 100"`` or ``"untagged"``."""
         if self.vlan is not None:
             return f"vlan {self.vlan}"
-        return "untagged" if self.mpls is None else f"mpls {self.mpls}"
+        return UNTAGGED if self.mpls is None else f"mpls {self.mpls}"
+
+    @property
+    def kept_tags(self) -> str | None:
+        """What of its customers' tags an endpoint carries unchanged: ``"any"``, a set of VLANs, ``"inner"``
+        (any below its own tag); None for an endpoint that carries none."""
+        return ("inner" if self.inner_vlan else None) if not isinstance(self.vlan, str) else self.vlan
+
+    @property
+    def own_vlan(self) -> int | None:
+        """The VLAN of the tag that the network adds and removes at the endpoint, or replaces, with
+        ``inner_vlan``; None if there is none."""
+        return self.vlan if isinstance(self.vlan, int) else None
 
     @property
     def ports(self) -> tuple[str, ...]:

@@ -123,6 +123,11 @@ class VirtualNetwork(Element):
         """The endpoints by uuid. Read only."""
         return {e.uuid: e for e in self.endpoints}
 
+    @property
+    def keeps_tags(self) -> bool:
+        """Whether its endpoints carry tags of their customers: all do, or none."""
+        return bool(self.endpoints) and self.endpoints[0].kept_tags is not None
+
     @cached_property
     def _held(self) -> dict[tuple[str, ...], str]:
         """Key that is unique in the network (:attr:`Endpoint.holds`) -> uuid of the endpoint with it."""
@@ -137,6 +142,7 @@ class VirtualNetwork(Element):
         endpoints = {**self.by_uuid, endpoint.uuid: endpoint}
         held, old = self._held, self.by_uuid.get(endpoint.uuid)
         free = all(held.get(h, endpoint.uuid) == endpoint.uuid for h in endpoint.holds)
+        free = free and not (endpoint.kept_tags or self.keeps_tags)
         if not free or self.forwarding is Forwarding.L3 or endpoint.route or len(endpoints) > MAX_ENDPOINTS:
             return self.changed(endpoints=tuple(endpoints.values()))
         held = {**held, **dict.fromkeys(endpoint.holds, endpoint.uuid)}

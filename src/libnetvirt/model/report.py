@@ -158,13 +158,14 @@ class Path(Report):
 
 class Counters(Report):
     """The traffic of one endpoint: ``received`` from its hosts into the network, ``delivered`` to its known
-    hosts (unicast only)."""
+    hosts (unicast only). ``storm_dropped``: from its hosts, above the rate of its storm protection."""
 
     endpoint: str
     received_packets: int = 0
     received_bytes: int = 0
     delivered_packets: int = 0
     delivered_bytes: int = 0
+    storm_dropped_packets: int = 0
 
 
 class ConstraintCounters(Report):
@@ -216,8 +217,8 @@ class Link(Report):
     ``up``: whether frames are seen to pass it. ``unconfirmed``: why that cannot be told now, of a link that
     is used where there is no other way; else empty. ``capacity`` in bit/s, of which ``reserved`` is reserved
     for constraints and ``free`` can still be; ``latency`` in microseconds; ``mtu``: bytes of the largest
-    frame, without its Ethernet header, that was seen to pass. A capacity, a latency or an MTU of 0 is not
-    known.
+    frame, without its Ethernet header, that was seen to pass; ``static``: whether the operator declares it.
+    A capacity, a latency or an MTU of 0 is not known.
     """
 
     source: str
@@ -232,6 +233,7 @@ class Link(Report):
     free: int = 0
     latency: int = 0
     mtu: int = 0
+    static: bool = False
 
 
 class Substrate(Report):

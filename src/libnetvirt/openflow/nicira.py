@@ -28,6 +28,11 @@ _RESUBMIT_BODY: Final = Struct("!HHB3x")
 _CLONE: Final = 42
 _CLONE_HEAD: Final = Struct("!H6x")
 _CHECK_BODY: Final = Struct("!HHH4s6x")
+_REG_LOAD: Final = 7
+_REG_LOAD_BODY: Final = Struct("!HHIQ")
+# The tag control information of the outermost vlan tag (NXM_OF_VLAN_TCI), and its low 12 bits.
+_VLAN_TCI: Final = 0x0000_0802
+_VLAN_ID_BITS: Final = 0 << 6 | 12 - 1
 _PACKET_TYPE_NAMES: Final = {ETHERNET: "ethernet", MPLS: "mpls"}
 
 
@@ -85,6 +90,22 @@ def check_pkt_larger(length: int, bit: int, field: str = "metadata") -> Experime
     return Experimenter(EXPERIMENTER, _CHECK_BODY.pack(_CHECK_PKT_LARGER, length, bit, header))
 
 
+def set_vlan_id(vlan: int) -> Experimenter:
+    """Return an action that sets the vlan id of the outermost tag, which the frame must have.
+
+    Unlike a set-field of ``vlan_vid``, it needs no match on that field.
+    """
+    return Experimenter(EXPERIMENTER, _REG_LOAD_BODY.pack(_REG_LOAD, _VLAN_ID_BITS, _VLAN_TCI, vlan))
+
+
+def vlan_id_set(action: Experimenter) -> int | None:
+    """Return the vlan id of :func:`set_vlan_id`; None if ``action`` is another one."""
+    if action.experimenter != EXPERIMENTER or len(action.payload) != _REG_LOAD_BODY.size:
+        return None
+    *head, vlan = _REG_LOAD_BODY.unpack(action.payload)
+    return int(vlan) if head == [_REG_LOAD, _VLAN_ID_BITS, _VLAN_TCI] else None
+
+
 def action_text(action: Experimenter, actions_text: Callable[[bytes], str]) -> str | None:
     """Return the action in the syntax of ovs-ofctl; None if it is not an action of this module.
 
@@ -98,6 +119,8 @@ def action_text(action: Experimenter, actions_text: Callable[[bytes], str]) -> s
     target = resubmit_target(action)
     if target is not None:
         return f"resubmit({target[0]},{target[1]})"
+    if (vlan := vlan_id_set(action)) is not None:
+        return f"load:{vlan:#x}->NXM_OF_VLAN_TCI[0..11]"
     if len(action.payload) == _CHECK_BODY.size:
         return _check_text(action)
     if len(action.payload) != _BODY.size:

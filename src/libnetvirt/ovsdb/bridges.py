@@ -169,11 +169,11 @@ def _shortcomings(tables: Tables, row: Row, wanted: Wanted) -> Iterator[BridgeFa
             f"ovs-vsctl set Bridge {name} protocols={PROTOCOL}",
             unsafe=False,
         )
-    targets = _targets(tables, row)
-    if not targets or (wanted.controller and targets != {wanted.controller}):
+    given = targets(tables, row)
+    if not given or (wanted.controller and given != {wanted.controller}):
         yield BridgeFault(
             "controller",
-            f"its controller is {', '.join(sorted(targets))}" if targets else "it has no controller",
+            f"its controller is {', '.join(sorted(given))}" if given else "it has no controller",
             f"ovs-vsctl set-controller {name} {shlex.quote(wanted.controller or 'tcp:ADDRESS:6653')}",
             unsafe=False,
         )
@@ -230,7 +230,8 @@ def _fits(tags: str) -> bool:
     return tags.isdigit() and (int(tags) == 0 or int(tags) >= _TAGS)
 
 
-def _targets(tables: Tables, row: Row) -> set[str]:
+def targets(tables: Tables, row: Row) -> set[str]:
+    """The targets of a bridge's controllers."""
     return {tables["Controller"][u]["target"] for u in row["controller"] if u in tables["Controller"]}
 
 

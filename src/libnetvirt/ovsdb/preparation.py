@@ -22,11 +22,12 @@ MTU_TIMEOUT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What is wrong with a bridge."""
+    """What is wrong with a bridge; the targets of its controllers."""
 
     name: str
     datapath_id: str
     faults: tuple[BridgeFault, ...]
+    controllers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,12 @@ async def _await_mtu(db: Database, bridge: str, wanted: Wanted) -> None:
 
 def _examined(db: Database, uuid: str, wanted: Wanted) -> Examined:
     row = db.tables["Bridge"][uuid]
-    return Examined(row["name"], row["datapath_id"] or "", tuple(bridges.faults(db.tables, uuid, wanted)))
+    return Examined(
+        row["name"],
+        row["datapath_id"] or "",
+        tuple(bridges.faults(db.tables, uuid, wanted)),
+        tuple(sorted(bridges.targets(db.tables, row))),
+    )
 
 
 def _selected(db: Database, remote: Remote, names: Iterable[str]) -> list[str]:

@@ -30,6 +30,7 @@ from libnetvirt.packet.ethernet import (
     parse_ethernet,
     split_label,
     split_tag,
+    with_vlan,
 )
 from libnetvirt.packet.icmp import ICMP, build_icmp, is_icmp_error, parse_icmp
 from libnetvirt.packet.ip import (
@@ -98,4 +99,5 @@ __all__ = [
     "split_label",
     "split_tag",
     "update_checksum",
+    "with_vlan",
 ]

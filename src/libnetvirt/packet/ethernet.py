@@ -82,6 +82,12 @@ def add_tag(vlan: int | None, frame: bytes) -> bytes:
     return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:]
 
 
+def with_vlan(vlan: int, frame: bytes) -> bytes:
+    """Return a tagged frame with another vlan id in its outermost tag. Its type and priority bits stay."""
+    control = int.from_bytes(frame[14:16], "big") & 0xF000 | vlan
+    return frame[:14] + control.to_bytes(2, "big") + frame[16:]
+
+
 def split_label(frame: bytes) -> tuple[int, bytes] | None:
     """Decapsulate an Ethernet frame behind a single mpls label (RFC 4448, without control word).
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from libnetvirt.errors import EndpointNotFound
 from libnetvirt.model import Endpoint, Forwarding, VirtualNetwork
+from libnetvirt.model.customer_tags import ANY, UNTAGGED, contains
 from libnetvirt.packet import (
     PacketError,
     add_label,
@@ -15,6 +16,7 @@ from libnetvirt.packet import (
     is_tagged,
     split_label,
     split_tag,
+    with_vlan,
 )
 from libnetvirt.semantics.bridge import bridge, ends_slow_protocols
 from libnetvirt.semantics.learned_state import LearnedState, declared_hosts
@@ -23,7 +25,11 @@ from libnetvirt.semantics.router import route
 
 
 class ClassifiedFrame(NamedTuple):
-    """A frame's network and endpoint, and the frame without the endpoint's tag or label."""
+    """A frame's network and endpoint, and the frame without the endpoint's tag or label.
+
+    In a network that keeps its customers' tags it has all of them. Of an endpoint with ``inner_vlan``, it has
+    also the endpoint's own tag, whose type and priority leave with it, with vlan 0 in it.
+    """
 
     network: VirtualNetwork
     endpoint: Endpoint
@@ -38,10 +44,14 @@ def classify(
         vlan, untagged = split_tag(frame)
     except PacketError:
         return DropReason.TRUNCATED
-    if vlan == 0:
-        return DropReason.PRIORITY_TAG
-    inside = None if vlan is not None else split_label(frame)
     found: ClassifiedFrame | DropReason = DropReason.NO_ENDPOINT
+    plain = frame
+    if vlan == 0:
+        if is_tagged(untagged):
+            found = DropReason.PRIORITY_TAG
+        else:
+            vlan, plain = None, untagged
+    inside = None if vlan is not None else split_label(plain)
     for network in networks:
         for e in network.endpoints:
             if e.switch != switch or port not in (e.port, *e.ports):
@@ -49,8 +59,13 @@ def classify(
             if e.mpls is not None:
                 if inside is not None and inside[0] == e.mpls:
                     return ClassifiedFrame(network, e, inside[1])
+            elif isinstance(e.vlan, str):
+                if e.vlan == ANY or (vlan is not None and contains(e.vlan, vlan)):
+                    return ClassifiedFrame(network, e, frame)
+            elif e.vlan is None and vlan is None:
+                found = ClassifiedFrame(network, e, plain)
             elif e.vlan == vlan:
-                found = ClassifiedFrame(network, e, untagged)
+                found = ClassifiedFrame(network, e, with_vlan(0, frame) if e.inner_vlan else untagged)
     return found
 
 
@@ -82,7 +97,7 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
     """Return why a frame is dropped whatever the network's forwarding; None if it is not."""
     if len(frame) < 14:
         return DropReason.TRUNCATED
-    if is_tagged(frame):
+    if is_tagged(frame) and not endpoint.kept_tags:
         return DropReason.NESTED_TAG
     if ends_slow_protocols(endpoint, frame):
         return DropReason.LINK_AGGREGATION
@@ -98,18 +113,26 @@ def egress_frame(endpoint: Endpoint, frame: bytes) -> PortFrame:
     """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label.
 
     The port is as in the description: of several it leaves at one, whichever.
+    The frame is as in :class:`ClassifiedFrame`.
     """
-    tagged = add_tag(endpoint.vlan, frame) if endpoint.mpls is None else add_label(endpoint.mpls, frame)
-    return endpoint.switch, endpoint.port, tagged
+    if endpoint.mpls is not None:
+        frame = add_label(endpoint.mpls, frame)
+    elif endpoint.own_vlan is not None:
+        frame = (with_vlan if endpoint.inner_vlan else add_tag)(endpoint.own_vlan, frame)
+    return endpoint.switch, endpoint.port, frame
 
 
 def forward(
     networks: Iterable[VirtualNetwork], learned: LearnedState, switch: str, port: str, frame: bytes
 ) -> Outcome:
     """Return what must come out of the substrate when a frame arrives at a switch's port."""
+    networks = list(networks)
     found = classify(networks, switch, port, frame)
     if isinstance(found, DropReason):
-        return Outcome((), learned, None, found)
+        below: tuple[PortFrame, ...] = ()
+        if found is DropReason.PRIORITY_TAG:
+            below = _tolerated_below(networks, learned, switch, port, frame)
+        return Outcome((), learned, None, found, below)
     network = found.network
     delivery = forward_at_endpoint(network, learned, found.endpoint.uuid, found.frame)
     outputs = _egress_frames(network, delivery.outputs)
@@ -118,6 +141,19 @@ def forward(
         carried, _, _ = bridge(network, found.endpoint, learned.network(network.uuid), 0, found.frame)
         tolerated = _egress_frames(network, carried)
     return Outcome(outputs, delivery.learned, network.uuid, delivery.drop, tolerated)
+
+
+def _tolerated_below(
+    networks: Iterable[VirtualNetwork], learned: LearnedState, switch: str, port: str, frame: bytes
+) -> tuple[PortFrame, ...]:
+    """The frames that may come out if a switch does not see the tag below a priority tag."""
+    _, below = split_tag(frame)
+    for network in networks:
+        for e in network.endpoints:
+            if (e.switch, e.port, e.tag) == (switch, port, UNTAGGED) and network.forwarding is Forwarding.L2:
+                carried, _, _ = bridge(network, e, learned.network(network.uuid), 0, below)
+                return _egress_frames(network, carried)
+    return ()
 
 
 def _egress_frames(network: VirtualNetwork, outputs: Iterable[EndpointFrame]) -> tuple[PortFrame, ...]:

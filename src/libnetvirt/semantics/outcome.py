@@ -13,7 +13,7 @@ class DropReason(StrEnum):
 
     NO_ENDPOINT = "no endpoint has this switch, port and tag"
     TRUNCATED = "shorter than its header"
-    PRIORITY_TAG = "a priority tag (vlan 0)"
+    PRIORITY_TAG = "a priority tag (vlan 0) above another tag"
     NESTED_TAG = "a second vlan tag under the endpoint's own"
     INVALID_SOURCE = "the source is a group address or zero"
     DECLARED_ELSEWHERE = "the source is declared at another endpoint"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -168,3 +169,21 @@ def test_prepare_corrects_what_doctor_finds_and_changes_nothing_twice() -> None:
         assert "mtu 1700" in lab.ovs.run("ip", "link", "show", lab.interface(1, 1))
         assert "has no bridge br9" in netvirt(lab, "prepare", "br9", *words, status=7)
         assert "no interface eth9" in netvirt(lab, "prepare", *words, "--link", "eth9", status=7)
+
+
+def test_the_doctor_of_a_host_finds_its_bridges_and_tries_their_controllers() -> None:
+    with Lab(1, hosts=1) as lab, socket.create_server(("127.0.0.1", 0)) as controller:
+        bridge, port = lab.bridge(1), controller.getsockname()[1]
+        lab.ovs.vsctl("set", "Bridge", bridge, "stp_enable=true")
+        lab.ovs.vsctl("set-controller", bridge, f"tcp:127.0.0.1:{port}")
+
+        def found() -> dict[str, str]:
+            rows = json.loads(netvirt(lab, "doctor", "--host", "--format", "json", status=7))
+            return {row["text"]: row["remedy"] for row in rows if row["area"] == f"bridge {bridge}"}
+
+        (remedy,) = [remedy for text, remedy in found().items() if "spanning tree" in text]
+        subprocess.run(remedy, shell=True, env=lab.ovs.environment, check=True, timeout=30)
+        assert not [text for text in found() if "spanning tree" in text or "reached" in text]
+        controller.close()
+        (text,) = [text for text in found() if "reached" in text]
+        assert text == f"its controller tcp:127.0.0.1:{port} cannot be reached: Connection refused"

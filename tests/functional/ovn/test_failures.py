@@ -7,7 +7,7 @@ import itertools
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,38 +23,13 @@ from libnetvirt.drivers.ovn.transactions import Transactions
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
 from libnetvirt.ovsdb.database import Operation
 from tests.support.netvirt_server import NETVIRT, Served
-from tests.support.ovn_harness import Ovn, need_ovn
+from tests.support.ovn_harness import Ovn, need_ovn, rows
 from tests.support.unix_proxy import Proxy
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 #: seconds within which writes go on after the leader is gone
 RESUMED = 3.0
-
-
-@pytest.fixture(scope="module")
-def lab(private_namespace: None) -> Iterator[OVN]:  # noqa: ARG001
-    need_ovn()
-    with OVN(chassis=2, hosts=2) as lab:
-        yield lab
-
-
-@pytest.fixture
-def connection(lab: OVN) -> Iterator[libnetvirt.Connection]:
-    with libnetvirt.open(lab.uri) as connection:
-        yield connection
-        for network in connection.networks():
-            network.remove()
-        connection.repair(orphans=True)
-        assert _rows(lab) == []
-
-
-def _rows(lab: OVN) -> list[str]:
-    return [
-        f"{table} {name}"
-        for table in ("Logical_Switch", "Logical_Router", "Logical_Switch_Port")
-        for name in lab.nbctl("--bare", "--columns=name", "list", table).split()
-    ]
 
 
 def _pair(name: str, vlan: int | None = None, port: str = "p1") -> VirtualNetwork:
@@ -138,7 +113,7 @@ def test_an_operation_whose_session_breaks_is_applied_once(
         assert through.descriptions() == connection.descriptions()
         names = [e.uuid for n in connection.descriptions() for e in n.endpoints]
         assert names == {"create": ["1", "2"], "change": ["1", "2", "3"], "remove": []}[what]
-        assert len(_rows(lab)) == {"create": 3, "change": 4, "remove": 0}[what]
+        assert len(rows(lab)) == {"create": 3, "change": 4, "remove": 0}[what]
 
 
 def test_without_northd_an_operation_is_undone_with_the_reason(
@@ -262,7 +237,7 @@ def test_a_rejected_transaction_is_reported_and_leaves_nothing(
     end = Endpoint(uuid="1", switch="ch1", port="p1", bandwidth=Limits(inbound=Bandwidth.parse("9 Tbit/s")))
     with pytest.raises(RuleRefused, match="nothing was changed"):
         connection.create(VirtualNetwork(name="fast", endpoints=(end,)))
-    assert _rows(lab) == []
+    assert rows(lab) == []
 
 
 def test_a_foreign_port_is_not_claimed(lab: OVN, connection: libnetvirt.Connection) -> None:
@@ -304,7 +279,7 @@ def test_without_chassis_databases_a_manual_iface_id_works(lab: OVN) -> None:
     with libnetvirt.open(uri) as connection:
         with pytest.raises(PortNotFound, match="iface-id=ch1:p1"):
             connection.create(_pair("blue"))
-        assert _rows(lab) == []
+        assert rows(lab) == []
         for n in (1, 2):
             lab.chassis[f"ch{n}"].vsctl("set", "Interface", "p1", f'external_ids:iface-id="ch{n}:p1"')
         network = connection.create(_pair("blue"))
@@ -325,9 +300,9 @@ def test_an_interrupted_move_is_finished_by_repair(lab: OVN, connection: libnetv
         await transactions.commit(lambda: planner.move(before, after))
 
     connection._loop.run(half())
-    assert len(_rows(lab)) == 4
+    assert len(rows(lab)) == 4
     assert connection.repair()[0] == "network blue: repaired: an interrupted move"
-    assert sorted(_rows(lab)[1:]) == ["Logical_Switch_Port ch1:p2", "Logical_Switch_Port ch2:p1"]
+    assert sorted(rows(lab)[1:]) == ["Logical_Switch_Port ch1:p2", "Logical_Switch_Port ch2:p1"]
     assert connection.lookup("blue").state().state is State.ACTIVE
 
 

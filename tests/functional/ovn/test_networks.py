@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +26,6 @@ SIZE = 1000
 #: what is offered in a test of limits, and how long
 OFFERED, SECONDS = 12e6, 2.0
 RATE = Bandwidth.parse("3 Mbit/s")
-
-
-@pytest.fixture(scope="module")
-def lab(private_namespace: None) -> Iterator[OVN]:  # noqa: ARG001
-    need_ovn()
-    with OVN(chassis=2, hosts=2) as lab:
-        yield lab
-
-
-@pytest.fixture
-def connection(lab: OVN) -> Iterator[libnetvirt.Connection]:
-    with libnetvirt.open(lab.uri) as connection:
-        yield connection
-        for network in connection.networks():
-            network.remove()
-
-
-@pytest.fixture
-def wires(lab: OVN) -> Iterator[dict[str, Wire]]:
-    wires = {f"{c}{p}": Wire(lab.far(c, p)) for c, p in lab.host_ports}
-    yield wires
-    for wire in wires.values():
-        wire.close()
 
 
 def _drain(wire: Wire) -> list[bytes]:

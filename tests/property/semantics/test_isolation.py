@@ -137,7 +137,7 @@ def test_a_broadcast_reaches_every_other_endpoint_of_an_l2_network(
         knowledge = forward(networks, knowledge, *arrival).learned
     for network in (n for n in networks if n.forwarding == "L2"):
         for e in network.endpoints:
-            frame = p.add_tag(e.vlan, p.ethernet(b"\xff" * 6, HOSTS[3], 0x0800, b"hello"))
+            frame = p.add_tag(e.own_vlan, p.ethernet(b"\xff" * 6, HOSTS[3], 0x0800, b"hello"))
             outputs = forward(networks, knowledge, e.switch, e.port, frame).outputs
             assert len(set(outputs)) == len(outputs) == len(network.endpoints) - 1
 
@@ -160,7 +160,7 @@ def test_a_learned_l2_host_is_reached_only_at_its_endpoint(
         if network.forwarding == "L3":
             continue
         for e in network.endpoints:
-            frame = p.add_tag(e.vlan, p.ethernet(mac, bytes([2, 9, 9, 9, 9, 9]), 0x0800, b"hello"))
+            frame = p.add_tag(e.own_vlan, p.ethernet(mac, bytes([2, 9, 9, 9, 9, 9]), 0x0800, b"hello"))
             outputs = forward(networks, knowledge, e.switch, e.port, frame).outputs
             wanted = [] if e is there else [(there.switch, there.port)]
             assert [(s, q) for s, q, _ in outputs] == wanted

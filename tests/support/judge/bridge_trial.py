@@ -147,7 +147,7 @@ class BridgeTrial:
 
     def exchange(self, endpoint: Endpoint, frame: bytes) -> None:
         """Send a frame into kernel and oracle, and compare what comes out."""
-        tags = () if endpoint.vlan is None else (frames.tag(endpoint.vlan),)
+        tags = () if endpoint.own_vlan is None else (frames.tag(endpoint.own_vlan),)
         entering = frames.tagged(frame, *tags)
         outcome = forward([self.network], self._learned, endpoint.switch, endpoint.port, entering)
         x = Exchange(self.network, endpoint, self._learned, frame, outcome)

@@ -42,11 +42,12 @@ def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
         "endpoint": ("add", "modify", "remove"),
         "constraint": ("add", "modify", "remove"),
         "switch": ("adopt", "forget"),
+        "config": ("check", "files", "show"),
     }
     shown = netvirt.ok("--help")
     names = shown[shown.index("Commands:") :].splitlines()[1:]
     commands = [line.split()[0] for line in names if line.strip()]
-    assert len(commands) == 22
+    assert len(commands) == 25
     for command in commands:
         actions = groups.get(command, ())
         for words in [[command, action] for action in actions] or [[command]]:
@@ -140,6 +141,23 @@ def test_endpoints_are_added_changed_and_removed(netvirt: Commands) -> None:
     assert written == {"uuid": "13", "switch": "3", "port": "3"}
     assert netvirt.ok("endpoint remove blue 13") == "endpoint 13 of blue removed\n"
     assert len(json.loads(netvirt.ok("dump", "blue", "--format", "json"))["endpoints"]) == 2
+
+
+def test_endpoints_keep_tags_of_customers(netvirt: Commands) -> None:
+    netvirt.ok("create", "-", given="uuid: 8\nname: lan\n")
+    netvirt.ok("endpoint add lan --uuid 1 --switch 1 --port 4 --vlan 20 --inner-vlan any")
+    netvirt.ok("endpoint add lan --uuid 2 --switch 2 --port 4 --vlan 30 --inner-vlan any")
+    assert "switch 2 port 4 vlan 31" in netvirt.ok("endpoint modify lan 2 --vlan 31 --inner-vlan any")
+    assert "all endpoints of a network" in netvirt.fails(3, "endpoint", "modify", "lan", "2", "--vlan", "any")
+    assert "exclude each other" in netvirt.fails(
+        2, "endpoint", "modify", "lan", "2", "--inner-vlan", "any", "--clear", "tag"
+    )
+    netvirt.ok("endpoint remove lan 2")
+    assert "vlan 100-199,300" in netvirt.ok("endpoint modify lan 1 --vlan 300,100-199")
+    written = json.loads(netvirt.ok("dump", "lan", "--format", "json"))["endpoints"]
+    assert written == [{"uuid": "1", "switch": "1", "port": "4", "vlan": "100-199,300"}]
+    assert "switch 1 port 4 vlan any" in netvirt.ok("endpoint modify lan 1 --vlan any")
+    assert "switch 1 port 4 untagged" in netvirt.ok("endpoint modify lan 1 --clear tag")
 
 
 def test_l3_endpoints_take_addresses_and_routes(netvirt: Commands) -> None:
@@ -521,6 +539,15 @@ def test_a_field_that_is_both_set_and_removed_is_a_usage_error(netvirt: Commands
         ("endpoint modify blue 11 --mac 02:00:00:00:00:01 --clear mac", "--mac and --clear mac"),
     ):
         assert f"{option} exclude each other" in netvirt.fails(2, words)
+    assert "--storm and --clear storm exclude" in netvirt.fails(
+        2, "endpoint modify blue 11 --storm 9 --clear storm"
+    )
+    # The driver has no storm protection, but the command asks for the right one.
+    for given in ("1000", "1000,block"):
+        said = netvirt.fails(6, f"endpoint modify blue 11 --storm {given}")
+        assert "does not offer endpoint.storm" in said
+    said = netvirt.fails(3, "endpoint modify blue 11 --storm 1000,stop")
+    assert "storm/action" in said
     # This removes the other limit, so it is no contradiction; this driver has no limits.
     said = netvirt.fails(6, "endpoint modify blue 11 --inbound 9Mbit/s --clear bandwidth")
     assert "does not offer endpoint.limits" in said

@@ -36,8 +36,8 @@ def test_the_page_shows_one_network_in_four_notations() -> None:
 
 def test_the_page_names_every_field_of_the_model() -> None:
     for name in (
-        "vlan", "mpls", "address", "route", "mac", "bandwidth", "max-hops", "priority", "duration",
-        "insertion",
+        "vlan", "inner-vlan", "mpls", "address", "route", "mac", "bandwidth", "max-hops", "priority",
+        "duration", "insertion",
     ):  # fmt: skip
         assert f"{name}`" in PAGE
 

@@ -12,6 +12,11 @@ CASES = [
     (nicira.encap(nicira.ETHERNET), "ffff001000002320002e000000000000", "encap(ethernet)"),
     (nicira.decap(), "ffff001000002320002f00000000fffe", "decap()"),
     (nicira.decap(nicira.ETHERNET), "ffff001000002320002f000000000000", "decap(packet_type(ns=0,type=0))"),
+    (
+        nicira.set_vlan_id(20),
+        "ffff0018000023200007000b000008020000000000000014",
+        "load:0x14->NXM_OF_VLAN_TCI[0..11]",
+    ),
     (nicira.decap(nicira.MPLS), "ffff001000002320002f000000018847", "decap(packet_type(ns=1,type=0x8847))"),
 ]
 

@@ -61,6 +61,21 @@ def test_a_service_tag_counts_as_a_tag_and_leaves_as_a_customer_tag_without_prio
     assert outcome.outputs[1] == ("2", "1", frame(ALL, A, 30))
 
 
+def test_a_priority_tag_is_removed_and_the_frame_is_an_untagged_one() -> None:
+    for tpid, control in ((0x8100, 0), (0x8100, 0xE000), (0x88A8, 0x6000)):
+        outcome = go("1", "1", frame(ALL, A, control, tpid=tpid))
+        assert outcome.outputs == (("2", "1", frame(ALL, A, 20)), ("2", "1", frame(ALL, A, 30)))
+        assert outcome.learned.network("7").hosts == {A: "11"}
+    # A switch that does not see the tag below takes the frame for one without it.
+    outcome = go("1", "1", frame(ALL, A, 0, 20))
+    below = frame(ALL, A, 20)
+    tagged = [below[:12] + tag + below[12:] for tag in (b"\x81\x00\0\x14", b"\x81\x00\0\x1e")]
+    assert outcome.tolerated == (("2", "1", tagged[0]), ("2", "1", tagged[1]))
+    only_tagged = BLUE.changed(endpoints=[e for e in BLUE.endpoints if e.vlan])
+    outcome = forward((only_tagged,), LearnedState(), "2", "1", frame(ALL, A, 0))
+    assert (outcome.outputs, outcome.drop) == ((), DropReason.NO_ENDPOINT)
+
+
 def test_known_unicast_leaves_at_exactly_its_endpoint() -> None:
     knowledge = go("2", "1", frame(ALL, B, 30)).learned
     outcome = go("1", "1", frame(B, A), knowledge)
@@ -89,7 +104,8 @@ def test_every_group_address_floods_whatever_is_known(group: str) -> None:
     ("raw", "drop"),
     [
         (frame(ALL, A, 99), DropReason.NO_ENDPOINT),
-        (frame(ALL, A, 0), DropReason.PRIORITY_TAG),
+        (frame(ALL, A, 0, 0), DropReason.PRIORITY_TAG),
+        (frame(ALL, A, 0, 20), DropReason.PRIORITY_TAG),
         (frame(ALL, A, 20, 30), DropReason.NESTED_TAG),
         (frame(ALL, A, 20, 30, tpid=0x88A8), DropReason.NESTED_TAG),
         (frame(ALL, ALL), DropReason.INVALID_SOURCE),

@@ -48,6 +48,12 @@ def tagged(frame: bytes, *tags: bytes) -> bytes:
     return frame[:12] + b"".join(tags) + frame[12:]
 
 
+def is_priority_tagged(frame: bytes) -> bool:
+    """Whether the outermost tag has VLAN 0."""
+    kind, control = frame[12:14], int.from_bytes(frame[14:16], "big")
+    return int.from_bytes(kind, "big") in (VLAN, AD) and not control & 0xFFF
+
+
 def checksum(content: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     if len(content) % 2:

@@ -33,23 +33,23 @@ class Guest:
     network: str
     endpoint: str
     place: Place
-    vlan: int | None
+    vlan: int | str | None
     mac: str
     mpls: int | None = None
 
     def on_wire(self, frame: bytes) -> bytes:
-        """An untagged frame of the network as it is on the wire at this endpoint."""
+        """A frame of the network, without the endpoint's own tag, as it is on the wire at this endpoint."""
         if self.mpls is not None:
             return frames.in_label(self.mpls, frame)
-        return frame if self.vlan is None else frames.tagged(frame, frames.tag(self.vlan))
+        return frames.tagged(frame, frames.tag(self.vlan)) if isinstance(self.vlan, int) else frame
 
     def arrival(self, frame: bytes) -> Arrival:
         """The arrival of an untagged frame of the network at this guest."""
         return Arrival(self.place, self.on_wire(frame))
 
 
-#: a VLAN, no tag, or ``{"mpls": label}``
-Tag = int | None | Mapping[str, int]
+#: a VLAN, ``any`` or a set of VLANs, no tag, or fields such as ``{"mpls": label}``
+Tag = int | str | None | Mapping[str, int | str]
 
 
 def endpoint_at(place: Place, uuid: int, tag: Tag = None, **fields: Any) -> Endpoint:
@@ -85,6 +85,10 @@ class Testbed:
     @cached_property
     def _reports_no_route(self) -> bool:
         return self.offers("router.no-route")
+
+    @cached_property
+    def _takes_priority(self) -> bool:
+        return self.offers("tag.priority")
 
     @property
     def native(self) -> bool:
@@ -256,12 +260,15 @@ class Testbed:
     def _outcome(self, networks: Sequence[VirtualNetwork], place: Place, frame: bytes) -> Outcome:
         """What the oracle predicts, without what the substrate cannot do.
 
-        That is frames that it cannot carry (says the harness), errors about missing routes (says the driver).
+        That is frames that it cannot carry (says the harness), errors about missing routes and priority tags
+        (says the driver).
         """
         found = classify(networks, place.switch, place.port, frame)
         if isinstance(found, ClassifiedFrame):
             encapsulation = (found.network.rules or Rules()).over(self._defaults).encapsulation
             if not self.harness.carries(found.network, encapsulation or "", found.frame):
+                return Outcome((), self.knowledge, found.network.uuid)
+            if found.endpoint.vlan is None and frames.is_priority_tagged(frame) and not self._takes_priority:
                 return Outcome((), self.knowledge, found.network.uuid)
         outcome = forward(networks, self.knowledge, place.switch, place.port, frame)
         if not self._reports_no_route:
@@ -410,6 +417,8 @@ class Testbed:
             return Counter()
         guest = Guest(network.uuid, e.uuid, place, e.vlan, source, e.mpls)
         marker = guest.on_wire(frames.marked(source, frames.BROADCAST, b"fence %d" % next(self._fences)))
+        if isinstance(e.vlan, str) and e.vlan != "any":
+            marker = frames.tagged(marker, frame[12:16])  # a set: without this tag it is no endpoint's frame
         outcome = self._outcome(networks, place, marker)
         self.harness.send(place, [marker])
         return Counter(_arrivals(outcome.outputs))

@@ -127,7 +127,8 @@ def test_unclaimed_tags_reach_no_endpoint(testbed: Testbed) -> None:
 
 def test_priority_tags_are_treated_as_the_oracle_says(testbed: Testbed) -> None:
     p, q, r = testbed.places(3)
-    a, b, c = testbed.guests(testbed.create(p, (q, 20), r))
+    network = testbed.create(p, (q, 20), r)
+    a, b, c = testbed.guests(network)
     testbed.announce(a, b, c)
     for guest in (a, b):
         for priority in (0, 5):
@@ -136,6 +137,17 @@ def test_priority_tags_are_treated_as_the_oracle_says(testbed: Testbed) -> None:
                 testbed.inject(guest.place, frames.tagged(frame, tag(0, priority=priority)))
     frame = frames.marked(b.mac, c.mac, b"tagged, with a priority")
     testbed.inject(b.place, frames.tagged(frame, tag(20, priority=5)))
+    if testbed.offers("tag.priority"):
+        stranger = testbed.guest(network, network.description().endpoints[0])
+        frame = frames.marked(stranger.mac, BROADCAST, b"its first frame")
+        arrived = testbed.inject(a.place, frames.tagged(frame, tag(0, priority=7)))
+        assert sorted(arrived) == sorted((b.arrival(frame), c.arrival(frame)))
+        answer = frames.marked(c.mac, stranger.mac, b"known")
+        assert testbed.inject(c.place, frames.tagged(answer, tag(0, tpid=AD))) == [stranger.arrival(answer)]
+    for below in (tag(0), tag(20), tag(0) + tag(20), tag(5, tpid=AD)):
+        frame = frames.tagged(frames.marked(a.mac, BROADCAST, b"another tag"), tag(0, priority=1), below)
+        for guest in (a, b):
+            testbed.inject(guest.place, frame)
 
 
 def test_networks_share_a_port_by_tag(testbed: Testbed) -> None:

@@ -109,7 +109,7 @@ class Trial:
             description = self.chance.choice(descriptions)
             endpoint = self.chance.choice(description.endpoints)
             place, macs = Place(endpoint.switch, endpoint.port), self._macs(description.uuid)
-            vlan, mpls = endpoint.vlan, endpoint.mpls
+            vlan, mpls = endpoint.own_vlan, endpoint.mpls
         else:
             place, macs = self.chance.choice(self.places), [frames.mac(0xBAD0 + n) for n in range(3)]
             vlan, mpls = self.chance.choice((7, 8, 0, 4095)), None

@@ -56,8 +56,14 @@ turn, police-turn
 strip
     Removes the second tag from the copy that was sent.
 
+Frames with a priority tag are classified a second time, without it (see `rules.priority_tags`):
+
+priority
+    Sends the frame back to *classify*, unless it has another tag.
+
 Metadata: the network's index (bits 63..32), whether the frame came out of a tunnel (bit 31), in *onward*
-whether it is too large for one (bit 30), and the tag it entered with (bits 22..0, see :func:`tag_code`).
+whether it is too large for one (bit 30), whether its network keeps customers' tags (bit 29), and the tag it
+entered with (bits 22..0, see :func:`tag_code`).
 
 Cookie: a constant mark (bits 63..48), the network's index (47..16) and the kind of rule (15..0). So one
 masked delete per switch removes a network.
@@ -66,6 +72,8 @@ masked delete per switch removes a network.
 from __future__ import annotations
 
 from enum import IntEnum
+
+from libnetvirt.model.customer_tags import ranges
 
 COOKIE_MARK = 0x4E56 << 48
 COOKIE_MARK_MASK = 0xFFFF << 48
@@ -79,6 +87,9 @@ METADATA_TUNNEL = 1 << 31
 METADATA_SIDE = METADATA_NETWORK | METADATA_TUNNEL
 METADATA_TAG = (1 << 23) - 1
 METADATA_LARGE = 30  # the number of the bit
+METADATA_KEEPS = 1 << 29
+#: the kind of tag of an endpoint that keeps those of a set of VLANs, or all
+KEPT_KIND = 3
 
 VLAN_PRESENT = 0x1000
 TPID_CUSTOMER = 0x8100
@@ -90,6 +101,8 @@ TYPE_MPLS = 0x8847
 TYPES_MPLS = (TYPE_MPLS, 0x8848)
 #: destination address of frames with mpls labels on a point-to-point link (RFC 7213, section 4)
 POINT_TO_POINT = 0x01005E90_0000
+#: source address of frames in mpls tunnels, locally administered
+TUNNEL_SOURCE = 0x024E56000012
 GROUP_BIT = 0x0100_0000_0000
 
 #: the low bits of a cookie that no rule has; used by a delete that matches nothing, to probe a switch
@@ -136,6 +149,7 @@ class Table(IntEnum):
     POLICE = 12
     POLICE_TURN = 13
     STRIP = 14
+    PRIORITY = 15
 
 
 #: the number of tables that any switch must have, and a switch with endpoints of routed networks
@@ -179,11 +193,17 @@ def is_ours(value: int) -> bool:
 
 
 def tag_code(vlan: int | None, mpls: int | None = None) -> int:
-    """An endpoint's tag as it is encoded in the metadata: the kind in bits 22..21 (0 none, 1 vlan, 2 mpls),
-    the value below."""
+    """An endpoint's tag as it is encoded in the metadata: the kind in bits 22..21 (0 none, 1 vlan, 2 mpls, 3
+    see :func:`kept_code`), the value below."""
     if mpls is not None:
         return 2 << 21 | mpls
     return 0 if vlan is None else 1 << 21 | vlan
+
+
+def kept_code(vlans: str) -> int:
+    """The same for an endpoint that keeps the tags of a set of VLANs, of which it has the first, or of any
+    (0): sets on one port do not overlap."""
+    return KEPT_KIND << 21 | min((low for low, _ in ranges(vlans)), default=0)
 
 
 def entered(index: int, vlan: int | None, mpls: int | None = None) -> int:
@@ -191,9 +211,9 @@ def entered(index: int, vlan: int | None, mpls: int | None = None) -> int:
     return index << 32 | tag_code(vlan, mpls)
 
 
-def tunnelled(index: int) -> int:
+def tunnelled(index: int, *, keeps_tags: bool = False) -> int:
     """The metadata of a frame that left a tunnel at its egress switch."""
-    return index << 32 | METADATA_TUNNEL
+    return index << 32 | METADATA_TUNNEL | (METADATA_KEEPS if keeps_tags else 0)
 
 
 def tunnel_group(number: int, space: int = 0) -> int:

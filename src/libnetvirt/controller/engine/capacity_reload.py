@@ -27,7 +27,7 @@ class CapacityReload:
         self._state = state
         self._reroute = reroute
 
-    def plan(self, capacities: Capacities, degrade: bool) -> tuple[Transaction, list[str]]:
+    def plan(self, capacities: Capacities, degrade: bool, now: float = 0.0) -> tuple[Transaction, list[str]]:
         """Apply other values. Returns the transaction, and a line for each constraint that it moves or
         degrades.
 
@@ -38,11 +38,13 @@ class CapacityReload:
         edges, unfit = state.paths.edges, state.paths.unfit
         known = {te_path.key: te_path for te_path in state.te_paths.ordered()}
         state.capacities.swap(capacities)
+        state.discovery.declare(state.static_links().links, now)
         self._reroute.update_paths()
         plan = state.te_paths.plan_reroute()
         lost = [c for c in plan.values() if c.degraded and not known[c.key].degraded]
         if lost and not degrade:
             state.capacities.swap(capacities)
+            state.discovery.declare(state.static_links().links, now)
             state.paths.update(edges, dict(state.held), unfit)
             raise ConstraintUnmet(self._refusal(lost))
         lines = list(self._outcomes(plan.values(), known))

@@ -9,6 +9,7 @@
     WarmRestart         entries that an earlier run of the controller left on switches
     TopologyEvents      switches, ports and links come and go          -> Effects
     LinkChecks          links are probed in the encapsulations in use  -> Effects
+    StormControl        storms of endpoints are reported or blocked    -> Effects
     TunnelChecks        the ways of an operation are seen to pass
     CachePasses         switches are seen to have gone through their caches
     CacheChecks         switches are seen to apply changed rules       -> Effects
@@ -46,6 +47,7 @@ from libnetvirt.controller.engine.options import Options, Publish
 from libnetvirt.controller.engine.reconcile import Reconciler
 from libnetvirt.controller.engine.reroute import Reroute
 from libnetvirt.controller.engine.state import ControllerState
+from libnetvirt.controller.engine.storm_control import StormControl
 from libnetvirt.controller.engine.topology_events import TopologyEvents, port_view
 from libnetvirt.controller.engine.transaction import LINGER, Transaction
 from libnetvirt.controller.engine.tunnel_checks import TunnelChecks
@@ -73,6 +75,7 @@ class Controller:
         self.restart = WarmRestart(self.state, wire)
         self.topology = TopologyEvents(self.state, self.units, self.restart)
         self.links = LinkChecks(self.state)
+        self.storms = StormControl(self.state)
         self.tunnels = TunnelChecks(self.state, secret)
         self.passes = CachePasses(self.state, secret)
         self.caches = CacheChecks(self.state, secret)

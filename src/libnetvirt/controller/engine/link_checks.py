@@ -7,7 +7,7 @@ changes. Paths are computed again when another set of links can be used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.engine.effects import NOTHING, REROUTE, Effects, Report
@@ -15,12 +15,14 @@ from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.rules import probing
 from libnetvirt.controller.topology.link_probes import Failure
-from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 from libnetvirt.model import Encapsulation
 
 #: seconds that links are probed in an encapsulation which an operation has tried to use
 TRIED = 60.0
 _ETHERNET = 14
+#: the most ports of a segment that a text names
+NAMED = 8
 #: what frames of each encapsulation are on a link
 _FRAMES = {
     Encapsulation.VLAN: "frames with two VLAN tags (802.1ad, ethertype 0x88a8)",
@@ -71,7 +73,15 @@ class LinkChecks:
 
     def poll(self, now: float) -> Effects:
         """Call several times a second: judge what was sent, and send what is due."""
-        return self._outcome(self._state.link_probes.poll(now)) | self.begin(now)
+        state, effects = self._state, self.begin(now)
+        for source, at in state.link_probes.passed_at().items():
+            if now - at < state.options.lldp_interval and state.discovery.passed(source, now):
+                effects |= REROUTE
+        return self._outcome(state.link_probes.poll(now, self._answered)) | effects
+
+    def _answered(self, edge: Edge, since: float) -> bool:
+        control = self._state.control
+        return control.has_answered(edge.source, since) and control.has_answered(edge.destination, since)
 
     def _usable(self, edge: Edge) -> bool:
         control = self._state.control
@@ -113,6 +123,13 @@ def unfit_text(failure: Failure, mtu: int) -> str:
     """Why a link is not used, and the remedy. ``mtu``: what links have to pass."""
     edge, kind, most = failure.edge, failure.kind, failure.most
     head = f"{link_text(edge)} is not used for networks with encapsulation {kind}: it does not pass"
+    if failure.elsewhere is not None:
+        dpid, port = failure.elsewhere
+        return (
+            f"{head.removesuffix('it does not pass')}its frames arrive at port {port} of switch "
+            f"{switch_text(dpid)}, too, which has a link to another port: frames would be doubled. Connect "
+            "switches two by two, by cables or by a VLAN for each pair"
+        )
     if failure.large:
         what, instead = f"frames of {mtu + _ETHERNET} bytes (MTU {mtu})", ""
         if most:
@@ -137,3 +154,14 @@ def unfit_links(state: ControllerState, kind: Encapsulation) -> list[str]:
     """Why links are not used for networks with this encapsulation, one line each."""
     probes = state.link_probes
     return [unfit_text(failure, probes.mtu) for failure in probes.failed() if failure.kind is kind]
+
+
+def shared_text(ends: Set[LinkEnd]) -> str:
+    """What is wrong with a segment that these ports share, and the remedy."""
+    named = [f"{port} of switch {switch_text(dpid)}" for dpid, port in sorted(ends)[:NAMED]]
+    more = f" and {len(ends) - NAMED} more" if len(ends) > NAMED else ""
+    return (
+        f"ports {', '.join(named)}{more} are on one segment: no link is made of it, as every frame would "
+        "reach all of them. Connect switches two by two, by cables or by a VLAN for each pair; or by a "
+        "switch that this controller has, too"
+    )

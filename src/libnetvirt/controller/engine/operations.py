@@ -287,7 +287,8 @@ class Operations:
         """Change endpoints, and compile the units that depend on them. Returns the switches where that frees
         ports for others. Adds to ``left`` where endpoints were that have moved."""
         state, units, uuid = self._state, self._units, after.uuid
-        was, old_switches, used_labels = record.description, set(record.by_switch), record.uses_labels
+        was, old_switches = record.description, set(record.by_switch)
+        old_kind = record.uses_labels, record.keeps_tags
         macs = {h.mac for name in touched for h in state.locator.at(uuid, name)}
         before = state.rulesdb.update(record, after, touched, state.switches)
         freed = self._awaited(b.dpid for b in before)
@@ -305,7 +306,8 @@ class Operations:
         units.change_switches(record, old_switches, switches, delta)
         for dpid in old_switches - switches:
             units.drop_flood(uuid, dpid, delta)
-        everywhere = switches != old_switches or used_labels != record.uses_labels
+        kind = record.uses_labels, record.keeps_tags
+        everywhere = switches != old_switches or old_kind != kind
         for dpid in switches if everywhere else {b.dpid for b in (*before, *now)}:
             here = [b for b in (*before, *now) if b.dpid == dpid]
             units.compile_flood(record, dpid, here, delta, spread=everywhere)

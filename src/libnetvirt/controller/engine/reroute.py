@@ -101,7 +101,7 @@ class Reroute:
     def update_paths(self) -> bool:
         """Give PathFinder the links that can be used now. Returns whether they differ from before."""
         state, edges = self._state, self.usable_edges()
-        state.link_probes.update(edges, state.encapsulations())
+        state.link_probes.update(edges, state.encapsulations(), state.discovery.static())
         return state.paths.update(edges, dict(state.held), state.link_probes.unfit())
 
     def usable_edges(self) -> list[Edge]:

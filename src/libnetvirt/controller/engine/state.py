@@ -16,6 +16,7 @@ from itertools import permutations
 from libnetvirt.controller.dataplane.installed import Installed
 from libnetvirt.controller.dataplane.readback import Drift
 from libnetvirt.controller.engine.options import Options
+from libnetvirt.controller.intent import static_links
 from libnetvirt.controller.intent.addressing import AddressPlan
 from libnetvirt.controller.intent.facts import LABELS, FactJournal
 from libnetvirt.controller.intent.labels import Labels
@@ -23,6 +24,7 @@ from libnetvirt.controller.intent.locator import Locator
 from libnetvirt.controller.intent.neighbours import Neighbours
 from libnetvirt.controller.intent.ownership import Ownership
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord, RulesDB
+from libnetvirt.controller.intent.storms import Blocked
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.ondemand.flows import OnDemandFlows, Wire
 from libnetvirt.controller.qos.capacities import Capacities
@@ -108,6 +110,8 @@ class ControllerState:
         #: encapsulations that operations have tried to use, and when
         self.tried: dict[Encapsulation, float] = {}
         self.trust = Trust()
+        #: the endpoints that are blocked because of a storm, by network and endpoint
+        self.blocked: dict[tuple[str, str], Blocked] = {}
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.
@@ -146,6 +150,16 @@ class ControllerState:
         switch = self.switches.get(dpid)
         view = switch.ports.get(port) if switch is not None else None
         return view is None or self.options.link_ports.allow(dpid, port, view.name)
+
+    def static_links(self) -> static_links.Resolved:
+        """The links that the operator declares, as far as their ports are known and up."""
+
+        def why_not(dpid: int, port: int) -> str:
+            if self.rulesdb.holds_port(dpid, port):
+                return "has an endpoint"
+            return "" if self.may_link(dpid, port) else "is not one of link-ports"
+
+        return static_links.resolve(self.capacities.static_links, self.switches, why_not)
 
     def fits(self, record: NetworkRecord, dpid: int) -> bool:
         """Whether a switch has the tables that a network needs. One that has not connected yet counts as

@@ -59,7 +59,8 @@ class TopologyEvents:
                 discovery.remove_port(dpid, port)
         name = switch_text(dpid)
         text = f"switch {name} connected from {view.address} with {len(view.ports)} ports"
-        return Effects(events=(Report("switch.connected", text, {"switch": name}),), reroute=True)
+        event = Report("switch.connected", text, {"switch": name})
+        return Effects(events=(event,), reroute=True) | self.declare_static(now)
 
     def switch_down(self, dpid: int, now: float, why: str = "") -> Effects:
         """The control connection of a switch is lost. The switch goes on forwarding, as far as we know."""
@@ -94,6 +95,7 @@ class TopologyEvents:
         if new is not None and new.up:
             self._state.link_probes.restart(dpid, number)
             if old is None or not old.up:
+                effects |= self.declare_static(now)
                 effects |= self.lldp(dpid, [number], now) | _port_event(dpid, number, "up")
             return effects
         if old is not None and old.up:
@@ -125,6 +127,11 @@ class TopologyEvents:
         messages = (*frames, *self._state.control.ask(now))
         return Effects(messages) if messages else NOTHING
 
+    def declare_static(self, now: float) -> Effects:
+        """Links that the operator declares follow their switches and ports."""
+        found = self._state.static_links()
+        return REROUTE if self._state.discovery.declare(found.links, now) else NOTHING
+
     def echoed(self, dpid: int, body: bytes, now: float) -> None:
         """A switch has answered an echo request: that of a latency probe, or one of `advertise`. Its links
         are used as before when frames have passed."""
@@ -134,7 +141,8 @@ class TopologyEvents:
     def tick(self, now: float) -> Effects:
         """Call once per LLDP interval, behind `advertise`: time links whose latency is measured, and judge
         those whose frames have stopped."""
-        state, effects = self._state, self._measure(now) | self._evict_strangers(now)
+        state = self._state
+        effects = self._measure(now) | self._evict_strangers(now) | self.declare_static(now)
         silent = state.control.end_round({dpid for dpid, _ in state.discovery.link_ends()}, now)
         if silent and state.discovery.avoid(silent):
             effects |= REROUTE

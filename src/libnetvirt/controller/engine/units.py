@@ -124,7 +124,9 @@ class UnitCompiler:
             return
         count = chunks(record, dpid) if here else 0
         known = self._chunks.get((record.uuid, dpid), 0)
-        crowded = touched is None or any(b.endpoint.mpls or record.siblings(b) for b in touched)
+        crowded = touched is None or any(
+            b.endpoint.mpls or b.endpoint.storm or record.siblings(b) for b in touched
+        )
         if crowded or spread or count != known:
             compiled = self._state.switching.flood(record, dpid) if here else ()
             self._installed.replace(("flood", record.uuid, dpid), compiled, delta)

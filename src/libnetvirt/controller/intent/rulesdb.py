@@ -16,13 +16,15 @@ from typing import Any, TypeVar
 from libnetvirt.controller.dataplane.pipeline import (
     FLOOD_CHUNKS,
     MAX_NETWORKS,
-    entered,
+    METADATA_KEEPS,
+    kept_code,
     tag_code,
 )
 from libnetvirt.controller.intent.switches import SwitchView, parse_switch
 from libnetvirt.controller.intent.token_bucket import TokenBucket
 from libnetvirt.errors import EndpointClaimed, LabelsExhausted
 from libnetvirt.model import Encapsulation, Endpoint, Insertion, Rules, VirtualNetwork
+from libnetvirt.model.customer_tags import PortClaims, is_wide, overlap
 
 #: datapath id, port (its number, or its name while that is not known) and tag (see `pipeline.tag_code`)
 AttachmentPoint = tuple[int, int | str, int]
@@ -62,7 +64,13 @@ class Attachment:
     def point(self) -> AttachmentPoint:
         """Switch, port and tag: no two endpoints may have the same."""
         port = self.endpoint.port if self.port is None else self.port
-        return (self.dpid, port, tag_code(self.endpoint.vlan, self.endpoint.mpls))
+        return (self.dpid, port, self.tag_code)
+
+    @property
+    def tag_code(self) -> int:
+        """The endpoint's tag as the metadata has it."""
+        vlan = self.endpoint.vlan
+        return kept_code(vlan) if isinstance(vlan, str) else tag_code(vlan, self.endpoint.mpls)
 
     @property
     def points(self) -> list[AttachmentPoint]:
@@ -86,14 +94,16 @@ class Attachment:
     @property
     def entered(self) -> int:
         """The metadata of a frame that entered at this endpoint."""
-        return entered(self.network.index, self.endpoint.vlan, self.endpoint.mpls)
+        keeps = METADATA_KEEPS if self.endpoint.kept_tags is not None else 0
+        return self.network.index << 32 | keeps | self.tag_code
 
     @property
     def slot(self) -> int:
         """The slot of flood groups, below `FLOOD_CHUNKS`, that the endpoint belongs to: a hash of port and
         tag."""
         assert self.port is not None
-        code = self.port * 0x9E3779B1 + (self.endpoint.vlan or 0) * 0x85EBCA6B
+        tag = self.tag_code if self.endpoint.kept_tags else self.endpoint.own_vlan or 0
+        code = self.port * 0x9E3779B1 + tag * 0x85EBCA6B
         return (code >> 7) % FLOOD_CHUNKS
 
 
@@ -112,6 +122,8 @@ class NetworkRecord:
     shared_ports: dict[int, set[int]] = field(default_factory=dict)
     #: by switch: endpoints with an mpls label
     labelled: dict[int, dict[str, Attachment]] = field(default_factory=dict)
+    #: endpoints with storm protection
+    guarded: dict[str, Attachment] = field(default_factory=dict)
     #: by switch and slot: endpoints without mpls label whose port is known, which flood groups send to
     by_slot: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     uuid: str = ""
@@ -136,6 +148,11 @@ class NetworkRecord:
         """The kind of tunnel between switches; None for native encapsulation."""
         encapsulation = self.rules.encapsulation
         return None if encapsulation is Encapsulation.NATIVE else encapsulation
+
+    @property
+    def keeps_tags(self) -> bool:
+        """Whether its frames have tags of customers, which are carried unchanged."""
+        return self.description.keeps_tags
 
     @property
     def uses_labels(self) -> bool:
@@ -167,6 +184,8 @@ class NetworkRecord:
         uuid = attachment.endpoint.uuid
         self.endpoints[uuid] = attachment
         self.by_switch.setdefault(attachment.dpid, {})[uuid] = attachment
+        if attachment.endpoint.storm is not None:
+            self.guarded[uuid] = attachment
         if attachment.endpoint.mpls is not None:
             self.labelled.setdefault(attachment.dpid, {})[uuid] = attachment
         if attachment.port is not None:
@@ -180,6 +199,7 @@ class NetworkRecord:
     def remove(self, uuid: str) -> Attachment | None:
         """Remove an endpoint from the record's indexes. Returns it, or None if there is none."""
         attachment = self.endpoints.pop(uuid, None)
+        self.guarded.pop(uuid, None)
         if attachment is not None:
             _discard(self.by_switch, attachment.dpid, uuid)
             if attachment.endpoint.mpls is not None:
@@ -215,6 +235,8 @@ class RulesDB:
         #: ports whose lowest port has changed
         self.former: dict[AttachmentPoint, Attachment] = {}
         self.ports: dict[tuple[int, int], int] = {}  # (datapath id, port) -> number of endpoints on it
+        #: by datapath id and (network, endpoint): endpoints with more than one tag
+        self._wide: dict[int, dict[tuple[str, str], Attachment]] = {}
         self.unbound: Counter[int] = Counter()  # datapath id -> number of endpoints without a port
         self._names: dict[str, str] = {}
         self._positions: dict[str, int] = {}
@@ -253,25 +275,44 @@ class RulesDB:
         """Raise EndpointClaimed if the attachment point of a touched endpoint is taken by another
         endpoint."""
         record = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
-        seen: dict[AttachmentPoint, Attachment] = {}
+        seen: PortClaims[Attachment] = PortClaims()
         shared: dict[tuple[int, int], dict[str, Attachment]] = {}
         for endpoint in network.select(touched):
             attachment = _bind(endpoint, record, switches)
             for point in attachment.points:
-                holder = seen.get(point) or self._holder(point)
-                if holder is not None:
+                again = seen.claim(point[:2], endpoint.tag, attachment)
+                for holder in (again,) if again is not None else self._holders(attachment, point):
                     ours = holder.network.uuid == network.uuid
-                    if not ours or holder.endpoint.uuid not in touched or point in seen:
+                    if not ours or holder.endpoint.uuid not in touched or again is not None:
                         raise _claimed(
                             attachment, network if ours else holder.network.description, holder.endpoint
                         )
-                seen[point] = attachment
             if attachment.port is not None:
                 there = {b.uuid: b for b in record.beside(attachment) if b.uuid not in touched}
                 beside = shared.setdefault((attachment.dpid, attachment.port), there)
                 beside[attachment.uuid] = attachment
                 if len({b.ports for b in beside.values()}) > 1:
                     raise _overlapping(attachment, network, next(iter(beside.values())).endpoint)
+
+    def _holders(self, attachment: Attachment, point: AttachmentPoint) -> Iterator[Attachment]:
+        """The endpoints that hold an attachment point, or have tags on its port that overlap with its."""
+        holder = self._holder(point)
+        if holder is not None:
+            yield holder
+        yield from self._overlapping(attachment)
+
+    def _overlapping(self, attachment: Attachment) -> Iterator[Attachment]:
+        """The endpoints on a port whose tags overlap with an endpoint's, one of the two having several."""
+        tag, dpid = attachment.endpoint.tag, attachment.dpid
+        others: Iterable[Attachment] = self._wide.get(dpid, {}).values()
+        if is_wide(tag):
+            others = (b for record in self for b in record.on(dpid))
+        names = {*attachment.ports, *map(str, attachment.ports), *attachment.endpoint.ports}
+        for other in others:
+            if not names.isdisjoint((*other.ports, *other.endpoint.ports)) and overlap(
+                tag, other.endpoint.tag
+            ):
+                yield other
 
     def _holder(self, point: AttachmentPoint) -> Attachment | None:
         """The endpoint that holds an attachment point, be its port known by number or still as the text of
@@ -360,6 +401,7 @@ class RulesDB:
             if attachment.port is not None and (
                 any(point in self.by_point for point in attachment.points)
                 or any(b.ports != attachment.ports for b in attachment.network.beside(attachment))
+                or any(True for _ in self._overlapping(attachment))
             ):
                 attachment.port, attachment.members = None, ()
             self._insert(attachment)
@@ -372,6 +414,8 @@ class RulesDB:
     def _claim(self, attachment: Attachment) -> None:
         for point in attachment.points:
             self.by_point.setdefault(point, attachment)
+        if is_wide(attachment.endpoint.tag):
+            self._wide.setdefault(attachment.dpid, {})[attachment.network.uuid, attachment.uuid] = attachment
         if attachment.port is None:
             self.unbound[attachment.dpid] += 1
         for port in attachment.ports:
@@ -382,6 +426,8 @@ class RulesDB:
         for point in attachment.points:
             if self.by_point.get(point) is attachment:
                 del self.by_point[point]
+        if is_wide(attachment.endpoint.tag):
+            self._wide.get(attachment.dpid, {}).pop((attachment.network.uuid, attachment.uuid), None)
         if attachment.port is None:
             self.unbound[attachment.dpid] -= 1
         for port in attachment.ports:

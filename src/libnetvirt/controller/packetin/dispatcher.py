@@ -20,6 +20,8 @@ from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.engine.effects import REROUTE, Effects
+from libnetvirt.controller.engine.link_checks import shared_text
+from libnetvirt.controller.intent.flaps import Flaps
 from libnetvirt.controller.intent.locator import Host, LearnResult, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import switch_text
@@ -29,7 +31,7 @@ from libnetvirt.controller.packetin.deferral import Deferral
 from libnetvirt.controller.packetin.fair_queue import QUANTUM, FairQueue
 from libnetvirt.controller.packetin.slow_path import SlowPath
 from libnetvirt.controller.rules.routing import is_routed
-from libnetvirt.controller.topology.discovery import Forged, Late, is_foreign
+from libnetvirt.controller.topology.discovery import Forged, Late, Shared, is_foreign
 from libnetvirt.controller.topology.link_state import Control
 
 #: the rate of a network's token bucket, as a multiple of that of one endpoint
@@ -67,6 +69,7 @@ class PacketInDispatcher:
         self._deferral = Deferral()
         self._reported: dict[tuple[str, ...], float] = {}
         self._swept = 0.0
+        self._flaps = Flaps()
         self.fair_queue = FairQueue()
         # For frames out of tunnels: they were limited where they entered.
         self._tunnelled = TokenBucket(float("inf"))
@@ -326,6 +329,15 @@ class PacketInDispatcher:
                     mac,
                     f"moved from endpoint {moved_from.endpoint} to {host.endpoint}",
                 )
+                if self._flaps.moved((record.uuid, mac), now):
+                    self._publish(
+                        "host.flapping",
+                        attachment,
+                        mac,
+                        f"moves again and again between endpoints {moved_from.endpoint} and {host.endpoint}: "
+                        "is there a loop, such as a cable between them? Remove it, and give both endpoints "
+                        "storm protection",
+                    )
             else:
                 self._publish("host.learned", attachment, mac, f"was learned at endpoint {host.endpoint}")
             core.hosts.host_changed(record, host)
@@ -410,6 +422,10 @@ class PacketInDispatcher:
                 if state.discovery.may_answer(dpid, port, now):
                     return REROUTE | core.topology.lldp(dpid, [port], now)
                 return REROUTE
+        except Shared as error:
+            if error.new:
+                core.publish("link.shared", shared_text(error.ends), switch=switch_text(dpid), port=str(port))
+            return REROUTE if error.changed else None
         except Forged as error:
             if isinstance(error, Late) and self._was_held_up(dpid, error, now):
                 return None

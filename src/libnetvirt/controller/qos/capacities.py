@@ -16,6 +16,9 @@
     [[switch]]                    # where the queues of a switch are configured
     id = "1"
     ovsdb = "tcp:192.0.2.1:6640"
+
+    [[static-link]]               # a link that LLDP cannot find (see `topology.static_links`)
+    ends = ["1/102", "2/101"]
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from pydantic import (
     WrapValidator,
 )
 
+from libnetvirt.controller.intent import static_links
 from libnetvirt.controller.intent.switches import SwitchView, parse_switch, switch_text
 from libnetvirt.controller.qos.enforcement import Enforcement
 from libnetvirt.controller.topology.pathfinder import LinkEnd
@@ -84,10 +88,17 @@ class _SwitchSettings(BaseModel):
     ovsdb: Annotated[str, Field(min_length=1)]
 
 
+class _StaticLink(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    ends: Annotated[list[str], Field(min_length=2, max_length=2)]
+
+
 class _File(_Settings):
     enforcement: Annotated[Enforcement | None, Field(strict=False)] = None
     link: Annotated[list[_LinkSettings], Field(max_length=MAX_LINKS)] = []
     switch: Annotated[list[_SwitchSettings], Field(max_length=MAX_LINKS)] = []
+    static: Annotated[list[_StaticLink], Field(max_length=MAX_LINKS, alias="static-link")] = []
 
 
 class Capacities:
@@ -101,6 +112,8 @@ class Capacities:
         self._defaults, self._links, databases = _read(text, file)
         #: the OVSDB of a switch, by datapath id, where the file names one
         self.databases = databases
+        #: the links that the file declares
+        self.static_links = static_links.parse((one.ends for one in self._defaults.static), file)
 
     @property
     def enforcement(self) -> Enforcement | None:
@@ -108,9 +121,10 @@ class Capacities:
         return self._defaults.enforcement
 
     def swap(self, other: Capacities) -> None:
-        """Swap settings with *other*; measured latencies and databases are kept."""
+        """Swap settings and static links with *other*; measured latencies and databases are kept."""
         self._defaults, other._defaults = other._defaults, self._defaults
         self._links, other._links = other._links, self._links
+        self.static_links, other.static_links = other.static_links, self.static_links
 
     def capacity(self, link: LinkEnd) -> int | None:
         """The capacity of a link in bit/s: as configured, else the port's speed, 0 if that is unknown. None
@@ -222,8 +236,10 @@ def _fault(error: ValidationError) -> str:
     where = [f"{part + 1}" if isinstance(part, int) else part for part in first["loc"]]
     allowed = (
         "; known: capacity, cost, enforcement, latency, reservable, switch and port in [[link]], "
-        "id and ovsdb in [[switch]]"
+        "id and ovsdb in [[switch]], ends in [[static-link]]"
         if first["type"] == "extra_forbidden"
+        else '; name the two ends, as in ends = ["1/101", "2/101"]'
+        if "ends" in where or "static-link" in where
         else f"; reservable is a fraction above 0, at most {MAX_RESERVABLE}"
         if "reservable" in where
         else '; write numbers with units in quotes, such as capacity = "100 Mbit/s", or latency = "measured"'

@@ -30,6 +30,12 @@ def meter(number: int, rate: int) -> Meter:
     return Meter(number, flags, (of.DropBand(kbit, max(MIN_BURST, int(kbit * BURST))),))
 
 
+def frame_meter(number: int, rate: int) -> Meter:
+    """A meter entry that drops what exceeds ``rate`` frames per second; as many may come at once."""
+    flags = of.MeterFlags.PKTPS | of.MeterFlags.BURST
+    return Meter(number, flags, (of.DropBand(rate, rate),))
+
+
 class Meters:
     """The meter numbers in use, by switch and name.
 

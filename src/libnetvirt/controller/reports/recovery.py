@@ -22,6 +22,7 @@ from libnetvirt.controller.rules import link_aggregation
 from libnetvirt.controller.rules.routing import connected_prefix
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Recovered, VirtualNetwork
+from libnetvirt.model.customer_tags import set_of
 
 _ADDRESSES = {4: "ipv4_dst", 6: "ipv6_dst"}
 
@@ -37,6 +38,10 @@ class _Found:
     places: set[_Place] = field(default_factory=set)
     #: the ports of each place: several of an endpoint on a link aggregation group
     members: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
+    #: the VLANs of endpoints that keep a set of them; no VLANs: any
+    vlans: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
+    #: endpoints that keep the tags below their own
+    inner: set[_Place] = field(default_factory=set)
     macs: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
     #: the router's own addresses, and the prefixes at each switch
     addresses: set[str] = field(default_factory=set)
@@ -88,14 +93,15 @@ def _read(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
     """Note what a rule of a network tells."""
     kind, table, match = flow.cookie & 0xFFFF, flow.table_id, flow.match
     if kind == Kind.ENDPOINT and table == Table.CLASSIFY:
-        entered = [i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata)]
-        if not entered:
+        entered = next((i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata)), None)
+        if entered is None:
             return
         port = match.value("in_port")
-        own = link_aggregation.endpoint_port(flow.instructions, port)
-        place = dpid, own, entered[0] & pipeline.METADATA_TAG
+        place = dpid, link_aggregation.endpoint_port(flow.instructions, port), entered & pipeline.METADATA_TAG
         found.places.add(place)
         found.members[place].add(port)
+        if entered & pipeline.METADATA_KEEPS:
+            _read_kept(found, place, match)
         found.limited |= any(isinstance(i, of.Meter) for i in flow.instructions)
         found.on_demand |= of.GotoTable(Table.HOST) in flow.instructions
     elif kind == Kind.DECLARED and table == Table.SOURCE and match.value("in_port"):
@@ -109,6 +115,18 @@ def _read(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
     elif kind == Kind.PATH:
         found.idle.add(flow.idle_timeout)
         found.hard.add(flow.hard_timeout)
+
+
+def _read_kept(found: _Found, place: _Place, match: of.Match) -> None:
+    """Note which of its customers' tags an endpoint keeps."""
+    if place[2] >> 21 != pipeline.KEPT_KIND:
+        found.inner.add(place)
+        return
+    vlan = match.get("vlan_vid", 0)
+    value, mask = vlan if isinstance(vlan, tuple) else (vlan, 0x1FFF)
+    if value:
+        first = value & 0xFFF
+        found.vlans[place].update(range(first, first + 0x2000 - mask))
 
 
 def _read_router(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
@@ -131,11 +149,15 @@ def _document(found: _Found) -> dict[str, Any]:
     endpoints = []
     for number, place in enumerate(sorted(found.places), 1):
         dpid, port, code = place
-        tag, value = ("", "vlan", "mpls")[code >> 21], code & (1 << 21) - 1
+        tag, value = ("", "vlan", "mpls", "kept")[code >> 21], code & (1 << 21) - 1
         ports = sorted(found.members[place] | {port})
         endpoint: dict[str, Any] = {"uuid": number, "switch": switch_text(dpid), "port": ports}
-        if tag:
+        if tag == "kept":
+            endpoint["vlan"] = set_of(found.vlans[place])
+        elif tag:
             endpoint[tag] = value
+        if place in found.inner:
+            endpoint["inner-vlan"] = "any"
         if macs := found.macs.get(place):
             endpoint["mac"] = sorted(map(mac_text, macs))
         if found.routed:

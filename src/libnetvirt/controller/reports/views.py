@@ -4,14 +4,16 @@ only."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
-from libnetvirt.controller.engine.link_checks import unfit_links
+from libnetvirt.controller.engine.link_checks import link_text, shared_text, unfit_links
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.locator import mac_number, mac_text
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
@@ -137,6 +139,9 @@ def _why(
         word = "ports" if attachment.is_aggregate else "port"
         verb = "are" if attachment.is_aggregate else "is"
         return State.DOWN, f"{word} {', '.join(down)} of switch {name} {verb} down"
+    blocked = state.blocked.get((attachment.network.uuid, attachment.endpoint.uuid))
+    if blocked is not None and blocked.holds(attachment):
+        return State.DOWN, blocked.text(now)
     if attachment.dpid in cut and len(attachment.network.on(attachment.dpid)) == 1:
         reason = unfit_reason(state, attachment.network.encapsulation)
         return State.DOWN, f"no path leads from switch {name} to the network's other switches{reason}"
@@ -256,6 +261,7 @@ def substrate(state: ControllerState) -> Substrate:
     """The switches, ports and links, with notes for operators."""
     switches = []
     doubts, silent = state.discovery.unconfirmed(), set(state.control.silent())
+    static, dead = state.discovery.static(), state.link_probes.dead()
     for dpid in sorted(state.switches):
         view = state.switches[dpid]
         notes = []
@@ -294,7 +300,8 @@ def substrate(state: ControllerState) -> Substrate:
             source_port=str(e.source_port),
             destination=switch_text(e.destination),
             destination_port=str(e.destination_port),
-            up=(e.source, e.source_port) not in doubts,
+            up=(e.source, e.source_port) not in doubts and replace(e, cost=0.0) not in dead,
+            static=(e.source, e.source_port) in static,
             unconfirmed=doubts.get((e.source, e.source_port), ""),
             cost=state.capacities.cost((e.source, e.source_port)),
             capacity=state.capacities.capacity((e.source, e.source_port)) or 0,
@@ -307,11 +314,24 @@ def substrate(state: ControllerState) -> Substrate:
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
     unknown = [text for kind in Encapsulation for text in unfit_links(state, kind)]
+    unknown += state.static_links().notes
+    unknown += _dead_links(state)
+    unknown += map(shared_text, state.discovery.segments.shared())
     unknown += state.capacities.unknown_links(places)
     for why in sorted(set(doubts.values())):
         count = sum(one == why for one in doubts.values())
         unknown.append(f"{count} directions of links are unconfirmed: {why}")
     return Substrate(switches=tuple(switches), links=links, notes=tuple(unknown))
+
+
+def _dead_links(state: ControllerState) -> Iterator[str]:
+    """A line for each static link that is not known to pass anything."""
+    for edge in sorted(state.link_probes.dead()):
+        if (edge.source, edge.source_port) < (edge.destination, edge.destination_port):
+            yield (
+                f"{link_text(edge)} is static, and not used: no probe has passed it. Is it plugged in, and "
+                "does what is in between pass frames of networks?"
+            )
 
 
 def constraint_states(
@@ -345,9 +365,13 @@ def _use(state: ControllerState, dpid: int, port: int) -> PortUse:
 
 
 def counters(
-    state: ControllerState, record: NetworkRecord, flows: Iterable[tuple[int, of.FlowStatsEntry]]
+    state: ControllerState,
+    record: NetworkRecord,
+    flows: Iterable[tuple[int, of.FlowStatsEntry]],
+    dropped: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Counters]:
-    """Traffic per endpoint, computed from (datapath id, flow entry with counters)."""
+    """Traffic per endpoint, computed from (datapath id, flow entry with counters). ``dropped``: frames that
+    storm protection has dropped, by endpoint."""
     received: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     delivered: dict[str, list[int]] = {u: [0, 0] for u in record.endpoints}
     leading = {
@@ -358,11 +382,11 @@ def counters(
     }
     for dpid, flow in flows:
         count = None
+        if flow.cookie & 0xFFFF == Kind.QUIET:
+            continue
         if flow.table_id == Table.CLASSIFY and flow.match.get("eth_dst") is None:
-            tag = flow.match.value("vlan_vid")
-            vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
-            mpls = flow.match.value("mpls_label") or None
-            attachment = state.rulesdb.at(dpid, flow.match.value("in_port"), pipeline.tag_code(vlan, mpls))
+            code = _tag_code(flow, keeps_tags=record.keeps_tags)
+            attachment = state.rulesdb.at(dpid, flow.match.value("in_port"), code)
             if attachment is not None and attachment.network is record:
                 count = received[attachment.endpoint.uuid]
         elif flow.table_id in (Table.HOST, Table.PATH) and flow.match.get("eth_dst") is not None:
@@ -383,9 +407,20 @@ def counters(
             received_bytes=received[u][1],
             delivered_packets=delivered[u][0],
             delivered_bytes=delivered[u][1],
+            storm_dropped_packets=dropped.get(u, 0),
         )
         for u in record.endpoints
     ]
+
+
+def _tag_code(flow: of.FlowStatsEntry, *, keeps_tags: bool) -> int:
+    """The tag of the endpoint that a rule of table *classify* belongs to."""
+    if keeps_tags:
+        written = (i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata))
+        return next(written, 0) & pipeline.METADATA_TAG
+    tag = flow.match.value("vlan_vid")
+    vlan = tag & ~pipeline.VLAN_PRESENT if tag else None
+    return pipeline.tag_code(vlan, flow.match.value("mpls_label") or None)
 
 
 def rule_line(state: ControllerState, dpid: int, flow: of.FlowStatsEntry) -> RuleLine:

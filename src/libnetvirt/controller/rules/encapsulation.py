@@ -11,7 +11,7 @@ its host in the same form, with one label.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from libnetvirt import openflow as of
@@ -19,6 +19,7 @@ from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.intent.rulesdb import Attachment
 from libnetvirt.model import Encapsulation
+from libnetvirt.model.customer_tags import ANY, ranges
 from libnetvirt.openflow import nicira
 
 Actions = tuple[of.Action, ...]
@@ -140,7 +141,9 @@ class MplsTunnelling(Tunnelling):
         return (nicira.decap(), nicira.decap(nicira.ETHERNET))
 
     def push_outer(self, outer: int) -> Actions:
-        return (of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
+        # The source that Open vSwitch gives the frame is 0, and bridges between switches drop such frames.
+        source = of.SetField("eth_src", pipeline.TUNNEL_SOURCE)
+        return (source, of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
 
     def pop_outer(self) -> Actions:
         return (of.PopMpls(pipeline.TYPE_MPLS),)
@@ -159,35 +162,58 @@ MPLS = MplsTunnelling()
 TUNNELLINGS: Mapping[Encapsulation, Tunnelling] = {kind.encapsulation: kind for kind in (VLAN, MPLS)}
 
 
-def ingress_match(attachment: Attachment) -> tuple[int, Fields, Actions]:
-    """For an endpoint's rule in table *classify*: its priority, the fields that match frames with the
-    endpoint's tag, and the actions that pop the tag."""
+def ingress_matches(attachment: Attachment) -> tuple[int, list[Fields], Actions]:
+    """For an endpoint's rules in table *classify*: their priority, the fields of each that match frames with
+    the endpoint's tag, and the actions that pop the tag.
+
+    A tag that the network keeps is not popped, be it the customers' (``any``, a set) or the endpoint's own
+    above them: Open vSwitch knows two tags of a frame, and a push onto two would lose the inner one.
+    """
     vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
     if mpls is not None:
-        return 210, {"vlan_vid": 0, **MPLS.match_inner(mpls)}, MPLS.pop_inner()
-    return 200, {"vlan_vid": vlan_match(vlan)}, () if vlan is None else (POP,)
+        return 210, [{"vlan_vid": 0, **MPLS.match_inner(mpls)}], MPLS.pop_inner()
+    if isinstance(vlan, str):
+        if vlan == ANY:
+            return 200, [{}], ()
+        blocks = (block for low, high in ranges(vlan) for block in _blocks(low, high))
+        return 200, [{"vlan_vid": block} for block in blocks], ()
+    popped = vlan is not None and attachment.endpoint.inner_vlan is None
+    return 200, [{"vlan_vid": vlan_match(vlan)}], (POP,) if popped else ()
+
+
+def _blocks(low: int, high: int) -> Iterator[int | tuple[int, int]]:
+    """The values and masks of ``vlan_vid`` that match the VLANs from ``low`` to ``high``: at most 22."""
+    while low <= high:
+        size = low & -low
+        while low + size - 1 > high:
+            size //= 2
+        value = pipeline.VLAN_PRESENT | low
+        yield (value, 0x1FFF & ~(size - 1)) if size > 1 else value
+        low += size
 
 
 def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
-    """Actions that send an untagged frame out at an endpoint, with its tag.
+    """Actions that send a frame, untagged unless its network keeps tags, out at an endpoint, with its tag.
 
     ``in_port`` is the port that the frame entered at, if it is known: OpenFlow needs IN_PORT to send it back
     there.
     """
-    vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
+    vlan, mpls = attachment.endpoint.own_vlan, attachment.endpoint.mpls
     out = _output(attachment, in_port)
     if mpls is not None:
         return (*MPLS.push_inner(mpls), out)
+    if vlan is not None and attachment.endpoint.inner_vlan is not None:
+        return (nicira.set_vlan_id(vlan), out)
     return (out,) if vlan is None else (*push(pipeline.TPID_CUSTOMER, vlan), out)
 
 
 def deliver_without_mpls(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
-    """Actions that send an untagged frame out at several endpoints without mpls label. The frame is untagged
-    afterwards."""
+    """Actions that send a frame out at several endpoints without mpls label. Afterwards, the frame is as
+    before, but for the vlan in the tag of endpoints with ``inner_vlan``, which all of them set."""
     sent: list[of.Action] = []
     for attachment in attachments:
-        one = deliver(attachment, in_port)
-        sent += one if len(one) == 1 else (*one, POP)
+        pushed = attachment.endpoint.own_vlan is not None and attachment.endpoint.inner_vlan is None
+        sent += (*deliver(attachment, in_port), POP) if pushed else deliver(attachment, in_port)
     return tuple(sent)
 
 
@@ -216,7 +242,7 @@ def send_labelled(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]])
 def egress_match(attachment: Attachment) -> tuple[int, Fields]:
     """The priority of a rule, and the fields that match frames with an endpoint's tag which are about to
     leave there."""
-    vlan, mpls = attachment.endpoint.vlan, attachment.endpoint.mpls
+    vlan, mpls = attachment.endpoint.own_vlan, attachment.endpoint.mpls
     return (
         (200, {"vlan_vid": vlan_match(vlan)})
         if mpls is None

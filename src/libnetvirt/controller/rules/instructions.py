@@ -29,7 +29,8 @@ def service(
     """The rule in table *service* that takes a network's frames out of a tunnel at its egress switch, and
     continues with a table."""
     label, tunnelling = labels.spaces[kind].service(dpid, record.uuid), TUNNELLINGS[kind]
-    meta = of.WriteMetadata(pipeline.tunnelled(record.index), pipeline.METADATA_ALL)
+    arrived = pipeline.tunnelled(record.index, keeps_tags=record.keeps_tags)
+    meta = of.WriteMetadata(arrived, pipeline.METADATA_ALL)
     enter = (apply(*tunnelling.pop_inner()), meta, of.GotoTable(then))
     match = of.Match(**tunnelling.match_inner(label))
     flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(record.index, Kind.SERVICE))

@@ -66,7 +66,7 @@ def output(
     """
     dpid, port = attachment.dpid, attachment.port
     assert port is not None
-    number = pipeline.member_group(port, attachment.endpoint.vlan)
+    number = pipeline.member_group(port, attachment.endpoint.own_vlan)
     buckets = tuple(
         of.Bucket(1, member, actions=(of.SetField(_IN_PORT, 0), of.Output(member)))
         for member in attachment.members
@@ -99,6 +99,11 @@ def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
         raise Unsupported(
             f"endpoint {endpoint.uuid}: an endpoint with an mpls label cannot be on several ports: give it "
             "one port, or a vlan"
+        )
+    if endpoint.kept_tags is not None:
+        raise Unsupported(
+            f"endpoint {endpoint.uuid}: an endpoint that keeps the tags of its customers cannot be on several "
+            "ports: give it one port, or one vlan"
         )
     if switch is not None and switch.known and not switch.is_open_vswitch:
         raise Unsupported(

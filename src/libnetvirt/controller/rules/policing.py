@@ -17,7 +17,7 @@ from libnetvirt.controller.dataplane.entries import Flow, Order, PlacedEntry
 from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
-from libnetvirt.controller.qos.meters import STEP, Meters, meter
+from libnetvirt.controller.qos.meters import STEP, Meters, frame_meter, meter
 from libnetvirt.controller.rules import link_aggregation
 from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, egress_match
 from libnetvirt.errors import Unsupported
@@ -45,9 +45,12 @@ class Policing:
 
     def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
         """An endpoint's meters, and the rules that send its outbound frames through one."""
-        limits = attachment.endpoint.bandwidth or _NO_LIMITS
+        limits, storm = attachment.endpoint.bandwidth or _NO_LIMITS, attachment.endpoint.storm
         if attachment.port is None:
             return
+        if storm is not None and self._meters.supported(attachment.dpid):
+            number = self.storm_meter(attachment)
+            yield PlacedEntry(attachment.dpid, Order.RECEIVE, frame_meter(number, storm.rate))
         supported = self._meters.supported(attachment.dpid)
         if limits.inbound is not None and supported:
             number = self._meters.number(attachment.dpid, _name(attachment, "in"))
@@ -67,13 +70,27 @@ class Policing:
             cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
             yield from metered_output(attachment.dpid, attachment.port, egress, metered, cookie)
 
+    def storm(self, attachment: Attachment) -> tuple[of.Instruction, ...]:
+        """The instruction that meters the frames for everybody that an endpoint sends."""
+        if not self._meters.supported(attachment.dpid):
+            return ()
+        return (of.Meter(self.storm_meter(attachment)),)
+
+    def storm_meter(self, attachment: Attachment) -> int:
+        """The number of the meter of an endpoint's storm protection. Raises LabelsExhausted."""
+        return self._meters.number(attachment.dpid, _name(attachment, "storm"))
+
     def uses_meter(self, record: NetworkRecord, dpid: int, name: str) -> bool:
         """Whether an endpoint of the network uses the meter with this name on this switch."""
         direction, _, endpoint = name.split("/", 2)
         attachment = record.endpoints.get(endpoint)
-        if attachment is None or attachment.dpid != dpid or attachment.endpoint.bandwidth is None:
+        if attachment is None or attachment.dpid != dpid:
             return False
+        if direction == "storm":
+            return attachment.endpoint.storm is not None
         limits = attachment.endpoint.bandwidth
+        if limits is None:
+            return False
         return (limits.inbound if direction == "in" else limits.outbound) is not None
 
 
@@ -120,6 +137,11 @@ def _copy(port: int, table: Table, *untag: of.Action) -> tuple[of.Instruction, .
 def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
     """Raise Unsupported if the limits of an endpoint cannot be enforced at its switch."""
     limits = endpoint.bandwidth
+    if switch is not None and switch.known and not switch.meters and endpoint.storm is not None:
+        raise Unsupported(
+            f"endpoint {endpoint.uuid}: switch {switch_text(switch.dpid)} has no meters, which its storm "
+            "protection needs. Remove it, or place the endpoint on another switch"
+        )
     if limits is None:
         return
     for direction, limit in (("inbound", limits.inbound), ("outbound", limits.outbound)):

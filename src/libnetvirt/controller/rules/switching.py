@@ -18,7 +18,7 @@ from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.rules import link_aggregation, probing
+from libnetvirt.controller.rules import link_aggregation, priority_tags, probing
 from libnetvirt.controller.rules.encapsulation import (
     ANY_VLAN,
     MPLS,
@@ -27,7 +27,7 @@ from libnetvirt.controller.rules.encapsulation import (
     Actions,
     deliver,
     deliver_without_mpls,
-    ingress_match,
+    ingress_matches,
     mpls_outputs,
     send_labelled,
 )
@@ -86,10 +86,12 @@ class SwitchingRules:
         head = of.Output(of.Port.CONTROLLER, pipeline.LEARN_LENGTH)
         yield rule(Table.SOURCE, 0, of.Match(), apply(head), of.GotoTable(Table.HOST))
         for table in (Table.SOURCE, Table.HOST):
-            # Drop frames with a second tag below that of their endpoint.
-            yield rule(table, 65000, of.Match(vlan_vid=ANY_VLAN))
+            # Drop frames with a second tag below that of their endpoint, unless their network keeps it.
+            nested = of.Match(vlan_vid=ANY_VLAN, metadata=(0, pipeline.METADATA_KEEPS))
+            yield rule(table, 65000, nested)
             yield rule(table, 64000, of.Match(eth_src=(pipeline.GROUP_BIT, pipeline.GROUP_BIT)))
             yield rule(table, 64000, of.Match(eth_src=0))
+        yield from priority_tags.base(switch)
         yield from probing.base(switch)
 
     def link(self, dpid: int, port: int) -> Iterator[PlacedEntry]:
@@ -145,7 +147,7 @@ class SwitchingRules:
         """The rules that admit frames at an endpoint."""
         if attachment.port is None:
             return
-        priority, fields, untag = ingress_match(attachment)
+        priority, matches, untag = ingress_matches(attachment)
         then = (
             *self._policing.inbound(attachment),
             *only(*untag, *link_aggregation.entering(attachment)),
@@ -154,9 +156,10 @@ class SwitchingRules:
         )
         cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
         for port in attachment.ports:
-            match = of.Match(in_port=port, **fields)
-            flow = Flow(Table.CLASSIFY, priority, match, then, cookie)
-            yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
+            for fields in matches:
+                match = of.Match(in_port=port, **fields)
+                flow = Flow(Table.CLASSIFY, priority, match, then, cookie)
+                yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
         yield from link_aggregation.admission(attachment)
         yield from self._policing.endpoint(attachment)
 
@@ -185,10 +188,32 @@ class SwitchingRules:
                 match = of.Match(in_port=port, metadata=attachment.entered)
                 copies = self._copies(record, dpid, others, attachment)
                 yield PlacedEntry(dpid, Order.SEND, Flow(Table.HOST, 2, match, (apply(*copies),), cookie))
+        for attachment in sorted((b for b in record.on(dpid) if b.endpoint.storm), key=_place):
+            yield from self._guarded(record, attachment, others)
         if others:
             match = of.Match(metadata=(pipeline.tunnelled(index), pipeline.METADATA_SIDE))
             then = only(*self._copies(record, dpid, ()))
             yield PlacedEntry(dpid, Order.RECEIVE, Flow(Table.HOST, 1, match, then, cookie))
+
+    def _guarded(
+        self, record: NetworkRecord, attachment: Attachment, others: Iterable[int]
+    ) -> Iterator[PlacedEntry]:
+        """The flood rule of an endpoint with storm protection: the same copies, behind its meter."""
+        if attachment.port is None:
+            return
+        shared = attachment.port in record.shared_ports.get(attachment.dpid, ())
+        copies = self._copies(record, attachment.dpid, others, attachment if shared else None)
+        match = of.Match(in_port=attachment.port, metadata=attachment.entered)
+        then = (*self._policing.storm(attachment), *only(*copies))
+        cookie = pipeline.cookie(record.index, Kind.FLOOD)
+        yield PlacedEntry(attachment.dpid, Order.SEND, Flow(Table.HOST, 3, match, then, cookie))
+
+    def block(self, attachment: Attachment, seconds: int) -> Flow:
+        """The rule that drops all frames that have entered at an endpoint, for some seconds."""
+        assert attachment.port is not None
+        match = of.Match(in_port=attachment.port, metadata=attachment.entered)
+        cookie = pipeline.cookie(attachment.network.index, Kind.QUIET)
+        return Flow(_first(attachment.network), 65500, match, (), cookie, hard=seconds)
 
     def _copies(
         self, record: NetworkRecord, dpid: int, others: Iterable[int], sender: Attachment | None = None
@@ -324,7 +349,7 @@ def _first(record: NetworkRecord) -> Table:
 
 
 def _place(attachment: Attachment) -> tuple[int, int, int]:
-    return (attachment.port or 0, attachment.endpoint.vlan or 0, attachment.endpoint.mpls or 0)
+    return (attachment.port or 0, attachment.endpoint.own_vlan or 0, attachment.endpoint.mpls or 0)
 
 
 def chunks(record: NetworkRecord, dpid: int) -> int:

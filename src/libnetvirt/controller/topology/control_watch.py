@@ -159,6 +159,11 @@ class ControlWatch:
         connection = self._connections.get(dpid)
         return connection is not None and self._round - connection.answered < CUT_OFF_ROUNDS
 
+    def has_answered(self, dpid: int, since: float) -> bool:
+        """Whether a switch has answered a request that was sent after this time."""
+        connection = self._connections.get(dpid)
+        return connection is not None and connection.answered_at > since
+
     def is_unconfirmed(self, dpid: int, now: float) -> bool:
         """Whether a switch has not been seen for so long that it is only assumed to forward: it is silent, or
         has not been connected for the link time-out, or for ``hold`` if that is shorter."""

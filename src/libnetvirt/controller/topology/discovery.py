@@ -12,6 +12,12 @@ the operator excludes (``link-ports``), and none are accepted from there. A fram
 nothing; it is counted and reported. LLDP frames of other systems, such as lldpd on a host, are not forged:
 they are ignored, and reported once for each port.
 
+A link has two ends. Where one frame is received at two ports, there is a *segment* that several switches
+share, and a frame sent into it would come out at all of them. Such ports get no link (see `segments`).
+
+Between the ends of a static link (see `static_links`) no frames of discovery are expected. It is kept as long
+as it is declared and its ports are up; probes tell whether it is alive (see `link_probes`).
+
 One attack remains: a host at two ports without endpoints that relays every frame between them cannot be told
 from a cable. Only ``link-ports`` prevents that.
 """
@@ -23,11 +29,13 @@ import hmac
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 from struct import Struct
 
 from libnetvirt.controller.dataplane.pipeline import LLDP_ADDRESS, LLDP_TYPE
 from libnetvirt.controller.topology.link_state import LinkState
 from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
+from libnetvirt.controller.topology.segments import Segments
 
 _ETHERNET = Struct("!6s6sH")
 _TLV = Struct("!H")
@@ -64,10 +72,25 @@ class Sighting:
     doubt: str = ""
     # Whether paths avoid it where there is another way.
     avoided: bool = False
+    # Whether the operator declares it: then it is not lost when no frames arrive.
+    static: bool = False
+    # When it was found.
+    since: float = -inf
 
 
 class Forged(Exception):
     """A frame that is not ours, or that cannot have come over a link."""
+
+
+class Shared(Forged):
+    """A frame that shows a segment that more than two ports share: ``ends``. ``changed``: whether that has
+    cost a link; ``new``: whether it was not known before."""
+
+    def __init__(self, ends: frozenset[LinkEnd], changed: bool, new: bool) -> None:
+        super().__init__("it is from a segment that more than two ports share")
+        self.ends = ends
+        self.changed = changed
+        self.new = new
 
 
 class Late(Forged):
@@ -93,6 +116,8 @@ class Discovery:
         self._sent: dict[LinkEnd, deque[float]] = {}
         self._answered: dict[LinkEnd, float] = {}
         self._seen: dict[LinkEnd, Sighting] = {}
+        #: which ports hear which others
+        self.segments = Segments(self.timeout)
         # Sending ends of the directions that are unconfirmed.
         self._doubted: set[LinkEnd] = set()
         self._last_check: float | None = None  # when links were last checked for expiry
@@ -115,25 +140,96 @@ class Discovery:
         source, sent = self._check(frame, now)
         waiting = self._sent.get(source)
         if waiting is None or sent not in waiting:
+            if sent in self.segments.sent(source) and self.segments.hear(source, sent, here, now):
+                self._share(source, here, now)
             raise Forged("it has arrived before, or its port was down since: a copy or a replay")
         if source == here:
             raise Forged("it came back to the port it was sent from: the port is looped")
         known = self._seen.get(source)
         if known is not None and known.far_end == here:
             waiting.remove(sent)
-            known.time, known.confirmed = now, True
-            if not known.doubt and not known.avoided:
-                return False
-            known.doubt, known.avoided = "", False
-            self._doubted.discard(source)
-            return True
+            self.segments.hear(source, sent, here, now)
+            return self._confirm(source, known, now)
+        for end in (source, here):
+            if self._is_static(end):
+                raise Forged(
+                    f"port {end[1]} of switch {end[0]} has a static link to another port: is it plugged in "
+                    "there?"
+                )
+        if self.segments.is_shared(source) or self.segments.is_shared(here):
+            # It still counts at the far end of a link that was there before.
+            self.segments.hear(source, sent, here, now)
+            self._share(source, here, now)
         for end in (source, here):
             if self._is_confirmed(end):
+                # If another port receives it, too, this is a shared segment.
+                self.segments.hear(source, sent, here, now)
                 raise Forged(f"port {end[1]} of switch {end[0]} has a link to another port, which is in use")
+        if self.segments.hear(source, sent, here, now):
+            self._share(source, here, now)
         waiting.remove(sent)
         self._remove([source])
-        self._seen[source] = Sighting(here, now)
+        self._seen[source] = Sighting(here, now, since=now)
         return True
+
+    def _share(self, source: LinkEnd, here: LinkEnd, now: float) -> None:
+        """A frame of ``source`` was received ``here``, on a segment that others share. Links that were found
+        only just now go. Raises Shared."""
+        new = self.segments.share(source, here, now)
+        ports = self.segments.of(here)
+        young = [
+            s
+            for s, seen in self._seen.items()
+            if (s in ports or seen.far_end in ports) and not seen.static and now - seen.since < self.timeout
+        ]
+        changed = self._remove(young)
+        raise Shared(ports, changed, new)
+
+    def _confirm(self, source: LinkEnd, known: Sighting, now: float) -> bool:
+        known.time, known.confirmed = now, True
+        if not known.doubt and not known.avoided:
+            return False
+        known.doubt, known.avoided = "", False
+        self._doubted.discard(source)
+        return True
+
+    # ---- static links --------------------------------------------------------------------------
+
+    def declare(self, links: Iterable[tuple[LinkEnd, LinkEnd]], now: float) -> bool:
+        """The static links whose ports are up. Returns whether the links have changed."""
+        wanted = {end: other for one, two in links for end, other in ((one, two), (two, one))}
+        changed = self._remove(
+            [s for s, seen in self._seen.items() if seen.static and wanted.get(s) != seen.far_end]
+        )
+        for source, far_end in wanted.items():
+            known = self._seen.get(source)
+            if known is not None and known.static:
+                continue
+            found = [
+                s
+                for s, seen in self._seen.items()
+                if source in (s, seen.far_end) and not (s in wanted and wanted[s] == seen.far_end)
+            ]
+            self._remove(found)
+            self._seen[source] = Sighting(far_end, now, static=True)
+            self._doubted.discard(source)
+            changed = True
+        return changed
+
+    def passed(self, source: LinkEnd, now: float) -> bool:
+        """A probe has passed a link in this direction. Returns whether that changes a static link."""
+        known = self._seen.get(source)
+        return known is not None and known.static and self._confirm(source, known, now)
+
+    def static(self) -> frozenset[LinkEnd]:
+        """The sending ends of the directions of static links."""
+        return frozenset(source for source, seen in self._seen.items() if seen.static)
+
+    def _is_static(self, end: LinkEnd) -> bool:
+        seen = self._seen.get(end)
+        return seen is not None and seen.static
+
+    # ---- counters and answers ------------------------------------------------------------------
 
     def ignore(self, dpid: int, port: int) -> None:
         """Count a frame that failed a check."""
@@ -165,6 +261,7 @@ class Discovery:
         end = (dpid, port)
         self._sent.pop(end, None)
         self._answered.pop(end, None)
+        self.segments.remove(end)
         return self._remove([source for source, seen in self._seen.items() if end in (source, seen.far_end)])
 
     def _remove(self, sources: Iterable[LinkEnd]) -> bool:
@@ -176,6 +273,7 @@ class Discovery:
     def remove_switch(self, dpid: int) -> bool:
         """Remove all that is kept of a switch. Returns whether the links have changed."""
         changed = self._remove([s for s, seen in self._seen.items() if dpid in (s[0], seen.far_end[0])])
+        self.segments.remove_switch(dpid)
         for kept in (self._sent, self._answered, self.ignored, self.foreign):
             for end in [end for end in kept if end[0] == dpid]:
                 del kept[end]
@@ -193,6 +291,7 @@ class Discovery:
         if late > self.interval:
             for seen in self._seen.values():
                 seen.time = min(now, seen.time + late)
+        self.segments.expire(now, max(0.0, late) if late > self.interval else 0.0)
         limit = now - self.timeout
         gone = []
         for source, seen in self._seen.items():
@@ -200,6 +299,8 @@ class Discovery:
                 continue
             state, why = judge(source, seen.far_end, seen.time)
             # A direction alone is no link that anything could be using.
+            if seen.static and state is LinkState.DOWN:
+                continue
             if state is LinkState.DOWN or not self.is_link(*source):
                 gone.append(source)
             elif state is LinkState.UNCONFIRMED:

@@ -11,6 +11,13 @@ have arrived and a probe has not, the link has lost the probe, however slow the 
 missing, the round says nothing: the link may be congested or down, which is for Discovery to find. A first
 loss is confirmed by rounds with several copies, all of which have to be lost.
 
+No LLDP frame passes a *static* link (see `static_links`), so its rounds have no witnesses: a probe is lost if
+it has not arrived when both switches have answered since. A static link that passes the small probes of no
+encapsulation, in one of its directions, is dead, and not used for any.
+
+A probe that comes up at another port than that of the far end shows a segment with other links on it, where
+frames would be doubled: the link fails at once.
+
 A link that was never seen to pass is *unproven*: it is used if there is no other way. One that fails is not
 used for this encapsulation until it has passed several rounds in a row; more, the more often it has failed.
 """
@@ -41,6 +48,8 @@ FORGIVEN = 300.0
 GRACE = 0.3
 #: seconds after which a round without its witnesses is given up
 ROUND_TIMEOUT = 2.0
+#: seconds after which the probes of a static link are lost, if both switches answer
+STATIC_TIMEOUT = 1.0
 #: seconds between two rounds of a link that passes, as a multiple of the LLDP interval
 PERIOD = 2.0
 #: rounds that are begun at once
@@ -143,6 +152,17 @@ class _Way:
     failed_at: float = 0.0
     #: whether the far end sees the outer tag only
     blind: bool = False
+    #: whether it is one of a static link
+    static: bool = False
+    #: the port elsewhere where a probe came up
+    elsewhere: LinkEnd | None = None
+    #: when the last probe arrived
+    arrived_at: float = -inf
+
+    @property
+    def heard(self) -> bool:
+        """Whether probes of any size pass, as far as is known."""
+        return bool(self.passes or self.most or (self.trusted and self.passes is None))
 
     @property
     def searching(self) -> bool:
@@ -155,7 +175,8 @@ class Failure:
     """Why a link does not pass the frames of an encapsulation.
 
     ``most``: the largest MTU that passes, 0 if none does or it is not known yet; ``large``: whether only
-    large frames are lost; ``blind``: whether the far end does not see the inner of two VLAN tags.
+    large frames are lost; ``blind``: whether the far end does not see the inner of two VLAN tags;
+    ``elsewhere``: another port where a probe came up.
     """
 
     edge: Edge
@@ -163,6 +184,7 @@ class Failure:
     most: int
     large: bool
     blind: bool
+    elsewhere: LinkEnd | None = None
 
 
 class LinkProbes:
@@ -179,6 +201,8 @@ class LinkProbes:
         self._ways: dict[tuple[Edge, Encapsulation], _Way] = {}
         # By token, oldest first: the round (None: it is over), the way, the MTU (0: a witness), when sent.
         self._sent: dict[bytes, tuple[_Round, _Way, int, float]] = {}
+        # By token, oldest first, of probes that have arrived lately: the way, and when.
+        self._taken: dict[bytes, tuple[_Way, float]] = {}
         self._trusted: set[Edge] = set()
         #: the encapsulations that links are probed with
         self.kinds: frozenset[Encapsulation] = frozenset()
@@ -189,8 +213,11 @@ class LinkProbes:
         """Links that an earlier run of the controller has used: they count as passing until they fail."""
         self._trusted.update(replace(edge, cost=0.0) for edge in edges)
 
-    def update(self, edges: Iterable[Edge], kinds: Collection[Encapsulation]) -> None:
-        """The links that there are now, and the encapsulations to probe them with."""
+    def update(
+        self, edges: Iterable[Edge], kinds: Collection[Encapsulation], static: Collection[LinkEnd] = ()
+    ) -> None:
+        """The links that there are now, and the encapsulations to probe them with. ``static``: the sending
+        ends of static ones."""
         self.kinds = frozenset(kinds)
         links = {replace(edge, cost=0.0) for edge in edges}
         wanted = {(edge, kind) for edge in links for kind in kinds}
@@ -198,6 +225,8 @@ class LinkProbes:
             del self._ways[key]
         for edge, kind in wanted - self._ways.keys():
             self._ways[edge, kind] = _Way(edge, kind, trusted=edge in self._trusted)
+        for way in self._ways.values():
+            way.static = _source(way.edge) in static
         self._trusted &= links
 
     def ready(self) -> None:
@@ -231,6 +260,8 @@ class LinkProbes:
         """
         for token in [t for t, (*_, sent) in self._sent.items() if now - sent > MEMORY]:
             del self._sent[token]
+        while self._taken and now - next(iter(self._taken.values()))[1] > ROUND_TIMEOUT:
+            del self._taken[next(iter(self._taken))]
         due = [w for w in self._ways.values() if w.round is None and w.due <= now and usable(w.edge)]
         due.sort(key=lambda way: (way.passes is not None, way.due))
         return [probe for way in due[:ROUNDS_AT_ONCE] for probe in self._begin(way, now, overhead(way.kind))]
@@ -244,7 +275,7 @@ class LinkProbes:
                 token = self._tokens.next()
                 self._sent[token] = one, way, mtu, now
                 yield Probe(way.edge, way.kind, probe_frame(token, mtu - overhead))
-        for _ in range(copies):
+        for _ in range(0 if way.static else copies):
             token = self._tokens.next()
             self._sent[token] = one, way, 0, now
             one.witnesses.add(token)
@@ -261,7 +292,7 @@ class LinkProbes:
         if found is None or found[2]:
             raise Forged("it is a witness of a probe that is not in flight: a copy, or late")
         one, way, _, _ = found
-        if (way.edge.destination, way.edge.destination_port) != (dpid, port):
+        if _far_end(way.edge) != (dpid, port):
             raise Forged("it is a witness of a probe of another link")
         one.witnesses.discard(token)
         if not one.witnesses:
@@ -272,27 +303,48 @@ class LinkProbes:
         """Process the first bytes of a probe received at a port. Returns whether that changes which links
         are fit."""
         token = token_of(frame)
+        if (taken := self._taken.get(token)) is not None:
+            return self._strayed(taken[0], (dpid, port), now)
         one, way, mtu, _ = self._sent.get(token, (None, None, 0, 0.0))
         if one is None or way is None or not mtu:
             return False
-        if (way.edge.destination, way.edge.destination_port) != (dpid, port):
-            return False
+        if _far_end(way.edge) != (dpid, port):
+            return self._strayed(way, (dpid, port), now)
         del self._sent[token]
+        self._taken[token] = way, now
+        way.arrived_at = now
         way.blind = has_tag(frame)
         if way.blind:
             return False
         one.seen.add(mtu)
         return way.round is one and len(one.seen) == len(one.sizes) and self._end(way, one, now)
 
-    def poll(self, now: float) -> bool:
+    def _strayed(self, way: _Way, where: LinkEnd, now: float) -> bool:
+        """A probe came up at a port that may not be the far end of its link. Returns whether that changes
+        which links are fit: an end of another link shares its segment."""
+        if where in _ends(way.edge) or all(where != _far_end(one.edge) for one in self._ways.values()):
+            return False
+        before = way.passes
+        way.elsewhere, way.round = where, None
+        way.streak, way.due = 0, now + self.interval
+        if way.passes is not False:
+            way.passes = False
+            way.failures += 1
+        way.failed_at = now
+        return way.passes is not before
+
+    def poll(self, now: float, answered: Callable[[Edge, float], bool] = lambda _edge, _since: True) -> bool:
         """End rounds that have lost probes or got no answer. Returns whether that changes which links are
-        fit."""
+        fit. ``answered(edge, since)``: whether both switches of a link have answered since then."""
         changed = False
         for way in self._ways.values():
             one = way.round
             if one is None:
                 continue
-            if one.heard is not None and now - one.heard >= GRACE:
+            if way.static:
+                if now - one.sent >= STATIC_TIMEOUT and answered(way.edge, one.sent):
+                    changed |= self._end(way, one, now)
+            elif one.heard is not None and now - one.heard >= GRACE:
                 changed |= self._end(way, one, now)
             elif one.heard is None and now - one.sent >= ROUND_TIMEOUT:
                 way.round, way.due = None, now + self.interval
@@ -313,7 +365,7 @@ class LinkProbes:
         return way.passes is not before
 
     def _passed(self, way: _Way, now: float) -> None:
-        way.due = now + self.interval * PERIOD
+        way.due = now + self.interval * (1.0 if way.static else PERIOD)
         if way.passes is not False:
             way.passes, way.streak = True, 0
             way.most, way.least_lost = self.mtu, 0
@@ -323,7 +375,7 @@ class LinkProbes:
         way.streak += 1
         way.due = now + self.interval
         if way.streak >= min(PASSED_LIMIT, PASSED_ROUNDS << max(0, way.failures - 1)):
-            way.passes, way.streak = True, 0
+            way.passes, way.streak, way.elsewhere = True, 0, None
             way.most, way.least_lost = self.mtu, 0
 
     def _lost(self, way: _Way, now: float) -> None:
@@ -340,14 +392,32 @@ class LinkProbes:
 
     def unfit(self) -> dict[Encapsulation, Unfit]:
         """The links that frames of each encapsulation cannot or should not take."""
-        found = {}
+        found, dead = {}, {_source(edge) for edge in self.dead()}
         for kind in {way.kind for way in self._ways.values()}:
             ways = [way for way in self._ways.values() if way.kind is kind]
-            failed = frozenset(_source(w.edge) for w in ways if w.passes is False)
-            unproven = frozenset(_source(w.edge) for w in ways if w.passes is None and not w.trusted)
+            failed = frozenset(s for w in ways if (s := _source(w.edge)) in dead or w.passes is False)
+            unproven = frozenset(
+                s for w in ways if w.passes is None and not w.trusted and (s := _source(w.edge)) not in dead
+            )
             # If nothing is proven, nothing is preferred.
             proven = len(failed) + len(unproven) < len(ways)
             found[kind] = Unfit(failed, unproven if proven else frozenset())
+        return found
+
+    def dead(self) -> set[Edge]:
+        """The directions of static links that are not known to pass any probe, or whose other direction is
+        not."""
+        static = [way for way in self._ways.values() if way.static]
+        alive = {way.edge for way in static if way.heard}
+        return {way.edge for way in static if not {way.edge, _reverse(way.edge)} <= alive}
+
+    def passed_at(self) -> dict[LinkEnd, float]:
+        """When a probe last passed each direction of the static links, by its sending end."""
+        found: dict[LinkEnd, float] = {}
+        for way in self._ways.values():
+            if way.static:
+                end = _source(way.edge)
+                found[end] = max(found.get(end, -inf), way.arrived_at)
         return found
 
     def doubtful(self) -> set[Edge]:
@@ -372,7 +442,14 @@ class LinkProbes:
         """What fails, sorted."""
         ways = (way for way in self._ways.values() if way.passes is False)
         return [
-            Failure(way.edge, way.kind, 0 if way.searching else way.most, bool(way.most), way.blind)
+            Failure(
+                way.edge,
+                way.kind,
+                0 if way.searching else way.most,
+                bool(way.most) and way.elsewhere is None,
+                way.blind,
+                way.elsewhere,
+            )
             for way in sorted(ways, key=lambda way: (way.edge, way.kind))
         ]
 
@@ -386,8 +463,22 @@ def _ladder(way: _Way, small: int, whole: int) -> Iterable[int]:
 
 
 def _ends(edge: Edge) -> tuple[LinkEnd, LinkEnd]:
-    return _source(edge), (edge.destination, edge.destination_port)
+    return _source(edge), _far_end(edge)
 
 
 def _source(edge: Edge) -> LinkEnd:
     return edge.source, edge.source_port
+
+
+def _far_end(edge: Edge) -> LinkEnd:
+    return edge.destination, edge.destination_port
+
+
+def _reverse(edge: Edge) -> Edge:
+    return replace(
+        edge,
+        source=edge.destination,
+        source_port=edge.destination_port,
+        destination=edge.source,
+        destination_port=edge.source_port,
+    )

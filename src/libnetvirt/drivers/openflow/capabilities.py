@@ -8,7 +8,15 @@ from types import MappingProxyType
 
 from libnetvirt.driver import Capabilities, Combination
 from libnetvirt.errors import Unsupported
-from libnetvirt.model import DEFAULT_DURATION, Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
+from libnetvirt.model import (
+    DEFAULT_DURATION,
+    Encapsulation,
+    Forwarding,
+    Insertion,
+    Rules,
+    Timeout,
+    VirtualNetwork,
+)
 
 NAME = "openflow"
 PRESETS: Mapping[str, Rules] = {
@@ -30,8 +38,9 @@ COMBINATIONS = tuple(
 )
 FEATURES = frozenset(
     (
-        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "endpoint.mac", "endpoint.limits",
-        "endpoint.lag",
+        "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "tag.any", "tag.range", "tag.inner",
+        "tag.priority",
+        "endpoint.mac", "endpoint.limits", "endpoint.storm", "endpoint.lag",
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
@@ -61,6 +70,25 @@ def capabilities(defaults: Rules, without: Mapping[str, str] = MappingProxyType(
     )
 
 
+def check_kept_tags(network: VirtualNetwork, rules: Rules) -> None:
+    """Raise Unsupported if a network keeps its customers' tags and cannot have that with these rules options,
+    its constraints or its limits."""
+    if not network.keeps_tags:
+        return
+    if rules.encapsulation is not Encapsulation.MPLS:
+        raise Unsupported(
+            f"network {network.name} keeps its customers' VLAN tags and has encapsulation "
+            f"{rules.encapsulation}. Switches parse two VLAN tags of a frame, which tunnels of vlan use up, "
+            "and cannot tell customers' tags from those of tunnels. Choose encapsulation mpls"
+        )
+    for e in network.endpoints:
+        if e.bandwidth is not None and e.bandwidth.outbound is not None:
+            raise Unsupported(
+                f"endpoint {e.uuid}: its outbound limit cannot be enforced on frames that keep any number of "
+                "tags: leave it out, or give the endpoints at which frames enter an inbound limit"
+            )
+
+
 def check_routed(network: VirtualNetwork, rules: Rules) -> None:
     """Raise Unsupported if a routed network cannot have these rules options."""
     if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
@@ -69,4 +97,23 @@ def check_routed(network: VirtualNetwork, rules: Rules) -> None:
             f"{rules.insertion}/{rules.timeout}. Its packets change their MAC addresses on the way, so it "
             "needs tunnels, and rules that are installed in advance. Choose encapsulation vlan or mpls, "
             "insertion offline and timeout permanent"
+        )
+
+
+def check_storms(network: VirtualNetwork, rules: Rules) -> None:
+    """Raise Unsupported if endpoints ask for storm protection where switches do not flood."""
+    guarded = next((e.uuid for e in network.endpoints if e.storm is not None), None)
+    if guarded is None:
+        return
+    if network.forwarding is Forwarding.L3:
+        raise Unsupported(
+            f"endpoint {guarded}: storm protection is for networks with forwarding L2: a router forwards no "
+            "frame for everybody, and packet-rate bounds what comes up to it"
+        )
+    if rules.encapsulation is Encapsulation.NATIVE or rules.insertion is Insertion.ON_DEMAND:
+        raise Unsupported(
+            f"endpoint {guarded}: a network with rules {rules.encapsulation}/{rules.insertion}/"
+            f"{rules.timeout} cannot have storm protection: its frames for everybody are sent out by the "
+            "controller, and packet-rate bounds them. Choose encapsulation vlan or mpls, and insertion "
+            "offline"
         )

@@ -39,13 +39,19 @@ class EventReporter:
         self._states: dict[str, dict[str, State]] = {}
         # The links that were reported as unconfirmed.
         self._unconfirmed: set[LinkEnd] = set()
+        # The static links that were not up.
+        self._dead: set[Edge] = set()
         self._errors: dict[int, float] = {}
         # The frames that were dropped when this was last reported, and when that was.
         self._dropped, self._dropped_at = 0, -DROP_INTERVAL
 
     def links(self, before: Iterable[Edge]) -> None:
         """Report the links that came or went since ``before``."""
-        was, now = ({replace(e, cost=0) for e in edges} for edges in (before, self._state.paths.edges))
+        was, now = ({replace(e, cost=0.0) for e in edges} for edges in (before, self._state.paths.edges))
+        # Static links that nothing passes are links of paths, so that they are probed, and not up.
+        was -= self._dead
+        self._dead = self._state.link_probes.dead()
+        now -= self._dead
         for what, edges in (("down", was - now), ("up", now - was)):
             for edge in sorted(edges):
                 self._link(what, edge)

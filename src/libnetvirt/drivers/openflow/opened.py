@@ -156,7 +156,11 @@ class OpenedDriver(OpenFlowDriver):
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         flows = await self._flows(uuid)
-        return views.counters(self._state, self._entry(uuid), flows)
+        guarded = self._entry(uuid).guarded.values()
+        meters = await self.runtime.storms.meters({b.dpid for b in guarded})
+        storms = self.runtime.core.storms
+        dropped = {b.uuid: storms.dropped(b, meters.get(b.dpid, ())) for b in guarded}
+        return views.counters(self._state, self._entry(uuid), flows, dropped)
 
     async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
         if not self._entry(uuid).description.constraints:
@@ -198,10 +202,10 @@ class OpenedDriver(OpenFlowDriver):
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
         # Entries with our mark that no network needs are drift: they are removed in any case.
-        if uuid is None:
-            return await self.runtime.auditor.repair(list(self._state.switches), None)
-        switches = self.runtime.core.drift.switches(self._entry(uuid))
-        return await self.runtime.auditor.repair(switches, uuid)
+        known = list(self._state.switches)
+        switches = known if uuid is None else self.runtime.core.drift.switches(self._entry(uuid))
+        released = self.runtime.storms.release(uuid)
+        return [*released, *await self.runtime.auditor.repair(switches, uuid)]
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         file = self._state.options.capacities_file

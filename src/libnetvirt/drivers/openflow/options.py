@@ -87,7 +87,7 @@ class OpenFlowSettings(DriverSettings):
         None, ge=1, le=65535, description="seconds of fixed and idle timeouts"
     )
     capacities: Annotated[File, Shown(default="the speed of ports")] = Field(
-        None, description="the capacities of links (TOML)"
+        None, description="the capacities of links, and links that LLDP does not find (TOML)"
     )
     enforcement: Annotated[
         Enforcement | None, Shown(default="the one in the file of capacities, else meter")

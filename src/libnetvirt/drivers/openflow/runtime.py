@@ -37,6 +37,7 @@ from libnetvirt.drivers.openflow.southbound.owners import SwitchOwners
 from libnetvirt.drivers.openflow.southbound.refusals import error_text
 from libnetvirt.drivers.openflow.southbound.rejections import Rejections
 from libnetvirt.drivers.openflow.southbound.session import Session
+from libnetvirt.drivers.openflow.southbound.storm_watch import StormWatch
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
 from libnetvirt.drivers.openflow.southbound.trust_watch import TrustWatch
 from libnetvirt.errors import SubstrateError
@@ -107,6 +108,7 @@ class Runtime:
         self.auditor = Auditor(context, self.executor, audit, repairs)
         provisioner = self.executor.provisioner
         self.trust = TrustWatch(self.core, self._sessions, provisioner.tables, self._report_states)
+        self.storms = StormWatch(self.core, self.pending, self.each_switch, self.now, self._report_states)
         provisioner.rows_changed = self.trust.read_databases
 
     # ---- life ----------------------------------------------------------------------------------
@@ -182,6 +184,8 @@ class Runtime:
         if not self.executor.lock.locked():
             self.owners.update(now)
         self.dispatcher.poll(now)
+        if not self.storms.idle:
+            self.tasks.spawn(self.storms.read())
         self.reporter.dropped(now, self.dispatcher.all_dropped)
 
     def _probe_links(self) -> None:

@@ -72,8 +72,10 @@ class Validator:
             parse_switch(endpoint.switch)
         self._state.rulesdb.check(after, change.touched, self._state.switches)
         rules = self._capabilities.resolve(after.rules)
+        capabilities.check_kept_tags(after, rules)
         if after.forwarding is Forwarding.L3:
             capabilities.check_routed(after, rules)
+        capabilities.check_storms(after, rules)
         if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = views.declared_elsewhere(self._state, after.uuid, declared)
@@ -135,6 +137,11 @@ class Validator:
             raise PortNotFound(
                 f"endpoint {endpoint.uuid}: port {named} of switch {endpoint.switch} is one of "
                 "link-ports, which are kept for links: use another, or change link-ports in the URI"
+            )
+        if (dpid, port) in self._state.static_links().ports:
+            raise PortNotFound(
+                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is declared an "
+                "end of a static link: use another, or remove that [[static-link]] and run 'netvirt reload'"
             )
         if self._state.discovery.is_link(dpid, port):
             raise PortNotFound(

@@ -11,6 +11,11 @@ _NOT_OFFERED: Mapping[str, str] = {
     "tag.mpls": "OVN's logical ports have vlan tags only",
     "endpoint.lag": "OVN binds a logical port to one interface of a chassis. Give it the bond of the "
     "machine, or of its physical bridge, as that interface",
+    "tag.range": "OVN's logical ports have one vlan tag each",
+    "tag.inner": "OVN would put a port's vlan in place of the tag below it, not above",
+    "tag.priority": "OVN's logical ports drop frames with a priority tag",
+    "endpoint.storm": "OVN's meters count packets of access lists, not of endpoints, and know no unknown "
+    "unicast; its limits count all packets",
     "constraint.min-bandwidth": "OVN reserves bandwidth at a chassis's physical port only, not between two "
     "endpoints, and it has no admission control for guarantees",
     "constraint.max-latency": _PATHS,

@@ -10,8 +10,9 @@ L3                      a logical router, and for each endpoint a logical switch
 An endpoint is a logical switch port. Its name is the interface's ``iface-id``, ``SWITCH:PORT``. With a vlan,
 it is a child port ``SWITCH:PORT#VLAN`` of that interface's port (``parent_name``, ``tag``). If the interface
 has no untagged endpoint to be the parent, the parent is a *trunk*: a port alone in a logical switch of its
-own, which drops untagged frames. An endpoint at ``physnet:NAME`` is an ``l2gateway`` port on the bridge that
-the chassis maps to NAME (``ovn-bridge-mappings``).
+own, which drops untagged frames. With ``vlan`` ``any`` it is the interface's port, too, in a logical switch
+that lets tags pass. An endpoint at ``physnet:NAME`` is an ``l2gateway`` port on the bridge that the chassis
+maps to NAME (``ovn-bridge-mappings``).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from libnetvirt.drivers.ovn.names import NO_NAMES, ChassisNames
 from libnetvirt.drivers.ovn.records import ROUTER_KEY, tunnel_key
 from libnetvirt.drivers.ovn.rows import DesiredRow, RowKey
-from libnetvirt.drivers.ovn.schema import ENDPOINT, NETWORK, OWNER, ROW_NAME, TRUNK
+from libnetvirt.drivers.ovn.schema import ENDPOINT, NETWORK, OWNER, ROW_NAME, TRUNK, VLAN_PASSTHRU
 from libnetvirt.model import Constraint, Endpoint, Forwarding, VirtualNetwork
+from libnetvirt.model.customer_tags import ANY, UNTAGGED
 from libnetvirt.ovsdb.values import Value
 from libnetvirt.packet import mac_text
 from libnetvirt.semantics import gateway_mac
@@ -53,7 +55,7 @@ def iface_id(port: SwitchPort) -> str:
 def logical_port(e: Endpoint) -> str:
     """The name of an endpoint's logical switch port."""
     base = iface_id((e.switch, e.port))
-    return base if e.vlan is None else f"{base}#{e.vlan}"
+    return base if e.own_vlan is None else f"{base}#{e.own_vlan}"
 
 
 def switch_ports(endpoints: Iterable[Endpoint]) -> set[SwitchPort]:
@@ -63,7 +65,7 @@ def switch_ports(endpoints: Iterable[Endpoint]) -> set[SwitchPort]:
 
 def needs_trunk(tags: Collection[str]) -> bool:
     """Whether a port whose endpoints have these tags needs a trunk."""
-    return bool(tags) and "untagged" not in tags
+    return bool(tags) and {UNTAGGED, f"vlan {ANY}"}.isdisjoint(tags)
 
 
 def compile_network(
@@ -127,6 +129,8 @@ class _Compiler:
         main: dict[str, Value] = {"name": self._main[1], "external_ids": {**self._ids, **self._records}}
         if self._routed:
             main["enabled"] = None
+        else:
+            main["other_config"] = {VLAN_PASSTHRU: "true"} if self._network.keeps_tags else {}
         yield DesiredRow(*self._main, main)
         if not self._routed:
             yield self._drop(self._main, "zero", f"eth.src == {_ZERO_MAC}")
@@ -168,7 +172,7 @@ class _Compiler:
         ids = {**self._ids, ENDPOINT: e.uuid, **self._names.mark(e.switch)}
         columns: dict[str, Value] = {
             "name": logical_port(e), "addresses": frozenset(("unknown", *e.mac)), "external_ids": ids,
-            "tag": e.vlan, "tag_request": e.vlan,
+            "tag": e.own_vlan, "tag_request": e.own_vlan,
         }  # fmt: skip
         options = {"requested-tnl-key": str(tunnel_key(self._records, e.uuid))}
         if e.port.startswith(PHYSNET):
@@ -179,7 +183,7 @@ class _Compiler:
                 "l2gateway-chassis": chassis or e.switch,
             }
             return {**columns, "type": "l2gateway", "options": options}
-        if e.vlan is not None:
+        if e.own_vlan is not None:
             return {**columns, "parent_name": iface_id((e.switch, e.port)), "options": options}
         return {**columns, "options": {"requested-chassis": self._names.requested(e.switch), **options}}
 

@@ -20,7 +20,7 @@ from libnetvirt.drivers.ovn.capabilities import CAPABILITIES
 from libnetvirt.drivers.ovn.databases import Databases
 from libnetvirt.drivers.ovn.event_reporter import EventReporter
 from libnetvirt.drivers.ovn.interfaces import Interfaces
-from libnetvirt.drivers.ovn.limits import check_limits
+from libnetvirt.drivers.ovn.limits import check_kept_tags, check_limits
 from libnetvirt.drivers.ovn.mirror import StoredNetwork, Unit, unit_text
 from libnetvirt.drivers.ovn.planner import Planner, touched_ports
 from libnetvirt.drivers.ovn.realisation import Realisation
@@ -159,6 +159,7 @@ class OvnDriver(Driver):
             if not change.pending:
                 self._check_port(e)
             self._check_iface_id(e)
+        check_kept_tags(new)
         check_limits(after, self._southbound)
         self._realisation.check_silent(change)
 

@@ -1,10 +1,23 @@
-"""Which limits OVN cannot enforce, and why."""
+"""Which limits OVN cannot enforce, and which tags it cannot keep, and why."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from libnetvirt.drivers.ovn.compiler import PHYSNET
 from libnetvirt.drivers.ovn.southbound import Southbound
 from libnetvirt.errors import Unsupported
-from libnetvirt.model import Constraint, Forwarding, VirtualNetwork
+from libnetvirt.model import Constraint, Endpoint, Forwarding, VirtualNetwork
+
+
+def check_kept_tags(endpoints: Iterable[Endpoint]) -> None:
+    """Raise Unsupported if OVN would drop the tags that an endpoint keeps."""
+    for e in endpoints:
+        if e.kept_tags is not None and e.port.startswith(PHYSNET):
+            raise Unsupported(
+                f"endpoint {e.uuid}: OVN takes untagged frames or those of one vlan from a physical network "
+                f"({e.port}), and cannot keep their tags. Use an interface, or a vlan"
+            )
 
 
 def check_limits(network: VirtualNetwork, southbound: Southbound) -> None:

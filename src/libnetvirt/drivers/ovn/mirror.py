@@ -17,6 +17,7 @@ from libnetvirt.drivers.ovn.compiler import SwitchPort
 from libnetvirt.drivers.ovn.rows import RowKey
 from libnetvirt.errors import EndpointClaimed, NetvirtError
 from libnetvirt.model import Endpoint, VirtualNetwork
+from libnetvirt.model.customer_tags import ANY
 from libnetvirt.ovsdb.database import Row, RowUpdate
 
 #: the uuid of a network, or ``trunk SWITCH:PORT``
@@ -124,15 +125,16 @@ class NetworkMirror:
         """
         for e in new:
             for switch in (e.switch, *aliases(e.switch)):
-                occupant = self.occupants((switch, e.port)).get(e.tag)
-                if occupant is not None and (occupant[0] != network.uuid or switch != e.switch):
-                    other = self.networks[occupant[0]].description
+                for holder, uuid in _overlapping(self.occupants((switch, e.port)), e.tag):
+                    if holder == network.uuid and switch == e.switch:
+                        continue
+                    other = self.networks[holder].description
                     raise EndpointClaimed(
-                        f"endpoint {e.uuid}: {e.place} belongs to endpoint {occupant[1]} of network "
+                        f"endpoint {e.uuid}: {e.place} belongs to endpoint {uuid} of network "
                         f"{other.name} (uuid {other.uuid}): use another port or tag, or remove that "
                         "endpoint first",
                         network=other.uuid,
-                        endpoint=occupant[1],
+                        endpoint=uuid,
                     )
 
     # ---- updates of the copy -------------------------------------------------------------------
@@ -206,6 +208,14 @@ class NetworkMirror:
             if before.get(uuid) is not e:
                 assert new is not None
                 self._occupants.setdefault((e.switch, e.port), {})[e.tag] = (new.description.uuid, uuid)
+
+
+def _overlapping(held: Mapping[str, tuple[str, str]], tag: str) -> list[tuple[str, str]]:
+    """The endpoints of a port, by tag, whose tags overlap with this one. Only ``any`` stands for several."""
+    whole = f"vlan {ANY}"
+    if tag == whole:
+        return list(held.values())
+    return [held[other] for other in (tag, whole) if other in held]
 
 
 def trunk_unit(port: SwitchPort) -> Unit:

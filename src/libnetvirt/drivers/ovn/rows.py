@@ -3,18 +3,31 @@
 A row is identified by its table and name, not by its uuid. A row of a root table (a switch, a router) holds
 its children (ports, ACLs, routes) in reference columns, and OVSDB deletes a child that no row refers to. So a
 missing child is inserted and referenced in one transaction, and a surplus one is removed by dropping the
-reference. Keys of others in ``external_ids`` are kept.
+reference. Keys of others in ``external_ids`` and ``other_config`` are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from libnetvirt.drivers.ovn.schema import CHILD_COLUMNS, PREFIX, ROOT_TABLES, ROW_NAME, TABLES
+from libnetvirt.drivers.ovn.schema import (
+    CHILD_COLUMNS,
+    PREFIX,
+    ROOT_TABLES,
+    ROW_NAME,
+    TABLES,
+    VLAN_PASSTHRU,
+)
 from libnetvirt.ovsdb.database import Operation, Row
 from libnetvirt.ovsdb.values import NamedUUID, Value, encode, encode_uuid, encode_uuids
+
+#: which keys are the driver's, in columns that others use as well
+_OURS: Mapping[str, Callable[[str], bool]] = {
+    "external_ids": lambda key: key.startswith(PREFIX),
+    "other_config": lambda key: key == VLAN_PASSTHRU,
+}
 
 #: (table, name); unique among the rows of one owner
 RowKey = tuple[str, str]
@@ -107,10 +120,11 @@ def compare(desired: Iterable[DesiredRow], stored: StoredRows) -> Delta:
 
 
 def _equal(column: str, desired: Value, stored: Value) -> bool:
-    """Whether a stored value is as desired; keys in ``external_ids`` without the prefix do not count."""
-    if column != "external_ids":
+    """Whether a stored value is as desired; in columns with keys of others, these do not count."""
+    is_ours = _OURS.get(column)
+    if is_ours is None:
         return bool(desired == stored)
-    mine, theirs = ({k: v for k, v in ids.items() if k.startswith(PREFIX)} for ids in (desired, stored))
+    mine, theirs = ({k: v for k, v in keys.items() if is_ours(k)} for keys in (desired, stored))
     return mine == theirs
 
 
@@ -176,9 +190,9 @@ def _update(row: DesiredRow, columns: Iterable[str], stored: StoredRows) -> Oper
     uuid, old = stored[row.key]
     types = TABLES[row.table]
     new = {c: row.columns[c] for c in columns}
-    if "external_ids" in new:
-        others = {k: v for k, v in old["external_ids"].items() if not k.startswith(PREFIX)}
-        new["external_ids"] = {**others, **new["external_ids"]}
+    for column in _OURS.keys() & new.keys():
+        others = {k: v for k, v in old[column].items() if not _OURS[column](k)}
+        new[column] = {**others, **new[column]}
     encoded = {c: encode(types[c], v) for c, v in new.items()}
     return {"op": "update", "table": row.table, "where": _row(uuid), "row": encoded}
 

@@ -31,10 +31,14 @@ CHASSIS = "netvirt-chassis"
 #: the identity of a row, in tables without a ``name`` column
 ROW_NAME = "netvirt:key"
 
+#: in ``other_config`` of a logical switch: whether frames may have tags of their own
+VLAN_PASSTHRU = "vlan-passthru"
+
 #: the northbound tables that the driver writes
 TABLES: Mapping[str, Columns] = {
     "Logical_Switch": {
         "name": STRING, "ports": UUID_SET, "acls": UUID_SET, "qos_rules": UUID_SET, "external_ids": MAP,
+        "other_config": MAP,
     },
     "Logical_Switch_Port": {
         "name": STRING, "type": STRING, "options": MAP, "parent_name": OPTIONAL, "tag": OPTIONAL,

@@ -19,16 +19,18 @@ _IDLE = 4
 
 
 class Client:
-    """Requests to one server.
+    """Requests to one server, and there to the ``connection`` of that name, else to its default one.
 
     Only connecting is bounded: an operation takes as long as the switches take to confirm it. GET requests
     reuse idle connections; one that turns out to be dead, because the server was restarted, is replaced. A
     change must not be sent twice, so each uses a new connection.
     """
 
-    def __init__(self, path: str, driver: str) -> None:
+    def __init__(self, path: str, driver: str, connection: str = "") -> None:
         self.path = path
         self.driver = driver
+        # Where the resources of the server's connection are.
+        self._root = _ROOT + (segments("connections", connection) if connection else "")
         self._idle: list[HttpConnection] = []
         self._closed = False
 
@@ -62,7 +64,7 @@ class Client:
         with self._failures():
             http = await self._open()
             try:
-                status = await http.request("GET", _ROOT + segments(part), b"", {})
+                status = await http.request("GET", self._root + segments(part), b"", {})
                 if not _succeeded(status):
                     raise refusal(status, await http.body())
                 async with aclosing(_lines(http)) as source:
@@ -96,7 +98,7 @@ class Client:
         """Send a request; returns the status and body of the reply. Keeps the connection after a GET."""
         kept = False
         try:
-            status = await http.request(method, _ROOT + place, body, headers or {})
+            status = await http.request(method, self._root + place, body, headers or {})
             reply = await http.body()
             kept = method == "GET" and len(self._idle) < _IDLE and not self._closed and http.reusable()
         finally:

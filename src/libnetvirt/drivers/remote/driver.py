@@ -6,9 +6,9 @@ import asyncio
 import json
 import uuid as rfc4122
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.remote.client import Client
@@ -31,6 +31,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
+from libnetvirt.settings import DriverSettings, Shown
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
 
@@ -44,6 +45,14 @@ _RETRY = 0.05
 T = TypeVar("T")
 
 
+class RemoteSettings(DriverSettings):
+    """The options of a server's URI."""
+
+    connection: Annotated[str, Shown("the name of a connection", "the server's default connection")] = Field(
+        default="", description="which of the server's connections is meant"
+    )
+
+
 class RemoteDriver(Driver):
     """A session with a served driver, with that driver's capabilities.
 
@@ -51,6 +60,8 @@ class RemoteDriver(Driver):
     server to undo the change and waits for the outcome. If the client dies, the server completes the
     change.
     """
+
+    settings = RemoteSettings
 
     def __init__(self, client: Client, capabilities: Capabilities) -> None:
         self._client = client
@@ -70,14 +81,15 @@ class RemoteDriver(Driver):
         Raises InvalidURI if the URI names no socket or another driver than the server's, DaemonUnreachable
         if no server answers, ConnectionFailed if the server's interface version is another one.
         """
-        cls.settings.from_uri(uri)
-        client = Client(_socket_path(uri), uri.driver)
+        connection = cls.settings.from_uri(uri).connection
+        client = Client(_socket_path(uri), uri.driver, connection)
         try:
             served = _object(await client.get("version"))
             if served.get("driver") != uri.driver:
                 raise InvalidURI(
                     f"{uri.text!r} names the {uri.driver} driver, but the server on {client.path} serves "
                     f"{served.get('driver')}: write {served.get('driver')}+{uri.transport}://{client.path}"
+                    + (f"?connection={connection}" if connection else "")
                 )
             if served.get("interface") != INTERFACE:
                 raise ConnectionFailed(

@@ -6,6 +6,7 @@ from libnetvirt.driver import FEATURES, Capabilities
 
 _NOT_OFFERED = {
     "endpoint.limits": "simulated links have no bandwidth",
+    "endpoint.storm": "simulated links have no rates",
     "ownership": "no other controller can use the simulated switches",
     "reload": "there is no file with the capacities of links",
     "repair": "nothing else can change the simulated switches",

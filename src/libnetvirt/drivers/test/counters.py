@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from libnetvirt.errors import EndpointClaimed
 from libnetvirt.model import Counters, Endpoint, VirtualNetwork
+from libnetvirt.model.customer_tags import overlap
 
 
 class Attachments:
@@ -15,11 +16,15 @@ class Attachments:
     def __init__(self, networks: Iterable[VirtualNetwork]) -> None:
         self._by_attachment: dict[tuple[str, str, str], tuple[VirtualNetwork, Endpoint]] = {}
         self._by_port: dict[tuple[str, str], list[VirtualNetwork]] = {}
+        # Few endpoints have more than one tag: all others need no more than the look-up.
+        self._wide: dict[tuple[str, str], list[tuple[VirtualNetwork, Endpoint]]] = {}
         for network in networks:
             for e in network.endpoints:
                 for port in e.ports:
                     self._by_attachment[e.switch, port, e.tag] = (network, e)
                     self._by_port.setdefault((e.switch, port), []).append(network)
+                    if isinstance(e.vlan, str):
+                        self._wide.setdefault((e.switch, port), []).append((network, e))
 
     @property
     def ports(self) -> set[tuple[str, str]]:
@@ -31,17 +36,31 @@ class Attachments:
         return self._by_port.get((switch, port), ())
 
     def require_free(self, network: VirtualNetwork, e: Endpoint) -> None:
-        """Raise EndpointClaimed if another network has an endpoint with the same attachment."""
-        held = (self._by_attachment.get((e.switch, port, e.tag), (network, e)) for port in e.ports)
-        for owner, endpoint in held:
-            if owner.uuid == network.uuid:
-                continue
-            raise EndpointClaimed(
-                f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network {owner.name} "
-                f"(uuid {owner.uuid}): use another port or tag, or remove that endpoint first",
-                network=owner.uuid,
-                endpoint=endpoint.uuid,
-            )
+        """Raise EndpointClaimed if another network has an endpoint with one of the same ports and an
+        overlapping tag."""
+        for port in e.ports:
+            self._require_free_port(network, e, (e.switch, port))
+
+    def _require_free_port(self, network: VirtualNetwork, e: Endpoint, port: tuple[str, str]) -> None:
+        found = [*self._wide.get(port, ())]
+        if isinstance(e.vlan, str):
+            found += [
+                (n, o)
+                for n in self.networks_at(*port)
+                for o in n.endpoints
+                if o.switch == port[0] and port[1] in o.ports
+            ]
+        elif (same := self._by_attachment.get((*port, e.tag))) is not None:
+            found.append(same)
+        for owner, endpoint in found:
+            if owner.uuid != network.uuid and overlap(e.tag, endpoint.tag):
+                raise EndpointClaimed(
+                    f"endpoint {e.uuid}: {e.place} belongs to endpoint {endpoint.uuid} of network "
+                    f"{owner.name} (uuid {owner.uuid}): use another port or tag, or remove that endpoint "
+                    "first",
+                    network=owner.uuid,
+                    endpoint=endpoint.uuid,
+                )
 
 
 @dataclass(slots=True)

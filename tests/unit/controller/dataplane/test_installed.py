@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import (
@@ -13,7 +17,7 @@ from libnetvirt.controller.dataplane.entries import (
     delete_message,
     modify_message,
 )
-from libnetvirt.controller.dataplane.installed import Delta, Installed, Plan, SwitchSnapshot
+from libnetvirt.controller.dataplane.installed import UNCOMPARED, Delta, Installed, Plan, SwitchSnapshot
 from libnetvirt.controller.dataplane.pipeline import Kind
 
 RECEIVE, SEND, ADMIT, WITHDRAW = Order
@@ -158,9 +162,40 @@ def test_a_switch_in_the_desired_state_gets_no_messages() -> None:
     assert installed.compare(2, SwitchSnapshot()).plan().rounds == []
 
 
-def test_rules_with_a_timeout_are_not_compared() -> None:
-    dump = SwitchSnapshot([_stats(_flow(1, kind=Kind.QUIET)), _stats(_flow(2, kind=Kind.PATH))])
-    assert Installed().compare(1, dump).plan().rounds == []
+@pytest.mark.parametrize("kind", UNCOMPARED)
+def test_rules_with_a_timeout_are_not_compared(kind: Kind) -> None:
+    assert Installed().compare(1, SwitchSnapshot([_stats(_flow(1, kind=kind))])).plan().rounds == []
+
+
+@pytest.mark.parametrize("notify", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+def test_whether_a_rule_reports_that_it_has_expired_is_compared(notify: bool, held: bool) -> None:
+    installed, wanted = Installed(), replace(_flow(1, OUT), notify=notify)
+    installed.replace("u", [PlacedEntry(1, SEND, wanted)], Delta())
+    # Other flags say nothing.
+    flags = of.FlowModFlags.NO_BYT_COUNTS | (of.FlowModFlags.SEND_FLOW_REM if held else 0)
+    reported = replace(_stats(_flow(1, OUT)), flags=int(flags))
+    changed = installed.compare(1, SwitchSnapshot([reported])).change
+    assert changed == ({} if notify is held else {(SEND, 1): [(replace(wanted, notify=held), wanted)]})
+
+
+def test_removals_that_were_put_off_are_taken_up_unless_their_entries_are_expected_again() -> None:
+    installed, put_off = Installed(), Delta()
+    first, second, third = _flow(1), _flow(2), _flow(3)
+    installed.replace("u", [PlacedEntry(1, SEND, e) for e in (first, second)], Delta())
+    installed.replace("v", [PlacedEntry(2, SEND, third)], Delta())
+    put_off.remove = {1: [first, second], 2: [third]}
+    for unit in ("u", "v"):
+        installed.replace(unit, [], Delta())
+    installed.put_off(put_off)
+    assert installed.outlasting(1) == {first.key: first, second.key: second}
+    again = Delta()
+    installed.replace("u", [PlacedEntry(1, SEND, first)], again)
+    installed.keep_reclaimed(again)
+    installed.take_up(put_off)
+    assert put_off.remove == {1: [second], 2: [third]}
+    assert installed.outlasting(1) == {}
+    assert installed.outlasting(2) == {}
 
 
 def test_group_numbers_and_cookies_are_decoded() -> None:

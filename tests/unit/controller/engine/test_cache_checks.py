@@ -9,6 +9,7 @@ import pytest
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Kind
+from libnetvirt.controller.engine import cache_checks
 from libnetvirt.controller.engine.cache_checks import (
     AGAIN,
     APPLIED_WITHIN,
@@ -179,6 +180,18 @@ def test_it_is_tried_again_when_all_its_links_have_failed_and_pass_again() -> No
     assert sorted(rig.rounds(30)) == [(1, False), (2, True)]
 
 
+def test_few_switches_are_tried_at_once_and_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_checks, "AT_ONCE", 1)
+    rig = Caching()
+    rig.lag = 0.5
+    shown = []
+    for _ in range(20):
+        rig.tick(0.2)
+        assert len(rig.replaced()) <= 1
+        shown += rig.core.caches.take()
+    assert sorted(shown) == sorted(FRESH)
+
+
 def test_other_switches_are_not_tried() -> None:
     class Other(Caching):
         description = "Some other switch"
@@ -195,3 +208,14 @@ def test_a_switch_that_is_lost_in_a_trial_is_tried_when_it_is_back() -> None:
     rig.rounds(1)
     rig.connect(2, 4)
     assert rig.rounds(APPLIED_WITHIN + 3) == [(2, True)]
+
+
+def test_nothing_is_remembered_of_probes_that_were_lost_and_of_switches_that_are_gone() -> None:
+    rig = Caching()
+    rig.stale = {2}
+    assert len(rig.rounds(APPLIED_WITHIN + 2)) == 2
+    assert rig.core.caches._sent == {}
+    assert rig.core.caches._known.keys() == {1, 2}
+    del rig.state.switches[2]
+    rig.core.caches.tick(rig.now)
+    assert rig.core.caches._known.keys() == {1}

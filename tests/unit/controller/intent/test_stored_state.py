@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from libnetvirt.controller.dataplane.entries import add_message
+from libnetvirt import openflow as of
+from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.dataplane.entries import Flow, SwitchEntry, add_message
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import (
     ConstraintPath,
@@ -25,7 +28,8 @@ from libnetvirt.controller.intent.facts import (
     from_version_1,
     rows,
 )
-from libnetvirt.controller.rules import probing
+from libnetvirt.controller.rules import priority_tags, probing
+from libnetvirt.controller.rules.encapsulation import ANY_VLAN
 from libnetvirt.controller.topology import probes
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import Encapsulation
@@ -37,10 +41,11 @@ from tests.support.controller_rig import VLAN, Rig
 WRITTEN = Path(__file__).with_name("data") / "state-version-1.sql"
 #: by switch, the number of rules, groups and meters that the controller which wrote it had installed, and a
 #: digest of them as they are sent
+#: (since then frames in mpls tunnels have been given a source address: of this, the digests are today's)
 HELD = {
-    1: (133, "bd62e831be87f2efa24bf74fdd164c70d0c5aa42ebec78b07be2589cf78fe4d0"),
-    2: (121, "7f631f149b933c6c2e257e3959c6dd635cab27a006a2b4d3f79611aa133004ae"),
-    3: (137, "73823fce2baeb6635b684f672e5cda78123138487f4752b265d7cff10c5ca8cf"),
+    1: (133, "d7d2e8776a67b9f6e7c4d308239c2460e1bcad41e85cd11c992c4af8742b14e1"),
+    2: (121, "97aa64c4a0232b5ec904a59fec7137f47fb2d465e3be44b61e81d618c52ddd38"),
+    3: (137, "311d8749746edb3e389d8b27e03f98e47e7ff3632c6c86960165d128f17f0ce4"),
 }
 
 
@@ -73,15 +78,23 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
         rig.pending.add(rig.core.topology.lldp(dpid, [port], rig.now))
     rig.settle()
     for dpid, held in HELD.items():
-        # That controller did not probe switches and links.
-        new = {placed.entry.key for placed in probing.base(rig.state.switches[dpid])}
+        # That controller did not probe switches and links, and dropped priority tags.
+        switch = rig.state.switches[dpid]
+        new = {placed.entry.key for base in (probing.base, priority_tags.base) for placed in base(switch)}
         new |= {entry.key for entry in probes.ENTRIES.values()}
         sent = sorted(
-            add_message(placed.entry).encode().hex()
+            add_message(_as_it_was(placed.entry)).encode().hex()
             for key, placed in rig.state.installed.on(dpid).items()
             if key not in new
         )
         assert (len(sent), hashlib.sha256("\n".join(sent).encode()).hexdigest()) == held, dpid
+
+
+def _as_it_was(entry: SwitchEntry) -> SwitchEntry:
+    """Version 1 had no networks that keep tags, which the rule that drops a second tag spares."""
+    if isinstance(entry, Flow) and entry.match.get("metadata") == (0, pipeline.METADATA_KEEPS):
+        return replace(entry, match=of.Match(vlan_vid=ANY_VLAN))
+    return entry
 
 
 def test_the_records_of_a_file_of_version_1(tmp_path: Path) -> None:

@@ -306,6 +306,7 @@ def test_ports_exchange_one_discovery_frame_per_interval() -> None:
     rig.send = noted  # type: ignore[method-assign]
     for n in range(30):
         # A host relays the frames of one port to two others in turn.
+        rig.now += 0.001
         rig.inject(2 + n % 2, 3, rig.state.discovery.frame(1, 3, 0, rig.now))
     assert sent == [(2, 3), (3, 3)]
 

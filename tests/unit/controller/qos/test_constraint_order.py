@@ -26,7 +26,7 @@ def wanted(source: int, destination: int, rate: int, priority: int | None = None
 
 
 def constrained(*constraints: Constraint, uuid: int = 1) -> VirtualNetwork:
-    ends = tuple(e.changed(vlan=e.vlan + 10 * uuid) for e in ENDS if e.vlan is not None)
+    ends = tuple(e.changed(vlan=e.own_vlan + 10 * uuid) for e in ENDS if e.own_vlan is not None)
     return network(uuid, *ends).changed(constraints=constraints)
 
 

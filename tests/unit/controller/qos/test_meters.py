@@ -123,7 +123,9 @@ def test_removed_limits_release_their_meters() -> None:
     rig.change(before, plain)
     assert (rates(rig, 1), rates(rig, 2)) == ([], [])
     assert not any(
-        f.table >= pipeline.Table.EXIT for s in rig.fabric.switches.values() for f in s.flows.values()
+        pipeline.Table.EXIT <= f.table <= pipeline.Table.STRIP
+        for s in rig.fabric.switches.values()
+        for f in s.flows.values()
     )
     assert facts_of(rig.core).of(MeterNumber) == []
     rig.holds_what_it_should()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libnetvirt.controller.intent.switches import parse_switch
-from libnetvirt.controller.topology.discovery import ONLY_STORED, Discovery, Forged
+from libnetvirt.controller.topology.discovery import ONLY_STORED, Discovery, Forged, Shared
 from libnetvirt.controller.topology.link_ports import LinkPorts
 from libnetvirt.controller.topology.link_state import LinkState
-from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 from tests.support.controller_rig import Rig, discovery, line
 
 A, B = (1, 5), (2, 6)
@@ -232,9 +232,8 @@ def test_a_discovery_frame_is_accepted_once() -> None:
     found = discovery()
     sent = found.frame(*A, 0, 100.0)
     assert found.receive(*B, sent, 100.1)
-    for place in (B, (3, 9)):
-        with pytest.raises(Forged, match="a copy or a replay"):
-            found.receive(*place, sent, 100.2)
+    with pytest.raises(Forged, match="a copy or a replay"):
+        found.receive(*B, sent, 100.2)
     assert found.link_ends() == [A, B]
 
 
@@ -325,3 +324,109 @@ def test_links_are_discovered_between_switches() -> None:
     for _ in range(4):
         rig.tick()
     assert not rig.state.paths.edges
+
+
+# ---- segments that several ports share ---------------------------------------------------------
+
+C, D = (3, 7), (4, 8)
+
+
+def _hub(found: Discovery, now: float, *ports: tuple[int, int]) -> list[Collection[LinkEnd]]:
+    """Each port sends a frame, which all others receive. Returns the segments that are reported as new."""
+    new: list[Collection[LinkEnd]] = []
+    for source in ports:
+        sent = found.frame(*source, 0, now)
+        for here in ports:
+            if here != source:
+                try:
+                    found.receive(*here, sent, now + 0.01)
+                except Shared as shared:
+                    new += [shared.ends] * shared.new
+                except Forged:
+                    pass
+    found.expire(now, _dead)
+    return new
+
+
+def test_a_segment_of_three_ports_makes_no_link_and_is_reported_once() -> None:
+    found = discovery()
+    new = _hub(found, 100.0, A, B, C)
+    assert not list(found.edges())
+    assert found.segments.shared() == [{A, B, C}]
+    assert new == [{A, B, C}]
+    for now in (102.0, 104.0, 106.0, 108.0):
+        assert not _hub(found, now, A, B, C)
+        assert not list(found.edges())
+
+
+def test_when_one_of_three_is_unplugged_the_others_have_a_link() -> None:
+    found = discovery()
+    _hub(found, 100.0, A, B, C)
+    found.remove_port(*C)
+    for now in (102.0, 104.0, 106.0, 108.0, 110.0):
+        _hub(found, now, A, B)
+    assert {edge.ends for edge in found.edges()} == {(*A, *B), (*B, *A)}
+    assert found.segments.shared() == []
+    # Also without being told so.
+    found = discovery()
+    _hub(found, 100.0, A, B, C)
+    for now in (102.0, 104.0, 106.0, 108.0, 110.0):
+        _hub(found, now, A, B)
+    assert {edge.ends for edge in found.edges()} == {(*A, *B), (*B, *A)}
+
+
+def test_a_link_that_was_there_before_is_kept_and_others_make_none() -> None:
+    found = discovery()
+    for now in (100.0, 102.0, 104.0, 106.0):
+        _hub(found, now, A, B)
+    for now in (108.0, 110.0, 112.0, 114.0, 116.0):
+        _hub(found, now, C, A, D, B)
+        assert {edge.ends for edge in found.edges()} == {(*A, *B), (*B, *A)}
+    assert found.segments.shared() == [{A, B, C, D}]
+
+
+def test_a_link_that_was_found_just_before_is_given_up() -> None:
+    found = discovery()
+    _hub(found, 100.0, A, B)
+    assert len(list(found.edges())) == 2
+    _hub(found, 102.0, A, B, C)
+    assert not list(found.edges())
+
+
+# ---- static links ------------------------------------------------------------------------------
+
+
+def test_a_static_link_needs_no_frames_and_is_lost_with_its_declaration_or_its_port() -> None:
+    found = discovery()
+    assert found.declare([(A, B)], 100.0)
+    assert not found.declare([(A, B)], 101.0)
+    assert {edge.ends for edge in found.edges()} == {(*A, *B), (*B, *A)}
+    assert not found.expire(200.0, _dead)
+    assert found.static() == {A, B}
+    assert found.remove_port(*A)
+    assert not list(found.edges())
+    assert found.declare([(A, B)], 201.0)
+    assert found.declare([], 202.0)
+    assert not list(found.edges())
+
+
+def test_a_static_link_is_unconfirmed_while_a_switch_is_silent_and_until_a_probe_passes() -> None:
+    found = discovery()
+    found.declare([(A, B)], 100.0)
+    assert found.avoid([2])
+    found.expire(110.0, _unseen)
+    assert found.unconfirmed() == dict.fromkeys((A, B), "switch 2 does not answer")
+    assert found.passed(A, 111.0)
+    assert found.passed(B, 111.0)
+    assert not found.passed(B, 112.0)
+    assert found.unconfirmed() == {}
+    assert not found.is_avoided(A)
+
+
+def test_no_other_link_comes_to_a_static_one() -> None:
+    found = discovery()
+    _both(found)
+    found.declare([(A, C)], 101.0)
+    assert {edge.ends for edge in found.edges()} == {(*A, *C), (*C, *A)}
+    with pytest.raises(Forged, match="port 5 of switch 1 has a static link to another port"):
+        found.receive(*B, found.frame(*A, 0, 102.0), 102.0)

@@ -253,3 +253,56 @@ def test_a_probe_is_a_valid_ip_packet_of_its_size(size: int, token: bytes) -> No
     total = sum(int.from_bytes(frame[at : at + 2]) for at in range(14, 34, 2))
     assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
     assert token_of(frame[:64]) == token
+
+
+# ---- static links, and segments ----------------------------------------------------------------
+
+
+def test_a_static_link_is_dead_until_probes_have_passed_it_in_both_directions() -> None:
+    world = World(GOOD, BAD)
+    world.probes.update([GOOD, BAD], (VLAN,), [(1, 5), (2, 6)])
+    assert world.probes.unfit()[VLAN] == Unfit(frozenset({(1, 5), (2, 6)}))
+    world.passes = unless(BAD)
+    world.until(lambda: bool(world.state()), 3.0)
+    assert all(probe.kind is not None for probe in world.sent), "no witnesses"
+    assert world.probes.unfit()[VLAN].failed == {(1, 5), (2, 6)}
+    world.passes = anything
+    world.until(lambda: not world.probes.unfit()[VLAN].failed, 30.0)
+    assert world.probes.dead() == set()
+
+
+def test_a_static_link_is_found_dead_when_both_switches_have_answered_since() -> None:
+    world = World(GOOD, BAD)
+    world.probes.update([GOOD, BAD], (VLAN,), [(1, 5), (2, 6)])
+    world.until(lambda: world.probes.dead() == set(), 3.0)
+    world.passes = lambda *_: False
+    for _ in range(100):
+        world.now += 0.2
+        world.probes.poll(world.now, lambda _edge, _since: False)
+        world.probes.begin(world.now, anything, OVERHEAD.__getitem__)
+    assert world.probes.dead() == set()
+    assert world.until(lambda: world.probes.dead() == {GOOD, BAD}, 10.0) < 5.0
+
+
+def test_an_encapsulation_that_is_new_on_a_static_link_is_unproven_and_not_dead() -> None:
+    world = World(GOOD, BAD)
+    ends = [(1, 5), (2, 6)]
+    world.probes.update([GOOD, BAD], (VLAN,), ends)
+    world.until(lambda: world.probes.dead() == set(), 3.0)
+    world.probes.update([GOOD, BAD], (VLAN, MPLS), ends)
+    assert not world.probes.unfit()[MPLS].failed
+
+
+@pytest.mark.parametrize("far_first", [True, False])
+def test_a_probe_that_comes_up_at_another_link_makes_its_own_unfit(far_first: bool) -> None:
+    other = Edge(3, 7, 4, 8, 0.0)
+    world = World(GOOD, other)
+    world.now += 1
+    for probe in world.probes.begin(world.now, anything, OVERHEAD.__getitem__):
+        if probe.kind is not None and probe.edge == GOOD:
+            for place in ((2, 6), (4, 8)) if far_first else ((4, 8), (2, 6)):
+                world.probes.arrived(*place, probe.frame, world.now)
+    assert world.state() is False
+    assert world.probes.failed() == [Failure(GOOD, VLAN, 0, large=False, blind=False, elsewhere=(4, 8))]
+    # It is used again when the probes of several rounds have come up at their far end only.
+    assert world.until(lambda: bool(world.state()), 20.0) > 2 * INTERVAL

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,11 +51,24 @@ class Wire(asyncio.Transport):
     close = abort
 
 
+#: the stores of a test's stands
+_OPEN: list[SqliteStore] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _OPEN:
+        _OPEN.pop().close()
+
+
 class Stand:
     """A shell with switches in a row, each over a transport in memory."""
 
     def __init__(self, preset: str, switches: int = 1, ports: int = 64) -> None:
-        self.runtime = Runtime(Options(PRESETS[preset], packet_rate=1e9), SqliteStore(MEMORY), b"k" * 32, 5.0)
+        store = SqliteStore(MEMORY)
+        _OPEN.append(store)
+        self.runtime = Runtime(Options(PRESETS[preset], packet_rate=1e9), store, b"k" * 32, 5.0)
         self.core = self.runtime.core
         self.sessions: list[Session] = []
         self.wires: list[Wire] = []

@@ -189,7 +189,7 @@ class TransactionExecutor:
 
         async def reload() -> list[str]:
             async with self.lock:
-                transaction, lines = self._core.capacity_reload.plan(capacities, degrade)
+                transaction, lines = self._core.capacity_reload.plan(capacities, degrade, self._now())
                 # Paths were just computed again.
                 self._pending.take_reroute()
                 await self._move(self._planned(transaction))

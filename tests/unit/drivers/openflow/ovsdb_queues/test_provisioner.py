@@ -288,6 +288,27 @@ def test_a_failed_operation_leaves_no_trace(
     _run(monkeypatch, story)
 
 
+def test_the_queues_of_all_ports_are_checked_also_behind_one_that_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(lab: Lab) -> None:
+        first = promised("30 Mbit/s")
+        await lab.apply(PLAIN, first)
+        await lab.idle()
+        back = Constraint.model_validate({"source": 12, "destination": 11, "min-bandwidth": "30 Mbit/s"})
+        both = first.changed(constraints=(*first.constraints, back))
+        lab.wires[2].agent.queues = lambda _: ()
+        with pytest.raises(RuleRefused, match="switch 2 did not create queue 0"):
+            await lab.apply(first, both)
+        lab.wires[2].agent.queues = lambda port: lab.queues(2, port)
+        await lab.idle()
+        await lab.apply(first, both)
+        # The one that keeps its queues comes first: what is behind it was looked at.
+        assert next(dpid for dpid, _ in lab.runtime.core.constraints.queue_config()) == 1
+
+    _run(monkeypatch, story)
+
+
 def test_rows_removed_by_others_are_restored_or_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(lab: Lab) -> None:
         await lab.apply(PLAIN, promised("30 Mbit/s"))

@@ -1,0 +1,152 @@
+"""Reads the configuration. All its faults are reported at once, each with file, line, key and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from libnetvirt.configuration.models import Configuration, ConnectionSettings, Keys, LogSettings, UnixListener
+from libnetvirt.configuration.toml import Location, line_of, read
+from libnetvirt.errors import Fault, InvalidDescription
+from libnetvirt.model.messages import shown
+from libnetvirt.suggestions import did_you_mean
+
+#: Largest file in bytes.
+MAX_BYTES: Final = 2**20
+
+_KINDS: Final[dict[str, str]] = {
+    "string_type": "a string, in quotes",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "list_type": "an array of tables, each [[{name}]]",
+    "tuple_type": "an array of tables, each [[{name}]]",
+    "dict_type": "a table, {heading}",
+    "model_type": "a table, {heading}",
+    "model_attributes_type": "a table",
+}
+
+
+def load(path: Path) -> Configuration:
+    """Read and check a file. Raises InvalidDescription with every fault."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InvalidDescription(
+            [
+                Fault(
+                    "there is no such file: write it, or name another",
+                    file=str(path),
+                )
+            ]
+        ) from None
+    except OSError as error:
+        raise InvalidDescription([Fault(f"cannot be read: {error.strerror}", file=str(path))]) from None
+    if len(content) > MAX_BYTES:
+        raise InvalidDescription([Fault(f"is larger than {MAX_BYTES} bytes", file=str(path))])
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidDescription([Fault("is not UTF-8", file=str(path), line=line)]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str = "") -> Configuration:
+    """Read and check a document. Raises InvalidDescription with every fault."""
+    document, lines = read(text, file)
+    try:
+        configuration = Configuration.model_validate(document)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        # An array whose members are at fault is also reported as too short.
+        found = [_fault(one) for one in errors if not (one["type"] == "too_short" and one["input"])]
+    else:
+        found = list(_contradictions(configuration))
+    if found:
+        faults = [Fault(what, path_text(where), file, line_of(where, lines)) for where, what in found]
+        raise InvalidDescription(sorted(faults, key=lambda fault: fault.line))
+    return configuration
+
+
+def path_text(location: Location) -> str:
+    """``("listeners", 1, "path")`` -> ``listeners[2].path``."""
+    text = ""
+    for step in location:
+        text += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _contradictions(configuration: Configuration) -> Iterator[tuple[Location, str]]:
+    """What is wrong between keys that are right by themselves."""
+    known = configuration.connections
+    named: list[tuple[Location, str | None]] = [(("default-connection",), configuration.default_connection)]
+    paths: dict[str, int] = {}
+    for i, listener in enumerate(configuration.listeners):
+        named.append((("listeners", i, "connection"), listener.connection))
+        if (first := paths.setdefault(listener.path, i)) != i:
+            yield (
+                ("listeners", i, "path"),
+                f"{listener.path} is the path of listener {first + 1} already: choose another",
+            )
+    for location, name in named:
+        if name is not None and name not in known:
+            yield location, f"there is no connection {name!r}:{_meant(name, known)}"
+    uris: dict[str, str] = {}
+    for name, settings in known.items():
+        if (other := uris.setdefault(settings.uri, name)) != name and not settings.uri.startswith("test:"):
+            yield (
+                ("connections", name, "uri"),
+                f"connection {other!r} has the same URI: change it, for it cannot be opened twice",
+            )
+
+
+def _meant(name: str, known: Mapping[str, object]) -> str:
+    return did_you_mean(name, known) or f" there is {', '.join(known)}"
+
+
+def _fault(error: ErrorDetails) -> tuple[Location, str]:
+    location = error["loc"]
+    kind, found, context = error["type"], error["input"], error.get("ctx", {})
+    name = str(location[-1]) if location else ""
+    heading = f"[[{location[-2]}]]" if location and isinstance(location[-1], int) else f"[{name}]"
+    # The key of a table is checked, too: its place is the table's.
+    if name == "[key]":
+        location = location[:-1]
+    if kind == "value_error":
+        text = str(error["msg"]).removeprefix("Value error, ")
+    elif kind == "missing":
+        text = "is missing: " + ("add [connections.NAME] with a uri" if name == "connections" else "add it")
+    elif kind == "extra_forbidden":
+        allowed = _names(_table_at(location[:-1]))
+        text = f"is not known here.{did_you_mean(name, allowed)} Allowed are {', '.join(allowed)}"
+    elif kind == "literal_error":
+        allowed_values = str(context.get("expected", "")).replace("'", '"').replace(" or ", ", ")
+        text = f"{shown(found)} is not known: allowed are {allowed_values}"
+    elif kind in _KINDS:
+        text = f"has to be {_KINDS[kind].format(name=name, heading=heading)}, and is {shown(found)}"
+    elif kind == "too_short":
+        text = "is empty: " + (
+            "add a [connections.NAME] with a uri" if name == "connections" else "remove it, or add a table"
+        )
+    else:
+        text = f"{error['msg']} (found {shown(found)})"
+    return location, text
+
+
+def _table_at(location: Location) -> type[Keys]:
+    """The model of the table at a location."""
+    if not location:
+        return Configuration
+    tables: dict[str | int, type[Keys]] = {
+        "listeners": UnixListener, "connections": ConnectionSettings, "log": LogSettings
+    }  # fmt: skip
+    return tables[location[0]]
+
+
+def _names(table: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in table.model_fields.items()]

@@ -1,0 +1,75 @@
+"""The daemon's own resources: its connections, its configuration and its reload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from libnetvirt import __version__
+from libnetvirt.configuration import Configuration
+from libnetvirt.daemon.app import handle_errors, read_body
+from libnetvirt.daemon.bodies import Bodies
+from libnetvirt.daemon.connections import Connections
+from libnetvirt.daemon.wire import ConnectionReport, Problem, ReloadRequest, dump
+
+__all__ = ["Daemon", "build_resources"]
+
+
+class Daemon(Protocol):
+    """What the resources are about."""
+
+    configuration: Configuration
+    connections: Connections
+    #: the file of the configuration; empty if there is none
+    file: str
+
+    async def reload(self, *, degrade: bool) -> Sequence[str]:
+        """Reload the configuration and the operator's files; tells what was done. Raises NetvirtError."""
+
+
+def build_resources(daemon: Daemon) -> FastAPI:
+    """The application with the daemon's own resources."""
+    app = FastAPI(
+        title="netvirtd",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": Problem}},
+    )
+    bodies = Bodies()
+
+    @app.get("/v1/connections", response_model=list[ConnectionReport])
+    async def connections() -> Response:
+        """The connections: name, driver's URI, whether it is open, else why not."""
+        return _reply(
+            [
+                ConnectionReport(
+                    name=slot.name, uri=slot.settings.uri, open=slot.opened is not None, reason=slot.reason
+                )
+                for slot in daemon.connections
+            ]
+        )
+
+    @app.get("/v1/configuration")
+    async def configuration() -> Response:
+        """The configuration in use, and the file it was read from."""
+        content = daemon.configuration.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return _reply({"file": daemon.file, "configuration": content})
+
+    @app.post("/v1/configuration/reloads", response_model=list[str])
+    async def reload(request: Request) -> Response:
+        """Reload the configuration, and the operator's files of every connection; replies with what was
+        done, a string each. A configuration with a fault is refused as a whole."""
+        asked = await read_body(bodies, request, ReloadRequest)
+        return _reply(list(await daemon.reload(degrade=asked.degrade)))
+
+    handle_errors(app)
+    return app
+
+
+def _reply(value: Any) -> Response:
+    return Response(dump(value), media_type="application/json")
