@@ -102,7 +102,7 @@ def check(endpoint: Endpoint, switch: SwitchView | None) -> None:
         )
     if endpoint.kept_tags is not None:
         raise Unsupported(
-            f"endpoint {endpoint.uuid}: an endpoint that keeps the tags of its customers cannot be on several "
+            f"endpoint {endpoint.uuid}: an endpoint that keeps tags of its customers cannot be on several "
             "ports: give it one port, or one vlan"
         )
     if switch is not None and switch.known and not switch.is_open_vswitch:

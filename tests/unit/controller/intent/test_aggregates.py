@@ -83,5 +83,5 @@ def test_what_a_switch_cannot_do_is_refused_with_the_reason() -> None:
         link_aggregation.check(group, other)
     with pytest.raises(Unsupported, match="endpoint 11: an endpoint with an mpls label cannot be"):
         link_aggregation.check(group.changed(mpls=77), None)
-    with pytest.raises(Unsupported, match="endpoint 11: an endpoint that keeps the tags of its customers"):
+    with pytest.raises(Unsupported, match="endpoint 11: an endpoint that keeps tags of its customers"):
         link_aggregation.check(group.changed(vlan="any"), None)
