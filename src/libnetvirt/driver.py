@@ -56,6 +56,7 @@ FEATURES: Mapping[str, str] = {
     "tag.priority": "frames with a priority tag (vlan 0) at untagged endpoints",
     "endpoint.mac": "hosts declared in the description",
     "endpoint.limits": "bandwidth limits of endpoints",
+    "endpoint.lag": "endpoints on several ports of a switch (link aggregation)",
     "endpoint.storm": "storm protection of endpoints",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
@@ -160,6 +161,8 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
             yield "endpoint.mac", who
         if e.bandwidth is not None:
             yield "endpoint.limits", who
+        if len(e.ports) > 1:
+            yield "endpoint.lag", who
         if e.storm is not None:
             yield "endpoint.storm", who
     for c in network.constraints:

@@ -43,6 +43,12 @@ def _optional(draw: st.DrawFn, into: dict[str, Any], name: str, values: st.Searc
         into[name] = draw(values)
 
 
+def ports(number: int) -> st.SearchStrategy[str]:
+    """A port of endpoint ``number``, or several."""
+    named = words.filter(lambda word: "," not in word).map(lambda word: f"{number}{word}")
+    return st.lists(named, min_size=1, max_size=3, unique=True).map(",".join)
+
+
 #: sets of VLANs whose tags are kept, canonical or not
 vlan_sets = st.lists(st.integers(1, 4094), min_size=2, max_size=8, unique=True).map(
     lambda found: ", ".join(f"{low} - {high}" for low, high in _pairs(sorted(found)))
@@ -67,7 +73,7 @@ def kept_tags(draw: st.DrawFn) -> dict[str, Any] | None:
 def endpoints(
     draw: st.DrawFn, uuid: str, number: int, l3: bool, kept: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {"uuid": uuid, "switch": draw(words), "port": f"{number}{draw(words)}"}
+    found: dict[str, Any] = {"uuid": uuid, "switch": draw(words), "port": draw(ports(number))}
     tag = draw(st.sampled_from(["", "vlan", "mpls"])) if kept is None else ""
     found |= kept or {}
     if tag:

@@ -121,7 +121,9 @@ def add(
     network: NetworkName,
     uuid: Annotated[str, typer.Option(metavar="UUID", help="UUID of the endpoint, unique in its network.")],
     switch: Annotated[str, typer.Option(metavar="S", help="Id of the switch.")],
-    port: Annotated[str, typer.Option(metavar="P", help="Number or name of the port.")],
+    port: Annotated[
+        str, typer.Option(metavar="P", help="Number or name of the port; several for a LAG: 5,6.")
+    ],
     given: Attributes,
     pending: Pending = False,
     connect: Connect = None,
@@ -156,7 +158,9 @@ def modify(
     network: NetworkName,
     uuid: EndpointUuid,
     switch: Annotated[str | None, typer.Option(metavar="S", help="Move the endpoint to this switch.")] = None,
-    port: Annotated[str | None, typer.Option(metavar="P", help="Move the endpoint to this port.")] = None,
+    port: Annotated[
+        str | None, typer.Option(metavar="P", help="Move the endpoint to this port; several: 5,6.")
+    ] = None,
     *,
     given: Attributes,
     clear: Annotated[

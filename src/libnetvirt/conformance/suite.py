@@ -18,6 +18,7 @@ import pytest
 from libnetvirt import Rules
 from libnetvirt.conformance.harness import Harness
 from libnetvirt.conformance.support.testbed import Testbed, clean
+from libnetvirt.conformance.tests.aggregation import *
 from libnetvirt.conformance.tests.constraints import *
 from libnetvirt.conformance.tests.customer_tags import *
 from libnetvirt.conformance.tests.faults import *

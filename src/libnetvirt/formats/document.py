@@ -16,7 +16,7 @@ from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.formats.limits import MAX_FAULTS, MAX_NETWORKS
 from libnetvirt.formats.tree import LocatedValue, value_at
 from libnetvirt.model import VirtualNetwork
-from libnetvirt.model.cross_checks import claim_of
+from libnetvirt.model.cross_checks import claims_of
 from libnetvirt.model.customer_tags import PortClaims
 from libnetvirt.model.element import path_text
 from libnetvirt.model.messages import Location, key_text, shown
@@ -109,19 +109,18 @@ def _cross_network_faults(document: Document) -> list[Fault]:
             text = f"{shown(name)} is also the name of network number {names[name.strip()] + 1}: use another"
             faults.append(document.fault(location, text, i, ("name",)))
         for k, endpoint in enumerate(several(raw.get("endpoints"))):
-            claim = claim_of(endpoint)
-            if claim is None or len(faults) > MAX_FAULTS:
-                continue
-            held = i, _uuid(endpoint) or f"number {k + 1}"
-            holder, label = claims.claim(claim[:2], claim[2], held) or held
-            if holder != i:
-                owner = (
-                    _uuid(value_at(document.content, document.locations[holder])) or f"number {holder + 1}"
-                )
-                text = (
-                    f"has the same switch, port and tag as endpoint {label} of network {owner}: use another"
-                )
-                faults.append(document.fault(location, text, i, ("endpoints", k)))
+            for claim in claims_of(endpoint):
+                if len(faults) > MAX_FAULTS:
+                    break
+                held = i, _uuid(endpoint) or f"number {k + 1}"
+                holder, label = claims.claim(claim[:2], claim[2], held) or held
+                if holder != i:
+                    at = _uuid(value_at(document.content, document.locations[holder]))
+                    text = (
+                        f"has the same switch, port and tag as endpoint {label} of network "
+                        f"{at or f'number {holder + 1}'}: use another"
+                    )
+                    faults.append(document.fault(location, text, i, ("endpoints", k)))
     return faults
 
 

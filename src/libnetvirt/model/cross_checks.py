@@ -18,6 +18,7 @@ from libnetvirt.model.scalars import (
     interface,
     mac_address,
     network_prefix,
+    port_text,
     several,
     uuid_text,
     whole_number,
@@ -55,7 +56,7 @@ def _word(value: Any) -> str | None:
 
 def claim_of(endpoint: Any) -> Claim | None:
     """(switch, port, tag) of a raw or validated endpoint; None if one of them is missing or invalid."""
-    switch, port = _word(get(endpoint, "switch")), _word(get(endpoint, "port"))
+    switch, port = _word(get(endpoint, "switch")), _valid(port_text, get(endpoint, "port"))
     if switch is None or port is None:
         return None
     vlan, mpls = get(endpoint, "vlan"), get(endpoint, "mpls")
@@ -79,6 +80,12 @@ def _kept_tags(endpoint: Any) -> str | None:
         if isinstance(vlan, str):
             return vlan
     return None if below is None or _valid(inner_tag, below) is None else "inner"
+
+
+def claims_of(endpoint: Any) -> Sequence[Claim]:
+    """What :func:`claim_of` returns, for each of the endpoint's ports."""
+    claim = claim_of(endpoint)
+    return () if claim is None else [(claim[0], port, claim[2]) for port in claim[1].split(",")]
 
 
 def cross_faults(raw: Mapping[str, Any]) -> Found:
@@ -115,8 +122,7 @@ def _endpoint_faults(endpoints: Sequence[Any], uuids: Sequence[str | None]) -> F
         if uuid is not None and (first := known.setdefault(uuid, i)) != i:
             text = f"{uuid} is also the uuid of endpoint number {first + 1}: it must be unique in the network"
             yield (*where, "uuid"), text
-        claim = claim_of(e)
-        if claim is not None:
+        for claim in claims_of(e):
             holder = claims.claim(claim[:2], claim[2], label)
             if holder is not None:
                 yield where, f"has the same switch, port and tag as endpoint {holder}: each may be used once"

@@ -17,6 +17,7 @@ from libnetvirt.model.scalars import (
     AnyNetwork,
     Interface,
     Mac,
+    Port,
     Prefix,
     Uuid,
     Word,
@@ -84,18 +85,21 @@ class EndpointFields(_Optional):
 
     uuid: str | int
     switch: str | int
-    port: str | int
+    port: str | int | Sequence[str | int]
 
 
 class EndpointChanges(_Optional, total=False):
     """The fields of :class:`Endpoint` that can be changed."""
 
     switch: str | int
-    port: str | int
+    port: str | int | Sequence[str | int]
 
 
 class Endpoint(Element):
     """An attachment of hosts to a network: a port of a switch, untagged or with one tag.
+
+    ``port`` may be several ports of the switch, such as ``5,6``: a link aggregation group, which is one port
+    to the network.
 
     ``vlan`` is a number, or the customers' own tags that are carried as they are: ``any`` (the whole port) or
     a set such as ``100-199``. ``inner_vlan``: ``any`` carries the tags below that of ``vlan`` as they are.
@@ -103,7 +107,7 @@ class Endpoint(Element):
 
     uuid: Uuid
     switch: Word
-    port: Word
+    port: Port
     vlan: Annotated[int | str, BeforeValidator(vlan_tag)] | None = None
     inner_vlan: Annotated[str, BeforeValidator(inner_tag)] | None = None
     mpls: Annotated[int, whole(16, 2**20 - 1, "mpls label")] | None = None
@@ -148,9 +152,15 @@ class Endpoint(Element):
         return self.vlan if isinstance(self.vlan, int) else None
 
     @property
+    def ports(self) -> tuple[str, ...]:
+        """The ports: one, or the members of a link aggregation group."""
+        return tuple(self.port.split(","))
+
+    @property
     def holds(self) -> tuple[tuple[str, ...], ...]:
-        """Keys that are unique in a network: (switch, port, tag), and ("mac", address) of each host."""
-        return ((self.switch, self.port, self.tag), *(("mac", m) for m in self.mac))
+        """Keys that are unique in a network: (switch, port, tag) of each port, and ("mac", address) of each
+        host."""
+        return (*((self.switch, port, self.tag) for port in self.ports), *(("mac", m) for m in self.mac))
 
     @property
     def place(self) -> str:

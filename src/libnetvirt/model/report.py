@@ -5,6 +5,7 @@ Bandwidths are in bit/s and latencies in microseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -77,7 +78,8 @@ class Host(Report):
 
 
 class EndpointState(Report):
-    """The state of an endpoint. ``reason``: why it is not active."""
+    """The state of an endpoint. ``reason``: why it is not active; of one on several ports that is active,
+    which of them are down."""
 
     uuid: str
     state: State
@@ -114,6 +116,14 @@ class NetworkState(Report):
     hosts: tuple[Host, ...] = ()
     constraints: tuple[ConstraintState, ...] = ()
     drift: tuple[str, ...] = ()
+
+
+def members_text(down: Sequence[str]) -> str:
+    """The reason of an active endpoint some of whose ports are down; empty if none are."""
+    if not down:
+        return ""
+    which = f"port {down[0]} is" if len(down) == 1 else f"ports {', '.join(down)} are"
+    return f"{which} down: the others carry the traffic"
 
 
 def overall(states: list[State]) -> State:

@@ -60,6 +60,33 @@ def _word(value: Any) -> str:
     return text
 
 
+#: the most ports of a link aggregation group
+MAX_MEMBERS = 16
+
+
+def port_members(value: Any) -> list[str]:
+    """The ports in ``5``, ``"5"``, ``"5,6"`` or ``[5, 6]``. Raises ValueError."""
+    if isinstance(value, str):
+        value = value.split(",") if "," in value else [value]
+    elif not isinstance(value, (list, tuple)):
+        value = [value]
+    if not 1 <= len(value) <= MAX_MEMBERS:
+        raise ValueError(f"{len(value)} ports are not usable: an endpoint has 1 to {MAX_MEMBERS}")
+    if any("," in port for port in value if isinstance(port, str)):
+        raise ValueError(f"{shown(value)} is not usable: a list has one port in each member")
+    found = [_word(port) for port in value]
+    if len(set(found)) != len(found):
+        raise ValueError(f"{shown(','.join(found))} has the same port twice")
+    if len(",".join(found)) > 128:
+        raise ValueError(f"{shown(','.join(found))} is not usable: write at most 128 characters")
+    return found
+
+
+def port_text(value: Any) -> str:
+    """A port as it is named, or the ports of a link aggregation group, such as ``5,6``. Raises ValueError."""
+    return ",".join(port_members(value))
+
+
 def _name(value: Any) -> str:
     text = value.strip() if isinstance(value, str) else ""
     if not text or len(text) > 63 or not text.isprintable() or "/" in text:
@@ -166,6 +193,7 @@ def several(value: Any) -> Any:
 _as_text = PlainSerializer(str, return_type=str, when_used="json")
 Uuid = Annotated[str, BeforeValidator(uuid_text)]
 Word = Annotated[str, BeforeValidator(_word)]
+Port = Annotated[str, BeforeValidator(port_text)]
 Name = Annotated[str, BeforeValidator(_name)]
 Mac = Annotated[str, BeforeValidator(mac_address)]
 Interface = Annotated[AnyInterface, BeforeValidator(interface), _as_text]

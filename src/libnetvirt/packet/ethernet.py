@@ -16,6 +16,8 @@ ETH_MPLS = 0x8847
 VLAN_TPIDS = (0x8100, 0x88A8)
 BROADCAST = b"\xff" * 6
 
+#: the destination of frames of slow protocols, such as LACP (IEEE 802.3, annex 57A)
+SLOW_PROTOCOLS = bytes.fromhex("0180c2000002")
 #: destination of labelled frames to the other end of a point-to-point link (RFC 7213)
 POINT_TO_POINT = bytes.fromhex("01005e900000")
 

@@ -32,8 +32,14 @@ without a vlan tag otherwise                             of the endpoint without
 with a further vlan tag under the endpoint's own         dropped; L2: a switch that cannot see that tag may
                                                          forward the frame within the network
 with a group address or zero as source                   dropped
+to 01:80:c2:00:00:02 (LACP and other slow protocols),    dropped: it concerns the links of the aggregation
+at an untagged endpoint on several ports                 group, not the network
 with a source that is declared at another endpoint       dropped, never learned
 ======================================================== =====================================================
+
+An endpoint on several ports (a link aggregation group) is one endpoint: a frame may enter at each of its
+ports, and leaves at one of them, whichever; a frame that entered at one never leaves at another. Frames of
+slow protocols do not leave at one without a tag either.
 
 At an endpoint with a vlan, frames leave with a tag of type 0x8100 and priority 0; at an endpoint with an mpls
 label, with that label (traffic class 0, TTL 64) and an Ethernet header from zero to 01:00:5e:90:00:00.

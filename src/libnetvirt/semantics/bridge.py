@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.packet import is_group, parse_ethernet
+from libnetvirt.model.customer_tags import ANY, UNTAGGED
+from libnetvirt.packet import SLOW_PROTOCOLS, is_group, is_tagged, parse_ethernet
 from libnetvirt.semantics.learned_state import HostTables, declared_hosts
 from libnetvirt.semantics.outcome import DropReason, EndpointFrame
+
+
+def ends_slow_protocols(endpoint: Endpoint, frame: bytes) -> bool:
+    """Whether a frame concerns the links of an endpoint's aggregation group rather than the network: it
+    neither enters nor leaves there."""
+    if len(endpoint.ports) == 1 or frame[:6] != SLOW_PROTOCOLS:
+        return False
+    return endpoint.tag == UNTAGGED or (endpoint.vlan == ANY and not is_tagged(frame))
 
 
 def bridge(
@@ -25,5 +34,5 @@ def bridge(
             return (), tables, DropReason.SAME_ENDPOINT
         if there is not None:
             return ((there, frame),), tables, None
-    others = (e for e in network.endpoints if e is not endpoint)
+    others = (e for e in network.endpoints if e is not endpoint and not ends_slow_protocols(e, frame))
     return tuple((e.uuid, frame) for e in others), tables, None

@@ -18,7 +18,7 @@ from libnetvirt.packet import (
     split_tag,
     with_vlan,
 )
-from libnetvirt.semantics.bridge import bridge
+from libnetvirt.semantics.bridge import bridge, ends_slow_protocols
 from libnetvirt.semantics.learned_state import LearnedState, declared_hosts
 from libnetvirt.semantics.outcome import Delivery, DropReason, EndpointFrame, FrameDropped, Outcome, PortFrame
 from libnetvirt.semantics.router import route
@@ -54,7 +54,7 @@ def classify(
     inside = None if vlan is not None else split_label(plain)
     for network in networks:
         for e in network.endpoints:
-            if (e.switch, e.port) != (switch, port):
+            if e.switch != switch or port not in (e.port, *e.ports):
                 continue
             if e.mpls is not None:
                 if inside is not None and inside[0] == e.mpls:
@@ -99,6 +99,8 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
         return DropReason.TRUNCATED
     if is_tagged(frame) and not endpoint.kept_tags:
         return DropReason.NESTED_TAG
+    if ends_slow_protocols(endpoint, frame):
+        return DropReason.LINK_AGGREGATION
     source = frame[6:12]
     if not is_host_mac(source):
         return DropReason.INVALID_SOURCE
@@ -110,6 +112,7 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
 def egress_frame(endpoint: Endpoint, frame: bytes) -> PortFrame:
     """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label.
 
+    The port is as in the description: of several it leaves at one, whichever.
     The frame is as in :class:`ClassifiedFrame`.
     """
     if endpoint.mpls is not None:

@@ -17,6 +17,7 @@ class DropReason(StrEnum):
     NESTED_TAG = "a second vlan tag under the endpoint's own"
     INVALID_SOURCE = "the source is a group address or zero"
     DECLARED_ELSEWHERE = "the source is declared at another endpoint"
+    LINK_AGGREGATION = "of a slow protocol, such as LACP, at an untagged endpoint on several ports"
     SAME_ENDPOINT = "the destination is at the same endpoint as the source"
     FROM_GATEWAY = "the source is the gateway's own MAC address"
     NOT_FOR_GATEWAY = "the destination is not the gateway's MAC address"

@@ -229,6 +229,36 @@ def test_endpoints_that_share_a_port_get_each_frame_once(testbed: Testbed, encap
         testbed.exchange(guest, frames.marked(guest.mac, frames.BROADCAST, b"for all"))
 
 
+@pytest.mark.parametrize("kept", ["any", "100-199,300"])
+def test_frames_that_keep_their_customers_tags_pass_the_meter_and_are_blocked(
+    testbed: Testbed, kept: str
+) -> None:
+    storm = {"rate": RATE, "action": "block"}
+    ends = [endpoint_at(place, n, kept, storm=storm) for n, place in enumerate(testbed.places(3), 1)]
+    network = testbed.create(endpoints=ends, rules={"encapsulation": "mpls"})
+    testbed.harness.flush_caches()
+    one, two, three = testbed.guests(network)
+    sent = [frames.marked(guest.mac, frames.BROADCAST, b"kept") for guest in (one, two, three)]
+    for guest, frame in zip((one, two, three), sent, strict=True):
+        testbed.exchange(guest, frames.tagged(frame, frames.tag(150)))
+    storming = frames.tagged(frames.marked(one.mac, frames.BROADCAST, b"storm"), frames.tag(150))
+    for _ in range(10):
+        send(testbed, one, *[storming] * 50)
+
+    def states() -> list[State]:
+        return [e.state for e in network.state().endpoints]
+
+    testbed.eventually(lambda: states() != [State.DOWN, State.ACTIVE, State.ACTIVE], "it is blocked", by(1.5))
+    copies = 0
+    while found := testbed.harness.receive(0.3):
+        copies += sum(arrival.frame == storming for arrival in found)
+    dropped = {c.endpoint: c.storm_dropped_packets for c in network.statistics()}
+    # Two guests receive a copy each of what passes; what the meter does not drop, the block does.
+    assert 0 < copies < 10 * RATE
+    assert dropped["1"] > 0
+    assert (dropped["2"], dropped["3"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("fields", "refusal"),
     [

@@ -151,7 +151,7 @@ class Testbed:
 
     def guest(self, network: Network | VirtualNetwork, endpoint: Endpoint, mac: str = "") -> Guest:
         """A guest on an endpoint, with a new MAC address unless one is given."""
-        place = Place(endpoint.switch, endpoint.port)
+        place = Place(endpoint.switch, endpoint.ports[0])
         address = mac or frames.mac(next(self._hosts))
         return Guest(network.uuid, endpoint.uuid, place, endpoint.vlan, address, endpoint.mpls)
 
@@ -460,7 +460,8 @@ class Testbed:
 
 
 def _arrivals(outputs: Iterable[tuple[str, str, bytes]]) -> Iterator[Arrival]:
-    return (Arrival(Place(switch, port), frame) for switch, port, frame in outputs)
+    # Of a link aggregation group, at its first port: see `aggregation.Bonded`.
+    return (Arrival(Place(switch, port.split(",")[0]), frame) for switch, port, frame in outputs)
 
 
 def _unknown(network: Network, wanted: dict[str, str], near: dict[tuple[str, str], str]) -> dict[Any, str]:

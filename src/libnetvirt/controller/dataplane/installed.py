@@ -194,7 +194,7 @@ class SwitchSnapshot:
 def group_entry(desc: of.GroupDesc) -> Group | None:
     """A reported group; None if its number is outside our ranges."""
     number = desc.group_id
-    if not (pipeline.is_tunnel_group(number) or pipeline.flood_group_network(number)):
+    if not pipeline.is_group(number):
         return None
     return Group(number, of.GroupType(desc.type), desc.buckets)
 

@@ -49,7 +49,8 @@ neighbour
 Ports and links whose output is metered have tables of their own, reached by resubmit (see `rules.policing`):
 
 exit, police
-    Match port and tag, meter the frame and send it out.
+    Match port and tag, meter the frame and send it out. For endpoints on several ports also without a meter:
+    see `rules.link_aggregation`.
 turn, police-turn
     The same for frames that leave by the port that they entered at.
 strip
@@ -229,6 +230,25 @@ def is_tunnel_group(group: int) -> bool:
 def flood_group(index: int, chunk: int) -> int:
     """The number of one of the groups that replicate a frame to the local endpoints of a network."""
     return 0x2000_0000 | chunk << 20 | index
+
+
+def member_group(port: int, vlan: int | None) -> int:
+    """The number of the group that chooses a port of an endpoint on several ports, of which ``port`` is the
+    lowest."""
+    return 0x4000_0000 | port << 13 | (0 if vlan is None else VLAN_PRESENT | vlan)
+
+
+def member_group_point(group: int) -> tuple[int, int] | None:
+    """The port and tag (see :func:`tag_code`) of the endpoint whose ports a group chooses from; None for
+    other groups."""
+    if group >> 29 != 2:
+        return None
+    return group >> 13 & 0xFFFF, tag_code(group & 0xFFF if group & VLAN_PRESENT else None)
+
+
+def is_group(group: int) -> bool:
+    """Whether a group's number is in one of our ranges."""
+    return is_tunnel_group(group) or bool(flood_group_network(group)) or member_group_point(group) is not None
 
 
 def flood_group_network(group: int) -> int:

@@ -330,11 +330,12 @@ class Operations:
     @staticmethod
     def _has_departed(record: NetworkRecord, old: Attachment) -> bool:
         now = record.endpoints.get(old.uuid)
-        return now is None or now.point != old.point
+        return now is None or now.point != old.point or (old.is_aggregate and not now.is_aggregate)
 
     def _is_left(self, record: NetworkRecord, old: Attachment) -> bool:
         """Whether an endpoint has moved away from a place where no other has come."""
-        return old.uuid in record.endpoints and old.point not in self._state.rulesdb.by_point
+        now = record.endpoints.get(old.uuid)
+        return now is not None and self._state.rulesdb.by_point.get(old.point, now) is now
 
     def _forget_gone(
         self, was: VirtualNetwork, after: VirtualNetwork, touched: Collection[str], delta: Delta
@@ -438,4 +439,5 @@ def _outlasts(delivering: Collection[int], left: Collection[int], dpid: int, ent
         if dpid in left:
             return entry.table not in _ENTRANCES
         return dpid in delivering and entry.table in _EXITS
-    return dpid in left or (dpid in delivering and not isinstance(entry, Group))
+    chooses = isinstance(entry, Group) and pipeline.member_group_point(entry.group_id) is not None
+    return dpid in left or (dpid in delivering and (chooses or not isinstance(entry, Group)))

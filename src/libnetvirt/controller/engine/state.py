@@ -172,6 +172,22 @@ class ControllerState:
         switch = self.switches.get(attachment.dpid)
         return switch is not None and switch.connected
 
+    def members_down(self, attachment: Attachment) -> list[str]:
+        """Those of an endpoint's ports that pass no frames, as its description names them. Its switch is
+        known."""
+        switch, endpoint = self.switches[attachment.dpid], attachment.endpoint
+        if not attachment.is_aggregate:
+            port = None if attachment.port is None else switch.ports.get(attachment.port)
+            return [] if port is not None and port.up else [endpoint.port]
+        numbers = {name: switch.number_of(name) for name in endpoint.ports}
+        return [name for name, n in numbers.items() if n is None or not self.is_live(attachment.dpid, n)]
+
+    def is_live(self, dpid: int, port: int) -> bool:
+        """Whether a port passes frames as a member of a link aggregation group."""
+        switch = self.switches.get(dpid)
+        view = switch.ports.get(port) if switch is not None else None
+        return view is not None and view.up and view.live
+
     def encapsulations(self) -> set[Encapsulation]:
         """The encapsulations to probe links with: those of networks, the default one, and those tried
         lately.

@@ -245,4 +245,5 @@ def port_view(desc: of.PortDesc) -> PortView | None:
     if desc.port_no >= of.Port.MAX:
         return None
     down = desc.config & of.PortConfig.PORT_DOWN or desc.state & of.PortState.LINK_DOWN
-    return PortView(desc.port_no, desc.name, not down, desc.curr_speed * 1000, desc.hw_addr)
+    live = bool(desc.state & of.PortState.LIVE)
+    return PortView(desc.port_no, desc.name, not down, desc.curr_speed * 1000, desc.hw_addr, live)

@@ -33,7 +33,12 @@ AttachmentPoint = tuple[int, int | str, int]
 @dataclass(slots=True)
 class Attachment:
     """An endpoint as it is attached to a switch. ``port`` is None while no port of the switch matches the
-    description."""
+    description.
+
+    Of an endpoint on several ports, a link aggregation group, ``members`` are those that the switch has, and
+    ``port`` is the lowest of them. The rule that admits its frames sets their input port to that one, so all
+    other rules, and frames that are sent up, know one port only (see `rules.link_aggregation`).
+    """
 
     endpoint: Endpoint
     dpid: int
@@ -46,9 +51,14 @@ class Attachment:
     flow_cache: Any = None
     #: the endpoint's uuid, kept here as it is read for each frame
     uuid: str = ""
+    members: tuple[int, ...] = ()
+    #: those of several ports that the switch does not have, as the description names them
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.uuid = self.endpoint.uuid
+        if self.is_aggregate:
+            self.absent = tuple(map(_canonical, self.endpoint.ports))
 
     @property
     def point(self) -> AttachmentPoint:
@@ -61,6 +71,25 @@ class Attachment:
         """The endpoint's tag as the metadata has it."""
         vlan = self.endpoint.vlan
         return kept_code(vlan) if isinstance(vlan, str) else tag_code(vlan, self.endpoint.mpls)
+
+    @property
+    def points(self) -> list[AttachmentPoint]:
+        """The attachment points of all its ports, which the switch may have or not."""
+        dpid, port, tag = self.point
+        if not self.is_aggregate:
+            return [(dpid, port, tag)]
+        absent = [(dpid, name, tag) for name in self.absent]
+        return [*((dpid, member, tag) for member in self.members), *absent]
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether the endpoint is on several ports, be they there or not."""
+        return "," in self.endpoint.port
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The numbers of its ports, as far as the switch has them."""
+        return self.members or (() if self.port is None else (self.port,))
 
     @property
     def entered(self) -> int:
@@ -148,6 +177,10 @@ class NetworkRecord:
         """The endpoints on a switch."""
         return self.by_switch.get(dpid, {}).values()
 
+    def beside(self, attachment: Attachment) -> Collection[Attachment]:
+        """The endpoints of the network on the same port, this one included if it was added."""
+        return self.by_port.get((attachment.dpid, attachment.port or 0), {}).values()
+
     def siblings(self, attachment: Attachment) -> list[Attachment]:
         """The other endpoints of the network on the same port, which have other tags."""
         if attachment.port is None:
@@ -207,6 +240,9 @@ class RulesDB:
         self.networks: dict[str, NetworkRecord] = {}
         self.by_index: dict[int, NetworkRecord] = {}
         self.by_point: dict[AttachmentPoint, Attachment] = {}
+        #: where rules of before the last change may still say that frames entered, of endpoints on several
+        #: ports whose lowest port has changed
+        self.former: dict[AttachmentPoint, Attachment] = {}
         self.ports: dict[tuple[int, int], int] = {}  # (datapath id, port) -> number of endpoints on it
         #: by datapath id and (network, endpoint): endpoints with more than one tag
         self._wide: dict[int, dict[tuple[str, str], Attachment]] = {}
@@ -229,7 +265,7 @@ class RulesDB:
 
     def at(self, dpid: int, port: int, tag: int) -> Attachment | None:
         """The endpoint at an attachment point, or None. ``tag`` as `pipeline.tag_code` encodes it."""
-        return self.by_point.get((dpid, port, tag))
+        return self.by_point.get((dpid, port, tag)) or self.former.get((dpid, port, tag))
 
     def holds_port(self, dpid: int, port: int) -> bool:
         """Whether any endpoint is on this port."""
@@ -250,43 +286,53 @@ class RulesDB:
         endpoint."""
         record = self.networks.get(network.uuid) or NetworkRecord(network, 0, Rules())
         seen: PortClaims[Attachment] = PortClaims()
+        shared: dict[tuple[int, int], dict[str, Attachment]] = {}
         for endpoint in network.select(touched):
             attachment = _bind(endpoint, record, switches)
-            again = seen.claim(attachment.point[:2], endpoint.tag, attachment)
-            for holder in (again,) if again is not None else self._holders(attachment):
-                ours = holder.network.uuid == network.uuid
-                if not ours or holder.endpoint.uuid not in touched or again is not None:
-                    raise _claimed(
-                        attachment, network if ours else holder.network.description, holder.endpoint
-                    )
+            for point in attachment.points:
+                again = seen.claim(point[:2], endpoint.tag, attachment)
+                for holder in (again,) if again is not None else self._holders(attachment, point):
+                    ours = holder.network.uuid == network.uuid
+                    if not ours or holder.endpoint.uuid not in touched or again is not None:
+                        raise _claimed(
+                            attachment, network if ours else holder.network.description, holder.endpoint
+                        )
+            if attachment.port is not None:
+                there = {b.uuid: b for b in record.beside(attachment) if b.uuid not in touched}
+                beside = shared.setdefault((attachment.dpid, attachment.port), there)
+                beside[attachment.uuid] = attachment
+                if len({b.ports for b in beside.values()}) > 1:
+                    raise _overlapping(attachment, network, next(iter(beside.values())).endpoint)
 
-    def _holders(self, attachment: Attachment) -> Iterator[Attachment]:
+    def _holders(self, attachment: Attachment, point: AttachmentPoint) -> Iterator[Attachment]:
         """The endpoints that hold an attachment point, or have tags on its port that overlap with its."""
-        holder = self._holder(attachment)
+        holder = self._holder(point)
         if holder is not None:
             yield holder
         yield from self._overlapping(attachment)
 
     def _overlapping(self, attachment: Attachment) -> Iterator[Attachment]:
         """The endpoints on a port whose tags overlap with an endpoint's, one of the two having several."""
-        tag, (dpid, port, _) = attachment.endpoint.tag, attachment.point
+        tag, dpid = attachment.endpoint.tag, attachment.dpid
         others: Iterable[Attachment] = self._wide.get(dpid, {}).values()
         if is_wide(tag):
             others = (b for record in self for b in record.on(dpid))
-        names = {port, str(port), attachment.endpoint.port}
+        names = {*attachment.ports, *map(str, attachment.ports), *attachment.endpoint.ports}
         for other in others:
-            if not names.isdisjoint((other.port, other.endpoint.port)) and overlap(tag, other.endpoint.tag):
+            if not names.isdisjoint((*other.ports, *other.endpoint.ports)) and overlap(
+                tag, other.endpoint.tag
+            ):
                 yield other
 
-    def _holder(self, attachment: Attachment) -> Attachment | None:
+    def _holder(self, point: AttachmentPoint) -> Attachment | None:
         """The endpoint that holds an attachment point, be its port known by number or still as the text of
         the description."""
-        dpid, port, tag = attachment.point
+        dpid, port, tag = point
         if isinstance(port, int):
-            return self.by_point.get(attachment.point) or self.by_point.get((dpid, str(port), tag))
+            return self.by_point.get(point) or self.by_point.get((dpid, str(port), tag))
         number = int(port) if port.isascii() and port.isdigit() else None
         by_number = self.by_point.get((dpid, number, tag)) if number is not None else None
-        return self.by_point.get(attachment.point) or by_number
+        return self.by_point.get(point) or by_number
 
     def add(
         self, network: VirtualNetwork, index: int, rules: Rules, switches: Mapping[int, SwitchView]
@@ -320,6 +366,14 @@ class RulesDB:
                 before.append(old)
         for endpoint in network.select(touched):
             self._insert(_bind(endpoint, record, switches))
+        self.former = {
+            old.point: now
+            for old in before
+            if (now := record.endpoints.get(old.uuid)) is not None
+            and old.point not in self.by_point
+            and old.dpid == now.dpid
+            and not set(old.ports).isdisjoint(now.ports)
+        }
         self._names.pop(record.description.name, None)
         self._names[network.name] = network.uuid
         record.description = network
@@ -360,11 +414,13 @@ class RulesDB:
             attachment.network.remove(attachment.endpoint.uuid)
             self._unclaim(attachment)
         for attachment in attachments:
-            attachment.port = switch.number_of(attachment.endpoint.port)
+            _find_ports(attachment, switch)
             if attachment.port is not None and (
-                attachment.point in self.by_point or any(True for _ in self._overlapping(attachment))
+                any(point in self.by_point for point in attachment.points)
+                or any(b.ports != attachment.ports for b in attachment.network.beside(attachment))
+                or any(True for _ in self._overlapping(attachment))
             ):
-                attachment.port = None
+                attachment.port, attachment.members = None, ()
             self._insert(attachment)
         return affected
 
@@ -373,24 +429,26 @@ class RulesDB:
         self._claim(attachment)
 
     def _claim(self, attachment: Attachment) -> None:
-        self.by_point.setdefault(attachment.point, attachment)
+        for point in attachment.points:
+            self.by_point.setdefault(point, attachment)
         if is_wide(attachment.endpoint.tag):
             self._wide.setdefault(attachment.dpid, {})[attachment.network.uuid, attachment.uuid] = attachment
         if attachment.port is None:
             self.unbound[attachment.dpid] += 1
-        else:
-            key = (attachment.dpid, attachment.port)
+        for port in attachment.ports:
+            key = (attachment.dpid, port)
             self.ports[key] = self.ports.get(key, 0) + 1
 
     def _unclaim(self, attachment: Attachment) -> None:
-        if self.by_point.get(attachment.point) is attachment:
-            del self.by_point[attachment.point]
+        for point in attachment.points:
+            if self.by_point.get(point) is attachment:
+                del self.by_point[point]
         if is_wide(attachment.endpoint.tag):
             self._wide.get(attachment.dpid, {}).pop((attachment.network.uuid, attachment.uuid), None)
         if attachment.port is None:
             self.unbound[attachment.dpid] -= 1
-        else:
-            key = (attachment.dpid, attachment.port)
+        for port in attachment.ports:
+            key = (attachment.dpid, port)
             self.ports[key] -= 1
             if not self.ports[key]:
                 del self.ports[key]
@@ -405,11 +463,41 @@ class RulesDB:
 def _bind(endpoint: Endpoint, record: NetworkRecord, switches: Mapping[int, SwitchView]) -> Attachment:
     dpid = parse_switch(endpoint.switch)
     switch = switches.get(dpid)
+    if len(endpoint.ports) > 1:
+        attachment = Attachment(endpoint, dpid, None, record)
+        if switch is not None and switch.known:
+            _find_ports(attachment, switch)
+        return attachment
     port = switch.number_of(endpoint.port) if switch is not None and switch.known else None
     if port is None and endpoint.port.isascii() and endpoint.port.isdigit():
-        # A port given by number needs no look-up: only its spelling is made canonical ("007").
-        endpoint = endpoint.changed(port=str(int(endpoint.port)))
+        # A port given by number needs no look-up: only its spelling is made canonical.
+        endpoint = endpoint.changed(port=_canonical(endpoint.port))
     return Attachment(endpoint, dpid, port, record)
+
+
+def _canonical(port: str) -> str:
+    """A port given by number in its usual spelling ("7" for "007")."""
+    return str(int(port)) if port.isascii() and port.isdigit() else port
+
+
+def _find_ports(attachment: Attachment, switch: SwitchView) -> None:
+    """Bind an endpoint to the ports that its switch has."""
+    if not attachment.is_aggregate:
+        attachment.port = switch.number_of(attachment.endpoint.port)
+        return
+    found = {name: switch.number_of(name) for name in attachment.endpoint.ports}
+    attachment.members = tuple(sorted({number for number in found.values() if number is not None}))
+    attachment.absent = tuple(_canonical(name) for name, number in found.items() if number is None)
+    attachment.port = min(attachment.members, default=None)
+
+
+def _overlapping(attachment: Attachment, network: VirtualNetwork, other: Endpoint) -> EndpointClaimed:
+    return EndpointClaimed(
+        f"endpoint {attachment.uuid}: {attachment.endpoint.place} shares a port with endpoint {other.uuid} "
+        f"({other.place}): endpoints of one network that share a port have the same ports",
+        network=network.uuid,
+        endpoint=other.uuid,
+    )
 
 
 def _claimed(attachment: Attachment, holder: VirtualNetwork, endpoint: Endpoint) -> EndpointClaimed:

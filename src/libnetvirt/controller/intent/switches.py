@@ -46,13 +46,15 @@ def switch_text(dpid: int) -> str:
 @dataclass(slots=True)
 class PortView:
     """A port as its switch describes it. ``speed`` is in bit/s, 0 if not known; ``hw_addr`` is its MAC
-    address."""
+    address; ``live`` is whether groups may choose it: not, for example, while LACP at its other end is not
+    ready."""
 
     number: int
     name: str
     up: bool
     speed: int = 0
     hw_addr: int = 0
+    live: bool = True
 
 
 #: Ports of a switch that are known: more than a bridge has in practice.

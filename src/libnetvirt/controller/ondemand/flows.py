@@ -228,6 +228,8 @@ class OnDemandFlows:
         self._transports = transports
         self._pairs: dict[EndpointKey, dict[bytes, PairFlows]] = {}
         self._templates: dict[str, NetworkTemplates] = {}
+        # How many removals of an entry behind the first switch wait until frames in flight have passed.
+        self._leaving: dict[tuple[int, EntryKey], int] = {}
         self._epoch = 0
         #: the number of frames dropped because too many waited for the flow entries of their pair
         self.dropped = 0
@@ -318,10 +320,20 @@ class OnDemandFlows:
         if not downstream:
             return
 
+        leaving = self._leaving
+        for dpid, flow in downstream:
+            leaving[dpid, flow.key] = leaving.get((dpid, flow.key), 0) + 1
+
         def remove_downstream() -> None:
             kept = self.held(pair.origin[0], pair.macs)
             for dpid, flow in downstream:
-                if (dpid, flow.key) not in kept:
+                key = dpid, flow.key
+                # A pair that was installed again and removed again meanwhile has frames in flight, too.
+                leaving[key] -= 1
+                if leaving[key]:
+                    continue
+                del leaving[key]
+                if key not in kept:
                     self._wire.send(dpid, delete_message(flow))
 
         self._wire.confirm(first, lambda _: self._wire.linger(remove_downstream))

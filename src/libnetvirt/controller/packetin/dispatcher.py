@@ -111,6 +111,8 @@ class PacketInDispatcher:
         if table < _GATEWAY:
             attachment = self._by_point.get((dpid, head.in_port, metadata & _TAG))
             if attachment is None:
+                attachment = self._state.rulesdb.at(dpid, head.in_port, metadata & _TAG)
+            if attachment is None:
                 return self._core.probed(dpid, message, now)
             record = attachment.network
             if record.index != metadata >> 32:
@@ -261,7 +263,9 @@ class PacketInDispatcher:
     def port_down(self, dpid: int, port: int) -> None:
         """Remove the hosts and neighbours behind a port that went down."""
         for record in self._state.rulesdb:
-            for attachment in [b for b in record.on(dpid) if b.port == port]:
+            for attachment in [b for b in record.on(dpid) if port in b.ports]:
+                if any(self._state.is_live(dpid, member) for member in attachment.ports if member != port):
+                    continue
                 if self._is_busy(record):
                     if not self._deferral.add(("", record.uuid), lambda _: self.port_down(dpid, port)):
                         self.dropped += 1

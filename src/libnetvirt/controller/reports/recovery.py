@@ -18,6 +18,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.locator import mac_text
 from libnetvirt.controller.intent.ownership import Marker, installation_text
 from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.rules import link_aggregation
 from libnetvirt.controller.rules.routing import connected_prefix
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Recovered, VirtualNetwork
@@ -35,6 +36,8 @@ class _Found:
     """What the rules tell of one network."""
 
     places: set[_Place] = field(default_factory=set)
+    #: the ports of each place: several of an endpoint on a link aggregation group
+    members: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
     #: the VLANs of endpoints that keep a set of them; no VLANs: any
     vlans: dict[_Place, set[int]] = field(default_factory=lambda: defaultdict(set))
     #: endpoints that keep the tags below their own
@@ -90,9 +93,13 @@ def _read(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
     """Note what a rule of a network tells."""
     kind, table, match = flow.cookie & 0xFFFF, flow.table_id, flow.match
     if kind == Kind.ENDPOINT and table == Table.CLASSIFY:
-        entered = next((i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata)), 0)
-        place = dpid, match.value("in_port"), entered & pipeline.METADATA_TAG
+        entered = next((i.metadata for i in flow.instructions if isinstance(i, of.WriteMetadata)), None)
+        if entered is None:
+            return
+        port = match.value("in_port")
+        place = dpid, link_aggregation.endpoint_port(flow.instructions, port), entered & pipeline.METADATA_TAG
         found.places.add(place)
+        found.members[place].add(port)
         if entered & pipeline.METADATA_KEEPS:
             _read_kept(found, place, match)
         found.limited |= any(isinstance(i, of.Meter) for i in flow.instructions)
@@ -143,7 +150,8 @@ def _document(found: _Found) -> dict[str, Any]:
     for number, place in enumerate(sorted(found.places), 1):
         dpid, port, code = place
         tag, value = ("", "vlan", "mpls", "kept")[code >> 21], code & (1 << 21) - 1
-        endpoint: dict[str, Any] = {"uuid": number, "switch": switch_text(dpid), "port": str(port)}
+        ports = sorted(found.members[place] | {port})
+        endpoint: dict[str, Any] = {"uuid": number, "switch": switch_text(dpid), "port": ports}
         if tag == "kept":
             endpoint["vlan"] = set_of(found.vlans[place])
         elif tag:

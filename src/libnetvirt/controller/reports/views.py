@@ -39,7 +39,7 @@ from libnetvirt.model import (
     Substrate,
     Switch,
 )
-from libnetvirt.model.report import overall
+from libnetvirt.model.report import members_text, overall
 
 #: links that one reason names
 NAMED_LIMIT = 2
@@ -134,9 +134,11 @@ def _why(
         return State.PENDING, f"switch {name} has no port {attachment.endpoint.port}"
     if not state.fits(attachment.network, attachment.dpid):
         return State.DOWN, f"switch {name} has too few tables for a network with forwarding L3"
-    port = switch.ports.get(attachment.port)
-    if port is None or not port.up:
-        return State.DOWN, f"port {attachment.endpoint.port} of switch {name} is down"
+    down = state.members_down(attachment)
+    if down == list(attachment.endpoint.ports):
+        word = "ports" if attachment.is_aggregate else "port"
+        verb = "are" if attachment.is_aggregate else "is"
+        return State.DOWN, f"{word} {', '.join(down)} of switch {name} {verb} down"
     blocked = state.blocked.get((attachment.network.uuid, attachment.endpoint.uuid))
     if blocked is not None and blocked.holds(attachment):
         return State.DOWN, blocked.text(now)
@@ -149,7 +151,7 @@ def _why(
         return State.UNCONFIRMED, state.why_unreachable(attachment.dpid)
     if attachment.dpid in unseen and len(attachment.network.on(attachment.dpid)) == 1:
         return State.UNCONFIRMED, f"the way to other endpoints is unconfirmed: {unseen[attachment.dpid]}"
-    return State.ACTIVE, ""
+    return State.ACTIVE, members_text(down)
 
 
 def untrusted_text(state: ControllerState, dpid: int) -> str:
@@ -382,7 +384,7 @@ def counters(
         count = None
         if flow.cookie & 0xFFFF == Kind.QUIET:
             continue
-        if flow.table_id == Table.CLASSIFY:
+        if flow.table_id == Table.CLASSIFY and flow.match.get("eth_dst") is None:
             code = _tag_code(flow, keeps_tags=record.keeps_tags)
             attachment = state.rulesdb.at(dpid, flow.match.value("in_port"), code)
             if attachment is not None and attachment.network is record:
@@ -430,9 +432,18 @@ def rule_line(state: ControllerState, dpid: int, flow: of.FlowStatsEntry) -> Rul
     return RuleLine(switch=switch_text(dpid), table=table, text=of.format_flow(flow), network=name)
 
 
+def group_network(state: ControllerState, dpid: int, group: int) -> int:
+    """The index of the network that a group belongs to; 0 if it belongs to none."""
+    point = pipeline.member_group_point(group)
+    if point is None:
+        return pipeline.flood_group_network(group)
+    attachment = state.rulesdb.at(dpid, *point)
+    return 0 if attachment is None else attachment.network.index
+
+
 def group_line(state: ControllerState, dpid: int, group: of.GroupDesc) -> RuleLine:
     """A group as text."""
-    record = state.rulesdb.by_index.get(pipeline.flood_group_network(group.group_id))
+    record = state.rulesdb.by_index.get(group_network(state, dpid, group.group_id))
     buckets = " ".join(f"[{of.actions_text(b.actions)}]" for b in group.buckets)
     kind = of.GroupType(group.type).name.lower() if group.type in list(of.GroupType) else str(group.type)
     return RuleLine(

@@ -253,6 +253,6 @@ def egress_match(attachment: Attachment) -> tuple[int, Fields]:
 def _output(attachment: Attachment, in_port: int | None) -> of.Action:
     assert attachment.port is not None
     limits, hairpin = attachment.endpoint.bandwidth, in_port == attachment.port
-    if limits is not None and limits.outbound is not None:
+    if attachment.is_aggregate or (limits is not None and limits.outbound is not None):
         return nicira.resubmit(attachment.port, Table.TURN if hairpin else Table.EXIT)
     return of.Output(of.Port.IN_PORT if hairpin else attachment.port)

@@ -18,14 +18,16 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView, switch_text
 from libnetvirt.controller.qos.meters import STEP, Meters, frame_meter, meter
+from libnetvirt.controller.rules import link_aggregation
 from libnetvirt.controller.rules.encapsulation import ANY_VLAN, POP, Fields, egress_match
 from libnetvirt.errors import Unsupported
-from libnetvirt.model import Endpoint
+from libnetvirt.model import Endpoint, Limits
 from libnetvirt.openflow import nicira
 
 #: Open vSwitch makes a real copy for `clone` only if an action inside is irreversible, as `decap` is. As the
 #: last action on the copy, after the output, it has no effect. It must not meet a vlan tag.
 _IRREVERSIBLE = nicira.decap()
+_NO_LIMITS = Limits()
 
 
 class Policing:
@@ -43,25 +45,30 @@ class Policing:
 
     def endpoint(self, attachment: Attachment) -> Iterator[PlacedEntry]:
         """An endpoint's meters, and the rules that send its outbound frames through one."""
-        limits, storm = attachment.endpoint.bandwidth, attachment.endpoint.storm
-        if storm is not None and attachment.port is not None and self._meters.supported(attachment.dpid):
+        limits, storm = attachment.endpoint.bandwidth or _NO_LIMITS, attachment.endpoint.storm
+        if attachment.port is None:
+            return
+        if storm is not None and self._meters.supported(attachment.dpid):
             number = self.storm_meter(attachment)
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, frame_meter(number, storm.rate))
-        if limits is None or attachment.port is None:
-            return
         supported = self._meters.supported(attachment.dpid)
         if limits.inbound is not None and supported:
             number = self._meters.number(attachment.dpid, _name(attachment, "in"))
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.inbound))
-        if limits.outbound is None:
-            return
         metered: tuple[of.Instruction, ...] = ()
-        if supported:
+        if limits.outbound is not None and supported:
             number = self._meters.number(attachment.dpid, _name(attachment, "out"))
             yield PlacedEntry(attachment.dpid, Order.RECEIVE, meter(number, limits.outbound))
             metered = (of.Meter(number),)
-        cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
-        yield from metered_output(attachment.dpid, attachment.port, egress_match(attachment), metered, cookie)
+        egress = egress_match(attachment)
+        if attachment.is_aggregate:
+            untag = (POP,) if egress[1]["vlan_vid"] else ()
+            yield from link_aggregation.output(
+                attachment, metered, _copy(attachment.port, Table.POLICE, *untag)
+            )
+        elif limits.outbound is not None:
+            cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
+            yield from metered_output(attachment.dpid, attachment.port, egress, metered, cookie)
 
     def storm(self, attachment: Attachment) -> tuple[of.Instruction, ...]:
         """The instruction that meters the frames for everybody that an endpoint sends."""

@@ -18,7 +18,7 @@ from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.rules import priority_tags, probing
+from libnetvirt.controller.rules import link_aggregation, priority_tags, probing
 from libnetvirt.controller.rules.encapsulation import (
     ANY_VLAN,
     MPLS,
@@ -150,15 +150,17 @@ class SwitchingRules:
         priority, matches, untag = ingress_matches(attachment)
         then = (
             *self._policing.inbound(attachment),
-            *only(*untag),
+            *only(*untag, *link_aggregation.entering(attachment)),
             of.WriteMetadata(attachment.entered, pipeline.METADATA_ALL),
             of.GotoTable(_first(attachment.network)),
         )
         cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
-        for fields in matches:
-            match = of.Match(in_port=attachment.port, **fields)
-            flow = Flow(Table.CLASSIFY, priority, match, then, cookie)
-            yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
+        for port in attachment.ports:
+            for fields in matches:
+                match = of.Match(in_port=port, **fields)
+                flow = Flow(Table.CLASSIFY, priority, match, then, cookie)
+                yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
+        yield from link_aggregation.admission(attachment)
         yield from self._policing.endpoint(attachment)
 
     def flood(self, record: NetworkRecord, dpid: int) -> Iterator[PlacedEntry]:

@@ -40,7 +40,7 @@ FEATURES = frozenset(
     (
         "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "tag.any", "tag.range", "tag.inner",
         "tag.priority",
-        "endpoint.mac", "endpoint.limits", "endpoint.storm",
+        "endpoint.mac", "endpoint.limits", "endpoint.storm", "endpoint.lag",
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",

@@ -197,7 +197,7 @@ class OpenedDriver(OpenFlowDriver):
             lines += [
                 views.group_line(self._state, dpid, group)
                 for group in reply.entries
-                if index is None or pipeline.flood_group_network(group.group_id) == index
+                if index is None or views.group_network(self._state, dpid, group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
 

@@ -9,7 +9,7 @@ from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.reports import views
-from libnetvirt.controller.rules import policing
+from libnetvirt.controller.rules import link_aggregation, policing
 from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.driver import Capabilities, Change, check_free
 from libnetvirt.drivers.openflow import capabilities
@@ -101,7 +101,13 @@ class Validator:
         dpid = parse_switch(endpoint.switch)
         switch = self._state.switches.get(dpid)
         policing.check(endpoint, switch)
-        if pending and (switch is None or switch.number_of(endpoint.port) is None):
+        link_aggregation.check(endpoint, switch)
+        for port in endpoint.ports:
+            self._check_port(endpoint, port, dpid, pending)
+
+    def _check_port(self, endpoint: Endpoint, named: str, dpid: int, pending: bool) -> None:
+        switch = self._state.switches.get(dpid)
+        if pending and (switch is None or switch.number_of(named) is None):
             return
         if (refusal := self._state.ownership.refused.get(dpid)) and not pending:
             raise SwitchNotFound(
@@ -120,16 +126,16 @@ class Validator:
                 f"endpoint {endpoint.uuid}: switch {endpoint.switch} is not connected. Connected: "
                 f"{known or 'none'}. Connect it first, or allow pending endpoints"
             )
-        port = switch.number_of(endpoint.port)
+        port = switch.number_of(named)
         if port is None:
             names = ", ".join(f"{p.number} ({p.name})" for p in list(switch.ports.values())[:20])
             raise PortNotFound(
-                f"endpoint {endpoint.uuid}: switch {endpoint.switch} has no port {endpoint.port}. "
+                f"endpoint {endpoint.uuid}: switch {endpoint.switch} has no port {named}. "
                 f"It has: {names or 'none'}"
             )
         if self._state.options.link_ports.patterns and self._state.may_link(dpid, port):
             raise PortNotFound(
-                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is one of "
+                f"endpoint {endpoint.uuid}: port {named} of switch {endpoint.switch} is one of "
                 "link-ports, which are kept for links: use another, or change link-ports in the URI"
             )
         if (dpid, port) in self._state.static_links().ports:
@@ -139,7 +145,7 @@ class Validator:
             )
         if self._state.discovery.is_link(dpid, port):
             raise PortNotFound(
-                f"endpoint {endpoint.uuid}: port {endpoint.port} of switch {endpoint.switch} is a link to "
+                f"endpoint {endpoint.uuid}: port {named} of switch {endpoint.switch} is a link to "
                 "another switch and cannot be an endpoint: 'netvirt substrate' shows the ports in use"
             )
 

@@ -9,6 +9,8 @@ from libnetvirt.driver import FEATURES, Capabilities
 _PATHS = "OVN sends packets from chassis to chassis in one tunnel and does not choose the path below it"
 _NOT_OFFERED: Mapping[str, str] = {
     "tag.mpls": "OVN's logical ports have vlan tags only",
+    "endpoint.lag": "OVN binds a logical port to one interface of a chassis. Give it the bond of the "
+    "machine, or of its physical bridge, as that interface",
     "tag.range": "OVN's logical ports have one vlan tag each",
     "tag.inner": "OVN would put a port's vlan in place of the tag below it, not above",
     "tag.priority": "OVN's logical ports drop frames with a priority tag",

@@ -20,10 +20,11 @@ class Attachments:
         self._wide: dict[tuple[str, str], list[tuple[VirtualNetwork, Endpoint]]] = {}
         for network in networks:
             for e in network.endpoints:
-                self._by_attachment[e.switch, e.port, e.tag] = (network, e)
-                self._by_port.setdefault((e.switch, e.port), []).append(network)
-                if isinstance(e.vlan, str):
-                    self._wide.setdefault((e.switch, e.port), []).append((network, e))
+                for port in e.ports:
+                    self._by_attachment[e.switch, port, e.tag] = (network, e)
+                    self._by_port.setdefault((e.switch, port), []).append(network)
+                    if isinstance(e.vlan, str):
+                        self._wide.setdefault((e.switch, port), []).append((network, e))
 
     @property
     def ports(self) -> set[tuple[str, str]]:
@@ -35,13 +36,19 @@ class Attachments:
         return self._by_port.get((switch, port), ())
 
     def require_free(self, network: VirtualNetwork, e: Endpoint) -> None:
-        """Raise EndpointClaimed if another network has an endpoint with the same port and an overlapping
-        tag."""
-        port = e.switch, e.port
+        """Raise EndpointClaimed if another network has an endpoint with one of the same ports and an
+        overlapping tag."""
+        for port in e.ports:
+            self._require_free_port(network, e, (e.switch, port))
+
+    def _require_free_port(self, network: VirtualNetwork, e: Endpoint, port: tuple[str, str]) -> None:
         found = [*self._wide.get(port, ())]
         if isinstance(e.vlan, str):
             found += [
-                (n, o) for n in self.networks_at(*port) for o in n.endpoints if (o.switch, o.port) == port
+                (n, o)
+                for n in self.networks_at(*port)
+                for o in n.endpoints
+                if o.switch == port[0] and port[1] in o.ports
             ]
         elif (same := self._by_attachment.get((*port, e.tag))) is not None:
             found.append(same)

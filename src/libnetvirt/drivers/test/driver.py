@@ -15,6 +15,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Self
+from zlib import crc32
 
 from pydantic import Field
 
@@ -159,14 +160,15 @@ class TestDriver(Driver):
         new = [e for e in after.endpoints if (e.uuid, e.place) not in old]
         for e in new:
             self._attachments.require_free(after, e)
-            self._topology.refuse_link_port(e.switch, e.port)
+            for port in e.ports:
+                self._topology.refuse_link_port(e.switch, port)
             if not change.pending:
-                self._topology.require_present(e.switch, e.port)
+                self._topology.require_present(e.switch, e.ports)
         if not change.pending:
             self._check_paths(after, new)
 
     def _check_paths(self, network: VirtualNetwork, new: list[Endpoint]) -> None:
-        present = {e.switch: e for e in network.endpoints if self._topology.exists(e.switch, e.port)}
+        present = {e.switch: e for e in network.endpoints if self._topology.present(e)}
         for e in new:
             for switch, other in present.items():
                 if not self._topology.reaches(e.switch, switch):
@@ -230,10 +232,7 @@ class TestDriver(Driver):
     async def paths(self, uuid: str) -> Sequence[Path]:
         with self._lock:
             network = self._network(uuid)
-            places = [
-                (e.uuid, (e.switch, e.port), not self._topology.down_reason(e.switch, e.port))
-                for e in network.endpoints
-            ]
+            places = [(e.uuid, (e.switch, e.port), not self._topology.why_down(e)) for e in network.endpoints]
             return [
                 Path(source=a, destination=b, hops=self._topology.hops(x, y) if here and there else ())
                 for a, x, here in places
@@ -304,9 +303,12 @@ class TestDriver(Driver):
         hosts = {**self._learned.network(network.uuid).hosts, **declared_hosts(network)}
         for uuid, frame in delivery.outputs:
             e = endpoints[uuid]
-            if self._topology.down_reason(e.switch, e.port) or not self._topology.reaches(switch, e.switch):
+            live = self._topology.live(e)
+            if not live or not self._topology.reaches(switch, e.switch):
                 continue
-            output = egress_frame(e, frame)
+            # Of several ports one, the same for all frames between two hosts.
+            port = live[crc32(frame[:12]) % len(live)]
+            output = (e.switch, port, egress_frame(e, frame)[2])
             destination = frame[:6]
             if not is_group(destination) and (network.forwarding is Forwarding.L3 or destination in hosts):
                 self._counters.delivered(network.uuid, e.uuid, output[2])

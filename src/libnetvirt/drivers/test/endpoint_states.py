@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from libnetvirt.drivers.test.topology import Topology
 from libnetvirt.model import Endpoint, EndpointState, State, VirtualNetwork
+from libnetvirt.model.report import members_text
 
 #: (source switch, destination switch) -> the switches on the path, both included; empty if there is no path
 SwitchPaths = Mapping[tuple[str, str], tuple[str, ...]]
@@ -18,7 +19,7 @@ def endpoint_states(
 
     ``was_active(endpoint)``: whether the endpoint was active before; then it is DOWN rather than PENDING.
     """
-    reasons = {e.uuid: topology.down_reason(e.switch, e.port) for e in network.endpoints}
+    reasons = {e.uuid: topology.why_down(e) for e in network.endpoints}
     groups: list[list[Endpoint]] = []
     for e in network.endpoints:
         if not reasons[e.uuid]:
@@ -35,16 +36,24 @@ def endpoint_states(
             reasons.update({e.uuid: reason for e in group})
     return tuple(
         EndpointState(
-            uuid=e.uuid, state=_state(e, reasons[e.uuid], topology, was_active), reason=reasons[e.uuid]
+            uuid=e.uuid,
+            state=_state(e, reasons[e.uuid], topology, was_active),
+            reason=reasons[e.uuid] or _missing_members(e, topology),
         )
         for e in network.endpoints
     )
 
 
+def _missing_members(e: Endpoint, topology: Topology) -> str:
+    """Which ports of an endpoint pass no frames, while others do."""
+    live = topology.live(e)
+    return members_text([port for port in e.ports if port not in live])
+
+
 def _state(e: Endpoint, reason: str, topology: Topology, was_active: Callable[[Endpoint], bool]) -> State:
     if not reason:
         return State.ACTIVE
-    return State.DOWN if topology.exists(e.switch, e.port) or was_active(e) else State.PENDING
+    return State.DOWN if topology.present(e) or was_active(e) else State.PENDING
 
 
 def switch_paths(topology: Topology, switches: Iterable[str]) -> SwitchPaths:

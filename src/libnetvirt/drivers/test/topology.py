@@ -7,12 +7,12 @@ of its links, in the order in which the links are made.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
 from libnetvirt.errors import PortNotFound, SwitchNotFound
-from libnetvirt.model import Hop, Link, Port, PortUse, Substrate, Switch
+from libnetvirt.model import Endpoint, Hop, Link, Port, PortUse, Substrate, Switch
 
 #: bit/s of every port
 SPEED = 10**10
@@ -115,11 +115,12 @@ class Topology:
             for name, s in self._switches.items()
         }
 
-    def require_present(self, switch: str, port: str) -> None:
-        """Raise SwitchNotFound or PortNotFound unless the switch is connected and has the port."""
+    def require_present(self, switch: str, ports: Iterable[str]) -> None:
+        """Raise SwitchNotFound or PortNotFound unless the switch is connected and has the ports."""
         if not self.switch(switch).connected:
             raise SwitchNotFound(f"switch {switch} is not connected: connect it, or use another switch")
-        self.port(switch, port)
+        for port in ports:
+            self.port(switch, port)
 
     def refuse_link_port(self, switch: str, port: str) -> None:
         """Raise PortNotFound if the port is used by a link."""
@@ -130,6 +131,18 @@ class Topology:
                 f"port {port} of switch {switch} is used by the link to switch {found.peer[0]}: "
                 f"use one of its host ports, {hosts}"
             )
+
+    def live(self, e: Endpoint) -> list[str]:
+        """Return the ports of an endpoint that pass frames now."""
+        return [port for port in e.ports if not self.down_reason(e.switch, port)]
+
+    def why_down(self, e: Endpoint) -> str:
+        """Return why an endpoint passes no frames now; empty if it does. One live port is enough."""
+        return "" if self.live(e) else ", ".join({self.down_reason(e.switch, port): 0 for port in e.ports})
+
+    def present(self, e: Endpoint) -> bool:
+        """Whether the endpoint's switch is connected and has one of its ports, up or down."""
+        return any(self.exists(e.switch, port) for port in e.ports)
 
     def down_reason(self, switch: str, port: str) -> str:
         """Return why the port cannot pass frames now; empty if it can."""

@@ -497,3 +497,25 @@ def test_frames_too_short_to_have_a_type_are_ignored() -> None:
     head = of.PacketInHead(of.NO_BUFFER, 5, 0, Table.HOST, cookie, match)
     rig.dispatcher.packet_in(1, of.PacketIn(head, b"short"), 0.0)
     assert not rig.sent
+
+
+def test_rules_behind_the_first_switch_outlast_each_removal_of_their_pair() -> None:
+    rig = Rig(Options(NATIVE))
+    line(rig, 3)
+    rig.change(None, ONE)
+    rig.inject(3, 3, frame(BROADCAST, THERE, vlan=20))
+    rig.inject(1, 3, frame(BROADCAST, HERE))
+    rig.silent.add(0)  # where rules wait until frames in flight have passed
+    for _ in range(2):
+        rig.inject(1, 3, frame(THERE, HERE))
+        assert [dpid for dpid, _ in _paths(rig)] == [1, 2, 3]
+        rig.state.ondemand.remove_endpoints("1", ["12"])
+        rig.settle()
+        assert [dpid for dpid, _ in _paths(rig)] == [2, 3]
+    # Those that were removed last have not waited long enough when the first have.
+    for left in ([2, 3], []):
+        over = rig.queues[0].popleft()
+        assert callable(over)
+        over(True)
+        rig.settle()
+        assert [dpid for dpid, _ in _paths(rig)] == left

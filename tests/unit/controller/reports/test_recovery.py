@@ -116,3 +116,12 @@ def test_limits_are_said_to_be_missing() -> None:
 def test_switches_without_rules_give_nothing() -> None:
     assert recovered({}) == Recovered()
     assert recovered({1: [of.FlowStatsEntry(table_id=0, cookie=7)]}) == Recovered()
+
+
+def test_the_ports_of_a_group_are_in_the_rules() -> None:
+    rig = Rig()
+    line(rig, 2)
+    one = network(1, endpoint(11, 1, "3,4"), endpoint(12, 1, "3,4", 20, 5), endpoint(13, 2, 3))
+    rig.change(None, one)
+    (found,) = _seen(rig).networks
+    assert _shape(found) == _shape(one)
