@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from libnetvirt.blocking import Connection, Network, open
     from libnetvirt.driver import Capabilities, Change, Combination, Driver
     from libnetvirt.errors import (
+        AccessDenied,
         AddressConflict,
         AddressInUse,
         AlreadyExists,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         SwitchNotFound,
         SwitchTimeout,
         SwitchUntrusted,
+        TokenRefused,
         Unsupported,
     )
     from libnetvirt.model import (
@@ -96,6 +98,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDenied",
     "AddressConflict",
     "AddressInUse",
     "AlreadyExists",
@@ -175,6 +178,7 @@ __all__ = [
     "SwitchTimeout",
     "SwitchUntrusted",
     "Timeout",
+    "TokenRefused",
     "Unsupported",
     "VirtualNetwork",
     "__version__",

@@ -43,11 +43,12 @@ def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
         "constraint": ("add", "modify", "remove"),
         "switch": ("adopt", "forget"),
         "config": ("check", "files", "show"),
+        "token": ("create", "list", "revoke"),
     }
     shown = netvirt.ok("--help")
     names = shown[shown.index("Commands:") :].splitlines()[1:]
     commands = [line.split()[0] for line in names if line.strip()]
-    assert len(commands) == 25
+    assert len(commands) == 26
     for command in commands:
         actions = groups.get(command, ())
         for words in [[command, action] for action in actions] or [[command]]:
@@ -398,7 +399,7 @@ def test_drivers_shows_what_each_offers_without_a_network(netvirt: Commands) -> 
     assert "DRIVER+unix://PATH" in shown
     offered = json.loads(netvirt.ok("drivers", "--format", "json"))
     assert "forwarding.L3" in offered["drivers"]["test"]["features"]
-    assert offered["transports"] == ["unix"]
+    assert offered["transports"] == ["tls", "unix"]
 
 
 def test_drivers_shows_the_options_of_each_uri_if_asked(netvirt: Commands) -> None:

@@ -110,7 +110,10 @@ def pages() -> dict[str, str]:
 def test_every_command_has_a_page_with_its_options(pages: dict[str, str]) -> None:
     expected = {"netvirt.1", "netvirtd.8", "netvirtd.toml.5", *(f"netvirt-{name}.1" for name, *_ in COMMANDS)}
     for name, _, functions, _ in GROUPS:
-        expected |= {f"netvirt-{name}.1", *(f"netvirt-{name}-{function}.1" for function in functions)}
+        expected |= {
+            f"netvirt-{name}.1",
+            *(f"netvirt-{name}-{function.rstrip('_')}.1" for function in functions),
+        }
     assert set(pages) == expected
     assert ".B \\-\\-pending\n" in pages["netvirt-create.1"]
     assert "netvirt create networks/\n" in pages["netvirt-create.1"]
