@@ -121,11 +121,17 @@ def _access(configuration: Configuration) -> Iterator[Finding]:
                     f"its certificate {listener.certificate} expires in {left:.0f} days",
                     f"openssl x509 -in {_quoted(Path(listener.certificate))} -noout -dates",
                 )
-    if listeners:
+    file = Path(configuration.tokens)
+    if listeners and file.exists():
+        if file.stat().st_mode & 0o077:
+            yield Finding(
+                "tokens", f"{file} can be read or changed by others", f"chmod 600 {_quoted(file)}", True
+            )
+            return
         try:
-            tokens.read(Path(configuration.tokens))
+            tokens.read(file)
         except NetvirtError as error:
-            yield Finding("tokens", str(error), f"ls -l {_quoted(Path(configuration.tokens))}")
+            yield Finding("tokens", str(error), f"ls -l {_quoted(file)}")
 
 
 def _configuration_file(file: Path) -> Iterator[Finding]:

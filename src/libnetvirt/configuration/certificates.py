@@ -115,6 +115,8 @@ def _key_fault(listener: TlsListener, error: ssl.SSLError) -> str:
 def _context(listener: TlsListener) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # With TLS 1.2, a client could have the server compute handshakes without end.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     # Without it, OpenSSL would ask on the terminal for the passphrase of a key.
     context.load_cert_chain(listener.certificate, listener.key, password=lambda: "")
     return context

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from libnetvirt.cli import host
+from libnetvirt.configuration import tokens
+from tests.support.certificates import Authority
 from tests.support.command_line import Commands
 from tests.support.netvirtd_daemon import TWO, Netvirtd, netvirtd
 
@@ -197,3 +199,26 @@ def test_the_clock_is_asked_and_not_set() -> None:
 
 def test_a_host_has_no_other_database() -> None:
     assert "name no bridge and no --switch" in Commands("").fails(2, "doctor", "br0", "--host")
+
+
+def test_certificates_that_end_soon_and_loose_tokens_are_told(tmp_path: Path) -> None:
+    server = Authority(tmp_path, "ours").issue("server", days=5)
+    file = tmp_path / "netvirtd.toml"
+    file.write_text(
+        f'tokens = "{tmp_path}/tokens.json"\n[connections.a]\nuri = "test:///"\n'
+        '[[listeners]]\nkind = "tls"\naddress = "127.0.0.1:1"\n'
+        f'certificate = "{server.certificate}"\nkey = "{server.key}"\n'
+    )
+    tokens.create(tmp_path / "tokens.json", "t", "read")
+
+    def told() -> list[tuple[str, str, str]]:
+        return [one for one in found(file) if one[0].startswith(("listener ", "tokens"))]
+
+    ((area, text, remedy),) = told()
+    assert (area, "expires in 5 days" in text) == ("listener 127.0.0.1:1", True)
+    corrected(remedy)
+    (tmp_path / "tokens.json").chmod(0o644)
+    (_, (area, text, remedy)) = told()
+    assert (area, "by others" in text) == ("tokens", True)
+    corrected(remedy)
+    assert len(told()) == 1
