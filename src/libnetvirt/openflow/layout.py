@@ -63,7 +63,9 @@ def _text(width: int) -> Converter:
 
     def parse(wire: bytes) -> str:
         # The text is for people: a switch that sends other bytes, or half a character, is still usable.
-        return wire.split(b"\0", 1)[0].decode("utf-8", "replace")
+        text = wire.split(b"\0", 1)[0].decode("utf-8", "replace")
+        # U+FFFD may be longer than what it stands for.
+        return text.encode()[:width].decode("utf-8", "ignore")
 
     return Converter(pack, parse)
 
