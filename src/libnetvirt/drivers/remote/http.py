@@ -86,7 +86,12 @@ class HttpConnection:
 
     def close(self) -> None:
         """Close the connection, even in the middle of a reply."""
-        self._writer.close()
+        if self._writer.get_extra_info("sslcontext") is not None:
+            # The end of TLS is not waited for: the loop may be closed before the server has answered it.
+            # Where replies end is known without it.
+            self._writer.transport.abort()
+        else:
+            self._writer.close()
 
     async def _event(self) -> Any:
         try:
