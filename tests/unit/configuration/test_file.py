@@ -219,3 +219,27 @@ def test_what_the_daemon_sends_is_read_again() -> None:
     found = parse(RIGHT)
     again = Configuration.model_validate(found.model_dump(mode="json", by_alias=True, exclude_none=True))
     assert again == found
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("192.0.2.1:8080", "is not on loopback, and without TLS everybody on the way could read the tokens"),
+        ("0.0.0.0:8080", 'use kind = "tls" with a certificate and key'),
+        ("[::]:8080", "is not on loopback"),
+        ("localhost:8080", "begin it with an IP address of this machine"),
+        ("127.0.0.1", "write IP:PORT, such as 0.0.0.0:8443"),
+        ("127.0.0.1:70000", "write IP:PORT, such as 0.0.0.0:8443"),
+    ],
+)
+def test_without_tls_only_loopback_is_listened_on(address: str, told: str) -> None:
+    with pytest.raises(InvalidDescription) as refused:
+        parse(f'{CORE}[[listeners]]\nkind = "tcp"\naddress = "{address}"\n')
+    assert str(refused.value).startswith("5: listeners[1].address: ")
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8080", "127.9.9.9:1", "[::1]:8080"])
+def test_loopback_is_listened_on_without_tls(address: str) -> None:
+    (listener,) = parse(f'{CORE}[[listeners]]\nkind = "tcp"\naddress = "{address}"\n').listeners
+    assert listener.path == address
