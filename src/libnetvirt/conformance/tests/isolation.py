@@ -182,7 +182,9 @@ def test_tunnel_tags_from_guests_do_not_enter_tunnels(testbed: Testbed) -> None:
     testbed.announce(*untagged, *tagged)
     for vid in (*range(0, 8), 20, 4094):
         for destination in (BROADCAST, untagged[1].mac, tagged[1].mac):
-            frame = frames.marked(frames.mac(0xBAD), destination, b"through the tunnel")
+            # Another host in each network: addresses are unique where frames travel as hosts send them.
+            source = frames.mac(0xBAD if vid == 20 else 0xBAE)
+            frame = frames.marked(source, destination, b"through the tunnel")
             for tags in (tag(vid, tpid=AD), tag(vid, tpid=AD) + tag(1, tpid=AD), tag(vid, tpid=AD) + tag(20)):
                 testbed.inject(p, frames.tagged(frame, tags))
     other = frames.marked(untagged[0].mac, BROADCAST, b"a tag of an older kind")
