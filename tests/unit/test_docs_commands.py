@@ -39,7 +39,7 @@ def netvirt_words(line: str) -> Iterator[list[str]]:
     command: list[str] = []
     redirected = False
     for word in [*reader, ";"]:
-        if word in ("|", "&&", ";", "&", "do", "then"):
+        if word in ("do", "then") or set(word) <= set("|&;()"):
             if command and Path(command[0]).name == "netvirt":
                 yield command[1:]
             command = []

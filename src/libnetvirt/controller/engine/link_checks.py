@@ -73,11 +73,13 @@ class LinkChecks:
 
     def poll(self, now: float) -> Effects:
         """Call several times a second: judge what was sent, and send what is due."""
-        state, effects = self._state, self.begin(now)
+        state = self._state
+        # A round that ends lets the next begin at once.
+        effects = self._outcome(state.link_probes.poll(now, self._answered)) | self.begin(now)
         for source, at in state.link_probes.passed_at().items():
             if now - at < state.options.lldp_interval and state.discovery.passed(source, now):
                 effects |= REROUTE
-        return self._outcome(state.link_probes.poll(now, self._answered)) | effects
+        return effects
 
     def _answered(self, edge: Edge, since: float) -> bool:
         control = self._state.control
