@@ -261,10 +261,11 @@ class Chaos:
     def _check_refusal(self, asking: _Asking, now: Networks) -> None:
         """What else was done at the same time is a reason, too."""
         assert isinstance(asking.error, NetvirtError), f"the operation failed: {asking.error!r}"
-        wanted = result(asking.operation, now)
-        if not isinstance(wanted, type):
-            wanted = result(asking.operation, self.asked)
-        self.outcomes.add(wanted, self.faults, asking.error)
+        # It was judged before the others were done, or after.
+        wanted = [result(asking.operation, networks) for networks in (now, self.asked)]
+        refusals = [one for one in wanted if isinstance(one, type)]
+        named = [one for one in refusals if isinstance(asking.error, one)]
+        self.outcomes.add((*named, *refusals, wanted[1])[0], self.faults, asking.error)
 
     def kill(self) -> None:
         self.faults.add("killed")
