@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import pytest
-
 from libnetvirt.conformance.harness import Arrival, Harness, Place
 from libnetvirt.conformance.support.testbed import Testbed
 
@@ -40,8 +38,7 @@ class Bonded:
 
 def group_of(testbed: Testbed) -> list[Place]:
     """All host ports of the first switch that has several; skips the test if the driver has no groups."""
-    if not testbed.offers("endpoint.lag"):
-        pytest.skip("the driver does not offer endpoint.lag")
+    testbed.need_feature("endpoint.lag")
     first = testbed.places_on_one_switch()[0].switch
     return [place for place in testbed.harness.host_ports() if place.switch == first]
 

@@ -108,6 +108,12 @@ class Testbed:
             if ability not in self.harness.abilities:
                 pytest.skip(f"the harness lacks the ability {ability.name} ({ability})")
 
+    def need_feature(self, *features: str) -> None:
+        """Skip the test unless the driver offers all of these features."""
+        for feature in features:
+            if not self.offers(feature):
+                pytest.skip(f"the driver does not offer {feature}")
+
     def offers(self, feature: str) -> bool:
         """Whether the driver offers a feature."""
         return feature in self.harness.connection.capabilities().features

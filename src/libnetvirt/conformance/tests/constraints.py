@@ -45,12 +45,6 @@ def _satisfiable(testbed: Testbed) -> dict[str, Any]:
     pytest.skip("the driver does not offer constraints")
 
 
-def _need(testbed: Testbed, *features: str) -> None:
-    for feature in features:
-        if not testbed.offers(feature):
-            pytest.skip(f"the driver does not offer {feature}")
-
-
 def _states(network: Network) -> dict[tuple[str, str], State]:
     return {(c.source, c.destination): c.state for c in network.state().constraints}
 
@@ -198,7 +192,7 @@ def test_constraints_follow_their_endpoint_when_it_moves_or_is_removed(default_t
 def test_constraints_of_pending_endpoints_are_pending(default_testbed: Testbed) -> None:
     testbed = default_testbed
     asked = _satisfiable(testbed)
-    _need(testbed, "pending")
+    testbed.need_feature("pending")
     p, q = testbed.places(2)
     wanted = testbed.description(p, q, Place("4000000000", "1"), Place(p.switch, "65000"))
     pairs = (1, 2), (1, 3), (4, 2), (2, 4)
@@ -254,7 +248,7 @@ def test_changes_of_constraints_lose_no_frame_of_other_pairs(default_testbed: Te
 
 def test_a_maximum_applies_to_its_pair_and_direction_only(default_testbed: Testbed) -> None:
     testbed = default_testbed
-    _need(testbed, "constraint.max-bandwidth")
+    testbed.need_feature("constraint.max-bandwidth")
     network = testbed.create(*testbed.places(3))
     a, b, c = testbed.learned_guests(network)
     network.add_constraint(source=1, destination=2, max_bandwidth=LOW_LIMIT)
@@ -276,7 +270,7 @@ def test_a_maximum_applies_to_its_pair_and_direction_only(default_testbed: Testb
 
 def test_a_minimum_is_admitted_while_it_fits(default_testbed: Testbed) -> None:
     testbed = default_testbed
-    _need(testbed, "constraint.min-bandwidth", "paths")
+    testbed.need_feature("constraint.min-bandwidth", "paths")
     connection = testbed.harness.connection
     p, q = testbed.places(2)
     most = max((link.free for link in connection.substrate().links), default=0)
@@ -315,7 +309,7 @@ def test_a_minimum_is_admitted_while_it_fits(default_testbed: Testbed) -> None:
 
 def test_a_path_has_no_more_switches_than_max_hops(default_testbed: Testbed) -> None:
     testbed = default_testbed
-    _need(testbed, "constraint.max-hops", "paths")
+    testbed.need_feature("constraint.max-hops", "paths")
     testbed.need(Ability.CUT)
     one, other = testbed.harness.links()[0]
     hosts = {place.switch: place for place in testbed.harness.host_ports()}
@@ -345,7 +339,7 @@ def test_a_path_has_no_more_switches_than_max_hops(default_testbed: Testbed) -> 
 def test_constraints_survive_a_restart_of_the_controller(default_testbed: Testbed) -> None:
     testbed = default_testbed
     asked = _satisfiable(testbed)
-    _need(testbed, "durable")
+    testbed.need_feature("durable")
     testbed.need(Ability.RESTART_CONTROLLER)
     network = testbed.create(*testbed.places(3))
     network.add_constraint(source=1, destination=2, priority=4, **asked)
@@ -368,7 +362,7 @@ def test_constraints_survive_a_restart_of_the_controller(default_testbed: Testbe
 def test_constraints_of_a_router_do_not_affect_routing(default_testbed: Testbed) -> None:
     testbed = default_testbed
     asked = _satisfiable(testbed)
-    _need(testbed, "forwarding.L3")
+    testbed.need_feature("forwarding.L3")
     router = RouterNetwork(testbed, testbed.places(3))
     router.resolve_gateway()
     network = router.network
@@ -390,7 +384,7 @@ def test_constraints_of_a_router_do_not_affect_routing(default_testbed: Testbed)
 def test_constraints_in_the_format_of_2012_are_applied_and_written_back(default_testbed: Testbed) -> None:
     testbed = default_testbed
     p, q = testbed.places(2)
-    _need(testbed, "constraint.min-bandwidth", "constraint.max-bandwidth")
+    testbed.need_feature("constraint.min-bandwidth", "constraint.max-bandwidth")
     if not all(word.isdigit() for place in (p, q) for word in place):
         pytest.skip("the format of 2012 identifies switches and ports by numbers")
     text = f"""<?xml version="1.0"?>

@@ -31,8 +31,7 @@ OTHERS = (tag(99), tag(200, tpid=AD), tag(1) + tag(150), tag(0, priority=6), tag
 @pytest.fixture
 def customer_testbed(testbed: Testbed) -> Testbed:
     """A testbed with a driver that offers endpoints which keep customers' tags."""
-    if not testbed.offers("tag.any"):
-        pytest.skip("the driver does not offer tag.any")
+    testbed.need_feature("tag.any")
     return testbed
 
 
@@ -40,11 +39,6 @@ def customer_testbed(testbed: Testbed) -> Testbed:
 def claims_testbed(customer_testbed: Testbed) -> Testbed:
     """The same, for tests in which no frame is sent: with one of the rules options only."""
     return customer_testbed
-
-
-def _need(testbed: Testbed, feature: str) -> None:
-    if not testbed.offers(feature):
-        pytest.skip(f"the driver does not offer {feature}")
 
 
 def _exchange_all(testbed: Testbed, guests: list[Guest], *stacks: bytes) -> None:
@@ -85,7 +79,7 @@ def test_a_whole_port_carries_every_frame_as_it_is(customer_testbed: Testbed) ->
 
 def test_a_set_of_vlans_is_carried_as_it_is_and_nothing_else(customer_testbed: Testbed) -> None:
     testbed = customer_testbed
-    _need(testbed, "tag.range")
+    testbed.need_feature("tag.range")
     network, guests = _spread(testbed, "100-198, 199")
     assert {e.vlan for e in network.description().endpoints} == {"100-199"}
     stacks = [stack for stack in STACKS if stack]
@@ -99,7 +93,7 @@ def test_a_set_of_vlans_is_carried_as_it_is_and_nothing_else(customer_testbed: T
 
 def test_tags_below_that_of_the_endpoint_stay(customer_testbed: Testbed) -> None:
     testbed = customer_testbed
-    _need(testbed, "tag.inner")
+    testbed.need_feature("tag.inner")
     p, q, r = testbed.places(3)
     ends: list[tuple[Place, Tag]] = [
         (place, {"vlan": n, "inner_vlan": ANY}) for place, n in ((p, 20), (q, 20), (r, 30), (p, 30))
@@ -116,7 +110,7 @@ def test_tags_below_that_of_the_endpoint_stay(customer_testbed: Testbed) -> None
 
 def test_sets_and_single_vlans_share_a_port(customer_testbed: Testbed) -> None:
     testbed = customer_testbed
-    _need(testbed, "tag.range")
+    testbed.need_feature("tag.range")
     p, q = testbed.places(2)
     tags: tuple[Tag, ...] = (None, 99, "100-199", "200,202-203", 201, "300-300")
     pairs = [testbed.guests(testbed.create((p, one), (q, one))) for one in tags]

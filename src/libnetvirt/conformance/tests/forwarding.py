@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.frames import BROADCAST
 from libnetvirt.conformance.support.testbed import Testbed, endpoint_at
@@ -129,8 +127,7 @@ def test_several_hosts_at_one_endpoint_are_all_found(testbed: Testbed) -> None:
 
 
 def test_declared_hosts_are_known_before_they_speak(testbed: Testbed) -> None:
-    if not testbed.offers("endpoint.mac"):
-        pytest.skip("the driver does not offer endpoint.mac")
+    testbed.need_feature("endpoint.mac")
     p, q, r = testbed.places(3)
     declared = frames.mac(0xD0)
     endpoints = [

@@ -15,8 +15,7 @@ LABEL, OTHER, UNCLAIMED = 100, 1048575, 101
 @pytest.fixture
 def labelled(testbed: Testbed) -> tuple[Network, list[Guest]]:
     """Untagged, VLAN and MPLS endpoints, some of them on one port, each with a guest that is learned."""
-    if not testbed.offers("tag.mpls"):
-        pytest.skip("the driver does not offer tag.mpls")
+    testbed.need_feature("tag.mpls")
     p, q, r = testbed.places(3)
     same, neighbour = testbed.places_on_one_switch()
     network = testbed.create(
@@ -81,8 +80,7 @@ def test_unclaimed_labels_reach_no_endpoint(labelled: tuple[Network, list[Guest]
 
 
 def test_networks_share_a_port_by_label(testbed: Testbed) -> None:
-    if not testbed.offers("tag.mpls"):
-        pytest.skip("the driver does not offer tag.mpls")
+    testbed.need_feature("tag.mpls")
     p, q = testbed.places(2)
     tags = (None, 30, {"mpls": LABEL}, {"mpls": OTHER})
     networks = [testbed.create((p, one), (q, one)) for one in tags]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from libnetvirt import Limits, Network
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.rate_probe import HIGH_LIMIT, LOW_LIMIT, probe_rate
@@ -12,8 +10,7 @@ from libnetvirt.conformance.support.testbed import Guest, Testbed
 
 def test_limits_of_endpoints_police_each_direction(default_testbed: Testbed) -> None:
     testbed = default_testbed
-    if not testbed.offers("endpoint.limits"):
-        pytest.skip("the driver does not offer endpoint.limits")
+    testbed.need_feature("endpoint.limits")
     p, q, r = testbed.places(3)
     description = testbed.description(p, (q, 7), r)
     wide = {"inbound": HIGH_LIMIT, "outbound": HIGH_LIMIT}

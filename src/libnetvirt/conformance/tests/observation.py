@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
-import pytest
-
 from libnetvirt import State
 from libnetvirt.conformance.harness import Ability
 from libnetvirt.conformance.support import frames
@@ -64,8 +62,7 @@ def test_state_shows_endpoints_and_hosts(testbed: Testbed) -> None:
 
 
 def test_paths_lead_from_endpoint_to_endpoint(testbed: Testbed) -> None:
-    if not testbed.offers("paths"):
-        pytest.skip("the driver does not offer paths")
+    testbed.need_feature("paths")
     network = testbed.create(*testbed.places(4))
     guests = testbed.guests(network)
     testbed.announce(*guests)
@@ -88,8 +85,7 @@ def test_paths_lead_from_endpoint_to_endpoint(testbed: Testbed) -> None:
 
 
 def test_statistics_count_received_and_delivered_packets(testbed: Testbed) -> None:
-    if not testbed.offers("statistics"):
-        pytest.skip("the driver does not offer statistics")
+    testbed.need_feature("statistics")
     network = testbed.create(*testbed.places(3))
     a, b, _ = testbed.guests(network)
     testbed.announce(a, b)
@@ -110,8 +106,7 @@ def test_statistics_count_received_and_delivered_packets(testbed: Testbed) -> No
 
 
 def test_rules_are_shown_by_network(testbed: Testbed) -> None:
-    if not testbed.offers("rules"):
-        pytest.skip("the driver does not offer rules")
+    testbed.need_feature("rules")
     network, other = testbed.create(*testbed.places(3)), testbed.create(*((p, 8) for p in testbed.places(3)))
     testbed.announce(*testbed.guests(network))
     connection = testbed.harness.connection

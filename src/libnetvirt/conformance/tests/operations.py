@@ -236,8 +236,7 @@ def test_a_port_in_use_by_a_link_is_refused(testbed: Testbed) -> None:
 
 def test_pending_endpoints_do_not_affect_the_others(default_testbed: Testbed) -> None:
     testbed = default_testbed
-    if not testbed.offers("pending"):
-        pytest.skip("the driver does not offer pending")
+    testbed.need_feature("pending")
     p, q = testbed.places(2)
     wanted = testbed.description(p, q, Place("4000000000", "1"), Place(p.switch, "65000"))
     network = testbed.harness.connection.create(wanted, pending=True)

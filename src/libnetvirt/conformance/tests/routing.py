@@ -23,8 +23,7 @@ def router_testbed(request: pytest.FixtureRequest, testbed: Testbed) -> Testbed:
 
     The module's ``ROUTER_OPTIONS``, if there are any, have to be offered.
     """
-    if not testbed.offers("forwarding.L3"):
-        pytest.skip("the driver does not offer forwarding.L3")
+    testbed.need_feature("forwarding.L3")
     try:
         testbed.create(forwarding="L3").remove()
     except Unsupported:
@@ -242,8 +241,7 @@ def test_a_changed_mac_address_of_a_neighbour_is_learned(router_testbed: Testbed
 
 def test_statistics_count_routed_packets(router_testbed: Testbed) -> None:
     testbed = router_testbed
-    if not testbed.offers("statistics"):
-        pytest.skip("the driver does not offer statistics")
+    testbed.need_feature("statistics")
     here = testbed.places_on_one_switch()
     there = next(p for p in testbed.places(2) if p.switch != here[0].switch)
     router = RouterNetwork(testbed, [*here, there])

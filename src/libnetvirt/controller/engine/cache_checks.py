@@ -47,7 +47,6 @@ AT_ONCE = 16
 #: seconds after which a switch removes the replaced rule by itself
 RULE_TIMEOUT = 60
 _KIND = Encapsulation.VLAN
-_HEAD = 3
 
 
 @dataclass(slots=True)
@@ -120,22 +119,16 @@ class CacheChecks:
             due = edges if again else edges - known.edges
         else:
             due = edges
-        edge = min(filter(self._usable, due), default=None)
+        edge = min(filter(self._state.can_probe, due), default=None)
         if edge is None:
             return NOTHING
-        head = self._tokens.next()[:_HEAD]
+        head = self._tokens.flow()
         rule = probing.replacement(view, _KIND, Kind.CACHE, RULE_TIMEOUT)
         trial = self._trials[dpid] = _Trial(edge, view, now, head, rule)
         return Effects(tuple(self._probe(trial, trial.same)))
 
-    def _usable(self, edge: Edge) -> bool:
-        control = self._state.control
-        return control.is_reachable(edge.source) and control.is_reachable(edge.destination)
-
     def _probe(self, trial: _Trial, tokens: set[bytes]) -> Iterator[tuple[int, of.Message]]:
-        token = self._tokens.next()
-        if tokens is trial.same:
-            token = trial.head + token[_HEAD:]
+        token = self._tokens.next(trial.head if tokens is trial.same else b"")
         tokens.add(token)
         self._sent[token] = trial.edge.destination
         frame = probe_frame(token, SMALL)
@@ -146,7 +139,7 @@ class CacheChecks:
         effects = NOTHING
         for trial in list(self._trials.values()):
             limit = FIRST_TIMEOUT if trial.changed is None else TRIAL_TIMEOUT
-            if not self._usable(trial.edge) or now - trial.began >= limit:
+            if not self._state.can_probe(trial.edge) or now - trial.began >= limit:
                 effects |= self._end(trial)
             elif trial.changed is None:
                 continue

@@ -40,7 +40,6 @@ from libnetvirt.model import Encapsulation
 UNCHANGED, CHANGES = 2, 3
 #: seconds after which a switch removes the replaced rule by itself
 RULE_TIMEOUT = 10
-_HEAD = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -81,13 +80,13 @@ class CachePasses:
         """Begin with a switch. None if it has no such cache, or if no link leads there for probes."""
         state = self._state
         view = state.switches.get(dpid)
-        if view is None or not view.is_open_vswitch or not state.control.is_reachable(dpid):
+        if view is None or not view.is_open_vswitch:
             return None
         for kind in state.link_probes.kinds:
             for edge in state.link_probes.passing(kind):
-                if edge.destination == dpid and state.control.is_reachable(edge.source):
+                if edge.destination == dpid and state.can_probe(edge):
                     rule = probing.replacement(view, kind, Kind.PASS, RULE_TIMEOUT)
-                    return CachePass(edge, kind, self._tokens.next()[:_HEAD], rule)
+                    return CachePass(edge, kind, self._tokens.flow(), rule)
         return None
 
     def enter(self, one: CachePass) -> Effects:
@@ -100,7 +99,7 @@ class CachePasses:
 
     def probe(self, one: CachePass) -> Effects:
         """A probe of the present step. Send it again until it was seen."""
-        token = one.head + self._tokens.next()[_HEAD:]
+        token = self._tokens.next(one.head)
         one.tokens.add(token)
         self._sent[token] = one
         message = probing.over_link(one.kind, one.edge.source_port, probe_frame(token, SMALL))

@@ -46,7 +46,7 @@ class LinkChecks:
 
     def begin(self, now: float) -> Effects:
         """The probes that are due."""
-        probes = self._state.link_probes.begin(now, self._usable, probing.overhead)
+        probes = self._state.link_probes.begin(now, self._state.can_probe, probing.overhead)
         if not probes:
             return NOTHING
         messages: list[tuple[int, of.Message]] = [
@@ -84,10 +84,6 @@ class LinkChecks:
     def _answered(self, edge: Edge, since: float) -> bool:
         control = self._state.control
         return control.has_answered(edge.source, since) and control.has_answered(edge.destination, since)
-
-    def _usable(self, edge: Edge) -> bool:
-        control = self._state.control
-        return control.is_reachable(edge.source) and control.is_reachable(edge.destination)
 
     def _outcome(self, changed: bool) -> Effects:
         """``changed``: whether other links are fit now."""

@@ -138,7 +138,6 @@ class Operations:
             cleanup=cleanup,
             effects=Effects(rebind=frozenset(freed)),
             deferred=deferred,
-            turned=bool(left),
             left={old.point: old.uuid for old in left},
             queues=queues,
         )

@@ -172,6 +172,10 @@ class ControllerState:
         switch = self.switches.get(attachment.dpid)
         return switch is not None and switch.connected
 
+    def can_probe(self, edge: Edge) -> bool:
+        """Whether both switches of a link answer, so that a probe can be sent and can come up."""
+        return self.control.is_reachable(edge.source) and self.control.is_reachable(edge.destination)
+
     def members_down(self, attachment: Attachment) -> list[str]:
         """Those of an endpoint's ports that pass no frames, as its description names them. Its switch is
         known."""

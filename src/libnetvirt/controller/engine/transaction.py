@@ -41,8 +41,6 @@ class Transaction:
     #: removals that wait LINGER seconds: a switch may use cached rules for a moment after it has confirmed a
     #: change, and frames are under way
     deferred: Delta = field(default_factory=Delta)
-    #: whether frames are sent to another place from now on, where switches may have flows for them in a cache
-    turned: bool = False
     #: the places that moved endpoints have left, where frames still arrive until then -> the endpoint's uuid
     left: dict[AttachmentPoint, str] = field(default_factory=dict)
     #: outer labels that were replaced, with the egress switches of their tunnels

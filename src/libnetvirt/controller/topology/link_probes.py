@@ -61,6 +61,9 @@ SMALL = 64
 #: seconds that tokens are remembered, so that late frames are told from forged ones
 MEMORY = 300.0
 
+#: the first bytes of a token make the source address of its probe: probes with the same are of one flow
+FLOW = 3
+
 _SUBTYPE = 3
 _TOKEN = 16
 _ETHERNET = Struct("!6s6sH")
@@ -79,10 +82,15 @@ class Tokens:
         self._purpose = purpose
         self._count = 0
 
-    def next(self) -> bytes:
-        """A token that was not there before."""
+    def next(self, flow: bytes = b"") -> bytes:
+        """A token that was not there before; of a flow, if that is given."""
         self._count += 1
-        return hmac.digest(self._secret, self._purpose + self._count.to_bytes(8), hashlib.sha256)[:_TOKEN]
+        token = hmac.digest(self._secret, self._purpose + self._count.to_bytes(8), hashlib.sha256)[:_TOKEN]
+        return flow + token[len(flow) :]
+
+    def flow(self) -> bytes:
+        """What the tokens of one flow begin with."""
+        return self.next()[:FLOW]
 
 
 def probe_frame(token: bytes, size: int) -> bytes:
@@ -95,7 +103,7 @@ def probe_frame(token: bytes, size: int) -> bytes:
     total = sum(int.from_bytes(head[at : at + 2]) for at in range(0, len(head), 2))
     total = (total & 0xFFFF) + (total >> 16)
     head = head[:10] + (~total & 0xFFFF).to_bytes(2) + head[12:]
-    source = PROBE_SOURCE | int.from_bytes(token[:3])
+    source = PROBE_SOURCE | int.from_bytes(token[:FLOW])
     ethernet = _ETHERNET.pack(PROBE_ADDRESS.to_bytes(6), source.to_bytes(6), 0x0800)
     return ethernet + head + token + bytes(size - len(head) - len(token))
 

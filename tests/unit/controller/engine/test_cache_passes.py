@@ -144,8 +144,8 @@ def test_only_an_endpoint_that_leaves_a_place_calls_for_it() -> None:
     plans = []
     for one, other in ((None, before), (before, moved), (moved, larger), (larger, moved), (moved, None)):
         work = rig.core.operations.begin(one, other)
-        plans.append(work.turned)
-        if work.turned:
+        plans.append(bool(work.left))
+        if work.left:
             # What the new place needs is there after the first rounds, and nobody sends there yet.
             receiving = work.plan.rounds[: work.plan.receiving]
             assert 3 in set[int]().union(*receiving)

@@ -358,7 +358,7 @@ class TransactionExecutor:
         """After how many rounds of a transaction which switches have to go through their caches: before any
         sends to the new place of an endpoint, and before the operation is confirmed."""
         plan = transaction.plan
-        if not transaction.turned:
+        if not transaction.left:
             return {}
         parts = (plan.rounds[: plan.receiving], plan.rounds[plan.receiving :])
         ends = (plan.receiving, len(plan.rounds))
