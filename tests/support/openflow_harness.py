@@ -13,6 +13,8 @@ from libnetvirt import VirtualNetwork
 from libnetvirt import openflow as of
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
 from libnetvirt.controller.dataplane.pipeline import BASE_METERS
+from libnetvirt.controller.topology.discovery import organisation_value
+from libnetvirt.model import Link
 from tests.support.certificates import Certified
 from tests.support.lab.fresh_controller import differences
 from tests.support.lab.network import Lab
@@ -28,6 +30,8 @@ _TUNNEL = 2
 _DISCOVERY = bytes.fromhex("0180c200000e"), bytes((0x02, 0x4E, 0x56))
 #: the destination of probes of a link, which leave at host ports where a test has made a link
 _PROBE = bytes.fromhex("024e56000011")
+#: the subtype of what discovery frames say
+_WHERE = 1
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 
@@ -103,6 +107,23 @@ class OpenFlow(Harness):
         # now. The cache follows; Open vSwitch does not say when.
         self.lab.ovs.appctl("version")
         time.sleep(_CACHE)
+
+    def await_paths(self) -> None:
+        resolve = self.connection.capabilities().resolve
+        used = {resolve(one.rules).encapsulation for one in self.connection.descriptions()}
+
+        def doubtful() -> list[Link]:
+            links = self.connection.substrate().links
+            return [link for link in links if link.up and not used <= set(link.encapsulations)]
+
+        if doubtful():
+            deadline = time.monotonic() + 20
+            while found := doubtful():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"after 20 s links are not known to pass {used}: {found}")
+                time.sleep(0.02)
+        # An operation waits for the moves that have begun.
+        self.connection.create(VirtualNetwork(name="await paths")).remove()
 
     def overruns(self) -> int:
         return unread() + self.lab.unread() + self.lab.packet_ins_dropped()
@@ -189,6 +210,11 @@ class OpenFlow(Harness):
         if connection is not None:
             with contextlib.suppress(libnetvirt.NetvirtError):
                 connection.close()
+
+
+def is_lldp(frame: bytes) -> bool:
+    """Whether this is a discovery frame that says where it was sent from, and no probe."""
+    return is_discovery(frame) and organisation_value(frame, _WHERE) is not None
 
 
 def is_discovery(frame: bytes) -> bool:

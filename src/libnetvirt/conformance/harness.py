@@ -144,6 +144,12 @@ class Harness(ABC):
         For switches that confirm rules before their data path applies them.
         """
 
+    def await_paths(self) -> None:  # noqa: B027 (to do nothing is right for most)
+        """Called before tests compare states: wait until the paths of networks do not change any more.
+
+        For substrates that take the best path only when it is known what its links pass.
+        """
+
     def overruns(self) -> int:
         """How many frames were lost until now before a switch, or the harness, saw them.
 

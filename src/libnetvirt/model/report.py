@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libnetvirt.model.messages import hyphenated
 from libnetvirt.model.network import VirtualNetwork
+from libnetvirt.model.rules import Encapsulation
 
 
 class Report(BaseModel):
@@ -217,7 +218,8 @@ class Link(Report):
     ``up``: whether frames are seen to pass it. ``unconfirmed``: why that cannot be told now, of a link that
     is used where there is no other way; else empty. ``capacity`` in bit/s, of which ``reserved`` is reserved
     for constraints and ``free`` can still be; ``latency`` in microseconds; ``mtu``: bytes of the largest
-    frame, without its Ethernet header, that was seen to pass; ``static``: whether the operator declares it.
+    frame, without its Ethernet header, that was seen to pass; ``encapsulations``: of those that links are
+    probed with, the ones whose frames pass; ``static``: whether the operator declares it.
     A capacity, a latency or an MTU of 0 is not known.
     """
 
@@ -233,6 +235,7 @@ class Link(Report):
     free: int = 0
     latency: int = 0
     mtu: int = 0
+    encapsulations: tuple[Encapsulation, ...] = ()
     static: bool = False
 
 

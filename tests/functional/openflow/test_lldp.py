@@ -16,7 +16,7 @@ from libnetvirt.controller.dataplane.pipeline import LLDP_RATE
 from libnetvirt.errors import PortNotFound
 from libnetvirt.model import Link
 from tests.support.lab.wire import Wire
-from tests.support.openflow_harness import OpenFlow, is_discovery
+from tests.support.openflow_harness import OpenFlow, is_discovery, is_lldp
 
 pytestmark = [pytest.mark.root, pytest.mark.long, pytest.mark.timeout(60)]
 
@@ -74,7 +74,7 @@ class Scene:
 
         def none() -> bool:
             arrived = self.harness.lab.receive(0.2)
-            caught.extend(a.frame for a in arrived if a[:2] == place and is_discovery(a.frame))
+            caught.extend(a.frame for a in arrived if a[:2] == place and is_lldp(a.frame))
             return not caught
 
         self.testbed.eventually(none, f"a frame of Discovery comes out at {place}")
@@ -153,7 +153,7 @@ def test_a_replayed_lldp_frame_of_a_link_changes_nothing(harness: Watched) -> No
 
         def none() -> bool:
             frame = tap.receive()
-            caught.extend([frame] if frame is not None and is_discovery(frame) else [])
+            caught.extend([frame] if frame is not None and is_lldp(frame) else [])
             return not caught
 
         try:

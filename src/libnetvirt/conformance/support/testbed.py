@@ -210,6 +210,7 @@ class Testbed:
 
     def snapshot(self) -> tuple[object, ...]:
         """Descriptions and states of all networks and, if the harness can tell, what is in the switches."""
+        self.harness.await_paths()
         connection = self.harness.connection
         left = sorted(self.harness.leftovers()) if Ability.LEFTOVERS in self.harness.abilities else []
         return connection.descriptions(), [network.state() for network in connection.networks()], left

@@ -309,6 +309,7 @@ def substrate(state: ControllerState) -> Substrate:
             free=state.te_paths.reservations.free((e.source, e.source_port)),
             latency=state.capacities.latency((e.source, e.source_port)) or 0,
             mtu=state.link_probes.largest(e),
+            encapsulations=tuple(k for k in Encapsulation if state.link_probes.state(e, k)[0]),
         )
         for e in sorted(state.paths.edges)
     )
