@@ -181,7 +181,7 @@ def test_errors_carry_their_code_status_and_every_fault() -> None:
         await refused(404, "network-not-found", client.get("/networks/nope"))
         await refused(404, "not-found", client.get("/nothing"))
         await refused(404, "not-found", client.delete("/changes/nothing"))
-        await refused(405, "error", client.delete("/networks"))
+        await refused(405, "method-not-allowed", client.delete("/networks"))
         await refused(501, "unsupported", client.get("/rules"))
         await refused(409, "already-exists", client.post("/changes", json={"after": BLUE}))
         stale = {"before": {**BLUE, "endpoints": []}, "after": {**BLUE, "name": "x"}}

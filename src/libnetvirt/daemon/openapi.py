@@ -1,0 +1,93 @@
+"""What ``openapi.json`` says besides what FastAPI finds in the signatures of handlers.
+
+FastAPI knows neither the bodies of our requests, which we parse ourselves, nor problem documents, and lists
+replies to invalid requests that are never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from libnetvirt.daemon.problems import MEDIA_TYPE
+from libnetvirt.daemon.wire import (
+    ChangeRequest,
+    DecisionRequest,
+    Problem,
+    ReloadRequest,
+    RepairRequest,
+)
+from libnetvirt.model.element import Element
+
+#: What the names of requests' schemas end with: requests may be written in more ways than replies.
+INPUT: Final = "Input"
+#: What a FastAPI application is made with, so that errors have a schema.
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {"model": Problem, "description": "An error, with a stable code; nothing was changed."}
+}
+_BODIES: Final[tuple[type[Element], ...]] = (ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest)
+
+
+def body(kind: type[Element]) -> dict[str, Any]:
+    """For ``openapi_extra`` of a route: its body, in JSON."""
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}{INPUT}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def content(media_type: str, **schema: str) -> dict[int | str, dict[str, Any]]:
+    """For ``responses`` of a route whose reply is no JSON."""
+    return {200: {"content": {media_type: {"schema": {"type": "string", **schema}}}}}
+
+
+def describe(app: FastAPI) -> None:
+    """Have the application tell the whole of its interface."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _completed(generate())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    components = document.setdefault("components", {})
+    schemas: dict[str, Any] = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas.update(_inputs(_BODIES))
+    components["securitySchemes"] = {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "Over the network. The unix socket asks for none.",
+        }
+    }
+    document["security"] = [{}, {"token": []}]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _mend(operation["responses"])
+    return document
+
+
+def _mend(responses: dict[str, Any]) -> None:
+    # FastAPI lists it for each route with parameters, in its own form; ours is the default.
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    # It also takes an error to have the media type of the route's own reply.
+    responses["default"]["content"] = {
+        MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+    }
+
+
+def _inputs(kinds: Sequence[type[Element]]) -> Mapping[str, Any]:
+    _, found = models_json_schema(
+        [(kind, "validation") for kind in kinds],
+        by_alias=True,
+        ref_template=f"#/components/schemas/{{model}}{INPUT}",
+    )
+    return {f"{name}{INPUT}": schema for name, schema in found["$defs"].items()}
