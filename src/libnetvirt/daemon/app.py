@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from libnetvirt import __version__, aio
+from libnetvirt.daemon import preconditions
 from libnetvirt.daemon.access import access
 from libnetvirt.daemon.activity import Activity, kind_of
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.error_handlers import handle_errors
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
-from libnetvirt.daemon.openapi import RESPONSES, body, content, describe
+from libnetvirt.daemon.openapi import IF_MATCH, IF_NONE_MATCH, RESPONSES, WITH_ETAG, body, content, describe
 from libnetvirt.daemon.operations import NameOperations, Operations, check_name
 from libnetvirt.daemon.stream import EventResponse
 from libnetvirt.daemon.warnings import Warnings
@@ -39,7 +40,7 @@ from libnetvirt.daemon.wire import (
     parse_change,
 )
 from libnetvirt.driver import Capabilities, Change
-from libnetvirt.errors import NetvirtError
+from libnetvirt.errors import NetvirtError, StaleChange
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -158,10 +159,19 @@ def _reading(service: Service) -> APIRouter:
         """The descriptions of all networks, ordered by creation."""
         return _reply(access(request.scope).seen(await connection.descriptions()))
 
-    @router.get("/networks/{key}", response_model=VirtualNetwork)
-    async def network(key: str) -> Response:
-        """The description of the network with this uuid, or else this name."""
-        return _reply(await (await connection.lookup(key)).description())
+    @router.get(
+        "/networks/{key}",
+        response_model=VirtualNetwork,
+        responses=WITH_ETAG,
+        openapi_extra={"parameters": [IF_NONE_MATCH]},
+    )
+    async def network(request: Request, key: str) -> Response:
+        """The description of the network with this uuid, or else this name. Its ETag is for ``If-Match``."""
+        found = await (await connection.lookup(key)).description()
+        headers = {"etag": preconditions.quoted(found)}
+        if preconditions.unchanged(request, found):
+            return Response(status_code=304, headers=headers)
+        return _reply(found, headers=headers)
 
     @router.get("/networks/{key}/state", response_model=NetworkState)
     async def state(key: str) -> Response:
@@ -231,9 +241,12 @@ def _reading(service: Service) -> APIRouter:
 def _changing(service: Service) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/changes", status_code=204, openapi_extra=body(ChangeRequest))
+    @router.post("/changes", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH))
     async def change(request: Request) -> Response:
         """Perform one atomic operation; replies when the switches have confirmed it.
+
+        With ``If-Match``, the network has to have this ETag, ``before`` may be left out, and the reply has
+        the ETag of what the network has become.
 
         The operation continues if the client disconnects. A client that named it in the header
         ``Netvirt-Operation`` (64 characters at most) can withdraw it. Events and lines of the log have that
@@ -243,13 +256,18 @@ def _changing(service: Service) -> APIRouter:
             name = access(request.scope).owner + check_name(request)
             requested = await _change_of(service, request)
             with service.activity.operation(kind_of(requested)):
+                requested = await preconditions.checked(request, service.connection, requested)
                 await service.operations.run(name, service.connection.carry_out(requested))
         except NetvirtError as error:
+            if isinstance(error, StaleChange) and preconditions.conditions(request) is not None:
+                error = preconditions.stale(requested.uuid)
             service.warnings.failed(error)
-            raise
+            raise error from None
+        if requested.after is not None and preconditions.conditions(request) is not None:
+            return Response(status_code=204, headers={"etag": preconditions.quoted(requested.after)})
         return Response(status_code=204)
 
-    @router.post("/repairs", response_model=list[str], openapi_extra=body(RepairRequest))
+    @router.post("/repairs", response_model=list[str], openapi_extra=body(RepairRequest, IF_MATCH))
     async def repair(request: Request) -> Response:
         """Restore what others changed in networks; replies with what was done, a string each."""
         asked = await read_body(service.bodies, request, RepairRequest)
@@ -258,12 +276,17 @@ def _changing(service: Service) -> APIRouter:
         if found.limited and asked.network is not None:
             found.check_network((await service.connection.lookup(asked.network)).uuid, asked.network)
         with service.activity.operation("repair"):
+            if asked.network is None:
+                preconditions.check_none(request)
+            else:
+                await preconditions.check_network(request, service.connection, asked.network)
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
     @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest))
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
         asked = await read_body(service.bodies, request, ReloadRequest)
+        preconditions.check_none(request)
         with service.activity.operation("reload"):
             return _reply(await service.connection.reload(degrade=asked.degrade))
 
@@ -272,15 +295,17 @@ def _changing(service: Service) -> APIRouter:
         """Take over or leave switches that are refused because of another controller; replies with their
         names."""
         asked = await read_body(service.bodies, request, DecisionRequest)
+        preconditions.check_none(request)
         decide = service.connection.adopt if asked.decision == "adopt" else service.connection.forget
         with service.activity.operation(asked.decision):
             return _reply(await decide(asked.switch))
 
-    @router.post("/checks", status_code=204, openapi_extra=body(ChangeRequest))
+    @router.post("/checks", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH))
     async def check(request: Request) -> Response:
         """Check whether an operation would be accepted now. Changes nothing."""
         requested = await _change_of(service, request)
         with service.activity.operation("check"):
+            requested = await preconditions.checked(request, service.connection, requested)
             await service.connection.examine(requested)
         return Response(status_code=204)
 
@@ -293,8 +318,8 @@ def _changing(service: Service) -> APIRouter:
     return router
 
 
-def _reply(value: Any, status: int = 200) -> Response:
-    return Response(dump(value), status, media_type="application/json")
+def _reply(value: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(dump(value), headers=headers, media_type="application/json")
 
 
 async def _change_of(service: Service, request: Request) -> Change:

@@ -28,13 +28,35 @@ INPUT: Final = "Input"
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     "default": {"model": Problem, "description": "An error, with a stable code; nothing was changed."}
 }
+_ETAG: Final = {"type": "string", "pattern": '^"[0-9a-f]{32}"$'}
+IF_MATCH: Final[Mapping[str, Any]] = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "The ETag that the network has to have; otherwise the reply is 412, and nothing is done.",
+    "schema": _ETAG,
+}
+IF_NONE_MATCH: Final[Mapping[str, Any]] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The ETag that the client has: if it is still that of the network, the reply is 304.",
+    "schema": _ETAG,
+}
+_WITH_ETAG: Final = {"headers": {"ETag": {"schema": _ETAG}}}
+#: For ``responses`` of a route.
+WITH_ETAG: Final[dict[int | str, dict[str, Any]]] = {
+    200: _WITH_ETAG,
+    304: {"description": "The network has the ETag that If-None-Match gives.", **_WITH_ETAG},
+}
 _BODIES: Final[tuple[type[Element], ...]] = (ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest)
 
 
-def body(kind: type[Element]) -> dict[str, Any]:
-    """For ``openapi_extra`` of a route: its body, in JSON."""
+def body(kind: type[Element], *headers: Mapping[str, Any]) -> dict[str, Any]:
+    """For ``openapi_extra`` of a route: its body, in JSON, and headers."""
     schema = {"$ref": f"#/components/schemas/{kind.__name__}{INPUT}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "parameters": list(headers),
+    }
 
 
 def content(media_type: str, **schema: str) -> dict[int | str, dict[str, Any]]:
@@ -70,11 +92,11 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     document["security"] = [{}, {"token": []}]
     for operations in document["paths"].values():
         for operation in operations.values():
-            _mend(operation["responses"])
+            _corrected(operation["responses"])
     return document
 
 
-def _mend(responses: dict[str, Any]) -> None:
+def _corrected(responses: dict[str, Any]) -> None:
     # FastAPI lists it for each route with parameters, in its own form; ours is the default.
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]

@@ -17,6 +17,7 @@ from libnetvirt.daemon.connections import Connections
 from libnetvirt.daemon.error_handlers import handle_errors
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
 from libnetvirt.daemon.openapi import RESPONSES, body, describe
+from libnetvirt.daemon.preconditions import check_none
 from libnetvirt.daemon.wire import ConfigurationReport, ConnectionReport, ReloadRequest, dump
 
 __all__ = ["Daemon", "build_resources"]
@@ -73,6 +74,7 @@ def build_resources(daemon: Daemon) -> FastAPI:
         """Reload the configuration, and the operator's files of every connection; replies with what was
         done, a string each. A configuration with a fault is refused as a whole."""
         asked = await read_body(bodies, request, ReloadRequest)
+        check_none(request)
         return _reply(list(await daemon.reload(degrade=asked.degrade)))
 
     app.include_router(monitoring(daemon.monitor))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,12 +16,20 @@ from tests.support.requirements import need_programs
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "http-api.md"
 
 
+def test_the_python_example_prints_what_the_page_says() -> None:
+    found = re.search(r"^```python\n(.*?)^```\n\n```\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(found[1], "http-api.md", "exec"), {})
+    assert said.getvalue() == found[2]
+
+
 def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) -> None:
     need_programs("curl")
     serve("test:///default", socket="netvirt.sock")
     environment = {**os.environ, "PATH": f"{Path(NETVIRT).parent}:{os.environ['PATH']}"}
     examples = list(commands(PAGE.read_text()))
-    assert len(examples) >= 3
+    assert len(examples) >= 4
     for example in examples:
         done = subprocess.run(
             ["bash", "-c", example.text], env=environment, cwd=directory, stdout=subprocess.PIPE,
