@@ -21,8 +21,18 @@ from libnetvirt.daemon.activity import Activity, kind_of
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.error_handlers import handle_errors
+from libnetvirt.daemon.idempotency import Idempotency
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
-from libnetvirt.daemon.openapi import IF_MATCH, IF_NONE_MATCH, RESPONSES, WITH_ETAG, body, content, describe
+from libnetvirt.daemon.openapi import (
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    RESPONSES,
+    WITH_ETAG,
+    body,
+    content,
+    describe,
+)
 from libnetvirt.daemon.operations import NameOperations, Operations, check_name
 from libnetvirt.daemon.stream import EventResponse
 from libnetvirt.daemon.warnings import Warnings
@@ -135,6 +145,7 @@ def build_app(
     app.include_router(_changing(service), prefix="/v1")
     handle_errors(app)
     app.add_middleware(NameOperations)
+    app.add_middleware(Idempotency, bodies=service.bodies)
     app.add_middleware(CountRequests, requests=service.activity.requests)
     return app
 
@@ -241,7 +252,7 @@ def _reading(service: Service) -> APIRouter:
 def _changing(service: Service) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/changes", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH))
+    @router.post("/changes", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH, IDEMPOTENCY_KEY))
     async def change(request: Request) -> Response:
         """Perform one atomic operation; replies when the switches have confirmed it.
 
@@ -267,7 +278,9 @@ def _changing(service: Service) -> APIRouter:
             return Response(status_code=204, headers={"etag": preconditions.quoted(requested.after)})
         return Response(status_code=204)
 
-    @router.post("/repairs", response_model=list[str], openapi_extra=body(RepairRequest, IF_MATCH))
+    @router.post(
+        "/repairs", response_model=list[str], openapi_extra=body(RepairRequest, IF_MATCH, IDEMPOTENCY_KEY)
+    )
     async def repair(request: Request) -> Response:
         """Restore what others changed in networks; replies with what was done, a string each."""
         asked = await read_body(service.bodies, request, RepairRequest)
@@ -282,7 +295,7 @@ def _changing(service: Service) -> APIRouter:
                 await preconditions.check_network(request, service.connection, asked.network)
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
-    @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest))
+    @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY))
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
         asked = await read_body(service.bodies, request, ReloadRequest)
@@ -290,7 +303,7 @@ def _changing(service: Service) -> APIRouter:
         with service.activity.operation("reload"):
             return _reply(await service.connection.reload(degrade=asked.degrade))
 
-    @router.post("/decisions", response_model=list[str], openapi_extra=body(DecisionRequest))
+    @router.post("/decisions", response_model=list[str], openapi_extra=body(DecisionRequest, IDEMPOTENCY_KEY))
     async def decide(request: Request) -> Response:
         """Take over or leave switches that are refused because of another controller; replies with their
         names."""

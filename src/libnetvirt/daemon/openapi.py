@@ -35,6 +35,12 @@ IF_MATCH: Final[Mapping[str, Any]] = {
     "description": "The ETag that the network has to have; otherwise the reply is 412, and nothing is done.",
     "schema": _ETAG,
 }
+IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A new one for each change. The same request with the same key gets the same answer.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
 IF_NONE_MATCH: Final[Mapping[str, Any]] = {
     "name": "If-None-Match",
     "in": "header",

@@ -26,6 +26,7 @@ HTTP_CODES: Final[Mapping[int, str]] = {
     404: NotFound.code,
     405: "method-not-allowed",
     408: "request-timeout",
+    422: "idempotency-key-reused",
 }
 
 

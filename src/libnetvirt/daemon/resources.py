@@ -15,8 +15,9 @@ from libnetvirt.daemon.app import read_body
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.connections import Connections
 from libnetvirt.daemon.error_handlers import handle_errors
+from libnetvirt.daemon.idempotency import Idempotency
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
-from libnetvirt.daemon.openapi import RESPONSES, body, describe
+from libnetvirt.daemon.openapi import IDEMPOTENCY_KEY, RESPONSES, body, describe
 from libnetvirt.daemon.preconditions import check_none
 from libnetvirt.daemon.wire import ConfigurationReport, ConnectionReport, ReloadRequest, dump
 
@@ -69,7 +70,11 @@ def build_resources(daemon: Daemon) -> FastAPI:
         content = daemon.configuration.model_dump(mode="json", by_alias=True, exclude_none=True)
         return _reply(ConfigurationReport(file=daemon.file, configuration=content))
 
-    @app.post("/v1/configuration/reloads", response_model=list[str], openapi_extra=body(ReloadRequest))
+    @app.post(
+        "/v1/configuration/reloads",
+        response_model=list[str],
+        openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY),
+    )
     async def reload(request: Request) -> Response:
         """Reload the configuration, and the operator's files of every connection; replies with what was
         done, a string each. A configuration with a fault is refused as a whole."""
@@ -79,6 +84,7 @@ def build_resources(daemon: Daemon) -> FastAPI:
 
     app.include_router(monitoring(daemon.monitor))
     handle_errors(app)
+    app.add_middleware(Idempotency, bodies=bodies)
     app.add_middleware(CountRequests, requests=daemon.monitor.requests)
     return app
 
