@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import Response
 
 from libnetvirt import __version__, aio
@@ -22,6 +22,7 @@ from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.error_handlers import handle_errors
 from libnetvirt.daemon.idempotency import Idempotency
+from libnetvirt.daemon.listing import ListQuery, check_once
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
 from libnetvirt.daemon.openapi import (
     IDEMPOTENCY_KEY,
@@ -29,6 +30,7 @@ from libnetvirt.daemon.openapi import (
     IF_NONE_MATCH,
     RESPONSES,
     WITH_ETAG,
+    WITH_LINK,
     body,
     content,
     describe,
@@ -165,10 +167,13 @@ def _reading(service: Service) -> APIRouter:
         """What the driver offers."""
         return _reply(await connection.capabilities())
 
-    @router.get("/networks", response_model=list[VirtualNetwork])
-    async def networks(request: Request) -> Response:
-        """The descriptions of all networks, ordered by creation."""
-        return _reply(access(request.scope).seen(await connection.descriptions()))
+    @router.get("/networks", response_model=list[VirtualNetwork], responses=WITH_LINK)
+    async def networks(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+        """The descriptions of all networks, ordered by creation; or of some; or a page, ordered by name."""
+        check_once(request)
+        states = {} if query.status is None else await connection.driver.states()
+        found, headers = query.select(access(request.scope).seen(await connection.descriptions()), states)
+        return _reply(found, headers=headers)
 
     @router.get(
         "/networks/{key}",

@@ -53,6 +53,16 @@ WITH_ETAG: Final[dict[int | str, dict[str, Any]]] = {
     200: _WITH_ETAG,
     304: {"description": "The network has the ETag that If-None-Match gives.", **_WITH_ETAG},
 }
+WITH_LINK: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "headers": {
+            "Link": {
+                "description": 'The next page: <?…>; rel="next", as RFC 8288 has it. Not with the last one.',
+                "schema": {"type": "string"},
+            }
+        }
+    }
+}
 _BODIES: Final[tuple[type[Element], ...]] = (ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest)
 
 

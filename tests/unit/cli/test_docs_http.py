@@ -29,7 +29,7 @@ def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) 
     serve("test:///default", socket="netvirt.sock")
     environment = {**os.environ, "PATH": f"{Path(NETVIRT).parent}:{os.environ['PATH']}"}
     examples = list(commands(PAGE.read_text()))
-    assert len(examples) >= 5
+    assert len(examples) >= 6
     for example in examples:
         done = subprocess.run(
             ["bash", "-c", example.text], env=environment, cwd=directory, stdout=subprocess.PIPE,

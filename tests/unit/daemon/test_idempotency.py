@@ -68,12 +68,15 @@ def test_a_key_is_for_one_request() -> None:
     run(work, Repairing)
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "\t", "x" * 256, "\xe9"])
-def test_a_key_that_is_none_is_refused(key: str) -> None:
+NO_KEYS = ["", " ", "a b", "\t", "x" * 256, "\xe9"]
+
+
+def test_a_key_that_is_none_is_refused() -> None:
     async def work(client: httpx.AsyncClient, _: Any) -> None:
-        headers = {b"idempotency-key": key.encode("latin-1")}
-        found = checked(await client.post("/repairs", json={}, headers=headers), 422, "invalid-description")
-        assert "idempotency-key" in found["detail"]
+        for key in NO_KEYS:
+            headers = {b"idempotency-key": key.encode("latin-1")}
+            reply = await client.post("/repairs", json={}, headers=headers)
+            assert "idempotency-key" in checked(reply, 422, "invalid-description")["detail"], key
         two = [("idempotency-key", "a"), ("idempotency-key", "b")]
         checked(await client.post("/repairs", json={}, headers=two), 422, "invalid-description")
 

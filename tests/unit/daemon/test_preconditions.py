@@ -79,12 +79,15 @@ def test_a_change_of_something_else_than_the_client_has_seen_is_refused_and_does
     run(work)
 
 
-@pytest.mark.parametrize("given", ["", "x", '"x', "W/x", '"x" "y"', '"x",*', "*,*", '"' + "x" * 5000 + '"'])
-def test_a_condition_that_cannot_be_read_is_refused(given: str) -> None:
+UNREADABLE = ["", "x", '"x', "W/x", '"x" "y"', '"x",*', "*,*", '"' + "x" * 5000 + '"']
+
+
+def test_a_condition_that_cannot_be_read_is_refused() -> None:
     async def work(client: httpx.AsyncClient, _: Any) -> None:
         await created(client)
-        reply = await client.post("/changes", json={"after": WIDER}, headers={"if-match": given})
-        assert "If-Match" in checked(reply, 422, "invalid-description")["detail"]
+        for given in UNREADABLE:
+            reply = await client.post("/changes", json={"after": WIDER}, headers={"if-match": given})
+            assert "If-Match" in checked(reply, 422, "invalid-description")["detail"]
 
     run(work)
 
