@@ -364,6 +364,12 @@ class Driver(ABC):
         no switch, and does not block."""
         raise Unsupported("metrics: not offered")
 
+    @property
+    def state_file(self) -> str:
+        """Path of the file that this session keeps its state in; empty if there is none. A server keeps its
+        log of events beside it."""
+        return ""
+
     async def readiness(self) -> Sequence[str]:
         """Why this session cannot do all that it is for now, a sentence each: a switch that networks need is
         not connected, its state cannot be written. Empty if it is ready. Asks no switch."""
@@ -381,6 +387,14 @@ class Driver(ABC):
         A reader that is too slow loses the oldest; an event of kind ``events.lost`` says how many
         (:class:`libnetvirt.events.EventStream` does this).
         """
+
+    def past_events(self, after: str, since: float | None) -> AsyncIterator[Event]:
+        """The events after the one with an id, or since a time in seconds of the epoch, and then as
+        :meth:`events`. Only servers keep events: raises Unsupported."""
+        raise Unsupported(
+            "events of the past are kept by servers only: name one in the URI, "
+            f"such as {self.capabilities.driver}+unix:///run/netvirt.sock ({after=}, {since=})"
+        )
 
     @abstractmethod
     async def close(self) -> None:

@@ -271,6 +271,10 @@ class TestDriver(Driver):
             needed = {e.switch for network in self._networks.values() for e in network.endpoints}
         return [f"switch {name}, which networks need, is not connected" for name in sorted(needed - present)]
 
+    @property
+    def state_file(self) -> str:
+        return self._store.name if self._store.durable else ""
+
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()
 
