@@ -124,9 +124,9 @@ class Client:
         found: Document = self.get("substrate")
         return found
 
-    def events(self, after: str = "", patience: float = 30.0) -> Events:
+    def events(self, after: str = "", wait: float = 30.0) -> Events:
         """The events from now on, or those after the one with the id ``after``; see :class:`Events`."""
-        return Events(self._server, after, patience)
+        return Events(self._server, after, wait)
 
     # ---- changes -------------------------------------------------------------------------------
 

@@ -31,16 +31,16 @@ class Events:
                 print(event["kind"], event["message"])
                 kept = events.last
 
-    ``patience``: seconds after which a server that does not come back is given up, with DaemonUnreachable or
+    ``wait``: seconds after which a server that does not come back is given up, with DaemonUnreachable or
     ConnectionFailed.
     """
 
-    def __init__(self, server: Server, after: str = "", patience: float = 30.0) -> None:
+    def __init__(self, server: Server, after: str = "", wait: float = 30.0) -> None:
         """Connects: no event from now on is missed. Raises ConnectionFailed, and the server's errors."""
         #: the id of the last event
         self.last = after
         self._server = server
-        self._patience = patience
+        self._wait = wait
         self._closed = False
         self._http: HttpConnection | None = None
         self._lines = self._open(after)
@@ -99,9 +99,9 @@ class Events:
         return reply
 
     def _resume(self, why: str) -> None:
-        """Connect again. Raises the last error when the patience is at its end."""
+        """Connect again. Raises the last error when it has waited long enough."""
         self._drop()
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._wait
         pause = _FIRST_PAUSE
         failed = ConnectionFailed(f"the server on {self._server} went away ({why})")
         while not self._closed:

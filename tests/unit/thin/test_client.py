@@ -251,7 +251,7 @@ def test_a_reader_is_told_that_events_may_be_lost(served: Served, client: Client
 
 
 def test_a_server_that_does_not_come_back_is_given_up(served: Served, client: Client) -> None:
-    with client.events(patience=0.3) as events:
+    with client.events(wait=0.3) as events:
         served.kill()
         with pytest.raises(errors.ConnectionFailed):
             next(events)
