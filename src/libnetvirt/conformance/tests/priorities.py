@@ -22,12 +22,13 @@ def priority_testbed(testbed: Testbed) -> Testbed:
     return testbed
 
 
-def _tags(guest: Guest) -> list[bytes]:
-    """The tags that frames of a guest may have: its VLAN, or none and priority tags, with each PCP."""
+def _ways(guest: Guest, frame: bytes) -> list[bytes]:
+    """How a guest may send a frame: with its VLAN, or without and with VLAN 0, and with each PCP."""
+    if guest.mpls is not None:
+        return [guest.on_wire(frame), frames.tagged(guest.on_wire(frame), tag(0, priority=5))]
     vlan = guest.vlan if isinstance(guest.vlan, int) else 0
-    found = [tag(vlan, priority=level) for level in LEVELS]
-    found.append(tag(vlan, tpid=AD, priority=6))
-    return found if vlan else [b"", *found]
+    tags = [*(tag(vlan, priority=level) for level in LEVELS), tag(vlan, tpid=AD, priority=6)]
+    return [*([] if vlan else [frame]), *(frames.tagged(frame, one) for one in tags)]
 
 
 def _exchange_all(testbed: Testbed, guests: Iterable[Guest]) -> int:
@@ -37,7 +38,7 @@ def _exchange_all(testbed: Testbed, guests: Iterable[Guest]) -> int:
     for a in guests:
         for destination in (BROADCAST, *(b.mac for b in guests if b is not a)):
             frame = frames.marked(a.mac, destination, b"how urgent?")
-            number += len(testbed.inject(a.place, *(frames.tagged(frame, one) for one in _tags(a))))
+            number += len(testbed.inject(a.place, *_ways(a, frame)))
     return number
 
 
@@ -53,10 +54,12 @@ def test_priorities_are_kept_mapped_and_given(priority_testbed: Testbed) -> None
         endpoint_at(q, 6, 21, pcp={}),  # on one port with another endpoint
         endpoint_at(s, 7),
     ]
+    if testbed.offers("tag.mpls"):
+        endpoints.append(endpoint_at(r, 8, {"mpls": 1000}))
     guests = testbed.guests(testbed.create(endpoints=endpoints))
-    a, b, c, d, e, f, g = guests
+    a, b, c, d, e, f, g = guests[:7]
     testbed.announce(*guests)
-    total = sum(len(_tags(guest)) * 2 * (len(guests) - 1) for guest in guests)
+    total = sum(len(_ways(guest, bytes(60))) * 2 * (len(guests) - 1) for guest in guests)
     assert _exchange_all(testbed, guests) == total
 
     def arrived(sender: Guest, receiver: Guest, *tags: bytes) -> bytes:
