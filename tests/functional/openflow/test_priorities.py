@@ -78,7 +78,7 @@ def _labels(frame: bytes) -> tuple[int, int]:
 
 
 def test_both_labels_of_a_tunnel_have_the_priority(testbed: Testbed, harness: OpenFlow) -> None:
-    p, _, r = testbed.places(3)
+    p, q, r = testbed.places(3)
     urgent = testbed.create(endpoints=[endpoint_at(p, 1, 10, pcp={}), endpoint_at(r, 2, 20, pcp={})])
     plain = testbed.create((p, 11), (r, 21))  # in the same tunnel
     pairs = [testbed.guests(network) for network in (urgent, plain)]
@@ -95,10 +95,22 @@ def test_both_labels_of_a_tunnel_have_the_priority(testbed: Testbed, harness: Op
                 (arrived,) = testbed.inject(a.place, frames.tagged(frame, tag(vlan, priority=5)))
                 assert arrived.frame[14] >> 5 == carried
                 assert [tap.seen(text) for tap in taps] == [[(carried, carried)]] * 2
-    # The tunnel is changed back when no network that carries priorities is left; the other loses nothing.
+    # A network that begins or ends to carry priorities does so everywhere, as a new controller would have it.
+    third = endpoint_at(q, 3)
+    plain.add_endpoint(third)
+    guests = [*pairs[1], testbed.guest(plain, third)]
+    testbed.announce(*guests)
+    for uuid in "1", "2":
+        plain.modify_endpoint(uuid, pcp={})
+        assert harness.differences() == []
+    exchange_all(testbed, guests)
     urgent.remove()
-    testbed.check_reachability(pairs[1])
     assert harness.differences() == []
+    for uuid in "1", "2":
+        plain.modify_endpoint(uuid, pcp=None)
+        assert harness.differences() == []
+    # The tunnel is changed back when no network that carries priorities is left.
+    testbed.check_reachability(guests)
 
 
 def test_limits_storm_protection_and_constraints_and_the_next_run_of_the_controller(
