@@ -59,6 +59,7 @@ FEATURES: Mapping[str, str] = {
     "endpoint.limits": "bandwidth limits of endpoints",
     "endpoint.lag": "endpoints on several ports of a switch (link aggregation)",
     "endpoint.storm": "storm protection of endpoints",
+    "endpoint.pcp": "priorities of tags (PCP, 802.1p) that are kept from endpoint to endpoint",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "a bound on the latency of a path",
@@ -166,6 +167,8 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
             yield "endpoint.lag", who
         if e.storm is not None:
             yield "endpoint.storm", who
+        if e.pcp is not None:
+            yield "endpoint.pcp", who
     for c in network.constraints:
         for name in c.asked:
             yield f"constraint.{name}", f"the constraint from {c.source} to {c.destination}"
