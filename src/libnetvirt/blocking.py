@@ -212,11 +212,14 @@ class Connection:
         """All networks, ordered by creation."""
         return [Network(self._loop, n) for n in self._loop.run(self._aio.networks())]
 
-    def events(self) -> Iterator[Event]:
-        """Events from now on. Iterating blocks until the next one; it ends when the connection is closed."""
+    def events(self, *, after: str = "", since: float | None = None) -> Iterator[Event]:
+        """Events from now on. Iterating blocks until the next one; it ends when the connection is closed.
+
+        ``after``, ``since``: as for :meth:`libnetvirt.aio.Connection.events`.
+        """
 
         async def subscribe() -> AsyncIterator[Event]:
-            return self._aio.events()
+            return self._aio.events(after=after, since=since)
 
         return self._follow(self._loop.run(subscribe()))
 

@@ -294,8 +294,15 @@ class Connection:
         self.driver.capabilities.require("metrics", "reading metrics")
         return await self.driver.metrics()
 
-    def events(self) -> AsyncIterator[Event]:
-        """Events from now on, until the connection is closed. A reader that is too slow loses the oldest."""
+    def events(self, *, after: str = "", since: float | None = None) -> AsyncIterator[Event]:
+        """Events from now on, until the connection is closed. A reader that is too slow loses the oldest.
+
+        ``after``: begin after the event with this ``id``, ``since``: with those since a time in seconds of
+        the epoch. Only servers keep events of the past: others raise Unsupported. If some of them are not
+        kept any more, an event ``events.lost`` comes first.
+        """
+        if after or since is not None:
+            return self.driver.past_events(after, since)
         return self.driver.events()
 
     async def carry_out(self, change: Change) -> None:

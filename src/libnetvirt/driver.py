@@ -59,6 +59,7 @@ FEATURES: Mapping[str, str] = {
     "endpoint.limits": "bandwidth limits of endpoints",
     "endpoint.lag": "endpoints on several ports of a switch (link aggregation)",
     "endpoint.storm": "storm protection of endpoints",
+    "endpoint.pcp": "priorities of tags (PCP, 802.1p) that are kept from endpoint to endpoint",
     "constraint.min-bandwidth": "guaranteed bandwidth between two endpoints",
     "constraint.max-bandwidth": "limited bandwidth between two endpoints",
     "constraint.max-latency": "a bound on the latency of a path",
@@ -166,6 +167,8 @@ def needs(network: VirtualNetwork, touched: Collection[str] | None = None) -> It
             yield "endpoint.lag", who
         if e.storm is not None:
             yield "endpoint.storm", who
+        if e.pcp is not None:
+            yield "endpoint.pcp", who
     for c in network.constraints:
         for name in c.asked:
             yield f"constraint.{name}", f"the constraint from {c.source} to {c.destination}"
@@ -364,6 +367,12 @@ class Driver(ABC):
         no switch, and does not block."""
         raise Unsupported("metrics: not offered")
 
+    @property
+    def state_file(self) -> str:
+        """Path of the file that this session keeps its state in; empty if there is none. A server keeps its
+        log of events beside it."""
+        return ""
+
     async def readiness(self) -> Sequence[str]:
         """Why this session cannot do all that it is for now, a sentence each: a switch that networks need is
         not connected, its state cannot be written. Empty if it is ready. Asks no switch."""
@@ -381,6 +390,14 @@ class Driver(ABC):
         A reader that is too slow loses the oldest; an event of kind ``events.lost`` says how many
         (:class:`libnetvirt.events.EventStream` does this).
         """
+
+    def past_events(self, after: str, since: float | None) -> AsyncIterator[Event]:
+        """The events after the one with an id, or since a time in seconds of the epoch, and then as
+        :meth:`events`. Only servers keep events: raises Unsupported."""
+        raise Unsupported(
+            "events of the past are kept by servers only: name one in the URI, "
+            f"such as {self.capabilities.driver}+unix:///run/netvirt.sock ({after=}, {since=})"
+        )
 
     @abstractmethod
     async def close(self) -> None:

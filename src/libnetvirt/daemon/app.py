@@ -36,7 +36,7 @@ from libnetvirt.daemon.openapi import (
     describe,
 )
 from libnetvirt.daemon.operations import NameOperations, Operations, check_name
-from libnetvirt.daemon.stream import EventResponse
+from libnetvirt.daemon.stream import EventResponse, stream_of
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import (
     INTERFACE,
@@ -82,18 +82,24 @@ class Service:
     requests, and the warnings in the log.
 
     ``on_event``: called with each event of the connection. Without it, events that tell what was refused or
-    dropped are logged as warnings. ``name``: the connection, in a server with several.
+    dropped are logged as warnings. ``name``: the connection, in a server with several. ``events``: the
+    broadcast of its events, if these are kept in a log.
     """
 
     def __init__(
-        self, connection: aio.Connection, on_event: Callable[[Event], None] | None = None, name: str = ""
+        self,
+        connection: aio.Connection,
+        on_event: Callable[[Event], None] | None = None,
+        name: str = "",
+        events: Broadcast | None = None,
     ) -> None:
         self.connection = connection
         self.operations = Operations()
         self.warnings = Warnings(connection=name)
         self.bodies = Bodies()
         self.activity = Activity()
-        self.events = Broadcast(self.warnings.event)
+        self.events = events or Broadcast()
+        self.events.on_loss = self.warnings.event
         self._on_event = on_event or self.warnings.event
         self._tasks = Tasks()
         self._watching = False
@@ -114,6 +120,8 @@ class Service:
         await self.operations.finish()
         self.events.close()
         await self._tasks.close()
+        if self.events.log is not None:
+            await self.events.log.close()
 
     async def _watch(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
@@ -123,14 +131,17 @@ class Service:
 
 
 def build_app(
-    connection: aio.Connection, on_event: Callable[[Event], None] | None = None, name: str = ""
+    connection: aio.Connection,
+    on_event: Callable[[Event], None] | None = None,
+    name: str = "",
+    events: Broadcast | None = None,
 ) -> FastAPI:
     """Build the application for an open connection, which it does not close. Its Service is
     ``app.state.service``.
 
-    ``on_event``, ``name``: as for :class:`Service`.
+    ``on_event``, ``name``, ``events``: as for :class:`Service`.
     """
-    service = Service(connection, on_event, name)
+    service = Service(connection, on_event, name, events)
     app = FastAPI(
         title="netvirtd",
         version=__version__,
@@ -240,16 +251,17 @@ def _reading(service: Service) -> APIRouter:
         return Response(await connection.backup(), media_type=BACKUP)
 
     @router.get("/events", response_class=EventResponse)
-    async def events(request: Request, after: str = "") -> Response:
-        """Events from now on, or those after the event with the id ``after``, one JSON object a line; empty
-        lines keep the connection alive.
+    async def events(request: Request, after: str = "", since: str = "") -> Response:
+        """Events from now on, or those after the event with the id ``after``, or ``since`` a time (in seconds
+        of the epoch): one JSON object a line, and empty lines that keep the connection alive. With the header
+        ``Accept: text/event-stream`` as server-sent events; ``Last-Event-ID`` is as good as ``after``.
 
-        The last 4,096 events are kept. A client that reads too slowly, or comes back too late, loses the
-        oldest ones: an event ``events.lost`` says how many (``count``), and after which id the stream goes on
-        (``resume``).
+        Events are kept in a log, also over restarts. A client that reads too slowly, or comes back too late,
+        loses the oldest ones: an event ``events.lost`` says how many (``count``), and after which id the
+        stream goes on (``resume``).
         """
         service.watch()
-        return EventResponse(service.events.reader(after), access(request.scope))
+        return await stream_of(service.events, request, after, since)
 
     return router
 

@@ -103,6 +103,8 @@ class Monitor:
         page.add(activity.EVENTS, labels, did.events.read())
         page.add(activity.READERS, labels, [Measured((), served.events.readers)])
         page.add(activity.CLIENT_LOSSES, labels, [Measured((), served.events.lost)])
+        if (kept := served.events.log) is not None:
+            page.add(activity.UNWRITTEN, labels, [Measured((), kept.failed)])
         try:
             offered = await served.connection.capabilities()
             found = await served.connection.metrics() if "metrics" in offered.features else ()

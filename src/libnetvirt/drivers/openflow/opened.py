@@ -249,6 +249,10 @@ class OpenedDriver(OpenFlowDriver):
     async def readiness(self) -> Sequence[str]:
         return await metrics.readiness(self.runtime)
 
+    @property
+    def state_file(self) -> str:
+        return self.runtime.state_file
+
     def events(self) -> AsyncIterator[Event]:
         return self.runtime.events.subscribe()
 

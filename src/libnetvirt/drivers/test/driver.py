@@ -271,6 +271,10 @@ class TestDriver(Driver):
             needed = {e.switch for network in self._networks.values() for e in network.endpoints}
         return [f"switch {name}, which networks need, is not connected" for name in sorted(needed - present)]
 
+    @property
+    def state_file(self) -> str:
+        return self._store.name if self._store.durable else ""
+
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()
 
@@ -302,10 +306,10 @@ class TestDriver(Driver):
             self._publish_host_events(found, delivery)
             self._learned = delivery.learned
             self._counters.received(found.network.uuid, found.endpoint.uuid, frame)
-            return sorted(self._egress(found.network, switch, delivery))
+            return sorted(self._egress(found.network, switch, delivery, found.priority(frame)))
 
     def _egress(
-        self, network: VirtualNetwork, switch: str, delivery: Delivery
+        self, network: VirtualNetwork, switch: str, delivery: Delivery, priority: int
     ) -> Iterator[tuple[str, str, bytes]]:
         endpoints = {e.uuid: e for e in network.endpoints}
         hosts = {**self._learned.network(network.uuid).hosts, **declared_hosts(network)}
@@ -316,7 +320,7 @@ class TestDriver(Driver):
                 continue
             # Of several ports one, the same for all frames between two hosts.
             port = live[crc32(frame[:12]) % len(live)]
-            output = (e.switch, port, egress_frame(e, frame)[2])
+            output = (e.switch, port, egress_frame(e, frame, priority)[2])
             destination = frame[:6]
             if not is_group(destination) and (network.forwarding is Forwarding.L3 or destination in hosts):
                 self._counters.delivered(network.uuid, e.uuid, output[2])
