@@ -71,11 +71,32 @@ WITH_LINK: Final[dict[int | str, dict[str, Any]]] = {
 _BODIES: Final[tuple[type[Element], ...]] = (ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest)
 
 
+_ENDS: Final = [
+    {"uuid": 21, "switch": "1", "port": "2", "vlan": 20},
+    {"uuid": 22, "switch": "4", "port": "1", "bandwidth": {"inbound": "10 Mbit/s"}},
+]
+_EXAMPLES: Final[Mapping[type[Element], Mapping[str, Any]]] = {
+    ChangeRequest: {
+        "create a network": {"after": {"uuid": 8, "name": "green", "endpoints": _ENDS}},
+        "create one whose switches may be absent": {
+            "after": {"name": "far", "forwarding": "L2", "endpoints": _ENDS[:1]},
+            "pending": True,
+        },
+        "remove a network": {"before": {"uuid": 8, "name": "green", "endpoints": _ENDS}},
+    },
+    RepairRequest: {"one network": {"network": "green"}, "all": {"orphans": True}},
+    DecisionRequest: {"take over a switch": {"switch": "1", "decision": "adopt"}},
+    ReloadRequest: {"refuse if something no longer fits": {"degrade": False}},
+}
+
+
 def body(kind: type[Element], *headers: Mapping[str, Any]) -> dict[str, Any]:
     """For ``openapi_extra`` of a route: its body, in JSON, and headers."""
     schema = {"$ref": f"#/components/schemas/{kind.__name__}{INPUT}"}
+    examples = {name: {"summary": name, "value": value} for name, value in _EXAMPLES[kind].items()}
+    content = {"schema": schema, "examples": examples}
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {"required": True, "content": {"application/json": content}},
         "parameters": list(headers),
     }
 
