@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import select
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +31,7 @@ class Served:
         self.state = self.directory / "state.db"
         self.socket = self.directory / "netvirt.sock"
         self.uri = uri or f"openflow:///?listen=127.0.0.1:{self.port}&state={self.state}{options}"
-        self._process: Forked | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
 
     @property
     def target(self) -> str:
@@ -50,9 +51,9 @@ class Served:
         """Returns when it is ready. ``descriptors``: how many open files it may have."""
         words = [NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
         with self.log.open("ab") as log:
-            self._process = Forked(words, log, descriptors)
-        readable, _, _ = select.select([self._process.stdout], [], [], timeout)
-        line = self._process.stdout.readline() if readable else b""
+            self._process = process = Forked(words, log, descriptors)
+        readable, _, _ = select.select([process.stdout], [], [], timeout)
+        line = process.stdout.readline() if readable else b""
         if not line:
             self.kill()
             raise RuntimeError(f"netvirt serve did not start: {self.log.read_text()[-2000:]}")
@@ -77,5 +78,6 @@ class Served:
     def _reap(self) -> int:
         process, self._process = self._process, None
         assert process is not None
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
         return process.wait(10)

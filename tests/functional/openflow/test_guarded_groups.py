@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from libnetvirt import Network, Rules, State
+from libnetvirt import Encapsulation, Network, Rules, State
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.aggregation import bonded, joint
@@ -35,13 +35,15 @@ def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
 
 
 @pytest.fixture
-def testbed(harness: OpenFlow, encapsulation: str) -> Iterator[Testbed]:
+def testbed(harness: OpenFlow, encapsulation: Encapsulation) -> Iterator[Testbed]:
     testbed = Testbed(harness, Rules(encapsulation=encapsulation))
     yield testbed
     assert list(clean(testbed)) == []
 
 
-KINDS = pytest.mark.parametrize(("encapsulation", "vlan"), [("vlan", None), ("mpls", 9)])
+KINDS = pytest.mark.parametrize(
+    ("encapsulation", "vlan"), [(Encapsulation.VLAN, None), (Encapsulation.MPLS, 9)]
+)
 
 
 def guarded(joined: Testbed, vlan: int | None, action: str) -> tuple[Network, list[Guest]]:
