@@ -20,7 +20,7 @@ from libnetvirt import aio
 from libnetvirt.driver import Driver
 from libnetvirt.errors import ConnectionClosed
 from libnetvirt.event_loop import new_event_loop
-from libnetvirt.model import Event
+from libnetvirt.model import Event, VirtualNetwork
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -146,6 +146,15 @@ class Network:
 
     def __repr__(self) -> str:
         return repr(self._aio)
+
+    def if_match(self, seen: VirtualNetwork | str) -> Network:
+        """The same network, for one change that is made only if the network is still as the caller has seen
+        it: ``seen`` is its description then, or the ``etag`` of that. Asks nobody.
+
+        Without it, changes by several callers are all made, one after the other. With it, the second raises
+        PreconditionFailed, and nothing is done: ``conn.lookup("blue").if_match(seen).remove()``.
+        """
+        return Network(self._loop, self._aio.if_match(seen))
 
     description = _blocking(aio.Network.description)
     state = _blocking(aio.Network.state)

@@ -25,9 +25,11 @@ from libnetvirt.daemon import activity
 from libnetvirt.daemon.activity import SERIES, Activity, Lag
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.exposition import MEDIA_TYPE, Page, Tally
+from libnetvirt.daemon.openapi import content
 from libnetvirt.daemon.webhooks import Hooks
 from libnetvirt.errors import NetvirtError
 from libnetvirt.model import Measured
+from libnetvirt.model.report import Report
 
 log = logging.getLogger("libnetvirt.daemon")
 
@@ -144,21 +146,29 @@ class Monitor:
             return [f"the driver did not answer within {READY_TIMEOUT:g} s"]
 
 
+class Health(Report):
+    """Whether a server can do what it is for: the ``status``, and for each connection that is not ready the
+    ``reasons``."""
+
+    status: str
+    reasons: dict[str, list[str]] | None = None
+
+
 def monitoring(monitor: Monitor) -> APIRouter:
     """The resources of monitoring."""
     router = APIRouter()
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=Response, responses=content(MEDIA_TYPE))
     async def metrics() -> Response:
         """All metrics, in Prometheus' text format."""
         return Response(await monitor.text(), media_type=MEDIA_TYPE)
 
-    @router.get("/healthz")
+    @router.get("/healthz", response_model=Health)
     async def healthz() -> Response:
         """Status 200 as long as the server's event loop runs."""
         return _status(200, {"status": "ok"})
 
-    @router.get("/readyz")
+    @router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
     async def readyz() -> Response:
         """Status 200 if all connections can do what they are for, else 503 with the reasons."""
         reasons = await monitor.reasons()
