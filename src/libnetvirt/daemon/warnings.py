@@ -23,7 +23,7 @@ KINDS: Final = frozenset(
         "host.flapping", "link.shared", "storm.blocked", "storm.began",
         "network.rekeyed", "queue.error", "store.error",
         "switch.error", "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
-        "switch.untrusted",
+        "switch.untrusted", "webhook.failing",
     )
 )  # fmt: skip
 #: Warnings logged within one second.
