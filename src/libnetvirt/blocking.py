@@ -152,6 +152,7 @@ class Network:
     statistics = _blocking(aio.Network.statistics)
     constraint_statistics = _blocking(aio.Network.constraint_statistics)
     paths = _blocking(aio.Network.paths)
+    replace = _blocking(aio.Network.replace)
     remove = _blocking(aio.Network.remove)
     add_endpoint = _blocking(aio.Network.add_endpoint)
     modify_endpoint = _blocking(aio.Network.modify_endpoint)

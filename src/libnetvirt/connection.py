@@ -15,8 +15,8 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI
-from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Substrate, VirtualNetwork
-from libnetvirt.model.differences import differences
+from libnetvirt.model import Applied, Event, Recovered, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model.differences import applied, differences
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.network import Network
 from libnetvirt.session import Session
@@ -92,7 +92,7 @@ class Connection:
         if found is None:
             try:
                 await self.create(wanted, pending=pending)
-                return _applied(wanted)
+                return applied(None, wanted)
             except AlreadyExists:
                 # Another client created it meanwhile.
                 found = await self._counterpart(wanted)
@@ -106,11 +106,10 @@ class Connection:
             return after
 
         await self._session.edit(found.uuid, edit, pending=pending)
-        changes = tuple(differences(before[0], after))
-        if not changes and "repair" in self.driver.capabilities.features:
+        if not differences(before[0], after) and "repair" in self.driver.capabilities.features:
             # What the network needs may be gone although its description is the same.
-            changes = tuple(await self.driver.repair(after.uuid, orphans=False))
-        return _applied(after, changes)
+            return applied(after, after, *await self.driver.repair(after.uuid, orphans=False))
+        return applied(before[0], after)
 
     async def create_all(
         self,
@@ -129,7 +128,7 @@ class Connection:
         async def create(number: int) -> Applied:
             network = networks[number]
             await self.create(network, pending=pending)
-            return _applied(network)
+            return applied(None, network)
 
         return await overlap(len(networks), create, limit=self.driver.capabilities.overlap, done=done)
 
@@ -180,7 +179,7 @@ class Connection:
         found = await self._counterpart(wanted)
         after = wanted if found is None else wanted.changed(uuid=found.uuid)
         await self._session.examine(Change(found, after, pending))
-        return _applied(after, None if found is None else tuple(differences(found, after)))
+        return applied(found, after)
 
     async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
         """The existing network that a description is for: the one with its uuid, else with its name."""
@@ -336,9 +335,3 @@ def one(description: Description) -> VirtualNetwork:
             f"{len(found)} networks where one is wanted ({names}): handle them one by one"
         )
     return found[0]
-
-
-def _applied(network: VirtualNetwork, changes: tuple[str, ...] | None = None) -> Applied:
-    """The result for a network that was, or would be, created (``changes`` is None) or changed."""
-    outcome = Outcome.CREATED if changes is None else Outcome.CHANGED if changes else Outcome.UNCHANGED
-    return Applied(uuid=network.uuid, name=network.name, outcome=outcome, changes=changes or ())

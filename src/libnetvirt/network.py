@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
-from libnetvirt.errors import AlreadyExists, ConstraintNotFound, EndpointNotFound, InvalidDescription
+from libnetvirt.errors import (
+    AlreadyExists,
+    ConstraintNotFound,
+    EndpointNotFound,
+    InvalidDescription,
+    StaleChange,
+)
 from libnetvirt.model import (
+    Applied,
     Constraint,
     ConstraintChanges,
     ConstraintCounters,
@@ -19,6 +26,7 @@ from libnetvirt.model import (
     Path,
     VirtualNetwork,
 )
+from libnetvirt.model.differences import applied, change_text
 from libnetvirt.model.element import Element
 from libnetvirt.session import Session
 from libnetvirt.suggestions import did_you_mean
@@ -68,6 +76,39 @@ class Network:
         driver = self._session.driver
         driver.capabilities.require("paths", "showing paths")
         return await driver.paths(self.uuid)
+
+    async def replace(
+        self,
+        description: VirtualNetwork,
+        /,
+        *,
+        before: VirtualNetwork | None = None,
+        pending: bool = False,
+    ) -> Applied:
+        """Make the network be as described, in one atomic step, and return what changed.
+
+        ``before``: the description that the new one was made from; if another client has changed the network
+        since, StaleChange is raised and nothing is changed. ``pending``: switches or ports may be absent.
+        Raises InvalidDescription if the uuid differs, AlreadyExists, Conflict, Unsupported, SubstrateError.
+        """
+        _require(VirtualNetwork, description)
+        if description.uuid != self.uuid:
+            raise InvalidDescription(
+                f"the uuid of network {self.uuid} cannot be changed to {description.uuid}: create another "
+                "network, and remove this one"
+            )
+        seen: list[VirtualNetwork] = []
+
+        def edit(now: VirtualNetwork) -> VirtualNetwork:
+            if before is not None and now != before:
+                raise StaleChange(
+                    f"network {now.name} was changed by another client meanwhile{change_text(before, now)}"
+                )
+            seen[:] = [now]
+            return description
+
+        await self._session.edit(self.uuid, edit, pending=pending)
+        return applied(seen[0], description)
 
     async def remove(self) -> None:
         """Remove the network. Returns when nothing of it is left in any switch."""

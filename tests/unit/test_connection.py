@@ -241,6 +241,22 @@ def test_a_call_that_runs_while_the_connection_closes_ends() -> None:
     assert len(outcome) == 1
 
 
+def test_a_description_is_replaced_only_if_it_is_still_what_the_new_one_was_made_from(
+    connection: Connection,
+) -> None:
+    blue = connection.create(BLUE)
+    before = blue.description()
+    wanted = before.changed(name="azure")
+    blue.add_endpoint(uuid=13, switch=2, port=3)
+    with pytest.raises(StaleChange, match="by another client meanwhile: endpoint 13 added"):
+        blue.replace(wanted, before=before)
+    assert blue.description().endpoint(13) is not None
+    assert blue.replace(wanted).changes == ("name: blue -> azure", "endpoint 13 removed")
+    with pytest.raises(InvalidDescription, match="the uuid of network 7 cannot be changed to 9"):
+        blue.replace(wanted.changed(uuid=9))
+    assert blue.description() == wanted
+
+
 # -- the two faces ------------------------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ COMMANDS = (
     ("validate", "networks", "validate", "Check descriptions without connecting to a driver."),
     ("create", "networks", "create", "Create the networks described in files."),
     ("apply", "networks", "apply", "Create or change networks to match the descriptions in files."),
+    ("edit", "edit", "edit", "Change a network in a text editor."),
     ("remove", "networks", "remove", "Remove networks."),
     ("list", "networks", "list_networks", "List the networks in order of creation."),
     ("show", "show", "show", "Show the details of a network."),
