@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from copy import copy
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Self
@@ -15,11 +16,11 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI
-from libnetvirt.model import Applied, Event, Recovered, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import Applied, Event, Forecast, Recovered, RuleLine, Substrate, VirtualNetwork
 from libnetvirt.model.differences import applied, differences
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.network import Network
-from libnetvirt.session import Session
+from libnetvirt.session import Rehearsal, Session
 from libnetvirt.several import Applying, overlap
 from libnetvirt.uri import EXAMPLES, URI
 
@@ -106,7 +107,8 @@ class Connection:
             return after
 
         await self._session.edit(found.uuid, edit, pending=pending)
-        if not differences(before[0], after) and "repair" in self.driver.capabilities.features:
+        rehearsed = isinstance(self._session, Rehearsal)
+        if not (differences(before[0], after) or rehearsed) and "repair" in self.driver.capabilities.features:
             # What the network needs may be gone although its description is the same.
             return applied(after, after, *await self.driver.repair(after.uuid, orphans=False))
         return applied(before[0], after)
@@ -142,9 +144,11 @@ class Connection:
         """Make several networks be as described, each one as :meth:`apply` does, in an order that works:
         endpoints may move from one network to another, and be swapped. ``done`` is called after each one.
 
-        Once one has failed, no other is begun. Raises what :meth:`apply` raises.
+        Once one has failed, no other is begun. Raises what :meth:`apply` raises; Unsupported in a rehearsal,
+        where no place becomes free for another.
         """
         networks = [one(d) for d in descriptions]
+        assert self._session.acting is not None
 
         async def apply(network: VirtualNetwork) -> Applied:
             return await self.apply(network, pending=pending)
@@ -180,6 +184,19 @@ class Connection:
         after = wanted if found is None else wanted.changed(uuid=found.uuid)
         await self._session.examine(Change(found, after, pending))
         return applied(found, after)
+
+    def rehearsal(self) -> Connection:
+        """The same connection for operations that change nothing: create, apply, remove, and all of its
+        networks, each on the networks as they are now. They raise what they would raise before a switch is
+        changed, and :attr:`forecast` tells what would change. What cannot be rehearsed raises Unsupported."""
+        other = copy(self)
+        other._session = Rehearsal(self._session)
+        return other
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """In a rehearsal, what the last operation would change."""
+        return self._session.forecast if isinstance(self._session, Rehearsal) else None
 
     async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
         """The existing network that a description is for: the one with its uuid, else with its name."""
@@ -233,7 +250,7 @@ class Connection:
             raise InvalidDescription("orphans belong to no network: repair all networks to remove them")
         uuid = None if key is None else (await self._session.find(str(key))).uuid
         self.driver.capabilities.require("repair", "repairing networks")
-        return await self.driver.repair(uuid, orphans=orphans)
+        return await self._session.acting.repair(uuid, orphans=orphans)
 
     async def reload(self, *, degrade: bool = False) -> Sequence[str]:
         """Read the operator's files that the URI names again, such as the capacities of links.
@@ -243,7 +260,7 @@ class Connection:
         InvalidURI, Unsupported; then nothing is changed.
         """
         self.driver.capabilities.require("reload", "reloading files")
-        return await self.driver.reload(degrade=degrade)
+        return await self._session.acting.reload(degrade=degrade)
 
     async def adopt(self, switch: str | int | None = None) -> Sequence[str]:
         """Take over a switch that is refused because its rules belong to another controller, or are newer
@@ -254,13 +271,13 @@ class Connection:
         switch is not refused for such a reason, InvalidDescription, SubstrateError, Unsupported.
         """
         self.driver.capabilities.require("ownership", "taking over a switch")
-        return await self.driver.adopt(None if switch is None else str(switch))
+        return await self._session.acting.adopt(None if switch is None else str(switch))
 
     async def forget(self, switch: str | int | None = None) -> Sequence[str]:
         """Leave such a switch, or all, to the other controller, until it is adopted. Returns the switches.
         Raises SwitchNotFound, InvalidDescription, Unsupported."""
         self.driver.capabilities.require("ownership", "leaving a switch to another controller")
-        return await self.driver.forget(None if switch is None else str(switch))
+        return await self._session.acting.forget(None if switch is None else str(switch))
 
     async def recover(self) -> Recovered:
         """Describe the networks that the rules of refused switches were made for, as far as the rules tell:
@@ -297,6 +314,13 @@ class Connection:
     async def examine(self, change: Change) -> None:
         """Make the checks of :meth:`carry_out`, and change nothing. Raises what it raises."""
         await self._session.examine(change)
+
+    async def foresee(self, change: Change) -> Forecast:
+        """Make the checks of :meth:`carry_out`, and tell what it would change. Raises what it raises."""
+        trial = Rehearsal(self._session)
+        await trial.carry_out(change)
+        assert trial.forecast is not None
+        return trial.forecast
 
     async def close(self) -> None:
         """Close the connection. Networks of a durable driver go on forwarding. May be called twice."""

@@ -19,12 +19,12 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt import InvalidDescription, StaleChange, VirtualNetwork, formats
+from libnetvirt import Forecast, InvalidDescription, StaleChange, VirtualNetwork, formats
+from libnetvirt.cli.forecasts import DryRun, details, last
 from libnetvirt.cli.main import describe
 from libnetvirt.cli.options import DOCUMENTS, Connect, DocumentOutput, NetworkName, Pending, chosen, connected
 from libnetvirt.cli.output import clean, line
 from libnetvirt.errors import NetvirtError
-from libnetvirt.model.differences import differences
 
 #: where the editor is looked for, and what is tried after that
 _VARIABLES = ("VISUAL", "EDITOR")
@@ -38,6 +38,7 @@ def edit(
     network: NetworkName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply without asking.")] = False,
     pending: Pending = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: DocumentOutput = None,
 ) -> None:
@@ -57,11 +58,10 @@ def edit(
     wanted = chosen(ctx, output, DOCUMENTS)
     editor = _editor()
     with connected(ctx, connect) as connection:
-        found = connection.lookup(network)
-        before = found.description()
+        before = connection.lookup(network).description()
         text = formats.write([before], str(wanted)).rstrip("\n") + "\n"
         with _kept(before.name, str(wanted), text) as file:
-            _Editing(found, before, editor, file, pending=pending, ask=not yes).run()
+            _Editing(connection, before, editor, file, pending=pending, ask=not yes, dry_run=dry_run).run()
 
 
 class _Editing:
@@ -69,15 +69,18 @@ class _Editing:
 
     def __init__(
         self,
-        network: libnetvirt.Network,
+        connection: libnetvirt.Connection,
         before: VirtualNetwork,
         editor: list[str],
         file: Path,
         *,
         pending: bool,
         ask: bool,
+        dry_run: bool,
     ) -> None:
-        self._network, self._before = network, before
+        self._trial = connection.rehearsal()
+        self._network, self._before = connection.lookup(before.uuid), before
+        self._dry_run = dry_run
         self._editor, self._file = editor, file
         self._pending, self._ask = pending, ask
         self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -91,7 +94,9 @@ class _Editing:
                 if after == self._before:
                     line(f"network {after.name} ({after.uuid}) unchanged")
                     return
-                _show(self._before, after)
+                _show(self._before, after, self._foresee(after))
+                if self._dry_run:
+                    raise typer.Exit
                 answer = self._question("Apply this change? [Y]es, [n]o, [e]dit: ") if self._ask else ""
                 if answer.startswith("n"):
                     line("nothing was changed")
@@ -102,6 +107,12 @@ class _Editing:
                     return
             except NetvirtError as error:
                 self._refused(error)
+
+    def _foresee(self, after: VirtualNetwork) -> Forecast:
+        """What the new description would change. Raises what applying it would raise."""
+        network = self._trial.lookup(self._before.uuid)
+        network.replace(after, before=self._before, pending=self._pending)
+        return last(self._trial)
 
     def _open(self) -> None:
         """Run the editor; Ctrl-C is left to it."""
@@ -155,10 +166,10 @@ class _Editing:
         return answer.strip().lower() if answer else at_end
 
 
-def _show(before: VirtualNetwork, after: VirtualNetwork) -> None:
-    """Print what differs: in short, and line by line as YAML."""
-    for text in differences(before, after):
-        line(f"  {clean(text)}")
+def _show(before: VirtualNetwork, after: VirtualNetwork, forecast: Forecast) -> None:
+    """Print what differs: in short, in the switches, and line by line as YAML."""
+    for text in details(forecast):
+        line(f"  {text}")
     old, new = (formats.write([one], "yaml").splitlines() for one in (before, after))
     lines = list(difflib.unified_diff(old, new, "now", "edited", n=2, lineterm=""))
     for text in lines[:_LINES]:
