@@ -17,7 +17,7 @@ from libnetvirt.cli.output import line
 #: Seconds between checks whether the reader of stdout has closed the pipe.
 _PIPE_CHECK = 0.5
 #: Seconds to wait for the event stream to end after its cancellation.
-_END = 2.0
+END = 2.0
 
 
 def events(
@@ -49,14 +49,14 @@ def events(
 async def _follow(uri: str, output: Format, count: int | None) -> None:
     async with await aio.open(uri) as connection:
         printing = asyncio.create_task(_print(connection, output, count))
-        watching = asyncio.create_task(_pipe_closed())
+        watching = asyncio.create_task(pipe_closed())
         try:
             await asyncio.wait({printing, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (printing, watching):
                 task.cancel()
             # The event stream may consume this cancellation while it closes. asyncio.run() cancels again.
-            ended, _ = await asyncio.wait({printing, watching}, timeout=_END)
+            ended, _ = await asyncio.wait({printing, watching}, timeout=END)
         for task in ended:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
@@ -80,7 +80,8 @@ def text(event: Event) -> str:
     return f"{clock}  {event.kind:<20}  {message}"
 
 
-async def _pipe_closed() -> None:
+async def pipe_closed() -> None:
+    """Wait until the reader of stdout has closed it."""
     try:
         handle = sys.stdout.fileno()
     except (OSError, ValueError):

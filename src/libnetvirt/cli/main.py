@@ -53,6 +53,7 @@ COMMANDS = (
     ("restore", "state", "restore", "Replace the stored networks by those in a backup."),
     ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
     ("events", "events", "events", "Print events as they happen, one a line."),
+    ("watch", "watch", "watch", "Watch the states of networks, and events."),
     (
         "doctor",
         "bridges",
