@@ -54,6 +54,8 @@ COMMANDS = (
     ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
     ("events", "events", "events", "Print events as they happen, one a line."),
     ("watch", "watch", "watch", "Watch the states of networks, and events."),
+    ("top", "top", "top", "Show the traffic of networks and links."),
+    ("topology", "topology", "topology", "Draw the switches and links, with load and paths."),
     (
         "doctor",
         "bridges",

@@ -209,3 +209,29 @@ def test_a_dry_run_says_how_many_rules_each_switch_gets_and_touches_none(shop: S
         assert _rules(shop) == after
     finally:
         shop.netvirt("remove", "blue")
+
+
+def test_top_shows_the_traffic_of_hosts_and_topology_the_path(shop: Shop, tmp_path: Path) -> None:
+    blue = tmp_path / "blue.xml"
+    blue.write_text(BLUE)
+    shop.netvirt("create", str(blue))
+    words = [NETVIRT, "-c", shop.served.client_uri, "top", "blue", "-i", "0.5", "--format", "json"]
+    try:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            found: dict[str, int] = {}
+            while not found.get("received-bits-per-second"):
+                for number in range(10):
+                    sent = frames.marked(frames.mac(1), frames.BROADCAST, b"%d" % number)
+                    shop.lab.send(1, 1, sent)
+                reading = json.loads(process.stdout.readline())
+                (found,) = (one for one in reading["endpoints"] if one["uuid"] == "11")
+            process.stdout.close()
+            assert process.wait(30) == 0
+        assert found["received-packets"] > 0
+        marked = json.loads(shop.netvirt("topology", "-n", "blue", "--format", "json"))
+        used = {(link["source"], link["destination"]) for link in marked["links"] if link["used"]}
+        assert used == {("1", "2"), ("2", "3"), ("3", "2"), ("2", "1")}
+        assert "endpoint 12 port 1 vlan 20" in shop.netvirt("topology", "-n", "blue")
+    finally:
+        shop.netvirt("remove", "blue")

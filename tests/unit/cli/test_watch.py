@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.support.command_line import NETVIRT, Commands, Serve
 from tests.support.terminal import Terminal
@@ -24,7 +25,7 @@ def test_in_a_pipe_each_state_and_each_event_is_a_line(
         }  # fmt: skip
         netvirt.ok("create", "red.yaml")
         netvirt.ok("endpoint", "add", "red", "--uuid", "23", "--switch", "9", "--port", "1", "--pending")
-        lines = []
+        lines: list[dict[str, Any]] = []
         while not lines or lines[-1].get("state") != "degraded":
             lines.append(json.loads(process.stdout.readline()))
         assert "endpoint 23 pending: " in lines[-1]["reason"]
