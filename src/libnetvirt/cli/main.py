@@ -56,6 +56,7 @@ COMMANDS = (
     ("watch", "watch", "watch", "Watch the states of networks, and events."),
     ("top", "top", "top", "Show the traffic of networks and links."),
     ("topology", "topology", "topology", "Draw the switches and links, with load and paths."),
+    ("shell", "shell", "shell", "Run commands at a prompt, with completion from the server."),
     (
         "doctor",
         "bridges",
