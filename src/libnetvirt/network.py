@@ -10,7 +10,6 @@ from libnetvirt.errors import (
     ConstraintNotFound,
     EndpointNotFound,
     InvalidDescription,
-    StaleChange,
 )
 from libnetvirt.model import (
     Applied,
@@ -26,9 +25,9 @@ from libnetvirt.model import (
     Path,
     VirtualNetwork,
 )
-from libnetvirt.model.differences import applied, change_text
+from libnetvirt.model.differences import applied
 from libnetvirt.model.element import Element
-from libnetvirt.session import Session
+from libnetvirt.session import Edit, Session
 from libnetvirt.suggestions import did_you_mean
 
 _E = TypeVar("_E", bound=Element)
@@ -41,12 +40,22 @@ class Network:
     network return when the change is confirmed. All raise NetworkNotFound if the network is gone.
     """
 
-    def __init__(self, session: Session, uuid: str) -> None:
+    def __init__(self, session: Session, uuid: str, if_match: str | None = None) -> None:
         self._session = session
         self.uuid = uuid
+        self._if_match = if_match
 
     def __repr__(self) -> str:
         return f"<Network {self.uuid} of {self._session.uri}>"
+
+    def if_match(self, seen: VirtualNetwork | str) -> Network:
+        """The same network, for one change that is made only if the network is still as the caller has seen
+        it: ``seen`` is its description then, or the ``etag`` of that. Asks nobody.
+
+        Without it, changes by several callers are all made, one after the other. With it, the second raises
+        PreconditionFailed, and nothing is done: ``conn.lookup("blue").if_match(seen).remove()``.
+        """
+        return Network(self._session, self.uuid, seen if isinstance(seen, str) else seen.etag)
 
     async def description(self) -> VirtualNetwork:
         """The description as it is now."""
@@ -77,19 +86,11 @@ class Network:
         driver.capabilities.require("paths", "showing paths")
         return await driver.paths(self.uuid)
 
-    async def replace(
-        self,
-        description: VirtualNetwork,
-        /,
-        *,
-        before: VirtualNetwork | None = None,
-        pending: bool = False,
-    ) -> Applied:
+    async def replace(self, description: VirtualNetwork, /, *, pending: bool = False) -> Applied:
         """Make the network be as described, in one atomic step, and return what changed.
 
-        ``before``: the description that the new one was made from; if another client has changed the network
-        since, StaleChange is raised and nothing is changed. ``pending``: switches or ports may be absent.
-        Raises InvalidDescription if the uuid differs, AlreadyExists, Conflict, Unsupported, SubstrateError.
+        ``pending``: switches or ports may be absent. Raises InvalidDescription if the uuid differs,
+        AlreadyExists, Conflict, Unsupported, SubstrateError.
         """
         _require(VirtualNetwork, description)
         if description.uuid != self.uuid:
@@ -100,19 +101,15 @@ class Network:
         seen: list[VirtualNetwork] = []
 
         def edit(now: VirtualNetwork) -> VirtualNetwork:
-            if before is not None and now != before:
-                raise StaleChange(
-                    f"network {now.name} was changed by another client meanwhile{change_text(before, now)}"
-                )
             seen[:] = [now]
             return description
 
-        await self._session.edit(self.uuid, edit, pending=pending)
+        await self._edit(edit, pending=pending)
         return applied(seen[0], description)
 
     async def remove(self) -> None:
         """Remove the network. Returns when nothing of it is left in any switch."""
-        await self._session.edit(self.uuid, lambda _: None)
+        await self._edit(lambda _: None)
 
     @overload
     async def add_endpoint(self, endpoint: Endpoint, /, *, pending: bool = False) -> Endpoint: ...
@@ -139,7 +136,7 @@ class Network:
                 )
             return now.with_endpoint(added)
 
-        await self._session.edit(self.uuid, edit, pending=pending)
+        await self._edit(edit, pending=pending)
         return added
 
     async def modify_endpoint(
@@ -167,7 +164,7 @@ class Network:
             result[:] = [new]
             return now.with_endpoint(new)
 
-        await self._session.edit(self.uuid, edit, pending=pending)
+        await self._edit(edit, pending=pending)
         return result[0]
 
     async def replace_endpoint(self, endpoint: Endpoint, /, *, pending: bool = False) -> Endpoint:
@@ -181,7 +178,7 @@ class Network:
             _endpoint(now, endpoint.uuid)
             return now.with_endpoint(endpoint)
 
-        await self._session.edit(self.uuid, edit, pending=pending)
+        await self._edit(edit, pending=pending)
         return endpoint
 
     async def remove_endpoint(self, uuid: str | int) -> None:
@@ -190,7 +187,7 @@ class Network:
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             return now.without_endpoint(_endpoint(now, uuid).uuid)
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
 
     @overload
     async def add_constraint(self, constraint: Constraint, /) -> Constraint: ...
@@ -214,7 +211,7 @@ class Network:
                 )
             return now.changed(constraints=(*now.constraints, added))
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
         return added
 
     async def modify_constraint(
@@ -233,7 +230,7 @@ class Network:
             result[:] = [old.changed(**changes)]
             return _with_constraint(now, old, result[0])
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
         return result[0]
 
     async def replace_constraint(self, constraint: Constraint, /) -> Constraint:
@@ -246,7 +243,7 @@ class Network:
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             return _with_constraint(now, _constraint(now, *constraint.key), constraint)
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
         return constraint
 
     async def remove_constraint(self, source: str | int, destination: str | int) -> None:
@@ -255,7 +252,10 @@ class Network:
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             return _with_constraint(now, _constraint(now, source, destination), None)
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
+
+    async def _edit(self, edit: Edit, *, pending: bool = False) -> None:
+        await self._session.edit(self.uuid, edit, pending=pending, if_match=self._if_match)
 
 
 def _given(kind: type[_E], element: _E | None, fields: dict[str, Any]) -> _E:

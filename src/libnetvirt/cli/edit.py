@@ -19,12 +19,13 @@ from typing import Annotated
 import typer
 
 import libnetvirt
-from libnetvirt import Forecast, InvalidDescription, StaleChange, VirtualNetwork, formats
+from libnetvirt import Forecast, InvalidDescription, PreconditionFailed, VirtualNetwork, formats
 from libnetvirt.cli.forecasts import DryRun, details, last
 from libnetvirt.cli.main import describe
 from libnetvirt.cli.options import DOCUMENTS, Connect, DocumentOutput, NetworkName, Pending, chosen, connected
 from libnetvirt.cli.output import clean, line
 from libnetvirt.errors import NetvirtError
+from libnetvirt.model.differences import change_text
 
 #: where the editor is looked for, and what is tried after that
 _VARIABLES = ("VISUAL", "EDITOR")
@@ -102,7 +103,7 @@ class _Editing:
                     line("nothing was changed")
                     raise typer.Exit
                 if not answer.startswith("e"):
-                    done = self._network.replace(after, before=self._before, pending=self._pending)
+                    done = self._network.if_match(self._before).replace(after, pending=self._pending)
                     line(f"network {done.name} ({done.uuid}) {done.outcome}")
                     return
             except NetvirtError as error:
@@ -111,7 +112,7 @@ class _Editing:
     def _foresee(self, after: VirtualNetwork) -> Forecast:
         """What the new description would change. Raises what applying it would raise."""
         network = self._trial.lookup(self._before.uuid)
-        network.replace(after, before=self._before, pending=self._pending)
+        network.if_match(self._before).replace(after, pending=self._pending)
         return last(self._trial)
 
     def _open(self) -> None:
@@ -148,9 +149,10 @@ class _Editing:
             raise error
         sys.stdout.flush()
         sys.stderr.write(f"error: {describe(error)}\n")
-        if isinstance(error, StaleChange):
+        if isinstance(error, PreconditionFailed):
             # What is shown from now on is the difference from what the other client has made of it.
-            self._before = self._network.description()
+            before, self._before = self._before, self._network.description()
+            sys.stderr.write(f"changed by another client{clean(change_text(before, self._before))}\n")
         if self._question("Edit the text again? [Y]es, [n]o: ", "n").startswith("n"):
             raise typer.Exit(error.exit_status)
 

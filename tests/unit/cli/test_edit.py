@@ -116,7 +116,7 @@ def test_what_another_client_does_meanwhile_is_not_lost(
         f"{client} dump blue > \"$1\"",
     )  # fmt: skip
     terminal.until(AGAIN)
-    assert "was changed by another client meanwhile: endpoint 13 added" in terminal.seen
+    assert "changed by another client: endpoint 13 added" in terminal.seen
     assert _vlan(netvirt) == 20
     terminal.type("y\n")
     # From here on, it is compared with what the other client has made of the network.
