@@ -28,6 +28,7 @@ from libnetvirt.model import (
     Counters,
     Encapsulation,
     Event,
+    Forecast,
     Insertion,
     NetworkState,
     Path,
@@ -39,6 +40,7 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.customer_tags import ANY
+from libnetvirt.model.forecast import forecast
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.model.report import Report, State
 from libnetvirt.settings import DriverSettings
@@ -277,6 +279,12 @@ class Driver(ABC):
     async def check(self, change: Change) -> None:
         """Raise what :meth:`validate` raises. May block to ask a server or the switches; changes nothing."""
         self.validate(change)
+
+    async def forecast(self, change: Change) -> Forecast:
+        """What a change would change. Raises what :meth:`check` raises, and StaleChange if the network is no
+        longer as in ``change.before``; changes nothing."""
+        await self.check(change)
+        return forecast(change.before, change.after)
 
     @abstractmethod
     async def apply(self, change: Change) -> None:

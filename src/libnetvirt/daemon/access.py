@@ -63,7 +63,7 @@ RULES: Final = (
     _rule("GET HEAD", r"/v1/(rules|substrate|recovered|metrics)|/metrics|/readyz", "read", whole=True),
     _rule("GET HEAD", r"/v1/networks/[^/]+(/[a-z-]+)?", "read"),
     _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|openapi\.json)", "read"),
-    _rule("POST", r"/v1/checks", "read"),
+    _rule("POST", r"/v1/(checks|forecasts)", "read"),
     _rule("POST", r"/v1/(changes|repairs)", "operate"),
     _rule("DELETE", r"/v1/changes/[^/]+", "operate"),
     _rule("POST", r"/v1/(reloads|decisions|configuration/reloads)", "admin", whole=True),

@@ -58,6 +58,7 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     Measurement,
     NetworkState,
     Path,
@@ -344,6 +345,13 @@ def _changing(service: Service) -> APIRouter:
             requested = await preconditions.checked(request, service.connection, requested)
             await service.connection.examine(requested)
         return Response(status_code=204)
+
+    @router.post("/forecasts", response_model=Forecast, openapi_extra={"requestBody": body})
+    async def forecast(request: Request) -> Response:
+        """Tell what an operation would change. Changes nothing."""
+        requested = await _change_of(service, request)
+        with service.activity.operation("forecast"):
+            return _reply(await service.connection.foresee(requested))
 
     @router.delete("/changes/{operation}", response_model=Outcome)
     async def withdraw(request: Request, operation: str) -> Response:

@@ -20,6 +20,7 @@ from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers.openflow import capabilities, metrics
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
+from libnetvirt.drivers.openflow.forecast import foresee
 from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -33,6 +34,7 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     NetworkState,
     Path,
     Recovered,
@@ -53,6 +55,8 @@ class OpenedDriver(OpenFlowDriver):
         self.runtime = runtime
         self._state = runtime.core.state
         self._capabilities = capabilities
+        # One copy of the process at a time.
+        self._forecasting = asyncio.Lock()
         self._validator = Validator(
             runtime.core, capabilities, lambda: runtime.backoff.waiting(runtime.now())
         )
@@ -108,6 +112,11 @@ class OpenedDriver(OpenFlowDriver):
 
     async def check(self, change: Change) -> None:
         self._validator.admit(change)
+
+    async def forecast(self, change: Change) -> Forecast:
+        te_paths = self._validator.admit(change)
+        async with self._forecasting:
+            return await foresee(self.runtime.core, change, te_paths)
 
     async def apply(self, change: Change) -> None:
         await self.runtime.executor.apply(change, self._validator.admit)

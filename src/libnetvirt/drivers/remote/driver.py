@@ -25,6 +25,7 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     NetworkState,
     Path,
     Recovered,
@@ -142,6 +143,10 @@ class RemoteDriver(Driver):
     async def check(self, change: Change) -> None:
         """Have the server check a change. Raises its error if it would refuse the change."""
         await self._client.post("checks", _body(change), {})
+
+    async def forecast(self, change: Change) -> Forecast:
+        """What the server says that a change would change. Raises its error."""
+        return _parsed(Forecast, await self._client.post("forecasts", _body(change), {}))
 
     async def apply(self, change: Change) -> None:
         """Have the server apply a change. Raises its error."""
