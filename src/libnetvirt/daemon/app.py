@@ -36,6 +36,7 @@ from libnetvirt.daemon.wire import (
     Problem,
     ReloadRequest,
     RepairRequest,
+    VerificationRequest,
     Version,
     dump,
     parse,
@@ -53,6 +54,7 @@ from libnetvirt.model import (
     Recovered,
     RuleLine,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.tasks import Tasks
@@ -237,9 +239,9 @@ def _reading(service: Service) -> APIRouter:
 
 def _changing(service: Service) -> APIRouter:
     router = APIRouter()
-    body, repair_body, reload_body, decision_body = (
+    body, repair_body, reload_body, decision_body, verification_body = (
         {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}
-        for kind in (ChangeRequest, RepairRequest, ReloadRequest, DecisionRequest)
+        for kind in (ChangeRequest, RepairRequest, ReloadRequest, DecisionRequest, VerificationRequest)
     )
 
     @router.post("/changes", status_code=204, openapi_extra={"requestBody": body})
@@ -270,6 +272,15 @@ def _changing(service: Service) -> APIRouter:
             found.check_network((await service.connection.lookup(asked.network)).uuid, asked.network)
         with service.activity.operation("repair"):
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
+
+    @router.post(
+        "/verifications", response_model=Verification, openapi_extra={"requestBody": verification_body}
+    )
+    async def verify(request: Request) -> Response:
+        """Prove that all frames are forwarded as networks promise; replies with what was proved. Asks the
+        switches, and changes nothing."""
+        asked = await read_body(service.bodies, request, VerificationRequest)
+        return _reply(await service.connection.verify(*asked.networks))
 
     @router.post("/reloads", response_model=list[str], openapi_extra={"requestBody": reload_body})
     async def reload(request: Request) -> Response:

@@ -37,7 +37,7 @@ class Partition:
         for number, value in enumerate(self.values):
             self._exact[value] = number
         self._cells: dict[frozenset[int], int] = {}
-        for answers, cubes in _cells(bits, self._masked).items():
+        for answers, cubes in _cells(self._masked).items():
             for value, known in cubes:
                 found = next((v for v in _fill(value, ones & ~known) if v not in self._exact and allowed(v)),
                              None)  # fmt: skip
@@ -85,7 +85,7 @@ class Choice(Partition):
         self.all = (1 << count) - 1
 
 
-def _cells(bits: int, masked: list[Question]) -> dict[frozenset[int], list[Question]]:
+def _cells(masked: list[Question]) -> dict[frozenset[int], list[Question]]:
     """Which answers to masked questions occur together, with (value, known bits) of where they do."""
     found: dict[frozenset[int], list[Question]] = {}
     waiting = [(0, 0, tuple(range(len(masked))))]

@@ -1,8 +1,8 @@
 """A class of frames: which values each field may have, and how it is divided by what rules ask.
 
-A frame is forwarded as if it were one, and whenever a rule takes only some of the class, the class is made
-smaller and the rest is kept for later (`Classes.waiting`): it is forwarded again from the start. So each class
-that comes out has one fate, with all copies of its frames, and all classes together are what went in.
+A class is forwarded as if it were one frame, and whenever a rule takes only some of it, it is made smaller
+and the rest is kept for later (`Classes.waiting`): that is forwarded again from the start. So each class that
+comes out has one fate, with all copies of its frames, and all classes together are what went in.
 """
 
 from __future__ import annotations
@@ -146,5 +146,6 @@ class Classes:
                 continue
             asked = self._asked(other, frame)
             if asked is not None and self._divide(taken, asked, []) is not None:
-                raise Unmodelled(f"rules with the same priority take the same frames: {rule.text}; {other.text}")
-
+                raise Unmodelled(
+                    f"rules with the same priority take the same frames: {rule.text}; {other.text}"
+                )

@@ -6,6 +6,7 @@ nothing is said to be proved of frames that meet it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from struct import Struct
@@ -92,11 +93,14 @@ class Forwarding:
     exits: list[Exit] = field(default_factory=list)
     #: frames that were sent to a port that is down, or into a link that is
     lost: int = 0
+    #: the rule that the frame met last
+    last: Step | None = None
 
     def enter(self, classes: Classes, end: End, frame: Frame) -> Sequence[Exit]:
         """What becomes of a frame that enters at a port. Raises Unmodelled, Looped."""
         self.exits = []
         self.lost = 0
+        self.last = None
         self._enter(classes, end, frame, None, ())
         return self.exits
 
@@ -115,10 +119,9 @@ class Forwarding:
         if switch is None:
             raise Unmodelled(f"switch {end[0]} has not reported its rules")
         state = _State(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
-        try:
+        with contextlib.suppress(_Ended):
             _Switching(self, classes).table(state, 0, end[1])
-        except _Ended:
-            pass
+        self.last = self.last if entered else state.last
 
     def send(self, classes: Classes, state: _State, port: int) -> None:
         """Send a copy of the frame out of a port."""
@@ -255,10 +258,8 @@ class _Switching:
 
     def _aside(self, state: _State, actions: Sequence[of.Action]) -> None:
         """Carry out actions on a copy."""
-        try:
+        with contextlib.suppress(_Ended):
             self._apply(state.copy(), actions)
-        except _Ended:
-            pass
 
     def _extension(self, state: _State, action: of.Experimenter) -> None:
         frame, payload = state.frame, action.payload
@@ -298,9 +299,7 @@ class _Switching:
     @staticmethod
     def _encapsulate(state: _State, kind: int) -> None:
         frame = state.frame
-        if kind == nicira.MPLS and frame.ethernet and not frame.tags[1:]:
-            state.frame = frame.encapsulated()
-        elif kind == nicira.MPLS and frame.ethernet:
+        if kind == nicira.MPLS and frame.ethernet:
             state.frame = frame.encapsulated()
         elif kind == nicira.ETHERNET and not frame.ethernet:
             frame.ethernet, frame.dst, frame.src = True, 0, 0

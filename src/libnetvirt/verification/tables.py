@@ -81,7 +81,7 @@ def make_rule(
             kind.append((name, value, full))
     # What decides most comes first, so that classes are not divided by fields that do not matter.
     first = ("eth_type", "vlan_vid", "mpls_label", "mpls_bos")
-    header.sort(key=lambda h: (first.index(h[0]) if h[0] in first else len(first)))
+    header.sort(key=lambda h: first.index(h[0]) if h[0] in first else len(first))
     text = "" if cookie is None else f"cookie={cookie:#x}, "
     shown = of.match_text(match)
     text += f"table={table}, priority={priority}{',' + shown if shown else ''}"

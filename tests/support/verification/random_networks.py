@@ -31,10 +31,8 @@ def create(testbed: Testbed, chance: random.Random, options: list[Rules]) -> lis
         testbed.announce(first, *others[: chance.randint(1, 3)])
     labels = [{"mpls": 16 + chance.randrange(1 << 19)} for _ in range(3)]
     made.append(testbed.create(*zip(chance.sample(ports, 3), labels, strict=True)))
-    number = 0
     routed = []
-    for end in chance.sample(ports, 3):
-        number += 1
+    for number, end in enumerate(chance.sample(ports, 3), 1):
         routed.append({"uuid": number, "switch": end.switch, "port": end.port, "vlan": next(tags),
                        "address": [f"10.{number}.0.1/24", f"fd00:{number}::1/64"],
                        "route": [{"prefix": f"10.9.{number}.0/28", "via": f"10.{number}.0.7"}]})  # fmt: skip

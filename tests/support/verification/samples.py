@@ -8,8 +8,8 @@ from collections import Counter
 from libnetvirt import openflow as of
 from libnetvirt.openflow import mac_text
 from libnetvirt.verification.classes import Class, Classes
-from libnetvirt.verification.frame import SHAPES, VLAN_PRESENT, Frame, Shape, Value, Variable
 from libnetvirt.verification.forwarding import Forwarding
+from libnetvirt.verification.frame import SHAPES, VLAN_PRESENT, Frame, Shape, Value, Variable
 from libnetvirt.verification.tables import IN_PORT, Fields, Switch
 from libnetvirt.verification.wire import entering, frame_bytes, shape_choice
 from tests.support.lab.network import Lab
@@ -20,7 +20,12 @@ from tests.support.verification.trace import CONTROLLER, Headers, Outcome
 def dump(lab: Lab, switch: int) -> Switch:
     """What a switch of a lab reports."""
     flows, groups, meters, ports = ask(
-        lab, switch, of.FlowStatsRequest(), of.GroupDescRequest(), of.MeterConfigRequest(), of.PortDescRequest()
+        lab,
+        switch,
+        of.FlowStatsRequest(),
+        of.GroupDescRequest(),
+        of.MeterConfigRequest(),
+        of.PortDescRequest(),
     )
     return Switch(
         str(switch), flows.entries, groups.entries, meters.entries,
@@ -36,7 +41,7 @@ class Sample:
         self._fields, self._chance = fields, chance
         here = [r for r in switch.tables[0].rules if (IN_PORT, port, 0xFFFFFFFF) in r.pipeline]
         #: what a rule wants of the outer header
-        self._wanted = dict((n, v) for n, v, _ in chance.choice(here).header) if here else {}
+        self._wanted = {n: v for n, v, _ in chance.choice(here).header} if here else {}
         self.values: dict[Variable, int] = {}
         self.chosen: Class = {}
         for level in (0, 1):

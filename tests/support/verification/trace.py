@@ -21,7 +21,7 @@ Outcome = Counter[tuple[int, Headers]]
 
 @dataclass
 class _Packet:
-    """Headers, outermost first: ("eth", dst, src), ("vlan", tpid, vlan), ("mpls", label, bottom), ("type", n)."""
+    """Headers: ("eth", dst, src), ("vlan", tpid, vlan), ("mpls", label, bottom), ("type", n)."""
 
     headers: list[tuple[object, ...]]
     payload: bytes
