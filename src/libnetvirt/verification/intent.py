@@ -14,9 +14,12 @@ from libnetvirt.model.customer_tags import ANY, ranges
 from libnetvirt.verification.frame import MPLS_TYPES, VLAN_PRESENT, Frame, Tag, Unmodelled
 from libnetvirt.verification.tables import Rule, Table, make_rule
 
-#: the addresses of discovery frames, which every switch sends to the controller, and of slow protocols (LACP)
+#: the addresses of discovery frames (LLDP), which switches send to the controller if they are no network's, and
+#: of slow protocols (LACP)
 DISCOVERY, SLOW_PROTOCOLS = 0x0180C200000E, 0x0180C2000002
 DISCOVERY_TYPE = 0x88CC
+#: why a frame of slow protocols may be dropped
+SLOW = "a frame of slow protocols"
 _GROUP = 0x0100_0000_0000
 
 
@@ -88,10 +91,8 @@ class Intent:
         if self.rules.encapsulation is Encapsulation.MPLS or any(e.mpls for e in self.network.endpoints):
             for kind in MPLS_TYPES:
                 yield make_rule(0, 7, of.Match(eth_type=kind), means="an mpls label of its own")
-        match = of.Match(vlan_vid=0, eth_dst=DISCOVERY, eth_type=DISCOVERY_TYPE)
-        yield make_rule(0, 6, match, means="a discovery frame")
         if any(len(e.ports) > 1 for e in self.network.endpoints):
-            yield make_rule(0, 5, of.Match(eth_dst=SLOW_PROTOCOLS), means="a frame of slow protocols")
+            yield make_rule(0, 5, of.Match(eth_dst=SLOW_PROTOCOLS), means=SLOW)
 
     def all_rules(self) -> Iterator[Rule]:
         """The rules of the model's own."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from libnetvirt.verification.classes import Classes
 from libnetvirt.verification.forwarding import Exit, Step
 from libnetvirt.verification.frame import Frame
-from libnetvirt.verification.intent import Intent, Owner
+from libnetvirt.verification.intent import SLOW, Intent, Owner
 
 
 class Judgement(NamedTuple):
@@ -51,6 +51,11 @@ def judge_switched(
             return
     refusal = classes.lookup(intent.refused, {}, frame)
     refused = refusal is not None and refusal.means != Owner(intent.network.uuid, entered)
+    if refused and refusal is not None and refusal.means != SLOW:
+        if left:
+            why = "its source is declared elsewhere" if isinstance(refusal.means, Owner) else refusal.means
+            yield Judgement("refusals", f"it leaves at endpoint {left[0][0]} with {why}", left[0][1].last)
+        return
     rule = classes.lookup(intent.known, {}, frame)
     to = None if rule is None else rule.means
     if to is not None:

@@ -29,7 +29,7 @@ from libnetvirt.verification.tables import IN_PORT, Fields, Switch, Table, unkno
 from libnetvirt.verification.wire import frame_bytes, frame_text, header_text
 
 ENTRY, ISOLATION, LOOPS = "entry", "isolation", "loops"
-DUPLICATES, UNICAST, FLOODS = "duplicates", "unicast", "floods"
+DUPLICATES, UNICAST, FLOODS, REFUSALS = "duplicates", "unicast", "floods", "refusals"
 #: what is proved, in the order in which it is reported
 PROPERTIES: Mapping[str, str] = {
     ENTRY: "frames that belong to no endpoint leave nowhere, and do not reach the controller",
@@ -38,6 +38,7 @@ PROPERTIES: Mapping[str, str] = {
     DUPLICATES: "no frame leaves twice at an endpoint, or at the endpoint that it came from",
     UNICAST: "frames to a known host leave at its endpoint",
     FLOODS: "frames to everybody and to unknown hosts leave at each other endpoint",
+    REFUSALS: "frames that a network refuses leave nowhere: impossible sources, hosts declared elsewhere",
 }
 _NOBODY = Table()
 #: findings that are collected for each property
