@@ -14,8 +14,8 @@ from libnetvirt.model.customer_tags import ANY, ranges
 from libnetvirt.verification.frame import MPLS_TYPES, VLAN_PRESENT, Frame, Tag, Unmodelled
 from libnetvirt.verification.tables import Rule, Table, make_rule
 
-#: the addresses of discovery frames (LLDP), which switches send to the controller if they are no network's, and
-#: of slow protocols (LACP)
+#: the addresses of discovery frames (LLDP), which switches send to the controller if they are no network's,
+#: and of slow protocols (LACP)
 DISCOVERY, SLOW_PROTOCOLS = 0x0180C200000E, 0x0180C2000002
 DISCOVERY_TYPE = 0x88CC
 #: why a frame of slow protocols may be dropped

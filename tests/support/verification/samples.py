@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import libnetvirt
 from libnetvirt import openflow as of
 from libnetvirt.openflow import mac_text
 from libnetvirt.verification.classes import Class, Classes
 from libnetvirt.verification.forwarding import Forwarding
 from libnetvirt.verification.frame import SHAPES, VLAN_PRESENT, Frame, Shape, Value, Variable
+from libnetvirt.verification.intent import Intent, Place
 from libnetvirt.verification.tables import IN_PORT, Fields, Switch
+from libnetvirt.verification.verify import Verifier
 from libnetvirt.verification.wire import entering, frame_bytes, shape_choice
 from tests.support.lab.network import Lab
 from tests.support.lab.switch_requests import ask
@@ -123,3 +126,28 @@ class Sample:
         else:
             last = (("type", kind if kind >= 0x600 else 0),)
         return (eth, *tags, *labels, *last)
+
+
+def intents(connection: libnetvirt.Connection) -> list[Intent]:
+    """What the networks of a connection promise. Ports are named by their numbers."""
+    resolve, found = connection.capabilities().resolve, []
+    for network in connection.networks():
+        description, state = network.description(), network.state()
+        active = {e.uuid for e in state.endpoints if e.state == "active"}
+        places = {
+            e.uuid: Place(e.switch, tuple(int(port) for port in e.ports), e.uuid in active)
+            for e in description.endpoints
+        }
+        hosts = {int(host.mac.replace(":", ""), 16): host.endpoint for host in state.hosts}
+        found.append(Intent(description, places, hosts, resolve(description.rules)))
+    return found
+
+
+def verify(lab: Lab, promised: list[Intent]) -> Verifier:
+    """Verify networks on the switches of a lab, as they are now."""
+    switches = {str(number): dump(lab, number) for number in lab.switches}
+    links = {(str(s), p): (str(far[0]), far[1]) for (s, p), far in lab.link_ports.items()}
+    verifier = Verifier(promised, switches, links)
+    for _ in verifier.run():
+        pass
+    return verifier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.support.lab.network import Lab
@@ -13,6 +13,8 @@ _ACTIONS = re.compile(r"^Datapath actions: (.*)$", re.MULTILINE)
 _PORT = re.compile(r"^ +\S+ (\d+)/(\d+):", re.MULTILINE)
 _TAGS = (0x8100, 0x88A8)
 CONTROLLER = 0
+#: switches that copies of a frame go through before the rest is left: it loops
+_HOPS = 60
 
 #: a frame: its headers, outermost first, without those above Ethernet
 Headers = tuple[tuple[object, ...], ...]
@@ -55,6 +57,8 @@ class Tracer:
         self._lab = lab
         #: what Open vSwitch said of the last frame
         self.said = ""
+        #: (port, bytes) of the frames that left the switch that was asked last
+        self.left: list[tuple[int, bytes]] = []
         self._numbers = {int(dp): int(port) for port, dp in _PORT.findall(lab.ovs.appctl("dpif/show"))}
 
     def trace(self, switch: int, port: int, frame: bytes) -> Outcome:
@@ -63,7 +67,7 @@ class Tracer:
         The switch has no controller meanwhile: it would get what the trace sends up.
         """
         found: Outcome = Counter()
-        self.said = ""
+        self.said, self.left = "", []
         waiting = [("", _Packet(*parse(frame)))]
         while waiting:
             again, packet = waiting.pop(0)
@@ -74,9 +78,49 @@ class Tracer:
             self.said += said
             (actions,) = _ACTIONS.findall(said)
             packet.recirculated = []
-            _run(packet, actions, found, self._numbers)
+            self._run(packet, actions, found)
             waiting += packet.recirculated
         return found
+
+    def across(self, switch: int, port: int, frame: bytes) -> Counter[tuple[int, int, bytes]]:
+        """Which frames leave at ports that are no links, after all switches; port 0 is the controller."""
+        found: Counter[tuple[int, int, bytes]] = Counter()
+        waiting = [(switch, port, frame)]
+        for _ in range(_HOPS):
+            if not waiting:
+                break
+            here, entered, sent = waiting.pop(0)
+            self.trace(here, entered, sent)
+            for out, wire in self.left:
+                far = self._lab.link_ports.get((here, out))
+                if far is None:
+                    found[here, out, wire] += 1
+                else:
+                    waiting.append((*far, wire))
+        return found
+
+    def _run(self, packet: _Packet, actions: str, found: Outcome) -> None:
+        for action in _split(actions):
+            name, _, rest = action.partition("(")
+            rest = rest[:-1]
+            if name.isdigit():
+                port = self._numbers[int(name)]
+                found[port, tuple(packet.headers)] += 1
+                self.left.append((port, packet.encoded()))
+            elif name == "userspace":
+                assert "controller" in rest, action
+                found[CONTROLLER, ()] += 1
+                self.left.append((CONTROLLER, b""))
+            elif name == "clone":
+                self._run(packet.copy(), rest, found)
+            elif name == "recirc":
+                packet.recirculated.append((rest, packet.copy()))
+            elif name == "check_pkt_len":
+                parts = dict(part.partition("(")[::2] for part in _split(rest) if "(" in part)
+                # The frames of tests are small.
+                self._run(packet, parts["le"][:-1], found)
+            elif name not in ("drop", "meter", "trunc"):
+                _change(packet.headers, name, rest)
 
 
 def _int(value: object) -> int:
@@ -119,27 +163,6 @@ def _split(text: str) -> Iterator[str]:
             yield text[start:at]
             start = at + 1
     yield text[start:]
-
-
-def _run(packet: _Packet, actions: str, found: Outcome, numbers: Mapping[int, int]) -> None:
-    for action in _split(actions):
-        name, _, rest = action.partition("(")
-        rest = rest[:-1]
-        if name.isdigit():
-            found[numbers[int(name)], tuple(packet.headers)] += 1
-        elif name == "userspace":
-            assert "controller" in rest, action
-            found[CONTROLLER, ()] += 1
-        elif name == "clone":
-            _run(packet.copy(), rest, found, numbers)
-        elif name == "recirc":
-            packet.recirculated.append((rest, packet.copy()))
-        elif name == "check_pkt_len":
-            parts = dict(part.partition("(")[::2] for part in _split(rest) if "(" in part)
-            # The frames of tests are small.
-            _run(packet, parts["le"][:-1], found, numbers)
-        elif name not in ("drop", "meter", "trunc"):
-            _change(packet.headers, name, rest)
 
 
 def _change(headers: list[tuple[object, ...]], name: str, rest: str) -> None:
