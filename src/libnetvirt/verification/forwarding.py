@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from struct import Struct
 
 from libnetvirt import openflow as of
@@ -81,7 +81,8 @@ class _State:
     entered: tuple[tuple[object, ...], ...] = ()
 
     def copy(self) -> _State:
-        return replace(self, frame=self.frame.copy(), pipeline=dict(self.pipeline))
+        return _State(self.switch, self.frame.copy(), dict(self.pipeline), self.table, self.last, self.metered,
+                      self.lookups, self.entered)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ the way still is the same variable when the frame leaves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 TYPE_MPLS: Final = 0x8847
@@ -96,7 +96,8 @@ class Frame:
 
     def copy(self) -> Frame:
         """A frame that can be changed without changing this one."""
-        return replace(self, tags=list(self.tags), labels=list(self.labels), upper=dict(self.upper))
+        return Frame(self.level, self.dst, self.src, self.type, list(self.tags), list(self.labels),
+                     dict(self.upper), self.inner, self.ethernet, self.damaged, self.ttl)  # fmt: skip
 
     def get(self, name: str) -> Value | None:
         """A field by its name in OpenFlow; None if the frame does not have it."""

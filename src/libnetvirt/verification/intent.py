@@ -84,7 +84,7 @@ class Intent:
         for endpoint in self.network.endpoints:
             for mac in endpoint.mac:
                 number = int(mac.replace(":", ""), 16)
-                yield make_rule(0, 9, of.Match(eth_src=number), means=Owner(self.network.uuid, endpoint.uuid))
+                yield make_rule(0, 1, of.Match(eth_src=number), means=Owner(self.network.uuid, endpoint.uuid))
         if not any(e.kept_tags for e in self.network.endpoints):
             match = of.Match(vlan_vid=(VLAN_PRESENT, VLAN_PRESENT))
             yield make_rule(0, 8, match, means="a second tag")

@@ -112,6 +112,8 @@ class Table:
     def __init__(self) -> None:
         self._kinds: dict[tuple[tuple[str, int], ...], _Alike] = {}
         self.rules: list[Rule] = []
+        #: for the values of the pipeline's fields, the rules that may match, by kind
+        self._near: dict[tuple[tuple[str, int], ...], list[tuple[_Alike, tuple[int, ...]]]] = {}
 
     def add(self, rule: Rule) -> None:
         """Add a rule."""
@@ -128,8 +130,16 @@ class Table:
         frame does not have the field.
         """
         found: list[Rule] = []
-        for kind in self._kinds.values():
-            key = tuple(pipeline.get(name, 0) & mask for name, mask in kind.pipeline)
+        where = tuple(pipeline.items())
+        near = self._near.get(where)
+        if near is None:
+            near = []
+            for kind in self._kinds.values():
+                key = tuple(pipeline.get(name, 0) & mask for name, mask in kind.pipeline)
+                if key in kind.loose:
+                    near.append((kind, key))
+            self._near[where] = near
+        for kind, key in near:
             values: list[int] = []
             for name, mask in kind.header:
                 value = known(name)
@@ -194,6 +204,7 @@ class Fields:
         self._partitions: dict[str, Partition] = {}
         self._choices: dict[int, Choice] = {}
         self.switches = list(switches)
+        self._everything: dict[Variable, int] = {}
 
     def partition(self, variable: Variable) -> Partition:
         """The partition of a field, or of a choice: those are named ``?`` and have a number of possibilities
@@ -222,6 +233,12 @@ class Fields:
 
     def everything(self, variable: Variable) -> int:
         """The atoms that a field of an entering frame may have."""
+        found = self._everything.get(variable)
+        if found is None:
+            found = self._everything[variable] = self._of_entering(variable)
+        return found
+
+    def _of_entering(self, variable: Variable) -> int:
         partition = self.partition(variable)
         if variable.name != "eth_type":
             return partition.all
