@@ -11,7 +11,7 @@ from libnetvirt.cli.output import document, line, table
 from libnetvirt.model import Counterexample, Verification
 
 #: the exit status if not everything is proved
-NOT_PROVED = 1
+NOT_PROVED = 7
 
 
 def verify(

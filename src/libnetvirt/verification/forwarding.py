@@ -81,8 +81,10 @@ class _State:
     entered: tuple[tuple[object, ...], ...] = ()
 
     def copy(self) -> _State:
-        return _State(self.switch, self.frame.copy(), dict(self.pipeline), self.table, self.last, self.metered,
-                      self.lookups, self.entered)  # fmt: skip
+        return _State(
+            self.switch, self.frame.copy(), dict(self.pipeline), self.table, self.last, self.metered,
+            self.lookups, self.entered,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
