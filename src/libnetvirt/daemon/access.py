@@ -5,7 +5,7 @@ role                    requests
 ======================  ====================================================================================
 none                    ``GET /healthz``
 ``read``                all other GET, but for backups and the configuration; checks of changes
-``operate``             also changes and repairs of networks
+``operate``             also changes, repairs and verifications of networks
 ``admin``               everything: reloads, decisions about switches, backups, the configuration
 ======================  ====================================================================================
 
@@ -65,6 +65,7 @@ RULES: Final = (
     _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|openapi\.json)", "read"),
     _rule("POST", r"/v1/(checks|forecasts)", "read"),
     _rule("POST", r"/v1/(changes|repairs)", "operate"),
+    _rule("POST", r"/v1/verifications", "operate", whole=True),
     _rule("DELETE", r"/v1/changes/[^/]+", "operate"),
     _rule("POST", r"/v1/(reloads|decisions|configuration/reloads)", "admin", whole=True),
 )

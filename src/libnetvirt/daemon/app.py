@@ -47,6 +47,7 @@ from libnetvirt.daemon.wire import (
     Outcome,
     ReloadRequest,
     RepairRequest,
+    VerificationRequest,
     Version,
     dump,
     parse,
@@ -65,6 +66,7 @@ from libnetvirt.model import (
     Recovered,
     RuleLine,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.tasks import Tasks
@@ -318,6 +320,13 @@ def _changing(service: Service) -> APIRouter:
             else:
                 await preconditions.check_network(request, service.connection, asked.network)
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
+
+    @router.post("/verifications", response_model=Verification, openapi_extra=body(VerificationRequest))
+    async def verify(request: Request) -> Response:
+        """Prove that all frames are forwarded as networks promise; replies with what was proved. Asks the
+        switches, and changes nothing."""
+        asked = await read_body(service.bodies, request, VerificationRequest)
+        return _reply(await service.connection.verify(*asked.networks))
 
     @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY))
     async def reload(request: Request) -> Response:

@@ -96,6 +96,14 @@ class RepairRequest(Element):
     orphans: bool = Field(default=False, strict=True)
 
 
+class VerificationRequest(Element):
+    """Verify these networks, or all if there are none."""
+
+    ELEMENT: ClassVar[str] = "verification"
+
+    networks: tuple[str, ...] = ()
+
+
 class DecisionRequest(Element):
     """Take over (``adopt``) or leave (``forget``) a switch that another controller uses, or all (null)."""
 

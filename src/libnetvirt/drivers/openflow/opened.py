@@ -25,6 +25,7 @@ from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, r
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.validation import Validator
+from libnetvirt.drivers.openflow.verifying import Verifying
 from libnetvirt.errors import (
     InvalidURI,
     NetworkNotFound,
@@ -41,6 +42,7 @@ from libnetvirt.model import (
     RuleLine,
     State,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.metrics import Measurement
@@ -213,6 +215,9 @@ class OpenedDriver(OpenFlowDriver):
                 if index is None or views.group_network(self._state, dpid, group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
+
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        return await Verifying(self.runtime).verify([self._entry(uuid).uuid for uuid in uuids])
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
         # Entries with our mark that no network needs are drift: they are removed in any case.

@@ -31,6 +31,7 @@ from libnetvirt.model import (
     Recovered,
     RuleLine,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.metrics import Measurement
@@ -202,6 +203,11 @@ class RemoteDriver(Driver):
         """The rules in the switches, of one network or of all."""
         resource = ("rules",) if uuid is None else ("networks", uuid, "rules")
         return _parsed(tuple[RuleLine, ...], await self._client.get(*resource))
+
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        """Whether the server's driver forwards all frames as networks promise."""
+        body = json.dumps({"networks": list(uuids)}).encode()
+        return _parsed(Verification, await self._client.post("verifications", body, {}))
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Restore what others changed in one network, or in all."""
