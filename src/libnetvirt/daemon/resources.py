@@ -15,7 +15,7 @@ from libnetvirt.daemon.app import handle_errors, read_body
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.connections import Connections
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
-from libnetvirt.daemon.wire import ConnectionReport, Problem, ReloadRequest, dump
+from libnetvirt.daemon.wire import AccessReport, ConnectionReport, Problem, ReloadRequest, dump
 
 __all__ = ["Daemon", "build_resources"]
 
@@ -58,6 +58,11 @@ def build_resources(daemon: Daemon) -> FastAPI:
                 if found.sees_connection(slot.name)
             ]
         )
+
+    @app.get("/v1/access", response_model=AccessReport)
+    async def permitted(request: Request) -> Response:
+        """What this client may do: its token's name and role, and what it is limited to."""
+        return _reply(access(request.scope).report())
 
     @app.get("/v1/configuration")
     async def configuration() -> Response:

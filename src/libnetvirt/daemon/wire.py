@@ -45,6 +45,16 @@ class ConnectionReport(Report):
     reason: str = ""
 
 
+class AccessReport(Report):
+    """What a client may do. ``token``: the name of its token, empty where none is needed. ``networks`` and
+    ``connections``: what it is limited to, all if empty."""
+
+    token: str = ""
+    role: Literal["read", "operate", "admin"] = "admin"
+    networks: tuple[str, ...] = ()
+    connections: tuple[str, ...] = ()
+
+
 class Problem(Report):
     """An error: a stable ``code``, a ``message`` for people, and every fault of an invalid description.
     ``network`` and ``endpoint``: which endpoint has the place that another one claims."""

@@ -206,6 +206,7 @@ def test_every_key_is_documented_and_shown() -> None:
         "key",
         "ca",
         "max-connections",
+        "page",
     }
     assert all(key.meaning and key.values for table in TABLES for key in keys(table))
     shown = list(effective(parse(RIGHT)))
