@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         NoPath,
         NotFound,
         PortNotFound,
+        PreconditionFailed,
         RuleRefused,
         ServerBusy,
         StaleChange,
@@ -77,6 +78,8 @@ if TYPE_CHECKING:
         NetworkState,
         Outcome,
         Path,
+        Pcp,
+        PcpFields,
         Port,
         PortUse,
         Recovered,
@@ -154,9 +157,12 @@ __all__ = [
     "NotFound",
     "Outcome",
     "Path",
+    "Pcp",
+    "PcpFields",
     "Port",
     "PortNotFound",
     "PortUse",
+    "PreconditionFailed",
     "Recovered",
     "Route",
     "RouteFields",
@@ -189,7 +195,19 @@ __all__ = [
 _HOMES = ("errors", "model", "driver", "blocking")
 # Modules that can be used without an import of their own.
 _MODULES = frozenset(
-    ("aio", "connection", "driver", "errors", "formats", "model", "network", "session", "settings", "uri")
+    (
+        "aio",
+        "connection",
+        "driver",
+        "errors",
+        "formats",
+        "model",
+        "network",
+        "session",
+        "settings",
+        "thin",
+        "uri",
+    )
 )
 
 if not TYPE_CHECKING:  # type checkers would accept any name otherwise
