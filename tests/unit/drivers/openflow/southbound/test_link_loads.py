@@ -74,7 +74,7 @@ def test_a_load_is_the_mean_of_the_last_window() -> None:
     run(work)
 
 
-def test_counters_are_read_while_somebody_asks_and_no_longer() -> None:
+def test_counters_are_read_while_they_are_asked_for_and_no_longer() -> None:
     async def work(lab: Lab) -> None:
         assert not lab.loads.due
         lab.loads.load(1, 5)
