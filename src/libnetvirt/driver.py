@@ -378,8 +378,8 @@ class Driver(ABC):
 
     async def metrics(self) -> Sequence[Measurement]:
         """The numbers of this session, as far as it has them, under names of
-        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is counted anyway: asks
-        no switch, and does not block."""
+        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is known: waits for no
+        switch, and does not block."""
         raise Unsupported("metrics: not offered")
 
     @property
