@@ -32,10 +32,14 @@ class StateCluster:
         try:
             file = self.directory / "schema"
             file.write_text(json.dumps(schema()))
-            self._tool(f"--election-timer={self._election}", "create-cluster", self._database(1), file, self._raft(1))
+            self._tool(
+                f"--election-timer={self._election}", "create-cluster", self._database(1), file, self._raft(1)
+            )
             self.start(1)
             for member in self.members[1:]:
-                self._tool("join-cluster", self._database(member), DATABASE, self._raft(member), self._raft(1))
+                self._tool(
+                    "join-cluster", self._database(member), DATABASE, self._raft(member), self._raft(1)
+                )
                 self.start(member)
             for member in self.members:
                 self._connected(member)
@@ -78,7 +82,7 @@ class StateCluster:
         self._processes[member].send_signal(signal.SIGCONT)
 
     def leader(self) -> int:
-        """The member that leads the cluster, which is not the controller that leads. Waits for an election."""
+        """The member that leads the others, not the controller that leads. Waits for an election."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             for member in self._processes:
@@ -91,8 +95,9 @@ class StateCluster:
         """All rows of a table, from any member that answers."""
         ask = json.dumps([DATABASE, {"op": "select", "table": table, "where": []}])
         for member in self._processes:
+            server = f"unix:{self.socket(member)}"
             done = subprocess.run(
-                ["ovsdb-client", "-t", "5", "--no-leader-only", "transact", f"unix:{self.socket(member)}", ask],
+                ["ovsdb-client", "-t", "5", "--no-leader-only", "transact", server, ask],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             if done.returncode == 0:

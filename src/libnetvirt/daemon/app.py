@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
@@ -42,7 +43,7 @@ from libnetvirt.daemon.wire import (
     parse_change,
 )
 from libnetvirt.driver import Capabilities, Change
-from libnetvirt.errors import NetvirtError
+from libnetvirt.errors import NetvirtError, NotLeader
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -61,6 +62,8 @@ log = logging.getLogger("libnetvirt.daemon")
 
 #: The name of the only connection of a server, in the label ``connection`` of metrics.
 DEFAULT = "default"
+#: The header that tells where the controller is that leads.
+LEADER: Final = "netvirt-leader"
 # Bodies of more bytes than this are parsed in a thread, so as not to block the driver's event loop.
 _LARGE = 64 * 2**10
 
@@ -326,7 +329,10 @@ async def read_body(bodies: Bodies, request: Request, kind: type[E]) -> E:
 
 def refusal(error: NetvirtError) -> Response:
     """The reply that tells an error."""
-    return _problem(error.http_status, error.to_json())
+    reply = _problem(error.http_status, error.to_json())
+    if isinstance(error, NotLeader) and error.leader:
+        reply.headers[LEADER] = quote(error.leader, safe=":[]")
+    return reply
 
 
 async def _refused(request: Request, error: Exception) -> Response:

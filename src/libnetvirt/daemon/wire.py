@@ -47,13 +47,15 @@ class ConnectionReport(Report):
 
 class Problem(Report):
     """An error: a stable ``code``, a ``message`` for people, and every fault of an invalid description.
-    ``network`` and ``endpoint``: which endpoint has the place that another one claims."""
+    ``network`` and ``endpoint``: which endpoint has the place that another one claims. ``leader``: where the
+    controller is that leads, if this one does not."""
 
     code: str
     message: str
     faults: tuple[dict[str, str | int], ...] = ()
     network: str = ""
     endpoint: str = ""
+    leader: str = ""
 
 
 class ChangeRequest(Element):

@@ -192,6 +192,14 @@ class Cluster:
         if self._competing is None:
             self._competing = asyncio.create_task(self._keep_lease())
 
+    def give_up(self, reason: str) -> None:
+        """Lead no more, and compete again. Blocks."""
+
+        async def give_up() -> None:
+            self.abandon(reason)
+
+        self.run(give_up())
+
     def abandon(self, reason: str) -> None:
         """Lead no more; called in the thread of the cluster."""
         if self.lease.term:
@@ -217,9 +225,14 @@ class Cluster:
         """Do what is due about the lease; returns the seconds until the next look."""
         found = Holder.of(next(iter(self.database.tables["Lease"].values())))
         self._leader = found.address if found.owner and found.owner != self.lease.owner else ""
+        followed = self.lease.followed
         todo = self.lease.judge(found, clock())
+        if self.lease.followed and not followed:
+            self.changed()
         if todo is Todo.STEP_DOWN:
-            self.abandon(f"another one has led since, at {found.address or 'an address that it does not tell'}")
+            self.abandon(
+                f"another one has led since, at {found.address or 'an address that it does not tell'}"
+            )
         elif todo is Todo.RENEW:
             await self._renew(self.lease.term)
             return self.lease.seconds / BEATS

@@ -55,6 +55,8 @@ class Lease:
         #: the term in which this controller leads; 0: it does not
         self.term = 0
         self.owner = ""
+        #: whether another controller was seen to renew it
+        self.followed = False
         #: the owners that this controller was before
         self._former: set[str] = set()
         self._trusted_until = 0.0
@@ -85,6 +87,8 @@ class Lease:
         if found.owner == self.owner:
             return Todo.LEAD
         if found != self._seen:
+            if self._seen is not None and found.beat and found.owner == self._seen.owner:
+                self.followed = True
             self._seen, self._since = found, now
         if not found.owner or found.owner in self._former:
             return Todo.TAKE

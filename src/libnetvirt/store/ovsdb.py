@@ -25,10 +25,12 @@ _SPAN: Final = 2**24
 class OvsdbStore(Store):
     """What one leader keeps, from when it has taken the lease until another one does."""
 
+    shared = True
+
     def __init__(self, cluster: Cluster) -> None:
         """Opens nothing: the cluster is open, and is not closed with the store."""
         self._cluster = cluster
-        self._term = self._commits = 0
+        self._commits = 0
         self._closed = False
         self.name = cluster.name
 
@@ -42,8 +44,8 @@ class OvsdbStore(Store):
         return self._cluster.run(self._load())
 
     async def _load(self) -> Snapshot:
-        self._term = self._cluster.lease.term
-        await self._cluster.confirm(self._term)
+        self.term = self._cluster.lease.term
+        await self._cluster.confirm(self.term)
         self._commits = self._cluster.state()["commits"]
         self.created = not self._commits
         return await self._read()
@@ -88,18 +90,20 @@ class OvsdbStore(Store):
             raise self._cluster.unusable(
                 f"one operation would write {size} bytes, and {MAX_COMMIT} are allowed: change less at a time"
             )
-        await self._cluster.commit(self._term, self._commits, operations)
+        await self._cluster.commit(self.term, self._commits, operations)
         self._commits += 1
 
     def check(self) -> None:
-        self._cluster.run(self._cluster.confirm(self._term))
+        self._cluster.run(self._cluster.confirm(self.term))
 
     def replace(self, snapshot: Snapshot) -> None:
         """Put all of a backup in place of what is there. Blocks. Raises StateUnusable."""
         self._cluster.run(self._replace(snapshot))
 
     async def _replace(self, snapshot: Snapshot) -> None:
-        gone = [{"op": "delete", "table": table, "where": []} for table in ("Network", "Endpoint", "Fact")]
+        gone: list[Operation] = [
+            {"op": "delete", "table": table, "where": []} for table in ("Network", "Endpoint", "Fact")
+        ]
         numbers = self._positions()
         new = [op for n in snapshot.networks for op in _insert_network(n, numbers)]
         facts = [_insert("Fact", kind=k, key=n, value=v) for (k, n), v in snapshot.facts.items()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from libnetvirt.driver import Capabilities, Driver
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.options import OpenFlowSettings
+from libnetvirt.drivers.openflow.options import CLUSTER, OpenFlowSettings
 from libnetvirt.errors import StateUnusable, Unsupported
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.store import Key, offline
@@ -30,6 +30,10 @@ class OpenFlowDriver(Driver):
 
     @classmethod
     async def open(cls, uri: URI) -> Driver:
+        if OpenFlowSettings.from_uri(uri).state.startswith(CLUSTER):
+            from libnetvirt.drivers.openflow.shared import SharedDriver
+
+            return await SharedDriver.open(uri)
         from libnetvirt.drivers.openflow.opened import OpenedDriver
 
         return await OpenedDriver.open(uri)

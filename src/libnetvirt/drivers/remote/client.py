@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Final
 from urllib.parse import quote
 
 from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
 from libnetvirt.drivers.remote.places import ServerPlace
-from libnetvirt.errors import ConnectionFailed, NetvirtError, from_json
+from libnetvirt.errors import ConnectionFailed, DaemonUnreachable, NetvirtError, NotLeader, from_json
 
 _ROOT = "/v1"
+#: Seconds to look for the server that leads, if there are several.
+FOLLOW: Final = 10.0
+# Seconds to wait for a connection; for one of several; and between two rounds of asking all.
+_CONNECT: Final = 5.0
+_TURN: Final = 1.0
+_PAUSE: Final = 0.1
 # The server sends at least an empty line every five seconds.
 _SILENCE = 30.0
 # Most idle connections.
@@ -25,10 +34,14 @@ class Client:
     Only connecting is bounded: an operation takes as long as the switches take to confirm it. GET requests
     reuse idle connections; one that turns out to be dead, because the server was restarted, is replaced. A
     change must not be sent twice, so each uses a new connection.
+
+    Of several servers one leads. A request is sent to another one if a server cannot be connected to or says
+    that it does not lead, for then it has done nothing, until one accepts it, for :data:`FOLLOW` seconds. From
+    then on all requests go to that one.
     """
 
-    def __init__(self, place: ServerPlace, connection: str = "") -> None:
-        self.place = place
+    def __init__(self, places: Sequence[ServerPlace], connection: str = "") -> None:
+        self.place, self._places = places[0], places
         # Where the resources of the server's connection are.
         self._root = _ROOT + (segments("connections", connection) if connection else "")
         self._idle: list[HttpConnection] = []
@@ -39,6 +52,9 @@ class Client:
     async def get(self, *parts: str) -> bytes:
         """The body of a resource; each part is one segment of its path. Raises the server's error."""
         place = segments(*parts)
+        return await self._from_leader(lambda: self._get(place))
+
+    async def _get(self, place: str) -> bytes:
         while self._idle:
             http = self._idle.pop()
             if http.ended:
@@ -52,13 +68,12 @@ class Client:
 
     async def post(self, part: str, document: bytes, headers: dict[str, str]) -> bytes:
         """Send a JSON document; returns the body of the reply. Raises the server's error."""
-        return await self._request(
-            "POST", segments(part), document, {"content-type": "application/json", **headers}
-        )
+        fields = {"content-type": "application/json", **headers}
+        return await self._from_leader(lambda: self._request("POST", segments(part), document, fields))
 
     async def delete(self, *parts: str) -> bytes:
         """Delete a resource; returns the body of the reply. Raises the server's error."""
-        return await self._request("DELETE", segments(*parts))
+        return await self._from_leader(lambda: self._request("DELETE", segments(*parts)))
 
     @asynccontextmanager
     async def lines(self, part: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -81,6 +96,32 @@ class Client:
             self._idle.pop().close()
         # Their transports close in the loop's next iteration.
         await asyncio.sleep(0)
+
+    async def _from_leader(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Ask the servers in turn, until one leads."""
+        if len(self._places) == 1:
+            return await ask()
+        deadline = time.monotonic() + FOLLOW
+        for tried in itertools.count(1):
+            asked = self.place
+            try:
+                return await ask()
+            except (NotLeader, DaemonUnreachable) as error:
+                if time.monotonic() > deadline:
+                    raise
+                if self.place is asked:
+                    self._turn(error.leader if isinstance(error, NotLeader) else "")
+            if tried % len(self._places) == 0:
+                await asyncio.sleep(_PAUSE)
+        raise AssertionError("never reached")
+
+    def _turn(self, leader: str) -> None:
+        """Ask the server at this address from now on, or else the next one."""
+        places = self._places
+        known = [place for place in places if str(place) == leader and place is not self.place]
+        self.place = known[0] if known else places[(places.index(self.place) + 1) % len(places)]
+        while self._idle:
+            self._idle.pop().close()
 
     async def _request(
         self, method: str, place: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -114,7 +155,7 @@ class Client:
 
     async def _open(self) -> HttpConnection:
         try:
-            return await HttpConnection.open(self.place)
+            return await HttpConnection.open(self.place, _CONNECT if len(self._places) == 1 else _TURN)
         except OSError as error:
             raise self.place.unreachable(error) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
@@ -85,7 +86,7 @@ class RemoteDriver(Driver):
         """
         settings = cls.settings.from_uri(uri)
         connection = settings.connection
-        client = Client(cls._place(uri, settings), connection)
+        client = Client(cls._places(uri, settings), connection)
         try:
             served = _object(await client.get("version"))
             if served.get("driver") != uri.driver:
@@ -106,9 +107,9 @@ class RemoteDriver(Driver):
         return cls(client, capabilities)
 
     @classmethod
-    def _place(cls, uri: URI, settings: Any) -> ServerPlace:  # noqa: ARG003
-        """Where the server is. Raises InvalidURI."""
-        return UnixPlace(_socket_path(uri), uri.driver)
+    def _places(cls, uri: URI, settings: Any) -> Sequence[ServerPlace]:  # noqa: ARG003
+        """Where the server is, or several of which one leads. Raises InvalidURI."""
+        return [UnixPlace(path, uri.driver) for path in _socket_paths(uri)]
 
     @classmethod
     def restore(cls, uri: URI, *_: object, **__: object) -> Sequence[VirtualNetwork]:
@@ -263,17 +264,24 @@ def _body(change: Change) -> bytes:
     return TypeAdapter(Any).dump_json(document, by_alias=True, exclude_none=True)
 
 
-def _socket_path(uri: URI) -> str:
+def _socket_paths(uri: URI) -> list[str]:
     if uri.host or uri.port is not None or not uri.path.startswith("/") or uri.path == "/":
         raise InvalidURI(
             f"{uri.text!r} does not name a socket: write its absolute path after three slashes, "
             f"for example {uri.driver}+unix:///run/netvirt.sock"
         )
-    if (length := len(uri.path.encode())) > _MAX_PATH:
+    # Without a file of that very name, a comma and a slash separate the sockets of several servers.
+    paths = [uri.path] if ",/" not in uri.path or os.path.exists(uri.path) else _separated(uri.path)
+    if (length := max(len(path.encode()) for path in paths)) > _MAX_PATH:
         raise InvalidURI(
             f"the socket path in {uri.text[:60]!r}… is {length} bytes long and the system allows {_MAX_PATH}"
         )
-    return uri.path
+    return paths
+
+
+def _separated(paths: str) -> list[str]:
+    first, *more = paths.split(",/")
+    return [first, *(f"/{path}" for path in more)]
 
 
 async def _next(lines: AsyncIterator[bytes], closed: asyncio.Future[Any]) -> bytes | None:
