@@ -58,7 +58,7 @@ class URI:
         driver, transport = found.groups()
         if others and not (transport and parts.hostname and all(host for host, _ in others)):
             raise InvalidURI(
-                f"{text[:80]!r}: several addresses are for servers of which one leads, each with a name, as in "
+                f"{text[:80]!r}: several addresses are those of servers of which one leads, as in "
                 "openflow+tls://one.example:8443,two.example:8443/"
             )
         host = parts.hostname or ""

@@ -46,6 +46,9 @@ _ROWS: Final = 60.0
 _AGAIN: Final = 0.05
 
 
+_RELEASE: Final[Operation] = {"op": "update", "table": "Lease", "where": [], "row": {"owner": ""}}
+
+
 def clock() -> float:
     """Steady seconds that also pass while the machine is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
@@ -142,9 +145,8 @@ class Cluster:
             self._competing.cancel()
             await asyncio.wait({self._competing})
         if self.lease.term:
-            gone = {"op": "update", "table": "Lease", "where": [], "row": {"owner": ""}}
             with contextlib.suppress(Refused, Interrupted):
-                await self.database.transact([self._fence(), gone], 1.0)
+                await self.database.transact([self._fence(), _RELEASE], 1.0)
             self.lease.be(secrets.token_hex(8))
         await self.database.close()
 
@@ -192,13 +194,17 @@ class Cluster:
         if self._competing is None:
             self._competing = asyncio.create_task(self._keep_lease())
 
-    def give_up(self, reason: str) -> None:
-        """Lead no more, and compete again. Blocks."""
+    def give_up(self, reason: str, rest: float) -> None:
+        """Give the lease back, and compete again after ``rest`` seconds. Blocks."""
+        self.run(self._give_up(reason, rest))
 
-        async def give_up() -> None:
+    async def _give_up(self, reason: str, rest: float) -> None:
+        if self.lease.term:
+            fence = self._fence()
+            self.lease.resting_until = clock() + rest
             self.abandon(reason)
-
-        self.run(give_up())
+            with contextlib.suppress(Refused, Interrupted):
+                await self.database.transact([fence, _RELEASE], self.lease.seconds)
 
     def abandon(self, reason: str) -> None:
         """Lead no more; called in the thread of the cluster."""
@@ -223,16 +229,14 @@ class Cluster:
 
     async def _look(self) -> float:
         """Do what is due about the lease; returns the seconds until the next look."""
-        found = Holder.of(next(iter(self.database.tables["Lease"].values())))
+        found = self._holder()
         self._leader = found.address if found.owner and found.owner != self.lease.owner else ""
         followed = self.lease.followed
         todo = self.lease.judge(found, clock())
         if self.lease.followed and not followed:
             self.changed()
         if todo is Todo.STEP_DOWN:
-            self.abandon(
-                f"another one has led since, at {found.address or 'an address that it does not tell'}"
-            )
+            self._step_down_if_taken(found)
         elif todo is Todo.RENEW:
             await self._renew(self.lease.term)
             return self.lease.seconds / BEATS
@@ -242,6 +246,14 @@ class Cluster:
         elif todo is Todo.TAKE:
             await self._take(found)
         return _AGAIN
+
+    def _holder(self) -> Holder:
+        return Holder.of(next(iter(self.database.tables["Lease"].values())))
+
+    def _step_down_if_taken(self, found: Holder) -> None:
+        if self.lease.term and self.lease.judge(found, clock()) is Todo.STEP_DOWN:
+            where = found.address or "an address that it does not tell"
+            self.abandon(f"another one has led since, at {where}")
 
     def _fence(self, term: int = 0) -> Operation:
         """A condition of a transaction: this controller leads."""
@@ -293,6 +305,9 @@ class Cluster:
             if self.lease.term != term:
                 raise self.unusable(f"this controller does not lead any more: {self.reason or 'it gave up'}")
             if self.database.connected:
+                self._step_down_if_taken(self._holder())
+                if self.lease.term != term:
+                    continue
                 if (found := self.state())["commits"] > commits:
                     if found["token"] == token:
                         return

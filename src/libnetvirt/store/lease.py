@@ -55,6 +55,10 @@ class Lease:
         #: the term in which this controller leads; 0: it does not
         self.term = 0
         self.owner = ""
+        #: whether others had better lead, as long as there are any: one of them may reach switches
+        self.reluctant = False
+        #: until when it does not compete
+        self.resting_until = 0.0
         #: whether another controller was seen to renew it
         self.followed = False
         #: the owners that this controller was before
@@ -90,9 +94,10 @@ class Lease:
             if self._seen is not None and found.beat and found.owner == self._seen.owner:
                 self.followed = True
             self._seen, self._since = found, now
-        if not found.owner or found.owner in self._former:
-            return Todo.TAKE
-        return Todo.TAKE if now - self._since > self.seconds * PATIENCE else Todo.WAIT
+        patience = 0.0 if not found.owner or found.owner in self._former else self.seconds * PATIENCE
+        if self.reluctant and found.term:
+            patience += self.seconds
+        return Todo.TAKE if now >= max(self._since + patience, self.resting_until) else Todo.WAIT
 
     def renewed(self, term: int, sent: float) -> None:
         """A renewal, or the taking of the lease, was committed; ``sent``: when it was sent."""

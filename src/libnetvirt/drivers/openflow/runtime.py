@@ -97,6 +97,9 @@ class Runtime:
         #: whether it has loaded the state; until then, switches that connect are held
         self.leading = False
         self._held: dict[Session, asyncio.Event] = {}
+        self._held_by: dict[Session, asyncio.Task[Any]] = {}
+        # The tasks that bring up the switches that were held when it began to lead.
+        self._taking_over: set[asyncio.Task[Any]] = set()
         self._early_dropped = 0
         self._reporting = False
         context = ExecutionContext(
@@ -153,12 +156,27 @@ class Runtime:
         self.reporter.states(self.now(), report=False)
         await self.executor.provisioner.open()
         self.leading = True
+        self._taking_over = set(self._held_by.values())
         for waiting in self._held.values():
             waiting.set()
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
         self.tasks.every(PROBE_INTERVAL, self._probe_links)
         self.auditor.start()
         self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
+
+    async def taken_over(self, timeout: float) -> None:
+        """Wait until the switches that were held are ready, up to ``timeout`` seconds."""
+        if self._taking_over:
+            await asyncio.wait(self._taking_over, timeout=timeout)
+
+    @property
+    def reached(self) -> int:
+        """How many switches are connected, and not known not to answer."""
+        used, control = self._sessions, self.core.state.control
+        return sum(
+            s.dpid != 0 and not s.ended and (used.get(s.dpid) is not s or control.is_present(s.dpid))
+            for s in self._all
+        )
 
     async def close(self) -> None:
         """Stop listening, and disconnect all switches; they go on forwarding."""
@@ -431,12 +449,14 @@ class Runtime:
         """Stay connected to a switch, and do nothing there until this controller leads. Returns also if the
         connection has ended. Raises SwitchTimeout."""
         waiting = self._held[session] = asyncio.Event()
+        if (task := asyncio.current_task()) is not None:
+            self._held_by[session] = task
         try:
             await self.owners.become_slave(session)
             if not self.leading and not session.ended:
                 await waiting.wait()
         finally:
-            del self._held[session]
+            del self._held[session], self._held_by[session]
 
     async def _reconcile(self, session: Session, view: SwitchView) -> None:
         """Use this connection for its switch from now on, and give the switch its expected entries."""

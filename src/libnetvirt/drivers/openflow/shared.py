@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, Self, TypeVar
@@ -36,6 +37,7 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.store.cluster import Cluster
+from libnetvirt.store.lease import BEATS
 from libnetvirt.store.ovsdb import OvsdbStore
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
@@ -44,6 +46,11 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 #: seconds until a standby that could not lead tries again
 AGAIN: Final = 1.0
+#: seconds that the switches have to become ready before requests are answered
+TAKING_OVER: Final = 1.0
+#: seconds without any switch after which a leader that had some lets others try, and for how many leases
+CUT_OFF: Final = 1.0
+REST: Final = 4
 
 
 class SharedDriver(OpenFlowDriver):
@@ -59,6 +66,9 @@ class SharedDriver(OpenFlowDriver):
         self._standby = plan.runtime(OvsdbStore(cluster), self._events)
         self._opened: OpenedDriver | None = None
         self._trouble = ""
+        # Whether the leader has reached switches, and since when it does not any more.
+        self._reached = False
+        self._cut_off_since = math.inf
         loop = asyncio.get_running_loop()
 
         def changed() -> None:
@@ -79,6 +89,7 @@ class SharedDriver(OpenFlowDriver):
             await self._standby.listen(plan.listens, plan.identity)
             await asyncio.to_thread(cluster.compete)
             self._tasks.spawn(self._live())
+            self._tasks.every(plan.settings.lease / BEATS, self._watch)
             await self._decided
         except BaseException:
             await self.close()
@@ -118,9 +129,11 @@ class SharedDriver(OpenFlowDriver):
                 self._decided.set_exception(error)
             self._trouble = str(error)
             self._events.report("store.error", f"this controller cannot lead: {error}")
-            await asyncio.to_thread(self._cluster.give_up, str(error))
+            await asyncio.to_thread(self._cluster.give_up, str(error), self._cluster.lease.seconds)
             return False
+        await self._standby.taken_over(TAKING_OVER)
         self._trouble = ""
+        self._reached, self._cut_off_since = False, math.inf
         self._opened = OpenedDriver(self._standby, self._plan.capabilities)
         self._events.report("leader.elected", f"this controller leads (term {self._cluster.lease.term})")
         if not self._decided.done():
@@ -140,6 +153,20 @@ class SharedDriver(OpenFlowDriver):
                 self._events.report("store.error", f"this controller cannot stand by: {error}")
                 await self._standby.close()
                 await asyncio.sleep(AGAIN)
+
+    def _watch(self) -> None:
+        """Let others lead if this one reaches no switch any more: once, for they may reach none, too."""
+        reached, now = self._standby.reached > 0, self._standby.now()
+        self._cluster.lease.reluctant = not reached
+        if reached or self._opened is None:
+            self._reached, self._cut_off_since = reached, math.inf
+        elif self._reached:
+            self._cut_off_since = min(self._cut_off_since, now)
+            if now - self._cut_off_since > CUT_OFF:
+                self._reached = False
+                rest = REST * self._cluster.lease.seconds
+                reason = "no switch answers here, and another one may reach some"
+                self._tasks.spawn(asyncio.to_thread(self._cluster.give_up, reason, rest))
 
     def _failed(self, error: BaseException) -> None:
         log.error("internal error, please report it", exc_info=error)

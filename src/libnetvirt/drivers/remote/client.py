@@ -13,7 +13,14 @@ from urllib.parse import quote
 
 from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
 from libnetvirt.drivers.remote.places import ServerPlace
-from libnetvirt.errors import ConnectionFailed, DaemonUnreachable, NetvirtError, NotLeader, from_json
+from libnetvirt.errors import (
+    ConnectionFailed,
+    DaemonUnreachable,
+    NetvirtError,
+    NotFound,
+    NotLeader,
+    from_json,
+)
 
 _ROOT = "/v1"
 #: Seconds to look for the server that leads, if there are several.
@@ -22,6 +29,8 @@ FOLLOW: Final = 10.0
 _CONNECT: Final = 5.0
 _TURN: Final = 1.0
 _PAUSE: Final = 0.1
+# Seconds without a reply after which it is looked whether another one leads.
+_DOUBT: Final = 1.0
 # The server sends at least an empty line every five seconds.
 _SILENCE = 30.0
 # Most idle connections.
@@ -35,9 +44,9 @@ class Client:
     reuse idle connections; one that turns out to be dead, because the server was restarted, is replaced. A
     change must not be sent twice, so each uses a new connection.
 
-    Of several servers one leads. A request is sent to another one if a server cannot be connected to or says
-    that it does not lead, for then it has done nothing, until one accepts it, for :data:`FOLLOW` seconds. From
-    then on all requests go to that one.
+    Of several servers one leads. If a server cannot be connected to, or says that it does not lead, it has
+    done nothing, and the request is sent to another one, for :data:`FOLLOW` seconds. The one that accepts it
+    is asked from then on.
     """
 
     def __init__(self, places: Sequence[ServerPlace], connection: str = "") -> None:
@@ -69,11 +78,11 @@ class Client:
     async def post(self, part: str, document: bytes, headers: dict[str, str]) -> bytes:
         """Send a JSON document; returns the body of the reply. Raises the server's error."""
         fields = {"content-type": "application/json", **headers}
-        return await self._from_leader(lambda: self._request("POST", segments(part), document, fields))
+        return await self._once(lambda: self._request("POST", segments(part), document, fields))
 
     async def delete(self, *parts: str) -> bytes:
         """Delete a resource; returns the body of the reply. Raises the server's error."""
-        return await self._from_leader(lambda: self._request("DELETE", segments(*parts)))
+        return await self._once(lambda: self._request("DELETE", segments(*parts)))
 
     @asynccontextmanager
     async def lines(self, part: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -97,15 +106,30 @@ class Client:
         # Their transports close in the loop's next iteration.
         await asyncio.sleep(0)
 
-    async def _from_leader(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Ask the servers in turn, until one leads."""
+    async def _once(self, change: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Ask for what must not be done twice."""
+        try:
+            return await self._from_leader(change, again=False)
+        except _Superseded as error:
+            raise ConnectionFailed(
+                f"{error.place} did not reply, and {self.place} leads now: check with 'netvirt list' whether "
+                "the request took effect"
+            ) from None
+
+    async def _from_leader(self, ask: Callable[[], Awaitable[bytes]], *, again: bool = True) -> bytes:
+        """Ask the servers in turn, until one leads. ``again``: also if one was asked that did not reply, and
+        another one leads by now; else raises _Superseded."""
         if len(self._places) == 1:
             return await ask()
         deadline = time.monotonic() + FOLLOW
         for tried in itertools.count(1):
             asked = self.place
             try:
-                return await ask()
+                return await self._unless_superseded(ask)
+            except _Superseded:
+                if not again:
+                    raise
+                continue
             except (NotLeader, DaemonUnreachable) as error:
                 if time.monotonic() > deadline:
                     raise
@@ -115,11 +139,47 @@ class Client:
                 await asyncio.sleep(_PAUSE)
         raise AssertionError("never reached")
 
+    async def _unless_superseded(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Ask the present server. As long as it does not reply, look whether another one leads. Then raises
+        _Superseded, and that one is asked from now on."""
+        asked = self.place
+        request = asyncio.ensure_future(ask())
+        try:
+            while True:
+                await asyncio.wait({request}, timeout=_DOUBT)
+                if request.done():
+                    return request.result()
+                for place in self._places:
+                    if place is not asked and await self._leads(place):
+                        self._go_to(place)
+                        raise _Superseded(asked)
+        finally:
+            if not request.done():
+                request.cancel()
+                await asyncio.wait({request})
+
+    async def _leads(self, place: ServerPlace) -> bool:
+        """Whether a server answers questions that only the leader does: here, about a network without a
+        name."""
+        try:
+            async with asyncio.timeout(_TURN):
+                http = await HttpConnection.open(place, _TURN)
+                try:
+                    path = self._root + segments("networks", "?")
+                    return await http.request("GET", path, b"", place.headers()) == NotFound.http_status
+                finally:
+                    http.close()
+        except (OSError, ConnectionLost):
+            return False
+
     def _turn(self, leader: str) -> None:
         """Ask the server at this address from now on, or else the next one."""
         places = self._places
         known = [place for place in places if str(place) == leader and place is not self.place]
-        self.place = known[0] if known else places[(places.index(self.place) + 1) % len(places)]
+        self._go_to(known[0] if known else places[(places.index(self.place) + 1) % len(places)])
+
+    def _go_to(self, place: ServerPlace) -> None:
+        self.place = place
         while self._idle:
             self._idle.pop().close()
 
@@ -171,6 +231,14 @@ class Client:
                 f"the server on {self.place} went away during a request ({error}): "
                 "check with 'netvirt list' whether the request took effect"
             ) from None
+
+
+class _Superseded(Exception):
+    """A server has not replied, and another one leads."""
+
+    def __init__(self, place: ServerPlace) -> None:
+        super().__init__(str(place))
+        self.place = place
 
 
 def segments(*parts: str) -> str:

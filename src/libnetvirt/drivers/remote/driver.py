@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import pathlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
@@ -271,7 +271,7 @@ def _socket_paths(uri: URI) -> list[str]:
             f"for example {uri.driver}+unix:///run/netvirt.sock"
         )
     # Without a file of that very name, a comma and a slash separate the sockets of several servers.
-    paths = [uri.path] if ",/" not in uri.path or os.path.exists(uri.path) else _separated(uri.path)
+    paths = [uri.path] if ",/" not in uri.path or pathlib.Path(uri.path).exists() else _separated(uri.path)
     if (length := max(len(path.encode()) for path in paths)) > _MAX_PATH:
         raise InvalidURI(
             f"the socket path in {uri.text[:60]!r}… is {length} bytes long and the system allows {_MAX_PATH}"
