@@ -10,9 +10,14 @@ from libnetvirt.store.cluster import Cluster
 from libnetvirt.store.ovsdb import OvsdbStore
 
 
+def unopened(state: str, address: str = "", lease: float = 1.0) -> Cluster:
+    """What the option ``state`` names."""
+    return Cluster(Remote.parse_all(state.removeprefix("ovsdb:")), None, address=address, lease=lease)
+
+
 def opened(state: str, address: str = "", lease: float = 1.0) -> Cluster:
     """Connect to what the option ``state`` names, and compete for the lease."""
-    cluster = Cluster(Remote.parse_all(state.removeprefix("ovsdb:")), None, address=address, lease=lease)
+    cluster = unopened(state, address, lease)
     cluster.open()
     cluster.compete()
     return cluster

@@ -273,7 +273,9 @@ class Cluster:
     async def _take(self, found: Holder) -> None:
         sent, term = clock(), found.term + 1
         seen = {"owner": found.owner, "term": found.term, "beat": found.beat}
-        mine = {"owner": self.lease.owner, "term": term, "beat": 0, "address": self.address}
+        lasts = round(1000 * self.lease.seconds)
+        mine = {"owner": self.lease.owner, "term": term, "beat": 0, "milliseconds": lasts}
+        mine |= {"address": self.address}
         taken = {"op": "update", "table": "Lease", "where": [], "row": mine}
         try:
             await self.database.transact([wait("Lease", seen), taken], self.lease.seconds)
@@ -290,11 +292,12 @@ class Cluster:
 
     # ---- commits -------------------------------------------------------------------------------
 
-    async def commit(self, term: int, commits: int, operations: Sequence[Operation]) -> None:
-        """Commit operations if this controller leads in that term and the state has so many commits; in the
-        thread of the cluster. Returns when a majority of the cluster has them. Raises StateUnusable."""
+    async def commit(self, term: int, commits: int, operations: Sequence[Operation], then: int) -> None:
+        """Commit operations if this controller leads in that term and the state has so many commits, of which
+        it has ``then`` from then on; in the thread of the cluster. Returns when a majority of the cluster has
+        them. Raises StateUnusable."""
         token, deadline, sent = secrets.token_hex(8), clock() + COMMITTING, False
-        counted = {"commits": commits + 1, "token": token}
+        counted = {"commits": then, "token": token}
         whole = [
             self._fence(term),
             wait("State", {"commits": commits}),

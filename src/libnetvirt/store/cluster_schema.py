@@ -18,7 +18,7 @@ VERSION: Final = 2
 _S, _I = ColumnType.STRING, ColumnType.INTEGER
 #: Lease: who leads; State: what has been committed; both have one row. The others are as in a state file.
 COLUMNS: Final[dict[str, dict[str, ColumnType]]] = {
-    "Lease": {"owner": _S, "term": _I, "beat": _I, "address": _S},
+    "Lease": {"owner": _S, "term": _I, "beat": _I, "milliseconds": _I, "address": _S},
     "State": {"version": _I, "commits": _I, "token": _S},
     "Network": {"position": _I, "uuid": _S, "document": _S},
     "Endpoint": {"position": _I, "network": _S, "uuid": _S, "document": _S},

@@ -40,11 +40,13 @@ class Holder:
     term: int
     beat: int
     address: str
+    #: how long it lasts, as its owner says
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Holder:
         """From a row of the table."""
-        return cls(row["owner"], row["term"], row["beat"], row["address"])
+        return cls(row["owner"], row["term"], row["beat"], row["address"], row["milliseconds"] / 1000)
 
 
 class Lease:
@@ -94,7 +96,8 @@ class Lease:
             if self._seen is not None and found.beat and found.owner == self._seen.owner:
                 self.followed = True
             self._seen, self._since = found, now
-        patience = 0.0 if not found.owner or found.owner in self._former else self.seconds * PATIENCE
+        left = not found.owner or found.owner in self._former
+        patience = 0.0 if left else max(self.seconds, found.seconds) * PATIENCE
         if self.reluctant and found.term:
             patience += self.seconds
         return Todo.TAKE if now >= max(self._since + patience, self.resting_until) else Todo.WAIT

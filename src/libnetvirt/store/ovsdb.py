@@ -81,7 +81,7 @@ class OvsdbStore(Store):
     async def _commit(self, batch: Batch) -> None:
         await self._write(list(self._operations(batch)))
 
-    async def _write(self, operations: list[Operation]) -> None:
+    async def _write(self, operations: list[Operation], then: int = 0) -> None:
         try:
             size = len(json.dumps(operations))
         except TypeError as error:
@@ -90,24 +90,26 @@ class OvsdbStore(Store):
             raise self._cluster.unusable(
                 f"one operation would write {size} bytes, and {MAX_COMMIT} are allowed: change less at a time"
             )
-        await self._cluster.commit(self.term, self._commits, operations)
-        self._commits += 1
+        then = max(then, self._commits + 1)
+        await self._cluster.commit(self.term, self._commits, operations, then)
+        self._commits = then
 
     def check(self) -> None:
         self._cluster.run(self._cluster.confirm(self.term))
 
-    def replace(self, snapshot: Snapshot) -> None:
-        """Put all of a backup in place of what is there. Blocks. Raises StateUnusable."""
-        self._cluster.run(self._replace(snapshot))
+    def replace(self, snapshot: Snapshot, commits: int) -> None:
+        """Put all of a backup, with so many commits, in place of what is there. Blocks. Raises
+        StateUnusable."""
+        self._cluster.run(self._replace(snapshot, commits))
 
-    async def _replace(self, snapshot: Snapshot) -> None:
+    async def _replace(self, snapshot: Snapshot, commits: int) -> None:
         gone: list[Operation] = [
             {"op": "delete", "table": table, "where": []} for table in ("Network", "Endpoint", "Fact")
         ]
         numbers = self._positions()
         new = [op for n in snapshot.networks for op in _insert_network(n, numbers)]
         facts = [_insert("Fact", kind=k, key=n, value=v) for (k, n), v in snapshot.facts.items()]
-        await self._write([*gone, *new, *facts])
+        await self._write([*gone, *new, *facts], commits)
 
     # ---- rows ----------------------------------------------------------------------------------
 

@@ -13,12 +13,12 @@ import pytest
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.ovsdb.remotes import Remote
-from libnetvirt.store import Batch, Snapshot, ovsdb
+from libnetvirt.store import Batch, Snapshot, cluster_offline, ovsdb
 from libnetvirt.store import cluster as clusters
 from libnetvirt.store.cluster import Cluster
 from libnetvirt.store.cluster_schema import DATABASE
 from libnetvirt.store.ovsdb import OvsdbStore
-from tests.support.shared_store import SharedStore, await_lease, opened
+from tests.support.shared_store import SharedStore, await_lease, opened, unopened
 from tests.support.state_cluster import StateCluster
 from tests.support.unix_proxy import Proxy
 
@@ -78,6 +78,10 @@ def test_a_leader_that_ends_hands_over_at_once_and_one_that_is_gone_is_replaced(
         assert (second.lease.term, second.leader) == (2, "")
         with closing(opened(one.state, "third")) as third:
             _until(lambda: third.lease.followed)
+            with pytest.raises(StateUnusable, match="Stop all controllers"):
+                cluster_offline.restore(
+                    unopened(one.state), Snapshot(), 0, lambda *_: {}, one.directory / "kept"
+                )
             _freeze(second)
             await_lease(third)
             assert third.lease.term == 3

@@ -47,6 +47,13 @@ def test_patience_is_longer_than_the_leader_trusts_its_lease() -> None:
     assert not leader.holds(PATIENT), "by then it trusts its lease no more"
 
 
+def test_the_longer_of_two_leases_counts() -> None:
+    me, found = lease(), Holder("other", 7, 0, "", seconds=10.0)
+    assert me.judge(found, 0.0) is Todo.WAIT
+    assert me.judge(found, 10.0) is Todo.WAIT
+    assert me.judge(found, 10.0 * PATIENCE) is Todo.TAKE
+
+
 def test_what_a_standby_could_not_see_counts_for_nothing() -> None:
     me, dead = lease(), Holder("other", 7, 3, "")
     assert me.judge(dead, 0.0) is Todo.WAIT

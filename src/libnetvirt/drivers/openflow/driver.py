@@ -42,12 +42,22 @@ class OpenFlowDriver(Driver):
     def backup_file(cls, uri: URI) -> bytes:
         from libnetvirt.controller.intent.facts import from_version_1
 
+        if (cluster := OpenFlowSettings.from_uri(uri).cluster()) is not None:
+            from libnetvirt.store import cluster_offline
+
+            return cluster_offline.backup(cluster)
         return offline.backup(_state_file(uri), from_version_1)
 
     @classmethod
     def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
         from libnetvirt.controller.intent.facts import Facts, from_version_1
 
+        if (cluster := OpenFlowSettings.from_uri(uri).cluster()) is not None:
+            from libnetvirt.store import cluster_offline
+
+            backup = offline.examined(content, from_version_1, Facts.from_rows, incomplete)
+            kept = default_path(capabilities.NAME).with_name("cluster")
+            return cluster_offline.restore(cluster, *backup, _inherited, kept)
         return offline.restore(
             _state_file(uri), content, from_version_1, Facts.from_rows, incomplete, _inherited
         )
