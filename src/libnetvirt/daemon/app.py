@@ -331,7 +331,7 @@ def refusal(error: NetvirtError) -> Response:
     """The reply that tells an error."""
     reply = _problem(error.http_status, error.to_json())
     if isinstance(error, NotLeader) and error.leader:
-        reply.headers[LEADER] = quote(error.leader, safe=":[]")
+        reply.headers[LEADER] = quote(error.leader, safe=":[]/")
     return reply
 
 

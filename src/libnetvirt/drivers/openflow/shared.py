@@ -35,7 +35,7 @@ from libnetvirt.model import (
     Substrate,
     VirtualNetwork,
 )
-from libnetvirt.model.metrics import Measurement
+from libnetvirt.model.metrics import Measurement, single
 from libnetvirt.store.cluster import Cluster
 from libnetvirt.store.lease import BEATS
 from libnetvirt.store.ovsdb import OvsdbStore
@@ -264,8 +264,9 @@ class SharedDriver(OpenFlowDriver):
         return await self._leading.backup()
 
     async def metrics(self) -> Sequence[Measurement]:
-        """None of a standby: it knows nothing of networks."""
-        return [] if self._opened is None else await self._opened.metrics()
+        """Of a standby only that it is one: it knows nothing of networks."""
+        found = [] if self._opened is None else await self._opened.metrics()
+        return [*found, single("netvirt_leading", int(self._opened is not None and self._cluster.leading))]
 
     async def readiness(self) -> Sequence[str]:
         if self._trouble:

@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Final
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from libnetvirt.errors import (
     ConnectionFailed,
     DaemonUnreachable,
     NetvirtError,
+    NetworkNotFound,
     NotFound,
     NotLeader,
     from_json,
@@ -31,6 +32,8 @@ _TURN: Final = 1.0
 _PAUSE: Final = 0.1
 # Seconds without a reply after which it is looked whether another one leads.
 _DOUBT: Final = 1.0
+# What only the server that leads answers: that there is no such network.
+_NO_NETWORK: Final = ("networks", "?")
 # The server sends at least an empty line every five seconds.
 _SILENCE = 30.0
 # Most idle connections.
@@ -97,6 +100,16 @@ class Client:
                     yield source
             finally:
                 http.close()
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several servers."""
+        return len(self._places) > 1
+
+    async def find_leader(self) -> None:
+        """Find the server that leads. Raises NotLeader, DaemonUnreachable."""
+        with suppress(NetworkNotFound):
+            await self.get(*_NO_NETWORK)
 
     async def close(self) -> None:
         """Close all idle connections."""
@@ -165,7 +178,7 @@ class Client:
             async with asyncio.timeout(_TURN):
                 http = await HttpConnection.open(place, _TURN)
                 try:
-                    path = self._root + segments("networks", "?")
+                    path = self._root + segments(*_NO_NETWORK)
                     return await http.request("GET", path, b"", place.headers()) == NotFound.http_status
                 finally:
                     http.close()

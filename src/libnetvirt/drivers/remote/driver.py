@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
@@ -22,6 +23,7 @@ from libnetvirt.errors import (
     NetworkNotFound,
     NotFound,
 )
+from libnetvirt.events import LOST
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -44,6 +46,8 @@ _MAX_PATH = 107
 # Seconds to wait for the outcome of a withdrawn change, which depends on the switches' replies.
 _WITHDRAW = 10.0
 _RETRY = 0.05
+# The kind of the event that tells that a server does not lead any more.
+_LOST_LEASE = "leader.lost"
 
 T = TypeVar("T")
 
@@ -236,16 +240,31 @@ class RemoteDriver(Driver):
     async def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.
 
-        Raises ConnectionFailed if the server goes away.
+        Raises ConnectionFailed if the server goes away. Of several servers, the events are those of the one
+        that leads; if another one leads later, an event ``events.lost`` says so, and its events follow.
         """
         closed = asyncio.ensure_future(self._closed.wait())
         try:
-            async with self._client.lines("events") as lines:
-                while (line := await _next(lines, closed)) is not None:
-                    if line:
-                        yield _parsed(Event, line)
-                if closed.done():
-                    return
+            while True:
+                if self._client.several:
+                    await self._client.find_leader()
+                place = self._client.place
+                try:
+                    async with self._client.lines("events") as lines:
+                        while (line := await _next(lines, closed)) is not None:
+                            if line:
+                                yield (event := _parsed(Event, line))
+                                if self._client.several and event.kind == _LOST_LEASE:
+                                    break
+                        if closed.done():
+                            return
+                except ConnectionFailed:
+                    if not self._client.several:
+                        raise
+                if not self._client.several:
+                    break
+                text = f"the server on {place} does not lead any more, or went away: its last events are lost"
+                yield Event(time=time.time(), kind=LOST, message=text)
         finally:
             closed.cancel()
         raise ConnectionFailed(f"the server on {self._client.place} went away, so no more events follow")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 import libnetvirt
-from libnetvirt import VirtualNetwork
+from libnetvirt import Event, VirtualNetwork, aio
 from libnetvirt.drivers.openflow import OpenFlowDriver
 from libnetvirt.errors import InvalidURI, NotLeader, StateUnusable
 from libnetvirt.uri import URI
 from tests.support.state_cluster import StateCluster
+from tests.unit.drivers.remote.test_driver import serving
 
 BLUE = VirtualNetwork(uuid=7, name="blue", endpoints=[{"uuid": 1, "switch": 1, "port": 1}])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[StateCluster]:
     with StateCluster(members=1) as cluster:
         yield cluster
@@ -71,6 +74,57 @@ def _eventually_leads(connection: libnetvirt.Connection) -> None:
             return
         except NotLeader:
             continue
+
+
+def test_clients_find_the_one_that_leads_and_their_events_go_on(
+    cluster: StateCluster, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        paths = [tmp_path / name for name in ("one", "two")]
+        uris = [
+            f"{_uri(cluster, path.name)}".replace(f"{path.name}.example:8443", str(path)) for path in paths
+        ]
+        async with AsyncExitStack() as first, AsyncExitStack() as second:
+            await first.enter_async_context(serving(paths[0], uris[0]))
+            await second.enter_async_context(serving(paths[1], uris[1]))
+            # The standby is named first.
+            client = await aio.open(f"openflow+unix://{paths[1]},{paths[0]}")
+            events = client.events()
+            kinds = asyncio.create_task(_kinds(events, 3))
+            await client.create(BLUE, pending=True)
+            reply = await _ask(paths[1], "/v1/networks")
+            assert reply.startswith("HTTP/1.1 421 ")
+            assert f"netvirt-leader: {paths[0]}" in reply
+            assert f'"leader": "{paths[0]}"' in reply
+            assert (await _ask(paths[1], "/readyz")).startswith("HTTP/1.1 503 ")
+            assert 'netvirt_leading{connection="default"} 0' in await _ask(paths[1], "/metrics")
+            assert 'netvirt_leading{connection="default"} 1' in await _ask(paths[0], "/metrics")
+            await first.aclose()
+            await (await client.lookup("blue")).remove()
+            found = await asyncio.wait_for(kinds, 20)
+            assert found[0] == "network.created"
+            assert "events.lost" in found
+            await client.close()
+
+    asyncio.run(story())
+
+
+async def _ask(server: Path, target: str) -> str:
+    reader, writer = await asyncio.open_unix_connection(str(server))
+    writer.write(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    reply = (await reader.read()).decode()
+    writer.close()
+    return reply
+
+
+async def _kinds(events: AsyncIterator[Event], count: int) -> list[str]:
+    found: list[str] = []
+    async for event in events:
+        if event.kind in ("network.created", "network.removed", "events.lost"):
+            found.append(event.kind)
+        if len(found) == count:
+            break
+    return found
 
 
 def test_a_backup_of_a_state_file_is_not_behind_the_rules_that_were_made_from_it(tmp_path: Path) -> None:
