@@ -158,6 +158,8 @@ class SharedDriver(OpenFlowDriver):
         """Let others lead if this one reaches no switch any more: once, for they may reach none, too."""
         reached, now = self._standby.reached > 0, self._standby.now()
         self._cluster.lease.reluctant = not reached
+        if reached:
+            self._cluster.lease.resting_until = 0.0
         if reached or self._opened is None:
             self._reached, self._cut_off_since = reached, math.inf
         elif self._reached:
