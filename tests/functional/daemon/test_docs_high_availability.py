@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -78,11 +79,12 @@ class Machine:
                 return printed, int(failed)
         raise AssertionError(f"the shell ended: {printed}")
 
-    def run(self, command: Command) -> str | None:
+    def run(self, typed: Sequence[Command]) -> Iterator[str]:
         """What is different from the page."""
-        text = command.text.replace("10.0.0.N", self.address)
-        fault = Command(text, command.output).fault(*self.type(text))
-        return f"machine {self._number}: {fault}" if fault else None
+        for command in typed:
+            text = command.text.replace("10.0.0.N", self.address)
+            if fault := Command(text, command.output).fault(*self.type(text)):
+                yield f"machine {self._number}: {fault}"
 
     def stop(self) -> None:
         self._shell.kill()
@@ -105,14 +107,14 @@ def test_the_page_leads_from_nothing_to_three_daemons_that_take_over_from_each_o
     assert len(shown) >= 12
     with ExitStack() as stack:
         shared = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nv")))
+        pool = stack.enter_context(ThreadPoolExecutor(3))
         machines = {}
         for number in (1, 2, 3):
             machines[number] = Machine(number, shared)
             stack.callback(machines[number].stop)
         for numbers, typed in shown:
-            faults = [
-                fault for number in numbers for command in typed if (fault := machines[number].run(command))
-            ]
+            each = pool.map(lambda number: list(machines[number].run(typed)), numbers)  # noqa: B023
+            faults = [fault for found in each for fault in found]
             if faults:
                 logs = "".join(
                     m.type("cat /run/netvirtd.log 2> /dev/null; true")[0] for m in machines.values()
