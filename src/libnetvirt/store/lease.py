@@ -19,7 +19,7 @@ from typing import Any, Final
 #: how often the leader raises the beat within the time of the lease
 BEATS: Final = 5
 #: how many times as long as the leader others wait
-PATIENCE: Final = 1.25
+TIMEOUT: Final = 1.25
 
 
 class Todo(Enum):
@@ -97,10 +97,10 @@ class Lease:
                 self.followed = True
             self._seen, self._since = found, now
         left = not found.owner or found.owner in self._former
-        patience = 0.0 if left else max(self.seconds, found.seconds) * PATIENCE
+        timeout = 0.0 if left else max(self.seconds, found.seconds) * TIMEOUT
         if self.reluctant and found.term:
-            patience += self.seconds
-        return Todo.TAKE if now >= max(self._since + patience, self.resting_until) else Todo.WAIT
+            timeout += self.seconds
+        return Todo.TAKE if now >= max(self._since + timeout, self.resting_until) else Todo.WAIT
 
     def renewed(self, term: int, sent: float) -> None:
         """A renewal, or the taking of the lease, was committed; ``sent``: when it was sent."""

@@ -51,7 +51,7 @@ class OvsdbStore(Store):
         return await self._read()
 
     def read(self) -> Snapshot:
-        """Everything in the store now, whoever leads. Blocks. Raises StateUnusable."""
+        """Everything in the store now, also if another controller leads. Blocks. Raises StateUnusable."""
         return self._cluster.run(self._read())
 
     async def _read(self) -> Snapshot:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from libnetvirt.store.lease import PATIENCE, Holder, Lease, Todo
+from libnetvirt.store.lease import TIMEOUT, Holder, Lease, Todo
 
 FREE = Holder("", 0, 0, "")
 SECONDS = 2.0
-PATIENT = SECONDS * PATIENCE
+TOO_LONG = SECONDS * TIMEOUT
 
 
 def lease(owner: str = "me") -> Lease:
@@ -34,24 +34,24 @@ def test_a_standby_waits_as_long_as_the_beat_grows() -> None:
         now += SECONDS
     assert me.followed
     last = now - SECONDS
-    assert me.judge(seen, last + PATIENT - 0.01) is Todo.WAIT
-    assert me.judge(seen, last + PATIENT) is Todo.TAKE
+    assert me.judge(seen, last + TOO_LONG - 0.01) is Todo.WAIT
+    assert me.judge(seen, last + TOO_LONG) is Todo.TAKE
 
 
-def test_patience_is_longer_than_the_leader_trusts_its_lease() -> None:
+def test_the_timeout_is_longer_than_the_leader_trusts_its_lease() -> None:
     leader, standby = lease("leader"), lease("standby")
     leader.renewed(1, sent=0.0)
     # The standby cannot have seen the renewal before it was sent.
     found = Holder("leader", 1, 1, "")
     assert standby.judge(found, 0.0) is Todo.WAIT
-    assert not leader.holds(PATIENT), "by then it trusts its lease no more"
+    assert not leader.holds(TOO_LONG), "by then it trusts its lease no more"
 
 
 def test_the_longer_of_two_leases_counts() -> None:
     me, found = lease(), Holder("other", 7, 0, "", seconds=10.0)
     assert me.judge(found, 0.0) is Todo.WAIT
     assert me.judge(found, 10.0) is Todo.WAIT
-    assert me.judge(found, 10.0 * PATIENCE) is Todo.TAKE
+    assert me.judge(found, 10.0 * TIMEOUT) is Todo.TAKE
 
 
 def test_what_a_standby_could_not_see_counts_for_nothing() -> None:
@@ -59,7 +59,7 @@ def test_what_a_standby_could_not_see_counts_for_nothing() -> None:
     assert me.judge(dead, 0.0) is Todo.WAIT
     me.unseen()
     assert me.judge(dead, 100.0) is Todo.WAIT, "it may have been renewed until now"
-    assert me.judge(dead, 100.0 + PATIENT) is Todo.TAKE
+    assert me.judge(dead, 100.0 + TOO_LONG) is Todo.TAKE
 
 
 def test_a_leader_steps_down_when_another_has_a_later_term_and_not_for_an_older_row() -> None:

@@ -6,7 +6,7 @@ with :class:`NotLeader`, which tells where the leader is.
 
 A standby that gets the lease loads the state, becomes master of the switches that it holds, and compares
 their rules, as a controller does that was restarted. A leader that loses the lease closes all that it has,
-and begins anew as a standby. What it sends after that is refused: by the cluster, because its commits name
+and begins again as a standby. What it sends after that is refused: by the cluster, because its commits name
 its term; by the switches, because their new master has a later generation.
 """
 
