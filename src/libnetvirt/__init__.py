@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         NotFound,
         NotLeader,
         PortNotFound,
+        PreconditionFailed,
         RuleRefused,
         ServerBusy,
         StaleChange,
@@ -78,6 +79,8 @@ if TYPE_CHECKING:
         NetworkState,
         Outcome,
         Path,
+        Pcp,
+        PcpFields,
         Port,
         PortUse,
         Recovered,
@@ -156,9 +159,12 @@ __all__ = [
     "NotLeader",
     "Outcome",
     "Path",
+    "Pcp",
+    "PcpFields",
     "Port",
     "PortNotFound",
     "PortUse",
+    "PreconditionFailed",
     "Recovered",
     "Route",
     "RouteFields",
@@ -191,7 +197,19 @@ __all__ = [
 _HOMES = ("errors", "model", "driver", "blocking")
 # Modules that can be used without an import of their own.
 _MODULES = frozenset(
-    ("aio", "connection", "driver", "errors", "formats", "model", "network", "session", "settings", "uri")
+    (
+        "aio",
+        "connection",
+        "driver",
+        "errors",
+        "formats",
+        "model",
+        "network",
+        "session",
+        "settings",
+        "thin",
+        "uri",
+    )
 )
 
 if not TYPE_CHECKING:  # type checkers would accept any name otherwise

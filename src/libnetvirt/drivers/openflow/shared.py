@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Self, TypeVar
 
@@ -32,6 +32,7 @@ from libnetvirt.model import (
     Path,
     Recovered,
     RuleLine,
+    State,
     Substrate,
     VirtualNetwork,
 )
@@ -231,6 +232,9 @@ class SharedDriver(OpenFlowDriver):
 
     async def state(self, uuid: str) -> NetworkState:
         return await self._done(self._leading.state(uuid))
+
+    async def states(self) -> Mapping[str, State]:
+        return await self._leading.states()
 
     async def substrate(self) -> Substrate:
         return await self._leading.substrate()

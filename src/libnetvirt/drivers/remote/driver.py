@@ -6,7 +6,7 @@ import asyncio
 import json
 import pathlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -237,12 +237,20 @@ class RemoteDriver(Driver):
         """The numbers of the served driver."""
         return _parsed(tuple[Measurement, ...], await self._client.get("metrics"))
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.
 
         Raises ConnectionFailed if the server goes away. Of several servers, the events are those of the one
         that leads; if another one leads later, an event ``events.lost`` says so, and its events follow.
         """
+        return self._events({})
+
+    def past_events(self, after: str, since: float | None) -> AsyncIterator[Event]:
+        """The events after one, or since a time, out of the server's log; then as :meth:`events`."""
+        asked = {"after": after, "since": "" if since is None else repr(since)}
+        return self._events({name: text for name, text in asked.items() if text})
+
+    async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[Event]:
         closed = asyncio.ensure_future(self._closed.wait())
         try:
             while True:
@@ -250,7 +258,7 @@ class RemoteDriver(Driver):
                     await self._client.find_leader()
                 place = self._client.place
                 try:
-                    async with self._client.lines("events") as lines:
+                    async with self._client.lines("events", query) as lines:
                         while (line := await _next(lines, closed)) is not None:
                             if line:
                                 yield (event := _parsed(Event, line))
@@ -264,7 +272,10 @@ class RemoteDriver(Driver):
                 if not self._client.several:
                     break
                 text = f"the server on {place} does not lead any more, or went away: its last events are lost"
-                yield Event(time=time.time(), kind=LOST, message=text)
+                count = {"count": "an unknown number of"}
+                yield Event(time=time.time(), kind=LOST, message=text, fields=count)
+                # Identifiers of events are those of one server.
+                query = {}
         finally:
             closed.cancel()
         raise ConnectionFailed(f"the server on {self._client.place} went away, so no more events follow")
