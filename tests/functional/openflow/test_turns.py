@@ -27,8 +27,9 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(120 + 30 * int(MORE))]
 
 #: frames a second: programs are started meanwhile
 RATE = 500.0
-#: as docs/high-availability.md says
-NEXT = 3.0
+#: seconds until the next operation is accepted: docs/high-availability.md says 3. A leader that is kept from
+#: the processor for longer than its lease loses it, so that a busy machine may need two turns.
+LATEST = 2 * by(3.0)
 
 
 class Fault(NamedTuple):
@@ -117,6 +118,7 @@ class Rounds:
     def accepted(self) -> None:
         """Ask for a network again and again, until it is confirmed."""
         described = self.described()
+        deadline = time.monotonic() + LATEST
         while True:
             try:
                 self.turns.connection.create(described)
@@ -124,6 +126,7 @@ class Rounds:
             except AlreadyExists:
                 break
             except NetvirtError as error:
+                assert time.monotonic() < deadline, f"nothing is accepted after {LATEST} s: {error}"
                 print(f"  {type(error).__name__}: {str(error)[:160]}")
                 time.sleep(0.02)
         self.confirmed.add(described.uuid)
@@ -158,7 +161,7 @@ class Rounds:
         print(f"{name}: {took:.2f} s, {stream.sent} frames, {len(stream.lost)} lost")
         stream.check_exactly_once()
         self.seconds.setdefault(name, []).append(took)
-        assert took <= by(NEXT), f"the next operation was accepted after {took:.2f} s"
+        assert took <= LATEST, f"the next operation was accepted after {took:.2f} s"
 
     def check(self) -> None:
         """What is stored is what was confirmed, once each, and the switches hold it."""
