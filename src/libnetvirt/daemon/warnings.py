@@ -20,7 +20,7 @@ KINDS: Final = frozenset(
     (
         LOST, "control.lost", "controller.exhausted", "controller.identity", "database.restored",
         "discovery.forged", "drift.found", "drift.refused", "frames.dropped", "host.refused", "link.unfit",
-        "host.flapping", "link.shared", "storm.blocked", "storm.began",
+        "host.flapping", "leader.lost", "link.shared", "storm.blocked", "storm.began",
         "network.rekeyed", "queue.error", "store.error",
         "switch.error", "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
         "switch.untrusted", "webhook.failing",
