@@ -22,8 +22,9 @@ OPTIONS = [
     for insertion, timeouts in TIMEOUTS.items()
     for timeout in timeouts
 ]
-#: what routers and constraints need: packets change their MAC addresses on the way, and paths are reserved
-ROUTER_OPTIONS = CONSTRAINT_OPTIONS = [
+#: what routers, constraints and priorities need: packets change their MAC addresses on the way, paths are
+#: reserved, and labels carry priorities
+ROUTER_OPTIONS = CONSTRAINT_OPTIONS = PRIORITY_OPTIONS = [
     o for o in OPTIONS if o.encapsulation is not Encapsulation.NATIVE and o.insertion is Insertion.OFFLINE
 ]
 

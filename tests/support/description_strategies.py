@@ -37,6 +37,11 @@ storms = st.fixed_dictionaries(
     {"rate": st.integers(1, 10_000_000)}, optional={"action": st.sampled_from(["drop", "block"])}
 )
 
+pcp_maps = st.dictionaries(st.integers(0, 7), st.integers(0, 7), min_size=1).map(
+    lambda found: " , ".join(f"{came}: {given}" for came, given in found.items())
+)
+pcps = st.fixed_dictionaries({}, optional={"default": st.integers(0, 7), "map": pcp_maps})
+
 
 def _optional(draw: st.DrawFn, into: dict[str, Any], name: str, values: st.SearchStrategy[Any]) -> None:
     if draw(st.booleans()):
@@ -90,6 +95,8 @@ def endpoints(
         found["address"] = [v4]
     _optional(draw, found, "bandwidth", limits)
     _optional(draw, found, "storm", storms)
+    if not (l3 or kept or "mpls" in found):
+        _optional(draw, found, "pcp", pcps)
     return found
 
 

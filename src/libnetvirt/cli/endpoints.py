@@ -78,6 +78,14 @@ class Attributes:
             "done about more: drop (the default) or block.",
         ),
     ] = None
+    pcp: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEFAULT[,MAP]",
+            help="Keep the priorities (PCP, 802.1p) of frames: the priority of those without a tag, such as "
+            "0, and how others change where they enter, such as 0,5:3,6:3.",
+        ),
+    ] = None
 
     def fields(self, ctx: typer.Context) -> dict[str, Any]:
         """The endpoint's fields, without its bandwidth. Raises BadParameter for two tags."""
@@ -95,6 +103,9 @@ class Attributes:
         if self.storm is not None:
             rate, _, action = self.storm.partition(",")
             fields["storm"] = {"rate": rate, **({"action": action} if action else {})}
+        if self.pcp is not None:
+            default, _, mapped = self.pcp.partition(",")
+            fields["pcp"] = {"default": default, **({"map": mapped} if mapped else {})}
         return fields
 
     @property
@@ -113,6 +124,7 @@ class Clearable(StrEnum):
     MAC = "mac"
     BANDWIDTH = "bandwidth"
     STORM = "storm"
+    PCP = "pcp"
 
 
 @takes(Attributes)
@@ -235,6 +247,7 @@ def _refuse_both(ctx: typer.Context, clear: list[Clearable], given: Attributes) 
         Clearable.ROUTE: ("route",),
         Clearable.MAC: ("mac",),
         Clearable.STORM: ("storm",),
+        Clearable.PCP: ("pcp",),
     }
     for what in clear:
         for name in options.get(what, ()):
@@ -248,7 +261,7 @@ def _cleared(clear: list[Clearable]) -> dict[str, Any]:
     for what in clear:
         if what is Clearable.TAG:
             fields |= {"vlan": None, "mpls": None, "inner_vlan": None}
-        elif what in (Clearable.BANDWIDTH, Clearable.STORM):
+        elif what in (Clearable.BANDWIDTH, Clearable.STORM, Clearable.PCP):
             fields[str(what)] = None
         else:
             fields[str(what)] = ()

@@ -136,6 +136,10 @@ def _print(seen: _Snapshot, output: Format) -> None:
     if storms:
         line("")
         table(["ENDPOINT", "RATE", "ACTION"], storms, title="Storm protection")
+    levels = [(e.uuid, e.pcp.default, e.pcp.map or "-") for e in description.endpoints if e.pcp is not None]
+    if levels:
+        line("")
+        table(["ENDPOINT", "DEFAULT", "MAP"], levels, title="Priorities")
     routes = [(e.uuid, route.prefix, route.via) for e in description.endpoints for route in e.route]
     if routes:
         line("")

@@ -3,9 +3,9 @@
 
 The importing module provides the fixture ``harness``. If the driver offers several combinations of rules
 options, it also defines ``OPTIONS``, a list of :class:`~libnetvirt.Rules`; the tests run with each. If some
-of these cannot be used for L3 networks, for constraints or for networks that keep their customers' tags, it
-lists those that can in ``ROUTER_OPTIONS``, ``CONSTRAINT_OPTIONS`` and ``CUSTOMER_TAG_OPTIONS``: these tests
-run with these only, and fail if one is refused.
+of these cannot be used for L3 networks, for constraints, or for networks that keep their customers' tags or
+priorities, it lists those that can in ``ROUTER_OPTIONS``, ``CONSTRAINT_OPTIONS``, ``CUSTOMER_TAG_OPTIONS``
+and ``PRIORITY_OPTIONS``: these tests run with these only, and fail if one is refused.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from libnetvirt.conformance.tests.limits import *
 from libnetvirt.conformance.tests.mobility import *
 from libnetvirt.conformance.tests.observation import *
 from libnetvirt.conformance.tests.operations import *
+from libnetvirt.conformance.tests.priorities import *
 from libnetvirt.conformance.tests.random_networks import *
 from libnetvirt.conformance.tests.random_routers import *
 from libnetvirt.conformance.tests.routing import *
@@ -40,6 +41,7 @@ _OPTIONS_OF = {
     "router_testbed": "ROUTER_OPTIONS",
     "constraint_testbed": "CONSTRAINT_OPTIONS",
     "customer_testbed": "CUSTOMER_TAG_OPTIONS",
+    "priority_testbed": "PRIORITY_OPTIONS",
 }
 
 

@@ -312,8 +312,9 @@ def _unsupported_in_endpoint(e: Endpoint) -> list[tuple[str, str]]:
         found.append((name, "keeps customers' tags, which the format of 2012 cannot express"))
     if len(e.address) > 1:
         found.append(("address", "the format of 2012 has one address for an endpoint"))
-    for name, value in (("route", e.route), ("mac", e.mac), ("bandwidth", e.bandwidth), ("storm", e.storm)):
-        if value or (name in ("bandwidth", "storm") and value is not None):
+    elements = {"bandwidth": e.bandwidth, "storm": e.storm, "pcp": e.pcp}
+    for name, value in {"route": e.route, "mac": e.mac, **elements}.items():
+        if value or (name in elements and value is not None):
             found.append((name, "cannot be expressed in the format of 2012: use XML, YAML or JSON"))
     return found
 

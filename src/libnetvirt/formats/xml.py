@@ -30,6 +30,7 @@ NAMESPACE = "urn:libnetvirt:network:1"
 
 _LIMITS = ElementSchema(("inbound", "outbound"))
 _STORM = ElementSchema(("rate", "action"))
+_PCP = ElementSchema(("default", "map"))
 _ROUTE = ElementSchema(("prefix", "via"))
 _ENDPOINT = ElementSchema(
     ("uuid",),
@@ -44,6 +45,7 @@ _ENDPOINT = ElementSchema(
         "mac": ChildSchema("mac", repeated=True),
         "bandwidth": ChildSchema("bandwidth", _LIMITS),
         "storm": ChildSchema("storm", _STORM),
+        "pcp": ChildSchema("pcp", _PCP),
     },
 )
 _CONSTRAINT = ElementSchema(

@@ -12,6 +12,7 @@ from libnetvirt.model.endpoint import (
 )
 from libnetvirt.model.metrics import METRICS, Measured, Measurement, Metric, MetricKind
 from libnetvirt.model.network import Forwarding, NetworkFields, VirtualNetwork
+from libnetvirt.model.pcp import Pcp, PcpFields
 from libnetvirt.model.quantity import Bandwidth, Duration
 from libnetvirt.model.report import (
     Applied,
@@ -72,6 +73,8 @@ __all__ = [
     "NetworkState",
     "Outcome",
     "Path",
+    "Pcp",
+    "PcpFields",
     "Port",
     "PortUse",
     "Recovered",

@@ -104,6 +104,9 @@ def cross_faults(raw: Mapping[str, Any]) -> Found:
         if not l3 and several(get(e, "route")):
             text = "is for L3 networks only: remove it or set forwarding to L3"
             yield ("endpoints", i, "route"), text
+        if l3 and get(e, "pcp") is not None:
+            text = "is for L2 networks only: a router keeps no tag. Remove it or set forwarding to L2"
+            yield ("endpoints", i, "pcp"), text
     yield from _customer_tag_faults(endpoints, uuids, l3=l3)
     if l3:
         own = [_interfaces(e) for e in endpoints]

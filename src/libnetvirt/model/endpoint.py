@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, model_validator
 
 from libnetvirt.model.customer_tags import UNTAGGED, inner_tag, vlan_tag
 from libnetvirt.model.element import Element
+from libnetvirt.model.pcp import Pcp, PcpFields
 from libnetvirt.model.quantity import Bandwidth
 from libnetvirt.model.scalars import (
     Address,
@@ -78,6 +79,7 @@ class _Optional(TypedDict, total=False):
     mac: str | Sequence[str]
     bandwidth: Limits | LimitsFields | None
     storm: Storm | StormFields | None
+    pcp: Pcp | PcpFields | None
 
 
 class EndpointFields(_Optional):
@@ -103,6 +105,8 @@ class Endpoint(Element):
 
     ``vlan`` is a number, or the customers' own tags that are carried as they are: ``any`` (the whole port) or
     a set such as ``100-199``. ``inner_vlan``: ``any`` carries the tags below that of ``vlan`` as they are.
+
+    ``pcp``: the priorities of its frames are kept.
     """
 
     uuid: Uuid
@@ -116,6 +120,7 @@ class Endpoint(Element):
     mac: Annotated[tuple[Mac, ...], BeforeValidator(several)] = ()
     bandwidth: Limits | None = None
     storm: Storm | None = None
+    pcp: Pcp | None = None
 
     if TYPE_CHECKING:
 
@@ -127,6 +132,10 @@ class Endpoint(Element):
             raise ValueError("has a vlan and an mpls label: at most one of them is allowed")
         if self.inner_vlan is not None and not isinstance(self.vlan, int):
             raise ValueError("has an inner-vlan, and no vlan from 1 to 4094 above it: give one, or vlan any")
+        if self.pcp is not None and (self.mpls is not None or self.kept_tags):
+            raise ValueError(
+                "has a pcp, which untagged endpoints and those with one vlan may have: remove it"
+            )
         for what, values in (("address", self.address), ("mac", self.mac)):
             if len(set(values)) != len(values):
                 raise ValueError(f"has the same {what} twice")

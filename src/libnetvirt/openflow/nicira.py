@@ -28,11 +28,16 @@ _RESUBMIT_BODY: Final = Struct("!HHB3x")
 _CLONE: Final = 42
 _CLONE_HEAD: Final = Struct("!H6x")
 _CHECK_BODY: Final = Struct("!HHH4s6x")
+_REG_MOVE: Final = 6
+_REG_MOVE_BODY: Final = Struct("!HHHHII")
 _REG_LOAD: Final = 7
 _REG_LOAD_BODY: Final = Struct("!HHIQ")
 # The tag control information of the outermost vlan tag (NXM_OF_VLAN_TCI), and its low 12 bits.
 _VLAN_TCI: Final = 0x0000_0802
 _VLAN_ID_BITS: Final = 0 << 6 | 12 - 1
+# The bits of the same that hold the priority (PCP), and those of an mpls label's traffic class.
+VLAN_PCP: Final = (_VLAN_TCI, 13)
+MPLS_TC: Final = (int.from_bytes(FIELDS["mpls_tc"].header, "big"), 0)
 _PACKET_TYPE_NAMES: Final = {ETHERNET: "ethernet", MPLS: "mpls"}
 
 
@@ -106,6 +111,27 @@ def vlan_id_set(action: Experimenter) -> int | None:
     return int(vlan) if head == [_REG_LOAD, _VLAN_ID_BITS, _VLAN_TCI] else None
 
 
+def register(number: int) -> tuple[int, int]:
+    """Return the lowest bits of a register (NXM_NX_REG0 and following), for :func:`move`."""
+    return 0x0001_0004 | number << 9, 0
+
+
+def move(source: tuple[int, int], target: tuple[int, int], bits: int) -> Experimenter:
+    """Return an action that copies some ``bits`` from one field to another. A place is the header of a field
+    and the number of a bit, such as `VLAN_PCP`. Allowed in group buckets."""
+    (from_field, from_bit), (to_field, to_bit) = source, target
+    body = _REG_MOVE_BODY.pack(_REG_MOVE, bits, from_bit, to_bit, from_field, to_field)
+    return Experimenter(EXPERIMENTER, body)
+
+
+def moved(action: Experimenter) -> tuple[tuple[int, int], tuple[int, int], int] | None:
+    """Return the arguments of :func:`move`; None if ``action`` is another one."""
+    if action.experimenter != EXPERIMENTER or len(action.payload) != _REG_MOVE_BODY.size:
+        return None
+    kind, bits, from_bit, to_bit, from_field, to_field = _REG_MOVE_BODY.unpack(action.payload)
+    return ((from_field, from_bit), (to_field, to_bit), bits) if kind == _REG_MOVE else None
+
+
 def action_text(action: Experimenter, actions_text: Callable[[bytes], str]) -> str | None:
     """Return the action in the syntax of ovs-ofctl; None if it is not an action of this module.
 
@@ -121,6 +147,9 @@ def action_text(action: Experimenter, actions_text: Callable[[bytes], str]) -> s
         return f"resubmit({target[0]},{target[1]})"
     if (vlan := vlan_id_set(action)) is not None:
         return f"load:{vlan:#x}->NXM_OF_VLAN_TCI[0..11]"
+    if (copied := moved(action)) is not None:
+        source, destination = (_place_text(*place, copied[2]) for place in copied[:2])
+        return f"move:{source}->{destination}"
     if len(action.payload) == _CHECK_BODY.size:
         return _check_text(action)
     if len(action.payload) != _BODY.size:
@@ -137,6 +166,18 @@ def action_text(action: Experimenter, actions_text: Callable[[bytes], str]) -> s
 
 def _type_text(number: int) -> str:
     return f"{number:#x}" if number else "0"
+
+
+def _place_text(header: int, bit: int, bits: int) -> str:
+    """Some bits of a field, in the syntax of ovs-ofctl."""
+    if header == _VLAN_TCI:
+        name = "NXM_OF_VLAN_TCI"
+    elif header & 0xFFFF_00FF == 0x0001_0004 and header >> 9 & 0x7F < 16:
+        name = f"NXM_NX_REG{header >> 9 & 0x7F}"
+    else:
+        known = (f.name for f in FIELDS.values() if f.header == header.to_bytes(4, "big"))
+        name = f"OXM_OF_{next(known, format(header, '#010x')).upper()}"
+    return f"{name}[{bit}]" if bits == 1 else f"{name}[{bit}..{bit + bits - 1}]"
 
 
 def _check_text(action: Experimenter) -> str | None:

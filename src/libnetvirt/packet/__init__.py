@@ -30,6 +30,7 @@ from libnetvirt.packet.ethernet import (
     parse_ethernet,
     split_label,
     split_tag,
+    tag_priority,
     with_vlan,
 )
 from libnetvirt.packet.icmp import ICMP, build_icmp, is_icmp_error, parse_icmp
@@ -98,6 +99,7 @@ __all__ = [
     "solicited_node",
     "split_label",
     "split_tag",
+    "tag_priority",
     "update_checksum",
     "with_vlan",
 ]

@@ -75,11 +75,16 @@ def split_tag(frame: bytes) -> tuple[int | None, bytes]:
     return int.from_bytes(frame[14:16], "big") & 0xFFF, frame[:12] + frame[16:]
 
 
-def add_tag(vlan: int | None, frame: bytes) -> bytes:
-    """Return the frame with a customer tag of priority 0; the frame itself if ``vlan`` is None."""
+def tag_priority(frame: bytes) -> int | None:
+    """Return the priority (PCP) in the outermost tag of a frame that is not truncated; None without a tag."""
+    return frame[14] >> 5 if is_tagged(frame) else None
+
+
+def add_tag(vlan: int | None, frame: bytes, priority: int = 0) -> bytes:
+    """Return the frame with a customer tag; the frame itself if ``vlan`` is None."""
     if vlan is None:
         return frame
-    return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:]
+    return frame[:12] + b"\x81\x00" + (priority << 13 | vlan).to_bytes(2, "big") + frame[12:]
 
 
 def with_vlan(vlan: int, frame: bytes) -> bytes:

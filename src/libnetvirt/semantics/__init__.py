@@ -23,9 +23,9 @@ a frame that arrives                                     is
 ======================================================== =====================================================
 where no endpoint has this (switch, port, tag)           dropped
 shorter than 14 bytes (18 with a tag)                    dropped
-with a tag of vlan 0 (priority tag)                      dropped
-with a vlan tag, of type 0x8100 or 0x88a8                of the endpoint with that vlan; the tag is removed,
-                                                         and with it its priority
+with a tag of vlan 0 (priority tag)                      treated as without a tag; dropped if there is
+                                                         another tag below
+with a vlan tag, of type 0x8100 or 0x88a8                of the endpoint with that vlan; the tag is removed
 with one mpls label (0x8847, the last of its stack)      of the endpoint with that label, if there is one:
 and no vlan tag                                          the label's payload is a whole Ethernet frame
 without a vlan tag otherwise                             of the endpoint without a tag
@@ -41,8 +41,12 @@ An endpoint on several ports (a link aggregation group) is one endpoint: a frame
 ports, and leaves at one of them, whichever; a frame that entered at one never leaves at another. Frames of
 slow protocols do not leave at one without a tag either.
 
-At an endpoint with a vlan, frames leave with a tag of type 0x8100 and priority 0; at an endpoint with an mpls
-label, with that label (traffic class 0, TTL 64) and an Ethernet header from zero to 01:00:5e:90:00:00.
+A frame's priority is 0 unless it enters at an endpoint with ``pcp``: then it is what that makes of the PCP of
+the frame's tag, be it the endpoint's own or a priority tag, or ``default`` if the frame has no tag.
+
+At an endpoint with a vlan, frames leave with a tag of type 0x8100. If the endpoint has ``pcp``, the tag's PCP
+is the frame's priority, else 0; it is never marked as drop-eligible. At an endpoint with an mpls label,
+frames leave with that label (traffic class 0, TTL 64) and an Ethernet header from zero to 01:00:5e:90:00:00.
 
 L2
 --

@@ -16,6 +16,7 @@ from libnetvirt.packet import (
     is_tagged,
     split_label,
     split_tag,
+    tag_priority,
     with_vlan,
 )
 from libnetvirt.semantics.bridge import bridge, ends_slow_protocols
@@ -34,6 +35,10 @@ class ClassifiedFrame(NamedTuple):
     network: VirtualNetwork
     endpoint: Endpoint
     frame: bytes
+
+    def priority(self, arrived: bytes) -> int:
+        """The priority in its network of the frame, which was ``arrived`` with its tag."""
+        return self.endpoint.pcp.of(tag_priority(arrived)) if self.endpoint.pcp else 0
 
 
 def classify(
@@ -109,7 +114,7 @@ def _drop_reason(network: VirtualNetwork, endpoint: Endpoint, frame: bytes) -> D
     return None
 
 
-def egress_frame(endpoint: Endpoint, frame: bytes) -> PortFrame:
+def egress_frame(endpoint: Endpoint, frame: bytes, priority: int = 0) -> PortFrame:
     """Return switch, port and a frame as it leaves at an endpoint: with the endpoint's tag or label.
 
     The port is as in the description: of several it leaves at one, whichever.
@@ -118,7 +123,10 @@ def egress_frame(endpoint: Endpoint, frame: bytes) -> PortFrame:
     if endpoint.mpls is not None:
         frame = add_label(endpoint.mpls, frame)
     elif endpoint.own_vlan is not None:
-        frame = (with_vlan if endpoint.inner_vlan else add_tag)(endpoint.own_vlan, frame)
+        if endpoint.inner_vlan:
+            frame = with_vlan(endpoint.own_vlan, frame)
+        else:
+            frame = add_tag(endpoint.own_vlan, frame, priority if endpoint.pcp else 0)
     return endpoint.switch, endpoint.port, frame
 
 
@@ -135,11 +143,12 @@ def forward(
         return Outcome((), learned, None, found, below)
     network = found.network
     delivery = forward_at_endpoint(network, learned, found.endpoint.uuid, found.frame)
-    outputs = _egress_frames(network, delivery.outputs)
+    priority = found.priority(frame)
+    outputs = _egress_frames(network, delivery.outputs, priority)
     tolerated: tuple[PortFrame, ...] = ()
     if delivery.drop is DropReason.NESTED_TAG and network.forwarding is Forwarding.L2:
         carried, _, _ = bridge(network, found.endpoint, learned.network(network.uuid), 0, found.frame)
-        tolerated = _egress_frames(network, carried)
+        tolerated = _egress_frames(network, carried, priority)
     return Outcome(outputs, delivery.learned, network.uuid, delivery.drop, tolerated)
 
 
@@ -152,9 +161,11 @@ def _tolerated_below(
         for e in network.endpoints:
             if (e.switch, e.port, e.tag) == (switch, port, UNTAGGED) and network.forwarding is Forwarding.L2:
                 carried, _, _ = bridge(network, e, learned.network(network.uuid), 0, below)
-                return _egress_frames(network, carried)
+                return _egress_frames(network, carried, e.pcp.of(tag_priority(frame)) if e.pcp else 0)
     return ()
 
 
-def _egress_frames(network: VirtualNetwork, outputs: Iterable[EndpointFrame]) -> tuple[PortFrame, ...]:
-    return tuple(egress_frame(network.by_uuid[uuid], frame) for uuid, frame in outputs)
+def _egress_frames(
+    network: VirtualNetwork, outputs: Iterable[EndpointFrame], priority: int
+) -> tuple[PortFrame, ...]:
+    return tuple(egress_frame(network.by_uuid[uuid], frame, priority) for uuid, frame in outputs)

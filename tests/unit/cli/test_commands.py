@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -549,6 +550,13 @@ def test_a_field_that_is_both_set_and_removed_is_a_usage_error(netvirt: Commands
         assert "does not offer endpoint.storm" in said
     said = netvirt.fails(3, "endpoint modify blue 11 --storm 1000,stop")
     assert "storm/action" in said
+    assert "--pcp and --clear pcp exclude" in netvirt.fails(2, "endpoint modify blue 11 --pcp 0 --clear pcp")
+    for given, kept in (("5", 'default="5"'), ("0,6:3,5:3", 'default="0" map="5:3,6:3"')):
+        netvirt.ok("endpoint", "modify", "blue", "11", "--pcp", given)
+        assert f"<pcp {kept}/>" in netvirt.ok("dump", "blue")
+    assert re.search(r"Priorities\n.*\n11 +0 +5:3,6:3\n", netvirt.ok("show", "blue"))
+    netvirt.ok("endpoint", "modify", "blue", "11", "--clear", "pcp")
+    assert "pcp" not in netvirt.ok("dump", "blue")
     # This removes the other limit, so it is no contradiction; this driver has no limits.
     said = netvirt.fails(6, "endpoint modify blue 11 --inbound 9Mbit/s --clear bandwidth")
     assert "does not offer endpoint.limits" in said

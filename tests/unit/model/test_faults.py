@@ -60,6 +60,16 @@ def test_faults_inside_and_between_elements_come_in_one_error() -> None:
         ({"storm": {"rate": 0}}, "storm/rate", "out of range: 1 to 10000000"),
         ({"storm": {"rate": "fast"}}, "storm/rate", "not a rate in frames per second"),
         ({"storm": {}}, "storm/rate", "is missing"),
+        ({"pcp": {"default": 8}}, "pcp/default", "out of range: 0 to 7"),
+        ({"pcp": {"map": "5"}}, "pcp/map", "not a map of priorities"),
+        ({"pcp": {"map": "5:3,"}}, "pcp/map", "not a map of priorities"),
+        ({"pcp": {"map": "5:8"}}, "pcp/map", "priority 8 is out of range: 0 to 7"),
+        ({"pcp": {"map": "5:3,5:4"}}, "pcp/map", "priority 5 is mapped twice"),
+        ({"pcp": {"map": "5:3" + ",5:3" * 500}}, "pcp/map", "not a map of priorities"),
+        ({"pcp": {"keep": 1}}, "pcp/keep", "allowed are default, map"),
+        ({"pcp": {}, "mpls": 100}, "", "untagged endpoints and those with one vlan"),
+        ({"pcp": {}, "vlan": "any"}, "", "untagged endpoints and those with one vlan"),
+        ({"pcp": {}, "vlan": 5, "inner-vlan": "any"}, "", "untagged endpoints and those with one vlan"),
         ({"storm": {"rate": 1, "action": "stop"}}, "storm/action", "allowed are drop, block"),
         ({"switch": "a b"}, "switch", "without spaces"),
         ({"switch": ""}, "switch", "not usable"),
@@ -125,6 +135,10 @@ def test_l3_needs_addresses_that_do_not_overlap_and_next_hops_on_them() -> None:
     assert "own address" in found["network/endpoint[11]/route/via"]
     twice = [{"prefix": "10.9.0.0/16", "via": "10.0.1.7"}, {"prefix": "10.9.0.0/16", "via": "10.0.1.8"}]
     assert "already" in faults(**l3(route=twice))["network/endpoint[11]/route[2]/prefix"]
+
+
+def test_a_router_keeps_no_priorities() -> None:
+    assert "L2 networks only" in faults(**l3(pcp={}))["network/endpoint[11]/pcp"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,16 @@ CASES = [
         "ffff0018000023200007000b000008020000000000000014",
         "load:0x14->NXM_OF_VLAN_TCI[0..11]",
     ),
+    (
+        nicira.move(nicira.VLAN_PCP, nicira.register(1), 3),
+        "ffff00180000232000060003000d00000000080200010204",
+        "move:NXM_OF_VLAN_TCI[13..15]->NXM_NX_REG1[0..2]",
+    ),
+    (
+        nicira.move(nicira.register(1), nicira.MPLS_TC, 3),
+        "ffff001800002320000600030000000000010204" + "80004601",
+        "move:NXM_NX_REG1[0..2]->OXM_OF_MPLS_TC[0..2]",
+    ),
     (nicira.decap(nicira.MPLS), "ffff001000002320002f000000018847", "decap(packet_type(ns=1,type=0x8847))"),
 ]
 

@@ -287,7 +287,7 @@ class Operations:
         ports for others. Adds to ``left`` where endpoints were that have moved."""
         state, units, uuid = self._state, self._units, after.uuid
         was, old_switches = record.description, set(record.by_switch)
-        old_kind = record.uses_labels, record.keeps_tags
+        old_kind, carried = (record.uses_labels, record.keeps_tags), record.carries_priority
         macs = {h.mac for name in touched for h in state.locator.at(uuid, name)}
         before = state.rulesdb.update(record, after, touched, state.switches)
         freed = self._awaited(b.dpid for b in before)
@@ -302,11 +302,12 @@ class Operations:
         switches = set(record.by_switch)
         if not record.floods:
             state.ondemand.remove_endpoints(uuid, touched)
-        units.change_switches(record, old_switches, switches, delta)
+        units.change_switches(record, old_switches, switches, delta, carried)
         for dpid in old_switches - switches:
             units.drop_flood(uuid, dpid, delta)
         kind = record.uses_labels, record.keeps_tags
-        everywhere = switches != old_switches or old_kind != kind
+        begins_or_ends = carried != record.carries_priority
+        everywhere = switches != old_switches or old_kind != kind or begins_or_ends
         for dpid in switches if everywhere else {b.dpid for b in (*before, *now)}:
             here = [b for b in (*before, *now) if b.dpid == dpid]
             units.compile_flood(record, dpid, here, delta, spread=everywhere)
@@ -316,7 +317,7 @@ class Operations:
                 units.compile_endpoint(attachment, delta)
         if is_routed(record):
             self._alter_prefixes(record, touched, old_switches, delta)
-        if switches != old_switches:
+        if switches != old_switches or begins_or_ends:
             macs |= {h.mac for h in state.locator.hosts(uuid)}
         else:
             ports = {(b.dpid, b.port) for b in (*before, *now) if b.port is not None}

@@ -184,13 +184,14 @@ class Reroute:
         """Compile a tunnel for the new topology. Returns its egress if its path has changed."""
         unit = ("tunnel", kind, egress)
         ingresses = self._state.tunnel_users[kind].ingresses(egress)
+        carrying = self._state.priority_users[kind].ingresses(egress)
         old = self._state.installed.entries_by_key(unit)
-        new = list(self._state.switching.tunnel(kind, egress, ingresses))
+        new = list(self._state.switching.tunnel(kind, egress, ingresses, carrying))
         turned = any(old.get((p.dpid, p.entry.key), p) != p for p in new if isinstance(p.entry, Flow))
         if turned:
             relabelled = self._relabel(kind, egress, {p.dpid for p in new}.union(ingresses))
             replaced |= relabelled
-            new = list(self._state.switching.tunnel(kind, egress, ingresses))
+            new = list(self._state.switching.tunnel(kind, egress, ingresses, carrying))
             if not relabelled:
                 self._turn_in_place(kind, egress, new, delta.stages)
         moved = turned or any(old.get((p.dpid, p.entry.key), p) != p for p in new)

@@ -114,6 +114,8 @@ class ControllerState:
         self.blocked: dict[tuple[str, str], Blocked] = {}
         #: by kind of tunnel
         self.tunnel_users = {kind: TunnelUsers() for kind in LABELS}
+        #: the same of the networks that carry priorities
+        self.priority_users = {kind: TunnelUsers() for kind in LABELS}
         # Constraints.
         self.link_output = LinkOutput()
         self.meters = Meters(self.journal, self.switches)

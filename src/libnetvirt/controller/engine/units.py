@@ -70,7 +70,8 @@ class UnitCompiler:
     def compile_tunnel(self, kind: Encapsulation, egress: int, delta: Delta) -> None:
         """The tunnel to an egress switch, from all switches that send into it."""
         ingresses = self._state.tunnel_users[kind].ingresses(egress)
-        compiled = self._state.switching.tunnel(kind, egress, ingresses) if ingresses else ()
+        carrying = self._state.priority_users[kind].ingresses(egress)
+        compiled = self._state.switching.tunnel(kind, egress, ingresses, carrying) if ingresses else ()
         self._installed.replace(("tunnel", kind, egress), compiled, delta)
 
     def compile_tunnels(self, delta: Delta) -> None:
@@ -79,11 +80,26 @@ class UnitCompiler:
             for egress in users.by_egress:
                 self.compile_tunnel(kind, egress, delta)
 
-    def change_switches(self, record: NetworkRecord, old: set[int], new: set[int], delta: Delta) -> None:
-        """The switches of a network change, and with them the tunnels between these."""
-        if record.tunnel is not None:
-            for egress in self._state.tunnel_users[record.tunnel].change(old, new):
-                self.compile_tunnel(record.tunnel, egress, delta)
+    def change_switches(
+        self,
+        record: NetworkRecord,
+        old: set[int],
+        new: set[int],
+        delta: Delta,
+        carried: bool | None = None,
+    ) -> None:
+        """The switches of a network change, and with them the tunnels between these.
+
+        ``carried``: whether the network has carried priorities before, if that may have changed.
+        """
+        kind, carries = record.tunnel, record.carries_priority
+        if kind is None:
+            return
+        affected = self._state.tunnel_users[kind].change(old, new)
+        was, now = old if (carries if carried is None else carried) else set(), new if carries else set()
+        affected |= self._state.priority_users[kind].change(was, now)
+        for egress in affected:
+            self.compile_tunnel(kind, egress, delta)
 
     # ---- networks ------------------------------------------------------------------------------
 

@@ -124,6 +124,8 @@ class NetworkRecord:
     labelled: dict[int, dict[str, Attachment]] = field(default_factory=dict)
     #: endpoints with storm protection
     guarded: dict[str, Attachment] = field(default_factory=dict)
+    #: endpoints that keep the priorities of frames
+    prioritized: dict[str, Attachment] = field(default_factory=dict)
     #: by switch and slot: endpoints without mpls label whose port is known, which flood groups send to
     by_slot: dict[tuple[int, int], dict[str, Attachment]] = field(default_factory=dict)
     uuid: str = ""
@@ -169,6 +171,11 @@ class NetworkRecord:
         return self.tunnel is Encapsulation.MPLS or bool(self.labelled)
 
     @property
+    def carries_priority(self) -> bool:
+        """Whether its frames have priorities, which go with them from switch to switch."""
+        return bool(self.prioritized)
+
+    @property
     def floods(self) -> bool:
         """Whether switches replicate broadcast and unknown unicast frames. Otherwise the controller does."""
         return self.tunnel is not None and not self.on_demand
@@ -195,6 +202,8 @@ class NetworkRecord:
         self.by_switch.setdefault(attachment.dpid, {})[uuid] = attachment
         if attachment.endpoint.storm is not None:
             self.guarded[uuid] = attachment
+        if attachment.endpoint.pcp is not None:
+            self.prioritized[uuid] = attachment
         if attachment.endpoint.mpls is not None:
             self.labelled.setdefault(attachment.dpid, {})[uuid] = attachment
         if attachment.port is not None:
@@ -209,6 +218,7 @@ class NetworkRecord:
         """Remove an endpoint from the record's indexes. Returns it, or None if there is none."""
         attachment = self.endpoints.pop(uuid, None)
         self.guarded.pop(uuid, None)
+        self.prioritized.pop(uuid, None)
         if attachment is not None:
             _discard(self.by_switch, attachment.dpid, uuid)
             if attachment.endpoint.mpls is not None:

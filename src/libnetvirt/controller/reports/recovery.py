@@ -18,7 +18,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.locator import mac_text
 from libnetvirt.controller.intent.ownership import Marker, installation_text
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.controller.rules import link_aggregation
+from libnetvirt.controller.rules import link_aggregation, priorities
 from libnetvirt.controller.rules.routing import connected_prefix
 from libnetvirt.errors import InvalidDescription
 from libnetvirt.model import Recovered, VirtualNetwork
@@ -48,6 +48,7 @@ class _Found:
     prefixes: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     routed: bool = False
     limited: bool = False
+    prioritized: bool = False
     on_demand: bool = False
     #: the inner labels of tunnels: "vlan", "mpls"
     tunnels: set[str] = field(default_factory=set)
@@ -102,6 +103,7 @@ def _read(found: _Found, dpid: int, flow: of.FlowStatsEntry) -> None:
         found.members[place].add(port)
         if entered & pipeline.METADATA_KEEPS:
             _read_kept(found, place, match)
+        found.prioritized |= priorities.are_kept(flow)
         found.limited |= any(isinstance(i, of.Meter) for i in flow.instructions)
         found.on_demand |= of.GotoTable(Table.HOST) in flow.instructions
     elif kind == Kind.DECLARED and table == Table.SOURCE and match.value("in_port"):
@@ -196,6 +198,8 @@ def _missing(found: _Found) -> Iterator[str]:
     """What the rules tell, but not enough to describe it."""
     if found.limited:
         yield "endpoints have limits (bandwidth), which have to be described again"
+    if found.prioritized:
+        yield "endpoints keep priorities (pcp), which have to be described again"
     if found.routed:
         yield "static routes have to be described again, and the MAC address of the router changes"
     if len(found.switches) == 1:

@@ -18,6 +18,7 @@ from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.intent.rulesdb import Attachment
+from libnetvirt.controller.rules import priorities
 from libnetvirt.model import Encapsulation
 from libnetvirt.model.customer_tags import ANY, ranges
 from libnetvirt.openflow import nicira
@@ -48,6 +49,8 @@ class Tunnelling(ABC):
     overhead: ClassVar[int]
     #: matches tunnelled frames that enter a switch from a link
     arrival_match: ClassVar[Fields]
+    #: the bits of a label that hold the priority of a frame (see `rules.priorities`)
+    priority: ClassVar[priorities.Place]
 
     @abstractmethod
     def push_inner(self, inner: int) -> Actions:
@@ -77,6 +80,10 @@ class Tunnelling(ABC):
     def match_inner(self, label: int) -> Fields:
         """Fields that match frames with this inner label whose outer label has been popped."""
 
+    def push_outer_with_priority(self, outer: int) -> Actions:
+        """The same with the priority of the frame."""
+        return (*self.push_outer(outer), *priorities.to_label(self.priority))
+
     def group(self, number: int) -> of.Group:
         """Send into the tunnel with this number, through its group."""
         return of.Group(pipeline.tunnel_group(number, self.space))
@@ -88,6 +95,7 @@ class VlanTunnelling(Tunnelling):
     encapsulation = Encapsulation.VLAN
     space = 0
     overhead = 8
+    priority = nicira.VLAN_PCP
     arrival_match: ClassVar[Fields] = {"vlan_vid": ANY_VLAN}
 
     def push_inner(self, inner: int) -> Actions:
@@ -118,6 +126,7 @@ class MplsTunnelling(Tunnelling):
     space = 1
     # Two labels of 4 bytes, and the Ethernet header of the frame inside.
     overhead = 22
+    priority = nicira.MPLS_TC
     # Frames of native networks may have mpls labels, too, but no group address as destination: such frames
     # are never sent to another switch.
     arrival_match: ClassVar[Fields] = {
@@ -144,6 +153,9 @@ class MplsTunnelling(Tunnelling):
         # The source that Open vSwitch gives the frame is 0, and bridges between switches drop such frames.
         source = of.SetField("eth_src", pipeline.TUNNEL_SOURCE)
         return (source, of.PushMpls(pipeline.TYPE_MPLS), of.SetField("mpls_label", outer))
+
+    def push_outer_with_priority(self, outer: int) -> Actions:
+        return self.push_outer(outer)  # which copies the traffic class of the inner label
 
     def pop_outer(self) -> Actions:
         return (of.PopMpls(pipeline.TYPE_MPLS),)
@@ -204,7 +216,9 @@ def deliver(attachment: Attachment, in_port: int | None = None) -> Actions:
         return (*MPLS.push_inner(mpls), out)
     if vlan is not None and attachment.endpoint.inner_vlan is not None:
         return (nicira.set_vlan_id(vlan), out)
-    return (out,) if vlan is None else (*push(pipeline.TPID_CUSTOMER, vlan), out)
+    if vlan is None:
+        return (out,)
+    return (*push(pipeline.TPID_CUSTOMER, vlan), *priorities.leaving(attachment), out)
 
 
 def deliver_without_mpls(attachments: Iterable[Attachment], in_port: int | None = None) -> Actions:
@@ -229,13 +243,20 @@ def mpls_outputs(
     ]
 
 
-def send_labelled(tunnelling: Tunnelling, sent: Iterable[tuple[int, of.Action]]) -> Actions:
+def send_labelled(
+    tunnelling: Tunnelling,
+    sent: Iterable[tuple[int, of.Action]],
+    then: Iterable[tuple[int, of.Action]] = (),
+    mark: Actions = (),
+) -> Actions:
     """Actions that, for each (inner label, output action), carry out the output action on the frame with that
-    label."""
+    label. For those of ``then``, which come last, the label is changed by ``mark`` first."""
     actions: list[of.Action] = []
-    for label, action in sent:
-        actions += (tunnelling.set_inner(label),) if actions else tunnelling.push_inner(label)
-        actions.append(action)
+    for group, change in ((sent, ()), (then, mark)):
+        for label, action in group:
+            actions += (tunnelling.set_inner(label),) if actions else tunnelling.push_inner(label)
+            actions += (*change, action)
+            change = ()
     return tuple(actions)
 
 

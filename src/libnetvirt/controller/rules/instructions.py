@@ -9,6 +9,7 @@ from libnetvirt.controller.dataplane.pipeline import Kind, Table
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
+from libnetvirt.controller.rules.priorities import from_label
 from libnetvirt.model import Encapsulation
 
 
@@ -31,7 +32,8 @@ def service(
     label, tunnelling = labels.spaces[kind].service(dpid, record.uuid), TUNNELLINGS[kind]
     arrived = pipeline.tunnelled(record.index, keeps_tags=record.keeps_tags)
     meta = of.WriteMetadata(arrived, pipeline.METADATA_ALL)
-    enter = (apply(*tunnelling.pop_inner()), meta, of.GotoTable(then))
+    read = from_label(tunnelling.priority) if record.carries_priority else ()
+    enter = (apply(*read, *tunnelling.pop_inner()), meta, of.GotoTable(then))
     match = of.Match(**tunnelling.match_inner(label))
     flow = Flow(Table.SERVICE, 10, match, enter, pipeline.cookie(record.index, Kind.SERVICE))
     return PlacedEntry(dpid, Order.RECEIVE, flow)

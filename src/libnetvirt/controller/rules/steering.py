@@ -28,6 +28,7 @@ from libnetvirt.controller.qos.reservations import ReservationLedger
 from libnetvirt.controller.qos.te_paths import TePath, TePaths
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, Actions, deliver
 from libnetvirt.controller.rules.policing import metered_link_output
+from libnetvirt.controller.rules.priorities import to_label
 from libnetvirt.controller.rules.transport import LinkOutput, Transports
 from libnetvirt.controller.topology.pathfinder import LinkEnd
 
@@ -138,6 +139,9 @@ class Steering:
         tunnelling = TUNNELLINGS[te_path.kind]
         inner = self._labels.spaces[te_path.kind].service(end, record.uuid)
         out = self._out(te_path, te_path.links[0])
+        if record.carries_priority:
+            outer = tunnelling.push_outer_with_priority(te_path.label)
+            return (*tunnelling.push_inner(inner), *to_label(tunnelling.priority), *outer, *out)
         return (*tunnelling.push_inner(inner), *tunnelling.push_outer(te_path.label), *out)
 
     def _out(self, te_path: TePath, link: LinkEnd) -> Actions:

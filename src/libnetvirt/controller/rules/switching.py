@@ -7,7 +7,7 @@ network and in a large one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import cache
 
 from libnetvirt import openflow as of
@@ -18,7 +18,7 @@ from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.locator import Host
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import SwitchView
-from libnetvirt.controller.rules import link_aggregation, priority_tags, probing
+from libnetvirt.controller.rules import link_aggregation, priorities, priority_tags, probing
 from libnetvirt.controller.rules.encapsulation import (
     ANY_VLAN,
     MPLS,
@@ -107,20 +107,25 @@ class SwitchingRules:
             flow = Flow(Table.CLASSIFY, priority, match, (then,), cookie)
             yield PlacedEntry(dpid, Order.RECEIVE, flow)
 
-    def tunnel(self, kind: Encapsulation, egress: int, ingresses: Iterable[int]) -> Iterator[PlacedEntry]:
+    def tunnel(
+        self, kind: Encapsulation, egress: int, ingresses: Iterable[int], carrying: Container[int] = ()
+    ) -> Iterator[PlacedEntry]:
         """The tunnel to an egress switch: a group at each ingress switch, a rule in each transit switch, a
-        rule at the egress."""
+        rule at the egress. ``carrying``: the ingress switches of networks that carry priorities."""
         tunnelling, tunnel = TUNNELLINGS[kind], self._labels.spaces[kind].tunnel(egress)
         tree = self._paths.tree(egress, kind)
         cookie = pipeline.cookie(0, Kind.TUNNEL)
         match = of.Match(**tunnelling.match_outer(tunnel.label))
         number = pipeline.tunnel_group(tunnel.number, tunnelling.space)
-        enter = tunnelling.push_outer(tunnel.label)
+        enter = {
+            False: tunnelling.push_outer(tunnel.label),
+            True: tunnelling.push_outer_with_priority(tunnel.label),
+        }
 
         # Switches with the same output port hold equal entries: they share one object.
         @cache
-        def entering(out: of.Action | None) -> Group:
-            actions: Actions = () if out is None else (*enter, out)
+        def entering(out: of.Action | None, carries: bool) -> Group:
+            actions: Actions = () if out is None else (*enter[carries], out)
             return Group(number, of.GroupType.INDIRECT, (of.Bucket(actions=actions),))
 
         @cache
@@ -130,9 +135,8 @@ class SwitchingRules:
         transits: set[int] = set()
         for ingress in ingresses:
             edge = tree.get(ingress)
-            yield PlacedEntry(
-                ingress, Order.SEND, entering(edge and self._link_output.out(ingress, edge.source_port))
-            )
+            out = edge and self._link_output.out(ingress, edge.source_port)
+            yield PlacedEntry(ingress, Order.SEND, entering(out, ingress in carrying))
             while edge is not None and edge.destination != egress and edge.destination not in transits:
                 transits.add(edge.destination)
                 edge = tree.get(edge.destination)
@@ -148,18 +152,20 @@ class SwitchingRules:
         if attachment.port is None:
             return
         priority, matches, untag = ingress_matches(attachment)
-        then = (
-            *self._policing.inbound(attachment),
-            *only(*untag, *link_aggregation.entering(attachment)),
-            of.WriteMetadata(attachment.entered, pipeline.METADATA_ALL),
-            of.GotoTable(_first(attachment.network)),
-        )
         cookie = pipeline.cookie(attachment.network.index, Kind.ENDPOINT)
-        for port in attachment.ports:
-            for fields in matches:
-                match = of.Match(in_port=port, **fields)
-                flow = Flow(Table.CLASSIFY, priority, match, then, cookie)
-                yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
+        for above, more, first in priorities.entering(attachment):
+            then = (
+                *self._policing.inbound(attachment),
+                *only(*first, *untag, *link_aggregation.entering(attachment)),
+                of.WriteMetadata(attachment.entered, pipeline.METADATA_ALL),
+                of.GotoTable(_first(attachment.network)),
+            )
+            for port in attachment.ports:
+                for fields in matches:
+                    match = of.Match(in_port=port, **fields, **more)
+                    flow = Flow(Table.CLASSIFY, priority + above, match, then, cookie)
+                    yield PlacedEntry(attachment.dpid, Order.ADMIT, flow)
+        yield from priorities.admission(attachment)
         yield from link_aggregation.admission(attachment)
         yield from self._policing.endpoint(attachment)
 
@@ -239,9 +245,10 @@ class SwitchingRules:
             (space.service(other, record.uuid), tunnelling.group(space.tunnel(other).number))
             for other in others
         ]
+        mark = priorities.to_label(tunnelling.priority) if record.carries_priority else ()
         if tunnelling is MPLS:
-            return (*back, *groups, *send_labelled(MPLS, [*near, *far]))
-        sent = send_labelled(tunnelling, far)
+            return (*back, *groups, *send_labelled(MPLS, near, far, mark))
+        sent = send_labelled(tunnelling, (), far, mark)
         untag = tunnelling.pop_inner() if sent and near else ()
         return (*back, *groups, *sent, *untag, *send_labelled(MPLS, near))
 

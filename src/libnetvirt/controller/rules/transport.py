@@ -16,6 +16,7 @@ from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.intent.labels import Labels
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS, Actions, Fields
+from libnetvirt.controller.rules.priorities import to_label
 from libnetvirt.controller.topology.pathfinder import Edge, PathFinder
 from libnetvirt.model import Encapsulation
 from libnetvirt.openflow import nicira
@@ -76,7 +77,11 @@ class Transports:
             return self._native(dpid, egress)
         tunnelling, space = TUNNELLINGS[record.tunnel], self._labels.spaces[record.tunnel]
         inner = space.service(egress, record.uuid)
-        ingress_actions = (*tunnelling.push_inner(inner), tunnelling.group(space.tunnel(egress).number))
+        ingress_actions = (
+            *tunnelling.push_inner(inner),
+            *(to_label(tunnelling.priority) if record.carries_priority else ()),
+            tunnelling.group(space.tunnel(egress).number),
+        )
         return Transport(ingress_actions, (TransportHop(egress, *arrival(record)),))
 
     def _native(self, dpid: int, egress: int) -> Transport | None:

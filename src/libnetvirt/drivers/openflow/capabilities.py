@@ -40,7 +40,7 @@ FEATURES = frozenset(
     (
         "forwarding.L2", "forwarding.L3", "tag.vlan", "tag.mpls", "tag.any", "tag.range", "tag.inner",
         "tag.priority",
-        "endpoint.mac", "endpoint.limits", "endpoint.storm", "endpoint.lag",
+        "endpoint.mac", "endpoint.limits", "endpoint.storm", "endpoint.lag", "endpoint.pcp",
         "constraint.min-bandwidth", "constraint.max-bandwidth", "constraint.max-latency",
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
@@ -116,4 +116,22 @@ def check_storms(network: VirtualNetwork, rules: Rules) -> None:
             f"{rules.timeout} cannot have storm protection: its frames for everybody are sent out by the "
             "controller, and packet-rate bounds them. Choose encapsulation vlan or mpls, and insertion "
             "offline"
+        )
+
+
+def check_priorities(network: VirtualNetwork, rules: Rules) -> None:
+    """Raise Unsupported if endpoints keep priorities where nothing carries them."""
+    first = next((e.uuid for e in network.endpoints if e.pcp is not None), None)
+    if first is None:
+        return
+    chosen = f"endpoint {first}: a network with rules {rules.encapsulation}/{rules.insertion}/{rules.timeout}"
+    if rules.encapsulation is Encapsulation.NATIVE:
+        raise Unsupported(
+            f"{chosen} cannot keep priorities (pcp): its frames have no tag between switches that could "
+            "carry them. Choose encapsulation vlan or mpls"
+        )
+    if rules.insertion is Insertion.ON_DEMAND:
+        raise Unsupported(
+            f"{chosen} cannot keep priorities (pcp): the first frames of each pair of hosts, and those for "
+            "everybody, are sent out by the controller, without them. Choose insertion offline"
         )

@@ -9,7 +9,7 @@ from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.controller.qos import te_paths
 from libnetvirt.controller.reports import views
-from libnetvirt.controller.rules import link_aggregation, policing
+from libnetvirt.controller.rules import link_aggregation, policing, priorities
 from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.driver import Capabilities, Change, check_free
 from libnetvirt.drivers.openflow import capabilities
@@ -76,6 +76,8 @@ class Validator:
         if after.forwarding is Forwarding.L3:
             capabilities.check_routed(after, rules)
         capabilities.check_storms(after, rules)
+        capabilities.check_priorities(after, rules)
+        priorities.check(after, self._state.switches)
         if rules.encapsulation is Encapsulation.NATIVE:
             declared = (m for e in after.endpoints for m in e.mac)
             mac = views.declared_elsewhere(self._state, after.uuid, declared)

@@ -16,6 +16,7 @@ _NOT_OFFERED: Mapping[str, str] = {
     "tag.priority": "OVN's logical ports drop frames with a priority tag",
     "endpoint.storm": "OVN's meters count packets of access lists, not of endpoints, and know no unknown "
     "unicast; its limits count all packets",
+    "endpoint.pcp": "OVN's logical ports remove a tag with its priority, and add tags with PCP 0",
     "constraint.min-bandwidth": "OVN reserves bandwidth at a chassis's physical port only, not between two "
     "endpoints, and it has no admission control for guarantees",
     "constraint.max-latency": _PATHS,

@@ -8,6 +8,7 @@ from libnetvirt.drivers.openflow.capabilities import (
     COMBINATIONS,
     PRESETS,
     capabilities,
+    check_priorities,
     check_routed,
 )
 from libnetvirt.drivers.openflow.options import OpenFlowSettings
@@ -40,6 +41,21 @@ def test_routers_require_tunnels_and_offline_rules() -> None:
             continue
         with pytest.raises(Unsupported, match=f"network office: .* cannot have rules {one}"):
             check_routed(office, rules)
+
+
+def test_priorities_require_tunnels_and_offline_rules() -> None:
+    ends = (Endpoint(uuid=1, switch=1, port=1), Endpoint(uuid=2, switch=1, port=2, pcp={}))
+    for one in COMBINATIONS:
+        rules = Rules(encapsulation=one.encapsulation, insertion=one.insertion, timeout=one.timeout)
+        check_priorities(VirtualNetwork(endpoints=ends[:1]), rules)
+        voice = VirtualNetwork(endpoints=ends)
+        if str(one) in ("vlan/offline/permanent", "mpls/offline/permanent"):
+            check_priorities(voice, rules)
+            continue
+        with pytest.raises(
+            Unsupported, match=f"endpoint 2: a network with rules {one} cannot keep priorities"
+        ):
+            check_priorities(voice, rules)
 
 
 def test_a_uri_sets_the_defaults() -> None:
