@@ -15,6 +15,9 @@ from tests.support.requirements import need
 from tests.support.skips import SkipWatch
 from tests.support.xdist import group, order, turn
 
+# Compiling the modules again in each process would be a quarter of all that the tests compute.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Whether this is one of several processes that share the work.
 _SHARED = "PYTEST_XDIST_WORKER" in os.environ
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         NoPath,
         NotFound,
         PortNotFound,
+        PreconditionFailed,
         RuleRefused,
         ServerBusy,
         StaleChange,
@@ -161,6 +162,7 @@ __all__ = [
     "Port",
     "PortNotFound",
     "PortUse",
+    "PreconditionFailed",
     "Recovered",
     "Route",
     "RouteFields",
@@ -193,7 +195,19 @@ __all__ = [
 _HOMES = ("errors", "model", "driver", "blocking")
 # Modules that can be used without an import of their own.
 _MODULES = frozenset(
-    ("aio", "connection", "driver", "errors", "formats", "model", "network", "session", "settings", "uri")
+    (
+        "aio",
+        "connection",
+        "driver",
+        "errors",
+        "formats",
+        "model",
+        "network",
+        "session",
+        "settings",
+        "thin",
+        "uri",
+    )
 )
 
 if not TYPE_CHECKING:  # type checkers would accept any name otherwise

@@ -20,7 +20,7 @@ from libnetvirt import aio
 from libnetvirt.driver import Driver
 from libnetvirt.errors import ConnectionClosed
 from libnetvirt.event_loop import new_event_loop
-from libnetvirt.model import Event
+from libnetvirt.model import Event, VirtualNetwork
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -147,6 +147,15 @@ class Network:
     def __repr__(self) -> str:
         return repr(self._aio)
 
+    def if_match(self, seen: VirtualNetwork | str) -> Network:
+        """The same network, for one change that is made only if the network is still as the caller has seen
+        it: ``seen`` is its description then, or the ``etag`` of that. Asks nobody.
+
+        Without it, changes by several callers are all made, one after the other. With it, the second raises
+        PreconditionFailed, and nothing is done: ``conn.lookup("blue").if_match(seen).remove()``.
+        """
+        return Network(self._loop, self._aio.if_match(seen))
+
     description = _blocking(aio.Network.description)
     state = _blocking(aio.Network.state)
     statistics = _blocking(aio.Network.statistics)
@@ -203,11 +212,14 @@ class Connection:
         """All networks, ordered by creation."""
         return [Network(self._loop, n) for n in self._loop.run(self._aio.networks())]
 
-    def events(self) -> Iterator[Event]:
-        """Events from now on. Iterating blocks until the next one; it ends when the connection is closed."""
+    def events(self, *, after: str = "", since: float | None = None) -> Iterator[Event]:
+        """Events from now on. Iterating blocks until the next one; it ends when the connection is closed.
+
+        ``after``, ``since``: as for :meth:`libnetvirt.aio.Connection.events`.
+        """
 
         async def subscribe() -> AsyncIterator[Event]:
-            return self._aio.events()
+            return self._aio.events(after=after, since=since)
 
         return self._follow(self._loop.run(subscribe()))
 

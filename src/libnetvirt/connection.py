@@ -14,7 +14,7 @@ from typing import Self
 
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
-from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI
+from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI, PreconditionFailed
 from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Substrate, VirtualNetwork
 from libnetvirt.model.differences import differences
 from libnetvirt.model.metrics import Measurement
@@ -80,15 +80,26 @@ class Connection:
         await self._session.carry_out(Change(None, network, pending))
         return Network(self._session, network.uuid)
 
-    async def apply(self, description: Description, *, pending: bool = False) -> Applied:
+    async def apply(
+        self, description: Description, *, pending: bool = False, if_match: VirtualNetwork | str | None = None
+    ) -> Applied:
         """Make a network be as described: create it, or change what differs, in one atomic step.
 
         The network is found by the description's uuid if it gives one, else by its name. If the description
         is the same as before, what others changed in the network's rules or rows is repaired. Returns when
         the network is as described. Raises what :meth:`create` raises; then the network is as it was before.
+
+        ``if_match``: the description that the caller has seen, or its ``etag``. If the network is another one
+        by now, or gone, PreconditionFailed is raised and nothing is done.
         """
         wanted = one(description)
+        seen = if_match.etag if isinstance(if_match, VirtualNetwork) else if_match
         found = await self._counterpart(wanted)
+        if found is None and seen is not None:
+            raise PreconditionFailed(
+                f"there is no network {wanted.name}, so it cannot be as you have seen it: it was removed, or "
+                "leave if_match out to create it"
+            )
         if found is None:
             try:
                 await self.create(wanted, pending=pending)
@@ -105,7 +116,7 @@ class Connection:
             before[:] = [now]
             return after
 
-        await self._session.edit(found.uuid, edit, pending=pending)
+        await self._session.edit(found.uuid, edit, pending=pending, if_match=seen)
         changes = tuple(differences(before[0], after))
         if not changes and "repair" in self.driver.capabilities.features:
             # What the network needs may be gone although its description is the same.
@@ -283,8 +294,15 @@ class Connection:
         self.driver.capabilities.require("metrics", "reading metrics")
         return await self.driver.metrics()
 
-    def events(self) -> AsyncIterator[Event]:
-        """Events from now on, until the connection is closed. A reader that is too slow loses the oldest."""
+    def events(self, *, after: str = "", since: float | None = None) -> AsyncIterator[Event]:
+        """Events from now on, until the connection is closed. A reader that is too slow loses the oldest.
+
+        ``after``: begin after the event with this ``id``, ``since``: with those since a time in seconds of
+        the epoch. Only servers keep events of the past: others raise Unsupported. If some of them are not
+        kept any more, an event ``events.lost`` comes first.
+        """
+        if after or since is not None:
+            return self.driver.past_events(after, since)
         return self.driver.events()
 
     async def carry_out(self, change: Change) -> None:

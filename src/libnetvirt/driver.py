@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -21,7 +22,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from libnetvirt.errors import AlreadyExists, DriverNotFound, Unsupported
+from libnetvirt.errors import AlreadyExists, DriverNotFound, NetworkNotFound, Unsupported
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -39,7 +40,7 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.customer_tags import ANY
 from libnetvirt.model.metrics import Measurement
-from libnetvirt.model.report import Report
+from libnetvirt.model.report import Report, State
 from libnetvirt.settings import DriverSettings
 from libnetvirt.suggestions import did_you_mean
 from libnetvirt.uri import URI
@@ -289,6 +290,15 @@ class Driver(ABC):
     async def state(self, uuid: str) -> NetworkState:
         """The state of a network, its endpoints and constraints, and the hosts it knows."""
 
+    async def states(self) -> Mapping[str, State]:
+        """The state of each network, by uuid, as :meth:`state` has it. Drivers that know all of them anyway
+        say it without computing each."""
+        found = {}
+        for network in await self.networks():
+            with suppress(NetworkNotFound):  # removed meanwhile
+                found[network.uuid] = (await self.state(network.uuid)).state
+        return found
+
     @abstractmethod
     async def substrate(self) -> Substrate:
         """The switches, ports and links."""
@@ -357,6 +367,12 @@ class Driver(ABC):
         no switch, and does not block."""
         raise Unsupported("metrics: not offered")
 
+    @property
+    def state_file(self) -> str:
+        """Path of the file that this session keeps its state in; empty if there is none. A server keeps its
+        log of events beside it."""
+        return ""
+
     async def readiness(self) -> Sequence[str]:
         """Why this session cannot do all that it is for now, a sentence each: a switch that networks need is
         not connected, its state cannot be written. Empty if it is ready. Asks no switch."""
@@ -374,6 +390,14 @@ class Driver(ABC):
         A reader that is too slow loses the oldest; an event of kind ``events.lost`` says how many
         (:class:`libnetvirt.events.EventStream` does this).
         """
+
+    def past_events(self, after: str, since: float | None) -> AsyncIterator[Event]:
+        """The events after the one with an id, or since a time in seconds of the epoch, and then as
+        :meth:`events`. Only servers keep events: raises Unsupported."""
+        raise Unsupported(
+            "events of the past are kept by servers only: name one in the URI, "
+            f"such as {self.capabilities.driver}+unix:///run/netvirt.sock ({after=}, {since=})"
+        )
 
     @abstractmethod
     async def close(self) -> None:

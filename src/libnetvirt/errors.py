@@ -14,7 +14,8 @@
      │    ├── AlreadyExists      uuid or name taken
      │    ├── EndpointClaimed    another endpoint has this (switch, port, tag)
      │    ├── AddressConflict    a MAC address that must be unique is in use elsewhere
-     │    └── StaleChange        another client changed the network meanwhile
+     │    ├── StaleChange        another client changed the network meanwhile
+     │    └── PreconditionFailed  the network is not as the caller has seen it
      ├── Unsupported             the driver does not support this                         6
      ├── SubstrateError          the physical network cannot do this                      7
      │    ├── SwitchNotFound
@@ -176,6 +177,13 @@ class StaleChange(Conflict):
     """Another client changed the network after it was read; read it again and retry."""
 
     code = "stale-change"
+
+
+class PreconditionFailed(Conflict):
+    """The network is not as the caller has seen it and wants to change it (``if_match``, ``If-Match``)."""
+
+    code = "precondition-failed"
+    http_status = 412
 
 
 class Unsupported(NetvirtError):

@@ -20,7 +20,7 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.element import Element
-from libnetvirt.session import Session
+from libnetvirt.session import Edit, Session
 from libnetvirt.suggestions import did_you_mean
 
 _E = TypeVar("_E", bound=Element)
@@ -33,12 +33,22 @@ class Network:
     network return when the change is confirmed. All raise NetworkNotFound if the network is gone.
     """
 
-    def __init__(self, session: Session, uuid: str) -> None:
+    def __init__(self, session: Session, uuid: str, if_match: str | None = None) -> None:
         self._session = session
         self.uuid = uuid
+        self._if_match = if_match
 
     def __repr__(self) -> str:
         return f"<Network {self.uuid} of {self._session.uri}>"
+
+    def if_match(self, seen: VirtualNetwork | str) -> Network:
+        """The same network, for one change that is made only if the network is still as the caller has seen
+        it: ``seen`` is its description then, or the ``etag`` of that. Asks nobody.
+
+        Without it, changes by several callers are all made, one after the other. With it, the second raises
+        PreconditionFailed, and nothing is done: ``conn.lookup("blue").if_match(seen).remove()``.
+        """
+        return Network(self._session, self.uuid, seen if isinstance(seen, str) else seen.etag)
 
     async def description(self) -> VirtualNetwork:
         """The description as it is now."""
@@ -71,7 +81,7 @@ class Network:
 
     async def remove(self) -> None:
         """Remove the network. Returns when nothing of it is left in any switch."""
-        await self._session.edit(self.uuid, lambda _: None)
+        await self._edit(lambda _: None)
 
     @overload
     async def add_endpoint(self, endpoint: Endpoint, /, *, pending: bool = False) -> Endpoint: ...
@@ -98,7 +108,7 @@ class Network:
                 )
             return now.with_endpoint(added)
 
-        await self._session.edit(self.uuid, edit, pending=pending)
+        await self._edit(edit, pending=pending)
         return added
 
     async def modify_endpoint(
@@ -126,7 +136,7 @@ class Network:
             result[:] = [new]
             return now.with_endpoint(new)
 
-        await self._session.edit(self.uuid, edit, pending=pending)
+        await self._edit(edit, pending=pending)
         return result[0]
 
     async def replace_endpoint(self, endpoint: Endpoint, /, *, pending: bool = False) -> Endpoint:
@@ -140,7 +150,7 @@ class Network:
             _endpoint(now, endpoint.uuid)
             return now.with_endpoint(endpoint)
 
-        await self._session.edit(self.uuid, edit, pending=pending)
+        await self._edit(edit, pending=pending)
         return endpoint
 
     async def remove_endpoint(self, uuid: str | int) -> None:
@@ -149,7 +159,7 @@ class Network:
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             return now.without_endpoint(_endpoint(now, uuid).uuid)
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
 
     @overload
     async def add_constraint(self, constraint: Constraint, /) -> Constraint: ...
@@ -173,7 +183,7 @@ class Network:
                 )
             return now.changed(constraints=(*now.constraints, added))
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
         return added
 
     async def modify_constraint(
@@ -192,7 +202,7 @@ class Network:
             result[:] = [old.changed(**changes)]
             return _with_constraint(now, old, result[0])
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
         return result[0]
 
     async def replace_constraint(self, constraint: Constraint, /) -> Constraint:
@@ -205,7 +215,7 @@ class Network:
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             return _with_constraint(now, _constraint(now, *constraint.key), constraint)
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
         return constraint
 
     async def remove_constraint(self, source: str | int, destination: str | int) -> None:
@@ -214,7 +224,10 @@ class Network:
         def edit(now: VirtualNetwork) -> VirtualNetwork:
             return _with_constraint(now, _constraint(now, source, destination), None)
 
-        await self._session.edit(self.uuid, edit)
+        await self._edit(edit)
+
+    async def _edit(self, edit: Edit, *, pending: bool = False) -> None:
+        await self._session.edit(self.uuid, edit, pending=pending, if_match=self._if_match)
 
 
 def _given(kind: type[_E], element: _E | None, fields: dict[str, Any]) -> _E:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from libnetvirt import operation_id
 from libnetvirt.driver import Change, Driver
-from libnetvirt.errors import ConnectionClosed, NetworkNotFound, StaleChange
+from libnetvirt.errors import ConnectionClosed, NetworkNotFound, PreconditionFailed, StaleChange
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.suggestions import did_you_mean
 
@@ -90,14 +90,22 @@ class Session:
             raise NetworkNotFound(f"there is no network {uuid!r}: 'netvirt list' shows the networks")
         return found
 
-    async def edit(self, uuid: str, edit: Edit, *, pending: bool = False) -> None:
+    async def edit(
+        self, uuid: str, edit: Edit, *, pending: bool = False, if_match: str | None = None
+    ) -> None:
         """Change a network to what ``edit`` makes of its description; None removes it.
 
-        ``edit`` is called again if another client changed the network meanwhile. Raises NetworkNotFound, what
-        ``edit`` raises, and what :meth:`carry_out` raises.
+        ``edit`` is called again if another client changed the network meanwhile, unless ``if_match`` is the
+        ``etag`` that the network has to have. Raises NetworkNotFound, PreconditionFailed, what ``edit``
+        raises, and what :meth:`carry_out` raises.
         """
         for attempt in range(_ATTEMPTS):
             before = await self.description(uuid)
+            if if_match is not None and before.etag != if_match:
+                raise PreconditionFailed(
+                    f"network {before.name} was changed since you read it: read it again, then decide "
+                    "what to change"
+                )
             after = edit(before)
             if before == after:
                 return

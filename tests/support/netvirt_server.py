@@ -1,13 +1,17 @@
-"""``netvirt serve`` as a process of its own, as a user runs it."""
+"""``netvirt serve`` as a process of its own, with the words that a user types.
+
+It is forked from a process that has imported it (:mod:`tests.support.forked`).
+"""
 
 from __future__ import annotations
 
 import itertools
 import select
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from tests.support.forked import Forked
 
 #: the command, of the environment that runs the tests
 NETVIRT = str(Path(sys.executable).with_name("netvirt"))
@@ -26,7 +30,7 @@ class Served:
         self.state = self.directory / "state.db"
         self.socket = self.directory / "netvirt.sock"
         self.uri = uri or f"openflow:///?listen=127.0.0.1:{self.port}&state={self.state}{options}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     @property
     def target(self) -> str:
@@ -44,14 +48,9 @@ class Served:
 
     def start(self, timeout: float = 20.0, descriptors: int | None = None) -> None:
         """Returns when it is ready. ``descriptors``: how many open files it may have."""
-        limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}"]
-        serve = [*limit, NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
+        words = [NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *serve],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-            )  # fmt: skip
-        assert self._process.stdout is not None
+            self._process = Forked(words, log, descriptors)
         readable, _, _ = select.select([self._process.stdout], [], [], timeout)
         line = self._process.stdout.readline() if readable else b""
         if not line:
@@ -78,6 +77,5 @@ class Served:
     def _reap(self) -> int:
         process, self._process = self._process, None
         assert process is not None
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()
         return process.wait(10)

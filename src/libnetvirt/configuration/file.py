@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from libnetvirt.configuration.certificates import faults_of
+from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.configuration.keys_base import Keys
 from libnetvirt.configuration.models import (
     KINDS,
@@ -176,7 +177,8 @@ def _table_at(location: Location) -> type[Keys]:
     if location[0] == "listeners":
         return KINDS[str(location[2])]
     tables: dict[str | int, type[Keys]] = {
-        "connections": ConnectionSettings, "log": LogSettings, "metrics": MetricsSettings
+        "connections": ConnectionSettings, "log": LogSettings, "metrics": MetricsSettings,
+        "events": EventsSettings,
     }  # fmt: skip
     return tables[location[0]]
 

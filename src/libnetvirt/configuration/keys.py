@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.configuration.keys_base import Keys
 from libnetvirt.configuration.models import (
     Configuration,
@@ -28,6 +29,7 @@ TABLES: tuple[type[Keys], ...] = (
     TcpListener,
     LogSettings,
     MetricsSettings,
+    EventsSettings,
 )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.configuration.keys_base import AbsolutePath, Keys, Name
 from libnetvirt.configuration.loopback import loopback
 from libnetvirt.configuration.network_listeners import TcpListener, TlsListener
@@ -164,6 +165,7 @@ class Configuration(Keys):
     connections: dict[Name, ConnectionSettings] = Field(min_length=1)
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    events: EventsSettings = EventsSettings()
 
     def default_of(self, listener: Listener | None = None) -> str | None:
         """The connection of clients that name none; None if they have to name one."""

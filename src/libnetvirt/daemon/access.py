@@ -97,6 +97,11 @@ class Access:
         """Whose operations those of this client are; clients of unix sockets share theirs."""
         return "" if self._token is None else f"{self._token.name}/"
 
+    @property
+    def identity(self) -> str:
+        """Who this client is: a token that was made again under the same name is another one."""
+        return "" if self._token is None else f"{self._token.name}/{self._token.sha256}"
+
     def check(self, method: str, path: str) -> None:
         """Raises AccessDenied if the request needs another role, or is about all networks."""
         if (token := self._token) is None:

@@ -46,6 +46,10 @@ CLIENT_LOSSES = Metric(
     "netvirt_client_events_lost_total", MetricKind.COUNTER,
     "events that clients have lost, because they were too slow or away for too long",
 )  # fmt: skip
+UNWRITTEN = Metric(
+    "netvirt_events_unwritten_total", MetricKind.COUNTER,
+    "events that could not be written to the log of events",
+)  # fmt: skip
 READ = Metric(
     "netvirt_connection_up", MetricKind.GAUGE, "1 if the connection is open and could be read, else 0"
 )
@@ -72,7 +76,8 @@ STARTED = Metric(
 )
 #: Of each connection, besides those of the driver.
 OF_CONNECTIONS: Final = (
-    READ, CONNECTION, OPERATIONS, ERRORS, RUNNING, REQUESTS, EVENTS, READERS, CLIENT_LOSSES, LEFT_OUT,
+    READ, CONNECTION, OPERATIONS, ERRORS, RUNNING, REQUESTS, EVENTS, READERS, CLIENT_LOSSES,
+    UNWRITTEN, LEFT_OUT,
 )  # fmt: skip
 #: Of the server as a whole.
 OF_SERVER: Final = (LAG, BUILD, CPU, MEMORY, DESCRIPTORS, MAX_DESCRIPTORS, STARTED)

@@ -7,25 +7,36 @@ endpoints is one call into pydantic.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import Response
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt import __version__, aio
+from libnetvirt.daemon import preconditions
 from libnetvirt.daemon.access import access
 from libnetvirt.daemon.activity import Activity, kind_of
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.broadcast import Broadcast
+from libnetvirt.daemon.error_handlers import handle_errors
+from libnetvirt.daemon.idempotency import Idempotency
+from libnetvirt.daemon.listing import ListQuery, check_once
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
+from libnetvirt.daemon.openapi import (
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    RESPONSES,
+    WITH_ETAG,
+    WITH_LINK,
+    body,
+    content,
+    describe,
+)
 from libnetvirt.daemon.operations import NameOperations, Operations, check_name
-from libnetvirt.daemon.stream import EventResponse
+from libnetvirt.daemon.stream import EventResponse, stream_of
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import (
     INTERFACE,
@@ -33,7 +44,6 @@ from libnetvirt.daemon.wire import (
     DecisionRequest,
     E,
     Outcome,
-    Problem,
     ReloadRequest,
     RepairRequest,
     Version,
@@ -42,7 +52,7 @@ from libnetvirt.daemon.wire import (
     parse_change,
 )
 from libnetvirt.driver import Capabilities, Change
-from libnetvirt.errors import NetvirtError
+from libnetvirt.errors import NetvirtError, StaleChange
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -61,6 +71,8 @@ log = logging.getLogger("libnetvirt.daemon")
 
 #: The name of the only connection of a server, in the label ``connection`` of metrics.
 DEFAULT = "default"
+#: The media type of a backup.
+BACKUP = "application/vnd.sqlite3"
 # Bodies of more bytes than this are parsed in a thread, so as not to block the driver's event loop.
 _LARGE = 64 * 2**10
 
@@ -70,18 +82,24 @@ class Service:
     requests, and the warnings in the log.
 
     ``on_event``: called with each event of the connection. Without it, events that tell what was refused or
-    dropped are logged as warnings. ``name``: the connection, in a server with several.
+    dropped are logged as warnings. ``name``: the connection, in a server with several. ``events``: the
+    broadcast of its events, if these are kept in a log.
     """
 
     def __init__(
-        self, connection: aio.Connection, on_event: Callable[[Event], None] | None = None, name: str = ""
+        self,
+        connection: aio.Connection,
+        on_event: Callable[[Event], None] | None = None,
+        name: str = "",
+        events: Broadcast | None = None,
     ) -> None:
         self.connection = connection
         self.operations = Operations()
         self.warnings = Warnings(connection=name)
         self.bodies = Bodies()
         self.activity = Activity()
-        self.events = Broadcast(self.warnings.event)
+        self.events = events or Broadcast()
+        self.events.on_loss = self.warnings.event
         self._on_event = on_event or self.warnings.event
         self._tasks = Tasks()
         self._watching = False
@@ -102,6 +120,8 @@ class Service:
         await self.operations.finish()
         self.events.close()
         await self._tasks.close()
+        if self.events.log is not None:
+            await self.events.log.close()
 
     async def _watch(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
@@ -111,22 +131,26 @@ class Service:
 
 
 def build_app(
-    connection: aio.Connection, on_event: Callable[[Event], None] | None = None, name: str = ""
+    connection: aio.Connection,
+    on_event: Callable[[Event], None] | None = None,
+    name: str = "",
+    events: Broadcast | None = None,
 ) -> FastAPI:
     """Build the application for an open connection, which it does not close. Its Service is
     ``app.state.service``.
 
-    ``on_event``, ``name``: as for :class:`Service`.
+    ``on_event``, ``name``, ``events``: as for :class:`Service`.
     """
-    service = Service(connection, on_event, name)
+    service = Service(connection, on_event, name, events)
     app = FastAPI(
         title="netvirtd",
         version=__version__,
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
-        responses={"default": {"model": Problem}},
+        responses=RESPONSES,
     )
+    describe(app)
     app.state.service = service
     app.state.monitor = monitor = Monitor(lambda: {name or DEFAULT: service})
     app.include_router(monitoring(monitor))
@@ -134,15 +158,9 @@ def build_app(
     app.include_router(_changing(service), prefix="/v1")
     handle_errors(app)
     app.add_middleware(NameOperations)
+    app.add_middleware(Idempotency, bodies=service.bodies)
     app.add_middleware(CountRequests, requests=service.activity.requests)
     return app
-
-
-def handle_errors(app: FastAPI) -> None:
-    """Have all errors of an application answered as problems."""
-    app.add_exception_handler(NetvirtError, _refused)
-    app.add_exception_handler(HTTPException, _no_such_resource)
-    app.add_middleware(Guard)
 
 
 def _reading(service: Service) -> APIRouter:
@@ -160,15 +178,27 @@ def _reading(service: Service) -> APIRouter:
         """What the driver offers."""
         return _reply(await connection.capabilities())
 
-    @router.get("/networks", response_model=list[VirtualNetwork])
-    async def networks(request: Request) -> Response:
-        """The descriptions of all networks, ordered by creation."""
-        return _reply(access(request.scope).seen(await connection.descriptions()))
+    @router.get("/networks", response_model=list[VirtualNetwork], responses=WITH_LINK)
+    async def networks(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
+        """The descriptions of all networks, ordered by creation; or of some; or a page, ordered by name."""
+        check_once(request)
+        states = {} if query.status is None else await connection.driver.states()
+        found, headers = query.select(access(request.scope).seen(await connection.descriptions()), states)
+        return _reply(found, headers=headers)
 
-    @router.get("/networks/{key}", response_model=VirtualNetwork)
-    async def network(key: str) -> Response:
-        """The description of the network with this uuid, or else this name."""
-        return _reply(await (await connection.lookup(key)).description())
+    @router.get(
+        "/networks/{key}",
+        response_model=VirtualNetwork,
+        responses=WITH_ETAG,
+        openapi_extra={"parameters": [IF_NONE_MATCH]},
+    )
+    async def network(request: Request, key: str) -> Response:
+        """The description of the network with this uuid, or else this name. Its ETag is for ``If-Match``."""
+        found = await (await connection.lookup(key)).description()
+        headers = {"etag": preconditions.quoted(found)}
+        if preconditions.unchanged(request, found):
+            return Response(status_code=304, headers=headers)
+        return _reply(found, headers=headers)
 
     @router.get("/networks/{key}/state", response_model=NetworkState)
     async def state(key: str) -> Response:
@@ -215,36 +245,36 @@ def _reading(service: Service) -> APIRouter:
         """The networks that the rules of refused switches were made for, and what the rules do not tell."""
         return _reply(await connection.recover())
 
-    @router.get("/backup", response_class=Response)
+    @router.get("/backup", response_class=Response, responses=content(BACKUP, format="binary"))
     async def backup() -> Response:
         """A consistent copy of the stored networks, as a file that ``netvirt restore`` reads."""
-        return Response(await connection.backup(), media_type="application/vnd.sqlite3")
+        return Response(await connection.backup(), media_type=BACKUP)
 
     @router.get("/events", response_class=EventResponse)
-    async def events(request: Request, after: str = "") -> Response:
-        """Events from now on, or those after the event with the id ``after``, one JSON object a line; empty
-        lines keep the connection alive.
+    async def events(request: Request, after: str = "", since: str = "") -> Response:
+        """Events from now on, or those after the event with the id ``after``, or ``since`` a time (in seconds
+        of the epoch): one JSON object a line, and empty lines that keep the connection alive. With the header
+        ``Accept: text/event-stream`` as server-sent events; ``Last-Event-ID`` is as good as ``after``.
 
-        The last 4,096 events are kept. A client that reads too slowly, or comes back too late, loses the
-        oldest ones: an event ``events.lost`` says how many (``count``), and after which id the stream goes on
-        (``resume``).
+        Events are kept in a log, also over restarts. A client that reads too slowly, or comes back too late,
+        loses the oldest ones: an event ``events.lost`` says how many (``count``), and after which id the
+        stream goes on (``resume``).
         """
         service.watch()
-        return EventResponse(service.events.reader(after), access(request.scope))
+        return await stream_of(service.events, request, after, since)
 
     return router
 
 
 def _changing(service: Service) -> APIRouter:
     router = APIRouter()
-    body, repair_body, reload_body, decision_body = (
-        {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}
-        for kind in (ChangeRequest, RepairRequest, ReloadRequest, DecisionRequest)
-    )
 
-    @router.post("/changes", status_code=204, openapi_extra={"requestBody": body})
+    @router.post("/changes", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH, IDEMPOTENCY_KEY))
     async def change(request: Request) -> Response:
         """Perform one atomic operation; replies when the switches have confirmed it.
+
+        With ``If-Match``, the network has to have this ETag, ``before`` may be left out, and the reply has
+        the ETag of what the network has become.
 
         The operation continues if the client disconnects. A client that named it in the header
         ``Netvirt-Operation`` (64 characters at most) can withdraw it. Events and lines of the log have that
@@ -254,13 +284,20 @@ def _changing(service: Service) -> APIRouter:
             name = access(request.scope).owner + check_name(request)
             requested = await _change_of(service, request)
             with service.activity.operation(kind_of(requested)):
+                requested = await preconditions.checked(request, service.connection, requested)
                 await service.operations.run(name, service.connection.carry_out(requested))
         except NetvirtError as error:
+            if isinstance(error, StaleChange) and preconditions.conditions(request) is not None:
+                error = preconditions.stale(requested.uuid)
             service.warnings.failed(error)
-            raise
+            raise error from None
+        if requested.after is not None and preconditions.conditions(request) is not None:
+            return Response(status_code=204, headers={"etag": preconditions.quoted(requested.after)})
         return Response(status_code=204)
 
-    @router.post("/repairs", response_model=list[str], openapi_extra={"requestBody": repair_body})
+    @router.post(
+        "/repairs", response_model=list[str], openapi_extra=body(RepairRequest, IF_MATCH, IDEMPOTENCY_KEY)
+    )
     async def repair(request: Request) -> Response:
         """Restore what others changed in networks; replies with what was done, a string each."""
         asked = await read_body(service.bodies, request, RepairRequest)
@@ -269,29 +306,36 @@ def _changing(service: Service) -> APIRouter:
         if found.limited and asked.network is not None:
             found.check_network((await service.connection.lookup(asked.network)).uuid, asked.network)
         with service.activity.operation("repair"):
+            if asked.network is None:
+                preconditions.check_none(request)
+            else:
+                await preconditions.check_network(request, service.connection, asked.network)
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
-    @router.post("/reloads", response_model=list[str], openapi_extra={"requestBody": reload_body})
+    @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY))
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
         asked = await read_body(service.bodies, request, ReloadRequest)
+        preconditions.check_none(request)
         with service.activity.operation("reload"):
             return _reply(await service.connection.reload(degrade=asked.degrade))
 
-    @router.post("/decisions", response_model=list[str], openapi_extra={"requestBody": decision_body})
+    @router.post("/decisions", response_model=list[str], openapi_extra=body(DecisionRequest, IDEMPOTENCY_KEY))
     async def decide(request: Request) -> Response:
         """Take over or leave switches that are refused because of another controller; replies with their
         names."""
         asked = await read_body(service.bodies, request, DecisionRequest)
+        preconditions.check_none(request)
         decide = service.connection.adopt if asked.decision == "adopt" else service.connection.forget
         with service.activity.operation(asked.decision):
             return _reply(await decide(asked.switch))
 
-    @router.post("/checks", status_code=204, openapi_extra={"requestBody": body})
+    @router.post("/checks", status_code=204, openapi_extra=body(ChangeRequest, IF_MATCH))
     async def check(request: Request) -> Response:
         """Check whether an operation would be accepted now. Changes nothing."""
         requested = await _change_of(service, request)
         with service.activity.operation("check"):
+            requested = await preconditions.checked(request, service.connection, requested)
             await service.connection.examine(requested)
         return Response(status_code=204)
 
@@ -304,8 +348,8 @@ def _changing(service: Service) -> APIRouter:
     return router
 
 
-def _reply(value: Any, status: int = 200) -> Response:
-    return Response(dump(value), status, media_type="application/json")
+def _reply(value: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(dump(value), headers=headers, media_type="application/json")
 
 
 async def _change_of(service: Service, request: Request) -> Change:
@@ -322,58 +366,3 @@ async def read_body(bodies: Bodies, request: Request, kind: type[E]) -> E:
     """Read and parse the body of a request. Raises InvalidDescription with every fault."""
     async with bodies.read(request) as content:
         return parse(kind, content)
-
-
-def refusal(error: NetvirtError) -> Response:
-    """The reply that tells an error."""
-    return _problem(error.http_status, error.to_json())
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, NetvirtError)
-    return refusal(access(request.scope).told(error))
-
-
-async def _no_such_resource(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = "not-found" if error.status_code == 404 else "error"
-    message = f"{request.method} {request.url.path}: {error.detail}. /v1/openapi.json lists the resources."
-    return _problem(error.status_code, {"code": code, "message": message})
-
-
-def _problem(status: int, document: dict[str, Any]) -> Response:
-    return Response(json.dumps(document), status, media_type="application/json")
-
-
-class Guard:
-    """Turns an unexpected exception into status 500 for the client and a traceback in the server's log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application."""
-        started = False
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, sending)
-        except ClientDisconnect:
-            return
-        except Exception as error:
-            if len(found := _leaves(error)) == 1 and isinstance(found[0], ConnectionError):
-                return
-            log.exception("%s %s failed", scope.get("method"), scope.get("path"))
-            if not started:
-                text = "internal error in the server: its log has the traceback"
-                await _problem(500, {"code": "error", "message": text})(scope, receive, send)
-
-
-def _leaves(error: BaseException) -> Sequence[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [reason for part in error.exceptions for reason in _leaves(part)]
-    return [error]

@@ -22,6 +22,9 @@ SLOWEST: Final = 64 * 2**10
 class Bodies:
     """The bodies that are in memory now."""
 
+    #: the key of a request's scope for a body that is in memory already, and counted
+    READ: Final = "libnetvirt.body"
+
     def __init__(self, limit: int = MAX_BODIES, timeout: float = TIMEOUT) -> None:
         self._limit = limit
         self._timeout = timeout
@@ -34,6 +37,9 @@ class Bodies:
         Raises InvalidDescription if it exceeds :data:`~libnetvirt.daemon.wire.MAX_BODY` or comes too slowly,
         ServerBusy if all bodies together would exceed the limit.
         """
+        if (known := request.scope.get(self.READ)) is not None:
+            yield known
+            return
         parts: list[bytes] = []
         try:
             try:

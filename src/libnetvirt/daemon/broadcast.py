@@ -4,6 +4,9 @@ Each event is encoded once. Its lines are handed to readers a few at a time, so 
 event loop (the driver, which serves switches) never waits for all of them; and the more readers there are,
 the more events each gets at once. A reader that is too slow loses the oldest events and is told so. It, and a
 client whose connection was lost, can go on after the last event that they have: each has an identifier.
+
+The last events are in memory. Older ones are in the log (:mod:`libnetvirt.daemon.event_log`), if there is
+one.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
-from uuid import uuid4
 from weakref import WeakSet
 
+from libnetvirt.daemon.event_file import Row
+from libnetvirt.daemon.event_log import EventLog, memory_id
 from libnetvirt.events import LOST
 from libnetvirt.model import Event
 
@@ -28,22 +32,37 @@ KEEP_ALIVE: Final = 5.0
 WOKEN: Final = 16
 #: A round of wake-ups is followed by a pause of so many times its duration.
 PAUSES: Final = 3
+#: How many events were lost, if that is not known.
+UNKNOWN: Final = "an unknown number of"
 #: Bytes that a reader is handed at once, unless one event has more.
 PIECE: Final = 64 * 2**10
+# Before the identifier in a line. Only the operation follows it.
+_ID: Final = b'"id":"'
+# Longest number of an identifier: SQLite has no larger ones.
+_DIGITS: Final = 19
 
 
 class Broadcast:
     """The events of one connection. All methods are called from the event loop's thread.
 
-    ``on_loss``: called with each event that tells a reader that it has lost events.
+    ``on_loss``: called with each event that tells a reader that it has lost events. ``kept``: how many are in
+    memory. ``log``: has older ones, also those of earlier runs of the server; ``recent``: its last events.
     """
 
-    def __init__(self, on_loss: Callable[[Event], None] = lambda _: None, kept: int = KEPT) -> None:
-        # Identifiers of another run of the server must not be taken for ours.
-        self._run = uuid4().hex[:12]
-        self._on_loss = on_loss
-        self._lines: deque[bytes] = deque(maxlen=kept)
-        self._published = 0
+    def __init__(
+        self,
+        on_loss: Callable[[Event], None] = lambda _: None,
+        kept: int = KEPT,
+        log: EventLog | None = None,
+        recent: Sequence[Row] = (),
+    ) -> None:
+        self.log = log
+        # Identifiers of another log, or of another run without one, must not be taken for ours.
+        self._id = memory_id() if log is None else log.id
+        self.on_loss = on_loss
+        self._lines: deque[bytes] = deque((row.line for row in recent), maxlen=kept)
+        self._times: deque[float] = deque((row.time for row in recent), maxlen=kept)
+        self._published = 0 if log is None else log.last
         self._waiting: dict[asyncio.Future[None], None] = {}
         self._due = False
         self._rounds: asyncio.Task[None] | None = None
@@ -53,6 +72,11 @@ class Broadcast:
         self.lost = 0
 
     @property
+    def published(self) -> int:
+        """The number of the last event."""
+        return self._published
+
+    @property
     def readers(self) -> int:
         """How many readers there are."""
         return len(self._readers)
@@ -60,7 +84,11 @@ class Broadcast:
     def publish(self, event: Event) -> None:
         """Add an event. Does not block."""
         self._published += 1
-        self._lines.append(_line(event, self._identifier(self._published)))
+        line = _line(event, self._identifier(self._published))
+        self._lines.append(line)
+        self._times.append(event.time)
+        if self.log is not None:
+            self.log.add(Row(self._published, event.time, line))
         self.wake()
 
     async def keep_alive(self, interval: float = KEEP_ALIVE) -> None:
@@ -90,23 +118,65 @@ class Broadcast:
         self._readers.add(reader)
         return reader
 
+    async def reader_since(self, moment: float) -> Reader:
+        """A reader of the events from a moment on, in seconds of the epoch. If events of that time may not be
+        kept any more, an event ``events.lost`` comes first."""
+        position, lost = await self._before(moment)
+        reader = Reader(self, position, self._loss(UNKNOWN, position) if lost else b"")
+        self._readers.add(reader)
+        return reader
+
     def _reader(self, after: str) -> Reader:
         if not after:
             return Reader(self, self._published)
-        run, _, number = after.rpartition("-")
-        if run == self._run and number.isascii() and number.isdigit() and int(number) <= self._published:
+        log, _, number = after.rpartition("-")
+        known = log == self._id and number.isascii() and number.isdigit() and len(number) < _DIGITS
+        if known and int(number) <= self._published:
             return Reader(self, int(number))
-        return Reader(self, self._published, self._loss("an unknown number of", self._published))
+        return Reader(self, self._published, self._loss(UNKNOWN, self._published))
+
+    async def _before(self, moment: float) -> tuple[int, bool]:
+        """The position before the first event from a moment on, and whether some may have been removed."""
+        published = self._published
+        if self.log is not None:
+            found, lost = await self.log.before(moment)
+            return (published if found is None else found), lost
+        for skipped, time_ in enumerate(self._times):
+            if time_ >= moment:
+                position = self._oldest + skipped
+                return position, position == self._oldest > 0
+        return published, False
 
     # ---- for readers ---------------------------------------------------------------------------
 
-    def take(self, position: int) -> tuple[int, bytes]:
+    @property
+    def _oldest(self) -> int:
+        """The position before the oldest event in memory."""
+        return self._published - len(self._lines)
+
+    async def after(self, position: int) -> tuple[int, bytes]:
         """The lines after a position, as many as fit one piece, and the position after them."""
-        oldest = self._published - len(self._lines)
+        if position < self._oldest and self.log is not None:
+            return await self._logged(self.log, position)
+        return self._take(position)
+
+    async def _logged(self, log: EventLog, position: int) -> tuple[int, bytes]:
+        rows = await log.after(position, PIECE)
+        if not rows:
+            return self._take(position)
+        parts = []
+        for row in rows:
+            if row.number != position + 1:
+                parts.append(self._lost(position, row.number - 1))
+            parts.append(row.line)
+            position = row.number
+        return position, b"".join(parts)
+
+    def _take(self, position: int) -> tuple[int, bytes]:
+        oldest = self._oldest
         parts, size = [], 0
         if position < oldest:
-            self.lost += oldest - position
-            parts.append(self._loss(str(oldest - position), oldest))
+            parts.append(self._lost(position, oldest))
             position = oldest
         for line in islice(self._lines, position - oldest, None):
             if parts and size + len(line) > PIECE:
@@ -115,6 +185,13 @@ class Broadcast:
             size += len(line)
             position += 1
         return position, b"".join(parts)
+
+    def _lost(self, position: int, resume: int) -> bytes:
+        """A reader has lost the events after a position, until another one."""
+        if self.log is not None and self.log.unknown(position, resume + 1):
+            return self._loss(UNKNOWN, resume)
+        self.lost += resume - position
+        return self._loss(str(resume - position), resume)
 
     async def wait(self, waiter: asyncio.Future[None], position: int) -> None:
         """Wait for the next round. ``position``: what the reader has taken so far."""
@@ -147,17 +224,19 @@ class Broadcast:
             self._rounds = None
 
     def _loss(self, count: str, position: int) -> bytes:
+        killed = ", or the server was killed" if count == UNKNOWN else ""
         event = Event(
             time=time.time(),
             kind=LOST,
-            message=f"{count} event{'' if count == '1' else 's'} lost: this reader is too slow, or was away",
+            message=f"{count} event{'' if count == '1' else 's'} lost: this reader is too slow, or was away"
+            f"{killed}",
             fields={"count": count, "resume": self._identifier(position)},
         )
-        self._on_loss(event)
+        self.on_loss(event)
         return _line(event, self._identifier(position))
 
     def _identifier(self, number: int) -> str:
-        return f"{self._run}-{number}"
+        return f"{self._id}-{number}"
 
 
 class Reader:
@@ -182,9 +261,8 @@ class Reader:
             await self._broadcast.wait(self._waiter, self._position)
         if self._closed or self._broadcast.closed:
             return None
-        self._position, piece = self._broadcast.take(self._position)
-        # A short piece is all there is.
-        self._more = len(piece) >= PIECE // 2
+        self._position, piece = await self._broadcast.after(self._position)
+        self._more = self._position < self._broadcast.published
         return piece or b"\n"
 
     def close(self) -> None:
@@ -197,6 +275,11 @@ class Reader:
 def _release(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def identifier(line: bytes) -> bytes:
+    """The identifier of the event on a line: no quotation mark of a text is like this, it is escaped."""
+    return line[line.rfind(_ID) + len(_ID) :].partition(b'"')[0]
 
 
 def _line(event: Event, identifier: str) -> bytes:

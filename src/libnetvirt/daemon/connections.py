@@ -12,7 +12,10 @@ from fastapi import FastAPI
 
 from libnetvirt import aio
 from libnetvirt.configuration import ConnectionSettings
+from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.daemon.app import Service, build_app
+from libnetvirt.daemon.broadcast import KEPT, Broadcast
+from libnetvirt.daemon.event_log import EventLog, log_path
 from libnetvirt.errors import ConnectionFailed, Fault, InvalidDescription, NetvirtError, NotFound, Unsupported
 from libnetvirt.model import Event
 from libnetvirt.suggestions import did_you_mean
@@ -25,6 +28,9 @@ RETRY: Final = 1.0
 RETRY_MAX: Final = 30.0
 #: Seconds that the running changes of a connection have when it is closed; then the driver undoes them.
 CLOSING: Final = 30.0
+
+#: Seconds of a day.
+DAY: Final = 86400.0
 
 #: Makes what is called with each event of a connection, from its name; None: warnings are logged.
 OnEvent = Callable[[str], Callable[[Event], None]]
@@ -39,11 +45,16 @@ class Opened:
         self.service: Service = app.state.service
 
     @classmethod
-    async def open(cls, name: str, uri: str, on_event: OnEvent | None) -> Opened:
+    async def open(cls, name: str, uri: str, on_event: OnEvent | None, events: EventsSettings) -> Opened:
         """Open the driver and begin to read its events. Raises what ``aio.open`` raises."""
         connection = await aio.open(uri)
+        try:
+            broadcast = await _broadcast(connection, name, events)
+        except BaseException:
+            await connection.close()
+            raise
         connection.driver.maintain()
-        app = build_app(connection, on_event(name) if on_event is not None else None, name)
+        app = build_app(connection, on_event(name) if on_event is not None else None, name, broadcast)
         app.state.service.watch()
         return cls(connection, app)
 
@@ -79,6 +90,7 @@ class Connections:
         self._tasks = Tasks()
         # Whether messages have to tell the connection.
         self._several = several
+        self._events = EventsSettings()
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
@@ -150,6 +162,14 @@ class Connections:
             if slot.opened is not None and self._several:
                 slot.opened.service.rename(name)
         return lines
+
+    def keep_events(self, settings: EventsSettings) -> None:
+        """How many events are kept, and for how long, in the logs of all connections. A new directory is for
+        connections that are opened from now on."""
+        self._events = settings
+        for slot in self:
+            if slot.opened is not None and (log := slot.opened.service.events.log) is not None:
+                log.keep, log.age = settings.keep, settings.days * DAY
 
     async def reload(self, *, degrade: bool) -> list[str]:
         """Have each driver reload the operator's files, such as the capacities of links; tells what came of
@@ -232,7 +252,8 @@ class Connections:
             self._not_open(slot, error)
 
     def _opened(self, slot: Slot) -> Awaitable[Opened]:
-        return Opened.open(slot.name if self._several else "", slot.settings.uri, self._on_event)
+        name = slot.name if self._several else ""
+        return Opened.open(name, slot.settings.uri, self._on_event, self._events)
 
     async def _retry(self, slot: Slot) -> None:
         delay = RETRY
@@ -251,6 +272,16 @@ class Connections:
         log.warning("connection %s is not open, and is tried again: %s", slot.name, error)
         if slot.retry is None:
             slot.retry = self._tasks.spawn(self._retry(slot))
+
+
+async def _broadcast(connection: aio.Connection, name: str, settings: EventsSettings) -> Broadcast:
+    """The events of a connection, with those in its log."""
+    path = log_path(connection.driver.state_file, settings.directory, name)
+    log = await EventLog.open(path, settings.keep, settings.days * DAY) if path is not None else None
+    if log is None:
+        return Broadcast()
+    kept = min(KEPT, settings.keep)
+    return Broadcast(kept=kept, log=log, recent=await log.newest(kept))
 
 
 def named(error: NetvirtError, name: str) -> NetvirtError:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from libnetvirt.daemon.access import Access, no_network
-from libnetvirt.daemon.app import refusal
 from libnetvirt.daemon.connections import Connections
+from libnetvirt.daemon.problems import refusal
 from libnetvirt.errors import NetvirtError, NotFound
 
 _CONNECTIONS = "/v1/connections"

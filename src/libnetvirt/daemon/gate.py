@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt.configuration.tokens import Keeper, Token, matching
 from libnetvirt.daemon.access import ACCESS, OPEN, Access
-from libnetvirt.daemon.app import refusal
+from libnetvirt.daemon.problems import refusal
 from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.errors import AccessDenied, NetvirtError, StateUnusable, TokenRefused
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from libnetvirt.daemon.problems import HTTP_CODES, MEDIA_TYPE, document, last_words
+from libnetvirt.errors import ServerBusy
+
 #: Seconds from a connection, or from the first byte of a further request, until the head of the request must
 #: be complete.
 HEAD_TIMEOUT: Final = 10.0
 #: What a client is told that is one too many.
-FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
-    b'{"code": "server-busy", "message": "the server has as many connections as it can have: try again"}'
+FULL: Final = last_words(
+    ServerBusy.http_status, ServerBusy.code, "the server has as many connections as it can have: try again"
 )
-_TOO_SLOW: Final = b'{"code": "error", "message": "the request was not complete in time"}'
 
 
 class HttpProtocol(H11Protocol):
@@ -70,11 +72,22 @@ class HttpProtocol(H11Protocol):
         self._head = None
         if self.transport.is_closing():
             return
-        headers = [("content-type", "application/json"), ("connection", "close")]
+        self._end(408, "the request was not complete in time: send it as a whole, without a pause")
+
+    def send_400_response(self, msg: str) -> None:
+        """Tell the client that what it sent is not HTTP."""
+        self._end(400, f"{msg.rstrip('.')}: HTTP/1.1 is spoken here (RFC 9112)")
+
+    def _end(self, status: int, message: str) -> None:
+        """Answer with a problem, and close the connection."""
+        body = json.dumps(document(status, HTTP_CODES[status], message)).encode()
+        headers = [
+            ("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close"),
+        ]  # fmt: skip
         try:
-            self.transport.write(self.conn.send(h11.Response(status_code=408, headers=headers)))
-            self.transport.write(self.conn.send(h11.Data(data=_TOO_SLOW)))
-            self.transport.write(self.conn.send(h11.EndOfMessage()))
+            self.transport.write(self.conn.send(h11.Response(status_code=status, headers=headers)) or b"")
+            self.transport.write(self.conn.send(h11.Data(data=body)) or b"")
+            self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
         except h11.LocalProtocolError:
-            pass  # it sent something else than a request
+            pass  # a reply has begun
         self.transport.close()

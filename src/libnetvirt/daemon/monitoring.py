@@ -25,8 +25,10 @@ from libnetvirt.daemon import activity
 from libnetvirt.daemon.activity import SERIES, Activity, Lag
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.exposition import MEDIA_TYPE, Page, Tally
+from libnetvirt.daemon.openapi import content
 from libnetvirt.errors import NetvirtError
 from libnetvirt.model import Measured
+from libnetvirt.model.report import Report
 
 log = logging.getLogger("libnetvirt.daemon")
 
@@ -101,6 +103,8 @@ class Monitor:
         page.add(activity.EVENTS, labels, did.events.read())
         page.add(activity.READERS, labels, [Measured((), served.events.readers)])
         page.add(activity.CLIENT_LOSSES, labels, [Measured((), served.events.lost)])
+        if (kept := served.events.log) is not None:
+            page.add(activity.UNWRITTEN, labels, [Measured((), kept.failed)])
         try:
             offered = await served.connection.capabilities()
             found = await served.connection.metrics() if "metrics" in offered.features else ()
@@ -138,21 +142,29 @@ class Monitor:
             return [f"the driver did not answer within {READY_TIMEOUT:g} s"]
 
 
+class Health(Report):
+    """Whether a server can do what it is for: the ``status``, and for each connection that is not ready the
+    ``reasons``."""
+
+    status: str
+    reasons: dict[str, list[str]] | None = None
+
+
 def monitoring(monitor: Monitor) -> APIRouter:
     """The resources of monitoring."""
     router = APIRouter()
 
-    @router.get("/metrics", response_class=Response)
+    @router.get("/metrics", response_class=Response, responses=content(MEDIA_TYPE))
     async def metrics() -> Response:
         """All metrics, in Prometheus' text format."""
         return Response(await monitor.text(), media_type=MEDIA_TYPE)
 
-    @router.get("/healthz")
+    @router.get("/healthz", response_model=Health)
     async def healthz() -> Response:
         """Status 200 as long as the server's event loop runs."""
         return _status(200, {"status": "ok"})
 
-    @router.get("/readyz")
+    @router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
     async def readyz() -> Response:
         """Status 200 if all connections can do what they are for, else 503 with the reasons."""
         reasons = await monitor.reasons()

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt import operation_id
-from libnetvirt.errors import Conflict, InvalidDescription, NotFound
+from libnetvirt.errors import Conflict, InvalidDescription, NotFound, ServerBusy
 
 #: Operations that may run at a time. Each holds its request in memory.
 MAX_RUNNING = 1024
@@ -74,15 +74,15 @@ class Operations:
     async def run(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run ``coroutine`` to its end, even if the caller is cancelled meanwhile. Raises what it raises.
 
-        Raises Conflict if the name is in use, if :data:`MAX_RUNNING` operations are running, or if the
-        change was withdrawn.
+        Raises Conflict if the name is in use or the change was withdrawn, ServerBusy if
+        :data:`MAX_RUNNING` operations are running.
         """
         if name in self._running:
             coroutine.close()
             raise Conflict(f"the operation name {name!r} is in use: choose a unique name for each operation")
         if len(self._running) >= MAX_RUNNING:
             coroutine.close()
-            raise Conflict(f"{MAX_RUNNING} operations are running, which is the limit: try again later")
+            raise ServerBusy(f"{MAX_RUNNING} operations are running, which is the limit: try again later")
         task = asyncio.create_task(coroutine)
         self._running[name] = task
         task.add_done_callback(lambda done: self._ended(name, done))

@@ -11,11 +11,15 @@ from fastapi.responses import Response
 from libnetvirt import __version__
 from libnetvirt.configuration import Configuration
 from libnetvirt.daemon.access import access
-from libnetvirt.daemon.app import handle_errors, read_body
+from libnetvirt.daemon.app import read_body
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.connections import Connections
+from libnetvirt.daemon.error_handlers import handle_errors
+from libnetvirt.daemon.idempotency import Idempotency
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
-from libnetvirt.daemon.wire import ConnectionReport, Problem, ReloadRequest, dump
+from libnetvirt.daemon.openapi import IDEMPOTENCY_KEY, RESPONSES, body, describe
+from libnetvirt.daemon.preconditions import check_none
+from libnetvirt.daemon.wire import ConfigurationReport, ConnectionReport, ReloadRequest, dump
 
 __all__ = ["Daemon", "build_resources"]
 
@@ -38,11 +42,12 @@ def build_resources(daemon: Daemon) -> FastAPI:
     app = FastAPI(
         title="netvirtd",
         version=__version__,
-        openapi_url=None,
+        openapi_url="/v1/configuration/openapi.json",
         docs_url=None,
         redoc_url=None,
-        responses={"default": {"model": Problem}},
+        responses=RESPONSES,
     )
+    describe(app)
     bodies = Bodies()
 
     @app.get("/v1/connections", response_model=list[ConnectionReport])
@@ -59,21 +64,27 @@ def build_resources(daemon: Daemon) -> FastAPI:
             ]
         )
 
-    @app.get("/v1/configuration")
+    @app.get("/v1/configuration", response_model=ConfigurationReport)
     async def configuration() -> Response:
         """The configuration in use, and the file it was read from."""
         content = daemon.configuration.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return _reply({"file": daemon.file, "configuration": content})
+        return _reply(ConfigurationReport(file=daemon.file, configuration=content))
 
-    @app.post("/v1/configuration/reloads", response_model=list[str])
+    @app.post(
+        "/v1/configuration/reloads",
+        response_model=list[str],
+        openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY),
+    )
     async def reload(request: Request) -> Response:
         """Reload the configuration, and the operator's files of every connection; replies with what was
         done, a string each. A configuration with a fault is refused as a whole."""
         asked = await read_body(bodies, request, ReloadRequest)
+        check_none(request)
         return _reply(list(await daemon.reload(degrade=asked.degrade)))
 
     app.include_router(monitoring(daemon.monitor))
     handle_errors(app)
+    app.add_middleware(Idempotency, bodies=bodies)
     app.add_middleware(CountRequests, requests=daemon.monitor.requests)
     return app
 

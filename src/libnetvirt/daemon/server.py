@@ -74,6 +74,7 @@ class Daemon:
                 self._listeners.settle(self.configuration)
                 self._metrics.prepare(self.configuration)
                 self._metrics.settle()
+                self.connections.keep_events(self.configuration.events)
                 await self.connections.open(self.configuration.connections)
                 with self._signals(), self.monitor.watching():
                     await self._serve()
@@ -111,12 +112,14 @@ class Daemon:
     async def _reconfigure(self, file: Path) -> list[str]:
         wanted = await asyncio.to_thread(load, file)
         lines = self._listeners.prepare(wanted)
+        self.connections.keep_events(wanted.events)
         try:
             lines += self._metrics.prepare(wanted)
             lines += await self.connections.change(wanted.connections)
         except BaseException:
             self._listeners.undo()
             self._metrics.undo()
+            self.connections.keep_events(self.configuration.events)
             raise
         changed = wanted != self.configuration
         self.configuration = wanted

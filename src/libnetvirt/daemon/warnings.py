@@ -9,7 +9,7 @@ from typing import Final
 
 from libnetvirt import operation_id
 from libnetvirt.daemon.logs import printable
-from libnetvirt.errors import NetvirtError, StaleChange
+from libnetvirt.errors import NetvirtError, PreconditionFailed, StaleChange
 from libnetvirt.events import LOST
 from libnetvirt.model import Event
 
@@ -49,7 +49,7 @@ class Warnings:
 
     def failed(self, error: NetvirtError) -> None:
         """Log that a client's change was not carried out, unless it only has to read again and retry."""
-        if not isinstance(error, StaleChange):
+        if not isinstance(error, StaleChange | PreconditionFailed):
             self._log(f"change not carried out: {error}")
 
     def refused(self, text: str) -> None:

@@ -45,13 +45,34 @@ class ConnectionReport(Report):
     reason: str = ""
 
 
+class ConfigurationReport(Report):
+    """The configuration in use, with the keys of its ``file``, which is empty if there is none."""
+
+    file: str
+    configuration: dict[str, Any]
+
+
+class Flaw(Report):
+    """One fault: the ``text``, the ``path`` of what it is in, its ``file`` and ``line``, if known."""
+
+    text: str
+    path: str = ""
+    file: str = ""
+    line: int = 0
+
+
 class Problem(Report):
-    """An error: a stable ``code``, a ``message`` for people, and every fault of an invalid description.
+    """An error, as a problem document (RFC 9457): a stable ``code``, which gives ``type`` and ``title``;
+    a ``detail`` for people, and the same as ``message``; every one of the ``faults`` of an invalid request.
     ``network`` and ``endpoint``: which endpoint has the place that another one claims."""
 
+    type: str
+    title: str
+    status: int
+    detail: str
     code: str
     message: str
-    faults: tuple[dict[str, str | int], ...] = ()
+    faults: tuple[Flaw, ...] = ()
     network: str = ""
     endpoint: str = ""
 

@@ -101,7 +101,12 @@ class Element(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=hyphenated, populate_by_name=True, loc_by_alias=True
+        frozen=True,
+        extra="forbid",
+        alias_generator=hyphenated,
+        populate_by_name=True,
+        loc_by_alias=True,
+        defer_build=True,
     )
 
     ELEMENT: ClassVar[str] = ""

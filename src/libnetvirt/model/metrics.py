@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from libnetvirt.model.report import Link, Report, State, Substrate, overall
+from libnetvirt.model.report import Link, Report, State, Substrate, whole_states
 
 
 class MetricKind(StrEnum):
@@ -160,10 +160,9 @@ def of_states(networks: Mapping[str, Collection[State]], drifted: Collection[str
     ``drifted``: the networks that another program has changed."""
     whole: Counter[State] = Counter()
     endpoints: Counter[State] = Counter()
-    for uuid, states in networks.items():
+    for states in networks.values():
         endpoints.update(states)
-        state = overall(list(states))
-        whole[State.DEGRADED if state is State.ACTIVE and uuid in drifted else state] += 1
+    whole.update(whole_states(networks, drifted).values())
     yield by_label("netvirt_networks", ((state, whole[state]) for state in State))
     yield by_label("netvirt_endpoints", ((state, endpoints[state]) for state in State))
     yield single("netvirt_drifted_networks", len(drifted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid as rfc4122
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -122,6 +123,13 @@ class VirtualNetwork(Element):
     def by_uuid(self) -> dict[str, Endpoint]:
         """The endpoints by uuid. Read only."""
         return {e.uuid: e for e in self.endpoints}
+
+    @cached_property
+    def etag(self) -> str:
+        """32 hexadecimal digits that change with any part of the description: the HTTP interface's ``ETag``,
+        and what ``if_match`` compares. Equal descriptions of all versions of libnetvirt have the same."""
+        text = self.model_dump_json(by_alias=True, exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
     def keeps_tags(self) -> bool:

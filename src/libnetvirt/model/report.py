@@ -5,7 +5,7 @@ Bandwidths are in bit/s and latencies in microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -135,6 +135,18 @@ def overall(states: list[State]) -> State:
     if distinct == {State.ACTIVE, State.UNCONFIRMED}:
         return State.UNCONFIRMED
     return distinct.pop() if len(distinct) == 1 else State.DEGRADED
+
+
+def whole_states(
+    networks: Mapping[str, Collection[State]], drifted: Collection[str] = ()
+) -> dict[str, State]:
+    """The state of each network, by uuid, from those of its endpoints. ``drifted``: the networks that another
+    program has changed."""
+    found = {uuid: overall(list(states)) for uuid, states in networks.items()}
+    for uuid in drifted:
+        if found.get(uuid) is State.ACTIVE:
+            found[uuid] = State.DEGRADED
+    return found
 
 
 class Hop(Report):

@@ -46,6 +46,12 @@ def _ready(harness: OpenFlow) -> tuple[int, str]:
     return answer.status_code, answer.text
 
 
+def _in_state(harness: OpenFlow, state: str) -> list[str]:
+    """The uuids of the networks that the server lists as being in a state."""
+    answer = scrape.get(harness.served.socket, f"/v1/networks?status={state}")
+    return [network["uuid"] for network in answer.json()]
+
+
 def test_the_numbers_follow_what_happens(harness: OpenFlow) -> None:
     before = _until(
         harness,
@@ -65,6 +71,8 @@ def test_the_numbers_follow_what_happens(harness: OpenFlow) -> None:
     assert value(created, count, kind="create", result="ok") - value(before, count, kind="create") == 1
     assert value(created, "netvirt_networks", state="active") == 1
     assert value(created, "netvirt_endpoints", state="active") == 2
+    assert _in_state(harness, "active") == [network.uuid]
+    assert _in_state(harness, "pending") == []
     assert value(created, "netvirt_store_commits_total") > value(before, "netvirt_store_commits_total")
     name = {"network": 'a \\"b\\" \\\\'}
     assert value(created, "netvirt_network_packet_ins_total", **name) == 0

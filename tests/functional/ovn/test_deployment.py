@@ -144,6 +144,8 @@ def test_a_dead_machine_holds_up_nothing_elsewhere(
             assert measured["netvirt_switches"] == {(state,): n for state, n in states.items()}
             assert measured["netvirt_switch_connected"] == {("ch1",): 1, ("ch2",): 1, ("ch3",): 0}
             assert measured["netvirt_networks"]["unconfirmed",] == 2
+            states_now = connection._loop.run(connection.driver.states())
+            assert states_now == {n.uuid: State.UNCONFIRMED for n in connection.descriptions()}
             red.remove()
             # ... and then by no session any more, whatever is changed elsewhere.
             with libnetvirt.open(f"{lab.uri}&confirm-timeout=60") as patient:

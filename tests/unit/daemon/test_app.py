@@ -20,7 +20,7 @@ from libnetvirt.daemon.warnings import Warnings
 from libnetvirt.daemon.wire import parse_change
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers import test as simulated
-from libnetvirt.errors import Conflict, InvalidDescription, NotFound
+from libnetvirt.errors import Conflict, InvalidDescription, NotFound, ServerBusy
 from libnetvirt.model import Event, Recovered, Substrate, VirtualNetwork
 from libnetvirt.uri import URI
 
@@ -181,7 +181,7 @@ def test_errors_carry_their_code_status_and_every_fault() -> None:
         await refused(404, "network-not-found", client.get("/networks/nope"))
         await refused(404, "not-found", client.get("/nothing"))
         await refused(404, "not-found", client.delete("/changes/nothing"))
-        await refused(405, "error", client.delete("/networks"))
+        await refused(405, "method-not-allowed", client.delete("/networks"))
         await refused(501, "unsupported", client.get("/rules"))
         await refused(409, "already-exists", client.post("/changes", json={"after": BLUE}))
         stale = {"before": {**BLUE, "endpoints": []}, "after": {**BLUE, "name": "x"}}
@@ -360,7 +360,7 @@ def test_running_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
 
         running = [asyncio.create_task(operations.run(name, work())) for name in "ab"]
         await asyncio.sleep(0)
-        with pytest.raises(Conflict, match="limit"):
+        with pytest.raises(ServerBusy, match="limit"):
             await operations.run("c", work())
         go.set()
         await asyncio.gather(*running)

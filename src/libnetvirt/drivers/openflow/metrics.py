@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.reports import metrics
 from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.model import State
 from libnetvirt.model.metrics import Measurement, by_label, of_states, single
+from libnetvirt.model.report import whole_states
 
 #: switches that are named as missing
 NAMED_LIMIT = 20
+
+
+def states(runtime: Runtime) -> Mapping[str, State]:
+    """The state of each network, by uuid."""
+    known = {uuid: states.values() for uuid, states in runtime.reporter.known.items()}
+    return whole_states(known, metrics.drifted(runtime.core.state))
 
 
 def measurements(runtime: Runtime) -> Iterator[Measurement]:

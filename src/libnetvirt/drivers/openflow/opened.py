@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Self
 
 from libnetvirt import openflow as of
@@ -37,6 +37,7 @@ from libnetvirt.model import (
     Path,
     Recovered,
     RuleLine,
+    State,
     Substrate,
     VirtualNetwork,
 )
@@ -121,6 +122,9 @@ class OpenedDriver(OpenFlowDriver):
         self._entry(uuid)
         await self.runtime.executor.confirmed(uuid)
         return views.network_state(self._state, self._entry(uuid), self.runtime.now())
+
+    async def states(self) -> Mapping[str, State]:
+        return metrics.states(self.runtime)
 
     async def substrate(self) -> Substrate:
         found = views.substrate(self._state)
@@ -244,6 +248,10 @@ class OpenedDriver(OpenFlowDriver):
 
     async def readiness(self) -> Sequence[str]:
         return await metrics.readiness(self.runtime)
+
+    @property
+    def state_file(self) -> str:
+        return self.runtime.state_file
 
     def events(self) -> AsyncIterator[Event]:
         return self.runtime.events.subscribe()

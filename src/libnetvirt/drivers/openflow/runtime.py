@@ -148,6 +148,11 @@ class Runtime:
         self.events.close()
         await self.persistence.close()
 
+    @property
+    def state_file(self) -> str:
+        """Path of the file with the stored state; empty if it is in memory."""
+        return self._store.name if self._store.durable else ""
+
     async def backup(self) -> bytes:
         """A consistent copy of the stored state. Raises StateUnusable."""
         return await self.persistence.backup()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Self
 from weakref import WeakValueDictionary
 
@@ -38,9 +38,10 @@ from libnetvirt.errors import (
     SwitchNotFound,
 )
 from libnetvirt.events import EventStream
-from libnetvirt.model import Endpoint, Event, NetworkState, Path, Substrate, VirtualNetwork
+from libnetvirt.model import Endpoint, Event, NetworkState, Path, State, Substrate, VirtualNetwork
 from libnetvirt.model.differences import change_text
 from libnetvirt.model.metrics import Measurement, of_states, of_substrate, single
+from libnetvirt.model.report import whole_states
 from libnetvirt.ovsdb.database import Interrupted, Operation, Refused
 from libnetvirt.tasks import Tasks
 from libnetvirt.uri import URI
@@ -132,6 +133,10 @@ class OvnDriver(Driver):
 
     async def state(self, uuid: str) -> NetworkState:
         return self._view.network_state(self._stored(uuid))
+
+    async def states(self) -> Mapping[str, State]:
+        states = {uuid: states.values() for uuid, states in self._reporter.known.items()}
+        return whole_states(states, self._reporter.drifted)
 
     async def substrate(self) -> Substrate:
         seen = self._view.substrate()

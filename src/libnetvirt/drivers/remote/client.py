@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
 from libnetvirt.drivers.remote.places import ServerPlace
@@ -17,6 +17,7 @@ _ROOT = "/v1"
 _SILENCE = 30.0
 # Most idle connections.
 _IDLE = 4
+_NOTHING: Mapping[str, str] = {}
 
 
 class Client:
@@ -61,12 +62,15 @@ class Client:
         return await self._request("DELETE", segments(*parts))
 
     @asynccontextmanager
-    async def lines(self, part: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def lines(
+        self, part: str, query: Mapping[str, str] = _NOTHING
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of an endless resource. Raises the server's error, or ConnectionFailed."""
+        place = self._root + segments(part) + (f"?{urlencode(query)}" if query else "")
         with self._failures():
             http = await self._open()
             try:
-                status = await http.request("GET", self._root + segments(part), b"", self.place.headers())
+                status = await http.request("GET", place, b"", self.place.headers())
                 if not _succeeded(status):
                     raise refusal(status, await http.body())
                 async with aclosing(_lines(http)) as source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -232,14 +232,22 @@ class RemoteDriver(Driver):
         """The numbers of the served driver."""
         return _parsed(tuple[Measurement, ...], await self._client.get("metrics"))
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.
 
         Raises ConnectionFailed if the server goes away.
         """
+        return self._events({})
+
+    def past_events(self, after: str, since: float | None) -> AsyncIterator[Event]:
+        """The events after one, or since a time, out of the server's log; then as :meth:`events`."""
+        asked = {"after": after, "since": "" if since is None else repr(since)}
+        return self._events({name: text for name, text in asked.items() if text})
+
+    async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[Event]:
         closed = asyncio.ensure_future(self._closed.wait())
         try:
-            async with self._client.lines("events") as lines:
+            async with self._client.lines("events", query) as lines:
                 while (line := await _next(lines, closed)) is not None:
                     if line:
                         yield _parsed(Event, line)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Self
 from zlib import crc32
@@ -47,7 +47,7 @@ from libnetvirt.model import (
 )
 from libnetvirt.model.differences import change_text
 from libnetvirt.model.metrics import Measurement, of_states, of_substrate, single
-from libnetvirt.model.report import overall
+from libnetvirt.model.report import overall, whole_states
 from libnetvirt.packet import is_group
 from libnetvirt.semantics import (
     ClassifiedFrame,
@@ -224,6 +224,16 @@ class TestDriver(Driver):
                 hosts=host_events.hosts(network, self._learned.network(uuid)),
             )
 
+    async def states(self) -> Mapping[str, State]:
+        with self._lock:
+            return whole_states(self._states_by_network())
+
+    def _states_by_network(self) -> dict[str, list[State]]:
+        states: dict[str, list[State]] = {uuid: [] for uuid in self._networks}
+        for (uuid, _), state in self._states.items():
+            states[uuid].append(state)
+        return states
+
     async def substrate(self) -> Substrate:
         with self._lock:
             seen = self._topology.report(self._attachments.ports)
@@ -247,9 +257,7 @@ class TestDriver(Driver):
 
     async def metrics(self) -> Sequence[Measurement]:
         with self._lock:
-            states: dict[str, list[State]] = {uuid: [] for uuid in self._networks}
-            for (uuid, _), state in self._states.items():
-                states[uuid].append(state)
+            states = self._states_by_network()
             return [
                 *of_states(states, ()),
                 *of_substrate(self._topology.report(self._attachments.ports)),
@@ -262,6 +270,10 @@ class TestDriver(Driver):
             present = {s.id for s in self._topology.report(set()).switches if s.connected}
             needed = {e.switch for network in self._networks.values() for e in network.endpoints}
         return [f"switch {name}, which networks need, is not connected" for name in sorted(needed - present)]
+
+    @property
+    def state_file(self) -> str:
+        return self._store.name if self._store.durable else ""
 
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()
