@@ -16,7 +16,8 @@ PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-
 	ethtool:ethtool setpriv:util-linux unshare:util-linux nsenter:util-linux \
 	traceroute:traceroute iperf3:iperf3 openssl:openssl \
 	ovn-northd:ovn-central ovn-controller:ovn-host promtool:prometheus \
-	systemd-analyze:systemd groff:groff-base curl:curl
+	systemd-analyze:systemd groff:groff-base curl:curl \
+	chromium:chromium
 
 # Needed only by the benchmarks: the programs that libnetvirt is compared with.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux

@@ -18,6 +18,7 @@ from tests.support.forked import Forked
 NETVIRT = str(Path(sys.executable).with_name("netvirt"))
 
 _ports = itertools.count(6653)
+_pages = itertools.count(18080)
 
 
 class Served:
@@ -31,6 +32,9 @@ class Served:
         self.state = self.directory / "state.db"
         self.socket = self.directory / "netvirt.sock"
         self.uri = uri or f"openflow:///?listen=127.0.0.1:{self.port}&state={self.state}{options}"
+        #: whether the web page is served; then its address, with a token
+        self.with_page = False
+        self.page = ""
         self._process: Forked | subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,6 +54,8 @@ class Served:
     def start(self, timeout: float = 20.0, descriptors: int | None = None) -> None:
         """Returns when it is ready. ``descriptors``: how many open files it may have."""
         words = [NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
+        if self.with_page:
+            words += ["--page", f"127.0.0.1:{next(_pages)}"]
         with self.log.open("ab") as log:
             self._process = process = Forked(words, log, descriptors)
         readable, _, _ = select.select([process.stdout], [], [], timeout)
@@ -57,6 +63,8 @@ class Served:
         if not line:
             self.kill()
             raise RuntimeError(f"netvirt serve did not start: {self.log.read_text()[-2000:]}")
+        if self.with_page:
+            self.page = self._process.stdout.readline().decode().removeprefix("page: ").strip()
 
     def kill(self) -> None:
         """kill -9."""

@@ -20,10 +20,10 @@ KINDS: Final = frozenset(
     (
         LOST, "control.lost", "controller.exhausted", "controller.identity", "database.restored",
         "discovery.forged", "drift.found", "drift.refused", "frames.dropped", "host.refused", "link.unfit",
-        "host.flapping", "link.shared", "storm.blocked", "storm.began",
+        "host.flapping", "leader.lost", "link.shared", "storm.blocked", "storm.began",
         "network.rekeyed", "queue.error", "store.error",
         "switch.error", "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
-        "switch.untrusted",
+        "switch.untrusted", "webhook.failing",
     )
 )  # fmt: skip
 #: Warnings logged within one second.
