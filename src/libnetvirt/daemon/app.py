@@ -355,7 +355,7 @@ def _changing(service: Service) -> APIRouter:
             await service.connection.examine(requested)
         return Response(status_code=204)
 
-    @router.post("/forecasts", response_model=Forecast, openapi_extra={"requestBody": body})
+    @router.post("/forecasts", response_model=Forecast, openapi_extra=body(ChangeRequest))
     async def forecast(request: Request) -> Response:
         """Tell what an operation would change. Changes nothing."""
         requested = await _change_of(service, request)
