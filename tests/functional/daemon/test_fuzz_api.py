@@ -8,10 +8,10 @@ import pytest
 
 from tests.fuzz_api import DOCUMENTS, ask, fuzzed
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: The same requests each time, so that the test fails only if something has changed.
-SAME = ("--generation-deterministic", "--seed", "1", "--max-examples", "4", "--no-shrink")
+SAME = ("--generation-deterministic", "--seed", "1", "--max-examples", "3", "--no-shrink")
 #: Requests that are made at least: of a connection's document, and of the daemon's own.
 CASES = (400, 40)
 
