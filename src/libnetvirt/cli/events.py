@@ -19,7 +19,7 @@ from libnetvirt.cli.output import line
 #: Seconds between checks whether the reader of stdout has closed the pipe.
 _PIPE_CHECK = 0.5
 #: Seconds to wait for the event stream to end after its cancellation.
-_END = 2.0
+END = 2.0
 _AGO = re.compile(r"(\d+(?:\.\d+)?) *([smhd])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -87,14 +87,14 @@ def events(
 async def _follow(uri: str, output: Format, count: int | None, after: str, since: float | None) -> None:
     async with await aio.open(uri) as connection:
         printing = asyncio.create_task(_print(connection, output, count, after, since))
-        watching = asyncio.create_task(_pipe_closed())
+        watching = asyncio.create_task(pipe_closed())
         try:
             await asyncio.wait({printing, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (printing, watching):
                 task.cancel()
             # The event stream may consume this cancellation while it closes. asyncio.run() cancels again.
-            ended, _ = await asyncio.wait({printing, watching}, timeout=_END)
+            ended, _ = await asyncio.wait({printing, watching}, timeout=END)
         for task in ended:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
@@ -121,7 +121,8 @@ def text(event: Event) -> str:
     return f"{clock}  {event.kind:<20}  {message}"
 
 
-async def _pipe_closed() -> None:
+async def pipe_closed() -> None:
+    """Wait until the reader of stdout has closed it."""
     try:
         handle = sys.stdout.fileno()
     except (OSError, ValueError):

@@ -47,6 +47,7 @@ from libnetvirt.daemon.wire import (
     Outcome,
     ReloadRequest,
     RepairRequest,
+    VerificationRequest,
     Version,
     dump,
     parse,
@@ -58,12 +59,14 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     Measurement,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.tasks import Tasks
@@ -318,6 +321,13 @@ def _changing(service: Service) -> APIRouter:
                 await preconditions.check_network(request, service.connection, asked.network)
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
+    @router.post("/verifications", response_model=Verification, openapi_extra=body(VerificationRequest))
+    async def verify(request: Request) -> Response:
+        """Prove that all frames are forwarded as networks promise; replies with what was proved. Asks the
+        switches, and changes nothing."""
+        asked = await read_body(service.bodies, request, VerificationRequest)
+        return _reply(await service.connection.verify(*asked.networks))
+
     @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY))
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
@@ -344,6 +354,13 @@ def _changing(service: Service) -> APIRouter:
             requested = await preconditions.checked(request, service.connection, requested)
             await service.connection.examine(requested)
         return Response(status_code=204)
+
+    @router.post("/forecasts", response_model=Forecast, openapi_extra={"requestBody": body})
+    async def forecast(request: Request) -> Response:
+        """Tell what an operation would change. Changes nothing."""
+        requested = await _change_of(service, request)
+        with service.activity.operation("forecast"):
+            return _reply(await service.connection.foresee(requested))
 
     @router.delete("/changes/{operation}", response_model=Outcome)
     async def withdraw(request: Request, operation: str) -> Response:

@@ -206,6 +206,7 @@ def test_every_key_is_documented_and_shown() -> None:
         "key",
         "ca",
         "max-connections",
+        "page",
         "keep",
         "days",
         "directory",
