@@ -21,6 +21,7 @@ from libnetvirt.daemon.wire import (
     Problem,
     ReloadRequest,
     RepairRequest,
+    VerificationRequest,
 )
 from libnetvirt.model.element import Element
 
@@ -68,7 +69,13 @@ WITH_LINK: Final[dict[int | str, dict[str, Any]]] = {
         }
     }
 }
-_BODIES: Final[tuple[type[Element], ...]] = (ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest)
+_BODIES: Final[tuple[type[Element], ...]] = (
+    ChangeRequest,
+    RepairRequest,
+    DecisionRequest,
+    ReloadRequest,
+    VerificationRequest,
+)
 
 
 _ENDS: Final = [
@@ -86,6 +93,7 @@ _EXAMPLES: Final[Mapping[type[Element], Mapping[str, Any]]] = {
     },
     RepairRequest: {"one network": {"network": "green"}, "all": {"orphans": True}},
     DecisionRequest: {"take over a switch": {"switch": "1", "decision": "adopt"}},
+    VerificationRequest: {"some networks": {"networks": ["green"]}, "all": {}},
     ReloadRequest: {"refuse if something no longer fits": {"degrade": False}},
 }
 
