@@ -105,8 +105,6 @@ def of_requests(kinds: Sequence[type[Element]]) -> dict[str, Schema]:
         schemas[name + INPUT] = {key: _linked(value, names) for key, value in schema.items()}
     for name, fields in FIELDS.items():
         properties = schemas[name + INPUT]["properties"]
-        if unknown := fields.keys() - properties.keys():
-            raise ValueError(f"{name} has no fields {', '.join(sorted(unknown))}")
         for field, schema in fields.items():
             kept = {key: value for key, value in properties[field].items() if key in ("title", "description")}
             properties[field] = kept | schema
