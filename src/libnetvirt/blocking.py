@@ -203,6 +203,7 @@ class Connection:
     substrate = _blocking(aio.Connection.substrate)
     capabilities = _blocking(aio.Connection.capabilities)
     rules = _blocking(aio.Connection.rules)
+    verify = _blocking(aio.Connection.verify)
     repair = _blocking(aio.Connection.repair)
     reload = _blocking(aio.Connection.reload)
     adopt = _blocking(aio.Connection.adopt)

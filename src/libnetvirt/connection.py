@@ -16,7 +16,16 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI, PreconditionFailed
-from libnetvirt.model import Applied, Event, Forecast, Recovered, RuleLine, Substrate, VirtualNetwork
+from libnetvirt.model import (
+    Applied,
+    Event,
+    Forecast,
+    Recovered,
+    RuleLine,
+    Substrate,
+    Verification,
+    VirtualNetwork,
+)
 from libnetvirt.model.differences import applied, differences
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.network import Network
@@ -250,6 +259,17 @@ class Connection:
         uuid = None if key is None else (await self._session.find(str(key))).uuid
         self.driver.capabilities.require("rules", "showing rules")
         return await self.driver.rules(uuid)
+
+    async def verify(self, *keys: str | int) -> Verification:
+        """Prove that all frames that can enter are forwarded as networks promise: those named (uuid or name),
+        or all. Asks the switches for all their rules, and changes nothing.
+
+        Takes seconds if there are many rules. That something is not proved is no error: the report says so,
+        with frames for which it is not true. Raises NetworkNotFound, Unsupported.
+        """
+        uuids = [(await self._session.find(str(key))).uuid for key in keys]
+        self.driver.capabilities.require("verify", "verifying networks")
+        return await self.driver.verify(uuids)
 
     async def repair(self, key: str | int | None = None, *, orphans: bool = False) -> Sequence[str]:
         """Undo what others changed in the rules or rows of one network, or of all.

@@ -37,6 +37,7 @@ from libnetvirt.model import (
     Rules,
     Substrate,
     Timeout,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.customer_tags import ANY
@@ -75,6 +76,7 @@ FEATURES: Mapping[str, str] = {
     "paths": "listing the paths between endpoints",
     "statistics": "packet and byte counters of endpoints",
     "rules": "listing the rules in the switches",
+    "verify": "proving that all frames are forwarded as the networks promise",
     "repair": "restoring what others changed in its networks",
     "reload": "reloading the capacities of links",
     "ownership": "telling apart the rules of several controllers, and taking switches over",
@@ -328,6 +330,11 @@ class Driver(ABC):
         """The rules in the switches, of one network or of all (capability ``rules``). Asks the switches."""
         raise Unsupported(f"rules of {uuid}: not offered")
 
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        """Whether all frames that can enter are forwarded as these networks promise, or all networks if there
+        are none (capability ``verify``). Asks the switches."""
+        raise Unsupported(f"verification of {', '.join(uuids)}: not offered")
+
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Undo what others changed in the state that the driver keeps for a network, or for all (capability
         ``repair``). Returns what was done, one line each.
@@ -371,8 +378,8 @@ class Driver(ABC):
 
     async def metrics(self) -> Sequence[Measurement]:
         """The numbers of this session, as far as it has them, under names of
-        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is counted anyway: asks
-        no switch, and does not block."""
+        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is known: waits for no
+        switch, and does not block."""
         raise Unsupported("metrics: not offered")
 
     @property

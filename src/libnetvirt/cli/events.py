@@ -7,7 +7,6 @@ import re
 import select
 import sys
 import time
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
@@ -87,7 +86,7 @@ def events(
 
 async def _follow(uri: str, output: Format, count: int | None, after: str, since: float | None) -> None:
     async with await aio.open(uri) as connection:
-        printing = asyncio.create_task(_print(connection.events(after=after, since=since), output, count))
+        printing = asyncio.create_task(_print(connection, output, count, after, since))
         watching = asyncio.create_task(pipe_closed())
         try:
             await asyncio.wait({printing, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,9 +100,12 @@ async def _follow(uri: str, output: Format, count: int | None, after: str, since
                 raise error
 
 
-async def _print(events: AsyncIterator[Event], output: Format, count: int | None) -> None:
+async def _print(
+    connection: aio.Connection, output: Format, count: int | None, after: str, since: float | None
+) -> None:
     printed = 0
-    async for event in events:
+    # No name is given to the iterator: else it would not be closed before the loop is, if a line fails.
+    async for event in connection.events(after=after, since=since):
         line(event.model_dump_json(by_alias=True) if output is Format.JSON else text(event))
         sys.stdout.flush()
         printed += 1

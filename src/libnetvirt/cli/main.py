@@ -45,6 +45,7 @@ COMMANDS = (
     ("dump", "networks", "dump", "Print the description of a network, or of all."),
     ("substrate", "substrate", "substrate", "Show the switches, their ports and the links."),
     ("rules", "substrate", "rules", "Show the rules in the switches."),
+    ("verify", "verification", "verify", "Prove that all frames are forwarded as networks promise."),
     ("repair", "substrate", "repair", "Restore what others changed in the networks' configuration."),
     ("reload", "substrate", "reload", "Reload the configuration of netvirtd, and the capacities of links."),
     ("export", "exchange", "export", "Write all networks with their constraints to one file."),

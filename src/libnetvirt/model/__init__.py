@@ -39,6 +39,7 @@ from libnetvirt.model.report import (
 )
 from libnetvirt.model.rules import DEFAULT_DURATION, Encapsulation, Insertion, Rules, RulesFields, Timeout
 from libnetvirt.model.storm import Storm, StormAction, StormFields
+from libnetvirt.model.verification import Counterexample, Verification, VerifiedHop, VerifiedProperty
 
 __all__ = [
     "DEFAULT_DURATION",
@@ -50,6 +51,7 @@ __all__ = [
     "ConstraintCounters",
     "ConstraintFields",
     "ConstraintState",
+    "Counterexample",
     "Counters",
     "Duration",
     "Encapsulation",
@@ -94,5 +96,8 @@ __all__ = [
     "Substrate",
     "Switch",
     "Timeout",
+    "Verification",
+    "VerifiedHop",
+    "VerifiedProperty",
     "VirtualNetwork",
 ]
