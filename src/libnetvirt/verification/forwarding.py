@@ -96,14 +96,14 @@ class Forwarding:
     exits: list[Exit] = field(default_factory=list)
     #: frames that were sent to a port that is down, or into a link that is
     lost: int = 0
-    #: the rule that the frame met last
-    last: Step | None = None
+    #: the rule that the frame, and each copy of it, met last in each switch
+    ends: list[Step] = field(default_factory=list)
 
     def enter(self, classes: Classes, end: End, frame: Frame) -> Sequence[Exit]:
         """What becomes of a frame that enters at a port. Raises Unmodelled, Looped."""
         self.exits = []
         self.lost = 0
-        self.last = None
+        self.ends = []
         self._enter(classes, end, frame, None, ())
         return self.exits
 
@@ -124,7 +124,14 @@ class Forwarding:
         state = _State(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
         with contextlib.suppress(_Ended):
             _Switching(self, classes).table(state, 0, end[1])
-        self.last = self.last if entered else state.last
+        if state.last is not None:
+            self.ends.append(state.last)
+
+    @property
+    def last(self) -> Step | None:
+        """The rule that a frame met last which has not left: where none took it, if there is such a place."""
+        lost = next((step for step in self.ends if step.rule is None), None)
+        return lost or (self.ends[0] if self.ends else None)
 
     def send(self, classes: Classes, state: _State, port: int) -> None:
         """Send a copy of the frame out of a port."""
