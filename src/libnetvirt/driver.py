@@ -28,6 +28,7 @@ from libnetvirt.model import (
     Counters,
     Encapsulation,
     Event,
+    Forecast,
     Insertion,
     NetworkState,
     Path,
@@ -40,6 +41,7 @@ from libnetvirt.model import (
     VirtualNetwork,
 )
 from libnetvirt.model.customer_tags import ANY
+from libnetvirt.model.forecast import forecast
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.model.report import Report, State
 from libnetvirt.settings import DriverSettings
@@ -280,6 +282,12 @@ class Driver(ABC):
         """Raise what :meth:`validate` raises. May block to ask a server or the switches; changes nothing."""
         self.validate(change)
 
+    async def forecast(self, change: Change) -> Forecast:
+        """What a change would change. Raises what :meth:`check` raises, and StaleChange if the network is no
+        longer as in ``change.before``; changes nothing."""
+        await self.check(change)
+        return forecast(change.before, change.after)
+
     @abstractmethod
     async def apply(self, change: Change) -> None:
         """Carry out a change. Returns when the network confirmed it and it is durable.
@@ -370,8 +378,8 @@ class Driver(ABC):
 
     async def metrics(self) -> Sequence[Measurement]:
         """The numbers of this session, as far as it has them, under names of
-        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is counted anyway: asks
-        no switch, and does not block."""
+        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is known: waits for no
+        switch, and does not block."""
         raise Unsupported("metrics: not offered")
 
     @property

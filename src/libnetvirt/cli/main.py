@@ -38,6 +38,7 @@ COMMANDS = (
     ("validate", "networks", "validate", "Check descriptions without connecting to a driver."),
     ("create", "networks", "create", "Create the networks described in files."),
     ("apply", "networks", "apply", "Create or change networks to match the descriptions in files."),
+    ("edit", "edit", "edit", "Change a network in a text editor."),
     ("remove", "networks", "remove", "Remove networks."),
     ("list", "networks", "list_networks", "List the networks in order of creation."),
     ("show", "show", "show", "Show the details of a network."),
@@ -53,6 +54,10 @@ COMMANDS = (
     ("restore", "state", "restore", "Replace the stored networks by those in a backup."),
     ("recover", "state", "recover", "Describe the networks that the rules of switches were made for."),
     ("events", "events", "events", "Print events as they happen, one a line."),
+    ("watch", "watch", "watch", "Watch the states of networks, and events."),
+    ("top", "top", "top", "Show the traffic of networks and links."),
+    ("topology", "topology", "topology", "Draw the switches and links, with load and paths."),
+    ("shell", "shell", "shell", "Run commands at a prompt, with completion from the server."),
     (
         "doctor",
         "bridges",

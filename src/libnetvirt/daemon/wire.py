@@ -45,6 +45,16 @@ class ConnectionReport(Report):
     reason: str = ""
 
 
+class AccessReport(Report):
+    """What a client may do. ``token``: the name of its token, empty where none is needed. ``networks`` and
+    ``connections``: what it is limited to, all if empty."""
+
+    token: str = ""
+    role: Literal["read", "operate", "admin"] = "admin"
+    networks: tuple[str, ...] = ()
+    connections: tuple[str, ...] = ()
+
+
 class ConfigurationReport(Report):
     """The configuration in use, with the keys of its ``file``, which is empty if there is none."""
 
@@ -64,7 +74,8 @@ class Flaw(Report):
 class Problem(Report):
     """An error, as a problem document (RFC 9457): a stable ``code``, which gives ``type`` and ``title``;
     a ``detail`` for people, and the same as ``message``; every one of the ``faults`` of an invalid request.
-    ``network`` and ``endpoint``: which endpoint has the place that another one claims."""
+    ``network`` and ``endpoint``: which endpoint has the place that another one claims. ``leader``: where the
+    controller is that leads, if this one does not."""
 
     type: str
     title: str
@@ -75,6 +86,7 @@ class Problem(Report):
     faults: tuple[Flaw, ...] = ()
     network: str = ""
     endpoint: str = ""
+    leader: str = ""
 
 
 class ChangeRequest(Element):

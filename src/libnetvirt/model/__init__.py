@@ -10,6 +10,7 @@ from libnetvirt.model.endpoint import (
     Route,
     RouteFields,
 )
+from libnetvirt.model.forecast import Forecast, ReservationChange, RuleChanges
 from libnetvirt.model.metrics import METRICS, Measured, Measurement, Metric, MetricKind
 from libnetvirt.model.network import Forwarding, NetworkFields, VirtualNetwork
 from libnetvirt.model.pcp import Pcp, PcpFields
@@ -59,6 +60,7 @@ __all__ = [
     "EndpointFields",
     "EndpointState",
     "Event",
+    "Forecast",
     "Forwarding",
     "Hop",
     "Host",
@@ -80,8 +82,10 @@ __all__ = [
     "Port",
     "PortUse",
     "Recovered",
+    "ReservationChange",
     "Route",
     "RouteFields",
+    "RuleChanges",
     "RuleLine",
     "Rules",
     "RulesFields",

@@ -95,6 +95,12 @@ _DRIVERS = (
         _LINK, _LINKS,
     ),
     Metric(
+        "netvirt_link_load_bytes_per_second", MetricKind.GAUGE,
+        "what the link's port has sent during the last seconds, in bytes/s; switches are asked for it while "
+        "this metric is read, so it is missing at first",
+        _LINK, _LINKS,
+    ),
+    Metric(
         "netvirt_packet_ins_total", MetricKind.COUNTER,
         "frames of hosts that came to the controller and were accepted, of all networks, also removed ones",
     ),
@@ -130,6 +136,10 @@ _DRIVERS = (
         ("queue",), "three queues",
     ),
     Metric("netvirt_store_commits_total", MetricKind.COUNTER, "commits to the state file since it was made"),
+    Metric(
+        "netvirt_leading", MetricKind.GAUGE,
+        "1 if the controller leads, 0 if it stands by; only with a state in a cluster",
+    ),
     Metric(
         "netvirt_events_lost_total", MetricKind.COUNTER,
         "events that readers in this process have lost, because they were too slow",
