@@ -21,6 +21,7 @@ from libnetvirt.daemon.wire import (
     Problem,
     ReloadRequest,
     RepairRequest,
+    VerificationRequest,
 )
 from libnetvirt.model.element import Element
 
@@ -68,7 +69,9 @@ WITH_LINK: Final[dict[int | str, dict[str, Any]]] = {
         }
     }
 }
-_BODIES: Final[tuple[type[Element], ...]] = (ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest)
+_BODIES: Final[tuple[type[Element], ...]] = (
+    ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest, VerificationRequest
+)  # fmt: skip
 
 
 _ENDS: Final = [
@@ -85,6 +88,7 @@ _EXAMPLES: Final[Mapping[type[Element], Mapping[str, Any]]] = {
         "remove a network": {"before": {"uuid": 8, "name": "green", "endpoints": _ENDS}},
     },
     RepairRequest: {"one network": {"network": "green"}, "all": {"orphans": True}},
+    VerificationRequest: {"one network": {"networks": ["green"]}, "all": {}},
     DecisionRequest: {"take over a switch": {"switch": "1", "decision": "adopt"}},
     ReloadRequest: {"refuse if something no longer fits": {"degrade": False}},
 }
