@@ -257,6 +257,10 @@ def test_rules_are_refused_by_a_driver_without_them(netvirt: Commands) -> None:
     assert "does not offer rules" in netvirt.fails(6, "rules")
 
 
+def test_verification_is_refused_by_a_driver_without_rules(netvirt: Commands) -> None:
+    assert "does not offer verify" in netvirt.fails(6, "verify")
+
+
 def test_validate_prints_every_fault_of_every_file_with_its_line(netvirt: Commands, directory: Path) -> None:
     netvirt.uri = ""
     (directory / "bad.xml").write_text(BLUE.replace("12", "11").replace(">20<", ">5000<"))
