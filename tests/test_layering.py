@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "settings": {"errors", "model", "suggestions", "uri"},
     "driver": {"errors", "model", "settings", "suggestions", "uri"},
     "events": {"errors", "model", "operation_id"},
-    "store": {"errors", "model"},
+    "store": {"errors", "ovsdb", "model"},
     "formats": {"errors", "model"},
     "semantics": {"errors", "model", "packet"},
     "controller": {"errors", "model", "openflow", "packet"},

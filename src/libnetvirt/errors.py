@@ -33,6 +33,7 @@
           ├── ServerBusy         the daemon holds as much as it can: try again later
           ├── AddressInUse
           ├── StateUnusable      the durable state cannot be read or written
+          ├── NotLeader          another controller leads: nothing was done, ask that one
           └── ConnectionClosed
 
 The number is the exit status of the command line. :data:`CODES` maps the code of an error, a stable string,
@@ -298,6 +299,22 @@ class StateUnusable(ConnectionFailed):
     code = "state-unusable"
 
 
+class NotLeader(ConnectionFailed):
+    """Another controller of the same networks leads, or none does at present: nothing was done. ``leader``:
+    where clients reach the one that leads; empty if that is not known."""
+
+    code = "not-leader"
+    http_status = 421
+
+    def __init__(self, message: str, *, leader: str = "") -> None:
+        super().__init__(message)
+        self.leader = leader
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the error as the daemon's interface sends it: code, message and leader."""
+        return {**super().to_json(), "leader": self.leader}
+
+
 class ConnectionClosed(ConnectionFailed):
     """The connection has been closed."""
 
@@ -324,6 +341,8 @@ def from_json(document: dict[str, Any]) -> NetvirtError:
         faults = document.get("faults") or [{"text": str(document.get("message"))}]
         return cls([Fault(**f) for f in faults])
     message = str(document.get("message", "an error without a message"))
+    if issubclass(cls, NotLeader):
+        return cls(message, leader=str(document.get("leader") or ""))
     if issubclass(cls, EndpointClaimed):
         holder = (str(document.get(name) or "") for name in ("network", "endpoint"))
         return cls(message, **dict(zip(("network", "endpoint"), holder, strict=True)))

@@ -1,4 +1,4 @@
-"""Connection URIs: ``driver[+transport]://[host][:port]/[path][?options]``."""
+"""Connection URIs: ``driver[+transport]://[host][:port][,host:port…]/[path][?options]``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class URI:
     path: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     text: str = ""
+    #: (host, port) of further servers, of which one leads
+    others: tuple[tuple[str, int | None], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -34,9 +36,13 @@ class URI:
         found = _SCHEME.fullmatch(scheme)
         if not separator or not found:
             raise InvalidURI(f"{text[:80]!r} is not a connection URI: write for example {EXAMPLES}")
+        network, end, further = _netloc(rest)
+        first, *more = network.split(",")
         try:
-            parts = urlsplit("//" + rest)
+            parts = urlsplit("//" + first + end + further)
             port = parts.port
+            hosts = [urlsplit("//" + one) for one in more]
+            others = tuple((one.hostname or "", one.port) for one in hosts)
             pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError as error:
             raise InvalidURI(
@@ -50,4 +56,16 @@ class URI:
             twice = next(name for name in names if names.count(name) > 1)
             raise InvalidURI(f"{text[:80]!r}: option {twice} is given twice, remove one")
         driver, transport = found.groups()
-        return cls(driver, transport or "", parts.hostname or "", port, unquote(parts.path), options, text)
+        if others and not (transport and parts.hostname and all(host for host, _ in others)):
+            raise InvalidURI(
+                f"{text[:80]!r}: several addresses are those of servers of which one leads, as in "
+                "openflow+tls://one.example:8443,two.example:8443/"
+            )
+        host = parts.hostname or ""
+        return cls(driver, transport or "", host, port, unquote(parts.path), options, text, others)
+
+
+def _netloc(rest: str) -> tuple[str, str, str]:
+    """What is behind the two slashes of a URI: the addresses, the character that ends them, what follows."""
+    end = next((i for i, c in enumerate(rest) if c in "/?#"), len(rest))
+    return rest[:end], rest[end : end + 1], rest[end + 1 :]

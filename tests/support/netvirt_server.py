@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import select
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -34,7 +35,7 @@ class Served:
         #: whether the web page is served; then its address, with a token
         self.with_page = False
         self.page = ""
-        self._process: Forked | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
 
     @property
     def target(self) -> str:
@@ -56,9 +57,9 @@ class Served:
         if self.with_page:
             words += ["--page", f"127.0.0.1:{next(_pages)}"]
         with self.log.open("ab") as log:
-            self._process = Forked(words, log, descriptors)
-        readable, _, _ = select.select([self._process.stdout], [], [], timeout)
-        line = self._process.stdout.readline() if readable else b""
+            self._process = process = Forked(words, log, descriptors)
+        readable, _, _ = select.select([process.stdout], [], [], timeout)
+        line = process.stdout.readline() if readable else b""
         if not line:
             self.kill()
             raise RuntimeError(f"netvirt serve did not start: {self.log.read_text()[-2000:]}")
@@ -85,5 +86,6 @@ class Served:
     def _reap(self) -> int:
         process, self._process = self._process, None
         assert process is not None
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
         return process.wait(10)

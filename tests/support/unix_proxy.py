@@ -13,7 +13,8 @@ from typing import Self
 
 
 class Proxy:
-    """Forwards bytes between clients and the socket.
+    """Forwards bytes between clients and the socket, unless it is ``cut`` (connections break, new ones are
+    closed) or ``silent`` (nothing passes).
 
     ``lose(b"transact", before=False)``: the next request that contains these bytes is forwarded, and its
     connection broken before the reply; with ``before`` the request is not forwarded either.
@@ -23,6 +24,7 @@ class Proxy:
 
     def __init__(self, path: Path, target: Path) -> None:
         self.lost = 0
+        self.cut = self.silent = False
         self._target = target
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -58,6 +60,11 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._over:
+            if self.silent:
+                time.sleep(0.02)
+                continue
+            while self.cut and self._peers:
+                self._break(next(iter(self._peers)))
             for key, _ in self._selector.select(0.05):
                 if key.fileobj is self._listener:
                     self._accept()
@@ -67,8 +74,16 @@ class Proxy:
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
+        if self.cut:
+            client.close()
+            return
         server = socket.socket(socket.AF_UNIX)
-        server.connect(str(self._target))
+        try:
+            server.connect(str(self._target))
+        except OSError:
+            server.close()
+            client.close()
+            return
         self._peers[client], self._peers[server] = server, client
         self._clients.add(client)
         for one in (client, server):

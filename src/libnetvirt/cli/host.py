@@ -40,6 +40,8 @@ SOON: Final = 21
 #: bytes that have to be free where a state file is
 FREE: Final = 64 * 2**20
 #: the options of drivers' URIs that name databases
+#: what the option state begins with if the state is in a cluster
+_CLUSTER: Final = "ovsdb:"
 _DATABASES: Final = ("ovsdb", "nb", "sb", "vswitch")
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronized
 
@@ -146,6 +148,9 @@ def _states(configuration: Configuration) -> Iterator[Finding]:
         if not text or text == ":memory:":
             continue
         area, file = f"connection {name}", Path(text).absolute()
+        if text.startswith(_CLUSTER):
+            yield from _members(area, text.removeprefix(_CLUSTER))
+            continue
         if not file.parent.is_dir():
             yield Finding(
                 area,
@@ -163,6 +168,14 @@ def _states(configuration: Configuration) -> Iterator[Finding]:
             *(file.with_name(file.name + end) for end in ("", "-wal", "-shm", "-commits")),
         ):
             yield from _ownership(area, path, user)
+
+
+def _members(area: str, servers: str) -> Iterator[Finding]:
+    with contextlib.suppress(InvalidDescription):
+        for remote in Remote.parse_all(servers):
+            if why := _unreachable(remote):
+                text = f"the server {remote} of the cluster with its state cannot be reached: {why}"
+                yield Finding(area, text, _reach(remote))
 
 
 def _ownership(area: str, path: Path, user: pwd.struct_passwd) -> Iterator[Finding]:

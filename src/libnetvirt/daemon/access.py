@@ -5,7 +5,7 @@ role                    requests
 ======================  ====================================================================================
 none                    ``GET /healthz``
 ``read``                all other GET, but for backups and the configuration; checks of changes
-``operate``             also changes and repairs of networks
+``operate``             also changes, repairs and verifications of networks
 ``admin``               everything: reloads, decisions about switches, backups, the configuration
 ======================  ====================================================================================
 
@@ -64,8 +64,9 @@ RULES: Final = (
     _rule("GET HEAD", r"/v1/(rules|substrate|recovered|metrics)|/metrics|/readyz", "read", whole=True),
     _rule("GET HEAD", r"/v1/networks/[^/]+(/[a-z-]+)?", "read"),
     _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|access|openapi\.json)", "read"),
-    _rule("POST", r"/v1/checks", "read"),
+    _rule("POST", r"/v1/(checks|forecasts)", "read"),
     _rule("POST", r"/v1/(changes|repairs)", "operate"),
+    _rule("POST", r"/v1/verifications", "operate", whole=True),
     _rule("DELETE", r"/v1/changes/[^/]+", "operate"),
     _rule("POST", r"/v1/(reloads|decisions|configuration/reloads)", "admin", whole=True),
 )

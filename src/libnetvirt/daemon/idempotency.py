@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libnetvirt.daemon.access import access
 from libnetvirt.daemon.bodies import Bodies
 from libnetvirt.daemon.problems import http_problem, refusal
-from libnetvirt.errors import InvalidDescription, NetvirtError, ServerBusy
+from libnetvirt.errors import InvalidDescription, NetvirtError, NotLeader, ServerBusy
 
 HEADER: Final = "idempotency-key"
 #: Seconds that an answer is kept.
@@ -54,7 +54,11 @@ class Answer:
 
     @property
     def final(self) -> bool:
-        """Whether the request was carried out: not if the server had no room for it."""
+        """Whether the request was carried out: not if the server had no room for it, or does not lead."""
+        return self.status != NotLeader.http_status and self._had_room
+
+    @property
+    def _had_room(self) -> bool:
         return self.status != ServerBusy.http_status or json.loads(self.body).get("code") != ServerBusy.code
 
     async def send(self, send: Send) -> None:

@@ -12,12 +12,15 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 from starlette.responses import Response
 
-from libnetvirt.errors import NetvirtError, NotFound
+from libnetvirt.errors import NetvirtError, NotFound, NotLeader
 
 MEDIA_TYPE: Final = "application/problem+json"
+#: The header that tells where the controller is that leads.
+LEADER: Final = "netvirt-leader"
 #: What each type of a problem begins with.
 TYPE: Final = "urn:libnetvirt:problem:"
 #: status -> code of a problem that is none of libnetvirt's errors
@@ -51,7 +54,10 @@ def document(status: int, code: str, message: str, **more: Any) -> dict[str, Any
 
 def refusal(error: NetvirtError) -> Response:
     """The reply that tells an error."""
-    return ProblemResponse(json.dumps(document(error.http_status, **error.to_json())), error.http_status)
+    reply = ProblemResponse(json.dumps(document(error.http_status, **error.to_json())), error.http_status)
+    if isinstance(error, NotLeader) and error.leader:
+        reply.headers[LEADER] = quote(error.leader, safe=":[]/")
+    return reply
 
 
 def http_problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

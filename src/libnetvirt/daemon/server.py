@@ -85,6 +85,7 @@ class Daemon:
                 self._metrics.prepare(self.configuration)
                 self._metrics.settle()
                 self.connections.keep_events(self.configuration.events)
+                await self.connections.set_hooks(self.configuration.webhook)
                 await self.connections.open(self.configuration.connections)
                 with self._signals(), self.monitor.watching():
                     await self._serve()
@@ -135,6 +136,7 @@ class Daemon:
         self.configuration = wanted
         lines += self._listeners.settle(wanted)
         lines += self._metrics.settle()
+        await self.connections.set_hooks(wanted.webhook)
         self._configured(wanted)
         return lines or [f"the configuration has {'changed' if changed else 'not changed'}"]
 

@@ -74,7 +74,8 @@ class Flaw(Report):
 class Problem(Report):
     """An error, as a problem document (RFC 9457): a stable ``code``, which gives ``type`` and ``title``;
     a ``detail`` for people, and the same as ``message``; every one of the ``faults`` of an invalid request.
-    ``network`` and ``endpoint``: which endpoint has the place that another one claims."""
+    ``network`` and ``endpoint``: which endpoint has the place that another one claims. ``leader``: where the
+    controller is that leads, if this one does not."""
 
     type: str
     title: str
@@ -85,6 +86,7 @@ class Problem(Report):
     faults: tuple[Flaw, ...] = ()
     network: str = ""
     endpoint: str = ""
+    leader: str = ""
 
 
 class ChangeRequest(Element):
@@ -104,6 +106,14 @@ class RepairRequest(Element):
 
     network: str | None = None
     orphans: bool = Field(default=False, strict=True)
+
+
+class VerificationRequest(Element):
+    """Verify these networks, or all if there are none."""
+
+    ELEMENT: ClassVar[str] = "verification"
+
+    networks: tuple[str, ...] = ()
 
 
 class DecisionRequest(Element):

@@ -137,6 +137,10 @@ _DRIVERS = (
     ),
     Metric("netvirt_store_commits_total", MetricKind.COUNTER, "commits to the state file since it was made"),
     Metric(
+        "netvirt_leading", MetricKind.GAUGE,
+        "1 if the controller leads, 0 if it stands by; only with a state in a cluster",
+    ),
+    Metric(
         "netvirt_events_lost_total", MetricKind.COUNTER,
         "events that readers in this process have lost, because they were too slow",
     ),

@@ -49,6 +49,10 @@ class Store(ABC):
     durable: bool = True
     #: whether it was made when it was opened
     created: bool = False
+    #: whether other controllers may take it over; then :meth:`check` tells whether one has
+    shared: bool = False
+    #: of a shared store: in which term this controller leads, a number that grows with each leader
+    term: int = 0
 
     @property
     @abstractmethod

@@ -64,7 +64,7 @@ def restore(
             with tempfile.TemporaryDirectory(prefix=f"{path.name}.restore-", dir=path.parent) as directory:
                 new = Path(directory) / "backup"
                 write_private(new, content)
-                snapshot = _read(new, upgrade, check, incomplete)
+                snapshot, _ = _read(new, upgrade, check, incomplete)
                 replaced = _replaced(path) if held is not None and inherit is not None else None
                 if replaced is not None and inherit is not None:
                     with closing(SqliteStore(new, create=False)) as store:
@@ -78,14 +78,24 @@ def restore(
     return snapshot.networks
 
 
-def _read(new: Path, upgrade: Upgrade | None, check: Check | None, incomplete: bool) -> Snapshot:
+def examined(
+    content: bytes, upgrade: Upgrade | None, check: Check | None, incomplete: bool
+) -> tuple[Snapshot, int]:
+    """What is in a backup, and how many commits it has confirmed. Blocks. Raises StateUnusable."""
+    with tempfile.TemporaryDirectory(prefix="netvirt-restore-") as directory:
+        new = Path(directory) / "backup"
+        write_private(new, content)
+        return _read(new, upgrade, check, incomplete)
+
+
+def _read(new: Path, upgrade: Upgrade | None, check: Check | None, incomplete: bool) -> tuple[Snapshot, int]:
     """Examine a backup as any state file, and convert it if it is of an older version."""
     try:
         with closing(SqliteStore(new, upgrade, create=False, incomplete=incomplete)) as store:
             snapshot = store.load()
             if check is not None:
                 check(snapshot.facts)
-            return snapshot
+            return snapshot, store.commits
     except StateUnusable as error:
         text = str(error).replace(way_back(new), "Use another backup").replace(str(new), "the backup")
         raise StateUnusable(f"nothing was restored: {text}") from None

@@ -243,18 +243,18 @@ class SqliteStore(Store):
                 db.execute(_PUT_FACT, (kind, key, value, _sum(kind, key, value)))
 
     def _put(self, db: sqlite3.Connection, network: VirtualNetwork) -> None:
-        head = _head(network)
-        db.execute(_PUT_NETWORK, (network.uuid, head, _sum(network.uuid, head)))
+        text = head(network)
+        db.execute(_PUT_NETWORK, (network.uuid, text, _sum(network.uuid, text)))
         db.execute("DELETE FROM endpoint WHERE network = ?", (network.uuid,))
         self._put_endpoints(db, network.uuid, network.endpoints)
 
     def _alter(self, db: sqlite3.Connection, before: VirtualNetwork, after: VirtualNetwork) -> None:
-        if not _keeps_order(before, after):
+        if not keeps_order(before, after):
             self._put(db, after)
             return
-        head = _head(after)
-        if _head(before) != head:
-            db.execute(_PUT_NETWORK, (after.uuid, head, _sum(after.uuid, head)))
+        text = head(after)
+        if head(before) != text:
+            db.execute(_PUT_NETWORK, (after.uuid, text, _sum(after.uuid, text)))
         touched = before.touched(after)
         gone = [(after.uuid, uuid) for uuid in touched if uuid not in after.by_uuid]
         db.executemany("DELETE FROM endpoint WHERE network = ? AND uuid = ?", gone)
@@ -352,7 +352,7 @@ def _verify(given: int, *texts: str) -> None:
         raise ValueError(f"it is damaged: the record {' '.join(texts)[:200]!r} was changed")
 
 
-def _keeps_order(before: VirtualNetwork, after: VirtualNetwork) -> bool:
+def keeps_order(before: VirtualNetwork, after: VirtualNetwork) -> bool:
     """Whether the endpoints that both have come first and in the same order, as their rows do."""
     if before.uuid != after.uuid:
         return False
@@ -362,6 +362,6 @@ def _keeps_order(before: VirtualNetwork, after: VirtualNetwork) -> bool:
     return list(after.by_uuid)[: len(kept)] == kept
 
 
-def _head(network: VirtualNetwork) -> str:
+def head(network: VirtualNetwork) -> str:
     """A network's document without its endpoints, which have rows of their own."""
     return network.model_dump_json(by_alias=True, exclude_none=True, exclude={"endpoints"})

@@ -35,6 +35,11 @@ class Server:
             raise InvalidURI(
                 f"{uri.text!r} names no server: write for example {uri.driver}+unix:///run/netvirt.sock"
             )
+        if uri.others:
+            raise InvalidURI(
+                f"{uri.text!r} names several servers, and this client asks one: use libnetvirt.open, or name "
+                "one and follow the header Netvirt-Leader of its replies"
+            )
         allowed = _ANY_OPTIONS if uri.transport == "unix" else _ANY_OPTIONS | _TLS_OPTIONS
         if unknown := sorted(set(uri.options) - allowed):
             raise InvalidURI(

@@ -128,6 +128,17 @@ class Lab:
         self._controller = target
         self._set_controllers(target, switches)
 
+    def control_by(self, targets: Sequence[str]) -> None:
+        """Point all switches at several controllers at the same time."""
+        words: list[str] = []
+        for switch in self.switches:
+            rows = [f"@c{switch}x{number}" for number in range(len(targets))]
+            for row, target in zip(rows, targets, strict=True):
+                words += ["--", f"--id={row}", "create", "Controller", f'target="{target}"',
+                          "max_backoff=1000", "inactivity_probe=5000"]  # fmt: skip
+            words += ["--", "set", "Bridge", self.bridge(switch), f"controller={','.join(rows)}"]
+        self.ovs.vsctl(*words)
+
     def release(self, switches: Iterable[int] | None = None) -> None:
         """Break the connection of switches (all) to their controller until ``control``; rules stay.
 

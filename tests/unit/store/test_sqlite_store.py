@@ -11,7 +11,7 @@ import pytest
 
 from libnetvirt.errors import StateUnusable
 from libnetvirt.model import Endpoint, VirtualNetwork
-from libnetvirt.store import Batch, Snapshot
+from libnetvirt.store import Batch
 from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
 
 BLUE = VirtualNetwork(
@@ -35,33 +35,6 @@ BLUE = VirtualNetwork(
     rules={"encapsulation": "native", "insertion": "on-demand", "timeout": "idle", "duration": "60 s"},
 )
 RED = VirtualNetwork(uuid=8, name="red")
-
-
-def test_everything_survives_reopening_in_the_order_of_creation(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "state.db"
-    store = SqliteStore(path)
-    assert store.load() == Snapshot()
-    store.commit(Batch(put=[RED, BLUE], facts={("label", "1"): "100", ("label", "2"): "200"}))
-    store.commit(Batch(put=[RED.changed(name="rouge")], facts={("label", "1"): None}))
-    store.close()
-    store.close()
-    again = SqliteStore(path)
-    assert again.load() == Snapshot([RED.changed(name="rouge"), BLUE], {("label", "2"): "200"})
-    again.commit(Batch(drop=["8", "not there"]))
-    assert again.load().networks == [BLUE]
-    again.close()
-
-
-def test_a_batch_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db")
-    store.commit(Batch(put=[BLUE]))
-    bad = Batch(put=[RED], drop=["7"], facts={("kind", "key"): object()})  # type: ignore[dict-item]
-    with pytest.raises(StateUnusable):
-        store.commit(bad)
-    assert store.load() == Snapshot([BLUE])
-    store.commit(Batch(put=[RED]))
-    assert store.load() == Snapshot([BLUE, RED])
-    store.close()
 
 
 def test_an_empty_batch_is_false() -> None:

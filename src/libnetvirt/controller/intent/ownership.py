@@ -38,7 +38,7 @@ from libnetvirt.controller.intent.facts import (
 from libnetvirt.controller.intent.switches import switch_text
 
 #: the bits of a run's number, its nonce and its commits in a marker
-_RUN_BITS, _NONCE_BITS, _COMMIT_BITS = 20, 14, 30
+RUN_BITS, _NONCE_BITS, _COMMIT_BITS = 20, 14, 30
 #: runs that are kept in the store
 KEPT_RUNS = 1024
 
@@ -105,9 +105,10 @@ class Ownership:
         self._runs: dict[int, ControllerRun] = {}
         self._run = ControllerRun(0, 0, None)
 
-    def begin(self, facts: Facts, commits: int, installation: int, nonce: int) -> None:
+    def begin(self, facts: Facts, commits: int, installation: int, nonce: int, term: int = 0) -> None:
         """A run of the controller begins. ``commits``: of the store; ``installation``: the number of a new
-        installation, used if the store has none; ``nonce``: random bits."""
+        installation, used if the store has none; ``nonce``: random bits; ``term``: if it is one of several
+        controllers that take turns, the least number of the run."""
         known = facts.of(InstallationNumber)
         self.installation = known[0].number if known else installation
         if not known:
@@ -119,7 +120,8 @@ class Ownership:
             self._put(ControllerRun(last, self._runs[last].nonce, commits))
         for old in sorted(self._runs)[: -KEPT_RUNS + 1]:
             self._journal.remove(self._runs.pop(old))
-        self._run = ControllerRun(min(last + 1, (1 << _RUN_BITS) - 1), nonce % (1 << _NONCE_BITS), None)
+        number = max(last + 1, term)
+        self._run = ControllerRun(min(number, (1 << RUN_BITS) - 1), nonce % (1 << _NONCE_BITS), None)
         self._put(self._run)
         self.commits = commits
 
@@ -131,6 +133,13 @@ class Ownership:
     def generation(self) -> int:
         """The number of this run: with each start one higher."""
         return self._run.number
+
+    def generation_after(self, present: int) -> int:
+        """The generation of this run at a switch whose generation is ``present``, if several controllers take
+        turns: its low bits are the run, so that of two runs the later one has the later generation, whatever
+        order they see the switch in. The high bits grow only past a generation that is later than that."""
+        high, low = present >> RUN_BITS, present & (1 << RUN_BITS) - 1
+        return (high + (low > self._run.number) << RUN_BITS | self._run.number) & (1 << 64) - 1
 
     @property
     def marker(self) -> Marker:

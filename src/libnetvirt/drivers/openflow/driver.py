@@ -11,7 +11,7 @@ from pathlib import Path
 
 from libnetvirt.driver import Capabilities, Driver
 from libnetvirt.drivers.openflow import capabilities
-from libnetvirt.drivers.openflow.options import OpenFlowSettings
+from libnetvirt.drivers.openflow.options import CLUSTER, OpenFlowSettings
 from libnetvirt.errors import StateUnusable, Unsupported
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.store import Key, offline
@@ -30,6 +30,10 @@ class OpenFlowDriver(Driver):
 
     @classmethod
     async def open(cls, uri: URI) -> Driver:
+        if OpenFlowSettings.from_uri(uri).state.startswith(CLUSTER):
+            from libnetvirt.drivers.openflow.shared import SharedDriver
+
+            return await SharedDriver.open(uri)
         from libnetvirt.drivers.openflow.opened import OpenedDriver
 
         return await OpenedDriver.open(uri)
@@ -38,12 +42,22 @@ class OpenFlowDriver(Driver):
     def backup_file(cls, uri: URI) -> bytes:
         from libnetvirt.controller.intent.facts import from_version_1
 
+        if (cluster := OpenFlowSettings.from_uri(uri).cluster()) is not None:
+            from libnetvirt.store import cluster_offline
+
+            return cluster_offline.backup(cluster)
         return offline.backup(_state_file(uri), from_version_1)
 
     @classmethod
     def restore(cls, uri: URI, content: bytes, *, incomplete: bool = False) -> Sequence[VirtualNetwork]:
         from libnetvirt.controller.intent.facts import Facts, from_version_1
 
+        if (cluster := OpenFlowSettings.from_uri(uri).cluster()) is not None:
+            from libnetvirt.store import cluster_offline
+
+            backup = offline.examined(content, from_version_1, Facts.from_rows, incomplete)
+            kept = default_path(capabilities.NAME).with_name("cluster")
+            return cluster_offline.restore(cluster, *backup, _inherited, kept)
         return offline.restore(
             _state_file(uri), content, from_version_1, Facts.from_rows, incomplete, _inherited
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.options import Options
 from libnetvirt.controller.intent.facts import from_version_1
 from libnetvirt.controller.intent.rulesdb import NetworkRecord
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
@@ -20,45 +22,55 @@ from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers.openflow import capabilities, metrics
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
+from libnetvirt.drivers.openflow.forecast import foresee
 from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
+from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.runtime import Runtime
+from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.session import Session
+from libnetvirt.drivers.openflow.southbound.tls import Identity
 from libnetvirt.drivers.openflow.validation import Validator
+from libnetvirt.drivers.openflow.verifying import Verifying
 from libnetvirt.errors import (
     InvalidURI,
     NetworkNotFound,
     Unsupported,
 )
+from libnetvirt.events import EventStream
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     State,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.metrics import Measurement
+from libnetvirt.store import Store
 from libnetvirt.store.sqlite import MEMORY, SqliteStore, default_path
 from libnetvirt.uri import URI
 
 
-class OpenedDriver(OpenFlowDriver):
-    """An open connection."""
+@dataclass(frozen=True)
+class Plan:
+    """What a connection is made from, as its URI says it."""
 
-    def __init__(self, runtime: Runtime, capabilities: Capabilities) -> None:
-        self.runtime = runtime
-        self._state = runtime.core.state
-        self._capabilities = capabilities
-        self._validator = Validator(
-            runtime.core, capabilities, lambda: runtime.backoff.waiting(runtime.now())
-        )
+    settings: OpenFlowSettings
+    listens: list[Listen]
+    identity: Identity | None
+    capabilities: Capabilities
+    _options: Options
+    _databases: QueueDatabases
 
     @classmethod
-    async def open(cls, uri: URI) -> Self:
+    def of(cls, uri: URI) -> Self:
+        """Read the URI, and the files that it names. Blocks. Raises InvalidURI, InvalidDescription."""
         settings = OpenFlowSettings.from_uri(uri)
         if uri.host or uri.path not in ("", "/"):
             raise InvalidURI(
@@ -71,26 +83,52 @@ class OpenedDriver(OpenFlowDriver):
         enforcement = settings.enforcement or given.enforcement or Enforcement.METER
         databases = settings.databases(given, file)
         options = settings.controller_options(rules, text, file, enforcement)
-        identity, listens = settings.identity(), settings.listens()
-        store = SqliteStore(settings.state or default_path(capabilities.NAME), from_version_1)
-        runtime = Runtime(
-            options,
-            store,
-            secrets.token_bytes(32),
-            settings.confirm_timeout,
-            databases,
-            settings.audit,
-            settings.drift is DriftAction.REPAIR,
-        )
-        try:
-            await runtime.start(listens, identity)
-        except BaseException:
-            await runtime.close()
-            raise
         lacks = dict(capabilities.NO_FILE if settings.state == MEMORY else {})
         if enforcement is not Enforcement.METER and not databases.remotes:
             lacks |= capabilities.NO_DATABASE
-        return cls(runtime, capabilities.capabilities(rules, without=lacks))
+        offered = capabilities.capabilities(rules, without=lacks)
+        return cls(settings, settings.listens(), settings.identity(), offered, options, databases)
+
+    def runtime(self, store: Store, events: EventStream | None = None) -> Runtime:
+        """A runtime that has not been started."""
+        settings = self.settings
+        return Runtime(
+            self._options,
+            store,
+            secrets.token_bytes(32),
+            settings.confirm_timeout,
+            self._databases,
+            settings.audit,
+            settings.drift is DriftAction.REPAIR,
+            events,
+        )
+
+
+class OpenedDriver(OpenFlowDriver):
+    """An open connection."""
+
+    def __init__(self, runtime: Runtime, capabilities: Capabilities) -> None:
+        self.runtime = runtime
+        self._state = runtime.core.state
+        self._capabilities = capabilities
+        # One copy of the process at a time.
+        self._forecasting = asyncio.Lock()
+        self._validator = Validator(
+            runtime.core, capabilities, lambda: runtime.backoff.waiting(runtime.now())
+        )
+
+    @classmethod
+    async def open(cls, uri: URI) -> Self:
+        plan = Plan.of(uri)
+        settings = plan.settings
+        store = SqliteStore(settings.state or default_path(capabilities.NAME), from_version_1)
+        runtime = plan.runtime(store)
+        try:
+            await runtime.start(plan.listens, plan.identity)
+        except BaseException:
+            await runtime.close()
+            raise
+        return cls(runtime, plan.capabilities)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -108,6 +146,11 @@ class OpenedDriver(OpenFlowDriver):
 
     async def check(self, change: Change) -> None:
         self._validator.admit(change)
+
+    async def forecast(self, change: Change) -> Forecast:
+        te_paths = self._validator.admit(change)
+        async with self._forecasting:
+            return await foresee(self.runtime.core, change, te_paths)
 
     async def apply(self, change: Change) -> None:
         await self.runtime.executor.apply(change, self._validator.admit)
@@ -204,6 +247,9 @@ class OpenedDriver(OpenFlowDriver):
                 if index is None or views.group_network(self._state, dpid, group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
+
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        return await Verifying(self.runtime).verify([self._entry(uuid).uuid for uuid in uuids])
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
         # Entries with our mark that no network needs are drift: they are removed in any case.

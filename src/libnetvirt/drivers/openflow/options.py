@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ from libnetvirt.controller.topology.trust import Untrusted
 from libnetvirt.drivers.openflow.capabilities import PRESETS
 from libnetvirt.errors import InvalidDescription, InvalidURI
 from libnetvirt.model import Encapsulation, Insertion, Rules, Timeout
-from libnetvirt.ovsdb.remotes import FORMS, Remote
+from libnetvirt.ovsdb.remotes import FORMS, Remote, tls_context
 from libnetvirt.settings import DriverSettings, File, OneOf, Owner, Shown, parsed_by
 from libnetvirt.store.sqlite import MEMORY
 
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
     from libnetvirt.drivers.openflow.southbound.listener import Listen
     from libnetvirt.drivers.openflow.southbound.tls import Identity
+    from libnetvirt.store.cluster import Cluster
+
+
+#: what the option state begins with if the state is in a cluster
+CLUSTER: Final = "ovsdb:"
 
 
 class DriftAction(StrEnum):
@@ -64,10 +69,21 @@ class OpenFlowSettings(DriverSettings):
     state: Annotated[
         str,
         Shown(
-            f"FILE, or {MEMORY} to keep nothing",
+            f"FILE, {MEMORY} to keep nothing, or {CLUSTER} and the servers of a cluster",
             "/var/lib/libnetvirt/openflow.db for root, else ~/.local/state/libnetvirt/openflow.db",
         ),
     ] = Field("", description="where networks are kept")
+    lease: float = Field(
+        1.5,
+        ge=0.3,
+        le=60,
+        description="with a cluster: seconds after which another controller takes over from one that is gone",
+    )
+    advertise: Annotated[str, Shown("HOST:PORT")] = Field(
+        "",
+        max_length=255,
+        description="with a cluster: where clients reach this controller; clients of the others are told",
+    )
     preset: Annotated[str, OneOf(tuple(PRESETS))] = Field(
         "proactive",
         description="rules of networks that do not choose theirs: proactive is vlan, offline, permanent; "
@@ -194,6 +210,20 @@ class OpenFlowSettings(DriverSettings):
 
         tls = self.identity() is not None
         return [Listen.parse(part, tls=tls) for part in self.listen.split(",")]
+
+    def cluster(self) -> Cluster | None:
+        """The cluster that the state is in, not opened; None if it is in a file or in memory. Raises
+        InvalidURI."""
+        if not self.state.startswith(CLUSTER):
+            return None
+        from libnetvirt.drivers.openflow.southbound.tls import FILES
+        from libnetvirt.store.cluster import Cluster
+
+        remotes = Remote.parse_all(self.state.removeprefix(CLUSTER))
+        tls = tls_context(self.given(*FILES))
+        if tls is None and any(remote.kind == "ssl" for remote in remotes):
+            raise InvalidURI(f"option state={self.state!r}: ssl needs the options key, certificate and ca")
+        return Cluster(remotes, tls, address=self.advertise, lease=self.lease)
 
     def databases(self, capacities: Capacities, file: str) -> QueueDatabases:
         """The databases of switches, from these options and from ``capacities``, read from ``file``.

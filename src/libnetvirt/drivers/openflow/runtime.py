@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -41,7 +42,7 @@ from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.southbound.storm_watch import StormWatch
 from libnetvirt.drivers.openflow.southbound.tls import Credentials, Identity
 from libnetvirt.drivers.openflow.southbound.trust_watch import TrustWatch
-from libnetvirt.errors import SubstrateError
+from libnetvirt.errors import StateUnusable, SubstrateError
 from libnetvirt.events import EventStream
 from libnetvirt.store import Store
 from libnetvirt.tasks import Tasks
@@ -70,10 +71,12 @@ class Runtime:
         databases: QueueDatabases = NO_DATABASES,
         audit: float = 0.0,
         repairs: bool = True,
+        events: EventStream | None = None,
     ) -> None:
         """``audit``: seconds between two audits of a switch, 0: none. ``repairs``: whether drift that they
-        find is undone."""
-        self.events = EventStream()
+        find is undone. ``events``: where to report events; it is not closed with the runtime."""
+        self.events = EventStream() if events is None else events
+        self._owns_events = events is None
         self.core = Controller(options, secret, self, self.publish)
         self.dispatcher = PacketInDispatcher(self.core)
         self.pending = PendingEffects(self.send, self.publish, self.dispatcher.port_down)
@@ -92,6 +95,12 @@ class Runtime:
         self._servers: list[Acceptor] = []
         self._all: set[Session] = set()
         self._serving = False
+        #: whether it has loaded the state; until then, switches that connect are held
+        self.leading = False
+        self._held: dict[Session, asyncio.Event] = {}
+        self._held_by: dict[Session, asyncio.Task[Any]] = {}
+        # The tasks that bring up the switches that were held when it began to lead.
+        self._taking_over: set[asyncio.Task[Any]] = set()
         self._early_dropped = 0
         self._reporting = False
         context = ExecutionContext(
@@ -121,21 +130,55 @@ class Runtime:
         ``identity``: the certificate for addresses where switches have to speak TLS. Raises AddressInUse,
         ConnectionFailed, InvalidURI, StateUnusable.
         """
+        secured = self._secured(identity)
+        await self.lead()
+        await self._listen(listens, secured)
+
+    async def listen(self, listens: list[Listen], identity: Identity | None = None) -> None:
+        """Listen for switches. Those that connect are held, as slave, until :meth:`lead`. Raises as
+        :meth:`start` does."""
+        await self._listen(listens, self._secured(identity))
+
+    def _secured(self, identity: Identity | None) -> Callable[[], ssl.SSLContext] | None:
         report = functools.partial(self.publish, "controller.identity")
-        secured = Credentials(identity, report).context if identity else None
-        self.persistence.load(self.now())
+        return Credentials(identity, report).context if identity else None
+
+    async def _listen(self, listens: list[Listen], secured: Callable[[], ssl.SSLContext] | None) -> None:
+        for listen in listens:
+            self._servers.append(await listen.open(self._session, secured, self.refused, self._exhausted))
+        self.tasks.every(POLL_INTERVAL, self._poll)
+
+    async def lead(self) -> None:
+        """Load the stored state, and use the switches that are held and those that connect from now on.
+        Raises StateUnusable, ConnectionFailed."""
+        await self.persistence.load(self.now)
         if self._store.created:
             # If the path was mistyped, the switches are refused, and that is a warning.
             log.info("the state file %s did not exist: it was made, with no networks", self._store.name)
         self.reporter.states(self.now(), report=False)
         await self.executor.provisioner.open()
-        for listen in listens:
-            self._servers.append(await listen.open(self._session, secured, self.refused, self._exhausted))
+        self.leading = True
+        self._taking_over = set(self._held_by.values())
+        for waiting in self._held.values():
+            waiting.set()
         self.tasks.every(self.core.state.options.lldp_interval, self._tick)
-        self.tasks.every(POLL_INTERVAL, self._poll)
         self.tasks.every(PROBE_INTERVAL, self._probe_links)
         self.auditor.start()
         self.tasks.every(TRUST_INTERVALS * self.core.state.options.lldp_interval, self._probe)
+
+    async def taken_over(self, timeout: float) -> None:
+        """Wait until the switches that were held are ready, up to ``timeout`` seconds."""
+        if self._taking_over:
+            await asyncio.wait(self._taking_over, timeout=timeout)
+
+    @property
+    def reached(self) -> int:
+        """How many switches are connected, and not known not to answer."""
+        used, control = self._sessions, self.core.state.control
+        return sum(
+            s.dpid != 0 and not s.ended and (used.get(s.dpid) is not s or control.is_present(s.dpid))
+            for s in self._all
+        )
 
     async def close(self) -> None:
         """Stop listening, and disconnect all switches; they go on forwarding."""
@@ -147,7 +190,8 @@ class Runtime:
             session.abort("the controller is closing")
         await self.tasks.close()
         await self.executor.provisioner.close()
-        self.events.close()
+        if self._owns_events:
+            self.events.close()
         await self.persistence.close()
 
     @property
@@ -188,6 +232,8 @@ class Runtime:
         now = self.now()
         for session in list(self._all):
             session.poll(now)
+        if not self.leading:
+            return
         if not self.executor.lock.locked():
             self.owners.update(now)
         self.dispatcher.poll(now)
@@ -275,7 +321,8 @@ class Runtime:
             self.tasks.spawn(self._bring_up(session))
 
     def message(self, session: Session, message: object) -> None:
-        if session.state is SwitchState.REFUSED:
+        if session.state is SwitchState.REFUSED or not self.leading:
+            # When this controller begins to lead, it asks the switches for all that it has to know.
             return
         if isinstance(message, of.EchoReply) and self._sessions.get(session.dpid) is session:
             # Also while it is reconciled: it answers.
@@ -344,6 +391,8 @@ class Runtime:
 
     def closed(self, session: Session) -> None:
         self._all.discard(session)
+        if (waiting := self._held.get(session)) is not None:
+            waiting.set()
         self.owners.closed(session)
         self._claims.release(session)
         if self._sessions.get(session.dpid) is session:
@@ -365,6 +414,8 @@ class Runtime:
         """Take a connected switch through its life (`life`) until it is ready."""
         try:
             await asyncio.sleep(self.backoff.left(session.dpid, self.now()))
+            if not self.leading:
+                await self._hold(session)
             if session.ended:
                 return
             session.step(Step.DUE)
@@ -396,9 +447,25 @@ class Runtime:
         except SubstrateError as error:
             session.fail(str(error))
             return
+        except StateUnusable as error:
+            session.abort(str(error))
+            return
         self.owners.ready(session)
         self.executor.follow_up()
         self.reporter.states(self.now())
+
+    async def _hold(self, session: Session) -> None:
+        """Stay connected to a switch, and do nothing there until this controller leads. Returns also if the
+        connection has ended. Raises SwitchTimeout."""
+        waiting = self._held[session] = asyncio.Event()
+        if (task := asyncio.current_task()) is not None:
+            self._held_by[session] = task
+        try:
+            await self.owners.become_slave(session)
+            if not self.leading and not session.ended:
+                await waiting.wait()
+        finally:
+            del self._held[session], self._held_by[session]
 
     async def _reconcile(self, session: Session, view: SwitchView) -> None:
         """Use this connection for its switch from now on, and give the switch its expected entries."""

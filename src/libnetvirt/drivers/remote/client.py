@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from typing import Final
 from urllib.parse import quote, urlencode
 
 from libnetvirt.drivers.remote.http import ConnectionLost, HttpConnection
 from libnetvirt.drivers.remote.places import ServerPlace
-from libnetvirt.errors import ConnectionFailed, NetvirtError, from_json
+from libnetvirt.errors import (
+    ConnectionFailed,
+    DaemonUnreachable,
+    NetvirtError,
+    NetworkNotFound,
+    NotFound,
+    NotLeader,
+    from_json,
+)
 
 _ROOT = "/v1"
+#: Seconds to look for the server that leads, if there are several.
+FOLLOW: Final = 10.0
+# Seconds to wait for a connection; for one of several; and between two rounds of asking all.
+_CONNECT: Final = 5.0
+_TURN: Final = 1.0
+_PAUSE: Final = 0.1
+# Seconds without a reply after which it is looked whether another one leads.
+_DOUBT: Final = 1.0
+# What only the server that leads answers: that there is no such network.
+_NO_NETWORK: Final = ("networks", "?")
 # The server sends at least an empty line every five seconds.
 _SILENCE = 30.0
 # Most idle connections.
@@ -26,10 +47,14 @@ class Client:
     Only connecting is bounded: an operation takes as long as the switches take to confirm it. GET requests
     reuse idle connections; one that turns out to be dead, because the server was restarted, is replaced. A
     change must not be sent twice, so each uses a new connection.
+
+    Of several servers one leads. If a server cannot be connected to, or says that it does not lead, it has
+    done nothing, and the request is sent to another one, for :data:`FOLLOW` seconds. The one that accepts it
+    is asked from then on.
     """
 
-    def __init__(self, place: ServerPlace, connection: str = "") -> None:
-        self.place = place
+    def __init__(self, places: Sequence[ServerPlace], connection: str = "") -> None:
+        self.place, self._places = places[0], places
         # Where the resources of the server's connection are.
         self._root = _ROOT + (segments("connections", connection) if connection else "")
         self._idle: list[HttpConnection] = []
@@ -40,6 +65,9 @@ class Client:
     async def get(self, *parts: str) -> bytes:
         """The body of a resource; each part is one segment of its path. Raises the server's error."""
         place = segments(*parts)
+        return await self._from_leader(lambda: self._get(place))
+
+    async def _get(self, place: str) -> bytes:
         while self._idle:
             http = self._idle.pop()
             if http.ended:
@@ -53,13 +81,12 @@ class Client:
 
     async def post(self, part: str, document: bytes, headers: dict[str, str]) -> bytes:
         """Send a JSON document; returns the body of the reply. Raises the server's error."""
-        return await self._request(
-            "POST", segments(part), document, {"content-type": "application/json", **headers}
-        )
+        fields = {"content-type": "application/json", **headers}
+        return await self._once(lambda: self._request("POST", segments(part), document, fields))
 
     async def delete(self, *parts: str) -> bytes:
         """Delete a resource; returns the body of the reply. Raises the server's error."""
-        return await self._request("DELETE", segments(*parts))
+        return await self._once(lambda: self._request("DELETE", segments(*parts)))
 
     @asynccontextmanager
     async def lines(
@@ -78,6 +105,16 @@ class Client:
             finally:
                 http.close()
 
+    @property
+    def several(self) -> bool:
+        """Whether there are several servers."""
+        return len(self._places) > 1
+
+    async def find_leader(self) -> None:
+        """Find the server that leads. Raises NotLeader, DaemonUnreachable."""
+        with suppress(NetworkNotFound):
+            await self.get(*_NO_NETWORK)
+
     async def close(self) -> None:
         """Close all idle connections."""
         self._closed = True
@@ -85,6 +122,83 @@ class Client:
             self._idle.pop().close()
         # Their transports close in the loop's next iteration.
         await asyncio.sleep(0)
+
+    async def _once(self, change: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Ask for what must not be done twice."""
+        try:
+            return await self._from_leader(change, again=False)
+        except _Superseded as error:
+            raise ConnectionFailed(
+                f"{error.place} did not reply, and {self.place} leads now: check with 'netvirt list' whether "
+                "the request took effect"
+            ) from None
+
+    async def _from_leader(self, ask: Callable[[], Awaitable[bytes]], *, again: bool = True) -> bytes:
+        """Ask the servers in turn, until one leads. ``again``: also if one was asked that did not reply, and
+        another one leads by now; else raises _Superseded."""
+        if len(self._places) == 1:
+            return await ask()
+        deadline = time.monotonic() + FOLLOW
+        for tried in itertools.count(1):
+            asked = self.place
+            try:
+                return await self._unless_superseded(ask)
+            except _Superseded:
+                if not again:
+                    raise
+                continue
+            except (NotLeader, DaemonUnreachable) as error:
+                if time.monotonic() > deadline:
+                    raise
+                if self.place is asked:
+                    self._turn(error.leader if isinstance(error, NotLeader) else "")
+            if tried % len(self._places) == 0:
+                await asyncio.sleep(_PAUSE)
+        raise AssertionError("never reached")
+
+    async def _unless_superseded(self, ask: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Ask the present server. As long as it does not reply, look whether another one leads. Then raises
+        _Superseded, and that one is asked from now on."""
+        asked = self.place
+        request = asyncio.ensure_future(ask())
+        try:
+            while True:
+                await asyncio.wait({request}, timeout=_DOUBT)
+                if request.done():
+                    return request.result()
+                for place in self._places:
+                    if place is not asked and await self._leads(place):
+                        self._go_to(place)
+                        raise _Superseded(asked)
+        finally:
+            if not request.done():
+                request.cancel()
+                await asyncio.wait({request})
+
+    async def _leads(self, place: ServerPlace) -> bool:
+        """Whether a server answers questions that only the leader does: here, about a network without a
+        name."""
+        try:
+            async with asyncio.timeout(_TURN):
+                http = await HttpConnection.open(place, _TURN)
+                try:
+                    path = self._root + segments(*_NO_NETWORK)
+                    return await http.request("GET", path, b"", place.headers()) == NotFound.http_status
+                finally:
+                    http.close()
+        except (OSError, ConnectionLost):
+            return False
+
+    def _turn(self, leader: str) -> None:
+        """Ask the server at this address from now on, or else the next one."""
+        places = self._places
+        known = [place for place in places if str(place) == leader and place is not self.place]
+        self._go_to(known[0] if known else places[(places.index(self.place) + 1) % len(places)])
+
+    def _go_to(self, place: ServerPlace) -> None:
+        self.place = place
+        while self._idle:
+            self._idle.pop().close()
 
     async def _request(
         self, method: str, place: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -118,7 +232,7 @@ class Client:
 
     async def _open(self) -> HttpConnection:
         try:
-            return await HttpConnection.open(self.place)
+            return await HttpConnection.open(self.place, _CONNECT if len(self._places) == 1 else _TURN)
         except OSError as error:
             raise self.place.unreachable(error) from None
 
@@ -134,6 +248,14 @@ class Client:
                 f"the server on {self.place} went away during a request ({error}): "
                 "check with 'netvirt list' whether the request took effect"
             ) from None
+
+
+class _Superseded(Exception):
+    """A server has not replied, and another one leads."""
+
+    def __init__(self, place: ServerPlace) -> None:
+        super().__init__(str(place))
+        self.place = place
 
 
 def segments(*parts: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pathlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
@@ -21,15 +23,18 @@ from libnetvirt.errors import (
     NetworkNotFound,
     NotFound,
 )
+from libnetvirt.events import LOST
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.metrics import Measurement
@@ -43,6 +48,8 @@ _MAX_PATH = 107
 # Seconds to wait for the outcome of a withdrawn change, which depends on the switches' replies.
 _WITHDRAW = 10.0
 _RETRY = 0.05
+# The kind of the event that tells that a server does not lead any more.
+_LOST_LEASE = "leader.lost"
 
 T = TypeVar("T")
 
@@ -85,7 +92,7 @@ class RemoteDriver(Driver):
         """
         settings = cls.settings.from_uri(uri)
         connection = settings.connection
-        client = Client(cls._place(uri, settings), connection)
+        client = Client(cls._places(uri, settings), connection)
         try:
             served = _object(await client.get("version"))
             if served.get("driver") != uri.driver:
@@ -106,9 +113,9 @@ class RemoteDriver(Driver):
         return cls(client, capabilities)
 
     @classmethod
-    def _place(cls, uri: URI, settings: Any) -> ServerPlace:  # noqa: ARG003
-        """Where the server is. Raises InvalidURI."""
-        return UnixPlace(_socket_path(uri), uri.driver)
+    def _places(cls, uri: URI, settings: Any) -> Sequence[ServerPlace]:  # noqa: ARG003
+        """Where the server is, or several of which one leads. Raises InvalidURI."""
+        return [UnixPlace(path, uri.driver) for path in _socket_paths(uri)]
 
     @classmethod
     def restore(cls, uri: URI, *_: object, **__: object) -> Sequence[VirtualNetwork]:
@@ -142,6 +149,10 @@ class RemoteDriver(Driver):
     async def check(self, change: Change) -> None:
         """Have the server check a change. Raises its error if it would refuse the change."""
         await self._client.post("checks", _body(change), {})
+
+    async def forecast(self, change: Change) -> Forecast:
+        """What the server says that a change would change. Raises its error."""
+        return _parsed(Forecast, await self._client.post("forecasts", _body(change), {}))
 
     async def apply(self, change: Change) -> None:
         """Have the server apply a change. Raises its error."""
@@ -198,6 +209,11 @@ class RemoteDriver(Driver):
         resource = ("rules",) if uuid is None else ("networks", uuid, "rules")
         return _parsed(tuple[RuleLine, ...], await self._client.get(*resource))
 
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        """Whether the server's driver forwards all frames as networks promise."""
+        body = json.dumps({"networks": list(uuids)}).encode()
+        return _parsed(Verification, await self._client.post("verifications", body, {}))
+
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Restore what others changed in one network, or in all."""
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
@@ -235,7 +251,8 @@ class RemoteDriver(Driver):
     def events(self) -> AsyncIterator[Event]:
         """Events from now on, until the session is closed.
 
-        Raises ConnectionFailed if the server goes away.
+        Raises ConnectionFailed if the server goes away. Of several servers, the events are those of the one
+        that leads; if another one leads later, an event ``events.lost`` says so, and its events follow.
         """
         return self._events({})
 
@@ -247,12 +264,29 @@ class RemoteDriver(Driver):
     async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[Event]:
         closed = asyncio.ensure_future(self._closed.wait())
         try:
-            async with self._client.lines("events", query) as lines:
-                while (line := await _next(lines, closed)) is not None:
-                    if line:
-                        yield _parsed(Event, line)
-                if closed.done():
-                    return
+            while True:
+                if self._client.several:
+                    await self._client.find_leader()
+                place = self._client.place
+                try:
+                    async with self._client.lines("events", query) as lines:
+                        while (line := await _next(lines, closed)) is not None:
+                            if line:
+                                yield (event := _parsed(Event, line))
+                                if self._client.several and event.kind == _LOST_LEASE:
+                                    break
+                        if closed.done():
+                            return
+                except ConnectionFailed:
+                    if not self._client.several:
+                        raise
+                if not self._client.several:
+                    break
+                text = f"the server on {place} does not lead any more, or went away: its last events are lost"
+                count = {"count": "an unknown number of"}
+                yield Event(time=time.time(), kind=LOST, message=text, fields=count)
+                # Identifiers of events are those of one server.
+                query = {}
         finally:
             closed.cancel()
         raise ConnectionFailed(f"the server on {self._client.place} went away, so no more events follow")
@@ -271,17 +305,24 @@ def _body(change: Change) -> bytes:
     return TypeAdapter(Any).dump_json(document, by_alias=True, exclude_none=True)
 
 
-def _socket_path(uri: URI) -> str:
+def _socket_paths(uri: URI) -> list[str]:
     if uri.host or uri.port is not None or not uri.path.startswith("/") or uri.path == "/":
         raise InvalidURI(
             f"{uri.text!r} does not name a socket: write its absolute path after three slashes, "
             f"for example {uri.driver}+unix:///run/netvirt.sock"
         )
-    if (length := len(uri.path.encode())) > _MAX_PATH:
+    # Without a file of that very name, a comma and a slash separate the sockets of several servers.
+    paths = [uri.path] if ",/" not in uri.path or pathlib.Path(uri.path).exists() else _separated(uri.path)
+    if (length := max(len(path.encode()) for path in paths)) > _MAX_PATH:
         raise InvalidURI(
             f"the socket path in {uri.text[:60]!r}… is {length} bytes long and the system allows {_MAX_PATH}"
         )
-    return uri.path
+    return paths
+
+
+def _separated(paths: str) -> list[str]:
+    first, *more = paths.split(",/")
+    return [first, *(f"/{path}" for path in more)]
 
 
 async def _next(lines: AsyncIterator[bytes], closed: asyncio.Future[Any]) -> bytes | None:

@@ -21,7 +21,6 @@ class Place(Protocol):
 
 
 _READ = 1 << 16
-_CONNECT = 5.0
 
 
 class ConnectionLost(Exception):
@@ -37,9 +36,9 @@ class HttpConnection:
         self._http = h11.Connection(h11.CLIENT)
 
     @classmethod
-    async def open(cls, place: Place) -> Self:
-        """Connect. Raises OSError, and its subclass TimeoutError after five seconds."""
-        async with asyncio.timeout(_CONNECT):
+    async def open(cls, place: Place, timeout: float) -> Self:
+        """Connect. Raises OSError, and its subclass TimeoutError after ``timeout`` seconds."""
+        async with asyncio.timeout(timeout):
             return cls(*await place.connect())
 
     async def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> int:

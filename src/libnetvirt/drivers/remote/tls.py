@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,8 +46,9 @@ class TlsRemoteDriver(RemoteDriver):
     settings = TlsSettings
 
     @classmethod
-    def _place(cls, uri: URI, settings: Any) -> ServerPlace:
-        if not uri.host or uri.port is None or uri.path not in ("", "/"):
+    def _places(cls, uri: URI, settings: Any) -> Sequence[ServerPlace]:
+        servers = [(uri.host, uri.port), *uri.others]
+        if not uri.host or any(port is None for _, port in servers) or uri.path not in ("", "/"):
             raise InvalidURI(
                 f"{uri.text!r} does not name a server: write its name and port, for example "
                 f"{uri.driver}+tls://controller.example:8443/?token-file=/etc/libnetvirt/token"
@@ -56,14 +58,12 @@ class TlsRemoteDriver(RemoteDriver):
             return _token(settings.token_file)
 
         token()
-        return TlsPlace(
-            uri.host,
-            uri.port,
-            _context(settings),
-            settings.ca or "",
-            token,
-            certified=settings.certificate is not None,
-        )
+        context, certified = _context(settings), settings.certificate is not None
+        return [
+            TlsPlace(host, port, context, settings.ca or "", token, certified=certified)
+            for host, port in servers
+            if port is not None
+        ]
 
 
 def _context(settings: TlsSettings) -> ssl.SSLContext:

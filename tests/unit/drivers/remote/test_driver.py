@@ -283,7 +283,7 @@ class Frail:
 
 def frail(path: Path, answers: int, work: Callable[[Frail, Client], Awaitable[None]]) -> None:
     async def main() -> None:
-        server, client = Frail(answers), Client(UnixPlace(str(path), "test"))
+        server, client = Frail(answers), Client([UnixPlace(str(path), "test")])
         async with await asyncio.start_unix_server(server, path):
             await work(server, client)
             await client.close()

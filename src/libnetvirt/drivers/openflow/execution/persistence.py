@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from libnetvirt.controller.engine.controller import Controller, Publish
@@ -30,14 +31,16 @@ class Persistence:
         # One thread, so that commits keep their order even if the caller of one is cancelled.
         self._writer = ThreadPoolExecutor(1, "libnetvirt-store")
 
-    def load(self, now: float) -> None:
-        """Load the controller's state, and store that a run has begun. Blocks. Raises StateUnusable."""
-        snapshot = self._store.load()
+    async def load(self, now: Callable[[], float]) -> None:
+        """Load the controller's state, and store that a run has begun. Raises StateUnusable."""
+        snapshot = await asyncio.get_running_loop().run_in_executor(self._writer, self._store.load)
         facts = Facts.from_rows(snapshot.facts)
-        self._core.load(snapshot.networks, facts, now)
+        self._core.load(snapshot.networks, facts, now())
         new = installation_number(secrets.randbits(64))
-        self._core.state.ownership.begin(facts, self._store.commits, new, secrets.randbits(32))
-        self._store.commit(Batch(facts=rows(self._core.state.journal.take())))
+        self._core.state.ownership.begin(
+            facts, self._store.commits, new, secrets.randbits(32), self._store.term
+        )
+        await self._write(Batch(facts=rows(self._core.state.journal.take())))
 
     async def close(self) -> None:
         """Wait until pending commits are written, and close the store."""

@@ -6,8 +6,9 @@ asked again every :data:`RECHECK` seconds, and is sent nothing else until the op
 `forget`) or the rules are gone. The controller takes the role slave there, so that it gets no frames either.
 
 Otherwise the controller becomes the switch's master (OpenFlow 1.3.5, section 6.3.4) with a generation that
-grows with each start. If another controller becomes master later, the connection is ended, and the next one
-is refused: two controllers would undo each other's changes for ever.
+grows with each start, and with each term of controllers that share a store: so a switch obeys no earlier one.
+If another controller becomes master later, the connection is ended, and the next one is refused: two
+controllers would undo each other's changes for ever.
 
 The marker is written before the switch is compared with its expected entries, and again when the store has
 confirmed commits since, at most once in :data:`MARK_INTERVAL` seconds, and when the controller is closed.
@@ -25,7 +26,7 @@ from libnetvirt.controller.dataplane.entries import add_message
 from libnetvirt.controller.dataplane.installed import Delta
 from libnetvirt.controller.dataplane.pipeline import Kind
 from libnetvirt.controller.engine.controller import Controller
-from libnetvirt.controller.intent.ownership import Marker, installation_text
+from libnetvirt.controller.intent.ownership import RUN_BITS, Marker, installation_text
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
 from libnetvirt.drivers.openflow.southbound.session import Session
@@ -93,7 +94,7 @@ class SwitchOwners:
                 session.step(Step.FOREIGN)
             self._report(session, reason)
             if new:
-                await self._become_slave(session)
+                await self.become_slave(session)
             try:
                 await asyncio.wait_for(waiting.decided.wait(), RECHECK)
             except TimeoutError:
@@ -252,7 +253,7 @@ class SwitchOwners:
 
     # ---- roles ---------------------------------------------------------------------------------
 
-    async def _become_slave(self, session: Session) -> None:
+    async def become_slave(self, session: Session) -> None:
         """Get no frames from a switch that another controller uses, and change nothing there by mistake. The
         generation is the present one: the other controller's role is not affected."""
         held = await session.request_role(of.ControllerRole.NOCHANGE, 0)
@@ -269,11 +270,22 @@ class SwitchOwners:
                 break
             present, wanted = held.generation_id, self._ownership.generation
             if present != _UNDEFINED and _is_later(present, wanted):
-                wanted = present + 1 & _UNDEFINED
+                wanted = await self._past(present)
             answer = await session.request_role(of.ControllerRole.MASTER, wanted)
             if isinstance(answer, of.RoleReply):
                 return
         session.role = None
+
+    async def _past(self, present: int) -> int:
+        """The generation to become master with, where the present one is later than this run. Raises
+        StateUnusable if another controller leads."""
+        if not self._store.shared:
+            return present + 1 & _UNDEFINED
+        wanted = self._ownership.generation_after(present)
+        if wanted >> RUN_BITS != present >> RUN_BITS:
+            # Of another installation, or of a later leader of this one: it was in the store before.
+            await asyncio.to_thread(self._store.check)
+        return wanted
 
     # ---- markers -------------------------------------------------------------------------------
 

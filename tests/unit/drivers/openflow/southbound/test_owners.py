@@ -22,6 +22,7 @@ from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.life import SwitchState
 from libnetvirt.errors import SubstrateError, SwitchNotFound
 from libnetvirt.model import Event, State
+from libnetvirt.store import Store
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 from tests.support.controller_rig import VLAN, endpoint, network
 from tests.support.session_switch import WIRES, Wire
@@ -34,8 +35,8 @@ TWO = network(2, endpoint(21, 1, 3, 20), endpoint(22, 1, 4, 20))
 class Controller:
     """A controller, the store of which may be a file, and its connection to switch 1 of a fabric."""
 
-    def __init__(self, fabric: Fabric, state: str | Path = MEMORY) -> None:
-        self.store = SqliteStore(state)
+    def __init__(self, fabric: Fabric, state: str | Path | Store = MEMORY) -> None:
+        self.store = state if isinstance(state, Store) else SqliteStore(state)
         self.runtime = Runtime(Options(VLAN), self.store, b"s" * 32, 1.0)
         self.runtime.backoff = Backoff(first=0.0)
         self.fabric = fabric
