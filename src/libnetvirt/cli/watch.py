@@ -79,7 +79,7 @@ async def _watch(
 
 
 class _Watching:
-    """The states as they were read last, and the events that have come since somebody looked."""
+    """The states as they were read last, and the events that were not taken yet."""
 
     def __init__(self, connection: aio.Connection, uuid: str | None) -> None:
         self._connection, self._uuid = connection, uuid
