@@ -16,7 +16,7 @@ from libnetvirt.openflow import nicira
 from libnetvirt.openflow.actions import ACTIONS
 from libnetvirt.openflow.errors import ProtocolError
 from libnetvirt.verification.classes import Classes
-from libnetvirt.verification.frame import TYPE_MPLS, Frame, Unmodelled, Variable
+from libnetvirt.verification.frame import TYPE_MPLS, Frame, Unmodelled, Value, Variable
 from libnetvirt.verification.tables import EXPIRED, IN_PORT, METADATA, NXM_IN_PORT, Rule, Switch, Table
 
 #: (switch id, port number)
@@ -30,6 +30,13 @@ _ENCAP_CODE, _DECAP_CODE, _CHECK_CODE = 46, 47, 49
 #: as resubmit names the input port, and the current table
 _SAME_PORT, _SAME_TABLE = 0xFFF8, 0xFF
 _NO_TABLE = Table()
+#: the bits of a priority, and what may hold one: tags, labels, registers
+_PRIORITY_BITS, _PRIORITY = 3, 0b111
+_PRIORITY_PLACES = {
+    nicira.VLAN_PCP: "vlan_pcp",
+    nicira.MPLS_TC: "mpls_tc",
+    **{nicira.register(number): f"oxm_0001_{number}_4" for number in range(16)},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +86,13 @@ class _State:
     lookups: int = 0
     #: where the frame has entered switches, and as which frame
     entered: tuple[tuple[object, ...], ...] = ()
+    #: the lowest bits of registers that were copied from a frame
+    copied: dict[str, Value] = field(default_factory=dict)
 
     def copy(self) -> _State:
         return _State(
             self.switch, self.frame.copy(), dict(self.pipeline), self.table, self.last, self.metered,
-            self.lookups, self.entered,
+            self.lookups, self.entered, dict(self.copied),
         )  # fmt: skip
 
 
@@ -199,6 +208,7 @@ class _Switching:
                     state.pipeline[IN_PORT] = action.value
                 elif action.name == METADATA or action.name.startswith("oxm_0001_"):
                     state.pipeline[action.name] = action.value
+                    state.copied.pop(action.name, None)
                 else:
                     frame.set(action.name, action.value)
             case of.PushVlan():
@@ -282,6 +292,9 @@ class _Switching:
         if (vlan := nicira.vlan_id_set(action)) is not None:
             frame.set("vlan_vid", vlan)
             return
+        if (moved := nicira.moved(action)) is not None:
+            self._move(state, *moved)
+            return
         (code,) = _CODE.unpack_from(payload)
         if code == _CHECK_CODE and len(payload) == _CHECK.size:
             _, length, bit, _ = _CHECK.unpack(payload)
@@ -298,6 +311,30 @@ class _Switching:
             self._encapsulate(state, kind)
         else:
             self._decapsulate(state, kind)
+
+    @staticmethod
+    def _move(state: _State, source: tuple[int, int], target: tuple[int, int], bits: int) -> None:
+        """Copy a priority from one place to another."""
+        read, written = _PRIORITY_PLACES.get(source), _PRIORITY_PLACES.get(target)
+        if (
+            read is None
+            or written is None
+            or bits != _PRIORITY_BITS
+            or written in state.switch.exact_registers
+        ):
+            raise Unmodelled(f"switch {state.switch.id}: a move of other bits than those of priorities")
+        if read.startswith("oxm_"):
+            value: Value | None = state.copied.get(read, state.pipeline.get(read, 0) & _PRIORITY)
+        else:
+            value = state.frame.get(read)
+        if value is None or state.frame.get(written) is None:
+            raise Unmodelled(
+                f"switch {state.switch.id}: a move of a priority from or to a tag that is not there"
+            )
+        if written.startswith("oxm_"):
+            state.copied[written] = value
+        else:
+            state.frame.set(written, value)
 
     @staticmethod
     def _encapsulate(state: _State, kind: int) -> None:
@@ -341,6 +378,9 @@ def _as_action_set(actions: Sequence[of.Action]) -> list[of.Action]:
         if isinstance(action, of.SetField):
             sets.append(action)
         elif isinstance(action, of.Experimenter):
+            if nicira.moved(action) is not None:
+                sets.append(action)
+                continue
             if nicira.resubmit_target(action) is None:
                 raise Unmodelled("a bucket with an extension action other than resubmit")
             last[of.Experimenter] = action

@@ -117,7 +117,7 @@ class Frame:
             return self.labels[0][("mpls_label", "mpls_bos", "mpls_tc").index(name)]
         return self.upper.get(name, Variable(name, self.level))
 
-    def set(self, name: str, value: int) -> None:
+    def set(self, name: str, value: Value) -> None:
         """Set a field, as the action set-field does; without effect if the frame does not have it."""
         if name == "eth_dst":
             self.dst = value
@@ -125,8 +125,13 @@ class Frame:
             self.src = value
         elif name in ("vlan_vid", "vlan_pcp"):
             if self.tags:
-                fields = {"vlan": value | VLAN_PRESENT} if name == "vlan_vid" else {"pcp": value}
-                self.tags[0] = self.tags[0]._replace(**fields)
+                pcp = self.tags[0].pcp if name == "vlan_vid" else value
+                vlan = (
+                    value | VLAN_PRESENT
+                    if name == "vlan_vid" and isinstance(value, int)
+                    else self.tags[0].vlan
+                )
+                self.tags[0] = Tag(self.tags[0].tpid, vlan, pcp)
         elif name in ("mpls_label", "mpls_tc"):
             if self.labels:
                 fields = {name.removeprefix("mpls_"): value}

@@ -169,12 +169,16 @@ class Switch:
     tables: dict[int, Table] = field(init=False, default_factory=dict)
     group: dict[int, of.GroupDesc] = field(init=False)
     meter: frozenset[int] = field(init=False)
+    #: the registers of which some rule matches the lowest bits, where priorities are
+    exact_registers: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         for number, flow in enumerate(self.flows):
             self.tables.setdefault(flow.table_id, Table()).add(rule(flow, number))
         self.group = {group.group_id: group for group in self.groups}
         self.meter = frozenset(meter.meter_id for meter in self.meters)
+        asked = {(name, mask) for one in self.rules() for name, _, mask in one.pipeline}
+        self.exact_registers = frozenset(name for name, mask in asked if name != METADATA and mask & 0b111)
 
     def rules(self) -> Iterator[Rule]:
         """All rules."""
