@@ -16,7 +16,8 @@ PROGRAMS := ovs-vswitchd:openvswitch-switch ovsdb-server:openvswitch-switch ovs-
 	ethtool:ethtool setpriv:util-linux unshare:util-linux nsenter:util-linux \
 	traceroute:traceroute iperf3:iperf3 openssl:openssl \
 	ovn-northd:ovn-central ovn-controller:ovn-host promtool:prometheus \
-	systemd-analyze:systemd groff:groff-base curl:curl
+	systemd-analyze:systemd groff:groff-base curl:curl \
+	chromium:chromium
 
 # Needed only by the benchmarks: the programs that libnetvirt is compared with.
 PEERS := ovs-testcontroller:openvswitch-testcontroller cc:gcc taskset:util-linux
@@ -65,6 +66,9 @@ lint: $(VENV)/.installed-dev ## ruff, mypy --strict, import rules, words; the Py
 	$(BIN)/python docs/check_types.py
 	$(BIN)/python docs/words.py
 
+fuzz-api: $(VENV)/.installed-dev ## fuzz the HTTP interface for 30 minutes; ARGS='--minutes 5' for less
+	@$(BIN)/python -m tests.fuzz_api $(ARGS)
+
 mutants: $(VENV)/.installed-mutants ## mutation tests (hours); ARGS='libnetvirt/openflow --sample 5' for some
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
@@ -77,7 +81,7 @@ bench-quick: bench-programs build/compiled/.built ## small benchmarks (root, 4 m
 bench-promises: bench-programs $(VENV)/.installed-dev ## measure guarantees, write docs/qos.md (root, 2 minutes)
 	@$(BIN)/python -m benchmarks.promises --report $(ARGS)
 
-.PHONY: bench-quick bench-promises bench-programs mutants system-files
+.PHONY: bench-quick bench-promises bench-programs mutants fuzz-api system-files
 bench-programs:
 	@$(call install,$(PROGRAMS) $(PEERS))
 

@@ -20,7 +20,7 @@ from libnetvirt import aio
 from libnetvirt.driver import Driver
 from libnetvirt.errors import ConnectionClosed
 from libnetvirt.event_loop import new_event_loop
-from libnetvirt.model import Event, VirtualNetwork
+from libnetvirt.model import Event, Forecast, VirtualNetwork
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -161,6 +161,7 @@ class Network:
     statistics = _blocking(aio.Network.statistics)
     constraint_statistics = _blocking(aio.Network.constraint_statistics)
     paths = _blocking(aio.Network.paths)
+    replace = _blocking(aio.Network.replace)
     remove = _blocking(aio.Network.remove)
     add_endpoint = _blocking(aio.Network.add_endpoint)
     modify_endpoint = _blocking(aio.Network.modify_endpoint)
@@ -175,9 +176,11 @@ class Network:
 class Connection:
     """An open session with one driver. Its methods block; they may be called from any thread."""
 
-    def __init__(self, loop: Loop, connection: aio.Connection) -> None:
+    def __init__(self, loop: Loop, connection: aio.Connection, *, owner: bool = True) -> None:
+        """``owner``: whether the loop ends with this connection."""
         self._loop = loop
         self._aio = connection
+        self._owner = owner
 
     @property
     def uri(self) -> str:
@@ -200,6 +203,7 @@ class Connection:
     substrate = _blocking(aio.Connection.substrate)
     capabilities = _blocking(aio.Connection.capabilities)
     rules = _blocking(aio.Connection.rules)
+    verify = _blocking(aio.Connection.verify)
     repair = _blocking(aio.Connection.repair)
     reload = _blocking(aio.Connection.reload)
     adopt = _blocking(aio.Connection.adopt)
@@ -211,6 +215,16 @@ class Connection:
     def networks(self) -> list[Network]:
         """All networks, ordered by creation."""
         return [Network(self._loop, n) for n in self._loop.run(self._aio.networks())]
+
+    def rehearsal(self) -> Connection:
+        return Connection(self._loop, self._aio.rehearsal(), owner=False)
+
+    rehearsal.__doc__ = aio.Connection.rehearsal.__doc__
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """In a rehearsal, what the last operation would change."""
+        return self._aio.forecast
 
     def events(self, *, after: str = "", since: float | None = None) -> Iterator[Event]:
         """Events from now on. Iterating blocks until the next one; it ends when the connection is closed.
@@ -235,7 +249,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection. Networks of a durable driver go on forwarding. May be called twice."""
-        if self._loop.closed:
+        if self._loop.closed or not self._owner:
             return
         try:
             self._loop.run(self._aio.close())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from copy import copy
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Self
@@ -15,11 +16,20 @@ from typing import Self
 from libnetvirt import formats
 from libnetvirt.driver import Capabilities, Change, Driver, load
 from libnetvirt.errors import AlreadyExists, InvalidDescription, InvalidURI, PreconditionFailed
-from libnetvirt.model import Applied, Event, Outcome, Recovered, RuleLine, Substrate, VirtualNetwork
-from libnetvirt.model.differences import differences
+from libnetvirt.model import (
+    Applied,
+    Event,
+    Forecast,
+    Recovered,
+    RuleLine,
+    Substrate,
+    Verification,
+    VirtualNetwork,
+)
+from libnetvirt.model.differences import applied, differences
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.network import Network
-from libnetvirt.session import Session
+from libnetvirt.session import Rehearsal, Session
 from libnetvirt.several import Applying, overlap
 from libnetvirt.uri import EXAMPLES, URI
 
@@ -103,7 +113,7 @@ class Connection:
         if found is None:
             try:
                 await self.create(wanted, pending=pending)
-                return _applied(wanted)
+                return applied(None, wanted)
             except AlreadyExists:
                 # Another client created it meanwhile.
                 found = await self._counterpart(wanted)
@@ -117,11 +127,11 @@ class Connection:
             return after
 
         await self._session.edit(found.uuid, edit, pending=pending, if_match=seen)
-        changes = tuple(differences(before[0], after))
-        if not changes and "repair" in self.driver.capabilities.features:
+        rehearsed = isinstance(self._session, Rehearsal)
+        if not (differences(before[0], after) or rehearsed) and "repair" in self.driver.capabilities.features:
             # What the network needs may be gone although its description is the same.
-            changes = tuple(await self.driver.repair(after.uuid, orphans=False))
-        return _applied(after, changes)
+            return applied(after, after, *await self.driver.repair(after.uuid, orphans=False))
+        return applied(before[0], after)
 
     async def create_all(
         self,
@@ -140,7 +150,7 @@ class Connection:
         async def create(number: int) -> Applied:
             network = networks[number]
             await self.create(network, pending=pending)
-            return _applied(network)
+            return applied(None, network)
 
         return await overlap(len(networks), create, limit=self.driver.capabilities.overlap, done=done)
 
@@ -154,9 +164,11 @@ class Connection:
         """Make several networks be as described, each one as :meth:`apply` does, in an order that works:
         endpoints may move from one network to another, and be swapped. ``done`` is called after each one.
 
-        Once one has failed, no other is begun. Raises what :meth:`apply` raises.
+        Once one has failed, no other is begun. Raises what :meth:`apply` raises; Unsupported in a rehearsal,
+        where no place becomes free for another.
         """
         networks = [one(d) for d in descriptions]
+        assert self._session.acting is not None
 
         async def apply(network: VirtualNetwork) -> Applied:
             return await self.apply(network, pending=pending)
@@ -191,7 +203,20 @@ class Connection:
         found = await self._counterpart(wanted)
         after = wanted if found is None else wanted.changed(uuid=found.uuid)
         await self._session.examine(Change(found, after, pending))
-        return _applied(after, None if found is None else tuple(differences(found, after)))
+        return applied(found, after)
+
+    def rehearsal(self) -> Connection:
+        """The same connection for operations that change nothing: create, apply, remove, and all of its
+        networks, each on the networks as they are now. They raise what they would raise before a switch is
+        changed, and :attr:`forecast` tells what would change. What cannot be rehearsed raises Unsupported."""
+        other = copy(self)
+        other._session = Rehearsal(self._session)
+        return other
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """In a rehearsal, what the last operation would change."""
+        return self._session.forecast if isinstance(self._session, Rehearsal) else None
 
     async def _counterpart(self, wanted: VirtualNetwork) -> VirtualNetwork | None:
         """The existing network that a description is for: the one with its uuid, else with its name."""
@@ -235,6 +260,17 @@ class Connection:
         self.driver.capabilities.require("rules", "showing rules")
         return await self.driver.rules(uuid)
 
+    async def verify(self, *keys: str | int) -> Verification:
+        """Prove that all frames that can enter are forwarded as networks promise: those named (uuid or name),
+        or all. Asks the switches for all their rules, and changes nothing.
+
+        Takes seconds if there are many rules. That something is not proved is no error: the report says so,
+        with frames for which it is not true. Raises NetworkNotFound, Unsupported.
+        """
+        uuids = [(await self._session.find(str(key))).uuid for key in keys]
+        self.driver.capabilities.require("verify", "verifying networks")
+        return await self.driver.verify(uuids)
+
     async def repair(self, key: str | int | None = None, *, orphans: bool = False) -> Sequence[str]:
         """Undo what others changed in the rules or rows of one network, or of all.
 
@@ -245,7 +281,7 @@ class Connection:
             raise InvalidDescription("orphans belong to no network: repair all networks to remove them")
         uuid = None if key is None else (await self._session.find(str(key))).uuid
         self.driver.capabilities.require("repair", "repairing networks")
-        return await self.driver.repair(uuid, orphans=orphans)
+        return await self._session.acting.repair(uuid, orphans=orphans)
 
     async def reload(self, *, degrade: bool = False) -> Sequence[str]:
         """Read the operator's files that the URI names again, such as the capacities of links.
@@ -255,7 +291,7 @@ class Connection:
         InvalidURI, Unsupported; then nothing is changed.
         """
         self.driver.capabilities.require("reload", "reloading files")
-        return await self.driver.reload(degrade=degrade)
+        return await self._session.acting.reload(degrade=degrade)
 
     async def adopt(self, switch: str | int | None = None) -> Sequence[str]:
         """Take over a switch that is refused because its rules belong to another controller, or are newer
@@ -266,13 +302,13 @@ class Connection:
         switch is not refused for such a reason, InvalidDescription, SubstrateError, Unsupported.
         """
         self.driver.capabilities.require("ownership", "taking over a switch")
-        return await self.driver.adopt(None if switch is None else str(switch))
+        return await self._session.acting.adopt(None if switch is None else str(switch))
 
     async def forget(self, switch: str | int | None = None) -> Sequence[str]:
         """Leave such a switch, or all, to the other controller, until it is adopted. Returns the switches.
         Raises SwitchNotFound, InvalidDescription, Unsupported."""
         self.driver.capabilities.require("ownership", "leaving a switch to another controller")
-        return await self.driver.forget(None if switch is None else str(switch))
+        return await self._session.acting.forget(None if switch is None else str(switch))
 
     async def recover(self) -> Recovered:
         """Describe the networks that the rules of refused switches were made for, as far as the rules tell:
@@ -317,6 +353,13 @@ class Connection:
         """Make the checks of :meth:`carry_out`, and change nothing. Raises what it raises."""
         await self._session.examine(change)
 
+    async def foresee(self, change: Change) -> Forecast:
+        """Make the checks of :meth:`carry_out`, and tell what it would change. Raises what it raises."""
+        trial = Rehearsal(self._session)
+        await trial.carry_out(change)
+        assert trial.forecast is not None
+        return trial.forecast
+
     async def close(self) -> None:
         """Close the connection. Networks of a durable driver go on forwarding. May be called twice."""
         await self._session.close()
@@ -354,9 +397,3 @@ def one(description: Description) -> VirtualNetwork:
             f"{len(found)} networks where one is wanted ({names}): handle them one by one"
         )
     return found[0]
-
-
-def _applied(network: VirtualNetwork, changes: tuple[str, ...] | None = None) -> Applied:
-    """The result for a network that was, or would be, created (``changes`` is None) or changed."""
-    outcome = Outcome.CREATED if changes is None else Outcome.CHANGED if changes else Outcome.UNCHANGED
-    return Applied(uuid=network.uuid, name=network.name, outcome=outcome, changes=changes or ())

@@ -28,6 +28,7 @@ from libnetvirt.model import (
     Counters,
     Encapsulation,
     Event,
+    Forecast,
     Insertion,
     NetworkState,
     Path,
@@ -36,9 +37,11 @@ from libnetvirt.model import (
     Rules,
     Substrate,
     Timeout,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.customer_tags import ANY
+from libnetvirt.model.forecast import forecast
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.model.report import Report, State
 from libnetvirt.settings import DriverSettings
@@ -73,6 +76,7 @@ FEATURES: Mapping[str, str] = {
     "paths": "listing the paths between endpoints",
     "statistics": "packet and byte counters of endpoints",
     "rules": "listing the rules in the switches",
+    "verify": "proving that all frames are forwarded as the networks promise",
     "repair": "restoring what others changed in its networks",
     "reload": "reloading the capacities of links",
     "ownership": "telling apart the rules of several controllers, and taking switches over",
@@ -278,6 +282,12 @@ class Driver(ABC):
         """Raise what :meth:`validate` raises. May block to ask a server or the switches; changes nothing."""
         self.validate(change)
 
+    async def forecast(self, change: Change) -> Forecast:
+        """What a change would change. Raises what :meth:`check` raises, and StaleChange if the network is no
+        longer as in ``change.before``; changes nothing."""
+        await self.check(change)
+        return forecast(change.before, change.after)
+
     @abstractmethod
     async def apply(self, change: Change) -> None:
         """Carry out a change. Returns when the network confirmed it and it is durable.
@@ -319,6 +329,11 @@ class Driver(ABC):
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all (capability ``rules``). Asks the switches."""
         raise Unsupported(f"rules of {uuid}: not offered")
+
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        """Whether all frames that can enter are forwarded as these networks promise, or all networks if there
+        are none (capability ``verify``). Asks the switches."""
+        raise Unsupported(f"verification of {', '.join(uuids)}: not offered")
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Undo what others changed in the state that the driver keeps for a network, or for all (capability
@@ -363,8 +378,8 @@ class Driver(ABC):
 
     async def metrics(self) -> Sequence[Measurement]:
         """The numbers of this session, as far as it has them, under names of
-        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is counted anyway: asks
-        no switch, and does not block."""
+        :data:`~libnetvirt.model.metrics.METRICS` (capability ``metrics``). Reads what is known: waits for no
+        switch, and does not block."""
         raise Unsupported("metrics: not offered")
 
     @property

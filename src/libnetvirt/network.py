@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
-from libnetvirt.errors import AlreadyExists, ConstraintNotFound, EndpointNotFound, InvalidDescription
+from libnetvirt.errors import (
+    AlreadyExists,
+    ConstraintNotFound,
+    EndpointNotFound,
+    InvalidDescription,
+)
 from libnetvirt.model import (
+    Applied,
     Constraint,
     ConstraintChanges,
     ConstraintCounters,
@@ -19,6 +25,7 @@ from libnetvirt.model import (
     Path,
     VirtualNetwork,
 )
+from libnetvirt.model.differences import applied
 from libnetvirt.model.element import Element
 from libnetvirt.session import Edit, Session
 from libnetvirt.suggestions import did_you_mean
@@ -78,6 +85,27 @@ class Network:
         driver = self._session.driver
         driver.capabilities.require("paths", "showing paths")
         return await driver.paths(self.uuid)
+
+    async def replace(self, description: VirtualNetwork, /, *, pending: bool = False) -> Applied:
+        """Make the network be as described, in one atomic step, and return what changed.
+
+        ``pending``: switches or ports may be absent. Raises InvalidDescription if the uuid differs,
+        AlreadyExists, Conflict, Unsupported, SubstrateError.
+        """
+        _require(VirtualNetwork, description)
+        if description.uuid != self.uuid:
+            raise InvalidDescription(
+                f"the uuid of network {self.uuid} cannot be changed to {description.uuid}: create another "
+                "network, and remove this one"
+            )
+        seen: list[VirtualNetwork] = []
+
+        def edit(now: VirtualNetwork) -> VirtualNetwork:
+            seen[:] = [now]
+            return description
+
+        await self._edit(edit, pending=pending)
+        return applied(seen[0], description)
 
     async def remove(self) -> None:
         """Remove the network. Returns when nothing of it is left in any switch."""

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from libnetvirt import operation_id
 from libnetvirt.driver import Change, Driver
-from libnetvirt.errors import ConnectionClosed, NetworkNotFound, PreconditionFailed, StaleChange
-from libnetvirt.model import VirtualNetwork
+from libnetvirt.errors import ConnectionClosed, NetworkNotFound, PreconditionFailed, StaleChange, Unsupported
+from libnetvirt.model import Forecast, VirtualNetwork
+from libnetvirt.model.forecast import forecast
 from libnetvirt.suggestions import did_you_mean
 
 # How often an operation is tried if other clients change the network meanwhile.
@@ -34,6 +35,11 @@ class Session:
         if self._driver is None:
             raise ConnectionClosed(f"the connection to {self.uri} is closed: open a new one")
         return self._driver
+
+    @property
+    def acting(self) -> Driver:
+        """The driver, for what cannot be rehearsed. Raises ConnectionClosed; Unsupported in a rehearsal."""
+        return self.driver
 
     async def find(self, key: str) -> VirtualNetwork:
         """The description of the network with this uuid, or else this name. Raises NetworkNotFound."""
@@ -121,3 +127,40 @@ class Session:
         driver, self._driver = self._driver, None
         if driver is not None:
             await driver.close()
+
+
+class Rehearsal(Session):
+    """The same session, in which operations are checked and forecast, and change nothing."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session.driver, session.uri)
+        self._session = session
+        #: of the last operation
+        self.forecast: Forecast | None = None
+
+    @property
+    def driver(self) -> Driver:
+        return self._session.driver
+
+    @property
+    def acting(self) -> Driver:
+        raise Unsupported("this cannot be rehearsed: only operations on networks can")
+
+    async def carry_out(self, change: Change) -> None:
+        """Check one operation and forecast what it would change. Raises what it would raise before it changes
+        anything."""
+        self._check_offered(change)
+        self.forecast = await self.driver.forecast(change)
+
+    async def edit(
+        self, uuid: str, edit: Edit, *, pending: bool = False, if_match: str | None = None
+    ) -> None:
+        """Forecast what ``edit`` would change. Raises what :meth:`Session.edit` raises."""
+        self.forecast = None
+        await super().edit(uuid, edit, pending=pending, if_match=if_match)
+        if self.forecast is None:
+            now = await self.description(uuid)
+            self.forecast = forecast(now, now, ())
+
+    async def close(self) -> None:
+        """Do nothing: the session it is of goes on."""

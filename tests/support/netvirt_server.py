@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import select
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.support.forked import Forked
 NETVIRT = str(Path(sys.executable).with_name("netvirt"))
 
 _ports = itertools.count(6653)
+_pages = itertools.count(18080)
 
 
 class Served:
@@ -30,7 +32,10 @@ class Served:
         self.state = self.directory / "state.db"
         self.socket = self.directory / "netvirt.sock"
         self.uri = uri or f"openflow:///?listen=127.0.0.1:{self.port}&state={self.state}{options}"
-        self._process: Forked | None = None
+        #: whether the web page is served; then its address, with a token
+        self.with_page = False
+        self.page = ""
+        self._process: Forked | subprocess.Popen[bytes] | None = None
 
     @property
     def target(self) -> str:
@@ -49,13 +54,17 @@ class Served:
     def start(self, timeout: float = 20.0, descriptors: int | None = None) -> None:
         """Returns when it is ready. ``descriptors``: how many open files it may have."""
         words = [NETVIRT, "serve", "-v", "-c", self.uri, "--socket", str(self.socket)]
+        if self.with_page:
+            words += ["--page", f"127.0.0.1:{next(_pages)}"]
         with self.log.open("ab") as log:
-            self._process = Forked(words, log, descriptors)
-        readable, _, _ = select.select([self._process.stdout], [], [], timeout)
-        line = self._process.stdout.readline() if readable else b""
+            self._process = process = Forked(words, log, descriptors)
+        readable, _, _ = select.select([process.stdout], [], [], timeout)
+        line = process.stdout.readline() if readable else b""
         if not line:
             self.kill()
             raise RuntimeError(f"netvirt serve did not start: {self.log.read_text()[-2000:]}")
+        if self.with_page:
+            self.page = self._process.stdout.readline().decode().removeprefix("page: ").strip()
 
     def kill(self) -> None:
         """kill -9."""
@@ -77,5 +86,6 @@ class Served:
     def _reap(self) -> int:
         process, self._process = self._process, None
         assert process is not None
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
         return process.wait(10)

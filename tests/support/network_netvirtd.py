@@ -43,7 +43,8 @@ class Network:
         files = f'certificate = "{one.certificate}"\nkey = "{one.key}"\n' if listener == "tls" else ""
         return (
             f'default-connection = "a"\ntokens = "{self.tokens}"\n'
-            '[connections.a]\nuri = "test:///default"\n[connections.b]\nuri = "test:///default?state=b.db"\n'
+            '[connections.a]\nuri = "test:///default"\n'
+            '[connections.b]\nuri = "test:///default?state={directory}/b.db"\n'
             '[[listeners]]\npath = "{directory}/d.sock"\n'
             f'[[listeners]]\nkind = "{listener}"\naddress = "127.0.0.1:{self.port}"\n{files}{more}'
         )

@@ -26,7 +26,7 @@ MODULES = (
     "libnetvirt.daemon.logs",
     "libnetvirt.daemon.server",
     "libnetvirt.drivers.openflow.opened",
-    "libnetvirt.drivers.ovn",
+    "libnetvirt.drivers.ovn.opened",
     "libnetvirt.drivers.test",
 )
 _PR_SET_PDEATHSIG = 1

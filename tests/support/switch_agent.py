@@ -11,6 +11,8 @@ from libnetvirt.controller.dataplane import pipeline
 from tests.support.switch_fabric import Flows, Refused, Switch
 
 _MARKER = pipeline.cookie(0, pipeline.Kind.OWNER)
+#: the meters that a switch has
+METERS = 9
 _MODS = (of.FlowMod, of.GroupMod, of.MeterMod)
 
 
@@ -141,7 +143,7 @@ class Agent:
             ports = [of.PortDesc(n, name=f"eth{n}") for n in range(1, self.ports + 1)]
             yield of.PortDescReply(tuple(ports), xid=xid)
         elif isinstance(m, of.MeterFeaturesRequest):
-            yield of.MeterFeaturesReply(9, 1 << of.BandType.DROP, xid=xid)
+            yield of.MeterFeaturesReply(METERS, 1 << of.BandType.DROP, xid=xid)
         elif isinstance(m, of.FlowStatsRequest):
             self.reads += 1
             yield of.FlowStatsReply(tuple(dump.flows), xid=xid)

@@ -42,6 +42,10 @@ class Terminal:
             assert time.monotonic() < end, self.seen
             assert self._read(), f"ended without {text!r}: {self.seen}"
 
+    def type(self, text: str) -> None:
+        """Type keys."""
+        os.write(self._screen, text.encode())
+
     def close(self, seconds: float = 60.0) -> int:
         """Read until the program ends. Its exit status."""
         end = time.monotonic() + seconds

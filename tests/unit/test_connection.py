@@ -37,6 +37,7 @@ from libnetvirt.errors import (
     InvalidURI,
     NetworkNotFound,
     NoPath,
+    PreconditionFailed,
     StaleChange,
     SwitchNotFound,
     Unsupported,
@@ -241,19 +242,59 @@ def test_a_call_that_runs_while_the_connection_closes_ends() -> None:
     assert len(outcome) == 1
 
 
+def test_a_description_is_replaced_only_if_it_is_still_what_the_new_one_was_made_from(
+    connection: Connection,
+) -> None:
+    blue = connection.create(BLUE)
+    before = blue.description()
+    wanted = before.changed(name="azure")
+    blue.add_endpoint(uuid=13, switch=2, port=3)
+    with pytest.raises(PreconditionFailed):
+        blue.if_match(before).replace(wanted)
+    assert blue.description().endpoint(13) is not None
+    assert blue.replace(wanted).changes == ("name: blue -> azure", "endpoint 13 removed")
+    with pytest.raises(InvalidDescription, match="the uuid of network 7 cannot be changed to 9"):
+        blue.replace(wanted.changed(uuid=9))
+    assert blue.description() == wanted
+
+
+def test_a_rehearsal_tells_what_would_change_and_changes_nothing(connection: Connection) -> None:
+    trial = connection.rehearsal()
+    trial.create(BLUE)
+    assert trial.forecast is not None
+    assert (trial.forecast.name, trial.forecast.outcome, trial.forecast.rules) == ("blue", "created", None)
+    assert connection.networks() == []
+    blue = connection.create(BLUE)
+    before = blue.description()
+    rehearsed = trial.lookup("blue")
+    rehearsed.add_endpoint(uuid=13, switch=2, port=3)
+    assert trial.forecast.changes == ("endpoint 13 added",)
+    assert trial.apply(BLUE).outcome == trial.forecast.outcome == "unchanged"
+    with pytest.raises(EndpointNotFound):
+        rehearsed.remove_endpoint(99)
+    rehearsed.remove()
+    assert trial.forecast.outcome == "removed"
+    for refused in (trial.repair, trial.reload, trial.adopt, trial.forget, lambda: trial.apply_all([BLUE])):
+        with pytest.raises(Unsupported):
+            refused()
+    trial.close()
+    assert blue.description() == before
+    assert connection.forecast is None
+
+
 # -- the two faces ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("blocking", "coroutine"), [(Connection, aio.Connection), (Network, aio.Network)])
 def test_both_faces_have_the_same_names_and_signatures(blocking: type, coroutine: type) -> None:
-    internal = {"carry_out", "examine"}
+    internal = {"carry_out", "examine", "foresee"}
     names = {n for n in vars(coroutine) if not n.startswith("_")} - internal
     assert names <= {n for n in dir(blocking) if not n.startswith("_")}
     for name in names:
         theirs, ours = getattr(coroutine, name), getattr(blocking, name)
         if inspect.isfunction(theirs) and inspect.isfunction(ours):
             assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
-            if name not in ("events", "networks", "create", "lookup", "if_match"):
+            if name not in ("events", "networks", "create", "lookup", "rehearsal", "if_match"):
                 assert typing.get_type_hints(ours) == typing.get_type_hints(theirs)
             if name != "events":  # the blocking one says that it blocks
                 assert inspect.getdoc(ours) == inspect.getdoc(theirs)

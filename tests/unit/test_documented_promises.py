@@ -73,7 +73,6 @@ SAID = {
     "docs/cli.md": (
         f"at most {words(warnings.RATE)} lines a second",
         f"more than {events.LIMIT:,} behind with a driver of its own, {broadcast.KEPT:,} with a server",
-        f"the last {broadcast.KEPT:,} events are kept",
         f"{http_protocol.HEAD_TIMEOUT:g} s for the head of a request",
         f"one for each {bodies.SLOWEST // 1024} KiB",
         f"A body may have {wire.MAX_BODY // MIB} MiB",
@@ -106,6 +105,7 @@ SAID = {
         f"a burst of a {'tenth' if compiler._BURSTS_PER_SECOND == 10 else '?'} of a second's traffic, "
         f"and at least {compiler._MIN_BURST} kbit",
     ),
+    "docs/events.md": (f"Otherwise its last {broadcast.KEPT:,} events are kept, in memory",),
     "docs/guarantees.md": (
         f"{audit.RATE:,} a second are read",
         f"read every {pair_audit.ROUND_TIME:g} s",

@@ -11,6 +11,7 @@ import typer
 
 import libnetvirt
 from libnetvirt import Constraint
+from libnetvirt.cli.forecasts import DryRun, rehearsed, tell
 from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line
 from libnetvirt.driver import FEATURES
@@ -74,6 +75,7 @@ def add(
     source: Source,
     destination: Destination,
     given: Requirements,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -89,9 +91,13 @@ def add(
     wanted = chosen(ctx, output)
     constraint = _constraint(ctx, source, destination, given.given)
     with connected(ctx, connect) as connection:
-        found = connection.lookup(network)
+        target = rehearsed(connection, dry_run)
+        found = target.lookup(network)
         _require(connection, source, destination, given.given)
         found.add_constraint(constraint)
+        if dry_run:
+            tell(target, wanted)
+            return
     _tell(network, source, destination, "added", wanted)
 
 
@@ -103,6 +109,7 @@ def modify(
     destination: Destination,
     given: Requirements,
     clear: Clear = None,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -120,9 +127,13 @@ def modify(
     if not changes:
         raise typer.BadParameter("nothing to change: give at least one option, such as --max-hops.", ctx=ctx)
     with connected(ctx, connect) as connection:
-        found = connection.lookup(network)
+        target = rehearsed(connection, dry_run)
+        found = target.lookup(network)
         _require(connection, source, destination, changes)
         found.modify_constraint(source, destination, **changes)
+        if dry_run:
+            tell(target, wanted)
+            return
     _tell(network, source, destination, "modified", wanted)
 
 
@@ -162,6 +173,7 @@ def remove(
     network: NetworkName,
     source: Source,
     destination: Destination,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -173,12 +185,16 @@ def remove(
     """
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
-        found = connection.lookup(network)
+        target = rehearsed(connection, dry_run)
+        found = target.lookup(network)
         capabilities = connection.capabilities()
         known = [feature for feature in FEATURES if feature.startswith("constraint.")]
         if not capabilities.features.intersection(known):
             capabilities.require(known[0], f"a constraint from {source} to {destination}")
         found.remove_constraint(source, destination)
+        if dry_run:
+            tell(target, wanted)
+            return
     _tell(network, source, destination, "removed", wanted)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from libnetvirt import Endpoint, Fault, InvalidDescription
+from libnetvirt.cli.forecasts import DryRun, rehearsed, tell
 from libnetvirt.cli.options import (
     Connect,
     Format,
@@ -138,6 +139,7 @@ def add(
     ],
     given: Attributes,
     pending: Pending = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -160,8 +162,12 @@ def add(
         fields["bandwidth"] = given.limits
     endpoint = Endpoint(**{"uuid": uuid, "switch": switch, "port": port, **fields})
     with connected(ctx, connect) as connection:
-        found = connection.lookup(network)
-        _tell(network, found.add_endpoint(endpoint, pending=pending), "added", wanted)
+        target = rehearsed(connection, dry_run)
+        added = target.lookup(network).add_endpoint(endpoint, pending=pending)
+        if dry_run:
+            tell(target, wanted)
+        else:
+            _tell(network, added, "added", wanted)
 
 
 @takes(Attributes)
@@ -182,6 +188,7 @@ def modify(
         ),
     ] = None,
     pending: Pending = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -203,19 +210,25 @@ def modify(
     if not fields and not limits:
         raise typer.BadParameter("nothing to change: give at least one option, such as --port.", ctx=ctx)
     with connected(ctx, connect) as connection:
-        found = connection.lookup(network)
+        target = rehearsed(connection, dry_run)
+        found = target.lookup(network)
         if limits:
             old = found.description().endpoint(uuid)
             if old is not None and old.bandwidth is not None and "bandwidth" not in fields:
                 limits = old.bandwidth.model_dump(exclude_none=True) | limits
             fields["bandwidth"] = limits
-        _tell(network, found.modify_endpoint(uuid, pending=pending, **fields), "modified", wanted)
+        modified = found.modify_endpoint(uuid, pending=pending, **fields)
+        if dry_run:
+            tell(target, wanted)
+        else:
+            _tell(network, modified, "modified", wanted)
 
 
 def remove(
     ctx: typer.Context,
     network: NetworkName,
     uuid: EndpointUuid,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -229,7 +242,11 @@ def remove(
     """
     wanted = chosen(ctx, output)
     with connected(ctx, connect) as connection:
-        connection.lookup(network).remove_endpoint(uuid)
+        target = rehearsed(connection, dry_run)
+        target.lookup(network).remove_endpoint(uuid)
+        if dry_run:
+            tell(target, wanted)
+            return
     if wanted.tabular:
         line(f"endpoint {uuid} of {network} removed")
     else:

@@ -7,7 +7,6 @@ import re
 import select
 import sys
 import time
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from libnetvirt.cli.output import line
 #: Seconds between checks whether the reader of stdout has closed the pipe.
 _PIPE_CHECK = 0.5
 #: Seconds to wait for the event stream to end after its cancellation.
-_END = 2.0
+END = 2.0
 _AGO = re.compile(r"(\d+(?:\.\d+)?) *([smhd])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -87,23 +86,26 @@ def events(
 
 async def _follow(uri: str, output: Format, count: int | None, after: str, since: float | None) -> None:
     async with await aio.open(uri) as connection:
-        printing = asyncio.create_task(_print(connection.events(after=after, since=since), output, count))
-        watching = asyncio.create_task(_pipe_closed())
+        printing = asyncio.create_task(_print(connection, output, count, after, since))
+        watching = asyncio.create_task(pipe_closed())
         try:
             await asyncio.wait({printing, watching}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (printing, watching):
                 task.cancel()
             # The event stream may consume this cancellation while it closes. asyncio.run() cancels again.
-            ended, _ = await asyncio.wait({printing, watching}, timeout=_END)
+            ended, _ = await asyncio.wait({printing, watching}, timeout=END)
         for task in ended:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
 
-async def _print(events: AsyncIterator[Event], output: Format, count: int | None) -> None:
+async def _print(
+    connection: aio.Connection, output: Format, count: int | None, after: str, since: float | None
+) -> None:
     printed = 0
-    async for event in events:
+    # No name is given to the iterator: else it would not be closed before the loop is, if a line fails.
+    async for event in connection.events(after=after, since=since):
         line(event.model_dump_json(by_alias=True) if output is Format.JSON else text(event))
         sys.stdout.flush()
         printed += 1
@@ -119,7 +121,8 @@ def text(event: Event) -> str:
     return f"{clock}  {event.kind:<20}  {message}"
 
 
-async def _pipe_closed() -> None:
+async def pipe_closed() -> None:
+    """Wait until the reader of stdout has closed it."""
     try:
         handle = sys.stdout.fileno()
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ import typer
 
 from libnetvirt import formats
 from libnetvirt.cli import files
+from libnetvirt.cli.forecasts import DryRun, last
 from libnetvirt.cli.networks import words_of
 from libnetvirt.cli.options import (
     DOCUMENTS,
@@ -76,9 +77,7 @@ def import_networks(
     remove_others: Annotated[
         bool, typer.Option("--remove-others", help="Remove the networks that are not in the file.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and print what would be changed, and change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -106,10 +105,12 @@ def import_networks(
         if wanted.tabular:
             for other in others:
                 line(f"network {other.name} ({other.uuid}) {would}removed")
-        with Several("checking" if dry_run else "importing", wanted, would=would) as several:
+        with Several("importing", wanted, dry_run=dry_run) as several:
             several.begin(words_of(described))
             if dry_run:
+                trial = connection.rehearsal()
                 for network in networks:
-                    several.done(connection.check(network, pending=pending))
+                    trial.apply(network, pending=pending)
+                    several.done(last(trial))
             else:
                 connection.apply_all(networks, pending=pending, done=several.done)

@@ -11,6 +11,7 @@ import typer
 import libnetvirt
 from libnetvirt import Fault, NetworkNotFound, VirtualNetwork, formats
 from libnetvirt.cli import files
+from libnetvirt.cli.forecasts import DryRun, last
 from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.options import (
     DOCUMENTS,
@@ -74,6 +75,7 @@ def create(
     ctx: typer.Context,
     paths: Files,
     pending: Pending = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -87,23 +89,28 @@ def create(
       netvirt create blue.xml red.yaml
       netvirt create networks/
       netvirt create --pending blue.xml
+      netvirt create --dry-run blue.xml
       netvirt -c openflow+unix:///run/netvirt.sock create - < blue.json
     """
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
     networks = [d.network for d in described]
-    with Several("creating", wanted) as several, connected(ctx, connect) as connection:
+    with Several("creating", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
-        connection.create_all(networks, pending=pending, done=several.done)
+        if dry_run:
+            trial = connection.rehearsal()
+            for network in networks:
+                trial.create(network, pending=pending)
+                several.done(last(trial))
+        else:
+            connection.create_all(networks, pending=pending, done=several.done)
 
 
 def apply(
     ctx: typer.Context,
     paths: Files,
     pending: Pending = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and print what would be changed, and change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -122,12 +129,13 @@ def apply(
     wanted = chosen(ctx, output)
     described = files.read_valid(paths)
     networks = [d.network for d in described]
-    what, would = ("checking", "would be ") if dry_run else ("applying", "")
-    with Several(what, wanted, would=would) as several, connected(ctx, connect) as connection:
+    with Several("applying", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
         if dry_run:
+            trial = connection.rehearsal()
             for network in networks:
-                several.done(connection.check(network, pending=pending))
+                trial.apply(network, pending=pending)
+                several.done(last(trial))
         else:
             connection.apply_all(networks, pending=pending, done=several.done)
 
@@ -147,6 +155,7 @@ def remove(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Remove all networks.")] = False,
+    dry_run: DryRun = False,
     connect: Connect = None,
     output: Output = None,
 ) -> None:
@@ -160,7 +169,7 @@ def remove(
       netvirt remove blue
       netvirt remove 7 8 9
       netvirt remove -f networks/
-      netvirt remove --all
+      netvirt remove --all --dry-run
     """  # fmt: skip
     wanted = chosen(ctx, output)
     if [bool(networks), bool(described), every].count(True) != 1:
@@ -170,13 +179,19 @@ def remove(
     for d in files.read_valid(described) if described else ():
         named = d.network.uuid if "uuid" in d.network.model_fields_set else d.network.name
         keys[f"{d.network.name} ({d.file})"] = named
-    with Several("removing", wanted) as several, connected(ctx, connect) as connection:
+    with Several("removing", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         if every:
             keys = {f"{n.name} ({n.uuid})": n.uuid for n in connection.descriptions()}
         several.begin({label: {("uuid", key.lower()), ("name", key)} for label, key in keys.items()})
-        connection.remove_all(
-            list(keys.values()), done=lambda gone: several.done(_Removed(uuid=gone.uuid, name=gone.name))
-        )
+        if dry_run:
+            trial = connection.rehearsal()
+            for key in keys.values():
+                trial.lookup(key).remove()
+                several.done(last(trial))
+        else:
+            connection.remove_all(
+                list(keys.values()), done=lambda gone: several.done(_Removed(uuid=gone.uuid, name=gone.name))
+            )
     if not keys and wanted.tabular:
         line("there are no networks")
 

@@ -6,7 +6,9 @@ import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
@@ -96,9 +98,26 @@ def address(ctx: typer.Context, connect: str | None) -> str:
     return text
 
 
-def connected(ctx: typer.Context, connect: str | None) -> libnetvirt.Connection:
-    """Open a connection, which is a context manager. Raises InvalidURI, DriverNotFound, ConnectionFailed."""
-    return libnetvirt.open(address(ctx, connect))
+#: The connection that all commands share in a shell.
+_SHARED: ContextVar[libnetvirt.Connection | None] = ContextVar("shared", default=None)
+
+
+@contextmanager
+def sharing(connection: libnetvirt.Connection) -> Iterator[None]:
+    """In the block, :func:`connected` returns this connection to those who want its URI."""
+    token = _SHARED.set(connection)
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def connected(ctx: typer.Context, connect: str | None) -> AbstractContextManager[libnetvirt.Connection]:
+    """A connection, for a with statement. Raises InvalidURI, DriverNotFound, ConnectionFailed."""
+    uri, shared = address(ctx, connect), _SHARED.get()
+    if shared is not None and shared.uri == uri:
+        return nullcontext(shared)
+    return libnetvirt.open(uri)
 
 
 def chosen(ctx: typer.Context, output: Format | None, allowed: tuple[Format, ...] = REPORTS) -> Format:

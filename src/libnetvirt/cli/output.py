@@ -41,7 +41,7 @@ def table(
     output: Format = Format.TABLE,
 ) -> None:
     """Write a table: coloured and fitted on a terminal, elsewhere and as ``wide`` with all columns."""
-    cells = [[_clean(cell) for cell in row] for row in rows]
+    cells = [[clean(cell) for cell in row] for row in rows]
     if title:
         line(title)
     if screen.is_terminal():
@@ -58,17 +58,17 @@ def notes(title: str, lines: Iterable[str]) -> None:
     """Write a list of sentences, one a line, below a title."""
     line(title)
     for text in lines:
-        line(f"- {_clean(text)}")
+        line(f"- {clean(text)}")
 
 
 def pairs(rows: Iterable[tuple[str, object]]) -> None:
     """Write names and values, one pair a line."""
-    found = [(name, _clean(value)) for name, value in rows]
+    found = [(name, clean(value)) for name, value in rows]
     width = max(len(name) for name, _ in found)
     for name, value in found:
         line(f"{name:<{width}}  {value}".rstrip())
 
 
-def _clean(value: object) -> str:
-    # Text from switches must not control the terminal.
+def clean(value: object) -> str:
+    """A value as text that cannot control the terminal: it may come from a switch."""
     return "".join(c if c.isprintable() else "?" for c in str(value))

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from libnetvirt import Forecast
+from libnetvirt.cli.forecasts import details
 from libnetvirt.cli.options import Format
 from libnetvirt.cli.output import document, line
 from libnetvirt.errors import NetvirtError
@@ -71,12 +73,13 @@ class Progress:
 class Several:
     """Says what operations on several networks do, and, if they end early, which are done and which are not.
 
-    ``what`` is said while they run (``"creating"``). ``would`` is put before outcomes that are not real. To
-    be entered before the connection, which undoes what is interrupted when it is closed.
+    ``what`` is said while they run (``"creating"``). ``dry_run``: they are rehearsed only, and what is done
+    are forecasts. To be entered before the connection, which undoes what is interrupted when it is closed.
     """
 
-    def __init__(self, what: str, output: Format, *, would: str = "") -> None:
-        self._what, self._output, self._would = what, output, would
+    def __init__(self, what: str, output: Format, *, dry_run: bool = False) -> None:
+        self._what, self._output = "checking" if dry_run else what, output
+        self._dry_run = dry_run
         self._labels: list[str] = []
         #: the labels of networks that are not done -> what each is known by
         self._left: dict[str, Collection[tuple[str, str]]] = {}
@@ -105,7 +108,7 @@ class Several:
         if self._output.tabular:
             if sys.stdout.isatty():
                 self._progress.erase()
-            _tell(one, self._would)
+            _tell(one, self._dry_run)
             sys.stdout.flush()
         self._next()
 
@@ -141,7 +144,7 @@ def _listed(labels: Sequence[str]) -> str:
     return ", ".join(labels[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _tell(done: Done, would: str) -> None:
-    line(f"network {done.name} ({done.uuid}) {would}{done.outcome}")
-    for change in done.changes:
+def _tell(done: Done, dry_run: bool) -> None:
+    line(f"network {done.name} ({done.uuid}) {'would be ' if dry_run else ''}{done.outcome}")
+    for change in details(done) if isinstance(done, Forecast) else done.changes:
         line(f"  {change}")

@@ -6,6 +6,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -39,6 +40,14 @@ def serve(
             show_default=False,
         ),
     ] = "",
+    page: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Loopback address of the web page [default: no page].",
+            show_default=False,
+        ),
+    ] = "",
     log_format: Annotated[
         LogFormat, typer.Option(help="Lines of the log: text, or one JSON object each.")
     ] = LogFormat.TEXT,
@@ -56,11 +65,15 @@ def serve(
     The socket also has /metrics for Prometheus, /healthz and /readyz; --metrics offers these three on a
     TCP port of the loopback interface.
 
+    --page offers the web page on such a port, and prints its address with a token as a second line. Who has
+    that line may do everything on this server, until it ends.
+
     \b
     Examples:
       netvirt serve -c 'openflow:///?listen=0.0.0.0:6653' \\
           --socket /run/netvirt.sock
       netvirt -c openflow+unix:///run/netvirt.sock list
+      netvirt serve -c test:///default --page 127.0.0.1:8080
       netvirt serve -c test:///default --socket /tmp/netvirt.sock --verbose
     """
     if settings(ctx).output is not None:
@@ -69,15 +82,24 @@ def serve(
     path = (socket or default_socket()).absolute()
     # Imported here because the web framework is slow to load and only this command needs it.
     from libnetvirt import daemon
+    from libnetvirt.configuration import tokens
     from libnetvirt.daemon import logs
 
     logs.configure(log_format, events=verbose)
 
-    def ready() -> None:
-        sys.stdout.write(f"serving {uri} on {path}\n")
-        sys.stdout.flush()
+    with TemporaryDirectory(prefix="netvirt-serve-") as directory:
+        file = Path(directory) / "tokens.json"
+        secret = tokens.create(file, "page", "admin") if page else ""
 
-    daemon.run(uri, path, ready=ready, on_event=logs.log_event if verbose else None, metrics=metrics)
+        def ready() -> None:
+            sys.stdout.write(f"serving {uri} on {path}\n")
+            if page:
+                # Behind '#', browsers send it to no server.
+                sys.stdout.write(f"page: http://{page}/ui/#token={secret}\n")
+            sys.stdout.flush()
+
+        on_event = logs.log_event if verbose else None
+        daemon.run(uri, path, ready=ready, on_event=on_event, metrics=metrics, page=page, tokens=file)
 
 
 def default_socket() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
@@ -214,7 +215,9 @@ def reload(
         line(text)
 
 
-def _wait_for_server(ctx: typer.Context, connect: str | None, end: float) -> libnetvirt.Connection:
+def _wait_for_server(
+    ctx: typer.Context, connect: str | None, end: float
+) -> AbstractContextManager[libnetvirt.Connection]:
     """Try to connect until ``end``. Blocks. Raises DaemonUnreachable."""
     while True:
         try:

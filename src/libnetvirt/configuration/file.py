@@ -9,6 +9,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from libnetvirt.configuration import webhooks
 from libnetvirt.configuration.certificates import faults_of
 from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.configuration.keys_base import Keys
@@ -107,6 +108,11 @@ def _contradictions(configuration: Configuration) -> Iterator[tuple[Location, st
                 ("listeners", i, what),
                 f"{listener.path} is the {what} of listener {first + 1} already: choose another",
             )
+    hooks: dict[str, int] = {}
+    for i, hook in enumerate(configuration.webhook):
+        named.append((("webhook", i, "connection"), hook.connection))
+        if (first := hooks.setdefault(hook.name, i)) != i:
+            yield ("webhook", i, "name"), f"webhook {first + 1} has this name: choose another"
     for location, name in named:
         if name is not None and name not in known:
             yield location, f"there is no connection {name!r}:{_meant(name, known)}"
@@ -124,6 +130,9 @@ def _certificates(configuration: Configuration) -> Iterator[tuple[Location, str]
         if isinstance(listener, TlsListener):
             for key, text in faults_of(listener):
                 yield ("listeners", i, key), text
+    for i, hook in enumerate(configuration.webhook):
+        for key, text in webhooks.faults_of(hook):
+            yield ("webhook", i, key), text
 
 
 def _meant(name: str, known: Mapping[str, object]) -> str:
@@ -176,6 +185,8 @@ def _table_at(location: Location) -> type[Keys]:
         return Configuration
     if location[0] == "listeners":
         return KINDS[str(location[2])]
+    if location[0] == "webhook":
+        return webhooks.Webhook
     tables: dict[str | int, type[Keys]] = {
         "connections": ConnectionSettings, "log": LogSettings, "metrics": MetricsSettings,
         "events": EventsSettings,

@@ -19,6 +19,7 @@ from libnetvirt.configuration.models import (
     UnixListener,
 )
 from libnetvirt.configuration.network_listeners import TcpListener, TlsListener
+from libnetvirt.configuration.webhooks import Webhook
 
 #: the tables of the file, in the order of the documentation
 TABLES: tuple[type[Keys], ...] = (
@@ -30,6 +31,7 @@ TABLES: tuple[type[Keys], ...] = (
     LogSettings,
     MetricsSettings,
     EventsSettings,
+    Webhook,
 )
 
 
@@ -68,7 +70,7 @@ def _effective(table: Keys, prefix: str) -> Iterator[tuple[str, Any, bool]]:
         given = name in table.model_fields_set
         if isinstance(value, Keys):
             yield from _effective(value, f"{key}.")
-        elif isinstance(value, tuple):
+        elif isinstance(value, tuple) and field.description is None:
             for i, one in enumerate(value, 1):
                 yield from _effective(one, f"{key}[{i}].")
         elif isinstance(value, dict):
@@ -85,6 +87,8 @@ def _values(field: FieldInfo) -> str:
     (kind,) = kinds
     if get_origin(kind) is Literal:
         return " or ".join(f"`{toml_value(one)}`" for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "an array of strings"
     if kind is bool:
         return "`true` or `false`"
     return "a whole number" if kind is int else "a string"

@@ -17,6 +17,7 @@ from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.configuration.keys_base import AbsolutePath, Keys, Name
 from libnetvirt.configuration.loopback import loopback
 from libnetvirt.configuration.network_listeners import TcpListener, TlsListener
+from libnetvirt.configuration.webhooks import Webhook
 from libnetvirt.driver import load
 from libnetvirt.errors import InvalidDescription, NetvirtError
 from libnetvirt.suggestions import did_you_mean
@@ -166,6 +167,7 @@ class Configuration(Keys):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     events: EventsSettings = EventsSettings()
+    webhook: tuple[Webhook, ...] = Field(default=(), max_length=64, strict=False)
 
     def default_of(self, listener: Listener | None = None) -> str | None:
         """The connection of clients that name none; None if they have to name one."""

@@ -61,6 +61,12 @@ _LIMIT = Field(
 )
 
 
+_PAGE = Field(
+    default=True,
+    description="whether browsers get the [web page](web.md), at `/ui/` of this address",
+)
+
+
 class _NetworkListener(Keys):
     @property
     def path(self) -> str:
@@ -96,6 +102,7 @@ class TlsListener(_NetworkListener):
     )
     connection: Name | None = _CONNECTION
     max_connections: int = _LIMIT
+    page: bool = _PAGE
 
 
 class TcpListener(_NetworkListener):
@@ -110,3 +117,4 @@ class TcpListener(_NetworkListener):
     )
     connection: Name | None = _CONNECTION
     max_connections: int = _LIMIT
+    page: bool = _PAGE

@@ -5,7 +5,7 @@ role                    requests
 ======================  ====================================================================================
 none                    ``GET /healthz``
 ``read``                all other GET, but for backups and the configuration; checks of changes
-``operate``             also changes and repairs of networks
+``operate``             also changes, repairs and verifications of networks
 ``admin``               everything: reloads, decisions about switches, backups, the configuration
 ======================  ====================================================================================
 
@@ -24,6 +24,7 @@ from typing import Any, Final
 from starlette.types import Scope
 
 from libnetvirt.configuration.tokens import ROLES, Role, Token
+from libnetvirt.daemon.wire import AccessReport
 from libnetvirt.driver import Change
 from libnetvirt.errors import (
     AccessDenied,
@@ -62,9 +63,10 @@ RULES: Final = (
     _rule("GET HEAD", r"/v1/(backup|configuration)", "admin", whole=True),
     _rule("GET HEAD", r"/v1/(rules|substrate|recovered|metrics)|/metrics|/readyz", "read", whole=True),
     _rule("GET HEAD", r"/v1/networks/[^/]+(/[a-z-]+)?", "read"),
-    _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|openapi\.json)", "read"),
-    _rule("POST", r"/v1/checks", "read"),
+    _rule("GET HEAD", r"/v1/(version|capabilities|networks|events|connections|access|openapi\.json)", "read"),
+    _rule("POST", r"/v1/(checks|forecasts)", "read"),
     _rule("POST", r"/v1/(changes|repairs)", "operate"),
+    _rule("POST", r"/v1/verifications", "operate", whole=True),
     _rule("DELETE", r"/v1/changes/[^/]+", "operate"),
     _rule("POST", r"/v1/(reloads|decisions|configuration/reloads)", "admin", whole=True),
 )
@@ -91,6 +93,14 @@ class Access:
     def limited(self) -> bool:
         """Whether it is for some networks only."""
         return bool(self._networks)
+
+    def report(self) -> AccessReport:
+        """What the client is told of it."""
+        if (token := self._token) is None:
+            return AccessReport()
+        return AccessReport(
+            token=token.name, role=token.role, networks=token.networks, connections=token.connections
+        )
 
     @property
     def owner(self) -> str:

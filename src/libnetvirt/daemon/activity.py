@@ -50,6 +50,19 @@ UNWRITTEN = Metric(
     "netvirt_events_unwritten_total", MetricKind.COUNTER,
     "events that could not be written to the log of events",
 )  # fmt: skip
+HOOK_DELIVERED = Metric(
+    "netvirt_webhook_events_total", MetricKind.COUNTER, "events that the receiver of a webhook has taken",
+    ("webhook",), "the webhooks",
+)  # fmt: skip
+HOOK_FAILURES = Metric(
+    "netvirt_webhook_failures_total", MetricKind.COUNTER, "deliveries that a receiver has not taken",
+    ("webhook",), "the webhooks",
+)  # fmt: skip
+HOOK_LAG = Metric(
+    "netvirt_webhook_lag_seconds", MetricKind.GAUGE,
+    "for how long the first event waits that the receiver of a webhook has not taken; 0 if there is none",
+    ("webhook",), "the webhooks",
+)  # fmt: skip
 READ = Metric(
     "netvirt_connection_up", MetricKind.GAUGE, "1 if the connection is open and could be read, else 0"
 )
@@ -77,7 +90,7 @@ STARTED = Metric(
 #: Of each connection, besides those of the driver.
 OF_CONNECTIONS: Final = (
     READ, CONNECTION, OPERATIONS, ERRORS, RUNNING, REQUESTS, EVENTS, READERS, CLIENT_LOSSES,
-    UNWRITTEN, LEFT_OUT,
+    UNWRITTEN, HOOK_DELIVERED, HOOK_FAILURES, HOOK_LAG, LEFT_OUT,
 )  # fmt: skip
 #: Of the server as a whole.
 OF_SERVER: Final = (LAG, BUILD, CPU, MEMORY, DESCRIPTORS, MAX_DESCRIPTORS, STARTED)

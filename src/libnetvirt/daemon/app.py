@@ -38,6 +38,7 @@ from libnetvirt.daemon.openapi import (
 from libnetvirt.daemon.operations import NameOperations, Operations, check_name
 from libnetvirt.daemon.stream import EventResponse, stream_of
 from libnetvirt.daemon.warnings import Warnings
+from libnetvirt.daemon.webhooks import Hooks
 from libnetvirt.daemon.wire import (
     INTERFACE,
     ChangeRequest,
@@ -46,6 +47,7 @@ from libnetvirt.daemon.wire import (
     Outcome,
     ReloadRequest,
     RepairRequest,
+    VerificationRequest,
     Version,
     dump,
     parse,
@@ -57,12 +59,14 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     Measurement,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.tasks import Tasks
@@ -101,6 +105,7 @@ class Service:
         self.events = events or Broadcast()
         self.events.on_loss = self.warnings.event
         self._on_event = on_event or self.warnings.event
+        self.hooks = Hooks(self.events, self._happened)
         self._tasks = Tasks()
         self._watching = False
 
@@ -118,6 +123,7 @@ class Service:
     async def close(self) -> None:
         """Wait for running changes, and end what :meth:`watch` began."""
         await self.operations.finish()
+        await self.hooks.close()
         self.events.close()
         await self._tasks.close()
         if self.events.log is not None:
@@ -125,9 +131,12 @@ class Service:
 
     async def _watch(self, events: AsyncIterator[Event]) -> None:
         async for event in events:
-            self.events.publish(event)
-            self.activity.event(event.kind)
-            self._on_event(event)
+            self._happened(event)
+
+    def _happened(self, event: Event) -> None:
+        self.events.publish(event)
+        self.activity.event(event.kind)
+        self._on_event(event)
 
 
 def build_app(
@@ -312,6 +321,13 @@ def _changing(service: Service) -> APIRouter:
                 await preconditions.check_network(request, service.connection, asked.network)
             return _reply(await service.connection.repair(asked.network, orphans=asked.orphans))
 
+    @router.post("/verifications", response_model=Verification, openapi_extra=body(VerificationRequest))
+    async def verify(request: Request) -> Response:
+        """Prove that all frames are forwarded as networks promise; replies with what was proved. Asks the
+        switches, and changes nothing."""
+        asked = await read_body(service.bodies, request, VerificationRequest)
+        return _reply(await service.connection.verify(*asked.networks))
+
     @router.post("/reloads", response_model=list[str], openapi_extra=body(ReloadRequest, IDEMPOTENCY_KEY))
     async def reload(request: Request) -> Response:
         """Reload the operator's files; replies with what became of constraints, a string each."""
@@ -338,6 +354,13 @@ def _changing(service: Service) -> APIRouter:
             requested = await preconditions.checked(request, service.connection, requested)
             await service.connection.examine(requested)
         return Response(status_code=204)
+
+    @router.post("/forecasts", response_model=Forecast, openapi_extra={"requestBody": body})
+    async def forecast(request: Request) -> Response:
+        """Tell what an operation would change. Changes nothing."""
+        requested = await _change_of(service, request)
+        with service.activity.operation("forecast"):
+            return _reply(await service.connection.foresee(requested))
 
     @router.delete("/changes/{operation}", response_model=Outcome)
     async def withdraw(request: Request, operation: str) -> Response:

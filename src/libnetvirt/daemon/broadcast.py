@@ -167,7 +167,7 @@ class Broadcast:
         parts = []
         for row in rows:
             if row.number != position + 1:
-                parts.append(self._lost(position, row.number - 1))
+                parts.append(self.lost_between(position, row.number - 1))
             parts.append(row.line)
             position = row.number
         return position, b"".join(parts)
@@ -176,7 +176,7 @@ class Broadcast:
         oldest = self._oldest
         parts, size = [], 0
         if position < oldest:
-            parts.append(self._lost(position, oldest))
+            parts.append(self.lost_between(position, oldest))
             position = oldest
         for line in islice(self._lines, position - oldest, None):
             if parts and size + len(line) > PIECE:
@@ -186,8 +186,8 @@ class Broadcast:
             position += 1
         return position, b"".join(parts)
 
-    def _lost(self, position: int, resume: int) -> bytes:
-        """A reader has lost the events after a position, until another one."""
+    def lost_between(self, position: int, resume: int) -> bytes:
+        """The line that tells a reader that it has lost the events after a position, until another one."""
         if self.log is not None and self.log.unknown(position, resume + 1):
             return self._loss(UNKNOWN, resume)
         self.lost += resume - position

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from fastapi import FastAPI
@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from libnetvirt import aio
 from libnetvirt.configuration import ConnectionSettings
 from libnetvirt.configuration.events import EventsSettings
+from libnetvirt.configuration.webhooks import Webhook
 from libnetvirt.daemon.app import Service, build_app
 from libnetvirt.daemon.broadcast import KEPT, Broadcast
 from libnetvirt.daemon.event_log import EventLog, log_path
@@ -91,6 +92,7 @@ class Connections:
         # Whether messages have to tell the connection.
         self._several = several
         self._events = EventsSettings()
+        self._hooks: Sequence[Webhook] = ()
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots.values())
@@ -170,6 +172,23 @@ class Connections:
         for slot in self:
             if slot.opened is not None and (log := slot.opened.service.events.log) is not None:
                 log.keep, log.age = settings.keep, settings.days * DAY
+
+    async def set_hooks(self, wanted: Sequence[Webhook]) -> None:
+        """Have these webhooks send events, those of connections that are opened later, too."""
+        self._hooks = wanted
+        for slot in self:
+            if slot.opened is not None:
+                await self._hook(slot.name, slot.opened)
+
+    async def _hook(self, name: str, opened: Opened) -> None:
+        hooks = [one for one in self._hooks if one.connection in (None, name)]
+        await opened.service.hooks.set(hooks, name)
+        if hooks and opened.service.events.log is None:
+            log.warning(
+                "connection %s has no log of events, and so no webhooks: "
+                "name a directory in [events], and restart",
+                name,
+            )
 
     async def reload(self, *, degrade: bool) -> list[str]:
         """Have each driver reload the operator's files, such as the capacities of links; tells what came of
@@ -251,9 +270,11 @@ class Connections:
         except NetvirtError as error:
             self._not_open(slot, error)
 
-    def _opened(self, slot: Slot) -> Awaitable[Opened]:
+    async def _opened(self, slot: Slot) -> Opened:
         name = slot.name if self._several else ""
-        return Opened.open(name, slot.settings.uri, self._on_event, self._events)
+        opened = await Opened.open(name, slot.settings.uri, self._on_event, self._events)
+        await self._hook(slot.name, opened)
+        return opened
 
     async def _retry(self, slot: Slot) -> None:
         delay = RETRY

@@ -60,8 +60,8 @@ class EventLog:
         self._added_since_pruning, self._pruned = 0, -AGEING
         self._complaint = ""
         self._closed = False
-        #: called when more events are in the file
-        self.on_written: Callable[[], None] = lambda: None
+        #: set when more events are in the file
+        self.readers: set[asyncio.Event] = set()
 
     @classmethod
     async def open(cls, path: Path, keep: int, age: float) -> Self | None:
@@ -164,7 +164,8 @@ class EventLog:
         self._handed -= count
         if done.cancelled() or (error := done.exception()) is None:
             self._complaint = ""
-            self.on_written()
+            for reader in self.readers:
+                reader.set()
         else:
             self._complain(error)
 

@@ -4,6 +4,7 @@
 ``/v1/connections/NAME/…``          the resources of a connection, which are otherwise below ``/v1``
 ``/v1/connections``                 the connections
 ``/v1/configuration``               the configuration in use, and its reload
+``/v1/access``                      what the client may do
 ``/metrics``, ``/healthz`` …        monitoring of all connections
 all else                            the resources of the listener's default connection
 ==================================  ================================================================
@@ -23,6 +24,7 @@ from libnetvirt.errors import NetvirtError, NotFound
 _CONNECTIONS = "/v1/connections"
 _NETWORKS = "/v1/networks/"
 _OWN = "/v1/configuration"
+_ACCESS = "/v1/access"
 _WATCHED = ("/metrics", "/healthz", "/readyz")
 
 
@@ -86,7 +88,7 @@ class Front:
 
 
 def _is_own(path: str) -> bool:
-    return path in (_CONNECTIONS, _OWN, *_WATCHED) or path.startswith(_OWN + "/")
+    return path in (_CONNECTIONS, _OWN, _ACCESS, *_WATCHED) or path.startswith(_OWN + "/")
 
 
 def _with_path(scope: Scope, path: str) -> Scope:

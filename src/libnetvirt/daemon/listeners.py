@@ -27,6 +27,7 @@ from libnetvirt.daemon.http_server import HttpServer
 from libnetvirt.daemon.listener import let_in, listening
 from libnetvirt.daemon.network_listener import listening_on
 from libnetvirt.daemon.warnings import Warnings
+from libnetvirt.daemon.web import Page
 
 
 def key(settings: Listener) -> tuple[str, str]:
@@ -102,7 +103,8 @@ class Listeners:
         front = Front(self._connections, lambda: one.default, self._own)
         if isinstance(one.settings, UnixListener):
             return front
-        return Gate(front, lambda: self._keeper, front.resolved, self._warnings)
+        gate = Gate(front, lambda: self._keeper, front.resolved, self._warnings)
+        return Page(gate, lambda: _has_page(one.settings))
 
     async def close(self) -> None:
         """Close all, remove their sockets, and end handshakes that are under way."""
@@ -115,6 +117,10 @@ class Listeners:
 
 def _group(settings: Listener) -> str | None:
     return settings.group if isinstance(settings, UnixListener) else None
+
+
+def _has_page(settings: Listener) -> bool:
+    return not isinstance(settings, UnixListener) and settings.page
 
 
 def _limit(settings: Listener) -> int:

@@ -26,6 +26,7 @@ from libnetvirt.daemon.activity import SERIES, Activity, Lag
 from libnetvirt.daemon.broadcast import Broadcast
 from libnetvirt.daemon.exposition import MEDIA_TYPE, Page, Tally
 from libnetvirt.daemon.openapi import content
+from libnetvirt.daemon.webhooks import Hooks
 from libnetvirt.errors import NetvirtError
 from libnetvirt.model import Measured
 from libnetvirt.model.report import Report
@@ -45,6 +46,7 @@ class Served(Protocol):
     connection: aio.Connection
     activity: Activity
     events: Broadcast
+    hooks: Hooks
 
 
 class Monitor:
@@ -105,6 +107,8 @@ class Monitor:
         page.add(activity.CLIENT_LOSSES, labels, [Measured((), served.events.lost)])
         if (kept := served.events.log) is not None:
             page.add(activity.UNWRITTEN, labels, [Measured((), kept.failed)])
+        for of_hooks, values in served.hooks.metrics():
+            page.add(of_hooks, labels, values)
         try:
             offered = await served.connection.capabilities()
             found = await served.connection.metrics() if "metrics" in offered.features else ()

@@ -6,12 +6,14 @@ replies to invalid requests that are never sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
-from pydantic.json_schema import models_json_schema
 
+from libnetvirt.daemon.access import OPEN
+from libnetvirt.daemon.input_schemas import INPUT, of_requests
+from libnetvirt.daemon.preconditions import LIMIT
 from libnetvirt.daemon.problems import MEDIA_TYPE
 from libnetvirt.daemon.wire import (
     ChangeRequest,
@@ -22,18 +24,21 @@ from libnetvirt.daemon.wire import (
 )
 from libnetvirt.model.element import Element
 
-#: What the names of requests' schemas end with: requests may be written in more ways than replies.
-INPUT: Final = "Input"
 #: What a FastAPI application is made with, so that errors have a schema.
 RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     "default": {"model": Problem, "description": "An error, with a stable code; nothing was changed."}
 }
 _ETAG: Final = {"type": "string", "pattern": '^"[0-9a-f]{32}"$'}
+_TAG: Final = '(W/)?"[!#-~]*"'
 IF_MATCH: Final[Mapping[str, Any]] = {
     "name": "If-Match",
     "in": "header",
     "description": "The ETag that the network has to have; otherwise the reply is 412, and nothing is done.",
-    "schema": _ETAG,
+    "schema": {
+        "type": "string",
+        "pattern": rf"^\s*(\*|(,\s*)*{_TAG}(\s*,\s*({_TAG})?)*)\s*$",
+        "maxLength": LIMIT,
+    },
 }
 IDEMPOTENCY_KEY: Final[Mapping[str, Any]] = {
     "name": "Idempotency-Key",
@@ -45,7 +50,7 @@ IF_NONE_MATCH: Final[Mapping[str, Any]] = {
     "name": "If-None-Match",
     "in": "header",
     "description": "The ETag that the client has: if it is still that of the network, the reply is 304.",
-    "schema": _ETAG,
+    "schema": {"type": "string"},
 }
 _WITH_ETAG: Final = {"headers": {"ETag": {"schema": _ETAG}}}
 #: For ``responses`` of a route.
@@ -66,11 +71,32 @@ WITH_LINK: Final[dict[int | str, dict[str, Any]]] = {
 _BODIES: Final[tuple[type[Element], ...]] = (ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest)
 
 
+_ENDS: Final = [
+    {"uuid": 21, "switch": "1", "port": "2", "vlan": 20},
+    {"uuid": 22, "switch": "4", "port": "1", "bandwidth": {"inbound": "10 Mbit/s"}},
+]
+_EXAMPLES: Final[Mapping[type[Element], Mapping[str, Any]]] = {
+    ChangeRequest: {
+        "create a network": {"after": {"uuid": 8, "name": "green", "endpoints": _ENDS}},
+        "create one whose switches may be absent": {
+            "after": {"name": "far", "forwarding": "L2", "endpoints": _ENDS[:1]},
+            "pending": True,
+        },
+        "remove a network": {"before": {"uuid": 8, "name": "green", "endpoints": _ENDS}},
+    },
+    RepairRequest: {"one network": {"network": "green"}, "all": {"orphans": True}},
+    DecisionRequest: {"take over a switch": {"switch": "1", "decision": "adopt"}},
+    ReloadRequest: {"refuse if something no longer fits": {"degrade": False}},
+}
+
+
 def body(kind: type[Element], *headers: Mapping[str, Any]) -> dict[str, Any]:
     """For ``openapi_extra`` of a route: its body, in JSON, and headers."""
     schema = {"$ref": f"#/components/schemas/{kind.__name__}{INPUT}"}
+    examples = {name: {"summary": name, "value": value} for name, value in _EXAMPLES[kind].items()}
+    content = {"schema": schema, "examples": examples}
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {"required": True, "content": {"application/json": content}},
         "parameters": list(headers),
     }
 
@@ -97,7 +123,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas: dict[str, Any] = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas.update(_inputs(_BODIES))
+    schemas.update(of_requests(_BODIES))
     components["securitySchemes"] = {
         "token": {
             "type": "http",
@@ -105,11 +131,28 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             "description": "Over the network. The unix socket asks for none.",
         }
     }
-    document["security"] = [{}, {"token": []}]
-    for operations in document["paths"].values():
+    document["security"] = [{"token": []}]
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             _corrected(operation["responses"])
+            if path in OPEN:
+                operation["security"] = []
+    _link(document["paths"])
     return document
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """Tell which resources the networks of the list lead to."""
+    listed, of_one = paths.get("/v1/networks"), "/v1/networks/{key}"
+    if listed is not None:
+        listed["get"]["responses"]["200"]["links"] = {
+            operations["get"]["operationId"]: {
+                "operationId": operations["get"]["operationId"],
+                "parameters": {"key": "$response.body#/0/uuid"},
+            }
+            for path, operations in paths.items()
+            if path.startswith(of_one)
+        }
 
 
 def _corrected(responses: dict[str, Any]) -> None:
@@ -120,12 +163,3 @@ def _corrected(responses: dict[str, Any]) -> None:
     responses["default"]["content"] = {
         MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
     }
-
-
-def _inputs(kinds: Sequence[type[Element]]) -> Mapping[str, Any]:
-    _, found = models_json_schema(
-        [(kind, "validation") for kind in kinds],
-        by_alias=True,
-        ref_template=f"#/components/schemas/{{model}}{INPUT}",
-    )
-    return {f"{name}{INPUT}": schema for name, schema in found["$defs"].items()}

@@ -19,8 +19,8 @@ from libnetvirt.model import VirtualNetwork
 
 #: Longest header in characters.
 LIMIT: Final = 4096
-#: entity-tag: RFC 9110, section 8.8.3
-_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+#: entity-tag: RFC 9110, section 8.8.3; in ASCII, as ours are
+_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"', re.ASCII)
 ANY: Final = "*"
 
 

@@ -19,7 +19,7 @@ from libnetvirt.daemon.idempotency import Idempotency
 from libnetvirt.daemon.monitoring import CountRequests, Monitor, monitoring
 from libnetvirt.daemon.openapi import IDEMPOTENCY_KEY, RESPONSES, body, describe
 from libnetvirt.daemon.preconditions import check_none
-from libnetvirt.daemon.wire import ConfigurationReport, ConnectionReport, ReloadRequest, dump
+from libnetvirt.daemon.wire import AccessReport, ConfigurationReport, ConnectionReport, ReloadRequest, dump
 
 __all__ = ["Daemon", "build_resources"]
 
@@ -63,6 +63,11 @@ def build_resources(daemon: Daemon) -> FastAPI:
                 if found.sees_connection(slot.name)
             ]
         )
+
+    @app.get("/v1/access", response_model=AccessReport)
+    async def permitted(request: Request) -> Response:
+        """What this client may do: its token's name and role, and what it is limited to."""
+        return _reply(access(request.scope).report())
 
     @app.get("/v1/configuration", response_model=ConfigurationReport)
     async def configuration() -> Response:

@@ -9,8 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from libnetvirt.acceptor import raise_descriptor_limit
-from libnetvirt.configuration import Configuration, ConnectionSettings, MetricsSettings, UnixListener, load
+from libnetvirt.configuration import (
+    Configuration,
+    ConnectionSettings,
+    MetricsSettings,
+    TcpListener,
+    UnixListener,
+    load,
+)
+from libnetvirt.configuration.models import TOKENS
 from libnetvirt.daemon.connections import Connections, OnEvent, also
 from libnetvirt.daemon.http_server import HttpServer
 from libnetvirt.daemon.listeners import Listeners
@@ -75,6 +85,7 @@ class Daemon:
                 self._metrics.prepare(self.configuration)
                 self._metrics.settle()
                 self.connections.keep_events(self.configuration.events)
+                await self.connections.set_hooks(self.configuration.webhook)
                 await self.connections.open(self.configuration.connections)
                 with self._signals(), self.monitor.watching():
                     await self._serve()
@@ -125,6 +136,7 @@ class Daemon:
         self.configuration = wanted
         lines += self._listeners.settle(wanted)
         lines += self._metrics.settle()
+        await self.connections.set_hooks(wanted.webhook)
         self._configured(wanted)
         return lines or [f"the configuration has {'changed' if changed else 'not changed'}"]
 
@@ -199,10 +211,14 @@ def run(
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     metrics: str = "",
+    page: str = "",
+    tokens: str | Path = TOKENS,
 ) -> None:
     """Run :func:`serve` in a new event loop. Blocks until a signal ends it."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(uri, socket_path, ready=ready, on_event=on_event, metrics=metrics))
+        runner.run(
+            serve(uri, socket_path, ready=ready, on_event=on_event, metrics=metrics, page=page, tokens=tokens)
+        )
 
 
 async def serve(
@@ -212,6 +228,8 @@ async def serve(
     ready: Callable[[], None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     metrics: str = "",
+    page: str = "",
+    tokens: str | Path = TOKENS,
 ) -> None:
     """Open the driver of ``uri`` and serve it on a unix socket until SIGTERM or SIGINT: a daemon with one
     connection, and without a file of configuration.
@@ -224,11 +242,12 @@ async def serve(
     them), the connection is closed and the socket removed.
 
     ``metrics``: a loopback address and a port (``127.0.0.1:9091``) where metrics and health are served
-    besides, for scrapers that cannot ask a unix socket; empty: none.
+    besides, for scrapers that cannot ask a unix socket; empty: none. ``page``: such an address for the web
+    page, and for other clients with a token of the file ``tokens``; empty: none.
 
-    Must run in the main thread. Raises InvalidURI if ``uri`` names a server or is wrong, or ``metrics`` is no
-    loopback address; AddressInUse if the socket's path or the port is in use, ConnectionFailed if the driver
-    or the socket cannot be opened.
+    Must run in the main thread. Raises InvalidURI if ``uri`` names a server or is wrong, or ``metrics`` or
+    ``page`` is no loopback address; AddressInUse if the socket's path or the port is in use,
+    ConnectionFailed if the driver or the socket cannot be opened.
     """
     if (parsed := URI.parse(uri)).transport:
         raise InvalidURI(
@@ -237,7 +256,11 @@ async def serve(
     # The driver checks its URI itself, and says what is wrong in the words of a command line.
     configuration = Configuration.model_construct(
         connections={"default": ConnectionSettings.model_construct(uri=uri)},
-        listeners=(UnixListener.model_construct(path=str(socket_path)),),
+        listeners=(
+            UnixListener.model_construct(path=str(socket_path)),
+            *((TcpListener.model_construct(kind="tcp", address=_loopback(page)),) if page else ()),
+        ),
+        tokens=str(tokens),
         metrics=MetricsSettings.model_construct(listen=metrics),
     )
     await Daemon(
@@ -245,6 +268,13 @@ async def serve(
         ready=ready or (lambda: None),
         on_event=None if on_event is None else lambda _: on_event,
     ).run()
+
+
+def _loopback(page: str) -> str:
+    try:
+        return TcpListener.model_validate({"kind": "tcp", "address": page}).address
+    except ValidationError as error:
+        raise InvalidURI(f"the address of the page: {error.errors()[0]['ctx']['error']}") from None
 
 
 def _share_of_descriptors(limit: int) -> int:

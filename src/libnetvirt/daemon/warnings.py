@@ -23,11 +23,13 @@ KINDS: Final = frozenset(
         "host.flapping", "leader.lost", "link.shared", "storm.blocked", "storm.began",
         "network.rekeyed", "queue.error", "store.error",
         "switch.error", "switch.quarantined", "switch.refused", "switch.silent", "switch.taken",
-        "switch.untrusted",
+        "switch.untrusted", "webhook.failing",
     )
 )  # fmt: skip
 #: Warnings logged within one second.
 RATE: Final = 10
+#: Characters of a warning: a client can have a description with a hundred thousand faults.
+LONGEST: Final = 2000
 
 
 class Warnings:
@@ -69,5 +71,7 @@ class Warnings:
             self._left_out = 0
         if self.connection:
             message = f"{self.connection}: {message}"
+        if (more := len(message) - LONGEST) > 0:
+            message = f"{message[:LONGEST]}… and {more} more characters"
         # Text from switches and clients must not forge lines of the log.
         log.warning("%s", printable(message))

@@ -45,6 +45,16 @@ class ConnectionReport(Report):
     reason: str = ""
 
 
+class AccessReport(Report):
+    """What a client may do. ``token``: the name of its token, empty where none is needed. ``networks`` and
+    ``connections``: what it is limited to, all if empty."""
+
+    token: str = ""
+    role: Literal["read", "operate", "admin"] = "admin"
+    networks: tuple[str, ...] = ()
+    connections: tuple[str, ...] = ()
+
+
 class ConfigurationReport(Report):
     """The configuration in use, with the keys of its ``file``, which is empty if there is none."""
 
@@ -96,6 +106,14 @@ class RepairRequest(Element):
 
     network: str | None = None
     orphans: bool = Field(default=False, strict=True)
+
+
+class VerificationRequest(Element):
+    """Verify these networks, or all if there are none."""
+
+    ELEMENT: ClassVar[str] = "verification"
+
+    networks: tuple[str, ...] = ()
 
 
 class DecisionRequest(Element):

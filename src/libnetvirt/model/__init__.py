@@ -10,6 +10,7 @@ from libnetvirt.model.endpoint import (
     Route,
     RouteFields,
 )
+from libnetvirt.model.forecast import Forecast, ReservationChange, RuleChanges
 from libnetvirt.model.metrics import METRICS, Measured, Measurement, Metric, MetricKind
 from libnetvirt.model.network import Forwarding, NetworkFields, VirtualNetwork
 from libnetvirt.model.pcp import Pcp, PcpFields
@@ -38,6 +39,7 @@ from libnetvirt.model.report import (
 )
 from libnetvirt.model.rules import DEFAULT_DURATION, Encapsulation, Insertion, Rules, RulesFields, Timeout
 from libnetvirt.model.storm import Storm, StormAction, StormFields
+from libnetvirt.model.verification import Counterexample, Verification, VerifiedHop, VerifiedProperty
 
 __all__ = [
     "DEFAULT_DURATION",
@@ -49,6 +51,7 @@ __all__ = [
     "ConstraintCounters",
     "ConstraintFields",
     "ConstraintState",
+    "Counterexample",
     "Counters",
     "Duration",
     "Encapsulation",
@@ -57,6 +60,7 @@ __all__ = [
     "EndpointFields",
     "EndpointState",
     "Event",
+    "Forecast",
     "Forwarding",
     "Hop",
     "Host",
@@ -78,8 +82,10 @@ __all__ = [
     "Port",
     "PortUse",
     "Recovered",
+    "ReservationChange",
     "Route",
     "RouteFields",
+    "RuleChanges",
     "RuleLine",
     "Rules",
     "RulesFields",
@@ -90,5 +96,8 @@ __all__ = [
     "Substrate",
     "Switch",
     "Timeout",
+    "Verification",
+    "VerifiedHop",
+    "VerifiedProperty",
     "VirtualNetwork",
 ]

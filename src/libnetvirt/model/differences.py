@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from libnetvirt.model.network import VirtualNetwork
+from libnetvirt.model.report import Applied, Outcome
 
 #: Differences that `change_text` lists.
 SHOWN: Final = 5
@@ -34,6 +35,14 @@ def change_text(before: VirtualNetwork | None, after: VirtualNetwork | None) -> 
         return ""
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return f": {'; '.join(lines[:SHOWN])}{more}"
+
+
+def applied(before: VirtualNetwork | None, after: VirtualNetwork, *more: str) -> Applied:
+    """The result for a network that was, or would be, created (``before`` is None) or changed. ``more``: what
+    changed beside the description, if that is the same."""
+    changes = () if before is None else tuple(differences(before, after)) or more
+    outcome = Outcome.CREATED if before is None else Outcome.CHANGED if changes else Outcome.UNCHANGED
+    return Applied(uuid=after.uuid, name=after.name, outcome=outcome, changes=changes)
 
 
 def _only(elements: Mapping[str, object], keys: Collection[str]) -> Mapping[str, object]:

@@ -95,6 +95,12 @@ _DRIVERS = (
         _LINK, _LINKS,
     ),
     Metric(
+        "netvirt_link_load_bytes_per_second", MetricKind.GAUGE,
+        "what the link's port has sent during the last seconds, in bytes/s; switches are asked for it while "
+        "this metric is read, so it is missing at first",
+        _LINK, _LINKS,
+    ),
+    Metric(
         "netvirt_packet_ins_total", MetricKind.COUNTER,
         "frames of hosts that came to the controller and were accepted, of all networks, also removed ones",
     ),

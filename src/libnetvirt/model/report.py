@@ -62,11 +62,13 @@ class PortUse(StrEnum):
 
 
 class Outcome(StrEnum):
-    """The outcome of ``apply``: the network was created, changed or left unchanged."""
+    """The outcome of ``apply``: the network was created, changed or left unchanged. Of a forecast, also
+    removed."""
 
     CREATED = "created"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
+    REMOVED = "removed"
 
 
 class Host(Report):

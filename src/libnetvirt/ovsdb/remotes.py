@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from libnetvirt.errors import InvalidURI
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: how addresses are written
 FORMS = "unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
@@ -60,6 +62,8 @@ class Remote:
 
     async def connect(self, tls: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection; ``tls`` is used for ``ssl`` addresses. Raises OSError."""
+        import asyncio  # not needed by commands that only read addresses
+
         if self.kind == "unix":
             return await asyncio.open_unix_connection(self.path)
         return await asyncio.open_connection(self.host, self.port, ssl=tls if self.kind == "ssl" else None)

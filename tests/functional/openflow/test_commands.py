@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,3 +170,68 @@ def test_networks_removed_while_switches_were_away_are_deleted_on_their_return(
     while [line for s in shop.lab.switches for line in shop.lab.dump(s) if of_a_network(line)]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def _rules(shop: Shop) -> Counter[str]:
+    """How many flow entries and groups each switch reports, without those of trials, which come and go."""
+    found = json.loads(shop.netvirt("rules", "--format", "json"))
+    return Counter(rule["switch"] for rule in found if rule["network"] not in ("cache", "pass"))
+
+
+def test_a_dry_run_says_how_many_rules_each_switch_gets_and_touches_none(shop: Shop, tmp_path: Path) -> None:
+    blue = tmp_path / "blue.xml"
+    blue.write_text(BLUE)
+    before = _rules(shop)
+    (created,) = json.loads(shop.netvirt("create", "--dry-run", str(blue), "--format", "json"))
+    assert created["outcome"] == "created"
+    assert shop.netvirt("list", "-q") == ""
+    assert _rules(shop) == before
+    shop.netvirt("create", str(blue))
+    try:
+        after = _rules(shop)
+        assert {one["switch"]: one["added"] for one in created["rules"]} == dict(after - before)
+        assert not any(one["changed"] or one["removed"] for one in created["rules"])
+        asked = ("constraint", "add", "blue", "11", "12", "--dry-run", "--min-bandwidth")
+        found = json.loads(shop.netvirt(*asked, "10 Mbit/s", "--format", "json"))
+        assert found["reservations"] == [
+            {
+                "source": "11",
+                "destination": "12",
+                "before": 0,
+                "after": 10_000_000,
+                "switches": ["1", "2", "3"],
+            }
+        ]
+        assert "switch 1 port" in shop.netvirt(*asked, "900 Gbit/s", status=7)
+        assert "reserves 10 Mbit/s along 1 -> 2 -> 3, before 0" in shop.netvirt(*asked, "10 Mbit/s")
+        (removed,) = json.loads(shop.netvirt("remove", "blue", "--dry-run", "--format", "json"))
+        assert {one["switch"]: one["removed"] for one in removed["rules"]} == dict(after - before)
+        assert _rules(shop) == after
+    finally:
+        shop.netvirt("remove", "blue")
+
+
+def test_top_shows_the_traffic_of_hosts_and_topology_the_path(shop: Shop, tmp_path: Path) -> None:
+    blue = tmp_path / "blue.xml"
+    blue.write_text(BLUE)
+    shop.netvirt("create", str(blue))
+    words = [NETVIRT, "-c", shop.served.client_uri, "top", "blue", "-i", "0.5", "--format", "json"]
+    try:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            found: dict[str, int] = {}
+            while not found.get("received-bits-per-second"):
+                for number in range(10):
+                    sent = frames.marked(frames.mac(1), frames.BROADCAST, b"%d" % number)
+                    shop.lab.send(1, 1, sent)
+                reading = json.loads(process.stdout.readline())
+                (found,) = (one for one in reading["endpoints"] if one["uuid"] == "11")
+            process.stdout.close()
+            assert process.wait(30) == 0
+        assert found["received-packets"] > 0
+        marked = json.loads(shop.netvirt("topology", "-n", "blue", "--format", "json"))
+        used = {(link["source"], link["destination"]) for link in marked["links"] if link["used"]}
+        assert used == {("1", "2"), ("2", "3"), ("3", "2"), ("2", "1")}
+        assert "endpoint 12 port 1 vlan 20" in shop.netvirt("topology", "-n", "blue")
+    finally:
+        shop.netvirt("remove", "blue")

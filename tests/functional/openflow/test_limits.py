@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from libnetvirt import Encapsulation, Insertion, Rules, Timeout, VirtualNetwork
+from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Testbed, clean, endpoint_at
@@ -88,6 +89,45 @@ def test_a_network_that_exceeds_a_flow_table_is_refused_without_trace(
     guests = testbed.guests(harness.connection.create(wanted))
     frame = frames.marked(guests[0].mac, macs[-1], b"now there is room")
     assert testbed.exchange(guests[0], frame) == [guests[1].arrival(frame)]
+
+
+@pytest.mark.parametrize("rules", OFFLINE[1:], ids=lambda r: r.encapsulation)
+@repeated_if_void
+def test_a_move_that_a_switch_refuses_goes_back_without_loss(
+    testbed: Testbed, harness: OpenFlow, rules: Rules
+) -> None:
+    old, new, sending = ({p.switch: p for p in harness.host_ports()}[switch] for switch in "123")
+    hosts = tuple(frames.mac(0x5000 + n) for n in range(5))
+    # Other endpoints at both places, so that the tunnels are the same before and after.
+    ends = [
+        endpoint_at(sending, 1),
+        endpoint_at(old, 2),
+        endpoint_at(new, 3),
+        endpoint_at(old, 4, 10, mac=hosts),
+    ]
+    network = testbed.create(endpoints=ends, rules=rules)
+    harness.flush_caches()
+    source, here = testbed.guest(network, ends[0]), testbed.guest(network, ends[3], hosts[0])
+    there = testbed.guest(network, endpoint_at(new, 4, 10), hosts[0])
+    testbed.announce(source)
+    # Room for what delivers at the old place a little longer, and a probe; not for what leads to the new one.
+    room, refused = len(hosts) + 2, pytest.raises(RuleRefused, match=r"switch 1 refused.*TABLE_FULL")
+    with limited(harness, 1, Table.HOST, room), Places(testbed, source, here, there) as stream:
+        with refused:
+            network.modify_endpoint("4", switch=new.switch, port=new.port)
+        testbed.eventually(harness.differences, "the switches hold what they should")
+    stream.check_exactly_once()
+    assert stream.places == {old, new}, "no frame was sent to the new place: the test says nothing"
+    frame = frames.marked(source.mac, hosts[-1], b"to the old place")
+    assert testbed.exchange(source, frame) == [testbed.guest(network, ends[3], hosts[-1]).arrival(frame)]
+
+
+class Places(Stream):
+    """A stream that knows where its frames have arrived."""
+
+    @property
+    def places(self) -> set[Place]:
+        return {arrival.place for arrival in self._arrivals if self._text in arrival.frame}
 
 
 @pytest.mark.parametrize("rules", ON_DEMAND, ids=lambda r: r.encapsulation)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import cast
 
 import pytest
 
-from libnetvirt import Endpoint, Limits, Network, State
+from libnetvirt import Endpoint, Network, State
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.aggregation import bonded, joint
+from libnetvirt.conformance.support.frames import BROADCAST
 from libnetvirt.conformance.support.stream import Stream, repeated_if_void
 from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from tests.support.lab.linux_hosts import LinuxHost, need_programs
@@ -24,12 +25,20 @@ from tests.support.lab.peer_switch import HOST_PORT, PeerSwitch
 from tests.support.lab.traffic import Flow, run
 from tests.support.lab.wire import set_up
 from tests.support.openflow_harness import OpenFlow
+from tests.support.promised_times import by
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 GROUP = Place("1", "1"), Place("1", "2")
 FAR = Place("2", "1")
 PORT = 21
+#: frames per second of storm protection
+RATE = 50
+#: bit/s of limits, and what a meter lets pass at once
+LIMIT, BURST = 2_000_000, 400_000
+NEAR = Place("1", "3")
+#: so many flows that some take each cable
+FLOWS = 8
 
 
 @pytest.fixture(scope="module")
@@ -120,35 +129,135 @@ def _not(network: Network, state: State, reason: str) -> object:
     return None if found == (state, reason) else found
 
 
-@pytest.mark.parametrize("direction", ["inbound", "outbound"])
-def test_a_limit_holds_for_the_group_not_for_each_port(testbed: Testbed, direction: str) -> None:
-    size, count, limit, burst = 1400, 400, 1_000_000, 400_000
-    with bonded(testbed, GROUP) as (joined, wires):
-        network = joined.create(joint(GROUP), FAR)
-        network.modify_endpoint("1", bandwidth=Limits.model_validate({direction: "1 Mbit/s"}))
-        bond, far = joined.learned_guests(network)
-        source, destination = (bond, far) if direction == "inbound" else (far, bond)
-        # As many flows as it takes to have frames in each cable.
-        sources = [source.mac, *(joined.guest(network, _end(network, source)).mac for _ in range(15))]
-        texts = [frames.marked(mac, destination.mac, b"large").ljust(size, b"\0") for mac in sources]
-        joined.announce(*(joined.guest(network, _end(network, source), mac) for mac in sources))
-        joined.harness.flush_caches()
-        joined.drain()
-        began, arrived = time.monotonic(), 0
-        for number in range(0, count, 8):
-            place = GROUP[number // 8 % 2] if direction == "inbound" else FAR
-            joined.harness.send(place, [texts[(number + n) % 16] for n in range(8)])
-            arrived += len(joined.harness.receive(0.0))
-        while found := joined.harness.receive(0.2):
-            arrived += len(found)
-        seconds = time.monotonic() - began
-        assert 0.5 * burst <= arrived * size * 8 <= 1.1 * (burst + limit * seconds)
-        if direction == "outbound":
-            assert {place for text in texts for place in wires.seen[text]} == set(GROUP)
-
-
 def _end(network: Network, guest: Guest) -> Endpoint:
     return network.description().by_uuid[guest.endpoint]
+
+
+def guarded(
+    joined: Testbed, vlan: int | None, action: str, encapsulation: str = "vlan"
+) -> tuple[Network, list[Guest]]:
+    """A network with a guarded group, a host beside it and one at the other switch."""
+    limits = {"inbound": f"{LIMIT} bit/s", "outbound": f"{LIMIT} bit/s"}
+    storm = {"rate": RATE, "action": action}
+    ends = [
+        endpoint_at(joint(GROUP), 1, vlan, bandwidth=limits, storm=storm),
+        endpoint_at(NEAR, 2),
+        endpoint_at(FAR, 3, 30),
+    ]
+    network = joined.create(endpoints=ends, rules={"encapsulation": encapsulation})
+    joined.harness.flush_caches()
+    return network, joined.learned_guests(network)
+
+
+def passed(
+    joined: Testbed, sent: Sequence[tuple[Place, bytes]], receivers: Sequence[Place]
+) -> tuple[Counter[Place], float]:
+    """Send frames, a few at a time. How many have come out at each of the receivers, and how long it took."""
+    began, arrived = time.monotonic(), Counter[Place]()
+    for first in range(0, len(sent), 10):
+        for place, frame in sent[first : first + 10]:
+            joined.harness.send(place, [frame])
+        arrived.update(arrival.place for arrival in joined.harness.receive(0.0))
+    while found := joined.harness.receive(0.3):
+        arrived.update(arrival.place for arrival in found)
+    assert arrived.keys() <= set(receivers)
+    return arrived, time.monotonic() - began
+
+
+def through_both(guest: Guest, frame: bytes, number: int) -> list[tuple[Place, bytes]]:
+    """A frame of the group, again and again, through one cable and the other."""
+    return [(GROUP[n % 2], guest.on_wire(frame)) for n in range(number)]
+
+
+@pytest.mark.parametrize(("encapsulation", "vlan"), [("vlan", None), ("mpls", 9)])
+def test_a_group_has_one_storm_protection_and_one_limit_each_way(
+    testbed: Testbed, harness: OpenFlow, encapsulation: str, vlan: int | None
+) -> None:
+    with bonded(testbed, GROUP) as (joined, wires):
+        network, (bond, near, far) = guarded(joined, vlan, "drop", encapsulation)
+        joined.harness.flush_caches()
+        joined.eventually(harness.differences, "the rules are those of a new controller")
+        for sender, receiver in ((bond, far), (far, bond)):
+            check_limit(joined, network, sender, receiver)
+        assert {place for places in wires.seen.values() for place in places} == set(GROUP)
+        # Frames for everybody: the rate of the endpoint, not of each cable, and nothing comes back.
+        frame, number = frames.marked(bond.mac, BROADCAST, b"storm"), 8 * RATE  # below the limit
+        arrived, took = passed(joined, through_both(bond, frame, number), (near.place, far.place))
+        for place in (near.place, far.place):
+            assert RATE * 0.9 <= arrived[place] <= RATE * 1.1 * (took + 2), (arrived, took)
+        # Frames to a host are not counted.
+        frame = frames.marked(bond.mac, far.mac, b"to one")
+        arrived, _ = passed(joined, through_both(bond, frame, 4 * RATE), (far.place,))
+        assert arrived == {far.place: 4 * RATE}
+        least = number - RATE * 1.1 * (took + 2)
+        joined.eventually(lambda: least > dropped(network), "what was dropped is counted")
+        joined.eventually(harness.differences, "the rules are those of a new controller")
+
+
+def dropped(network: Network) -> int:
+    """How many frames of the group its storm protection has dropped."""
+    return next(c.storm_dropped_packets for c in network.statistics() if c.endpoint == "1")
+
+
+def test_a_group_is_blocked_and_released_as_a_whole(testbed: Testbed, harness: OpenFlow) -> None:
+    with bonded(testbed, GROUP) as (joined, _):
+        network, (bond, near, far) = guarded(joined, 9, "block")
+
+        def state() -> State:
+            return next(e.state for e in network.state().endpoints if e.uuid == "1")
+
+        def admitted() -> set[Place]:
+            """The cables through which a frame enters."""
+            found = set()
+            for cable in GROUP:
+                frame = frames.marked(bond.mac, far.mac, b"through " + cable.port.encode())
+                joined.harness.send(cable, [bond.on_wire(frame)])
+                if far.arrival(frame) in joined.harness.receive(0.2):
+                    found.add(cable)
+            return found
+
+        def storm() -> None:
+            frame = frames.marked(bond.mac, BROADCAST, b"storm")
+            passed(joined, through_both(bond, frame, 10 * RATE), (near.place, far.place))
+            joined.eventually(lambda: state() is not State.DOWN, "it is blocked", by(2.5))
+            joined.eventually(admitted, "nothing enters at either port")
+
+        storm()
+        # It still receives, and others are as before.
+        frame = frames.marked(far.mac, bond.mac, b"to it")
+        assert joined.exchange(far, frame) == [bond.arrival(frame)]
+        frame = frames.marked(far.mac, near.mac, b"to another")
+        assert joined.exchange(far, frame) == [near.arrival(frame)]
+        (line,) = harness.connection.repair(network.uuid)
+        assert "endpoint 1 of network" in line
+        joined.eventually(lambda: state() is State.DOWN, "it is released", by(1.5))
+        joined.eventually(lambda: admitted() != set(GROUP), "both ports admit frames")
+        # Without its lowest port, by which rules know it, it is another endpoint: it is released.
+        storm()
+        network.modify_endpoint("1", port=GROUP[1].port)
+        joined.eventually(lambda: state() is State.DOWN, "it is released", by(2.5))
+        joined.eventually(lambda: admitted() != {GROUP[1]}, "the port that is left admits frames")
+        network.modify_endpoint("1", port=joint(GROUP).port)
+        joined.eventually(lambda: admitted() != set(GROUP), "both ports admit frames")
+        joined.eventually(harness.differences, "what is replaced is removed", by(4.0))
+
+
+def check_limit(joined: Testbed, network: Network, sender: Guest, receiver: Guest) -> None:
+    """Frames of many flows above the limit of the group: as many pass as the limit says."""
+    size, number = 1400, 600
+    end = network.description().by_uuid[sender.endpoint]
+    hosts = [joined.guest(network, end) for _ in range(FLOWS)]
+    joined.announce(*hosts)
+    joined.drain()
+    texts = [
+        sender.on_wire(frames.marked(host.mac, receiver.mac, b"large").ljust(size, b"\0")) for host in hosts
+    ]
+    places = GROUP if sender.place == GROUP[0] else (sender.place,)
+    sent = [(places[n // FLOWS % len(places)], texts[n % FLOWS]) for n in range(number)]
+    arrived, took = passed(joined, sent, (receiver.place,))
+    bits = arrived[receiver.place] * size * 8
+    assert 0.5 * BURST <= bits <= 1.1 * (BURST + LIMIT * took), (bits, took)
+    assert bits < 0.9 * number * size * 8, "more was sent than may pass"
 
 
 @repeated_if_void

@@ -126,7 +126,7 @@ class Rounds:
             except AlreadyExists:
                 break
             except NetvirtError as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() >= deadline:
                     pytest.fail(f"nothing is accepted after {LATEST} s: {error}")
                 print(f"  {type(error).__name__}: {str(error)[:160]}")
                 time.sleep(0.02)

@@ -19,7 +19,7 @@ from labs.ovn import OVN, Chassis
 from libnetvirt import Bandwidth, Constraint, Limits, State, VirtualNetwork, formats
 from libnetvirt.conformance.support import frames
 from libnetvirt.conformance.support.stream import EventReader
-from libnetvirt.drivers.ovn import OvnDriver
+from libnetvirt.drivers.ovn.opened import OpenedDriver
 from libnetvirt.errors import ConnectionFailed, EndpointClaimed, SubstrateError, SwitchTimeout, Unsupported
 from libnetvirt.ovsdb import database
 from tests.support.lab.wire import Wire
@@ -327,7 +327,7 @@ def test_rows_of_others_are_not_read(
         with libnetvirt.open(lab.uri) as other:
             _eventually(lambda: [h.mac for h in other.lookup("blue").state().hosts] == [A], "A is known")
             driver = other.driver
-            assert isinstance(driver, OvnDriver)
+            assert isinstance(driver, OpenedDriver)
             tables = driver._southbound.db.tables
             assert [row["mac"] for row in tables["FDB"].values()] == [A]
             assert len(tables["Datapath_Binding"]) == len(tables["Port_Binding"]) - 1 == 1

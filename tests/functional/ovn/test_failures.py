@@ -18,7 +18,7 @@ from labs.ovn import OVN
 from libnetvirt import Bandwidth, Endpoint, Limits, State, VirtualNetwork
 from libnetvirt.conformance.support.stream import EventReader, Stream
 from libnetvirt.conformance.support.testbed import Testbed
-from libnetvirt.drivers.ovn import OvnDriver
+from libnetvirt.drivers.ovn.opened import OpenedDriver
 from libnetvirt.drivers.ovn.transactions import Transactions
 from libnetvirt.errors import EndpointClaimed, PortNotFound, RuleRefused, SwitchTimeout
 from libnetvirt.ovsdb.database import Operation
@@ -293,7 +293,7 @@ def test_an_interrupted_move_is_finished_by_repair(lab: OVN, connection: libnetv
     before = connection.create(_pair("blue")).description()
     after = before.with_endpoint(before.endpoints[0].changed(port="p2"))
     driver = connection.driver
-    assert isinstance(driver, OvnDriver)
+    assert isinstance(driver, OpenedDriver)
     transactions, planner = driver._transactions, driver._planner
 
     async def half() -> None:

@@ -24,7 +24,7 @@ def test_every_example_prints_what_the_reference_says(serve: Serve, directory: P
     text = REFERENCE.read_text()
     assert sorted(write_files(text, directory)) == ["blue.xml", "red.yaml"]
     path = f"{Path(NETVIRT).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "LIBNETVIRT_URI": serve().uri, "PATH": path}
+    environment = {**os.environ, "LIBNETVIRT_URI": serve().uri, "PATH": path, "TMPDIR": str(directory)}
     examples = list(commands(text))
     assert len(examples) >= 20
     for example in examples:
@@ -52,7 +52,7 @@ def _run(command: str, environment: dict[str, str]) -> tuple[str, int]:
 def test_the_reference_names_every_command_and_exit_status() -> None:
     text = REFERENCE.read_text()
     names = [name for name, *_ in (*COMMANDS, *GROUPS)]
-    assert len(names) == 26
+    assert len(names) == 30
     for name in names:
         assert re.search(rf"`{name}\b|netvirt {name}\b", text), name
 

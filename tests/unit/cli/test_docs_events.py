@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import libnetvirt
 from libnetvirt.configuration import parse
+from libnetvirt.daemon.webhook_post import signature
 from tests.support.command_line import NETVIRT, Serve
 from tests.support.documentation import commands, write_files
 from tests.support.requirements import need_programs
@@ -18,7 +23,7 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "events.md").read_text()
 
 def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) -> None:
     need_programs("curl")
-    assert write_files(PAGE, directory) == ["blue.yaml"]
+    assert sorted(write_files(PAGE, directory)) == ["blue.yaml", "receive.py"]
     server = serve(f"test:///default?state={directory}/state.db", socket="netvirt.sock")
     environment = {**os.environ, "PATH": f"{Path(NETVIRT).parent}:{os.environ['PATH']}"}
     examples = list(commands(PAGE))
@@ -33,7 +38,7 @@ def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) 
             re.sub(r"^\d{4}\S+ \S+", "2026-01-31 12:00:00.000", done.stdout), done.returncode
         )
         assert fault is None, fault
-    (program,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    _, program = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     uri = '"test+unix:///run/netvirt.sock"'
     assert uri in program
     found: list[tuple[str, ...]] = []
@@ -49,3 +54,23 @@ def test_the_configuration_on_the_page_is_accepted() -> None:
     assert found
     for text in found:
         parse(f'{text}\n[connections.core]\nuri = "openflow:///"\n', certificates=False)
+
+
+def test_the_receiver_on_the_page_accepts_what_we_sign_and_nothing_else() -> None:
+    program, _ = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(program, "events.md", "exec"), names)
+    body, now = b'{"events": [{"kind": "link.down"}]}', str(int(time.time()))
+
+    def received(timestamp: str, signed: str) -> Any:
+        headers = {"Netvirt-Timestamp": timestamp, "Netvirt-Signature": signed}
+        return names["events"](b"secret", headers, body)
+
+    assert received(now, signature(b"secret", now, body)) == [{"kind": "link.down"}]
+    with pytest.raises(PermissionError, match="wrong signature"):
+        received(now, signature(b"other", now, body))
+    with pytest.raises(PermissionError, match="wrong signature"):
+        received(str(int(now) - 1), signature(b"secret", now, body))
+    before = str(int(now) - 400)
+    with pytest.raises(PermissionError, match="old request"):
+        received(before, signature(b"secret", before, body))

@@ -96,7 +96,18 @@ def test_a_client_imports_no_driver_but_the_one_that_it_talks_through(tmp_path: 
     commands = {m for m in found if m.startswith("libnetvirt.cli.")}
     assert commands <= {
         f"libnetvirt.cli.{m}"
-        for m in ("files", "lazy", "listing", "main", "networks", "options", "output", "progress", "screen")
+        for m in (
+            "files",
+            "forecasts",
+            "lazy",
+            "listing",
+            "main",
+            "networks",
+            "options",
+            "output",
+            "progress",
+            "screen",
+        )
     }
 
 

@@ -69,7 +69,7 @@ CORE = '[connections.core]\nuri = "test:///default"\n'
         (
             CORE + "[logs]\n",
             ":3: logs: is not known here. Did you mean 'log'? Allowed are "
-            "default-connection, tokens, listeners, connections, log, metrics, events",
+            "default-connection, tokens, listeners, connections, log, metrics, events, webhook",
         ),
         (
             CORE + "required = 'yes'\n",
@@ -206,9 +206,16 @@ def test_every_key_is_documented_and_shown() -> None:
         "key",
         "ca",
         "max-connections",
+        "page",
         "keep",
         "days",
         "directory",
+        "name",
+        "url",
+        "secret-file",
+        "kinds",
+        "networks",
+        "timeout",
     }
     assert all(key.meaning and key.values for table in TABLES for key in keys(table))
     shown = list(effective(parse(RIGHT)))

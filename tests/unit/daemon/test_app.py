@@ -349,6 +349,13 @@ def test_warnings_are_of_a_few_kinds_one_line_each_and_limited(caplog: pytest.Lo
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
+def test_a_warning_is_not_longer_than_a_person_reads(caplog: pytest.LogCaptureFixture) -> None:
+    Warnings().failed(InvalidDescription("x" * 10**6))
+    (line,) = caplog.messages
+    assert len(line) < 2100
+    assert line.endswith("… and 998024 more characters")
+
+
 def test_running_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("libnetvirt.daemon.operations.MAX_RUNNING", 2)
 

@@ -11,7 +11,7 @@ import pytest
 
 from libnetvirt.daemon import bodies, idempotency
 from libnetvirt.daemon.idempotency import KEPT, KEYS, OVERHEAD, Answer, Answers, Entry
-from libnetvirt.daemon.openapi import INPUT
+from libnetvirt.daemon.input_schemas import INPUT
 from libnetvirt.errors import ServerBusy
 from tests.support.network_netvirtd import Network
 from tests.unit.daemon.test_app import BLUE, Repairing, Slow, run

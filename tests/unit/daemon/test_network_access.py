@@ -56,6 +56,7 @@ REQUESTS: tuple[tuple[str, str, dict[str, str] | None, tokens.Role], ...] = (
     ("GET", "/v1/networks", None, "read"),
     ("GET", "/v1/connections/b/networks", None, "read"),
     ("GET", "/v1/connections", None, "read"),
+    ("GET", "/v1/access", None, "read"),
     ("GET", "/v1/substrate", None, "read"),
     ("GET", "/metrics", None, "read"),
     ("GET", "/readyz", None, "read"),

@@ -91,6 +91,7 @@ def test_a_network_begins_and_ends_to_keep_priorities(priority_testbed: Testbed)
 
     def change(uuid: str, pcp: PcpFields | None) -> None:
         network.modify_endpoint(uuid, pcp=pcp)
+        testbed.harness.flush_caches()  # else a switch may give a frame its old priority for a moment
         _exchange_all(testbed, guests)
 
     _exchange_all(testbed, guests)

@@ -222,6 +222,10 @@ class Installed:
         """The expected entries of a switch, by key."""
         return self._switches.get(dpid, {})
 
+    def switches(self) -> list[int]:
+        """The switches that should hold any entry."""
+        return list(self._switches)
+
     def unit(self, unit: Unit) -> Iterable[PlacedEntry]:
         """The entries of a unit."""
         return self._units.get(unit, {}).values()

@@ -12,7 +12,7 @@ are expected entries.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
@@ -68,6 +68,17 @@ class Reconciler:
         self._drop_broken_pairs(snapshot, expected)
         self._restart.conclude()
         return Transaction(plan, None, effects=effects)
+
+    def turn_back(self, snapshots: Mapping[int, SwitchSnapshot], undone: Transaction) -> Transaction:
+        """Plan what makes the switches of a move that was undone send to the old place again, in the same
+        order as the move itself: receive, send, admit. They keep what else they have: `reconcile` removes it
+        when no frame uses it any more."""
+        delta = Delta()
+        for dpid, snapshot in snapshots.items():
+            difference = self._state.installed.compare(dpid, snapshot)
+            delta.put.update(difference.put)
+            delta.change.update(difference.change)
+        return Transaction(delta.plan(), undone.networks, left=undone.left)
 
     def rebind(self, dpid: int) -> Transaction:
         """Attach the endpoints of a switch again: its ports were added, removed or renamed."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from libnetvirt.controller.engine.controller import Controller
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.switches import switch_text
-from libnetvirt.controller.topology.pathfinder import Edge
+from libnetvirt.controller.topology.pathfinder import Edge, LinkEnd
 from libnetvirt.model import State
 from libnetvirt.model.metrics import Measured, Measurement, by_label, measurement, of_switches, single
 
@@ -53,13 +53,17 @@ def _links(state: ControllerState) -> Iterator[Measurement]:
     unconfirmed = sum((e.source, e.source_port) in doubts for e in edges)
     yield by_label("netvirt_links", (("up", len(edges) - unconfirmed), ("unconfirmed", unconfirmed)))
     ledger, capacities = state.te_paths.reservations, state.capacities
-    ends = [(_link(e), (e.source, e.source_port)) for e in edges]
-    for name, values in (
-        ("capacity", ((labels, capacities.capacity(end)) for labels, end in ends)),
-        ("reserved", ((labels, ledger.reserved(end)) for labels, end in ends)),
-        ("free", ((labels, ledger.free(end)) for labels, end in ends)),
-    ):
-        yield measurement(f"netvirt_link_{name}_bytes_per_second", _in_bytes(values))
+    yield of_links("capacity", state, capacities.capacity)
+    yield of_links("reserved", state, ledger.reserved)
+    yield of_links("free", state, ledger.free)
+
+
+def of_links(name: str, state: ControllerState, value: Callable[[LinkEnd], float | None]) -> Measurement:
+    """A rate of each direction of a link. ``value``: in bit/s, None while that is not known."""
+    ends = ((_link(e), (e.source, e.source_port)) for e in sorted(state.paths.edges))
+    return measurement(
+        f"netvirt_link_{name}_bytes_per_second", _in_bytes((labels, value(end)) for labels, end in ends)
+    )
 
 
 def _link(edge: Edge) -> tuple[str, ...]:
@@ -69,7 +73,7 @@ def _link(edge: Edge) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _in_bytes(values: Iterable[tuple[tuple[str, ...], int | None]]) -> Iterator[Measured]:
+def _in_bytes(values: Iterable[tuple[tuple[str, ...], float | None]]) -> Iterator[Measured]:
     return (Measured(labels, value / 8) for labels, value in values if value is not None)
 
 

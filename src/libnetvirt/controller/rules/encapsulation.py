@@ -161,7 +161,8 @@ class MplsTunnelling(Tunnelling):
         return (of.PopMpls(pipeline.TYPE_MPLS),)
 
     def match_outer(self, label: int) -> Fields:
-        return {"eth_type": pipeline.TYPE_MPLS, "mpls_label": label}
+        # Without VLAN tag: below the tags of a vlan tunnel, a host's own frame may have the same label.
+        return {"vlan_vid": 0, "eth_type": pipeline.TYPE_MPLS, "mpls_label": label}
 
     def match_inner(self, label: int) -> Fields:
         # Bottom of stack only: on a frame with mpls labels of its own, Open vSwitch does not set that bit in

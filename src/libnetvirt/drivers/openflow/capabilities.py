@@ -45,7 +45,7 @@ FEATURES = frozenset(
         "constraint.max-hops", "constraint.statistics", "encapsulation.native", "encapsulation.vlan",
         "encapsulation.mpls", "pending", "durable", "paths", "statistics", "rules",
         "reload", "repair", "router.no-route", "backup",
-        "ownership", "metrics",
+        "ownership", "metrics", "verify",
     )
 )  # fmt: skip
 #: what a connection lacks with state=:memory:

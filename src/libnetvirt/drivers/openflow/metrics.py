@@ -26,6 +26,7 @@ def measurements(runtime: Runtime) -> Iterator[Measurement]:
     states = {uuid: states.values() for uuid, states in runtime.reporter.known.items()}
     yield from of_states(states, metrics.drifted(runtime.core.state))
     yield from metrics.measurements(runtime.core)
+    yield metrics.of_links("load", runtime.core.state, lambda end: runtime.link_loads.load(*end))
     yield by_label("netvirt_packet_ins_dropped_total", runtime.dispatcher.dropped_by_reason.items())
     queues = {**runtime.dispatcher.waiting, "operations": runtime.executor.lock.waiting}
     yield by_label("netvirt_queue_depth", queues.items())

@@ -22,6 +22,7 @@ from libnetvirt.controller.reports.recovery import recovered
 from libnetvirt.driver import Capabilities, Change
 from libnetvirt.drivers.openflow import capabilities, metrics
 from libnetvirt.drivers.openflow.driver import OpenFlowDriver
+from libnetvirt.drivers.openflow.forecast import foresee
 from libnetvirt.drivers.openflow.options import DriftAction, OpenFlowSettings, read_file
 from libnetvirt.drivers.openflow.ovsdb_queues.provisioner import QueueDatabases
 from libnetvirt.drivers.openflow.runtime import Runtime
@@ -29,6 +30,7 @@ from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.southbound.tls import Identity
 from libnetvirt.drivers.openflow.validation import Validator
+from libnetvirt.drivers.openflow.verifying import Verifying
 from libnetvirt.errors import (
     InvalidURI,
     NetworkNotFound,
@@ -39,12 +41,14 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     State,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.metrics import Measurement
@@ -107,6 +111,8 @@ class OpenedDriver(OpenFlowDriver):
         self.runtime = runtime
         self._state = runtime.core.state
         self._capabilities = capabilities
+        # One copy of the process at a time.
+        self._forecasting = asyncio.Lock()
         self._validator = Validator(
             runtime.core, capabilities, lambda: runtime.backoff.waiting(runtime.now())
         )
@@ -140,6 +146,11 @@ class OpenedDriver(OpenFlowDriver):
 
     async def check(self, change: Change) -> None:
         self._validator.admit(change)
+
+    async def forecast(self, change: Change) -> Forecast:
+        te_paths = self._validator.admit(change)
+        async with self._forecasting:
+            return await foresee(self.runtime.core, change, te_paths)
 
     async def apply(self, change: Change) -> None:
         await self.runtime.executor.apply(change, self._validator.admit)
@@ -236,6 +247,9 @@ class OpenedDriver(OpenFlowDriver):
                 if index is None or views.group_network(self._state, dpid, group.group_id) == index
             ]
         return sorted(lines, key=lambda line: (len(line.switch), line.switch))
+
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        return await Verifying(self.runtime).verify([self._entry(uuid).uuid for uuid in uuids])
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:  # noqa: ARG002
         # Entries with our mark that no network needs are drift: they are removed in any case.

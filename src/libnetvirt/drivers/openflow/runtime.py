@@ -33,6 +33,7 @@ from libnetvirt.drivers.openflow.southbound import probe
 from libnetvirt.drivers.openflow.southbound.backoff import Backoff
 from libnetvirt.drivers.openflow.southbound.claims import Claims, duplicate_text
 from libnetvirt.drivers.openflow.southbound.life import Step, SwitchState
+from libnetvirt.drivers.openflow.southbound.link_loads import LinkLoads
 from libnetvirt.drivers.openflow.southbound.listener import Listen
 from libnetvirt.drivers.openflow.southbound.owners import SwitchOwners
 from libnetvirt.drivers.openflow.southbound.refusals import error_text
@@ -118,6 +119,7 @@ class Runtime:
         provisioner = self.executor.provisioner
         self.trust = TrustWatch(self.core, self._sessions, provisioner.tables, self._report_states)
         self.storms = StormWatch(self.core, self.pending, self.each_switch, self.now, self._report_states)
+        self.link_loads = LinkLoads(self.each_switch, self.now)
         provisioner.rows_changed = self.trust.read_databases
 
     # ---- life ----------------------------------------------------------------------------------
@@ -237,6 +239,8 @@ class Runtime:
         self.dispatcher.poll(now)
         if not self.storms.idle:
             self.tasks.spawn(self.storms.read())
+        if self.link_loads.due:
+            self.tasks.spawn(self.link_loads.read())
         self.reporter.dropped(now, self.dispatcher.all_dropped)
 
     def _probe_links(self) -> None:

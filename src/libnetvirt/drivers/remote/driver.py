@@ -28,11 +28,13 @@ from libnetvirt.model import (
     ConstraintCounters,
     Counters,
     Event,
+    Forecast,
     NetworkState,
     Path,
     Recovered,
     RuleLine,
     Substrate,
+    Verification,
     VirtualNetwork,
 )
 from libnetvirt.model.metrics import Measurement
@@ -148,6 +150,10 @@ class RemoteDriver(Driver):
         """Have the server check a change. Raises its error if it would refuse the change."""
         await self._client.post("checks", _body(change), {})
 
+    async def forecast(self, change: Change) -> Forecast:
+        """What the server says that a change would change. Raises its error."""
+        return _parsed(Forecast, await self._client.post("forecasts", _body(change), {}))
+
     async def apply(self, change: Change) -> None:
         """Have the server apply a change. Raises its error."""
         with operation_id.some() as operation:
@@ -202,6 +208,11 @@ class RemoteDriver(Driver):
         """The rules in the switches, of one network or of all."""
         resource = ("rules",) if uuid is None else ("networks", uuid, "rules")
         return _parsed(tuple[RuleLine, ...], await self._client.get(*resource))
+
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        """Whether the server's driver forwards all frames as networks promise."""
+        body = json.dumps({"networks": list(uuids)}).encode()
+        return _parsed(Verification, await self._client.post("verifications", body, {}))
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Restore what others changed in one network, or in all."""

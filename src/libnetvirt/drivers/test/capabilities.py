@@ -10,6 +10,7 @@ _NOT_OFFERED = {
     "ownership": "no other controller can use the simulated switches",
     "reload": "there is no file with the capacities of links",
     "repair": "nothing else can change the simulated switches",
+    "verify": "simulated switches have no rules",
     "rules": "simulated switches have no rules",
     **{
         name: "simulated links have no bandwidth or latency"

@@ -188,8 +188,26 @@ class TransactionExecutor:
     async def _undo(self, transaction: Transaction) -> None:
         """Undo an operation in the controller's state, then make the switches follow."""
         self._pending.add(transaction.undo())
+        if transaction.left:
+            await self._turn_back(transaction)
         await self._compare_all(transaction.plan.switches)
         await self.provisioner.reconcile()
+
+    async def _turn_back(self, transaction: Transaction) -> None:
+        """Make all switches send to the place that an endpoint has not left after all, before any of them
+        stops delivering at the other one. Switches that do not answer are compared when they do."""
+        sessions = [
+            session
+            for session in self._connections.of(transaction.plan.switches)
+            if session not in self._unresponsive and not session.ended
+        ]
+        answers = await asyncio.gather(*map(probe.snapshot, sessions), return_exceptions=True)
+        snapshots = {
+            session.dpid: answer
+            for session, answer in zip(sessions, answers, strict=True)
+            if not isinstance(answer, BaseException)
+        }
+        await self._execute(self._core.reconciler.turn_back(snapshots, transaction), tolerant=True)
 
     async def reload_capacities(self, capacities: Capacities, degrade: bool) -> list[str]:
         """Apply other capacities of links. Returns a line for each constraint that moved or was degraded.

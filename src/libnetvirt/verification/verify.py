@@ -1,0 +1,218 @@
+"""Verification: whether all frames that can enter are forwarded as the networks promise.
+
+Every class of frames at every port that is no link is forwarded through the model of all switches, and what
+becomes of it is compared with the descriptions. A `Finding` is a class for which they differ, or of which
+that cannot be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from libnetvirt import openflow as of
+from libnetvirt.verification.classes import Classes
+from libnetvirt.verification.forwarding import End, Exit, Forwarding, Looped, Step
+from libnetvirt.verification.frame import Frame, Unmodelled
+from libnetvirt.verification.intent import (
+    DISCOVERY,
+    DISCOVERY_TYPE,
+    Intent,
+    Owner,
+    claims,
+    is_priority_tagged_twice,
+    own_frame,
+)
+from libnetvirt.verification.judgement import Judgement, judge_routed, judge_switched
+from libnetvirt.verification.tables import IN_PORT, Fields, Switch, Table, unknown_actions
+from libnetvirt.verification.wire import frame_bytes, frame_text, header_text
+
+ENTRY, ISOLATION, LOOPS = "entry", "isolation", "loops"
+DUPLICATES, UNICAST, FLOODS, REFUSALS = "duplicates", "unicast", "floods", "refusals"
+#: what is proved, in the order in which it is reported
+PROPERTIES: Mapping[str, str] = {
+    ENTRY: "frames that belong to no endpoint leave nowhere, and do not reach the controller",
+    ISOLATION: "frames leave only at endpoints of their own network, with the right tag, otherwise unchanged",
+    LOOPS: "no frame comes again to where it was",
+    DUPLICATES: "no frame leaves twice at an endpoint, or at the endpoint that it came from",
+    UNICAST: "frames to a known host leave at its endpoint",
+    FLOODS: "frames to everybody and to unknown hosts leave at each other endpoint",
+    REFUSALS: "frames that a network refuses leave nowhere: impossible sources, hosts declared elsewhere",
+}
+_NOBODY = Table()
+#: findings that are collected for each property
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A class of frames that breaks a property, or (``proved`` cannot be said) that is not modelled.
+
+    ``at``: where it enters; ``frame``: an example in words, ``wire``: the same as bytes.
+    """
+
+    property: str
+    network: str
+    at: End
+    frame: str
+    wire: bytes
+    steps: tuple[Step, ...]
+    text: str
+    unknown: bool = False
+
+
+class Verifier:
+    """Verifies networks on switches. ``links``: where each port that is a link leads; None: it is down."""
+
+    def __init__(
+        self, intents: Sequence[Intent], switches: Mapping[str, Switch], links: Mapping[End, End | None]
+    ) -> None:
+        self._intents = {intent.network.uuid: intent for intent in intents}
+        self.switches = switches
+        self._links = links
+        self._claims = claims(intents)
+        own = chain.from_iterable(intent.all_rules() for intent in intents)
+        claimed = chain.from_iterable(table.rules for table in self._claims.values())
+        installed = chain.from_iterable(switch.rules() for switch in switches.values())
+        self._fields = Fields(chain(own, claimed, installed), switches.values())
+        self._forwarding = Forwarding(switches, links)
+        self.findings: list[Finding] = []
+        #: classes of frames, whose they were or not
+        self.classes = 0
+
+    def run(self, networks: Sequence[str] | None = None) -> Iterator[None]:
+        """Verify these networks (uuids), or all. Yields now and then: the caller can do other work."""
+        for switch in self.switches.values():
+            try:
+                unknown_actions(switch)
+            except Unmodelled as error:
+                self._unknown(None, (switch.id, 0), None, str(error))
+        selected = set(self._intents if networks is None else networks)
+        for at in self._ports():
+            yield from self._port(at, selected)
+
+    def _ports(self) -> Iterator[End]:
+        missing = set()
+        for intent in self._intents.values():
+            for place in intent.places.values():
+                if place.switch not in self.switches:
+                    missing.add((intent.network.uuid, place.switch))
+        for network, switch in sorted(missing):
+            self._unknown(network, (switch, 0), None, f"switch {switch} has not reported its rules")
+        for name, held in self.switches.items():
+            for port in sorted({*held.ports, int(of.Port.LOCAL)}):
+                if (name, port) not in self._links:
+                    yield name, port
+
+    def _port(self, at: End, selected: set[str]) -> Iterator[None]:
+        classes = Classes(self._fields)
+        claimed = self._claims.get(at[0], _NOBODY)
+        while classes.begin():
+            frame = classes.arrive(0)
+            owner = self._owner(classes, claimed, at[1], frame)
+            if owner is not None and owner.network not in selected:
+                continue
+            self.classes += 1
+            network = None if owner is None else owner.network
+            try:
+                exits = self._forwarding.enter(classes, at, frame.copy())
+                judged = self._judge(classes, owner, frame, exits)
+            except Unmodelled as error:
+                self._unknown(network, at, classes, str(error))
+                continue
+            except Looped as loop:
+                judged = [Judgement(LOOPS, "the frame goes round in a loop", loop.last)]
+            for one in judged:
+                self._found(one, network, at, classes)
+            if not self.classes % 50:
+                yield
+
+    def _owner(self, classes: Classes, claimed: Table, port: int, frame: Frame) -> Owner | None:
+        rule = classes.lookup(claimed, {IN_PORT: port}, frame)
+        if rule is None:
+            return None
+        assert isinstance(rule.means, Owner)
+        endpoint = self._intents[rule.means.network].endpoints[rule.means.endpoint]
+        return None if is_priority_tagged_twice(endpoint, frame) else rule.means
+
+    def _judge(
+        self, classes: Classes, owner: Owner | None, frame: Frame, exits: Sequence[Exit]
+    ) -> list[Judgement]:
+        if owner is None:
+            return list(_judge_unclaimed(classes, exits))
+        intent = self._intents[owner.network]
+        endpoint = intent.endpoints[owner.endpoint]
+        inside = classes.arrive(1) if endpoint.mpls is not None else None
+        own = own_frame(endpoint, frame, inside)
+        assert own is not None, "the claim says that it has the endpoint's tag"
+        left: list[tuple[str, Exit]] = []
+        for one in exits:
+            if one.port is None:
+                continue
+            there = self._owner(classes, self._claims.get(one.switch, _NOBODY), one.port, one.frame)
+            if there is None or there.network != owner.network:
+                whose = "no endpoint" if there is None else f"network {self._name(there.network)}"
+                text = f"it leaves at switch {one.switch} port {one.port} of {whose}"
+                return [Judgement(ISOLATION, f"{text}: {header_text(classes.value, one.frame)}", one.last)]
+            to = intent.endpoints[there.endpoint]
+            arrived = own_frame(to, one.frame, classes.arrive(1) if to.mpls is not None else None)
+            same = arrived is not None and arrived.signature() == own.signature()
+            if not intent.routed and not same:
+                text = f"it leaves changed at endpoint {there.endpoint}"
+                return [Judgement(ISOLATION, f"{text}: {header_text(classes.value, one.frame)}", one.last)]
+            left.append((there.endpoint, one))
+        up = any(one.port is None for one in exits)
+        if intent.routed:
+            return list(judge_routed(left))
+        last = self._forwarding.last
+        return list(judge_switched(classes, intent, owner.endpoint, own, left, up, last))
+
+    def _name(self, network: str) -> str:
+        return self._intents[network].network.name
+
+    def _unknown(self, network: str | None, at: End, classes: Classes | None, text: str) -> None:
+        for name in PROPERTIES if network is None else list(PROPERTIES)[1:]:
+            self._add(Finding(name, network or "", at, *_example(classes), (), text, unknown=True))
+
+    def _found(self, judgement: Judgement, network: str | None, at: End, classes: Classes) -> None:
+        steps: list[Step] = []
+        step = judgement.last
+        while step is not None:
+            steps.insert(0, step)
+            step = step.before
+        name = judgement.property
+        self._add(Finding(name, network or "", at, *_example(classes), tuple(steps), judgement.text))
+
+    def _add(self, finding: Finding) -> None:
+        alike = [f for f in self.findings if f.property == finding.property]
+        if len(alike) < _SHOWN and all((f.text, f.network) != (finding.text, finding.network) for f in alike):
+            self.findings.append(finding)
+
+
+def _judge_unclaimed(classes: Classes, exits: Sequence[Exit]) -> Iterator[Judgement]:
+    for one in exits:
+        if one.port is not None:
+            text = (
+                f"it leaves at switch {one.switch} port {one.port}: {header_text(classes.value, one.frame)}"
+            )
+            yield Judgement(ENTRY, text, one.last)
+            return
+        if not _is_discovery(classes, one.frame):
+            yield Judgement(ENTRY, f"switch {one.switch} sends it to the controller", one.last)
+            return
+
+
+def _is_discovery(classes: Classes, frame: Frame) -> bool:
+    return classes.equals(frame.dst, DISCOVERY, (1 << 48) - 1) and classes.equals(
+        frame.type, DISCOVERY_TYPE, 0xFFFF
+    )
+
+
+def _example(classes: Classes | None) -> tuple[str, bytes]:
+    if classes is None:
+        return "", b""
+    inner = {variable.level for variable in classes.now} | {
+        int(v.name.split()[1]) for v in classes.now if v.name.startswith("?shape")
+    }
+    return frame_text(classes.value), frame_bytes(classes.value, lambda level: level in inner)

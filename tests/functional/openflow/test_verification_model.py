@@ -1,0 +1,59 @@
+"""The model of the data plane, judged by Open vSwitch: for random frames it says what ``ofproto/trace`` says.
+
+``NETVIRT_VERIFY=N`` tries N frames instead of a few hundred.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from libnetvirt.conformance.support.testbed import Testbed
+from libnetvirt.verification.frame import Unmodelled
+from libnetvirt.verification.tables import Fields
+from tests.support.openflow_harness import OpenFlow
+from tests.support.verification import random_networks
+from tests.support.verification.samples import Sample, dump
+from tests.support.verification.trace import Tracer
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+FRAMES = int(os.environ.get("NETVIRT_VERIFY", "0")) or 600
+
+
+@pytest.fixture(scope="module")
+def harness(private_namespace: None) -> Iterator[OpenFlow]:  # noqa: ARG001
+    with OpenFlow(3, [(1, 2), (2, 3), (3, 1)], hosts=4) as harness:
+        yield harness
+
+
+def test_the_model_forwards_as_open_vswitch_does(harness: OpenFlow) -> None:
+    seed = int(os.environ.get("NETVIRT_VERIFY_SEED", "0")) or random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    random_networks.create(Testbed(harness, None), chance, random_networks.OPTIONS)
+    lab = harness.lab
+    harness.await_paths()
+    lab.release()
+    switches = {number: dump(lab, number) for number in lab.switches}
+    fields = Fields((rule for s in switches.values() for rule in s.rules()), switches.values())
+    tracer = Tracer(lab)
+    judged = left = 0
+    for _ in range(FRAMES):
+        number = chance.choice(list(switches))
+        port = chance.choice([p for p in switches[number].ports if p < 1000])
+        sample = Sample(fields, chance, switches[number], port)
+        try:
+            said = sample.outcomes(switches[number], port)
+        except Unmodelled:
+            continue
+        judged += 1
+        found = tracer.trace(number, port, sample.bytes)
+        left += bool(found)
+        where = f"switch {number} port {port} {sample.bytes.hex()}"
+        assert found in said, f"{where}: {found}, the model: {said}\n{tracer.said}"
+    print(judged, left)
+    assert judged > FRAMES * 0.9

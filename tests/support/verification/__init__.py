@@ -1,0 +1,1 @@
+"""What tests of the verification share: what Open vSwitch itself says of a frame."""
