@@ -30,6 +30,7 @@ from libnetvirt import (
     RuleLine,
     Rules,
     Substrate,
+    Verification,
     VirtualNetwork,
     aio,
 )
@@ -51,6 +52,7 @@ def blocking(conn: libnetvirt.Connection, vn: libnetvirt.Network) -> None:
     assert_type(conn.adopt(1), Sequence[str])
     assert_type(conn.forget("1"), Sequence[str])
     assert_type(conn.recover(), Recovered)
+    assert_type(conn.verify("blue", 7), Verification)
     assert_type(conn.recover().networks, tuple[VirtualNetwork, ...])
     assert_type(conn.events(), Iterator[Event])
     assert_type(vn.description(), VirtualNetwork)

@@ -42,7 +42,7 @@ from libnetvirt.errors import (
     SwitchNotFound,
     Unsupported,
 )
-from libnetvirt.model import Applied, Counters, Outcome, Recovered, RuleLine, Rules
+from libnetvirt.model import Applied, Counters, Outcome, Recovered, RuleLine, Rules, Verification
 from libnetvirt.model.differences import SHOWN, change_text, differences
 from libnetvirt.store.sqlite import MEMORY, SqliteStore
 
@@ -75,6 +75,11 @@ class Generous(TestDriver):
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         return [RuleLine(switch="1", table="classify", text="rule", network=uuid or "")]
+
+    async def verify(self, uuids: Sequence[str]) -> Verification:
+        return Verification(
+            proved=True, properties=(), networks=len(uuids), switches=0, rules=0, classes=0, seconds=0
+        )
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         return [f"repaired {uuid} {orphans}"]
@@ -505,6 +510,8 @@ def test_constraints_are_refused_by_capability(blue: Network, kind: str) -> None
 def test_rules_are_not_shown_and_their_options_have_no_effect(connection: Connection) -> None:
     with pytest.raises(Unsupported, match="does not offer rules"):
         connection.rules()
+    with pytest.raises(Unsupported, match="does not offer verify"):
+        connection.verify()
     for encapsulation in ("native", "vlan", "mpls"):
         connection.create(VirtualNetwork(rules={"encapsulation": encapsulation}))
 
@@ -536,6 +543,10 @@ def test_a_driver_that_offers_everything_is_asked_everything() -> None:
             blue = await connection.create(BLUE)
             assert [r.network for r in await connection.rules("blue")] == ["7"]
             assert [r.network for r in await connection.rules()] == [""]
+            assert (await connection.verify()).networks == 0
+            assert (await connection.verify("blue", 7)).networks == 2
+            with pytest.raises(NetworkNotFound):
+                await connection.verify("blue", "red")
             assert await connection.repair("blue") == ["repaired 7 False"]
             assert await connection.repair(orphans=True) == ["repaired None True"]
             assert await connection.adopt(1) == ["adopted 1"]

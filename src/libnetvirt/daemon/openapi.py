@@ -21,6 +21,7 @@ from libnetvirt.daemon.wire import (
     Problem,
     ReloadRequest,
     RepairRequest,
+    VerificationRequest,
 )
 from libnetvirt.model.element import Element
 
@@ -86,6 +87,7 @@ _EXAMPLES: Final[Mapping[type[Element], Mapping[str, Any]]] = {
         "remove a network": {"before": {"uuid": 8, "name": "green", "endpoints": _ENDS}},
     },
     RepairRequest: {"one network": {"network": "green"}, "all": {"orphans": True}},
+    VerificationRequest: {"one network": {"networks": ["green"]}, "all": {}},
     DecisionRequest: {"take over a switch": {"switch": "1", "decision": "adopt"}},
     ReloadRequest: {"refuse if something no longer fits": {"degrade": False}},
 }

@@ -30,6 +30,9 @@ _ENCAP_CODE, _DECAP_CODE, _CHECK_CODE = 46, 47, 49
 #: as resubmit names the input port, and the current table
 _SAME_PORT, _SAME_TABLE = 0xFFF8, 0xFF
 _NO_TABLE = Table()
+#: the priorities of tags and labels, which rules copy, by field and bit
+_PRIORITIES: Mapping[tuple[int, int], str] = {nicira.VLAN_PCP: "vlan_pcp", nicira.MPLS_TC: "mpls_tc"}
+_PRIORITY_BITS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +99,22 @@ class Forwarding:
     exits: list[Exit] = field(default_factory=list)
     #: frames that were sent to a port that is down, or into a link that is
     lost: int = 0
-    #: the rule that the frame met last
-    last: Step | None = None
+    #: the rule that the frame, and each copy of it, met last in each switch
+    ends: list[Step] = field(default_factory=list)
+    #: the bits of registers that rules match
+    matched: dict[str, int] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for switch in self.switches.values():
+            for rule in switch.rules():
+                for name, _, mask in rule.pipeline:
+                    self.matched[name] = self.matched.get(name, 0) | mask
 
     def enter(self, classes: Classes, end: End, frame: Frame) -> Sequence[Exit]:
         """What becomes of a frame that enters at a port. Raises Unmodelled, Looped."""
         self.exits = []
         self.lost = 0
-        self.last = None
+        self.ends = []
         self._enter(classes, end, frame, None, ())
         return self.exits
 
@@ -124,7 +135,14 @@ class Forwarding:
         state = _State(switch, frame, {IN_PORT: end[1]}, last=last, entered=(*entered, mark))
         with contextlib.suppress(_Ended):
             _Switching(self, classes).table(state, 0, end[1])
-        self.last = self.last if entered else state.last
+        if state.last is not None:
+            self.ends.append(state.last)
+
+    @property
+    def last(self) -> Step | None:
+        """The rule that a frame met last which has not left: where none took it, if there is such a place."""
+        lost = next((step for step in self.ends if step.rule is None), None)
+        return lost or (self.ends[0] if self.ends else None)
 
     def send(self, classes: Classes, state: _State, port: int) -> None:
         """Send a copy of the frame out of a port."""
@@ -282,6 +300,9 @@ class _Switching:
         if (vlan := nicira.vlan_id_set(action)) is not None:
             frame.set("vlan_vid", vlan)
             return
+        if (copied := nicira.moved(action)) is not None:
+            self._move(state, *copied)
+            return
         (code,) = _CODE.unpack_from(payload)
         if code == _CHECK_CODE and len(payload) == _CHECK.size:
             _, length, bit, _ = _CHECK.unpack(payload)
@@ -298,6 +319,28 @@ class _Switching:
             self._encapsulate(state, kind)
         else:
             self._decapsulate(state, kind)
+
+    def _move(self, state: _State, source: tuple[int, int], target: tuple[int, int], bits: int) -> None:
+        """Copy a priority. Any value of a class will do, as no rule matches one where it was copied to."""
+        value = self._priority(state, source, bits)
+        if (name := _register(target[0])) is not None:
+            shift = target[1]
+            if self._out.matched.get(name, 0) >> shift & ((1 << bits) - 1):
+                raise Unmodelled(f"switch {state.switch.id}: a rule matches what was copied to {name}")
+            kept = state.pipeline.get(name, 0) & ~(((1 << bits) - 1) << shift)
+            state.pipeline[name] = kept | value << shift
+        elif target in _PRIORITIES and bits == _PRIORITY_BITS:
+            state.frame.set(_PRIORITIES[target], value)
+        else:
+            raise Unmodelled(f"switch {state.switch.id}: a move to field {target[0]:#x}")
+
+    def _priority(self, state: _State, source: tuple[int, int], bits: int) -> int:
+        if (name := _register(source[0])) is not None:
+            return state.pipeline.get(name, 0) >> source[1] & ((1 << bits) - 1)
+        if source not in _PRIORITIES or bits != _PRIORITY_BITS:
+            raise Unmodelled(f"switch {state.switch.id}: a move from field {source[0]:#x}")
+        value = state.frame.get(_PRIORITIES[source])
+        return self._classes.choose(value) if isinstance(value, Variable) else value or 0
 
     @staticmethod
     def _encapsulate(state: _State, kind: int) -> None:
@@ -327,6 +370,12 @@ class _Switching:
             raise Unmodelled(f"decap to type {kind:#x} of a frame without Ethernet header")
 
 
+def _register(header: int) -> str | None:
+    """The name of a register, as matches have it, by the header of its field; None if it is none."""
+    number = header - nicira.register(0)[0] >> 9
+    return f"oxm_0001_{number}_4" if 0 <= number < 16 and nicira.register(number)[0] == header else None
+
+
 def _execution(instruction: of.Instruction) -> int:
     """The order in which instructions are carried out (section 5.9)."""
     order = (of.Meter, of.ApplyActions, of.ClearActions, of.WriteActions, of.WriteMetadata, of.GotoTable)
@@ -341,9 +390,12 @@ def _as_action_set(actions: Sequence[of.Action]) -> list[of.Action]:
         if isinstance(action, of.SetField):
             sets.append(action)
         elif isinstance(action, of.Experimenter):
-            if nicira.resubmit_target(action) is None:
-                raise Unmodelled("a bucket with an extension action other than resubmit")
-            last[of.Experimenter] = action
+            if nicira.moved(action) is not None:
+                sets.append(action)
+            elif nicira.resubmit_target(action) is None:
+                raise Unmodelled("a bucket with an extension action other than resubmit and move")
+            else:
+                last[of.Experimenter] = action
         elif isinstance(action, (of.Output, of.Group, of.PushVlan, of.PopVlan, of.PushMpls, of.PopMpls)):
             last[type(action)] = action
         elif isinstance(action, of.SetQueue):

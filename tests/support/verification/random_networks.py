@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 
-from libnetvirt import Network, Rules
+from libnetvirt import Network, Rules, Timeout
 from libnetvirt.conformance.support.testbed import Testbed
 from libnetvirt.drivers.openflow.capabilities import COMBINATIONS
 
-#: every combination of rules
+#: every combination of rules; none expires before a test is over
 OPTIONS = [
-    Rules(encapsulation=c.encapsulation, insertion=c.insertion, timeout=c.timeout) for c in COMBINATIONS
+    Rules(
+        encapsulation=c.encapsulation,
+        insertion=c.insertion,
+        timeout=c.timeout,
+        duration=None if c.timeout is Timeout.PERMANENT else "3600 s",
+    )
+    for c in COMBINATIONS
 ]
 
 

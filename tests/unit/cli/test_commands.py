@@ -49,7 +49,7 @@ def test_every_command_has_help_with_an_example(netvirt: Commands) -> None:
     shown = netvirt.ok("--help")
     names = shown[shown.index("Commands:") :].splitlines()[1:]
     commands = [line.split()[0] for line in names if line.strip()]
-    assert len(commands) == 30
+    assert len(commands) == 32
     for command in commands:
         actions = groups.get(command, ())
         for words in [[command, action] for action in actions] or [[command]]:
@@ -255,6 +255,10 @@ def test_a_modified_constraint_keeps_what_was_not_given(
 
 def test_rules_are_refused_by_a_driver_without_them(netvirt: Commands) -> None:
     assert "does not offer rules" in netvirt.fails(6, "rules")
+
+
+def test_verification_is_refused_by_a_driver_without_rules(netvirt: Commands) -> None:
+    assert "does not offer verify" in netvirt.fails(6, "verify")
 
 
 def test_validate_prints_every_fault_of_every_file_with_its_line(netvirt: Commands, directory: Path) -> None:

@@ -65,6 +65,7 @@ REQUESTS: tuple[tuple[str, str, dict[str, str] | None, tokens.Role], ...] = (
     ("POST", "/v1/connections/b/changes", {}, "operate"),
     ("DELETE", "/v1/changes/none", None, "operate"),
     ("POST", "/v1/repairs", {}, "operate"),
+    ("POST", "/v1/verifications", {}, "operate"),
     ("GET", "/v1/backup", None, "admin"),
     ("GET", "/v1/configuration", None, "admin"),
     ("POST", "/v1/reloads", {}, "admin"),

@@ -98,6 +98,8 @@ def test_capabilities_and_errors_are_those_of_the_served_driver(tmp_path: Path) 
         assert await remote.lookup("") is await remote.lookup("a/b") is None
         with pytest.raises(Unsupported):
             await remote.rules(None)
+        with pytest.raises(Unsupported):
+            await remote.verify([])
         with pytest.raises(AlreadyExists):
             await remote.apply(Change(None, BLUE))
         with pytest.raises(StaleChange):
