@@ -70,7 +70,7 @@ def test_a_change_of_something_else_than_the_client_has_seen_is_refused_and_does
             ({"before": WIDER, "after": BLUE}, etag),
             ({"after": WIDER | {"uuid": 8, "name": "red"}}, "*"),
         ):
-            for resource in ("/changes", "/checks"):
+            for resource in ("/changes", "/checks", "/forecasts"):
                 reply = await client.post(resource, json=body, headers={"if-match": given})
                 found = checked(reply, 412, "precondition-failed")
                 assert "as you have seen it" in found["detail"] or "read it again" in found["detail"]
