@@ -23,7 +23,7 @@ def opened(state: str, address: str = "", lease: float = 1.0) -> Cluster:
     return cluster
 
 
-def await_lease(cluster: Cluster, seconds: float = 30.0) -> None:
+def await_lease(cluster: Cluster, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not cluster.leading:
         assert time.monotonic() < deadline, f"it does not lead after {seconds} s"

@@ -107,7 +107,7 @@ class TakingTurns(OpenFlow):
             return other, one
         raise RuntimeError(f"the controllers are {roles}")
 
-    def await_quiet(self, seconds: float = 30.0) -> None:
+    def await_quiet(self, seconds: float = 90.0) -> None:
         """Wait until one leads, the other stands by, and all switches are connected to both."""
         deadline = time.monotonic() + seconds
         while missing := self._missing():

@@ -9,6 +9,7 @@ import pytest
 
 from libnetvirt import events
 from libnetvirt.cli import show, substrate
+from libnetvirt.configuration.events import EventsSettings
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine import cache_checks, transaction, tunnel_checks
 from libnetvirt.controller.intent import locator, neighbours, switches
@@ -18,7 +19,7 @@ from libnetvirt.controller.packetin import deferral, dispatcher, fair_queue, nei
 from libnetvirt.controller.qos import capacities, meters, te_paths
 from libnetvirt.controller.rules.encapsulation import TUNNELLINGS
 from libnetvirt.controller.topology import discovery, latency, link_probes
-from libnetvirt.daemon import bodies, broadcast, http_protocol, warnings, wire
+from libnetvirt.daemon import bodies, broadcast, event_log, http_protocol, warnings, webhooks, wire
 from libnetvirt.driver import DRIVERS, installed, load
 from libnetvirt.drivers.openflow.execution import audit, fair_lock, pair_audit
 from libnetvirt.drivers.openflow.southbound import backoff, claims, owners, session, tls
@@ -57,7 +58,8 @@ SAID = {
         f"heads of packet-ins that are remembered ({channel.MAX_CACHED_HEADS:,} a switch)",
         f"frames that wait for a path ({flows.QUEUE_LIMIT})",
         f"frames that wait for an operation ({deferral.SOURCE_LIMIT} an endpoint",
-        f"({events.LIMIT:,} events each, {broadcast.KEPT:,} for all readers of a server",
+        f"({events.LIMIT:,} events each; of a server {broadcast.KEPT:,} in memory for all readers and "
+        f"{EventsSettings().keep:,} in its log",
         f"ports of a switch ({switches.MAX_PORTS:,})",
         f"bytes that a switch leaves unread ({session.WRITE_LIMIT // MIB} MiB",
         f"entries of switches that are read again ({audit.RATE:,} a second)",
@@ -72,7 +74,7 @@ SAID = {
     ),
     "docs/cli.md": (
         f"at most {words(warnings.RATE)} lines a second",
-        f"more than {events.LIMIT:,} behind with a driver of its own, {broadcast.KEPT:,} with a server",
+        f"more than {events.LIMIT:,} behind with a driver of its own, and what is no longer in the",
         f"{http_protocol.HEAD_TIMEOUT:g} s for the head of a request",
         f"one for each {bodies.SLOWEST // 1024} KiB",
         f"A body may have {wire.MAX_BODY // MIB} MiB",
@@ -105,7 +107,15 @@ SAID = {
         f"a burst of a {'tenth' if compiler._BURSTS_PER_SECOND == 10 else '?'} of a second's traffic, "
         f"and at least {compiler._MIN_BURST} kbit",
     ),
-    "docs/events.md": (f"Otherwise its last {broadcast.KEPT:,} events are kept, in memory",),
+    "docs/events.md": (
+        f"Otherwise its last {broadcast.KEPT:,} events are kept, in memory",
+        f"at least the last {EventsSettings().keep:,} events, and none older than "
+        f"{EventsSettings().days} days",
+        f"Events are written within {event_log.BATCH:g} s",
+        f"one event or up to {webhooks.EVENTS}, in the order",
+        f"sent again after {webhooks.RETRY:g} s, twice as long after each further failure, "
+        f"{webhooks.RETRY_MAX / 60:g} minutes at most",
+    ),
     "docs/guarantees.md": (
         f"{audit.RATE:,} a second are read",
         f"read every {pair_audit.ROUND_TIME:g} s",

@@ -355,11 +355,12 @@ def _changing(service: Service) -> APIRouter:
             await service.connection.examine(requested)
         return Response(status_code=204)
 
-    @router.post("/forecasts", response_model=Forecast, openapi_extra={"requestBody": body})
+    @router.post("/forecasts", response_model=Forecast, openapi_extra=body(ChangeRequest, IF_MATCH))
     async def forecast(request: Request) -> Response:
         """Tell what an operation would change. Changes nothing."""
         requested = await _change_of(service, request)
         with service.activity.operation("forecast"):
+            requested = await preconditions.checked(request, service.connection, requested)
             return _reply(await service.connection.foresee(requested))
 
     @router.delete("/changes/{operation}", response_model=Outcome)

@@ -38,7 +38,7 @@ OVERHEAD: Final = 512
 #: Requests with a key that are carried out at a time.
 RUNNING: Final = 1000
 #: What POST does not change anything.
-_READING: Final = frozenset(("/v1/checks",))
+_READING: Final = frozenset(("/v1/checks", "/v1/forecasts", "/v1/verifications"))
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 

@@ -69,9 +69,8 @@ WITH_LINK: Final[dict[int | str, dict[str, Any]]] = {
         }
     }
 }
-_BODIES: Final[tuple[type[Element], ...]] = (
-    ChangeRequest, RepairRequest, DecisionRequest, ReloadRequest, VerificationRequest
-)  # fmt: skip
+#: The bodies of all requests, as routes name them.
+_BODIES: Final[set[type[Element]]] = set()
 
 
 _ENDS: Final = [
@@ -96,9 +95,10 @@ _EXAMPLES: Final[Mapping[type[Element], Mapping[str, Any]]] = {
 
 def body(kind: type[Element], *headers: Mapping[str, Any]) -> dict[str, Any]:
     """For ``openapi_extra`` of a route: its body, in JSON, and headers."""
+    _BODIES.add(kind)
     schema = {"$ref": f"#/components/schemas/{kind.__name__}{INPUT}"}
-    examples = {name: {"summary": name, "value": value} for name, value in _EXAMPLES[kind].items()}
-    content = {"schema": schema, "examples": examples}
+    examples = {name: {"summary": name, "value": value} for name, value in _EXAMPLES.get(kind, {}).items()}
+    content = {"schema": schema} | ({"examples": examples} if examples else {})
     return {
         "requestBody": {"required": True, "content": {"application/json": content}},
         "parameters": list(headers),
@@ -127,7 +127,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas: dict[str, Any] = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas.update(of_requests(_BODIES))
+    schemas.update(of_requests(sorted(_BODIES, key=lambda kind: kind.__name__)))
     components["securitySchemes"] = {
         "token": {
             "type": "http",

@@ -89,7 +89,8 @@ class Database:
     """A database that one of several remotes serves. Used from one event loop.
 
     ``probe``: seconds of silence after which the server is sent an echo request. ``rows_timeout``: seconds
-    that it has to send the monitored rows, of which there may be many. ``changed`` is called with the rows
+    that it has to send the monitored rows, of which there may be many. ``answer_timeout``: seconds until one
+    of several servers must have answered anything. ``changed`` is called with the rows
     that differ after each update; ``session`` with whether there is a session, when that changes.
     """
 
@@ -102,6 +103,7 @@ class Database:
         tls: ssl.SSLContext | None = None,
         probe: float = 5.0,
         rows_timeout: float = ROWS_TIMEOUT,
+        answer_timeout: float = ROWS_TIMEOUT,
         changed: Callable[[list[RowUpdate]], None] = lambda _: None,
         session: Callable[[bool], None] = lambda _: None,
     ) -> None:
@@ -118,6 +120,7 @@ class Database:
         self._tls = tls
         self._probe = probe
         self._limit = rows_timeout
+        self._answer_timeout = answer_timeout
         self._changed = changed
         self._session_changed = session
         self._ids = itertools.count(1)
@@ -297,7 +300,7 @@ class Database:
     async def _set_up(self) -> None:
         """Check that the server is usable, and monitor the rows."""
         try:
-            async with asyncio.timeout(ROWS_TIMEOUT if len(self.remotes) > 1 else self._limit):
+            async with asyncio.timeout(self._answer_timeout if len(self.remotes) > 1 else self._limit):
                 await self._check_server()
             async with asyncio.timeout(self._limit):
                 self._asked = dict(self._where)

@@ -45,6 +45,8 @@ class Store(ABC):
 
     #: its path, or what stands for it
     name: str = ""
+    #: its file; empty if it is in none
+    path: str = ""
     #: whether it outlives the process
     durable: bool = True
     #: whether it was made when it was opened

@@ -39,7 +39,9 @@ T = TypeVar("T")
 
 #: seconds to wait for the cluster when it is opened, and for a commit
 OPENING: Final = 10.0
-COMMITTING: Final = 5.0
+COMMITTING: Final = 8.0
+#: seconds until one of several servers must have answered: it may be frozen
+_ANSWER: Final = 1.5
 #: seconds that a server has to send the rows
 _ROWS: Final = 60.0
 #: seconds between two attempts of a commit, and two looks at the lease of another controller
@@ -102,6 +104,7 @@ class Cluster:
     async def _open(self) -> None:
         self.database = Database(
             DATABASE, self._remotes, WATCHES, tls=self._tls, probe=1.0, rows_timeout=_ROWS,
+            answer_timeout=_ANSWER,
             changed=self._rows_changed, session=self._session_changed,
         )  # fmt: skip
         try:
@@ -331,7 +334,7 @@ class Cluster:
     async def _attempt(self, whole: Sequence[Operation], commits: int, deadline: float) -> bool:
         """Send a transaction; returns whether it may have been committed."""
         try:
-            await self.database.transact(whole, max(0.2, min(COMMITTING / 2, deadline - clock())))
+            await self.database.transact(whole, max(0.2, min(COMMITTING / 4, deadline - clock())))
         except Interrupted:
             return True
         except Refused as error:

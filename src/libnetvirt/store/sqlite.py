@@ -83,6 +83,7 @@ class SqliteStore(Store):
         self._db: sqlite3.Connection | None = None
         self._path = Path(path) if str(path) == MEMORY else real_path(path)
         self.name, self.durable = str(self._path), str(path) != MEMORY
+        self.path = self.name if self.durable else ""
         try:
             if str(path) == MEMORY:
                 self._db = _connect(MEMORY)

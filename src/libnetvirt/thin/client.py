@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from libnetvirt.errors import (
     AlreadyExists,
+    Conflict,
     ConnectionFailed,
+    DaemonUnreachable,
     EndpointNotFound,
     InvalidDescription,
     InvalidURI,
@@ -68,7 +71,8 @@ class Client:
     - ``operation``: an identifier of at most 64 characters, for :meth:`withdraw`; the server's log and events
       have it, too.
 
-    If the connection is lost during a change, ConnectionFailed is raised; the server completes the change.
+    A change is sent again if the connection is lost before its reply, and is carried out once. If the server
+    cannot be reached again, ConnectionFailed is raised; it completes the change if it is running.
     """
 
     def __init__(self, server: Server, timeout: float | None = None) -> None:
@@ -251,12 +255,25 @@ class Client:
         self._request("POST", "/changes", body, operation)
 
     def _request(self, method: str, resource: str, body: Any = None, operation: str = "") -> Any:
-        """A request that must not be sent twice, on a connection of its own."""
+        """A change, on a connection of its own. If that is lost, the request is sent once more with the same
+        key, and the server, which carries it out only once, sends the reply that was lost."""
+        key = os.urandom(16).hex()
+        try:
+            return self._once(method, resource, body, operation, key)
+        except LOST as error:
+            lost = self._lost(error)
+            if isinstance(error, TimeoutError):
+                raise lost from None
+        try:
+            return self._once(method, resource, body, operation, key)
+        except (*LOST, Conflict, DaemonUnreachable):
+            # A conflict: the server has been restarted, and does not know the key any more.
+            raise lost from None
+
+    def _once(self, method: str, resource: str, body: Any, operation: str, key: str) -> Any:
         http = self._server.open(self._timeout)
         try:
-            return self._content(self._server.send(http, method, resource, body, operation))
-        except LOST as error:
-            raise self._lost(error) from None
+            return self._content(self._server.send(http, method, resource, body, operation, key))
         finally:
             http.close()
 

@@ -23,7 +23,7 @@ class Events:
     """An iterator of events: ``id``, ``kind``, ``message``, ``time``, and what belongs to the kind.
 
     Each event comes once and in order. If the connection is lost, another one continues after the last event.
-    What the server no longer has then (it keeps 4,096 events, and none across a restart) is told by an event
+    What the server no longer has then (it keeps 100,000 events for seven days by default) is told by an event
     ``events.lost``. A program that ends and starts again continues with the ``last`` that it has kept::
 
         with client.events(after=kept) as events:

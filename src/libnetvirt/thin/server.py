@@ -96,11 +96,20 @@ class Server:
             raise
 
     def send(
-        self, http: HttpConnection, method: str, resource: str, body: Any = None, operation: str = ""
+        self,
+        http: HttpConnection,
+        method: str,
+        resource: str,
+        body: Any = None,
+        operation: str = "",
+        key: str = "",
     ) -> Reply:
         """Send a request; returns the reply, of which only the head was read. ``body``: sent as JSON.
-        Raises one of :data:`LOST`, or InvalidURI without a token."""
+        ``key``: that of a request that may be sent twice. Raises one of :data:`LOST`, or InvalidURI without a
+        token."""
         headers = {"Netvirt-Operation": operation} if operation else {}
+        if key and method == "POST":
+            headers["Idempotency-Key"] = key
         if self._tls is not None:
             headers["Authorization"] = f"Bearer {self._token()}"
         content = b""

@@ -220,12 +220,15 @@ def test_top_shows_the_traffic_of_hosts_and_topology_the_path(shop: Shop, tmp_pa
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             found: dict[str, int] = {}
-            while not found.get("received-bits-per-second"):
+            loads: list[int] = []
+            # The switches begin to count what links carry when it is asked for.
+            while not found.get("received-bits-per-second") or not any(loads):
                 for number in range(10):
                     sent = frames.marked(frames.mac(1), frames.BROADCAST, b"%d" % number)
                     shop.lab.send(1, 1, sent)
                 reading = json.loads(process.stdout.readline())
                 (found,) = (one for one in reading["endpoints"] if one["uuid"] == "11")
+                loads = [link["load"] for link in reading["links"] if link["load"] is not None]
             process.stdout.close()
             assert process.wait(30) == 0
         assert found["received-packets"] > 0

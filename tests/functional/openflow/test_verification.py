@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from libnetvirt import Rules
+from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
-from libnetvirt.conformance.support.testbed import Guest, Testbed, clean
+from libnetvirt.conformance.support.testbed import Guest, Testbed, clean, endpoint_at
 from libnetvirt.controller.dataplane.pipeline import COOKIE_MARK, COOKIE_MARK_MASK, Kind
 from libnetvirt.verification.verify import Finding
 from tests.support.netvirt_server import NETVIRT
@@ -73,6 +74,33 @@ def test_the_command_shows_what_is_wrong_and_tells_it_by_its_exit_status(harness
     assert status == 0, said
     status, said = netvirt("verify", "nobody")
     assert status == 4, said
+    assert list(clean(testbed)) == []
+
+
+@pytest.mark.parametrize("encapsulation", ["vlan", "mpls"])
+def test_networks_that_keep_priorities_are_proved(harness: OpenFlow, encapsulation: str) -> None:
+    testbed = Testbed(harness, None)
+    p, q, r, *_ = testbed.places(3)
+    ends = [
+        endpoint_at(p, 1, 10, pcp={}),
+        endpoint_at(q, 2, pcp={"default": 3, "map": "1:7"}),
+        endpoint_at(r, 3, 30, pcp={"map": "5:2"}, storm={"rate": 1000}),
+        endpoint_at(q, 4, 40),
+        endpoint_at(Place("1", "3,4"), 5, 9, pcp={"default": 1}),
+    ]
+    rules = {"encapsulation": encapsulation}
+    asked = [{"source": 1, "destination": 3, "max-bandwidth": "90 Mbit/s", "max-hops": 3}]
+    testbed.create(endpoints=ends, constraints=asked, rules=rules)
+    plain = testbed.create((p, 11), (r, 31), rules=rules)  # in the same tunnels
+    guests = testbed.guests(plain)
+    testbed.announce(*guests)
+    found = harness.connection.verify()
+    assert found.proved, found
+    # If the frames of a PCP are dropped, that is found.
+    admits = f"table=0,in_port={r.port},dl_vlan=30,dl_vlan_pcp=5"
+    harness.lab.ofctl("add-flow", 3, f"{admits},priority=900,actions=drop")
+    assert not harness.connection.verify().proved
+    harness.lab.ofctl("del-flows", 3, f"{admits},priority=900", "--strict")
     assert list(clean(testbed)) == []
 
 

@@ -171,7 +171,7 @@ def test_a_network_is_created_its_path_moves_when_a_link_is_cut_and_it_is_remove
 
 
 def test_what_others_do_is_seen_at_once(harness: OpenFlow, chromium: Browser) -> None:
-    with opened(chromium, harness.served.page, allowed="status of 404") as page:
+    with opened(chromium, harness.served.page, allowed="status of 40[49]") as page:
         page.until("document.querySelectorAll('#drawing .switch').length === 4")
         ends = tuple(Endpoint(uuid=str(n), switch=str(n), port="2") for n in (1, 2, 4))
         network = harness.connection.create(VirtualNetwork(name="others", endpoints=ends))
@@ -183,8 +183,18 @@ def test_what_others_do_is_seen_at_once(harness: OpenFlow, chromium: Browser) ->
         finally:
             harness.lab.control(harness.served.target, [3])
         page.until("document.querySelectorAll('.switch.lost').length === 0")
+
+        # Who has begun to change what another one changes meanwhile is told, and undoes nothing of it.
+        page.click("button", "Change")
+        page.find("dialog", "Change network others")
         network.remove_endpoint("4")
+        page.write("textbox", "VLAN, endpoint 1", "9")
+        page.click("button", "Change")
+        page.until_text("Nothing was changed")
+        assert "was changed by another client meanwhile" in page.text()
+        page.press("Escape")
         page.until("document.querySelectorAll('.switch.member').length === 2")
+        assert [e.tag for e in network.description().endpoints] == ["untagged", "untagged"]
         network.remove()
         page.until_text("There are no networks.")
         page.until("document.getElementById('detail').hidden")
@@ -399,6 +409,18 @@ def test_switches_are_drawn_in_the_same_places_each_time(daemon: Network, chromi
         assert one == other
         places = {tuple(round(v, 2) for v in place) for _, place in one}
         assert len(places) == 12
+        # Boxes that lie over each other are moved apart, and stay in the drawing.
+        size = {"width": 60, "height": 40}
+        boxes = [{"x": 100 + n % 5 * 20, "y": 100 + n // 5 * 15, **size} for n in range(20)]
+        script = (
+            "import('/ui/layout.js').then(({spread}) => { const b = %s; spread(b, 600, 400); return b; })"
+        )
+        apart = page.evaluate(script % json.dumps(boxes))
+        for n, a in enumerate(apart):
+            assert 30 <= a["x"] <= 570
+            assert 20 <= a["y"] <= 380
+            for b in apart[:n]:
+                assert abs(a["x"] - b["x"]) >= 58 or abs(a["y"] - b["y"]) >= 38
 
 
 def test_a_thousand_endpoints_are_a_page_at_a_time(daemon: Network, chromium: Browser) -> None:

@@ -34,7 +34,9 @@ def _type(terminal: Terminal, keys: str, answer: str) -> None:
     terminal.type(keys)
     terminal.until(answer)
     if keys.endswith("\r"):
-        terminal.until("netvirt>")
+        # The line that was typed is drawn once more before the command runs.
+        terminal.seen = terminal.seen.partition(answer)[2]
+        terminal.until("\x1b[?12l\x1b[?25h")
 
 
 def test_a_session_with_completion_history_and_help(serve: Serve, netvirt: Commands, directory: Path) -> None:

@@ -117,7 +117,7 @@ SESSION = {"libnetvirt.openflow", "libnetvirt.controller.engine.controller", "ru
 
 @pytest.mark.parametrize(
     ("words", "drivers", "most"),
-    [(["drivers", "--verbose"], {"openflow", "ovn", "test"}, 105), (["restore"], {"openflow"}, 60)],
+    [(["drivers", "--verbose"], {"openflow", "ovn", "test"}, 90), (["restore"], {"openflow"}, 64)],
     ids=["drivers", "restore"],
 )
 def test_commands_that_open_no_session_import_no_controller(

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from libnetvirt import aio
 from libnetvirt.daemon import event_log as module
 from libnetvirt.daemon.broadcast import PIECE, UNKNOWN, Broadcast, Reader, identifier
 from libnetvirt.daemon.event_file import SKIP, EventFile, Row
@@ -336,3 +337,18 @@ def test_where_the_log_of_a_connection_is() -> None:
     assert log_path("", "/logs", "a") == Path("/logs/a-events")
     assert log_path("", None, "a") is None
     assert log_path("", "/logs", "") is None
+
+
+def test_drivers_tell_where_their_state_is(tmp_path: Path) -> None:
+    async def work() -> None:
+        path = str(tmp_path / "state.db")
+        for uri, expected in (
+            ("test:///default", ""),
+            (f"test:///default?state={path}", path),
+            ("openflow:///?listen=127.0.0.1:0&state=:memory:", ""),
+            (f"openflow:///?listen=127.0.0.1:0&state={path}-2", f"{path}-2"),
+        ):
+            async with await aio.open(uri) as connection:
+                assert connection.driver.state_file == expected
+
+    run(work)

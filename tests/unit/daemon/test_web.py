@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 
+from libnetvirt.configuration import TlsListener
 from libnetvirt.daemon import web
 from libnetvirt.daemon.web import HEADERS, Page, files
 from tests.support.command_line import Commands
@@ -139,6 +141,15 @@ def test_serve_offers_the_page_on_loopback_only(tmp_path: Path) -> None:
     netvirt = Commands("")
     for address in ("0.0.0.0:8080", "localhost:8080", "127.0.0.1"):
         assert "the address of the page: " in netvirt.fails(3, *words, address)
+
+
+def test_the_example_of_the_documentation_takes_the_page_away() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "web.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (listener,) = tomllib.loads(example)["listeners"]
+    assert TlsListener.model_validate(listener).page is False
+    del listener["page"]
+    assert TlsListener.model_validate(listener).page is True
 
 
 def test_the_package_has_the_files() -> None:

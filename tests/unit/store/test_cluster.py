@@ -69,14 +69,14 @@ def test_of_those_that_start_together_one_leads(one: StateCluster) -> None:
 def test_a_leader_that_ends_hands_over_at_once_and_one_that_is_gone_is_replaced(one: StateCluster) -> None:
     with (
         closing(opened(one.state, "first", lease=5.0)) as first,
-        closing(opened(one.state, "second")) as second,
+        closing(opened(one.state, "second", lease=2.0)) as second,
     ):
         await_lease(first)
         _until(lambda: second.leader == "first")
         first.close()
         await_lease(second, 4.0)  # sooner than a lease of the first would have lasted
         assert (second.lease.term, second.leader) == (2, "")
-        with closing(opened(one.state, "third")) as third:
+        with closing(opened(one.state, "third", lease=2.0)) as third:
             _until(lambda: third.lease.followed)
             with pytest.raises(StateUnusable, match="Stop all controllers"):
                 cluster_offline.restore(

@@ -52,6 +52,12 @@ def served(running: Served) -> Iterator[Served]:
 
 
 @pytest.fixture
+def relay(served: Served, tmp_path: Path) -> Iterator[Relay]:
+    with contextlib.closing(Relay(served.socket, tmp_path / "relay.sock")) as relay:
+        yield relay
+
+
+@pytest.fixture
 def client(served: Served) -> Iterator[Client]:
     with thin.connect(served.client_uri) as client:
         yield client
@@ -195,6 +201,22 @@ def test_reading_goes_on_when_the_server_was_restarted(served: Served, client: C
     assert client.network("blue") == made  # the connection was idle
 
 
+def test_a_change_whose_reply_is_lost_is_sent_again_and_carried_out_once(
+    client: Client, relay: Relay
+) -> None:
+    with thin.connect(f"test+unix://{relay.path}") as far, client.events() as events:
+        relay.replies_to_lose = 1
+        made = far.create(BLUE)
+        assert relay.replies_to_lose == 0
+        assert client.networks() == [made]
+        far.remove("blue")
+        assert [_next(events), _next(events)] == ["network.created", "network.removed"]
+        relay.replies_to_lose = 2
+        with pytest.raises(errors.ConnectionFailed, match="check whether the request took effect"):
+            far.create(BLUE)
+    assert [one["name"] for one in client.networks()] == ["blue"]
+
+
 # ---- events ----------------------------------------------------------------------------------------
 
 
@@ -215,8 +237,7 @@ def test_events_come_from_now_on_or_after_a_known_one(client: Client) -> None:
         assert [_next(events), _next(events)] == ["network.removed", "network.created"]
 
 
-def test_a_reader_whose_connection_is_lost_continues_without_a_gap(served: Served, client: Client) -> None:
-    relay = Relay(served.socket, served.directory / "relay.sock")
+def test_a_reader_whose_connection_is_lost_continues_without_a_gap(client: Client, relay: Relay) -> None:
     found = []
     with thin.connect(f"test+unix://{relay.path}") as far, far.events() as events:
         client.create(BLUE)
@@ -229,7 +250,6 @@ def test_a_reader_whose_connection_is_lost_continues_without_a_gap(served: Serve
             found.append(event["id"])
             if event["kind"] == "network.removed":
                 break
-        relay.close()
     first, last = (int(one.rpartition("-")[2]) for one in (found[0], found[-1]))
     assert [int(one.rpartition("-")[2]) for one in found] == list(range(first, last + 1))
     assert len(found) >= 5
@@ -284,48 +304,52 @@ class Relay:
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen()
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._sockets: list[socket.socket] = []
+        #: so many replies are not passed on: the connection ends instead
+        self.replies_to_lose = 0
+        self._threads: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
 
     def _accept(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):
+            while True:
                 near, _ = self._listening.accept()
-            except OSError:
-                return
-            far = socket.socket(socket.AF_UNIX)
-            far.connect(str(self._target))
-            self._pairs.append((near, far))
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=_copy, args=(one, other), daemon=True).start()
+                far = socket.socket(socket.AF_UNIX)
+                self._sockets += [near, far]
+                far.connect(str(self._target))
+                for one, other in ((near, far), (far, near)):
+                    thread = threading.Thread(target=self._copy, args=(one, other, one is far))
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _copy(self, source: socket.socket, target: socket.socket, back: bool) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                if back and self.replies_to_lose:
+                    self.replies_to_lose -= 1
+                    break
+                target.sendall(piece)
+        _shut(target)
 
     def cut(self) -> None:
         """End all connections."""
-        for pair in self._pairs:
-            for one in pair:
-                _shut(one)
+        for one in self._sockets:
+            _shut(one)
 
     def close(self) -> None:
         _shut(self._listening)
-        self._listening.close()
+        self._accepting.join(20)
         self.cut()
-        for pair in self._pairs:
-            for one in pair:
-                one.close()
+        for thread in self._threads:
+            thread.join(20)
+        for one in (self._listening, *self._sockets):
+            one.close()
 
 
 def _shut(one: socket.socket) -> None:
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while piece := source.recv(1 << 16):
-            target.sendall(piece)
-    except OSError:
-        pass
-    _shut(target)
 
 
 # ---- where servers are -----------------------------------------------------------------------------

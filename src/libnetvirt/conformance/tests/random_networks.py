@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from libnetvirt import Endpoint, Network
 from libnetvirt.conformance.harness import Place
 from libnetvirt.conformance.support import frames
+from libnetvirt.conformance.support.aggregation import bonded, group_of, joint
 from libnetvirt.conformance.support.frames import AD, BROADCAST, tag
 from libnetvirt.conformance.support.testbed import Tag, Testbed, endpoint_at
 from libnetvirt.errors import EndpointClaimed, InvalidDescription
@@ -23,10 +24,13 @@ LABELS: tuple[Tag, ...] = ({"mpls": 16}, {"mpls": 1048575})
 class Trial:
     """A random sequence of changes and frames, reproducible by its seed."""
 
-    def __init__(self, testbed: Testbed, seed: int) -> None:
+    def __init__(self, testbed: Testbed, seed: int, group: Sequence[Place] = ()) -> None:
+        """``group``: ports that are a link aggregation group in all networks."""
         self.testbed = testbed
         self.chance = random.Random(seed)
-        self.places = list(testbed.harness.host_ports())
+        self.places = [place for place in testbed.harness.host_ports() if place not in group]
+        # As often as a third of all places.
+        self.places += [joint(group)] * (len(self.places) // 2) if group else []
         self.networks: list[Network] = []
         self.tags = TAGS + (LABELS if testbed.offers("tag.mpls") else ())
         self._pools: dict[str, list[str]] = {}
@@ -51,7 +55,13 @@ class Trial:
         return self.testbed.create(endpoints=endpoints)
 
     def _endpoint(self) -> Endpoint:
-        return endpoint_at(self.chance.choice(self.places), next(self._uuids), self.chance.choice(self.tags))
+        place = self.chance.choice(self.places)
+        tags = TAGS if "," in place.port else self.tags
+        return endpoint_at(place, next(self._uuids), self.chance.choice(tags))
+
+    def _member(self, place: Place) -> Place:
+        """The port of a place, or one of its ports."""
+        return Place(place.switch, self.chance.choice(place.port.split(",")))
 
     def _create(self) -> None:
         free = {e.place: e for e in (self._endpoint() for _ in range(self.chance.randint(1, 6)))}
@@ -113,7 +123,8 @@ class Trial:
         else:
             place, macs = self.chance.choice(self.places), [frames.mac(0xBAD0 + n) for n in range(3)]
             vlan, mpls = self.chance.choice((7, 8, 0, 4095)), None
-        self.testbed.inject(place, *(self._frame(vlan, mpls, macs) for _ in range(self.chance.randint(1, 4))))
+        sent = [self._frame(vlan, mpls, macs) for _ in range(self.chance.randint(1, 4))]
+        self.testbed.inject(self._member(place), *sent)
 
     def _frame(self, vlan: int | None, mpls: int | None, macs: list[str]) -> bytes:
         source = self.chance.choice(macs)
@@ -133,6 +144,16 @@ class Trial:
         return (
             frame if vlan is None else frames.tagged(frame, tag(vlan, priority=self.chance.choice((0, 0, 3))))
         )
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_random_networks_on_a_group_of_ports_forward_as_the_oracle_predicts(
+    default_testbed: Testbed, seed: int
+) -> None:
+    one, two, *_ = group_of(default_testbed)
+    print(f"seed {seed}")
+    with bonded(default_testbed, (one, two)) as (joined, _):
+        Trial(joined, seed, (one, two)).run()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -196,8 +196,8 @@ class Runtime:
 
     @property
     def state_file(self) -> str:
-        """Path of the file with the stored state; empty if it is in memory."""
-        return self._store.name if self._store.durable else ""
+        """Path of the file with the stored state; empty if it is in none."""
+        return self._store.path
 
     async def backup(self) -> bytes:
         """A consistent copy of the stored state. Raises StateUnusable."""

@@ -273,7 +273,7 @@ class TestDriver(Driver):
 
     @property
     def state_file(self) -> str:
-        return self._store.name if self._store.durable else ""
+        return self._store.path
 
     def events(self) -> AsyncIterator[Event]:
         return self._stream.subscribe()

@@ -34,7 +34,7 @@ def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def _uri(cluster: StateCluster, name: str) -> str:
     socket = f"{cluster.directory}/{name}.of"
-    return f"openflow:///?listen=unix:{socket}&state={cluster.state}&lease=0.5&advertise={name}.example:8443"
+    return f"openflow:///?listen=unix:{socket}&state={cluster.state}&advertise={name}.example:8443"
 
 
 def test_a_standby_does_nothing_tells_who_leads_and_goes_on_where_that_one_ends(

@@ -53,3 +53,37 @@ function fit(values) {
   const range = Math.max(...values) - low;
   return range < 0.05 ? () => 0.5 : (value) => (value - low) / range;
 }
+
+/**
+ * Moves boxes apart that lie over each other, each as little as may be. boxes: [{x, y, width, height}], changed in
+ * place, kept between 0 and the width and height of the drawing.
+ */
+export function spread(boxes, width, height) {
+  const rounds = Math.min(400, Math.round(2e7 / boxes.length ** 2));
+  for (let round = 0; round < rounds; round += 1) {
+    let moved = false;
+    for (let i = 0; i < boxes.length; i += 1) {
+      for (let j = i + 1; j < boxes.length; j += 1) {
+        const [a, b] = [boxes[i], boxes[j]];
+        const dx = b.x - a.x;
+        const dy = b.y - a.y;
+        const overX = (a.width + b.width) / 2 - Math.abs(dx);
+        const overY = (a.height + b.height) / 2 - Math.abs(dy);
+        if (overX <= 0 || overY <= 0) continue;
+        moved = true;
+        if (overX < overY) {
+          const by = (overX / 2 + 0.5) * (dx < 0 ? -1 : 1);
+          a.x -= by; b.x += by;
+        } else {
+          const by = (overY / 2 + 0.5) * (dy < 0 ? -1 : 1);
+          a.y -= by; b.y += by;
+        }
+      }
+    }
+    for (const box of boxes) {
+      box.x = Math.min(Math.max(box.x, box.width / 2), width - box.width / 2);
+      box.y = Math.min(Math.max(box.y, box.height / 2), height - box.height / 2);
+    }
+    if (!moved) return;
+  }
+}

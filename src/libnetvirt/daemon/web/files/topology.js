@@ -2,7 +2,7 @@
 
 import { fill, h, svg } from "./dom.js";
 import { count, cut, natural, rate } from "./format.js";
-import { layout } from "./layout.js";
+import { layout, spread } from "./layout.js";
 
 // Beyond so many links, their numbers are in the tables and behind the pointer only.
 const LABELLED = 40;
@@ -66,11 +66,9 @@ export class Topology {
   draw() {
     const { substrate, network, paths } = this.shown;
     const width = Math.max(300, Math.min(this.drawing.clientWidth || 600, 1400));
-    const height = Math.round(Math.max(240, Math.min(width * 0.62, 160 + 60 * Math.sqrt(substrate.switches.length) * 2)));
-    const at = (id) => {
-      const [x, y] = this.places.get(id);
-      return [60 + x * (width - 120), 40 + y * (height - 84)];
-    };
+    const many = substrate.switches.length;
+    const height = Math.round(Math.max(240, Math.min(width * (many > 12 ? 0.8 : 0.62), 160 + 120 * Math.sqrt(many))));
+    const at = this.placed(width, height);
     const used = new Set((paths ?? []).flatMap((path) => (path.hops ?? []).map((hop) => end(hop.switch, hop["out-port"]))));
     const lines = this.lines(at);
     const under = [];
@@ -96,6 +94,21 @@ export class Topology {
     this.drawing.replaceChildren(substrate.switches.length ? svg("svg", {
       role: "img", "aria-label": text, viewBox: `0 0 ${width} ${height}`, width, height,
     }, under, over, nodes) : h("p", {}, "No switch is connected."));
+  }
+
+  /** Where switches are drawn, none over another: a function of their id. */
+  placed(width, height) {
+    const key = `${width} ${height} ${this.shape}`;
+    if (this.placedFor !== key) {
+      const boxes = [...this.places].map(([id, [x, y]]) => ({
+        id, x: 60 + x * (width - 120), y: 36 + y * (height - 84), width: boxWidth(id) + 12, height: 56,
+      }));
+      // The words below the lowest ones need room, too.
+      spread(boxes, width, height - 4);
+      this.at = new Map(boxes.map((box) => [box.id, [box.x, box.y]]));
+      this.placedFor = key;
+    }
+    return (id) => this.at.get(id);
   }
 
   /** Where each link is drawn; parallel ones side by side. */
@@ -188,10 +201,13 @@ function label(link, from, to, side, middle, reserved) {
   }, text));
 }
 
+const shortName = (id) => cut(id.replace(/^(00:)+(?=[0-9a-f:]+$)/, ""), 18);
+const boxWidth = (id) => Math.max(36, shortName(id).length * 8.5 + 16);
+
 function node(one, [x, y], endpoints) {
-  const name = cut(one.id.replace(/^(00:)+(?=[0-9a-f:]+$)/, ""), 18);
+  const name = shortName(one.id);
   const under = endpoints ? count(endpoints, "endpoint") : one.connected ? "" : "not connected";
-  const width = Math.max(36, name.length * 9 + 18);
+  const width = boxWidth(one.id);
   return svg("g", { class: `switch${one.connected ? "" : " lost"}${endpoints ? " member" : ""}`, "data-switch": one.id },
     svg("title", {}, [`switch ${one.id}${one.connected ? "" : ", not connected"}`, one.description, ...one.notes].filter(Boolean).join("\n")),
     svg("rect", { x: x - width / 2, y: y - 15, width, height: 30, rx: 7 }),

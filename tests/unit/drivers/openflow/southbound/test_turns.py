@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from libnetvirt.errors import StateUnusable, SubstrateError
 from libnetvirt.store.cluster import Cluster
 from libnetvirt.store.ovsdb import OvsdbStore
 from tests.support.session_switch import WIRES, Wire
-from tests.support.shared_store import opened
+from tests.support.shared_store import unopened
 from tests.support.state_cluster import StateCluster
 from tests.support.switch_fabric import Fabric
 from tests.unit.drivers.openflow.southbound.test_owners import ONE, TWO, Controller, _rules
@@ -36,8 +37,15 @@ class Turn(Controller):
         await self.until(lambda: self.wire.agent.role is of.ControllerRole.SLAVE)
         return self
 
+    async def until(self, true: Callable[[], Any]) -> None:
+        # With pauses, which the thread of the cluster needs.
+        async with asyncio.timeout(60):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
     async def lead(self) -> None:
-        """Wait for the lease, and for the switch."""
+        """Wait for the lease, for which it has not competed before, and for the switch."""
+        await asyncio.to_thread(self.cluster.compete)
         await self.until(lambda: self.cluster.leading)
         await self.runtime.lead()
         await self.until(lambda: self.state is SwitchState.READY)
@@ -55,7 +63,13 @@ class Turn(Controller):
 def clusters() -> Iterator[Callable[[], Cluster]]:
     with ExitStack() as stack:
         state = stack.enter_context(StateCluster(members=1)).state
-        yield lambda: stack.enter_context(closing(opened(state, lease=0.5)))
+
+        def one() -> Cluster:
+            cluster = unopened(state, lease=0.5)
+            cluster.open()
+            return stack.enter_context(closing(cluster))
+
+        yield one
 
 
 def test_a_standby_takes_over_without_touching_rules_and_the_late_one_writes_nothing(
