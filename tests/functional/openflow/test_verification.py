@@ -24,7 +24,7 @@ from libnetvirt.verification.verify import Finding
 from tests.support.netvirt_server import NETVIRT
 from tests.support.openflow_harness import OpenFlow
 from tests.support.verification.mutations import Mutator
-from tests.support.verification.samples import intents, verify
+from tests.support.verification.samples import await_proof, intents, verify
 from tests.support.verification.trace import Tracer
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
@@ -55,7 +55,7 @@ def test_the_command_shows_what_is_wrong_and_tells_it_by_its_exit_status(harness
     testbed = Testbed(harness, None)
     first, last = harness.host_ports()[0], harness.host_ports()[-1]
     network = testbed.create(first, last)
-    harness.await_paths()
+    await_proof(harness)
     status, said = netvirt("verify", network.description().name)
     assert status == 0, said
     assert "NOT PROVED" not in said
@@ -142,7 +142,7 @@ def test_what_is_changed_by_hand_is_found_and_nothing_else(harness: OpenFlow, tm
         groups.append(testbed.guests(network))
         testbed.announce(*groups[-1])
         testbed.check_reachability(groups[-1])
-    harness.await_paths()
+    await_proof(harness)
     promised = intents(harness.connection)
     # Nobody changes the rules from here on: the controller would, by what the traces send up.
     lab.release()

@@ -16,7 +16,7 @@ from libnetvirt.verification.frame import Unmodelled
 from libnetvirt.verification.tables import Fields
 from tests.support.openflow_harness import OpenFlow
 from tests.support.verification import random_networks
-from tests.support.verification.samples import Sample, dump
+from tests.support.verification.samples import Sample, await_proof, dump
 from tests.support.verification.trace import Tracer
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -36,7 +36,7 @@ def test_networks_of_all_kinds_are_proved_by_a_model_that_forwards_as_switches_d
     chance = random.Random(SEED)
     testbed = Testbed(harness, None)
     made = random_networks.create(testbed, chance, random_networks.OPTIONS)
-    harness.await_paths()
+    await_proof(harness)
     shown = harness.connection.verify()
     assert shown.proved, shown
     assert (shown.networks, shown.switches) == (len(made), 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 
 import libnetvirt
@@ -17,6 +18,7 @@ from libnetvirt.verification.verify import Verifier
 from libnetvirt.verification.wire import entering, frame_bytes, shape_choice
 from tests.support.lab.network import Lab
 from tests.support.lab.switch_requests import ask
+from tests.support.openflow_harness import OpenFlow
 from tests.support.verification.trace import CONTROLLER, Headers, Outcome
 
 
@@ -151,3 +153,12 @@ def verify(lab: Lab, promised: list[Intent]) -> Verifier:
     for _ in verifier.run():
         pass
     return verifier
+
+
+def await_proof(harness: OpenFlow) -> None:
+    """Wait until everything is proved: until then, paths may move because links are still being probed."""
+    deadline = time.monotonic() + 60
+    while not (found := harness.connection.verify()).proved:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"after 60 s it is not proved: {found}")
+        time.sleep(0.2)
