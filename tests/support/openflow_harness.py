@@ -110,7 +110,11 @@ class OpenFlow(Harness):
 
     def await_paths(self) -> None:
         resolve = self.connection.capabilities().resolve
-        used = {resolve(one.rules).encapsulation for one in self.connection.descriptions()}
+        used = {
+            resolve(one.rules).encapsulation
+            for one in self.connection.descriptions()
+            if len({endpoint.switch for endpoint in one.endpoints}) > 1
+        }
 
         def doubtful() -> list[Link]:
             links = self.connection.substrate().links
