@@ -101,12 +101,7 @@ class Element(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=hyphenated,
-        populate_by_name=True,
-        loc_by_alias=True,
-        defer_build=True,
+        frozen=True, extra="forbid", alias_generator=hyphenated, populate_by_name=True, loc_by_alias=True
     )
 
     ELEMENT: ClassVar[str] = ""
