@@ -153,8 +153,12 @@ class Element(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # Outside of everything else, also of the validators of subclasses that run after the fields.
-        return core_schema.no_info_wrap_validator_function(cls._one_kind_of_error, handler(source))
+        # Outside of everything else, also of the validators of subclasses that run after the fields. Within
+        # another element pydantic hands out what was made here before (2.14).
+        schema = handler(source)
+        if schema["type"] == "function-wrap" and schema["function"].get("function") == cls._one_kind_of_error:
+            return schema
+        return core_schema.no_info_wrap_validator_function(cls._one_kind_of_error, schema)
 
     @classmethod
     def _one_kind_of_error(cls, value: Any, handler: Callable[[Any], Self]) -> Self:

@@ -169,6 +169,23 @@ def test_every_resource_answers_with_hyphenated_names_and_is_in_the_openapi_docu
     run(work)
 
 
+def test_faults_across_elements_are_refused_and_each_is_listed_once() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        end = {"uuid": 1, "switch": 1, "port": 1}
+        twice = {"uuid": 7, "name": "blue", "endpoints": [end, end]}
+        for path in ("/changes", "/checks", "/forecasts"):
+            reply = await client.post(path, json={"after": twice})
+            assert reply.status_code == 422, path
+            found = reply.json()
+            assert [(fault["path"], fault["text"].split(":")[0]) for fault in found["faults"]] == [
+                ("change/after/endpoint[1]/uuid", "1 is also the uuid of endpoint number 1"),
+                ("change/after/endpoint[1]", "has the same switch, port and tag as endpoint 1"),
+            ], path
+        assert (await client.get("/networks")).json() == []
+
+    run(work)
+
+
 def test_errors_carry_their_code_status_and_every_fault() -> None:
     async def work(client: httpx.AsyncClient, _: Any) -> None:
         async def refused(status: int, code: str, answer: Awaitable[httpx.Response]) -> dict[str, Any]:
