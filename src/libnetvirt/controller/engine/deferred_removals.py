@@ -2,7 +2,8 @@
 
 Switches go on using cached flows for a moment after they have confirmed other rules, and frames are under
 way. So the removals of what delivers such frames wait for `LINGER` seconds. They wait no longer when the
-network itself is removed, and when another endpoint takes a place where they deliver.
+network itself or the endpoint that has moved is removed, and when another endpoint takes a place where they
+deliver.
 """
 
 from __future__ import annotations
@@ -51,14 +52,17 @@ class DeferredRemovals:
         return plan
 
     def unneeded(self) -> Plan:
-        """The removals for networks that are gone by now, and, after a reroute, for tunnels that no network
-        uses any more."""
+        """The removals for networks and for moved endpoints that are gone by now, and, after a reroute, for
+        tunnels that no network uses any more."""
         plan = Plan()
         for transaction in self.transactions:
             if transaction.networks is None:
                 plan.rounds += self._unused(transaction).rounds
             elif self._state.rulesdb.networks.keys().isdisjoint(transaction.networks):
                 plan.rounds += self._take(transaction).rounds
+            elif self._is_gone(transaction):
+                plan.rounds += self._take(transaction, lambda _, e: isinstance(e, Flow)).rounds
+                transaction.left.clear()
         return plan
 
     def _take(
@@ -75,6 +79,12 @@ class DeferredRemovals:
             if holder is not None and (holder.uuid != endpoint or holder.network.uuid not in networks):
                 return True
         return False
+
+    def _is_gone(self, transaction: Transaction) -> bool:
+        """Whether an endpoint that has moved was removed since."""
+        known = self._state.rulesdb.networks
+        ends = {uuid for n in transaction.networks or () if n in known for uuid in known[n].endpoints}
+        return not ends.issuperset(transaction.left.values())
 
     def _unused(self, transaction: Transaction) -> Plan:
         state = self._state

@@ -8,7 +8,7 @@ from libnetvirt.controller.dataplane.entries import Flow
 from libnetvirt.controller.dataplane.installed import Plan
 from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.model import VirtualNetwork
-from tests.support.controller_rig import Rig, endpoint, line, network, ring
+from tests.support.controller_rig import Rig, endpoint, frame, line, mac, network, ring
 
 #: endpoint 12 moves from port 3 of switch 2 to port 4; endpoint 13 stays beside it
 BEFORE = network(1, endpoint(11, 1, 3), endpoint(12, 2, 3, None, 2), endpoint(13, 2, 3, 30))
@@ -87,6 +87,19 @@ def test_what_a_network_has_left_is_not_needed_when_it_is_gone_and_until_then_it
     assert removed(rig.core.deferred.unneeded())
     (left,) = rig.core.deferred.transactions
     assert not left.deferred.remove.get(2)
+
+
+def test_what_delivers_where_an_endpoint_was_goes_with_the_endpoint() -> None:
+    """Else frames of another endpoint that comes there would leave at a place that no network has."""
+    rig = Rig()
+    line(rig, 2)
+    rig.lingers = True
+    here, there = (network(1, endpoint(11, 1, 3), endpoint(12, *p, None, 2)) for p in ((2, 3), (1, 4)))
+    alone, beside = network(1, endpoint(11, 1, 3)), network(1, endpoint(11, 2, 4))
+    for before, after in ((None, here), (here, there), (there, alone), (alone, beside)):
+        rig.change(before, after)
+    assert rig.core.deferred.transactions
+    assert rig.fabric.probe(2, 4, frame(mac(2), mac(1))) == []
 
 
 def test_after_a_reroute_old_paths_are_left_as_long_as_a_network_uses_their_tunnels() -> None:
