@@ -13,6 +13,7 @@ import pytest
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.dataplane.entries import Flow, SwitchEntry, add_message
+from libnetvirt.controller.dataplane.pipeline import Table
 from libnetvirt.controller.engine.controller import Options
 from libnetvirt.controller.intent.facts import (
     ConstraintPath,
@@ -91,9 +92,16 @@ def test_a_file_of_version_1_gives_the_rules_that_its_controller_had_installed(t
 
 
 def _as_it_was(entry: SwitchEntry) -> SwitchEntry:
-    """Version 1 had no networks that keep tags, which the rule that drops a second tag spares."""
-    if isinstance(entry, Flow) and entry.match.get("metadata") == (0, pipeline.METADATA_KEEPS):
+    """Version 1 had no networks that keep tags, which the rule that drops a second tag spares; and its rules
+    for the outer labels of mpls tunnels took frames with a VLAN tag, too."""
+    if not isinstance(entry, Flow):
+        return entry
+    if entry.match.get("metadata") == (0, pipeline.METADATA_KEEPS):
         return replace(entry, match=of.Match(vlan_vid=ANY_VLAN))
+    names = ("eth_type", "mpls_label", "mpls_bos")
+    fields = {name: entry.match.value(name) for name in names if entry.match.get(name) is not None}
+    if entry.table in (Table.TUNNEL, Table.SERVICE) and entry.match == of.Match(vlan_vid=0, **fields):
+        return replace(entry, match=of.Match(**fields))
     return entry
 
 
