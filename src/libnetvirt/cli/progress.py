@@ -122,8 +122,9 @@ class Several:
         try:
             if isinstance(error, NetvirtError) and len(self._labels) > 1:
                 done = [label for label in self._labels if label not in self._left]
-                error.add_note(f"Done: {_listed(done) or 'nothing'}.")
-                error.add_note(f"Not done: {_listed(list(self._left))}.")
+                did, not_yet = ("Would be done", "Not judged") if self._dry_run else ("Done", "Not done")
+                error.add_note(f"{did}: {_listed(done) or 'nothing'}.")
+                error.add_note(f"{not_yet}: {_listed(list(self._left))}.")
             elif isinstance(error, KeyboardInterrupt) and self._labels:
                 # One line, however many there are.
                 raise KeyboardInterrupt(_interrupted(self._labels, list(self._left))) from None

@@ -79,6 +79,9 @@ def _frames(seen: bytes, piece: bytes) -> bytes:
 async def stream_of(events: Broadcast, request: Request, after: str, since: str) -> EventResponse:
     """The response to a client that wants the events after the one with an id, or since a time, or from now
     on. Raises InvalidDescription."""
+    for name in request.query_params.keys() - {"after", "since"}:
+        # A word that is misspelled would begin another stream than was asked for.
+        raise InvalidDescription(f"{name[:40]!r} is not known here: allowed are after, since")
     last = after or request.headers.get("last-event-id", "")
     moment = _moment(since)
     if after and moment is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter
 
 from libnetvirt.driver import Change
 from libnetvirt.errors import Fault, InvalidDescription
+from libnetvirt.formats import json
 from libnetvirt.model import VirtualNetwork
 from libnetvirt.model.element import Element
 from libnetvirt.model.report import Report
@@ -136,9 +137,13 @@ class ReloadRequest(Element):
 def parse(kind: type[E], body: bytes) -> E:
     """Parse the body of a request. Raises InvalidDescription with every fault."""
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidDescription(f"the body is not JSON: {error}") from None
+        document, repeated = json.load(body.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidDescription([Fault("is not JSON in UTF-8", "body")]) from None
+    except InvalidDescription as error:
+        raise InvalidDescription(replace(fault, path="body") for fault in error.faults) from None
+    if repeated:
+        raise InvalidDescription(replace(fault, path="body") for fault in repeated)
     return kind.model_validate(document)
 
 

@@ -30,6 +30,17 @@ def write(networks: Sequence[VirtualNetwork]) -> str:
 
 def read(text: str) -> Document:
     """Parse JSON. Raises InvalidDescription if the text is not JSON."""
+    content, repeated = load(text)
+    document = document_from(content, lambda: _parse_tree(text, []))
+    document.faults.extend(repeated)
+    return document
+
+
+def load(text: str) -> tuple[Any, list[Fault]]:
+    """The content of a JSON text as plain values, and a fault for each field that is given twice.
+
+    Raises InvalidDescription if the text is not JSON, is nested too deep, or has a number that is too long.
+    """
     twice = False
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -55,9 +66,7 @@ def read(text: str) -> Document:
     if twice or not _within_depth(content):
         # Find the lines of the repeated keys, or where the nesting is too deep.
         _parse_tree(text, repeated)
-    document = document_from(content, lambda: _parse_tree(text, []))
-    document.faults.extend(repeated)
-    return document
+    return content, repeated
 
 
 def _reject_constant(word: str) -> NoReturn:

@@ -141,13 +141,17 @@ class Client:
 
         Raises InvalidDescription, Conflict, Unsupported, SubstrateError.
         """
+        if not isinstance(description, Mapping):
+            raise InvalidDescription(
+                f"a network is a mapping of its fields, not {type(description).__name__}"
+            )
         wanted = dict(description)
         if "uuid" not in wanted:
             from uuid import uuid4  # not needed by programs that have uuids
 
             wanted["uuid"] = str(uuid4())
         self._change(None, wanted, pending, operation)
-        return self.network(str(wanted["uuid"]))
+        return self.network(_text(wanted["uuid"]))
 
     def remove(self, key: str | int, *, operation: str = "") -> None:
         """Remove a network. Raises NetworkNotFound."""
@@ -321,7 +325,8 @@ def _segment(key: str | int) -> str:
 
 def _text(uuid: str | int) -> str:
     """A uuid as the server writes it."""
-    return str(uuid).lower()
+    text = str(uuid).strip().lower()
+    return str(int(text)) if text.isascii() and text.isdecimal() and len(text) <= 20 else text
 
 
 def _endpoint(network: Document, uuid: str) -> Document:

@@ -169,6 +169,32 @@ def test_every_resource_answers_with_hyphenated_names_and_is_in_the_openapi_docu
     run(work)
 
 
+def test_a_field_that_is_given_twice_is_refused() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        for body, field in (
+            (b'{"after": {"uuid": 9, "name": "a", "name": "b"}}', "name"),
+            (b'{"after": {"uuid": 9},\n "after": {"uuid": 8}}', "after"),
+        ):
+            for path in ("/changes", "/checks"):
+                reply = await client.post(path, content=body)
+                assert reply.status_code == 422, path
+                (fault,) = reply.json()["faults"]
+                assert fault["text"] == f"field '{field}' is given twice: remove one"
+                assert fault["line"] == body.count(b"\n") + 1
+        assert (await client.get("/networks")).json() == []
+
+    run(work)
+
+
+def test_an_unknown_word_beside_a_stream_of_events_is_refused() -> None:
+    async def work(client: httpx.AsyncClient, _: Any) -> None:
+        reply = await client.get("/events?sinse=0")
+        assert reply.status_code == 422
+        assert "'sinse' is not known here: allowed are after, since" in reply.json()["message"]
+
+    run(work)
+
+
 def test_faults_across_elements_are_refused_and_each_is_listed_once() -> None:
     async def work(client: httpx.AsyncClient, _: Any) -> None:
         end = {"uuid": 1, "switch": 1, "port": 1}

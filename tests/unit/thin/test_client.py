@@ -103,6 +103,20 @@ def test_a_network_without_a_uuid_gets_one(client: Client) -> None:
     assert client.create(again)["name"] == "RED"
 
 
+def test_uuids_are_found_again_however_they_were_written(client: Client) -> None:
+    assert client.create({**RED, "uuid": " 018"})["uuid"] == "18"
+    assert client.add_endpoint(18, {"uuid": "014", "switch": 2, "port": 3})["uuid"] == "14"
+    with pytest.raises(errors.AlreadyExists):
+        client.add_endpoint(18, {"uuid": "0014", "switch": 2, "port": 4})
+
+
+@pytest.mark.parametrize("given", [[], "name: x", None])
+def test_what_is_no_mapping_is_refused(client: Client, given: Any) -> None:
+    with pytest.raises(errors.InvalidDescription, match="is a mapping of its fields"):
+        client.create(given)
+    assert client.networks() == []
+
+
 def test_other_parts_of_a_description_are_edited_and_constraints_go_with_endpoints() -> None:
     served = Served()  # openflow, without switches
     there, back = ({"source": a, "destination": b, "max-hops": 4} for a, b in (("11", "12"), ("12", "11")))
