@@ -322,7 +322,7 @@ def test_no_network_is_given_a_name_that_reads_like_the_uuid_of_another(
 ) -> None:
     blue = connection.create(VirtualNetwork(uuid=7, name="blue"))
     for described in (VirtualNetwork(uuid=8, name=name), VirtualNetwork(uuid=7, name=name)):
-        with pytest.raises(InvalidDescription, match="network/name: .* reads like a uuid"):
+        with pytest.raises(InvalidDescription, match=r"network/name: .* reads like a uuid"):
             connection.apply(described)
     assert connection.descriptions() == [blue.description()]
 

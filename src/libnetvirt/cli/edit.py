@@ -45,9 +45,10 @@ def edit(
 ) -> None:
     """Change a network in a text editor.
 
-    Opens the description in $VISUAL, $EDITOR or vi: XML by default, or YAML or JSON. Shows what differs,
-    asks, and applies all of it in one step, which other traffic does not notice. If the text has faults, or
-    the change is refused, it is offered again as it was left. The text is kept until it is applied.
+    Opens the description in $VISUAL, $EDITOR or the system's editor: XML by default, or YAML or JSON.
+    Shows what differs, asks, and applies all of it in one step, which other traffic does not notice. If the
+    text has faults, or the change is refused, it is offered again as it was left. The text is kept until it
+    is applied.
 
     On a terminal it asks before the change is applied, and whether to edit again. Elsewhere it does neither.
 
@@ -185,6 +186,8 @@ def _editor() -> list[str]:
     for name in _VARIABLES:
         if words := shlex.split(os.environ.get(name, "")):
             return words
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InvalidDescription("there is no terminal for an editor: set $EDITOR to one that needs none")
     found = next((path for path in map(shutil.which, _COMMON) if path), None)
     if found is None:
         raise InvalidDescription(f"there is no editor ({', '.join(_COMMON)}): set $VISUAL or $EDITOR")

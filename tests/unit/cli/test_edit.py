@@ -193,6 +193,14 @@ def test_in_a_script_a_fault_ends_it_and_nothing_is_changed(
     assert len(list(kept.iterdir())) == (0 if "editor" in message else 1)
 
 
+def test_without_a_terminal_and_a_named_editor_none_is_started(
+    blue: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("VISUAL", "EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "there is no terminal for an editor: set $EDITOR" in blue.fails(3, "edit", "blue")
+
+
 def test_visual_is_used_before_editor(blue: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDITOR", "false")
     monkeypatch.setenv("VISUAL", "true")
