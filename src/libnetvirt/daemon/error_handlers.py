@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,8 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libnetvirt.daemon.access import access
+from libnetvirt.daemon.listing import ListQuery
 from libnetvirt.daemon.problems import http_problem, refusal
 from libnetvirt.errors import Fault, InvalidDescription, NetvirtError
+from libnetvirt.suggestions import did_you_mean
 
 log = logging.getLogger("libnetvirt.daemon")
 
@@ -40,8 +43,15 @@ async def _no_such_resource(request: Request, error: Exception) -> Response:
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [Fault(fault["msg"], "/".join(map(str, fault["loc"]))) for fault in error.errors()]
+    faults = [Fault(_text(fault), "/".join(map(str, fault["loc"]))) for fault in error.errors()]
     return await _refused(request, InvalidDescription(faults))
+
+
+def _text(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "extra_forbidden":
+        name, known = str(fault["loc"][-1]), list(ListQuery.model_fields)
+        return "is not known here." + (did_you_mean(name, known) or f" Allowed are {', '.join(known)}")
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 class Guard:

@@ -152,9 +152,14 @@ WRONG = [
 
 def test_a_wrong_parameter_is_refused_with_its_name() -> None:
     async def work(client: httpx.AsyncClient, _: Any) -> None:
+        said = {}
         for query, where in WRONG:
             found = checked(await client.get(f"/networks?{query}"), 422, "invalid-description")
             assert [fault["path"] for fault in found["faults"]] == [f"query/{where}"], query
+            said[query] = found["detail"]
+        assert said["limt=5"] == "query/limt: is not known here. Did you mean 'limit'?"
+        assert said["cursor=x"].endswith("Allowed are limit, after, name, switch, status, forwarding")
+        assert said["limit=1.0"] == "query/limit: '1.0' is not a whole number"
 
     run(work)
 
