@@ -22,9 +22,9 @@ HOST_MTU = 1500
 FAR_MTU = 9000  # a host may send more than the switch's port takes
 FIRST_LINK_PORT = 101
 NOBODY = "tcp:127.0.0.1:1"
-# In the cookies of rules that come and go by themselves: of the owner's marker, and those that show for some
-# seconds whether a switch goes through its cache.
-_PASSING = tuple(f"cookie={pipeline.cookie(0, kind):#x}," for kind in (Kind.OWNER, Kind.CACHE, Kind.PASS))
+#: in lines of rules that come and go by themselves: the owner's marker, and those that show for some seconds
+#: whether a switch goes through its cache
+PASSING = tuple(f"cookie={pipeline.cookie(0, kind):#x}," for kind in (Kind.OWNER, Kind.CACHE, Kind.PASS))
 
 _numbers = itertools.count(1)
 
@@ -239,7 +239,7 @@ class Lab:
         """
         options = () if statistics else ("--no-stats",)
         flows = _lines(self.ofctl("dump-flows", switch, *options))
-        lines = [f"flow {line}" for line in flows if not any(cookie in line for cookie in _PASSING)]
+        lines = [f"flow {line}" for line in flows if not any(cookie in line for cookie in PASSING)]
         lines += [f"group {line}" for line in _lines(self.ofctl("dump-groups", switch))]
         meters = _lines(self.ofctl("dump-meters", switch))
         return lines + [f"meter {line}" for line in meters if line.startswith("meter=")]
