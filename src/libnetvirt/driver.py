@@ -22,14 +22,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from libnetvirt.errors import (
-    AlreadyExists,
-    DriverNotFound,
-    Fault,
-    InvalidDescription,
-    NetworkNotFound,
-    Unsupported,
-)
+from libnetvirt.errors import AlreadyExists, DriverNotFound, NetworkNotFound, Unsupported
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
@@ -51,7 +44,6 @@ from libnetvirt.model.customer_tags import ANY
 from libnetvirt.model.forecast import forecast
 from libnetvirt.model.metrics import Measurement
 from libnetvirt.model.report import Report, State
-from libnetvirt.model.scalars import is_uuid
 from libnetvirt.settings import DriverSettings
 from libnetvirt.suggestions import did_you_mean
 from libnetvirt.uri import URI
@@ -217,8 +209,7 @@ class Change:
 
 
 def check_free(change: Change, namesake: str | None, *, exists: bool = False) -> None:
-    """Raise AlreadyExists if the uuid of a new network, or the name of a new or renamed one, is taken, and
-    InvalidDescription if such a name reads like a uuid: what names a network is a uuid first.
+    """Raise AlreadyExists if the uuid of a new network, or the name of a new or renamed one, is taken.
 
     ``namesake``: the uuid of the network that has the name now, None if none has. ``exists``: whether
     there is a network with the change's uuid now.
@@ -229,9 +220,6 @@ def check_free(change: Change, namesake: str | None, *, exists: bool = False) ->
         raise AlreadyExists(f"a network with uuid {change.uuid} exists already")
     if namesake is not None and namesake != change.uuid:
         raise AlreadyExists(f"network {namesake} has the name {change.after.name} already: choose another")
-    if (change.before is None or change.before.name != change.after.name) and is_uuid(change.after.name):
-        text = f"{change.after.name} reads like a uuid, by which another network may be found: choose another"
-        raise InvalidDescription([Fault(text, "network/name")])
 
 
 class Driver(ABC):

@@ -25,7 +25,6 @@ from libnetvirt.configuration.toml import Location, line_of, read
 from libnetvirt.errors import Fault, InvalidDescription
 from libnetvirt.model.messages import shown
 from libnetvirt.suggestions import did_you_mean
-from libnetvirt.uri import URI
 
 #: Largest file in bytes.
 MAX_BYTES: Final = 2**20
@@ -118,24 +117,12 @@ def _contradictions(configuration: Configuration) -> Iterator[tuple[Location, st
         if name is not None and name not in known:
             yield location, f"there is no connection {name!r}:{_meant(name, known)}"
     uris: dict[str, str] = {}
-    files: dict[str, str] = {}
     for name, settings in known.items():
         if (other := uris.setdefault(settings.uri, name)) != name and not settings.uri.startswith("test:"):
             yield (
                 ("connections", name, "uri"),
                 f"connection {other!r} has the same URI: change it, for it cannot be opened twice",
             )
-        elif (file := _state_file(settings.uri)) and (other := files.setdefault(file, name)) != name:
-            yield (
-                ("connections", name, "uri"),
-                f"connection {other!r} has its state in {file}, too: give each a file of its own",
-            )
-
-
-def _state_file(uri: str) -> str:
-    """The file that a URI names for the state; empty if it names none."""
-    state = URI.parse(uri).options.get("state", "")
-    return "" if not state or state.startswith(("ovsdb:", ":")) else str(Path(state).resolve())
 
 
 def _certificates(configuration: Configuration) -> Iterator[tuple[Location, str]]:

@@ -51,14 +51,6 @@ def uuid_text(value: Any) -> str:
     raise ValueError(f"{shown(value)} is not a uuid: use a whole number from 1 to 2^64-1 or an RFC 4122 UUID")
 
 
-def is_uuid(text: str) -> bool:
-    """Whether a text can be a uuid."""
-    try:
-        return bool(uuid_text(text))
-    except ValueError:
-        return False
-
-
 def _word(value: Any) -> str:
     """A switch id or port, which documents may write as a number."""
     number = whole_number(value, 40) if isinstance(value, int) else None

@@ -140,12 +140,6 @@ CORE = '[connections.core]\nuri = "test:///default"\n'
             ":4: connections.b.uri: connection 'a' has the same URI: change it, "
             "for it cannot be opened twice",
         ),
-        (
-            '[connections.a]\nuri = "test:///?state=/run/x.db"\n'
-            '[connections.b]\nuri = "test:///default?state=/run/../run/x.db"\n',
-            ":4: connections.b.uri: connection 'a' has its state in /run/x.db, too: give each a file of its "
-            "own",
-        ),
         (CORE + "log = 3\n", ":3: connections.core.log: is not known here. Allowed are uri, required"),
         (
             CORE + "[metrics]\nport = 1\n",
