@@ -316,20 +316,6 @@ def test_the_blocking_methods_return_blocking_networks() -> None:
             assert "libnetvirt.network" not in str(inspect.signature(method)), name
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("name", ["7", "42", "5310b8ec-f227-4ecf-b1fe-7765280abe34"])
-def test_no_network_is_given_a_name_that_reads_like_the_uuid_of_another(
-    connection: Connection, name: str
-) -> None:
-    blue = connection.create(VirtualNetwork(uuid=7, name="blue"))
-    for described in (VirtualNetwork(uuid=8, name=name), VirtualNetwork(uuid=7, name=name)):
-        with pytest.raises(InvalidDescription, match=r"network/name: .* reads like a uuid"):
-            connection.apply(described)
-    assert connection.descriptions() == [blue.description()]
-
-
-=======
->>>>>>> parent of b5e7c44 (Drivers: no network is given a name that reads like the uuid of another)
 def test_the_whole_life_of_a_network_blocking(connection: Connection) -> None:
     blue = connection.create(BLUE)
     assert blue.uuid == "7"
