@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import libnetvirt
-from libnetvirt import VirtualNetwork
+from libnetvirt import Encapsulation, VirtualNetwork
 from libnetvirt import openflow as of
 from libnetvirt.conformance import Ability, Arrival, Harness, Place
 from libnetvirt.controller.dataplane.pipeline import BASE_METERS
@@ -35,6 +35,8 @@ _WHERE = 1
 RING = [(1, 2), (2, 3), (3, 4), (4, 1)]
 
 
+#: seconds for which links are known to be probed in an encapsulation that was used
+_PROBED = 30.0
 #: seconds for Open vSwitch to update its cache of flows after a change of its tables
 _CACHE = 0.03
 
@@ -55,6 +57,8 @@ class OpenFlow(Harness):
         self.served = Served(options)
         self._connection: libnetvirt.Connection | None = None
         self._down: set[tuple[str, str]] = set()
+        #: when paths of an encapsulation were seen to be what they stay
+        self._settled: dict[Encapsulation | None, float] = {}
         #: the certificate of the switches and the authority that they trust, if they use TLS
         self.certified: tuple[Certified, Path] | None = None
 
@@ -120,14 +124,22 @@ class OpenFlow(Harness):
             links = self.connection.substrate().links
             return [link for link in links if link.up and not used <= set(link.encapsulations)]
 
-        if doubtful():
-            deadline = time.monotonic() + 20
-            while found := doubtful():
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"after 20 s links are not known to pass {used}: {found}")
-                time.sleep(0.02)
-        # An operation waits for the moves that have begun.
-        self.connection.create(VirtualNetwork(name="await paths")).remove()
+        # Links are probed in an encapsulation for as long as it is used, and a minute longer.
+        began = time.monotonic()
+        if doubtful() or any(began - self._settled.get(kind, -_PROBED) >= _PROBED for kind in used):
+            self._until_none(doubtful, "links that are not known to pass")
+            # An operation waits for the moves that have begun; what they have left is removed later.
+            self.connection.create(VirtualNetwork(name="await paths")).remove()
+            self._until_none(self.differences, "differences")
+        self._settled |= dict.fromkeys(used, time.monotonic())
+
+    @staticmethod
+    def _until_none(found: Callable[[], Sequence[object]], what: str) -> None:
+        deadline = time.monotonic() + 20
+        while left := found():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"after 20 s there are {what}: {left}")
+            time.sleep(0.02)
 
     def overruns(self) -> int:
         return unread() + self.lab.unread() + self.lab.packet_ins_dropped()
