@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.support.netvirt_server import NETVIRT
 
 _CONSOLE = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FENCED = re.compile(r"^(<!-- not run: [^\n]*-->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -79,6 +85,25 @@ def steps(markdown: str) -> Iterator[Command]:
             text = ""
     if text:
         yield Command(text, "")
+
+
+def run(command: str, directory: Path) -> tuple[str, int]:
+    """What a terminal in a directory would show of a command, stdout and stderr in one, and the exit status.
+    ``netvirt`` is the one of these tests."""
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PATH": f"{Path(NETVIRT).parent}:{os.environ['PATH']}"}, timeout=60, check=False,
+    )  # fmt: skip
+    return done.stdout, done.returncode
+
+
+def python_output(markdown: str, page: str) -> tuple[str, str]:
+    """What the first program of a page prints that an output follows, and that output."""
+    found = re.search(r"^```python\n(.*?)^```\n\n```\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(found[1], page, "exec"), {})
+    return said.getvalue(), found[2]
 
 
 def write_files(markdown: str, directory: Path) -> list[str]:

@@ -186,16 +186,16 @@ class OpenFlow(Harness):
         if again:
             self.lab.reconnect()
         wanted = {end for a, b in self.links() for end in ((a, b), (b, a))} - self._down
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
+
+        def unsettled() -> Sequence[object]:
             substrate = self.connection.substrate()
             known = {s.id for s in substrate.switches if s.connected}
             # Of which it is known what they pass: paths do not change any more.
             links = {(link.source, link.destination) for link in substrate.links if link.up and link.mtu}
-            if known == {str(s) for s in self.lab.switches} and links == wanted:
-                return
-            time.sleep(0.02)
-        raise RuntimeError(f"after 20 s the driver knows switches {known} and links {links}")
+            settled = known == {str(s) for s in self.lab.switches} and links == wanted
+            return () if settled else (known, links)
+
+        self._until_none(unsettled, "other switches and links than the lab has")
 
     def differences(self) -> list[str]:
         """What a newly started controller would change in the switches."""

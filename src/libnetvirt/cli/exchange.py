@@ -10,7 +10,7 @@ import typer
 
 from libnetvirt import formats
 from libnetvirt.cli import files
-from libnetvirt.cli.forecasts import DryRun, last
+from libnetvirt.cli.forecasts import DryRun
 from libnetvirt.cli.networks import words_of
 from libnetvirt.cli.options import (
     DOCUMENTS,
@@ -108,9 +108,6 @@ def import_networks(
         with Several("importing", wanted, dry_run=dry_run) as several:
             several.begin(words_of(described))
             if dry_run:
-                trial = connection.rehearsal()
-                for network in networks:
-                    trial.apply(network, pending=pending)
-                    several.done(last(trial))
+                several.rehearse(connection, networks, lambda trial, one: trial.apply(one, pending=pending))
             else:
                 connection.apply_all(networks, pending=pending, done=several.done)

@@ -11,7 +11,7 @@ import typer
 import libnetvirt
 from libnetvirt import Fault, NetworkNotFound, VirtualNetwork, formats
 from libnetvirt.cli import files
-from libnetvirt.cli.forecasts import DryRun, last
+from libnetvirt.cli.forecasts import DryRun
 from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.options import (
     DOCUMENTS,
@@ -98,10 +98,7 @@ def create(
     with Several("creating", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
         if dry_run:
-            trial = connection.rehearsal()
-            for network in networks:
-                trial.create(network, pending=pending)
-                several.done(last(trial))
+            several.rehearse(connection, networks, lambda trial, one: trial.create(one, pending=pending))
         else:
             connection.create_all(networks, pending=pending, done=several.done)
 
@@ -132,10 +129,7 @@ def apply(
     with Several("applying", wanted, dry_run=dry_run) as several, connected(ctx, connect) as connection:
         several.begin(words_of(described))
         if dry_run:
-            trial = connection.rehearsal()
-            for network in networks:
-                trial.apply(network, pending=pending)
-                several.done(last(trial))
+            several.rehearse(connection, networks, lambda trial, one: trial.apply(one, pending=pending))
         else:
             connection.apply_all(networks, pending=pending, done=several.done)
 
@@ -184,10 +178,7 @@ def remove(
             keys = {f"{n.name} ({n.uuid})": n.uuid for n in connection.descriptions()}
         several.begin({label: {("uuid", key.lower()), ("name", key)} for label, key in keys.items()})
         if dry_run:
-            trial = connection.rehearsal()
-            for key in keys.values():
-                trial.lookup(key).remove()
-                several.done(last(trial))
+            several.rehearse(connection, keys.values(), lambda trial, key: trial.lookup(key).remove())
         else:
             connection.remove_all(
                 list(keys.values()), done=lambda gone: several.done(_Removed(uuid=gone.uuid, name=gone.name))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
+import libnetvirt
 from libnetvirt import Forecast
-from libnetvirt.cli.forecasts import details
+from libnetvirt.cli.forecasts import details, last
 from libnetvirt.cli.options import Format
 from libnetvirt.cli.output import document, line
 from libnetvirt.errors import NetvirtError
 
+T = TypeVar("T")
 #: seconds between two updates of the progress line
 _PERIOD = 0.1
 #: with fewer steps, no progress is shown
@@ -98,6 +100,18 @@ class Several:
     def _next(self) -> None:
         if self._left:
             self._progress.at(len(self._done), next(iter(self._left)))
+
+    def rehearse(
+        self,
+        connection: libnetvirt.Connection,
+        items: Iterable[T],
+        operation: Callable[[libnetvirt.Connection, T], object],
+    ) -> None:
+        """Perform an operation for each of these in a rehearsal of the connection, one after the other."""
+        trial = connection.rehearsal()
+        for item in items:
+            operation(trial, item)
+            self.done(last(trial))
 
     def done(self, one: Done) -> None:
         """One operation is done."""

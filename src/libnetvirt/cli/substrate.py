@@ -14,6 +14,7 @@ from libnetvirt.cli.listing import Selection
 from libnetvirt.cli.options import Connect, Output, chosen, connected, takes
 from libnetvirt.cli.output import document, line, notes, table
 from libnetvirt.cli.servers import server_socket
+from libnetvirt.cli.traffic import state
 from libnetvirt.configuration import running
 from libnetvirt.errors import DaemonUnreachable, SubstrateError
 from libnetvirt.model import Bandwidth, Duration, Link, Substrate
@@ -102,7 +103,7 @@ def substrate(
                 k.source_port,
                 k.destination,
                 k.destination_port,
-                "up" if k.up else "unconfirmed" if k.unconfirmed else "down",
+                state(k),
                 f"{k.cost:g}",
                 _speed(k.capacity),
                 _speed(k.reserved),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ import pytest
 import libnetvirt
 from libnetvirt.configuration import parse
 from libnetvirt.daemon.webhook_post import signature
-from tests.support.command_line import NETVIRT, Serve
-from tests.support.documentation import commands, write_files
+from tests.support.command_line import Serve
+from tests.support.documentation import commands, run, write_files
 from tests.support.requirements import need_programs
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "events.md").read_text()
@@ -25,18 +23,12 @@ def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) 
     need_programs("curl")
     assert sorted(write_files(PAGE, directory)) == ["blue.yaml", "receive.py"]
     server = serve(f"test:///default?state={directory}/state.db", socket="netvirt.sock")
-    environment = {**os.environ, "PATH": f"{Path(NETVIRT).parent}:{os.environ['PATH']}"}
     examples = list(commands(PAGE))
     assert len(examples) == 5
     for example in examples:
         text = f"export LIBNETVIRT_URI={server.uri}; {example.text}"
-        done = subprocess.run(
-            ["bash", "-c", text], env=environment, cwd=directory, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        fault = example.fault(
-            re.sub(r"^\d{4}\S+ \S+", "2026-01-31 12:00:00.000", done.stdout), done.returncode
-        )
+        output, status = run(text, directory)
+        fault = example.fault(re.sub(r"^\d{4}\S+ \S+", "2026-01-31 12:00:00.000", output), status)
         assert fault is None, fault
     _, program = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     uri = '"test+unix:///run/netvirt.sock"'

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import re
 import shutil
 import socket
@@ -16,8 +14,8 @@ from typing import Any
 import httpx
 
 from tests.support import scrape
-from tests.support.command_line import NETVIRT, Serve
-from tests.support.documentation import commands, write_files
+from tests.support.command_line import Serve
+from tests.support.documentation import commands, python_output, run, write_files
 from tests.support.requirements import need_programs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,7 +38,6 @@ def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) 
     (directory / "serve.log").symlink_to("netvirt.log")
     options = ("--metrics", f"127.0.0.1:{port}", "--log-format", "json", "--verbose")
     serve("test:///default", *options, socket="netvirt.sock")
-    environment = {**os.environ, "PATH": f"{Path(NETVIRT).parent}:{os.environ['PATH']}"}
     examples = list(commands(PAGE.replace("127.0.0.1:9091", f"127.0.0.1:{port}")))
     assert len(examples) == 9
     # What is logged about an event is written a moment after the reply.
@@ -50,20 +47,14 @@ def test_every_example_prints_what_the_page_says(serve: Serve, directory: Path) 
         while example.text.startswith("grep ") and log.read_text().count("ticket-4711") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        done = subprocess.run(
-            ["bash", "-c", example.text], env=environment, cwd=directory, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        fault = example.fault(done.stdout.replace("\r", ""), int(done.returncode != 0))
+        output, status = run(example.text, directory)
+        fault = example.fault(output.replace("\r", ""), int(status != 0))
         assert fault is None, fault
 
 
 def test_the_python_example_prints_what_the_page_says() -> None:
-    found = re.search(r"^```python\n(.*?)^```\n\n```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        exec(compile(found[1], "monitoring.md", "exec"), {})
-    assert said.getvalue() == found[2]
+    said, shown = python_output(PAGE, "monitoring.md")
+    assert said == shown
 
 
 def test_the_configuration_on_the_page_is_that_of_the_example() -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,7 @@ from libnetvirt.daemon.broadcast import PIECE, UNKNOWN, Broadcast, Reader, ident
 from libnetvirt.daemon.event_file import SKIP, EventFile, Row
 from libnetvirt.daemon.event_log import EventLog, log_path
 from libnetvirt.model import Event
+from tests.unit.daemon.test_broadcast import read_all
 
 DAY = 86400.0
 
@@ -52,17 +52,8 @@ async def logged(
         await log.close()
 
 
-async def read(reader: Reader) -> list[dict[str, Any]]:
-    """All that there is to read."""
-    found: list[dict[str, Any]] = []
-    while (piece := await reader.read()) not in (b"\n", None):
-        assert piece is not None
-        found += map(json.loads, piece.splitlines())
-    return found
-
-
 async def messages(reader: Reader) -> list[str]:
-    return [one["message"] for one in await read(reader)]
+    return [one["message"] for one in await read_all(reader)]
 
 
 def number(identity: str) -> int:
@@ -77,14 +68,14 @@ def test_events_are_there_after_a_restart_and_their_numbers_go_on(tmp_path: Path
             for n in range(10):
                 events.publish(event(str(n)))
             # Six of them are no longer in memory.
-            first, *others = await read(reader)
+            first, *others = await read_all(reader)
             assert [first["message"], *(one["message"] for one in others)] == list("0123456789")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         async with logged(path) as events:
             assert await messages(events.reader(first["id"])) == list("123456789")
             assert await messages(events.reader(others[-1]["id"])) == []
             events.publish(event("later"))
-            (later,) = await read(events.reader(others[-1]["id"]))
+            (later,) = await read_all(events.reader(others[-1]["id"]))
             assert number(later["id"]) == number(others[-1]["id"]) + 1
             assert await messages(events.reader(others[3]["id"])) == [*"56789", "later"]
             assert events.lost == 0
@@ -98,17 +89,17 @@ def test_after_a_violent_end_numbers_are_not_given_again_and_readers_are_told(tm
         async with logged(path, killed=True) as events:
             reader = events.reader()
             events.publish(event("one"))
-            (one,) = await read(reader)
+            (one,) = await read_all(reader)
         async with logged(path) as events:
             events.publish(event("two"))
-            lost, two = await read(events.reader(one["id"]))
+            lost, two = await read_all(events.reader(one["id"]))
             assert (lost["kind"], lost["fields"]["count"]) == ("events.lost", UNKNOWN)
             assert number(two["id"]) > number(one["id"]) + SKIP - 1
             # Where the reader is told to go on, it is told nothing of that again.
             assert await messages(events.reader(lost["fields"]["resume"])) == ["two"]
             # An event that a reader has had, and that was not written.
             never_written = f"{one['id'].partition('-')[0]}-{number(one['id']) + 5}"
-            again, *others = await read(events.reader(never_written))
+            again, *others = await read_all(events.reader(never_written))
             assert (again["kind"], [o["message"] for o in others]) == ("events.lost", ["two"])
         # An end that was a proper one does not count, however many violent ones there were before.
         async with logged(path) as events:
@@ -125,11 +116,11 @@ def test_the_log_is_bounded_by_number_and_a_late_reader_is_told_how_many_it_lost
             for n in range(200):
                 events.publish(event(str(n)))
                 if n == 0:
-                    (first,) = await read(reader)
+                    (first,) = await read_all(reader)
                 if n % 20 == 0:
                     assert events.log is not None
                     await events.log.after(0, 1)  # a batch of its own
-            lost, *others = await read(events.reader(first["id"]))
+            lost, *others = await read_all(events.reader(first["id"]))
             assert len(others) <= 40
             assert lost["fields"]["count"] == str(199 - len(others))
             assert lost["message"].startswith(f"{199 - len(others)} events lost")
@@ -149,12 +140,12 @@ def test_the_log_is_bounded_by_age(tmp_path: Path) -> None:
             reader = events.reader()
             for age in (2 * DAY, 1.5 * DAY, 60, 30):
                 events.publish(event(f"{age:g} s ago", now - age))
-            (first, *_) = await read(reader)
+            (first, *_) = await read_all(reader)
         async with logged(path, memory=1) as events:
             events.publish(event("now"))
             assert events.log is not None
             await events.log.after(0, 1)  # the first batch looks for events that are too old
-            lost, *others = await read(events.reader(first["id"]))
+            lost, *others = await read_all(events.reader(first["id"]))
             assert lost["fields"]["count"] == "1"
             assert [one["message"] for one in others] == ["60 s ago", "30 s ago", "now"]
 
@@ -268,7 +259,7 @@ def test_what_the_disk_does_not_take_is_told_once_and_counted(
             assert log is not None
             reader = events.reader()
             events.publish(event("before"))
-            (before,) = await read(reader)
+            (before,) = await read_all(reader)
             # As if the disk was full: SQLite reports the same error.
             await log.ask(lambda: log.file._db.execute("PRAGMA max_page_count = 1").fetchall(), [])
             for n in range(20):
@@ -278,14 +269,14 @@ def test_what_the_disk_does_not_take_is_told_once_and_counted(
             await log.ask(lambda: log.file._db.execute("PRAGMA max_page_count = 100000").fetchall(), [])
             events.publish(event("after"))
             # Four of the lost ones are in memory: three, and the last one that was published.
-            found = await read(events.reader(before["id"]))
+            found = await read_all(events.reader(before["id"]))
             assert [f"{one['kind']} {one['message'][:8]}" for one in found] == [
                 "events.lost 20 event", "link.down after",
             ]  # fmt: skip
         assert caplog.messages == [f"events are not written to {path}: database or disk is full"]
         # Nobody can know any more what was given to readers.
         async with logged(path) as events:
-            lost, *_ = await read(events.reader(found[-1]["id"]))
+            lost, *_ = await read_all(events.reader(found[-1]["id"]))
             assert lost["fields"]["count"] == UNKNOWN
 
     run(work)
@@ -313,7 +304,7 @@ def test_a_disk_that_hangs_delays_nothing(tmp_path: Path, monkeypatch: pytest.Mo
             assert log.failed == 200
             # What is in memory comes at once; the file is asked for the rest.
             assert await messages(events.reader(f"{log.id}-296")) == ["296", "297", "298", "299"]
-            asked = asyncio.ensure_future(read(reader))
+            asked = asyncio.ensure_future(read_all(reader))
             await asyncio.sleep(0.01)
             assert not asked.done()
             gate.set()
