@@ -308,10 +308,11 @@ def substrate(state: ControllerState) -> Substrate:
             reserved=state.te_paths.reservations.reserved((e.source, e.source_port)),
             free=state.te_paths.reservations.free((e.source, e.source_port)),
             latency=state.capacities.latency((e.source, e.source_port)) or 0,
-            mtu=state.link_probes.largest(e),
-            encapsulations=tuple(k for k in Encapsulation if state.link_probes.state(e, k)[0]),
+            mtu=mtu,
+            encapsulations=encapsulations,
         )
         for e in sorted(state.paths.edges)
+        for mtu, encapsulations in (state.link_probes.passed(e),)
     )
     places = frozenset((e.source, e.source_port) for e in state.paths.edges)
     unknown = [text for kind in Encapsulation for text in unfit_links(state, kind)]

@@ -442,9 +442,12 @@ class LinkProbes:
         """The links, without their costs, that were seen to pass frames of an encapsulation."""
         return (way.edge for way in self._ways.values() if way.passes and way.kind is kind)
 
-    def largest(self, edge: Edge) -> int:
-        """The largest MTU that a link was seen to pass in any encapsulation; 0 if none was."""
-        return max((self.state(edge, kind)[1] for kind in self.kinds), default=0)
+    def passed(self, edge: Edge) -> tuple[int, tuple[Encapsulation, ...]]:
+        """The largest MTU that a link was seen to pass in any encapsulation, 0 if none was, and the
+        encapsulations whose frames pass."""
+        bare = replace(edge, cost=0.0)
+        ways = [way for kind in Encapsulation if (way := self._ways.get((bare, kind))) is not None]
+        return max((way.most for way in ways), default=0), tuple(way.kind for way in ways if way.passes)
 
     def failed(self) -> list[Failure]:
         """What fails, sorted."""
