@@ -20,6 +20,7 @@ from libnetvirt import aio
 from libnetvirt.driver import Driver
 from libnetvirt.errors import ConnectionClosed
 from libnetvirt.event_loop import new_event_loop
+from libnetvirt.events import Subscription
 from libnetvirt.model import Event, Forecast, VirtualNetwork
 
 P = ParamSpec("P")
@@ -229,11 +230,16 @@ class Connection:
     def events(self, *, after: str = "", since: float | None = None) -> Iterator[Event]:
         """Events from now on. Iterating blocks until the next one; it ends when the connection is closed.
 
+        Returns when subscribed: no event of what is done afterwards is missed. Raises ConnectionFailed.
+
         ``after``, ``since``: as for :meth:`libnetvirt.aio.Connection.events`.
         """
 
         async def subscribe() -> AsyncIterator[Event]:
-            return self._aio.events(after=after, since=since)
+            source = self._aio.events(after=after, since=since)
+            if isinstance(source, Subscription):
+                await source.begin()
+            return source
 
         return self._follow(self._loop.run(subscribe()))
 

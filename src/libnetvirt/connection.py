@@ -333,6 +333,9 @@ class Connection:
     def events(self, *, after: str = "", since: float | None = None) -> AsyncIterator[Event]:
         """Events from now on, until the connection is closed. A reader that is too slow loses the oldest.
 
+        Over a server they begin when the first one is awaited, or when ``await events.begin()`` of what this
+        returns has (:class:`libnetvirt.events.Subscription`).
+
         ``after``: begin after the event with this ``id``, ``since``: with those since a time in seconds of
         the epoch. Only servers keep events of the past: others raise Unsupported. If some of them are not
         kept any more, an event ``events.lost`` comes first.

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 from weakref import WeakSet
 
 from libnetvirt import operation_id
@@ -19,6 +19,14 @@ LIMIT = 1024
 LOST = "events.lost"
 #: The fields that an event of any kind may have.
 PLACES = ("network", "endpoint", "switch", "port")
+
+
+@runtime_checkable
+class Subscription(Protocol):
+    """Events whose source is elsewhere, so that to subscribe takes time."""
+
+    async def begin(self) -> None:
+        """Subscribe. Returns when no later event is missed. Raises what iterating raises."""
 
 
 class EventStream:

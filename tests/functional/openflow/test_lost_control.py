@@ -154,7 +154,7 @@ def test_a_transit_switch_without_alternative_forwards_on_without_its_control_co
             testbed.eventually(_unless(network, State.ACTIVE), "it is back")
             testbed.stays(_unless(network, State.ACTIVE), "it stays", STAYS, SPELL)
         there.check_exactly_once()
-        assert {"switch.silent", "link.unconfirmed", "link.up", "endpoint.state"} <= reader.kinds()
+        reader.await_kinds("switch.silent", "link.unconfirmed", "link.up", "endpoint.state")
         assert not {"link.down", "path.moved", "discovery.forged"} & reader.kinds()
         testbed.check_reachability([near, far])
 

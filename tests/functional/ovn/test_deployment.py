@@ -211,7 +211,7 @@ def test_foreign_iface_ids_are_named_and_repaired_or_refused(
     chassis.vsctl("set", "Interface", "p1", "external_ids:iface-id=vm7")
     _eventually(taken, "it is named")
     assert any("vm7" in line for line in blue.state().drift)
-    assert "network.drift" in reader.kinds()
+    reader.await_kinds("network.drift")
     done = subprocess.run(run_, capture_output=True, text=True, check=True).stdout
     assert "network blue: repaired: interface p1 of chassis ch1 has the iface-id 'vm7'" in done
     _eventually(lambda: blue.state().state is State.ACTIVE, "it is ours again")

@@ -201,17 +201,28 @@ class EventReader:
 
     def __init__(self, connection: Connection) -> None:
         self.events: list[Event] = []
-        self._connection = connection
-        threading.Thread(target=self._read, name="event reader", daemon=True).start()
-        time.sleep(0.05)
+        # Subscribed when this returns: what happens from here on is seen, however late the thread runs.
+        source = connection.events()
+        threading.Thread(target=self._read, args=(source,), name="event reader", daemon=True).start()
 
-    def _read(self) -> None:
+    def _read(self, source: Iterator[Event]) -> None:
         try:
-            for event in self._connection.events():
+            for event in source:
                 self.events.append(event)
         except (NetvirtError, RuntimeError):  # the connection is closed
             return
 
     def kinds(self) -> set[str]:
-        """The kinds of the events so far."""
+        """The kinds of the events so far. Events may come after the state that they tell of: see
+        :meth:`await_kinds`."""
         return {event.kind for event in self.events}
+
+    def await_kinds(self, *kinds: str, timeout: float = 10.0) -> None:
+        """Wait until an event of each of these kinds has come; fail with those that have not."""
+        deadline = time.monotonic() + timeout
+        while missing := set(kinds) - self.kinds():
+            if time.monotonic() > deadline:
+                pytest.fail(
+                    f"no event {', '.join(sorted(missing))} within {timeout:g} s: {self.events!r}"[:2000]
+                )
+            time.sleep(0.005)

@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from libnetvirt import operation_id
 from libnetvirt.driver import Capabilities, Change, Driver
 from libnetvirt.drivers.remote.client import Client
+from libnetvirt.drivers.remote.events import ServerEvents
 from libnetvirt.drivers.remote.places import ServerPlace, UnixPlace
+from libnetvirt.drivers.remote.replies import json_object, parsed
 from libnetvirt.errors import (
     ConnectionFailed,
-    InvalidDescription,
     InvalidURI,
     NetvirtError,
     NetworkNotFound,
     NotFound,
 )
-from libnetvirt.events import LOST
 from libnetvirt.model import (
     ConstraintCounters,
     Counters,
-    Event,
     Forecast,
     NetworkState,
     Path,
@@ -48,8 +46,6 @@ _MAX_PATH = 107
 # Seconds to wait for the outcome of a withdrawn change, which depends on the switches' replies.
 _WITHDRAW = 10.0
 _RETRY = 0.05
-# The kind of the event that tells that a server does not lead any more.
-_LOST_LEASE = "leader.lost"
 
 T = TypeVar("T")
 
@@ -94,7 +90,7 @@ class RemoteDriver(Driver):
         connection = settings.connection
         client = Client(cls._places(uri, settings), connection)
         try:
-            served = _object(await client.get("version"))
+            served = json_object(await client.get("version"))
             if served.get("driver") != uri.driver:
                 raise InvalidURI(
                     f"{uri.text!r} names the {uri.driver} driver, but the server on {client.place} serves "
@@ -106,7 +102,7 @@ class RemoteDriver(Driver):
                     f"the server on {client.place} is libnetvirt {served.get('version')} with interface "
                     f"{served.get('interface')}, but this client has {INTERFACE}: use the same version"
                 )
-            capabilities = _parsed(Capabilities, await client.get("capabilities"))
+            capabilities = parsed(Capabilities, await client.get("capabilities"))
         except BaseException:
             await client.close()
             raise
@@ -132,14 +128,14 @@ class RemoteDriver(Driver):
 
     async def networks(self) -> Sequence[VirtualNetwork]:
         """The descriptions of all networks, ordered by creation."""
-        return _parsed(tuple[VirtualNetwork, ...], await self._client.get("networks"))
+        return parsed(tuple[VirtualNetwork, ...], await self._client.get("networks"))
 
     async def lookup(self, key: str) -> VirtualNetwork | None:
         """The network with this uuid, or else this name."""
         if not key or "/" in key:
             return None
         try:
-            return _parsed(VirtualNetwork, await self._client.get("networks", key))
+            return parsed(VirtualNetwork, await self._client.get("networks", key))
         except NetworkNotFound:
             return None
 
@@ -152,7 +148,7 @@ class RemoteDriver(Driver):
 
     async def forecast(self, change: Change) -> Forecast:
         """What the server says that a change would change. Raises its error."""
-        return _parsed(Forecast, await self._client.post("forecasts", _body(change), {}))
+        return parsed(Forecast, await self._client.post("forecasts", _body(change), {}))
 
     async def apply(self, change: Change) -> None:
         """Have the server apply a change. Raises its error."""
@@ -185,44 +181,44 @@ class RemoteDriver(Driver):
 
     async def state(self, uuid: str) -> NetworkState:
         """State of a network and its endpoints, and the hosts it knows."""
-        return _parsed(NetworkState, await self._client.get("networks", uuid, "state"))
+        return parsed(NetworkState, await self._client.get("networks", uuid, "state"))
 
     async def substrate(self) -> Substrate:
         """The switches, ports and links."""
-        return _parsed(Substrate, await self._client.get("substrate"))
+        return parsed(Substrate, await self._client.get("substrate"))
 
     async def paths(self, uuid: str) -> Sequence[Path]:
         """The paths between the endpoints of a network."""
-        return _parsed(tuple[Path, ...], await self._client.get("networks", uuid, "paths"))
+        return parsed(tuple[Path, ...], await self._client.get("networks", uuid, "paths"))
 
     async def statistics(self, uuid: str) -> Sequence[Counters]:
         """Counters per endpoint."""
-        return _parsed(tuple[Counters, ...], await self._client.get("networks", uuid, "statistics"))
+        return parsed(tuple[Counters, ...], await self._client.get("networks", uuid, "statistics"))
 
     async def constraint_statistics(self, uuid: str) -> Sequence[ConstraintCounters]:
         """Counters per constraint."""
         body = await self._client.get("networks", uuid, "constraint-statistics")
-        return _parsed(tuple[ConstraintCounters, ...], body)
+        return parsed(tuple[ConstraintCounters, ...], body)
 
     async def rules(self, uuid: str | None) -> Sequence[RuleLine]:
         """The rules in the switches, of one network or of all."""
         resource = ("rules",) if uuid is None else ("networks", uuid, "rules")
-        return _parsed(tuple[RuleLine, ...], await self._client.get(*resource))
+        return parsed(tuple[RuleLine, ...], await self._client.get(*resource))
 
     async def verify(self, uuids: Sequence[str]) -> Verification:
         """Whether the server's driver forwards all frames as networks promise."""
         body = json.dumps({"networks": list(uuids)}).encode()
-        return _parsed(Verification, await self._client.post("verifications", body, {}))
+        return parsed(Verification, await self._client.post("verifications", body, {}))
 
     async def repair(self, uuid: str | None, *, orphans: bool) -> Sequence[str]:
         """Restore what others changed in one network, or in all."""
         body = json.dumps({"network": uuid, "orphans": orphans}).encode()
-        return _parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
+        return parsed(tuple[str, ...], await self._client.post("repairs", body, {}))
 
     async def reload(self, *, degrade: bool) -> Sequence[str]:
         """Have the server reload the operator's files."""
         body = json.dumps({"degrade": degrade}).encode()
-        return _parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
+        return parsed(tuple[str, ...], await self._client.post("reloads", body, {}))
 
     async def adopt(self, switch: str | None) -> Sequence[str]:
         """Have the server take over a switch, or all that it refuses because of another controller."""
@@ -234,11 +230,11 @@ class RemoteDriver(Driver):
 
     async def _decide(self, switch: str | None, decision: str) -> Sequence[str]:
         body = json.dumps({"switch": switch, "decision": decision}).encode()
-        return _parsed(tuple[str, ...], await self._client.post("decisions", body, {}))
+        return parsed(tuple[str, ...], await self._client.post("decisions", body, {}))
 
     async def recover(self) -> Recovered:
         """What the server reads from the switches that it refuses."""
-        return _parsed(Recovered, await self._client.get("recovered"))
+        return parsed(Recovered, await self._client.get("recovered"))
 
     async def backup(self) -> bytes:
         """A consistent copy of the server's stored state."""
@@ -246,50 +242,22 @@ class RemoteDriver(Driver):
 
     async def metrics(self) -> Sequence[Measurement]:
         """The numbers of the served driver."""
-        return _parsed(tuple[Measurement, ...], await self._client.get("metrics"))
+        return parsed(tuple[Measurement, ...], await self._client.get("metrics"))
 
-    def events(self) -> AsyncIterator[Event]:
+    def events(self) -> ServerEvents:
         """Events from now on, until the session is closed.
 
-        Raises ConnectionFailed if the server goes away. Of several servers, the events are those of the one
+        They begin with the first iteration, or when :meth:`ServerEvents.begin` returns. Iterating raises
+        ConnectionFailed if the server goes away. Of several servers, the events are those of the one
         that leads; if another one leads later, an event ``events.lost`` says so, and its events follow.
         """
-        return self._events({})
+        return ServerEvents(self._client, {}, self._closed)
 
-    def past_events(self, after: str, since: float | None) -> AsyncIterator[Event]:
+    def past_events(self, after: str, since: float | None) -> ServerEvents:
         """The events after one, or since a time, out of the server's log; then as :meth:`events`."""
         asked = {"after": after, "since": "" if since is None else repr(since)}
-        return self._events({name: text for name, text in asked.items() if text})
-
-    async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[Event]:
-        closed = asyncio.ensure_future(self._closed.wait())
-        try:
-            while True:
-                if self._client.several:
-                    await self._client.find_leader()
-                place = self._client.place
-                try:
-                    async with self._client.lines("events", query) as lines:
-                        while (line := await _next(lines, closed)) is not None:
-                            if line:
-                                yield (event := _parsed(Event, line))
-                                if self._client.several and event.kind == _LOST_LEASE:
-                                    break
-                        if closed.done():
-                            return
-                except ConnectionFailed:
-                    if not self._client.several:
-                        raise
-                if not self._client.several:
-                    break
-                text = f"the server on {place} does not lead any more, or went away: its last events are lost"
-                count = {"count": "an unknown number of"}
-                yield Event(time=time.time(), kind=LOST, message=text, fields=count)
-                # Identifiers of events are those of one server.
-                query = {}
-        finally:
-            closed.cancel()
-        raise ConnectionFailed(f"the server on {self._client.place} went away, so no more events follow")
+        query = {name: text for name, text in asked.items() if text}
+        return ServerEvents(self._client, query, self._closed)
 
     async def close(self) -> None:
         """Close the session; the server keeps running. Waits for the outcome of withdrawn changes."""
@@ -323,39 +291,3 @@ def _socket_paths(uri: URI) -> list[str]:
 def _separated(paths: str) -> list[str]:
     first, *more = paths.split(",/")
     return [first, *(f"/{path}" for path in more)]
-
-
-async def _next(lines: AsyncIterator[bytes], closed: asyncio.Future[Any]) -> bytes | None:
-    """The next line; None after the last one, or if ``closed`` is done first."""
-
-    async def line() -> bytes | None:
-        return await anext(lines, None)
-
-    following = asyncio.create_task(line())
-    try:
-        await asyncio.wait({following, closed}, return_when=asyncio.FIRST_COMPLETED)
-        return None if closed.done() else following.result()
-    finally:
-        if not following.done():
-            following.cancel()
-            await asyncio.wait({following})
-        if not following.cancelled():
-            # Mark the exception as retrieved: it does not matter to a session that is closed.
-            following.exception()
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise ConnectionFailed("the reply is not that of a netvirt server: check the path of the socket")
-    return document
-
-
-def _parsed(kind: type[T], body: bytes) -> T:
-    try:
-        return TypeAdapter(kind).validate_json(body)
-    except (ValidationError, InvalidDescription) as error:
-        raise ConnectionFailed(f"cannot parse the server's reply: {error}") from None
