@@ -268,7 +268,6 @@ class Switch:
             raise AssertionError(f"switch {self.dpid}: which of {found}?")
         return found[-1] if found else None
 
-
     def lets_pass(self, meter: int) -> bool:
         """Whether a meter lets a frame pass."""
         assert meter in self.meters
