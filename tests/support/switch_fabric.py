@@ -480,7 +480,7 @@ class Fabric:
         if now.queue:
             now.switch.queued.append((port, now.queue))
         place = now.switch.dpid, port
-        far = self._read(self.links.get, place)
+        far: Place | None = self._read(self.links.get, place)
         if far is None:
             out.append((*place, now.frame))
         elif not self._read(self._dropped, (place, now.frame)):

@@ -80,23 +80,23 @@ def turn(alone: bool) -> Iterator[None]:
 
 
 class Aside:
-    """Tests run in the time that nobody else wants: whoever does gets the processor at once.
+    """Tests run in the time that no other process wants: one that wakes gets the processor at once.
 
     Not where the system lets no thread get out of that again (it lets root), nor for ever: the machine may be
-    busy with something else. ``once``, ``patience``: the seconds that one test, and all, may have to wait.
+    busy with something else. ``once``, ``in_all``: the seconds that one test, and all, may have to wait.
     """
 
-    def __init__(self, once: float = 60.0, patience: float = 300.0) -> None:
-        self._once, self._patience = once, patience
+    def __init__(self, once: float = 60.0, in_all: float = 300.0) -> None:
+        self._once, self._left = once, in_all
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Run a test so, in this thread."""
-        if self._patience <= 0 or not may_step_aside():
+        if self._left <= 0 or not may_step_aside():
             yield
             return
         thread, began = threading.get_native_id(), time.monotonic() - time.thread_time()
-        timer = threading.Timer(min(self._once, self._patience), _schedule, (thread, os.SCHED_OTHER))
+        timer = threading.Timer(min(self._once, self._left), _schedule, (thread, os.SCHED_OTHER))
         timer.daemon = True
         timer.start()
         _schedule(thread, os.SCHED_IDLE)
@@ -106,7 +106,7 @@ class Aside:
             timer.cancel()
             timer.join()
             _schedule(thread, os.SCHED_OTHER)
-            self._patience -= time.monotonic() - time.thread_time() - began
+            self._left -= time.monotonic() - time.thread_time() - began
 
 
 aside = Aside()

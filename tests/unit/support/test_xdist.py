@@ -38,7 +38,7 @@ def test_a_test_that_has_waited_long_competes_with_the_others() -> None:
 
 
 def test_after_all_have_waited_long_none_waits_any_more() -> None:
-    aside = Aside(patience=0.01)
+    aside = Aside(in_all=0.01)
     with aside():
         time.sleep(0.02)
     with aside():
