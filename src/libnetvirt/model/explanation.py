@@ -92,6 +92,7 @@ class ObstacleCode(StrEnum):
     SOURCE_REFUSED = "source-refused"
     HOST_UNKNOWN = "host-unknown"
     HOST_ELSEWHERE = "host-elsewhere"
+    NO_ROUTE = "no-route"
     NO_PATH = "no-path"
     LINK_DOWN = "link-down"
     MTU = "mtu"
@@ -113,8 +114,9 @@ OBSTACLES: Final[Mapping[ObstacleCode, str]] = {
     ObstacleCode.SOURCE_REFUSED: "the source address belongs to another endpoint, or to no host",
     ObstacleCode.HOST_UNKNOWN: "no host with the address is known",
     ObstacleCode.HOST_ELSEWHERE: "the host with the address is at another endpoint",
+    ObstacleCode.NO_ROUTE: "the router has no route for the address, or it leads to another endpoint",
     ObstacleCode.NO_PATH: "no links lead from one endpoint to the other",
-    ObstacleCode.LINK_DOWN: "rules send frames into a link that is down",
+    ObstacleCode.LINK_DOWN: "rules send frames into a link, or out of a port, that is down",
     ObstacleCode.MTU: "packets of this size do not pass a link",
     ObstacleCode.METER_DROPS: "a meter on the way drops frames now: more is sent than a limit permits",
     ObstacleCode.FOREIGN_RULE: "a rule of another program takes the frames",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
+from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
-from libnetvirt.controller.intent.switches import switch_text
+from libnetvirt.controller.intent.switches import parse_switch, switch_text
 from libnetvirt.drivers.openflow.obstacles import obstacle
 from libnetvirt.drivers.openflow.verifying import Reading
 from libnetvirt.model import (
@@ -23,8 +25,10 @@ from libnetvirt.model import (
     Path,
     Traffic,
     Verdict,
+    VirtualNetwork,
 )
 from libnetvirt.openflow import port_text
+from libnetvirt.semantics.router import next_hop
 from libnetvirt.verification.forwarding import End, Step
 from libnetvirt.verification.intent import Owner
 from libnetvirt.verification.tracing import Asked, Sent, Trace, Way, visits
@@ -157,10 +161,13 @@ class DirectionReport:
         if way.loops is not None:
             text = f"the frame comes again to switch {way.loops.switch} port {port_text(way.loops.in_port)}"
             self._add(ObstacleCode.LOOP, text, switch=way.loops.switch)
+        own = {(a.dpid, port) for a in self._record.endpoints.values() for port in a.members or (a.port,)}
         for sent in way.sent:
-            if sent.is_link and (sent.far is None or not sent.up):
-                switch, port = sent.end[0], port_text(sent.end[1])
-                text = f"the rules send the frame out of switch {switch} port {port}, and that link is down"
+            switch, port = sent.end[0], port_text(sent.end[1])
+            broken = sent.far is None if sent.is_link else (parse_switch(switch), sent.end[1]) not in own
+            if broken and (sent.is_link or not sent.up):
+                what = "and that link is down" if sent.is_link else "which is down"
+                text = f"the rules send the frame out of switch {switch} port {port}, {what}"
                 self._add(ObstacleCode.LINK_DOWN, text, switch=switch, port=port)
         self._addresses()
         for step in self._foreign(way):
@@ -176,12 +183,29 @@ class DirectionReport:
             if sender in endpoint.mac and endpoint.uuid != one.source.uuid:
                 text = f"{sender} is declared at endpoint {endpoint.uuid}, and not taken from elsewhere"
                 self._add(ObstacleCode.SOURCE_REFUSED, text, endpoint=endpoint.uuid)
-        if one.receiver is not None and one.receiver.endpoint != one.destination.uuid:
+        routed = network.forwarding is Forwarding.L3
+        if not routed and one.receiver is not None and one.receiver.endpoint != one.destination.uuid:
             host = one.receiver
             text = f"host {host.mac} is known at endpoint {host.endpoint} ({host.source})"
             self._add(ObstacleCode.HOST_ELSEWHERE, text, endpoint=one.receiver.endpoint)
-        if network.forwarding is Forwarding.L3 and one.receiver is None and one.traffic.ip is not None:
-            text = f"no host with address {one.traffic.ip} is known: the router asks for it when packets come"
+        if routed:
+            self._routing(network)
+
+    def _routing(self, network: VirtualNetwork) -> None:
+        """Whether the router has a route to the destination, and knows the host there."""
+        one = self._one
+        if one.asked.ip is None:
+            text = f"no host is known at endpoint {one.destination.uuid}, and no IP address was given"
+            self._add(ObstacleCode.HOST_UNKNOWN, text, endpoint=one.destination.uuid)
+            return
+        address = (IPv6Address if one.asked.ip_version == 6 else IPv4Address)(one.asked.ip)
+        hop = next_hop(network, address)
+        if hop is None or hop[0].uuid != one.destination.uuid:
+            where = "the router has no route for it" if hop is None else f"its route leads to {hop[0].uuid}"
+            text = f"{address} is not behind endpoint {one.destination.uuid}: {where}"
+            self._add(ObstacleCode.NO_ROUTE, text, endpoint=one.destination.uuid)
+        elif one.receiver is None:
+            text = f"no host with address {hop[1]} is known: the router asks for it when packets come"
             self._add(ObstacleCode.HOST_UNKNOWN, text, endpoint=one.destination.uuid)
 
     def _metered(self) -> bool:

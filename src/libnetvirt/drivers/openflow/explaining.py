@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
@@ -21,11 +22,16 @@ from libnetvirt.drivers.openflow.verifying import Reading, Verifying, joined
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.model import (
     Explanation,
+    Forwarding,
     Host,
+    Link,
     ObstacleCode,
     Traffic,
     Verdict,
 )
+from libnetvirt.model.gateway import gateway_mac
+from libnetvirt.model.scalars import AnyAddress
+from libnetvirt.semantics.router import next_hop
 from libnetvirt.verification.forwarding import End
 from libnetvirt.verification.intent import Intent, Owner
 from libnetvirt.verification.tracing import Asked, Trace
@@ -53,9 +59,9 @@ class Explaining:
         here, there = (end for end in ends if end is not None)
         followed = [
             self._follow(record, reading, here, there, traffic),
-            self._follow(record, reading, there, here, traffic.back()),
+            self._follow(record, reading, there, here, traffic.back(), back=True),
         ]
-        links = joined(reading.links)
+        links = _passable(reading.links)
         await asyncio.to_thread(_trace, followed, intents, reading, links)
         met = {meter for one in followed for meter in meters(one)}
         dropping = await self._dropping(met) if met else {}
@@ -67,17 +73,21 @@ class Explaining:
 
     def _follow(
         self, record: NetworkRecord, reading: Reading, source: Attachment, destination: Attachment,
-        traffic: Traffic,
+        traffic: Traffic, *, back: bool = False,
     ) -> Followed:  # fmt: skip
         state, now = self._state, self._runtime.now()
         hosts = reading.states[record.uuid].hosts
         sender = _host(hosts, source.uuid, traffic.from_mac, traffic.from_ip)
-        receiver = _host(hosts, destination.uuid, traffic.mac, traffic.ip)
+        via = traffic.ip
+        if via is not None and record.description.forwarding is Forwarding.L3:
+            hop = next_hop(record.description, via)
+            via = via if hop is None else hop[1]
+        receiver = _host(hosts, destination.uuid, traffic.mac, via)
         unread = {switch_text(dpid) for dpid in state.switches} - reading.switches.keys()
         path = views.path(state, source, destination)
         found = [*obstacles.at_endpoint(state, source, unread, now)]
         there = [*obstacles.at_endpoint(state, destination, unread, now)]
-        asked = _asked(traffic, sender, receiver)
+        asked = _asked(record, traffic, sender, receiver, back=back)
         if not any(one.code is ObstacleCode.ENDPOINT_PENDING for one in found + there):
             found += obstacles.on_the_way(state, source, destination, path, unread, asked.size)
         found += (one for one in there if one not in found)
@@ -107,32 +117,50 @@ class Explaining:
         }
 
 
-def _host(hosts: Sequence[Host], endpoint: str, mac: str | None, ip: object) -> Host | None:
-    """The known host that is meant; of several at an endpoint, the first."""
+def _host(hosts: Sequence[Host], endpoint: str, mac: str | None, ip: AnyAddress | None) -> Host | None:
+    """The known host that is meant; of several, one at the endpoint."""
     if mac is not None:
-        return next((host for host in hosts if host.mac == mac), None)
-    if ip is not None:
-        return next((host for host in hosts if str(ip) in host.addresses), None)
-    return next((host for host in hosts if host.endpoint == endpoint), None)
+        found = [host for host in hosts if host.mac == mac]
+    elif ip is not None:
+        found = [host for host in hosts if str(ip) in host.addresses]
+    else:
+        found = [host for host in hosts if host.endpoint == endpoint]
+    return min(found, key=lambda host: host.endpoint != endpoint, default=None)
+
+
+def _address(host: Host | None, other: AnyAddress | None) -> AnyAddress | None:
+    """An address of a host, of the same family as another one."""
+    found = [ip_address(text) for text in host.addresses] if host is not None else []
+    return next((ip for ip in found if other is None or ip.version == other.version), None)
 
 
 def _number(mac: str) -> int:
     return int(mac.replace(":", ""), 16)
 
 
-def _asked(traffic: Traffic, sender: Host | None, receiver: Host | None) -> Asked:
-    """The frame to follow."""
+def _asked(
+    record: NetworkRecord, traffic: Traffic, sender: Host | None, receiver: Host | None, *, back: bool
+) -> Asked:
+    """The frame to follow. ``back``: it is the answer."""
+    made_up = (_SOMEBODY_ELSE, _SOMEBODY) if back else (_SOMEBODY, _SOMEBODY_ELSE)
     from_mac = traffic.from_mac or (sender.mac if sender else None)
     mac = traffic.mac or (receiver.mac if receiver else None)
-    numbers = [
-        _SOMEBODY if from_mac is None else _number(from_mac),
-        _SOMEBODY_ELSE if mac is None else _number(mac),
-    ]
-    addresses = [traffic.from_ip, traffic.ip]
-    size = traffic.size or 0
-    version = next((a.version for a in addresses if a is not None), 4)
-    ips = [None if a is None else int(a) for a in addresses]
-    return Asked(numbers[0], numbers[1], version, ips[0], ips[1], size)
+    source = made_up[0] if from_mac is None else _number(from_mac)
+    destination = made_up[1] if mac is None else _number(mac)
+    ip, from_ip = traffic.ip, traffic.from_ip
+    if record.description.forwarding is Forwarding.L3:
+        destination = int.from_bytes(gateway_mac(record.uuid))
+        ip = ip or _address(receiver, from_ip)
+        from_ip = from_ip or _address(sender, ip)
+    version = next((a.version for a in (ip, from_ip) if a is not None), 4)
+    ips = [None if a is None else int(a) for a in (from_ip, ip)]
+    return Asked(source, destination, version, ips[0], ips[1], traffic.size or 0)
+
+
+def _passable(links: Sequence[Link]) -> dict[End, End | None]:
+    """Where the ports that are links lead; None for a link that is down. One that cannot be confirmed now is
+    used, and frames pass it as far as is known."""
+    return joined([link.model_copy(update={"up": link.up or bool(link.unconfirmed)}) for link in links])
 
 
 def _trace(

@@ -11,7 +11,7 @@ from libnetvirt.controller.intent.rulesdb import Attachment
 from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.rules import probing
-from libnetvirt.model import Obstacle, ObstacleCode, Path
+from libnetvirt.model import Forwarding, Obstacle, ObstacleCode, Path
 
 #: what to do about each obstacle that is not of one place only
 REMEDIES = {
@@ -23,6 +23,8 @@ REMEDIES = {
     ObstacleCode.PORT_DOWN: "plug the cable in, and set the port up at both ends (ip link set PORT up)",
     ObstacleCode.ENDPOINT_BLOCKED: "find the loop or the host that sends so much; 'netvirt repair' releases "
     "the endpoint at once",
+    ObstacleCode.NO_ROUTE: "give the endpoint an address in the prefix of the host, or a route to it; or ask "
+    "for the endpoint that has it",
     ObstacleCode.NO_PATH: "'netvirt topology' draws the links: connect the two parts, or repair a link that "
     "is down",
     ObstacleCode.LINK_DOWN: "repair the link; if there is another way, the controller takes it within the "
@@ -116,6 +118,7 @@ def on_the_way(
     for hop in path.hops[1:-1]:
         if hop.switch in unread:
             yield unresponsive(state, next(d for d in state.switches if switch_text(d) == hop.switch))
+    routed = source.network.description.forwarding is Forwarding.L3
     # What no probe has tried is not known to be lost.
     most = state.options.link_mtu - probing.overhead(kind)
     if len(path.hops) > 1 and 0 < path.mtu < min(size, most):
@@ -125,3 +128,6 @@ def on_the_way(
                 text = f"{link_text(edge)} passes IP packets of up to {passed} bytes, and these have {size}"
                 where = {"switch": switch_text(edge.source), "port": str(edge.source_port)}
                 yield obstacle(ObstacleCode.MTU, text, **where)
+    elif routed and len(path.hops) > 1 and size > most:
+        text = f"the router sends packets of up to {most} bytes through tunnels, and these have {size}"
+        yield obstacle(ObstacleCode.MTU, text, switch=switch_text(source.dpid))
