@@ -145,4 +145,4 @@ def _hop(hop: ExplainedHop) -> Iterator[str]:
             where += "" if hop.link.up else ", LINK DOWN"
             where += f", MTU {hop.link.mtu}" if hop.link.mtu else ""
             where += f", {rate(hop.link.reserved)} reserved" if hop.link.reserved else ""
-        yield f"  out at port {hop.out_port}{where}: {hop.frame}"
+        yield f"  out at port {hop.out_port}{where}{hop.frame and f': {hop.frame}'}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self, TypedDict, Unpack
 
 from pydantic import model_validator
 
@@ -80,8 +79,8 @@ class Verdict(StrEnum):
 
 
 class ObstacleCode(StrEnum):
-    """What can keep frames from arriving; :data:`OBSTACLES` says what each means. Codes keep their
-    meaning."""
+    """What can keep frames from arriving; :data:`libnetvirt.model.obstacles.MEANINGS` says what each
+    means. Codes keep their meaning."""
 
     ENDPOINT_PENDING = "endpoint-pending"
     ENDPOINT_BLOCKED = "endpoint-blocked"
@@ -101,29 +100,6 @@ class ObstacleCode(StrEnum):
     RULES_DIFFER = "rules-differ"
     LOOP = "loop"
     NOT_UNDERSTOOD = "not-understood"
-
-
-#: what each code means
-OBSTACLES: Final[Mapping[ObstacleCode, str]] = {
-    ObstacleCode.ENDPOINT_PENDING: "the switch or port of an endpoint does not exist yet",
-    ObstacleCode.ENDPOINT_BLOCKED: "an endpoint is blocked because of a storm",
-    ObstacleCode.SWITCH_REFUSED: "the rules of a switch belong to another installation",
-    ObstacleCode.SWITCH_UNRESPONSIVE: "a switch is not connected, or does not answer",
-    ObstacleCode.PORT_DOWN: "the port of an endpoint is down",
-    ObstacleCode.WRONG_TAG: "frames have another tag than that of the endpoint",
-    ObstacleCode.SOURCE_REFUSED: "the source address belongs to another endpoint, or to no host",
-    ObstacleCode.HOST_UNKNOWN: "no host with the address is known",
-    ObstacleCode.HOST_ELSEWHERE: "the host with the address is at another endpoint",
-    ObstacleCode.NO_ROUTE: "the router has no route for the address, or it leads to another endpoint",
-    ObstacleCode.NO_PATH: "no links lead from one endpoint to the other",
-    ObstacleCode.LINK_DOWN: "rules send frames into a link, or out of a port, that is down",
-    ObstacleCode.MTU: "packets of this size do not pass a link",
-    ObstacleCode.METER_DROPS: "a meter on the way drops frames now: more is sent than a limit permits",
-    ObstacleCode.FOREIGN_RULE: "a rule of another program takes the frames",
-    ObstacleCode.RULES_DIFFER: "rules of the network are missing in a switch, or were changed",
-    ObstacleCode.LOOP: "the frames go round in a loop",
-    ObstacleCode.NOT_UNDERSTOOD: "a rule does what the model of the switches does not know",
-}
 
 
 class Obstacle(Report):

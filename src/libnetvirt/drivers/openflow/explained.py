@@ -4,34 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.dataplane import pipeline
 from libnetvirt.controller.engine.state import ControllerState
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
 from libnetvirt.controller.intent.switches import parse_switch, switch_text
-from libnetvirt.drivers.openflow.obstacles import obstacle
 from libnetvirt.drivers.openflow.verifying import Reading
 from libnetvirt.model import (
     Encapsulation,
     ExplainedDirection,
     ExplainedHop,
     ExplainedRule,
-    Forwarding,
-    Host,
     Obstacle,
     ObstacleCode,
     Path,
-    Traffic,
     Verdict,
-    VirtualNetwork,
 )
+from libnetvirt.model.obstacles import obstacle
 from libnetvirt.openflow import port_text
-from libnetvirt.semantics.router import next_hop
+from libnetvirt.semantics.inquiry import Inquiry
 from libnetvirt.verification.forwarding import End, Step
 from libnetvirt.verification.intent import Owner
-from libnetvirt.verification.tracing import Asked, Sent, Trace, Way, visits
+from libnetvirt.verification.tracing import Sent, Trace, Way, visits
 
 #: seconds in which a meter has to drop frames to count as one that drops now
 WINDOW = 1.0
@@ -52,10 +47,7 @@ class Followed:
 
     source: Attachment
     destination: Attachment
-    traffic: Traffic
-    sender: Host | None
-    receiver: Host | None
-    asked: Asked
+    inquiry: Inquiry
     path: Path
     intended: list[Obstacle]
     ways: list[Way] = field(default_factory=list)
@@ -121,8 +113,8 @@ class DirectionReport:
             hops=tuple(hop for way in shown for hop in self._hops(way)),
             obstacles=tuple(self._found),
             notes=tuple(self._notes),
-            sender=one.sender,
-            receiver=one.receiver,
+            sender=one.inquiry.sender,
+            receiver=one.inquiry.receiver,
             mtu=one.path.mtu,
             inbound=int((limits[0] and limits[0].inbound) or 0),
             outbound=int((limits[1] and limits[1].outbound) or 0),
@@ -148,7 +140,7 @@ class DirectionReport:
             else f"endpoint {owner.endpoint} of this network" if owner.network == mine.network
             else "another network"
         )  # fmt: skip
-        given = f"VLAN {one.traffic.vlan}" if one.traffic.vlan else "no tag"
+        given = f"VLAN {one.inquiry.traffic.vlan}" if one.inquiry.traffic.vlan else "no tag"
         port = one.source.endpoint.port
         text = f"frames with {given} at switch {switch_text(one.source.dpid)} port {port} belong to {whose}"
         where = {"endpoint": one.source.uuid, "switch": switch_text(one.source.dpid), "port": port}
@@ -164,49 +156,17 @@ class DirectionReport:
         own = {(a.dpid, port) for a in self._record.endpoints.values() for port in a.members or (a.port,)}
         for sent in way.sent:
             switch, port = sent.end[0], port_text(sent.end[1])
-            broken = sent.far is None if sent.is_link else (parse_switch(switch), sent.end[1]) not in own
-            if broken and (sent.is_link or not sent.up):
+            down = not sent.up or (sent.is_link and sent.far is None)
+            if down and (parse_switch(switch), sent.end[1]) not in own:
                 what = "and that link is down" if sent.is_link else "which is down"
                 text = f"the rules send the frame out of switch {switch} port {port}, {what}"
                 self._add(ObstacleCode.LINK_DOWN, text, switch=switch, port=port)
-        self._addresses()
+        self._found += (o for o in one.inquiry.objections() if o not in self._found)
         for step in self._foreign(way):
             text = f"a rule of another program in switch {step.switch} takes the frame: {self._text(step)}"
             self._add(ObstacleCode.FOREIGN_RULE, text, switch=step.switch)
         if way.problem and not any(o.code is ObstacleCode.SWITCH_UNRESPONSIVE for o in one.intended):
             self._add(ObstacleCode.NOT_UNDERSTOOD, way.problem)
-
-    def _addresses(self) -> None:
-        one, network = self._one, self._record.description
-        sender = of.mac_text(one.asked.source)
-        for endpoint in network.endpoints:
-            if sender in endpoint.mac and endpoint.uuid != one.source.uuid:
-                text = f"{sender} is declared at endpoint {endpoint.uuid}, and not taken from elsewhere"
-                self._add(ObstacleCode.SOURCE_REFUSED, text, endpoint=endpoint.uuid)
-        routed = network.forwarding is Forwarding.L3
-        if not routed and one.receiver is not None and one.receiver.endpoint != one.destination.uuid:
-            host = one.receiver
-            text = f"host {host.mac} is known at endpoint {host.endpoint} ({host.source})"
-            self._add(ObstacleCode.HOST_ELSEWHERE, text, endpoint=one.receiver.endpoint)
-        if routed:
-            self._routing(network)
-
-    def _routing(self, network: VirtualNetwork) -> None:
-        """Whether the router has a route to the destination, and knows the host there."""
-        one = self._one
-        if one.asked.ip is None:
-            text = f"no host is known at endpoint {one.destination.uuid}, and no IP address was given"
-            self._add(ObstacleCode.HOST_UNKNOWN, text, endpoint=one.destination.uuid)
-            return
-        address = (IPv6Address if one.asked.ip_version == 6 else IPv4Address)(one.asked.ip)
-        hop = next_hop(network, address)
-        if hop is None or hop[0].uuid != one.destination.uuid:
-            where = "the router has no route for it" if hop is None else f"its route leads to {hop[0].uuid}"
-            text = f"{address} is not behind endpoint {one.destination.uuid}: {where}"
-            self._add(ObstacleCode.NO_ROUTE, text, endpoint=one.destination.uuid)
-        elif one.receiver is None:
-            text = f"no host with address {hop[1]} is known: the router asks for it when packets come"
-            self._add(ObstacleCode.HOST_UNKNOWN, text, endpoint=one.destination.uuid)
 
     def _metered(self) -> bool:
         seen = set()
@@ -254,19 +214,15 @@ class DirectionReport:
 
     def _remarks(self, verdict: Verdict) -> None:
         one = self._one
-        asked = of.mac_text(one.asked.destination)
-        if one.receiver is None and self._record.description.forwarding is Forwarding.L2:
-            what = f"no host {asked} is known" if one.traffic.mac else "no host is known there yet"
-            if one.traffic.ip is not None and not one.traffic.mac:
-                what = f"no host with address {one.traffic.ip} is known"
-            self._notes.append(f"{what}: frames to it are sent to all endpoints")
+        if flooding := one.inquiry.flooding():
+            self._notes.append(flooding)
         if verdict is Verdict.FIRST_FRAME:
             self._notes.append("there are no rules for these hosts yet: set up on the first frame")
-        most = one.path.mtu
-        if one.asked.size > most and not any(o.code is ObstacleCode.MTU for o in self._found):
+        most, size = one.path.mtu, one.inquiry.traffic.size or 0
+        if size > most and not any(o.code is ObstacleCode.MTU for o in self._found):
             self._notes.append(
                 f"packets of more than {most or 'some'} bytes were not tried: whether those of "
-                f"{one.asked.size} bytes pass is not known"
+                f"{size} bytes pass is not known"
             )
         for end in (one.source, one.destination):
             known = next((e for e in self._state_of.endpoints if e.uuid == end.uuid), None)

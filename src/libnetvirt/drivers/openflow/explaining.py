@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 
 from libnetvirt import openflow as of
 from libnetvirt.controller.intent.rulesdb import Attachment, NetworkRecord
@@ -22,22 +21,15 @@ from libnetvirt.drivers.openflow.verifying import Reading, Verifying, joined
 from libnetvirt.errors import NetworkNotFound
 from libnetvirt.model import (
     Explanation,
-    Forwarding,
-    Host,
     Link,
     ObstacleCode,
     Traffic,
     Verdict,
 )
-from libnetvirt.model.gateway import gateway_mac
-from libnetvirt.model.scalars import AnyAddress
-from libnetvirt.semantics.router import next_hop
+from libnetvirt.semantics.inquiry import Inquiry
 from libnetvirt.verification.forwarding import End
 from libnetvirt.verification.intent import Intent, Owner
 from libnetvirt.verification.tracing import Asked, Trace
-
-#: addresses of hosts that no network knows, if none is known: locally administered
-_SOMEBODY, _SOMEBODY_ELSE = 0x024E5600_00F1, 0x024E5600_00F2
 
 
 class Explaining:
@@ -77,21 +69,15 @@ class Explaining:
     ) -> Followed:  # fmt: skip
         state, now = self._state, self._runtime.now()
         hosts = reading.states[record.uuid].hosts
-        sender = _host(hosts, source.uuid, traffic.from_mac, traffic.from_ip)
-        via = traffic.ip
-        if via is not None and record.description.forwarding is Forwarding.L3:
-            hop = next_hop(record.description, via)
-            via = via if hop is None else hop[1]
-        receiver = _host(hosts, destination.uuid, traffic.mac, via)
+        inquiry = Inquiry.of(record.description, hosts, source.uuid, destination.uuid, traffic, back=back)
         unread = {switch_text(dpid) for dpid in state.switches} - reading.switches.keys()
         path = views.path(state, source, destination)
         found = [*obstacles.at_endpoint(state, source, unread, now)]
         there = [*obstacles.at_endpoint(state, destination, unread, now)]
-        asked = _asked(record, traffic, sender, receiver, back=back)
         if not any(one.code is ObstacleCode.ENDPOINT_PENDING for one in found + there):
-            found += obstacles.on_the_way(state, source, destination, path, unread, asked.size)
+            found += obstacles.on_the_way(state, source, destination, path, unread, traffic.size or 0)
         found += (one for one in there if one not in found)
-        return Followed(source, destination, traffic, sender, receiver, asked, path, found)
+        return Followed(source, destination, inquiry, path, found)
 
     async def _dropping(self, met: set[Meter]) -> Mapping[Meter, int]:
         """The meters among these that drop frames now, with how many in `WINDOW`."""
@@ -117,50 +103,23 @@ class Explaining:
         }
 
 
-def _host(hosts: Sequence[Host], endpoint: str, mac: str | None, ip: AnyAddress | None) -> Host | None:
-    """The known host that is meant; of several, one at the endpoint."""
-    if mac is not None:
-        found = [host for host in hosts if host.mac == mac]
-    elif ip is not None:
-        found = [host for host in hosts if str(ip) in host.addresses]
-    else:
-        found = [host for host in hosts if host.endpoint == endpoint]
-    return min(found, key=lambda host: host.endpoint != endpoint, default=None)
-
-
-def _address(host: Host | None, other: AnyAddress | None) -> AnyAddress | None:
-    """An address of a host, of the same family as another one."""
-    found = [ip_address(text) for text in host.addresses] if host is not None else []
-    return next((ip for ip in found if other is None or ip.version == other.version), None)
-
-
-def _number(mac: str) -> int:
-    return int(mac.replace(":", ""), 16)
-
-
-def _asked(
-    record: NetworkRecord, traffic: Traffic, sender: Host | None, receiver: Host | None, *, back: bool
-) -> Asked:
-    """The frame to follow. ``back``: it is the answer."""
-    made_up = (_SOMEBODY_ELSE, _SOMEBODY) if back else (_SOMEBODY, _SOMEBODY_ELSE)
-    from_mac = traffic.from_mac or (sender.mac if sender else None)
-    mac = traffic.mac or (receiver.mac if receiver else None)
-    source = made_up[0] if from_mac is None else _number(from_mac)
-    destination = made_up[1] if mac is None else _number(mac)
-    ip, from_ip = traffic.ip, traffic.from_ip
-    if record.description.forwarding is Forwarding.L3:
-        destination = int.from_bytes(gateway_mac(record.uuid))
-        ip = ip or _address(receiver, from_ip)
-        from_ip = from_ip or _address(sender, ip)
-    version = next((a.version for a in (ip, from_ip) if a is not None), 4)
-    ips = [None if a is None else int(a) for a in (from_ip, ip)]
-    return Asked(source, destination, version, ips[0], ips[1], traffic.size or 0)
-
-
 def _passable(links: Sequence[Link]) -> dict[End, End | None]:
     """Where the ports that are links lead; None for a link that is down. One that cannot be confirmed now is
     used, and frames pass it as far as is known."""
     return joined([link.model_copy(update={"up": link.up or bool(link.unconfirmed)}) for link in links])
+
+
+def _asked(inquiry: Inquiry) -> Asked:
+    """The frame as the model has it."""
+    source, ip = inquiry.from_ip, inquiry.ip
+    return Asked(
+        source=int.from_bytes(inquiry.from_mac),
+        destination=int.from_bytes(inquiry.mac),
+        ip_version=next((one.version for one in (ip, source) if one is not None), 4),
+        source_ip=None if source is None else int(source),
+        ip=None if ip is None else int(ip),
+        size=inquiry.traffic.size or 0,
+    )
 
 
 def _trace(
@@ -174,7 +133,7 @@ def _trace(
             continue
         owner = Owner(one.source.network.uuid, one.source.uuid)
         ports = one.source.members or (one.source.port,)
-        trace = Trace(intents, reading.switches, links, one.asked, owner, one.traffic.vlan)
+        trace = Trace(intents, reading.switches, links, _asked(one.inquiry), owner, one.inquiry.traffic.vlan)
         switch = reading.switches.get(switch_text(one.source.dpid))
         up = [port for port in ports if switch is not None and switch.ports.get(port)] or [ports[0]]
         one.ways = trace.follow(one.destination.uuid, up[0])

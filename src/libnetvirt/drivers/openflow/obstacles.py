@@ -12,48 +12,7 @@ from libnetvirt.controller.intent.switches import switch_text
 from libnetvirt.controller.reports import views
 from libnetvirt.controller.rules import probing
 from libnetvirt.model import Forwarding, Obstacle, ObstacleCode, Path
-
-#: what to do about each obstacle that is not of one place only
-REMEDIES = {
-    ObstacleCode.ENDPOINT_PENDING: "connect the switch, or plug the port in; or correct the endpoint with "
-    "'netvirt endpoint modify'",
-    ObstacleCode.SWITCH_REFUSED: "'netvirt substrate' says whose it is; 'netvirt switch adopt' takes it over",
-    ObstacleCode.SWITCH_UNRESPONSIVE: "is the switch running, and does its controller address lead here? "
-    "'netvirt substrate' says since when",
-    ObstacleCode.PORT_DOWN: "plug the cable in, and set the port up at both ends (ip link set PORT up)",
-    ObstacleCode.ENDPOINT_BLOCKED: "find the loop or the host that sends so much; 'netvirt repair' releases "
-    "the endpoint at once",
-    ObstacleCode.NO_ROUTE: "give the endpoint an address in the prefix of the host, or a route to it; or ask "
-    "for the endpoint that has it",
-    ObstacleCode.NO_PATH: "'netvirt topology' draws the links: connect the two parts, or repair a link that "
-    "is down",
-    ObstacleCode.LINK_DOWN: "repair the link; if there is another way, the controller takes it within the "
-    "link time-out",
-    ObstacleCode.MTU: "raise the MTU at both ends of the link, and of what is in between; or let hosts send "
-    "smaller packets",
-    ObstacleCode.WRONG_TAG: "let the host send the tag of the endpoint, or change that with "
-    "'netvirt endpoint modify'",
-    ObstacleCode.SOURCE_REFUSED: "correct 'mac' of the endpoint that declares the address, or the address of "
-    "the host",
-    ObstacleCode.HOST_UNKNOWN: "is the host up, with this address? A network knows a host when it has sent a "
-    "frame, or by 'mac' of its endpoint",
-    ObstacleCode.HOST_ELSEWHERE: "ask for the way to the endpoint where the host is. If it has moved, it has "
-    "to send a frame; if 'mac' declares it there, correct that",
-    ObstacleCode.METER_DROPS: "send less, or raise the limit: 'bandwidth' of the endpoints, 'storm', or the "
-    "constraint",
-    ObstacleCode.FOREIGN_RULE: "remove the rule with ovs-ofctl, and keep its author from writing into the "
-    "tables of networks; 'netvirt repair' removes it, too",
-    ObstacleCode.RULES_DIFFER: "'netvirt repair' restores the rules; if that does not help, please report "
-    "it, with the output of 'netvirt why --format json'",
-    ObstacleCode.LOOP: "'netvirt repair' restores the rules; if that does not help, please report it, with "
-    "the output of 'netvirt why --format json'",
-    ObstacleCode.NOT_UNDERSTOOD: "remove the rule if another program has made it; 'netvirt rules' shows all",
-}
-
-
-def obstacle(code: ObstacleCode, text: str, **where: str) -> Obstacle:
-    """An obstacle with the remedy for its code."""
-    return Obstacle(code=code, text=text, remedy=REMEDIES[code], **where)
+from libnetvirt.model.obstacles import obstacle
 
 
 def at_endpoint(
