@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from libnetvirt import Traffic
-from libnetvirt.cli.options import Connect, Format, NetworkName, Output, chosen, connected, takes
-from libnetvirt.cli.output import document, line
+from libnetvirt.cli.options import Connect, Format, NetworkName, connected, settings, takes
+from libnetvirt.cli.output import clean, document, line
 from libnetvirt.cli.traffic import rate
+from libnetvirt.cli.way import path_line, svg
 from libnetvirt.model import ExplainedDirection, ExplainedHop, Explanation, Host, Verdict
 
 #: the exit status if frames do not arrive both ways
@@ -55,6 +58,15 @@ class Asked:
         return {name: value for name, value in values.items() if value is not None}
 
 
+class Picture(StrEnum):
+    """The formats."""
+
+    TEXT = "text"
+    SVG = "svg"
+    JSON = "json"
+    YAML = "yaml"
+
+
 @takes(Asked)
 def why(
     ctx: typer.Context,
@@ -63,7 +75,12 @@ def why(
     destination: Annotated[str, typer.Argument(metavar="TO", help="UUID of the endpoint that receives.")],
     given: Asked,
     connect: Connect = None,
-    output: Output = None,
+    output: Annotated[
+        Picture | None,
+        typer.Option(
+            "--format", "-o", metavar=f"<{'|'.join(Picture)}>", help="Output format.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Explain why frames between two endpoints arrive or not.
 
@@ -75,18 +92,32 @@ def why(
     Examples:
       netvirt why blue 11 12
       netvirt why blue 11 12 --mac 02:00:00:00:00:0c --size 1500
+      netvirt why blue 11 12 --format svg > way.svg
     """
-    wanted = chosen(ctx, output)
+    wanted = _wanted(ctx, output)
     traffic = Traffic(**given.given)
     with connected(ctx, connect) as connection:
         found = connection.explain(network, source, destination, traffic)
-    if wanted in (Format.JSON, Format.YAML):
-        document(found.to_json(), wanted)
+    if wanted in (Picture.JSON, Picture.YAML):
+        document(found.to_json(), Format(wanted))
+    elif wanted is Picture.SVG:
+        sys.stdout.write(svg(found))
     else:
         for text in _lines(found):
-            line(text)
+            line(clean(text))
     if not found.works:
         raise typer.Exit(DOES_NOT_WORK)
+
+
+def _wanted(ctx: typer.Context, output: Picture | None) -> Picture:
+    before = settings(ctx).output
+    if output is None and before in (Format.JSON, Format.YAML):
+        output = Picture(before)
+    if output is None and before not in (None, Format.TABLE, Format.WIDE):
+        raise typer.BadParameter(f"'why' cannot write {before}: it writes {', '.join(Picture)}.", ctx=ctx)
+    if output is Picture.JSON:
+        settings(ctx).output = Format.JSON
+    return output or Picture.TEXT
 
 
 def _lines(found: Explanation) -> Iterator[str]:
@@ -101,6 +132,8 @@ def _direction(one: ExplainedDirection) -> Iterator[str]:
     for number, obstacle in enumerate(one.obstacles, 1):
         yield f"{number}. {obstacle.code}: {obstacle.text}"
         yield f"   {obstacle.remedy}"
+    if one.hops:
+        yield path_line(one)
     if one.frame:
         yield f"frame: {one.frame}"
     for what, host in (("from", one.sender), ("to", one.receiver)):
