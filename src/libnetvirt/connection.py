@@ -288,7 +288,8 @@ class Connection:
 
         Which frames: those of known hosts, unless ``traffic`` or its fields say otherwise. That frames do not
         arrive is no error. Takes a second more if limits are on the way. Raises NetworkNotFound,
-        EndpointNotFound, InvalidDescription, Unsupported; TypeError if both ``traffic`` and fields are given.
+        EndpointNotFound, InvalidDescription, StaleChange, Unsupported; TypeError if both ``traffic`` and
+        fields are given.
         """
         if traffic is not None and fields:
             raise TypeError("give one Traffic, or its fields by keyword: not both")

@@ -18,7 +18,7 @@ from libnetvirt.drivers.openflow.explained import WINDOW, DirectionReport, Follo
 from libnetvirt.drivers.openflow.runtime import Runtime
 from libnetvirt.drivers.openflow.southbound.session import Session
 from libnetvirt.drivers.openflow.verifying import Reading, Verifying, joined
-from libnetvirt.errors import NetworkNotFound
+from libnetvirt.errors import StaleChange
 from libnetvirt.model import (
     Explanation,
     Link,
@@ -40,13 +40,13 @@ class Explaining:
         self._state = runtime.core.state
 
     async def explain(self, uuid: str, source: str, destination: str, traffic: Traffic) -> Explanation:
-        """Explain both directions. Operations wait while switches are read. Raises NetworkNotFound."""
+        """Explain both directions. Operations wait while switches are read. Raises StaleChange."""
         verifying = Verifying(self._runtime)
         reading = await verifying.read()
         record = self._state.rulesdb.networks.get(uuid)
-        ends = record and [record.endpoints.get(end) for end in (source, destination)]
-        if record is None or not ends or uuid not in reading.states or None in ends:
-            raise NetworkNotFound(f"network {uuid} was changed or removed meanwhile: ask again")
+        ends = [] if record is None else [record.endpoints.get(end) for end in (source, destination)]
+        if record is None or record.description not in reading.described or None in ends:
+            raise StaleChange(f"network {uuid} was changed or removed meanwhile: ask again")
         intents = verifying.intents(reading)
         here, there = (end for end in ends if end is not None)
         followed = [
@@ -132,6 +132,8 @@ def _trace(
         if one.source.port is None:
             continue
         owner = Owner(one.source.network.uuid, one.source.uuid)
+        if all(owner.endpoint not in i.places for i in intents if i.network.uuid == owner.network):
+            continue
         ports = one.source.members or (one.source.port,)
         trace = Trace(intents, reading.switches, links, _asked(one.inquiry), owner, one.inquiry.traffic.vlan)
         switch = reading.switches.get(switch_text(one.source.dpid))

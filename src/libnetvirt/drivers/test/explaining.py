@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from libnetvirt.drivers.test.counters import Attachments
 from libnetvirt.drivers.test.topology import MTU, Topology
-from libnetvirt.errors import NetworkNotFound
+from libnetvirt.errors import StaleChange
 from libnetvirt.model import (
     Endpoint,
     ExplainedDirection,
@@ -62,11 +62,11 @@ class Explaining:
         self._attachments = attachments
 
     def explain(self, source: str, destination: str, traffic: Traffic) -> Explanation:
-        """Explain both directions. Raises NetworkNotFound."""
+        """Explain both directions. Raises StaleChange."""
         ends = [self._network.endpoint(uuid) for uuid in (source, destination)]
         here, there = ends
         if here is None or there is None:
-            raise NetworkNotFound(f"network {self._network.name} was changed meanwhile: ask again")
+            raise StaleChange(f"network {self._network.name} was changed meanwhile: ask again")
         ways = (
             self._direction(here, there, traffic, back=False),
             self._direction(there, here, traffic.back(), back=True),
